@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: schedules, denoisers, guidance, noise, samplers, losses."""

@@ -1,0 +1,1 @@
+"""What a denoiser is made of when it is trained here."""

@@ -1,0 +1,176 @@
+"""What a person can ask for: one frozen record for each thing, shared by the window, the command line and the files.
+
+A request is changed with `dataclasses.replace`, never in place. Creating one checks what can be checked without
+opening a checkpoint; what only the checkpoint knows (its sizes) is checked when the job starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from diffstudio.errors import BadRequest
+
+FORMAT = 1                # of the `diffstudio` JSON in pictures and in the queue
+LARGEST_SEED = 2**63 - 1  # what a database column and torch's generator both hold
+LONGEST_PROMPT = 10_000   # characters
+LARGEST_COUNT = 1024      # images in one request
+LARGEST_SIDE = 8192       # px
+MOST_STEPS = 1000
+
+_T = TypeVar("_T")
+
+
+class SamplerName(StrEnum):
+    """The samplers by the names in `diffusion.samplers.SAMPLERS` (a test holds the two equal)."""
+
+    EULER = "euler"
+    HEUN = "heun"
+    DDIM = "ddim"
+    DDPM = "ddpm"
+    EULER_ANCESTRAL = "euler_ancestral"
+    DPMPP_2M = "dpmpp_2m"
+    DPMPP_2M_SDE = "dpmpp_2m_sde"
+    UNIPC = "unipc"
+    LCM = "lcm"
+
+
+class SpacingName(StrEnum):
+    """How the times of the steps are laid between noise and image: names of `diffusion.schedule.SPACINGS`."""
+
+    UNIFORM = "uniform"
+    TRAILING = "trailing"
+    LEADING = "leading"
+    KARRAS = "karras"
+    EXPONENTIAL = "exponential"
+    LOG_SNR = "log_snr"
+    ALIGN_YOUR_STEPS = "align_your_steps"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """Make `count` images from one prompt. Image i starts from seed + i."""
+
+    prompt: str = ""
+    negative: str = ""
+    checkpoint: str = "starter"        # a name from the library, or a path
+    seed: int = 0
+    steps: int = 20
+    sampler: SamplerName = SamplerName.HEUN
+    spacing: SpacingName = SpacingName.UNIFORM
+    guidance: float = 3.0              # 1 follows the prompt as it is; 0 ignores it
+    width: int | None = None           # px; None is the checkpoint's own size
+    height: int | None = None
+    count: int = 1
+    init: Path | None = None           # a picture to start from
+    strength: float = 1.0              # how much of the ladder is walked from there, 0 (excluded) to 1
+    mask: Path | None = None           # white is painted anew, black is kept
+
+    def __post_init__(self) -> None:
+        try:  # plain strings are welcome: command line, JSON
+            object.__setattr__(self, "sampler", SamplerName(self.sampler))
+            object.__setattr__(self, "spacing", SpacingName(self.spacing))
+        except ValueError as error:
+            choices = ", ".join(SamplerName if "SamplerName" in str(error) else SpacingName)
+            raise BadRequest(str(error).capitalize(), remedy=f"Choose one of {choices}") from None
+        _in_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
+        _in_range("The number of steps", self.steps, 1, MOST_STEPS)
+        _in_range("The number of images", self.count, 1, LARGEST_COUNT)
+        _in_range("The guidance", self.guidance, 0.0, 100.0)
+        for name, side in (("The width", self.width), ("The height", self.height)):
+            if side is not None:
+                _in_range(name, side, 8, LARGEST_SIDE)
+        if not 0.0 < self.strength <= 1.0:
+            raise BadRequest(f"The strength is {self.strength}", "it goes from just above 0 to 1")
+        if self.mask is not None and self.init is None:
+            raise BadRequest("A mask was given without a picture", remedy="Give the picture to paint on with --init")
+        for name, text in (("The prompt", self.prompt), ("The negative prompt", self.negative)):
+            if len(text) > LONGEST_PROMPT:
+                raise BadRequest(f"{name} has {len(text):,} characters", f"at most {LONGEST_PROMPT:,} are read",
+                                 "Shorten it")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, `format` among them; paths as text."""
+        values = asdict(self) | {"format": FORMAT, "kind": "generate"}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> GenerateRequest:
+        known = _known(cls, values)
+        for name in ("init", "mask"):
+            if known.get(name) is not None:
+                known[name] = Path(known[name])
+        return _made(cls, known)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """Train on a folder of pictures, in a process of its own that writes into `run`."""
+
+    folder: Path | None                # None only when a run is resumed
+    recipe: str = "auto"               # a recipe's name, the path of a .toml, or `auto`: chosen from what the folder holds
+    run: Path | None = None            # None is a new folder below paths.runs()
+    steps: int | None = None           # None is the recipe's own
+    minutes: float | None = None       # a time to train for, in place of steps
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.minutes is not None:
+            raise BadRequest("Both steps and minutes were given", remedy="Give one of them")
+        if self.steps is not None:
+            _in_range("The number of steps", self.steps, 1, 100_000_000)
+        if self.minutes is not None and not 0 < self.minutes < 1e6:
+            raise BadRequest(f"The time to train is {self.minutes} minutes", remedy="Give more than 0")
+        if self.folder is None and not self.resume:
+            raise BadRequest("No folder was given", remedy="Name a folder of pictures to train on")
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self) | {"format": FORMAT, "kind": "train"}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainRequest:
+        known = _known(cls, values)
+        for name in ("folder", "run"):
+            if known.get(name) is not None:
+                known[name] = Path(known[name])
+        return _made(cls, known)
+
+
+Request = GenerateRequest | TrainRequest
+
+
+def request_from_json(values: dict[str, Any]) -> Request:
+    """The request a JSON object stands for; BadRequest when it is none of ours or from a newer program."""
+    match values.get("kind"):
+        case "generate":
+            return GenerateRequest.from_json(values)
+        case "train":
+            return TrainRequest.from_json(values)
+        case other:
+            raise BadRequest(f"A request of kind {other!r} is not known here")
+
+
+def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    stored = values.get("format", 0)
+    if not isinstance(stored, int) or stored > FORMAT:
+        raise BadRequest(f"The settings are of format {stored!r}", f"this program reads up to {FORMAT}",
+                         "Update diffstudio")
+    names = {field.name for field in fields(cls)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _made(cls: type[_T], values: dict[str, Any]) -> _T:
+    try:
+        return cls(**values)
+    except (TypeError, AttributeError) as error:
+        raise BadRequest("The settings cannot be read", str(error)) from error
+
+
+def _in_range(what: str, value: float, lowest: float, highest: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadRequest(f"{what} is {value!r}", "a number is needed")
+    if not lowest <= value <= highest:
+        raise BadRequest(f"{what} is {value}", f"it goes from {lowest} to {highest}")
