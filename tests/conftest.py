@@ -1,0 +1,120 @@
+"""What every test stands on: a home of its own, no network, no screen, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # before torch is imported: a test's arithmetic is small
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import gc
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+THREADS_THAT_STAY = ("asyncio_", "tqdm", "pytest_timeout")  # pools and monitors that live as long as the process
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh place for everything of the person's: settings, pictures, checkpoints, runs."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("DIFFSTUDIO_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Any connection but to this machine itself fails the test that made it: the program works offline."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield
+
+
+def _guarded(real: Callable[..., Any]) -> Callable[..., Any]:
+    def connect(self: socket.socket, address: Any) -> Any:
+        local = self.family not in (socket.AF_INET, socket.AF_INET6) or address[0] in ("127.0.0.1", "::1", "localhost")
+        if not local:
+            pytest.fail(f"a test reached for the network: {address}")
+        return real(self, address)
+
+    return connect
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_threads() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 3.0
+    for thread in _new_threads(before):
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = _new_threads(before)
+    assert not left, f"threads left running: {left}"
+
+
+def _new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate()
+            if thread not in before and not thread.name.startswith(THREADS_THAT_STAY)
+            and type(thread).__name__ not in ("TMonitor", "_DummyThread")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_leaked_processes() -> Iterator[None]:
+    process = psutil.Process()
+    before = set(process.children(recursive=True))
+    yield
+    started = [child for child in process.children(recursive=True) if child not in before]
+    _, alive = psutil.wait_procs(started, timeout=5.0)
+    said = [_described(child) for child in alive]
+    for child in alive:
+        child.kill()
+    assert not said, f"processes left running: {said}"
+
+
+def _described(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()) or process.name()
+    except psutil.Error:
+        return str(process)
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_widgets_or_timers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of tests that use the window: what was not given to `qtbot.addWidget`, and timers that still run."""
+    if "qtbot" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("qapp")
+    before = {id(widget) for widget in _top_level_widgets()}
+    yield  # pytest-qt has closed the widgets that it was given before the code below runs
+    if _left(before):
+        gc.collect()
+    assert not (left := _left(before)), f"widgets or timers left behind: {left}"
+
+
+def _top_level_widgets() -> list[Any]:
+    from PySide6.QtCore import QCoreApplication, QEvent
+    from PySide6.QtWidgets import QApplication
+
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    return list(QApplication.topLevelWidgets())
+
+
+def _left(before: set[int]) -> list[str]:
+    import shiboken6
+    from PySide6.QtCore import QTimer
+
+    widgets = [f"{type(widget).__name__} {widget.objectName()!r}" for widget in _top_level_widgets()
+               if id(widget) not in before]
+    timers = [f"{type(thing).__name__} of {thing.parent()!r}" for thing in gc.get_objects()
+              if issubclass(type(thing), QTimer) and shiboken6.isValid(thing) and thing.isActive()]
+    return widgets + timers
