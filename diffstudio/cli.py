@@ -1,0 +1,437 @@
+"""The command line: the same verbs and the same requests as the window, without a screen.
+
+Results go to standard output, progress and problems to standard error. Whatever a person can get wrong ends in a
+sentence and a non-zero exit. Nothing heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import diffstudio
+from diffstudio import paths
+from diffstudio.errors import BadRequest, DiffstudioError, Stopped
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, TrainRequest
+
+if TYPE_CHECKING:
+    from diffstudio.models.checkpoint import Checkpoint
+    from diffstudio.training.run_folder import RunEvent
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the arguments say; the exit code. Without a verb the window opens."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.do(arguments))
+    except DiffstudioError as error:
+        return _say(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _say("Stopped.", Stopped.exit_code)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        return _say("There was not enough memory. Close other programs, or make fewer or smaller pictures.", 1)
+    except OSError as error:
+        return _say(f"A file could not be read or written: {error}. Check the place and the space on the disk.", 1)
+    except Exception as error:  # noqa: BLE001 - the roof: whatever else it is, a person gets a sentence
+        return _say(_reported(error), 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="diffstudio", description="Make images on your own machine with diffusion models. "
+                     "Without a verb the window opens.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"diffstudio {diffstudio.__version__}")
+    parser.set_defaults(do=_window)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    _add_generate(verbs)
+    _add_train(verbs)
+    _add_models(verbs)
+    return parser
+
+
+def _add_generate(verbs: Any) -> None:
+    usual = GenerateRequest()
+    verb = verbs.add_parser("generate", help="make pictures from a prompt", argument_default=argparse.SUPPRESS,
+                            description="Make pictures from a prompt and print where they were written.")
+    verb.add_argument("prompt", metavar="PROMPT", type=_text, help="what the picture shows")
+    verb.add_argument("--negative", metavar="T", type=_text, help="what it should not show")
+    verb.add_argument("--checkpoint", metavar="NAME|PATH", type=_text,
+                      help=f"a name from `models list`, or a file (default {usual.checkpoint})")
+    verb.add_argument("--seed", metavar="N", type=_whole, help="the same seed makes the same picture (default 0)")
+    verb.add_argument("--steps", metavar="N", type=_whole, help=f"default {usual.steps}")
+    verb.add_argument("--sampler", metavar="NAME", help=f"{', '.join(SamplerName)} (default {usual.sampler})")
+    verb.add_argument("--spacing", metavar="NAME", help=f"{', '.join(SpacingName)} (default {usual.spacing})")
+    verb.add_argument("--guidance", metavar="X", type=_number,
+                      help=f"how closely the prompt is followed (default {usual.guidance:g})")
+    verb.add_argument("--width", metavar="N", type=_whole, help="px; the checkpoint's own unless given")
+    verb.add_argument("--height", metavar="N", type=_whole, help="px; the checkpoint's own unless given")
+    verb.add_argument("--count", metavar="N", type=_whole, help="how many pictures; image i has seed + i (default 1)")
+    verb.add_argument("--init", metavar="IMAGE", type=_path, help="a picture to start from")
+    verb.add_argument("--strength", metavar="X", type=_number,
+                      help="how far from that picture: just above 0 to 1 (default 1)")
+    verb.add_argument("--mask", metavar="IMAGE", type=_path, help="white is painted anew, black is kept")
+    verb.add_argument("--out", metavar="PATH", type=_path, required=True,
+                      help="a .png, a pattern with {seed} or {number}, or a folder")
+    verb.set_defaults(do=_generate)
+
+
+def _add_train(verbs: Any) -> None:
+    verb = verbs.add_parser("train", help="train a checkpoint on a folder of pictures",
+                            description="Train a checkpoint on a folder of pictures. Stopping (Ctrl+C) keeps what was "
+                            "learnt; --resume goes on from there.")
+    verb.add_argument("folder", metavar="FOLDER", nargs="?", type=_path,
+                      help="pictures, with .txt captions beside them or in sub-folders that name their class")
+    verb.add_argument("--recipe", metavar="NAME|FILE.toml", default="auto", type=_text,
+                      help="default auto: chosen from what the folder holds")
+    verb.add_argument("--run", metavar="PATH", type=_path, help="the run's own folder; a new one unless given")
+    verb.add_argument("--steps", metavar="N", type=_whole, help="how long, in steps; the recipe's own unless given")
+    verb.add_argument("--minutes", metavar="M", type=_number, help="how long, in minutes")
+    verb.add_argument("--resume", action="store_true", help="go on with the run in --run")
+    verb.set_defaults(do=_train)
+
+
+def _add_models(verbs: Any) -> None:
+    verb = verbs.add_parser("models", help="the checkpoints on this machine")
+    kinds = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
+    listing = kinds.add_parser("list", help="all of them, one a line")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(do=_list_models)
+    showing = kinds.add_parser("show", help="everything one of them says about itself")
+    showing.add_argument("checkpoint", metavar="NAME|PATH", type=_text)
+    showing.add_argument("--json", action="store_true", help="as JSON")
+    showing.set_defaults(do=_show_model)
+
+
+# The verbs
+
+def _window(arguments: argparse.Namespace) -> int:
+    try:
+        from diffstudio.ui.app import main as open_window
+    except ImportError as error:
+        raise DiffstudioError("The window cannot open", f"{error}",
+                              "Run `python3 packaging/bootstrap.py run`, which installs what is missing") from error
+    return open_window([])
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    import queue
+    import tempfile
+
+    from diffstudio.models.library import Library
+    from diffstudio.studio.files import NamedFiles
+    from diffstudio.studio.queue import Queue
+    from diffstudio.studio.settings import load_settings
+    from diffstudio.studio.worker import Worker
+
+    names = {field.name for field in dataclasses.fields(GenerateRequest)}
+    request = GenerateRequest(**{name: value for name, value in vars(arguments).items() if name in names})
+    settings = load_settings()
+    library = Library(settings.folders)
+    library.find(request.checkpoint)  # before anything heavy is loaded
+    files = NamedFiles(arguments.out, request)
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder, _stop_signals() as stop:
+        jobs = Queue(Path(folder) / "queue.sqlite")  # of its own: the window's jobs are the window's
+        worker = Worker(jobs, library, files, dataclasses.replace(settings, previews=False), events.put)
+        try:
+            worker.start()
+            job = worker.submit(request)
+            while True:
+                if stop.take():
+                    worker.stop(job)
+                with contextlib.suppress(queue.Empty):
+                    if _told(events.get(timeout=0.1)):
+                        return 0
+        finally:
+            worker.close()
+
+
+def _told(event: Any) -> bool:
+    """Show one event of generating; True when it was the successful last one. Raises what a person should hear."""
+    from diffstudio.studio import events
+
+    match event:
+        case events.Loading(what=what):
+            _progress(what)
+        case events.Stepped(index=index, steps=steps, first=first, count=count, seconds_left=left):
+            picture = f"picture {first + 1} of {count}, " if count > 1 else ""
+            _progress(f"{picture}step {index} of {steps}, {left:.0f} s left", last=index == steps)
+        case events.ImageSaved(path=path):
+            _progress("", last=True)
+            print(path, flush=True)
+        case events.Failed(error=error):
+            _progress("", last=True)
+            raise error
+        case events.Cancelled():
+            _progress("", last=True)
+            raise Stopped("Stopped before all pictures were made")
+        case events.Finished():
+            return True
+    return False
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from diffstudio.training.run_folder import Command, RunFolder, RunStarted, RunStopped
+
+    request = TrainRequest(folder=arguments.folder, recipe=arguments.recipe, run=arguments.run,
+                           steps=arguments.steps, minutes=arguments.minutes, resume=arguments.resume)
+    if request.resume and request.run is None:
+        raise BadRequest("Which run to resume was not said", remedy="Name its folder with --run")
+    if request.run is None and request.folder is not None:
+        request = dataclasses.replace(request, run=_new_run(request.folder))
+    assert request.run is not None
+    run = RunFolder(request.run)
+    seen: list[RunEvent] = []
+    show = _TrainingProgress()
+
+    def on_event(event: RunEvent) -> None:
+        seen.append(event)
+        del seen[:-1]
+        if stop.take() or (stop.wanted and isinstance(event, RunStarted)):  # the start clears what was asked before
+            run.send(Command.STOP)
+        show(event)
+
+    with _stop_signals(lambda: run.send(Command.STOP) if run.recipe_file.exists() else None) as stop:
+        from diffstudio.training.loop import train
+
+        run = train(request, on_event=on_event)
+    _progress("", last=True)
+    if run.latest_checkpoint.exists():
+        print(run.latest_checkpoint, flush=True)
+    if stop.wanted and seen and isinstance(seen[-1], RunStopped):
+        raise Stopped(f"Stopped at step {seen[-1].step:,}",
+                      remedy=f"Go on with `diffstudio train --resume --run {run.path}`")
+    return 0
+
+
+def _new_run(folder: Path) -> Path:
+    name = f"{folder.resolve().name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    run, number = paths.runs() / name, 1
+    while run.exists():
+        number += 1
+        run = paths.runs() / f"{name}-{number}"
+    return run
+
+
+def _list_models(arguments: argparse.Namespace) -> int:
+    from diffstudio.models.library import Library
+    from diffstudio.studio.settings import load_settings
+
+    library = Library(load_settings().folders)
+    checkpoints = library.scan()
+    if arguments.json:
+        print(json.dumps([_as_json(checkpoint) for checkpoint in checkpoints], indent=2, ensure_ascii=False))
+    elif checkpoints:
+        rows = [("NAME", "KIND", "TOLD", "SIZE", "PARAMETERS", "FILE", "ORIGIN")]
+        rows += [(c.name, c.family, str(c.conditioning), f"{c.width} x {c.height}" if c.width else "?",
+                  f"{c.parameters / 1e6:.1f} M", f"{c.size_bytes / 1e6:.1f} MB", str(c.origin)) for c in checkpoints]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
+        print("There are no checkpoints yet. Train one with `diffstudio train FOLDER`.", file=sys.stderr)
+    for path, problem in library.problems:
+        print(f"diffstudio: {path} was left out. {problem}", file=sys.stderr)
+    return 0
+
+
+def _show_model(arguments: argparse.Namespace) -> int:
+    from diffstudio.models.library import Library
+    from diffstudio.studio.settings import load_settings
+
+    checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
+    about = _as_json(checkpoint) | {"metadata": dict(checkpoint.metadata)}
+    if arguments.json:
+        print(json.dumps(about, indent=2, ensure_ascii=False))
+        return 0
+    for name, value in about.items():
+        if name != "metadata" and value not in ([], ""):
+            print(f"{name:<13}{', '.join(map(str, value)) if isinstance(value, list) else value}")
+    for name, text in sorted(checkpoint.metadata.items()):
+        print(f"{name} = {text if len(text) <= 200 else text[:197] + '...'}")
+    return 0
+
+
+def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "format": 1, "name": checkpoint.name, "title": checkpoint.title, "path": str(checkpoint.path),
+        "family": checkpoint.family, "conditioning": str(checkpoint.conditioning), "classes": list(checkpoint.classes),
+        "width": checkpoint.width, "height": checkpoint.height, "parameters": checkpoint.parameters,
+        "dtype": checkpoint.dtype, "size_bytes": checkpoint.size_bytes, "origin": str(checkpoint.origin),
+        "modified": checkpoint.modified,
+    }
+
+
+# What is said on the way
+
+class _TrainingProgress:
+    """One line for a person at a terminal; in a log, a line twice a minute and one for whatever else happens."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, event: RunEvent) -> None:
+        from diffstudio.training import run_folder as run
+
+        match event:
+            case run.RunStep(step=step, steps=steps, loss=loss, pictures_per_second=speed, left_seconds=left):
+                if sys.stderr.isatty() or time.monotonic() - self._last >= 30 or step == steps:
+                    self._last = time.monotonic()
+                    _progress(f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} pictures a second, "
+                              f"{_duration(left)} left")
+            case run.RunStarted(why=why, pictures=pictures, parameters=parameters):
+                self._line(f"{pictures:,} pictures, {parameters / 1e6:.1f} M parameters. {why}")
+            case run.RunHeldOut(step=step, loss=loss):
+                self._line(f"step {step:,}: held-out loss {loss:.4f}")
+            case run.RunSamples(step=step, ema=ema):
+                self._line(f"step {step:,}: samples in {ema}")
+            case run.RunWaiting():
+                self._line("waiting: pictures are being made")
+            case run.RunPaused():
+                self._line("paused")
+            case run.RunResumed():
+                self._line("going on")
+            case run.RunFinished(verdict=verdict):
+                self._line(verdict)
+
+    def _line(self, text: str) -> None:
+        _progress("", last=True)
+        print(text, file=sys.stderr, flush=True)
+
+
+_unfinished_line = False  # whether the terminal's cursor stands behind a progress line
+
+
+def _progress(text: str, *, last: bool = False) -> None:
+    """A line that the next one overwrites at a terminal; plain lines elsewhere."""
+    global _unfinished_line
+    if sys.stderr.isatty():
+        if text:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            _unfinished_line = True
+        if last and _unfinished_line:
+            sys.stderr.write("\n")
+            _unfinished_line = False
+        sys.stderr.flush()
+    elif text:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    if not 0 <= seconds < 1e9:
+        return "?"
+    minutes, hours = int(seconds // 60) % 60, int(seconds // 3600)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _say(sentence: str, code: int) -> int:
+    """Never raises, whatever the terminal can show."""
+    _progress("", last=True)
+    shown = " ".join(f"diffstudio: {sentence}".split())
+    encoding = sys.stderr.encoding or "utf-8"
+    with contextlib.suppress(OSError, ValueError):
+        print(shown.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+    return code
+
+
+def _reported(error: Exception) -> str:
+    """A mistake of ours: keep all there is to know in a file, and say where it is."""
+    said = f"Something went wrong inside diffstudio ({type(error).__name__}: {error})"
+    try:
+        report = paths.data() / "last-error.txt"
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return f"{said}."
+    return f"{said}. Please report it with what stands in {report}."
+
+
+# Arguments and signals
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        verb = self.prog.removeprefix("diffstudio").strip()
+        ask = f"diffstudio {verb} --help".replace("  ", " ")
+        raise BadRequest(message[:1].upper() + message[1:300].rstrip("."), remedy=f"`{ask}` tells more")
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!a} is not text in UTF-8") from None
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a path is needed and there is none")
+    return Path(text).expanduser()
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
+
+
+class _StopWanted:
+    """Whether the end was asked for; `take` is true once for each time it was."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._new = False
+
+    def set(self) -> None:
+        self.wanted = self._new = True
+
+    def take(self) -> bool:
+        taken, self._new = self._new, False
+        return taken
+
+
+@contextlib.contextmanager
+def _stop_signals(also: Callable[[], None] | None = None) -> Iterator[_StopWanted]:
+    """SIGINT and SIGTERM ask for a clean end; a second one ends at once. `also` runs in the handler."""
+    stop = _StopWanted()
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        if stop.wanted:
+            raise KeyboardInterrupt
+        stop.set()
+        if also is not None:
+            with contextlib.suppress(OSError):
+                also()
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread: whoever runs us there has signals of their own
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, asked)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

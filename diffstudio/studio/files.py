@@ -1,0 +1,89 @@
+"""NamedFiles: pictures written where a person said on the command line, in place of the gallery."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.studio.requests import GenerateRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """What `NamedFiles.add` made: the part of a GalleryImage that generating reads."""
+
+    path: Path
+
+
+class NamedFiles:
+    """Where `--out` points: a file, a pattern with `{seed}` or `{number}` (from 1), or a folder.
+
+    Several pictures and one plain file name become name-1.png, name-2.png and so on. Raises BadRequest for a name that
+    is not a PNG's, and StorageProblem where nothing can be written: before any work is done.
+    """
+
+    def __init__(self, out: Path, request: GenerateRequest) -> None:
+        self._pattern = _pattern(out, request)
+        self._written = 0
+        first = self._path(request.seed, 1)
+        if first.is_dir():
+            raise BadRequest(f"{first} is a folder", "the picture would need its name", "Choose another name")
+        try:
+            first.parent.mkdir(parents=True, exist_ok=True)
+            probe = first.with_name(f".{first.name[:200]}.part")
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise _cannot_write(first, error) from error
+
+    def add(self, image: Image, request: GenerateRequest, *, extra: Mapping[str, Any] | None = None) -> NamedFile:
+        """Write picture `extra["index"]` of the request, which it carries: beside itself, then renamed."""
+        from diffstudio.studio import metadata
+
+        about = dict(extra or {})
+        index = int(about.setdefault("index", self._written))
+        self._written += 1
+        path = self._path(request.seed + index, index + 1)
+        beside = path.with_name(f".{path.name[:200]}.part")
+        try:
+            image.save(beside, format="PNG", pnginfo=metadata.write(image, request, about))
+            beside.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise _cannot_write(path, error) from error
+        return NamedFile(path)
+
+    def _path(self, seed: int, number: int) -> Path:
+        return Path(self._pattern.replace("{seed}", str(seed)).replace("{number}", str(number)))
+
+
+def _pattern(out: Path, request: GenerateRequest) -> str:
+    text = str(out)
+    if out.is_dir() or text.endswith(("/", "\\")) or not out.suffix:
+        name = "{prompt}-{seed}" if request.count == 1 else "{prompt}-{seed}-{number}"
+        return str(out / name.replace("{prompt}", _short_name(request.prompt))) + ".png"
+    if out.suffix.lower() != ".png":
+        raise BadRequest(f"The picture was to be written as {out.suffix}", "pictures are written as PNG, which "
+                         "carries their settings", f"Name it {out.stem}.png")
+    if request.count > 1 and "{seed}" not in text and "{number}" not in text:
+        return str(out.with_name(out.stem + "-{number}" + out.suffix))
+    return text
+
+
+def _short_name(prompt: str) -> str:
+    """A file name that any system takes, in the prompt's own script."""
+    return re.sub(r"[^\w]+", "-", prompt).strip("-_")[:40].strip("-_") or "picture"
+
+
+def _cannot_write(path: Path, error: OSError) -> StorageProblem:
+    return StorageProblem(f"The picture could not be written to {path}", error.strerror or str(error),
+                          "Free some space or choose another place")

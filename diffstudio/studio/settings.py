@@ -1,0 +1,154 @@
+"""What a person has set once and for all, in one JSON file.
+
+A file that cannot be read is never in the way: the defaults are used, and the file is kept aside for whoever wants it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from diffstudio import paths
+from diffstudio.errors import BadRequest, StorageProblem
+
+FORMAT = 1
+LONGEST_HISTORY = 200  # prompts
+
+
+class Theme(StrEnum):
+    SYSTEM = "system"
+    DARK = "dark"
+    LIGHT = "light"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Changed with `dataclasses.replace`; kept with `save`."""
+
+    theme: Theme = Theme.DARK
+    device: str = "auto"                      # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`
+    threads: int = 0                          # of the processor, for one picture; 0: as many as there are cores
+    previews: bool = True                     # show the picture while it is made
+    model_folders: tuple[Path, ...] = ()      # looked through besides the program's own
+    images_folder: Path | None = None         # None: `paths.images()`
+    prompt_history: tuple[str, ...] = ()      # newest first, each once
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theme", Theme(self.theme))
+        if not 0 <= self.threads <= 1024:
+            raise BadRequest(f"The number of threads is {self.threads}", "it goes from 0 (all cores) to 1024")
+
+    @property
+    def images(self) -> Path:
+        return self.images_folder or paths.images()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where checkpoints are looked for: the program's own folder, then the person's."""
+        own = paths.checkpoints()
+        return (own, *(folder for folder in self.model_folders if folder != own))
+
+    def with_prompt(self, prompt: str) -> Settings:
+        """The same, with this prompt at the head of the history."""
+        prompt = prompt.strip()
+        if not prompt:
+            return self
+        others = tuple(other for other in self.prompt_history if other != prompt)
+        return replace(self, prompt_history=(prompt, *others)[:LONGEST_HISTORY])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT, "theme": str(self.theme), "device": self.device, "threads": self.threads,
+            "previews": self.previews, "model_folders": [str(folder) for folder in self.model_folders],
+            "images_folder": None if self.images_folder is None else str(self.images_folder),
+            "prompt_history": list(self.prompt_history),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    settings: Settings
+    problem: str = ""  # a sentence to show when the file could not be used; empty when all is well
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """The settings in the file, or the defaults. Never raises: see `read_settings` for what was wrong."""
+    return read_settings(path).settings
+
+
+def read_settings(path: Path | None = None) -> LoadedSettings:
+    """The settings in the file; the defaults when there is none.
+
+    A damaged file, or one from a newer program, is renamed to `settings.json.damaged` so that nothing in it is lost. A
+    single value that makes no sense takes its default and the rest is kept.
+    """
+    path = path or paths.settings_file()
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return LoadedSettings(Settings())
+    except (OSError, ValueError, RecursionError) as error:
+        return _kept_aside(path, str(error))
+    if not isinstance(values, dict):
+        return _kept_aside(path, "it is not a table")
+    stored = values.get("format", FORMAT)
+    if not isinstance(stored, int) or stored > FORMAT:
+        return _kept_aside(path, f"it is of format {stored!r} and this program reads up to {FORMAT}")
+    settings, unknown = Settings(), []
+    for name in (field.name for field in fields(Settings) if field.name != "format"):
+        if name in values:
+            try:
+                settings = replace(settings, **{name: _value(name, values[name])})
+            except (TypeError, ValueError, BadRequest):
+                unknown.append(name)
+    problem = f"Some settings made no sense and took their defaults: {', '.join(unknown)}." if unknown else ""
+    return LoadedSettings(settings, problem)
+
+
+def save(settings: Settings, path: Path | None = None) -> None:
+    """Write beside and rename. StorageProblem when the place cannot be written to."""
+    path = path or paths.settings_file()
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(settings.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise StorageProblem(f"The settings could not be written to {path}", error.strerror or str(error),
+                             "Free some space or allow writing there") from error
+
+
+def _value(name: str, value: Any) -> Any:
+    match name:
+        case "theme":
+            return Theme(value)
+        case "device" if isinstance(value, str) and value:
+            return value
+        case "threads" if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        case "previews" if isinstance(value, bool):
+            return value
+        case "model_folders" if isinstance(value, list):
+            return tuple(Path(folder) for folder in value)
+        case "images_folder":
+            return None if value is None else Path(value)
+        case "prompt_history" if isinstance(value, list) and all(isinstance(prompt, str) for prompt in value):
+            return tuple(value[:LONGEST_HISTORY])
+    raise ValueError(name)
+
+
+def _kept_aside(path: Path, why: str) -> LoadedSettings:
+    aside = path.with_name(path.name + ".damaged")
+    try:
+        path.replace(aside)
+        where = f" The old file is kept as {aside.name}."
+    except OSError:
+        where = ""
+    return LoadedSettings(Settings(), f"The settings could not be read ({why}), so the defaults are used.{where}")

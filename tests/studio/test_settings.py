@@ -1,0 +1,68 @@
+"""Settings: round trip, and files that are damaged, newer, or partly nonsense."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.studio.settings import LONGEST_HISTORY, Settings, Theme, load_settings, read_settings, save
+
+
+def test_what_was_saved_is_read(tmp_path: Path) -> None:
+    settings = Settings(theme=Theme.LIGHT, device="cuda:1", threads=3, previews=False, images_folder=tmp_path / "bilder",
+                        model_folders=(tmp_path / "a", tmp_path / "ß"), prompt_history=("赤いりんご", "ghost"))
+    path = tmp_path / "deep" / "settings.json"
+    save(settings, path)
+    assert load_settings(path) == settings
+    assert [file.name for file in path.parent.iterdir()] == ["settings.json"]
+
+
+def test_no_file_is_the_defaults(home: Path) -> None:
+    loaded = read_settings()
+    assert loaded.settings == Settings() and loaded.problem == ""
+    assert loaded.settings.images == home / "images"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"format": 99}', '{"format": "x"}', "[" * 100_000, "\ud800"])
+def test_a_damaged_file_is_kept_aside(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "settings.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    loaded = read_settings(path)
+    assert loaded.settings == Settings()
+    assert "defaults" in loaded.problem and "settings.json.damaged" in loaded.problem
+    assert not path.exists() and (tmp_path / "settings.json.damaged").exists()
+
+
+def test_one_senseless_value_leaves_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"format": 1, "threads": -4, "theme": "mauve", "device": "cpu", "previews": False,
+                                "model_folders": [1], "images_folder": 7, "prompt_history": [None], "other": 1}))
+    loaded = read_settings(path)
+    assert loaded.settings == Settings(device="cpu", previews=False)
+    for name in ("threads", "theme", "model_folders", "images_folder", "prompt_history"):
+        assert name in loaded.problem
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StorageProblem, match="could not be written"):
+        save(Settings(), tmp_path / "file" / "settings.json")
+
+
+def test_history_is_newest_first_each_once_and_bounded() -> None:
+    settings = Settings()
+    for prompt in ("a", "b", " a ", "", "  "):
+        settings = settings.with_prompt(prompt)
+    assert settings.prompt_history == ("a", "b")
+    for number in range(LONGEST_HISTORY + 5):
+        settings = settings.with_prompt(str(number))
+    assert len(settings.prompt_history) == LONGEST_HISTORY
+
+
+def test_threads_have_bounds() -> None:
+    with pytest.raises(BadRequest):
+        replace(Settings(), threads=-1)
