@@ -1,0 +1,237 @@
+"""Pictures on the screen, and the words for sizes and times: shared by every room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QPoint, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import (
+    QImage,
+    QImageReader,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+)
+from PySide6.QtWidgets import QLabel, QLayout, QLayoutItem, QWidget
+
+from diffstudio.ui import theme
+
+
+def numpy_to_qimage(picture: NDArray[np.uint8]) -> QImage:
+    """[H,W,3] RGB, [H,W,4] RGBA or [H,W] grey, uint8 -> an image that owns its pixels (Qt only borrows a buffer)."""
+    picture = np.ascontiguousarray(picture, dtype=np.uint8)
+    height, width = picture.shape[:2]
+    channels = picture.shape[2] if picture.ndim == 3 else 1
+    formats = {1: QImage.Format.Format_Grayscale8, 3: QImage.Format.Format_RGB888, 4: QImage.Format.Format_RGBA8888}
+    return QImage(picture.data, width, height, width * channels, formats[channels]).copy()
+
+
+def read_image(path: Path, largest: int | None = None) -> QImage:
+    """A picture file, scaled down while it is read where a side is over `largest` px; a null image on any trouble."""
+    reader = QImageReader(str(path))
+    reader.setAutoTransform(True)
+    size = reader.size()
+    if largest and size.isValid() and max(size.width(), size.height()) > largest:
+        reader.setScaledSize(size.scaled(largest, largest, Qt.AspectRatioMode.KeepAspectRatio))
+    return reader.read()
+
+
+def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:
+    """Draw the whole picture into `rect` with smooth interpolation and rounded corners."""
+    painter.save()
+    painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
+    path = QPainterPath()
+    path.addRoundedRect(rect, radius, radius)
+    painter.setClipPath(path)
+    if isinstance(image, QImage):
+        painter.drawImage(rect, image)
+    else:
+        painter.drawPixmap(rect, image, QRectF(image.rect()))
+    painter.restore()
+
+
+def fitted(size: QSize, room: QRectF) -> QRectF:
+    """The largest rectangle of the shape of `size` in the middle of `room`, on whole pixels."""
+    scale = min(room.width() / max(1, size.width()), room.height() / max(1, size.height()))
+    width, height = round(size.width() * scale), round(size.height() * scale)
+    left, top = room.x() + (room.width() - width) / 2, room.y() + (room.height() - height) / 2
+    return QRectF(round(left), round(top), width, height)
+
+
+class Thumb(QLabel):
+    """A picture in a rounded square. `clickable` makes it a thing to click or to open with Enter or Space."""
+
+    clicked = Signal()
+
+    def __init__(self, size: int, radius: int = 6, *, name: str = "Picture", tooltip: str = "",
+                 clickable: bool = False) -> None:
+        super().__init__()
+        self._side, self._radius, self._image, self._scaled = size, radius, QImage(), QImage()
+        self._chosen, self._clickable = False, clickable
+        self.setFixedSize(size, size)
+        self.setAccessibleName(name)
+        self.setToolTip(tooltip or name)
+        if clickable:
+            self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            self.setCursor(Qt.CursorShape.PointingHandCursor)
+
+    def set_image(self, image: QImage | QPixmap | Path | NDArray[np.uint8] | None) -> None:
+        """The picture to show: its middle square. None, or a file that cannot be read, shows an empty tile."""
+        match image:
+            case None:
+                self._image = QImage()
+            case Path():
+                self._image = read_image(image, 2 * self._side)
+            case QPixmap():
+                self._image = image.toImage()
+            case QImage():
+                self._image = image
+            case _:
+                self._image = numpy_to_qimage(image)
+        self._scaled = QImage()
+        self.update()
+
+    def image(self) -> QImage:
+        return self._image
+
+    def set_side(self, side: int) -> None:
+        if side != self._side:
+            self._side, self._scaled = side, QImage()
+            self.setFixedSize(side, side)
+
+    def set_chosen(self, chosen: bool) -> None:
+        self._chosen = chosen
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        rect = QRectF(self.rect())
+        if self._image.isNull():
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(theme.colour("line"))
+            painter.drawRoundedRect(rect, self._radius, self._radius)
+        else:
+            if self._scaled.isNull():
+                self._scaled = _square(self._image, round(self._side * self.devicePixelRatioF()))
+            rounded(painter, self._scaled, rect, self._radius)
+        if self._chosen or self.hasFocus():
+            painter.setPen(QPen(theme.colour("accent"), 2))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(rect.adjusted(1, 1, -1, -1), self._radius, self._radius)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        inside = self.rect().contains(event.position().toPoint())
+        if self._clickable and inside and event.button() == Qt.MouseButton.LeftButton:
+            self.clicked.emit()
+        else:
+            super().mouseReleaseEvent(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if self._clickable and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.clicked.emit()
+        else:
+            super().keyPressEvent(event)
+
+
+def _square(image: QImage, side: int) -> QImage:
+    """The middle square of a picture, `side` px."""
+    scaled = image.scaled(side, side, Qt.AspectRatioMode.KeepAspectRatioByExpanding,
+                          Qt.TransformationMode.SmoothTransformation)
+    return scaled.copy((scaled.width() - side) // 2, (scaled.height() - side) // 2, side, side)
+
+
+class FlowLayout(QLayout):
+    """Widgets in rows that wrap where the width ends."""
+
+    def __init__(self, parent: QWidget | None = None, spacing: int = 6) -> None:
+        super().__init__(parent)
+        self._items: list[QLayoutItem] = []
+        self.setContentsMargins(0, 0, 0, 0)
+        self.setSpacing(spacing)
+
+    def addItem(self, item: QLayoutItem) -> None:
+        self._items.append(item)
+
+    def count(self) -> int:
+        return len(self._items)
+
+    def itemAt(self, index: int) -> QLayoutItem | None:  # type: ignore[override]
+        return self._items[index] if 0 <= index < len(self._items) else None
+
+    def takeAt(self, index: int) -> QLayoutItem | None:  # type: ignore[override]
+        return self._items.pop(index) if 0 <= index < len(self._items) else None
+
+    def expandingDirections(self) -> Qt.Orientation:
+        return Qt.Orientation(0)
+
+    def hasHeightForWidth(self) -> bool:
+        return True
+
+    def heightForWidth(self, width: int) -> int:
+        return self._place(QRect(0, 0, width, 0), move=False)
+
+    def sizeHint(self) -> QSize:
+        return self.minimumSize()
+
+    def minimumSize(self) -> QSize:
+        size = QSize()
+        for item in self._items:
+            size = size.expandedTo(item.minimumSize())
+        return size
+
+    def setGeometry(self, rect: QRect) -> None:
+        super().setGeometry(rect)
+        self._place(rect, move=True)
+
+    def _place(self, rect: QRect, *, move: bool) -> int:
+        x, y, row = rect.x(), rect.y(), 0
+        for item in self._items:
+            size = item.sizeHint()
+            if x > rect.x() and x + size.width() > rect.x() + rect.width():
+                x, y, row = rect.x(), y + row + self.spacing(), 0
+            if move:
+                item.setGeometry(QRect(QPoint(x, y), QSize(min(size.width(), rect.width()), size.height())))
+            x, row = x + size.width() + self.spacing(), max(row, size.height())
+        return y + row - rect.y()
+
+
+def human_bytes(count: float) -> str:
+    """1536 -> `1.5 KB`; decimal units, as file managers show them."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_count(count: float) -> str:
+    """8_500_000 -> `8.5 M`."""
+    for limit, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if count >= limit:
+            value = count / limit
+            return f"{value:.0f}{unit}" if value >= 10 else f"{value:.1f}{unit}"
+    return f"{count:.0f}"
+
+
+def human_duration(seconds: float) -> str:
+    """0.04 -> `0.04 s`, 75 -> `1 min 15 s`, 5000 -> `1 h 23 min`; `–` where it is not known."""
+    if not 0 <= seconds < 1e9:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.0f} s" if seconds == round(seconds) else f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 and whole % 60 else f"{round(whole / 60)} min"
+    if whole < 48 * 3600:
+        minutes = round(whole / 60)
+        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+    return f"{round(whole / 86400)} days"

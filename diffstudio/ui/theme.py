@@ -1,0 +1,242 @@
+"""The two themes: the same roles in a dark and a light cast, one style sheet made from them.
+
+The theme's name is kept on the QApplication itself, so that painted widgets and icons ask for `colour(role)` when they
+paint and a change of theme needs nothing but a repaint, which a new style sheet brings anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import Template
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalette
+from PySide6.QtWidgets import QApplication
+
+UNIT = 4               # px: spacing comes in multiples of it
+RADIUS = 8             # px, of cards, fields and pictures
+FONT_PIXELS = 13
+SMALL_PIXELS = 12
+TINY_PIXELS = 11
+
+_PROPERTY = "diffstudioTheme"
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What a colour is for. Text roles are legible on `background`, `panel` and `raised`: a test measures it."""
+
+    background: str      # behind pictures
+    panel: str           # columns of controls
+    raised: str          # fields, cards, buttons
+    hover: str           # a raised thing under the pointer
+    line: str            # edges
+    text: str
+    dim: str             # what is read second
+    faint: str           # placeholders, things that cannot be used, decoration
+    accent: str          # what is chosen, progress
+    strong: str          # the one button to press
+    strong_hover: str
+    on_strong: str       # text on it
+    chosen: str          # the ground of a chosen chip or row
+    good: str
+    warn: str
+    bad: str
+    knob: str            # of a slider
+
+
+DARK = Roles(background="#101216", panel="#171a20", raised="#1f232b", hover="#272c36", line="#2a2f39", text="#e7e9ee",
+             dim="#9aa3b2", faint="#5f6877", accent="#7c9cff", strong="#4f6ef7", strong_hover="#6180ff",
+             on_strong="#ffffff", chosen="#2a3350", good="#57c28a", warn="#e5b567", bad="#e2697a", knob="#e7e9ee")
+LIGHT = Roles(background="#eef0f4", panel="#f8f9fb", raised="#ffffff", hover="#eceff5", line="#d8dce4", text="#1b1f27",
+              dim="#566072", faint="#99a1b0", accent="#3f5fe0", strong="#4262ea", strong_hover="#3552d6",
+              on_strong="#ffffff", chosen="#e2e8ff", good="#1f7a4d", warn="#8a5b00", bad="#b8283e", knob="#ffffff")
+
+
+def name() -> str:
+    """`dark` or `light`: what is on now."""
+    app = QGuiApplication.instance()
+    return str((app.property(_PROPERTY) if app else None) or "dark")
+
+
+def roles() -> Roles:
+    return LIGHT if name() == "light" else DARK
+
+
+def colour(role: str) -> QColor:
+    """The colour of a role (a field of Roles) in the theme that is on."""
+    return QColor(getattr(roles(), role))
+
+
+def resolve(wish: str) -> str:
+    """`dark` or `light` for a wish of `dark`, `light` or `system` (dark where the system has no opinion)."""
+    if wish in ("dark", "light"):
+        return wish
+    light = QGuiApplication.styleHints().colorScheme() == Qt.ColorScheme.Light
+    return "light" if light else "dark"
+
+
+def apply(app: QApplication, wish: str = "dark") -> None:
+    """Dress the application. May be called again at any time with another wish."""
+    app.setProperty(_PROPERTY, resolve(wish))
+    if app.style().objectName() != "fusion":
+        app.setStyle("Fusion")
+    app.setFont(font())
+    app.setPalette(_palette(roles()))
+    app.setStyleSheet(style_sheet(roles()))
+
+
+def font(pixels: int = FONT_PIXELS, *, bold: bool = False, spaced: bool = False) -> QFont:
+    """Inter where it is loaded, otherwise the system's sans. `spaced` is for small capitals."""
+    result = QFont("Inter") if "Inter" in QFontDatabase.families() else QFontDatabase.systemFont(
+        QFontDatabase.SystemFont.GeneralFont)
+    result.setPixelSize(pixels)
+    result.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
+    if spaced:
+        result.setLetterSpacing(QFont.SpacingType.AbsoluteSpacing, 0.5)
+    return result
+
+
+def _palette(roles: Roles) -> QPalette:
+    palette = QPalette()
+    kinds = QPalette.ColorRole
+    for kind, role in ((kinds.Window, roles.panel), (kinds.Base, roles.raised), (kinds.AlternateBase, roles.panel),
+                       (kinds.Button, roles.raised), (kinds.ToolTipBase, roles.raised), (kinds.WindowText, roles.text),
+                       (kinds.Text, roles.text), (kinds.ButtonText, roles.text), (kinds.ToolTipText, roles.text),
+                       (kinds.BrightText, roles.bad), (kinds.PlaceholderText, roles.faint),
+                       (kinds.Highlight, roles.strong), (kinds.HighlightedText, roles.on_strong), (kinds.Link, roles.accent), (kinds.Mid, roles.line),
+                       (kinds.Dark, roles.line), (kinds.Midlight, roles.line), (kinds.Light, roles.hover),
+                       (kinds.Accent, roles.accent)):
+        palette.setColor(kind, QColor(role))
+    for kind in (kinds.WindowText, kinds.Text, kinds.ButtonText):
+        palette.setColor(QPalette.ColorGroup.Disabled, kind, QColor(roles.faint))
+    return palette
+
+
+def style_sheet(roles: Roles) -> str:
+    """The whole application's style sheet: every colour in it is a role."""
+    values = {field: getattr(roles, field) for field in Roles.__slots__}
+    return Template(_SHEET).substitute(values, radius=RADIUS, small=SMALL_PIXELS, tiny=TINY_PIXELS)
+
+
+_SHEET = """
+QMainWindow, QDialog, #background { background: $background; }
+#panel { background: $panel; }
+#panel[side="left"] { border: none; border-right: 1px solid $line; }
+#panel[side="right"] { border: none; border-left: 1px solid $line; }
+QLabel { background: transparent; color: $text; }
+QLabel[tone="dim"] { color: $dim; }
+QLabel[tone="faint"] { color: $faint; }
+QLabel[tone="good"] { color: $good; }
+QLabel[tone="warn"] { color: $warn; }
+QLabel[tone="bad"] { color: $bad; }
+QLabel[tone="accent"] { color: $accent; }
+QLabel:disabled { color: $faint; }
+QToolTip { background: $raised; color: $text; border: 1px solid $line; padding: 4px 8px; }
+
+QScrollArea, QScrollArea > QWidget > QWidget#contents { background: transparent; border: none; }
+QAbstractScrollArea { background: transparent; border: none; }
+QScrollBar { background: transparent; }
+QScrollBar:vertical { width: 8px; }
+QScrollBar:horizontal { height: 8px; }
+QScrollBar::handle { background: $line; border-radius: 4px; min-height: 24px; min-width: 24px; }
+QScrollBar::handle:hover { background: $faint; }
+QScrollBar::add-line, QScrollBar::sub-line, QScrollBar::add-page, QScrollBar::sub-page { background: none; border: none;
+    width: 0; height: 0; }
+
+QLineEdit, QPlainTextEdit, QTextEdit, QSpinBox, QDoubleSpinBox, QComboBox {
+    background: $raised; color: $text; border: 1px solid $line; border-radius: ${radius}px; padding: 6px 10px;
+    selection-background-color: $strong; selection-color: $on_strong; }
+QPlainTextEdit, QTextEdit { padding: 6px 8px; }
+QLineEdit:hover, QPlainTextEdit:hover, QTextEdit:hover, QSpinBox:hover, QDoubleSpinBox:hover, QComboBox:hover {
+    border-color: $faint; }
+QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus, QComboBox:focus,
+QComboBox:on { border-color: $accent; }
+QLineEdit:disabled, QPlainTextEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled {
+    color: $faint; background: $panel; border-color: $line; }
+QLineEdit[wrong="true"], QSpinBox[wrong="true"], QPlainTextEdit[wrong="true"] { border-color: $bad; }
+QDoubleSpinBox[bare="true"] { background: transparent; border: 1px solid transparent; border-radius: 4px;
+    padding: 0 2px; }
+QDoubleSpinBox[bare="true"]:hover { background: $raised; }
+QDoubleSpinBox[bare="true"]:focus { border-color: $accent; background: $raised; }
+QSpinBox::up-button, QSpinBox::down-button, QDoubleSpinBox::up-button, QDoubleSpinBox::down-button { width: 0;
+    height: 0; border: none; }
+QAbstractSpinBox QLineEdit, QAbstractSpinBox QLineEdit:focus, QAbstractSpinBox QLineEdit:hover, QComboBox QLineEdit {
+    background: transparent; border: none; padding: 0 8px; border-radius: 0; }
+QAbstractSpinBox[bare="true"] QLineEdit { padding: 0 3px; }
+QComboBox { padding-right: 26px; combobox-popup: 0; }
+QComboBox::drop-down { border: none; width: 24px; }
+QComboBox::down-arrow { image: none; width: 0; height: 0; }
+QComboBox QAbstractItemView { background: $raised; color: $text; border: 1px solid $line; padding: 4px; outline: 0;
+    selection-background-color: $chosen; selection-color: $text; }
+QComboBox QAbstractItemView::item { min-height: 28px; padding: 0 8px; border-radius: 6px; }
+QComboBox QAbstractItemView::item:hover, QComboBox QAbstractItemView::item:selected { background: $chosen;
+    color: $text; }
+
+QSlider { background: transparent; min-height: 20px; }
+QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: $line; }
+QSlider::sub-page:horizontal { height: 4px; border-radius: 2px; background: $accent; }
+QSlider::handle:horizontal { width: 14px; height: 14px; margin: -6px 0; border-radius: 8px; background: $knob;
+    border: 1px solid $line; }
+QSlider::handle:horizontal:hover { border-color: $accent; }
+QSlider:focus { outline: none; }
+QSlider::handle:horizontal:focus { border: 1px solid $accent; }
+QSlider::sub-page:horizontal:disabled { background: $faint; }
+QSlider::handle:horizontal:disabled { background: $faint; }
+
+QPushButton, QToolButton { background: $raised; color: $text; border: 1px solid $line; border-radius: ${radius}px;
+    padding: 6px 12px; }
+QPushButton:hover, QToolButton:hover { background: $hover; }
+QPushButton:pressed, QToolButton:pressed { background: $line; }
+QPushButton:focus, QToolButton:focus { border-color: $accent; }
+QPushButton:disabled, QToolButton:disabled { color: $faint; background: transparent; }
+QToolButton::menu-indicator, QPushButton::menu-indicator { image: none; width: 0; }
+PrimaryButton { background: $strong; color: $on_strong; border: 1px solid $strong; padding: 8px 16px; }
+PrimaryButton:hover { background: $strong_hover; border-color: $strong_hover; }
+PrimaryButton:pressed { background: $accent; }
+PrimaryButton:focus { border: 1px solid $text; }
+PrimaryButton:disabled { background: $raised; border-color: $line; color: $faint; }
+QPushButton[flat="true"], QToolButton[flat="true"] { background: transparent; border-color: transparent; padding: 4px; }
+QPushButton[flat="true"]:hover, QToolButton[flat="true"]:hover { background: $hover; }
+QPushButton[flat="true"]:focus, QToolButton[flat="true"]:focus { border-color: $accent; }
+Chip { border-radius: 13px; padding: 3px 11px; min-height: 18px; color: $dim; background: $raised;
+    border: 1px solid $line; }
+Chip:hover { color: $text; }
+Chip:checked { background: $chosen; color: $text; border-color: $accent; }
+Chip:focus { border-color: $accent; }
+Chip:checked:focus { border: 1px solid $text; }
+Chip:disabled { color: $faint; background: transparent; }
+
+Card, #card { background: $raised; border: 1px solid transparent; border-radius: ${radius}px; }
+Card[chosen="true"] { border-color: $accent; }
+Card[interactive="true"]:hover { background: $hover; }
+Card[interactive="true"]:focus { border-color: $accent; }
+Banner { background: $raised; border: 1px solid $line; border-radius: ${radius}px; }
+Banner[kind="bad"] { border-color: $bad; }
+Banner[kind="warn"] { border-color: $warn; }
+Banner[kind="good"] { border-color: $good; }
+Banner[kind="info"] { border-color: $accent; }
+
+QCheckBox { color: $text; spacing: 8px; }
+QCheckBox::indicator, QRadioButton::indicator { width: 16px; height: 16px; border: 1px solid $faint; border-radius: 4px;
+    background: $raised; }
+QRadioButton::indicator { border-radius: 8px; }
+QCheckBox::indicator:hover, QCheckBox::indicator:focus, QRadioButton::indicator:hover { border-color: $accent; }
+QCheckBox::indicator:checked, QRadioButton::indicator:checked { background: $accent; border-color: $accent; }
+
+QMenu { background: $raised; color: $text; border: 1px solid $line; padding: 4px; }
+QMenu::item { padding: 6px 20px 6px 12px; border-radius: 6px; background: transparent; }
+QMenu::item:selected { background: $chosen; }
+QMenu::item:disabled { color: $faint; }
+QMenu::separator { height: 1px; background: $line; margin: 4px 8px; }
+QMenu::icon { padding-left: 8px; }
+
+QListView, QTreeView, QTableView { background: transparent; color: $text; border: none; outline: 0;
+    selection-background-color: $chosen; selection-color: $text; }
+QListView::item { border-radius: 6px; }
+QHeaderView::section { background: transparent; color: $dim; border: none; padding: 4px 8px; }
+QSplitter::handle { background: transparent; }
+QProgressBar { background: $line; border: none; border-radius: 2px; max-height: 4px; text-align: center;
+    color: transparent; }
+QProgressBar::chunk { background: $accent; border-radius: 2px; }
+"""
