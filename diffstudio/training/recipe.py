@@ -61,6 +61,7 @@ class DataRecipe:
 class NetworkRecipe:
     conditioning: Conditioning = Conditioning.TEXT
     patch: int = 8                        # px a side
+    margin: int = 4                       # px that a patch reaches over its edges, so that no seams show
     bottleneck: int = 128                 # width between a patch and the transformer's own
     width: int = 256
     depth: int = 6

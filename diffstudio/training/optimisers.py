@@ -1,0 +1,87 @@
+"""The optimisers a recipe may name, and how their learning rate moves over a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from diffstudio.training.recipe import DecayName, OptimiserName, OptimiserRecipe
+
+Optimisers = list[Optimizer]  # one, or two for Muon with AdamW
+
+
+def build(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
+    """Optimisers over all of the network's parameters; each group's `initial_lr` is the rate at full height."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    optimisers: Optimisers
+    match recipe.name:
+        case OptimiserName.MUON:
+            matrices, rest = _split(network)
+            muon = torch.optim.Muon(matrices, lr=recipe.muon_learning_rate, momentum=recipe.momentum, weight_decay=decay)
+            optimisers = [muon, _adamw(rest, recipe)]
+        case OptimiserName.ADAMW:
+            optimisers = [_adamw(parameters, recipe)]
+        case OptimiserName.ADAM:
+            optimisers = [torch.optim.Adam(parameters, lr=rate, betas=recipe.betas, weight_decay=decay)]
+        case OptimiserName.RMSPROP:
+            optimisers = [torch.optim.RMSprop(parameters, lr=rate, alpha=recipe.betas[1], weight_decay=decay,
+                                              momentum=recipe.momentum)]
+        case OptimiserName.SGD:
+            optimisers = [torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay)]
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimisers
+
+
+def height(recipe: OptimiserRecipe, step: int, steps: int) -> float:
+    """The share of the full learning rate at `step` (0-based) of `steps`: a ramp up, a plateau, a fall to 0."""
+    warm_up = min(recipe.warm_up_steps, steps // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    left = (steps - step) / max(1.0, recipe.decay_share * steps)  # 1 and more before the fall begins
+    match recipe.decay:
+        case DecayName.CONSTANT:
+            return 1.0
+        case DecayName.LINEAR:
+            return min(1.0, left)
+        case DecayName.COSINE:
+            return 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
+
+
+def set_height(optimisers: Optimisers, share: float) -> None:
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * share
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of the weights, short at first: decay is min(decay, (1 + n) / (10 + n)) at update n."""
+
+    @torch.no_grad()
+    def update(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+        kept = min(decay, (1 + float(updates)) / (10 + float(updates)))
+        torch._foreach_lerp_(list(average), list(current), 1 - kept)
+
+    return AveragedModel(network, multi_avg_fn=update)
+
+
+def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The blocks' matrices that tokens pass through, for Muon, and all the rest."""
+    matrices, rest = [], []
+    for name, parameter in network.named_parameters():
+        is_matrix = parameter.ndim == 2 and name.startswith("blocks.") and "modulation" not in name
+        (matrices if is_matrix else rest).append(parameter)
+    return matrices, rest
+
+
+def _adamw(parameters: Any, recipe: OptimiserRecipe) -> Optimizer:
+    return torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay,
+                             foreach=True)

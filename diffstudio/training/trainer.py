@@ -1,0 +1,169 @@
+"""Trainer: a network and its optimisers taking steps. It knows nothing of files, processes or people.
+
+    network D(x_t, t) -> the clean image; the loss is on the velocity it implies: JiT (arXiv 2511.13720), table 1(b)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffstudio.diffusion.denoiser import CleanPrediction
+from diffstudio.diffusion.losses import (
+    CosineTimes,
+    LogitNormalTimes,
+    LogNormalSigma,
+    NoiseLevels,
+    UniformTimes,
+    VelocityWeighting,
+    training_loss,
+)
+from diffstudio.diffusion.schedule import RectifiedFlow
+from diffstudio.networks.text import CaptionTokenizer
+from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.training import optimisers
+from diffstudio.training.augmentation import Augmentation
+from diffstudio.training.batches import Batch, Batches, derived_seed
+from diffstudio.training.recipe import NoiseLevelsName, ObjectiveRecipe, Recipe
+
+HELD_OUT_TIMES = 4     # noise levels at which each held-out picture is judged
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    loss: float
+    gradient_norm: float
+    learning_rate: float     # of the first optimiser
+
+
+class Trainer:
+    """`step(batch)` makes one update; `state()` and `restore()` carry everything that the next update depends on."""
+
+    def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
+        """`recipe.run` must be resolved: no `auto` among dtype and device. The weights are drawn from its seed."""
+        self.recipe, self.device = recipe, device
+        self.schedule = RectifiedFlow()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(recipe.run.seed, "weights", 0))
+            self.network = PixelTransformer(network_config(recipe, classes, vocabulary)).to(device)
+        self.optimisers = optimisers.build(recipe.optimiser, self.network)
+        self.average = optimisers.averaged(self.network, recipe.optimiser.ema)
+        self.step_number = 0           # steps done
+        self._noise_levels = noise_levels(recipe.objective)
+        self._weighting = VelocityWeighting(recipe.objective.sigma_floor)
+        self._dtype = getattr(torch, recipe.run.dtype)
+
+    def step(self, batch: Batch) -> StepResult:
+        """One update. The loss is the mean over the batch, before the update."""
+        share = optimisers.height(self.recipe.optimiser, self.step_number, self.recipe.run.steps)
+        optimisers.set_height(self.optimisers, share)
+        self.network.train()
+        batch = batch.to(self.device)
+        t = self._noise_levels.sample(len(batch.images), self.schedule, batch.generator)
+        loss = self._losses(self.network, batch, t).mean()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimiser.clip_norm)
+        if math.isfinite(float(norm)):  # one bad batch must not undo the run; a run of them stops it
+            for optimiser in self.optimisers:
+                optimiser.step()
+        self.network.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.network)
+        self.step_number += 1
+        return StepResult(float(loss.detach()), float(norm), self.optimisers[0].param_groups[0]["lr"])
+
+    @torch.no_grad()
+    def held_out_loss(self, batches: Batches) -> float | None:
+        """The averaged weights' loss on the held-out pictures, at fixed times and noise; None when there are none."""
+        network = self.average.module.eval()
+        return _mean([self._losses(network, part, t) for part, t in self._held_out(batches)])
+
+    @torch.no_grad()
+    def ignorant_loss(self, batches: Batches, mean_image: Tensor) -> float | None:
+        """The held-out loss of answering every question with the mean picture [3,S,S]: what knowing nothing scores."""
+        mean = mean_image.to(self.device)
+
+        def network(x_t: Tensor, t: Tensor) -> Tensor:
+            return mean.expand_as(x_t)
+
+        denoiser = CleanPrediction(network, self.schedule)
+        losses = [training_loss(denoiser, part.images, t, self._noise(part), self._weighting)
+                  for part, t in self._held_out(batches)]
+        return _mean(losses)
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step_number, "network": self.network.state_dict(), "average": self.average.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(stored)
+        self.step_number = state["step"]
+
+    def _losses(self, network: torch.nn.Module, batch: Batch, t: Tensor) -> Tensor:
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not torch.float32):
+                predicted: Tensor = network(x_t, t, batch.condition)
+            return predicted
+
+        denoiser = CleanPrediction(predict, self.schedule)
+        return training_loss(denoiser, batch.images, t.to(self.device), self._noise(batch), self._weighting)
+
+    def _noise(self, batch: Batch) -> Tensor:
+        return torch.randn(batch.images.shape, generator=batch.generator).to(self.device)
+
+    def _held_out(self, batches: Batches) -> list[tuple[Batch, Tensor]]:
+        whole = batches.held_out()
+        if not len(whole.images):
+            return []
+        levels = self._noise_levels.sample(1024, self.schedule, torch.Generator().manual_seed(0)).sort().values
+        chosen = levels[torch.arange(HELD_OUT_TIMES) * 1024 // HELD_OUT_TIMES + 512 // HELD_OUT_TIMES]
+        return [(whole.to(self.device), t.expand(len(whole.images))) for t in chosen]
+
+
+def network_config(recipe: Recipe, classes: int, vocabulary: int) -> TransformerConfig:
+    network = recipe.network
+    return TransformerConfig(
+        size=recipe.data.size, patch=network.patch, margin=network.margin, bottleneck=network.bottleneck, width=network.width,
+        depth=network.depth, heads=network.heads, condition_width=network.condition_width,
+        conditioning=network.conditioning, classes=classes, vocabulary=vocabulary, text_tokens=network.text_tokens,
+        told_width=Augmentation.told_width if recipe.data.tell_augmentation else 0)
+
+
+def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
+    match objective.noise_levels:
+        case NoiseLevelsName.UNIFORM:
+            return UniformTimes()
+        case NoiseLevelsName.LOG_NORMAL:
+            return LogNormalSigma(objective.mean, objective.deviation)
+        case NoiseLevelsName.LOGIT_NORMAL:
+            return LogitNormalTimes(objective.mean, objective.deviation)
+        case NoiseLevelsName.COSINE:
+            return CosineTimes()
+
+
+def seconds_per_step(trainer: Trainer, batches: Batches, steps: int = 4) -> float:
+    """How long a step takes here, measured on a copy: the trainer is left as it was."""
+    copied = copy.deepcopy(trainer)
+    for step in range(2):
+        copied.step(batches.at(step))
+    started = time.perf_counter()
+    for step in range(steps):
+        copied.step(batches.at(step))
+    return (time.perf_counter() - started) / steps
+
+
+def vocabulary_of(tokenizer: CaptionTokenizer | None) -> int:
+    return tokenizer.vocabulary if tokenizer is not None else 0
+
+
+def _mean(losses: list[Tensor]) -> float | None:
+    return float(torch.cat(losses).mean()) if losses else None
