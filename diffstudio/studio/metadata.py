@@ -1,0 +1,150 @@
+"""What a picture says about how it was made: written into every PNG, and read back from ours and from others'.
+
+A PNG made here carries its request twice: `parameters`, the text that AUTOMATIC1111 introduced and most programs
+read, and `diffstudio`, JSON with the whole request and what else decides the pixels, which reproduces it exactly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from diffstudio import __version__
+from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.studio import foreign
+from diffstudio.studio.picture_text import PictureText, read_text
+from diffstudio.studio.requests import GenerateRequest
+
+JSON_KEY = "diffstudio"
+TEXT_KEY = "parameters"
+LARGEST_JSON_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSettings:
+    """How a picture was made, as far as this program can ask for it again."""
+
+    request: GenerateRequest                  # this picture alone: its own seed, count 1
+    source: str                               # the program that made it
+    not_carried: tuple[str, ...] = ()         # what it says that a request here cannot hold, a phrase each
+    asked: GenerateRequest | None = None      # ours only: the request it was one picture of
+    environment: Mapping[str, Any] = field(default_factory=dict)  # ours only: version, torch, device, dtype, batch …
+    width: int = 0                            # px of the file
+    height: int = 0
+
+
+def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
+    """The request in AUTOMATIC1111's grammar (`create_infotext` and `parse_generation_parameters` there).
+
+    `about` may hold `index` (which of the request's images, 0-based), `width` and `height` (px, as made), `model`
+    (what to call the checkpoint), `model_hash` and `version`.
+    """
+    width, height = about.get("width", request.width), about.get("height", request.height)
+    fields: dict[str, Any] = {
+        "Steps": request.steps,
+        "Sampler": foreign.SAMPLER_LABELS[request.sampler],
+        "Schedule type": foreign.SPACING_LABELS[request.spacing],
+        "CFG scale": _plain(request.guidance),
+        "Seed": request.seed + int(about.get("index", 0)),
+        "Size": f"{width}x{height}" if width and height else None,
+        "Model hash": about.get("model_hash"),
+        "Model": about.get("model") or Path(request.checkpoint).name.removesuffix(".safetensors"),
+        "Denoising strength": _plain(request.strength) if request.init is not None else None,
+        "Version": f"diffstudio {about.get('version', __version__)}",
+    }
+    lines = [request.prompt]
+    if request.negative:
+        lines.append(f"Negative prompt: {request.negative}")
+    told = {name: foreign.quoted(str(value)) for name, value in fields.items() if value is not None}
+    lines.append(", ".join(f"{name}: {value}" for name, value in told.items()))
+    text = "\n".join(lines).replace("\0", " ")
+    return text.encode("utf-8", "replace").decode()  # half a surrogate pair, from a terminal say, has no UTF-8
+
+
+def request_json(request: GenerateRequest, about: Mapping[str, Any]) -> str:
+    """The whole request as `GenerateRequest.to_json` has it, with `image` (which one this is) and `environment`."""
+    index = int(about.get("index", 0))
+    environment = {name: value for name, value in about.items() if name != "index"}
+    environment.setdefault("version", __version__)
+    values = request.to_json() | {"image": {"index": index, "seed": request.seed + index}, "environment": environment}
+    return json.dumps(values, default=str)
+
+
+def write(image: Image.Image, request: GenerateRequest, about: Mapping[str, Any]) -> PngInfo:
+    """The texts for `image.save(path, pnginfo=…)`: `parameters` and `diffstudio`.
+
+    `about`: JSON values that say how the pixels came to be: `index`, `torch`, `device`, `dtype`, `batch` (the seeds
+    computed together, in order), `model`, `model_hash` and whatever else; version and size are added.
+    """
+    about = {"width": image.width, "height": image.height} | dict(about)
+    texts = PngInfo()
+    texts.add_text(TEXT_KEY, parameters_text(request, about))
+    texts.add_text(JSON_KEY, request_json(request, about))
+    return texts
+
+
+def read(path: Path) -> PictureSettings:
+    """The settings a picture carries: ours exactly, those of other programs as far as they carry.
+
+    Raises ImageProblem when the file is not a picture, is damaged, or carries no settings that can be read.
+    """
+    return settings_of(read_text(path), path.name)
+
+
+def settings_of(picture: PictureText, name: str) -> PictureSettings:
+    """As `read`, from texts already taken from the file called `name`."""
+    if JSON_KEY in picture.texts:
+        try:
+            settings = _ours(picture.texts[JSON_KEY])
+        except (ImageProblem, BadRequest):
+            if TEXT_KEY not in picture.texts:
+                raise
+        else:
+            return replace(settings, width=picture.width, height=picture.height)
+    carried = foreign.read_texts(picture.texts, picture.width, picture.height)
+    if carried is None:
+        raise ImageProblem(f"{name} carries no settings",
+                           "it was not made by a program that writes them, or they were removed on the way",
+                           "Choose another picture")
+    return PictureSettings(carried.request, carried.source, carried.not_carried,
+                           width=picture.width, height=picture.height)
+
+
+def settings_from_parameters(text: str) -> PictureSettings:
+    """The settings in a text of AUTOMATIC1111's grammar. Raises ImageProblem when it is none."""
+    carried = foreign.read_parameters(text)
+    if carried is None:
+        raise ImageProblem("The text holds no settings", remedy="Paste the whole text, with its line of `Steps: …`")
+    return PictureSettings(carried.request, carried.source, carried.not_carried)
+
+
+def request_from_parameters(text: str) -> GenerateRequest:
+    """The request in a text of AUTOMATIC1111's grammar, as far as it carries. Raises ImageProblem when it is none."""
+    return settings_from_parameters(text).request
+
+
+def _ours(text: str) -> PictureSettings:
+    try:
+        values = json.loads(text) if len(text) <= LARGEST_JSON_CHARACTERS else None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or values.get("kind", "generate") != "generate":
+        raise ImageProblem("The settings in the picture are damaged", remedy="Choose another picture")
+    asked = GenerateRequest.from_json(values)
+    foreign.check_types(asked)
+    image, environment = values.get("image"), values.get("environment")
+    index = image.get("index", 0) if isinstance(image, dict) else 0
+    if not isinstance(index, int) or not 0 <= index < asked.count:
+        index = 0
+    return PictureSettings(replace(asked, seed=asked.seed + index, count=1), "diffstudio", asked=asked,
+                           environment=environment if isinstance(environment, dict) else {})
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else repr(float(number))
