@@ -1,0 +1,172 @@
+"""The pixel family: transformers trained here, on pixels, told nothing, a class, or a caption."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser
+from diffstudio.diffusion.guidance import ClassifierFreeGuidance
+from diffstudio.diffusion.samplers import SAMPLERS
+from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from_json
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.checkpoint import Checkpoint, Conditioning
+from diffstudio.networks import weights
+from diffstudio.networks.text import CaptionTokenizer
+from diffstudio.networks.transformer import Condition, PixelTransformer
+
+FAMILY = "pixel"
+_LARGEST_TIMES_TRAINED = 2  # positions stretch; beyond twice the trained side pictures fall apart
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPrompted:
+    """A batch of conditions: what to show, and what to move away from."""
+
+    wanted: Condition
+    unwanted: Condition    # the negative prompt; nothing without one
+    nothing: Condition     # for guidance 0, which ignores the prompt
+
+
+class PixelModel:
+    """A PixelTransformer as a Model: no autoencoder, so the state is the image [B,3,H,W] itself.
+
+    Also built around a network that is still being trained, for its sample sheets: `checkpoint` is None then.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None, network: PixelTransformer, tokenizer: CaptionTokenizer | None,
+                 classes: Sequence[str] = (), schedule: Schedule | None = None, *,
+                 guidance: Mapping[str, Any] | None = None, device: torch.device | None = None,
+                 dtype: torch.dtype = torch.float32, sha256: str = "") -> None:
+        self.checkpoint = checkpoint
+        self.network = network
+        self.tokenizer = tokenizer
+        self.classes = tuple(classes)
+        self.schedule = schedule if schedule is not None else RectifiedFlow()
+        self.config = network.config
+        self.device = device if device is not None else next(network.parameters()).device
+        self.dtype = dtype
+        self.sha256 = sha256
+        about = guidance or {}
+        self.guidance = float(about.get("scale", 3.0))
+        lowest, highest = about.get("interval", (0.05, 0.95))
+        self._guidance_interval = (float(lowest), float(highest))
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        if self.checkpoint is not None and self.checkpoint.width and self.checkpoint.height:
+            return self.checkpoint.width, self.checkpoint.height
+        return self.config.size, self.config.size
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        return tuple(SAMPLERS)
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def check_size(self, width: int, height: int) -> None:
+        patch, largest = self.config.patch, _LARGEST_TIMES_TRAINED * max(self.default_size)
+        if width % patch == 0 and height % patch == 0 and max(width, height) <= largest and min(width, height) >= patch:
+            return
+        possible = [min(largest, max(patch, round(side / patch) * patch)) for side in (width, height)]
+        trained = f"{self.default_size[0]} × {self.default_size[1]}"
+        raise BadRequest(f"This checkpoint cannot make pictures of {width} × {height}",
+                         f"its sides are multiples of {patch} px, at most {largest}",
+                         f"Try {possible[0]} × {possible[1]}, or {trained} for which it was trained")
+
+    def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        return 3, height, width
+
+    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> PixelPrompted:
+        prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
+        nothing = self._condition([""] * len(prompts))
+        unwanted = self._condition([negative] * len(prompts)) if negative.strip() else nothing
+        return PixelPrompted(self._condition(prompts), unwanted, nothing)
+
+    def _condition(self, prompts: Sequence[str]) -> Condition:
+        match self.config.conditioning:
+            case Conditioning.TEXT if self.tokenizer is not None:
+                words = self.tokenizer.encode(prompts, self.config.text_tokens)
+                return Condition(words=words.to(self.device))
+            case Conditioning.CLASS:
+                return Condition(labels=torch.tensor([self._label(prompt) for prompt in prompts], device=self.device))
+            case _:
+                return Condition()
+
+    def _label(self, prompt: str) -> int:
+        """The index of a class by its name; the last one, which says nothing, for an empty prompt."""
+        wanted = prompt.strip().casefold()
+        if not wanted:
+            return self.config.classes
+        names = [name.casefold() for name in self.classes]
+        if wanted in names:
+            return names.index(wanted)
+        near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
+        choices = ", ".join(self.classes[names.index(name)] for name in near) or ", ".join(self.classes[:12])
+        raise BadRequest(f"This checkpoint does not know {prompt.strip()[:80]!r}",
+                         "it was trained on classes and takes the name of one", f"Try: {choices}")
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        return image.float()
+
+    def decode(self, state: Tensor) -> Tensor:
+        return state
+
+    def latents_to_rgb(self, state: Tensor) -> Tensor:
+        return state
+
+    def denoiser(self, prompted: PixelPrompted, guidance: float) -> Denoiser:
+        network: Callable[[Tensor, Tensor], Tensor]
+        if self.config.conditioning is Conditioning.NONE or guidance == 1.0:
+            network = self._told(prompted.wanted)
+        elif guidance == 0.0:
+            network = self._told(prompted.nothing)
+        else:
+            network = ClassifierFreeGuidance(
+                conditional=self._told(prompted.wanted), unconditional=None, scale=guidance,
+                interval=self._guidance_interval, both=self._both(prompted), t_max=self.schedule.t_max)
+        return CleanPrediction(network, self.schedule)
+
+    def _told(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda x_t, t: self._call(x_t, t, condition)
+
+    def _both(self, prompted: PixelPrompted) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Both halves of guidance in one call of twice the batch."""
+        parts = zip(prompted.wanted, prompted.unwanted, strict=True)
+        together = Condition(*(None if wanted is None or unwanted is None else torch.cat((wanted, unwanted))
+                               for wanted, unwanted in parts))  # each [2 B,...]
+
+        def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+            conditional, unconditional = self._call(torch.cat((x_t, x_t)), torch.cat((t, t)), together).chunk(2)
+            return conditional, unconditional
+
+        return both
+
+    @torch.no_grad()
+    def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The clean estimate [B,3,H,W], float32, from the network in its own precision."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            return self.network(x_t, t.to(x_t), condition).float()
+
+
+def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha256: str = "") -> PixelModel:
+    """The model of a checkpoint that was trained here. CheckpointDamaged, CheckpointUnknown."""
+    loaded = weights.load(checkpoint)
+    try:
+        schedule = schedule_from_json(loaded.schedule)
+    except ValueError as error:
+        raise CheckpointDamaged(f"{checkpoint.path.name} does not say what its schedule is", str(error),
+                                "Train or download it again") from error
+    if not isinstance(schedule, RectifiedFlow):
+        raise CheckpointUnknown(f"{checkpoint.name} was trained on a noise schedule that cannot be used yet",
+                                f"it is {loaded.schedule['kind']}", "Choose another checkpoint")
+    network = loaded.network.to(device).eval().requires_grad_(False)
+    return PixelModel(checkpoint, network, loaded.tokenizer, loaded.classes, schedule, guidance=loaded.guidance, device=device,
+                      dtype=dtype, sha256=sha256)

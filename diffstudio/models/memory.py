@@ -1,0 +1,58 @@
+"""Where and in what precision a model runs, how much is done at once, and what running out of memory looks like."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from diffstudio.errors import BadRequest
+
+_SMALL_MODEL_PARAMETERS = 300_000_000      # below, float32 costs little and is the same everywhere
+_PIXELS_AT_ONCE = 16 * 64 * 64             # of a pixel model's batch on the CPU
+_PIXELS_AT_ONCE_ACCELERATOR = 64 * 64 * 64
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is the accelerator if there is one. BadRequest when the named device is not here."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BadRequest(f"The device {name!r} cannot be used here", str(error).splitlines()[0][:200] if str(error) else "",
+                         "Choose `auto` or `cpu` in the settings") from error
+    return device
+
+
+def choose_dtype(device: torch.device, parameters: int) -> torch.dtype:
+    """float32, unless the model is large and the accelerator has halves that do not overflow."""
+    if device.type == "cuda" and parameters > _SMALL_MODEL_PARAMETERS and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def images_at_once(width: int, height: int, device: torch.device) -> int:
+    """How many images of a pixel model are sampled as one batch: 16 of 64 px on a CPU, 1 at the least."""
+    pixels = _PIXELS_AT_ONCE if device.type == "cpu" else _PIXELS_AT_ONCE_ACCELERATOR
+    return max(1, pixels // (width * height))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch might have done: the accelerators' own errors, and what the CPU allocator says."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        sign in str(error) for sign in ("not enough memory", "can't allocate memory", "out of memory"))
+
+
+def free_unused() -> None:
+    """Give back what no tensor holds any more. Call outside the `except`, whose traceback keeps tensors alive."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -1,0 +1,65 @@
+"""Model: what every family of checkpoints can do, once its weights are in memory. No torch is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from diffstudio.diffusion.denoiser import Denoiser
+    from diffstudio.diffusion.schedule import Schedule
+    from diffstudio.models.checkpoint import Checkpoint
+
+Prompted: TypeAlias = Any  # what a family makes of a prompt; only that family looks inside
+
+
+class Model(Protocol):
+    """A checkpoint in memory. States are float32 [B,C,h,w] on `device`; images are float32 [B,3,H,W] in [-1,1]."""
+
+    checkpoint: Checkpoint | None              # None for a network that is still being trained
+    schedule: Schedule
+    sha256: str                                # of the checkpoint's file; empty without one
+    device: torch.device
+    dtype: torch.dtype                         # what the network runs in
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """Width and height in px that it was trained at."""
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """Names of `diffusion.samplers.SAMPLERS` that it may be sampled with."""
+
+    @property
+    def parameters(self) -> int: ...
+
+    @property
+    def guidance(self) -> float:
+        """The guidance to begin with when a person has not chosen one."""
+
+    def check_size(self, width: int, height: int) -> None:
+        """BadRequest, naming the nearest sizes it can do, when it cannot make pictures of this size."""
+
+    def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """[C,h,w] of the state for an image of this size."""
+
+    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> Prompted:
+        """What to show, and what to move away from: `count` times one prompt, or one image for each of a list.
+
+        BadRequest when the model cannot be told this.
+        """
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """image [B,3,H,W] in [-1,1] -> clean state [B,C,h,w]."""
+
+    def denoiser(self, prompted: Prompted, guidance: float) -> Denoiser:
+        """The guided Denoiser for states [B,C,h,w], B as prompted."""
+
+    def decode(self, state: Tensor) -> Tensor:
+        """clean state [B,C,h,w] -> image [B,3,H,W], about [-1,1]."""
+
+    def latents_to_rgb(self, state: Tensor) -> Tensor:
+        """A cheap small picture of a state, for previews: [B,C,h,w] -> [B,3,h,w], about [-1,1]."""

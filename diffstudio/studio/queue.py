@@ -1,0 +1,159 @@
+"""Queue: what is still to be made, in SQLite, so that neither a crash nor `kill -9` loses it. No torch.
+
+A job is *pending*, then *running*, then gone. One found running when the queue is opened was interrupted: it is pending
+again, in its old place, and goes on after the images that it had already saved.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.studio.events import JobId
+from diffstudio.studio.requests import GenerateRequest, request_from_json
+
+FORMAT = 1  # of the database: PRAGMA user_version
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    job: JobId
+    request: GenerateRequest
+    done: int       # images of the request that are saved already
+    attempts: int   # how often it was begun and never ended
+
+
+class Queue:
+    """The jobs that wait. `path` may be None: kept in memory, for one command. Safe to use from several threads.
+
+    A database that cannot be read is moved aside (`.damaged`) and a new one begun; StorageProblem when neither works.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._lock = threading.RLock()
+        self._path = path
+        try:
+            self._database = self._open()
+        except sqlite3.DatabaseError as error:
+            if path is None or not path.is_file() or isinstance(error, sqlite3.OperationalError):
+                raise self._unusable(error) from error
+            path.replace(path.with_name(path.name + ".damaged"))
+            self._database = self._open()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(self._path or ":memory:", check_same_thread=False, isolation_level=None, timeout=10.0)
+        try:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version > FORMAT:
+                raise StorageProblem("The queue was written by a newer diffstudio", remedy="Update the program")
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, place REAL NOT NULL, "
+                "running INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, "
+                "submitted REAL NOT NULL, request TEXT NOT NULL)")
+            database.execute(f"PRAGMA user_version = {FORMAT}")
+            database.execute("UPDATE jobs SET running = 0 WHERE running = 1")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    def submit(self, request: GenerateRequest) -> JobId:
+        """Put it behind the others. Its number grows with every submission and is never used again."""
+        text = json.dumps(request.to_json(), ensure_ascii=False)
+        with self._transaction() as database:
+            (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
+            row = database.execute("INSERT INTO jobs (place, submitted, request) VALUES (?, ?, ?)",
+                                   (last + 1, time.time(), text)).lastrowid
+        if row is None:
+            raise StorageProblem("The queue did not take the job", remedy="Try again")
+        return row
+
+    def pending(self) -> list[QueuedJob]:
+        """What waits, in its order. Rows that this program cannot read are left alone and not listed."""
+        with self._transaction() as database:
+            rows = database.execute(
+                "SELECT id, request, done, attempts FROM jobs WHERE running = 0 ORDER BY place, id").fetchall()
+        return list(_readable(rows))
+
+    def take(self) -> QueuedJob | None:
+        """The first that waits, marked as running; None when nothing waits."""
+        with self._transaction() as database:
+            for queued in self.pending():
+                database.execute("UPDATE jobs SET running = 1, attempts = attempts + 1 WHERE id = ?", (queued.job,))
+                return queued
+        return None
+
+    def saved(self, job: JobId, done: int) -> None:
+        """Note that the first `done` images of a job are on disk."""
+        with self._transaction() as database:
+            database.execute("UPDATE jobs SET done = ? WHERE id = ?", (done, job))
+
+    def put_back(self, job: JobId) -> None:
+        """A running job is to be begun again later, in its old place, as if it had not been begun."""
+        with self._transaction() as database:
+            database.execute("UPDATE jobs SET running = 0, attempts = attempts - 1 WHERE id = ? AND running = 1", (job,))
+
+    def remove(self, job: JobId) -> bool:
+        """Forget a job, because it has ended or is no longer wanted. False when it is not there."""
+        with self._transaction() as database:
+            return database.execute("DELETE FROM jobs WHERE id = ?", (job,)).rowcount > 0
+
+    def remove_pending(self, job: JobId) -> bool:
+        """Forget a job unless it is running. False when it is running or not there."""
+        with self._transaction() as database:
+            return database.execute("DELETE FROM jobs WHERE id = ? AND running = 0", (job,)).rowcount > 0
+
+    def reorder(self, jobs: Sequence[JobId]) -> None:
+        """Put the named waiting jobs first, in this order; the others follow in their own."""
+        with self._transaction() as database:
+            waiting = [row[0] for row in database.execute("SELECT id FROM jobs WHERE running = 0 ORDER BY place, id")]
+            wanted = [job for job in dict.fromkeys(jobs) if job in waiting]
+            order = wanted + [job for job in waiting if job not in wanted]
+            database.executemany("UPDATE jobs SET place = ? WHERE id = ?", [(place, job) for place, job in enumerate(order, 1)])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            outermost = not self._database.in_transaction
+            try:
+                if outermost:
+                    self._database.execute("BEGIN IMMEDIATE")
+                yield self._database
+                if outermost:
+                    self._database.execute("COMMIT")
+            except BaseException as error:
+                if outermost and self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise self._unusable(error) from error
+                raise
+
+    def _unusable(self, error: Exception) -> StorageProblem:
+        return StorageProblem(f"The queue {self._path or 'in memory'} cannot be used", str(error),
+                              "Free some space or close other copies of diffstudio")
+
+
+def _readable(rows: list[tuple[int, str, int, int]]) -> Iterator[QueuedJob]:
+    for row, text, done, attempts in rows:
+        try:
+            request = request_from_json(json.loads(text))
+        except (ValueError, BadRequest, RecursionError, AttributeError):
+            continue
+        if isinstance(request, GenerateRequest):
+            yield QueuedJob(row, request, done, attempts)
