@@ -54,19 +54,21 @@ class Augmentation:
         return torch.zeros((count, self.told_width), device=device)
 
     def _resampled(self, images: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
-        """`angle` [B] in radians, `shift` [2, B] in half sides. Each output place p shows the input at R(angle) (p - shift)."""
+        """`angle` [B] in radians, `shift` [2, B] in half sides: place p shows what was at R(angle) (p - shift)."""
         cos, sin = angle.cos(), angle.sin()
         right, down = shift
         matrix = torch.stack([torch.stack([cos, -sin, -cos * right + sin * down], dim=-1),
                               torch.stack([sin, cos, -sin * right - cos * down], dim=-1)], dim=-2)  # [B, 2, 3]
         still = ((angle == 0) & (shift == 0).all(dim=0)).to(images.device)[:, None, None, None]
         grid = functional.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
-        background = torch.tensor(background_of(self.data), dtype=images.dtype, device=images.device)[:, None, None] / 127.5 - 1
-        moved = functional.grid_sample(images - background, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
+        background = images.new_tensor(background_of(self.data))[:, None, None] / 127.5 - 1
+        moved = functional.grid_sample(images - background, grid, mode="bicubic", padding_mode="zeros",
+                                       align_corners=False)
         return torch.where(still, images, (moved + background).clamp(-1, 1))
 
     def _told(self, mirrored: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
         if not self.data.tell_augmentation:
             return self.not_at_all(len(mirrored))
         anything = mirrored | (angle != 0) | (shift != 0).any(dim=0)
-        return torch.stack([mirrored.float(), angle.sin(), angle.cos() - 1, shift[0], shift[1], anything.float()], dim=-1)
+        columns = [mirrored.float(), angle.sin(), angle.cos() - 1, shift[0], shift[1], anything.float()]
+        return torch.stack(columns, dim=-1)

@@ -74,7 +74,8 @@ class PictureSet:
         import torch
 
         pixels = self.images[np.asarray(indices, dtype=np.int64)]  # a copy, out of the map
-        return torch.from_numpy(np.asarray(pixels)).permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1).contiguous()
+        images = torch.from_numpy(np.asarray(pixels)).permute(0, 3, 1, 2).contiguous()
+        return images.to(torch.float32).div_(127.5).sub_(1)
 
 
 def prepare(report: FolderReport, data: DataRecipe, cache_folder: Path, *,
@@ -119,7 +120,8 @@ def prepare(report: FolderReport, data: DataRecipe, cache_folder: Path, *,
 
 def _check(data: DataRecipe) -> None:
     if not SMALLEST_SIZE <= data.size <= LARGEST_SIZE:
-        raise RunProblem(f"The recipe's picture size is {data.size} px", f"it goes from {SMALLEST_SIZE} to {LARGEST_SIZE}")
+        raise RunProblem(f"The recipe's picture size is {data.size} px",
+                         f"it goes from {SMALLEST_SIZE} to {LARGEST_SIZE}")
     if data.fit not in ("pad", "crop"):
         raise RunProblem(f"The recipe's fit is {data.fit!r}", "it may be `pad` or `crop`")
     if not 0 <= data.held_out < 1:

@@ -7,15 +7,15 @@ picture is decoded once, so that what is listed can be used; what cannot is name
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-
 
 from diffstudio.errors import FolderProblem, ImageProblem
 from diffstudio.training.pictures import looks_like_a_picture, read_picture
@@ -120,7 +120,7 @@ class _Read:
     fingerprint: Fingerprint | None = None
 
 
-def inspect_folder(folder: Path) -> Iterator[InspectionProgress | FolderReport]:
+def inspect_folder(folder: Path) -> Generator[InspectionProgress | FolderReport, None, None]:
     """Look at every picture in the folder and below; the last item is the report.
 
     Closing the iterator ends the work after the pictures in flight. FolderProblem when there is no such folder or no
@@ -146,15 +146,16 @@ def inspect_folder(folder: Path) -> Iterator[InspectionProgress | FolderReport]:
 
     read: list[_Read] = []
     yield InspectionProgress(0, len(found), found[0].path)
-    for done, result in enumerate(in_order(lambda picture: _read(folder, picture), found), start=1):
-        read.append(result)
-        if time.monotonic() - last_told >= PROGRESS_SECONDS or done == len(found):
-            last_told = time.monotonic()
-            yield InspectionProgress(done, len(found), result.record.path)
+    with contextlib.closing(in_order(lambda picture: _read(folder, picture), found)) as results:
+        for done, result in enumerate(results, start=1):
+            read.append(result)
+            if time.monotonic() - last_told >= PROGRESS_SECONDS or done == len(found):
+                last_told = time.monotonic()
+                yield InspectionProgress(done, len(found), result.record.path)
     yield _report(folder, read, skipped)
 
 
-def in_order(function: Callable[[_T], _R], items: Iterable[_T], threads: int | None = None) -> Iterator[_R]:
+def in_order(function: Callable[[_T], _R], items: Iterable[_T], threads: int | None = None) -> Generator[_R, None, None]:
     """`map` on a few threads, in order, holding only a few results at a time. Pillow decodes without the GIL."""
     threads = threads or min(4, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")

@@ -140,7 +140,7 @@ def _orientation(file: Image.Image) -> int:
     try:
         value = file.getexif().get(ExifTags.Base.Orientation, 1)
         return value if isinstance(value, int) else 1
-    except Exception:  # damaged EXIF says nothing about the pixels: the picture is taken as it lies
+    except Exception:  # noqa: BLE001 - damaged EXIF says nothing of the pixels: the picture is taken as it lies
         return 1
 
 
@@ -152,12 +152,12 @@ def _eight_bits(file: Image.Image) -> Image.Image:
     if not file.has_transparency_data:
         return file.convert("RGB")
     picture = file.convert("RGBA")
-    lowest_opacity = picture.getchannel("A").getextrema()[0]
+    lowest_opacity = int(np.asarray(picture.getchannel("A")).min())
     return picture if lowest_opacity < 255 else picture.convert("RGB")
 
 
 def _grey_of_many_bits(file: Image.Image) -> Image.Image:
-    """16 bits by their whole range; 32 bits and floats by 1, 255 or 65,535, the first that holds their largest value."""
+    """16 bits by their whole range; 32 bits and floats by 1, 255 or 65,535, the first that holds every value."""
     values = np.nan_to_num(np.asarray(file).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     largest = float(values.max(initial=0.0))
     if file.mode.startswith("I;16"):
@@ -189,9 +189,11 @@ def _reason(error: Exception) -> str:
             return "it is not there (any more)"
         case MemoryError():
             return "decoding it needs more memory than there is"
-        case OSError() | EOFError() | struct.error() if "truncated" in str(error).lower() or not isinstance(error, OSError):
+        case EOFError() | struct.error():
+            return "the file is cut short"
+        case OSError() if "truncated" in str(error).lower():
             return "the file is cut short"
         case OSError() if error.strerror:
-            return error.strerror
+            return error.strerror[:1].lower() + error.strerror[1:]
         case _:
             return f"it is damaged ({str(error) or type(error).__name__})"
