@@ -10,20 +10,19 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import logging
 import os
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import diffstudio
 from diffstudio import paths
 from diffstudio.errors import BadRequest, DiffstudioError, Stopped
 from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, TrainRequest
+from diffstudio.terminal import duration, keep_the_log_in_a_file, log_file, progress, say, stop_signals
 
 if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
@@ -32,22 +31,30 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Do what the arguments say; the exit code. Without a verb the window opens."""
+    keep_the_log_in_a_file()
     try:
         arguments = _parser().parse_args(argv)
         return int(arguments.do(arguments))
     except DiffstudioError as error:
-        return _say(str(error), error.exit_code)
+        return say(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _say("Stopped.", Stopped.exit_code)
+        return say("Stopped.", Stopped.exit_code)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MemoryError:
-        return _say("There was not enough memory. Close other programs, or make fewer or smaller pictures.", 1)
+        return say("There was not enough memory. Close other programs, or make fewer or smaller pictures.", 1)
     except OSError as error:
-        return _say(f"A file could not be read or written: {error}. Check the place and the space on the disk.", 1)
+        return say(f"A file could not be read or written: {error}. Check the place and the space on the disk.", 1)
     except Exception as error:  # noqa: BLE001 - the roof: whatever else it is, a person gets a sentence
-        return _say(_reported(error), 1)
+        return say(_reported(error), 1)
+
+
+def _reported(error: Exception) -> str:
+    """A mistake of ours: keep all there is to know in the log, and say where it is."""
+    logging.getLogger(__name__).error("Unexpected", exc_info=error)
+    return (f"Something went wrong inside diffstudio ({type(error).__name__}: {str(error)[:300]}). "
+            f"Please report it with the end of {log_file()}.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,7 +150,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     library.find(request.checkpoint)  # before anything heavy is loaded
     files = NamedFiles(arguments.out, request)
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder, _stop_signals() as stop:
+    with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder, stop_signals() as stop:
         jobs = Queue(Path(folder) / "queue.sqlite")  # of its own: the window's jobs are the window's
         worker = Worker(jobs, library, files, dataclasses.replace(settings, previews=False), events.put)
         try:
@@ -165,18 +172,18 @@ def _told(event: Any) -> bool:
 
     match event:
         case events.Loading(what=what):
-            _progress(what)
+            progress(what)
         case events.Stepped(index=index, steps=steps, first=first, count=count, seconds_left=left):
             picture = f"picture {first + 1} of {count}, " if count > 1 else ""
-            _progress(f"{picture}step {index} of {steps}, {left:.0f} s left", last=index == steps)
+            progress(f"{picture}step {index} of {steps}, {left:.0f} s left", last=index == steps)
         case events.ImageSaved(path=path):
-            _progress("", last=True)
+            progress("", last=True)
             print(path, flush=True)
         case events.Failed(error=error):
-            _progress("", last=True)
+            progress("", last=True)
             raise error
         case events.Cancelled():
-            _progress("", last=True)
+            progress("", last=True)
             raise Stopped("Stopped before all pictures were made")
         case events.Finished():
             return True
@@ -204,11 +211,11 @@ def _train(arguments: argparse.Namespace) -> int:
             run.send(Command.STOP)
         show(event)
 
-    with _stop_signals(lambda: run.send(Command.STOP) if run.recipe_file.exists() else None) as stop:
+    with stop_signals(lambda: run.send(Command.STOP) if run.recipe_file.exists() else None) as stop:
         from diffstudio.training.loop import train
 
         run = train(request, on_event=on_event)
-    _progress("", last=True)
+    progress("", last=True)
     if run.latest_checkpoint.exists():
         print(run.latest_checkpoint, flush=True)
     if stop.wanted and seen and isinstance(seen[-1], RunStopped):
@@ -290,8 +297,8 @@ class _TrainingProgress:
             case run.RunStep(step=step, steps=steps, loss=loss, pictures_per_second=speed, left_seconds=left):
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30 or step == steps:
                     self._last = time.monotonic()
-                    _progress(f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} pictures a second, "
-                              f"{_duration(left)} left")
+                    progress(f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} pictures a second, "
+                              f"{duration(left)} left")
             case run.RunStarted(why=why, pictures=pictures, parameters=parameters):
                 self._line(f"{pictures:,} pictures, {parameters / 1e6:.1f} M parameters. {why}")
             case run.RunHeldOut(step=step, loss=loss):
@@ -308,58 +315,11 @@ class _TrainingProgress:
                 self._line(verdict)
 
     def _line(self, text: str) -> None:
-        _progress("", last=True)
+        progress("", last=True)
         print(text, file=sys.stderr, flush=True)
 
 
-_unfinished_line = False  # whether the terminal's cursor stands behind a progress line
-
-
-def _progress(text: str, *, last: bool = False) -> None:
-    """A line that the next one overwrites at a terminal; plain lines elsewhere."""
-    global _unfinished_line
-    if sys.stderr.isatty():
-        if text:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            _unfinished_line = True
-        if last and _unfinished_line:
-            sys.stderr.write("\n")
-            _unfinished_line = False
-        sys.stderr.flush()
-    elif text:
-        print(text, file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    if not 0 <= seconds < 1e9:
-        return "?"
-    minutes, hours = int(seconds // 60) % 60, int(seconds // 3600)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
-
-
-def _say(sentence: str, code: int) -> int:
-    """Never raises, whatever the terminal can show."""
-    _progress("", last=True)
-    shown = " ".join(f"diffstudio: {sentence}".split())
-    encoding = sys.stderr.encoding or "utf-8"
-    with contextlib.suppress(OSError, ValueError):
-        print(shown.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
-    return code
-
-
-def _reported(error: Exception) -> str:
-    """A mistake of ours: keep all there is to know in a file, and say where it is."""
-    said = f"Something went wrong inside diffstudio ({type(error).__name__}: {error})"
-    try:
-        report = paths.data() / "last-error.txt"
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
-    except OSError:
-        return f"{said}."
-    return f"{said}. Please report it with what stands in {report}."
-
-
-# Arguments and signals
+# Arguments
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without repeating the usage."""
@@ -396,42 +356,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
-
-
-class _StopWanted:
-    """Whether the end was asked for; `take` is true once for each time it was."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self._new = False
-
-    def set(self) -> None:
-        self.wanted = self._new = True
-
-    def take(self) -> bool:
-        taken, self._new = self._new, False
-        return taken
-
-
-@contextlib.contextmanager
-def _stop_signals(also: Callable[[], None] | None = None) -> Iterator[_StopWanted]:
-    """SIGINT and SIGTERM ask for a clean end; a second one ends at once. `also` runs in the handler."""
-    stop = _StopWanted()
-
-    def asked(number: int, frame: FrameType | None) -> None:
-        if stop.wanted:
-            raise KeyboardInterrupt
-        stop.set()
-        if also is not None:
-            with contextlib.suppress(OSError):
-                also()
-
-    before = {}
-    with contextlib.suppress(ValueError):  # not the main thread: whoever runs us there has signals of their own
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, asked)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+"""From a fresh checkout to a running diffstudio, in one command:
+
+    python3 packaging/bootstrap.py run [ARGS]          install what is missing, then start `diffstudio ARGS`
+    python3 packaging/bootstrap.py test [PYTEST ARGS]  the same, then every check there is; with arguments only pytest
+
+Everything goes into `.venv` in the checkout; a second call finds it there and starts at once. What Qt needs from the system
+is installed where this may be done (as root, with apt); elsewhere the one command that does it is printed.
+
+Needs nothing but Python 3.11 or later. Which torch: on Linux the package index carries the build for NVIDIA cards, several
+gigabytes; without such a card the small build for processors is taken, where it can be reached. DIFFSTUDIO_TORCH_INDEX names
+another index of torch builds (for AMD's ROCm, say).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+OLDEST = (3, 11)
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "diffstudio-installed.json"
+CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
+ARTEFACTS = ROOT / "artefacts"
+WINDOWS = sys.platform == "win32"
+PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
+TORCH_BUILDS = "https://download.pytorch.org/whl/"
+
+# What the Qt packages need from a Linux system: the library, and the Debian package it is in.
+QT_LIBRARIES = {
+    "libEGL.so.1": "libegl1", "libGL.so.1": "libgl1", "libfontconfig.so.1": "libfontconfig1",
+    "libfreetype.so.6": "libfreetype6", "libdbus-1.so.3": "libdbus-1-3", "libglib-2.0.so.0": "libglib2.0-0",
+    "libX11-xcb.so.1": "libx11-xcb1", "libxkbcommon.so.0": "libxkbcommon0", "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+    "libxcb-cursor.so.0": "libxcb-cursor0", "libxcb-icccm.so.4": "libxcb-icccm4", "libxcb-image.so.0": "libxcb-image0",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1", "libxcb-randr.so.0": "libxcb-randr0",
+    "libxcb-render-util.so.0": "libxcb-render-util0", "libxcb-shape.so.0": "libxcb-shape0", "libxcb-shm.so.0": "libxcb-shm0",
+    "libxcb-sync.so.1": "libxcb-sync1", "libxcb-util.so.1": "libxcb-util1", "libxcb-xfixes.so.0": "libxcb-xfixes0",
+    "libxcb-xkb.so.1": "libxcb-xkb1",
+}
+DISPLAY_TOOLS = {"Xvfb": "xvfb", "xdotool": "xdotool"}  # for the test in a real X display
+OTHER_SYSTEMS = {  # where there is no apt: the same libraries in one command
+    "dnf": "dnf install mesa-libEGL mesa-libGL libxkbcommon-x11 xcb-util-cursor xcb-util-wm xcb-util-image xcb-util-keysyms "
+           "xcb-util-renderutil",
+    "pacman": "pacman -S libglvnd libxkbcommon-x11 xcb-util-cursor xcb-util-wm xcb-util-image xcb-util-keysyms "
+              "xcb-util-renderutil",
+    "zypper": "zypper install Mesa-libEGL1 Mesa-libGL1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 "
+              "libxcb-keysyms1 libxcb-render-util0",
+}
+
+
+def main(arguments: list[str]) -> int:
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if verb not in ("run", "test"):
+        print(__doc__)
+        return 0 if verb in ("-h", "--help", "help") else 2
+    if sys.version_info < OLDEST:
+        return with_newer_python(arguments)
+    try:
+        install(testing=verb == "test")
+    except Trouble as trouble:
+        print(f"bootstrap: {trouble}", file=sys.stderr)
+        return 1
+    return test(rest) if verb == "test" else run(rest)
+
+
+class Trouble(Exception):
+    """Something that a person has to do first; the message says what."""
+
+
+# Installing
+
+def install(testing: bool) -> None:
+    """Make `.venv` hold what constraints.txt and pyproject.toml say. At once when it does already."""
+    wanted = fingerprint()
+    there = installed()
+    if there.get("fingerprint") == wanted and (there.get("testing") or not testing) and PYTHON.exists():
+        return
+    begun = time.monotonic()
+    if there.get("python") != version() or not PYTHON.exists():
+        make_environment()
+    STAMP.unlink(missing_ok=True)
+    install_system_packages(testing)
+    pip("install", "--constraint", str(CONSTRAINTS), "hatchling", "editables")
+    for_torch, said = torch_build()
+    say(f"Installing diffstudio and what it needs into {VENV}. {said}")
+    what = f"{ROOT}[test]" if testing else str(ROOT)
+    pip("install", "--constraint", str(CONSTRAINTS), *for_torch, "--no-build-isolation", "--editable", what)
+    record = {"fingerprint": wanted, "testing": testing or bool(there.get("testing")), "python": version()}
+    beside = STAMP.with_name(STAMP.name + ".part")
+    beside.write_text(json.dumps(record), encoding="utf-8")
+    beside.replace(STAMP)
+    say(f"Installed in {time.monotonic() - begun:.0f} s.")
+
+
+def fingerprint() -> str:
+    """Changes when another set of packages is needed, and not when some lint rule does."""
+    import tomllib  # Python 3.11, which is known to be here by now
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        asked = tomllib.load(file)
+    text = json.dumps([asked["project"], asked["build-system"], version(), str(ROOT)]) + CONSTRAINTS.read_text(encoding="utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def installed() -> dict[str, Any]:
+    try:
+        record = json.loads(STAMP.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def make_environment() -> None:
+    say(f"Making a Python environment in {VENV}.")
+    if not has_module("ensurepip"):  # Debian keeps it in a package of its own
+        package = f"python{version()}-venv"
+        if not apt_install([package]):
+            raise Trouble(f"Python cannot make an environment here. Run `sudo apt-get install {package}`, then this again.")
+    command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise Trouble(f"The environment could not be made: `{' '.join(command)}` failed. What it said is above.")
+
+
+def has_module(name: str) -> bool:
+    return subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, check=False).returncode == 0
+
+
+def pip(*arguments: str) -> None:
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
+    if subprocess.run(command, cwd=str(ROOT), check=False).returncode != 0:
+        raise Trouble("The packages could not be installed. What pip said is above; with a connection to the package index "
+                      "and some gigabytes free on the disk, run this again and it goes on from there.")
+
+
+def torch_build() -> tuple[list[str], str]:
+    """Arguments for pip that choose torch's build, and the sentence that says which."""
+    index = os.environ.get("DIFFSTUDIO_TORCH_INDEX")
+    if index:
+        return ["--extra-index-url", index], f"torch: from {index}, as DIFFSTUDIO_TORCH_INDEX says."
+    card = has_nvidia_card()
+    if sys.platform == "darwin":
+        return [], "torch: the build for macOS, which uses Apple's graphics where there are any."
+    if WINDOWS and card:
+        return from_builds("cu130", "torch: the build for NVIDIA cards, for the one found here.",
+                           "torch: the build for processors, since that for NVIDIA cards cannot be reached now.")
+    if WINDOWS:
+        return [], "torch: the build for processors, since no NVIDIA card was found."
+    if card:
+        return [], "torch: the build for NVIDIA cards, for the one found here (several gigabytes)."
+    return from_builds("cpu", "torch: the build for processors, since no NVIDIA card was found.",
+                       "torch: whichever build pip finds; no NVIDIA card was found, so the one for processors would do.")
+
+
+def from_builds(name: str, found: str, otherwise: str) -> tuple[list[str], str]:
+    url = TORCH_BUILDS + name
+    try:
+        with urllib.request.urlopen(url + "/torch/", timeout=5):
+            return ["--extra-index-url", url], found
+    except OSError:  # offline, blocked, or no such build: pip's own indexes and folders are enough
+        return [], otherwise
+
+
+def has_nvidia_card() -> bool:
+    found = shutil.which("nvidia-smi")
+    if not found:
+        return False
+    try:
+        said = subprocess.run([found, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return said.returncode == 0 and "GPU" in said.stdout
+
+
+def install_system_packages(testing: bool) -> None:
+    """What Qt loads from a Linux system; says what is missing where it cannot be installed from here."""
+    if not sys.platform.startswith("linux"):
+        return
+    missing = [package for library, package in QT_LIBRARIES.items() if not loads(library)]
+    if testing:
+        missing += [package for tool, package in DISPLAY_TOOLS.items() if not shutil.which(tool)]
+    if not missing or apt_install(missing):
+        return
+    manager = next((name for name in OTHER_SYSTEMS if shutil.which(name)), None)
+    if shutil.which("apt-get") or manager is None:
+        command = f"sudo apt-get install {' '.join(missing)}"
+    else:
+        command = "sudo " + OTHER_SYSTEMS[manager]
+    say(f"The window may need something from the system that is not there yet. This installs it:\n\n    {command}\n")
+
+
+def loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def apt_install(packages: list[str]) -> bool:
+    """True when they were installed; False where this may not be done or cannot."""
+    if not shutil.which("apt-get") or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return False
+    say(f"Installing from the system's packages: {' '.join(packages)}.")
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    return subprocess.run(command, env=environment, check=False).returncode == 0
+
+
+def with_newer_python(arguments: list[str]) -> int:
+    """Start again with a Python that is new enough, if one is on the path."""
+    for name in ("python3.13", "python3.12", "python3.11", "python3.14"):
+        found = shutil.which(name)
+        if found:
+            return subprocess.run([found, os.path.abspath(__file__), *arguments], check=False).returncode
+    print("bootstrap: diffstudio needs Python {}.{} or later and this is {}.{}. Install one from your system's packages or "
+          "from python.org, then run this again with it.".format(*OLDEST, *sys.version_info[:2]), file=sys.stderr)
+    return 1
+
+
+# Running and testing
+
+def run(arguments: list[str]) -> int:
+    """Become `diffstudio ARGS`, in the folder the person is in; that folder is not searched for modules."""
+    command = [str(PYTHON), "-m", "diffstudio", *arguments]
+    environment = dict(os.environ, PYTHONSAFEPATH="1")
+    if not WINDOWS:
+        sys.stdout.flush()
+        os.execve(command[0], command, environment)
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+def test(arguments: list[str]) -> int:
+    """Every check, each told by name; the exit code is 0 only when all of them are content."""
+    if arguments:
+        return check([str(PYTHON), "-m", "pytest", *arguments])
+    tools = PYTHON.parent
+    checks = {
+        "ruff": [str(tools / "ruff"), "check", "."],
+        "mypy": [str(PYTHON), "-m", "mypy"],
+        "import-linter": [str(tools / "lint-imports"), "--no-cache"],
+        "pytest": [str(PYTHON), "-m", "pytest"],
+    }
+    results = {}
+    for name, command in checks.items():
+        say(f"\n== {name}")
+        results[name] = check(command)
+    say("\n== the window in a real X display")
+    results["real display"] = test_in_real_display()
+    failed = [name for name, code in results.items() if code]
+    say(f"\nNot content: {', '.join(failed)}." if failed else f"\nAll content: {', '.join(results)}.")
+    return 1 if failed else 0
+
+
+def check(command: list[str], **environment: str) -> int:
+    return subprocess.run(command, cwd=str(ROOT), env=dict(os.environ, **environment), check=False).returncode
+
+
+def test_in_real_display() -> int:
+    """The window under Xvfb; its screenshot is left in artefacts/window.png."""
+    server = shutil.which("Xvfb")
+    if not server:
+        say("Xvfb is not installed, so the window was tested without a screen only. (On Debian: apt-get install xvfb xdotool)")
+        return 1 if os.environ.get("CI") else 0
+    ARTEFACTS.mkdir(exist_ok=True)
+    reading, writing = os.pipe()
+    display = subprocess.Popen([server, "-displayfd", str(writing), "-screen", "0", "1480x920x24", "-nolisten", "tcp"],
+                               pass_fds=(writing,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as pipe:
+            number = pipe.readline().strip()  # written when it takes connections; empty when it has failed
+        if not number:
+            say("Xvfb did not start.")
+            return 1
+        return check([str(PYTHON), "-m", "pytest", "-m", "real_display", "-p", "no:cacheprovider"], DISPLAY=f":{number}",
+                     QT_QPA_PLATFORM="xcb", DIFFSTUDIO_ARTEFACTS=str(ARTEFACTS))
+    finally:
+        display.terminate()
+        display.wait()
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,252 @@
+"""The command line: what it prints, and that whatever a person gets wrong ends in one sentence and a non-zero exit."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffstudio import cli, paths
+from diffstudio.errors import Stopped
+from diffstudio.studio import metadata
+from tests.models.tiny import write_tiny_checkpoint
+
+ROOT = Path(cli.__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def tiny(home: Path) -> Path:
+    return write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
+
+
+def generate(*arguments: str | Path) -> int:
+    return cli.main(["generate", "red apple", "--checkpoint", "tiny", "--steps", "3", *map(str, arguments)])
+
+
+def the_sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was said on standard error, but for progress: one line, no traceback. Nothing on standard output."""
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    said = [line for line in captured.err.splitlines() if line.startswith("diffstudio: ")]
+    assert len(said) == 1 and captured.err.splitlines()[-1] == said[0], captured.err
+    assert said[0].endswith(".") and captured.out == ""
+    return said[0]
+
+
+def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "diffstudio", *map(str, arguments)], cwd=ROOT, capture_output=True,
+                          text=True, timeout=120, check=False, **options)
+
+
+# What goes well
+
+def test_a_picture_carries_its_request(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "apple.png"
+    assert generate("--out", out, "--seed", "7", "--negative", "pear") == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{out}\n" and "step 3 of 3" in captured.err
+    request = metadata.read(out).request
+    assert (request.prompt, request.negative, request.seed, request.steps) == ("red apple", "pear", 7, 3)
+    assert [file.name for file in out.parent.iterdir()] == ["apple.png"]
+
+
+def test_the_same_request_makes_the_same_pixels(tiny: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        assert generate("--out", tmp_path / name, "--seed", "3") == 0
+    assert generate("--out", tmp_path / "c.png", "--seed", "4") == 0
+    a, b, c = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png", "c.png"))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+@pytest.mark.parametrize(("out", "names"), [
+    ("pictures", ["red-apple-5-1.png", "red-apple-6-2.png"]),
+    ("apple.png", ["apple-1.png", "apple-2.png"]),
+    ("{seed}.png", ["5.png", "6.png"]),
+    ("x{number}.png", ["x1.png", "x2.png"]),
+])
+def test_where_several_pictures_go(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str,
+                                   names: list[str]) -> None:
+    assert generate("--out", tmp_path / out, "--seed", "5", "--count", "2") == 0
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in printed] == names and all(path.is_file() for path in printed)
+    assert [metadata.read(path).request.seed for path in printed] == [5, 6]
+
+
+def test_models_are_listed_and_shown(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (paths.checkpoints() / "broken.safetensors").write_bytes(b"nothing of the kind")
+    assert cli.main(["models", "list"]) == 0
+    captured = capsys.readouterr()
+    assert re.search(r"^tiny +pixel +text +16 x 16", captured.out, re.MULTILINE)
+    assert "broken.safetensors" in captured.err and "damaged" in captured.err
+    assert cli.main(["models", "list", "--json"]) == 0
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert listed["tiny"]["width"] == 16 and listed["tiny"]["format"] == 1
+    for name in ("tiny", str(tiny)):
+        assert cli.main(["models", "show", name, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["metadata"]["modelspec.title"] == "tiny"
+    assert cli.main(["models", "show", "tiny"]) == 0
+    assert "diffstudio.network" in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_no_accident(tiny: Path) -> None:
+    command = f"{sys.executable} -m diffstudio models show tiny | head -c 1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["--help"], ["generate", "--help"], ["train", "--help"], ["models", "--help"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(arguments)
+        assert end.value.code == 0
+        captured = capsys.readouterr()
+        assert captured.out and not captured.err
+
+
+# What a person can get wrong
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["paint"], "paint"),
+    (["generate"], "PROMPT"),
+    (["generate", "x"], "--out"),
+    (["generate", "x", "--out", ""], "--out"),
+    (["generate", "x", "--out", "a.png", "--seed", "soon"], "not a whole number"),
+    (["generate", "x", "--out", "a.png", "--seed", str(2**63)], "seed"),
+    (["generate", "x", "--out", "a.png", "--seed", "9" * 5000], "seed"),
+    (["generate", "x", "--out", "a.png", "--seed", "-1"], "seed"),
+    (["generate", "x", "--out", "a.png", "--seed", str(2**63 - 1), "--count", "2"], "seed"),
+    (["generate", "x" * 10_001, "--out", "a.png"], "10,001 characters"),
+    (["generate", "\udcff", "--out", "a.png"], "UTF-8"),
+    (["generate", "x", "--out", "a.png", "--steps", "0"], "steps"),
+    (["generate", "x", "--out", "a.png", "--steps", "2.5"], "2.5"),
+    (["generate", "x", "--out", "a.png", "--sampler", "magic"], "dpmpp_2m"),
+    (["generate", "x", "--out", "a.png", "--spacing", "wide"], "karras"),
+    (["generate", "x", "--out", "a.png", "--guidance", "nan"], "guidance"),
+    (["generate", "x", "--out", "a.png", "--guidance", "much"], "not a number"),
+    (["generate", "x", "--out", "a.png", "--width", "0"], "width"),
+    (["generate", "x", "--out", "a.png", "--count", "0"], "number of images"),
+    (["generate", "x", "--out", "a.png", "--strength", "0"], "strength"),
+    (["generate", "x", "--out", "a.png", "--mask", "m.png"], "--init"),
+    (["generate", "x", "--out", "a.png", "--checkpoint", "no-such"], "no-such"),
+    (["generate", "x", "--out", "a.png", "--checkpoint", "/nowhere/x.safetensors"], "/nowhere/x.safetensors"),
+    (["train"], "folder"),
+    (["train", "pictures", "--steps", "5", "--minutes", "1"], "one of them"),
+    (["train", "pictures", "--minutes", "-1"], "minutes"),
+    (["train", "pictures", "--steps", "0"], "steps"),
+    (["train", "--resume"], "--run"),
+    (["models"], "VERB"),
+    (["models", "show", "no-such"], "no-such"),
+])
+def test_each_ends_in_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    assert cli.main(arguments) == 2
+    sentence = the_sentence(capsys)
+    assert says in sentence and len(sentence) < 600
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--width", "17"], "17"),
+    (["--width", "8192", "--height", "8192"], "8192"),
+    (["--out", "a.jpg"], "PNG"),
+    (["--init", "/nowhere/p.png"], "p.png"),
+])
+def test_what_the_checkpoint_or_the_disk_cannot_do(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert generate("--out", "a.png", *arguments) != 0
+    assert says in the_sentence(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_prompt_in_any_script_of_the_longest_length(tiny: Path, tmp_path: Path) -> None:
+    for number, prompt in enumerate(("🍎 تفاحة 赤いりんご " * 500, "\n\t\x00 \u202e", "")):
+        out = tmp_path / f"{number}.png"
+        assert cli.main(["generate", prompt[:10_000], "--checkpoint", "tiny", "--steps", "1", "--out", str(out)]) == 0
+        assert metadata.read(out).request.prompt == prompt[:10_000]
+
+
+def test_a_damaged_checkpoint(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = write_tiny_checkpoint(paths.checkpoints() / "whole.safetensors").read_bytes()
+    cut = paths.checkpoints() / "tiny.safetensors"
+    cut.write_bytes(whole[:-100])
+    assert generate("--out", tmp_path / "a.png") == 1
+    assert "tiny.safetensors is damaged" in the_sentence(capsys)
+    assert generate("--out", tmp_path / "a.png", "--checkpoint", str(cut)) == 1
+    assert "tiny.safetensors is damaged" in the_sentence(capsys)
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_checkpoint_that_answers_no_number(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors", spoil=True)
+    code = generate("--out", tmp_path / "a.png")
+    assert (code == 0) == (tmp_path / "a.png").exists()
+    if code:
+        the_sentence(capsys)
+
+
+def test_a_place_that_cannot_be_written_to(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert generate("--out", tmp_path / "file" / "a.png") == 1
+    assert "could not be written" in the_sentence(capsys)
+    (tmp_path / "folder.png").mkdir()
+    assert generate("--out", tmp_path / "folder.png" / "{seed}.png") == 0
+    capsys.readouterr()
+    (tmp_path / "folder.png" / "1.png").mkdir()
+    assert generate("--out", tmp_path / "folder.png" / "{seed}.png", "--seed", "1") == 2
+    assert "is a folder" in the_sentence(capsys)
+
+
+def test_a_full_disk_leaves_no_half_picture(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    def full(self: Image.Image, path: Path, **options: Any) -> None:
+        Path(path).write_bytes(b"\x89PNG half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    (tmp_path / "out").mkdir()
+    assert generate("--out", tmp_path / "out" / "a.png") == 1
+    assert "No space left on device" in the_sentence(capsys)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_mistake_of_ours_is_kept_in_the_log(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("diffstudio.models.library.Library.scan", lambda self: 1 / 0)
+    assert cli.main(["models", "list"]) == 1
+    sentence = the_sentence(capsys)
+    assert "division by zero" in sentence and str(home / "log.txt") in sentence
+    assert "ZeroDivisionError" in (home / "log.txt").read_text()
+
+
+def test_it_ends_in_a_sentence_in_a_process_of_its_own_too(home: Path) -> None:
+    done = run("generate", "x", "--out", "x.png", "--checkpoint", "no-such")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("diffstudio: There is no checkpoint called 'no-such'") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_generating_cleanly(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "diffstudio", "generate", "x", "--checkpoint", "tiny", "--steps", "1000", "--count",
+               "1000", "--out", str(tmp_path / "out" / "{seed}.png")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "step 2 of" in line:
+                break
+        process.send_signal(number)
+        begun = time.monotonic()
+        rest = process.stderr.read()
+        assert process.wait(timeout=30) == Stopped.exit_code and time.monotonic() - begun < 10
+    assert rest.splitlines()[-1] == "diffstudio: Stopped before all pictures were made."
+    assert all(file.suffix == ".png" for file in (tmp_path / "out").iterdir())
