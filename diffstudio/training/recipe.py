@@ -17,6 +17,7 @@ import tomli_w
 
 from diffstudio.errors import RunProblem
 from diffstudio.models.checkpoint import Conditioning
+from diffstudio.training.whole import write_whole
 
 FORMAT = 1
 
@@ -138,10 +139,8 @@ class Recipe:
         return _build(cls, values, "recipe")
 
     def write(self, path: Path) -> None:
-        """Every value, defaults included; written beside itself and renamed."""
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(tomli_w.dumps(self.to_json()), encoding="utf-8")
-        beside.replace(path)
+        """Every value, defaults included; whole or not at all. StorageProblem when the place cannot be written to."""
+        write_whole(path, tomli_w.dumps(self.to_json()))
 
 
 def read_recipe(path: Path) -> Recipe:

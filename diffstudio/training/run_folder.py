@@ -6,6 +6,7 @@
     control.json    what a person asks of it: {"format": 1, "command": "run" | "pause" | "stop"}
     samples/        00000500-ema.png and 00000500-raw.png, grids of `columns` by `rows`
     checkpoints/    00000500.safetensors; latest.safetensors is the newest EMA
+    tokenizer.json  the words learnt from its captions
     state.pt        what resuming needs, replaced whole
     log.txt         the process's own standard error
 
@@ -19,11 +20,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, get_type_hints
 
-from diffstudio.errors import RunProblem
+from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.training.recipe import Recipe, read_recipe
+from diffstudio.training.whole import write_whole
 
 FORMAT = 1
 
@@ -31,7 +34,7 @@ FORMAT = 1
 class Command(StrEnum):
     RUN = "run"
     PAUSE = "pause"
-    STOP = "stop"      # at the next step boundary, after writing a checkpoint and samples; can be resumed
+    STOP = "stop"      # at the next step boundary, after writing a checkpoint; can be resumed
 
 
 class Status(StrEnum):
@@ -163,27 +166,28 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, pictures: Path) -> RunFolder:
-        """A new run. RunProblem when a run is there already or the place cannot be written to."""
+        """A new run. RunProblem when a run is there already, StorageProblem when the place cannot be written to."""
         run = cls(path)
+        if run.recipe_file.exists():
+            raise RunProblem(f"There is a run in {path} already", remedy="Resume it, or choose another folder")
         try:
-            if run.recipe_file.exists():
-                raise RunProblem(f"There is a run in {path} already", remedy="Resume it, or choose another folder")
             for folder in (path / "samples", path / "checkpoints"):
                 folder.mkdir(parents=True, exist_ok=True)
-            run._write_json("run.json", {"format": FORMAT, "pictures": str(pictures.resolve()), "created": time.time()})
-            run.send(Command.RUN)
-            recipe.write(run.recipe_file)
         except OSError as error:
-            raise RunProblem(f"The run folder {path} cannot be written", error.strerror or str(error),
-                             "Choose another place or free some space") from error
+            raise StorageProblem(f"The run folder {path} cannot be written", error.strerror or str(error),
+                                 "Choose another place or free some space") from error
+        run._write_json("run.json", {"format": FORMAT, "pictures": str(pictures.resolve()), "created": time.time()})
+        run.send(Command.RUN)
+        recipe.write(run.recipe_file)  # last: a folder without it is no run yet
         return run
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """A run that is there. RunProblem when it is not."""
+        """A run that is there. RunProblem when it is not, is damaged, or comes from a newer program."""
         run = cls(path)
         if not run.recipe_file.is_file() or not (path / "run.json").is_file():
             raise RunProblem(f"There is no training run in {path}", remedy="Start one with `diffstudio train FOLDER`")
+        run.about()
         return run
 
     @property
@@ -199,6 +203,10 @@ class RunFolder:
         return self.path / "state.pt"
 
     @property
+    def tokenizer_file(self) -> Path:
+        return self.path / "tokenizer.json"
+
+    @property
     def latest_checkpoint(self) -> Path:
         return self.path / "checkpoints" / "latest.safetensors"
 
@@ -206,15 +214,30 @@ class RunFolder:
         return read_recipe(self.recipe_file)
 
     def about(self) -> dict[str, Any]:
-        """`pictures` (the folder trained on) and `created` (seconds since the epoch)."""
-        return self._read_json("run.json")
+        """`pictures` (the folder trained on) and `created` (seconds since the epoch).
+
+        RunProblem when the file that says so is damaged or comes from a newer program.
+        """
+        values = self._read_json("run.json")
+        written = values.get("format")
+        if not isinstance(written, int):
+            raise RunProblem(f"run.json of the run {self.name} is damaged", "it names no format")
+        if written > FORMAT:
+            raise RunProblem(f"The run {self.name} is of format {written}", f"this program reads up to {FORMAT}",
+                             "Update diffstudio")
+        return values
 
     def append(self, event: RunEvent) -> None:
+        """StorageProblem when it cannot be written: the events before it stay."""
         line = json.dumps({"format": FORMAT, "event": event.event, "at": time.time()} | asdict(event), ensure_ascii=False)
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            if file.tell() and not self._ends_with_newline():
-                file.write("\n")  # a process was killed in the middle of a line
-            file.write(line + "\n")
+        try:
+            with (self.path / "events.jsonl").open("a", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+                if file.tell() and not self._ends_with_newline():
+                    file.write("\n")  # a process was killed in the middle of a line
+                file.write(line + "\n")
+        except OSError as error:
+            raise StorageProblem(f"{self.path / 'events.jsonl'} cannot be written", error.strerror or str(error),
+                                 "Free some space, then resume the run") from error
 
     def events(self, offset: int = 0) -> tuple[list[RunEvent], int]:
         """The whole lines from byte `offset` on, and the offset after them: call again with it for what is new.
@@ -225,7 +248,7 @@ class RunFolder:
             with (self.path / "events.jsonl").open("rb") as file:
                 file.seek(offset)
                 data = file.read()
-        except FileNotFoundError:
+        except OSError:  # not begun yet, or deleted while it was watched
             return [], 0
         whole = data[:data.rfind(b"\n") + 1]
         return list(_parsed(whole)), offset + len(whole)
@@ -247,16 +270,14 @@ class RunFolder:
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
             value = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunProblem(f"{name} of the run {self.name} cannot be read", str(error)) from error
         if not isinstance(value, dict):
             raise RunProblem(f"{name} of the run {self.name} is not a table")
         return value
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
-        beside = self.path / (name + ".part")
-        beside.write_text(json.dumps(value), encoding="utf-8")
-        beside.replace(self.path / name)
+        write_whole(self.path / name, json.dumps(value))
 
 
 def _parsed(lines: bytes) -> Iterator[RunEvent]:
@@ -264,9 +285,25 @@ def _parsed(lines: bytes) -> Iterator[RunEvent]:
         try:
             values = json.loads(line)
             kind = _KINDS[values["event"]]
-            known = {field.name: values[field.name] for field in fields(kind)}
-            if "prompts" in known:
-                known["prompts"] = tuple(known["prompts"])
-            yield kind(**known)
-        except (ValueError, KeyError, TypeError):
+            if values["format"] > FORMAT:
+                continue
+            yield kind(**{name: _fitting(hint, values[name]) for name, hint in _hints(kind).items()})
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _fitting(hint: Any, value: Any) -> Any:
+    """The value as the event holds it. TypeError when JSON holds something else there."""
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise TypeError(f"{value!r} is no {hint}")
