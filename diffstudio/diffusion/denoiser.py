@@ -28,7 +28,7 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class EpsPrediction:
-    """The network predicts the noise: Ho et al. 2020. ValueError where alpha = 0: noise says nothing about x_0 there."""
+    """The network predicts the noise: Ho et al. 2020. ValueError where alpha = 0, for x_t is that noise there."""
 
     network: Network
     schedule: NoiseSchedule

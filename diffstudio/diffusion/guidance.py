@@ -56,7 +56,7 @@ class ClassifierFreeGuidance:
             return torch.ones_like(t, dtype=torch.bool)
         fraction = t / self.t_max
         if bool((fraction > 1 + 1e-6).any()):
-            raise ValueError(f"a time of {t.max():g} is beyond t_max {self.t_max:g}: an interval needs the network's t_max")
+            raise ValueError(f"a time of {t.max():g} is beyond t_max = {self.t_max:g}: give that of the network")
         low, high = self.interval
         return (low <= fraction) & (fraction <= high)
 

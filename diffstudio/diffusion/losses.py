@@ -83,7 +83,7 @@ class UniformWeighting:
 
 @dataclass(frozen=True)
 class EDMWeighting:
-    """(sigma^2 + sigma_data^2) / (sigma * sigma_data)^2: Karras et al. 2022, Table 1, sigma there being sigma / alpha."""
+    """(sigma^2 + sigma_data^2) / (sigma * sigma_data)^2: Karras et al. 2022, Table 1, their sigma being sigma / alpha."""
 
     sigma_data: float = 0.5
 
@@ -106,7 +106,7 @@ class MinSNR:
 class VelocityWeighting:
     """The squared error of the velocity eps - x_0 that the estimate implies: 1 / sigma^2 on a rectified flow.
 
-    `sigma_floor` bounds it near the clean image, where a small error of the estimate would be a huge one of the velocity.
+    `sigma_floor` bounds it near the clean image, where a small error of the estimate is a huge one of the velocity.
     """
 
     sigma_floor: float = 0.05

@@ -102,7 +102,7 @@ def heun(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator
 def unipc(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
     """UniPC of order 2 with B_2(h), data prediction: Zhao et al. 2023.
 
-    A leg is predicted as by `dpmpp_2m`. The estimate made at its end, which the next leg needs anyway, then corrects it.
+    A leg is predicted as by `dpmpp_2m`; the estimate made at its end, which the next leg needs anyway, corrects it.
     """
     last, last_x = None, x
     for leg in _legs(denoiser.schedule, times):
@@ -190,7 +190,7 @@ def _legs(schedule: NoiseSchedule, times: Tensor) -> Iterator[_Leg]:
     """ValueError unless the times fall."""
     times = times.to("cpu", torch.float64)
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
-        raise ValueError(f"the times of a ladder fall from the first to the last, unlike {times.tolist()}")
+        raise ValueError("the times of a ladder are two or more, and each falls below the one before")
     if isinstance(schedule, Schedule):
         coordinate = schedule.heun_coordinate(times)
     else:
@@ -201,7 +201,7 @@ def _legs(schedule: NoiseSchedule, times: Tensor) -> Iterator[_Leg]:
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """How the estimate runs along a leg, as far as a multistep sampler knows: where it starts, and where it is heading."""
+    """How the estimate runs along a leg, as far as a multistep sampler knows: its start and its heading."""
 
     leg: _Leg
     denoised: Tensor

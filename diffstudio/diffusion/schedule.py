@@ -108,7 +108,7 @@ class VariancePreserving(Schedule):
         return cls(BetaCurve.LINEAR, steps, beta_first, beta_last)
 
     @classmethod
-    def scaled_linear(cls, steps: int = 1000, beta_first: float = 0.00085, beta_last: float = 0.012) -> VariancePreserving:
+    def scaled_linear(cls, steps: int = 1000, beta_first: float = 8.5e-4, beta_last: float = 0.012) -> VariancePreserving:
         return cls(BetaCurve.SCALED_LINEAR, steps, beta_first, beta_last)
 
     @classmethod
@@ -318,7 +318,7 @@ def trailing(schedule: Schedule, steps: int) -> Tensor:
 
 
 def leading(schedule: Schedule, steps: int, offset: int = 0) -> Tensor:
-    """Even in t from t_min up, never reaching t_max: Lin et al. 2023, Table 2. `offset` training steps more if asked."""
+    """Even in t from t_min up, never reaching t_max: Lin et al. 2023, Table 2. `offset` is in training steps."""
     countdown = torch.arange(steps - 1, -1, -1, dtype=torch.float64)
     match schedule:
         case VariancePreserving(steps=trained):
@@ -360,9 +360,8 @@ ALIGNED_SVD = (700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0
 def align_your_steps(schedule: Schedule, steps: int, table: Sequence[float] | None = None) -> Tensor:
     """Align Your Steps, Sabour et al. 2024: tables found by optimisation, log-linear between their entries.
 
-    The first time is t_max whatever the table says, so that a model of another range still starts from noise.
     Without a `table`, that of Stable Diffusion 1.5 for variance-preserving models and that of Stable Video Diffusion
-    for variance-exploding ones.
+    for variance-exploding ones. Its noisy end becomes the schedule's own, so that other models too start from noise.
     """
     if table is None:
         match schedule:
@@ -373,13 +372,12 @@ def align_your_steps(schedule: Schedule, steps: int, table: Sequence[float] | No
             case _:
                 raise BadRequest("Align Your Steps has no times for this model", "none are published for flow models",
                                  "Choose another spacing")  # fmt: skip
-    log_sigma = torch.tensor(table, dtype=torch.float64).log()
-    place = _evenly(0, len(table) - 1, steps + 1)[:-1]
+    log_first = -schedule.log_snr(_ends(schedule))[0].item() / 2
+    log_rest = [math.log(sigma) for sigma in table[1:]]
+    log_sigma = torch.tensor([log_first, *(rung for rung in log_rest if rung < log_first)], dtype=torch.float64)
+    place = _evenly(0, len(log_sigma) - 1, steps + 1)[:-1]
     below = place.floor().long()
-    sigma_over_alpha = torch.lerp(log_sigma[below], log_sigma[below + 1], place - below).exp()
-    times = schedule.t_from_log_snr(-2 * sigma_over_alpha.log())
-    times[0] = schedule.t_max
-    return times
+    return schedule.t_from_log_snr(-2 * torch.lerp(log_sigma[below], log_sigma[below + 1], place - below))
 
 
 SPACINGS: Mapping[str, Spacing] = MappingProxyType({

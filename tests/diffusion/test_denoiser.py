@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffstudio.diffusion.denoiser import (
+    CleanPrediction,
+    EDMPreconditioned,
+    EpsPrediction,
+    FlowPrediction,
+    VPrediction,
+    levels,
+)
+from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
+from tests.diffusion.exact import SCHEDULES, Gaussian
+
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+
+
+def noised(schedule: Schedule, fractions: tuple[float, ...] = (0.1, 0.5, 0.9)) -> tuple[Tensor, ...]:
+    """x_0, eps, t and x_t of three images at three noise levels."""
+    generator = torch.Generator().manual_seed(0)
+    x_0, eps = torch.randn(2, 3, 3, 4, 4, generator=generator, dtype=torch.float64)
+    t = schedule.t_max * torch.tensor(fractions, dtype=torch.float64)
+    alpha, sigma = levels(schedule, t, x_0)
+    return x_0, eps, t, alpha * x_0 + sigma * eps
+
+
+@every_schedule
+@pytest.mark.parametrize("wrapper", [EpsPrediction, VPrediction, CleanPrediction, FlowPrediction])
+def test_a_network_that_is_right_gives_the_clean_image(schedule: Schedule, wrapper: type) -> None:
+    x_0, eps, t, x_t = noised(schedule)
+    alpha, sigma = levels(schedule, t, x_0)
+    target = {
+        EpsPrediction: eps,
+        VPrediction: alpha * eps - sigma * x_0,
+        CleanPrediction: x_0,
+        FlowPrediction: eps - x_0,
+    }[wrapper]
+    torch.testing.assert_close(wrapper(lambda x, time: target, schedule)(x_t, t), x_0)
+
+
+@every_schedule
+def test_edm_preconditioning_gives_the_network_unit_variance(schedule: Schedule) -> None:
+    """Karras et al. 2022, appendix B.6: input and target of unit variance, and the best skip for Gaussian data."""
+    x_0, eps, t, x_t = noised(schedule)
+    alpha, sigma = levels(schedule, t, x_0)
+    seen: list[Tensor] = []
+    silent = EDMPreconditioned(lambda x, time: seen.append(x) or torch.zeros_like(x), schedule, sigma_data=0.4)
+    gaussian = Gaussian(schedule, mean=0.0, deviation=0.4)
+    torch.testing.assert_close(silent(x_t, t), gaussian(x_t, t))
+    torch.testing.assert_close(seen[0] * ((0.4 * alpha) ** 2 + sigma**2).sqrt(), x_t)
+    # the target (x_0 - c_skip x_t) / c_out over all x_0 and eps: its coefficients' squares sum to one
+    c_skip = 0.4**2 * alpha / ((0.4 * alpha) ** 2 + sigma**2)
+    c_out = EDMPreconditioned(lambda x, time: torch.ones_like(x), schedule, 0.4)(torch.zeros_like(x_t), t)
+    torch.testing.assert_close(((1 - c_skip * alpha) * 0.4 / c_out) ** 2 + (c_skip * sigma / c_out) ** 2,
+                               torch.ones_like(x_t))  # fmt: skip
+
+
+@pytest.mark.parametrize(("schedule", "t", "own_time"), [
+    (VariancePreserving.linear(), [1.0, 500.0, 1000.0], [0.0, 499.0, 999.0]),
+    (VarianceExploding(), [0.1, 2.0, 80.0], [0.1, 2.0, 80.0]),
+    (RectifiedFlow(shift=3.0), [0.1, 0.5, 1.0], [0.1, 0.5, 1.0]),
+])  # fmt: skip
+def test_a_network_is_told_the_time_as_it_learnt_it(schedule: Schedule, t: list[float], own_time: list[float]) -> None:
+    told: list[Tensor] = []
+    denoiser = CleanPrediction(lambda x, time: told.append(time) or x, schedule)
+    denoiser(torch.zeros(3, 1, 2, 2), torch.tensor(t, dtype=torch.float64))
+    assert told[0].dtype is torch.float32
+    assert told[0].tolist() == pytest.approx(own_time)
+
+
+def test_edm_networks_are_told_a_quarter_of_the_log_of_sigma() -> None:
+    told: list[Tensor] = []
+    schedule = VariancePreserving.linear()
+    denoiser = EDMPreconditioned(lambda x, time: told.append(time) or x, schedule)
+    t = torch.tensor([10.0, 900.0], dtype=torch.float64)
+    denoiser(torch.zeros(2, 1, 2, 2, dtype=torch.float64), t)
+    torch.testing.assert_close(told[0], -schedule.log_snr(t) / 8)
+
+
+@pytest.mark.parametrize("wrapper", [EpsPrediction, VPrediction, CleanPrediction, FlowPrediction, EDMPreconditioned])
+def test_a_network_in_half_precision_gives_an_estimate_in_full(wrapper: type) -> None:
+    denoiser = wrapper(lambda x, time: x.bfloat16(), RectifiedFlow())
+    assert denoiser(torch.ones(2, 1, 2, 2), torch.tensor([0.5, 0.25])).dtype is torch.float32
+
+
+def test_noise_alone_says_nothing_to_a_network_that_predicts_noise() -> None:
+    x, start = torch.zeros(1, 1, 2, 2), torch.ones(1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="alpha is 0"):
+        EpsPrediction(lambda x, time: x, RectifiedFlow())(x, start)
+    for wrapper in (VPrediction, CleanPrediction, FlowPrediction):
+        assert wrapper(lambda x, time: x, RectifiedFlow())(x, start).isfinite().all()

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffstudio.diffusion.schedule import (
+    ALIGNED_SD15,
+    ALIGNED_SDXL,
+    SPACINGS,
+    BetaCurve,
+    RectifiedFlow,
+    Schedule,
+    VarianceExploding,
+    VariancePreserving,
+    align_your_steps,
+    ladder,
+    leading,
+    schedule_from_json,
+)
+from diffstudio.errors import BadRequest
+from diffstudio.studio.requests import SpacingName
+from tests.diffusion.exact import SCHEDULES
+
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+every_spacing = pytest.mark.parametrize("spacing", SPACINGS)
+every_curve = pytest.mark.parametrize("curve", BetaCurve)
+
+
+def float64(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# ---- schedules -------------------------------------------------------------------------------------------------------
+
+
+@every_curve
+def test_a_training_step_has_the_variance_that_its_betas_leave(curve: BetaCurve) -> None:
+    schedule = VariancePreserving(curve, 200, 1e-4, 0.02)
+    alpha_bar = 1.0
+    for step, beta in enumerate(schedule.betas().tolist(), start=1):
+        alpha_bar *= 1 - beta
+        assert schedule.alpha(float64(step)).item() == pytest.approx(math.sqrt(alpha_bar), rel=1e-12)
+        assert schedule.sigma(float64(step)).item() == pytest.approx(math.sqrt(1 - alpha_bar), rel=1e-9)
+
+
+@every_curve
+def test_variance_is_preserved_at_every_time(curve: BetaCurve) -> None:
+    schedule = VariancePreserving(curve, 100, 1e-4, 0.02)
+    t = torch.linspace(0, 100, 777, dtype=torch.float64)
+    torch.testing.assert_close(schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2, torch.ones_like(t))
+
+
+def test_between_training_steps_the_ratio_is_linear() -> None:
+    schedule = VariancePreserving.scaled_linear()
+    at_8, between, at_9 = (schedule.sigma(float64(8, 8.25, 9)) / schedule.alpha(float64(8, 8.25, 9))).tolist()
+    assert between == pytest.approx(0.75 * at_8 + 0.25 * at_9)
+
+
+def test_the_cosine_curve_is_its_formula_until_the_betas_are_capped() -> None:
+    schedule = VariancePreserving.cosine(500)
+    t = torch.arange(0, 490, dtype=torch.float64)
+    squared_cosine = torch.cos((t / 500 + 0.008) / 1.008 * math.pi / 2) ** 2
+    torch.testing.assert_close(schedule.alpha(t) ** 2, squared_cosine / squared_cosine[0])
+
+
+@every_curve
+def test_zero_terminal_snr_ends_in_noise_and_begins_as_before(curve: BetaCurve) -> None:
+    plain = VariancePreserving(curve, 1000, 1e-4, 0.02)
+    schedule = plain.with_zero_terminal_snr()
+    assert schedule.alpha(float64(1000)).item() ** 2 == pytest.approx(2**-24)
+    assert schedule.alpha(float64(1)).item() == pytest.approx(plain.alpha(float64(1)).item(), rel=1e-12)
+    shrunk = (plain.alpha(float64(1, 400)) - plain.alpha(float64(1000))).tolist()
+    assert schedule.alpha(float64(400)) / schedule.alpha(float64(1)) == pytest.approx(shrunk[1] / shrunk[0])
+
+
+@every_schedule
+def test_all_noise_levels_rise_with_time_from_the_clean_image(schedule: Schedule) -> None:
+    t = torch.linspace(0, schedule.t_max, 501, dtype=torch.float64)
+    assert schedule.alpha(t)[0] == 1 and schedule.sigma(t)[0] == 0
+    assert (schedule.log_snr(t).diff() < 0).all()
+    assert schedule.log_snr(t)[0] == math.inf
+
+
+@every_schedule
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-4)])
+def test_log_snr_and_coordinate_have_inverses(schedule: Schedule, dtype: torch.dtype, tolerance: float) -> None:
+    t = torch.linspace(schedule.t_min, schedule.t_max * 0.999, 300, dtype=dtype)
+    for there, back in (
+        (schedule.log_snr, schedule.t_from_log_snr),
+        (schedule.heun_coordinate, schedule.t_from_heun_coordinate),
+    ):
+        assert back(there(t)).dtype is dtype
+        torch.testing.assert_close(back(there(t)), t, rtol=tolerance, atol=0)
+
+
+@every_schedule
+def test_what_lies_beyond_the_ends_is_the_end(schedule: Schedule) -> None:
+    assert schedule.t_from_log_snr(float64(math.inf, -math.inf)).tolist() == [0, schedule.t_max]
+
+
+@every_schedule
+def test_schedules_survive_storage(schedule: Schedule) -> None:
+    assert schedule_from_json(json.loads(json.dumps(schedule.to_json()))) == schedule
+
+
+@pytest.mark.parametrize("damaged", [
+    {}, {"kind": "sideways"}, {"kind": "variance_preserving"}, {"kind": "variance_preserving", "curve": "wavy"},
+    {"kind": "rectified_flow", "bend": 2},
+])  # fmt: skip
+def test_what_is_no_schedule_is_refused(damaged: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="schedule|BetaCurve"):
+        schedule_from_json(damaged)
+
+
+# ---- ladders ---------------------------------------------------------------------------------------------------------
+
+
+@every_schedule
+@every_spacing
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+def test_every_ladder_falls_from_the_start_to_the_clean_image(schedule: Schedule, spacing: str, steps: int) -> None:
+    if spacing == "align_your_steps" and isinstance(schedule, RectifiedFlow):
+        with pytest.raises(BadRequest, match="Choose another spacing"):
+            ladder(schedule, steps, spacing)
+        return
+    times = ladder(schedule, steps, spacing)
+    assert times.shape == (steps + 1,) and times.dtype is torch.float64 and times.device.type == "cpu"
+    assert (times.diff() < 0).all() and times[-1] == 0
+    if spacing == "leading":
+        assert times[-2] == pytest.approx(schedule.t_min)
+    else:
+        assert times[0] == pytest.approx(schedule.t_max)
+
+
+def test_training_steps_are_chosen_as_published() -> None:
+    """Lin et al. 2023, Table 2, of 1000 training steps ten."""
+    schedule = VariancePreserving.scaled_linear()
+    assert ladder(schedule, 10, "trailing").tolist() == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 0]
+    assert ladder(schedule, 10, "leading").tolist() == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1, 0]
+    assert ladder(schedule, 10, "uniform").tolist() == [1000, 889, 778, 667, 556, 445, 334, 223, 112, 1, 0]
+    assert leading(schedule, 4, offset=1).tolist() == [752, 502, 252, 2]
+
+
+def test_flow_ladders_are_even_and_shifted() -> None:
+    assert ladder(RectifiedFlow(), 4, "uniform").tolist() == [1, 0.75, 0.5, 0.25, 0]
+    for shifted, u in zip(ladder(RectifiedFlow(3.0), 4, "uniform").tolist(), (1, 0.75, 0.5, 0.25, 0), strict=True):
+        assert shifted == pytest.approx(3 * u / (1 + 2 * u))
+
+
+def test_karras_is_equation_5() -> None:
+    times = ladder(VarianceExploding(), 18, "karras")
+    for i, t in enumerate(times[:-1].tolist()):
+        assert t == pytest.approx((80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7)
+
+
+@every_schedule
+def test_exponential_steps_multiply_and_log_snr_steps_add(schedule: Schedule) -> None:
+    multiplied = schedule.heun_coordinate(ladder(schedule, 9, "exponential")[:-1]).log().diff()
+    torch.testing.assert_close(multiplied, multiplied.mean().expand(8))
+    added = schedule.log_snr(ladder(schedule, 9, "log_snr")[:-1])
+    added = added[added.isfinite()].diff()
+    torch.testing.assert_close(added, added.mean().expand_as(added))
+
+
+def test_align_your_steps_is_its_table() -> None:
+    schedule = VariancePreserving.scaled_linear()
+    times = ladder(schedule, 10, "align_your_steps")[:-1]
+    torch.testing.assert_close(schedule.heun_coordinate(times), float64(*ALIGNED_SD15[:-1]), rtol=1e-5, atol=0)
+    published = float64(999, 850, 736, 645, 545, 455, 343, 233, 124, 24) + 1  # the same in whole training steps
+    torch.testing.assert_close(times, published, rtol=0, atol=3)
+    twenty = schedule.heun_coordinate(ladder(schedule, 20, "align_your_steps"))
+    assert twenty[1].item() == pytest.approx(math.sqrt(ALIGNED_SD15[0] * ALIGNED_SD15[1]))
+    sdxl = ladder(schedule, 10, lambda schedule, steps: align_your_steps(schedule, steps, ALIGNED_SDXL))
+    assert schedule.heun_coordinate(sdxl)[4].item() == pytest.approx(ALIGNED_SDXL[4])
+
+
+@pytest.mark.parametrize(("strength", "kept"), [(1, 20), (0.75, 15), (0.5, 10), (0.01, 1), (0, 1)])
+def test_strength_keeps_the_end_of_the_ladder(strength: float, kept: int) -> None:
+    schedule = VariancePreserving.scaled_linear()
+    whole, part = ladder(schedule, 20, "karras"), ladder(schedule, 20, "karras", strength=strength)
+    assert len(part) == kept + 1
+    assert part.tolist() == whole[-kept - 1 :].tolist()
+
+
+@pytest.mark.parametrize(("steps", "spacing", "strength", "says"), [
+    (10, "golden", 1, "Choose one of uniform"),
+    (0, "uniform", 1, "one or more"),
+    (1001, "leading", 1, "fewer steps"),
+    (2500, "trailing", 1, "fewer steps"),
+    (10, "uniform", 1.5, "strength"),
+])  # fmt: skip
+def test_ladders_that_cannot_be_laid_say_why(steps: int, spacing: str, strength: float, says: str) -> None:
+    with pytest.raises(BadRequest, match=says):
+        ladder(VariancePreserving.linear(), steps, spacing, strength=strength)
+
+
+def test_a_person_can_ask_for_exactly_these_spacings() -> None:
+    assert [name.value for name in SpacingName] == list(SPACINGS)
