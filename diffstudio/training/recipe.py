@@ -7,11 +7,14 @@ that a resumed run is the same run whatever the defaults of a later program are.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 
@@ -131,12 +134,19 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
-        """Missing values take their defaults. RunProblem for a name that is not known or a value of the wrong kind."""
+        """Missing values take their defaults.
+
+        RunProblem for a name that is not known, and for a value of the wrong kind or out of range.
+        """
+        if not isinstance(values, Mapping):
+            raise RunProblem("The recipe is not a table of values")
         values = dict(values)
         written = values.pop("format", FORMAT)
-        if not isinstance(written, int) or written > FORMAT:
+        if type(written) is not int or written > FORMAT:
             raise RunProblem(f"The recipe is of format {written!r}", f"this program reads up to {FORMAT}", "Update diffstudio")
-        return _build(cls, values, "recipe")
+        recipe = _build(cls, values, "recipe")
+        _check_ranges(recipe)
+        return recipe
 
     def write(self, path: Path) -> None:
         """Every value, defaults included; whole or not at all. StorageProblem when the place cannot be written to."""
@@ -147,11 +157,13 @@ def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file. RunProblem when it cannot be read or says something that is not known."""
     try:
         return Recipe.from_json(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise RunProblem(f"The recipe {path} cannot be read", str(error), "Check the path and the file") from error
+    except OSError as error:
+        raise RunProblem(f"The recipe {path} cannot be read", error.strerror or str(error), "Check the path") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise RunProblem(f"The recipe {path} cannot be read", str(error), "Correct the file") from error
 
 
-def _build(cls: type[_T], values: dict[str, Any], where: str) -> _T:
+def _build(cls: type[_T], values: Mapping[str, Any], where: str) -> _T:
     hints = get_type_hints(cls)
     arguments: dict[str, Any] = {}
     for name, value in values.items():
@@ -163,16 +175,71 @@ def _build(cls: type[_T], values: dict[str, Any], where: str) -> _T:
 
 def _converted(hint: Any, value: Any, where: str) -> Any:
     try:
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            return _build(hint, dict(value), where)
-        if hint in (int, float, str, bool):
-            if isinstance(value, bool) != (hint is bool) or (hint is str) != isinstance(value, str):
+        if get_origin(hint) is tuple:  # tuple[str, ...] and tuple[float, float]
+            if not isinstance(value, (list, tuple)):
                 raise TypeError
-            if hint is int and value != int(value):
+            kinds = get_args(hint)
+            each = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+            return tuple(_converted(kind, item, where) for kind, item in zip(each, value, strict=True))
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+            return _build(hint, value, where)
+        if hint in (int, float):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError
+            if not math.isfinite(value) or hint(value) != value:
+                raise ValueError
             return hint(value)
-        if isinstance(hint, type) and issubclass(hint, StrEnum):
+        if isinstance(value, hint):  # str, bool, or a name that is one already
+            return value
+        if isinstance(hint, type) and issubclass(hint, StrEnum) and isinstance(value, str):
             return hint(value)
-        return tuple(value)  # tuple[str, ...] and tuple[float, float]
-    except (TypeError, ValueError):
-        raise RunProblem(f"The {where} is {value!r}", f"a {getattr(hint, '__name__', hint)} is needed") from None
+        raise TypeError
+    except (TypeError, ValueError, OverflowError):
+        needed = f"one of {', '.join(hint)}" if isinstance(hint, type) and issubclass(hint, StrEnum) else _KINDS_IN_WORDS[hint]
+        raise RunProblem(f"The {where} is {_shortened(value)}", f"it must be {needed}") from None
+
+
+_KINDS_IN_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false",
+                   tuple[str, ...]: "a list of texts", tuple[float, float]: "a list of two numbers",
+                   DataRecipe: "a table", NetworkRecipe: "a table", ObjectiveRecipe: "a table",
+                   OptimiserRecipe: "a table", RunRecipe: "a table"}
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+_TINY = 1e-12  # where 0 would be divided by, or teach nothing
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "data.size": (8, 2048), "data.held_out": (0, 0.9), "data.flips": (0, 1), "data.rotation_degrees": (0, 180),
+    "data.translation": (0, 1),
+    "network.patch": (1, 256), "network.margin": (0, 256), "network.bottleneck": (1, 65_536), "network.width": (4, 65_536),
+    "network.depth": (1, 1024), "network.heads": (1, 1024), "network.condition_width": (1, 65_536),
+    "network.vocabulary": (2, 1_000_000), "network.text_tokens": (1, 4096), "network.drop_condition": (0, 1),
+    "network.name_share": (0, 1), "network.tags_share": (0, 1),
+    "objective.mean": (-20, 20), "objective.deviation": (_TINY, 20), "objective.sigma_floor": (_TINY, 1),
+    "optimiser.learning_rate": (0, 10), "optimiser.muon_learning_rate": (0, 10), "optimiser.weight_decay": (0, 10),
+    "optimiser.momentum": (0, _BELOW_ONE), "optimiser.warm_up_steps": (0, 10**8), "optimiser.decay_share": (0, 1),
+    "optimiser.clip_norm": (_TINY, 10**8), "optimiser.ema": (0, _BELOW_ONE),
+    "run.steps": (1, 10**8), "run.minutes": (0, 10**6), "run.batch": (1, 65_536), "run.seed": (0, 2**63 - 1),
+    "run.threads": (0, 4096), "run.sample_every": (1, 10**8), "run.sample_count": (1, 1024),
+    "run.checkpoint_every": (1, 10**8), "run.held_out_every": (1, 10**8), "run.sample_steps": (1, 1000),
+    "run.sample_guidance": (0, 100),
+}
+_CHOICES: Mapping[str, tuple[str, ...]] = {"data.fit": ("pad", "crop"), "run.dtype": ("auto", "float32", "bfloat16")}
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    for name, (lowest, highest) in _RANGES.items():
+        value = attrgetter(name)(recipe)
+        if not lowest <= value <= highest:
+            raise RunProblem(f"The recipe.{name} is {value}", f"it goes from {lowest:g} to {highest:g}")
+    for name, choices in _CHOICES.items():
+        if attrgetter(name)(recipe) not in choices:
+            raise RunProblem(f"The recipe.{name} is {attrgetter(name)(recipe)!r}", f"it may be {', '.join(choices)}")
+    if not all(0 <= beta < 1 for beta in recipe.optimiser.betas):
+        raise RunProblem(f"The recipe.optimiser.betas are {recipe.optimiser.betas}", "they go from 0 to below 1")
+    if recipe.network.name_share + recipe.network.tags_share > 1:
+        raise RunProblem("The recipe's name_share and tags_share are more than 1 together", "they are shares of the captions")

@@ -287,15 +287,16 @@ def _parsed(lines: bytes) -> Iterator[RunEvent]:
             kind = _KINDS[values["event"]]
             if values["format"] > FORMAT:
                 continue
-            yield kind(**{name: _fitting(hint, values[name]) for name, hint in _hints(kind).items()})
+            yield kind(**{name: _fitting(hint, values[name]) for name, hint in _hints(kind.event).items()})
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
 
 
 @cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+def _hints(event: str) -> dict[str, Any]:
+    """The types of an event's values by their names."""
+    hints = get_type_hints(_KINDS[event])
+    return {field.name: hints[field.name] for field in fields(_KINDS[event])}
 
 
 def _fitting(hint: Any, value: Any) -> Any:

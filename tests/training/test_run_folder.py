@@ -128,8 +128,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_readable_run(run: RunFolder) -> 
     b'{"format": 1, "event": "paused", "step": "one"}', b'{"format": 1, "event": "paused", "step": true}',
     b'{"format": 1, "event": "held_out", "step": 1, "loss": null}', b"[" * 100_000, b'{"event": "dreamt", "step": 1}',
     b'{"format": 2, "event": "paused", "step": 1}', b'{"format": "x", "event": "paused", "step": 1}',
-    b'{"format": 1, "event": "samples", "step": 1, "ema": "e", "raw": "r", "columns": 1, "rows": 1, "size": 1, "prompts": "cat"}',
-    b'{"format": 1, "event": "samples", "step": 1, "ema": "e", "raw": "r", "columns": 1, "rows": 1, "size": 1, "prompts": [1]}',
+    b'{"format": 1, "event": "samples", "step": 1, "ema": "", "raw": "", "columns": 1, "rows": 1, "size": 1, "prompts": "cat"}',
+    b'{"format": 1, "event": "samples", "step": 1, "ema": "", "raw": "", "columns": 1, "rows": 1, "size": 1, "prompts": [1]}',
 ])
 def test_lines_that_are_no_event_are_passed_over(run: RunFolder, line: bytes) -> None:
     run.append(RunPaused(1))

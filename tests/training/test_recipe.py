@@ -1,0 +1,213 @@
+"""Recipe: complete on disk, the same when read again, and told in words where a file says something else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from diffstudio import paths
+from diffstudio.errors import RunProblem
+from diffstudio.models.checkpoint import Conditioning
+from diffstudio.training import recipe as module
+from diffstudio.training.recipe import (
+    FORMAT,
+    DataRecipe,
+    DecayName,
+    NetworkRecipe,
+    NoiseLevelsName,
+    ObjectiveRecipe,
+    OptimiserName,
+    OptimiserRecipe,
+    Recipe,
+    RunRecipe,
+    read_recipe,
+)
+
+UNLIKE_THE_DEFAULTS = Recipe(
+    name="mine: \"quoted\", ünïcode 赤", description="two\nlines",
+    data=DataRecipe(size=32, background="black", fit="crop", held_out=0.1, exclude=("a", "b/c"), flips=0.0,
+                    rotation_degrees=5.0, translation=0.1, tell_augmentation=False),
+    network=NetworkRecipe(conditioning=Conditioning.CLASS, patch=4, margin=1, bottleneck=16, width=64, depth=2, heads=2,
+                          condition_width=32, vocabulary=100, text_tokens=4, drop_condition=0.2, name_share=0.1,
+                          tags_share=0.2),
+    objective=ObjectiveRecipe(NoiseLevelsName.COSINE, mean=-1.0, deviation=2.0, sigma_floor=0.01),
+    optimiser=OptimiserRecipe(OptimiserName.SGD, learning_rate=1e-3, muon_learning_rate=0.1, weight_decay=0.01,
+                              betas=(0.8, 0.999), momentum=0.5, warm_up_steps=3, decay=DecayName.COSINE, decay_share=0.5,
+                              clip_norm=1.0, ema=0.9),
+    run=RunRecipe(steps=7, minutes=1.5, batch=3, seed=2**63 - 1, dtype="bfloat16", device="cpu", threads=2,
+                  sample_every=2, sample_count=4, checkpoint_every=3, held_out_every=5, prompts=("a, b", "赤い", ""),
+                  sample_steps=5, sample_guidance=1.0),
+)
+
+
+def numbers_of(recipe: Recipe) -> dict[str, Any]:
+    """Every value by its dotted name."""
+    return {(f"{section}.{name}" if isinstance(values, dict) else section): value
+            for section, values in dataclasses.asdict(recipe).items()
+            for name, value in (values.items() if isinstance(values, dict) else [("", values)])}
+
+
+def test_this_recipe_differs_from_the_defaults_everywhere() -> None:
+    """So that the round trips below leave no value out, also one that is added later."""
+    defaults, others = numbers_of(Recipe()), numbers_of(UNLIKE_THE_DEFAULTS)
+    assert [name for name in defaults if defaults[name] == others[name]] == []
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), UNLIKE_THE_DEFAULTS], ids=["defaults", "others"])
+def test_written_and_read_again(tmp_path: Path, recipe: Recipe) -> None:
+    recipe.write(tmp_path / "recipe.toml")
+    again = read_recipe(tmp_path / "recipe.toml")
+    assert again == recipe
+    assert numbers_of(again) == numbers_of(recipe)
+    assert all(type(numbers_of(again)[name]) is type(value) for name, value in numbers_of(recipe).items())
+    assert [file.name for file in tmp_path.glob("*.part")] == []
+    again.write(tmp_path / "again.toml")
+    assert (tmp_path / "again.toml").read_bytes() == (tmp_path / "recipe.toml").read_bytes()
+
+
+def test_through_json_as_checkpoints_carry_it() -> None:
+    assert Recipe.from_json(json.loads(json.dumps(UNLIKE_THE_DEFAULTS.to_json()))) == UNLIKE_THE_DEFAULTS
+
+
+def test_the_file_is_complete_and_says_its_format(tmp_path: Path) -> None:
+    """Every default is written out: a run is the same run whatever the defaults of a later program are."""
+    Recipe().write(tmp_path / "recipe.toml")
+    stored = tomllib.loads((tmp_path / "recipe.toml").read_text(encoding="utf-8"))
+    assert stored.pop("format") == FORMAT
+    assert set(stored) == {field.name for field in dataclasses.fields(Recipe)}
+    for section in dataclasses.fields(Recipe):
+        values = getattr(Recipe(), section.name)
+        if dataclasses.is_dataclass(values):
+            assert set(stored[section.name]) == {field.name for field in dataclasses.fields(values)}
+
+
+def test_what_is_left_out_takes_its_default() -> None:
+    recipe = Recipe.from_json({"data": {"size": 128}, "run": {"prompts": ["cat"]}})
+    assert recipe == Recipe(data=DataRecipe(size=128), run=RunRecipe(prompts=("cat",)))
+    assert Recipe.from_json({}) == Recipe()
+
+
+def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost() -> None:
+    recipe = Recipe.from_json({"optimiser": {"clip_norm": 3, "betas": [0, 0.5]}, "run": {"steps": 50.0}})
+    assert (recipe.optimiser.clip_norm, recipe.optimiser.betas, recipe.run.steps) == (3.0, (0.0, 0.5), 50)
+    assert type(recipe.optimiser.clip_norm) is type(recipe.optimiser.betas[0]) is float
+    assert type(recipe.run.steps) is int
+
+
+@pytest.mark.parametrize(("section", "values", "said"), [
+    ("run", {"setps": 5}, "'setps', which is not known"),
+    ("data", {"size": "big"}, "recipe.data.size is 'big': it must be a whole number"),
+    ("data", {"size": 64.5}, "whole number"),
+    ("data", {"size": True}, "whole number"),
+    ("data", {"size": float("inf")}, "whole number"),
+    ("data", {"size": [64]}, "whole number"),
+    ("data", {"flips": "often"}, "a number"),
+    ("data", {"flips": float("nan")}, "a number"),
+    ("data", {"flips": 10**400}, "a number"),
+    ("data", {"tell_augmentation": 1}, "true or false"),
+    ("data", {"background": 5}, "text"),
+    ("data", {"exclude": "flags"}, "list of texts"),
+    ("data", {"exclude": ["flags", 5]}, "text"),
+    ("optimiser", {"betas": [0.9]}, "list of two numbers"),
+    ("optimiser", {"betas": "ab"}, "list of two numbers"),
+    ("optimiser", {"betas": [0.9, "x"]}, "a number"),
+    ("optimiser", {"betas": [0.9, 1.0]}, "below 1"),
+    ("optimiser", {"name": "adagrad"}, "one of muon, adamw"),
+    ("optimiser", {"name": ["adam"]}, "one of muon, adamw"),
+    ("network", {"conditioning": "smell"}, "one of none, class, text"),
+    ("network", {"name_share": 0.7, "tags_share": 0.7}, "more than 1 together"),
+    ("data", {"fit": "stretch"}, "pad, crop"),
+    ("run", {"dtype": "float8"}, "auto, float32, bfloat16"),
+    ("run", {"batch": 0}, "goes from 1"),
+    ("run", {"steps": -5}, "goes from 1"),
+    ("run", {"sample_every": 0}, "goes from 1"),
+    ("run", {"seed": 2**63}, "goes from 0"),
+    ("network", {"heads": 0}, "goes from 1"),
+    ("objective", {"sigma_floor": 0.0}, "goes from"),
+    ("optimiser", {"ema": 1.0}, "goes from 0"),
+])
+def test_what_a_recipe_cannot_say(tmp_path: Path, section: str, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunProblem) as problem:
+        Recipe.from_json({section: values})
+    assert said in str(problem.value)
+    assert len(str(problem.value)) < 400
+
+
+@pytest.mark.parametrize("values", [{"data": 5}, {"data": []}, {"data": "ab"}, {"data": None}, {"name": None}, [], "recipe"])
+def test_a_recipe_of_the_wrong_shape(values: Any) -> None:
+    with pytest.raises(RunProblem):
+        Recipe.from_json(values)
+
+
+@pytest.mark.parametrize("written", [FORMAT + 1, "1", None, 1.5, True])
+def test_a_recipe_of_another_format(written: object) -> None:
+    with pytest.raises(RunProblem, match="Update diffstudio"):
+        Recipe.from_json({"format": written})
+
+
+@pytest.mark.parametrize("content", [b"= 5", b"\xff\xfe", b"name = 'a'\nname = 'b'", b"a = " + b"[" * 50_000,
+                                     b"[data]\n[data]\n"])
+def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "r.toml").write_bytes(content)
+    with pytest.raises(RunProblem, match="r.toml") as problem:
+        read_recipe(tmp_path / "r.toml")
+    assert problem.value.remedy
+
+
+def test_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(RunProblem, match="cannot be read") as problem:
+            read_recipe(path)
+        assert "Errno" not in str(problem.value)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+NAMES = sorted({field.name for kind in (Recipe, DataRecipe, NetworkRecipe, ObjectiveRecipe, OptimiserRecipe, RunRecipe)
+                for field in dataclasses.fields(kind)})
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(values=st.dictionaries(
+    st.sampled_from(NAMES), JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3), max_size=3))
+def test_anything_at_all_gives_a_recipe_that_can_be_written_or_a_run_problem(tmp_path: Path, values: dict[str, Any]) -> None:
+    try:
+        recipe = Recipe.from_json(values)
+    except RunProblem as problem:
+        assert problem.what
+    else:
+        recipe.write(tmp_path / "r.toml")
+        assert read_recipe(tmp_path / "r.toml") == recipe
+
+
+def test_every_number_has_its_range() -> None:
+    """A number that is added to the recipe is given one, and its default lies within."""
+    numbers = {name for name, value in numbers_of(Recipe()).items() if type(value) in (int, float)}
+    assert numbers == set(module._RANGES)
+    Recipe.from_json(Recipe().to_json())
+
+
+def test_the_recipes_that_ship_are_good() -> None:
+    shipped = sorted((paths.resources() / "recipes").glob("*.toml"))
+    assert shipped
+    for file in shipped:
+        recipe = read_recipe(file)
+        assert recipe.name
+        assert recipe.description
+        assert recipe.data.size % recipe.network.patch == 0
+        assert recipe.network.width % (4 * recipe.network.heads) == 0
+
+
+def test_a_recipe_is_changed_by_replacing() -> None:
+    longer = replace(Recipe(), run=replace(Recipe().run, steps=9))
+    assert (longer.run.steps, Recipe().run.steps) == (9, 6000)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        longer.name = "other"  # type: ignore[misc]
