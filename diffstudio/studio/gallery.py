@@ -95,7 +95,7 @@ class GalleryImage:
     width: int                         # px
     height: int
     starred: bool
-    checkpoint: str                    # "" when unknown
+    checkpoint: str                    # the name of what made it; "" when unknown
 
 
 class Gallery:
@@ -139,7 +139,7 @@ class Gallery:
             day.mkdir(parents=True, exist_ok=True)
             path = write_new(day, name, ".png", lambda file: image.save(file, "PNG", pnginfo=texts))
         with told(f"The picture is saved as {path}, but could not be recorded", self.database):
-            return self.record(path, this, image.width, image.height)
+            return self.record(path, this, image.width, image.height, str(about.get("model") or request.checkpoint))
 
     # Looking
 
@@ -153,6 +153,11 @@ class Gallery:
     def count(self, search: str = "", starred: bool = False) -> int:
         where, values = self._where(search, starred)
         return int(self.read(f"SELECT count(*) FROM images WHERE {where}", values)[0][0])
+
+    def fits(self, image_id: int, search: str = "", starred: bool = False) -> bool:
+        """Whether a picture is among those that `images` shows for this search."""
+        where, values = self._where(search, starred)
+        return bool(self.read(f"SELECT 1 FROM images WHERE {where} AND id = ?", [*values, image_id]))
 
     def get(self, image_id: int) -> GalleryImage | None:
         rows = self.read(f"SELECT {_COLUMNS} FROM images WHERE id = ? AND trashed IS NULL", [image_id])
@@ -238,6 +243,10 @@ class Gallery:
     def trash_count(self) -> int:
         return int(self.read("SELECT count(*) FROM images WHERE trashed IS NOT NULL")[0][0])
 
+    def trashed(self) -> list[int]:
+        """The ids of what is in the trash, the latest first."""
+        return [row[0] for row in self.read("SELECT id FROM images WHERE trashed IS NOT NULL ORDER BY trashed DESC")]
+
     def empty_trash(self) -> int:
         """Hand what is in the gallery's trash to the system's trash; how many pictures went. Raises StorageProblem."""
         from send2trash import send2trash
@@ -275,10 +284,11 @@ class Gallery:
 
     # For rescan
 
-    def record(self, path: Path, request: GenerateRequest | None, width: int, height: int) -> GalleryImage:
+    def record(self, path: Path, request: GenerateRequest | None, width: int, height: int,
+               checkpoint: str = "") -> GalleryImage:
         """Insert the row of a file in the folder, or renew it: its star stays. Dated by the file's own time."""
         stat = path.stat()
-        words = (request.prompt, request.negative, request.checkpoint) if request else ("", "", "")
+        words = (request.prompt, request.negative, checkpoint) if request else ("", "", checkpoint)
         values = [self._relative(path), stat.st_mtime, stat.st_mtime_ns, stat.st_size, width, height,
                   *(_storable(text) for text in words), json.dumps(request.to_json()) if request else None]
         with self.writing() as connection:

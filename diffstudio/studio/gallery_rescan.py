@@ -102,7 +102,8 @@ def _take_in(gallery: Gallery, found: list[str], unreadable: list[tuple[Path, st
                 settings = metadata.settings_of(picture, path.name)
             except (ImageProblem, BadRequest):
                 settings = None  # a picture without settings is a picture all the same
-            gallery.record(path, settings.request if settings else None, picture.width, picture.height)
+            gallery.record(path, settings.request if settings else None, picture.width, picture.height,
+                           settings.checkpoint if settings else "")
         except ImageProblem as problem:
             unreadable.append((path, str(problem)))
         except (UnicodeEncodeError, FileNotFoundError) as error:

@@ -7,6 +7,8 @@ read, and `diffstudio`, JSON with the whole request and what else decides the pi
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +20,9 @@ from PIL.PngImagePlugin import PngInfo
 from diffstudio import __version__
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.studio import foreign
+from diffstudio.studio.gallery_files import open_picture, told
 from diffstudio.studio.picture_text import PictureText, read_text
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import LARGEST_SIDE, GenerateRequest
 
 JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"
@@ -37,6 +40,11 @@ class PictureSettings:
     environment: Mapping[str, Any] = field(default_factory=dict)  # ours only: version, torch, device, dtype, batch …
     width: int = 0                            # px of the file
     height: int = 0
+
+    @property
+    def checkpoint(self) -> str:
+        """The name of the checkpoint that made it, also where the request gave a path."""
+        return str(self.environment.get("model") or self.request.checkpoint)
 
 
 def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
@@ -127,6 +135,41 @@ def settings_from_parameters(text: str) -> PictureSettings:
 def request_from_parameters(text: str) -> GenerateRequest:
     """The request in a text of AUTOMATIC1111's grammar, as far as it carries. Raises ImageProblem when it is none."""
     return settings_from_parameters(text).request
+
+
+def save_copy(source: Path, target: Path) -> None:
+    """Save a picture elsewhere: byte for byte, or as JPEG or WebP where the new name says so, its settings in EXIF.
+
+    Raises ImageProblem when the picture cannot be read or the format is not one of these, StorageProblem when it
+    cannot be written. The file appears whole or not at all.
+    """
+    part = target.with_name(f".{target.name[:200]}.part")
+    formats = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".png": "PNG"}
+    kind = formats.get(target.suffix.lower())
+    if kind is None:
+        ending = target.suffix or "a name without an ending"
+        raise ImageProblem(f"{target.name} was not written", f"{ending} is not a kind of picture written here",
+                           "Name it .png, .jpg or .webp")
+    if not source.exists():
+        raise ImageProblem(f"There is no picture at {source}", remedy="It may have been moved or deleted")
+    with told(f"{target.name} could not be written", target.parent):
+        try:
+            if kind == formats.get(source.suffix.lower()):
+                shutil.copyfile(source, part)
+            else:
+                picture = open_picture(source, LARGEST_SIDE)
+                if kind == "JPEG" and picture.mode == "RGBA":
+                    white = Image.new("RGBA", picture.size, "white")
+                    picture = Image.alpha_composite(white, picture)
+                exif = Image.Exif()
+                text = read_text(source).texts.get(TEXT_KEY, "")
+                if text:
+                    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text[:30_000].encode("utf-16-be")
+                picture = picture.convert("RGB") if kind == "JPEG" else picture
+                picture.save(part, kind, quality=95, exif=exif)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _ours(text: str) -> PictureSettings:

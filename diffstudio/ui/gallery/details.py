@@ -1,0 +1,151 @@
+"""What is known about a picture, as a person reads it, and the buttons that do something with it."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.studio.foreign import SAMPLER_LABELS
+from diffstudio.studio.gallery import GalleryImage
+from diffstudio.studio.metadata import PictureSettings
+from diffstudio.studio.requests import SpacingName
+from diffstudio.ui import theme
+from diffstudio.ui.controls import FlowLayout, PrimaryButton, QuietButton, SectionLabel, label
+from diffstudio.ui.gallery.model import when
+from diffstudio.ui.gallery.passage import Facts, Passage
+
+WIDTH = 304
+_SPACINGS = {SpacingName.LOG_SNR: "Log SNR", SpacingName.ALIGN_YOUR_STEPS: "Align your steps"}
+
+
+class Details(QFrame):
+    """The panel beside the pictures."""
+
+    reuse_wanted = Signal()
+    copy_wanted = Signal()
+    save_wanted = Signal()
+    folder_wanted = Signal()
+    delete_wanted = Signal()
+    star_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("panel")
+        self.setProperty("side", "right")
+        self.setFixedWidth(WIDTH)
+        self._image: GalleryImage | None = None
+        self._settings: PictureSettings | None = None
+        self.prompt, self.negative = Passage(pixels=theme.FONT_PIXELS), Passage(tone="dim")
+        self.prompt.setAccessibleName("Prompt")
+        self.negative.setAccessibleName("Leave out")
+        self._prompt_title, self._negative_title = SectionLabel("Prompt"), SectionLabel("Leave out")
+        self.facts = Facts()
+        self.lost = Passage(tone="warn")
+        self.nothing = label("", "dim", wrap=True)
+        contents = QWidget()
+        contents.setObjectName("contents")
+        column = QVBoxLayout(contents)
+        column.setContentsMargins(16, 16, 16, 16)
+        column.setSpacing(8)
+        for part in (self._prompt_title, self.prompt, self._negative_title, self.negative, SectionLabel("Settings"),
+                     self.nothing, self.facts, self.lost):
+            if isinstance(part, SectionLabel) and part is not self._prompt_title:
+                column.addSpacing(8)
+            column.addWidget(part)
+        column.addStretch(1)
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scroll.setWidget(contents)
+
+        self.reuse = PrimaryButton("Reuse settings", tooltip="Put these settings into the Generate room (Ctrl+U)")
+        self.star = QuietButton("Star", "star", "Keep this picture among the starred (Ctrl+D)")
+        self.copy = QuietButton("Copy", "copy", "Copy the picture (Ctrl+C)")
+        self.save = QuietButton("Save as", "floppy-disk", "Save a copy elsewhere (Ctrl+S)")
+        self.folder = QuietButton("Show in folder", "folder-open", "Open the folder this picture is in")
+        self.delete = QuietButton("Delete", "trash", "Move to the gallery's trash (Delete); it can be undone")
+        self._buttons = QWidget()
+        below = QVBoxLayout(self._buttons)
+        below.setContentsMargins(16, 8, 16, 16)
+        below.setSpacing(8)
+        below.addWidget(self.reuse)
+        flow = FlowLayout(spacing=8)
+        for button, wanted in ((self.star, self.star_wanted), (self.copy, self.copy_wanted),
+                               (self.save, self.save_wanted), (self.folder, self.folder_wanted),
+                               (self.delete, self.delete_wanted)):
+            flow.addWidget(button)
+            button.clicked.connect(wanted)
+        below.addLayout(flow)
+        self.reuse.clicked.connect(self.reuse_wanted)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(0)
+        whole.addWidget(self._scroll, 1)
+        whole.addWidget(self._buttons)
+        self.show_image(None)
+
+    def image(self) -> GalleryImage | None:
+        return self._image
+
+    def show_image(self, image: GalleryImage | None, chosen: int = 0) -> None:
+        """The settings of a picture; of none, or of several chosen ones, only what can be done with them."""
+        known = self._settings if image and self._image and image.path == self._image.path else None
+        self._image, self._settings = image, None
+        request = image.request if image else None
+        self._prompt_title.setVisible(request is not None)
+        self.prompt.setVisible(request is not None)
+        self._negative_title.setVisible(bool(request and request.negative))
+        self.negative.setVisible(bool(request and request.negative))
+        self.prompt.set_text((request.prompt or "No prompt") if request else "")
+        self.negative.set_text(request.negative if request else "")
+        self.lost.hide()
+        if image is None:
+            self.nothing.setText("Choose a picture to see how it was made." if chosen == 0
+                                 else f"{chosen:,} pictures are chosen.")
+        elif request is None:
+            self.nothing.setText("This picture carries no settings.")
+        self.nothing.setVisible(image is None or request is None)
+        self.facts.show_facts(_facts(image) if image else [])
+        self.reuse.setVisible(request is not None)
+        for button in (self.star, self.copy, self.save, self.folder):
+            button.setVisible(image is not None)
+        self._buttons.setVisible(image is not None or chosen > 0)
+        self.delete.setText("Delete" if chosen < 2 else f"Delete {chosen:,}")
+        if image is not None:
+            self.star.setText("Starred" if image.starred else "Star")
+            self.star.set_icon(*(("star-fill", "warn") if image.starred else ("star", "text")))
+        if known is not None:
+            self.show_file(known)
+        else:
+            self._scroll.verticalScrollBar().setValue(0)
+
+    def show_file(self, settings: PictureSettings | DiffstudioError) -> None:
+        """What only the file itself tells: which program made it, on what, and what could not be taken over."""
+        image = self._image
+        if image is None or isinstance(settings, DiffstudioError):
+            return
+        self._settings = settings
+        about = settings.environment
+        made_on = " · ".join(str(about[name]) for name in ("device", "dtype") if about.get(name))
+        version = f" {about['version']}" if about.get("version") else ""
+        self.facts.show_facts([*_facts(image), ("Computed", made_on), ("Program", f"{settings.source}{version}")])
+        if settings.not_carried:
+            self.lost.set_text("Not taken over: " + "; ".join(settings.not_carried) + ".")
+            self.lost.show()
+
+
+def _facts(image: GalleryImage) -> list[tuple[str, str]]:
+    facts = [("Size", f"{image.width} × {image.height} px")]
+    request = image.request
+    if request is not None:
+        spacing = _SPACINGS.get(request.spacing) or request.spacing.capitalize()
+        facts += [("Checkpoint", image.checkpoint), ("Steps", str(request.steps)),
+                  ("Guidance", f"{request.guidance:g}"), ("Sampler", SAMPLER_LABELS[request.sampler]),
+                  ("Schedule", spacing), ("Seed", str(request.seed))]
+        if request.init is not None:
+            facts += [("Started from", request.init.name), ("Strength", f"{request.strength:g}")]
+        if request.mask is not None:
+            facts.append(("Mask", request.mask.name))
+    return [*facts, ("Made", when(image.created)), ("File", image.path.name)]

@@ -1,0 +1,168 @@
+"""The pictures in rows that fill the width, drawn by a delegate: no widget per picture, so that 100,000 are fine."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import (
+    QEvent,
+    QModelIndex,
+    QPersistentModelIndex,
+    QRect,
+    QRectF,
+    QSize,
+    Qt,
+    Signal,
+)
+from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPen, QResizeEvent
+from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
+
+from diffstudio.studio.gallery import GalleryImage
+from diffstudio.ui import assets, theme
+from diffstudio.ui.controls import describe
+from diffstudio.ui.gallery.model import IMAGE_ROLE, GalleryModel
+
+CELL = 156      # px, at least, gap included
+GAP = 12
+STAR = 26       # px a side of the corner that stars
+
+
+class ThumbnailDelegate(QStyledItemDelegate):
+    """A rounded square with the middle of the picture; a star in its corner."""
+
+    def __init__(self, view: ThumbnailGrid) -> None:
+        super().__init__(view)
+        self._view = view
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
+        return self._view.gridSize()
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem,
+              index: QModelIndex | QPersistentModelIndex) -> None:
+        image = index.data(IMAGE_ROLE)
+        model = index.model()
+        if not isinstance(image, GalleryImage) or not isinstance(model, GalleryModel):
+            return
+        tile = QRectF(tile_of(option.rect))
+        state = option.state
+        painter.save()
+        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
+        path = QPainterPath()
+        path.addRoundedRect(tile, theme.RADIUS, theme.RADIUS)
+        painter.fillPath(path, theme.colour("raised"))
+        thumbnail = model.thumbnail(image)
+        if thumbnail is not None:
+            painter.setClipPath(path)
+            painter.drawImage(tile, thumbnail, _middle(thumbnail))
+            painter.setClipping(False)
+        elif model.unreadable(image):
+            side = 28
+            spot = QRect(round(tile.center().x()) - side // 2, round(tile.center().y()) - side // 2, side, side)
+            assets.icon("warning", "faint").paint(painter, spot)
+        chosen = bool(state & QStyle.StateFlag.State_Selected)
+        if chosen or (state & QStyle.StateFlag.State_HasFocus and self._view.hasFocus()):
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.setPen(QPen(theme.colour("accent"), 2 if chosen else 1))
+            painter.drawRoundedRect(tile.adjusted(-2, -2, 2, 2), theme.RADIUS + 2, theme.RADIUS + 2)
+        if image.starred or state & QStyle.StateFlag.State_MouseOver:
+            corner = star_of(option.rect)
+            painter.setPen(Qt.PenStyle.NoPen)
+            shade = theme.colour("panel")
+            shade.setAlpha(200)
+            painter.setBrush(shade)
+            painter.drawEllipse(corner.adjusted(1, 1, -1, -1))
+            name, role = ("star-fill", "warn") if image.starred else ("star", "text")
+            assets.icon(name, role).paint(painter, corner.adjusted(6, 6, -6, -6))
+        painter.restore()
+
+
+def tile_of(cell: QRect) -> QRect:
+    """Where the picture is in its cell: a square."""
+    side = min(cell.width(), cell.height()) - GAP
+    return QRect(cell.x() + (cell.width() - side) // 2, cell.y() + (cell.height() - side) // 2, side, side)
+
+
+def star_of(cell: QRect) -> QRect:
+    tile = tile_of(cell)
+    return QRect(tile.right() - STAR - 3, tile.top() + 4, STAR, STAR)
+
+
+def _middle(image: QImage) -> QRectF:
+    side = min(image.width(), image.height())
+    return QRectF((image.width() - side) / 2, (image.height() - side) / 2, side, side)
+
+
+class ThumbnailGrid(QListView):
+    """The list of pictures. Enter or a double click opens, Delete deletes; a click on the corner stars."""
+
+    opened = Signal(object)              # QModelIndex
+    delete_wanted = Signal()
+    star_wanted = Signal(object)         # QModelIndex
+
+    def __init__(self) -> None:
+        super().__init__()
+        describe(self, "Pictures", "")
+        self.setToolTip("")
+        self.setViewMode(QListView.ViewMode.IconMode)
+        self.setResizeMode(QListView.ResizeMode.Adjust)
+        self.setMovement(QListView.Movement.Static)
+        self.setUniformItemSizes(True)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setDragEnabled(True)
+        self.setDragDropMode(QAbstractItemView.DragDropMode.DragOnly)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)  # its coming and going would flicker
+        self.verticalScrollBar().setSingleStep(40)
+        self.setMouseTracking(True)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setItemDelegate(ThumbnailDelegate(self))
+        self._fill()
+        self.doubleClicked.connect(lambda index: self.opened.emit(index))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self._fill()
+        super().resizeEvent(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
+            self.opened.emit(self.currentIndex())
+        elif event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
+            self.delete_wanted.emit()
+        else:
+            super().keyPressEvent(event)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        if self._star_under(event).isValid():
+            event.accept()
+        else:
+            super().mousePressEvent(event)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        if not self._star_under(event).isValid():
+            super().mouseDoubleClickEvent(event)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        index = self._star_under(event)
+        if index.isValid():
+            self.star_wanted.emit(index)
+        else:
+            super().mouseReleaseEvent(event)
+
+    def viewportEvent(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Leave:
+            self.viewport().update()
+        return bool(super().viewportEvent(event))
+
+    def _star_under(self, event: QMouseEvent) -> QModelIndex:
+        point = event.position().toPoint()
+        index = self.indexAt(point)
+        on_star = (event.button() == Qt.MouseButton.LeftButton and index.isValid()
+                   and star_of(self.visualRect(index)).contains(point))
+        return index if on_star else QModelIndex()
+
+    def _fill(self) -> None:
+        """Cells as wide as make whole rows."""
+        width = max(CELL, self.viewport().width() - 1)
+        columns = max(1, width // CELL)
+        side = width // columns
+        if self.gridSize().width() != side:
+            self.setGridSize(QSize(side, side))
