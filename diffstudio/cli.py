@@ -197,24 +197,25 @@ def _train(arguments: argparse.Namespace) -> int:
                            steps=arguments.steps, minutes=arguments.minutes, resume=arguments.resume)
     if request.resume and request.run is None:
         raise BadRequest("Which run to resume was not said", remedy="Name its folder with --run")
-    if request.run is None and request.folder is not None:
-        request = dataclasses.replace(request, run=_new_run(request.folder))
-    assert request.run is not None
-    run = RunFolder(request.run)
+    path = request.run if request.run is not None else _new_run(request.folder or Path())
     seen: list[RunEvent] = []
     show = _TrainingProgress()
 
+    def ask_to_stop() -> None:
+        if (path / "control.json").exists():  # before that, `cancelled` ends the preparations
+            RunFolder(path).send(Command.STOP)
+
     def on_event(event: RunEvent) -> None:
-        seen.append(event)
-        del seen[:-1]
-        if stop.take() or (stop.wanted and isinstance(event, RunStarted)):  # the start clears what was asked before
-            run.send(Command.STOP)
+        seen[:] = [event]
+        if stop.wanted and isinstance(event, RunStarted):  # the start forgot what was asked before it
+            ask_to_stop()
         show(event)
 
-    with stop_signals(lambda: run.send(Command.STOP) if run.recipe_file.exists() else None) as stop:
+    with stop_signals(ask_to_stop) as stop:
         from diffstudio.training.loop import train
 
-        run = train(request, on_event=on_event)
+        run = train(path, request.folder, recipe=request.recipe, steps=request.steps, minutes=request.minutes,
+                    resume=request.resume, on_event=on_event, cancelled=lambda: stop.wanted)
     progress("", last=True)
     if run.latest_checkpoint.exists():
         print(run.latest_checkpoint, flush=True)

@@ -250,3 +250,101 @@ def test_a_signal_stops_generating_cleanly(tiny: Path, tmp_path: Path, number: s
         assert process.wait(timeout=30) == Stopped.exit_code and time.monotonic() - begun < 10
     assert rest.splitlines()[-1] == "diffstudio: Stopped before all pictures were made."
     assert all(file.suffix == ".png" for file in (tmp_path / "out").iterdir())
+
+
+# Training
+
+TINY_RECIPE = """
+format = 1
+name = "tiny"
+[data]
+size = 16
+[network]
+patch = 8
+bottleneck = 8
+width = 16
+depth = 1
+heads = 2
+condition_width = 16
+conditioning = "none"
+[run]
+batch = 4
+dtype = "float32"
+threads = 1
+sample_count = 1
+sample_steps = 1
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_RECIPE)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_training_makes_a_checkpoint_that_generates(pictures: Path, recipe: Path, tmp_path: Path,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder = paths.runs() / "dots"
+    assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--steps", "3", "--run", str(run_folder)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{run_folder / 'checkpoints' / 'latest.safetensors'}\n" and "step 3 of 3" in captured.err
+    assert generate("--checkpoint", "dots", "--out", tmp_path / "a.png") == 0
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (16, 16)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "file", "truncated"])
+def test_folders_that_cannot_be_trained_on(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    folder = tmp_path / kind
+    if kind == "file":
+        folder.write_text("a file")
+    elif kind != "missing":
+        folder.mkdir()
+    if kind == "text":
+        (folder / "a.txt").write_text("nothing to see")
+    if kind == "truncated":
+        (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    run_folder = tmp_path / "run"
+    assert cli.main(["train", str(folder), "--recipe", str(recipe), "--run", str(run_folder)]) == 2
+    assert str(folder) in the_sentence(capsys) or kind == "truncated"
+    assert not run_folder.exists()
+
+
+def test_recipes_and_runs_that_cannot_be_used(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.toml").write_text("[network]\nwidht = 3")
+    for recipe in (tmp_path / "bad.toml", tmp_path / "none.toml", "no-such"):
+        assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(tmp_path / "run")]) != 0
+        the_sentence(capsys)
+    assert cli.main(["train", "--resume", "--run", str(tmp_path / "nowhere")]) != 0
+    assert str(tmp_path / "nowhere") in the_sentence(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
+def test_a_signal_stops_training_with_a_checkpoint(pictures: Path, recipe: Path, tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder = tmp_path / "run"
+    command = [sys.executable, "-m", "diffstudio", "train", str(pictures), "--recipe", str(recipe), "--steps", "1000000",
+               "--run", str(run_folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step "):
+                break
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == Stopped.exit_code
+    assert err.splitlines()[-1].startswith("diffstudio: Stopped at step ") and "--resume" in err
+    assert Path(out.strip()).is_file()
+    assert not list(run_folder.rglob("*.part"))

@@ -61,3 +61,30 @@ def test_nothing_below_the_window_loads_qt() -> None:
 @pytest.mark.parametrize("name", ["diffstudio", "diffstudio.cli"])
 def test_the_command_line_starts_light(name: str) -> None:
     _loads_none_of([name], (*HEAVY, *QT, "numpy", "PIL"))
+
+
+def test_a_training_run_works_without_qt(tmp_path: Path) -> None:
+    """On a machine that has no Qt at all, which a finder that refuses it stands for."""
+    _run(f"""
+import sys
+from pathlib import Path
+
+class NoQt:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {QT!r}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NoQt())
+from PIL import Image
+from tests.test_cli import TINY_RECIPE
+from diffstudio import cli
+
+folder = Path({str(tmp_path)!r})
+(folder / "pictures").mkdir()
+for number in range(4):
+    Image.new("RGB", (16, 16), (60 * number, 0, 90)).save(folder / "pictures" / f"{{number}}.png")
+(folder / "tiny.toml").write_text(TINY_RECIPE)
+sys.exit(cli.main(["train", str(folder / "pictures"), "--recipe", str(folder / "tiny.toml"), "--steps", "2",
+                   "--run", str(folder / "run")]))
+""")
+    assert (tmp_path / "run" / "checkpoints" / "latest.safetensors").is_file()
