@@ -1,0 +1,235 @@
+"""The middle before a run: an invitation, the inspection while it goes on, then the pictures and what is wrong with some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QListWidget,
+    QScrollArea,
+    QSizePolicy,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from diffstudio.training.inspection import FolderReport, InspectionProgress
+from diffstudio.ui import theme
+from diffstudio.ui.controls import (
+    Banner,
+    Elided,
+    EmptyState,
+    FlowLayout,
+    ProgressLine,
+    QuietButton,
+    SectionLabel,
+    Thumb,
+    describe,
+    label,
+)
+from diffstudio.ui.train.panel import short_path
+
+SHOWN_PICTURES = 60
+THUMB_SIDE = 72          # px
+MOST_LISTED = 2000       # lines of warnings: a list to read, not a database
+
+
+class FolderView(QStackedWidget):
+    folder_wanted = Signal()
+    cancel_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.empty = EmptyState(
+            "folder-open", "Teach it your own pictures",
+            "Drop a folder of pictures here. Sub-folders become groups, and a text file beside a picture becomes its caption. "
+            "Everything stays on this machine.", "Choose a folder …")
+        self.inspecting = _Inspecting()
+        self.found = _Found()
+        for part in (self.empty, self.inspecting, self.found):
+            self.addWidget(part)
+        self.empty.clicked.connect(self.folder_wanted)
+        self.inspecting.cancel.clicked.connect(self.cancel_wanted)
+
+    def show_empty(self) -> None:
+        self.setCurrentWidget(self.empty)
+
+    def show_inspecting(self, folder: Path) -> None:
+        self.inspecting.begin(folder)
+        self.setCurrentWidget(self.inspecting)
+
+    def show_progress(self, progress: InspectionProgress) -> None:
+        self.inspecting.advance(progress)
+
+    def show_report(self, report: FolderReport) -> None:
+        self.found.show_report(report)
+        self.setCurrentWidget(self.found)
+
+    def set_thumbs(self, pictures: Sequence[tuple[QImage, str]]) -> None:
+        """Images with what is known of each."""
+        self.found.set_thumbs(pictures)
+
+
+class _Inspecting(QWidget):
+    def __init__(self) -> None:
+        super().__init__()
+        self.title = Elided("", pixels=16, bold=True)
+        self.line = ProgressLine("Inspection")
+        self.count = label("", "dim")
+        self.path = Elided("", "faint", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
+        self.cancel = QuietButton("Cancel", "x", "Stop looking through the folder (Esc)")
+        self.cancel.setShortcut("Esc")
+        inner = QVBoxLayout()
+        inner.setSpacing(12)
+        for part in (self.title, self.line, self.count, self.path):
+            inner.addWidget(part)
+        inner.addWidget(self.cancel, 0, Qt.AlignmentFlag.AlignLeft)
+        row = QHBoxLayout()
+        row.addStretch(1)
+        row.addLayout(inner, 4)
+        row.addStretch(1)
+        column = QVBoxLayout(self)
+        column.addStretch(2)
+        column.addLayout(row)
+        column.addStretch(3)
+
+    def begin(self, folder: Path) -> None:
+        self.title.setText(f"Looking through {folder.name or folder}")
+        self.line.set_fraction(None)
+        self.count.setText("Finding the pictures …")
+        self.path.setText("")
+
+    def advance(self, progress: InspectionProgress) -> None:
+        if progress.total:
+            self.line.set_fraction(progress.done / progress.total)
+            self.count.setText(f"{progress.done:,} of {progress.total:,} pictures")
+        else:
+            self.count.setText(f"Finding the pictures … {progress.done:,} so far")
+        self.path.setText(str(progress.path))
+
+
+class _Found(QWidget):
+    def __init__(self) -> None:
+        super().__init__()
+        self.title = Elided("", pixels=16, bold=True)
+        self.sentence = label("", "dim", wrap=True)
+        self.warnings = Warnings()
+        self.groups = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self._heading = SectionLabel("Pictures")
+        self._pictures = QWidget()
+        self._pictures.setObjectName("contents")
+        self._flow = FlowLayout(self._pictures, spacing=8)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(self._pictures)
+        describe(area, "Some of the pictures")
+        area.setToolTip("")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(28, 20, 28, 16)
+        column.setSpacing(12)
+        for part in (self.title, self.sentence, self.groups, self.warnings, self._heading):
+            column.addWidget(part)
+        column.addWidget(area, 1)
+
+    def show_report(self, report: FolderReport) -> None:
+        self.title.setText(report.folder.resolve().name or str(report.folder))
+        describe(self.title, short_path(report.folder))
+        self.sentence.setText(report.sentence())
+        named = [f"{name or 'not in a group'} {count:,}" for name, count in report.groups.items()]
+        self.groups.setText("  ·  ".join(named[:24]) + (f"  ·  and {len(named) - 24:,} more" if len(named) > 24 else ""))
+        self.groups.setVisible(len(named) > 1)
+        self.warnings.show_report(report)
+        self._heading.set_right("")
+        self.set_thumbs(())
+
+    def set_thumbs(self, pictures: Sequence[tuple[QImage, str]]) -> None:
+        while (item := self._flow.takeAt(0)) is not None:
+            widget = item.widget()
+            if widget is not None:
+                widget.setParent(None)
+                widget.deleteLater()
+        for image, about in pictures:
+            thumb = Thumb(THUMB_SIDE, 8, name=about, tooltip=about)
+            thumb.set_image(image)
+            self._flow.addWidget(thumb)
+            thumb.show()
+        self._pictures.updateGeometry()
+
+
+class Warnings(QWidget):
+    """One line that counts what is wrong; opened, a list that names every file and why."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.banner = Banner("warn", "nothing", "Show them")
+        self.banner.close_button.hide()
+        self.list = QListWidget()
+        self.list.setWordWrap(True)
+        self.list.setUniformItemSizes(False)
+        self.list.setMaximumHeight(220)
+        self.list.setFont(theme.font(theme.SMALL_PIXELS))
+        describe(self.list, "Files with a problem, and why")
+        self.list.setToolTip("")
+        self.list.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.banner)
+        column.addWidget(self.list)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.banner.acted.connect(self._toggle)
+
+    def show_report(self, report: FolderReport) -> None:
+        lines = list(warning_lines(report))
+        self.list.clear()
+        self.list.addItems(lines[:MOST_LISTED])
+        if len(lines) > MOST_LISTED:
+            self.list.addItem(f"… and {len(lines) - MOST_LISTED:,} more")
+        self.list.hide()
+        self.setVisible(bool(lines))
+        if lines:
+            self.banner.say("warn", warning_sentence(report), "Show them")
+            self.banner.show()
+
+    def _toggle(self) -> None:
+        self.list.setVisible(not self.list.isVisible())
+        self.banner.action.setText("Hide them" if self.list.isVisible() else "Show them")
+        self.banner.action.setAccessibleName(self.banner.action.text())
+
+
+def warning_sentence(report: FolderReport) -> str:
+    """`3 cannot be read and are left out · 12 are copies of others`; empty when all is well."""
+    parts = []
+    if report.skipped:
+        parts.append(f"{len(report.skipped):,} cannot be read and {'is' if len(report.skipped) == 1 else 'are'} left out")
+    if report.too_small:
+        parts.append(f"{len(report.too_small):,} too small, left out")
+    if report.caption_problems:
+        parts.append(f"{len(report.caption_problems):,} {'caption' if len(report.caption_problems) == 1 else 'captions'} "
+                     f"not wholly read")
+    if report.duplicates:
+        parts.append(f"{len(report.duplicates):,} {'copy' if len(report.duplicates) == 1 else 'copies'} of others, kept")
+    if report.near_duplicates:
+        parts.append(f"{len(report.near_duplicates):,} much like another, kept")
+    return " · ".join(parts)
+
+
+def warning_lines(report: FolderReport) -> Iterator[str]:
+    """Each file with a problem and what it is."""
+    for skipped in report.skipped:
+        yield f"{skipped.path}  –  left out: {skipped.why}"
+    for path in report.too_small:
+        yield f"{path}  –  left out: too small to learn from"
+    for problem in report.caption_problems:
+        yield f"{problem.path}  –  caption: {problem.why}"
+    for first, copy in report.duplicates:
+        yield f"{copy}  –  the same picture as {first}"
+    for first, copy in report.near_duplicates:
+        yield f"{copy}  –  hard to tell from {first}"

@@ -1,0 +1,489 @@
+"""The Train room: choose a folder, see what is in it, start, watch it learn; any number of runs, each its own process.
+
+The room owns no run: it looks at `Runs` every half second, in a thread, and shows what it finds. Closing the window
+therefore ends nothing, and a run started from a command line appears here too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PySide6.QtCore import Qt, QTimer, QUrl, Signal
+from PySide6.QtGui import (
+    QDesktopServices,
+    QDragEnterEvent,
+    QDragLeaveEvent,
+    QDropEvent,
+    QHideEvent,
+    QImage,
+    QKeySequence,
+    QShortcut,
+    QShowEvent,
+)
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+
+from diffstudio import paths
+from diffstudio.errors import DiffstudioError
+from diffstudio.studio.machine import seems_accelerated
+from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.run_history import HistoryView, RunHistory
+from diffstudio.studio.runs import Runs, RunSummary, log_tail
+from diffstudio.training.inspection import FolderReport, InspectionProgress, PictureRecord, inspect_folder
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.run_folder import RunFolder, RunStarted, Status
+from diffstudio.ui.controls import Banner, describe, restyle
+from diffstudio.ui.train.background import Background, Task
+from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
+from diffstudio.ui.train.panel import CARD_THUMBS, PANEL_WIDTH, NewRunPanel, StartChoice
+from diffstudio.ui.train.panel import THUMB_SIDE as CARD_THUMB_SIDE
+from diffstudio.ui.train.run_panel import Action, RunPanel
+from diffstudio.ui.train.run_view import RunView
+from diffstudio.ui.train.runs_list import LIST_WIDTH, RunsList
+from diffstudio.ui.train.thumbnails import first_pictures, spread, thumbnail
+
+SHOWN_MS, HIDDEN_MS = 500, 2500      # between two looks at the runs
+OLD_RECIPE_SECONDS = 24 * 3600       # a recipe handed to a process that has long read it
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at the runs found; made in a thread."""
+
+    summaries: list[RunSummary]
+    run: RunFolder | None                # the one looked at closely
+    history: HistoryView | None
+    recipe: Recipe | None
+    log: str
+
+
+class _Follower:
+    """Reads what is new of one run. One look at a time uses it."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self._offset = 0
+        self._history = RunHistory()
+        self._view: HistoryView | None = None
+        self._recipe: Recipe | None = None
+
+    def view(self) -> HistoryView | None:
+        events, self._offset = self.run.events(self._offset)
+        if events or self._view is None:
+            self._history.take(events)
+            self._view = self._history.view()
+        return self._view
+
+    def recipe(self) -> Recipe | None:
+        if self._recipe is None:
+            try:
+                self._recipe = self.run.recipe()
+            except DiffstudioError:  # not written yet
+                return None
+        return self._recipe
+
+
+class TrainRoom(QWidget):
+    """`shut_down` before the window goes: it waits for the room's threads."""
+
+    checkpoint_ready = Signal(object)     # Path: a run has one to generate from, or a newer one at its end
+    generate_requested = Signal(object)   # Path
+
+    def __init__(self, runs: Runs, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._runs = runs
+        self._background = Background(self)
+        self._follower: _Follower | None = None
+        self._summaries: list[RunSummary] = []
+        self._seen_first_look = False
+        self._looking = False
+        self._inspection: Task | None = None
+        self._thumbs: Task | None = None
+        self._stopping: Path | None = None
+        self.setObjectName("background")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.setAcceptDrops(True)
+        describe(self, "Train")
+        self.setToolTip("")
+        self.new_panel, self.run_panel = NewRunPanel(), RunPanel()
+        self.folder_view, self.run_view = FolderView(), RunView(self._background)
+        self.runs_list = RunsList()
+        self.message = Banner("bad", "")
+        self._left, self._middle = QStackedWidget(), QStackedWidget()
+        self._lay_out()
+        self._connect()
+        self.new_panel.set_accelerator(seems_accelerated())
+        self.folder_view.show_empty()
+        self._timer = QTimer(self)
+        self._timer.setInterval(HIDDEN_MS)
+        self._timer.timeout.connect(self.look)
+        self._timer.start()
+
+    # -- what others may call
+
+    def inspect(self, folder: Path) -> None:
+        """Look through a folder in the background and offer to train on it."""
+        self.select(None)
+        self._cancel_inspection()
+        self.message.hide()
+        self.new_panel.set_report(None)
+        self.folder_view.show_inspecting(folder)
+
+        def work(task: Task) -> FolderReport | None:
+            for item in inspect_folder(folder):
+                if task.cancelled:
+                    return None
+                if isinstance(item, FolderReport):
+                    return item
+                task.tell(item)
+            return None
+
+        self._inspection = self._background.submit(work, self._take_report, failed=self._inspection_failed,
+                                                   told=self._take_progress)
+
+    def select(self, path: Path | None) -> None:
+        """Show the run in this folder; None for a new one."""
+        self._follower = None if path is None else _Follower(RunFolder(path))
+        self.runs_list.set_chosen(path)
+        self.run_panel.show_asked(None)
+        self.run_view.show_not_stopping()
+        self._stopping = None
+        if path is None:
+            self.runs_list.trend.show_history(None)
+            self._left.setCurrentWidget(self.new_panel)
+            self._middle.setCurrentWidget(self.folder_view)
+            return
+        summary = self.summary()
+        if summary is not None:
+            self._show_run(summary, None, None, "")
+            self._load_run_thumbs(summary)
+        self._left.setCurrentWidget(self.run_panel)
+        self._middle.setCurrentWidget(self.run_view)
+        self.look()
+
+    def selected(self) -> Path | None:
+        return self._follower.run.path if self._follower is not None else None
+
+    def summary(self) -> RunSummary | None:
+        """Of the run that is shown."""
+        return next((summary for summary in self._summaries if summary.run.path == self.selected()), None)
+
+    def look(self) -> None:
+        """Look at the runs now, unless a look is under way."""
+        if self._looking:
+            return
+        self._looking = True
+        follower = self._follower
+
+        def work(task: Task) -> _Look:
+            summaries = self._runs.list()
+            if follower is None:
+                return _Look(summaries, None, None, None, "")
+            status = next((each.status for each in summaries if each.run == follower.run), None)
+            log = log_tail(follower.run) if status in (Status.FAILED, Status.INTERRUPTED) else ""
+            return _Look(summaries, follower.run, follower.view(), follower.recipe(), log)
+
+        self._background.submit(work, self._take_look, failed=self._look_failed)
+
+    def shut_down(self) -> None:
+        """Runs go on; the room's own threads end."""
+        self._timer.stop()
+        self._background.close()
+
+    # -- putting it together
+
+    def _lay_out(self) -> None:
+        self._left.addWidget(self.new_panel)
+        self._left.addWidget(self.run_panel)
+        self._middle.addWidget(self.folder_view)
+        self._middle.addWidget(self.run_view)
+        middle = QVBoxLayout()
+        middle.setSpacing(0)
+        middle.addWidget(self.message)
+        middle.addWidget(self._middle, 1)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(0)
+        row.addWidget(_column(self._left, "left", PANEL_WIDTH))
+        row.addLayout(middle, 1)
+        row.addWidget(_column(self.runs_list, "right", LIST_WIDTH))
+
+    def _connect(self) -> None:
+        for asking in (self.new_panel.folder_wanted, self.folder_view.folder_wanted):
+            asking.connect(self.choose_folder)
+        self.folder_view.cancel_wanted.connect(self._give_up_inspection)
+        self.new_panel.start_wanted.connect(self._start)
+        self.new_panel.recipe_changed.connect(self._measure)
+        self.run_panel.action_wanted.connect(self._act)
+        self.run_view.stop_wanted.connect(self._stop)
+        self.run_view.generate_wanted.connect(lambda: self._act(Action.GENERATE))
+        self.run_view.resume_wanted.connect(lambda: self._act(Action.RESUME))
+        self.run_view.again_wanted.connect(lambda: self._act(Action.AGAIN))
+        self.run_view.open_wanted.connect(self._open_folder)
+        self.runs_list.chosen.connect(self.select)
+        self.runs_list.new_wanted.connect(lambda: self.select(None))
+        for keys, slot in (("Ctrl+O", self.choose_folder), ("Ctrl+N", lambda: self.select(None))):
+            shortcut = QShortcut(QKeySequence(keys), self)
+            shortcut.activated.connect(slot)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._timer.setInterval(SHOWN_MS)
+        self.look()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        self._timer.setInterval(HIDDEN_MS)
+
+    # -- choosing a folder
+
+    def choose_folder(self) -> None:
+        dialog = QFileDialog(self, "Choose a folder of pictures")
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        dialog.setOption(QFileDialog.Option.ShowDirsOnly, True)
+        dialog.fileSelected.connect(lambda chosen: self.inspect(Path(chosen)))
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if _dropped_folder(event) is not None:
+            event.acceptProposedAction()
+            restyle(self, "dropping", True)
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        restyle(self, "dropping", False)
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        restyle(self, "dropping", False)
+        folder = _dropped_folder(event)
+        if folder is not None:
+            event.acceptProposedAction()
+            self.inspect(folder)
+
+    def _cancel_inspection(self) -> None:
+        for task in (self._inspection, self._thumbs):
+            if task is not None:
+                task.cancel()
+        self._inspection = self._thumbs = None
+
+    def _give_up_inspection(self) -> None:
+        self._cancel_inspection()
+        self.folder_view.show_empty()
+
+    def _take_progress(self, progress: InspectionProgress) -> None:
+        self.folder_view.show_progress(progress)
+
+    def _take_report(self, report: FolderReport | None) -> None:
+        self._inspection = None
+        if report is None:
+            return
+        try:
+            self.new_panel.set_report(report)
+        except DiffstudioError as error:
+            self._complain(error)
+            self.folder_view.show_empty()
+            return
+        self.new_panel.set_thumbs(())
+        self.folder_view.show_report(report)
+        shown = spread(report.pictures, SHOWN_PICTURES)
+        ratio = self.devicePixelRatioF()
+
+        def work(task: Task) -> list[tuple[QImage, str]]:
+            made = []
+            for picture in shown:
+                if task.cancelled:
+                    break
+                image = thumbnail(report.folder / picture.path, round(THUMB_SIDE * ratio))
+                if image is not None:
+                    made.append((image, _about(picture)))
+            return made
+
+        self._thumbs = self._background.submit(work, self._take_thumbs)
+
+    def _take_thumbs(self, pictures: list[tuple[QImage, str]]) -> None:
+        self.new_panel.set_thumbs([image for image, _ in spread(pictures, CARD_THUMBS)])
+        self.folder_view.set_thumbs(pictures)
+
+    def _inspection_failed(self, error: Exception) -> None:
+        self._inspection = None
+        self.folder_view.show_empty()
+        self._complain(error)
+
+    # -- starting and steering
+
+    def _start(self, choice: StartChoice) -> None:
+        try:
+            recipe = str(_handed_over(choice.recipe)) if choice.changed else choice.recipe_name
+            request = TrainRequest(folder=choice.folder, recipe=recipe, minutes=round(choice.minutes, 2))
+            run = self._runs.start(request, name=choice.name)
+        except (DiffstudioError, OSError) as error:
+            self._complain(error)
+            return
+        self.message.hide()
+        self.new_panel.run_name.clear()
+        self._summaries = self._runs.list()
+        self.runs_list.show_runs(self._summaries)
+        self.select(run.path)
+
+    def _act(self, action: Action) -> None:
+        summary = self.summary()
+        if summary is None:
+            return
+        run = summary.run
+        match action:
+            case Action.PAUSE:
+                self._ask(lambda: self._runs.pause(run), summary)
+            case Action.RESUME:
+                self._ask(lambda: self._runs.resume(run), summary)
+            case Action.GENERATE if summary.checkpoint is not None:
+                self.generate_requested.emit(summary.checkpoint)
+            case Action.AGAIN:
+                self._try_again(run)
+
+    def _ask(self, asking: Callable[[], None], summary: RunSummary) -> None:
+        try:
+            asking()
+        except DiffstudioError as error:
+            self._complain(error)
+            return
+        self.message.hide()
+        self.run_panel.show_asked(summary.status)
+        self.look()
+
+    def _try_again(self, run: RunFolder) -> None:
+        try:
+            again = self._runs.again(run)
+        except DiffstudioError as error:
+            self._complain(error)
+            return
+        self.message.hide()
+        self._summaries = self._runs.list()
+        self.runs_list.show_runs(self._summaries)
+        self.select(again.path)
+
+    def _stop(self) -> None:
+        summary = self.summary()
+        if summary is None:
+            return
+        try:
+            self._runs.stop(summary.run)
+        except DiffstudioError as error:
+            self._complain(error)
+            return
+        self._stopping = summary.run.path
+        self.run_view.show_stopping()
+
+    def _open_folder(self) -> None:
+        path = self.selected()
+        if path is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
+
+    def _measure(self, recipe: Recipe) -> None:
+        """How fast the same network went on this machine before, if it did."""
+        self._background.submit(lambda task: self._runs.pictures_per_second(recipe), self.new_panel.set_pictures_per_second)
+
+    # -- showing what a look found
+
+    def _take_look(self, look: _Look) -> None:
+        self._looking = False
+        before = {summary.run.path: summary for summary in self._summaries}
+        self._summaries = look.summaries
+        self.runs_list.show_runs(look.summaries)
+        if self._seen_first_look:
+            self._tell_of_checkpoints(before)
+        elif self._follower is None and self._inspection is None and self.new_panel.choice() is None:
+            going_on = next((summary for summary in look.summaries if summary.alive), None)
+            if going_on is not None:  # the window was closed while it trained
+                self._seen_first_look = True
+                self.select(going_on.run.path)
+                return
+        self._seen_first_look = True
+        if self._follower is None:
+            return
+        summary = self.summary()
+        if summary is None:
+            self.select(None)  # its folder is gone
+        elif look.run == self._follower.run:
+            self._show_run(summary, look.history, look.recipe, look.log)
+        else:
+            self.look()  # another run was chosen meanwhile
+
+    def _look_failed(self, error: Exception) -> None:
+        self._looking = False
+        self._complain(error)
+
+    def _show_run(self, summary: RunSummary, history: HistoryView | None, recipe: Recipe | None, log: str) -> None:
+        started: RunStarted | None = history.started if history is not None else None
+        self.run_panel.show_run(summary, recipe, started)
+        self.run_view.show_run(summary, history, log)
+        self.runs_list.trend.show_history(history)
+        if self._stopping is not None and not summary.alive:
+            self._stopping = None
+            self.run_view.show_not_stopping()
+
+    def _tell_of_checkpoints(self, before: dict[Path, RunSummary]) -> None:
+        for summary in self._summaries:
+            old = before.get(summary.run.path)
+            if summary.checkpoint is None:
+                continue
+            first = old is None or old.checkpoint is None
+            ended = old is not None and old.alive and not summary.alive
+            if first or ended:
+                self.checkpoint_ready.emit(summary.checkpoint)
+
+    def _load_run_thumbs(self, summary: RunSummary) -> None:
+        folder = summary.pictures
+        self.run_panel.set_thumbs(())
+        if self._thumbs is not None:
+            self._thumbs.cancel()
+        if folder is None:
+            return
+        side = round(CARD_THUMB_SIDE * self.devicePixelRatioF())
+
+        def work(task: Task) -> list[QImage]:
+            made = (thumbnail(path, side) for path in first_pictures(folder) if not task.cancelled)
+            return list(itertools.islice((image for image in made if image is not None), CARD_THUMBS))
+
+        self._thumbs = self._background.submit(work, self.run_panel.set_thumbs)
+
+    def _complain(self, error: Exception) -> None:
+        self.message.say("bad", str(error))
+        self.message.show()
+
+
+def _column(inside: QWidget, side: str, width: int) -> QWidget:
+    panel = QWidget()
+    panel.setObjectName("panel")
+    panel.setProperty("side", side)
+    panel.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+    panel.setFixedWidth(width)
+    layout = QVBoxLayout(panel)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(inside)
+    return panel
+
+
+def _dropped_folder(event: QDropEvent) -> Path | None:
+    urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
+    local = (Path(url.toLocalFile()) for url in urls if url.isLocalFile())
+    return next((path for path in local if path.is_dir()), None)
+
+
+def _about(picture: PictureRecord) -> str:
+    return f"{picture.caption or picture.path.name} · {picture.width:,} x {picture.height:,} px"
+
+
+def _handed_over(recipe: Recipe) -> Path:
+    """A file with the recipe for the process that is about to start; those of past days are cleared away."""
+    folder = paths.data() / "handed-over"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.toml"):
+        if time.time() - old.stat().st_mtime > OLD_RECIPE_SECONDS:
+            old.unlink(missing_ok=True)
+    path = folder / f"{uuid.uuid4().hex}.toml"
+    recipe.write(path)
+    return path

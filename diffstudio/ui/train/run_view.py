@@ -1,0 +1,148 @@
+"""The middle with a run: how far it is, its loss, its samples through time, and how it ended."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
+
+from diffstudio.studio.run_history import HistoryView
+from diffstudio.studio.runs import RunSummary
+from diffstudio.training.run_folder import Status
+from diffstudio.ui import theme
+from diffstudio.ui.controls import Banner, Elided, ProgressLine, QuietButton, describe, human_duration, label
+from diffstudio.ui.train.background import Background
+from diffstudio.ui.train.curve import LossCurve
+from diffstudio.ui.train.samples import SamplesThroughTime
+
+
+def status_line(summary: RunSummary) -> str:
+    """`Step 3,412  ·  64 pictures/s  ·  38 min left`."""
+    parts = [f"Step {summary.step:,}" + (f" of {summary.steps:,}" if summary.steps else "")]
+    match summary.status:
+        case Status.STARTING:
+            return "Starting …"
+        case Status.TRAINING:
+            if summary.pictures_per_second:
+                parts.append(f"{summary.pictures_per_second:,.0f} pictures/s" if summary.pictures_per_second >= 10
+                             else f"{summary.pictures_per_second:.1f} pictures/s")
+            if summary.left_seconds is not None:
+                parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")
+        case Status.WAITING:
+            parts.append("waiting while pictures are made")
+        case other:
+            parts.append(str(other))
+    return "  ·  ".join(parts)
+
+
+class RunView(QWidget):
+    stop_wanted = Signal()
+    generate_wanted = Signal()
+    open_wanted = Signal()
+    resume_wanted = Signal()
+    again_wanted = Signal()
+
+    def __init__(self, background: Background) -> None:
+        super().__init__()
+        self.title = Elided("", pixels=16, bold=True)
+        self.status = label("", "dim")
+        self.line = ProgressLine("Progress of the run")
+        self.ending = Banner("info", "")
+        self.ending.close_button.hide()
+        self.log = QPlainTextEdit()
+        self.log.setReadOnly(True)
+        self.log.setMaximumHeight(120)
+        self.log.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.log.setFont(theme.font(theme.TINY_PIXELS))
+        describe(self.log, "Last lines of the run's log")
+        self.log.hide()
+        self.curve = LossCurve(background)
+        self.samples = SamplesThroughTime(background)
+        self.stop = QuietButton("Stop and keep", "stop", "End it after this step and keep what it learned; it can go on later")
+        self.generate = QuietButton("Generate with it", "sparkle",
+                                     "Make pictures with its newest checkpoint, while it goes on too")
+        self.open = QuietButton("Open folder", "folder-open", "Show the run's files")
+        self.note = Elided("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
+        self._can_resume = False
+        self._lay_out()
+        self.stop.clicked.connect(self.stop_wanted)
+        self.generate.clicked.connect(self.generate_wanted)
+        self.open.clicked.connect(self.open_wanted)
+        self.ending.acted.connect(self._act)
+
+    def _lay_out(self) -> None:
+        header = QHBoxLayout()
+        header.setSpacing(16)
+        header.addWidget(self.title, 1)
+        header.addWidget(self.status)
+        actions = QHBoxLayout()
+        actions.setSpacing(8)
+        for button in (self.stop, self.generate, self.open):
+            actions.addWidget(button)
+        actions.addSpacing(12)
+        self.note.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        actions.addWidget(self.note, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(28, 20, 28, 16)
+        column.setSpacing(12)
+        column.addLayout(header)
+        column.addWidget(self.line)
+        column.addWidget(self.ending)
+        column.addWidget(self.log)
+        column.addWidget(self.curve, 4)
+        column.addWidget(self.samples, 5)
+        column.addLayout(actions)
+
+    def show_run(self, summary: RunSummary, history: HistoryView | None, log: str) -> None:
+        """`log` is the tail of its log, shown when it ended badly."""
+        self.title.setText(summary.name)
+        self.status.setText(status_line(summary))
+        self.line.set_fraction(None if summary.status is Status.STARTING else summary.fraction)
+        self._show_ending(summary, log)
+        self.curve.show_history(history)
+        self.samples.show_samples(summary.run, history.samples if history is not None else ())
+        nothing_to_draw = history is None or not (len(history.losses) or history.samples)
+        for part in (self.curve, self.samples):
+            part.setVisible(not (nothing_to_draw and not summary.alive))
+        self.stop.setVisible(summary.alive)
+        self.note.setText("closing the window does not stop the run" if summary.alive else "")
+        self.generate.setVisible(summary.checkpoint is not None and summary.status is not Status.FINISHED)
+
+    def show_stopping(self) -> None:
+        self.stop.setEnabled(False)
+        self.stop.setText("Stopping …")
+
+    def show_not_stopping(self) -> None:
+        self.stop.setEnabled(True)
+        self.stop.setText("Stop and keep")
+
+    def _show_ending(self, summary: RunSummary, log: str) -> None:
+        self._can_resume = summary.run.state_file.exists()
+        remedy = "Resume it" if self._can_resume else "Try again"
+        match summary.status:
+            case Status.FINISHED:
+                kind, action = ("warn" if summary.learned is False else "good"), ""
+            case Status.FAILED:
+                kind, action = "bad", remedy
+            case Status.INTERRUPTED:
+                kind, action = "warn", remedy
+            case Status.STOPPED:
+                kind, action = "info", ""
+            case _:
+                kind, action = "", ""
+        if kind and summary.verdict:
+            if (self.ending.text(), self.ending.action.text()) != (summary.verdict, action) or not self.ending.isVisible():
+                self.ending.say(kind, summary.verdict, action)
+                self.ending.show()
+        else:
+            self.ending.hide()
+        bad = summary.status in (Status.FAILED, Status.INTERRUPTED)
+        if self.log.toPlainText() != log:
+            self.log.setPlainText(log)
+            self.log.verticalScrollBar().setValue(self.log.verticalScrollBar().maximum())
+        self.log.setVisible(bad and bool(log) and log.strip() != summary.verdict.strip())
+
+    def _act(self) -> None:
+        if self._can_resume:
+            self.resume_wanted.emit()
+        else:
+            self.again_wanted.emit()

@@ -1,0 +1,189 @@
+"""The right column: every run with how it is doing, and whether the chosen one still learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from diffstudio.studio.run_history import HistoryView, Trend
+from diffstudio.studio.runs import RunSummary
+from diffstudio.training.run_folder import Status
+from diffstudio.ui import assets, theme
+from diffstudio.ui.controls import (
+    Card,
+    Elided,
+    ProgressLine,
+    QuietButton,
+    SectionLabel,
+    describe,
+    label,
+    restyle,
+)
+from diffstudio.ui.train.panel import scrolled_column
+
+LIST_WIDTH = 256   # px
+
+_TREND = {Trend.FALLING: ("trend-down", "good"), Trend.LEVEL: ("minus", "dim"), Trend.RISING: ("warning", "warn"),
+          Trend.UNKNOWN: ("hourglass", "dim")}
+
+
+def status_text(summary: RunSummary) -> str:
+    """`training · 68 %`, `finished · it learned`."""
+    percent = f"{100 * summary.fraction:.0f} %"
+    match summary.status:
+        case Status.STARTING:
+            return "starting"
+        case Status.FINISHED:
+            return "finished" if summary.learned is not False else "finished · learned little"
+        case Status.FAILED:
+            return "failed"
+        case Status.WAITING:
+            return f"waiting for pictures · {percent}"
+        case other:
+            return f"{other} · {percent}"
+
+
+def status_tone(summary: RunSummary) -> str:
+    match summary.status:
+        case Status.FAILED:
+            return "bad"
+        case Status.INTERRUPTED:
+            return "warn"
+        case Status.FINISHED:
+            return "warn" if summary.learned is False else "good"
+        case _:
+            return "dim"
+
+
+class RunCard(Card):
+    def __init__(self, summary: RunSummary) -> None:
+        super().__init__(interactive=True)
+        self._name = Elided("", bold=False)
+        self._status = Elided("", "dim", pixels=theme.SMALL_PIXELS)
+        self._line = ProgressLine()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 10, 12, 10)
+        column.setSpacing(3)
+        for part in (self._name, self._status, self._line):
+            part.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+            column.addWidget(part)
+        self.show_summary(summary)
+
+    def show_summary(self, summary: RunSummary) -> None:
+        self._name.setText(summary.name)
+        self._status.setText(status_text(summary))
+        restyle(self._status, "tone", status_tone(summary))
+        self._line.setVisible(summary.alive)
+        self._line.set_fraction(summary.fraction)
+        describe(self, f"{summary.name}, {status_text(summary)}", f"{summary.name}: {summary.verdict or status_text(summary)}")
+
+    def status(self) -> str:
+        return self._status.text()
+
+
+class RunsList(QWidget):
+    chosen = Signal(object)          # Path of a run's folder
+    new_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cards: dict[Path, RunCard] = {}
+        self._chosen: Path | None = None
+        self._heading = SectionLabel("Runs", "0")
+        self.new = QuietButton("New run", "plus", "Train on another folder, or again with other settings (Ctrl+N)")
+        self.none = label("No runs yet. The first one appears here as soon as it is started.", "dim",
+                          pixels=theme.SMALL_PIXELS, wrap=True)
+        self.trend = _TrendCard()
+        self._column = scrolled_column(self)
+        self._column.setSpacing(8)
+        self._column.addWidget(self._heading)
+        self._column.addWidget(self.none)
+        self._column.addStretch(1)
+        bottom = QVBoxLayout()
+        bottom.setContentsMargins(16, 8, 16, 16)
+        bottom.setSpacing(8)
+        bottom.addWidget(self.trend)
+        bottom.addWidget(self.new)
+        layout = self.layout()
+        assert isinstance(layout, QVBoxLayout)
+        layout.addLayout(bottom)
+        self.new.clicked.connect(self.new_wanted)
+
+    def cards(self) -> dict[Path, RunCard]:
+        """By the run's folder, in the order they are shown."""
+        return dict(self._cards)
+
+    def show_runs(self, summaries: Sequence[RunSummary]) -> None:
+        order = [summary.run.path for summary in summaries]
+        for gone in [path for path in self._cards if path not in set(order)]:
+            card = self._cards.pop(gone)
+            self._column.removeWidget(card)
+            card.deleteLater()
+        for summary in summaries:
+            path = summary.run.path
+            if path in self._cards:
+                self._cards[path].show_summary(summary)
+            else:
+                card = self._cards[path] = RunCard(summary)
+                card.clicked.connect(lambda path=path: self.chosen.emit(path))
+                card.set_chosen(path == self._chosen)
+        if list(self._cards) != order or self._column.count() != len(order) + 3:
+            self._cards = {path: self._cards[path] for path in order}
+            for position, card in enumerate(self._cards.values()):
+                self._column.insertWidget(2 + position, card)
+                card.show()
+        self._heading.set_right(f"{len(order):,}")
+        self.none.setVisible(not order)
+        self.new.setVisible(bool(order))
+
+    def set_chosen(self, path: Path | None) -> None:
+        self._chosen = path
+        for each, card in self._cards.items():
+            card.set_chosen(each == path)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Up and down walk through the runs."""
+        cards = list(self._cards.values())
+        step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Up: -1}.get(Qt.Key(event.key()))
+        focused = next((index for index, card in enumerate(cards) if card.hasFocus()), None)
+        if step is None or focused is None:
+            super().keyPressEvent(event)
+        else:
+            cards[min(max(focused + step, 0), len(cards) - 1)].setFocus()
+
+
+class _TrendCard(QWidget):
+    """Whether the loss on the pictures kept apart still falls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._icon = label()
+        self._icon.setFixedWidth(20)
+        self._icon.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.text = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        card = Card()
+        row = QHBoxLayout(card)
+        row.setContentsMargins(12, 10, 12, 10)
+        row.setSpacing(8)
+        row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self.text, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(8)
+        column.addWidget(SectionLabel("Is it still learning?"))
+        column.addWidget(card)
+        self.hide()
+
+    def show_history(self, history: HistoryView | None) -> None:
+        known = history is not None and len(history.held_out_losses) > 0
+        self.setVisible(known)
+        if history is not None and known:
+            trend, sentence = history.trend()
+            icon, tone = _TREND[trend]
+            self._icon.setPixmap(assets.pixmap(icon, 16, tone))
+            self.text.setText(sentence)
+            describe(self, sentence)

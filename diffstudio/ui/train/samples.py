@@ -1,0 +1,222 @@
+"""The sample sheets of a run through time: the averaged weights', the raw ones', or both side by side."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from pathlib import Path
+
+from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt
+from PySide6.QtGui import QHelpEvent, QImage, QPainter, QPaintEvent
+from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QSlider, QToolTip, QVBoxLayout, QWidget
+
+from diffstudio.training.run_folder import RunFolder, RunSamples
+from diffstudio.ui import theme
+from diffstudio.ui.controls import ChipRow, SectionLabel, describe, label, rounded
+from diffstudio.ui.pictures import read_image
+from diffstudio.ui.train.background import Background, Task
+
+KEPT_SHEETS = 64         # decoded, so that scrubbing back and forth is smooth
+LARGEST_TILE = 176       # px on the screen
+GAP = 8                  # px between tiles
+AVERAGED, RAW, BOTH = "averaged", "raw", "both"
+
+
+class SampleGrid(QWidget):
+    """One sheet cut into its samples, laid out anew so that they fill the room there is."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._sheet, self._image = _NO_SHEET, QImage()
+        describe(self, name)
+        self.setToolTip("")
+        self.setMinimumSize(120, 96)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+
+    def sizeHint(self) -> QSize:
+        return QSize(640, 200)
+
+    def show_sheet(self, sheet: RunSamples | None, image: QImage) -> None:
+        self._sheet, self._image = sheet or _NO_SHEET, image
+        self.setAccessibleDescription(f"{self.count()} samples at step {self._sheet.step:,}" if self.count() else "")
+        self.update()
+
+    def image(self) -> QImage:
+        return self._image
+
+    def count(self) -> int:
+        """How many tiles hold a sample: the last row of a sheet may not be full."""
+        if self._image.isNull():
+            return 0
+        tiles = self._sheet.columns * self._sheet.rows
+        return min(tiles, len(self._sheet.prompts)) if self._sheet.prompts else tiles
+
+    def tiles(self) -> list[QRectF]:
+        """Where each sample is drawn."""
+        count = self.count()
+        if count == 0:
+            return []
+        columns, side = fit_tiles(count, self.width(), self.height(), self._sheet.columns)
+        pitch = side + GAP
+        return [QRectF((index % columns) * pitch, (index // columns) * pitch, side, side) for index in range(count)]
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        width, height = self._image.width() / max(1, self._sheet.columns), self._image.height() / max(1, self._sheet.rows)
+        for index, place in enumerate(self.tiles()):
+            column, row = index % self._sheet.columns, index // self._sheet.columns
+            tile = self._image.copy(round(column * width), round(row * height), round(width), round(height))
+            rounded(painter, tile, place, 6)
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
+            prompt = self.prompt_at(event.pos())
+            if prompt:
+                QToolTip.showText(event.globalPos(), prompt, self)
+            else:
+                QToolTip.hideText()
+            return True
+        return super().event(event)
+
+    def prompt_at(self, point: QPoint) -> str:
+        for index, place in enumerate(self.tiles()):
+            if place.contains(point) and index < len(self._sheet.prompts):
+                return self._sheet.prompts[index] or "no prompt"
+        return ""
+
+
+_NO_SHEET = RunSamples(step=0, ema="", raw="", columns=1, rows=1, size=1, prompts=())
+
+
+def fit_tiles(count: int, width: int, height: int, preferred: int) -> tuple[int, int]:
+    """Columns and side in px with which `count` squares fill width x height best; `preferred` columns where it is a tie."""
+    best = (1, 1)
+    for columns in sorted(range(1, count + 1), key=lambda columns: columns != preferred):
+        rows = math.ceil(count / columns)
+        side = min((width - GAP * (columns - 1)) // columns, (height - GAP * (rows - 1)) // rows, LARGEST_TILE)
+        if side > best[1]:
+            best = (columns, side)
+    return best
+
+
+class SamplesThroughTime(QWidget):
+    """Follows the newest sheet until a person goes back in time; at the right end it follows again."""
+
+    def __init__(self, background: Background) -> None:
+        super().__init__()
+        self._background = background
+        self._run: RunFolder | None = None
+        self._sheets: tuple[RunSamples, ...] = ()
+        self._decoded: OrderedDict[Path, QImage] = OrderedDict()
+        self._task: Task | None = None
+        describe(self, "Samples through time")
+        self.chips = ChipRow([(AVERAGED, "Averaged"), (RAW, "Raw"), (BOTH, "Side by side")], name="Which weights", tooltips=(
+            "Made by the average of the weights over the last steps (EMA): what the checkpoint keeps",
+            "Made by the weights as they are at that step", "Averaged on the left, raw on the right"))
+        self.averaged, self.raw = SampleGrid("Samples of the averaged weights"), SampleGrid("Samples of the raw weights")
+        self._names = (label("Averaged", "dim", pixels=theme.SMALL_PIXELS), label("Raw", "dim", pixels=theme.SMALL_PIXELS))
+        self._waiting = label("The first samples come with the first checkpoint", "faint")
+        self._waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        describe(self.slider, "Time of the samples", "Go back to earlier samples; at the right end the newest are shown")
+        self._first = label("", "dim", pixels=theme.SMALL_PIXELS)
+        self._now = label("", "dim", pixels=theme.SMALL_PIXELS)
+        self._lay_out()
+        self.chips.value_changed.connect(self._arrange)
+        self.slider.valueChanged.connect(self._show_current)
+        self._arrange()
+
+    def _lay_out(self) -> None:
+        header = QHBoxLayout()
+        header.setSpacing(12)
+        header.addWidget(SectionLabel("Samples through time"), 1)
+        header.addWidget(self.chips)
+        grids = QHBoxLayout()
+        grids.setSpacing(20)
+        for name, grid in zip(self._names, (self.averaged, self.raw), strict=True):
+            part = QVBoxLayout()
+            part.setSpacing(4)
+            part.addWidget(name)
+            part.addWidget(grid, 1)
+            grids.addLayout(part, 1)
+        times = QHBoxLayout()
+        times.setSpacing(12)
+        times.addWidget(self._first)
+        times.addWidget(self.slider, 1)
+        times.addWidget(self._now)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(8)
+        column.addLayout(header)
+        column.addWidget(self._waiting, 1)
+        column.addLayout(grids, 1)
+        column.addLayout(times)
+
+    def show_samples(self, run: RunFolder | None, sheets: tuple[RunSamples, ...]) -> None:
+        """The sheets of a run, oldest first."""
+        other_run = run != self._run
+        following = other_run or self.slider.value() == self.slider.maximum()
+        shown = self.current()
+        self._run, self._sheets = run, sheets
+        if other_run:
+            self._decoded.clear()
+        self.slider.blockSignals(True)
+        self.slider.setRange(0, max(0, len(sheets) - 1))
+        if following:
+            self.slider.setValue(self.slider.maximum())
+        self.slider.blockSignals(False)
+        self._arrange()
+        if other_run or self.current() != shown:
+            self._show_current()
+
+    def current(self) -> RunSamples | None:
+        """The sheet the slider stands at."""
+        return self._sheets[self.slider.value()] if 0 <= self.slider.value() < len(self._sheets) else None
+
+    def _arrange(self, *_: object) -> None:
+        some, which = bool(self._sheets), self.chips.value()
+        self._waiting.setVisible(not some)
+        self.chips.setVisible(some)
+        self.averaged.setVisible(some and which in (AVERAGED, BOTH))
+        self.raw.setVisible(some and which in (RAW, BOTH))
+        for name in self._names:
+            name.setVisible(some and which == BOTH)
+        for part in (self.slider, self._first, self._now):
+            part.setVisible(len(self._sheets) > 1)
+        self._say_time()
+
+    def _say_time(self) -> None:
+        current = self.current()
+        if current is None:
+            return
+        newest = self.slider.value() == self.slider.maximum()
+        self._first.setText(f"step {self._sheets[0].step:,}")
+        self._now.setText(f"step {current.step:,}" + (" · newest" if newest else f" of {self._sheets[-1].step:,}"))
+        self.slider.setAccessibleDescription(self._now.text())
+
+    def _show_current(self, *_: object) -> None:
+        self._say_time()
+        sheet, run = self.current(), self._run
+        if sheet is None or run is None:
+            for grid in (self.averaged, self.raw):
+                grid.show_sheet(None, QImage())
+            return
+        wanted = (run.path / sheet.ema, run.path / sheet.raw)
+        if all(path in self._decoded for path in wanted):
+            for path, grid in zip(wanted, (self.averaged, self.raw), strict=True):
+                self._decoded.move_to_end(path)
+                grid.show_sheet(sheet, self._decoded[path])
+            return
+        if self._task is not None:
+            self._task.cancel()  # of what was asked while scrubbing only the newest counts
+        self._task = self._background.submit(lambda task: [(path, read_image(path)) for path in wanted if not task.cancelled],
+                                             lambda read: self._take(run, sheet, read))
+
+    def _take(self, run: RunFolder, sheet: RunSamples, read: list[tuple[Path, QImage]]) -> None:
+        for path, image in read:
+            self._decoded[path] = image
+        while len(self._decoded) > 2 * KEPT_SHEETS:
+            self._decoded.popitem(last=False)
+        if run == self._run and sheet == self.current():
+            self._show_current()
