@@ -170,7 +170,7 @@ def _check_space(cache_folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(cache_folder).free
     if free_bytes < needed_bytes + 16 * 2**20:
         raise StorageProblem(f"There is no room for the prepared pictures in {cache_folder}",
-                             f"they need {needed_bytes / 2**30:.1f} GiB and {free_bytes / 2**30:.1f} GiB are free",
+                             f"they need {needed_bytes / 2**20:,.1f} MiB and {free_bytes / 2**20:,.1f} MiB are free",
                              "Free some space, or train at a smaller size")
 
 
@@ -181,7 +181,7 @@ def _write(file: Path, folder: Path, records: Sequence[PictureRecord], data: Dat
 
     def decoded(record: PictureRecord) -> np.ndarray | Skipped:
         try:
-            picture, _ = read_picture(folder / record.path, at_least=2 * data.size)
+            picture, _ = read_picture(folder / record.path, at_least=3 * data.size)
             return square(picture, data.size, background, data.fit)
         except ImageProblem as error:
             return Skipped(record.path, error.why)

@@ -24,7 +24,7 @@ from diffstudio.training.similar import Fingerprint, fingerprint, similar_pairs
 SMALLEST_SIDE = 16            # px; below this there is nothing to learn from
 LONGEST_CAPTION = 64 * 1024   # bytes read of a caption file
 PROGRESS_SECONDS = 0.05       # between two reports of progress
-_DECODED_SIDE = 64            # px a JPEG is decoded to at least: enough for a fingerprint, and every byte is still read
+_DECODED_SIDE = 128           # px a picture keeps at least: enough for a fingerprint; every byte is read all the same
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

@@ -5,6 +5,7 @@ No torch here, and no trust: a file may lie about its size, end half-way, or be 
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import struct
 import threading
@@ -63,7 +64,7 @@ def looks_like_a_picture(path: Path) -> bool:
 def read_picture(path: Path, *, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
     """The first frame, upright, as RGB, or RGBA where something shines through; and its own width and height in px.
 
-    With `at_least`, a JPEG may come at a half, quarter or eighth of its size, each side still that many px or more.
+    With `at_least`, a large picture comes at a whole fraction of its size, each side still that many px or more.
     ImageProblem, whose `why` is a clause for people, when the file is no whole picture.
     """
     try:
@@ -75,11 +76,8 @@ def read_picture(path: Path, *, at_least: int | None = None) -> tuple[Image.Imag
             orientation = _orientation(file)
             if at_least is not None:
                 file.draft(None, (at_least, at_least))
-            if width * height > LARGE_PIXELS:
-                with _ONE_LARGE_AT_A_TIME:
-                    picture = _eight_bits(file)
-            else:
-                picture = _eight_bits(file)
+            with _ONE_LARGE_AT_A_TIME if width * height > LARGE_PIXELS else contextlib.nullcontext():
+                picture = _reduced(_eight_bits(file), at_least)
         if orientation in _UPRIGHT:
             picture = picture.transpose(_UPRIGHT[orientation])
         if orientation >= 5:
@@ -154,6 +152,11 @@ def _eight_bits(file: Image.Image) -> Image.Image:
     picture = file.convert("RGBA")
     lowest_opacity = int(np.asarray(picture.getchannel("A")).min())
     return picture if lowest_opacity < 255 else picture.convert("RGB")
+
+
+def _reduced(picture: Image.Image, at_least: int | None) -> Image.Image:
+    factor = min(picture.size) // at_least if at_least else 1
+    return picture.reduce(factor) if factor > 1 else picture  # means over squares, weighted by opacity
 
 
 def _grey_of_many_bits(file: Image.Image) -> Image.Image:

@@ -55,8 +55,7 @@ def similar_pairs(prints: Sequence[Fingerprint]) -> tuple[list[tuple[int, int]],
             continue
         first_of[one.exact] = index
         keys = [(place, one.bits >> (16 * place) & 0xFFFF) for place in range(4)]
-        candidates = sorted({other for key in keys for other in quarters[key][:_MOST_COMPARED]})
-        twin = next((other for other in candidates if _near(prints[other], one)), None)
+        twin = _twin(prints, one, sorted({other for key in keys for other in quarters[key][:_MOST_COMPARED]}))
         if twin is not None:
             near.append((twin, index))
         for key in keys:
@@ -64,11 +63,15 @@ def similar_pairs(prints: Sequence[Fingerprint]) -> tuple[list[tuple[int, int]],
     return same, near
 
 
-def _near(one: Fingerprint, other: Fingerprint) -> bool:
-    if (one.bits ^ other.bits).bit_count() > NEAR_BITS:
-        return False
-    difference = np.frombuffer(one.colours, np.uint8).astype(np.int16) - np.frombuffer(other.colours, np.uint8)
-    return float(np.abs(difference).mean()) <= NEAR_COLOUR
+def _twin(prints: Sequence[Fingerprint], one: Fingerprint, candidates: Sequence[int]) -> int | None:
+    """The first of the candidates that is near."""
+    alike = [other for other in candidates if (one.bits ^ prints[other].bits).bit_count() <= NEAR_BITS]
+    if not alike:
+        return None
+    colours = np.frombuffer(b"".join(prints[other].colours for other in alike), np.uint8).reshape(len(alike), -1)
+    differences = np.abs(colours.astype(np.int16) - np.frombuffer(one.colours, np.uint8)).mean(axis=1)
+    near = np.flatnonzero(differences <= NEAR_COLOUR)
+    return alike[near[0]] if len(near) else None
 
 
 def _aspect(picture: Image.Image) -> int:

@@ -121,10 +121,15 @@ def test_damaged_exif_costs_the_rotation_and_not_the_picture(tmp_path: Path) -> 
     assert read_picture(path)[1] == (40, 20)
 
 
-def test_a_jpeg_is_decoded_small_and_its_own_size_told(tmp_path: Path) -> None:
-    picture, size = read_picture(saved(tmp_path / "photo.jpg", Image.new("RGB", (1600, 800), RED)), at_least=64)
+@pytest.mark.parametrize(("suffix", "mode"), [("jpg", "RGB"), ("png", "RGB"), ("png", "RGBA")])
+def test_a_large_picture_comes_small_and_its_own_size_is_told(tmp_path: Path, suffix: str, mode: str) -> None:
+    path = saved(tmp_path / f"photo.{suffix}", Image.new(mode, (1600, 800), (*RED, 100)[:len(mode)]))
+    picture, size = read_picture(path, at_least=64)
     assert size == (1600, 800)
-    assert picture.size == (200, 100)
+    assert min(picture.size) in range(64, 128)
+    assert picture.width == pytest.approx(2 * picture.height, abs=1)
+    assert picture.getpixel((9, 9)) == pytest.approx((*RED, 100)[:len(mode)], abs=2)
+    assert read_picture(path, at_least=900)[0].size == read_picture(path)[0].size == (1600, 800)
 
 
 @pytest.mark.parametrize(("name", "content", "why"), [
