@@ -40,18 +40,18 @@ class ClassifierFreeGuidance:
             raise ValueError("guidance takes either an unconditional network or one call for both halves")
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        guided_images = self._guides(t)  # [B]
-        if self.scale == 1 or not bool(guided_images.any()):
+        inside = self._inside(t)  # [B]
+        if self.scale == 1 or not bool(inside.any()):
             return self.conditional(x_t, t)
         conditional, unconditional = self._halves(x_t, t)
         guided = unconditional + self.scale * (conditional - unconditional)
         if self.rescale > 0:
-            spread = _deviation(conditional) / _deviation(guided)
-            guided = guided * (self.rescale * spread + 1 - self.rescale)
-        everywhere = guided_images.to(x_t.device).view(-1, *(1,) * (x_t.ndim - 1))
-        return torch.where(everywhere, guided, conditional)
+            back = _deviation(conditional) / _deviation(guided)  # [B,1,1,1]
+            guided = guided * (self.rescale * back + 1 - self.rescale)
+        inside = inside.to(guided.device).view(-1, *(1,) * (guided.ndim - 1))
+        return torch.where(inside, guided, conditional)
 
-    def _guides(self, t: Tensor) -> Tensor:
+    def _inside(self, t: Tensor) -> Tensor:
         if self.interval is None:
             return torch.ones_like(t, dtype=torch.bool)
         fraction = t / self.t_max

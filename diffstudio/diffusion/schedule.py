@@ -291,7 +291,8 @@ def ladder(schedule: Schedule, steps: int, spacing: str | Spacing, *, strength: 
     if steps < 1:
         raise BadRequest(f"A picture cannot be made in {steps} steps", "", "Ask for one or more")
     if not 0 <= strength <= 1:
-        raise BadRequest(f"A strength of {strength} means nothing", "0 keeps the given picture, 1 replaces it")
+        raise BadRequest(f"A strength of {strength} means nothing", "0 nearly keeps the given picture, 1 replaces it",
+                         "Choose one between them")  # fmt: skip
     lay = SPACINGS[spacing] if isinstance(spacing, str) else spacing
     times = torch.cat([lay(schedule, steps), torch.zeros(1, dtype=torch.float64)])
     if not bool((times.diff() < 0).all()):

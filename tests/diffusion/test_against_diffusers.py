@@ -1,6 +1,6 @@
 """Our samplers against diffusers' schedulers, from the same start, down the same ladder, with the same noise.
 
-The differences left are those of float32 in another order of operations: measured, 2e-7 to 9e-7 of the picture's norm.
+The differences left are those of float32 in another order of operations: measured, 3e-8 to 1.2e-6 of the picture's norm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diffstudio.diffusion.schedule import RectifiedFlow, VariancePreserving, lad
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs, with NumPy 2
 
-ROUNDING = 2e-6  # relative, of the norms
+ROUNDING = 3e-6  # of the picture's norm
 SEEDS = (1, 2)
 SHAPE = (3, 16, 16)
 
@@ -100,7 +100,7 @@ def test_ladders_are_theirs(spacing: str, options: dict[str, Any]) -> None:
     scheduler = diffusers.EulerDiscreteScheduler(**BETAS, **options)
     scheduler.set_timesteps(13)
     sigmas = SCALED_LINEAR.heun_coordinate(ladder(SCALED_LINEAR, 13, spacing))
-    torch.testing.assert_close(sigmas, scheduler.sigmas.double(), rtol=5e-6, atol=0)
+    torch.testing.assert_close(sigmas, scheduler.sigmas.double(), rtol=3e-5, atol=0)  # 1 - alpha_bar is float32 there
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -128,24 +128,26 @@ def test_samplers_on_an_explicit_ladder(name: str, scheduler: Any, options: dict
     assert difference(ours(name, wrapper(network, SCALED_LINEAR), times, start), expected) < ROUNDING
 
 
-@pytest.mark.parametrize(("name", "scheduler", "options"), [
-    ("ddim", diffusers.DDIMScheduler, {"clip_sample": False, "timestep_spacing": "trailing"}),
-    ("unipc", diffusers.UniPCMultistepScheduler, {"timestep_spacing": "trailing"}),
-    ("euler_ancestral", diffusers.EulerAncestralDiscreteScheduler, {"timestep_spacing": "trailing"}),
+@pytest.mark.parametrize(("name", "scheduler", "spacing", "options"), [
+    ("ddim", diffusers.DDIMScheduler, "leading", {"clip_sample": False}),  # trailing, it takes steps it did not list
+    ("unipc", diffusers.UniPCMultistepScheduler, "trailing", {}),
+    ("euler_ancestral", diffusers.EulerAncestralDiscreteScheduler, "trailing", {}),
 ])  # fmt: skip
 @pytest.mark.parametrize("steps", [3, 11, 40])
-def test_samplers_on_their_own_ladder(name: str, scheduler: Any, options: dict[str, Any], steps: int) -> None:
-    reference = scheduler(**BETAS, **options)
+def test_samplers_on_their_own_ladder(
+    name: str, scheduler: Any, spacing: str, options: dict[str, Any], steps: int
+) -> None:
+    reference = scheduler(**BETAS, **options, timestep_spacing=spacing)
     reference.set_timesteps(steps)
-    times = training_steps(reference.timesteps.tolist())
-    assert times.tolist() == ladder(SCALED_LINEAR, steps, "trailing").tolist()
+    times = ladder(SCALED_LINEAR, steps, spacing)
+    assert times.tolist() == training_steps(reference.timesteps.tolist()).tolist()
     start = start_of(reference, times) if name == "euler_ancestral" else 1.0
     expected = theirs(reference, stochastic=name == "euler_ancestral")
     assert difference(ours(name, EpsPrediction(network, SCALED_LINEAR), times, start), expected) < ROUNDING
 
 
 def test_zero_terminal_snr_starts_as_theirs() -> None:
-    """The first sigma / alpha is 4096, and float32 keeps seven digits of the sum it dominates: measured 3e-7."""
+    """Their state begins 4096 times as large, which costs it digits that ours keeps: measured 9e-6."""
     schedule = SCALED_LINEAR.with_zero_terminal_snr()
     reference = diffusers.EulerDiscreteScheduler(
         **BETAS, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"
@@ -153,7 +155,7 @@ def test_zero_terminal_snr_starts_as_theirs() -> None:
     reference.set_timesteps(12)
     times = ladder(schedule, 12, "trailing")
     start = float(reference.init_noise_sigma * schedule.alpha(times[0]))
-    assert difference(ours("euler", VPrediction(network, schedule), times, start), theirs(reference)) < 1e-5
+    assert difference(ours("euler", VPrediction(network, schedule), times, start), theirs(reference)) < 2e-5
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -181,7 +183,7 @@ def test_consistency_sampling_with_their_boundary() -> None:
 
     expected = theirs(reference, stochastic=True)
     assert difference(ours("lcm", CleanPrediction(consistent, SCALED_LINEAR), times), expected) < ROUNDING
-    assert difference(ours("lcm", eps_prediction, times), expected) < 1e-5  # what it amounts to
+    assert difference(ours("lcm", eps_prediction, times), expected) < ROUNDING  # at these times it amounts to nothing
 
 
 def test_the_start_of_a_given_picture_is_theirs() -> None:
