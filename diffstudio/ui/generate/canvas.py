@@ -1,0 +1,266 @@
+"""The picture: one, or the grid of a request's pictures, as large as the room allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PySide6.QtCore import QPoint, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import (
+    QContextMenuEvent,
+    QFontMetrics,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QApplication, QSizePolicy, QWidget
+
+from diffstudio.studio.events import Picture
+from diffstudio.ui import picture_actions, theme
+from diffstudio.ui.controls import describe
+from diffstudio.ui.pictures import fitted, numpy_to_qimage, rounded
+
+GAP = 8  # px between the pictures of a grid
+
+
+@dataclass(slots=True)
+class Shown:
+    """One picture of the request: an estimate until it is saved."""
+
+    image: QImage = field(default_factory=QImage)
+    path: Path | None = None
+    scaled: QImage = field(default_factory=QImage)   # to the size it is drawn at
+
+
+class Canvas(QWidget):
+    """Click a picture of a grid to see it alone, Escape or another click to see them all. Arrows choose by keyboard."""
+
+    menu_wanted = Signal(object)        # QPoint, global
+    selected = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        describe(self, "Picture", "Right-click for what can be done with it; drag it into another program")
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setMinimumSize(160, 120)
+        self._shown: list[Shown] = []
+        self._scrubbed: list[Shown] | None = None
+        self._chosen = 0
+        self._alone = False
+        self._shape = QSize(1, 1)
+        self._note = ""
+        self._pressed: QPoint | None = None
+
+    # What is shown
+
+    def begin(self, count: int, shape: QSize) -> None:
+        """Room for `count` pictures of about this shape, none of them there yet."""
+        self._shown = [Shown() for _ in range(count)]
+        self._scrubbed, self._chosen, self._alone, self._note = None, 0, False, ""
+        self._shape = shape
+        self.update()
+
+    def show_estimates(self, first: int, estimates: Sequence[Picture]) -> None:
+        for index, picture in enumerate(estimates, first):
+            if index < len(self._shown):
+                self._shown[index] = Shown(numpy_to_qimage(picture))
+        if self._scrubbed is None:
+            self.update()
+
+    def show_saved(self, index: int, image: QImage, path: Path) -> None:
+        if index < len(self._shown):
+            self._shown[index] = Shown(image, path)
+            self.update()
+
+    def show_one(self, image: QImage, path: Path | None) -> None:
+        self.begin(1, image.size())
+        self._shown[0] = Shown(image, path)
+        self.update()
+
+    def scrub(self, estimates: Sequence[Picture] | None) -> None:
+        """Show these estimates over what is there; None takes them away again."""
+        self._scrubbed = None if estimates is None else [Shown(numpy_to_qimage(picture)) for picture in estimates]
+        self.update()
+
+    def scrubbing(self) -> bool:
+        return self._scrubbed is not None
+
+    def set_note(self, note: str) -> None:
+        """A few words in the corner of the picture: what it is when it is not finished."""
+        if note != self._note:
+            self._note = note
+            self.update()
+
+    def is_empty(self) -> bool:
+        return all(shown.image.isNull() for shown in self._pictures())
+
+    def count(self) -> int:
+        return len(self._shown)
+
+    def chosen(self) -> int:
+        """Which picture the menu and the filmstrip are about."""
+        return self._chosen
+
+    def image(self) -> QImage:
+        """The chosen picture as it is shown; null where there is none yet."""
+        pictures = self._pictures()
+        return pictures[self._chosen].image if self._chosen < len(pictures) else QImage()
+
+    def path(self) -> Path | None:
+        """Its file: None for an estimate."""
+        pictures = self._pictures()
+        return pictures[self._chosen].path if self._chosen < len(pictures) else None
+
+    def _pictures(self) -> list[Shown]:
+        return self._scrubbed if self._scrubbed is not None else self._shown
+
+    # Where the pictures lie
+
+    def cells(self) -> list[tuple[int, QRectF]]:
+        """(index, rectangle) of everything drawn."""
+        pictures = self._pictures()
+        room = QRectF(self.rect())
+        if not pictures or room.isEmpty():
+            return []
+        if self._alone or len(pictures) == 1:
+            index = min(self._chosen, len(pictures) - 1)
+            return [(index, fitted(self._size_of(pictures[index]), room))]
+        count, shape = len(pictures), self._size_of(pictures[0])
+        columns = max(range(1, count + 1), key=lambda columns: _cell_width(room, shape, count, columns))
+        rows = math.ceil(count / columns)
+        width = _cell_width(room, shape, count, columns)
+        height = width * shape.height() / shape.width()
+        left = room.x() + (room.width() - columns * width - (columns - 1) * GAP) / 2
+        top = room.y() + (room.height() - rows * height - (rows - 1) * GAP) / 2
+        return [(index, QRectF(round(left + (index % columns) * (width + GAP)), round(top + (index // columns) * (height + GAP)),
+                               round(width), round(height))) for index in range(count)]
+
+    def _size_of(self, shown: Shown) -> QSize:
+        return self._shape if shown.image.isNull() else shown.image.size()
+
+    def _at(self, point: QPoint) -> int | None:
+        return next((index for index, cell in self.cells() if cell.contains(point)), None)
+
+    # Painting
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        pictures, ratio = self._pictures(), self.devicePixelRatioF()
+        cells = self.cells()
+        for index, cell in cells:
+            shown = pictures[index]
+            radius = 12.0 if cell.width() > 240 else float(theme.RADIUS)
+            if shown.image.isNull():
+                painter.setPen(Qt.PenStyle.NoPen)
+                painter.setBrush(theme.colour("panel"))
+                painter.drawRoundedRect(cell, radius, radius)
+                continue
+            wanted = QSize(round(cell.width() * ratio), round(cell.height() * ratio))
+            if shown.scaled.size() != wanted:
+                shown.scaled = smooth(shown.image, wanted)
+            rounded(painter, shown.scaled, cell, radius)
+            if len(cells) > 1 and index == self._chosen and self.hasFocus():
+                painter.setPen(QPen(theme.colour("accent"), 2))
+                painter.setBrush(Qt.BrushStyle.NoBrush)
+                painter.drawRoundedRect(cell.adjusted(1, 1, -1, -1), radius, radius)
+        if self._note and cells:
+            self._paint_note(painter, cells[0][1] if len(cells) == 1 else QRectF(self.rect()))
+
+    def _paint_note(self, painter: QPainter, room: QRectF) -> None:
+        font = theme.font(theme.SMALL_PIXELS)
+        metrics = QFontMetrics(font)
+        text = metrics.elidedText(self._note, Qt.TextElideMode.ElideRight, max(40, round(room.width()) - 48))
+        width, height = metrics.horizontalAdvance(text) + 20, 26
+        pill = QRectF(room.left() + 12, room.bottom() - height - 12, width, height)
+        ground = theme.colour("background")
+        ground.setAlphaF(0.82)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(ground)
+        painter.drawRoundedRect(pill, height / 2, height / 2)
+        painter.setPen(theme.colour("text"))
+        painter.setFont(font)
+        painter.drawText(pill, int(Qt.AlignmentFlag.AlignCenter), text)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.update()
+
+    # What a person does
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        super().mousePressEvent(event)
+        index = self._at(event.position().toPoint())
+        if index is not None:
+            self._choose(index)
+            if event.button() == Qt.MouseButton.LeftButton:
+                self._pressed = event.position().toPoint()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        if self._pressed is None or not event.buttons() & Qt.MouseButton.LeftButton:
+            return
+        if (event.position().toPoint() - self._pressed).manhattanLength() >= QApplication.startDragDistance():
+            self._pressed = None
+            if not self.image().isNull():
+                picture_actions.drag(self, self.image(), self.path())
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        clicked, self._pressed = self._pressed is not None, None
+        if clicked and event.button() == Qt.MouseButton.LeftButton and len(self._shown) > 1:
+            self._set_alone(not self._alone)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        place = event.globalPos()
+        if event.reason() == QContextMenuEvent.Reason.Keyboard:
+            place = self.mapToGlobal(self.rect().center())
+        if not self.image().isNull():
+            self.menu_wanted.emit(place)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1}
+        count = len(self._shown)
+        if event.key() == Qt.Key.Key_Escape and self._alone:
+            self._set_alone(False)
+        elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space) and count > 1 and not event.modifiers():
+            self._set_alone(not self._alone)
+        elif event.key() in steps and count > 1 and not event.modifiers():
+            self._choose((self._chosen + steps[Qt.Key(event.key())]) % count)
+        else:
+            super().keyPressEvent(event)
+
+    def _choose(self, index: int) -> None:
+        if index != self._chosen:
+            self._chosen = index
+            self.selected.emit()
+        self.update()
+
+    def _set_alone(self, alone: bool) -> None:
+        self._alone = alone
+        self.update()
+
+
+def _cell_width(room: QRectF, shape: QSize, count: int, columns: int) -> float:
+    rows = math.ceil(count / columns)
+    across = (room.width() - (columns - 1) * GAP) / columns
+    down = (room.height() - (rows - 1) * GAP) / rows
+    return max(1.0, min(across, down * shape.width() / shape.height()))
+
+
+def smooth(image: QImage, size: QSize) -> QImage:
+    """A picture at another size, px. Enlarging is bicubic: Qt's own is bilinear, which shows as diamonds from 64 px up."""
+    if size.width() <= image.width() * 1.2 or size.width() > 4096:
+        return image.scaled(size, Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation)
+    from PIL import Image  # after the first paint of the window
+
+    image = image.convertToFormat(QImage.Format.Format_RGBX8888)
+    small = Image.frombuffer("RGBX", (image.width(), image.height()), bytes(image.constBits()), "raw", "RGBX",
+                             image.bytesPerLine(), 1)
+    large = small.resize((max(1, size.width()), max(1, size.height())), Image.Resampling.BICUBIC)
+    return QImage(large.tobytes(), large.width, large.height, 4 * large.width, QImage.Format.Format_RGBX8888).copy()

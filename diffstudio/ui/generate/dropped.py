@@ -1,0 +1,90 @@
+"""A picture dropped on the window: what it says about how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+
+from diffstudio.studio.metadata import PictureSettings
+from diffstudio.studio.requests import GenerateRequest
+from diffstudio.ui import theme
+from diffstudio.ui.controls import Elided, PrimaryButton, QuietButton, SectionLabel, Thumb, describe, label
+from diffstudio.ui.generate import words
+
+
+class PictureSettingsDialog(QDialog):
+    """`use_requested` carries the request when a person wants it in the left column."""
+
+    use_requested = Signal(object)
+
+    def __init__(self, path: Path, image: QImage, settings: PictureSettings, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        request = settings.request
+        self.setWindowTitle("Settings of a picture")
+        self.resize(600, 480)
+        self.setMinimumSize(420, 320)
+        describe(self, f"Settings of {path.name}", " ")
+        picture = Thumb(160, 8, name=path.name)
+        picture.set_image(image)
+        self.prompt = QPlainTextEdit(request.prompt or "no prompt")
+        self.negative = QPlainTextEdit(request.negative)
+        for edit, name in ((self.prompt, "Prompt"), (self.negative, "Negative prompt")):
+            edit.setReadOnly(True)
+            edit.setTabChangesFocus(True)
+            describe(edit, name, f"{name} of the picture")
+        self.negative.setFixedHeight(56)
+        self.use_button = PrimaryButton("Use these settings", "", "Put them into the left column of the Generate room")
+        self.close_button = QuietButton("Close", "", "Close (Escape)")
+        facts = QVBoxLayout()
+        facts.setSpacing(4)
+        facts.addWidget(Elided(path.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
+        facts.addWidget(Elided(f"made with {settings.source}", "dim"))
+        facts.addSpacing(8)
+        facts.addLayout(_table(request, settings))
+        facts.addStretch(1)
+        top = QHBoxLayout()
+        top.setSpacing(16)
+        top.addWidget(picture, 0, Qt.AlignmentFlag.AlignTop)
+        top.addLayout(facts, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(24, 24, 24, 16)
+        column.setSpacing(8)
+        column.addLayout(top)
+        column.addWidget(SectionLabel("Prompt"))
+        column.addWidget(self.prompt, 1)
+        if request.negative:
+            column.addWidget(SectionLabel("Left out"))
+            column.addWidget(self.negative)
+        if settings.not_carried:
+            column.addWidget(label("Not taken over: " + "; ".join(settings.not_carried) + ".", "warn", pixels=theme.SMALL_PIXELS,
+                                   wrap=True))
+        buttons = QHBoxLayout()
+        buttons.addStretch(1)
+        buttons.addWidget(self.close_button)
+        buttons.addWidget(self.use_button)
+        column.addLayout(buttons)
+        self.close_button.clicked.connect(self.reject)
+        self.use_button.clicked.connect(self._use)
+        self._request = request
+
+    def _use(self) -> None:
+        self.use_requested.emit(self._request)
+        self.accept()
+
+
+def _table(request: GenerateRequest, settings: PictureSettings) -> QGridLayout:
+    grid = QGridLayout()
+    grid.setHorizontalSpacing(16)
+    grid.setVerticalSpacing(4)
+    size = f"{settings.width} × {settings.height}" if settings.width and settings.height else "not told"
+    rows = (("Checkpoint", request.checkpoint), ("Size", size), ("Steps", str(request.steps)),
+            ("Sampler", f"{words.SAMPLERS[request.sampler][0]}, {words.SPACINGS[request.spacing][0].lower()}"),
+            ("Guidance", f"{request.guidance:g}"), ("Seed", str(request.seed)))
+    for row, (name, value) in enumerate(rows):
+        grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
+        grid.addWidget(Elided(value, pixels=theme.SMALL_PIXELS), row, 1)
+    grid.setColumnStretch(1, 1)
+    return grid

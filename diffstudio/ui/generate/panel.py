@@ -1,0 +1,250 @@
+"""The left column: everything that goes into a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeySequence
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+
+from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.models.checkpoint import Checkpoint, Conditioning
+from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
+from diffstudio.ui import theme
+from diffstudio.ui.controls import LabelledCombo, LabelledSlider, PrimaryButton, QuietButton, SectionLabel, label
+from diffstudio.ui.generate import words
+from diffstudio.ui.generate.checkpoints import CheckpointChooser
+from diffstudio.ui.generate.prompt import PromptEdit, below
+from diffstudio.ui.generate.seed import SeedControl
+from diffstudio.ui.generate.size import SizeControl, limits_of
+
+MOST_IMAGES = 64  # of one press; the queue takes any number of presses
+
+
+class Panel(QFrame):
+    """`generate` carries the finished request."""
+
+    generate = Signal(object)
+    models_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("panel")
+        self.setProperty("side", "left")
+        self.checkpoint = CheckpointChooser()
+        self.prompt = PromptEdit("Prompt", "What the picture shows …", "What the picture shows. Up brings back earlier "
+                                 "prompts (Alt+Up while there is text); Ctrl+Enter generates", 3, history=True)
+        self.history = QuietButton("", "clock-counter-clockwise", "Earlier prompts", role="dim")
+        self.negative = PromptEdit("Negative prompt", "Leave out …", "What the picture should not show", 1)
+        self.classes = LabelledCombo("Class", (), "What the picture shows: the classes this checkpoint was trained on")
+        self.size_control = SizeControl()
+        self.steps = LabelledSlider("Steps", 1, 100, 20, tooltip="How many steps from noise to picture: more are slower and finer")
+        self.guidance = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1, tooltip="How closely the prompt is followed: "
+                                       "1 as it is, more is stronger and less varied, 0 ignores it")
+        self.sampler = LabelledCombo("Sampler", [(name, text) for name, (text, _) in words.SAMPLERS.items()],
+                                     "The method that walks from noise to picture")
+        self.spacing = LabelledCombo("Spacing", words.spacings_for(None), "How the steps are spread between noise and picture")
+        self.seed = SeedControl()
+        self.count = LabelledSlider("Images", 1, MOST_IMAGES, 1, tooltip="How many pictures; each has a seed of its own, one up from "
+                                    "the last")
+        self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
+        self._busy = False
+        self._explain_choices()
+        self._lay_out()
+        self._connect()
+        self._check()
+
+    # What there is to choose from
+
+    def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
+        self.checkpoint.set_checkpoints(checkpoints, problems)
+        self._checkpoint_changed(self.checkpoint.current())
+
+    def set_history(self, prompts: Sequence[str]) -> None:
+        self.prompt.set_history(prompts)
+
+    def set_busy(self, busy: bool) -> None:
+        """While something is being made a further press waits its turn, and the button says so."""
+        self._busy = busy
+        self.button.setText("Add to queue" if busy else "Generate")
+
+    # The request
+
+    def request(self) -> GenerateRequest:
+        """What the column says now. BadRequest where it says something impossible."""
+        checkpoint = self.checkpoint.current()
+        if checkpoint is None:
+            raise BadRequest("There is no checkpoint to make pictures with", remedy="Train one, or add a folder of models")
+        count = int(self.count.value())
+        if problem := self.seed.problem(count):
+            raise BadRequest(problem.rstrip("."))
+        width, height = self.size_control.size_wanted()
+        prompt, negative = self._prompts(checkpoint)
+        return GenerateRequest(
+            prompt=prompt, negative=negative, checkpoint=checkpoint.name, seed=self.seed.value(),
+            steps=int(self.steps.value()), sampler=self.sampler.value(), spacing=self.spacing.value(),
+            guidance=float(self.guidance.value()), width=width, height=height, count=count)
+
+    def use(self, request: GenerateRequest) -> bool:
+        """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
+        found = self.checkpoint.choose(request.checkpoint)
+        self._checkpoint_changed(self.checkpoint.current(), take_guidance=False)
+        self.prompt.set_text(request.prompt)
+        self.classes.set_value(request.prompt)
+        self.negative.set_text(request.negative)
+        self.steps.set_value(request.steps)
+        self.guidance.set_value(request.guidance)
+        self.sampler.set_value(request.sampler)
+        self.spacing.set_value(request.spacing)
+        self.size_control.set_size(request.width, request.height)
+        self.seed.set_kept(request.seed)
+        self.count.set_value(min(request.count, MOST_IMAGES))
+        self._check()
+        return found
+
+    def submit(self) -> None:
+        """What the button does."""
+        if not self.button.isEnabled():
+            return
+        try:
+            request = self.request()
+            request = replace(request, seed=self.seed.next())
+        except (BadRequest, ValueError) as error:
+            self._say(str(error))
+            return
+        self._say("")
+        self.generate.emit(request)
+
+    def _prompts(self, checkpoint: Checkpoint) -> tuple[str, str]:
+        match checkpoint.conditioning:
+            case Conditioning.TEXT:
+                return self.prompt.text().strip(), self.negative.text().strip()
+            case Conditioning.CLASS:
+                return str(self.classes.value() or ""), ""
+            case _:
+                return "", ""
+
+    # Following what is chosen
+
+    def _checkpoint_changed(self, checkpoint: Checkpoint | None, *, take_guidance: bool = True) -> None:
+        conditioning = checkpoint.conditioning if checkpoint else Conditioning.TEXT
+        text, classes = conditioning is Conditioning.TEXT, conditioning is Conditioning.CLASS
+        for part in (self.prompt_section, self.prompt, self.negative):
+            part.setVisible(not classes)
+            part.setEnabled(text)
+        self.prompt.setPlaceholderText("What the picture shows …" if text else
+                                       "This checkpoint takes no prompt: it makes what it has learnt")
+        self.negative.setVisible(text)
+        self.classes.setVisible(classes)
+        if checkpoint is not None:
+            if classes:
+                self.classes.set_choices([(name, name) for name in checkpoint.classes])
+            self.guidance.setEnabled(conditioning is not Conditioning.NONE)
+            self.size_control.set_limits(limits_of(checkpoint))
+            if take_guidance and (scale := _usual_guidance(checkpoint)) is not None:
+                self.guidance.set_value(scale)
+        self.spacing.set_choices(words.spacings_for(checkpoint))
+        self._check()
+
+    def _check(self) -> None:
+        problem = self.seed.problem(int(self.count.value()))
+        for name, edit in (("prompt", self.prompt), ("negative prompt", self.negative)):
+            if (length := len(edit.text())) > LONGEST_PROMPT:
+                problem = f"The {name} has {length:,} characters and at most {LONGEST_PROMPT:,} are read. Shorten it."
+        self.button.setEnabled(not problem and self.checkpoint.current() is not None)
+        self._say(problem)
+
+    def _say(self, problem: str) -> None:
+        self.trouble.setText(problem)
+        self.trouble.setVisible(bool(problem))
+
+    def _open_history(self) -> None:
+        menu = self.prompt.history_menu(self.history)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.popup(below(self.history, menu))
+
+    # Making it
+
+    def _explain_choices(self) -> None:
+        tips = Qt.ItemDataRole.ToolTipRole
+        for index, (_, tip) in enumerate(words.SAMPLERS.values()):
+            self.sampler.combo.setItemData(index, tip, tips)
+        self.sampler.set_value(SamplerName.HEUN)
+
+    def _connect(self) -> None:
+        self.checkpoint.chosen.connect(self._checkpoint_changed)
+        self.checkpoint.more_wanted.connect(self.models_wanted)
+        self.prompt.too_long.connect(self._check)
+        self.negative.too_long.connect(self._check)
+        self.seed.changed.connect(self._check)
+        self.count.value_changed.connect(self._check)
+        self.history.clicked.connect(self._open_history)
+        self.button.clicked.connect(self.submit)
+
+    def _lay_out(self) -> None:
+        contents = QWidget()
+        contents.setObjectName("contents")
+        column = QVBoxLayout(contents)
+        column.setContentsMargins(16, 16, 16, 8)
+        column.setSpacing(12)
+        self.prompt_section = QWidget()
+        heading = QHBoxLayout(self.prompt_section)
+        heading.setContentsMargins(0, 0, 0, 0)
+        heading.addWidget(SectionLabel("Prompt"), 1)
+        heading.addWidget(self.history)
+        column.addWidget(self.checkpoint)
+        column.addWidget(self.prompt_section)
+        column.setSpacing(8)
+        for part in (self.prompt, self.negative, self.classes):
+            column.addWidget(part)
+        column.addSpacing(4)
+        column.addWidget(SectionLabel("Image"))
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(14)
+        grid.setVerticalSpacing(12)
+        for index, part in enumerate((self.steps, self.guidance, self.sampler, self.spacing)):
+            grid.addWidget(part, index // 2, index % 2)
+            grid.setColumnStretch(index % 2, 1)
+        column.addLayout(grid)
+        column.addSpacing(4)
+        column.addWidget(self.seed)
+        column.addSpacing(4)
+        column.addWidget(self.count)
+        column.addSpacing(4)
+        column.addWidget(SectionLabel("Size"))
+        column.addWidget(self.size_control)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setWidget(contents)
+        foot = QVBoxLayout()
+        foot.setContentsMargins(16, 8, 16, 16)
+        foot.setSpacing(8)
+        foot.addWidget(self.trouble)
+        foot.addWidget(self.button)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(0)
+        whole.addWidget(scroll, 1)
+        whole.addLayout(foot)
+        self.classes.hide()
+
+
+def _usual_guidance(checkpoint: Checkpoint) -> float | None:
+    """What the checkpoint recommends in its header."""
+    try:
+        scale = float(checkpoint.json("guidance")["scale"])
+    except (CheckpointDamaged, KeyError, TypeError, ValueError):
+        return None
+    return scale if 0 <= scale <= 15 else None
+
+
+def _shortcut_text(keys: str) -> str:
+    """As this system writes it: Ctrl+Enter, or ⌘ and the sign for Return on a Mac."""
+    text = QKeySequence(keys).toString(QKeySequence.SequenceFormat.NativeText)
+    return text.replace("Return", "Enter")

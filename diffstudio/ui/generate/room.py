@@ -1,0 +1,431 @@
+"""The Generate room: the request on the left, the picture in the middle, what waits and what was made on the right."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QPoint, QSize, Qt, Signal
+from PySide6.QtGui import QAction, QImage, QKeySequence, QResizeEvent, QShortcut
+from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QMenu, QStackedWidget, QVBoxLayout, QWidget
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.events import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    ImageSaved,
+    JobId,
+    Loading,
+    Paused,
+    Picture,
+    Resumed,
+    Started,
+    Stepped,
+)
+from diffstudio.studio.queue import QueuedJob
+from diffstudio.studio.requests import GenerateRequest
+from diffstudio.ui import assets, picture_actions, theme
+from diffstudio.ui.controls import Banner, Elided, EmptyState, ProgressLine, QuietButton
+from diffstudio.ui.generate import words
+from diffstudio.ui.generate.canvas import Canvas
+from diffstudio.ui.generate.filmstrip import Filmstrip
+from diffstudio.ui.generate.panel import Panel
+from diffstudio.ui.generate.recent import RecentPicture, RightColumn
+from diffstudio.ui.pictures import human_duration, numpy_to_qimage, read_image
+
+_NARROW = 1180  # px: below it the columns are slimmer
+
+
+class GenerateRoom(QWidget):
+    """Shows events and emits intents. `film` asks for all steps of a job, once it has ended."""
+
+    generate_requested = Signal(object)          # GenerateRequest
+    pause_requested = Signal(object)             # JobId
+    resume_requested = Signal(object)
+    stop_requested = Signal(object)
+    restart_requested = Signal(object, object, object)   # JobId, step, GenerateRequest
+    remove_requested = Signal(object)            # JobId
+    move_requested = Signal(object, object)      # JobId, -1 or 1
+    gallery_wanted = Signal()
+    models_wanted = Signal()
+    training_wanted = Signal()
+
+    def __init__(self, film: Callable[[JobId], Sequence[tuple[Picture, ...]]] = lambda job: ()) -> None:
+        super().__init__()
+        self.setObjectName("background")
+        self._film = film
+        self._job: JobId | None = None            # being made, or the last that was
+        self._busy = False
+        self._paused = False
+        self._live = True                         # the canvas shows the job; False while another picture is looked at
+        self._request: GenerateRequest | None = None
+        self._newest: Stepped | None = None
+        self._saved = 0
+        self._looking_at: RecentPicture | None = None
+        self.panel, self.right = Panel(), RightColumn()
+        self.banner = Banner()
+        self.banner.hide()
+        self.title = Elided("", pixels=15, bold=True)
+        self.status = Elided("", "dim", mode=Qt.TextElideMode.ElideRight)
+        self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress of the picture")
+        self.empty = EmptyState("sparkle", "What shall it be?", "Write what the picture shows and press Generate. You can watch it "
+                                "come out of the noise, step by step.", "Generate")
+        self.pause_button = QuietButton("Pause", "pause-fill", "Pause after the network call in flight (Ctrl+P)")
+        self.stop_button = QuietButton("Stop", "stop-fill", "Stop after the network call in flight (Ctrl+.)")
+        self.restart_button = QuietButton("Restart from step 1", "arrow-counter-clockwise")
+        self.reuse_button = QuietButton("Use settings", "sliders-horizontal", "Put the settings of this picture into the left column")
+        self.hint = Elided("", "dim", pixels=theme.SMALL_PIXELS)
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self._failed_request: GenerateRequest | None = None
+        self._lay_out()
+        self._connect()
+        self._make_actions()
+        self._follow()
+
+    # What the program tells the room
+
+    def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
+        self.panel.set_checkpoints(checkpoints, problems)
+        self.empty.text.setText(
+            "Write what the picture shows and press Generate. You can watch it come out of the noise, step by step."
+            if checkpoints else "There is no checkpoint to make pictures with yet. Train one on a folder of your pictures, or add "
+                                "a folder of models.")
+
+    def set_pending(self, pending: Sequence[QueuedJob]) -> None:
+        self.right.set_pending(pending)
+
+    def set_recent(self, pictures: Sequence[RecentPicture], total: int) -> None:
+        self.right.set_recent(pictures, total)
+
+    def set_history(self, prompts: Sequence[str]) -> None:
+        self.panel.set_history(prompts)
+
+    def set_machine(self, text: str) -> None:
+        self.right.status.setText(text)
+
+    def set_training(self, title: str, about: str, fraction: float | None) -> None:
+        """A training run that is under way; an empty title for none."""
+        if title:
+            self.right.training.say(title, about, fraction)
+        self.right.show_training(bool(title))
+
+    def use(self, request: GenerateRequest) -> None:
+        """Put a request into the left column."""
+        if not self.panel.use(request):
+            self.say("warn", f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays chosen. "
+                             "The other settings are taken over.")
+        self.panel.prompt.setFocus()
+
+    def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.panel.checkpoint.choose(str(checkpoint.path))
+        self.panel.set_checkpoints(self.panel.checkpoint._checkpoints)
+
+    def say(self, kind: str, text: str, action: str = "") -> None:
+        self.banner.say(kind, text, action)
+        self.banner.setVisible(bool(text))
+
+    def take(self, event: Event) -> None:
+        """One event of the worker."""
+        match event:
+            case Started(job=job, request=request):
+                self._start(job, request)
+            case _ if event.job != self._job:
+                return
+            case Loading(what=what, fraction=fraction):
+                self._show_status(f"{what} …" if fraction is None else f"{what} … {fraction:.0%}", fraction)
+            case Stepped():
+                self._step(event)
+            case Paused():
+                self._paused = True
+                at = f" at step {self._newest.index} of {self._newest.steps}" if self._newest else ""
+                self._show_status(f"Paused{at}", self.progress.fraction() or 0.0)
+            case Resumed():
+                self._paused = False
+            case ImageSaved(index=index, path=path, image=picture):
+                self._save(index, path, numpy_to_qimage(picture))
+            case Finished(seconds=seconds):
+                self._end(f"{words.pictures(self._saved)}  ·  {human_duration(seconds)}", 1.0)
+            case Cancelled():
+                at = f" at step {self._newest.index} of {self._newest.steps}" if self._newest else ""
+                kept = f"  ·  {words.pictures(self._saved)} kept" if self._saved else ""
+                self._end(f"Stopped{at}{kept}", self.progress.fraction() or 0.0)
+            case Failed(error=error):
+                self._fail(error)
+        self._follow()
+
+    # Following a job
+
+    def _start(self, job: JobId, request: GenerateRequest) -> None:
+        self._job, self._request, self._busy, self._paused, self._newest = job, request, True, False, None
+        self._saved, self._live, self._looking_at = 0, True, None
+        self.canvas.begin(request.count, self._shape_of(request))
+        self.filmstrip.clear(request.steps)
+        self.title.setText(words.title_of(request))
+        self._show_status("Starting …", None)
+        self.say("info", "")
+
+    def _shape_of(self, request: GenerateRequest) -> QSize:
+        checkpoint = self.panel.checkpoint.current()
+        usual = (checkpoint.width, checkpoint.height) if checkpoint and checkpoint.width and checkpoint.height else (1, 1)
+        return QSize(request.width or usual[0], request.height or usual[1])
+
+    def _step(self, event: Stepped) -> None:
+        self._newest = event
+        if self.filmstrip.maximum() != event.steps:
+            self.filmstrip.clear(event.steps)
+        if event.previews:
+            self.filmstrip.put(event.index, event.first, event.previews)
+            if self._live:
+                self.canvas.show_estimates(event.first, event.previews)
+        batch = max(1, len(event.previews))
+        self._show_status(words.step_line(event), (event.first + batch * event.index / event.steps) / max(1, event.count))
+
+    def _save(self, index: int, path: Path, image: QImage) -> None:
+        self._saved += 1
+        if self._live:
+            self.canvas.show_saved(index, image, path)
+        request = self._request
+        if request is not None:
+            request = dataclasses.replace(request, seed=request.seed + index, count=1)
+        self.right.add_recent(RecentPicture(path, image, request))
+
+    def _end(self, text: str, fraction: float) -> None:
+        self._busy = self._paused = False
+        self._show_status(text, fraction)
+        if self._job is not None and (film := self._film(self._job)):
+            self.filmstrip.set_film(film)
+
+    def _fail(self, error: DiffstudioError) -> None:
+        self._failed_request = self._request
+        self._end("It did not work", self.progress.fraction() or 0.0)
+        self.say("bad", str(error), "Try again" if self._request is not None else "")
+
+    def _show_status(self, text: str, fraction: float | None) -> None:
+        self._status_text = text
+        self.progress.set_fraction(fraction)
+        self.right.running.say(self.title.text() if self._live else words.title_of(self._request or GenerateRequest()), text,
+                               fraction)
+        if self._live:
+            self.status.setText(text)
+
+    def _follow(self) -> None:
+        """Buttons and texts after the state."""
+        film = self.filmstrip.last() > 0 and self._live
+        step = self.filmstrip.value()
+        self.panel.set_busy(self._busy)
+        self.right.show_running(self._busy)
+        self.pause_button.setVisible(self._busy)
+        self.stop_button.setVisible(self._busy)
+        self.pause_button.setText("Resume" if self._paused else "Pause")
+        self.pause_button.set_icon("play-fill" if self._paused else "pause-fill")
+        self.pause_button.setAccessibleName(self.pause_button.text())
+        self.pause_button.setToolTip("Go on (Ctrl+P)" if self._paused else "Pause after the network call in flight (Ctrl+P)")
+        self.restart_button.setVisible(film and not self._busy)
+        self.restart_button.setText(f"Restart from step {step}")
+        self.restart_button.setAccessibleName(self.restart_button.text())
+        self.restart_button.setToolTip(f"Keep the first {step - 1} steps, and go on from there with the prompt and guidance of the left "
+                                       "column" if step > 1 else "Make it again with the prompt and guidance of the left column")
+        self.reuse_button.setVisible(self._request_shown() is not None and not self._busy)
+        self.filmstrip.setVisible(film or (self._busy and self._live))
+        self.filmstrip.setEnabled(film)
+        self.progress.setVisible(self._busy and self._live)
+        nothing = not self._busy and self.canvas.is_empty()
+        self.middle.setCurrentIndex(0 if nothing else 1)
+        self.header.setVisible(not nothing)
+        self.hint.setText("drag the filmstrip to look through the steps" if film and not self.canvas.scrubbing() else "")
+        self.foot.setVisible(not nothing)
+        self._note()
+
+    def _note(self) -> None:
+        step, steps = self.filmstrip.value(), self.filmstrip.maximum()
+        if self.canvas.scrubbing():
+            self.canvas.set_note(f"Estimate after step {step} of {steps}")
+        elif self._live and not self._busy and not self.canvas.is_empty() and self.canvas.path() is None:
+            self.canvas.set_note(f"Stopped after step {step} of {steps}: not saved")
+        else:
+            self.canvas.set_note("")
+
+    # What a person does
+
+    def _scrubbed(self, step: int) -> None:
+        if not self._live or not self.filmstrip.last():
+            return
+        back = step >= self.filmstrip.last()
+        estimates = self.filmstrip.at(step)
+        self.canvas.scrub(None if back or not estimates else estimates)
+        self._follow()
+
+    def _look_at(self, picture: RecentPicture) -> None:
+        image = read_image(picture.path, 2048)
+        if image.isNull():
+            self.say("warn", f"{picture.path.name} is no longer where it was: it may have been moved or deleted.")
+            return
+        self._live, self._looking_at = False, picture
+        self.canvas.scrub(None)
+        self.canvas.show_one(image, picture.path)
+        self.title.setText(words.title_of(picture.request) if picture.request else picture.path.name)
+        self.status.setText(words.settings_line(picture.request) if picture.request else f"{image.width()} × {image.height()}")
+        self._follow()
+
+    def _back_to_live(self) -> None:
+        if self._live or self._request is None:
+            return
+        self._live, self._looking_at = True, None
+        self.canvas.begin(self._request.count, self._shape_of(self._request))
+        self.canvas.show_estimates(0, self.filmstrip.at(self.filmstrip.last()))
+        self.title.setText(words.title_of(self._request))
+        self.status.setText(self._status_text)
+        self._follow()
+
+    def _pause_or_resume(self) -> None:
+        if self._busy and self._job is not None:
+            (self.resume_requested if self._paused else self.pause_requested).emit(self._job)
+
+    def _stop(self) -> None:
+        if self._busy and self._job is not None:
+            self.stop_requested.emit(self._job)
+            self._show_status("Stopping …", self.progress.fraction())
+
+    def _restart(self) -> None:
+        if self._busy or self._job is None or self._request is None:
+            return
+        told = self._request
+        try:
+            now = self.panel.request()
+            told = dataclasses.replace(told, prompt=now.prompt, negative=now.negative, guidance=now.guidance)
+        except DiffstudioError:
+            pass  # the column says something impossible: then as it was
+        self.restart_requested.emit(self._job, self.filmstrip.value(), told)
+
+    def _try_again(self) -> None:
+        if self._failed_request is not None:
+            self.say("info", "")
+            self.generate_requested.emit(self._failed_request)
+
+    def _request_shown(self) -> GenerateRequest | None:
+        """The request of the picture the menu is about."""
+        if not self._live:
+            return self._looking_at.request if self._looking_at else None
+        if self._request is None or self.canvas.is_empty():
+            return None
+        return dataclasses.replace(self._request, seed=self._request.seed + self.canvas.chosen(), count=1)
+
+    def _reuse(self) -> None:
+        if (request := self._request_shown()) is not None:
+            self.use(request)
+
+    def picture_menu(self, image: QImage, path: Path | None, request: GenerateRequest | None) -> QMenu:
+        """What can be done with a picture."""
+        menu = QMenu(self)
+        menu.setAccessibleName("Picture")
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.addAction(assets.icon("copy", "dim"), "Copy").triggered.connect(lambda: picture_actions.copy(image, path))
+        menu.addAction(assets.icon("download-simple", "dim"), "Save as …").triggered.connect(lambda: self._save_as(image, path))
+        if request is not None:
+            menu.addSeparator()
+            menu.addAction(assets.icon("sliders-horizontal", "dim"), "Use its settings").triggered.connect(lambda: self.use(request))
+            menu.addAction(assets.icon("text-t", "dim"), "Copy its prompt").triggered.connect(
+                lambda: picture_actions.copy_text(request.prompt))
+        if path is not None:
+            menu.addSeparator()
+            menu.addAction(assets.icon("folder-open", "dim"), "Show in folder").triggered.connect(
+                lambda: picture_actions.show_in_folder(path))
+        return menu
+
+    def _open_menu(self, place: QPoint) -> None:
+        self.picture_menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(place)
+
+    def _open_recent_menu(self, picture: RecentPicture, place: QPoint) -> None:
+        self.picture_menu(picture.image, picture.path, picture.request).popup(place)
+
+    def _save_as(self, image: QImage, path: Path | None) -> None:
+        picture_actions.save_as(self, image, path, lambda error: self.say("bad", str(error)))
+
+    def _checkpoint_title(self) -> str:
+        checkpoint = self.panel.checkpoint.current()
+        return checkpoint.title if checkpoint else "none"
+
+    # Making it
+
+    def _make_actions(self) -> None:
+        for keys, do in (("Ctrl+Return", self.panel.submit), ("Ctrl+Enter", self.panel.submit), ("Ctrl+P", self._pause_or_resume),
+                         ("Ctrl+.", self._stop)):
+            QShortcut(QKeySequence(keys), self, do, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        for sequence, text, do in (
+            (QKeySequence(QKeySequence.StandardKey.Copy), "Copy", lambda: picture_actions.copy(self.canvas.image(), self.canvas.path())),
+            (QKeySequence(QKeySequence.StandardKey.Save), "Save as …", lambda: self._save_as(self.canvas.image(), self.canvas.path())),
+        ):
+            action = QAction(text, self.canvas)
+            action.setShortcut(sequence)
+            action.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
+            action.triggered.connect(lambda _=False, do=do: None if self.canvas.image().isNull() else do())
+            self.canvas.addAction(action)
+
+    def _connect(self) -> None:
+        self.panel.generate.connect(self.generate_requested)
+        self.panel.models_wanted.connect(self.models_wanted)
+        self.empty.clicked.connect(self.panel.submit)
+        self.pause_button.clicked.connect(self._pause_or_resume)
+        self.stop_button.clicked.connect(self._stop)
+        self.restart_button.clicked.connect(self._restart)
+        self.reuse_button.clicked.connect(self._reuse)
+        self.banner.acted.connect(self._try_again)
+        self.filmstrip.valueChanged.connect(self._scrubbed)
+        self.canvas.menu_wanted.connect(self._open_menu)
+        self.canvas.selected.connect(lambda: self.filmstrip.set_image(self.canvas.chosen()))
+        self.right.move_wanted.connect(self.move_requested)
+        self.right.remove_wanted.connect(self.remove_requested)
+        self.right.live_wanted.connect(self._back_to_live)
+        self.right.training_wanted.connect(self.training_wanted)
+        self.right.picture_chosen.connect(self._look_at)
+        self.right.menu_wanted.connect(self._open_recent_menu)
+        self.right.gallery_wanted.connect(self.gallery_wanted)
+
+    def _lay_out(self) -> None:
+        self.header = QWidget()
+        self._heading = QBoxLayout(QBoxLayout.Direction.LeftToRight, self.header)
+        self._heading.setContentsMargins(0, 0, 0, 0)
+        self._heading.setSpacing(4)
+        self._heading.addWidget(self.title, 1)
+        self._heading.addWidget(self.status, 1)
+        self.foot = QWidget()
+        buttons = QHBoxLayout(self.foot)
+        buttons.setContentsMargins(0, 0, 0, 0)
+        buttons.setSpacing(8)
+        for button in (self.pause_button, self.stop_button, self.restart_button, self.reuse_button):
+            buttons.addWidget(button)
+        buttons.addWidget(self.hint, 1)
+        self.foot.setFixedHeight(34)
+        self.middle = QStackedWidget()
+        self.middle.addWidget(self.empty)
+        self.middle.addWidget(self.canvas)
+        column = QVBoxLayout()
+        column.setContentsMargins(24, 16, 24, 16)
+        column.setSpacing(12)
+        column.addWidget(self.banner)
+        column.addWidget(self.header)
+        column.addWidget(self.middle, 1)
+        column.addWidget(self.progress)
+        column.addWidget(self.filmstrip)
+        column.addWidget(self.foot)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(0)
+        row.addWidget(self.panel)
+        row.addLayout(column, 1)
+        row.addWidget(self.right)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        narrow = self.width() < _NARROW
+        self.panel.setFixedWidth(288 if narrow else 328)
+        self.right.setFixedWidth(216 if narrow else 260)
+        middle = self.width() - self.panel.width() - self.right.width()
+        stacked = middle < 640
+        self._heading.setDirection(QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignLeft if stacked else Qt.AlignmentFlag.AlignRight)
+        self.hint.setVisible(not stacked)

@@ -1,0 +1,89 @@
+"""What the Generate room calls things: labels and explanations of samplers, spacings, checkpoints, steps."""
+
+from __future__ import annotations
+
+import math
+
+from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
+from diffstudio.studio.events import Stepped
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+from diffstudio.ui.pictures import human_count, human_duration
+
+SAMPLERS: dict[SamplerName, tuple[str, str]] = {
+    SamplerName.HEUN: ("Heun", "Two calls a step, exact to second order: fine pictures from 15 to 30 steps"),
+    SamplerName.DPMPP_2M: ("DPM++ 2M", "One call a step, remembers the one before: the quick all-rounder"),
+    SamplerName.UNIPC: ("UniPC", "Predicts and corrects with one call a step: good with very few steps"),
+    SamplerName.EULER: ("Euler", "The plainest: one call a step, straight on"),
+    SamplerName.DDIM: ("DDIM", "Euler's older name, with its own way of counting"),
+    SamplerName.EULER_ANCESTRAL: ("Euler ancestral", "Adds fresh noise at every step: livelier, and never settles"),
+    SamplerName.DPMPP_2M_SDE: ("DPM++ 2M SDE", "DPM++ 2M with fresh noise: more detail, wants more steps"),
+    SamplerName.DDPM: ("DDPM", "The original random walk: wants many steps"),
+    SamplerName.LCM: ("LCM", "For distilled models that need two to eight steps"),
+}
+SPACINGS: dict[SpacingName, tuple[str, str]] = {
+    SpacingName.UNIFORM: ("Uniform", "Steps of equal length: the usual choice"),
+    SpacingName.TRAILING: ("Trailing", "Equal steps that begin at pure noise"),
+    SpacingName.LEADING: ("Leading", "Equal steps that end close to the picture"),
+    SpacingName.KARRAS: ("Karras", "Small steps near the picture, long ones in the noise"),
+    SpacingName.EXPONENTIAL: ("Exponential", "Every step divides the noise by the same number"),
+    SpacingName.LOG_SNR: ("Log-SNR", "Equal steps in the logarithm of signal to noise"),
+    SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Times that were found best for one family of models"),
+}
+FAMILIES = {"pixel": "pixel transformer"}
+ONE_SIZE_FAMILIES = frozenset({"pixel"})       # networks that draw at the size they were trained at, and no other
+NO_TABLES_FAMILIES = frozenset({"pixel"})      # families for which nobody has published `align your steps` times
+_ORIGINS = {Origin.STARTER: "comes with diffstudio", Origin.TRAINED: "trained here", Origin.IMPORTED: "imported"}
+_CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Conditioning.NONE: "unconditional"}
+
+
+def spacings_for(checkpoint: Checkpoint | None) -> list[tuple[SpacingName, str]]:
+    without = checkpoint is None or checkpoint.family in NO_TABLES_FAMILIES
+    return [(name, text) for name, (text, _) in SPACINGS.items()
+            if not (without and name is SpacingName.ALIGN_YOUR_STEPS)]
+
+
+def kind_of(checkpoint: Checkpoint) -> str:
+    """`pixel transformer · 8.5 M · 64 px`"""
+    parts = [FAMILIES.get(checkpoint.family, checkpoint.family), human_count(checkpoint.parameters)]
+    if checkpoint.width and checkpoint.height:
+        square = checkpoint.width == checkpoint.height
+        parts.append(f"{checkpoint.width} px" if square else f"{checkpoint.width} × {checkpoint.height} px")
+    return " · ".join(parts)
+
+
+def about(checkpoint: Checkpoint) -> str:
+    """Everything in one tooltip."""
+    return (f"{checkpoint.title}\n{kind_of(checkpoint)} · {_CONDITIONINGS[checkpoint.conditioning]} · "
+            f"{_ORIGINS[checkpoint.origin]}\n{checkpoint.path}")
+
+
+def noise_level(level: float) -> str:
+    """`σ 0.61`; what is infinite at pure noise is said so."""
+    if math.isinf(level) or math.isnan(level):
+        return "σ ∞"
+    return f"σ {level:.3g}" if level >= 0.01 or level == 0 else f"σ {level:.0e}"
+
+
+def step_line(event: Stepped) -> str:
+    """`Step 15 of 24 · σ 0.61 · 0.04 s/step · 2 s left`"""
+    parts = [f"Step {event.index} of {event.steps}", noise_level(event.noise_level),
+             f"{event.seconds_per_step:.2g} s/step", f"{human_duration(math.ceil(event.seconds_left))} left"]
+    if event.count > max(1, len(event.previews)):
+        last = event.first + max(1, len(event.previews))
+        which = f"{event.first + 1}–{last}" if last > event.first + 1 else f"{last}"
+        parts.insert(0, f"Image {which} of {event.count}")
+    return "  ·  ".join(parts)
+
+
+def pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count:,} pictures"
+
+
+def title_of(request: GenerateRequest) -> str:
+    text = " ".join(request.prompt.split())
+    return text or "no prompt"
+
+
+def settings_line(request: GenerateRequest) -> str:
+    """`24 steps · Heun · guidance 3 · seed 7`"""
+    return (f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · guidance {request.guidance:g} · seed {request.seed}")

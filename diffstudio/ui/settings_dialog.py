@@ -1,0 +1,192 @@
+"""Settings: what is set once and for all. Every change counts at once; there is nothing to confirm."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QDialog,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from diffstudio import paths
+from diffstudio.studio.settings import Settings, Theme
+from diffstudio.ui import theme
+from diffstudio.ui.controls import ChipRow, Combo, Elided, PrimaryButton, QuietButton, SectionLabel, describe, label
+from diffstudio.ui.picture_actions import open_folder
+
+_DEVICES = (("auto", "The best there is"), ("cpu", "Processor (CPU)"), ("cuda", "NVIDIA or AMD graphics (CUDA)"),
+            ("mps", "Apple graphics (MPS)"), ("xpu", "Intel graphics (XPU)"))
+
+
+class SettingsDialog(QDialog):
+    """`changed` carries the new Settings after each change."""
+
+    changed = Signal(object)
+
+    def __init__(self, settings: Settings, sleep: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Settings")
+        self.setMinimumSize(480, 420)
+        self.resize(560, 640)
+        describe(self, "Settings", " ")
+        self.settings = settings
+        self.theme = ChipRow([(Theme.SYSTEM, "As the system"), (Theme.DARK, "Dark"), (Theme.LIGHT, "Light")],
+                             tooltips=("Follow the system's own light or dark", "Dark", "Light"), name="Theme")
+        devices = list(_DEVICES)
+        if settings.device not in dict(devices):
+            devices.append((settings.device, settings.device))
+        self.device = Combo("Device", devices, "What does the arithmetic. A device that is not there is said so when a picture starts")
+        cores = os.cpu_count() or 1
+        self.threads = Combo("Threads", [(0, f"All {cores} cores" if cores > 1 else "One core"),
+                                         *((count, str(count)) for count in _thread_choices(cores, settings.threads))],
+                             "How many cores one picture may use on the processor")
+        self.previews = QCheckBox("Show the picture while it is made")
+        describe(self.previews, "Previews", "An estimate after every step. Costs next to nothing; without it there is no filmstrip")
+        self.folders = QListWidget()
+        describe(self.folders, "Folders of models", "Looked through for checkpoints, sub-folders included. Delete removes the chosen one")
+        self.folders.setFixedHeight(92)
+        self.folders.setStyleSheet(f"QListWidget {{ background: {theme.roles().raised}; border-radius: {theme.RADIUS}px; padding: 4px }}")
+        self.add_folder = QuietButton("Add folder …", "plus", "Look for checkpoints in another folder")
+        self.remove_folder = QuietButton("Remove", "minus", "Do not look in the chosen folder any more; its files stay")
+        self.images = Elided("", mode=Qt.TextElideMode.ElideMiddle)
+        self.choose_images = QuietButton("Change …", "", "Keep new pictures in another folder; those that are there stay")
+        self.open_images = QuietButton("Open", "", "Show the folder of pictures in the file manager")
+        self.open_data = QuietButton("Open", "", "Show diffstudio's own folder in the file manager")
+        self.done = PrimaryButton("Done", "", "Close (Escape)")
+        self._lay_out(sleep)
+        self._show()
+        self._connect()
+
+    def _show(self) -> None:
+        settings = self.settings
+        self.theme.set_value(settings.theme)
+        self.device.set_value(settings.device)
+        self.threads.set_value(settings.threads)
+        self.previews.setChecked(settings.previews)
+        self.images.setText(str(settings.images))
+        self.folders.clear()
+        for folder in settings.folders:
+            self.folders.addItem(str(folder))
+        self._follow()
+
+    def _follow(self) -> None:
+        row = self.folders.currentRow()
+        own = row >= 0 and Path(self.folders.item(row).text()) not in self.settings.model_folders
+        self.remove_folder.setEnabled(row >= 0 and not own)
+        self.remove_folder.setToolTip("diffstudio's own folder is always looked through" if own else
+                                      "Do not look in the chosen folder any more; its files stay")
+
+    def _change(self, **values: object) -> None:
+        self.settings = replace(self.settings, **values)  # type: ignore[arg-type]
+        self._show()
+        self.changed.emit(self.settings)
+
+    def _connect(self) -> None:
+        self.theme.value_changed.connect(lambda value: self._change(theme=value))
+        self.device.chosen.connect(lambda value: self._change(device=value))
+        self.threads.chosen.connect(lambda value: self._change(threads=value))
+        self.previews.clicked.connect(lambda on: self._change(previews=on))
+        self.folders.currentRowChanged.connect(self._follow)
+        self.add_folder.clicked.connect(lambda: self._ask("Where are the models?", self._add))
+        self.remove_folder.clicked.connect(self._remove)
+        self.choose_images.clicked.connect(lambda: self._ask("Where shall pictures be kept?", lambda path: self._change(images_folder=path)))
+        self.open_images.clicked.connect(lambda: open_folder(self.settings.images))
+        self.open_data.clicked.connect(lambda: open_folder(paths.data()))
+        self.done.clicked.connect(self.accept)
+
+    def _ask(self, title: str, then: object) -> QFileDialog:
+        dialog = QFileDialog(self, title)
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(lambda path: then(Path(path)))  # type: ignore[operator]
+        dialog.open()
+        return dialog
+
+    def _add(self, folder: Path) -> None:
+        if folder not in self.settings.folders:
+            self._change(model_folders=(*self.settings.model_folders, folder))
+
+    def _remove(self) -> None:
+        row = self.folders.currentRow()
+        if row >= 0:
+            chosen = Path(self.folders.item(row).text())
+            self._change(model_folders=tuple(folder for folder in self.settings.model_folders if folder != chosen))
+
+    def _lay_out(self, sleep: str) -> None:
+        contents = QWidget()
+        contents.setObjectName("contents")
+        column = QVBoxLayout(contents)
+        column.setContentsMargins(24, 24, 24, 16)
+        column.setSpacing(12)
+        column.addWidget(SectionLabel("Look"))
+        column.addLayout(_row("Theme", self.theme))
+        column.addSpacing(8)
+        column.addWidget(SectionLabel("Making pictures"))
+        column.addLayout(_row("Device", self.device))
+        column.addLayout(_row("Threads", self.threads))
+        column.addWidget(self.previews)
+        column.addSpacing(8)
+        column.addWidget(SectionLabel("Folders of models"))
+        column.addWidget(self.folders)
+        column.addLayout(_buttons(self.add_folder, self.remove_folder))
+        column.addSpacing(8)
+        column.addWidget(SectionLabel("Pictures are kept in"))
+        column.addWidget(self.images)
+        column.addLayout(_buttons(self.choose_images, self.open_images))
+        column.addSpacing(8)
+        column.addWidget(SectionLabel("Everything else"))
+        own = Elided(str(paths.data()), mode=Qt.TextElideMode.ElideMiddle)
+        column.addWidget(own)
+        column.addLayout(_buttons(self.open_data))
+        column.addWidget(label(f"Staying awake: {sleep}", "dim", pixels=theme.SMALL_PIXELS, wrap=True))
+        column.addWidget(label("diffstudio works without a network and never reaches for one.", "dim", pixels=theme.SMALL_PIXELS,
+                               wrap=True))
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(contents)
+        foot = QHBoxLayout()
+        foot.setContentsMargins(24, 8, 24, 16)
+        foot.addStretch(1)
+        foot.addWidget(self.done)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(scroll, 1)
+        whole.addLayout(foot)
+
+
+def _row(text: str, control: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    name = QLabel(text)
+    name.setBuddy(control)
+    name.setMinimumWidth(96)
+    row.addWidget(name)
+    row.addWidget(control, 1)
+    return row
+
+
+def _buttons(*buttons: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(8)
+    for button in buttons:
+        row.addWidget(button)
+    row.addStretch(1)
+    return row
+
+
+def _thread_choices(cores: int, current: int) -> list[int]:
+    choices = {count for count in (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64) if count < cores}
+    return sorted(choices | ({current} if current else set()))
