@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import Denoiser, EpsPrediction
+from diffstudio.diffusion.denoiser import Denoiser, EDMPreconditioned, EpsPrediction, FlowPrediction
 from diffstudio.diffusion.noise import Noise, SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import (
@@ -302,6 +302,21 @@ def test_an_image_is_the_same_in_any_batch_and_every_time(name: str) -> None:
 
     assert torch.equal(sample([7, 8]), sample([7, 8]))
     torch.testing.assert_close(sample([7, 8])[1], sample([8])[0], rtol=0, atol=1e-5)
+
+
+@every_sampler
+@pytest.mark.parametrize("wrapper", [EpsPrediction, FlowPrediction, EDMPreconditioned])
+def test_the_state_stays_where_it_is(name: str, wrapper: type) -> None:
+    """The device without memory stands for an accelerator: mixing it with the CPU's float64 times would fail."""
+
+    def network(x: Tensor, time: Tensor) -> Tensor:
+        assert x.device.type == time.device.type == "meta" and time.dtype is torch.float32
+        return x.bfloat16()
+
+    schedule = VariancePreserving.scaled_linear()
+    x = torch.randn(2, 3, 4, 4, device="meta")
+    for step in walk(name, wrapper(network, schedule), x, ladder(schedule, 3, "karras"), SeededNoise([0, 1])):
+        assert step.x.device.type == step.denoised.device.type == "meta" and step.x.dtype is torch.float32
 
 
 @every_sampler
