@@ -6,7 +6,7 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.ui import assets
-from diffstudio.ui.controls import Chip, QuietButton, describe, label
+from diffstudio.ui.controls import Banner, Chip, QuietButton, describe, label
 from diffstudio.ui.gallery.picture_view import STEP, PictureView
 
 SEARCH_DELAY_MS = 150
@@ -100,3 +100,25 @@ class FullView(QWidget):
         """Whether there is a picture on either side."""
         self.previous.setEnabled(previous)
         self.next.setEnabled(following)
+
+
+class Message(QWidget):
+    """A banner with the space around it, which is there only while something is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.banner = Banner()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(20, 4, 20, 12)
+        row.addWidget(self.banner)
+        self.banner.dismissed.connect(self.hide)
+        self.hide()
+
+    def say(self, kind: str, text: str, action: str = "") -> None:
+        self.banner.say(kind, text, action)
+        self.banner.show()
+        self.show()
+
+    def text(self) -> str:
+        """What is being said; empty when nothing is."""
+        return "" if self.isHidden() else self.banner.text()

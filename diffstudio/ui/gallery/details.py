@@ -73,8 +73,8 @@ class Details(QFrame):
         below.addWidget(self.reuse)
         flow = FlowLayout(spacing=8)
         for button, wanted in ((self.star, self.star_wanted), (self.copy, self.copy_wanted),
-                               (self.save, self.save_wanted), (self.folder, self.folder_wanted),
-                               (self.delete, self.delete_wanted)):
+                               (self.delete, self.delete_wanted), (self.save, self.save_wanted),
+                               (self.folder, self.folder_wanted)):
             flow.addWidget(button)
             button.clicked.connect(wanted)
         below.addLayout(flow)
@@ -109,13 +109,13 @@ class Details(QFrame):
         self.nothing.setVisible(image is None or request is None)
         self.facts.show_facts(_facts(image) if image else [])
         self.reuse.setVisible(request is not None)
-        for button in (self.star, self.copy, self.save, self.folder):
+        for button in (self.save, self.folder):
             button.setVisible(image is not None)
         self._buttons.setVisible(image is not None or chosen > 0)
         self.delete.setText("Delete" if chosen < 2 else f"Delete {chosen:,}")
-        if image is not None:
-            self.star.setText("Starred" if image.starred else "Star")
-            self.star.set_icon(*(("star-fill", "warn") if image.starred else ("star", "text")))
+        starred = image is not None and image.starred
+        self.star.setText("Starred" if starred else "Star")
+        self.star.set_icon(*(("star-fill", "warn") if starred else ("star", "text")))
         if known is not None:
             self.show_file(known)
         else:

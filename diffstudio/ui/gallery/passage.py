@@ -68,15 +68,15 @@ class Passage(QTextEdit):
 
 
 class Facts(QWidget):
-    """Names and values in two columns."""
+    """Names, in a column of at least `name_width` px, and values."""
 
-    def __init__(self) -> None:
+    def __init__(self, name_width: int = 76) -> None:
         super().__init__()
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(12)
         self._grid.setVerticalSpacing(8)
-        self._grid.setColumnMinimumWidth(0, 76)
+        self._grid.setColumnMinimumWidth(0, name_width)
         self._grid.setColumnStretch(1, 1)
         self._shown: list[tuple[str, str]] = []
 

@@ -14,10 +14,10 @@ from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio import metadata
 from diffstudio.studio.gallery import Gallery, GalleryImage
 from diffstudio.studio.gallery_rescan import RescanReport
-from diffstudio.ui.controls import Banner, EmptyState
+from diffstudio.ui.controls import EmptyState
 from diffstudio.ui.gallery import dialogs
 from diffstudio.ui.gallery.background import Background
-from diffstudio.ui.gallery.bars import FullView, TopBar
+from diffstudio.ui.gallery.bars import FullView, Message, TopBar
 from diffstudio.ui.gallery.details import Details
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.model import GalleryModel, title
@@ -51,7 +51,7 @@ class GalleryRoom(QWidget):
         self.full = FullView()
         self.picture = self.full.picture
         self.bar = TopBar()
-        self.banner = Banner()
+        self.message = Message()
         self.empty = EmptyState("image-square", "No pictures yet", "Every picture you make is kept here, with all the "
                                 "settings that made it.", "Make a picture")
         self.nothing_found = EmptyState("magnifying-glass", "Nothing found", "", "Show all pictures")
@@ -129,10 +129,7 @@ class GalleryRoom(QWidget):
         left.setContentsMargins(0, 0, 0, 0)
         left.setSpacing(0)
         left.addWidget(self._views, 1)
-        banner = QHBoxLayout()
-        banner.setContentsMargins(20, 4, 20, 12)
-        banner.addWidget(self.banner)
-        left.addLayout(banner)
+        left.addWidget(self.message)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
@@ -156,7 +153,7 @@ class GalleryRoom(QWidget):
         self.bar.trash.clicked.connect(self._ask_about_trash)
         self.empty.clicked.connect(self.generate_requested)
         self.nothing_found.clicked.connect(self.clear_filters)
-        self.banner.acted.connect(self.undo)
+        self.message.banner.acted.connect(self.undo)
         self.full.closed.connect(self.close_full)
         self.full.step_wanted.connect(self._step)
         details = self.details
@@ -192,8 +189,7 @@ class GalleryRoom(QWidget):
         if len(images) == 1:
             pixels = read_image(images[0].path)
             if pixels.isNull():
-                self.banner.say("bad", f"{images[0].path.name} cannot be read. It may have been moved or damaged.")
-                self.banner.show()
+                self.message.say("bad", f"{images[0].path.name} cannot be read. It may have been moved or damaged.")
                 return
             data.setImageData(pixels)
         QApplication.clipboard().setMimeData(data)
@@ -255,7 +251,7 @@ class GalleryRoom(QWidget):
             return
         missing = len(self._deleted) - len(back)
         self._deleted = []
-        self.banner.hide()
+        self.message.hide()
         self._returned(back)
         if missing:
             self._say("warn", f"{missing:,} of them could not be brought back: the files are no longer in the trash.")
@@ -428,7 +424,7 @@ class GalleryRoom(QWidget):
         back: list[int] = []
         self._guarded(lambda: back.extend(self._gallery.undo(self._gallery.trashed())))
         self._deleted = []
-        self.banner.hide()
+        self.message.hide()
         self._returned(back)
 
     def empty_trash(self) -> None:
@@ -451,8 +447,7 @@ class GalleryRoom(QWidget):
         self._say("bad", str(problem))
 
     def _say(self, kind: str, text: str, action: str = "") -> None:
-        self.banner.say(kind, text, action)
-        self.banner.show()
+        self.message.say(kind, text, action)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
