@@ -24,7 +24,7 @@ class ClassifierFreeGuidance:
     `interval` is the part of the network's own time, in fractions of its `t_max` (1 for a flow, N for N training
     steps), in which it guides: Kynkäänniemi et al. 2024. Outside of it only the conditional half runs. `rescale` from
     0 to 1 brings the spread of each image back to that of its conditional prediction: Lin et al. 2023, eq. 15 and 16.
-    `both` gives the two predictions in one batched call and then stands for `unconditional`.
+    `both` gives the two predictions in one batched call and then takes the place of `unconditional`.
     """
 
     conditional: Network
@@ -61,10 +61,13 @@ class ClassifierFreeGuidance:
         return (low <= fraction) & (fraction <= high)
 
     def _halves(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """In the dtype of x_t, since a large scale would magnify the rounding of half precision."""
         if self.both is not None:
-            return self.both(x_t, t)
-        assert self.unconditional is not None
-        return self.conditional(x_t, t), self.unconditional(x_t, t)
+            conditional, unconditional = self.both(x_t, t)
+        else:
+            assert self.unconditional is not None
+            conditional, unconditional = self.conditional(x_t, t), self.unconditional(x_t, t)
+        return conditional.to(x_t.dtype), unconditional.to(x_t.dtype)
 
 
 def _deviation(prediction: Tensor) -> Tensor:

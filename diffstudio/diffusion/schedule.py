@@ -34,7 +34,7 @@ class NoiseSchedule(Protocol):
 
 
 class Schedule(ABC):
-    """A noise schedule with ends, an inverse and a name: what laying ladders, training and storing need besides."""
+    """A noise schedule with ends, inverses and a name: what ladders, training and storage need besides."""
 
     @property
     @abstractmethod
@@ -216,6 +216,9 @@ class VarianceExploding(Schedule):
         return {"kind": "variance_exploding"} | asdict(self)
 
 
+_FINEST = 0.001  # the smallest time of a flow before its shift, as flow models are trained in thousandths
+
+
 @dataclass(frozen=True)
 class RectifiedFlow(Schedule):
     """alpha = 1 - t, sigma = t: Liu et al. 2022, Lipman et al. 2022.
@@ -232,7 +235,7 @@ class RectifiedFlow(Schedule):
 
     @property
     def t_min(self) -> float:
-        return float(self.shifted(torch.tensor(0.001, dtype=torch.float64)))
+        return self.shift * _FINEST / (1 + (self.shift - 1) * _FINEST)
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t
@@ -325,7 +328,7 @@ def leading(schedule: Schedule, steps: int, offset: int = 0) -> Tensor:
         case VariancePreserving(steps=trained):
             return 1 + offset + countdown * (trained // steps)
         case RectifiedFlow():
-            return schedule.shifted(0.001 + countdown * 0.999 / steps)
+            return schedule.shifted(_FINEST + countdown * (1 - _FINEST) / steps)
     return schedule.t_min + countdown * (schedule.t_max - schedule.t_min) / steps
 
 
@@ -342,7 +345,7 @@ def exponential(schedule: Schedule, steps: int) -> Tensor:
 
 
 def log_snr(schedule: Schedule, steps: int) -> Tensor:
-    """Even in log SNR: Lu et al. 2022. Where that is infinite at the start, all steps but the first are."""
+    """Even in log SNR: Lu et al. 2022. Where it starts from minus infinity, even but for that first step."""
     first, last = schedule.log_snr(_ends(schedule)).tolist()
     if math.isfinite(first):
         return schedule.t_from_log_snr(_evenly(first, last, steps))

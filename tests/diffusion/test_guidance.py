@@ -99,6 +99,12 @@ def test_one_call_may_serve_both_halves() -> None:
     assert calls == [2]
 
 
+def test_halves_in_half_precision_are_combined_in_full() -> None:
+    conditional, unconditional = torch.tensor([1.0]).bfloat16(), torch.tensor([1 - 2**-8]).bfloat16()
+    guided = ClassifierFreeGuidance(lambda *_: conditional, lambda *_: unconditional, scale=5.0)
+    assert guided(torch.zeros(1), torch.ones(1)).item() == 1 + 4 * 2**-8
+
+
 def test_rescaling_brings_back_the_spread_of_each_image() -> None:
     generator = torch.Generator().manual_seed(1)
     conditional, unconditional = torch.randn(2, 3, 4, 8, 8, generator=generator)
