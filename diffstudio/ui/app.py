@@ -6,7 +6,6 @@ and the heavy imports in the worker's own thread. The other rooms are made when 
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import socket
 import sys
@@ -317,7 +316,8 @@ class Desktop(QObject):
             send2trash(checkpoint.path)
 
         def failed(error: BaseException) -> None:
-            self.window.say("bad", f"{checkpoint.title} could not be put into the trash: {error}. Delete {checkpoint.path} yourself.")
+            self.window.say("bad", f"{checkpoint.title} could not be put into the trash: {error}. "
+                                   f"Delete {checkpoint.path} yourself.")
 
         self.tasks.run(work, lambda _: self.rescan(), failed)
 
@@ -340,7 +340,8 @@ class Desktop(QObject):
             dialog.open()
 
         def failed(error: BaseException) -> None:
-            self.window.say("warn", str(error) if isinstance(error, DiffstudioError) else f"{path.name} could not be read: {error}.")
+            said = str(error) if isinstance(error, DiffstudioError) else f"{path.name} could not be read: {error}."
+            self.window.say("warn", said)
 
         self.tasks.run(lambda: (metadata.read(path), read_image(path, 512)), done, failed)
 

@@ -30,7 +30,7 @@ class _Nothing:
 
 
 class _Companion:
-    """A small program of the system's that keeps the machine awake as long as it runs; it ends with this one, however that ends."""
+    """A small program of the system's that keeps the machine awake while it runs. It ends with this one, however that ends."""
 
     works = True
 
@@ -77,5 +77,6 @@ def awake() -> Awake:
                           ["caffeinate", "-i", "-w", str(os.getpid())])
     if shutil.which("systemd-inhibit"):
         return _Companion("systemd is asked to stay awake while pictures are made or a model trains.",
-                          ["systemd-inhibit", "--what=idle:sleep", "--who=diffstudio", f"--why={_REASON}", "--mode=block", "cat"])
+                          ["systemd-inhibit", "--what=idle:sleep", "--who=diffstudio", f"--why={_REASON}", "--mode=block",
+                           "cat"])
     return _Nothing("This system offers no way to ask for it: turn its automatic sleep off for long work.")

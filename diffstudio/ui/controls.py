@@ -22,8 +22,8 @@ from PySide6.QtGui import (
     QWheelEvent,
 )
 from PySide6.QtWidgets import (
-    QAbstractButton,
     QButtonGroup,
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFrame,
@@ -416,6 +416,18 @@ class ChipRow(QWidget):
         return self._chips[self._values.index(value)]
 
 
+class Check(QCheckBox):
+    """A box to tick. The style sheet draws the box, this the tick."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        if self.isChecked():
+            option = QStyleOptionButton()
+            self.initStyleOption(option)
+            box = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self)
+            assets.icon("check-bold", "on_strong").paint(QPainter(self), box.adjusted(2, 2, -2, -2))
+
+
 class Card(QFrame):
     """A raised surface. `interactive` makes it a thing to click or to open with Enter or Space."""
 
@@ -526,13 +538,22 @@ class EmptyState(QWidget):
             row.addWidget(part, 20)
             row.addStretch(1)
             column.addLayout(row)
-        self.button: QAbstractButton | None = None
-        if button_text:
-            self.button = PrimaryButton(button_text)
-            self.button.clicked.connect(self.clicked)
-            column.addSpacing(8)
-            column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
+        self.button = PrimaryButton(button_text or "")
+        self.button.clicked.connect(self.clicked)
+        self.button.setVisible(bool(button_text))
+        column.addSpacing(8)
+        column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
         column.addStretch(1)
+        self._draw()
+
+    def say(self, icon: str, title: str, text: str, button_text: str = "") -> None:
+        """Invite to something else; without a button's text there is no button."""
+        self._icon = icon
+        self.title.setText(title)
+        self.text.setText(text)
+        self.button.setText(button_text)
+        describe(self.button, button_text)
+        self.button.setVisible(bool(button_text))
         self._draw()
 
     def _draw(self) -> None:

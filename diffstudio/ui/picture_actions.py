@@ -47,7 +47,8 @@ def drag(source: QWidget, image: QImage, path: Path | None) -> None:
 def save_as(parent: QWidget, image: QImage, path: Path | None, failed: Callable[[StorageProblem], None],
             suggestion: str = "picture.png") -> QFileDialog:
     """Ask where to, and write there: the file itself where there is one, so that its settings travel along."""
-    dialog = QFileDialog(parent, "Save the picture", path.name if path else suggestion, "PNG (*.png);;JPEG (*.jpg);;WebP (*.webp)")
+    kinds = "PNG (*.png);;JPEG (*.jpg);;WebP (*.webp)"
+    dialog = QFileDialog(parent, "Save the picture", path.name if path else suggestion, kinds)
     dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
     dialog.setDefaultSuffix("png")
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)

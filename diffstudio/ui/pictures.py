@@ -53,6 +53,10 @@ def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: fl
         painter.drawImage(rect, image)
     else:
         painter.drawPixmap(rect, image, QRectF(image.rect()))
+    painter.setClipping(False)
+    if theme.name() == "light":  # a picture on white needs an edge there
+        painter.setPen(QPen(theme.colour("line"), 1))
+        painter.drawRoundedRect(rect.adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
     painter.restore()
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
-    QCheckBox,
     QDialog,
     QFileDialog,
     QHBoxLayout,
@@ -22,7 +21,7 @@ from PySide6.QtWidgets import (
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui import theme
-from diffstudio.ui.controls import ChipRow, Combo, Elided, PrimaryButton, QuietButton, SectionLabel, describe, label
+from diffstudio.ui.controls import Check, ChipRow, Combo, Elided, PrimaryButton, QuietButton, SectionLabel, describe, label
 from diffstudio.ui.picture_actions import open_folder
 
 _DEVICES = (("auto", "The best there is"), ("cpu", "Processor (CPU)"), ("cuda", "NVIDIA or AMD graphics (CUDA)"),
@@ -38,7 +37,7 @@ class SettingsDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Settings")
         self.setMinimumSize(480, 420)
-        self.resize(560, 640)
+        self.resize(560, 720)
         describe(self, "Settings", " ")
         self.settings = settings
         self.theme = ChipRow([(Theme.SYSTEM, "As the system"), (Theme.DARK, "Dark"), (Theme.LIGHT, "Light")],
@@ -46,17 +45,17 @@ class SettingsDialog(QDialog):
         devices = list(_DEVICES)
         if settings.device not in dict(devices):
             devices.append((settings.device, settings.device))
-        self.device = Combo("Device", devices, "What does the arithmetic. A device that is not there is said so when a picture starts")
+        self.device = Combo("Device", devices, "What does the arithmetic; one that is not there is reported when a picture starts")
         cores = os.cpu_count() or 1
         self.threads = Combo("Threads", [(0, f"All {cores} cores" if cores > 1 else "One core"),
                                          *((count, str(count)) for count in _thread_choices(cores, settings.threads))],
                              "How many cores one picture may use on the processor")
-        self.previews = QCheckBox("Show the picture while it is made")
-        describe(self.previews, "Previews", "An estimate after every step. Costs next to nothing; without it there is no filmstrip")
+        self.previews = Check("Show the picture while it is made")
+        describe(self.previews, "Previews", "An estimate after every step; costs little, and without it there is no filmstrip")
         self.folders = QListWidget()
-        describe(self.folders, "Folders of models", "Looked through for checkpoints, sub-folders included. Delete removes the chosen one")
+        describe(self.folders, "Folders of models", "Looked through for checkpoints, with their sub-folders")
         self.folders.setFixedHeight(92)
-        self.folders.setStyleSheet(f"QListWidget {{ background: {theme.roles().raised}; border-radius: {theme.RADIUS}px; padding: 4px }}")
+        self.folders.setObjectName("raised")
         self.add_folder = QuietButton("Add folder …", "plus", "Look for checkpoints in another folder")
         self.remove_folder = QuietButton("Remove", "minus", "Do not look in the chosen folder any more; its files stay")
         self.images = Elided("", mode=Qt.TextElideMode.ElideMiddle)
@@ -67,6 +66,7 @@ class SettingsDialog(QDialog):
         self._lay_out(sleep)
         self._show()
         self._connect()
+        self.done.setFocus()
 
     def _show(self) -> None:
         settings = self.settings
@@ -100,7 +100,8 @@ class SettingsDialog(QDialog):
         self.folders.currentRowChanged.connect(self._follow)
         self.add_folder.clicked.connect(lambda: self._ask("Where are the models?", self._add))
         self.remove_folder.clicked.connect(self._remove)
-        self.choose_images.clicked.connect(lambda: self._ask("Where shall pictures be kept?", lambda path: self._change(images_folder=path)))
+        self.choose_images.clicked.connect(
+            lambda: self._ask("Where shall pictures be kept?", lambda path: self._change(images_folder=path)))
         self.open_images.clicked.connect(lambda: open_folder(self.settings.images))
         self.open_data.clicked.connect(lambda: open_folder(paths.data()))
         self.done.clicked.connect(self.accept)
@@ -150,8 +151,8 @@ class SettingsDialog(QDialog):
         column.addWidget(own)
         column.addLayout(_buttons(self.open_data))
         column.addWidget(label(f"Staying awake: {sleep}", "dim", pixels=theme.SMALL_PIXELS, wrap=True))
-        column.addWidget(label("diffstudio works without a network and never reaches for one.", "dim", pixels=theme.SMALL_PIXELS,
-                               wrap=True))
+        offline = "diffstudio works without a network and never reaches for one."
+        column.addWidget(label(offline, "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         column.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)

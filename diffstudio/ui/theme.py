@@ -104,7 +104,8 @@ def _palette(roles: Roles) -> QPalette:
                        (kinds.Button, roles.raised), (kinds.ToolTipBase, roles.raised), (kinds.WindowText, roles.text),
                        (kinds.Text, roles.text), (kinds.ButtonText, roles.text), (kinds.ToolTipText, roles.text),
                        (kinds.BrightText, roles.bad), (kinds.PlaceholderText, roles.faint),
-                       (kinds.Highlight, roles.strong), (kinds.HighlightedText, roles.on_strong), (kinds.Link, roles.accent), (kinds.Mid, roles.line),
+                       (kinds.Highlight, roles.strong), (kinds.HighlightedText, roles.on_strong),
+                       (kinds.Link, roles.accent), (kinds.Mid, roles.line),
                        (kinds.Dark, roles.line), (kinds.Midlight, roles.line), (kinds.Light, roles.hover),
                        (kinds.Accent, roles.accent)):
         palette.setColor(kind, QColor(role))
@@ -120,10 +121,9 @@ def style_sheet(roles: Roles) -> str:
 
 
 _SHEET = """
-QMainWindow, QDialog, #background { background: $background; }
+QMainWindow, #background { background: $background; }
+QDialog { background: $panel; }
 #panel { background: $panel; }
-#panel[side="left"] { border: none; border-right: 1px solid $line; }
-#panel[side="right"] { border: none; border-left: 1px solid $line; }
 QLabel { background: transparent; color: $text; }
 QLabel[tone="dim"] { color: $dim; }
 QLabel[tone="faint"] { color: $faint; }
@@ -177,7 +177,7 @@ QSlider { background: transparent; min-height: 20px; }
 QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: $line; }
 QSlider::sub-page:horizontal { height: 4px; border-radius: 2px; background: $accent; }
 QSlider::handle:horizontal { width: 14px; height: 14px; margin: -6px 0; border-radius: 8px; background: $knob;
-    border: 1px solid $line; }
+    border: 1px solid $faint; }
 QSlider::handle:horizontal:hover { border-color: $accent; }
 QSlider:focus { outline: none; }
 QSlider::handle:horizontal:focus { border: 1px solid $accent; }
@@ -191,6 +191,10 @@ QPushButton:pressed, QToolButton:pressed { background: $line; }
 QPushButton:focus, QToolButton:focus { border-color: $accent; }
 QPushButton:disabled, QToolButton:disabled { color: $faint; background: transparent; }
 QToolButton::menu-indicator, QPushButton::menu-indicator { image: none; width: 0; }
+RailButton { background: transparent; color: $dim; border-color: transparent; padding: 6px 0; }
+RailButton:hover { background: $panel; color: $text; }
+RailButton:checked { background: $raised; color: $text; }
+RailButton:focus { border-color: $accent; }
 PrimaryButton { background: $strong; color: $on_strong; border: 1px solid $strong; padding: 8px 16px; }
 PrimaryButton:hover { background: $strong_hover; border-color: $strong_hover; }
 PrimaryButton:pressed { background: $accent; }
@@ -222,7 +226,7 @@ QCheckBox::indicator, QRadioButton::indicator { width: 16px; height: 16px; borde
     background: $raised; }
 QRadioButton::indicator { border-radius: 8px; }
 QCheckBox::indicator:hover, QCheckBox::indicator:focus, QRadioButton::indicator:hover { border-color: $accent; }
-QCheckBox::indicator:checked, QRadioButton::indicator:checked { background: $accent; border-color: $accent; }
+QCheckBox::indicator:checked, QRadioButton::indicator:checked { background: $strong; border-color: $strong; }
 
 QMenu { background: $raised; color: $text; border: 1px solid $line; padding: 4px; }
 QMenu::item { padding: 6px 20px 6px 12px; border-radius: 6px; background: transparent; }
@@ -233,6 +237,10 @@ QMenu::icon { padding-left: 8px; }
 
 QListView, QTreeView, QTableView { background: transparent; color: $text; border: none; outline: 0;
     selection-background-color: $chosen; selection-color: $text; }
+QListView#raised { background: $raised; border: 1px solid $line; border-radius: ${radius}px; padding: 4px; }
+QListView#raised:focus { border-color: $accent; }
+QListView#raised::item { padding: 4px; }
+QListView::item:selected { background: $chosen; color: $text; }
 QListView::item { border-radius: 6px; }
 QHeaderView::section { background: transparent; color: $dim; border: none; padding: 4px 8px; }
 QSplitter::handle { background: transparent; }

@@ -139,8 +139,10 @@ class Canvas(QWidget):
         height = width * shape.height() / shape.width()
         left = room.x() + (room.width() - columns * width - (columns - 1) * GAP) / 2
         top = room.y() + (room.height() - rows * height - (rows - 1) * GAP) / 2
-        return [(index, QRectF(round(left + (index % columns) * (width + GAP)), round(top + (index // columns) * (height + GAP)),
-                               round(width), round(height))) for index in range(count)]
+        lefts = [round(left + column * (width + GAP)) for column in range(columns)]
+        tops = [round(top + row * (height + GAP)) for row in range(rows)]
+        return [(index, QRectF(lefts[index % columns], tops[index // columns], round(width), round(height)))
+                for index in range(count)]
 
     def _size_of(self, shown: Shown) -> QSize:
         return self._shape if shown.image.isNull() else shown.image.size()

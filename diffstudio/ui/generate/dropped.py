@@ -59,8 +59,8 @@ class PictureSettingsDialog(QDialog):
             column.addWidget(SectionLabel("Left out"))
             column.addWidget(self.negative)
         if settings.not_carried:
-            column.addWidget(label("Not taken over: " + "; ".join(settings.not_carried) + ".", "warn", pixels=theme.SMALL_PIXELS,
-                                   wrap=True))
+            left_out = f"Not taken over: {'; '.join(settings.not_carried)}."
+            column.addWidget(label(left_out, "warn", pixels=theme.SMALL_PIXELS, wrap=True))
         buttons = QHBoxLayout()
         buttons.addStretch(1)
         buttons.addWidget(self.close_button)

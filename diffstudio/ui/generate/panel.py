@@ -40,18 +40,21 @@ class Panel(QFrame):
         self.negative = PromptEdit("Negative prompt", "Leave out …", "What the picture should not show", 1)
         self.classes = LabelledCombo("Class", (), "What the picture shows: the classes this checkpoint was trained on")
         self.size_control = SizeControl()
-        self.steps = LabelledSlider("Steps", 1, 100, 20, tooltip="How many steps from noise to picture: more are slower and finer")
-        self.guidance = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1, tooltip="How closely the prompt is followed: "
-                                       "1 as it is, more is stronger and less varied, 0 ignores it")
+        self.steps = LabelledSlider("Steps", 1, 100, 20,
+                                    tooltip="How many steps from noise to picture: more are slower and finer")
+        self.guidance = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1,
+                                       tooltip="How closely the prompt is followed: 1 as it is, more is stronger and less "
+                                       "varied, 0 ignores it")
         self.sampler = LabelledCombo("Sampler", [(name, text) for name, (text, _) in words.SAMPLERS.items()],
                                      "The method that walks from noise to picture")
         self.spacing = LabelledCombo("Spacing", words.spacings_for(None), "How the steps are spread between noise and picture")
         self.seed = SeedControl()
-        self.count = LabelledSlider("Images", 1, MOST_IMAGES, 1, tooltip="How many pictures; each has a seed of its own, one up from "
-                                    "the last")
+        self.count = LabelledSlider("Images", 1, MOST_IMAGES, 1,
+                                    tooltip="How many pictures; each has a seed of its own, one up from the last")
         self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
         self._busy = False
+        self.size_control.set_limits(None)
         self._explain_choices()
         self._lay_out()
         self._connect()
@@ -139,11 +142,11 @@ class Panel(QFrame):
                                        "This checkpoint takes no prompt: it makes what it has learnt")
         self.negative.setVisible(text)
         self.classes.setVisible(classes)
+        self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
         if checkpoint is not None:
             if classes:
                 self.classes.set_choices([(name, name) for name in checkpoint.classes])
             self.guidance.setEnabled(conditioning is not Conditioning.NONE)
-            self.size_control.set_limits(limits_of(checkpoint))
             if take_guidance and (scale := _usual_guidance(checkpoint)) is not None:
                 self.guidance.set_value(scale)
         self.spacing.set_choices(words.spacings_for(checkpoint))

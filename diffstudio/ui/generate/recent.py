@@ -10,7 +10,6 @@ from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QImage, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
-from diffstudio.studio.events import JobId
 from diffstudio.studio.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui import picture_actions, theme
@@ -161,7 +160,8 @@ class RightColumn(QFrame):
 
     def set_pending(self, pending: Sequence[QueuedJob]) -> None:
         """The jobs that wait, in their order."""
-        focused = next((card.job for card in self.cards if card.isAncestorOf(QApplication.focusWidget() or card.window())), None)
+        focus = QApplication.focusWidget()
+        focused = next((card.job for card in self.cards if focus is not None and card.isAncestorOf(focus)), None)
         for card in self.cards:
             self._jobs.removeWidget(card)
             card.hide()

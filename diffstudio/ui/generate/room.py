@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QPoint, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QImage, QKeySequence, QResizeEvent, QShortcut
+from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QMenu, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
@@ -28,11 +28,12 @@ from diffstudio.studio.events import (
 )
 from diffstudio.studio.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
-from diffstudio.ui import assets, picture_actions, theme
+from diffstudio.ui import theme
 from diffstudio.ui.controls import Banner, Elided, EmptyState, ProgressLine, QuietButton
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.canvas import Canvas
 from diffstudio.ui.generate.filmstrip import Filmstrip
+from diffstudio.ui.generate.menu import add_shortcuts, picture_menu
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.recent import RecentPicture, RightColumn
 from diffstudio.ui.pictures import human_duration, numpy_to_qimage, read_image
@@ -61,6 +62,7 @@ class GenerateRoom(QWidget):
         self._job: JobId | None = None            # being made, or the last that was
         self._busy = False
         self._paused = False
+        self._finished = False
         self._live = True                         # the canvas shows the job; False while another picture is looked at
         self._request: GenerateRequest | None = None
         self._newest: Stepped | None = None
@@ -72,14 +74,15 @@ class GenerateRoom(QWidget):
         self.title = Elided("", pixels=15, bold=True)
         self.status = Elided("", "dim", mode=Qt.TextElideMode.ElideRight)
         self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress of the picture")
-        self.empty = EmptyState("sparkle", "What shall it be?", "Write what the picture shows and press Generate. You can watch it "
-                                "come out of the noise, step by step.", "Generate")
+        self.empty = EmptyState("sparkle", "Looking for checkpoints …", "")
         self.pause_button = QuietButton("Pause", "pause-fill", "Pause after the network call in flight (Ctrl+P)")
         self.stop_button = QuietButton("Stop", "stop-fill", "Stop after the network call in flight (Ctrl+.)")
         self.restart_button = QuietButton("Restart from step 1", "arrow-counter-clockwise")
-        self.reuse_button = QuietButton("Use settings", "sliders-horizontal", "Put the settings of this picture into the left column")
+        self.reuse_button = QuietButton("Use settings", "sliders-horizontal",
+                                        "Put the settings of this picture into the left column")
         self.hint = Elided("", "dim", pixels=theme.SMALL_PIXELS)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self._heading_stacked = False
         self._failed_request: GenerateRequest | None = None
         self._lay_out()
         self._connect()
@@ -90,10 +93,12 @@ class GenerateRoom(QWidget):
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         self.panel.set_checkpoints(checkpoints, problems)
-        self.empty.text.setText(
-            "Write what the picture shows and press Generate. You can watch it come out of the noise, step by step."
-            if checkpoints else "There is no checkpoint to make pictures with yet. Train one on a folder of your pictures, or add "
-                                "a folder of models.")
+        if checkpoints:
+            self.empty.say("sparkle", "What shall it be?", "Write what the picture shows and press Generate. You can watch it come "
+                           "out of the noise, step by step.", "Generate")
+        else:
+            self.empty.say("cube", "No checkpoint yet", "A checkpoint is what makes the pictures. Train one on a folder of your own "
+                           "pictures, or add a folder of models in Settings.", "Train one")
 
     def set_pending(self, pending: Sequence[QueuedJob]) -> None:
         self.right.set_pending(pending)
@@ -116,8 +121,8 @@ class GenerateRoom(QWidget):
     def use(self, request: GenerateRequest) -> None:
         """Put a request into the left column."""
         if not self.panel.use(request):
-            self.say("warn", f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays chosen. "
-                             "The other settings are taken over.")
+            self.say("warn", f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays "
+                             "chosen. The other settings are taken over.")
         self.panel.prompt.setFocus()
 
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -148,6 +153,7 @@ class GenerateRoom(QWidget):
             case ImageSaved(index=index, path=path, image=picture):
                 self._save(index, path, numpy_to_qimage(picture))
             case Finished(seconds=seconds):
+                self._finished = True
                 self._end(f"{words.pictures(self._saved)}  ·  {human_duration(seconds)}", 1.0)
             case Cancelled():
                 at = f" at step {self._newest.index} of {self._newest.steps}" if self._newest else ""
@@ -161,7 +167,7 @@ class GenerateRoom(QWidget):
 
     def _start(self, job: JobId, request: GenerateRequest) -> None:
         self._job, self._request, self._busy, self._paused, self._newest = job, request, True, False, None
-        self._saved, self._live, self._looking_at = 0, True, None
+        self._saved, self._live, self._looking_at, self._finished = 0, True, None, False
         self.canvas.begin(request.count, self._shape_of(request))
         self.filmstrip.clear(request.steps)
         self.title.setText(words.title_of(request))
@@ -215,7 +221,6 @@ class GenerateRoom(QWidget):
     def _follow(self) -> None:
         """Buttons and texts after the state."""
         film = self.filmstrip.last() > 0 and self._live
-        step = self.filmstrip.value()
         self.panel.set_busy(self._busy)
         self.right.show_running(self._busy)
         self.pause_button.setVisible(self._busy)
@@ -224,11 +229,7 @@ class GenerateRoom(QWidget):
         self.pause_button.set_icon("play-fill" if self._paused else "pause-fill")
         self.pause_button.setAccessibleName(self.pause_button.text())
         self.pause_button.setToolTip("Go on (Ctrl+P)" if self._paused else "Pause after the network call in flight (Ctrl+P)")
-        self.restart_button.setVisible(film and not self._busy)
-        self.restart_button.setText(f"Restart from step {step}")
-        self.restart_button.setAccessibleName(self.restart_button.text())
-        self.restart_button.setToolTip(f"Keep the first {step - 1} steps, and go on from there with the prompt and guidance of the left "
-                                       "column" if step > 1 else "Make it again with the prompt and guidance of the left column")
+        self._follow_restart(film and not self._busy)
         self.reuse_button.setVisible(self._request_shown() is not None and not self._busy)
         self.filmstrip.setVisible(film or (self._busy and self._live))
         self.filmstrip.setEnabled(film)
@@ -236,9 +237,29 @@ class GenerateRoom(QWidget):
         nothing = not self._busy and self.canvas.is_empty()
         self.middle.setCurrentIndex(0 if nothing else 1)
         self.header.setVisible(not nothing)
-        self.hint.setText("drag the filmstrip to look through the steps" if film and not self.canvas.scrubbing() else "")
+        self._follow_hint()
         self.foot.setVisible(not nothing)
         self._note()
+
+    def _follow_hint(self) -> None:
+        shown = self._live and self.filmstrip.last() > 0 and not self.canvas.scrubbing() and not self._heading_stacked
+        self.hint.setText("drag the filmstrip to look through the steps" if shown else "")
+
+    def _restart_step(self) -> int:
+        """Where restarting would begin: the step looked at, or the one after the last where the job was stopped."""
+        step, last = self.filmstrip.value(), self.filmstrip.last()
+        return min(step + 1, self.filmstrip.maximum()) if step >= last and not self._finished else step
+
+    def _follow_restart(self, possible: bool) -> None:
+        step, button = self._restart_step(), self.restart_button
+        onwards = step > self.filmstrip.last()
+        button.setVisible(possible and (not self._finished or step < self.filmstrip.maximum()))
+        button.setText(f"Go on from step {step}" if onwards else f"Restart from step {step}")
+        button.set_icon("play-fill" if onwards else "arrow-counter-clockwise")
+        button.setAccessibleName(button.text())
+        kept = {1: "Make it again", 2: "Keep the first step and go on from there"}.get(
+            step, f"Keep the first {step - 1} steps and go on from there")
+        button.setToolTip(f"{kept}, with the prompt and guidance of the left column")
 
     def _note(self) -> None:
         step, steps = self.filmstrip.value(), self.filmstrip.maximum()
@@ -299,7 +320,13 @@ class GenerateRoom(QWidget):
             told = dataclasses.replace(told, prompt=now.prompt, negative=now.negative, guidance=now.guidance)
         except DiffstudioError:
             pass  # the column says something impossible: then as it was
-        self.restart_requested.emit(self._job, self.filmstrip.value(), told)
+        self.restart_requested.emit(self._job, self._restart_step(), told)
+
+    def _accept_invitation(self) -> None:
+        if self.panel.checkpoint.current() is None:
+            self.training_wanted.emit()
+        elif self.panel.button.isEnabled():
+            self.panel.submit()
 
     def _try_again(self) -> None:
         if self._failed_request is not None:
@@ -318,32 +345,17 @@ class GenerateRoom(QWidget):
         if (request := self._request_shown()) is not None:
             self.use(request)
 
-    def picture_menu(self, image: QImage, path: Path | None, request: GenerateRequest | None) -> QMenu:
-        """What can be done with a picture."""
-        menu = QMenu(self)
-        menu.setAccessibleName("Picture")
-        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        menu.addAction(assets.icon("copy", "dim"), "Copy").triggered.connect(lambda: picture_actions.copy(image, path))
-        menu.addAction(assets.icon("download-simple", "dim"), "Save as …").triggered.connect(lambda: self._save_as(image, path))
-        if request is not None:
-            menu.addSeparator()
-            menu.addAction(assets.icon("sliders-horizontal", "dim"), "Use its settings").triggered.connect(lambda: self.use(request))
-            menu.addAction(assets.icon("text-t", "dim"), "Copy its prompt").triggered.connect(
-                lambda: picture_actions.copy_text(request.prompt))
-        if path is not None:
-            menu.addSeparator()
-            menu.addAction(assets.icon("folder-open", "dim"), "Show in folder").triggered.connect(
-                lambda: picture_actions.show_in_folder(path))
-        return menu
+    def menu(self, image: QImage, path: Path | None, request: GenerateRequest | None) -> QMenu:
+        return picture_menu(self, image, path, request, use=self.use, failed=self._not_saved)
 
     def _open_menu(self, place: QPoint) -> None:
-        self.picture_menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(place)
+        self.menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(place)
 
     def _open_recent_menu(self, picture: RecentPicture, place: QPoint) -> None:
-        self.picture_menu(picture.image, picture.path, picture.request).popup(place)
+        self.menu(picture.image, picture.path, picture.request).popup(place)
 
-    def _save_as(self, image: QImage, path: Path | None) -> None:
-        picture_actions.save_as(self, image, path, lambda error: self.say("bad", str(error)))
+    def _not_saved(self, error: DiffstudioError) -> None:
+        self.say("bad", str(error))
 
     def _checkpoint_title(self) -> str:
         checkpoint = self.panel.checkpoint.current()
@@ -352,23 +364,15 @@ class GenerateRoom(QWidget):
     # Making it
 
     def _make_actions(self) -> None:
-        for keys, do in (("Ctrl+Return", self.panel.submit), ("Ctrl+Enter", self.panel.submit), ("Ctrl+P", self._pause_or_resume),
-                         ("Ctrl+.", self._stop)):
+        for keys, do in (("Ctrl+Return", self.panel.submit), ("Ctrl+Enter", self.panel.submit),
+                         ("Ctrl+P", self._pause_or_resume), ("Ctrl+.", self._stop)):
             QShortcut(QKeySequence(keys), self, do, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        for sequence, text, do in (
-            (QKeySequence(QKeySequence.StandardKey.Copy), "Copy", lambda: picture_actions.copy(self.canvas.image(), self.canvas.path())),
-            (QKeySequence(QKeySequence.StandardKey.Save), "Save as …", lambda: self._save_as(self.canvas.image(), self.canvas.path())),
-        ):
-            action = QAction(text, self.canvas)
-            action.setShortcut(sequence)
-            action.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
-            action.triggered.connect(lambda _=False, do=do: None if self.canvas.image().isNull() else do())
-            self.canvas.addAction(action)
+        add_shortcuts(self.canvas, self._not_saved)
 
     def _connect(self) -> None:
         self.panel.generate.connect(self.generate_requested)
         self.panel.models_wanted.connect(self.models_wanted)
-        self.empty.clicked.connect(self.panel.submit)
+        self.empty.clicked.connect(self._accept_invitation)
         self.pause_button.clicked.connect(self._pause_or_resume)
         self.stop_button.clicked.connect(self._stop)
         self.restart_button.clicked.connect(self._restart)
@@ -396,9 +400,10 @@ class GenerateRoom(QWidget):
         buttons = QHBoxLayout(self.foot)
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.setSpacing(8)
-        for button in (self.pause_button, self.stop_button, self.restart_button, self.reuse_button):
+        for button in (self.pause_button, self.stop_button, self.reuse_button, self.restart_button):
             buttons.addWidget(button)
         buttons.addWidget(self.hint, 1)
+        buttons.addStretch(0)
         self.foot.setFixedHeight(34)
         self.middle = QStackedWidget()
         self.middle.addWidget(self.empty)
@@ -428,4 +433,5 @@ class GenerateRoom(QWidget):
         stacked = middle < 640
         self._heading.setDirection(QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight)
         self.status.setAlignment(Qt.AlignmentFlag.AlignLeft if stacked else Qt.AlignmentFlag.AlignRight)
-        self.hint.setVisible(not stacked)
+        self._heading_stacked = stacked
+        self._follow_hint()

@@ -66,7 +66,7 @@ class SizeControl(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._limits: SizeLimits | None = None
-        self.shapes = Combo("Shape of the picture", (), "Shapes that hold about as many pixels as the checkpoint was trained at")
+        self.shapes = Combo("Shape of the picture", (), "Shapes with about as many pixels as the checkpoint was trained at")
         self.width_box = _side("Width", "Width of the picture in pixels")
         self.height_box = _side("Height", "Height of the picture in pixels")
         self.swap = QuietButton("", "arrows-left-right", "Swap width and height", role="dim")
@@ -91,14 +91,14 @@ class SizeControl(QWidget):
 
     def set_limits(self, limits: SizeLimits | None) -> None:
         """Those of another checkpoint: back to its own size."""
-        if limits == self._limits:
+        if limits is not None and limits == self._limits:
             return
         self._limits = limits
         free = limits is not None and not limits.only_one
         for part in (self.shapes, self.width_box, self.height_box, self.swap):
             part.setEnabled(free)
         if limits is None:
-            self.shapes.set_choices([])
+            self.shapes.set_choices([(None, "that of the checkpoint")])
             return
         for box in (self.width_box, self.height_box):
             box.blockSignals(True)
