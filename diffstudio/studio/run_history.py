@@ -104,12 +104,19 @@ class RunHistory:
 
 
 def smoothed(values: Curve) -> Curve:
-    """A centred moving average [N] -> [N] over about a thirtieth of the curve; windows shrink towards the ends."""
+    """A moving average [N] -> [N] over about a thirtieth of the curve, taken twice.
+
+    Its window shrinks to nothing at the beginning, where the curve is steep, and stays whole on its left side at the
+    end, where one number should not bend the line.
+    """
     count = len(values)
-    half = np.minimum(np.minimum(np.arange(count), np.arange(count)[::-1]), max(2, count // 60))
-    sums = np.concatenate(([0.0], np.cumsum(values)))
     index = np.arange(count)
-    return np.asarray((sums[index + half + 1] - sums[index - half]) / (2 * half + 1), dtype=np.float64)
+    left = np.minimum(index, max(2, count // 60))
+    right = np.minimum(left, count - 1 - index)
+    for _ in range(2):
+        sums = np.concatenate(([0.0], np.cumsum(values)))
+        values = (sums[index + right + 1] - sums[index - left]) / (left + right + 1)
+    return np.asarray(values, dtype=np.float64)
 
 
 def held_out_trend(steps: Curve, losses: Curve) -> tuple[Trend, str]:

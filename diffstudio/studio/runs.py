@@ -361,8 +361,8 @@ def _lives(pid: int, *, born_near: float | None = None, born_before: float | Non
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         born = process.create_time()
-        if born_near is not None and abs(born - born_near) > SAME_PROCESS_SECONDS:
-            return False
+        if born_near is not None:  # number and birth are enough; its command line is empty for its first moments
+            return abs(born - born_near) <= SAME_PROCESS_SECONDS
         if born_before is not None and born > born_before + SAME_PROCESS_SECONDS:
             return False
         return "train" in process.cmdline()

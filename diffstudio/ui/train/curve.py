@@ -41,7 +41,7 @@ class LossCurve(QWidget):
         header.setSpacing(12)
         header.addWidget(self._title, 1)
         header.addWidget(self._readout)
-        for role, text in (("faint", "measured"), ("accent", "averaged"), ("good", "held out")):
+        for role, text in (("faint", "measured"), ("accent", "smoothed"), ("good", "held out")):
             header.addWidget(_Key(role, text))
         self._area = QStackedLayout()
         self._area.addWidget(self._waiting)

@@ -36,9 +36,9 @@ from diffstudio.studio.runs import Runs, RunSummary, log_tail
 from diffstudio.training.inspection import FolderReport, InspectionProgress, PictureRecord, inspect_folder
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import RunFolder, RunStarted, Status
-from diffstudio.ui.controls import Banner, describe, restyle
+from diffstudio.ui.controls import Banner, describe
 from diffstudio.ui.train.background import Background, Task
-from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
+from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, DropHint, FolderView
 from diffstudio.ui.train.panel import CARD_THUMBS, PANEL_WIDTH, NewRunPanel, StartChoice
 from diffstudio.ui.train.panel import THUMB_SIDE as CARD_THUMB_SIDE
 from diffstudio.ui.train.run_panel import Action, RunPanel
@@ -115,6 +115,7 @@ class TrainRoom(QWidget):
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
         self._lay_out()
+        self._drop_hint = DropHint(self)
         self._connect()
         self.new_panel.set_accelerator(seems_accelerated())
         self.folder_view.show_empty()
@@ -252,17 +253,21 @@ class TrainRoom(QWidget):
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if _dropped_folder(event) is not None:
             event.acceptProposedAction()
-            restyle(self, "dropping", True)
+            self._drop_hint.appear()
+        else:
+            event.ignore()  # a picture is the window's
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        restyle(self, "dropping", False)
+        self._drop_hint.hide()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        restyle(self, "dropping", False)
+        self._drop_hint.hide()
         folder = _dropped_folder(event)
         if folder is not None:
             event.acceptProposedAction()
             self.inspect(folder)
+        else:
+            event.ignore()
 
     def _cancel_inspection(self) -> None:
         for task in (self._inspection, self._thumbs):

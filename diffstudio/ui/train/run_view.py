@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from diffstudio.studio.run_history import HistoryView
@@ -51,6 +52,7 @@ class RunView(QWidget):
         self.log = QPlainTextEdit()
         self.log.setReadOnly(True)
         self.log.setMaximumHeight(120)
+        self.log.setMinimumHeight(76)
         self.log.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.log.setFont(theme.font(theme.TINY_PIXELS))
         describe(self.log, "Last lines of the run's log")
@@ -62,6 +64,7 @@ class RunView(QWidget):
                                      "Make pictures with its newest checkpoint, while it goes on too")
         self.open = QuietButton("Open folder", "folder-open", "Show the run's files")
         self.note = Elided("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
+        self._space = QWidget()  # in the place of the curve where there is none
         self._can_resume = False
         self._lay_out()
         self.stop.clicked.connect(self.stop_wanted)
@@ -90,6 +93,7 @@ class RunView(QWidget):
         column.addWidget(self.log)
         column.addWidget(self.curve, 4)
         column.addWidget(self.samples, 5)
+        column.addWidget(self._space, 1)
         column.addLayout(actions)
 
     def show_run(self, summary: RunSummary, history: HistoryView | None, log: str) -> None:
@@ -103,9 +107,14 @@ class RunView(QWidget):
         nothing_to_draw = history is None or not (len(history.losses) or history.samples)
         for part in (self.curve, self.samples):
             part.setVisible(not (nothing_to_draw and not summary.alive))
+        self._space.setVisible(nothing_to_draw and not summary.alive)
         self.stop.setVisible(summary.alive)
         self.note.setText("closing the window does not stop the run" if summary.alive else "")
         self.generate.setVisible(summary.checkpoint is not None and summary.status is not Status.FINISHED)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.note.setVisible(self.width() >= 680)  # a word and an ellipsis would tell nobody anything
 
     def show_stopping(self) -> None:
         self.stop.setEnabled(False)

@@ -89,14 +89,19 @@ _NO_SHEET = RunSamples(step=0, ema="", raw="", columns=1, rows=1, size=1, prompt
 
 
 def fit_tiles(count: int, width: int, height: int, preferred: int) -> tuple[int, int]:
-    """Columns and side in px with which `count` squares fill width x height best; `preferred` columns where it is a tie."""
-    best = (1, 1)
-    for columns in sorted(range(1, count + 1), key=lambda columns: columns != preferred):
+    """Columns and side in px with which `count` squares fill width x height best.
+
+    Full rows are worth a fifth of the side, and of those the `preferred` number of columns is taken where it is a tie.
+    """
+    def side(columns: int) -> int:
         rows = math.ceil(count / columns)
-        side = min((width - GAP * (columns - 1)) // columns, (height - GAP * (rows - 1)) // rows, LARGEST_TILE)
-        if side > best[1]:
-            best = (columns, side)
-    return best
+        return min((width - GAP * (columns - 1)) // columns, (height - GAP * (rows - 1)) // rows, LARGEST_TILE)
+
+    def worth(columns: int) -> tuple[float, bool]:
+        return side(columns) * (1.0 if count % columns == 0 else 0.8), columns == preferred
+
+    best = max(range(1, count + 1), key=worth)
+    return best, max(1, side(best))
 
 
 class SamplesThroughTime(QWidget):
@@ -115,6 +120,7 @@ class SamplesThroughTime(QWidget):
             "Made by the weights as they are at that step", "Averaged on the left, raw on the right"))
         self.averaged, self.raw = SampleGrid("Samples of the averaged weights"), SampleGrid("Samples of the raw weights")
         self._names = (label("Averaged", "dim", pixels=theme.SMALL_PIXELS), label("Raw", "dim", pixels=theme.SMALL_PIXELS))
+        self._parts = (QWidget(), QWidget())
         self._waiting = label("The first samples come with the first checkpoint", "faint")
         self._waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.slider = QSlider(Qt.Orientation.Horizontal)
@@ -131,15 +137,17 @@ class SamplesThroughTime(QWidget):
         header = QHBoxLayout()
         header.setSpacing(12)
         header.addWidget(SectionLabel("Samples through time"), 1)
+        self.chips.setFixedWidth(sum(self.chips.chip(which).sizeHint().width() for which in (AVERAGED, RAW, BOTH)) + 2 * 6)
         header.addWidget(self.chips)
         grids = QHBoxLayout()
         grids.setSpacing(20)
-        for name, grid in zip(self._names, (self.averaged, self.raw), strict=True):
-            part = QVBoxLayout()
-            part.setSpacing(4)
-            part.addWidget(name)
-            part.addWidget(grid, 1)
-            grids.addLayout(part, 1)
+        for name, grid, part in zip(self._names, (self.averaged, self.raw), self._parts, strict=True):
+            inside = QVBoxLayout(part)
+            inside.setContentsMargins(0, 0, 0, 0)
+            inside.setSpacing(4)
+            inside.addWidget(name)
+            inside.addWidget(grid, 1)
+            grids.addWidget(part, 1)
         times = QHBoxLayout()
         times.setSpacing(12)
         times.addWidget(self._first)
@@ -178,8 +186,8 @@ class SamplesThroughTime(QWidget):
         some, which = bool(self._sheets), self.chips.value()
         self._waiting.setVisible(not some)
         self.chips.setVisible(some)
-        self.averaged.setVisible(some and which in (AVERAGED, BOTH))
-        self.raw.setVisible(some and which in (RAW, BOTH))
+        self._parts[0].setVisible(some and which in (AVERAGED, BOTH))
+        self._parts[1].setVisible(some and which in (RAW, BOTH))
         for name in self._names:
             name.setVisible(some and which == BOTH)
         for part in (self.slider, self._first, self._now):
