@@ -57,6 +57,11 @@ class Batches:
             [self._pictures.captions[index] for index in indices], [int(self._pictures.labels[index]) for index in indices],
         ), generator)
 
+    def mean_image(self) -> Tensor:
+        """[3,S,S] in [-1,1], over at most a thousand training pictures."""
+        chosen = self._training[:: max(1, len(self._training) // 1000)]
+        return self._pictures.batch(chosen).mean(dim=0)
+
     def condition_of(self, captions: list[str], labels: list[int]) -> Condition:
         """What the network is told for these captions or labels, whichever it knows."""
         match self._recipe.network.conditioning:

@@ -26,7 +26,6 @@ from diffstudio.diffusion.losses import (
     training_loss,
 )
 from diffstudio.diffusion.schedule import RectifiedFlow
-from diffstudio.networks.text import CaptionTokenizer
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 from diffstudio.training import optimisers
 from diffstudio.training.augmentation import Augmentation
@@ -56,6 +55,8 @@ class Trainer:
         self.optimisers = optimisers.build(recipe.optimiser, self.network)
         self.average = optimisers.averaged(self.network, recipe.optimiser.ema)
         self.step_number = 0           # steps done
+        self.elapsed_seconds = 0.0     # of stepping, over all processes that worked on the run
+        self.fingerprint: str | None = None  # of the pictures it began with
         self._noise_levels = noise_levels(recipe.objective)
         self._weighting = VelocityWeighting(recipe.objective.sigma_floor)
         self._dtype = getattr(torch, recipe.run.dtype)
@@ -82,23 +83,29 @@ class Trainer:
     def held_out_loss(self, batches: Batches) -> float | None:
         """The averaged weights' loss on the held-out pictures, at fixed times and noise; None when there are none."""
         network = self.average.module.eval()
-        return _mean([self._losses(network, part, t) for part, t in self._held_out(batches)])
+        losses = [self._losses(network, part, t) for part, t in self._held_out(batches)]
+        return float(torch.cat(losses).mean()) if losses else None
 
     @torch.no_grad()
-    def ignorant_loss(self, batches: Batches, mean_image: Tensor) -> float | None:
-        """The held-out loss of answering every question with the mean picture [3,S,S]: what knowing nothing scores."""
-        mean = mean_image.to(self.device)
+    def ignorant_loss(self, batches: Batches) -> float:
+        """What knowing nothing scores: the loss of answering always with the mean picture, on the held-out pictures or,
+        without any, on the first batch."""
+        mean = batches.mean_image().to(self.device)
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
             return mean.expand_as(x_t)
 
         denoiser = CleanPrediction(network, self.schedule)
-        losses = [training_loss(denoiser, part.images, t, self._noise(part), self._weighting)
-                  for part, t in self._held_out(batches)]
-        return _mean(losses)
+        asked = self._held_out(batches)
+        if not asked:
+            first = batches.at(0).to(self.device)
+            asked = [(first, self._noise_levels.sample(len(first.images), self.schedule, first.generator).to(self.device))]
+        return float(torch.cat([training_loss(denoiser, part.images, t, self._noise(part), self._weighting)
+                                for part, t in asked]).mean())
 
     def state(self) -> dict[str, Any]:
-        return {"step": self.step_number, "network": self.network.state_dict(), "average": self.average.state_dict(),
+        return {"step": self.step_number, "elapsed_seconds": self.elapsed_seconds, "fingerprint": self.fingerprint,
+                "network": self.network.state_dict(), "average": self.average.state_dict(),
                 "optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -106,7 +113,8 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(stored)
-        self.step_number = state["step"]
+        self.step_number, self.elapsed_seconds = state["step"], state["elapsed_seconds"]
+        self.fingerprint = state["fingerprint"]
 
     def _losses(self, network: torch.nn.Module, batch: Batch, t: Tensor) -> Tensor:
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
@@ -160,10 +168,3 @@ def seconds_per_step(trainer: Trainer, batches: Batches, steps: int = 4) -> floa
         copied.step(batches.at(step))
     return (time.perf_counter() - started) / steps
 
-
-def vocabulary_of(tokenizer: CaptionTokenizer | None) -> int:
-    return tokenizer.vocabulary if tokenizer is not None else 0
-
-
-def _mean(losses: list[Tensor]) -> float | None:
-    return float(torch.cat(losses).mean()) if losses else None

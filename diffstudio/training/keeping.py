@@ -1,0 +1,85 @@
+"""Keeper: what a run leaves on disk - states to resume from, checkpoints to generate with, sample sheets to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from diffstudio.errors import StorageProblem, Stopped
+from diffstudio.models.checkpoint import Conditioning
+from diffstudio.networks import weights
+from diffstudio.training import sheets
+from diffstudio.training.prepare import Workplace
+from diffstudio.training.run_folder import RunCheckpoint, RunSamples
+
+KEPT_CHECKPOINTS = 3
+
+
+class Keeper:
+    def __init__(self, workplace: Workplace) -> None:
+        self._at = workplace
+        classes = workplace.pictures.classes if workplace.recipe.network.conditioning is Conditioning.CLASS else ()
+        self._classes = classes
+        self._sheets = sheets.SheetMaker(workplace.recipe, workplace.tokenizer, classes, workplace.trainer.device,
+                                         sheets.prompts_of(workplace.recipe, workplace.pictures))
+        self._thumbnail: Image.Image | None = None
+        self.latest = str(workplace.run.latest_checkpoint.relative_to(workplace.run.path))
+
+    def save_state(self) -> None:
+        """Everything that resuming needs, written beside itself and renamed. StorageProblem when it cannot be."""
+        path = self._at.run.state_file
+        beside = path.with_name(path.name + ".part")
+        try:
+            torch.save(self._at.trainer.state(), beside)
+            os.replace(beside, path)
+        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+            beside.unlink(missing_ok=True)
+            raise StorageProblem("The state of the run could not be written", str(error).splitlines()[0],
+                                 "Free some space and resume the run") from error
+
+    def checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:
+        """The averaged weights as a checkpoint of this step, which becomes the latest; old ones make room."""
+        trainer, run = self._at.trainer, self._at.run
+        path = run.path / "checkpoints" / f"{trainer.step_number:08d}.safetensors"
+        weights.save(
+            path, trainer.average.module, title=run.name, tokenizer=self._at.tokenizer, classes=self._classes,  # type: ignore[arg-type]
+            schedule=trainer.schedule.to_json(), recipe=self._at.recipe.to_json(), thumbnail=self._thumbnail,
+            guidance=weights.DEFAULT_GUIDANCE | {"scale": self._at.recipe.run.sample_guidance}, dtype=torch.float16,
+            run={"steps": trainer.step_number, "pictures_seen": trainer.step_number * self._at.recipe.run.batch,
+                 "held_out_loss": held_out_loss})
+        self._make_latest(path)
+        for old in sorted(path.parent.glob("[0-9]*.safetensors"))[:-KEPT_CHECKPOINTS]:
+            with suppress(OSError):
+                old.unlink()
+        yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}")
+
+    def samples(self, before_call: Callable[[], None]) -> Iterator[RunSamples]:
+        """Sheets of the averaged and the raw weights; none when `before_call` raises Stopped on the way."""
+        trainer, folder = self._at.trainer, self._at.run.path / "samples"
+        names = {"ema": f"{trainer.step_number:08d}-ema.png", "raw": f"{trainer.step_number:08d}-raw.png"}
+        try:
+            for name, network in (("ema", trainer.average.module), ("raw", trainer.network)):
+                drawn = self._sheets.draw(network, before_call)
+                sheets.write(drawn, folder / names[name])
+                if name == "ema":
+                    self._thumbnail = sheets.thumbnail_of(drawn, self._at.recipe.data.size)
+        except Stopped:
+            return
+        yield RunSamples(trainer.step_number, f"samples/{names['ema']}", f"samples/{names['raw']}", self._sheets.columns,
+                         self._sheets.rows, self._at.recipe.data.size, self._sheets.prompts)
+
+    def _make_latest(self, path: Path) -> None:
+        latest = self._at.run.latest_checkpoint
+        beside = latest.with_name(latest.name + ".part")
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(path, beside)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, beside)
+        os.replace(beside, latest)

@@ -1,0 +1,176 @@
+"""A training run from beginning to end. READ `run_events` FIRST: it is the whole run on one page."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from diffstudio.errors import DiffstudioError, OutOfMemory, RunProblem, Stopped
+from diffstudio.models.lease import Lease
+from diffstudio.models.memory import is_out_of_memory
+from diffstudio.training.keeping import Keeper
+from diffstudio.training.prepare import Workplace, new_run, resumed_run
+from diffstudio.training.run_folder import (
+    Command,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    RunFolder,
+    RunHeldOut,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    RunStep,
+    RunStopped,
+    RunWaiting,
+)
+from diffstudio.training.watch import DivergenceWatch, Meter, verdict
+
+_POLL_SECONDS = 0.1
+_SECONDS_BETWEEN_EVENTS = 1.0
+
+
+def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps: int | None = None,
+          minutes: float | None = None, resume: bool = False, on_event: Callable[[RunEvent], None] | None = None,
+          cancelled: Callable[[], bool] = lambda: False) -> RunFolder:
+    """Train on `folder` in the run folder `run`, or resume what is there, until it ends.
+
+    Every RunEvent is appended to the run's events and given to `on_event`. `cancelled` ends the preparations; a run that
+    steps listens to its control file. Raises what went wrong as DiffstudioError, after writing it down as RunFailed.
+    """
+    if resume:
+        workplace = resumed_run(run, cancelled)
+    elif folder is not None:
+        workplace = new_run(run, folder, recipe, steps=steps, minutes=minutes, cancelled=cancelled)
+    else:
+        raise RunProblem("No folder was given", remedy="Name a folder of pictures to train on")
+
+    def say(event: RunEvent) -> None:
+        workplace.run.append(event)
+        if on_event is not None:
+            on_event(event)
+
+    workplace.run.send(Command.RUN)
+    try:
+        for event in run_events(workplace, Lease()):
+            say(event)
+    except DiffstudioError as error:
+        say(RunFailed(workplace.trainer.step_number, str(error)))
+        raise
+    except (RuntimeError, MemoryError) as error:
+        say(RunFailed(workplace.trainer.step_number, str(_explained(error))))
+        raise _explained(error) from error
+    return workplace.run
+
+
+def run_events(workplace: Workplace, lease: Lease) -> Iterator[RunEvent]:
+    """The run, as what happens. It ends with RunFinished or RunStopped, or raises Diverged, OutOfMemory, StorageProblem."""
+    run, trainer, recipe = workplace.run, workplace.trainer, workplace.recipe.run
+    keeper, meter, watch = Keeper(workplace), Meter(recipe.batch), DivergenceWatch()
+    interruption = Interruption(run, lease)
+    yield started(workplace)
+    with lease.held(f"training {run.name}", cancelled=interruption.stop_asked):
+        ignorant = trainer.ignorant_loss(workplace.batches)
+        held_out = trainer.held_out_loss(workplace.batches)
+        while trainer.step_number < recipe.steps:
+            yield from interruption.events(trainer.step_number, keeper.save_state)
+            if interruption.stopped:
+                yield from keeper.checkpoint(held_out)
+                yield RunStopped(trainer.step_number)
+                return
+
+            began = time.perf_counter()
+            result = trainer.step(workplace.batches.at(trainer.step_number))
+            trainer.elapsed_seconds += time.perf_counter() - began
+            step, last = trainer.step_number, trainer.step_number == recipe.steps
+            watch.see(step, result.loss)
+            meter.see(result, time.perf_counter() - began)
+
+            if meter.seconds >= _SECONDS_BETWEEN_EVENTS or last:
+                yield meter.event(trainer, recipe.steps)
+            if step % recipe.held_out_every == 0 or last:
+                held_out = trainer.held_out_loss(workplace.batches)
+                if held_out is not None:
+                    yield RunHeldOut(step, held_out)
+            if step % recipe.sample_every == 0 or last:
+                yield from keeper.samples(interruption.check_between_calls)
+            if step % recipe.checkpoint_every == 0 or last:
+                keeper.save_state()
+                yield from keeper.checkpoint(held_out)
+        learned, said = verdict(held_out if held_out is not None else meter.recent_loss, ignorant)
+        yield RunFinished(trainer.step_number, keeper.latest, learned, said)
+
+
+def started(workplace: Workplace) -> RunStarted:
+    trainer, pictures, recipe = workplace.trainer, workplace.pictures, workplace.recipe.run
+    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    return RunStarted(trainer.step_number, recipe.steps, os.getpid(), parameters, len(pictures.training_indices),
+                      len(pictures.held_out_indices), recipe.device, recipe.dtype, recipe.threads, workplace.why)
+
+
+class Interruption:
+    """What a person, or pictures that want the accelerator, ask of a run between two steps."""
+
+    def __init__(self, run: RunFolder, lease: Lease) -> None:
+        self._run, self._lease = run, lease
+        self._looked = 0.0
+        self._command = Command.RUN
+        self.stopped = False
+
+    def events(self, step: int, save_state: Callable[[], None]) -> Iterator[RunEvent]:
+        """Waits for as long as it is asked to, saying so; `stopped` says that the run is to end here."""
+        while not self.stopped:
+            match self._asked():
+                case Command.STOP:
+                    self.stopped = True
+                    save_state()
+                case Command.PAUSE:
+                    save_state()
+                    self._lease.release()
+                    yield RunPaused(step)
+                    while self._asked() is Command.PAUSE:
+                        time.sleep(_POLL_SECONDS)
+                    if not self._regain():
+                        continue
+                    yield RunResumed(step)
+                case Command.RUN if self._lease.wanted_by_other():
+                    yield RunWaiting(step)
+                    self._lease.release()
+                    if not self._regain():
+                        continue
+                    yield RunResumed(step)
+                case Command.RUN:
+                    return
+
+    def check_between_calls(self) -> None:
+        """While samples are drawn: step aside for pictures, and raise Stopped when asked to pause or stop."""
+        if self._asked() is not Command.RUN:
+            raise Stopped("The samples were not finished")
+        self._lease.yield_if_wanted(cancelled=self.stop_asked)
+
+    def stop_asked(self) -> bool:
+        return self._asked() is Command.STOP
+
+    def _regain(self) -> bool:
+        """Wait for the lease; False when a stop is asked for meanwhile."""
+        try:
+            self._lease.acquire(f"training {self._run.name}", cancelled=self.stop_asked)
+        except Stopped:
+            return False
+        return True
+
+    def _asked(self) -> Command:
+        now = time.monotonic()
+        if now - self._looked >= _POLL_SECONDS / 2:
+            self._looked, self._command = now, self._run.command()
+        return self._command
+
+
+def _explained(error: Exception) -> DiffstudioError:
+    if is_out_of_memory(error):
+        return OutOfMemory("The training needs more memory than there is", str(error).splitlines()[0][:200],
+                           "Choose a smaller batch, size or network")
+    return RunProblem("The training broke off", str(error).splitlines()[0][:300] if str(error) else type(error).__name__,
+                      "The run's log.txt says more; resume it, or start anew")

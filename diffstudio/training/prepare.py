@@ -1,0 +1,149 @@
+"""From a folder and a recipe's name to a run folder with everything decided: what is `auto` is resolved here, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from diffstudio import paths
+from diffstudio.errors import RunProblem, Stopped
+from diffstudio.models.checkpoint import Conditioning
+from diffstudio.models.memory import choose_device
+from diffstudio.networks.text import CaptionTokenizer
+from diffstudio.training.batches import Batches
+from diffstudio.training.choose import choose
+from diffstudio.training.dataset import PictureSet, prepare
+from diffstudio.training.inspection import FolderReport, InspectionProgress, inspect_folder
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.run_folder import RunFolder
+from diffstudio.training.trainer import Trainer, seconds_per_step
+
+FEWEST_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """All that a run works with."""
+
+    run: RunFolder
+    recipe: Recipe
+    pictures: PictureSet
+    tokenizer: CaptionTokenizer | None
+    trainer: Trainer
+    batches: Batches
+    why: str             # the choices made, in a sentence
+
+
+def new_run(path: Path, folder: Path, recipe_name: str, *, steps: int | None, minutes: float | None,
+            cancelled: Callable[[], bool]) -> Workplace:
+    """Inspect `folder`, choose, measure, and write the run folder at `path`.
+
+    FolderProblem, RunProblem, StorageProblem say what is in the way; Stopped when `cancelled()` becomes true.
+    """
+    if (path / "recipe.toml").exists():
+        raise RunProblem(f"There is a run in {path} already", remedy="Resume it with --resume, or choose another folder")
+    report = inspected(folder, cancelled)
+    device = choose_device("auto")
+    choice = choose(recipe_name, report, accelerator=device.type != "cpu", minutes=minutes)
+    recipe = _sized(choice.recipe, steps, minutes)
+    device = choose_device(recipe.run.device)
+    pictures = prepare(report, recipe.data, paths.cache() / "pictures", cancelled=cancelled)
+    tokenizer = learnt_tokenizer(recipe, pictures)
+    threads = recipe.run.threads or min(os.cpu_count() or 1, torch.get_num_threads())
+    torch.set_num_threads(threads)
+    recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))
+    recipe, trainer, measured = _measured(recipe, pictures, tokenizer, device)
+    run = RunFolder.create(path, recipe, folder)
+    if tokenizer is not None:
+        run.tokenizer_file.write_text(tokenizer.to_json(), encoding="utf-8")
+    return Workplace(run, recipe, pictures, tokenizer, trainer, Batches(pictures, recipe, tokenizer), f"{choice.why} {measured}")
+
+
+def resumed_run(path: Path, cancelled: Callable[[], bool]) -> Workplace:
+    """A run as it was left, its last state restored. RunProblem when there is none, or its state cannot be read."""
+    run = RunFolder.open(path)
+    recipe = run.recipe()
+    report = inspected(Path(run.about()["pictures"]), cancelled)
+    pictures = prepare(report, recipe.data, paths.cache() / "pictures", cancelled=cancelled)
+    tokenizer = None
+    if recipe.network.conditioning is Conditioning.TEXT:
+        tokenizer = (CaptionTokenizer.from_json(run.tokenizer_file.read_text(encoding="utf-8"))
+                     if run.tokenizer_file.exists() else learnt_tokenizer(recipe, pictures))
+    device = choose_device(recipe.run.device)
+    torch.set_num_threads(recipe.run.threads or torch.get_num_threads())
+    trainer = _trainer(recipe, pictures, tokenizer, device)
+    if run.state_file.exists():
+        try:
+            trainer.restore(torch.load(run.state_file, map_location=device, weights_only=True))
+        except Exception as error:  # noqa: BLE001 - unpickling and loading raise whatever they meet
+            raise RunProblem(f"The state of the run {run.name} cannot be read", str(error).splitlines()[0][:200] if str(error)
+                             else type(error).__name__, "Start a new run; its checkpoints are still good") from error
+    why = "Resumed where it was left."
+    if trainer.fingerprint not in (None, pictures.file.name):
+        why = "Resumed, but the folder has changed since, so it is not quite the same run from here on."
+    return Workplace(run, recipe, pictures, tokenizer, trainer, Batches(pictures, recipe, tokenizer), why)
+
+
+def inspected(folder: Path, cancelled: Callable[[], bool]) -> FolderReport:
+    for seen in inspect_folder(folder):
+        if cancelled():
+            raise Stopped("Stopped before the training began")
+        if not isinstance(seen, InspectionProgress):
+            return seen
+    raise AssertionError("an inspection ends in a report")
+
+
+def learnt_tokenizer(recipe: Recipe, pictures: PictureSet) -> CaptionTokenizer | None:
+    if recipe.network.conditioning is not Conditioning.TEXT:
+        return None
+    return CaptionTokenizer.learn(pictures.captions, recipe.network.vocabulary)
+
+
+def _trainer(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer | None, device: torch.device) -> Trainer:
+    try:
+        trainer = Trainer(recipe, classes=len(pictures.classes), device=device,
+                          vocabulary=tokenizer.vocabulary if tokenizer is not None else 0)
+    except ValueError as error:
+        raise RunProblem("The recipe's network cannot be built", str(error), "Change its sizes") from error
+    return trainer
+
+
+def _measured(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer | None,
+              device: torch.device) -> tuple[Recipe, Trainer, str]:
+    """dtype and minutes resolved by trying: the recipe, its trainer, and what was found in a sentence."""
+    candidates = ("float32", "bfloat16") if recipe.run.dtype == "auto" else (recipe.run.dtype,)
+    if device.type == "mps":
+        candidates = candidates[:1]
+    tries: dict[str, tuple[float, Recipe, Trainer]] = {}
+    needs_timing = len(candidates) > 1 or recipe.run.minutes > 0
+    for dtype in candidates:
+        tried = replace(recipe, run=replace(recipe.run, dtype=dtype))
+        trainer = _trainer(tried, pictures, tokenizer, device)
+        seconds = seconds_per_step(trainer, Batches(pictures, tried, tokenizer)) if needs_timing else 0.0
+        tries[dtype] = seconds, tried, trainer
+    seconds, chosen, trainer = min(tries.values(), key=lambda tried: tried[0])
+    said = "" if len(candidates) < 2 else (
+        f"{chosen.run.dtype} because a step takes "
+        + " and ".join(f"{tries[dtype][0]:.2f} s in {dtype}" for dtype in candidates) + ". ")
+    if chosen.run.minutes > 0:
+        steps = max(FEWEST_STEPS, round(60 * chosen.run.minutes / seconds))
+        said += f"{chosen.run.minutes:g} minutes are {steps:,} steps."
+        chosen = replace(chosen, run=replace(chosen.run, steps=steps))
+        trainer = _trainer(chosen, pictures, tokenizer, device)
+    trainer.fingerprint = pictures.file.name
+    return chosen, trainer, said.strip()
+
+
+def _sized(recipe: Recipe, steps: int | None, minutes: float | None) -> Recipe:
+    """The recipe with the length asked for."""
+    run = recipe.run
+    if steps is not None:
+        run = replace(run, steps=steps, minutes=0.0)
+    elif minutes is not None:
+        run = replace(run, minutes=minutes)
+    return replace(recipe, run=run)
+
