@@ -69,7 +69,7 @@ class Worker:
         self._closing = False
         self._warm_up: str | None = None             # a checkpoint's name to have ready; "" for torch alone
         self._model: Model | None = None
-        self._thread = threading.Thread(target=self._work, name="diffstudio-worker")
+        self._thread = threading.Thread(target=self._work, name="diffstudio-worker", daemon=True)
         self._warm_up_at: float | None = None
         self._usual_threads = 0                      # what torch chose for itself
 

@@ -27,7 +27,9 @@ def write_tiny_checkpoint(path: Path, *, conditioning: Conditioning = Conditioni
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if not bool(parameter.any()):
-                parameter.normal_(std=1e20 if spoil and "write_patches" in name else 0.3)
+                parameter.normal_(std=0.3)
+            if spoil and "write_patches" in name:
+                parameter.fill_(1e38)  # finite in the file, infinite once added up
     path.parent.mkdir(parents=True, exist_ok=True)
     weights.save(path, network, title=path.stem, tokenizer=tokenizer,
                  classes=CLASSES if conditioning is Conditioning.CLASS else ())
