@@ -271,12 +271,22 @@ def test_how_many_are_held_out(count: int, fraction: float, least: int, most: in
     assert least <= sum(held_out.values()) <= most
 
 
-def test_pictures_that_look_alike_are_not_divided() -> None:
-    names = [f"{number}.png" for number in range(400)]
-    pairs = tuple((Path(names[number]), Path(names[number + 200])) for number in range(200))
-    held_out = _held_out(_made_up(names, duplicates=pairs[:100], near_duplicates=pairs[100:]), 0.2)
-    assert sum(held_out.values()) > 20
-    assert all(held_out[first] == held_out[second] for first, second in pairs)
+def test_pictures_that_look_alike_are_not_divided(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    for number in range(60):
+        picture = Image.fromarray(chance.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((40, 40), Image.Resampling.NEAREST)
+        picture.save(folder / f"{number}-a.png")
+        picture.save(folder / f"{number}-b.png")
+        picture.resize((80, 80), Image.Resampling.NEAREST).save(folder / f"{number}-c.jpg", quality=95, subsampling=0)
+    report = report_of(folder)
+    assert len(report.duplicates) == 60
+    assert len(report.near_duplicates) >= 55
+    made = prepare(report, replace(SMALL, held_out=0.3), cache)
+    apart = dict(zip(made.paths, made.held_out.tolist(), strict=True))
+    assert 20 < sum(apart.values()) < 90
+    assert all(apart[first] == apart[second] for first, second in report.duplicates + report.near_duplicates)
 
 
 def test_a_folder_where_all_look_alike_is_divided_all_the_same() -> None:
