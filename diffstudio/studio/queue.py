@@ -58,6 +58,7 @@ class Queue:
             if version > FORMAT:
                 raise StorageProblem("The queue was written by a newer diffstudio", remedy="Update the program")
             database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
             database.execute(
                 "CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, place REAL NOT NULL, "
                 "running INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, "

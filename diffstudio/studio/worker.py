@@ -235,7 +235,7 @@ class Worker:
         self._emit(Started(queued.job, queued.request))
         ending: Event | None = None
         try:
-            if queued.attempts > _MOST_ATTEMPTS:
+            if queued.attempts >= _MOST_ATTEMPTS:
                 raise OutOfMemory(f"The program ended {_MOST_ATTEMPTS} times while it worked on this",
                                   "perhaps for want of memory", "Ask for fewer or smaller images")
             ending = self._make(queued, running)

@@ -14,7 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from diffstudio.diffusion.samplers import SAMPLERS
-from diffstudio.errors import BadRequest, CheckpointProblem, DiffstudioError, ImageProblem, OutOfMemory, Stopped, StorageProblem
+from diffstudio.errors import (
+    BadRequest,
+    CheckpointProblem,
+    DiffstudioError,
+    ImageProblem,
+    OutOfMemory,
+    Stopped,
+    StorageProblem,
+)
 from diffstudio.models import loading, memory
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
@@ -69,8 +77,8 @@ def same(one: list[Picture], other: list[Picture]) -> bool:
     return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def calls_of(model: PixelModel, monkeypatch: pytest.MonkeyPatch, then: Callable[[int, Tensor], Tensor | None] = lambda n, x: None,
-             ) -> list[int]:
+def calls_of(model: PixelModel, monkeypatch: pytest.MonkeyPatch,
+             then: Callable[[int, Tensor], Tensor | None] = lambda number, answer: None) -> list[int]:
     """The batch size of each network call; `then(number, answer)` may change the answer or raise."""
     calls: list[int] = []
     real = PixelModel._call
@@ -135,7 +143,8 @@ def test_in_another_batch_within_one_level(model: PixelModel, sampler: str) -> N
         assert np.abs(alone.astype(int) - together[index]).max() <= 1
 
 
-def test_what_the_file_says_reproduces_it_to_the_bit(model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_file_says_reproduces_it_to_the_bit(
+        model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "images_at_once", lambda *_: 2)
     gallery = Gallery(tmp_path / "images", tmp_path / "gallery.sqlite")
     request = dataclasses.replace(REQUEST, count=5, sampler="euler_ancestral", seed=40)
@@ -217,8 +226,9 @@ def test_restarting_tells_again_and_calls_the_network_only_from_there(
 
 def test_restarting_with_another_prompt_keeps_the_beginning(model: PixelModel) -> None:
     recording, other = Recording(), Recording()
-    pixels, _ = run(model, dataclasses.replace(REQUEST, steps=8), recording=recording)
-    changed, _ = run(model, dataclasses.replace(REQUEST, steps=8, prompt="purple heart"), replay=Replay(recording, 6), recording=other)
+    request = dataclasses.replace(REQUEST, steps=8)
+    pixels, _ = run(model, request, recording=recording)
+    changed, _ = run(model, dataclasses.replace(request, prompt="purple heart"), replay=Replay(recording, 6), recording=other)
     assert not same(pixels, changed)
     for step in range(8):
         assert np.array_equal(recording.film[step][0], other.film[step][0]) == (step < 5)

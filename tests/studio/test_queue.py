@@ -14,7 +14,7 @@ import pytest
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.queue import Queue
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 
 SUBMITS_AND_TAKES = """
 import sys, time
@@ -56,8 +56,9 @@ def test_first_in_first_out_and_what_is_taken_waits_no_more(queue: Queue) -> Non
 
 
 def test_requests_come_back_whole(queue: Queue, tmp_path: Path) -> None:
-    request = GenerateRequest(prompt="赤い 🍎", negative="x", seed=2**63 - 9, count=8, init=tmp_path / "a.png", mask=tmp_path / "b.png",
-                              sampler="unipc", spacing="karras", guidance=1.5, width=72, strength=0.25)
+    request = GenerateRequest(prompt="赤い 🍎", negative="x", seed=2**63 - 9, count=8, init=tmp_path / "a.png",
+                              mask=tmp_path / "b.png", sampler=SamplerName.UNIPC, spacing=SpacingName.KARRAS, guidance=1.5,
+                              width=72, strength=0.25)
     queue.submit(request)
     assert queue.pending()[0].request == request
 
