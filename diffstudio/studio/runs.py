@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,14 +156,17 @@ class Runs:
 
     def stop(self, run: RunFolder) -> None:
         """Ask it to end at its next step, keeping what it learned."""
-        summary = self.summary(run)
-        if not summary.alive:
-            return
-        if run.recipe_file.is_file():
-            _send(run, Command.STOP)
-        elif summary.pid is not None:  # it has not come as far as reading what is asked of it
-            with contextlib.suppress(psutil.Error):
-                psutil.Process(summary.pid).terminate()
+        with self._lock:
+            summary = self.summary(run)
+            launch = _read_launch(run.path)
+            if not summary.alive:
+                return
+            if summary.status is Status.STARTING and launch is not None and launch.pid == summary.pid:
+                _write_launch(run.path, replace(launch, stopped=True))  # it does not listen before its first step
+                with contextlib.suppress(psutil.Error):
+                    psutil.Process(launch.pid).terminate()
+            else:
+                _send(run, Command.STOP)
 
     def again(self, run: RunFolder) -> RunFolder:
         """Start a new run that asks for what a failed one asked for. RunProblem when that is not known any more."""
@@ -227,12 +230,8 @@ class Runs:
         born = time.time()
         with contextlib.suppress(psutil.Error):
             born = psutil.Process(child.pid).create_time()
-        values = {"format": FORMAT, "pid": child.pid, "born": born, "events_before": offset, "log_before": log_offset,
-                  "request": asked}
-        beside = run.path / "process.json.part"
         with contextlib.suppress(OSError):  # the events will name the process too
-            beside.write_text(json.dumps(values), encoding="utf-8")
-            beside.replace(run.path / "process.json")
+            _write_launch(run.path, _Launch(child.pid, born, offset, log_offset, asked))
 
     def _reap(self) -> None:
         """Let the ended children go: a zombie would look alive to others."""
@@ -267,6 +266,7 @@ class _Launch:
     events_before: int       # bytes of events.jsonl when it was started
     log_before: int          # bytes of log.txt then
     request: dict[str, Any]  # a TrainRequest as JSON
+    stopped: bool = False    # by a person, before it said anything
 
 
 @dataclass(slots=True)
@@ -313,7 +313,7 @@ class _Told:
             case RunResumed():
                 self.status = Status.TRAINING
             case RunStopped():
-                self.status, self.verdict = Status.STOPPED, f"Stopped at step {event.step:,}; it can go on from there"
+                self.status, self.verdict = Status.STOPPED, _stopped_at(event.step)
             case RunFinished():
                 self.status, self.verdict, self.learned = Status.FINISHED, event.verdict, event.learned
             case RunFailed():
@@ -329,11 +329,17 @@ def _status(run: RunFolder, told: _Told, launch: _Launch | None, pid: int | None
             ended = told.status not in ALIVE and not silent
             return (told.status, told.verdict) if ended else (Status.STARTING, "")
         return told.status, ""
+    if silent and launch is not None and launch.stopped:
+        return Status.STOPPED, _stopped_at(told.step) if told.step else "Stopped before it began"
     if silent and launch is not None:
         return Status.FAILED, _last_words(run, launch.log_before)
     if told.status in ALIVE:
         return Status.INTERRUPTED, _GONE
     return told.status, told.verdict
+
+
+def _stopped_at(step: int) -> str:
+    return f"Stopped at step {step:,}; it can go on from there"
 
 
 def _last_words(run: RunFolder, log_before: int) -> str:
@@ -379,9 +385,15 @@ def _read_launch(folder: Path) -> _Launch | None:
             return None
         request = values.get("request")
         return _Launch(int(values["pid"]), float(values["born"]), int(values["events_before"]), int(values["log_before"]),
-                       request if isinstance(request, dict) else {})
+                       request if isinstance(request, dict) else {}, values.get("stopped") is True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _write_launch(folder: Path, launch: _Launch) -> None:
+    beside = folder / "process.json.part"
+    beside.write_text(json.dumps({"format": FORMAT} | asdict(launch)), encoding="utf-8")
+    beside.replace(folder / "process.json")
 
 
 def _is_run(folder: Path) -> bool:

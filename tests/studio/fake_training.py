@@ -1,7 +1,8 @@
 """A training process without the training: the same command line, the same run folder, the same manners.
 
 What it does is said in the environment variable FAKE_TRAINING, as JSON: `steps` (of the run), `seconds` (for each),
-`end` (`finish`, `fail`, `vanish`: killed at half, `refuse`: ends before it begins) and `sample_every`.
+`end` (`finish`, `fail`, `vanish`: killed at half, `refuse`: ends before it begins), `sample_every`, and
+`prepare` (seconds before it begins).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from PIL import Image
+from PIL import Image  # noqa: E402
 
-from diffstudio.training.recipe import Recipe, read_recipe
-from diffstudio.training.run_folder import (
+from diffstudio.training.recipe import Recipe, read_recipe  # noqa: E402
+from diffstudio.training.run_folder import (  # noqa: E402
     Command,
     RunCheckpoint,
     RunFailed,
@@ -49,11 +50,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--resume", action="store_true")
     asked = parser.parse_args()
-    how = {"steps": 40, "seconds": 0.01, "end": "finish", "sample_every": 10}
+    how = {"steps": 40, "seconds": 0.01, "end": "finish", "sample_every": 10, "prepare": 0.0}
     how |= json.loads(os.environ.get("FAKE_TRAINING", "{}"))
     if how["end"] == "refuse":
         print("There are no pictures in the folder. Choose another one.", file=sys.stderr)
         return 2
+    time.sleep(how["prepare"])
     if asked.resume:
         run = RunFolder.open(asked.run)
         step = int(run.state_file.read_text()) if run.state_file.exists() else 0

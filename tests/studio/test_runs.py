@@ -162,6 +162,16 @@ def test_a_process_that_ends_before_it_begins_is_a_failure_in_its_own_words(
     wait(lambda: runs.summary(second).status is Status.FINISHED)
 
 
+def test_a_run_stopped_while_it_prepares_is_stopped_and_not_a_failure(
+        runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch, prepare=600)
+    run = runs.start(TrainRequest(folder=pictures))
+    assert only(runs).status is Status.STARTING
+    runs.stop(run)
+    wait(lambda: only(runs).pid is None)
+    assert (only(runs).status, only(runs).verdict) == (Status.STOPPED, "Stopped before it began")
+
+
 def test_a_process_that_cannot_be_started_is_one_sentence(tmp_path: Path, pictures: Path) -> None:
     runs = Runs(tmp_path / "runs", command=(str(tmp_path / "no such program"),))
     with pytest.raises(RunProblem, match="cannot be started"):

@@ -84,7 +84,7 @@ class RunPanel(QWidget):
         sentence = ""
         if started is not None:
             sentence = f"{started.pictures:,} pictures"
-            sentence += f" · {started.held_out:,} of them kept apart to test it" if started.held_out else ""
+            sentence += f" · {started.held_out:,} more kept apart to test it" if started.held_out else ""
         self.card.say(summary.pictures or Path("?"), sentence)
         self.recipe_name.setText(recipe.name if recipe is not None else "")
         self.why.setText(started.why if started is not None else "")
@@ -93,8 +93,9 @@ class RunPanel(QWidget):
         if self._asked is not None and summary.status is not self._asked:
             self._asked = None
         self._action = next_action(summary)
-        self.button.setEnabled(self._asked is None)
-        self.button.setText(self._action if self._asked is None else _waiting_text(self._action))
+        starting = summary.status is Status.STARTING  # it listens from its first step on; stopping works already
+        self.button.setEnabled(self._asked is None and not starting)
+        self.button.setText("Preparing …" if starting else self._action if self._asked is None else _waiting_text(self._action))
         describe(self.button, self.button.text(), _TIPS[self._action])
 
     def set_thumbs(self, images: Sequence[QImage]) -> None:
