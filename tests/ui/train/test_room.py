@@ -1,0 +1,469 @@
+"""The room as a person uses it: folders, clicks, keys, and what stands on the screen afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
+from PySide6.QtWidgets import QApplication, QWidget
+from pytestqt.qtbot import QtBot
+
+from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.runs import Runs
+from diffstudio.training.recipe import NoiseLevelsName, OptimiserName
+from diffstudio.training.run_folder import Status
+from diffstudio.ui import theme
+from diffstudio.ui.train.room import TrainRoom
+from diffstudio.ui.train.run_panel import Action
+
+PATIENCE_MS = 60_000
+
+
+def drop(room: TrainRoom, path: Path) -> bool:
+    """Drag a thing from a file manager over the room and let go; whether the room wanted it."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    copy, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    enter = QDragEnterEvent(QPoint(500, 300), copy, data, left, none)
+    enter.ignore()
+    QApplication.sendEvent(room, enter)
+    if not enter.isAccepted():
+        return False
+    event = QDropEvent(QPointF(500, 300), copy, data, left, none)
+    QApplication.sendEvent(room, event)
+    return event.isAccepted()
+
+
+def inspected(room: TrainRoom, qtbot: QtBot, folder: Path) -> None:
+    assert drop(room, folder)
+    qtbot.waitUntil(lambda: room.new_panel.start.isVisible(), timeout=PATIENCE_MS)
+
+
+def started(room: TrainRoom, qtbot: QtBot, folder: Path) -> Path:
+    inspected(room, qtbot, folder)
+    qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
+    path = room.selected()
+    assert path is not None, room.message.text()
+    return path
+
+
+def status(room: TrainRoom) -> Status | None:
+    summary = room.summary()
+    return summary.status if summary is not None else None
+
+
+def reaches(room: TrainRoom, qtbot: QtBot, *wanted: Status) -> None:
+    qtbot.waitUntil(lambda: status(room) in wanted, timeout=PATIENCE_MS)
+
+
+def test_an_empty_room_invites_and_has_nothing_to_press_but_that(room: TrainRoom) -> None:
+    assert room.folder_view.currentWidget() is room.folder_view.empty
+    assert room.folder_view.empty.button is not None and room.folder_view.empty.button.isVisible()
+    assert not room.new_panel.start.isVisible()
+    assert not room.runs_list.new.isVisible()
+    assert room.runs_list.none.isVisible()
+
+
+def test_the_button_opens_a_dialog_and_its_answer_is_inspected(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+    from PySide6.QtWidgets import QFileDialog
+
+    assert room.folder_view.empty.button is not None
+    qtbot.mouseClick(room.folder_view.empty.button, Qt.MouseButton.LeftButton)
+    (dialog,) = room.findChildren(QFileDialog)
+    assert dialog.fileMode() is QFileDialog.FileMode.Directory
+    dialog.fileSelected.emit(str(pictures))
+    dialog.close()
+    qtbot.waitUntil(lambda: room.new_panel.start.isVisible(), timeout=PATIENCE_MS)
+
+
+def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+    inspected(room, qtbot, pictures)
+    found = room.folder_view.found
+    assert found.title.text() == "toys"
+    assert "9 pictures" in found.sentence.text() and "2 groups" in found.sentence.text()
+    assert "cars 5" in found.groups.text() and "balls 4" in found.groups.text()
+    assert "1 cannot be read and is left out" in found.warnings.banner.text()
+    assert "1 too small, left out" in found.warnings.banner.text()
+    assert not found.warnings.list.isVisible()
+    qtbot.mouseClick(found.warnings.banner.action, Qt.MouseButton.LeftButton)
+    assert found.warnings.list.isVisible()
+    lines = [found.warnings.list.item(row).text() for row in range(found.warnings.list.count())]
+    assert any("broken.png" in line and "left out: " in line for line in lines)
+    assert any("tiny.png" in line and "too small" in line for line in lines)
+    assert any("copy.png" in line and "same picture as" in line and "0.png" in line for line in lines)
+    qtbot.waitUntil(lambda: found._flow.count() == 9, timeout=PATIENCE_MS)
+    assert not room.new_panel.card.thumbs[0].image().isNull()
+    first = found._flow.itemAt(0)
+    assert first is not None and "balls" in first.widget().toolTip() or "0.png" in first.widget().toolTip()
+
+
+def test_a_dropped_picture_is_left_to_the_window(room: TrainRoom, pictures: Path) -> None:
+    assert not drop(room, pictures / "cars" / "0.png")
+    assert room.folder_view.currentWidget() is room.folder_view.empty
+
+
+@pytest.mark.parametrize(("fill", "said"), [
+    (lambda folder: None, "is empty"),
+    (lambda folder: (folder / "a.txt").write_text("words"), "no pictures"),
+    (lambda folder: (folder / "a.png").write_bytes(b"not one"), "none of its"),
+    (lambda folder: folder.rmdir(), "no such folder"),
+])
+def test_a_folder_that_cannot_be_used_is_said_in_the_window(
+        room: TrainRoom, qtbot: QtBot, tmp_path: Path, fill: Callable[[Path], None], said: str) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    fill(folder)
+    room.inspect(folder)
+    qtbot.waitUntil(lambda: room.message.isVisible(), timeout=PATIENCE_MS)
+    assert said in room.message.text()
+    assert "Traceback" not in room.message.text()
+    assert room.folder_view.currentWidget() is room.folder_view.empty
+    assert not room.new_panel.start.isVisible()
+
+
+def test_inspection_shows_progress_and_can_be_cancelled(
+        room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffstudio.training.inspection import InspectionProgress
+    from diffstudio.ui.train import room as module
+
+    closed = []
+
+    def endless(folder: Path):
+        try:
+            done = 0
+            while True:
+                done += 1
+                yield InspectionProgress(min(done, 99_999), 100_000, Path(f"{done}.png"))
+                qtbot_free_pause()
+        finally:
+            closed.append(True)
+
+    def qtbot_free_pause() -> None:
+        import time
+
+        time.sleep(0.002)
+
+    monkeypatch.setattr(module, "inspect_folder", endless)
+    room.inspect(pictures)
+    inspecting = room.folder_view.inspecting
+    qtbot.waitUntil(lambda: "of 100,000 pictures" in inspecting.count.text(), timeout=PATIENCE_MS)
+    assert inspecting.line.fraction() is not None
+    qtbot.mouseClick(inspecting.cancel, Qt.MouseButton.LeftButton)
+    assert room.folder_view.currentWidget() is room.folder_view.empty
+    qtbot.waitUntil(lambda: bool(closed), timeout=PATIENCE_MS)
+    assert not room.message.isVisible()
+
+
+def test_from_a_folder_to_a_checkpoint(room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    """The main job: drop, start, watch the loss and the samples, generate from what came out."""
+    behave(steps=60, seconds=0.02, sample_every=10)
+    ready: list[Path] = []
+    wanted: list[Path] = []
+    room.checkpoint_ready.connect(ready.append)
+    room.generate_requested.connect(wanted.append)
+    path = started(room, qtbot, pictures)
+    assert path.name == "toys"
+    assert list(room.runs_list.cards()) == [path]
+    assert "closing the window does not stop the run" in room.run_view.note.text()
+    view = room.run_view
+    qtbot.waitUntil(lambda: "pictures/s" in view.status.text(), timeout=PATIENCE_MS)
+    assert view.status.text().startswith("Step ") and "left" in view.status.text()
+    assert view.curve._plot is not None or qtbot.waitSignal(view.curve.ready, timeout=PATIENCE_MS).wait() is None
+    qtbot.waitUntil(lambda: not view.samples.averaged.image().isNull(), timeout=PATIENCE_MS)
+    assert view.samples.averaged.count() == 8
+    assert view.generate.isVisible(), "there is a checkpoint to generate from while it goes on"
+
+    reaches(room, qtbot, Status.FINISHED)
+    qtbot.waitUntil(lambda: view.ending.isVisible(), timeout=PATIENCE_MS)
+    assert "It learned" in view.ending.text()
+    assert room.runs_list.cards()[path].status() == "finished"
+    assert not view.stop.isVisible()
+    assert view.note.text() == ""
+    assert path / "checkpoints" / "latest.safetensors" in ready
+    assert room.run_panel.button.text() == "Generate with it"
+    qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
+    assert wanted == [path / "checkpoints" / "latest.safetensors"]
+    assert "held-out" in view.curve.accessibleDescription() or "kept apart" in view.curve.accessibleDescription()
+    assert room.runs_list.trend.isVisible()
+
+
+def colour_of(image: QImage, tile: int) -> tuple[int, int, int]:
+    colour = image.pixelColor(16 * tile + 8, 8)
+    return colour.red(), colour.green(), colour.blue()
+
+
+def test_samples_through_time(room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(steps=40, seconds=0.01, sample_every=10)
+    started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.FINISHED)
+    samples = room.run_view.samples
+    qtbot.waitUntil(lambda: samples.slider.maximum() == 3, timeout=PATIENCE_MS)
+    assert samples.slider.value() == 3, "the newest are shown until a person goes back"
+    qtbot.waitUntil(lambda: colour_of(samples.averaged.image(), 2) == (40, 40, 200), timeout=PATIENCE_MS)
+
+    samples.slider.setFocus()
+    qtbot.keyClick(samples.slider, Qt.Key.Key_Home)
+    qtbot.waitUntil(lambda: colour_of(samples.averaged.image(), 2) == (40, 10, 200), timeout=PATIENCE_MS)
+    current = samples.current()
+    assert current is not None and current.step == 10
+    room.look()
+    qtbot.wait(50)
+    assert samples.slider.value() == 0, "looking at the runs does not drag a person to the newest"
+
+    qtbot.mouseClick(samples.chips.chip("raw"), Qt.MouseButton.LeftButton)
+    assert samples.raw.isVisible() and not samples.averaged.isVisible()
+    assert colour_of(samples.raw.image(), 2) == (40, 40, 40)
+    qtbot.mouseClick(samples.chips.chip("both"), Qt.MouseButton.LeftButton)
+    assert samples.raw.isVisible() and samples.averaged.isVisible()
+    middle = samples.averaged.tiles()[3].center().toPoint()
+    assert samples.averaged.prompt_at(middle) == "thing 3"
+
+
+def test_pause_resume_and_stop(room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(steps=1_000_000, seconds=0.005, sample_every=1_000_000)
+    started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.TRAINING)
+    qtbot.waitUntil(lambda: room.run_panel.button.isEnabled(), timeout=PATIENCE_MS)
+    assert room.run_panel.button.text() == "Pause training"
+    qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
+    assert room.run_panel.button.text() == "Pausing after this step …" or status(room) is Status.PAUSED
+    reaches(room, qtbot, Status.PAUSED)
+    assert room.run_panel.button.text() == "Resume training"
+    assert "paused" in room.run_view.status.text()
+    qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
+    reaches(room, qtbot, Status.TRAINING)
+    qtbot.mouseClick(room.run_view.stop, Qt.MouseButton.LeftButton)
+    assert not room.run_view.stop.isEnabled() or status(room) is Status.STOPPED
+    reaches(room, qtbot, Status.STOPPED)
+    assert "Stopped at step" in room.run_view.ending.text()
+    assert room.run_panel.button.text() == "Resume training"
+    qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
+    reaches(room, qtbot, Status.TRAINING)
+    assert room.run_view.stop.isEnabled()
+
+
+def test_closing_the_window_does_not_end_the_run_and_reopening_finds_it(
+        room: TrainRoom, make_room: Callable[[], TrainRoom], runs: Runs, qtbot: QtBot, pictures: Path,
+        behave: Callable[..., None]) -> None:
+    behave(steps=1_000_000, seconds=0.005)
+    path = started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.TRAINING)
+    before = room.summary()
+    assert before is not None
+    room.close()
+    room.shut_down()
+    second = make_room()
+    qtbot.waitUntil(lambda: second.selected() == path, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: (s := second.summary()) is not None and s.step > before.step, timeout=PATIENCE_MS)
+    now = second.summary()
+    assert now is not None and now.pid == before.pid
+    qtbot.mouseClick(second.run_view.stop, Qt.MouseButton.LeftButton)
+    reaches(second, qtbot, Status.STOPPED)
+
+
+def test_a_failed_run_says_why_and_shows_the_end_of_its_log(
+        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(steps=30, end="fail")
+    started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.FAILED)
+    qtbot.waitUntil(lambda: room.run_view.log.isVisible(), timeout=PATIENCE_MS)
+    assert room.run_view.ending.text() == "The loss is no longer a number. Lower the learning rate."
+    assert room.run_view.log.toPlainText().endswith("ValueError: loss is nan")
+
+
+def test_a_run_that_never_began_can_be_tried_again(
+        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(end="refuse")
+    first = started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.FAILED)
+    assert room.run_view.ending.text() == "There are no pictures in the folder. Choose another one."
+    assert room.run_view.ending.action.text() == "Try again"
+    assert room.run_panel.button.text() == Action.AGAIN
+    behave(steps=20)
+    qtbot.mouseClick(room.run_view.ending.action, Qt.MouseButton.LeftButton)
+    assert room.selected() not in (None, first)
+    reaches(room, qtbot, Status.FINISHED)
+    assert len(room.runs_list.cards()) == 2
+
+
+def test_a_killed_run_is_resumed_with_one_click(
+        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(steps=60, end="vanish", sample_every=5)
+    started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.INTERRUPTED)
+    assert room.run_view.ending.action.text() == "Resume it"
+    behave(steps=60)
+    qtbot.mouseClick(room.run_view.ending.action, Qt.MouseButton.LeftButton)
+    reaches(room, qtbot, Status.FINISHED)
+
+
+def test_what_is_asked_for_is_what_is_trained(
+        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(steps=5)
+    inspected(room, qtbot, pictures)
+    panel = room.new_panel
+    assert panel.why.text(), "the choice made for the person is explained"
+    path = started(room, qtbot, pictures)
+    asked = json.loads((path / "process.json").read_text())["request"]
+    assert (asked["recipe"], asked["minutes"]) == ("auto", 120)
+
+    inspected(room, qtbot, pictures)
+    panel.side.set_value(48)
+    panel.optimiser.set_value(OptimiserName.ADAMW)
+    panel.noise.set_value(NoiseLevelsName.COSINE)
+    panel.changes.set_value(("turns",))
+    panel.minutes.field.setFocus()
+    panel.minutes.field.selectAll()
+    qtbot.keyClicks(panel.minutes.field, "1 h 30 min")
+    qtbot.keyClick(panel.minutes.field, Qt.Key.Key_Return)
+    panel.run_name.setText("with turns: 48")
+    qtbot.keyClick(panel, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    second = room.selected()
+    assert second is not None and second.name == "with turns 48"
+    asked = json.loads((second / "process.json").read_text())["request"]
+    assert asked["minutes"] == 90
+    qtbot.waitUntil(lambda: (second / "recipe.toml").is_file(), timeout=PATIENCE_MS)
+    recipe = runs.summary(room.summary().run).run.recipe()  # type: ignore[union-attr]
+    assert recipe.data.size == 48
+    assert recipe.optimiser.name is OptimiserName.ADAMW
+    assert recipe.objective.noise_levels is NoiseLevelsName.COSINE
+    assert (recipe.data.flips, recipe.data.translation) == (0, 0)
+    assert recipe.data.rotation_degrees > 0
+
+
+def test_little_time_suits_another_recipe_and_says_so(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+    inspected(room, qtbot, pictures)
+    panel = room.new_panel
+    panel.set_accelerator(False)
+    much = panel.why.text()
+    panel.minutes.slider.setValue(0)
+    assert panel.minutes.value() == 1
+    assert panel.why.text() != much
+    choice = panel.choice()
+    assert choice is not None and choice.recipe.data.size < 64
+    assert panel.side.value() == choice.recipe.data.size
+
+
+def test_the_estimate_is_of_what_was_measured(
+        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    inspected(room, qtbot, pictures)
+    assert room.new_panel.estimate.text().startswith("Ready near ")
+    choice = room.new_panel.choice()
+    assert choice is not None
+    choice.recipe.write(pictures.parent / "same.toml")
+    behave(steps=5)
+    run = runs.start(TrainRequest(folder=pictures, recipe=str(pictures.parent / "same.toml")))
+    qtbot.waitUntil(lambda: runs.summary(run).status is Status.FINISHED, timeout=PATIENCE_MS)
+    inspected(room, qtbot, pictures)
+    qtbot.waitUntil(lambda: "About 460,000 pictures seen" in room.new_panel.estimate.text(), timeout=PATIENCE_MS)  # 64 a second
+
+
+def test_a_full_disk_is_one_sentence(
+        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspected(room, qtbot, pictures)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
+    monkeypatch.undo()
+    assert room.message.isVisible()
+    assert "No space left on device" in room.message.text()
+    assert room.selected() is None, "the form stays as it was"
+
+
+def test_a_run_whose_folder_is_deleted_leaves_the_list(
+        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(steps=5)
+    path = started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.FINISHED)
+    shutil.rmtree(path)
+    qtbot.waitUntil(lambda: not room.runs_list.cards(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.selected() is None, timeout=PATIENCE_MS)
+
+
+def test_runs_are_walked_by_keyboard(
+        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(steps=3)
+    for _ in range(2):
+        runs.start(TrainRequest(folder=pictures))
+    qtbot.waitUntil(lambda: len(room.runs_list.cards()) == 2, timeout=PATIENCE_MS)
+    first, second = room.runs_list.cards().values()
+    room.activateWindow()
+    first.setFocus()
+    qtbot.keyClick(first, Qt.Key.Key_Down)
+    assert second.hasFocus()
+    qtbot.keyClick(second, Qt.Key.Key_Return)
+    assert room.selected() == list(room.runs_list.cards())[1]
+    qtbot.keyClick(room, Qt.Key.Key_N, Qt.KeyboardModifier.ControlModifier)
+    assert room.selected() is None
+    qtbot.waitUntil(lambda: not any(summary.alive for summary in runs.list()), timeout=PATIENCE_MS)
+
+
+def test_everything_that_takes_the_keyboard_has_a_name_and_a_tooltip(
+        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    behave(steps=20)
+    started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.FINISHED)
+    nameless = []
+    for widget in room.findChildren(QWidget):
+        takes_keys = bool(widget.focusPolicy() & Qt.FocusPolicy.TabFocus)
+        inner = widget.objectName().startswith("qt_") or "QComboBoxListView" in type(widget).__name__
+        if takes_keys and not inner and not widget.accessibleName() and type(widget).__name__ != "QScrollArea":
+            nameless.append(f"{type(widget).__name__} in {type(widget.parent()).__name__}")
+    assert not nameless
+
+
+@pytest.mark.parametrize("cast", ["dark", "light"])
+def test_it_fits_a_small_window_with_long_names(
+        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None], cast: str) -> None:
+    app = QApplication.instance()
+    assert isinstance(app, QApplication)
+    theme.apply(app, cast)
+    behave(steps=20)
+    inspected(room, qtbot, pictures)
+    room.new_panel.run_name.setText("a name as long as a name can be and 猫 then some words more than that")
+    qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
+    reaches(room, qtbot, Status.FINISHED)
+    qtbot.waitUntil(lambda: room.run_view.curve._plot is not None, timeout=PATIENCE_MS)
+    room.resize(1000, 620)
+    qtbot.wait(20)
+    assert room.width() == 1000 and room.height() == 620, "nothing forces the window larger"
+    for part in (room.run_panel.button, room.run_view.open, room.run_view.samples.slider, room.run_view.curve):
+        corner = part.mapTo(room, part.rect().bottomRight())
+        assert room.rect().contains(corner), part
+    assert room.run_view.title.shown_text().endswith("…")
+    background = theme.colour("background")
+    assert room.grab().toImage().pixelColor(320, 610) == background
+
+
+def test_a_picture_of_the_folder_that_went_away_is_left_out(
+        room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffstudio.ui.train import room as module
+
+    def gone(path: Path, side: int) -> QImage | None:
+        path.unlink(missing_ok=True)
+        return None
+
+    monkeypatch.setattr(module, "thumbnail", gone)
+    inspected(room, qtbot, pictures)
+    qtbot.waitUntil(lambda: not (pictures / "cars" / "3.png").exists(), timeout=PATIENCE_MS)
+    assert room.folder_view.found._flow.count() == 0
+    assert room.new_panel.start.isVisible()
+
+
+def test_thumbnails_lay_transparency_on_white(tmp_path: Path) -> None:
+    from diffstudio.ui.train.thumbnails import thumbnail
+
+    Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    image = thumbnail(tmp_path / "clear.png", 16)
+    assert image is not None
+    assert (image.width(), image.height()) == (16, 16)
+    assert image.pixelColor(8, 8).lightness() == 255
