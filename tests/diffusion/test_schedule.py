@@ -142,6 +142,7 @@ def test_training_steps_are_chosen_as_published() -> None:
     assert ladder(schedule, 10, "trailing").tolist() == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 0]
     assert ladder(schedule, 10, "leading").tolist() == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1, 0]
     assert ladder(schedule, 10, "uniform").tolist() == [1000, 889, 778, 667, 556, 445, 334, 223, 112, 1, 0]
+    assert ladder(schedule, 7, "trailing").tolist() == [1000, 857, 714, 571, 429, 286, 143, 0]
     assert leading(schedule, 4, offset=1).tolist() == [752, 502, 252, 2]
 
 
@@ -178,7 +179,7 @@ def test_align_your_steps_is_its_table() -> None:
     assert schedule.heun_coordinate(sdxl)[4].item() == pytest.approx(ALIGNED_SDXL[4])
 
 
-@pytest.mark.parametrize(("strength", "kept"), [(1, 20), (0.75, 15), (0.5, 10), (0.01, 1), (0, 1)])
+@pytest.mark.parametrize(("strength", "kept"), [(1, 20), (0.75, 15), (0.33, 7), (0.01, 1), (0, 1)])
 def test_strength_keeps_the_end_of_the_ladder(strength: float, kept: int) -> None:
     schedule = VariancePreserving.scaled_linear()
     whole, part = ladder(schedule, 20, "karras"), ladder(schedule, 20, "karras", strength=strength)
