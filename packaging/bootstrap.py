@@ -290,7 +290,7 @@ def test_in_real_display() -> int:
         if not number:
             say("Xvfb did not start.")
             return 1
-        return check([str(PYTHON), "-m", "pytest", "-m", "real_display", "-p", "no:cacheprovider"], DISPLAY=f":{number}",
+        return check([str(PYTHON), "-m", "pytest", "-m", "real_display", "tests/ui/test_real_display.py"], DISPLAY=f":{number}",
                      QT_QPA_PLATFORM="xcb", DIFFSTUDIO_ARTEFACTS=str(ARTEFACTS))
     finally:
         display.terminate()

@@ -1,0 +1,190 @@
+"""How fast it is on this machine: `python -m tests.benchmarks [--readme] [--checkpoint NAME] [--only WORD …]`.
+
+Every measurement is a process of its own, so that its launch is a launch and its peak of memory its own. Prints a table;
+`--readme` writes it into README.md as well. Nothing here is asserted: times differ from machine to machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+SIZES = {32: 64, 64: 64, 128: 16}  # px a side: pictures in a batch
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    what: str
+    measured: str
+    aim: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one process found out, and the most memory it had."""
+
+    figures: dict[str, Any]
+    peak_bytes: int | None
+
+
+def measure(arguments: list[str], home: Path) -> Measured:
+    """Run `python ARGUMENTS`; its last line is JSON. It hears from us when it was started."""
+    environment = os.environ | {"DIFFSTUDIO_HOME": str(home), "QT_QPA_PLATFORM": os.environ.get("QT_QPA_PLATFORM", "offscreen"),
+                                "BENCHMARK_STARTED": repr(time.time()), "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=out)
+        if hasattr(os, "wait4"):
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        else:
+            process.wait()
+            peak = None
+        if process.returncode:
+            raise SystemExit(f"`{' '.join(arguments)}` ended with {process.returncode}; what it said is above.")
+        out.seek(0)
+        lines = out.read().splitlines()
+    last = lines[-1] if lines else ""
+    return Measured(json.loads(last) if last.startswith("{") else {}, peak)
+
+
+def window_launch(home: Path, checkpoint: str) -> Iterator[Row]:
+    runs = [measure(["-m", "tests.benchmarks.window", "launch"], home) for _ in range(4)][1:]  # the first warms the disk
+    yield Row("launch to a window that takes input", f"{median(run.figures['seconds'] for run in runs):.2f} s", "0.8 s")
+    yield Row("peak memory of the window alone", size(max(run.peak_bytes or 0 for run in runs)))
+
+
+def first_picture(home: Path, checkpoint: str) -> Iterator[Row]:
+    runs = [measure(["-m", "tests.benchmarks.window", "picture", checkpoint], home) for _ in range(3)][1:]
+    seconds = median(run.figures["seconds"] for run in runs)
+    yield Row("launch to the first picture on screen, 20 steps", f"{seconds:.1f} s", "4 s")
+    out = home / "picture.png"
+    begun = time.perf_counter()
+    run = measure(["-m", "diffstudio", "generate", "red apple", "--steps", "20", "--checkpoint", checkpoint, "--out", str(out)],
+                  home)
+    yield Row("the same on the command line", f"{time.perf_counter() - begun:.1f} s")
+    yield Row("peak memory of making a picture, with the window", size(max(run.peak_bytes or 0 for run in runs)))
+    yield Row("peak memory of making a picture, command line", size(run.peak_bytes or 0))
+
+
+def steps(home: Path, checkpoint: str) -> Iterator[Row]:
+    found = measure(["-m", "tests.benchmarks.engine", checkpoint], home).figures
+    yield Row("a step (Heun, two network calls, with guidance)", f"{1000 * found['step']:.1f} ms")
+    yield Row("cost of the preview of a step", f"{100 * found['preview'] / found['step']:.1f} %", "2 %")
+    stops = f"{1000 * found['stop_median']:.0f} and {1000 * found['stop_worst']:.0f} ms"
+    yield Row("Stop to stopped, median and worst of 20", stops, f"one network call ({1000 * found['call']:.0f} ms)")
+
+
+def frames(home: Path, checkpoint: str) -> Iterator[Row]:
+    for what, words in (("generating", "while pictures are made"), ("training", "while a run trains")):
+        pictures = write_pictures(home / "dots", 64)
+        recipe = write_recipe(home / "frames.toml", 64, 64)
+        found = measure(["-m", "tests.benchmarks.window", what, checkpoint, str(pictures), str(recipe)], home).figures
+        yield Row(f"between two frames of the window {words}: median, 95 %, longest",
+                  f"{found['median']:.0f}, {found['p95']:.0f}, {found['worst']:.0f} ms", "95 % under 33 ms")
+
+
+def training(home: Path, checkpoint: str) -> Iterator[Row]:
+    for side, batch in SIZES.items():
+        pictures = write_pictures(home / f"dots-{side}", side)
+        recipe = write_recipe(home / f"{side}.toml", side, batch)
+        run = home / f"run-{side}"
+        measured = measure(["-m", "diffstudio", "train", str(pictures), "--recipe", str(recipe), "--steps", "40", "--run",
+                            str(run)], home)
+        speed = median(event["pictures_per_second"] for event in events(run) if event["event"] == "step")
+        yield Row(f"training, {side} px, batch {batch}, the small network", f"{speed:.0f} pictures a second")
+        yield Row(f"peak memory of that run, {side} px", size(measured.peak_bytes or 0))
+
+
+MEASUREMENTS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
+    "window": window_launch, "picture": first_picture, "steps": steps, "frames": frames, "training": training}
+
+
+def write_pictures(folder: Path, side: int, count: int = 96) -> Path:
+    """Pictures of noise: what they show makes no difference to how fast they are learnt from."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    generator = np.random.default_rng(side)
+    for number in range(count):
+        pixels = generator.integers(0, 255, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"picture number {number}, noise")
+    return folder
+
+
+def write_recipe(path: Path, side: int, batch: int) -> Path:
+    """The defaults, which are the small recipe's, at another size; samples are not what is measured."""
+    path.write_text(f"format = 1\nname = 'benchmark'\n[data]\nsize = {side}\n[run]\nbatch = {batch}\nsample_count = 1\n"
+                    "sample_steps = 1\nsample_every = 1000000\ncheckpoint_every = 1000000\nheld_out_every = 1000000\n")
+    return path
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+
+def median(values: Iterator[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+def size(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB" if count else "not known here"
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["| what | measured | aim |", "| --- | --- | --- |"]
+    return "\n".join(lines + [f"| {row.what} | {row.measured} | {row.aim} |" for row in rows])
+
+
+def machine() -> str:
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} processor cores"
+    return (f"{platform.system()} {platform.machine()}, {device}, Python {platform.python_version()}, "
+            f"torch {torch.__version__}, on {time.strftime('%Y-%m-%d')}.")
+
+
+def with_table(readme: str, text: str) -> str:
+    """The README with what stands between the two marks replaced."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--checkpoint", default="starter", help="what pictures are made with: `starter`, or the path of a file")
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
+    arguments = parser.parse_args(argv)
+    rows: list[Row] = []
+    for name in arguments.only:
+        with tempfile.TemporaryDirectory(prefix="diffstudio-benchmark-") as home:
+            for row in MEASUREMENTS[name](Path(home), arguments.checkpoint):
+                print(f"{row.what}: {row.measured}" + (f" (aim: {row.aim})" if row.aim else ""), file=sys.stderr, flush=True)
+                rows.append(row)
+    text = f"{machine()}\n\n{table(rows)}"
+    print(text)
+    if arguments.readme:
+        readme = ROOT / "README.md"
+        readme.write_text(with_table(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
