@@ -16,7 +16,7 @@ import diffstudio
 
 ROOT = Path(diffstudio.__file__).resolve().parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "safetensors.torch", "scipy")
-QT = ("PySide6", "shiboken6", "qasync", "qtawesome", "pyqtgraph")
+QT = ("PySide6", "shiboken6", "qtawesome", "pyqtgraph")
 GENERATING = {"diffstudio.studio.generate", "diffstudio.studio.preview"}  # what the worker imports when it has work
 
 EVERYTHING = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio."))
