@@ -48,10 +48,10 @@ _SPACINGS = {
     "alignyoursteps": SpacingName.ALIGN_YOUR_STEPS}
 _AUTOMATIC = {SamplerName.DPMPP_2M: SpacingName.KARRAS, SamplerName.DPMPP_2M_SDE: SpacingName.EXPONENTIAL}
 
-# `Name: value` pairs; a value with commas is a JSON string. Names are bounded so that hostile lines take linear time.
-_PAIR = re.compile(r'\s*(\w[\w \-/]{1,60}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _SIZE = re.compile(r"\D*(\d{1,6})\s*[x×,]\s*(\d{1,6})\D*")
 _LONGEST_LINE = 100_000
+_LONGEST_NAME = 60
+_STRING = json.JSONDecoder()
 _MOST_LEFTOVERS = 12
 _NETWORK_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>")
 
@@ -97,10 +97,8 @@ def read_texts(texts: Mapping[str, str], width: int, height: int) -> Carried | N
 def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | None:
     """A text in AUTOMATIC1111's grammar; None when its last lines hold no settings."""
     lines = text.strip().split("\n")
-    last = lines[-1][:_LONGEST_LINE]
-    pairs = _PAIR.findall(last)
-    values = {name.strip(): _unquoted(value.strip()) for name, value in pairs}
-    if len(pairs) < 3 and "Steps" not in values:
+    values = _pairs(lines[-1][:_LONGEST_LINE])
+    if len(values) < 3 and "Steps" not in values:
         return None
     prompt: list[str] = []
     negative: list[str] = []
@@ -121,13 +119,25 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | Non
     return _carried(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
 
 
-def _unquoted(value: str) -> str:
-    if len(value) > 1 and value[0] == value[-1] == '"':
+def _pairs(line: str) -> dict[str, str]:
+    """`Name: value, Name: "a value, quoted as JSON", …`: what has no name is passed over."""
+    pairs: dict[str, str] = {}
+    at = 0
+    while (colon := line.find(":", at)) >= 0:
+        name = line[at:colon].rpartition(",")[2].strip()
+        start = colon + 1
+        while line[start:start + 1] == " ":
+            start += 1
         try:
-            return str(json.loads(value))
-        except (ValueError, RecursionError):
-            return value
-    return value
+            value, end = _STRING.raw_decode(line, start) if line[start:start + 1] == '"' else (None, start)
+        except ValueError:
+            value, end = None, start
+        comma = line.find(",", end)
+        comma = len(line) if comma < 0 else comma
+        if name and len(name) <= _LONGEST_NAME:
+            pairs.setdefault(name, line[start:comma].strip() if value is None else str(value))
+        at = comma + 1
+    return pairs
 
 
 def _from_swarm(text: str, width: int, height: int) -> Carried | None:

@@ -78,7 +78,7 @@ class ModelsRoom(QWidget):
                                          name="Look again")
         self.progress = ProgressLine("Looking through the model folders")
         self.progress.set_fraction(None)
-        self.progress.hide()
+        self._scanned = False                 # until then nothing can be said about what is there
         self.message = Message()
         self.details = CheckpointDetails()
         self.empty = EmptyState(
@@ -102,7 +102,7 @@ class ModelsRoom(QWidget):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint],
                         problems: Sequence[tuple[Path, DiffstudioError]] = ()) -> None:
         """Show what a scan found; what was chosen stays chosen."""
-        before = self.chosen()
+        before, self._scanned = self.chosen(), True
         self.progress.hide()
         self.rescan_button.setEnabled(True)
         self.model.set_entries([*checkpoints, *(Problem(path, error) for path, error in problems)])
@@ -172,7 +172,7 @@ class ModelsRoom(QWidget):
         self.setTabOrder(self.list, self.rescan_button)
 
     def _show_page(self) -> None:
-        self._pages.setCurrentIndex(0 if self.model.rowCount() else 1)
+        self._pages.setCurrentIndex(0 if self.model.rowCount() or not self._scanned else 1)
 
     def _show_chosen(self, *_: object) -> None:
         entry = self.chosen()
@@ -221,7 +221,8 @@ class ModelsRoom(QWidget):
         entry = self.chosen()
         if entry is None or self.details.delete.isHidden():
             return
-        box = QMessageBox(QMessageBox.Icon.NoIcon, "Delete", f"Move {entry.path.name} to the system's trash?", parent=self)
+        box = QMessageBox(QMessageBox.Icon.NoIcon, "Delete", f"Move {entry.path.name} to the system's trash?",
+                          parent=self)
         box.setInformativeText("Pictures made with it stay, but cannot be made again without it.")
         delete = box.addButton("Delete", QMessageBox.ButtonRole.DestructiveRole)
         cancel = box.addButton(QMessageBox.StandardButton.Cancel)
