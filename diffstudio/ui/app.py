@@ -76,7 +76,7 @@ class Desktop(QObject):
 
     def _connect(self) -> None:
         room, window = self.generate_room, self.window
-        self.bridge.event.connect(self.take)
+        self.bridge.arrived.connect(self.take)
         room.generate_requested.connect(self.generate)
         room.pause_requested.connect(lambda job: self._tell(lambda worker: worker.pause(job)))
         room.resume_requested.connect(lambda job: self._tell(lambda worker: worker.resume(job)))

@@ -11,13 +11,13 @@ from diffstudio.studio.events import Event, Stepped
 
 
 class Bridge(QObject):
-    """Make it on the window's thread. `event` is emitted there only.
+    """Make it on the window's thread. `arrived` is emitted there only.
 
     A `Stepped` that has not been looked at yet gives way to a newer one of the same job, so that a busy window never
     falls behind; nothing else is ever dropped, and the order stays.
     """
 
-    event = Signal(object)
+    arrived = Signal(object)      # Event
     _woken = Signal()
 
     def __init__(self) -> None:
@@ -54,4 +54,4 @@ class Bridge(QObject):
         for event in events:
             if self._closed:
                 return
-            self.event.emit(event)
+            self.arrived.emit(event)

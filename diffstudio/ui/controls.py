@@ -323,7 +323,7 @@ class PrimaryButton(QPushButton):
         painter = QStylePainter(self)
         option = QStyleOptionButton()
         self.initStyleOption(option)
-        option.text = ""  # type: ignore[attr-defined]
+        option.text = ""
         painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
         ink = theme.colour("on_strong" if self.isEnabled() else "faint")
         small, metrics = theme.font(theme.SMALL_PIXELS), QFontMetrics(self.font())

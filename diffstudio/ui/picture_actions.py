@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QMimeData, QPoint, QSize, Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QDrag, QGuiApplication, QImage, QPixmap
+from PySide6.QtGui import QDesktopServices, QDrag, QGuiApplication, QImage, QImageWriter, QPixmap
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from diffstudio.errors import StorageProblem
@@ -74,9 +74,11 @@ def write(image: QImage, path: Path | None, target: Path) -> None:
             shutil.copyfile(path, beside)
         else:
             whole = QImage(str(path)) if path is not None else image
-            form = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(target.suffix.lower(), "PNG")
-            if not whole.save(str(beside), form, 95 if form == "JPEG" else -1):
-                raise OSError("the place cannot be written to, or the disk is full")
+            writer = QImageWriter(str(beside), {".jpg": b"jpeg", ".jpeg": b"jpeg", ".webp": b"webp"}.get(
+                target.suffix.lower(), b"png"))
+            writer.setQuality(95 if target.suffix.lower() != ".png" else -1)
+            if not writer.write(whole):
+                raise OSError(writer.errorString().lower() or "the place cannot be written to, or the disk is full")
         beside.replace(target)
     except OSError as error:
         beside.unlink(missing_ok=True)

@@ -21,7 +21,17 @@ from PySide6.QtWidgets import (
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui import theme
-from diffstudio.ui.controls import Check, ChipRow, Combo, Elided, PrimaryButton, QuietButton, SectionLabel, describe, label
+from diffstudio.ui.controls import (
+    Check,
+    ChipRow,
+    Combo,
+    Elided,
+    PrimaryButton,
+    QuietButton,
+    SectionLabel,
+    describe,
+    label,
+)
 from diffstudio.ui.picture_actions import open_folder
 
 _DEVICES = (("auto", "The best there is"), ("cpu", "Processor (CPU)"), ("cuda", "NVIDIA or AMD graphics (CUDA)"),
@@ -45,7 +55,7 @@ class SettingsDialog(QDialog):
         devices = list(_DEVICES)
         if settings.device not in dict(devices):
             devices.append((settings.device, settings.device))
-        self.device = Combo("Device", devices, "What does the arithmetic; one that is not there is reported when a picture starts")
+        self.device = Combo("Device", devices, "What does the arithmetic; one that is not there is told when a picture starts")
         cores = os.cpu_count() or 1
         self.threads = Combo("Threads", [(0, f"All {cores} cores" if cores > 1 else "One core"),
                                          *((count, str(count)) for count in _thread_choices(cores, settings.threads))],
@@ -62,11 +72,11 @@ class SettingsDialog(QDialog):
         self.choose_images = QuietButton("Change …", "", "Keep new pictures in another folder; those that are there stay")
         self.open_images = QuietButton("Open", "", "Show the folder of pictures in the file manager")
         self.open_data = QuietButton("Open", "", "Show diffstudio's own folder in the file manager")
-        self.done = PrimaryButton("Done", "", "Close (Escape)")
+        self.done_button = PrimaryButton("Done", "", "Close (Escape)")
         self._lay_out(sleep)
         self._show()
         self._connect()
-        self.done.setFocus()
+        self.done_button.setFocus()
 
     def _show(self) -> None:
         settings = self.settings
@@ -104,7 +114,7 @@ class SettingsDialog(QDialog):
             lambda: self._ask("Where shall pictures be kept?", lambda path: self._change(images_folder=path)))
         self.open_images.clicked.connect(lambda: open_folder(self.settings.images))
         self.open_data.clicked.connect(lambda: open_folder(paths.data()))
-        self.done.clicked.connect(self.accept)
+        self.done_button.clicked.connect(self.accept)
 
     def _ask(self, title: str, then: object) -> QFileDialog:
         dialog = QFileDialog(self, title)
@@ -162,7 +172,7 @@ class SettingsDialog(QDialog):
         foot = QHBoxLayout()
         foot.setContentsMargins(24, 8, 24, 16)
         foot.addStretch(1)
-        foot.addWidget(self.done)
+        foot.addWidget(self.done_button)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(scroll, 1)

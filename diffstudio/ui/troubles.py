@@ -69,5 +69,5 @@ class Troubles(QObject):
             return str(error)
         said = " ".join(str(error).split())[:200]
         what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        return (f"Something in diffstudio went wrong ({what}). Your pictures and models are safe. Go on, or restart the program "
-                f"if it misbehaves; the details are in {self.log_file}.")
+        return (f"Something in diffstudio went wrong ({what}). Your pictures and models are safe. Go on, or restart the "
+                f"program if it misbehaves; the details are in {self.log_file}.")

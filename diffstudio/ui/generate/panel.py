@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeySequence
@@ -54,6 +55,7 @@ class Panel(QFrame):
         self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
         self._busy = False
+        self._shown: Path | None = None    # the checkpoint that the column was last made to fit
         self.size_control.set_limits(None)
         self._explain_choices()
         self._lay_out()
@@ -147,7 +149,8 @@ class Panel(QFrame):
             if classes:
                 self.classes.set_choices([(name, name) for name in checkpoint.classes])
             self.guidance.setEnabled(conditioning is not Conditioning.NONE)
-            if take_guidance and (scale := _usual_guidance(checkpoint)) is not None:
+            another, self._shown = checkpoint.path != self._shown, checkpoint.path
+            if take_guidance and another and (scale := _usual_guidance(checkpoint)) is not None:
                 self.guidance.set_value(scale)
         self.spacing.set_choices(words.spacings_for(checkpoint))
         self._check()
@@ -180,8 +183,9 @@ class Panel(QFrame):
     def _connect(self) -> None:
         self.checkpoint.chosen.connect(self._checkpoint_changed)
         self.checkpoint.more_wanted.connect(self.models_wanted)
-        self.prompt.too_long.connect(self._check)
-        self.negative.too_long.connect(self._check)
+        for edit in (self.prompt, self.negative):
+            edit.too_long.connect(self._check)
+            edit.submitted.connect(self.submit)
         self.seed.changed.connect(self._check)
         self.count.value_changed.connect(self._check)
         self.history.clicked.connect(self._open_history)
@@ -201,8 +205,9 @@ class Panel(QFrame):
         column.addWidget(self.checkpoint)
         column.addWidget(self.prompt_section)
         column.setSpacing(8)
-        for part in (self.prompt, self.negative, self.classes):
-            column.addWidget(part)
+        column.addWidget(self.prompt)
+        column.addWidget(self.negative)
+        column.addWidget(self.classes)
         column.addSpacing(4)
         column.addWidget(SectionLabel("Image"))
         grid = QGridLayout()

@@ -21,6 +21,7 @@ class PromptEdit(QPlainTextEdit):
     """
 
     too_long = Signal(bool)
+    submitted = Signal()             # Ctrl+Enter, which the field would otherwise keep to itself
 
     def __init__(self, name: str, placeholder: str, tooltip: str, lines: int, history: bool = False) -> None:
         super().__init__()
@@ -66,6 +67,10 @@ class PromptEdit(QPlainTextEdit):
         return menu
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
+        control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+        if control and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.submitted.emit()
+            return
         if event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down) and self._with_history and self._history:
             alt = bool(event.modifiers() & Qt.KeyboardModifier.AltModifier)
             shown = self._place >= 0 and self.toPlainText() == self._history[self._place]

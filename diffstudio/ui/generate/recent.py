@@ -98,7 +98,7 @@ class RecentThumb(Thumb):
         title = words.title_of(picture.request) if picture.request else picture.path.name
         about = f"{title[:300]}\n{words.settings_line(picture.request)}" if picture.request else title
         super().__init__(side, name=title[:120], tooltip=about, clickable=True)
-        self.picture = picture
+        self.shown = picture
         self.set_image(picture.image)
         self._pressed: QPoint | None = None
 
@@ -111,7 +111,7 @@ class RecentThumb(Thumb):
             return
         if (event.position().toPoint() - self._pressed).manhattanLength() >= QApplication.startDragDistance():
             self._pressed = None
-            picture_actions.drag(self, self.picture.image, self.picture.path)
+            picture_actions.drag(self, self.shown.image, self.shown.path)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         pressed, self._pressed = self._pressed, None

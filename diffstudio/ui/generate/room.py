@@ -94,11 +94,11 @@ class GenerateRoom(QWidget):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         self.panel.set_checkpoints(checkpoints, problems)
         if checkpoints:
-            self.empty.say("sparkle", "What shall it be?", "Write what the picture shows and press Generate. You can watch it come "
-                           "out of the noise, step by step.", "Generate")
+            self.empty.say("sparkle", "What shall it be?", "Write what the picture shows and press Generate. You can watch it "
+                           "come out of the noise, step by step.", "Generate")
         else:
-            self.empty.say("cube", "No checkpoint yet", "A checkpoint is what makes the pictures. Train one on a folder of your own "
-                           "pictures, or add a folder of models in Settings.", "Train one")
+            self.empty.say("cube", "No checkpoint yet", "A checkpoint is what makes the pictures. Train one on a folder of your "
+                           "own pictures, or add a folder of models in Settings.", "Train one")
 
     def set_pending(self, pending: Sequence[QueuedJob]) -> None:
         self.right.set_pending(pending)
@@ -244,6 +244,7 @@ class GenerateRoom(QWidget):
     def _follow_hint(self) -> None:
         shown = self._live and self.filmstrip.last() > 0 and not self.canvas.scrubbing() and not self._heading_stacked
         self.hint.setText("drag the filmstrip to look through the steps" if shown else "")
+        self.hint.setVisible(not self._heading_stacked)
 
     def _restart_step(self) -> int:
         """Where restarting would begin: the step looked at, or the one after the last where the job was stopped."""
@@ -408,8 +409,7 @@ class GenerateRoom(QWidget):
         self.middle = QStackedWidget()
         self.middle.addWidget(self.empty)
         self.middle.addWidget(self.canvas)
-        column = QVBoxLayout()
-        column.setContentsMargins(24, 16, 24, 16)
+        column = self._column = QVBoxLayout()
         column.setSpacing(12)
         column.addWidget(self.banner)
         column.addWidget(self.header)
@@ -434,4 +434,6 @@ class GenerateRoom(QWidget):
         self._heading.setDirection(QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight)
         self.status.setAlignment(Qt.AlignmentFlag.AlignLeft if stacked else Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = stacked
+        self.reuse_button.setText("" if stacked else "Use settings")
+        self._column.setContentsMargins(*((16, 12, 16, 12) if stacked else (24, 16, 24, 16)))
         self._follow_hint()

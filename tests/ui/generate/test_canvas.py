@@ -1,0 +1,172 @@
+"""The canvas and the filmstrip: what they show where, by mouse and keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QPoint, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QContextMenuEvent, QImage
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from diffstudio.ui.generate.canvas import Canvas, smooth
+from diffstudio.ui.generate.filmstrip import Filmstrip
+from diffstudio.ui.pictures import numpy_to_qimage
+from tests.ui.samples import picture
+
+pytestmark = pytest.mark.usefixtures("dressed")
+
+
+@pytest.fixture
+def canvas(qtbot: QtBot) -> Canvas:
+    canvas = Canvas()
+    qtbot.addWidget(canvas)
+    canvas.resize(640, 480)
+    canvas.show()
+    qtbot.waitExposed(canvas)
+    return canvas
+
+
+@pytest.fixture
+def strip(qtbot: QtBot) -> Filmstrip:
+    strip = Filmstrip()
+    qtbot.addWidget(strip)
+    strip.resize(640, 72)
+    strip.show()
+    qtbot.waitExposed(strip)
+    return strip
+
+
+def grey_at(canvas: Canvas, cell: QRectF) -> int:
+    return canvas.grab().toImage().pixelColor(cell.center().toPoint()).red()
+
+
+def test_one_picture_fills_the_room_in_its_shape(canvas: Canvas) -> None:
+    canvas.begin(1, QSize(64, 64))
+    canvas.show_estimates(0, [picture(90)])
+    (_, cell), = canvas.cells()
+    assert (cell.width(), cell.height()) == (480, 480)
+    assert cell.center().x() == pytest.approx(320, abs=1)
+    assert grey_at(canvas, cell) == 90
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6, 9, 16, 64])
+def test_several_pictures_lie_in_a_grid_without_touching(canvas: Canvas, count: int) -> None:
+    canvas.begin(count, QSize(64, 48))
+    cells = [cell for _, cell in canvas.cells()]
+    assert len(cells) == count
+    room = QRectF(canvas.rect())
+    for index, cell in enumerate(cells):
+        assert room.adjusted(-1, -1, 1, 1).contains(cell)
+        assert cell.width() / cell.height() == pytest.approx(64 / 48, rel=0.05)
+        assert not any(cell.intersects(other) for other in cells[index + 1:])
+
+
+def test_an_estimate_gives_way_to_what_is_saved(canvas: Canvas) -> None:
+    canvas.begin(3, QSize(16, 16))
+    canvas.show_estimates(1, [picture(50), picture(60), picture(70)])  # one more than there is room for
+    canvas.show_saved(1, numpy_to_qimage(picture(200)), Path("b.png"))
+    cells = dict(canvas.cells())
+    assert grey_at(canvas, cells[1]) == 200
+    assert grey_at(canvas, cells[2]) == 60
+    assert canvas.path() is None
+    canvas._choose(1)
+    assert canvas.path() == Path("b.png")
+
+
+def test_a_click_shows_one_of_many_and_escape_all_of_them(qtbot: QtBot, canvas: Canvas) -> None:
+    canvas.begin(4, QSize(16, 16))
+    canvas.show_estimates(0, [picture(level) for level in (10, 20, 30, 40)])
+    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=dict(canvas.cells())[2].center().toPoint())
+    assert [index for index, _ in canvas.cells()] == [2]
+    qtbot.keyClick(canvas, Qt.Key.Key_Right)
+    assert [index for index, _ in canvas.cells()] == [3]
+    qtbot.keyClick(canvas, Qt.Key.Key_Escape)
+    assert len(canvas.cells()) == 4
+    assert canvas.chosen() == 3
+
+
+def test_scrubbing_covers_what_is_there_and_uncovers_it(canvas: Canvas) -> None:
+    canvas.show_one(numpy_to_qimage(picture(200)), Path("a.png"))
+    canvas.scrub([picture(33)])
+    assert grey_at(canvas, canvas.cells()[0][1]) == 33
+    assert canvas.path() is None  # an estimate is in no file
+    canvas.scrub(None)
+    assert grey_at(canvas, canvas.cells()[0][1]) == 200
+    assert canvas.path() == Path("a.png")
+
+
+def test_the_menu_opens_by_keyboard_and_not_on_nothing(qtbot: QtBot, canvas: Canvas, qapp: QApplication) -> None:
+    asked: list[QPoint] = []
+    canvas.menu_wanted.connect(asked.append)
+    event = QContextMenuEvent(QContextMenuEvent.Reason.Keyboard, QPoint(1, 1), QPoint(1, 1))
+    qapp.sendEvent(canvas, event)
+    assert asked == []
+    canvas.show_one(numpy_to_qimage(picture(9)), None)
+    qapp.sendEvent(canvas, QContextMenuEvent(QContextMenuEvent.Reason.Keyboard, QPoint(1, 1), QPoint(1, 1)))
+    assert len(asked) == 1
+
+
+def test_enlarging_is_smooth_and_keeps_a_plain_colour(qapp: QApplication) -> None:
+    image = QImage(2, 1, QImage.Format.Format_RGB888)
+    image.setPixelColor(0, 0, QColor("black"))
+    image.setPixelColor(1, 0, QColor("white"))
+    large = smooth(image, QSize(200, 100))
+    levels = [large.pixelColor(x, 50).red() for x in range(200)]
+    assert levels == sorted(levels)
+    assert len(set(levels)) > 50  # a ramp, not two blocks
+    assert smooth(numpy_to_qimage(picture(77, 3)), QSize(100, 99)).pixelColor(50, 50).red() == 77
+
+
+def test_the_strip_follows_the_newest_step_until_somebody_goes_back(qtbot: QtBot, strip: Filmstrip) -> None:
+    strip.clear(10)
+    told: list[int] = []
+    strip.valueChanged.connect(told.append)
+    for step in range(1, 5):
+        strip.put(step, 0, [picture(step)])
+    assert (strip.value(), strip.last(), told) == (4, 4, [])
+    qtbot.keyClick(strip, Qt.Key.Key_Left)
+    strip.put(5, 0, [picture(5)])
+    assert (strip.value(), strip.last(), told) == (3, 5, [3])
+    qtbot.keyClick(strip, Qt.Key.Key_End)
+    assert strip.value() == 5  # not beyond what there is
+    strip.put(6, 0, [picture(6)])
+    assert strip.value() == 6
+
+
+def test_every_step_can_be_reached_with_the_mouse(qtbot: QtBot, strip: Filmstrip) -> None:
+    strip.clear(24)
+    for step in range(1, 25):
+        strip.put(step, 0, [picture(step)])
+    shown = [step for step, _ in strip.tiles()]
+    assert len(shown) < 24
+    assert (shown[0], shown[-1]) == (1, 24)
+    reached = {strip._step_at(x) for x in range(strip.width())}
+    assert reached == set(range(1, 25))
+    for step in shown:
+        qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=strip.place_of(step))
+        assert strip.value() == step
+    qtbot.mousePress(strip, Qt.MouseButton.LeftButton, pos=strip.place_of(24))
+    qtbot.mouseMove(strip, strip.place_of(shown[2]))
+    qtbot.mouseRelease(strip, Qt.MouseButton.LeftButton, pos=strip.place_of(shown[2]))
+
+
+def test_steps_that_were_passed_over_show_the_one_before(strip: Filmstrip) -> None:
+    strip.clear(10)
+    strip.put(2, 0, [picture(2)])
+    strip.put(5, 0, [picture(5)])
+    assert strip.at(1) == ()
+    assert strip.at(4)[0][0, 0, 0] == 2
+    assert strip.at(9)[0][0, 0, 0] == 5
+    strip.set_film([(picture(100 + step),) for step in range(10)])
+    assert strip.at(4)[0][0, 0, 0] == 103
+    assert strip.value() == 10
+
+
+def test_the_strip_says_where_it_is(strip: Filmstrip) -> None:
+    strip.clear(12)
+    for step in range(1, 9):
+        strip.put(step, 0, [picture(step)])
+    strip.setValue(7)
+    assert strip.accessibleDescription() == "Step 7 of 12"

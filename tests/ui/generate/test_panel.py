@@ -1,0 +1,238 @@
+"""The left column: what it says becomes the request, and a request becomes what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QTextCursor
+from pytestqt.qtbot import QtBot
+
+from diffstudio.errors import BadRequest
+from diffstudio.models.checkpoint import Conditioning
+from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName
+from diffstudio.ui.generate import words
+from diffstudio.ui.generate.panel import Panel
+from diffstudio.ui.generate.size import SizeLimits, limits_of
+from tests.ui.samples import checkpoint
+
+pytestmark = pytest.mark.usefixtures("dressed")
+
+
+@pytest.fixture
+def panel(qtbot: QtBot) -> Panel:
+    panel = Panel()
+    qtbot.addWidget(panel)
+    panel.resize(328, 900)
+    panel.show()
+    qtbot.waitExposed(panel)
+    panel.set_checkpoints([checkpoint(), checkpoint("other", width=128, height=128)])
+    return panel
+
+
+def test_every_sampler_and_spacing_has_a_name_and_an_explanation() -> None:
+    assert set(words.SAMPLERS) == set(SamplerName)
+    assert set(words.SPACINGS) == set(SpacingName)
+
+
+def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None:
+    qtbot.keyClicks(panel.prompt, "red apple")
+    panel.negative.set_text("worm")
+    panel.steps.set_value(31)
+    panel.guidance.set_value(4.5)
+    panel.sampler.set_value(SamplerName.UNIPC)
+    panel.spacing.set_value(SpacingName.KARRAS)
+    panel.seed.set_kept(77)
+    panel.count.set_value(4)
+    panel.size_control.set_size(96, 64)
+    assert panel.request() == GenerateRequest("red apple", "worm", "starter", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5,
+                                              96, 64, 4)
+
+
+def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel) -> None:
+    request = GenerateRequest("ghost, happy", "sheet", "other", LARGEST_SEED - 8, 12, SamplerName.DDPM, SpacingName.LOG_SNR, 7.5,
+                              256, 128, 3)
+    assert panel.use(request)
+    assert panel.request() == request
+    assert panel.seed.keeps()
+
+
+def test_a_request_whose_checkpoint_is_gone_is_taken_over_all_the_same(panel: Panel) -> None:
+    assert not panel.use(GenerateRequest("ghost", checkpoint="deleted", steps=9))
+    assert (panel.request().prompt, panel.request().steps, panel.request().checkpoint) == ("ghost", 9, "starter")
+
+
+def test_ctrl_enter_in_the_prompt_generates(qtbot: QtBot, panel: Panel) -> None:
+    panel.prompt.setFocus()
+    qtbot.keyClicks(panel.prompt, "pizza")
+    for key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+        with qtbot.waitSignal(panel.generate) as asked:
+            qtbot.keyClick(panel.prompt, key, Qt.KeyboardModifier.ControlModifier)
+        assert asked.args[0].prompt == "pizza"
+    assert panel.prompt.text() == "pizza"
+
+
+def test_a_new_seed_each_time_or_the_same_one(qtbot: QtBot, panel: Panel) -> None:
+    asked: list[GenerateRequest] = []
+    panel.generate.connect(asked.append)
+    for _ in range(3):
+        panel.submit()
+    assert len({request.seed for request in asked}) == 3
+    assert asked[-1].seed == panel.seed.value()  # the one shown is the one used
+    panel.seed.keep.click()
+    panel.submit()
+    assert asked[-1].seed == asked[-2].seed
+
+
+def test_typing_a_seed_keeps_it(qtbot: QtBot, panel: Panel) -> None:
+    panel.seed.field.selectAll()
+    qtbot.keyClicks(panel.seed.field, "1234")
+    assert panel.seed.keeps()
+    asked: list[GenerateRequest] = []
+    panel.generate.connect(asked.append)
+    panel.submit()
+    assert asked[0].seed == 1234
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e5", "apple", "٣", str(LARGEST_SEED + 1), "9" * 5000])
+def test_a_seed_that_is_none_is_said_so(qtbot: QtBot, panel: Panel, text: str) -> None:
+    panel.seed.field.setText("")
+    panel.seed.field.setText(text)
+    panel.seed.field.textEdited.emit(text)
+    assert not panel.button.isEnabled()
+    assert "seed" in panel.trouble.text()
+    asked: list[GenerateRequest] = []
+    panel.generate.connect(asked.append)
+    panel.submit()
+    assert asked == []
+    with pytest.raises(BadRequest):
+        panel.request()
+    panel.seed.dice.click()
+    assert panel.button.isEnabled()
+    assert not panel.trouble.isVisible()
+
+
+def test_the_last_of_several_images_must_have_a_seed_too(panel: Panel) -> None:
+    panel.seed.field.setText(str(LARGEST_SEED))
+    panel.seed.field.textEdited.emit("")
+    assert panel.button.isEnabled()
+    panel.count.set_value(4)
+    panel.count.value_changed.emit(4)
+    assert not panel.button.isEnabled()
+
+
+def test_a_prompt_that_is_too_long_is_said_so(panel: Panel) -> None:
+    panel.prompt.set_text("a" * (LONGEST_PROMPT + 1))
+    assert not panel.button.isEnabled()
+    assert f"{LONGEST_PROMPT:,}" in panel.trouble.text()
+    panel.prompt.set_text("a" * LONGEST_PROMPT)
+    assert panel.button.isEnabled()
+
+
+def test_the_history_is_walked_with_up_and_down(qtbot: QtBot, panel: Panel) -> None:
+    panel.set_history(["newest", "older", "oldest"])
+    panel.prompt.setFocus()
+    for expected in ("newest", "older", "oldest", "oldest"):
+        qtbot.keyClick(panel.prompt, Qt.Key.Key_Up)
+        assert panel.prompt.text() == expected
+    for expected in ("older", "newest", "", ""):
+        qtbot.keyClick(panel.prompt, Qt.Key.Key_Down)
+        assert panel.prompt.text() == expected
+
+
+def test_up_in_a_text_moves_the_cursor_and_alt_up_the_history(qtbot: QtBot, panel: Panel) -> None:
+    panel.set_history(["newest"])
+    panel.prompt.set_text("one\ntwo")
+    qtbot.keyClick(panel.prompt, Qt.Key.Key_Up)
+    assert panel.prompt.text() == "one\ntwo"
+    assert panel.prompt.textCursor().blockNumber() == 0
+    qtbot.keyClick(panel.prompt, Qt.Key.Key_Up, Qt.KeyboardModifier.AltModifier)
+    assert panel.prompt.text() == "newest"
+    qtbot.keyClick(panel.prompt, Qt.Key.Key_Down, Qt.KeyboardModifier.AltModifier)
+    assert panel.prompt.text() == "one\ntwo"  # what was being written is not lost
+
+
+def test_the_history_menu_puts_a_prompt_back(panel: Panel) -> None:
+    menu = panel.prompt.history_menu(panel)
+    assert not menu.actions()[0].isEnabled()
+    panel.set_history(["cats & dogs", "a " * 400])
+    menu = panel.prompt.history_menu(panel)
+    menu.actions()[0].trigger()
+    assert panel.prompt.text() == "cats & dogs"
+    assert len(menu.actions()[1].text()) < 120
+
+
+def test_a_prompt_set_by_the_program_can_be_undone(panel: Panel) -> None:
+    panel.prompt.set_text("mine")
+    panel.prompt.moveCursor(QTextCursor.MoveOperation.End)
+    panel.prompt.set_text("another")
+    panel.prompt.undo()
+    assert panel.prompt.text() == "mine"
+
+
+def test_a_checkpoint_of_classes_offers_its_classes(panel: Panel) -> None:
+    panel.set_checkpoints([checkpoint("digits", conditioning=Conditioning.CLASS, classes=("zero", "one"))])
+    assert panel.classes.isVisible() and not panel.prompt.isVisible() and not panel.negative.isVisible()
+    panel.classes.set_value("one")
+    assert panel.request().prompt == "one"
+
+
+def test_a_checkpoint_that_is_told_nothing_takes_no_prompt(panel: Panel) -> None:
+    panel.prompt.set_text("rocket")
+    panel.set_checkpoints([checkpoint("dreams", conditioning=Conditioning.NONE)])
+    assert not panel.prompt.isEnabled() and not panel.guidance.isEnabled()
+    assert panel.request().prompt == ""
+    panel.set_checkpoints([checkpoint()])
+    assert panel.prompt.isEnabled() and panel.prompt.text() == "rocket"
+
+
+def test_without_a_checkpoint_nothing_can_be_made(panel: Panel) -> None:
+    panel.set_checkpoints([])
+    assert not panel.button.isEnabled()
+    with pytest.raises(BadRequest):
+        panel.request()
+
+
+def test_the_checkpoints_own_guidance_is_taken_when_it_is_chosen(panel: Panel) -> None:
+    assert panel.guidance.value() == 4.0
+    panel.guidance.set_value(9.0)
+    panel.set_checkpoints([checkpoint(), checkpoint("new")])  # a rescan
+    assert panel.guidance.value() == 9.0
+
+
+def test_sizes_are_what_the_checkpoint_can_draw(panel: Panel) -> None:
+    panel.size_control.set_size(70, 1000)
+    assert panel.size_control.size_wanted() == (72, 128)
+    assert "64 × 64" in panel.size_control.reason()
+    panel.size_control.swap.click()
+    assert panel.size_control.size_wanted() == (128, 72)
+    shape = panel.size_control.shapes
+    shape.set_value((64, 64))
+    shape.chosen.emit((64, 64))
+    assert panel.size_control.size_wanted() == (64, 64)
+    assert panel.size_control.reason() == ""
+
+
+def test_one_size_is_shown_disabled_with_its_reason(panel: Panel) -> None:
+    panel.set_checkpoints([checkpoint("fixed", family="unknown", width=48, height=48, metadata={})])
+    assert not panel.size_control.width_box.isEnabled()
+    assert "48 × 48 only" in panel.size_control.reason()
+    assert (panel.request().width, panel.request().height) == (None, None)
+
+
+def test_limits_come_from_the_header_and_survive_a_bad_one() -> None:
+    assert limits_of(checkpoint()) == SizeLimits(64, 64, 8, 16, 128)
+    for patch in ("8", None, [], {}, "x", -8, 0):
+        damaged = dataclasses.replace(checkpoint(), metadata={"diffstudio.network": json.dumps({"patch": patch})})
+        assert limits_of(damaged).width == 64
+    for width, _ in SizeLimits(64, 64, 8, 16, 128).shapes():
+        assert all(side % 8 == 0 and 16 <= side <= 128 for side in width)
+
+
+def test_while_something_is_made_the_button_says_that_it_queues(panel: Panel) -> None:
+    panel.set_busy(True)
+    assert panel.button.text() == "Add to queue"
+    panel.set_busy(False)
+    assert panel.button.accessibleName() == "Generate"

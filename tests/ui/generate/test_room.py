@@ -1,0 +1,278 @@
+"""The Generate room as a person sees it: events in, pictures and words out, intents as signals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
+from diffstudio.studio.queue import QueuedJob
+from diffstudio.studio.requests import GenerateRequest
+from diffstudio.ui import picture_actions
+from diffstudio.ui.generate.recent import RecentPicture
+from diffstudio.ui.generate.room import GenerateRoom
+from diffstudio.ui.pictures import numpy_to_qimage
+from tests.ui.samples import checkpoint, picture, stepped, whole_job
+
+pytestmark = pytest.mark.usefixtures("dressed")
+REQUEST = GenerateRequest("red apple", steps=8, seed=100)
+
+
+@pytest.fixture
+def room(qtbot: QtBot) -> GenerateRoom:
+    room = GenerateRoom()
+    qtbot.addWidget(room)
+    room.resize(1360, 880)
+    room.show()
+    qtbot.waitExposed(room)
+    room.set_checkpoints([checkpoint()])
+    return room
+
+
+def run(room: GenerateRoom, upto: int, request: GenerateRequest = REQUEST, job: int = 1) -> None:
+    room.take(Started(job, request))
+    for index in range(1, upto + 1):
+        room.take(stepped(job, index, request.steps, request.count))
+
+
+def test_it_invites_before_anything_is_made(qtbot: QtBot, room: GenerateRoom) -> None:
+    assert room.empty.isVisible()
+    with qtbot.waitSignal(room.generate_requested):
+        room.empty.button.click()
+    room.set_checkpoints([])
+    with qtbot.waitSignal(room.training_wanted):
+        room.empty.button.click()
+
+
+def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:
+    room.take(Started(1, REQUEST))
+    assert room.canvas.isVisible() and room.stop_button.isVisible()
+    room.take(Loading(1, "Loading Starter", 0.4))
+    assert room.status.text() == "Loading Starter … 40%"
+    room.take(stepped(1, 3, 8))
+    assert room.status.text() == "Step 3 of 8 · σ 1.25 · 0.04 s/step · 1 s left"
+    assert room.progress.fraction() == pytest.approx(3 / 8)
+    assert room.canvas.image().pixelColor(0, 0).red() == 30
+    room.take(stepped(1, 8, 8))
+    room.take(ImageSaved(1, 0, Path("/images/a.png"), picture(200)))
+    room.take(Finished(1, 1.25))
+    assert room.canvas.path() == Path("/images/a.png")
+    assert room.status.text() == "1 picture · 1.2 s"
+    assert not room.stop_button.isVisible()
+    assert [thumb.shown.path for thumb in room.right.thumbs] == [Path("/images/a.png")]
+
+
+def test_events_of_other_jobs_change_nothing(room: GenerateRoom) -> None:
+    run(room, 3)
+    room.take(stepped(99, 7, 8))
+    room.take(Finished(99, 1.0))
+    assert room.status.text().startswith("Step 3 of 8")
+    assert room.stop_button.isVisible()
+
+
+def test_pause_resume_and_stop_by_mouse_and_keyboard(qtbot: QtBot, room: GenerateRoom) -> None:
+    run(room, 3, job=7)
+    with qtbot.waitSignal(room.pause_requested) as asked:
+        room.pause_button.click()
+    assert asked.args == [7]
+    room.take(Paused(7))
+    assert room.status.text() == "Paused at step 3 of 8"
+    assert room.pause_button.text() == "Resume"
+    with qtbot.waitSignal(room.resume_requested):
+        qtbot.keyClick(room, Qt.Key.Key_P, Qt.KeyboardModifier.ControlModifier)
+    room.take(Resumed(7))
+    assert room.pause_button.accessibleName() == "Pause"
+    with qtbot.waitSignal(room.stop_requested):
+        qtbot.keyClick(room, Qt.Key.Key_Period, Qt.KeyboardModifier.ControlModifier)
+    assert room.status.text() == "Stopping …"
+    room.take(Cancelled(7))
+    assert room.status.text() == "Stopped at step 3 of 8"
+    assert "not saved" in room.canvas._note
+
+
+def test_a_stopped_job_can_be_gone_on_with_and_an_earlier_step_restarted(qtbot: QtBot, room: GenerateRoom) -> None:
+    run(room, 5)
+    room.take(Cancelled(1))
+    room.panel.prompt.set_text("green apple")
+    room.panel.guidance.set_value(6.0)
+    assert room.restart_button.text() == "Go on from step 6"
+    with qtbot.waitSignal(room.restart_requested) as asked:
+        room.restart_button.click()
+    assert asked.args == [1, 6, replace(REQUEST, prompt="green apple", guidance=6.0)]
+    qtbot.keyClick(room.filmstrip, Qt.Key.Key_Left)
+    assert room.restart_button.text() == "Restart from step 4"
+
+
+def test_the_filmstrip_is_looked_through_after_the_fact(qtbot: QtBot, room: GenerateRoom) -> None:
+    for event in whole_job(1, REQUEST):
+        room.take(event)
+    assert not room.restart_button.isVisible()  # nothing is left to make from the last step on
+    for _ in range(3):
+        qtbot.keyClick(room.filmstrip, Qt.Key.Key_Left)
+    assert room.canvas.scrubbing()
+    assert room.canvas.image().pixelColor(0, 0).red() == 50
+    assert room.canvas._note == "Estimate after step 5 of 8"
+    assert room.restart_button.isVisible()
+    qtbot.keyClick(room.filmstrip, Qt.Key.Key_End)
+    assert not room.canvas.scrubbing()
+    assert room.canvas.path() == Path("/images/1-0.png")
+
+
+def test_steps_that_were_not_drawn_are_in_the_filmstrip_at_the_end(qtbot: QtBot) -> None:
+    film = [(picture(100 + step),) for step in range(8)]
+    room = GenerateRoom(lambda job: film if job == 1 else [])
+    qtbot.addWidget(room)
+    room.take(Started(1, REQUEST))
+    room.take(stepped(1, 8, 8))
+    room.take(Finished(1, 1.0))
+    assert room.filmstrip.at(4)[0][0, 0, 0] == 103
+
+
+def test_several_pictures_have_their_own_seed_and_strip(room: GenerateRoom) -> None:
+    for event in whole_job(1, replace(REQUEST, count=4)):
+        room.take(event)
+    assert len(room.canvas.cells()) == 4
+    assert len(room.right.thumbs) == 4
+    room.canvas._choose(2)
+    shown = room._request_shown()
+    assert shown is not None and (shown.seed, shown.count) == (102, 1)
+    assert room.filmstrip._image == 2
+
+
+def test_a_large_request_in_batches_shows_which(room: GenerateRoom) -> None:
+    room.take(Started(1, replace(REQUEST, count=6)))
+    room.take(stepped(1, 2, 8, count=6, first=0, batch=4))
+    assert room.status.text().startswith("Image 1–4 of 6 · Step 2 of 8")
+    room.take(stepped(1, 4, 8, count=6, first=4, batch=2))
+    assert room.progress.fraction() == pytest.approx((4 + 2 * 4 / 8) / 6)
+
+
+def test_without_previews_the_progress_is_still_told(room: GenerateRoom) -> None:
+    room.take(Started(1, REQUEST))
+    room.take(replace(stepped(1, 4, 8), previews=()))
+    assert room.progress.fraction() == pytest.approx(0.5)
+    assert room.status.text().startswith("Step 4 of 8")
+
+
+def test_a_failure_is_told_in_the_window_and_can_be_tried_again(qtbot: QtBot, room: GenerateRoom) -> None:
+    run(room, 2)
+    room.take(Failed(1, StorageProblem("The picture could not be saved", "no space is left", "Free some space")))
+    assert room.banner.isVisible()
+    assert room.banner.text() == "The picture could not be saved: no space is left. Free some space."
+    assert room.panel.button.isEnabled()
+    with qtbot.waitSignal(room.generate_requested) as asked:
+        room.banner.action.click()
+    assert asked.args == [REQUEST]
+    assert not room.banner.isVisible()
+
+
+def test_another_picture_can_be_looked_at_meanwhile(qtbot: QtBot, room: GenerateRoom, tmp_path: Path) -> None:
+    file = tmp_path / "old.png"
+    Image.fromarray(picture(123, 32)).save(file)
+    old = RecentPicture(file, numpy_to_qimage(picture(123)), GenerateRequest("old one", seed=5))
+    room.set_recent([old], 1)
+    run(room, 3)
+    room.right.thumbs[0].clicked.emit()
+    assert room.title.text() == "old one"
+    room.take(stepped(1, 4, 8))
+    assert room.canvas.path() == file  # the job goes on without pushing it aside
+    qtbot.mouseClick(room.right.running, Qt.MouseButton.LeftButton)
+    assert room.title.text() == "red apple"
+    assert room.canvas.image().pixelColor(0, 0).red() == 40
+
+
+def test_a_picture_that_is_gone_is_said_so(room: GenerateRoom, tmp_path: Path) -> None:
+    room.set_recent([RecentPicture(tmp_path / "gone.png", numpy_to_qimage(picture(1)))], 1)
+    room.right.thumbs[0].clicked.emit()
+    assert "gone.png" in room.banner.text()
+
+
+def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_path: Path, qapp: QApplication) -> None:
+    file = tmp_path / "a.png"
+    Image.fromarray(picture(9, 32)).save(file)
+    request = GenerateRequest("ghost", seed=5, steps=9)
+    menu = room.menu(numpy_to_qimage(picture(9)), file, request)
+    actions = {action.text(): action for action in menu.actions() if action.text()}
+    assert list(actions) == ["Copy", "Save as …", "Use its settings", "Copy its prompt", "Show in folder"]
+    actions["Copy"].trigger()
+    data = qapp.clipboard().mimeData()
+    assert data.hasImage() and data.urls()[0].toLocalFile() == str(file)
+    actions["Use its settings"].trigger()
+    assert (room.panel.request().prompt, room.panel.request().seed, room.panel.request().steps) == ("ghost", 5, 9)
+    actions["Copy its prompt"].trigger()
+    assert qapp.clipboard().text() == "ghost"
+    bare = [action.text() for action in room.menu(numpy_to_qimage(picture(9)), None, None).actions() if action.text()]
+    assert bare == ["Copy", "Save as …"]
+
+
+def test_saving_keeps_the_file_as_it_is_or_converts_it(tmp_path: Path, qapp: QApplication) -> None:
+    file = tmp_path / "a.png"
+    Image.fromarray(picture(9, 32)).save(file)
+    picture_actions.write(numpy_to_qimage(picture(9)), file, tmp_path / "b.png")
+    assert (tmp_path / "b.png").read_bytes() == file.read_bytes()
+    picture_actions.write(numpy_to_qimage(picture(9)), file, tmp_path / "c.jpg")
+    with Image.open(tmp_path / "c.jpg") as image:
+        assert image.format == "JPEG"
+    picture_actions.write(numpy_to_qimage(picture(9)), None, tmp_path / "d.webp")
+    with Image.open(tmp_path / "d.webp") as image:
+        assert image.size == (16, 16)
+    picture_actions.write(numpy_to_qimage(picture(9)), file, file)
+    with pytest.raises(StorageProblem):
+        picture_actions.write(numpy_to_qimage(picture(9)), file, tmp_path / "nowhere" / "e.png")
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRoom) -> None:
+    room.set_pending([QueuedJob(5, GenerateRequest("one"), 0, 0), QueuedJob(6, GenerateRequest("two", count=3), 0, 0)])
+    first, second = room.right.cards
+    assert not first.up.isEnabled() and not second.down.isEnabled()
+    with qtbot.waitSignal(room.move_requested) as moved:
+        second.up.click()
+    assert moved.args == [6, -1]
+    with qtbot.waitSignal(room.remove_requested) as removed:
+        first.remove.click()
+    assert removed.args == [5]
+    room.set_pending([QueuedJob(index, GenerateRequest("x" * 500), 0, 0) for index in range(2000)])
+    assert len(room.right.cards) == 50
+    room.set_pending([])
+    assert room.right.cards == []
+
+
+def test_recent_pictures_stay_few(room: GenerateRoom) -> None:
+    room.set_recent([RecentPicture(Path(f"/{index}.png"), numpy_to_qimage(picture(1))) for index in range(100)], 100)
+    for index in range(5):
+        room.right.add_recent(RecentPicture(Path(f"/new{index}.png"), numpy_to_qimage(picture(1))))
+    assert len(room.right.thumbs) == 30
+    assert room.right.thumbs[0].shown.path == Path("/new4.png")
+
+
+def test_a_request_for_a_missing_checkpoint_is_taken_over_with_a_word(room: GenerateRoom) -> None:
+    room.use(GenerateRequest("ghost", checkpoint="gone"))
+    assert "gone" in room.banner.text()
+    assert room.panel.prompt.text() == "ghost"
+
+
+@pytest.mark.parametrize("width, height", [(880, 620), (1000, 640), (1360, 860)])
+def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, width: int, height: int) -> None:
+    room.set_pending([QueuedJob(5, GenerateRequest("x " * 200, count=64), 0, 0)])
+    run(room, 5, replace(REQUEST, prompt="a castle " * 100))
+    room.take(Cancelled(1))
+    room.say("bad", "Something long to say about what happened and why, and about what can be done. " * 3, "Try again")
+    room.resize(width, height)
+    qtbot.waitUntil(lambda: room.width() == width)
+    room.grab()
+    for part in (room.panel, room.right, room.banner, room.canvas, room.filmstrip, room.restart_button, room.reuse_button,
+                 room.panel.button, room.title, room.status):
+        corner = part.mapTo(room, part.rect().bottomRight())
+        assert part.isVisible() and part.width() > 20
+        assert corner.x() < width and corner.y() < height, part.accessibleName()
+    assert room.canvas.height() >= 120
+    restart = room.restart_button
+    assert restart.width() >= restart.fontMetrics().horizontalAdvance(restart.text())
