@@ -77,22 +77,25 @@ class GalleryModel(QAbstractListModel):
     def fetchMore(self, parent: Index) -> None:
         if not self.canFetchMore(parent):
             return
+        fresh = self._next_page()
+        if fresh:
+            self.beginInsertRows(QModelIndex(), len(self._images), len(self._images) + len(fresh) - 1)
+            self._images += fresh
+            self._rows = None
+            self.endInsertRows()
+
+    def _next_page(self) -> list[GalleryImage]:
         wanted = max(PAGE, len(self._images) // 2)  # growing pages: laying out anew costs as much as what is there
         try:
             page = self._gallery.images(self._reached, wanted, self.search, self.starred)
         except StorageProblem as problem:
             self._complete = True
             self.failed.emit(problem)
-            return
+            return []
         self._complete = len(page) < wanted
         self._reached += len(page)
         rows = self._row_of()
-        fresh = [image for image in page if image.id not in rows]  # another process may have added in between
-        if fresh:
-            self.beginInsertRows(QModelIndex(), len(self._images), len(self._images) + len(fresh) - 1)
-            self._images += fresh
-            self._rows = None
-            self.endInsertRows()
+        return [image for image in page if image.id not in rows]  # another process may have added in between
 
     def flags(self, index: Index) -> Qt.ItemFlag:
         return super().flags(index) | (Qt.ItemFlag.ItemIsDragEnabled if index.isValid() else Qt.ItemFlag.NoItemFlags)
@@ -128,9 +131,9 @@ class GalleryModel(QAbstractListModel):
         self.beginResetModel()
         self.search, self.starred = search, starred
         self._images, self._rows, self._complete, self._reached = [], None, False, 0
-        self.endResetModel()
         self._unreadable.clear()
-        self.fetchMore(QModelIndex())
+        self._images, self._rows = self._next_page(), None
+        self.endResetModel()
         self._count()
 
     def add(self, images: Iterable[GalleryImage]) -> None:
