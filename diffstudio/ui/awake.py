@@ -39,19 +39,23 @@ class _Companion:
         self._process: subprocess.Popen[bytes] | None = None
 
     def hold(self, on: bool) -> None:
-        running = self._process is not None and self._process.poll() is None
-        if on and not running:
+        if self._process is not None and self._process.poll() is not None:  # it gave up by itself: there is nobody to ask
+            self._let_go()
+            self.works, self.how = False, f"{self._command[0]} has no effect here: turn automatic sleep off for long work."
+        if on and self.works and self._process is None:
             try:  # its standard input closes when this program ends, which ends it too
                 self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                                  stderr=subprocess.DEVNULL)
             except OSError as error:
-                self.works, self.how = False, f"{self._command[0]} does not start: {error.strerror}"
-        elif not on and self._process is not None:
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
+                self.works, self.how = False, f"{self._command[0]} does not start: {error.strerror}."
+        elif not on:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            process.communicate()
 
 
 class _Windows:

@@ -1,0 +1,218 @@
+"""The whole desktop with the real worker and a tiny checkpoint: made, watched, stopped, kept, reopened."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QKeySequence
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QPlainTextEdit,
+    QScrollBar,
+    QWidget,
+)
+from pytestqt.qtbot import QtBot
+
+from diffstudio import paths
+from diffstudio.studio.events import Cancelled, Event, Finished, ImageSaved, Paused, Started, Stepped
+from diffstudio.studio.settings import Settings, Theme, load_settings
+from diffstudio.ui import theme
+from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
+from diffstudio.ui.settings_dialog import SettingsDialog
+from tests.models.tiny import write_tiny_checkpoint
+
+pytestmark = pytest.mark.usefixtures("dressed")
+ROOT = Path(__file__).resolve().parents[2]
+LONG = 60_000  # ms: torch is imported in here, perhaps for the first time
+
+
+class Ears:
+    """Everything the worker said, as it arrived in the window."""
+
+    def __init__(self, desktop: Desktop) -> None:
+        self.events: list[Event] = []
+        desktop.bridge.arrived.connect(self.events.append)
+
+    def heard(self, kind: type[Event], times: int = 1) -> Callable[[], bool]:
+        return lambda: sum(isinstance(event, kind) for event in self.events) >= times
+
+
+@pytest.fixture
+def opened(qtbot: QtBot, home: Path) -> Iterator[Callable[[], Desktop]]:
+    """Opens the desktop, as often as asked; closes what is open at the end."""
+    if not paths.starter().is_file():
+        write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
+    all_of_them: list[Desktop] = []
+
+    def open_it(settings: Settings | None = None) -> Desktop:
+        desktop = Desktop(settings or load_settings())
+        all_of_them.append(desktop)
+        qtbot.addWidget(desktop.window)
+        desktop.window.resize(1280, 800)
+        desktop.window.show()
+        qtbot.waitExposed(desktop.window)
+        qtbot.waitUntil(lambda: desktop.worker is not None and bool(desktop.checkpoints), timeout=LONG)
+        desktop.generate_room.panel.steps.set_value(6)
+        return desktop
+
+    yield open_it
+    for desktop in all_of_them:
+        desktop.window.close()
+        desktop.close()
+
+
+def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    room, ears = desktop.generate_room, Ears(desktop)
+    qtbot.keyClicks(room.panel.prompt, "red apple")
+    qtbot.keyClick(room.panel.prompt, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
+    assert ears.heard(Stepped)()
+    saved = next(event for event in ears.events if isinstance(event, ImageSaved))
+    assert saved.path.is_file() and room.canvas.path() == saved.path
+    assert room.filmstrip.last() == 6
+    assert [thumb.shown.path for thumb in room.right.thumbs] == [saved.path]
+    assert load_settings().prompt_history == ("red apple",)
+
+
+def test_pause_resume_stop_and_go_on(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    room, ears = desktop.generate_room, Ears(desktop)
+    room.panel.steps.set_range(1, 1000)
+    room.panel.steps.set_value(1000)
+    room.panel.submit()
+    qtbot.waitUntil(ears.heard(Stepped), timeout=LONG)
+    room.pause_button.click()
+    qtbot.waitUntil(ears.heard(Paused), timeout=LONG)
+    assert room.pause_button.text() == "Resume"
+    room.pause_button.click()
+    qtbot.waitUntil(ears.heard(Stepped, 3), timeout=LONG)
+    room.stop_button.click()
+    qtbot.waitUntil(ears.heard(Cancelled), timeout=LONG)
+    assert room.restart_button.text().startswith("Go on from step")
+    room.restart_button.click()
+    qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
+    assert ears.heard(ImageSaved)()
+
+
+def test_the_queue_waits_and_can_be_changed(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    room, ears = desktop.generate_room, Ears(desktop)
+    room.panel.steps.set_range(1, 1000)
+    room.panel.steps.set_value(1000)
+    room.panel.submit()
+    qtbot.waitUntil(ears.heard(Started), timeout=LONG)
+    room.panel.steps.set_value(2)
+    for prompt in ("one", "two", "three"):
+        room.panel.prompt.set_text(prompt)
+        room.panel.submit()
+    assert [card._title.text() for card in room.right.cards] == ["one", "two", "three"]
+    room.right.cards[2].up.click()
+    assert [card._title.text() for card in room.right.cards] == ["one", "three", "two"]
+    room.right.cards[0].remove.click()
+    qtbot.waitUntil(lambda: len(room.right.cards) == 2)
+    room.stop_button.click()
+    qtbot.waitUntil(ears.heard(Finished, 2), timeout=LONG)
+    done = [event.request.prompt for event in ears.events if isinstance(event, Started)]
+    assert done[1:] == ["three", "two"]
+
+
+def test_what_was_being_made_is_made_after_reopening(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    ears = Ears(desktop)
+    desktop.generate_room.panel.steps.set_range(1, 1000)
+    desktop.generate_room.panel.steps.set_value(900)
+    desktop.generate_room.panel.prompt.set_text("unfinished")
+    desktop.generate_room.panel.submit()
+    qtbot.waitUntil(ears.heard(Stepped), timeout=LONG)
+    desktop.window.close()
+    desktop.close()
+    assert not ears.heard(Finished)()
+    again = opened()
+    qtbot.waitUntil(lambda: bool(again.generate_room.right.thumbs), timeout=LONG)
+    assert again.generate_room.right.thumbs[0].shown.request.prompt == "unfinished"
+
+
+def test_every_room_opens(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    for index, name in enumerate((GENERATE, GALLERY, MODELS, TRAIN), 1):
+        qtbot.keyClick(desktop.window, QKeySequence(f"Ctrl+{index}")[0].key(), Qt.KeyboardModifier.ControlModifier)
+        assert desktop.window.current_room() == name
+        desktop.window.grab()
+
+
+def test_every_control_has_a_name_a_tooltip_and_a_way_by_keyboard(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    dialog = SettingsDialog(desktop.settings, "as it is", desktop.window)
+    places: list[QWidget] = [desktop.window, dialog, *(desktop.window.room(name) for name in (GALLERY, MODELS, TRAIN))]
+    kinds = (QAbstractButton, QComboBox, QAbstractSlider, QAbstractSpinBox, QLineEdit, QPlainTextEdit, QAbstractItemView)
+    lacking = []
+    for place in places:
+        for widget in place.findChildren(QWidget):
+            inner = isinstance(widget.parentWidget(), (QComboBox, QAbstractSpinBox, QAbstractItemView, QLineEdit)) or (
+                type(widget).__name__.startswith("QComboBoxPrivate") or widget.objectName().startswith("qt_"))
+            if not isinstance(widget, kinds) or isinstance(widget, QScrollBar) or inner:
+                continue
+            if isinstance(widget, QAbstractItemView) and isinstance(widget.window().parentWidget(), QComboBox):
+                continue
+            if not widget.accessibleName().strip():
+                lacking.append(f"{type(widget).__name__} {widget.objectName()} has no name")
+            if not widget.toolTip().strip():
+                lacking.append(f"{widget.accessibleName()} has no tooltip")
+            if not widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
+                lacking.append(f"{widget.accessibleName()} cannot be reached by keyboard")
+    assert not lacking, "\n".join(lacking)
+
+
+def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(qtbot: QtBot, opened: Callable[[], Desktop],
+                                                                     tmp_path: Path) -> None:
+    desktop = opened()
+    desktop.generate_room.panel.prompt.set_text("purple heart")
+    ears = Ears(desktop)
+    desktop.generate_room.panel.submit()
+    qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
+    made = desktop.generate_room.right.thumbs[0].shown.path
+    desktop.open_picture(made)
+    from diffstudio.ui.generate.dropped import PictureSettingsDialog
+
+    qtbot.waitUntil(lambda: bool(desktop.window.findChildren(PictureSettingsDialog)))
+    dialog = desktop.window.findChildren(PictureSettingsDialog)[0]
+    assert dialog.prompt.toPlainText() == "purple heart"
+    desktop.generate_room.panel.prompt.set_text("something else")
+    dialog.use_button.click()
+    assert desktop.generate_room.panel.prompt.text() == "purple heart"
+    plain = tmp_path / "plain.png"
+    Image.new("RGB", (8, 8)).save(plain)
+    desktop.open_picture(plain)
+    qtbot.waitUntil(desktop.window.banner.isVisible)
+    assert "plain.png" in desktop.window.banner.text()
+
+
+def test_the_theme_changes_at_once_and_is_kept(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    from dataclasses import replace
+
+    desktop = opened()
+    desktop.set_settings(replace(desktop.settings, theme=Theme.LIGHT))
+    assert theme.name() == "light"
+    assert desktop.window.grab().toImage().pixelColor(4, 4) == theme.colour("background")
+    assert load_settings().theme is Theme.LIGHT
+    desktop.set_settings(replace(desktop.settings, theme=Theme.DARK))
+
+
+def test_the_window_opens_before_anything_heavy_is_loaded() -> None:
+    code = ("import sys; import diffstudio.ui.app; "
+            "heavy = {'torch', 'diffusers', 'transformers', 'pyqtgraph', 'scipy', 'safetensors', 'qasync', 'qtawesome'}; "
+            "print(sorted(heavy & set(sys.modules)))")
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

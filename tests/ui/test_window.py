@@ -1,0 +1,221 @@
+"""The window around the rooms, the settings, the single instance, staying awake, and what nobody caught."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDropEvent
+from PySide6.QtWidgets import QLabel, QWidget
+from pytestqt.qtbot import QtBot
+
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.metadata import PictureSettings
+from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.settings import Settings, Theme
+from diffstudio.ui.awake import _Companion, awake
+from diffstudio.ui.generate.dropped import PictureSettingsDialog
+from diffstudio.ui.pictures import numpy_to_qimage
+from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.single import SingleInstance, name_for
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.troubles import Troubles
+from diffstudio.ui.window import MainWindow, RoomEntry
+from tests.ui.samples import picture
+
+pytestmark = pytest.mark.usefixtures("dressed")
+
+
+@pytest.fixture
+def window(qtbot: QtBot) -> MainWindow:
+    window = MainWindow()
+    qtbot.addWidget(window)
+    for name in ("First", "Second"):
+        window.add_room(RoomEntry(name, "cube", f"The {name} room", lambda name=name: QLabel(name)))
+    window.show_room("First")
+    window.show()
+    qtbot.waitExposed(window)
+    return window
+
+
+def test_a_room_is_made_when_it_is_first_shown(qtbot: QtBot, window: MainWindow) -> None:
+    assert not window.has_made("Second")
+    qtbot.keyClick(window, Qt.Key.Key_2, Qt.KeyboardModifier.ControlModifier)
+    assert window.current_room() == "Second"
+    room = window.room("Second")
+    qtbot.keyClick(window, Qt.Key.Key_1, Qt.KeyboardModifier.ControlModifier)
+    assert window.current_room() == "First"
+    assert window.show_room("Second") is room
+
+
+def test_it_comes_back_where_it_was(qtbot: QtBot, window: MainWindow) -> None:
+    window.resize(960, 655)  # the offscreen screen is 800 px wide
+    window.close()
+    again = MainWindow()
+    qtbot.addWidget(again)
+    assert (again.width(), again.height()) == (960, 655)
+
+
+def test_a_geometry_that_makes_no_sense_is_passed_over(qtbot: QtBot, home: Path) -> None:
+    (home / "window.ini").write_bytes(b"[General]\ngeometry=@ByteArray(\\0\\1nonsense)\n\xff\xfe")
+    window = MainWindow()
+    qtbot.addWidget(window)
+    assert window.width() >= 960
+
+
+def drop(window: MainWindow, *paths: Path) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    window.dropEvent(QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton,
+                                Qt.KeyboardModifier.NoModifier))
+
+
+def test_a_picture_or_a_folder_can_be_dropped(qtbot: QtBot, window: MainWindow, tmp_path: Path) -> None:
+    with qtbot.waitSignal(window.picture_dropped) as dropped:
+        drop(window, tmp_path / "notes.txt", tmp_path / "A.PNG")
+    assert dropped.args == [tmp_path / "A.PNG"]
+    with qtbot.waitSignal(window.folder_dropped) as dropped:
+        drop(window, tmp_path)
+    assert dropped.args == [tmp_path]
+
+
+def test_settings_change_at_once(qtbot: QtBot, tmp_path: Path) -> None:
+    dialog = SettingsDialog(Settings(model_folders=(tmp_path / "a",)), "nothing to tell")
+    qtbot.addWidget(dialog)
+    told: list[Settings] = []
+    dialog.changed.connect(told.append)
+    dialog.theme.chip(Theme.LIGHT).click()
+    dialog.previews.click()
+    dialog._add(tmp_path / "b")
+    assert (told[-1].theme, told[-1].previews) == (Theme.LIGHT, False)
+    assert told[-1].model_folders == (tmp_path / "a", tmp_path / "b")
+    dialog.folders.setCurrentRow(0)
+    assert not dialog.remove_folder.isEnabled()  # the program's own folder
+    dialog.folders.setCurrentRow(1)
+    dialog.remove_folder.click()
+    assert told[-1].model_folders == (tmp_path / "b",)
+    assert len(told) == 4
+
+
+def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
+    request = GenerateRequest("a castle", negative="blurry", seed=9)
+    dialog = PictureSettingsDialog(Path("x.png"), numpy_to_qimage(picture(3)),
+                                   PictureSettings(request, "AUTOMATIC1111", ("the LoRA “cats”",)))
+    qtbot.addWidget(dialog)
+    texts = [label.text() for label in dialog.findChildren(QLabel)]
+    assert any("cats" in text for text in texts) and any("AUTOMATIC1111" in text for text in texts)
+    with qtbot.waitSignal(dialog.use_requested) as used:
+        dialog.use_button.click()
+    assert used.args == [request]
+
+
+def test_the_second_one_hands_over_to_the_first(qtbot: QtBot, tmp_path: Path) -> None:
+    first, second = SingleInstance(name_for(tmp_path)), SingleInstance(name_for(tmp_path))
+    assert name_for(tmp_path) != name_for(tmp_path / "other")
+    assert not first.hand_over()
+    assert first.listen()
+    with qtbot.waitSignal(first.called):
+        assert second.hand_over()
+    first.close()
+    assert not second.hand_over()
+    assert second.listen()
+    second.close()
+
+
+def test_a_socket_left_by_a_crash_is_not_in_the_way(qtbot: QtBot, tmp_path: Path) -> None:
+    name = name_for(tmp_path)
+    code = (f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.single import SingleInstance; import os;"
+            f"app = QCoreApplication([]); one = SingleInstance({name!r}); assert one.listen(); os._exit(9)")
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 9
+    one = SingleInstance(name)
+    assert not one.hand_over()
+    assert one.listen()
+    one.close()
+
+
+def test_staying_awake_ends_with_what_asked_for_it() -> None:
+    companion = _Companion("cat", ["cat"])
+    companion.hold(True)
+    process = companion._process
+    assert process is not None and process.poll() is None
+    companion.hold(True)
+    assert companion._process is process
+    companion.hold(False)
+    assert process.poll() is not None
+    missing = _Companion("none", ["no-such-program-here"])
+    missing.hold(True)
+    assert not missing.works and "no-such-program-here" in missing.how
+    gives_up = _Companion("false", ["false"])
+    gives_up.hold(True)
+    assert gives_up._process is not None
+    gives_up._process.wait(10)
+    gives_up.hold(True)
+    assert not gives_up.works and gives_up._process is None and "no effect" in gives_up.how
+    assert awake().how.endswith(".")
+
+
+def test_work_beside_the_window_ends_on_the_windows_thread(qtbot: QtBot) -> None:
+    tasks, seen = Tasks(), list[object]()
+
+    def fail() -> None:
+        raise StorageProblem("The disk is full")
+
+    tasks.run(threading.get_ident, lambda ident: seen.append(ident != threading.get_ident()))
+    tasks.run(fail, seen.append, lambda error: seen.append(str(error)))
+    qtbot.waitUntil(lambda: len(seen) == 2)
+    assert set(seen) == {True, "The disk is full."}
+    tasks.close()
+    tasks.run(lambda: 1, seen.append)
+    qtbot.wait(20)
+    assert len(seen) == 2
+
+
+def test_what_nobody_caught_is_told_and_logged(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", lambda *_: None)  # that of pytest-qt, which would fail the test
+    troubles = Troubles(tmp_path / "log.txt")
+    troubles.install()
+    try:
+        with qtbot.waitSignal(troubles.told) as told:
+            try:
+                raise ZeroDivisionError("a test's own")
+            except ZeroDivisionError as error:
+                sys.excepthook(type(error), error, error.__traceback__)
+        assert "ZeroDivisionError: a test's own" in told.args[0] and "safe" in told.args[0]
+        with qtbot.waitSignal(troubles.told) as told:
+            thread = threading.Thread(target=lambda: (_ for _ in ()).throw(StorageProblem("The disk is full")), name="writer")
+            thread.start()
+            thread.join()
+        assert told.args == ["The disk is full."]
+    finally:
+        troubles.remove()
+    log = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert "Traceback" in log and "Not caught in writer" in log
+
+
+def test_a_message_can_be_dismissed(qtbot: QtBot, window: MainWindow) -> None:
+    window.say("warn", "Something to know.")
+    assert window.banner.isVisible()
+    window.banner.close_button.click()
+    assert not window.banner.isVisible() and not window._message_box.isVisible()
+
+
+def test_settings_and_closing_by_keyboard(qtbot: QtBot, window: MainWindow) -> None:
+    with qtbot.waitSignal(window.settings_wanted):
+        qtbot.keyClick(window, Qt.Key.Key_Comma, Qt.KeyboardModifier.ControlModifier)
+    closed: list[bool] = []
+    window.closing.connect(lambda: closed.append(True))
+    window.close()
+    window.close()
+    assert closed == [True]
+
+
+def test_the_rail_has_room_for_its_words(window: MainWindow) -> None:
+    window.grab()
+    for button in window.rail.findChildren(QWidget):
+        if hasattr(button, "text") and button.text():
+            assert button.fontMetrics().horizontalAdvance(button.text()) <= button.width() - 4
+            assert window.rect().contains(button.mapTo(window, QPoint(0, 0)))
