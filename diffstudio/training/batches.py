@@ -19,6 +19,8 @@ from diffstudio.training.captions import CaptionDropout
 from diffstudio.training.dataset import PictureSet
 from diffstudio.training.recipe import Recipe
 
+MOST_HELD_OUT = 256   # pictures: enough for a steady figure, few enough for memory and time
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -50,8 +52,9 @@ class Batches:
         return Batch(images, condition._replace(told=told if self._recipe.data.tell_augmentation else None), generator)
 
     def held_out(self) -> Batch:
-        """All held-out pictures as they are, with their captions whole; the same times and noise at every call."""
+        """The held-out pictures (at most MOST_HELD_OUT) as they are, captions whole; the same noise at every call."""
         indices = self._pictures.held_out_indices
+        indices = indices[:: -(-len(indices) // MOST_HELD_OUT) or 1]
         generator = torch.Generator().manual_seed(derived_seed(self._recipe.run.seed, "held out", 0))
         return Batch(self._pictures.batch(indices), self.condition_of(
             [self._pictures.captions[index] for index in indices], [int(self._pictures.labels[index]) for index in indices],

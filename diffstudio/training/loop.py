@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from diffstudio.errors import DiffstudioError, OutOfMemory, RunProblem, Stopped
+from diffstudio.errors import DiffstudioError, OutOfMemory, RunProblem, Stopped, StorageProblem
 from diffstudio.models.lease import Lease
 from diffstudio.models.memory import is_out_of_memory
 from diffstudio.training.keeping import Keeper
@@ -57,11 +58,14 @@ def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps:
         for event in run_events(workplace, Lease()):
             say(event)
     except DiffstudioError as error:
-        say(RunFailed(workplace.trainer.step_number, str(error)))
+        with suppress(StorageProblem):  # a full disk takes no last word either; the error itself is raised
+            say(RunFailed(workplace.trainer.step_number, str(error)))
         raise
-    except (RuntimeError, MemoryError) as error:
-        say(RunFailed(workplace.trainer.step_number, str(_explained(error))))
-        raise _explained(error) from error
+    except (RuntimeError, MemoryError, OSError) as error:
+        explained = _explained(error)
+        with suppress(StorageProblem):
+            say(RunFailed(workplace.trainer.step_number, str(explained)))
+        raise explained from error
     return workplace.run
 
 
@@ -169,6 +173,8 @@ class Interruption:
 
 
 def _explained(error: Exception) -> DiffstudioError:
+    if isinstance(error, OSError):
+        return StorageProblem("The run could not be written", error.strerror or str(error), "Free some space and resume it")
     if is_out_of_memory(error):
         return OutOfMemory("The training needs more memory than there is", str(error).splitlines()[0][:200],
                            "Choose a smaller batch, size or network")

@@ -21,6 +21,7 @@ from diffstudio.training.inspection import FolderReport, InspectionProgress, ins
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import RunFolder
 from diffstudio.training.trainer import Trainer, seconds_per_step
+from diffstudio.training.whole import write_whole
 
 FEWEST_STEPS = 20
 
@@ -59,7 +60,7 @@ def new_run(path: Path, folder: Path, recipe_name: str, *, steps: int | None, mi
     recipe, trainer, measured = _measured(recipe, pictures, tokenizer, device)
     run = RunFolder.create(path, recipe, folder)
     if tokenizer is not None:
-        run.tokenizer_file.write_text(tokenizer.to_json(), encoding="utf-8")
+        write_whole(run.tokenizer_file, tokenizer.to_json())
     return Workplace(run, recipe, pictures, tokenizer, trainer, Batches(pictures, recipe, tokenizer), f"{choice.why} {measured}")
 
 

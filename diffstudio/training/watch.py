@@ -13,7 +13,7 @@ from diffstudio.training.trainer import StepResult, Trainer
 _BAD_STEPS = 20            # in a row whose loss is no number
 _TIMES_THE_BEST = 4.0      # a smoothed loss beyond this many times its lowest has left all bounds
 _SMOOTHING = 0.98
-_STEPS_BEFORE_JUDGING = 100
+_STEPS_BEFORE_JUDGING = 50
 LEARNED_BELOW = 0.8        # of the loss of knowing nothing
 
 
@@ -36,10 +36,8 @@ class DivergenceWatch:
         self.bad_steps = 0
         self.seen += 1
         self.smoothed = loss if self.smoothed is None else _SMOOTHING * self.smoothed + (1 - _SMOOTHING) * loss
-        if self.seen < _STEPS_BEFORE_JUDGING:
-            return
         self.lowest = min(self.lowest, self.smoothed)
-        if self.smoothed > _TIMES_THE_BEST * self.lowest:
+        if self.seen >= _STEPS_BEFORE_JUDGING and self.smoothed > _TIMES_THE_BEST * self.lowest:
             raise Diverged("The training diverged", f"at step {step:,} the loss is {self.smoothed:.3g}, after {self.lowest:.3g}",
                            "Start again with a lower learning rate; the last checkpoint is from before")
 

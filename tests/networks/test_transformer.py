@@ -1,0 +1,130 @@
+"""The network's shapes, its beginnings, and what each condition may and may not change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffstudio.models.checkpoint import Conditioning
+from diffstudio.networks.transformer import (
+    Condition,
+    PixelTransformer,
+    TransformerConfig,
+    attend,
+    rms_norm,
+    rotary_angles,
+    rotate,
+)
+from diffstudio.training.choose import named_recipes
+from diffstudio.training.trainer import network_config
+
+
+def small(**changes: object) -> TransformerConfig:
+    values: dict[str, object] = {"size": 16, "patch": 4, "margin": 2, "bottleneck": 16, "width": 32, "depth": 2, "heads": 2,
+                                 "condition_width": 32}
+    return TransformerConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def stirred(config: TransformerConfig) -> PixelTransformer:
+    """A network whose gates and output are not zero any more, so that everything has an effect."""
+    torch.manual_seed(0)
+    network = PixelTransformer(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.2)
+    return network.eval()
+
+
+@pytest.mark.parametrize("conditioning", list(Conditioning))
+def test_keeps_the_shape_of_its_input(conditioning: Conditioning) -> None:
+    network = PixelTransformer(small(conditioning=conditioning, classes=3, vocabulary=50, text_tokens=4))
+    assert network(torch.randn(2, 3, 16, 16), torch.rand(2)).shape == (2, 3, 16, 16)
+
+
+def test_an_untrained_network_predicts_nothing() -> None:
+    assert not PixelTransformer(small())(torch.randn(2, 3, 16, 16), torch.rand(2)).any()
+
+
+def test_other_sizes_by_stretched_positions() -> None:
+    assert stirred(small())(torch.randn(1, 3, 24, 12), torch.rand(1)).shape == (1, 3, 24, 12)
+
+
+def test_images_of_a_batch_do_not_see_each_other() -> None:
+    network, x, t = stirred(small()), torch.randn(3, 3, 16, 16), torch.rand(3)
+    together = network(x, t)
+    alone = torch.cat([network(x[i:i + 1], t[i:i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_words_and_their_order_matter_and_padding_says_nothing() -> None:
+    network = stirred(small(conditioning=Conditioning.TEXT, vocabulary=50, text_tokens=4))
+    x, t = torch.randn(1, 3, 16, 16), torch.full((1,), 0.5)
+
+    def said(*words: int) -> torch.Tensor:
+        return network(x, t, Condition(words=torch.tensor([list(words)])))
+
+    assert not torch.equal(said(1, 2, 0, 0), said(2, 1, 0, 0))
+    assert not torch.equal(said(1, 2, 0, 0), said(1, 3, 0, 0))
+    assert torch.equal(said(0, 0, 0, 0), network(x, t))
+
+
+def test_a_class_matters_and_the_last_one_says_nothing() -> None:
+    network = stirred(small(conditioning=Conditioning.CLASS, classes=3))
+    x, t = torch.randn(1, 3, 16, 16), torch.full((1,), 0.5)
+    said = [network(x, t, Condition(labels=torch.tensor([label]))) for label in range(4)]
+    assert not torch.equal(said[0], said[1])
+    assert torch.equal(said[3], network(x, t))
+
+
+def test_zeros_told_are_nothing_told() -> None:
+    network = stirred(small(told_width=6))
+    x, t = torch.randn(1, 3, 16, 16), torch.rand(1)
+    assert torch.equal(network(x, t, Condition(told=torch.zeros(1, 6))), network(x, t))
+    assert not torch.equal(network(x, t, Condition(told=torch.ones(1, 6))), network(x, t))
+
+
+def test_every_parameter_learns() -> None:
+    network = stirred(small(conditioning=Conditioning.TEXT, vocabulary=10, text_tokens=4, told_width=6)).train()
+    words, told = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.randn(2, 6)
+    network(torch.randn(2, 3, 16, 16), torch.rand(2), Condition(words=words, told=told)).square().mean().backward()
+    silent = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert silent == []
+
+
+def test_attention_is_the_fused_kernels() -> None:
+    query, key, value = torch.randn(3, 2, 4, 20, 8).unbind(0)
+    torch.testing.assert_close(attend(query, key, value),
+                               torch.nn.functional.scaled_dot_product_attention(query, key, value), rtol=1e-5, atol=1e-6)
+
+
+def test_rotation_keeps_lengths_and_sees_only_differences() -> None:
+    """q . k after turning depends on where the two stand relative to each other: Su et al. 2021, eq. 16."""
+    config = small(size=32)
+    rotation = rotary_angles(8, 8, 0, config, torch.device("cpu"))                  # [2,64,1,8]
+    query, key = torch.randn(1, 1, 1, 16).expand(1, 64, 1, 16), torch.randn(1, 1, 1, 16).expand(1, 64, 1, 16)
+    query_turned, key_turned = rotate(query, rotation), rotate(key, rotation)
+    torch.testing.assert_close(query_turned.norm(dim=-1), query.norm(dim=-1))
+    products = torch.einsum("bnhd,bmhd->nm", query_turned, key_turned).reshape(8, 8, 8, 8)
+    torch.testing.assert_close(products[1, 2, 3, 5], products[4, 1, 6, 4], rtol=1e-4, atol=1e-5)
+    assert not torch.isclose(products[1, 2, 3, 5], products[1, 2, 5, 3])
+
+
+def test_rms_norm() -> None:
+    torch.testing.assert_close(rms_norm(torch.randn(5, 16)).square().mean(dim=-1), torch.ones(5), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 18}, {"size": 2}, {"heads": 5}, {"width": 36, "heads": 6}])
+def test_shapes_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError):
+        small(**wrong)
+
+
+def test_the_recipes_span_two_to_130_million_parameters() -> None:
+    counts = {}
+    for name, recipe in named_recipes().items():
+        with torch.device("meta"):
+            network = PixelTransformer(network_config(recipe, 9, recipe.network.vocabulary))
+        counts[name] = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    assert list(counts) == ["tiny", "small", "medium", "large"]
+    assert 2 <= counts["tiny"] < 3 and 8 < counts["small"] < 10 and 120 < counts["large"] < 135

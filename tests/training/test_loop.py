@@ -1,0 +1,239 @@
+"""A run as a person meets it: it learns, it can be paused, stopped, killed and gone on with, and it ends in a checkpoint."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffstudio import paths
+from diffstudio.errors import Diverged, FolderProblem, RunProblem
+from diffstudio.models.checkpoint import Conditioning, Origin, read_checkpoint
+from diffstudio.models.lease import Lease
+from diffstudio.networks import weights
+from diffstudio.training.loop import train
+from diffstudio.training.recipe import OptimiserName, OptimiserRecipe, Recipe
+from diffstudio.training.run_folder import (
+    Command,
+    RunCheckpoint,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    RunFolder,
+    RunHeldOut,
+    RunPaused,
+    RunResumed,
+    RunSamples,
+    RunStarted,
+    RunStep,
+    RunStopped,
+    RunWaiting,
+)
+from tests.training.conftest import with_steps
+
+
+def events_of(run: RunFolder, kind: type[RunEvent]) -> list[RunEvent]:
+    return [event for event in run.events()[0] if isinstance(event, kind)]
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["network"]
+
+
+def assert_same(first: RunFolder, second: RunFolder) -> None:
+    """Weights, averages and everything the optimisers remember, to the bit."""
+    one, other = (torch.load(run.state_file, weights_only=True) for run in (first, second))
+    for key in ("network", "average"):
+        assert all(torch.equal(one[key][name], other[key][name]) for name in one[key])
+    for mine, theirs in zip(one["optimisers"], other["optimisers"], strict=True):
+        for index, remembered in mine["state"].items():
+            for name, value in remembered.items():
+                assert torch.equal(torch.as_tensor(value), torch.as_tensor(theirs["state"][index][name])), name
+
+
+def at_step(step: int, do: Callable[[], None]) -> Callable[[RunEvent], None]:
+    """An on_event that acts once, at the checkpoint of `step`."""
+    def on_event(event: RunEvent) -> None:
+        if isinstance(event, RunCheckpoint) and event.step == step:
+            do()
+    return on_event
+
+
+def test_a_run_says_all_that_happens_and_ends_in_a_checkpoint(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", folder, recipe=recipe_file)
+    started, = events_of(run, RunStarted)
+    assert isinstance(started, RunStarted) and started.pictures + started.held_out == 24 and started.steps == 12
+    assert [event.step for event in events_of(run, RunSamples)] == [6, 12]
+    assert [event.step for event in events_of(run, RunCheckpoint)] == [4, 8, 12]
+    assert [event.step for event in events_of(run, RunHeldOut)] == [4, 8, 12]
+    last_step = events_of(run, RunStep)[-1]
+    assert isinstance(last_step, RunStep) and last_step.pictures_seen == 96 and last_step.left_seconds == 0
+    assert isinstance(run.events()[0][-1], RunFinished)
+    sheet = events_of(run, RunSamples)[-1]
+    assert isinstance(sheet, RunSamples) and (run.path / sheet.ema).is_file() and (run.path / sheet.raw).is_file()
+    about = read_checkpoint(run.latest_checkpoint)
+    assert (about.family, about.conditioning, about.origin, about.width) == ("pixel", Conditioning.TEXT, Origin.TRAINED, 16)
+    assert about.json("run")["pictures_seen"] == 96 and about.json("recipe")["run"]["steps"] == 12
+    assert weights.load(about).network.config.size == 16
+    assert not list(run.path.rglob("*.part"))
+
+
+def test_it_learns(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    with_steps(recipe, 120).write(tmp_path / "long.toml")
+    run = train(tmp_path / "run", folder, recipe=str(tmp_path / "long.toml"))
+    finished = run.events()[0][-1]
+    assert isinstance(finished, RunFinished) and finished.learned, finished
+
+
+def test_the_same_recipe_is_the_same_run(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    first, second = (train(tmp_path / name, folder, recipe=recipe_file) for name in ("first", "second"))
+    assert_same(first, second)
+
+
+@pytest.mark.parametrize("optimiser", [OptimiserName.MUON, OptimiserName.ADAMW])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+        optimiser: OptimiserName, folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, optimiser=OptimiserRecipe(name=optimiser, warm_up_steps=5))
+    recipe.write(tmp_path / "recipe.toml")
+    whole = train(tmp_path / "whole", folder, recipe=str(tmp_path / "recipe.toml"))
+    path = tmp_path / "halves"
+    halves = train(path, folder, recipe=str(tmp_path / "recipe.toml"),
+                   on_event=at_step(4, lambda: RunFolder(path).send(Command.STOP)))
+    stopped = halves.events()[0][-1]
+    assert isinstance(stopped, RunStopped) and 4 <= stopped.step < 12
+    assert halves.latest_checkpoint.is_file()
+    train(path, resume=True)
+    assert isinstance(halves.events()[0][-1], RunFinished)
+    assert_same(whole, halves)
+
+
+def test_a_killed_run_goes_on_from_its_last_state(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    """Killed after step 4's state was written, with steps done since, as `kill -9` leaves it."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(event: RunEvent) -> None:
+        if isinstance(event, RunSamples):    # at step 6; the last state is from step 4
+            raise Killed
+
+    path = tmp_path / "killed"
+    with pytest.raises(Killed):
+        train(path, folder, recipe=recipe_file, on_event=kill)
+    with (path / "events.jsonl").open("a") as file:
+        file.write('{"event": "ste')         # and in the middle of a line
+    run = train(path, resume=True)
+    resumed = events_of(run, RunStarted)[-1]
+    assert isinstance(resumed, RunStarted) and resumed.step == 4
+    assert_same(train(tmp_path / "whole", folder, recipe=recipe_file), run)
+
+
+def test_pause_gives_up_the_accelerator_and_goes_on(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    path, freed = tmp_path / "run", []
+
+    def on_event(event: RunEvent) -> None:
+        match event:
+            case RunCheckpoint(step=4):
+                RunFolder(path).send(Command.PAUSE)
+            case RunPaused():
+                freed.append(Lease().holder())
+                threading.Timer(0.2, lambda: RunFolder(path).send(Command.RUN)).start()
+
+    run = train(path, folder, recipe=recipe_file, on_event=on_event)
+    assert freed == [None]
+    assert len(events_of(run, RunPaused)) == len(events_of(run, RunResumed)) == 1
+    assert isinstance(run.events()[0][-1], RunFinished)
+    assert_same(train(tmp_path / "whole", folder, recipe=recipe_file), run)
+
+
+def test_steps_aside_for_pictures(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    pictures = Lease()
+    made, waiting = threading.Event(), threading.Event()
+
+    def make_pictures() -> None:
+        with pictures.held("pictures", pictures=True):
+            made.set()
+            waiting.wait(10)
+
+    maker = threading.Thread(target=make_pictures)
+
+    def on_event(event: RunEvent) -> None:
+        match event:
+            case RunCheckpoint(step=4):
+                maker.start()
+                while not pictures._wanted.is_locked:
+                    pass
+            case RunWaiting():
+                threading.Thread(target=lambda: (made.wait(10), waiting.set())).start()
+
+    run = train(tmp_path / "run", folder, recipe=recipe_file, on_event=on_event)
+    maker.join(10)
+    assert made.is_set() and events_of(run, RunWaiting) and isinstance(run.events()[0][-1], RunFinished)
+
+
+def test_a_diverging_run_stops_and_says_so(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    wild = OptimiserRecipe(name=OptimiserName.ADAM, learning_rate=10.0, warm_up_steps=0, clip_norm=1e3)
+    replace(with_steps(recipe, 200), optimiser=wild).write(tmp_path / "wild.toml")
+    with pytest.raises(Diverged, match="lower learning rate"):
+        train(tmp_path / "run", folder, recipe=str(tmp_path / "wild.toml"))
+    assert isinstance(RunFolder(tmp_path / "run").events()[0][-1], RunFailed)
+
+
+def test_minutes_become_steps_once(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    recipe.write(tmp_path / "recipe.toml")
+    path = tmp_path / "run"
+    run = train(path, folder, recipe=str(tmp_path / "recipe.toml"), minutes=0.01,
+                on_event=lambda event: RunFolder(path).send(Command.STOP) if isinstance(event, RunStarted) else None)
+    resolved = run.recipe().run
+    assert resolved.steps >= 20 and resolved.dtype == "float32" and resolved.threads >= 1 and resolved.device == "cpu"
+
+
+def test_classes_from_sub_folders_without_captions(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    for caption in folder.rglob("*.txt"):
+        caption.unlink()
+    run = train(tmp_path / "run", folder, recipe=recipe_file)
+    about = read_checkpoint(run.latest_checkpoint)
+    assert about.conditioning is Conditioning.CLASS and about.classes == ("disc", "square")
+
+
+def test_nothing_to_be_told(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for index, picture in enumerate(sorted(folder.rglob("*.png"))[:6]):
+        picture.rename(flat / f"{index}.png")
+    run = train(tmp_path / "run", flat, recipe=recipe_file)
+    assert read_checkpoint(run.latest_checkpoint).conditioning is Conditioning.NONE
+    finished = run.events()[0][-1]
+    assert isinstance(finished, RunFinished) and "%" in finished.verdict   # judged without held-out pictures too
+
+
+def test_a_run_is_not_written_over(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    train(tmp_path / "run", folder, recipe=recipe_file, steps=2)
+    with pytest.raises(RunProblem, match="already"):
+        train(tmp_path / "run", folder, recipe=recipe_file)
+
+
+def test_no_folder_and_no_run(tmp_path: Path, recipe_file: str) -> None:
+    with pytest.raises(FolderProblem):
+        train(tmp_path / "run", tmp_path / "nowhere", recipe=recipe_file)
+    with pytest.raises(RunProblem):
+        train(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_state_is_told(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", folder, recipe=recipe_file)
+    run.state_file.write_bytes(b"not a state")
+    with pytest.raises(RunProblem, match="cannot be read"):
+        train(run.path, resume=True)
+
+
+def test_the_cache_is_the_programs_own(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    before = sorted(file for file in folder.rglob("*"))
+    train(tmp_path / "run", folder, recipe=recipe_file, steps=2)
+    assert sorted(file for file in folder.rglob("*")) == before
+    assert list((paths.cache() / "pictures").glob("*.npy"))
