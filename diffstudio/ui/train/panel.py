@@ -18,6 +18,7 @@ from diffstudio.ui import theme
 from diffstudio.ui.controls import (
     Card,
     ChipRow,
+    Combo,
     Elided,
     LabelledCombo,
     PrimaryButton,
@@ -108,8 +109,7 @@ class NewRunPanel(QWidget):
         self._pictures_per_second: float | None = None
         self.card = FolderCard()
         self.choose = QuietButton("Another folder …", "folder-open", "Choose another folder of pictures to learn from (Ctrl+O)")
-        self.recipe = LabelledCombo("", (), "What kind of network is trained, and how")
-        self.recipe.combo.setAccessibleName("Recipe")
+        self.recipe = Combo("Recipe", (), "What kind of network is trained, and how")
         self.why = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.minutes = DurationSlider("Time to give", MINUTES, DEFAULT_MINUTES,
                                       "How long to train; it can be stopped at any time")
@@ -129,8 +129,8 @@ class NewRunPanel(QWidget):
         describe(self.run_name, "Name of the run", "What the run and its checkpoint are called")
         self.start = PrimaryButton("Start training", "Ctrl+Enter", "Start training in a process of its own (Ctrl+Enter)")
         self.none = label("No folder has been chosen yet.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        for combo in (self.recipe, self.side, self.optimiser, self.noise):
-            combo.combo.setStyleSheet("QComboBox { padding-right: 0; }")  # half a column is narrow
+        for combo in (self.recipe, self.side.combo, self.optimiser.combo, self.noise.combo):
+            combo.setStyleSheet("QComboBox { padding-right: 0; }")  # half a column is narrow
         self._form = QWidget()
         self._lay_out()
         self._connect()
@@ -155,7 +155,7 @@ class NewRunPanel(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.setSpacing(12)
         form.addWidget(SectionLabel("Recipe"))
-        form.addWidget(self.recipe.combo)
+        form.addWidget(self.recipe)
         form.addWidget(self.why)
         form.addLayout(grid)
         form.addWidget(self.changes)
@@ -182,7 +182,7 @@ class NewRunPanel(QWidget):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(self.start.click)
-        self.recipe.value_changed.connect(self._take_recipe)
+        self.recipe.chosen.connect(self._take_recipe)
         for part in (self.side, self.optimiser, self.noise, self.changes):
             part.value_changed.connect(self._changed)
         self.minutes.value_changed.connect(self._take_minutes)
