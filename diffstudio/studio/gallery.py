@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,25 @@ class GalleryImage:
 
     id: int
     path: Path
-    request: GenerateRequest | None    # for this picture alone; None when it carries no settings
     created: float                     # seconds since the epoch
     width: int                         # px
     height: int
     starred: bool
     checkpoint: str                    # the name of what made it; "" when unknown
+    request_json: str | None           # as recorded: read when asked for, for there may be 100,000 of these
+
+    @property
+    def request(self) -> GenerateRequest | None:
+        """The request for this picture alone; None when it carries no settings, or a newer program's."""
+        return _request(self.request_json) if self.request_json else None
+
+
+@lru_cache(maxsize=2048)
+def _request(text: str) -> GenerateRequest | None:
+    try:
+        return GenerateRequest.from_json(json.loads(text))
+    except (BadRequest, ValueError):
+        return None
 
 
 class Gallery:
@@ -363,7 +377,8 @@ class Gallery:
         long = [term for term in terms if len(term) >= 3] if self._words else []  # what trigrams can find
         if long:
             quoted = " AND ".join('"' + term.replace('"', '""') + '"' for term in long)
-            conditions.append("images.id IN (SELECT rowid FROM words WHERE words MATCH ?)")
+            # the plus keeps SQLite on the index by time: nothing is sorted however many words match
+            conditions.append("+images.id IN (SELECT rowid FROM words WHERE words MATCH ?)")
             values.append(quoted)
         for term in terms:
             if term not in long:
@@ -377,11 +392,7 @@ class Gallery:
 
     def _image(self, row: tuple[Any, ...]) -> GalleryImage:
         image_id, path, text, created, width, height, starred, checkpoint = row
-        request = None
-        if text:
-            with suppress(BadRequest, ValueError):  # written by a newer program, say: the picture is shown without
-                request = GenerateRequest.from_json(json.loads(text))
-        return GalleryImage(image_id, self.folder / path, request, created, width, height, bool(starred), checkpoint)
+        return GalleryImage(image_id, self.folder / path, created, width, height, bool(starred), checkpoint, text)
 
 
 def _storable(text: str) -> str:

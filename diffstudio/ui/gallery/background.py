@@ -63,11 +63,18 @@ class Background(QObject):
                     return
                 key, function = self._waiting.popitem()
                 self._current = key
-            try:
-                result = function()
-            except DiffstudioError as error:
-                result = error
-            except OSError as error:
-                result = ImageProblem("A file could not be read", error.strerror or str(error))
+            result = self._result(function)
             if not self._closed:
                 self.done.emit(key, result)
+
+    def _result(self, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except DiffstudioError as error:
+            return error
+        except OSError as error:
+            return ImageProblem("A file could not be read", error.strerror or str(error))
+        except BaseException:
+            with self._lock:  # a mistake in the program: this thread ends and tells, the next question starts another
+                self._thread, self._current = None, None
+            raise

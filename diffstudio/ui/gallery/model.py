@@ -85,7 +85,7 @@ class GalleryModel(QAbstractListModel):
             self.endInsertRows()
 
     def _next_page(self) -> list[GalleryImage]:
-        wanted = max(PAGE, len(self._images) // 2)  # growing pages: laying out anew costs as much as what is there
+        wanted = max(PAGE, len(self._images) // 8)  # growing: laying out anew costs as much as what is there
         try:
             page = self._gallery.images(self._reached, wanted, self.search, self.starred)
         except StorageProblem as problem:

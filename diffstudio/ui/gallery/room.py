@@ -43,7 +43,7 @@ class GalleryRoom(QWidget):
         self.model = GalleryModel(gallery, self._small_work)
         self._deleted: list[int] = []
         self._dialog: QDialog | None = None
-        self._looked = False
+        self._looked = self._closing = False
 
         self.grid = ThumbnailGrid()
         self.grid.setModel(self.model)
@@ -94,6 +94,7 @@ class GalleryRoom(QWidget):
 
     def shut_down(self) -> None:
         """Wait for what runs in the background. The room does nothing in the background afterwards."""
+        self._closing = True
         self._small_work.close()
         self._background.close()
 
@@ -265,7 +266,7 @@ class GalleryRoom(QWidget):
     def rescan(self) -> None:
         """Look through the folder in the background."""
         self.bar.rescan_button.setEnabled(False)
-        self._background.ask("rescan", self._gallery.rescan)
+        self._background.ask("rescan", lambda: self._gallery.rescan(lambda: self._closing))
 
     def clear_filters(self) -> None:
         self.bar.search.clear()
