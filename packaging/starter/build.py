@@ -1,0 +1,132 @@
+"""Make the starter checkpoint: train it by the recipe beside this file, or ship what a run has learnt so far.
+
+    python packaging/starter/build.py train FOLDER RUN     trains, or goes on with, RUN (resumable; two hours on two cores)
+    python packaging/starter/build.py ship RUN             writes resources/starter/ from RUN's latest checkpoint:
+                                                           the checkpoint, its model card, the sheet of 40 prompts
+FOLDER is a folder of Fluent Emoji with captions (see NOTICE): 128 px pictures, a `.txt` of `name, tag, tag, ...` beside each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+
+from diffstudio import paths
+from diffstudio.models.checkpoint import read_checkpoint
+from diffstudio.networks import weights
+from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.training.loop import train
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.run_folder import RunFolder, RunStep
+from diffstudio.training.sheets import SheetMaker
+
+HERE = Path(__file__).resolve().parent
+TITLE = "Starter · emoji 64"
+SHEET_SCALE = 2
+THUMBNAIL_PROMPTS = ("red apple", "grinning face", "purple heart", "ghost")
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case ["train", folder, run]:
+            train_starter(Path(folder), Path(run))
+        case ["ship", run]:
+            ship(RunFolder.open(Path(run)))
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+    return 0
+
+
+def train_starter(folder: Path, run: Path) -> None:
+    resume = (run / "recipe.toml").exists()
+    train(run, folder, recipe=str(HERE / "starter.toml"), resume=resume, on_event=print)
+
+
+def ship(run: RunFolder) -> None:
+    checkpoint = read_checkpoint(run.latest_checkpoint)
+    loaded = weights.load(checkpoint)
+    recipe, told = run.recipe(), checkpoint.json("run")
+    prompts = tuple((HERE / "prompts.txt").read_text(encoding="utf-8").split("\n")[:40])
+    maker = SheetMaker(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
+    whole = maker.draw(loaded.network, lambda: None)
+    side = recipe.data.size
+    folder = paths.starter().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    labelled(whole, prompts, side).save(folder / "sheet.png")
+    weights.save(
+        paths.starter(), loaded.network, title=TITLE, tokenizer=loaded.tokenizer, classes=loaded.classes,
+        schedule=loaded.schedule, guidance=loaded.guidance, recipe=recipe.to_json(), run=told, dtype=torch.float16,
+        thumbnail=thumbnail(whole, prompts, side), card={
+            "license": "Apache-2.0; trained on Fluent Emoji (MIT) with captions of emojibase (MIT) and Unicode CLDR (Unicode v3)",
+            "description": recipe.description})
+    elapsed = max((event.elapsed_seconds for event in run.events()[0] if isinstance(event, RunStep)), default=0.0)
+    (folder / "MODEL_CARD.md").write_text(model_card(recipe, told, loaded.network, elapsed), encoding="utf-8")
+    print(f"{paths.starter()}: {paths.starter().stat().st_size / 1e6:.1f} MB")
+
+
+def labelled(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
+    """The sheet at twice its size, each picture above its prompt."""
+    cell, line = side * SHEET_SCALE, 18
+    columns = drawn.width // side
+    rows = -(-len(prompts) // columns)
+    whole = Image.new("RGB", (columns * cell, rows * (cell + line)), "white")
+    draw = ImageDraw.Draw(whole)
+    for index, prompt in enumerate(prompts):
+        left, top = index % columns, index // columns
+        picture = drawn.crop((left * side, top * side, (left + 1) * side, (top + 1) * side))
+        whole.paste(picture.resize((cell, cell), Image.Resampling.BICUBIC), (left * cell, top * (cell + line)))
+        draw.text((left * cell + cell // 2, top * (cell + line) + cell + line // 2), prompt, fill="#5f6877", anchor="mm")
+    return whole
+
+
+def thumbnail(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
+    columns = drawn.width // side
+    four = Image.new("RGB", (2 * side, 2 * side), "white")
+    for place, prompt in enumerate(THUMBNAIL_PROMPTS):
+        index = prompts.index(prompt)
+        left, top = index % columns * side, index // columns * side
+        four.paste(drawn.crop((left, top, left + side, top + side)), (place % 2 * side, place // 2 * side))
+    return four
+
+
+def model_card(recipe: Recipe, told: dict[str, object], network: PixelTransformer, elapsed_seconds: float) -> str:
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    left_out = ", ".join(recipe.data.exclude)
+    held_out = told["held_out_loss"]
+    network_lines = "\n".join(f"| {name.replace('_', ' ')} | {value} |"
+                              for name, value in dataclasses.asdict(network.config).items())
+    return f"""# {TITLE}
+
+The checkpoint that ships with diffstudio: text to image at {recipe.data.size} px on white, so that the program makes pictures
+the minute it is installed. A pixel transformer of {parameters / 1e6:.1f} M parameters, stored in half precision.
+
+- **Data.** Fluent Emoji (3D), Copyright (c) Microsoft Corporation, MIT License, with English names and tags of emojibase-data
+  (MIT) and Unicode CLDR (Unicode License v3); see NOTICE. Left out: {left_out}, and {recipe.data.held_out:.0%} of the rest held out.
+- **Licence.** Apache-2.0, as the program.
+- **Recipe.** `packaging/starter/starter.toml`, by `packaging/starter/build.py`: {told["steps"]:,} steps of {recipe.run.batch},
+  {told["pictures_seen"]:,} pictures seen, {elapsed_seconds / 3600:.1f} hours on {recipe.run.threads} processor cores
+  shared with other work.
+- **Held-out loss.** {f"{held_out:.4f}" if isinstance(held_out, float) else "not measured"} (velocity, averaged weights, fixed noise).
+- **Sheet.** `sheet.png`: 40 prompts, seeds 0 to 39, Heun, {recipe.run.sample_steps} steps, guidance
+  {recipe.run.sample_guidance:g}; the first pictures drawn, none chosen.
+
+## What it cannot do
+It knows a little over a thousand things by their English names (`packaging/starter/prompts.txt` has forty of them) and little
+else: no people, no flags, no text, no scenes, no styles, no counting. It has seen each picture hundreds of times and was trained
+to be recognisable, so its pictures are close to those it was taught; it is a teaching model, not a source of new designs.
+Prompts of more than {network.config.text_tokens} words or word parts are cut. Sides other than {recipe.data.size} px work poorly.
+
+## Network
+| | |
+|---|---|
+{network_lines}
+"""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
