@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from diffstudio.errors import StorageProblem, Stopped
+from diffstudio.errors import Stopped, StorageProblem
 from diffstudio.models.checkpoint import Conditioning
 from diffstudio.networks import weights
 from diffstudio.training import sheets

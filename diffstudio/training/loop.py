@@ -23,7 +23,6 @@ from diffstudio.training.run_folder import (
     RunPaused,
     RunResumed,
     RunStarted,
-    RunStep,
     RunStopped,
     RunWaiting,
 )
