@@ -30,6 +30,10 @@ class Problem:
     path: Path
     error: DiffstudioError
 
+    @property
+    def title(self) -> str:
+        return self.path.name
+
 
 Entry = Checkpoint | Problem
 
@@ -51,7 +55,7 @@ class CheckpointsModel(QAbstractListModel):
             return None
         match role:
             case Qt.ItemDataRole.DisplayRole:
-                return entry.title if isinstance(entry, Checkpoint) else entry.path.name
+                return entry.title
             case Qt.ItemDataRole.ToolTipRole:
                 return str(entry.path)
             case Qt.ItemDataRole.AccessibleTextRole:
