@@ -150,11 +150,12 @@ class _Plot:
         self._pg = pyqtgraph
         self._history: HistoryView | None = None
         axes = {"left": _log_axis(pyqtgraph), "bottom": _step_axis(pyqtgraph)}
-        self.widget = pyqtgraph.PlotWidget(axisItems=axes)
+        self.widget = pyqtgraph.PlotWidget(axisItems=axes, enableMenu=False)
         self.widget.setFrameShape(self.widget.Shape.NoFrame)
         self.widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         item = self.widget.getPlotItem()
         item.setMenuEnabled(False)
+        item.ctrlMenu.setParent(self.widget, item.ctrlMenu.windowFlags())  # made without one, wanted or not
         item.hideButtons()
         item.setMouseEnabled(False, False)
         item.setContentsMargins(0, 4, 8, 0)
