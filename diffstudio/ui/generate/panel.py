@@ -39,6 +39,7 @@ class Panel(QFrame):
                                  "prompts (Alt+Up while there is text); Ctrl+Enter generates", 3, history=True)
         self.history = QuietButton("", "clock-counter-clockwise", "Earlier prompts", role="dim")
         self.negative = PromptEdit("Negative prompt", "Leave out …", "What the picture should not show", 1)
+        self.unprompted = label("This checkpoint takes no prompt: it makes what it has learnt.", "dim", wrap=True)
         self.classes = LabelledCombo("Class", (), "What the picture shows: the classes this checkpoint was trained on")
         self.size_control = SizeControl()
         self.steps = LabelledSlider("Steps", 1, 100, 20,
@@ -138,11 +139,8 @@ class Panel(QFrame):
         conditioning = checkpoint.conditioning if checkpoint else Conditioning.TEXT
         text, classes = conditioning is Conditioning.TEXT, conditioning is Conditioning.CLASS
         for part in (self.prompt_section, self.prompt, self.negative):
-            part.setVisible(not classes)
-            part.setEnabled(text)
-        self.prompt.setPlaceholderText("What the picture shows …" if text else
-                                       "This checkpoint takes no prompt: it makes what it has learnt")
-        self.negative.setVisible(text)
+            part.setVisible(text)
+        self.unprompted.setVisible(conditioning is Conditioning.NONE)
         self.classes.setVisible(classes)
         self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
         if checkpoint is not None:
@@ -205,6 +203,7 @@ class Panel(QFrame):
         column.addWidget(self.checkpoint)
         column.addWidget(self.prompt_section)
         column.setSpacing(8)
+        column.addWidget(self.unprompted)
         column.addWidget(self.prompt)
         column.addWidget(self.negative)
         column.addWidget(self.classes)
@@ -241,6 +240,7 @@ class Panel(QFrame):
         whole.addWidget(scroll, 1)
         whole.addLayout(foot)
         self.classes.hide()
+        self.unprompted.hide()
 
 
 def _usual_guidance(checkpoint: Checkpoint) -> float | None:

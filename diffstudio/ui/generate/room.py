@@ -61,6 +61,7 @@ class GenerateRoom(QWidget):
         self._film = film
         self._job: JobId | None = None            # being made, or the last that was
         self._busy = False
+        self._expecting = False                   # a job waits for the engine, and nothing else is shown
         self._paused = False
         self._finished = False
         self._live = True                         # the canvas shows the job; False while another picture is looked at
@@ -102,6 +103,13 @@ class GenerateRoom(QWidget):
 
     def set_pending(self, pending: Sequence[QueuedJob]) -> None:
         self.right.set_pending(pending)
+        self._expecting = bool(pending) and not self._busy and self.canvas.is_empty()
+        if self._expecting:  # the engine is still being loaded
+            request = pending[0].request
+            self.canvas.begin(request.count, self._shape_of(request))
+            self.title.setText(words.title_of(request))
+            self._show_status("Getting ready …", None)
+        self._follow()
 
     def set_recent(self, pictures: Sequence[RecentPicture], total: int) -> None:
         self.right.set_recent(pictures, total)
@@ -167,6 +175,7 @@ class GenerateRoom(QWidget):
 
     def _start(self, job: JobId, request: GenerateRequest) -> None:
         self._job, self._request, self._busy, self._paused, self._newest = job, request, True, False, None
+        self._expecting = False
         self._saved, self._live, self._looking_at, self._finished = 0, True, None, False
         self.canvas.begin(request.count, self._shape_of(request))
         self.filmstrip.clear(request.steps)
@@ -233,8 +242,8 @@ class GenerateRoom(QWidget):
         self.reuse_button.setVisible(self._request_shown() is not None and not self._busy)
         self.filmstrip.setVisible(film or (self._busy and self._live))
         self.filmstrip.setEnabled(film)
-        self.progress.setVisible(self._busy and self._live)
-        nothing = not self._busy and self.canvas.is_empty()
+        self.progress.setVisible((self._busy and self._live) or self._expecting)
+        nothing = not self._busy and not self._expecting and self.canvas.is_empty()
         self.middle.setCurrentIndex(0 if nothing else 1)
         self.header.setVisible(not nothing)
         self._follow_hint()

@@ -182,10 +182,11 @@ def test_a_checkpoint_of_classes_offers_its_classes(panel: Panel) -> None:
 def test_a_checkpoint_that_is_told_nothing_takes_no_prompt(panel: Panel) -> None:
     panel.prompt.set_text("rocket")
     panel.set_checkpoints([checkpoint("dreams", conditioning=Conditioning.NONE)])
-    assert not panel.prompt.isEnabled() and not panel.guidance.isEnabled()
+    assert not panel.prompt.isVisible() and not panel.guidance.isEnabled()
+    assert "no prompt" in panel.unprompted.text() and panel.unprompted.isVisible()
     assert panel.request().prompt == ""
     panel.set_checkpoints([checkpoint()])
-    assert panel.prompt.isEnabled() and panel.prompt.text() == "rocket"
+    assert panel.prompt.isVisible() and panel.prompt.text() == "rocket"
 
 
 def test_without_a_checkpoint_nothing_can_be_made(panel: Panel) -> None:

@@ -69,6 +69,14 @@ def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:
     assert [thumb.shown.path for thumb in room.right.thumbs] == [Path("/images/a.png")]
 
 
+def test_a_job_that_waits_for_the_engine_is_not_met_with_an_invitation(room: GenerateRoom) -> None:
+    room.set_pending([QueuedJob(1, REQUEST, 0, 0)])
+    assert not room.empty.isVisible()
+    assert (room.title.text(), room.status.text(), room.progress.fraction()) == ("red apple", "Getting ready …", None)
+    room.set_pending([])
+    assert room.empty.isVisible()
+
+
 def test_events_of_other_jobs_change_nothing(room: GenerateRoom) -> None:
     run(room, 3)
     room.take(stepped(99, 7, 8))
