@@ -6,19 +6,17 @@ and the heavy imports in the worker's own thread. The other rooms are made when 
 
 from __future__ import annotations
 
-import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject, QSocketNotifier, Qt, QTimer
+from PySide6.QtCore import QObject, Qt, QTimer
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QWidget
 
 from diffstudio import paths
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library import Library
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
@@ -31,6 +29,7 @@ from diffstudio.ui.generate.recent import MOST_RECENT, RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.single import SingleInstance, name_for
+from diffstudio.ui.system import close_on_signals, machine
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.troubles import Troubles
 from diffstudio.ui.window import MainWindow, RoomEntry
@@ -153,7 +152,7 @@ class Desktop(QObject):
         def failed(error: BaseException) -> None:
             self._looking = False
 
-        self.tasks.run(lambda: (runs.list(), _machine(settings)), done, failed)
+        self.tasks.run(lambda: (runs.list(), machine(settings)), done, failed)
 
     def _show_runs(self, summaries: Sequence[RunSummary]) -> None:
         from diffstudio.ui.controls import human_duration
@@ -253,7 +252,8 @@ class Desktop(QObject):
 
         if self.gallery is None:
             self.begin()
-        assert self.gallery is not None, "the gallery could not be opened, and the window says why"
+        if self.gallery is None:
+            raise StorageProblem("The gallery could not be opened", remedy="Free some space or choose another folder in Settings")
         room = GalleryRoom(self.gallery)
         room.reuse_requested.connect(self.use)
         room.generate_requested.connect(lambda: self.window.show_room(GENERATE))
@@ -275,7 +275,8 @@ class Desktop(QObject):
 
         if self.runs is None:
             self.begin()
-        assert self.runs is not None, "the folder of runs could not be opened, and the window says why"
+        if self.runs is None:
+            raise StorageProblem("The training runs could not be opened", remedy="Free some space and start diffstudio again")
         room = TrainRoom(self.runs)
         room.checkpoint_ready.connect(lambda path: self.rescan())
         room.generate_requested.connect(self.generate_with_file)
@@ -405,49 +406,6 @@ class Desktop(QObject):
         self.awake.hold(False)
 
 
-def _machine(settings: Settings) -> str:
-    """`CPU, 2 threads · 1.9 of 24 GB`"""
-    import os
-
-    import psutil
-
-    from diffstudio.studio.machine import seems_accelerated
-
-    auto = "accelerator" if seems_accelerated() else "CPU"
-    device = {"auto": auto, "cpu": "CPU"}.get(settings.device, settings.device)
-    if device == "CPU":
-        threads = settings.threads or os.cpu_count() or 1
-        device += f", {threads} thread{'s' if threads > 1 else ''}"
-    memory = psutil.virtual_memory()
-    return f"{device}  ·  {(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB"
-
-
-def _close_on_signals(window: MainWindow) -> Callable[[], None]:
-    """SIGINT and SIGTERM close the window as its cross would. Returns what undoes it."""
-    ours, theirs = socket.socketpair()
-    for end in (ours, theirs):
-        end.setblocking(False)
-    notifier = QSocketNotifier(ours.fileno(), QSocketNotifier.Type.Read)
-    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def heard() -> None:
-        ours.recv(64)
-        window.close()
-
-    notifier.activated.connect(heard)
-
-    def undo() -> None:
-        notifier.setEnabled(False)
-        signal.set_wakeup_fd(before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        ours.close()
-        theirs.close()
-
-    return undo
-
-
 def main(argv: Sequence[str]) -> int:
     """The desktop application, until its window is closed. Where one is open already, that one comes forward."""
     app = QApplication([sys.argv[0], *argv])
@@ -469,7 +427,7 @@ def main(argv: Sequence[str]) -> int:
     troubles.told.connect(lambda sentence: desktop.window.say("bad", sentence))
     instance.called.connect(desktop.window.come_forward)
     app.styleHints().colorSchemeChanged.connect(desktop.system_theme_changed)
-    undo_signals = _close_on_signals(desktop.window)
+    undo_signals = close_on_signals(desktop.window)
     desktop.window.show()
     try:
         return app.exec()
