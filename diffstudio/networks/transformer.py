@@ -96,7 +96,7 @@ class PixelTransformer(nn.Module):
         return F.fold(patches.float().transpose(1, 2), (height, width), **self._windows)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        positions = self.positions
+        positions: Tensor = self.positions
         if positions.shape[-2:] != (rows, columns):
             positions = F.interpolate(positions, (rows, columns), mode="bicubic", align_corners=False)
         return positions.flatten(2).transpose(1, 2)

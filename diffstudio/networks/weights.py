@@ -83,7 +83,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
         config = TransformerConfig.from_json({name: value for name, value in described.items() if name != "kind"})
         tokenizer = (CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
                      if config.conditioning is Conditioning.TEXT else None)
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
             network = PixelTransformer(config)
         tensors = safetensors.torch.load_file(checkpoint.path)
         if any(not bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):

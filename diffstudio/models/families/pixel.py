@@ -76,10 +76,11 @@ class PixelModel:
         if width % patch == 0 and height % patch == 0 and max(width, height) <= largest and min(width, height) >= patch:
             return
         possible = [min(largest, max(patch, round(side / patch) * patch)) for side in (width, height)]
-        trained = f"{self.default_size[0]} × {self.default_size[1]}"
+        trained = f"{self.default_size[0]} × {self.default_size[1]}, for which it was trained"
+        near = f"{possible[0]} × {possible[1]}"
         raise BadRequest(f"This checkpoint cannot make pictures of {width} × {height}",
                          f"its sides are multiples of {patch} px, at most {largest}",
-                         f"Try {possible[0]} × {possible[1]}, or {trained} for which it was trained")
+                         f"Try {trained}" if trained.startswith(near) else f"Try {near}, or {trained}")
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width

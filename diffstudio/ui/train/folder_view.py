@@ -161,7 +161,7 @@ class _Found(QWidget):
         describe(area, "Some of the pictures")
         area.setToolTip("")
         column = QVBoxLayout(self)
-        column.setContentsMargins(28, 20, 28, 16)
+        column.setContentsMargins(24, 20, 24, 16)
         column.setSpacing(12)
         for part in (self.title, self.sentence, self.groups, self.warnings, self._heading):
             column.addWidget(part)

@@ -43,9 +43,9 @@ from diffstudio.ui.train.options import (
     estimate,
 )
 
-PANEL_WIDTH = 304   # px
+PANEL_WIDTH = 296   # px
 CARD_THUMBS = 6
-THUMB_SIDE = 36     # px
+THUMB_SIDE = 34     # px
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ OLD_RECIPE_SECONDS = 24 * 3600       # a recipe handed to a process that has lon
 class _Look:
     """What one look at the runs found; made in a thread."""
 
+    generation: int                      # of what the room had asked for when it was begun
     summaries: list[RunSummary]
     run: RunFolder | None                # the one looked at closely
     history: HistoryView | None
@@ -101,6 +102,7 @@ class TrainRoom(QWidget):
         self._summaries: list[RunSummary] = []
         self._seen_first_look = False
         self._looking = False
+        self._generation = 0
         self._inspection: Task | None = None
         self._thumbs: Task | None = None
         self._stopping: Path | None = None
@@ -178,15 +180,15 @@ class TrainRoom(QWidget):
         if self._looking:
             return
         self._looking = True
-        follower = self._follower
+        follower, generation = self._follower, self._generation
 
         def work(task: Task) -> _Look:
             summaries = self._runs.list()
             if follower is None:
-                return _Look(summaries, None, None, None, "")
+                return _Look(generation, summaries, None, None, None, "")
             status = next((each.status for each in summaries if each.run == follower.run), None)
             log = log_tail(follower.run) if status in (Status.FAILED, Status.INTERRUPTED) else ""
-            return _Look(summaries, follower.run, follower.view(), follower.recipe(), log)
+            return _Look(generation, summaries, follower.run, follower.view(), follower.recipe(), log)
 
         self._background.submit(work, self._take_look, failed=self._look_failed)
 
@@ -330,9 +332,7 @@ class TrainRoom(QWidget):
             return
         self.message.hide()
         self.new_panel.run_name.clear()
-        self._summaries = self._runs.list()
-        self.runs_list.show_runs(self._summaries)
-        self.select(run.path)
+        self._show_new(run)
 
     def _act(self, action: Action) -> None:
         summary = self.summary()
@@ -366,9 +366,13 @@ class TrainRoom(QWidget):
             self._complain(error)
             return
         self.message.hide()
+        self._show_new(again)
+
+    def _show_new(self, run: RunFolder) -> None:
+        self._generation += 1
         self._summaries = self._runs.list()
         self.runs_list.show_runs(self._summaries)
-        self.select(again.path)
+        self.select(run.path)
 
     def _stop(self) -> None:
         summary = self.summary()
@@ -395,6 +399,9 @@ class TrainRoom(QWidget):
 
     def _take_look(self, look: _Look) -> None:
         self._looking = False
+        if look.generation != self._generation:  # a run was started meanwhile, which it knows nothing of
+            self.look()
+            return
         before = {summary.run.path: summary for summary in self._summaries}
         self._summaries = look.summaries
         self.runs_list.show_runs(look.summaries)

@@ -85,7 +85,7 @@ class RunView(QWidget):
         self.note.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         actions.addWidget(self.note, 1)
         column = QVBoxLayout(self)
-        column.setContentsMargins(28, 20, 28, 16)
+        column.setContentsMargins(24, 20, 24, 16)
         column.setSpacing(12)
         column.addLayout(header)
         column.addWidget(self.line)

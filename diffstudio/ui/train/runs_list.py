@@ -25,7 +25,7 @@ from diffstudio.ui.controls import (
 )
 from diffstudio.ui.train.panel import scrolled_column
 
-LIST_WIDTH = 256   # px
+LIST_WIDTH = 244   # px
 
 _TREND = {Trend.FALLING: ("trend-down", "good"), Trend.LEVEL: ("minus", "dim"), Trend.RISING: ("warning", "warn"),
           Trend.UNKNOWN: ("hourglass", "dim")}
@@ -112,6 +112,7 @@ class RunsList(QWidget):
         assert isinstance(layout, QVBoxLayout)
         layout.addLayout(bottom)
         self.new.clicked.connect(self.new_wanted)
+        self.show_runs(())
 
     def cards(self) -> dict[Path, RunCard]:
         """By the run's folder, in the order they are shown."""
