@@ -60,13 +60,13 @@ def _suited(report: FolderReport, accelerator: bool, minutes: float | None) -> t
 def _taught_by(recipe: Recipe, report: FolderReport, why: str) -> Choice:
     """The recipe with a conditioning that the folder has something for."""
     asked = recipe.network.conditioning
+    known = Conditioning.NONE
+    because = "pictures come from noise alone, for there are no captions or classes"
     enough = report.captioned >= _CAPTIONED_ENOUGH * len(report.pictures)
     if asked is Conditioning.TEXT and enough:
         known, because = asked, "captions say what the pictures show"
     elif asked is not Conditioning.NONE and len(report.groups) > 1:
         known, because = Conditioning.CLASS, f"its {len(report.groups)} sub-folders are the classes"
-    else:
-        known, because = Conditioning.NONE, "pictures come from noise alone, for there are no captions or classes"
     parts = [part for part in (why, because) if part]
     sentence = "; ".join(parts)
     return Choice(replace(recipe, network=replace(recipe.network, conditioning=known)), sentence[:1].upper() + sentence[1:] + ".")

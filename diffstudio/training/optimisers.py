@@ -75,7 +75,8 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
 
 def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """The blocks' matrices that tokens pass through, for Muon, and all the rest."""
-    matrices, rest = [], []
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, parameter in network.named_parameters():
         is_matrix = parameter.ndim == 2 and name.startswith("blocks.") and "modulation" not in name
         (matrices if is_matrix else rest).append(parameter)

@@ -60,8 +60,8 @@ class RunView(QWidget):
         self.curve = LossCurve(background)
         self.samples = SamplesThroughTime(background)
         self.stop = QuietButton("Stop and keep", "stop", "End it after this step and keep what it learned; it can go on later")
-        self.generate = QuietButton("Generate with it", "sparkle",
-                                     "Make pictures with its newest checkpoint, while it goes on too")
+        self.generate = QuietButton("Generate", "sparkle",
+                                    "Make pictures with its newest checkpoint, while it goes on too")
         self.open = QuietButton("Open folder", "folder-open", "Show the run's files")
         self.note = Elided("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
         self._space = QWidget()  # in the place of the curve where there is none

@@ -60,6 +60,8 @@ def status_tone(summary: RunSummary) -> str:
 
 
 class RunCard(Card):
+    walked = Signal(int)             # to the next card (1) or the one before (-1), by the arrow keys
+
     def __init__(self, summary: RunSummary) -> None:
         super().__init__(interactive=True)
         self._name = Elided("", bold=False)
@@ -83,6 +85,13 @@ class RunCard(Card):
 
     def status(self) -> str:
         return self._status.text()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Up: -1}.get(Qt.Key(event.key()))
+        if step is None:
+            super().keyPressEvent(event)
+        else:
+            self.walked.emit(step)
 
 
 class RunsList(QWidget):
@@ -131,6 +140,7 @@ class RunsList(QWidget):
             else:
                 card = self._cards[path] = RunCard(summary)
                 card.clicked.connect(lambda path=path: self.chosen.emit(path))
+                card.walked.connect(lambda step, path=path: self._walk(path, step))
                 card.set_chosen(path == self._chosen)
         if list(self._cards) != order or self._column.count() != len(order) + 3:
             self._cards = {path: self._cards[path] for path in order}
@@ -146,15 +156,9 @@ class RunsList(QWidget):
         for each, card in self._cards.items():
             card.set_chosen(each == path)
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Up and down walk through the runs."""
-        cards = list(self._cards.values())
-        step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Up: -1}.get(Qt.Key(event.key()))
-        focused = next((index for index, card in enumerate(cards) if card.hasFocus()), None)
-        if step is None or focused is None:
-            super().keyPressEvent(event)
-        else:
-            cards[min(max(focused + step, 0), len(cards) - 1)].setFocus()
+    def _walk(self, path: Path, step: int) -> None:
+        paths = list(self._cards)
+        self._cards[paths[min(max(paths.index(path) + step, 0), len(paths) - 1)]].setFocus()
 
 
 class _TrendCard(QWidget):
