@@ -81,7 +81,8 @@ class RunView(QWidget):
         actions.setSpacing(8)
         for button in (self.stop, self.generate, self.open):
             actions.addWidget(button)
-        actions.addSpacing(12)
+        actions.addSpacing(4)
+        self.note.setMinimumWidth(1)
         self.note.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         actions.addWidget(self.note, 1)
         column = QVBoxLayout(self)
