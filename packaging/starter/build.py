@@ -65,7 +65,7 @@ def ship(run: RunFolder) -> None:
             "license": "Apache-2.0; trained on Fluent Emoji (MIT) with captions of emojibase (MIT) and Unicode CLDR (Unicode v3)",
             "description": recipe.description})
     elapsed = max((event.elapsed_seconds for event in run.events()[0] if isinstance(event, RunStep)), default=0.0)
-    (folder / "MODEL_CARD.md").write_text(model_card(recipe, told, loaded.network, elapsed), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(recipe, told, loaded.network, elapsed), encoding="utf-8")
     print(f"{paths.starter()}: {paths.starter().stat().st_size / 1e6:.1f} MB")
 
 
