@@ -56,7 +56,7 @@ class Desktop(QObject):
         self.worker: Worker | None = None
         self.runs: Runs | None = None
         self._looking = self._closed = self._training = False
-        self._trained: set[tuple[Path, float]] = set()
+        self._trained: set[tuple[Path, float]] | None = None   # what runs had learnt at the last look
         self._waiting: list[GenerateRequest] = []      # asked for before the worker was there
         self.generate_room = GenerateRoom(self.film)
         self.window = MainWindow()
@@ -165,10 +165,9 @@ class Desktop(QObject):
             self.generate_room.set_training(alive.name, f"{alive.status} · {left}", alive.fraction if alive.steps else None)
         trained = {(summary.checkpoint, summary.checkpoint.stat().st_mtime) for summary in summaries
                    if summary.checkpoint is not None and summary.checkpoint.exists()}
-        if trained != self._trained:
-            first, self._trained = not self._trained and not trained - self._trained, trained
-            if not first:
-                self.rescan()
+        if self._trained is not None and trained != self._trained:
+            self.rescan()
+        self._trained = trained
         self._stay_awake(bool(alive))
 
     def _stay_awake(self, training: bool = False) -> None:

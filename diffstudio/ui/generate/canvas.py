@@ -26,7 +26,8 @@ from diffstudio.ui import picture_actions, theme
 from diffstudio.ui.controls import describe
 from diffstudio.ui.pictures import fitted, numpy_to_qimage, rounded
 
-GAP = 8  # px between the pictures of a grid
+GAP = 8            # px between the pictures of a grid
+MOST_ENLARGED = 4  # by the better method, which takes its time; Qt's own does the rest while it paints
 
 
 @dataclass(slots=True)
@@ -35,7 +36,8 @@ class Shown:
 
     image: QImage = field(default_factory=QImage)
     path: Path | None = None
-    scaled: QImage = field(default_factory=QImage)   # to the size it is drawn at
+    scaled: QImage = field(default_factory=QImage)   # for the size it is drawn at
+    scaled_for: QSize = field(default_factory=QSize)
 
 
 class Canvas(QWidget):
@@ -166,8 +168,10 @@ class Canvas(QWidget):
                 painter.drawRoundedRect(cell, radius, radius)
                 continue
             wanted = QSize(round(cell.width() * ratio), round(cell.height() * ratio))
-            if shown.scaled.size() != wanted:
-                shown.scaled = smooth(shown.image, wanted)
+            if shown.scaled_for != wanted:
+                large = shown.image.size() * MOST_ENLARGED
+                shown.scaled = smooth(shown.image, wanted if large.width() > wanted.width() else large)
+                shown.scaled_for = wanted
             rounded(painter, shown.scaled, cell, radius)
             if len(cells) > 1 and index == self._chosen and self.hasFocus():
                 painter.setPen(QPen(theme.colour("accent"), 2))
@@ -184,7 +188,7 @@ class Canvas(QWidget):
         pill = QRectF(room.left() + 12, room.bottom() - height - 12, width, height)
         ground = theme.colour("background")
         ground.setAlphaF(0.82)
-        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setPen(theme.colour("line"))
         painter.setBrush(ground)
         painter.drawRoundedRect(pill, height / 2, height / 2)
         painter.setPen(theme.colour("text"))
@@ -261,8 +265,8 @@ def smooth(image: QImage, size: QSize) -> QImage:
         return image.scaled(size, Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation)
     from PIL import Image  # after the first paint of the window
 
-    image = image.convertToFormat(QImage.Format.Format_RGBX8888)
+    image = image.convertToFormat(QImage.Format.Format_RGB32)  # what Qt paints fastest; PIL need not know the order
     small = Image.frombuffer("RGBX", (image.width(), image.height()), bytes(image.constBits()), "raw", "RGBX",
                              image.bytesPerLine(), 1)
     large = small.resize((max(1, size.width()), max(1, size.height())), Image.Resampling.BICUBIC)
-    return QImage(large.tobytes(), large.width, large.height, 4 * large.width, QImage.Format.Format_RGBX8888).copy()
+    return QImage(large.tobytes(), large.width, large.height, 4 * large.width, QImage.Format.Format_RGB32).copy()

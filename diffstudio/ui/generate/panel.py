@@ -69,6 +69,11 @@ class Panel(QFrame):
         self.checkpoint.set_checkpoints(checkpoints, problems)
         self._checkpoint_changed(self.checkpoint.current())
 
+    def choose(self, checkpoint: Checkpoint) -> None:
+        """As if a person had chosen it from the list; nothing happens when it is not in there."""
+        if self.checkpoint.choose(str(checkpoint.path)):
+            self._checkpoint_changed(self.checkpoint.current())
+
     def set_history(self, prompts: Sequence[str]) -> None:
         self.prompt.set_history(prompts)
 

@@ -134,8 +134,7 @@ class GenerateRoom(QWidget):
         self.panel.prompt.setFocus()
 
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self.panel.checkpoint.choose(str(checkpoint.path))
-        self.panel.set_checkpoints(self.panel.checkpoint._checkpoints)
+        self.panel.choose(checkpoint)
 
     def say(self, kind: str, text: str, action: str = "") -> None:
         self.banner.say(kind, text, action)

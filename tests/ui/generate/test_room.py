@@ -273,6 +273,7 @@ def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, 
     run(room, 5, replace(REQUEST, prompt="a castle " * 100))
     room.take(Cancelled(1))
     room.say("bad", "Something long to say about what happened and why, and about what can be done. " * 3, "Try again")
+    room.setMinimumSize(1, 1)  # as in the window, which decides for itself how small it may be
     room.resize(width, height)
     qtbot.waitUntil(lambda: room.width() == width)
     room.grab()
