@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PySide6.QtCore import QObject, Qt, QTimer
 from PySide6.QtTest import QTest
 
@@ -111,10 +112,22 @@ class Probe(QObject):
         print(json.dumps(figures), flush=True)
         if self._run is not None and self._desktop.runs is not None:
             self._desktop.runs.stop(self._run)
-        self._desktop.window.close()
+        self._close_when_alone()
+
+    def _close_when_alone(self) -> None:
+        """A run goes on when the window is closed; this one must not, for its folder is about to go."""
+        runs = self._desktop.runs
+        if self._run is not None and runs is not None and runs.summary(self._run).alive:
+            QTimer.singleShot(200, self, self._close_when_alone)
+        else:
+            self._desktop.window.close()
 
     def _give_up(self) -> None:
         print(f"Nothing came within {GIVE_UP_SECONDS:.0f} s.", file=sys.stderr, flush=True)
+        if self._run is not None and self._desktop.runs is not None:
+            pid = self._desktop.runs.summary(self._run).pid
+            if pid is not None:
+                psutil.Process(pid).kill()
         os._exit(1)
 
 
