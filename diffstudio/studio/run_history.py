@@ -78,8 +78,9 @@ class RunHistory:
     def view(self) -> HistoryView:
         losses = np.asarray(self._losses, dtype=np.float64)
         held_out = np.asarray(self._held_out, dtype=np.float64).reshape(-1, 2)
-        return HistoryView(np.asarray(self._steps, dtype=np.float64), losses, smoothed(losses), held_out[:, 0], held_out[:, 1],
-                           tuple(self._samples), self._started, self._last)
+        steps = np.asarray(self._steps, dtype=np.float64)
+        return HistoryView(steps, losses, smoothed(steps, losses), held_out[:, 0], held_out[:, 1], tuple(self._samples),
+                           self._started, self._last)
 
     def _forget_after(self, step: int) -> None:
         """A run that was killed resumes from its last checkpoint: what it did after that is done again."""
@@ -103,20 +104,22 @@ class RunHistory:
                 points[:] = np.asarray(points[: len(points) // 2 * 2]).reshape(-1, 2).mean(axis=1).tolist()
 
 
-def smoothed(values: Curve) -> Curve:
-    """A moving average [N] -> [N] over about a thirtieth of the curve, taken twice.
+def smoothed(steps: Curve, losses: Curve) -> Curve:
+    """A moving geometric mean [N] of losses [N] measured at rising steps [N], over a thirtieth of the run, taken twice.
 
-    Its window shrinks to nothing at the beginning, where the curve is steep, and stays whole on its left side at the
-    end, where one number should not bend the line.
+    It goes by steps, since how many of them one measurement stands for changes with the machine. Its window shrinks to
+    nothing at the beginning, where the curve is steep, and stays whole on its left at the end, where one number should
+    not bend the line.
     """
-    count = len(values)
-    index = np.arange(count)
-    left = np.minimum(index, max(2, count // 60))
-    right = np.minimum(left, count - 1 - index)
+    if len(steps) == 0:
+        return np.empty(0)
+    half = np.minimum(steps - steps[0], (steps[-1] - steps[0]) / 60)
+    first, after = np.searchsorted(steps, steps - half, "left"), np.searchsorted(steps, steps + half, "right")
+    logarithms = np.log(np.maximum(losses, 1e-12))
     for _ in range(2):
-        sums = np.concatenate(([0.0], np.cumsum(values)))
-        values = (sums[index + right + 1] - sums[index - left]) / (left + right + 1)
-    return np.asarray(values, dtype=np.float64)
+        sums = np.concatenate(([0.0], np.cumsum(logarithms)))
+        logarithms = (sums[after] - sums[first]) / (after - first)
+    return np.asarray(np.exp(logarithms), dtype=np.float64)
 
 
 def held_out_trend(steps: Curve, losses: Curve) -> tuple[Trend, str]:
