@@ -52,9 +52,13 @@ def _suited(report: FolderReport, accelerator: bool, minutes: float | None) -> t
     if accelerator and count >= 2000:
         return "medium", f"Chosen because there are {count:,} pictures and an accelerator"
     if not accelerator and minutes is not None and minutes < 20:
-        return "tiny", f"Chosen because {minutes:g} minutes without an accelerator teach a small network most"
+        return "tiny", f"Chosen because a small network learns most in {_minutes(minutes)} without an accelerator"
     device = "an accelerator" if accelerator else "no accelerator"
     return "small", f"Chosen because there are {count:,} pictures and {device}"
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
 
 
 def _taught_by(recipe: Recipe, report: FolderReport, why: str) -> Choice:

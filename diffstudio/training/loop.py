@@ -41,6 +41,7 @@ def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps:
     steps listens to its control file. Raises what went wrong as DiffstudioError, after writing it down as RunFailed.
     """
     if resume:
+        RunFolder.open(run).send(Command.RUN)  # whatever ended it; what is asked from now on counts
         workplace = resumed_run(run, cancelled)
     elif folder is not None:
         workplace = new_run(run, folder, recipe, steps=steps, minutes=minutes, cancelled=cancelled)
@@ -52,7 +53,6 @@ def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps:
         if on_event is not None:
             on_event(event)
 
-    workplace.run.send(Command.RUN)
     try:
         for event in run_events(workplace, Lease()):
             say(event)
