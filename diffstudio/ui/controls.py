@@ -238,9 +238,9 @@ class EmptyState(QWidget):
             column.addLayout(row)
         self.button = PrimaryButton(button_text or "")
         self.button.clicked.connect(self.clicked)
-        self.button.setVisible(bool(button_text))
         column.addSpacing(8)
         column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
+        self.button.setVisible(bool(button_text))  # not before it has a parent: it would be a window for a moment
         column.addStretch(1)
         self._draw()
 

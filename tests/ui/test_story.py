@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QEvent, QObject, QPoint, Qt
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
@@ -67,6 +68,32 @@ def test_a_day_at_the_desktop(qtbot: QtBot, opened: Callable[[], Desktop], tmp_p
     desktop = opened()
     find_everything_going_on(qtbot, desktop, run)
     stop_the_training_and_take_it_up_again(qtbot, desktop, run)
+
+
+def test_no_window_flashes_up_while_rooms_are_made(qtbot: QtBot, opened: Callable[[], Desktop], dressed: QApplication) -> None:
+    """What is shown before it has a parent is a window of its own for a moment, and takes the keyboard away."""
+    desktop = opened()
+    windows = Windows()
+    dressed.installEventFilter(windows)
+    for key, name in ((Qt.Key.Key_2, GALLERY), (Qt.Key.Key_3, MODELS), (Qt.Key.Key_4, TRAIN), (Qt.Key.Key_1, GENERATE)):
+        qtbot.keyClick(desktop.window, key, CONTROL)
+        assert desktop.window.current_room() == name
+    dressed.removeEventFilter(windows)
+    assert windows.shown == []
+    assert dressed.activeWindow() is desktop.window
+
+
+class Windows(QObject):
+    """Notes every window that is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[str] = []
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Show and isinstance(watched, QWidget) and watched.isWindow():
+            self.shown.append(f"{type(watched).__name__} {watched.accessibleName()!r}")
+        return False
 
 
 # The first picture

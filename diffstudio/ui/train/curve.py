@@ -44,12 +44,12 @@ class LossCurve(QWidget):
         for role, text in (("faint", "measured"), ("accent", "smoothed"), ("good", "held out")):
             header.addWidget(_Key(role, text))
         self._area = QStackedLayout()
-        self._area.addWidget(self._waiting)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         column.addLayout(header)
         column.addLayout(self._area, 1)
+        self._area.addWidget(self._waiting)  # it shows its first: not before that has a parent
         self.setMinimumHeight(120)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
