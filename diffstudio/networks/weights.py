@@ -68,7 +68,10 @@ def save(path: Path, network: PixelTransformer, *, title: str, tokenizer: Captio
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
     beside = path.with_name(path.name + ".part")
     try:
+        beside.touch()  # with a person's usual permissions: the writer's own are for nobody else
+        mode = beside.stat().st_mode
         safetensors.torch.save_file(tensors, beside, metadata)
+        beside.chmod(mode)
         beside.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         beside.unlink(missing_ok=True)
