@@ -28,7 +28,7 @@ from diffstudio.ui.bridge import Bridge
 from diffstudio.ui.generate.recent import MOST_RECENT, RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.pictures import read_image
-from diffstudio.ui.single import SingleInstance, name_for
+from diffstudio.ui.single import SingleInstance
 from diffstudio.ui.system import close_on_signals, machine
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.troubles import Troubles
@@ -411,7 +411,7 @@ def main(argv: Sequence[str]) -> int:
     app.setApplicationName("diffstudio")
     app.setApplicationDisplayName("diffstudio")
     QGuiApplication.setDesktopFileName("diffstudio")
-    instance = SingleInstance(name_for(paths.data()))
+    instance = SingleInstance(paths.data())
     if instance.hand_over():
         return 0
     instance.listen()
@@ -431,7 +431,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         return app.exec()
     finally:
-        instance.close()
+        instance.stop_listening()
         desktop.close()
+        instance.close()  # now the next one may open: the queue and the accelerator are free
         undo_signals()
         troubles.remove()

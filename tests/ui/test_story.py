@@ -287,16 +287,21 @@ def stop_the_training_and_take_it_up_again(qtbot: QtBot, desktop: Desktop, run: 
                     timeout=PATIENCE_MS)
     qtbot.mouseClick(room.run_panel.button, LEFT)
     qtbot.waitUntil(lambda: status(room) is Status.TRAINING, timeout=PATIENCE_MS)
-    for times in (1, 2):
-        qtbot.mouseClick(room.run_view.stop, LEFT)
-        qtbot.waitUntil(lambda: status(room) is Status.STOPPED, timeout=PATIENCE_MS)
-        assert len(events_of(run, RunStopped)) == times and run.latest_checkpoint.is_file()
-        stopped_at = step(room)
-        if times == 1:
-            qtbot.waitUntil(lambda: room.run_panel.button.text() == Action.RESUME, timeout=PATIENCE_MS)
-            qtbot.mouseClick(room.run_panel.button, LEFT)
-            qtbot.waitUntil(lambda: status(room) is Status.TRAINING and step(room) > stopped_at, timeout=PATIENCE_MS)
-            qtbot.waitUntil(room.run_view.stop.isEnabled, timeout=PATIENCE_MS)
+    stopped_at = stop(qtbot, room, run)
+    qtbot.waitUntil(lambda: room.run_panel.button.text() == Action.RESUME, timeout=PATIENCE_MS)
+    qtbot.mouseClick(room.run_panel.button, LEFT)
+    qtbot.waitUntil(lambda: status(room) is Status.TRAINING and step(room) > stopped_at, timeout=PATIENCE_MS)
+    qtbot.waitUntil(room.run_view.stop.isEnabled, timeout=PATIENCE_MS)
+    assert stop(qtbot, room, run) > stopped_at
+    assert len(events_of(run, RunStopped)) == 2
+
+
+def stop(qtbot: QtBot, room: TrainRoom, run: RunFolder) -> int:
+    """The step at which it stopped, with a checkpoint kept."""
+    qtbot.mouseClick(room.run_view.stop, LEFT)
+    qtbot.waitUntil(lambda: status(room) is Status.STOPPED, timeout=PATIENCE_MS)
+    assert run.latest_checkpoint.is_file()
+    return step(room)
 
 
 # Words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,7 @@ def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
 
 
 def test_the_second_one_hands_over_to_the_first(qtbot: QtBot, tmp_path: Path) -> None:
-    first, second = SingleInstance(name_for(tmp_path)), SingleInstance(name_for(tmp_path))
+    first, second = SingleInstance(tmp_path), SingleInstance(tmp_path)
     assert name_for(tmp_path) != name_for(tmp_path / "other")
     assert not first.hand_over()
     assert first.listen()
@@ -126,13 +127,33 @@ def test_the_second_one_hands_over_to_the_first(qtbot: QtBot, tmp_path: Path) ->
     second.close()
 
 
-def test_a_socket_left_by_a_crash_is_not_in_the_way(qtbot: QtBot, tmp_path: Path) -> None:
-    name = name_for(tmp_path)
-    code = (f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.single import SingleInstance; import os;"
-            f"app = QCoreApplication([]); one = SingleInstance({name!r}); assert one.listen(); os._exit(9)")
+def test_only_one_of_two_that_start_at_once_opens(tmp_path: Path) -> None:
+    """Before the first listens, and after it has stopped to, the second waits for it."""
+    first, second = SingleInstance(tmp_path), SingleInstance(tmp_path, patience_seconds=0.2)
+    assert not first.hand_over()
+    began = time.monotonic()
+    assert not second.hand_over() and time.monotonic() - began >= 0.2  # it opened beside one that gave no sign
+    opens = threading.Timer(0.2, first.close)
+    patient = SingleInstance(tmp_path, patience_seconds=30)
+    opens.start()
+    assert not patient.hand_over() and time.monotonic() - began < 20
+    opens.join()
+    patient.close()
+
+
+def test_where_no_lock_can_be_had_the_window_opens(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert not SingleInstance(tmp_path / "file" / "data").hand_over()
+
+
+def test_what_a_crash_left_behind_is_not_in_the_way(qtbot: QtBot, tmp_path: Path) -> None:
+    code = (f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.single import SingleInstance; import os, pathlib;"
+            f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); assert not one.hand_over();"
+            f"assert one.listen(); os._exit(9)")
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 9
-    one = SingleInstance(name)
-    assert not one.hand_over()
+    one = SingleInstance(tmp_path)
+    began = time.monotonic()
+    assert not one.hand_over() and time.monotonic() - began < 10
     assert one.listen()
     one.close()
 
