@@ -6,11 +6,13 @@ and the heavy imports in the worker's own thread. The other rooms are made when 
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import qasync
 from PySide6.QtCore import QObject, Qt, QTimer
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QWidget
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # read after the first paint
     from diffstudio.studio.gallery import Gallery
     from diffstudio.studio.runs import Runs, RunSummary
     from diffstudio.studio.worker import Worker
+    from diffstudio.ui.models.model import Problem
 
 _LOOK_MS = 3000     # between two looks at the training runs and the memory
 GENERATE, GALLERY, MODELS, TRAIN = "Generate", "Gallery", "Models", "Train"
@@ -117,42 +120,47 @@ class Desktop(QObject):
         self._waiting.clear()
         self.show_pending()
         if self.gallery.needs_rescan:
-            self.tasks.run(self.gallery.rescan, lambda _: self.show_recent())
+            self.tasks.start(self._recover(self.gallery))
         self.show_recent()
         self.look()
         self.timer.start()
         self.worker.warm_up()
 
+    async def _recover(self, gallery: Gallery) -> None:
+        """The gallery's records were lost: its pictures are still there."""
+        await self.tasks.beside(gallery.rescan)
+        self.show_recent()
+
     def rescan(self) -> None:
         """Read the folders of models again, beside the window."""
-        def done(found: list[Checkpoint]) -> None:
-            first = not self.checkpoints
-            self.checkpoints = found
-            self.generate_room.set_checkpoints(found, len(self.library.problems))
-            if self.window.has_made(MODELS):
-                self._models_room().set_checkpoints(found, self.library.problems)
-            chosen = self.generate_room.panel.checkpoint.current()
-            if first and chosen is not None and self.worker is not None:
-                self.worker.warm_up(chosen.name)
+        self.tasks.start(self._rescan())
 
-        self.tasks.run(self.library.scan, done)
+    async def _rescan(self) -> None:
+        found = await self.tasks.beside(self.library.scan)
+        first = not self.checkpoints
+        self.checkpoints = found
+        self.generate_room.set_checkpoints(found, len(self.library.problems))
+        if self.window.has_made(MODELS):
+            self._models_room().set_checkpoints(found, self.library.problems)
+        chosen = self.generate_room.panel.checkpoint.current()
+        if first and chosen is not None and self.worker is not None:
+            self.worker.warm_up(chosen.name)
 
     def look(self) -> None:
         """At the training runs and the memory, beside the window."""
-        if self._looking or self.runs is None:
-            return
-        self._looking = True
-        runs, settings = self.runs, self.settings
+        if self.runs is not None and not self._looking:
+            self._looking = True
+            self.tasks.start(self._look(self.runs))
 
-        def done(seen: tuple[list[RunSummary], str]) -> None:
+    async def _look(self, runs: Runs) -> None:
+        try:
+            summaries = await self.tasks.beside(runs.list)
+            self.generate_room.set_machine(await self.tasks.beside(machine, self.settings))
+        except (DiffstudioError, OSError):
+            return  # the Train room says what is the matter with its folder; here the next look may do better
+        finally:
             self._looking = False
-            self._show_runs(seen[0])
-            self.generate_room.set_machine(seen[1])
-
-        def failed(error: BaseException) -> None:
-            self._looking = False
-
-        self.tasks.run(lambda: (runs.list(), machine(settings)), done, failed)
+        self._show_runs(summaries)
 
     def _show_runs(self, summaries: Sequence[RunSummary]) -> None:
         from diffstudio.ui.controls import human_duration
@@ -225,15 +233,15 @@ class Desktop(QObject):
 
     def show_recent(self) -> None:
         """The newest pictures, small, read beside the window."""
-        gallery = self.gallery
-        if gallery is None:
-            return
+        if self.gallery is not None:
+            self.tasks.start(self._show_recent(self.gallery))
 
+    async def _show_recent(self, gallery: Gallery) -> None:
         def read() -> tuple[list[RecentPicture], int]:
             images = gallery.images(0, MOST_RECENT)
             return [RecentPicture(image.path, read_image(image.path, 192), image.request) for image in images], gallery.count()
 
-        self.tasks.run(read, lambda found: self.generate_room.set_recent(*found))
+        self.generate_room.set_recent(*await self.tasks.beside(read))
 
     def _tell(self, what: Callable[[Worker], Any]) -> None:
         """Ask the worker for something, and say what it refuses."""
@@ -262,7 +270,9 @@ class Desktop(QObject):
     def _make_models_room(self) -> QWidget:
         from diffstudio.ui.models.room import ModelsRoom
 
-        room = ModelsRoom()
+        if self.gallery is None:
+            self.begin()
+        room = ModelsRoom(self.gallery)
         room.generate_requested.connect(self.generate_with)
         room.rescan_requested.connect(self.rescan)
         room.delete_requested.connect(self.delete_checkpoint)
@@ -297,29 +307,28 @@ class Desktop(QObject):
 
     def generate_with_file(self, path: Path) -> None:
         """From what a run has learnt, which may be newer than the last scan."""
-        def done(found: list[Checkpoint]) -> None:
-            self.checkpoints = found
-            self.generate_room.set_checkpoints(found, len(self.library.problems))
-            made = next((checkpoint for checkpoint in found if checkpoint.path == path.absolute()), None)
-            if made is None:
-                self.window.say("warn", f"There is no checkpoint at {path} yet.")
-            else:
-                self.generate_with(made)
+        self.tasks.start(self._generate_with_file(path.absolute()))
 
-        self.tasks.run(self.library.scan, done)
+    async def _generate_with_file(self, path: Path) -> None:
+        await self._rescan()
+        made = next((checkpoint for checkpoint in self.checkpoints if checkpoint.path == path), None)
+        if made is None:
+            self.window.say("warn", f"There is no checkpoint at {path} yet.")
+        else:
+            self.generate_with(made)
 
-    def delete_checkpoint(self, checkpoint: Checkpoint) -> None:
+    def delete_checkpoint(self, entry: Checkpoint | Problem) -> None:
         """To the system's trash."""
-        def work() -> None:
-            from send2trash import send2trash
+        self.tasks.start(self._delete_checkpoint(entry.path))
 
-            send2trash(checkpoint.path)
+    async def _delete_checkpoint(self, path: Path) -> None:
+        from send2trash import send2trash
 
-        def failed(error: BaseException) -> None:
-            self.window.say("bad", f"{checkpoint.title} could not be put into the trash: {error}. "
-                                   f"Delete {checkpoint.path} yourself.")
-
-        self.tasks.run(work, lambda _: self.rescan(), failed)
+        try:
+            await self.tasks.beside(send2trash, path)
+        except OSError as error:
+            self.window.say("bad", f"{path.name} could not be put into the trash: {error}. Delete {path} yourself.")
+        await self._rescan()
 
     def open_folder(self, folder: Path) -> None:
         """A folder dropped on the window is one to train on."""
@@ -328,22 +337,24 @@ class Desktop(QObject):
 
     def open_picture(self, path: Path) -> None:
         """A picture dropped on the window: show how it was made."""
+        self.tasks.start(self._open_picture(path))
+
+    async def _open_picture(self, path: Path) -> None:
         from diffstudio.studio import metadata
+        from diffstudio.ui.generate.dropped import PictureSettingsDialog
 
-        def done(read: tuple[Any, Any]) -> None:
-            from diffstudio.ui.generate.dropped import PictureSettingsDialog
-
-            settings, image = read
-            dialog = PictureSettingsDialog(path, image, settings, self.window)
-            dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-            dialog.use_requested.connect(self.use)
-            dialog.open()
-
-        def failed(error: BaseException) -> None:
-            said = str(error) if isinstance(error, DiffstudioError) else f"{path.name} could not be read: {error}."
-            self.window.say("warn", said)
-
-        self.tasks.run(lambda: (metadata.read(path), read_image(path, 512)), done, failed)
+        try:
+            settings = await self.tasks.beside(metadata.read, path)
+        except DiffstudioError as error:
+            self.window.say("warn", str(error))
+            return
+        except OSError as error:
+            self.window.say("warn", f"{path.name} could not be read: {error}.")
+            return
+        dialog = PictureSettingsDialog(path, await self.tasks.beside(read_image, path, 512), settings, self.window)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.use_requested.connect(self.use)
+        dialog.open()
 
     # Settings
 
@@ -394,8 +405,9 @@ class Desktop(QObject):
         self._closed = True
         self.timer.stop()
         self.bridge.close()
-        for name in (GALLERY, TRAIN):
-            if self.window.has_made(name) and hasattr(room := self.window.room(name), "shut_down"):
+        for name in (GALLERY, MODELS, TRAIN):
+            if self.window.has_made(name):
+                room: Any = self.window.room(name)
                 room.shut_down()
         self.tasks.close()
         if self.worker is not None:
@@ -403,6 +415,12 @@ class Desktop(QObject):
         if self.gallery is not None:
             self.gallery.close()
         self.awake.hold(False)
+
+
+def _raised_in_the_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio would write it to its own log: show it in the window, as everything that nobody caught."""
+    error = context.get("exception") or RuntimeError(context["message"])
+    sys.excepthook(type(error), error, error.__traceback__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -420,6 +438,8 @@ def main(argv: Sequence[str]) -> int:
     loaded = read_settings()
     assets.load_fonts()
     theme.apply(app, loaded.settings.theme)
+    loop = qasync.QEventLoop(app)
+    loop.set_exception_handler(_raised_in_the_loop)
     desktop = Desktop(loaded.settings)
     if loaded.problem:
         desktop.window.say("warn", loaded.problem)
@@ -427,12 +447,14 @@ def main(argv: Sequence[str]) -> int:
     instance.called.connect(desktop.window.come_forward)
     app.styleHints().colorSchemeChanged.connect(desktop.system_theme_changed)
     undo_signals = close_on_signals(desktop.window)
+    app.aboutToQuit.connect(instance.stop_listening)
+    app.aboutToQuit.connect(desktop.close)  # while the loop runs: what waits is cancelled in it
     desktop.window.show()
     try:
-        return app.exec()
+        return loop.run_forever()
     finally:
-        instance.stop_listening()
         desktop.close()
+        loop.close()
         instance.close()  # now the next one may open: the queue and the accelerator are free
         undo_signals()
         troubles.remove()

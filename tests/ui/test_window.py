@@ -23,7 +23,6 @@ from diffstudio.ui.generate.dropped import PictureSettingsDialog
 from diffstudio.ui.pictures import numpy_to_qimage
 from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.single import SingleInstance, name_for
-from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.troubles import Troubles
 from diffstudio.ui.window import MainWindow, RoomEntry
 from tests.ui.samples import picture
@@ -177,22 +176,6 @@ def test_staying_awake_ends_with_what_asked_for_it() -> None:
     gives_up.hold(True)
     assert not gives_up.works and gives_up._process is None and "no effect" in gives_up.how
     assert awake().how.endswith(".")
-
-
-def test_work_beside_the_window_ends_on_the_windows_thread(qtbot: QtBot) -> None:
-    tasks, seen = Tasks(), list[object]()
-
-    def fail() -> None:
-        raise StorageProblem("The disk is full")
-
-    tasks.run(threading.get_ident, lambda ident: seen.append(ident != threading.get_ident()))
-    tasks.run(fail, seen.append, lambda error: seen.append(str(error)))
-    qtbot.waitUntil(lambda: len(seen) == 2)
-    assert set(seen) == {True, "The disk is full."}
-    tasks.close()
-    tasks.run(lambda: 1, seen.append)
-    qtbot.wait(20)
-    assert len(seen) == 2
 
 
 def test_what_nobody_caught_is_told_and_logged(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

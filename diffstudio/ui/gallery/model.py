@@ -22,8 +22,8 @@ from PySide6.QtGui import QImage
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery import Gallery, GalleryImage
-from diffstudio.ui.gallery.background import Background
 from diffstudio.ui.pictures import read_image
+from diffstudio.ui.tasks import NewestFirst
 
 PAGE = 200                       # pictures in the first page; later pages grow with what is there
 THUMBNAIL_BYTES = 96 << 20       # of decoded thumbnails kept
@@ -38,9 +38,9 @@ class GalleryModel(QAbstractListModel):
     counted = Signal()           # the number of pictures has changed
     failed = Signal(object)      # StorageProblem: the records cannot be read
 
-    def __init__(self, gallery: Gallery, background: Background) -> None:
+    def __init__(self, gallery: Gallery, thumbnails: NewestFirst) -> None:
         super().__init__()
-        self._gallery, self._background = gallery, background
+        self._gallery, self._maker = gallery, thumbnails
         self._images: list[GalleryImage] = []
         self._rows: dict[int, int] | None = None   # id -> row; None when it must be made anew
         self._thumbnails: OrderedDict[int, QImage] = OrderedDict()
@@ -49,7 +49,7 @@ class GalleryModel(QAbstractListModel):
         self._complete = True
         self._reached = 0                          # how many of the records' rows have been fetched
         self.search, self.starred, self.total = "", False, 0
-        background.done.connect(self._thumbnail_made)
+        thumbnails.answered.connect(self._thumbnail_made)
 
     # What Qt asks
 
@@ -177,7 +177,7 @@ class GalleryModel(QAbstractListModel):
         if found is not None:
             self._thumbnails.move_to_end(image.id)
         elif image.id not in self._unreadable:
-            self._background.ask(("thumbnail", image.id), lambda: read_image(self._gallery.thumbnail(image)))
+            self._maker.ask(image.id, lambda: read_image(self._gallery.thumbnail(image)))
         return found
 
     def forget_thumbnails(self) -> None:
@@ -188,19 +188,17 @@ class GalleryModel(QAbstractListModel):
     def unreadable(self, image: GalleryImage) -> bool:
         return image.id in self._unreadable
 
-    def _thumbnail_made(self, key: object, result: object) -> None:
-        match key:
-            case ("thumbnail", int(image_id)):
-                if not isinstance(result, QImage) or result.isNull():
-                    self._unreadable.add(image_id)
-                else:
-                    self._thumbnails[image_id] = result
-                    self._thumbnail_bytes += result.sizeInBytes()
-                    while self._thumbnail_bytes > THUMBNAIL_BYTES and len(self._thumbnails) > 1:
-                        self._thumbnail_bytes -= self._thumbnails.popitem(last=False)[1].sizeInBytes()
-                index = self.index_of(image_id)
-                if index.isValid():
-                    self.dataChanged.emit(index, index)
+    def _thumbnail_made(self, image_id: int, result: QImage | None) -> None:
+        if result is None or result.isNull():
+            self._unreadable.add(image_id)
+        else:
+            self._thumbnails[image_id] = result
+            self._thumbnail_bytes += result.sizeInBytes()
+            while self._thumbnail_bytes > THUMBNAIL_BYTES and len(self._thumbnails) > 1:
+                self._thumbnail_bytes -= self._thumbnails.popitem(last=False)[1].sizeInBytes()
+        index = self.index_of(image_id)
+        if index.isValid():
+            self.dataChanged.emit(index, index)
 
     def _row_of(self) -> dict[int, int]:
         if self._rows is None:

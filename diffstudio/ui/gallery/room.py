@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QItemSelection, QMimeData, QModelIndex, QPoint, QSize, Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QImage, QKeySequence, QResizeEvent, QShortcut, QShowEvent
@@ -16,12 +18,12 @@ from diffstudio.studio.gallery import Gallery, GalleryImage
 from diffstudio.studio.gallery_rescan import RescanReport
 from diffstudio.ui.controls import EmptyState
 from diffstudio.ui.gallery import dialogs
-from diffstudio.ui.gallery.background import Background
 from diffstudio.ui.gallery.bars import FullView, Message, TopBar
 from diffstudio.ui.gallery.details import Details
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.model import GalleryModel, title
 from diffstudio.ui.pictures import read_image
+from diffstudio.ui.tasks import NewestFirst, Tasks
 
 NARROW = 760            # px: below, the grid has the room to itself and settings are shown in the full view only
 LARGEST_SHOWN = 8192    # px a side that the full view decodes
@@ -38,9 +40,9 @@ class GalleryRoom(QWidget):
         super().__init__()
         self.setObjectName("background")
         self._gallery = gallery
-        self._background = Background("gallery")
-        self._small_work = Background("gallery thumbnails")
-        self.model = GalleryModel(gallery, self._small_work)
+        self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirst("thumbnails")
+        self._reading: dict[str, asyncio.Task[None] | None] = {}   # of the picture that is shown: its settings, its pixels
+        self.model = GalleryModel(gallery, self._thumbnails)
         self._deleted: list[int] = []
         self._dialog: QDialog | None = None
         self._looked = self._closing = False
@@ -93,10 +95,10 @@ class GalleryRoom(QWidget):
         return index.isValid()
 
     def shut_down(self) -> None:
-        """Wait for what runs in the background. The room does nothing in the background afterwards."""
+        """Wait for what is done beside the window. Nothing is begun there afterwards."""
         self._closing = True
-        self._small_work.close()
-        self._background.close()
+        self._thumbnails.close()
+        self._tasks.close()
 
     def current(self) -> GalleryImage | None:
         """The one picture that is chosen or shown large."""
@@ -138,7 +140,6 @@ class GalleryRoom(QWidget):
         row.addWidget(self.details)
 
     def _connect(self) -> None:
-        self._background.done.connect(self._background_done)
         self.model.counted.connect(self._show_page)
         self.model.failed.connect(self._fail)
         self.grid.opened.connect(self._open)
@@ -264,9 +265,20 @@ class GalleryRoom(QWidget):
         self.changed.emit()
 
     def rescan(self) -> None:
-        """Look through the folder in the background."""
-        self.bar.rescan_button.setEnabled(False)
-        self._background.ask("rescan", lambda: self._gallery.rescan(lambda: self._closing))
+        """Look through the folder beside the window, unless that is under way."""
+        if self.bar.rescan_button.isEnabled():
+            self.bar.rescan_button.setEnabled(False)
+            self._tasks.start(self._rescan())
+
+    async def _rescan(self) -> None:
+        try:
+            report = await self._tasks.beside(self._gallery.rescan, lambda: self._closing)
+        except DiffstudioError as error:
+            self._fail(error)
+        else:
+            self._say_report(report)
+        finally:
+            self.bar.rescan_button.setEnabled(True)
 
     def clear_filters(self) -> None:
         self.bar.search.clear()
@@ -314,8 +326,7 @@ class GalleryRoom(QWidget):
         if self.picture.path() != image.path or self.picture.image().isNull():
             small = self.model.thumbnail(image)
             self.picture.set_picture(small or QImage(), size, image.path, title(image)[:300])
-            path = image.path
-            self._background.ask(("full", path), lambda: read_image(path, LARGEST_SHOWN))
+            self._read("pixels", self._read_pixels(image))
         row = self.grid.currentIndex().row()
         more = row + 1 < self.model.rowCount() or self.model.canFetchMore(QModelIndex())
         self.full.set_neighbours(row > 0, more)
@@ -326,30 +337,36 @@ class GalleryRoom(QWidget):
         before = self.details.image()
         self.details.show_image(image, len(chosen))
         if image is not None and (before is None or before != image):
-            path = image.path
-            self._background.ask(("settings", path), lambda: metadata.read(path))
+            self._read("settings", self._read_settings(image.path))
         if self.is_full():
             self._show_full()
 
-    def _background_done(self, key: object, result: object) -> None:
-        image = self.current()
-        match key, result:
-            case "rescan", RescanReport():
-                self._rescanned(result)
-            case "rescan", DiffstudioError():
-                self.bar.rescan_button.setEnabled(True)
-                self._fail(result)
-            case ("settings", path), _ if image is not None and image.path == path:
-                if isinstance(result, (metadata.PictureSettings, DiffstudioError)):
-                    self.details.show_file(result)
-            case ("full", path), QImage() if image is not None and image.path == path and self.is_full():
-                if result.isNull():
-                    self.picture.set_message(f"{image.path.name} cannot be read. It may have been moved or damaged.")
-                else:
-                    self.picture.set_picture(result, QSize(image.width, image.height), image.path, title(image)[:300])
+    def _read(self, what: str, reading: Coroutine[Any, Any, None]) -> None:
+        """In place of the same of the picture before."""
+        before = self._reading.get(what)
+        if before is not None:
+            before.cancel()
+        self._reading[what] = self._tasks.start(reading)
 
-    def _rescanned(self, report: RescanReport) -> None:
-        self.bar.rescan_button.setEnabled(True)
+    async def _read_settings(self, path: Path) -> None:
+        try:
+            found: metadata.PictureSettings | DiffstudioError = await self._tasks.beside(metadata.read, path)
+        except DiffstudioError as error:
+            found = error
+        if (image := self.current()) is not None and image.path == path:
+            self.details.show_file(found)
+
+    async def _read_pixels(self, image: GalleryImage) -> None:
+        pixels = await self._tasks.beside(read_image, image.path, LARGEST_SHOWN)
+        shown = self.current()
+        if not self.is_full() or shown is None or shown.path != image.path:
+            return
+        if pixels.isNull():
+            self.picture.set_message(f"{image.path.name} cannot be read. It may have been moved or damaged.")
+        else:
+            self.picture.set_picture(pixels, QSize(image.width, image.height), image.path, title(image)[:300])
+
+    def _say_report(self, report: RescanReport) -> None:
         if report.changed:
             self.model.forget_thumbnails()
         if report.anything:

@@ -23,12 +23,12 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.gallery import Gallery
 from diffstudio.ui.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe
-from diffstudio.ui.gallery.background import Background
 from diffstudio.ui.gallery.bars import Message
 from diffstudio.ui.models import facts
 from diffstudio.ui.models.details import CheckpointDetails
 from diffstudio.ui.models.model import CheckpointDelegate, CheckpointsModel, Problem
 from diffstudio.ui.pictures import read_image
+from diffstudio.ui.tasks import NewestFirst
 
 LIST_WIDTH = 340
 
@@ -60,7 +60,7 @@ class ModelsRoom(QWidget):
         super().__init__()
         self.setObjectName("background")
         self._gallery = gallery
-        self._background = Background("checkpoint pictures")
+        self._pictures = NewestFirst("checkpoint-pictures")
         self._dialog: QMessageBox | None = None
         self.model = CheckpointsModel()
         self.list = _List()
@@ -94,7 +94,7 @@ class ModelsRoom(QWidget):
         self.details.generate_wanted.connect(self._generate)
         self.details.folder_wanted.connect(self._show_in_folder)
         self.details.delete_wanted.connect(self._ask_to_delete)
-        self._background.done.connect(self._picture_found)
+        self._pictures.answered.connect(self._picture_found)
         self._show_page()
 
     # What others call
@@ -115,7 +115,7 @@ class ModelsRoom(QWidget):
         self._show_page()
         self._show_chosen()
         for checkpoint in checkpoints:
-            self._background.ask((checkpoint.path, checkpoint.modified), partial(self._picture, checkpoint))
+            self._pictures.ask((checkpoint.path, checkpoint.modified), partial(self._picture, checkpoint))
 
     def choose(self, path: Path) -> bool:
         """Choose the checkpoint at that path; False when it is not shown."""
@@ -135,8 +135,8 @@ class ModelsRoom(QWidget):
         self.message.say("bad", str(problem))
 
     def shut_down(self) -> None:
-        """Wait for what runs in the background."""
-        self._background.close()
+        """Wait for what is done beside the window."""
+        self._pictures.close()
 
     # Inside
 

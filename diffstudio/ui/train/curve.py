@@ -1,6 +1,6 @@
 """The loss through time: every measurement faint, their average, and the loss on the pictures kept apart.
 
-pyqtgraph takes a third of a second to import, so it is loaded in the background when the curve is first shown.
+pyqtgraph takes a third of a second to import, so it is loaded beside the window when the curve is first shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, 
 from diffstudio.studio.run_history import HistoryView
 from diffstudio.ui import theme
 from diffstudio.ui.controls import SectionLabel, describe, label
-from diffstudio.ui.train.background import Background, Task
+from diffstudio.ui.tasks import Tasks
 
 _EMPTY = np.empty(0)
 
@@ -26,9 +26,9 @@ class LossCurve(QWidget):
 
     ready = Signal()
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, tasks: Tasks) -> None:
         super().__init__()
-        self._background = background
+        self._tasks = tasks
         self._history: HistoryView | None = None
         self._plot: _Plot | None = None
         self._asked = False
@@ -64,7 +64,7 @@ class LossCurve(QWidget):
         super().showEvent(event)
         if not self._asked:
             self._asked = True
-            self._background.submit(_import_pyqtgraph, self._build)
+            self._tasks.start(self._build())
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -72,8 +72,8 @@ class LossCurve(QWidget):
             assert self._plot is not None
             self._plot.dress()
 
-    def _build(self, pyqtgraph: Any) -> None:
-        self._plot = _Plot(pyqtgraph)
+    async def _build(self) -> None:
+        self._plot = _Plot(await self._tasks.beside(_import_pyqtgraph))
         self._plot.widget.scene().sigMouseMoved.connect(self._point)
         self._area.addWidget(self._plot.widget)
         self._draw()
@@ -110,7 +110,7 @@ class LossCurve(QWidget):
         self._readout.setText("")
 
 
-def _import_pyqtgraph(task: Task) -> Any:
+def _import_pyqtgraph() -> Any:
     import pyqtgraph
 
     return pyqtgraph

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QColor, QDropEvent, QImage, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -102,6 +102,12 @@ class DropHint(QWidget):
         painter.setPen(theme.colour("text"))
         painter.setFont(theme.font(16, bold=True))
         painter.drawText(self.rect(), int(Qt.AlignmentFlag.AlignCenter), "Let go to train on this folder")
+
+
+def dropped_folder(event: QDropEvent) -> Path | None:
+    urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
+    local = (Path(url.toLocalFile()) for url in urls if url.isLocalFile())
+    return next((path for path in local if path.is_dir()), None)
 
 
 class _Inspecting(QWidget):

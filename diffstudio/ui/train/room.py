@@ -6,11 +6,10 @@ therefore ends nothing, and a run started from a command line appears here too.
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, QUrl, Signal
@@ -31,14 +30,15 @@ from diffstudio import paths
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.machine import seems_accelerated
 from diffstudio.studio.requests import TrainRequest
-from diffstudio.studio.run_history import HistoryView, RunHistory
-from diffstudio.studio.runs import Runs, RunSummary, log_tail
-from diffstudio.training.inspection import FolderReport, InspectionProgress, PictureRecord, inspect_folder
+from diffstudio.studio.run_history import HistoryView
+from diffstudio.studio.runs import Runs, RunSummary
+from diffstudio.training.inspection import FolderReport, PictureRecord, inspect_folder
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run_folder import RunFolder, RunStarted, Status
+from diffstudio.training.run_folder import RunFolder, RunStarted
 from diffstudio.ui.controls import Banner, describe
-from diffstudio.ui.train.background import Background, Task
-from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, DropHint, FolderView
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, DropHint, FolderView, dropped_folder
+from diffstudio.ui.train.follow import Follower, Look, look
 from diffstudio.ui.train.panel import CARD_THUMBS, PANEL_WIDTH, NewRunPanel, StartChoice
 from diffstudio.ui.train.panel import THUMB_SIDE as CARD_THUMB_SIDE
 from diffstudio.ui.train.run_panel import Action, RunPanel
@@ -50,44 +50,6 @@ SHOWN_MS, HIDDEN_MS = 500, 2500      # between two looks at the runs
 OLD_RECIPE_SECONDS = 24 * 3600       # a recipe handed to a process that has long read it
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What one look at the runs found; made in a thread."""
-
-    generation: int                      # of what the room had asked for when it was begun
-    summaries: list[RunSummary]
-    run: RunFolder | None                # the one looked at closely
-    history: HistoryView | None
-    recipe: Recipe | None
-    log: str
-
-
-class _Follower:
-    """Reads what is new of one run. One look at a time uses it."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
-        self._offset = 0
-        self._history = RunHistory()
-        self._view: HistoryView | None = None
-        self._recipe: Recipe | None = None
-
-    def view(self) -> HistoryView | None:
-        events, self._offset = self.run.events(self._offset)
-        if events or self._view is None:
-            self._history.take(events)
-            self._view = self._history.view()
-        return self._view
-
-    def recipe(self) -> Recipe | None:
-        if self._recipe is None:
-            try:
-                self._recipe = self.run.recipe()
-            except DiffstudioError:  # not written yet
-                return None
-        return self._recipe
-
-
 class TrainRoom(QWidget):
     """`shut_down` before the window goes: it waits for the room's threads."""
 
@@ -97,14 +59,14 @@ class TrainRoom(QWidget):
     def __init__(self, runs: Runs, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._runs = runs
-        self._background = Background(self)
-        self._follower: _Follower | None = None
+        self._tasks = Tasks("train-room", workers=4)
+        self._follower: Follower | None = None
         self._summaries: list[RunSummary] = []
         self._seen_first_look = False
         self._looking = False
         self._generation = 0
-        self._inspection: Task | None = None
-        self._thumbs: Task | None = None
+        self._inspection: asyncio.Task[None] | None = None
+        self._thumbs: asyncio.Task[None] | None = None
         self._stopping: Path | None = None
         self.setObjectName("background")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
@@ -112,7 +74,7 @@ class TrainRoom(QWidget):
         describe(self, "Train")
         self.setToolTip("")
         self.new_panel, self.run_panel = NewRunPanel(), RunPanel()
-        self.folder_view, self.run_view = FolderView(), RunView(self._background)
+        self.folder_view, self.run_view = FolderView(), RunView(self._tasks)
         self.runs_list = RunsList()
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
@@ -129,28 +91,17 @@ class TrainRoom(QWidget):
     # -- what others may call
 
     def inspect(self, folder: Path) -> None:
-        """Look through a folder in the background and offer to train on it."""
+        """Look through a folder beside the window and offer to train on it."""
         self.select(None)
         self._cancel_inspection()
         self.message.hide()
         self.new_panel.set_report(None)
         self.folder_view.show_inspecting(folder)
-
-        def work(task: Task) -> FolderReport | None:
-            for item in inspect_folder(folder):
-                if task.cancelled:
-                    return None
-                if isinstance(item, FolderReport):
-                    return item
-                task.tell(item)
-            return None
-
-        self._inspection = self._background.submit(work, self._take_report, failed=self._inspection_failed,
-                                                   told=self._take_progress)
+        self._inspection = self._tasks.start(self._inspect(folder))
 
     def select(self, path: Path | None) -> None:
         """Show the run in this folder; None for a new one."""
-        self._follower = None if path is None else _Follower(RunFolder(path))
+        self._follower = None if path is None else Follower(RunFolder(path))
         self.runs_list.set_chosen(path)
         self.run_panel.show_asked(None)
         self.run_view.show_not_stopping()
@@ -180,22 +131,12 @@ class TrainRoom(QWidget):
         if self._looking:
             return
         self._looking = True
-        follower, generation = self._follower, self._generation
-
-        def work(task: Task) -> _Look:
-            summaries = self._runs.list()
-            if follower is None:
-                return _Look(generation, summaries, None, None, None, "")
-            status = next((each.status for each in summaries if each.run == follower.run), None)
-            log = log_tail(follower.run) if status in (Status.FAILED, Status.INTERRUPTED) else ""
-            return _Look(generation, summaries, follower.run, follower.view(), follower.recipe(), log)
-
-        self._background.submit(work, self._take_look, failed=self._look_failed)
+        self._tasks.start(self._look())
 
     def shut_down(self) -> None:
         """Runs go on; the room's own threads end."""
         self._timer.stop()
-        self._background.close()
+        self._tasks.close()
 
     # -- putting it together
 
@@ -253,7 +194,7 @@ class TrainRoom(QWidget):
         dialog.open()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if _dropped_folder(event) is not None:
+        if dropped_folder(event) is not None:
             event.acceptProposedAction()
             self._drop_hint.appear()
         else:
@@ -264,7 +205,7 @@ class TrainRoom(QWidget):
 
     def dropEvent(self, event: QDropEvent) -> None:
         self._drop_hint.hide()
-        folder = _dropped_folder(event)
+        folder = dropped_folder(event)
         if folder is not None:
             event.acceptProposedAction()
             self.inspect(folder)
@@ -281,44 +222,34 @@ class TrainRoom(QWidget):
         self._cancel_inspection()
         self.folder_view.show_empty()
 
-    def _take_progress(self, progress: InspectionProgress) -> None:
-        self.folder_view.show_progress(progress)
-
-    def _take_report(self, report: FolderReport | None) -> None:
-        self._inspection = None
-        if report is None:
-            return
+    async def _inspect(self, folder: Path) -> None:
+        report = None
         try:
+            async for item in self._tasks.each(inspect_folder(folder)):
+                if isinstance(item, FolderReport):
+                    report = item
+                else:
+                    self.folder_view.show_progress(item)
             self.new_panel.set_report(report)
-        except DiffstudioError as error:
-            self._complain(error)
+        except (DiffstudioError, OSError) as error:
             self.folder_view.show_empty()
-            return
-        self.new_panel.set_thumbs(())
-        self.folder_view.show_report(report)
-        shown = spread(report.pictures, SHOWN_PICTURES)
-        ratio = self.devicePixelRatioF()
-
-        def work(task: Task) -> list[tuple[QImage, str]]:
-            made = []
-            for picture in shown:
-                if task.cancelled:
-                    break
-                image = thumbnail(report.folder / picture.path, round(THUMB_SIDE * ratio))
-                if image is not None:
-                    made.append((image, _about(picture)))
-            return made
-
-        self._thumbs = self._background.submit(work, self._take_thumbs)
-
-    def _take_thumbs(self, pictures: list[tuple[QImage, str]]) -> None:
-        self.new_panel.set_thumbs([image for image, _ in spread(pictures, CARD_THUMBS)])
-        self.folder_view.set_thumbs(pictures)
-
-    def _inspection_failed(self, error: Exception) -> None:
+            self._complain(error)
+            report = None
         self._inspection = None
-        self.folder_view.show_empty()
-        self._complain(error)
+        if report is not None:
+            self.new_panel.set_thumbs(())
+            self.folder_view.show_report(report)
+            self._thumbs = self._tasks.start(self._show_thumbs(report))
+
+    async def _show_thumbs(self, report: FolderReport) -> None:
+        side = round(THUMB_SIDE * self.devicePixelRatioF())
+        made: list[tuple[QImage, str]] = []
+        for picture in spread(report.pictures, SHOWN_PICTURES):
+            image = await self._tasks.beside(thumbnail, report.folder / picture.path, side)
+            if image is not None:
+                made.append((image, _about(picture)))
+        self.new_panel.set_thumbs([image for image, _ in spread(made, CARD_THUMBS)])
+        self.folder_view.set_thumbs(made)
 
     # -- starting and steering
 
@@ -392,23 +323,36 @@ class TrainRoom(QWidget):
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
 
     def _measure(self, recipe: Recipe) -> None:
+        self._tasks.start(self._show_speed(recipe))
+
+    async def _show_speed(self, recipe: Recipe) -> None:
         """How fast the same network went on this machine before, if it did."""
-        self._background.submit(lambda task: self._runs.pictures_per_second(recipe), self.new_panel.set_pictures_per_second)
+        self.new_panel.set_pictures_per_second(await self._tasks.beside(self._runs.pictures_per_second, recipe))
 
-    # -- showing what a look found
+    # -- looking, and showing what was found
 
-    def _take_look(self, look: _Look) -> None:
-        self._looking = False
-        if look.generation != self._generation:  # a run was started meanwhile, which it knows nothing of
-            self.look()
+    async def _look(self) -> None:
+        generation = self._generation
+        try:
+            found = await self._tasks.beside(look, self._runs, self._follower)
+        except (DiffstudioError, OSError) as error:
+            self._complain(error)
             return
+        finally:
+            self._looking = False
+        if generation == self._generation:
+            self._show_look(found)
+        else:
+            self.look()  # a run was started meanwhile, which it knows nothing of
+
+    def _show_look(self, found: Look) -> None:
         before = {summary.run.path: summary for summary in self._summaries}
-        self._summaries = look.summaries
-        self.runs_list.show_runs(look.summaries)
+        self._summaries = found.summaries
+        self.runs_list.show_runs(found.summaries)
         if self._seen_first_look:
             self._tell_of_checkpoints(before)
         elif self._follower is None and self._inspection is None and self.new_panel.choice() is None:
-            going_on = next((summary for summary in look.summaries if summary.alive), None)
+            going_on = next((summary for summary in found.summaries if summary.alive), None)
             if going_on is not None:  # the window was closed while it trained
                 self._seen_first_look = True
                 self.select(going_on.run.path)
@@ -419,14 +363,10 @@ class TrainRoom(QWidget):
         summary = self.summary()
         if summary is None:
             self.select(None)  # its folder is gone
-        elif look.run == self._follower.run:
-            self._show_run(summary, look.history, look.recipe, look.log)
+        elif found.run == self._follower.run:
+            self._show_run(summary, found.history, found.recipe, found.log)
         else:
             self.look()  # another run was chosen meanwhile
-
-    def _look_failed(self, error: Exception) -> None:
-        self._looking = False
-        self._complain(error)
 
     def _show_run(self, summary: RunSummary, history: HistoryView | None, recipe: Recipe | None, log: str) -> None:
         started: RunStarted | None = history.started if history is not None else None
@@ -454,13 +394,18 @@ class TrainRoom(QWidget):
             self._thumbs.cancel()
         if folder is None:
             return
+        self._thumbs = self._tasks.start(self._show_run_thumbs(folder))
+
+    async def _show_run_thumbs(self, folder: Path) -> None:
         side = round(CARD_THUMB_SIDE * self.devicePixelRatioF())
-
-        def work(task: Task) -> list[QImage]:
-            made = (thumbnail(path, side) for path in first_pictures(folder) if not task.cancelled)
-            return list(itertools.islice((image for image in made if image is not None), CARD_THUMBS))
-
-        self._thumbs = self._background.submit(work, self.run_panel.set_thumbs)
+        made: list[QImage] = []
+        async for path in self._tasks.each(first_pictures(folder)):
+            image = await self._tasks.beside(thumbnail, path, side)
+            if image is not None:
+                made.append(image)
+            if len(made) == CARD_THUMBS:
+                break
+        self.run_panel.set_thumbs(made)
 
     def _complain(self, error: Exception) -> None:
         self.message.say("bad", str(error))
@@ -477,12 +422,6 @@ def _column(inside: QWidget, side: str, width: int) -> QWidget:
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(inside)
     return panel
-
-
-def _dropped_folder(event: QDropEvent) -> Path | None:
-    urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
-    local = (Path(url.toLocalFile()) for url in urls if url.isLocalFile())
-    return next((path for path in local if path.is_dir()), None)
 
 
 def _about(picture: PictureRecord) -> str:

@@ -11,7 +11,7 @@ from diffstudio.studio.runs import RunSummary
 from diffstudio.training.run_folder import Status
 from diffstudio.ui import theme
 from diffstudio.ui.controls import Banner, Elided, ProgressLine, QuietButton, describe, human_duration, label
-from diffstudio.ui.train.background import Background
+from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.curve import LossCurve
 from diffstudio.ui.train.samples import SamplesThroughTime
 
@@ -42,7 +42,7 @@ class RunView(QWidget):
     resume_wanted = Signal()
     again_wanted = Signal()
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self.title = Elided("", pixels=16, bold=True)
         self.status = label("", "dim")
@@ -57,8 +57,8 @@ class RunView(QWidget):
         self.log.setFont(theme.font(theme.TINY_PIXELS))
         describe(self.log, "Last lines of the run's log")
         self.log.hide()
-        self.curve = LossCurve(background)
-        self.samples = SamplesThroughTime(background)
+        self.curve = LossCurve(tasks)
+        self.samples = SamplesThroughTime(tasks)
         self.stop = QuietButton("Stop and keep", "stop", "End it after this step and keep what it learned; it can go on later")
         self.generate = QuietButton("Generate", "sparkle",
                                     "Make pictures with its newest checkpoint, while it goes on too")

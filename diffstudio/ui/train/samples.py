@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt
@@ -14,7 +16,7 @@ from diffstudio.training.run_folder import RunFolder, RunSamples
 from diffstudio.ui import theme
 from diffstudio.ui.controls import ChipRow, SectionLabel, describe, label, rounded
 from diffstudio.ui.pictures import read_image
-from diffstudio.ui.train.background import Background, Task
+from diffstudio.ui.tasks import Tasks
 
 KEPT_SHEETS = 64         # decoded, so that scrubbing back and forth is smooth
 LARGEST_TILE = 176       # px on the screen
@@ -107,13 +109,13 @@ def fit_tiles(count: int, width: int, height: int, preferred: int) -> tuple[int,
 class SamplesThroughTime(QWidget):
     """Follows the newest sheet until a person goes back in time; at the right end it follows again."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, tasks: Tasks) -> None:
         super().__init__()
-        self._background = background
+        self._tasks = tasks
         self._run: RunFolder | None = None
         self._sheets: tuple[RunSamples, ...] = ()
         self._decoded: OrderedDict[Path, QImage] = OrderedDict()
-        self._task: Task | None = None
+        self._reading: asyncio.Task[None] | None = None
         describe(self, "Samples through time")
         self.chips = ChipRow([(AVERAGED, "Averaged"), (RAW, "Raw"), (BOTH, "Side by side")], name="Which weights", tooltips=(
             "Made by the average of the weights over the last steps (EMA): what the checkpoint keeps",
@@ -216,14 +218,13 @@ class SamplesThroughTime(QWidget):
                 self._decoded.move_to_end(path)
                 grid.show_sheet(sheet, self._decoded[path])
             return
-        if self._task is not None:
-            self._task.cancel()  # of what was asked while scrubbing only the newest counts
-        self._task = self._background.submit(lambda task: [(path, read_image(path)) for path in wanted if not task.cancelled],
-                                             lambda read: self._take(run, sheet, read))
+        if self._reading is not None:
+            self._reading.cancel()  # of what was asked while scrubbing only the newest counts
+        self._reading = self._tasks.start(self._read(run, sheet, wanted))
 
-    def _take(self, run: RunFolder, sheet: RunSamples, read: list[tuple[Path, QImage]]) -> None:
-        for path, image in read:
-            self._decoded[path] = image
+    async def _read(self, run: RunFolder, sheet: RunSamples, wanted: Sequence[Path]) -> None:
+        for path in wanted:
+            self._decoded[path] = await self._tasks.beside(read_image, path)
         while len(self._decoded) > 2 * KEPT_SHEETS:
             self._decoded.popitem(last=False)
         if run == self._run and sheet == self.current():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ def spread(things: Sequence[_T], count: int) -> list[_T]:
     return [things[index * len(things) // count] for index in range(count)]
 
 
-def first_pictures(folder: Path) -> Iterator[Path]:
+def first_pictures(folder: Path) -> Generator[Path, None, None]:
     """Some pictures of a folder without looking at all of it: one from each sub-folder in turn, then the next of each."""
     try:
         inside = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())

@@ -20,10 +20,10 @@ from diffstudio.studio.gallery import Gallery, GalleryImage
 from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui import theme
 from diffstudio.ui.gallery import dialogs
-from diffstudio.ui.gallery.background import Background
 from diffstudio.ui.gallery.grid import star_of, tile_of
 from diffstudio.ui.gallery.model import PAGE, GalleryModel
 from diffstudio.ui.gallery.room import NARROW, GalleryRoom
+from diffstudio.ui.tasks import NewestFirst
 
 
 @pytest.fixture
@@ -356,7 +356,7 @@ def test_pages_are_fetched_as_they_are_scrolled_to(
         connection.executemany(
             "INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint) "
             "VALUES (?, ?, 1, 1, 64, 64, '', '', '')", [(f"{number}.png", float(number)) for number in range(total)])
-    model = GalleryModel(gallery, background := Background("test"))
+    model = GalleryModel(gallery, thumbnails := NewestFirst("test"))
     model.show()
     assert model.rowCount() == PAGE and model.total == total and model.canFetchMore(QModelIndex())
     newest = add(gallery, "newest")
@@ -367,13 +367,13 @@ def test_pages_are_fetched_as_they_are_scrolled_to(
     assert names == [newest.path.name, *(f"{number}.png" for number in reversed(range(total)))]
     model.remove(gallery.delete([newest.id]))
     assert model.rowCount() == model.total == total
-    background.close()
+    thumbnails.close()
 
 
 def test_the_model_keeps_qts_rules(gallery: Gallery, qtbot: QtBot, qtmodeltester: Any) -> None:
     images = [add(gallery, word) for word in ("one", "two", "three")]
-    background = Background("test")
-    model = GalleryModel(gallery, background)
+    thumbnails = NewestFirst("test")
+    model = GalleryModel(gallery, thumbnails)
     qtmodeltester.check(model)
     model.show()
     qtmodeltester.check(model)
@@ -381,7 +381,7 @@ def test_the_model_keeps_qts_rules(gallery: Gallery, qtbot: QtBot, qtmodeltester
     model.add([images[1]])
     model.show("two")
     qtmodeltester.check(model)
-    background.close()
+    thumbnails.close()
 
 
 def test_narrow_wide_light_and_dark_all_fit(
@@ -421,7 +421,7 @@ def test_closing_in_the_middle_of_thumbnails_leaves_nothing_running(
     room.refresh()
     room.grab()
     room.shut_down()
-    assert not room._small_work.busy() and not room._background.busy()
+    assert not room._thumbnails.busy()
 
 
 def test_the_save_dialog_offers_the_pictures_own_kind_first(qtbot: QtBot, tmp_path: Path) -> None:

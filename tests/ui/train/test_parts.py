@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.run_history import HistoryView
 from diffstudio.training.recipe import DataRecipe, NoiseLevelsName, OptimiserName, Recipe
-from diffstudio.ui.train.background import Background
+from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.curve import LossCurve, step_text
 from diffstudio.ui.train.duration import DurationSlider, minutes_of, minutes_text
 from diffstudio.ui.train.options import FLIPS, MINUTES, SHIFTS, TURNS, Options, changes_text, estimate
@@ -124,8 +123,8 @@ def history(losses: list[float], held_out: list[float]) -> HistoryView:
 
 
 def test_the_curve_is_drawn_on_a_logarithmic_scale(qtbot: QtBot) -> None:
-    background = Background()
-    curve = LossCurve(background)
+    tasks = Tasks()
+    curve = LossCurve(tasks)
     qtbot.addWidget(curve)
     curve.resize(600, 240)
     curve.show_history(history([0.5, 0.05, 0.005], [0.6, 0.06, 0.006]))  # before there is anything to draw with
@@ -142,7 +141,7 @@ def test_the_curve_is_drawn_on_a_logarithmic_scale(qtbot: QtBot) -> None:
     curve.show_history(None)
     assert not curve._plot.widget.isVisible()
     curve.grab()
-    background.close()
+    tasks.close()
 
 
 @pytest.mark.parametrize(("low", "high"), [(-3.0, 0.0), (-1.30, -1.22), (-1.201, -1.2), (-8.0, 2.0)])
@@ -159,38 +158,3 @@ def test_there_are_always_a_few_ticks(qtbot: QtBot, low: float, high: float) -> 
         assert len(values) >= 2
     labels = axis.tickStrings(values, 1.0, 1.0)
     assert len(set(labels)) == len(labels), "no two ticks read the same"
-
-
-def test_background_work_is_delivered_on_this_thread(qtbot: QtBot) -> None:
-    background = Background()
-    got: list[object] = []
-    background.submit(lambda task: threading.current_thread().name,
-                      lambda value: got.append((value, threading.current_thread() is threading.main_thread())))
-    qtbot.waitUntil(lambda: bool(got))
-    assert got == [("train-room", True)]
-    failures: list[Exception] = []
-    background.submit(lambda task: 1 / 0, got.append, failed=failures.append)
-    qtbot.waitUntil(lambda: bool(failures))
-    assert isinstance(failures[0], ZeroDivisionError)
-    background.close()
-
-
-def test_cancelled_work_is_not_delivered_and_closing_waits(qtbot: QtBot) -> None:
-    background = Background()
-    got: list[object] = []
-    ended = threading.Event()
-
-    def work(task: object) -> int:
-        while not task.cancelled:  # type: ignore[attr-defined]
-            time.sleep(0.001)
-        ended.set()
-        return 1
-
-    task = background.submit(work, got.append)
-    task.cancel()
-    background.submit(work, got.append)
-    background.close()
-    assert ended.is_set()
-    background.submit(work, got.append)
-    qtbot.wait(20)
-    assert got == []

@@ -1,0 +1,218 @@
+"""What the window waits for: on its own thread, in order, and never after it has gone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+from diffstudio.errors import ImageProblem, StorageProblem
+from diffstudio.ui.tasks import NewestFirst, Tasks
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tasks(qtbot: QtBot) -> Generator[Tasks, None, None]:
+    tasks = Tasks("beside")
+    yield tasks
+    tasks.close()
+
+
+@pytest.fixture
+def gate() -> Generator[threading.Event, None, None]:
+    """Holds work up in its thread until it is set."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def waits_at(gate: threading.Event, begun: threading.Event) -> Callable[[], str]:
+    def work() -> str:
+        begun.set()
+        assert gate.wait(30)
+        return "done"
+
+    return work
+
+
+def test_work_is_done_in_a_thread_and_goes_on_in_the_windows(qtbot: QtBot, tasks: Tasks) -> None:
+    seen: list[object] = []
+
+    async def doing() -> None:
+        seen.append((await tasks.beside(lambda: threading.current_thread().name)).partition("_")[0])
+        seen.append(threading.current_thread() is threading.main_thread())
+
+    tasks.start(doing())
+    qtbot.waitUntil(lambda: len(seen) == 2)
+    assert seen == ["beside", True]
+
+
+def test_what_work_raises_can_be_caught_where_it_is_awaited(qtbot: QtBot, tasks: Tasks) -> None:
+    def fail() -> None:
+        raise StorageProblem("The disk is full")
+
+    async def doing() -> None:
+        try:
+            await tasks.beside(fail)
+        except StorageProblem as error:
+            seen.append(str(error))
+
+    seen: list[str] = []
+    tasks.start(doing())
+    qtbot.waitUntil(lambda: bool(seen))
+    assert seen == ["The disk is full."]
+
+
+def test_what_nobody_catches_reaches_the_hook_that_shows_it(
+        qtbot: QtBot, tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: seen.append(error))
+
+    async def doing() -> None:
+        await tasks.beside(lambda: 1 / 0)
+
+    tasks.start(doing())
+    qtbot.waitUntil(lambda: bool(seen))
+    assert isinstance(seen[0], ZeroDivisionError) and seen[0].__traceback__ is not None
+
+
+def test_cancelled_work_is_not_heard_of_and_closing_waits_for_it(
+        qtbot: QtBot, tasks: Tasks, gate: threading.Event) -> None:
+    begun, ended, heard = threading.Event(), threading.Event(), list[str]()
+
+    def work() -> str:
+        waits_at(gate, begun)()
+        ended.set()
+        return "done"
+
+    async def doing() -> None:
+        heard.append(await tasks.beside(work))
+
+    first = tasks.start(doing())
+    assert first is not None
+    qtbot.waitUntil(begun.is_set)
+    first.cancel()
+    qtbot.waitUntil(first.done)
+    tasks.start(doing())
+    threading.Timer(0.05, gate.set).start()
+    tasks.close()
+    assert ended.is_set()
+    assert tasks.start(doing()) is None
+    qtbot.wait(20)
+    assert heard == []
+
+
+def test_a_generator_tells_how_far_it_is(qtbot: QtBot, tasks: Tasks) -> None:
+    def counting() -> Generator[tuple[int, bool], None, None]:
+        for number in range(3):
+            yield number, threading.current_thread() is threading.main_thread()
+
+    async def doing() -> None:
+        seen.extend([item async for item in tasks.each(counting())])
+        seen.append("end")
+
+    seen: list[object] = []
+    tasks.start(doing())
+    qtbot.waitUntil(lambda: "end" in seen)
+    assert seen == [(0, False), (1, False), (2, False), "end"]
+
+
+@pytest.mark.parametrize("by", ["cancelling", "closing"])
+def test_a_generator_given_up_is_closed_after_its_step(qtbot: QtBot, tasks: Tasks, gate: threading.Event, by: str) -> None:
+    begun, closed, seen = threading.Event(), threading.Event(), list[object]()
+
+    def endless() -> Generator[str, None, None]:
+        try:
+            while True:
+                yield waits_at(gate, begun)()
+        finally:
+            closed.set()
+
+    async def doing() -> None:
+        async for item in tasks.each(endless()):
+            seen.append(item)
+
+    task = tasks.start(doing())
+    assert task is not None
+    qtbot.waitUntil(begun.is_set)
+    if by == "cancelling":
+        task.cancel()
+        qtbot.waitUntil(task.done)
+        assert not closed.is_set()
+        gate.set()
+        qtbot.waitUntil(closed.is_set)
+    else:
+        threading.Timer(0.05, gate.set).start()
+        tasks.close()
+        assert closed.is_set()
+    assert seen == []
+
+
+def test_the_newest_question_is_answered_first_and_the_oldest_is_dropped(qtbot: QtBot, gate: threading.Event) -> None:
+    newest_first, begun, answers = NewestFirst("newest", most=3), threading.Event(), list[tuple[object, object]]()
+    newest_first.answered.connect(lambda key, result: answers.append((key, result)))
+    newest_first.ask("first", waits_at(gate, begun))
+    qtbot.waitUntil(begun.is_set)
+    newest_first.ask("first", lambda: "under way already")
+
+    def damaged() -> None:
+        raise ImageProblem("It is damaged")
+
+    for key, function in (("a", str), ("b", damaged), ("c", lambda: "c"), ("d", lambda: "d"), ("b", damaged)):
+        newest_first.ask(key, function)
+    gate.set()
+    qtbot.waitUntil(lambda: not newest_first.busy())
+    assert answers == [("first", "done"), ("b", None), ("d", "d"), ("c", "c")]
+    newest_first.ask("first", lambda: "again")
+    qtbot.waitUntil(lambda: not newest_first.busy())
+    assert answers[-1] == ("first", "again")
+    newest_first.close()
+
+
+def test_a_handler_that_fails_does_not_end_the_answers(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest_first, answers = NewestFirst("newest"), list[object]()
+    newest_first.answered.connect(lambda key, result: answers.append(key))
+    raised: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: raised.append(error))
+    newest_first.ask("bad", lambda: 1 / 0)
+    qtbot.waitUntil(lambda: bool(raised))
+    newest_first.ask("bad", lambda: 1)
+    qtbot.waitUntil(lambda: bool(answers))
+    newest_first.close()
+
+
+def test_a_program_that_ends_in_the_middle_of_waiting_ends_in_silence(tmp_path: Path) -> None:
+    """As app.main does it: no thread, no task destroyed while pending, no coroutine never awaited."""
+    code = """
+import sys, time, qasync
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication
+from diffstudio.ui.tasks import NewestFirst, Tasks
+app = QApplication([])
+loop = qasync.QEventLoop(app)
+tasks, newest_first = Tasks(), NewestFirst("newest")
+async def wait():
+    await tasks.beside(time.sleep, 0.2)
+    print("never")
+def begin():
+    for _ in range(5):
+        tasks.start(wait())
+    for number in range(5):
+        newest_first.ask(number, lambda: time.sleep(0.1))
+QTimer.singleShot(0, begin)
+QTimer.singleShot(50, app.quit)
+app.aboutToQuit.connect(tasks.close)
+app.aboutToQuit.connect(newest_first.close)
+code = loop.run_forever()
+loop.close()
+sys.exit(code)
+"""
+    ended = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True,
+                           check=False, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
