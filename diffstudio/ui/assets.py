@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from PySide6.QtCore import QPoint, QRect, QSize, Qt
-from PySide6.QtGui import QFont, QFontDatabase, QGuiApplication, QIcon, QIconEngine, QImage, QPainter, QPixmap
+from PySide6.QtGui import QFont, QFontDatabase, QGuiApplication, QIcon, QIconEngine, QPainter, QPixmap
 
 from diffstudio import paths
 from diffstudio.ui import theme
@@ -43,22 +43,8 @@ def pixmap(name: str, size: int, role: str = "text") -> QPixmap:
 
 
 def application_icon() -> QIcon:
-    """The program's own mark: a rounded tile with the sparkle of the Generate room."""
-    result = QIcon()
-    for side in (16, 32, 48, 64, 128, 256):
-        image = QImage(side, side, QImage.Format.Format_ARGB32_Premultiplied)
-        image.fill(Qt.GlobalColor.transparent)
-        painter = QPainter(image)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(theme.colour("strong"))
-        painter.drawRoundedRect(image.rect(), side * 0.22, side * 0.22)
-        inner = round(side * 0.66)
-        _draw(painter, QRect((side - inner) // 2, (side - inner) // 2, inner, inner), _characters()["sparkle-fill"],
-              "on_strong")
-        painter.end()
-        result.addPixmap(QPixmap.fromImage(image))
-    return result
+    """The program's own mark."""
+    return QIcon(str(paths.resources() / "icons" / "diffstudio.svg"))
 
 
 class _Engine(QIconEngine):
