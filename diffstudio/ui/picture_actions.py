@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QMimeData, QPoint, QSize, Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QDrag, QGuiApplication, QImage, QImageWriter, QPixmap
+from PySide6.QtGui import QDesktopServices, QDrag, QGuiApplication, QImage, QPixmap
 from PySide6.QtWidgets import QFileDialog, QWidget
 
-from diffstudio.errors import StorageProblem
+from diffstudio.errors import DiffstudioError, StorageProblem
+
+_FILTERS = {".png": "PNG (*.png)", ".jpg": "JPEG (*.jpg)", ".webp": "WebP (*.webp)"}
 
 
 def mime_of(image: QImage, path: Path | None) -> QMimeData:
@@ -44,58 +46,68 @@ def drag(source: QWidget, image: QImage, path: Path | None) -> None:
     drag.exec(Qt.DropAction.CopyAction)
 
 
-def save_as(parent: QWidget, image: QImage, path: Path | None, failed: Callable[[StorageProblem], None],
-            suggestion: str = "picture.png") -> QFileDialog:
-    """Ask where to, and write there: the file itself where there is one, so that its settings travel along."""
-    kinds = "PNG (*.png);;JPEG (*.jpg);;WebP (*.webp)"
-    dialog = QFileDialog(parent, "Save the picture", path.name if path else suggestion, kinds)
-    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-    dialog.setDefaultSuffix("png")
-    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-
-    def chosen(target: str) -> None:
+def save_as(parent: QWidget, image: QImage, path: Path | None, failed: Callable[[DiffstudioError], None]) -> QFileDialog:
+    """Ask where to, and write there: a copy of the file where there is one, so that its settings travel along."""
+    def save(target: Path) -> None:
         try:
-            write(image, path, Path(target))
-        except StorageProblem as error:
+            write(image, path, target)
+        except DiffstudioError as error:
             failed(error)
 
-    dialog.fileSelected.connect(chosen)
+    return ask_where_to_save(parent, path or Path("picture.png"), save)
+
+
+def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object]) -> QFileDialog:
+    """Where a copy of the picture is to go, and as what kind of file: its own first."""
+    own = {".jpeg": ".jpg"}.get(path.suffix.lower(), path.suffix.lower())
+    kinds = sorted(_FILTERS, key=lambda ending: ending != own)
+    dialog = QFileDialog(parent, "Save a copy")
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    dialog.setNameFilters([_FILTERS[ending] for ending in kinds])
+    dialog.setDefaultSuffix(kinds[0].removeprefix("."))
+    dialog.selectFile(str(Path.home() / path.name))
+
+    def follow(chosen: str) -> None:
+        ending = next(ending for ending, text in _FILTERS.items() if text == chosen)
+        dialog.setDefaultSuffix(ending.removeprefix("."))
+        dialog.selectFile(path.stem + ending)
+
+    dialog.filterSelected.connect(follow)
+    dialog.fileSelected.connect(lambda name: save(Path(name)))
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.open()
     return dialog
 
 
 def write(image: QImage, path: Path | None, target: Path) -> None:
-    """Beside the target and renamed. StorageProblem when the place cannot be written to."""
-    beside = target.with_name(target.name + ".part")
-    try:
-        if path is not None and path.suffix.lower() == target.suffix.lower():
-            if path.exists() and target.exists() and path.samefile(target):
-                return
-            shutil.copyfile(path, beside)
-        else:
-            whole = QImage(str(path)) if path is not None else image
-            writer = QImageWriter(str(beside), {".jpg": b"jpeg", ".jpeg": b"jpeg", ".webp": b"webp"}.get(
-                target.suffix.lower(), b"png"))
-            writer.setQuality(95 if target.suffix.lower() != ".png" else -1)
-            if not writer.write(whole):
-                raise OSError(writer.errorString().lower() or "the place cannot be written to, or the disk is full")
-        beside.replace(target)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise StorageProblem(f"The picture could not be saved as {target}", error.strerror or str(error),
-                             "Choose another place or free some space") from error
+    """The picture in `path` with its settings, or the image where it is in no file yet; whole or not at all.
+
+    ImageProblem when it cannot be read or the ending names no kind of picture, StorageProblem when it cannot be written.
+    """
+    from diffstudio.studio import metadata
+
+    if path is not None:
+        metadata.save_copy(path, target)
+        return
+    with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder:
+        whole = Path(folder) / "picture.png"
+        if not image.save(str(whole)):
+            raise StorageProblem("The picture could not be saved", "the disk for temporary files is full", "Free some space")
+        metadata.save_copy(whole, target)
 
 
-def show_in_folder(path: Path) -> None:
-    """Open the system's file manager there, with the file chosen where the system can."""
+def show_in_folder(path: Path) -> bool:
+    """Open the system's file manager there, with the file chosen where the system can; False where there is none."""
     if sys.platform == "win32":
         subprocess.Popen(["explorer", "/select,", str(path)])
-    elif sys.platform == "darwin":
+        return True
+    if sys.platform == "darwin":
         subprocess.Popen(["open", "-R", str(path)])
-    else:
-        open_folder(path.parent)
+        return True
+    return open_folder(path.parent)
 
 
-def open_folder(folder: Path) -> None:
+def open_folder(folder: Path) -> bool:
+    """In the system's file manager; False where there is none."""
     folder.mkdir(parents=True, exist_ok=True)
-    QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+    return QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))

@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TypeVar
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QFileDialog, QMenu, QMessageBox, QWidget
+from PySide6.QtWidgets import QMenu, QMessageBox, QWidget
 
 from diffstudio.ui import assets
-
-_Dialog = TypeVar("_Dialog", QFileDialog, QMessageBox)
-_FILTERS = {".png": "PNG (*.png)", ".jpg": "JPEG (*.jpg)", ".webp": "WebP (*.webp)"}
-
-
-def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object]) -> QFileDialog:
-    """Where a copy of the picture is to go, and as what kind of file: its own first."""
-    own = {".jpeg": ".jpg"}.get(path.suffix.lower(), path.suffix.lower())
-    kinds = sorted(_FILTERS, key=lambda ending: ending != own)
-    dialog = QFileDialog(parent, "Save a copy")
-    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-    dialog.setNameFilters([_FILTERS[ending] for ending in kinds])
-    dialog.setDefaultSuffix(kinds[0].removeprefix("."))
-    dialog.selectFile(str(Path.home() / path.name))
-
-    def follow(chosen: str) -> None:
-        ending = next(ending for ending, text in _FILTERS.items() if text == chosen)
-        dialog.setDefaultSuffix(ending.removeprefix("."))
-        dialog.selectFile(path.stem + ending)
-
-    dialog.filterSelected.connect(follow)
-    dialog.fileSelected.connect(lambda name: save(Path(name)))
-    return _opened(dialog)
 
 
 def ask_about_trash(parent: QWidget, count: int, bring_back: Callable[[], object],
@@ -48,13 +23,9 @@ def ask_about_trash(parent: QWidget, count: int, bring_back: Callable[[], object
     box.setEscapeButton(cancel)
     back.clicked.connect(bring_back)
     on.clicked.connect(empty)
-    return _opened(box)
-
-
-def _opened(dialog: _Dialog) -> _Dialog:
-    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-    dialog.open()
-    return dialog
+    box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    box.open()
+    return box
 
 
 def menu(parent: QWidget, entries: Sequence[tuple[str, str, Callable[[], None]]]) -> QMenu:

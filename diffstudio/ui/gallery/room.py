@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QItemSelection, QMimeData, QModelIndex, QPoint, QSize, Qt, QUrl, Signal
-from PySide6.QtGui import QDesktopServices, QImage, QKeySequence, QResizeEvent, QShortcut, QShowEvent
+from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut, QShowEvent
 from PySide6.QtWidgets import QApplication, QDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio import metadata
 from diffstudio.studio.gallery import Gallery, GalleryImage
 from diffstudio.studio.gallery_rescan import RescanReport
+from diffstudio.ui import picture_actions
 from diffstudio.ui.controls import EmptyState
 from diffstudio.ui.gallery import dialogs
 from diffstudio.ui.gallery.bars import FullView, Message, TopBar
@@ -203,7 +204,7 @@ class GalleryRoom(QWidget):
         image = self.current()
         if image is None:
             return
-        self._dialog = dialogs.ask_where_to_save(self, image.path, lambda target: self.save_copy(image, target))
+        self._dialog = picture_actions.ask_where_to_save(self, image.path, lambda target: self.save_copy(image, target))
 
     def save_copy(self, image: GalleryImage, target: Path) -> None:
         if self._guarded(lambda: metadata.save_copy(image.path, target)):
@@ -211,7 +212,7 @@ class GalleryRoom(QWidget):
 
     def show_in_folder(self) -> None:
         image = self.current()
-        if image is not None and not QDesktopServices.openUrl(QUrl.fromLocalFile(str(image.path.parent))):
+        if image is not None and not picture_actions.show_in_folder(image.path):
             self._say("warn", f"No file manager could be opened. The picture is {image.path}.")
 
     def star_chosen(self) -> None:

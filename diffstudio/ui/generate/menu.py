@@ -9,14 +9,14 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QImage, QKeySequence
 from PySide6.QtWidgets import QMenu, QWidget
 
-from diffstudio.errors import StorageProblem
+from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui import assets, picture_actions
 from diffstudio.ui.generate.canvas import Canvas
 
 
 def picture_menu(parent: QWidget, image: QImage, path: Path | None, request: GenerateRequest | None, *,
-                 use: Callable[[GenerateRequest], None], failed: Callable[[StorageProblem], None]) -> QMenu:
+                 use: Callable[[GenerateRequest], None], failed: Callable[[DiffstudioError], None]) -> QMenu:
     """`path` is None for an estimate that is in no file, `request` where it is not known how the picture was made."""
     menu = QMenu(parent)
     menu.setAccessibleName("Picture")
@@ -37,7 +37,7 @@ def picture_menu(parent: QWidget, image: QImage, path: Path | None, request: Gen
     return menu
 
 
-def add_shortcuts(canvas: Canvas, failed: Callable[[StorageProblem], None]) -> None:
+def add_shortcuts(canvas: Canvas, failed: Callable[[DiffstudioError], None]) -> None:
     """Copy and Save as, while the canvas has the focus."""
     keys = QKeySequence.StandardKey
     for key, text, do in (

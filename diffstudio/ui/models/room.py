@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QUrl, Signal
-from PySide6.QtGui import QDesktopServices, QImage, QKeyEvent
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QImage, QKeyEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.gallery import Gallery
+from diffstudio.ui import picture_actions
 from diffstudio.ui.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe
 from diffstudio.ui.gallery.bars import Message
 from diffstudio.ui.models import facts
@@ -212,7 +213,7 @@ class ModelsRoom(QWidget):
         entry = self.chosen()
         if entry is None:
             return
-        if QDesktopServices.openUrl(QUrl.fromLocalFile(str(entry.path.parent))):
+        if picture_actions.show_in_folder(entry.path):
             self.folder_opened.emit(entry.path.parent)
         else:
             self.message.say("warn", f"No file manager could be opened. The file is {entry.path}.")

@@ -12,9 +12,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QTimer, QUrl, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import (
-    QDesktopServices,
     QDragEnterEvent,
     QDragLeaveEvent,
     QDropEvent,
@@ -36,6 +35,7 @@ from diffstudio.training.inspection import FolderReport, PictureRecord, inspect_
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import RunFolder, RunStarted
 from diffstudio.ui.controls import Banner, describe
+from diffstudio.ui.picture_actions import open_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, DropHint, FolderView, dropped_folder
 from diffstudio.ui.train.follow import Follower, Look, look
@@ -320,7 +320,7 @@ class TrainRoom(QWidget):
     def _open_folder(self) -> None:
         path = self.selected()
         if path is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
+            open_folder(path)
 
     def _measure(self, recipe: Recipe) -> None:
         self._tasks.start(self._show_speed(recipe))

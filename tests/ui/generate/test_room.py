@@ -15,7 +15,6 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
 from diffstudio.studio.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
-from diffstudio.ui import picture_actions
 from diffstudio.ui.generate.recent import RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.pictures import numpy_to_qimage
@@ -218,23 +217,6 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_p
     assert qapp.clipboard().text() == "ghost"
     bare = [action.text() for action in room.menu(numpy_to_qimage(picture(9)), None, None).actions() if action.text()]
     assert bare == ["Copy", "Save as …"]
-
-
-def test_saving_keeps_the_file_as_it_is_or_converts_it(tmp_path: Path, qapp: QApplication) -> None:
-    file = tmp_path / "a.png"
-    Image.fromarray(picture(9, 32)).save(file)
-    picture_actions.write(numpy_to_qimage(picture(9)), file, tmp_path / "b.png")
-    assert (tmp_path / "b.png").read_bytes() == file.read_bytes()
-    picture_actions.write(numpy_to_qimage(picture(9)), file, tmp_path / "c.jpg")
-    with Image.open(tmp_path / "c.jpg") as image:
-        assert image.format == "JPEG"
-    picture_actions.write(numpy_to_qimage(picture(9)), None, tmp_path / "d.webp")
-    with Image.open(tmp_path / "d.webp") as image:
-        assert image.size == (16, 16)
-    picture_actions.write(numpy_to_qimage(picture(9)), file, file)
-    with pytest.raises(StorageProblem):
-        picture_actions.write(numpy_to_qimage(picture(9)), file, tmp_path / "nowhere" / "e.png")
-    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRoom) -> None:
