@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QPoint, QRect, Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
@@ -191,3 +191,22 @@ def test_the_one_button_shows_its_shortcut_where_there_is_room(qtbot: QtBot) -> 
     assert "Ctrl+Enter" in button.toolTip()
     button.grab()
     assert controls.PrimaryButton("x").minimumHeight() == 36
+
+
+def test_hidden_widgets_take_no_room_in_a_flow(qtbot: QtBot) -> None:
+
+    whole = QWidget()
+    qtbot.addWidget(whole)
+    flow, parts = controls.FlowLayout(whole, spacing=8), [QWidget() for _ in range(3)]
+    for part in parts:
+        part.setFixedSize(50, 20)
+        flow.addWidget(part)
+    parts[1].hide()
+    whole.show()
+    flow.setGeometry(QRect(0, 0, 200, 100))
+    assert [part.x() for part in (parts[0], parts[2])] == [0, 58]
+    assert flow.heightForWidth(108) == 20
+    parts[1].show()
+    flow.setGeometry(QRect(0, 0, 200, 100))
+    assert [part.x() for part in parts] == [0, 58, 116]
+    assert flow.heightForWidth(108) == 48
