@@ -1,4 +1,4 @@
-"""The program as a person starts it, in a real X display: a window comes up, takes keys, and makes a picture.
+"""The program as a person starts it, in a real X display: a window comes up, takes keys, makes a picture, comes forward.
 
 Run by `packaging/bootstrap.py test` under Xvfb. What the screen shows in the end is kept as window.png in the folder that
 DIFFSTUDIO_ARTEFACTS names.
@@ -17,16 +17,21 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtGui import QGuiApplication, QImage
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 
 from diffstudio import paths
+from diffstudio.ui import theme
+from tests.models.tiny import write_tiny_checkpoint
 
 pytestmark = pytest.mark.real_display
 ROOT = Path(__file__).resolve().parents[2]
+GROUNDS = frozenset({theme.DARK.background, theme.DARK.panel})
 
 
 @pytest.fixture
 def program(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    if not paths.starter().is_file():
+        write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
     with subprocess.Popen([sys.executable, "-m", "diffstudio"], cwd=ROOT, stderr=subprocess.PIPE) as process:
         yield process
         if process.poll() is None:
@@ -53,9 +58,18 @@ def colours(image: QImage) -> int:
     return len({small.pixel(x, y) for x in range(160) for y in range(100)})
 
 
+def shows_the_window() -> bool:
+    """Most of the screen is the grounds of the dark theme, and there is much else on them."""
+    image = window_in(screen())
+    sampled = [image.pixelColor(x, y).name() for x in range(0, image.width(), 16) for y in range(0, image.height(), 16)]
+    on_ground = sum(colour in GROUNDS for colour in sampled)
+    return set(sampled) >= GROUNDS and on_ground > len(sampled) / 2 and colours(image) > 20
+
+
 def until(true: Callable[[], bool], seconds: float) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        QApplication.processEvents()
         if true():
             return True
         time.sleep(0.1)
@@ -71,7 +85,7 @@ def test_the_window_comes_up_and_makes_a_picture(qapp: QApplication, program: su
     assert qapp.platformName() == "xcb", "this test needs QT_QPA_PLATFORM=xcb and a display"
     kept = Path(os.environ.get("DIFFSTUDIO_ARTEFACTS", str(paths.data()))) / "window.png"
     try:
-        assert until(lambda: colours(screen()) > 20, 60), "no window came up"
+        assert until(shows_the_window, 120), "no window came up"
         if shutil.which("xdotool"):
             keys("search", "--sync", "--onlyvisible", "--name", "diffstudio", "windowfocus", "--sync")
             keys("type", "--delay", "20", "red apple")
@@ -79,10 +93,33 @@ def test_the_window_comes_up_and_makes_a_picture(qapp: QApplication, program: su
             pictures = paths.images()
             assert until(lambda: any(pictures.rglob("*.png")), 120), "no picture was made from what was typed"
             time.sleep(1.0)  # for the eye: the picture has faded in
+        assert shows_the_window()
     finally:
         window_in(screen()).save(str(kept))
+    closes_well(program)
+
+
+@pytest.mark.timeout(300)
+def test_a_second_start_brings_the_window_forward(qapp: QApplication, program: subprocess.Popen[bytes]) -> None:
+    assert until(shows_the_window, 120), "no window came up"
+    cover = QWidget()
+    cover.setStyleSheet("background: #a000a0;")
+    cover.setGeometry(QGuiApplication.primaryScreen().geometry())
+    cover.show()
+    try:
+        assert until(lambda: colours(screen()) == 1, 60), "the other program's window did not come up"
+        second = subprocess.run([sys.executable, "-m", "diffstudio"], cwd=ROOT, timeout=120, check=False)
+        assert second.returncode == 0
+        assert until(shows_the_window, 60), "the window stayed behind the other program's"
+    finally:
+        cover.close()
+        cover.deleteLater()
+    closes_well(program)
+
+
+def closes_well(program: subprocess.Popen[bytes]) -> None:
     program.send_signal(signal.SIGTERM)
-    assert until(lambda: program.poll() is not None, 30), "the window did not close when it was told to"
+    assert until(lambda: program.poll() is not None, 60), "the window did not close when it was told to"
     assert program.returncode == 0
     assert program.stderr is not None
     said = program.stderr.read().decode()

@@ -56,6 +56,7 @@ class Panel(QFrame):
         self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
         self._busy = False
+        self._looked = self._asked_early = False   # for checkpoints; for pictures, before any had been found
         self._shown: Path | None = None    # the checkpoint that the column was last made to fit
         self.size_control.set_limits(None)
         self._explain_choices()
@@ -68,6 +69,10 @@ class Panel(QFrame):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         self.checkpoint.set_checkpoints(checkpoints, problems)
         self._checkpoint_changed(self.checkpoint.current())
+        self._looked = True
+        if self._asked_early:
+            self._asked_early = False
+            self.submit()
 
     def choose(self, checkpoint: Checkpoint) -> None:
         """As if a person had chosen it from the list; nothing happens when it is not in there."""
@@ -117,8 +122,9 @@ class Panel(QFrame):
         return found
 
     def submit(self) -> None:
-        """What the button does."""
+        """What the button does. Asked for while the folders are still being read, it is done when they have been."""
         if not self.button.isEnabled():
+            self._asked_early = not self._looked
             return
         try:
             request = self.request()

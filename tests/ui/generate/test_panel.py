@@ -74,6 +74,22 @@ def test_ctrl_enter_in_the_prompt_generates(qtbot: QtBot, panel: Panel) -> None:
     assert panel.prompt.text() == "pizza"
 
 
+def test_ctrl_enter_before_the_checkpoints_are_found_is_not_lost(qtbot: QtBot) -> None:
+    panel = Panel()
+    qtbot.addWidget(panel)
+    asked: list[GenerateRequest] = []
+    panel.generate.connect(asked.append)
+    panel.prompt.set_text("early bird")
+    qtbot.keyClick(panel.prompt, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert asked == []
+    panel.set_checkpoints([checkpoint()])
+    assert [request.prompt for request in asked] == ["early bird"]
+    panel.set_checkpoints([])
+    panel.submit()
+    panel.set_checkpoints([checkpoint()])
+    assert len(asked) == 1     # there were none then, and the room said so
+
+
 def test_a_new_seed_each_time_or_the_same_one(qtbot: QtBot, panel: Panel) -> None:
     asked: list[GenerateRequest] = []
     panel.generate.connect(asked.append)
