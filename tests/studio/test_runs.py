@@ -17,7 +17,8 @@ import pytest
 
 from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.studio.requests import TrainRequest
-from diffstudio.studio.runs import Runs, RunSummary, file_name, log_tail
+from diffstudio.studio.run_status import log_tail
+from diffstudio.studio.runs import Runs, RunSummary, file_name
 from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.training.run_folder import RunFinished, RunFolder, RunStarted, RunStep, Status
 
@@ -189,6 +190,7 @@ def test_a_process_number_used_again_is_not_the_run(runs: Runs, pictures: Path, 
     run = RunFolder.create(runs.folder / "old", Recipe(), pictures)
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "train"])
     try:
+        wait(lambda: "train" in psutil.Process(stranger.pid).cmdline())  # empty for its first moments
         run.append(started(stranger.pid))
         old = time.time() - 3600
         os.utime(run.path / "events.jsonl", (old, old))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.run_history import HistoryView, RunHistory
-from diffstudio.studio.runs import Runs, RunSummary, log_tail
+from diffstudio.studio.run_status import log_tail
+from diffstudio.studio.runs import Runs, RunSummary
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import RunFolder, Status
 

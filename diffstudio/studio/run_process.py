@@ -1,0 +1,99 @@
+"""The process that works on a training run: `process.json` beside the run says which was started on it last.
+
+A process is recognised by its number *and* the time it was made, because numbers are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+FORMAT = 1                # of process.json
+SAME_PROCESS_SECONDS = 3  # two readings of one process's birth differ by less, whatever the clock did meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The process last started on a run, as process.json says."""
+
+    pid: int
+    born: float              # seconds since the epoch
+    events_before: int       # bytes of events.jsonl when it was started
+    log_before: int          # bytes of log.txt then
+    request: dict[str, Any]  # a TrainRequest as JSON
+    stopped: bool = False    # by a person, before it said anything
+
+
+def read_launch(folder: Path) -> Launch | None:
+    try:
+        values = json.loads((folder / "process.json").read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
+            return None
+        request = values.get("request")
+        return Launch(int(values["pid"]), float(values["born"]), int(values["events_before"]), int(values["log_before"]),
+                      request if isinstance(request, dict) else {}, values.get("stopped") is True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_launch(folder: Path, launch: Launch) -> None:
+    beside = folder / "process.json.part"
+    beside.write_text(json.dumps({"format": FORMAT} | asdict(launch)), encoding="utf-8")
+    beside.replace(folder / "process.json")
+
+
+def lives(pid: int, *, born_near: float | None = None, born_before: float | None = None) -> bool:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        born = process.create_time()
+        if born_near is not None:  # number and birth are enough; its command line is empty for its first moments
+            return abs(born - born_near) <= SAME_PROCESS_SECONDS
+        if born_before is not None and born > born_before + SAME_PROCESS_SECONDS:
+            return False
+        return "train" in process.cmdline()
+    except psutil.AccessDenied:
+        return True  # someone else's, or the system forbids looking: the number and the time must do
+    except psutil.Error:
+        return False
+
+
+def launched(command: Sequence[str], log: Any) -> Detached:
+    """A process that outlives this one, its terminal and its signals. OSError when it cannot be started."""
+    return Detached(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **_outliving())
+
+
+def birth(pid: int) -> float:
+    """When the process just started was made, seconds since the epoch."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).create_time()
+    return time.time()
+
+
+def terminate(pid: int) -> None:
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(pid).terminate()
+
+
+class Detached(subprocess.Popen[bytes]):
+    """A child that is meant to outlive this object, so its end is no resource that was forgotten."""
+
+    def __del__(self, *_: Any) -> None:
+        self.poll()
+
+
+def _outliving() -> dict[str, Any]:
+    """What makes a child outlive its parent, its terminal and its signals."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
