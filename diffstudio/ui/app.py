@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qasync
-from PySide6.QtCore import QObject, Qt, QTimer
+from PySide6.QtCore import QObject, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QWidget
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.library import Library
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings, Theme, read_settings, save
@@ -29,9 +28,11 @@ from diffstudio.ui.awake import awake
 from diffstudio.ui.bridge import Bridge
 from diffstudio.ui.generate.recent import MOST_RECENT, RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
+from diffstudio.ui.lookout import Lookout
 from diffstudio.ui.pictures import read_image
+from diffstudio.ui.shelf import Shelf
 from diffstudio.ui.single import SingleInstance
-from diffstudio.ui.system import close_on_signals, machine
+from diffstudio.ui.system import close_on_signals
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.troubles import Troubles
 from diffstudio.ui.window import MainWindow, RoomEntry
@@ -40,9 +41,7 @@ if TYPE_CHECKING:  # read after the first paint
     from diffstudio.studio.gallery import Gallery
     from diffstudio.studio.runs import Runs, RunSummary
     from diffstudio.studio.worker import Worker
-    from diffstudio.ui.models.model import Problem
 
-_LOOK_MS = 3000     # between two looks at the training runs and the memory
 GENERATE, GALLERY, MODELS, TRAIN = "Generate", "Gallery", "Models", "Train"
 
 
@@ -53,19 +52,14 @@ class Desktop(QObject):
         super().__init__()
         self.settings = settings
         self.bridge, self.tasks, self.awake = Bridge(), Tasks(), awake()
-        self.library = Library(settings.folders)
-        self.checkpoints: list[Checkpoint] = []
+        self.shelf, self.lookout = Shelf(settings.folders, self.tasks), Lookout(self.tasks, settings)
         self.gallery: Gallery | None = None
         self.worker: Worker | None = None
         self.runs: Runs | None = None
-        self._looking = self._closed = self._training = False
-        self._trained: set[tuple[Path, float]] | None = None   # what runs had learnt at the last look
+        self._closed = self._training = self._warm = False
         self._waiting: list[GenerateRequest] = []      # asked for before the worker was there
         self.generate_room = GenerateRoom(self.film)
         self.window = MainWindow()
-        self.timer = QTimer(self)
-        self.timer.setInterval(_LOOK_MS)
-        self.timer.timeout.connect(self.look)
         for entry in (RoomEntry(GENERATE, "sparkle", "Make pictures", lambda: self.generate_room),
                       RoomEntry(GALLERY, "squares-four", "All pictures made here", self._make_gallery_room),
                       RoomEntry(MODELS, "stack", "The checkpoints on this machine", self._make_models_room),
@@ -79,6 +73,11 @@ class Desktop(QObject):
     def _connect(self) -> None:
         room, window = self.generate_room, self.window
         self.bridge.arrived.connect(self.take)
+        self.shelf.changed.connect(self.show_checkpoints)
+        self.shelf.failed.connect(lambda sentence: window.say("bad", sentence))
+        self.lookout.runs_seen.connect(self.show_runs)
+        self.lookout.machine_seen.connect(room.set_machine)
+        self.lookout.learnt.connect(self.shelf.rescan)
         room.generate_requested.connect(self.generate)
         room.pause_requested.connect(lambda job: self._tell(lambda worker: worker.pause(job)))
         room.resume_requested.connect(lambda job: self._tell(lambda worker: worker.resume(job)))
@@ -100,7 +99,7 @@ class Desktop(QObject):
         """Everything that the first picture of the window did not need."""
         if self._closed or self.worker is not None:
             return
-        self.rescan()
+        self.shelf.rescan()
         try:
             from diffstudio.studio.gallery import Gallery
             from diffstudio.studio.queue import Queue
@@ -109,7 +108,7 @@ class Desktop(QObject):
 
             self.runs = Runs(paths.runs())
             self.gallery = Gallery(self.settings.images, paths.data() / "gallery.sqlite")
-            self.worker = Worker(Queue(paths.data() / "queue.sqlite"), self.library, self.gallery, self.settings,
+            self.worker = Worker(Queue(paths.data() / "queue.sqlite"), self.shelf.library, self.gallery, self.settings,
                                  self.bridge.emit_from_thread)
         except DiffstudioError as error:
             self.window.say("bad", str(error))
@@ -122,8 +121,7 @@ class Desktop(QObject):
         if self.gallery.needs_rescan:
             self.tasks.start(self._recover(self.gallery))
         self.show_recent()
-        self.look()
-        self.timer.start()
+        self.lookout.begin(self.runs)
         self.worker.warm_up()
 
     async def _recover(self, gallery: Gallery) -> None:
@@ -131,38 +129,22 @@ class Desktop(QObject):
         await self.tasks.beside(gallery.rescan)
         self.show_recent()
 
-    def rescan(self) -> None:
-        """Read the folders of models again, beside the window."""
-        self.tasks.start(self._rescan())
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        return self.shelf.checkpoints
 
-    async def _rescan(self) -> None:
-        found = await self.tasks.beside(self.library.scan)
-        first = not self.checkpoints
-        self.checkpoints = found
-        self.generate_room.set_checkpoints(found, len(self.library.problems))
+    def show_checkpoints(self) -> None:
+        """What a scan of the folders of models has found."""
+        self.generate_room.set_checkpoints(self.checkpoints, len(self.shelf.problems))
         if self.window.has_made(MODELS):
-            self._models_room().set_checkpoints(found, self.library.problems)
+            models_room: Any = self.window.room(MODELS)
+            models_room.set_checkpoints(self.checkpoints, self.shelf.problems)
         chosen = self.generate_room.panel.checkpoint.current()
-        if first and chosen is not None and self.worker is not None:
+        if not self._warm and chosen is not None and self.worker is not None:
+            self._warm = True
             self.worker.warm_up(chosen.name)
 
-    def look(self) -> None:
-        """At the training runs and the memory, beside the window."""
-        if self.runs is not None and not self._looking:
-            self._looking = True
-            self.tasks.start(self._look(self.runs))
-
-    async def _look(self, runs: Runs) -> None:
-        try:
-            summaries = await self.tasks.beside(runs.list)
-            self.generate_room.set_machine(await self.tasks.beside(machine, self.settings))
-        except (DiffstudioError, OSError):
-            return  # the Train room says what is the matter with its folder; here the next look may do better
-        finally:
-            self._looking = False
-        self._show_runs(summaries)
-
-    def _show_runs(self, summaries: Sequence[RunSummary]) -> None:
+    def show_runs(self, summaries: Sequence[RunSummary]) -> None:
         from diffstudio.ui.controls import human_duration
 
         alive = next((summary for summary in summaries if summary.alive), None)
@@ -171,11 +153,6 @@ class Desktop(QObject):
         else:
             left = f"{human_duration(alive.left_seconds)} left" if alive.left_seconds is not None else "pauses for pictures"
             self.generate_room.set_training(alive.name, f"{alive.status} · {left}", alive.fraction if alive.steps else None)
-        trained = {(summary.checkpoint, summary.checkpoint.stat().st_mtime) for summary in summaries
-                   if summary.checkpoint is not None and summary.checkpoint.exists()}
-        if self._trained is not None and trained != self._trained:
-            self.rescan()
-        self._trained = trained
         self._stay_awake(bool(alive))
 
     def _stay_awake(self, training: bool = False) -> None:
@@ -274,9 +251,9 @@ class Desktop(QObject):
             self.begin()
         room = ModelsRoom(self.gallery)
         room.generate_requested.connect(self.generate_with)
-        room.rescan_requested.connect(self.rescan)
-        room.delete_requested.connect(self.delete_checkpoint)
-        room.set_checkpoints(self.checkpoints, self.library.problems)
+        room.rescan_requested.connect(self.shelf.rescan)
+        room.delete_requested.connect(lambda entry: self.shelf.delete(entry.path))  # a Checkpoint, or what cannot be used
+        room.set_checkpoints(self.checkpoints, self.shelf.problems)
         return room
 
     def _make_train_room(self) -> QWidget:
@@ -287,15 +264,12 @@ class Desktop(QObject):
         if self.runs is None:
             raise StorageProblem("The training runs could not be opened", remedy="Free some space and start diffstudio again")
         room = TrainRoom(self.runs)
-        room.checkpoint_ready.connect(lambda path: self.rescan())
+        room.checkpoint_ready.connect(lambda path: self.shelf.rescan())
         room.generate_requested.connect(self.generate_with_file)
         return room
 
     def _gallery_room(self) -> Any:
         return self.window.room(GALLERY)
-
-    def _models_room(self) -> Any:
-        return self.window.room(MODELS)
 
     def use(self, request: GenerateRequest) -> None:
         self.window.show_room(GENERATE)
@@ -307,28 +281,14 @@ class Desktop(QObject):
 
     def generate_with_file(self, path: Path) -> None:
         """From what a run has learnt, which may be newer than the last scan."""
-        self.tasks.start(self._generate_with_file(path.absolute()))
+        self.tasks.start(self._generate_with_file(path))
 
     async def _generate_with_file(self, path: Path) -> None:
-        await self._rescan()
-        made = next((checkpoint for checkpoint in self.checkpoints if checkpoint.path == path), None)
+        made = await self.shelf.find(path)
         if made is None:
             self.window.say("warn", f"There is no checkpoint at {path} yet.")
         else:
             self.generate_with(made)
-
-    def delete_checkpoint(self, entry: Checkpoint | Problem) -> None:
-        """To the system's trash."""
-        self.tasks.start(self._delete_checkpoint(entry.path))
-
-    async def _delete_checkpoint(self, path: Path) -> None:
-        from send2trash import send2trash
-
-        try:
-            await self.tasks.beside(send2trash, path)
-        except OSError as error:
-            self.window.say("bad", f"{path.name} could not be put into the trash: {error}. Delete {path} yourself.")
-        await self._rescan()
 
     def open_folder(self, folder: Path) -> None:
         """A folder dropped on the window is one to train on."""
@@ -368,13 +328,13 @@ class Desktop(QObject):
 
     def set_settings(self, settings: Settings) -> None:
         before, self.settings = self.settings, settings
+        self.lookout.settings = settings
         if settings.theme != before.theme:
             self.dress()
         if self.worker is not None:
             self.worker.settings = settings
         if settings.folders != before.folders:
-            self.library.folders = settings.folders
-            self.rescan()
+            self.shelf.set_folders(settings.folders)
         if settings.images != before.images:
             self.window.say("info", f"Pictures are kept in {settings.images} from the next start of diffstudio on.")
         self._save_settings()
@@ -403,7 +363,7 @@ class Desktop(QObject):
         if self._closed:
             return
         self._closed = True
-        self.timer.stop()
+        self.lookout.end()
         self.bridge.close()
         for name in (GALLERY, MODELS, TRAIN):
             if self.window.has_made(name):
