@@ -22,7 +22,16 @@ import diffstudio
 from diffstudio import paths
 from diffstudio.errors import BadRequest, DiffstudioError, Stopped
 from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, TrainRequest
-from diffstudio.terminal import duration, keep_the_log_in_a_file, log_file, progress, say, stop_signals
+from diffstudio.terminal import (
+    duration,
+    keep_the_log_in_a_file,
+    log_file,
+    one_line,
+    progress,
+    say,
+    stop_signals,
+    take_any_name,
+)
 
 if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Do what the arguments say; the exit code. Without a verb the window opens."""
     keep_the_log_in_a_file()
+    take_any_name()
     try:
         arguments = _parser().parse_args(argv)
         return int(arguments.do(arguments))
@@ -72,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_generate(verbs: Any) -> None:
     usual = GenerateRequest()
     verb = verbs.add_parser("generate", help="make pictures from a prompt", argument_default=argparse.SUPPRESS,
+                            allow_abbrev=False,
                             description="Make pictures from a prompt and print where they were written.")
     verb.add_argument("prompt", metavar="PROMPT", type=_text, help="what the picture shows")
     verb.add_argument("--negative", metavar="T", type=_text, help="what it should not show")
@@ -96,7 +107,7 @@ def _add_generate(verbs: Any) -> None:
 
 
 def _add_train(verbs: Any) -> None:
-    verb = verbs.add_parser("train", help="train a checkpoint on a folder of pictures",
+    verb = verbs.add_parser("train", help="train a checkpoint on a folder of pictures", allow_abbrev=False,
                             description="Train a checkpoint on a folder of pictures. Stopping (Ctrl+C) keeps what was "
                             "learnt; --resume goes on from there.")
     verb.add_argument("folder", metavar="FOLDER", nargs="?", type=_path,
@@ -111,12 +122,15 @@ def _add_train(verbs: Any) -> None:
 
 
 def _add_models(verbs: Any) -> None:
-    verb = verbs.add_parser("models", help="the checkpoints on this machine")
+    verb = verbs.add_parser("models", help="the checkpoints on this machine", allow_abbrev=False,
+                            description="The checkpoints on this machine: the starter, what was trained here, and what lies "
+                            "in the folders of models.")
     kinds = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
-    listing = kinds.add_parser("list", help="all of them, one a line")
+    listing = kinds.add_parser("list", help="all of them, one a line", description="All of them, one a line.", allow_abbrev=False)
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(do=_list_models)
-    showing = kinds.add_parser("show", help="everything one of them says about itself")
+    showing = kinds.add_parser("show", help="everything one of them says about itself", allow_abbrev=False,
+                               description="Everything one of them says about itself.")
     showing.add_argument("checkpoint", metavar="NAME|PATH", type=_text)
     showing.add_argument("--json", action="store_true", help="as JSON")
     showing.set_defaults(do=_show_model)
@@ -197,6 +211,9 @@ def _train(arguments: argparse.Namespace) -> int:
                            steps=arguments.steps, minutes=arguments.minutes, resume=arguments.resume)
     if request.resume and request.run is None:
         raise BadRequest("Which run to resume was not said", remedy="Name its folder with --run")
+    if request.resume and (request.steps is not None or request.minutes is not None):
+        raise BadRequest("A resumed run keeps the length it was begun with", "its learning rate falls towards that end",
+                         "Leave --steps and --minutes out, or start a new run")
     path = request.run if request.run is not None else _new_run(request.folder or Path())
     seen: list[RunEvent] = []
     show = _TrainingProgress()
@@ -241,10 +258,10 @@ def _list_models(arguments: argparse.Namespace) -> int:
     library = Library(load_settings().folders)
     checkpoints = library.scan()
     if arguments.json:
-        print(json.dumps([_as_json(checkpoint) for checkpoint in checkpoints], indent=2, ensure_ascii=False))
+        print(_json([_as_json(checkpoint) for checkpoint in checkpoints]))
     elif checkpoints:
         rows = [("NAME", "KIND", "TOLD", "SIZE", "PARAMETERS", "FILE", "ORIGIN")]
-        rows += [(c.name, c.family, str(c.conditioning), f"{c.width} x {c.height}" if c.width else "?",
+        rows += [(one_line(c.name), one_line(c.family), str(c.conditioning), f"{c.width} x {c.height}" if c.width else "?",
                   f"{c.parameters / 1e6:.1f} M", f"{c.size_bytes / 1e6:.1f} MB", str(c.origin)) for c in checkpoints]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
@@ -252,7 +269,7 @@ def _list_models(arguments: argparse.Namespace) -> int:
     else:
         print("There are no checkpoints yet. Train one with `diffstudio train FOLDER`.", file=sys.stderr)
     for path, problem in library.problems:
-        print(f"diffstudio: {path} was left out. {problem}", file=sys.stderr)
+        print(one_line(f"diffstudio: {path} was left out. {problem}"), file=sys.stderr)
     return 0
 
 
@@ -263,14 +280,24 @@ def _show_model(arguments: argparse.Namespace) -> int:
     checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
     about = _as_json(checkpoint) | {"metadata": dict(checkpoint.metadata)}
     if arguments.json:
-        print(json.dumps(about, indent=2, ensure_ascii=False))
+        print(_json(about))
         return 0
     for name, value in about.items():
         if name != "metadata" and value not in ([], ""):
-            print(f"{name:<13}{', '.join(map(str, value)) if isinstance(value, list) else value}")
+            print(one_line(f"{name:<13}{', '.join(map(str, value)) if isinstance(value, list) else value}"))
     for name, text in sorted(checkpoint.metadata.items()):
-        print(f"{name} = {text if len(text) <= 200 else text[:197] + '...'}")
+        print(one_line(f"{name} = {text if len(text) <= 200 else text[:197] + '...'}"))
     return 0
+
+
+def _json(value: Any) -> str:
+    """In the scripts of its names, unless one of them is no text at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2)
+    return text
 
 
 def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -342,13 +369,18 @@ def _text(text: str) -> str:
 def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("a path is needed and there is none")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"the home folder in {text[:80]!r} is not known here") from None
 
 
 def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
+        if len(text) > 40 and text.isdecimal():
+            raise argparse.ArgumentTypeError(f"a number of {len(text):,} digits is too large") from None
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
 
 

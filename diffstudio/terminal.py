@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import signal
 import sys
@@ -13,11 +14,12 @@ from types import FrameType
 from diffstudio import paths
 
 _unfinished_line = False  # whether the terminal's cursor stands behind a progress line
+_last_line = ""           # of progress, where it is written line by line
 
 
 def progress(text: str, *, last: bool = False) -> None:
     """A line that the next one overwrites at a terminal; plain lines elsewhere."""
-    global _unfinished_line
+    global _unfinished_line, _last_line
     if sys.stderr.isatty():
         if text:
             sys.stderr.write(f"\r\x1b[K{text}")
@@ -26,8 +28,22 @@ def progress(text: str, *, last: bool = False) -> None:
             sys.stderr.write("\n")
             _unfinished_line = False
         sys.stderr.flush()
-    elif text:
+    elif text and text != _last_line:
         print(text, file=sys.stderr, flush=True)
+        _last_line = text
+
+
+def one_line(text: str) -> str:
+    """Names from files may hold anything: nothing in them is to move the terminal's cursor or change its colours."""
+    return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "\ufffd" for letter in text)
+
+
+def take_any_name() -> None:
+    """Standard output takes names that are no text as the bytes they are, and what it has no letter for as an escape."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            utf_8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors=errors if utf_8 else "backslashreplace")
 
 
 def duration(seconds: float) -> str:

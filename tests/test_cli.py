@@ -19,7 +19,11 @@ from PIL import Image
 
 from diffstudio import cli, paths
 from diffstudio.errors import Stopped
+from diffstudio.models.checkpoint import read_checkpoint
+from diffstudio.networks.weights import load
 from diffstudio.studio import metadata
+from diffstudio.training.loop import train
+from diffstudio.training.run_folder import RunFolder
 from tests.models.tiny import write_tiny_checkpoint
 
 ROOT = Path(cli.__file__).resolve().parent.parent
@@ -74,6 +78,7 @@ def test_the_same_request_makes_the_same_pixels(tiny: Path, tmp_path: Path) -> N
     ("apple.png", ["apple-1.png", "apple-2.png"]),
     ("{seed}.png", ["5.png", "6.png"]),
     ("x{number}.png", ["x1.png", "x2.png"]),
+    ("{number}/x.png", ["x.png", "x.png"]),
 ])
 def test_where_several_pictures_go(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str,
                                    names: list[str]) -> None:
@@ -123,7 +128,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     (["generate", "x", "--out", ""], "--out"),
     (["generate", "x", "--out", "a.png", "--seed", "soon"], "not a whole number"),
     (["generate", "x", "--out", "a.png", "--seed", str(2**63)], "seed"),
-    (["generate", "x", "--out", "a.png", "--seed", "9" * 5000], "seed"),
+    (["generate", "x", "--out", "a.png", "--seed", "9" * 5000], "5,000 digits"),
     (["generate", "x", "--out", "a.png", "--seed", "-1"], "seed"),
     (["generate", "x", "--out", "a.png", "--seed", str(2**63 - 1), "--count", "2"], "seed"),
     (["generate", "x" * 10_001, "--out", "a.png"], "10,001 characters"),
@@ -131,7 +136,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     (["generate", "x", "--out", "a.png", "--steps", "0"], "steps"),
     (["generate", "x", "--out", "a.png", "--steps", "2.5"], "2.5"),
     (["generate", "x", "--out", "a.png", "--sampler", "magic"], "dpmpp_2m"),
-    (["generate", "x", "--out", "a.png", "--spacing", "wide"], "karras"),
+    (["generate", "x", "--out", "a.png", "--spacing", "wide"], "no spacing called 'wide'. Choose one of uniform"),
     (["generate", "x", "--out", "a.png", "--guidance", "nan"], "guidance"),
     (["generate", "x", "--out", "a.png", "--guidance", "much"], "not a number"),
     (["generate", "x", "--out", "a.png", "--width", "0"], "width"),
@@ -145,6 +150,12 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     (["train", "pictures", "--minutes", "-1"], "minutes"),
     (["train", "pictures", "--steps", "0"], "steps"),
     (["train", "--resume"], "--run"),
+    (["train", "--resume", "--run", "x", "--steps", "9"], "keeps the length"),
+    (["generate", "x", "--out", "~nobody-at-all/a.png"], "home folder"),
+    (["generate", "x", "--out", "a.png", "--checkpoint", "n" * 5000], "no checkpoint called"),
+    (["generate", "x", "--out", "a.png", "--checkpoint", "~nobody-at-all/a.safetensors"], "no checkpoint called"),
+    (["generate", "x", "--out", "{prompt}.png"], "{number}"),
+    (["generate", "x", "--out", "a.png", "--samp", "euler"], "--samp"),
     (["models"], "VERB"),
     (["models", "show", "no-such"], "no-such"),
 ])
@@ -348,3 +359,67 @@ def test_a_signal_stops_training_with_a_checkpoint(pictures: Path, recipe: Path,
     assert err.splitlines()[-1].startswith("diffstudio: Stopped at step ") and "--resume" in err
     assert Path(out.strip()).is_file()
     assert not list(run_folder.rglob("*.part"))
+
+
+def test_two_processes_do_not_write_one_run(pictures: Path, recipe: Path, tmp_path: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder = tmp_path / "run"
+    assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--steps", "1", "--run", str(run_folder)]) == 0
+    before = (run_folder / "events.jsonl").read_bytes()
+    capsys.readouterr()
+    with RunFolder.open(run_folder).worked_on():
+        assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 1
+        assert "is being trained already" in the_sentence(capsys)
+    assert (run_folder / "events.jsonl").read_bytes() == before
+    assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 0
+
+
+def test_a_run_is_not_kept_among_its_pictures(pictures: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(pictures.iterdir())
+    assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(pictures / "run")]) == 1
+    assert "lies in the folder of pictures" in the_sentence(capsys)
+    assert sorted(pictures.iterdir()) == before
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    ("device = \"meta\"", "'meta' cannot be used"),
+    ("widht = 3", "'widht', which is not known"),
+    ("batch = 0", "run.batch is 0"),
+])
+def test_recipes_that_say_what_cannot_be(pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                         line: str, says: str) -> None:
+    recipe.write_text(TINY_RECIPE.replace("batch = 4\n", "" if line.startswith("batch") else "batch = 4\n") + line)
+    assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(tmp_path / "run")]) != 0
+    assert says in the_sentence(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_too_large_for_memory(pictures: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                        capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 51539607552 bytes")
+
+    monkeypatch.setattr("diffstudio.training.prepare.Trainer", full)
+    assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(tmp_path / "run")]) == 1
+    assert "needs more memory than there is" in the_sentence(capsys)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_folders_whose_names_are_no_text(home: Path, recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(TINY_RECIPE.replace('conditioning = "none"', 'conditioning = "class"'))
+    run_folder = tmp_path / os.fsdecode(b"run\xe9")
+    for name in (b"caf\xe9", b"tea"):
+        folder = tmp_path / "drinks" / os.fsdecode(name)
+        folder.mkdir(parents=True)
+        Image.new("RGB", (20, 20), "red" if name == b"tea" else "blue").save(folder / os.fsdecode(b"\xe9.png"))
+    train(run_folder, tmp_path / "drinks", recipe=str(recipe), steps=1)
+    latest = run_folder / "checkpoints" / "latest.safetensors"
+    assert read_checkpoint(latest).classes == ("caf?", "tea")
+    assert load(latest).network.config.classes == 2
+    init = tmp_path / "drinks" / "tea" / os.fsdecode(b"\xe9.png")
+    write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
+    assert generate("--out", tmp_path / "out.png", "--init", init, "--strength", "0.5") == 0
+    named = tmp_path / os.fsdecode(b"out\xe9.png")
+    done = subprocess.run([sys.executable, "-m", "diffstudio", "generate", "x", "--checkpoint", "tiny", "--steps", "1", "--out",
+                           named], cwd=ROOT, capture_output=True, timeout=120, check=False)
+    assert done.stdout == os.fsencode(named) + b"\n" and named.is_file()

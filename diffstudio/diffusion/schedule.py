@@ -229,6 +229,10 @@ class RectifiedFlow(Schedule):
 
     shift: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.shift < math.inf:
+            raise ValueError(f"a shift of {self.shift} moves no times")
+
     @property
     def t_max(self) -> float:
         return 1.0

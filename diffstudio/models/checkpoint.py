@@ -7,6 +7,7 @@ under `diffstudio.*`, JSON that says how to rebuild it: the network, the schedul
 from __future__ import annotations
 
 import json
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 
 FORMAT = 1                        # of the diffstudio.* metadata
 LARGEST_HEADER_BYTES = 100 << 20  # safetensors' own limit
+LARGEST_SIDE = 65_536             # px, that a header is believed
 
 
 class Conditioning(StrEnum):
@@ -81,17 +83,19 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     tensors overlap, leave holes, or do not fit the file: https://github.com/huggingface/safetensors#format.
     """
     try:
+        size = _plain_file_size(path)
         with path.open("rb") as file:
-            size = path.stat().st_size
             prefix = file.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
             if length > min(LARGEST_HEADER_BYTES, size - 8) or length < 2:
                 raise _damaged(path, "its header does not fit the file")
             header = json.loads(file.read(length))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointMissing(f"There is no checkpoint at {path}", remedy="Check the name, or choose another") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"its header cannot be read ({error})") from error
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read ({(error.strerror or str(error)).lower()})") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"its header cannot be read ({str(error)[:200]})") from error
     if not isinstance(header, dict):
         raise _damaged(path, "its header is not a table")
     metadata = header.pop("__metadata__", {}) or {}
@@ -108,11 +112,18 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     return tensors, metadata
 
 
+def _plain_file_size(path: Path) -> int:
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
+        raise _damaged(path, "it is a folder" if stat.S_ISDIR(about.st_mode) else "it is not a plain file")
+    return about.st_size
+
+
 def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     try:
         dtype, shape = str(value["dtype"]), tuple(int(side) for side in value["shape"])
         start, end = (int(offset) for offset in value["data_offsets"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _damaged(path, f"tensor {name[:80]!r} is not described") from error
     bits = _DTYPE_BITS.get(dtype)
     for side in shape:
@@ -134,30 +145,37 @@ def read_checkpoint(path: Path, *, origin: Origin | None = None) -> Checkpoint:
     A file that was not made here has family `unknown` until another family claims it.
     """
     tensors, metadata = read_header(path)
-    stat = path.stat()
+    about = path.stat()
     parameters = sum(_elements(entry.shape) for entry in tensors.values())
     dtypes = [entry.dtype for entry in tensors.values()]
     stored = max(set(dtypes), key=dtypes.count) if dtypes else "F32"
     checkpoint = Checkpoint(
         path=path, name=path.stem, title=metadata.get("modelspec.title", path.stem),
         family="unknown", conditioning=Conditioning.NONE, classes=(), width=0, height=0, parameters=parameters,
-        dtype=stored, size_bytes=stat.st_size, origin=origin or Origin.IMPORTED, modified=stat.st_mtime, metadata=metadata)
+        dtype=stored, size_bytes=about.st_size, origin=origin or Origin.IMPORTED, modified=about.st_mtime, metadata=metadata)
     return _made_here(checkpoint, origin) if "diffstudio.format" in metadata else checkpoint
 
 
 def _made_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
     from dataclasses import replace
 
-    if checkpoint.json("format") > FORMAT:
+    written = checkpoint.json("format")
+    if type(written) is not int:
+        raise CheckpointDamaged(f"{checkpoint.path.name} does not say of what format it is", remedy="Train or download it again")
+    if written > FORMAT:
         raise CheckpointDamaged(f"{checkpoint.path.name} was made by a newer diffstudio", remedy="Update the program")
     about = checkpoint.json("model")
     try:
+        width, height = int(about["width"]), int(about["height"])
+        if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+            raise ValueError("its size makes no sense")
         return replace(
             checkpoint, family=str(about["family"]), conditioning=Conditioning(about["conditioning"]),
-            classes=tuple(str(name) for name in about.get("classes", ())), width=int(about["width"]),
-            height=int(about["height"]), origin=origin or Origin.TRAINED)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointDamaged(f"{checkpoint.path.name} does not describe its model", str(error)) from error
+            classes=tuple(str(name) for name in about.get("classes", ())), width=width, height=height,
+            origin=origin or Origin.TRAINED)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointDamaged(f"{checkpoint.path.name} does not describe its model", str(error)[:200],
+                                "Train or download it again") from error
 
 
 def _elements(shape: tuple[int, ...]) -> int:

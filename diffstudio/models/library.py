@@ -61,8 +61,8 @@ class Library:
             return _starter()
         if self._checkpoints is not None and (known := self._named(wanted)) is not None and known.path.exists():
             return replace(read_checkpoint(known.path, origin=known.origin), name=known.name)
-        path = Path(wanted).expanduser()
-        if path.suffix == ".safetensors" or path.is_file():
+        path = _as_path(wanted)
+        if path is not None and (path.suffix == ".safetensors" or path.is_file()):
             for checkpoint in self.scan():
                 if checkpoint.path == path.absolute():
                     return checkpoint
@@ -97,6 +97,16 @@ class Library:
                 if path.resolve() not in given and path.is_file() and runs not in path.parents:
                     given.add(path.resolve())
                     yield path.absolute(), None, path.stem
+
+
+def _as_path(name: str) -> Path | None:
+    """None for what no file can be called: too long, or below the home of somebody who is not there."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return path
 
 
 def _starter() -> Checkpoint:

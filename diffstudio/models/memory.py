@@ -21,7 +21,7 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # `meta` computes nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BadRequest(f"The device {name!r} cannot be used here", str(error).splitlines()[0][:200] if str(error) else "",
                          "Choose `auto` or `cpu` in the settings") from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,27 +70,29 @@ def save(path: Path, network: PixelTransformer, *, title: str, tokenizer: Captio
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
     beside = path.with_name(path.name + ".part")
     try:
-        beside.touch()  # with a person's usual permissions: the writer's own are for nobody else
-        mode = beside.stat().st_mode
-        safetensors.torch.save_file(tensors, beside, metadata)
-        beside.chmod(mode)
+        with beside.open("wb") as file:
+            file.write(safetensors.torch.save(tensors, {name: as_text(value) for name, value in metadata.items()}))
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise StorageProblem(f"{path.name} could not be written", str(error), "Free some space or choose another place") from error
 
 
 def load(checkpoint: Checkpoint | Path) -> Loaded:
     """The network of a file made here, float32 on the CPU, in evaluation mode. CheckpointDamaged when it does not fit its header."""
     checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
-    described = checkpoint.json("network")
+    described, schedule, guidance = (_table(checkpoint, key) for key in ("network", "schedule", "guidance"))
     try:
         config = TransformerConfig.from_json({name: value for name, value in described.items() if name != "kind"})
+        _check_plausible(config, checkpoint.parameters)
         tokenizer = (CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
                      if config.conditioning is Conditioning.TEXT else None)
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
             network = PixelTransformer(config)
-        tensors = safetensors.torch.load_file(checkpoint.path)
+        tensors = _tensors(checkpoint.path)
         if any(not bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise CheckpointDamaged(f"{checkpoint.path.name} holds numbers that are not finite",
                                     "the run that made it diverged, or the file was damaged", "Choose another checkpoint")
@@ -101,7 +105,38 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     except Exception as error:  # tokenizers raises bare Exception; torch and safetensors their own kinds
         raise CheckpointDamaged(f"{checkpoint.path.name} cannot be loaded", str(error).splitlines()[0] if str(error) else
                                 type(error).__name__, "Train or download it again") from error
-    return Loaded(network.eval(), tokenizer, checkpoint.classes, checkpoint.json("schedule"), checkpoint.json("guidance"))
+    return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance)
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    if as_text(str(path)) == str(path):
+        return safetensors.torch.load_file(path)
+    return safetensors.torch.load(path.read_bytes())  # safetensors opens no file whose name is not text
+
+
+def as_text(name: str) -> str:
+    """What can be written as UTF-8: names of files and folders may hold bytes that are no text."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _table(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    value = checkpoint.json(key)
+    if not isinstance(value, dict):
+        raise CheckpointDamaged(f"{checkpoint.path.name} does not say what its {key} is", remedy="Train or download it again")
+    return value
+
+
+def _check_plausible(config: TransformerConfig, parameters: int) -> None:
+    """ValueError for a network larger than its file: building it would take memory and hours before that showed."""
+    width, inner = config.width, config.condition_width
+    least = config.depth * (3 * width * width + 6 * width * inner) + width * (config.size // config.patch) ** 2
+    if config.conditioning is Conditioning.TEXT:
+        least += (config.vocabulary + config.text_tokens) * width
+    elif config.conditioning is Conditioning.CLASS:
+        least += config.classes * inner
+    window = 3 * (config.patch + 2 * config.margin) ** 2
+    if least + window * config.bottleneck + inner * inner > parameters:
+        raise ValueError("the network it describes is larger than what it holds")
 
 
 def thumbnail(checkpoint: Checkpoint) -> bytes | None:

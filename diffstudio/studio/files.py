@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,18 +32,18 @@ class NamedFiles:
     """
 
     def __init__(self, out: Path, request: GenerateRequest) -> None:
-        self._pattern = _pattern(out, request)
         self._written = 0
-        first = self._path(request.seed, 1)
-        if first.is_dir():
-            raise BadRequest(f"{first} is a folder", "the picture would need its name", "Choose another name")
         try:
+            self._pattern = _pattern(out, request)
+            first = self._path(request.seed, 1)
+            if first.is_dir():
+                raise BadRequest(f"{first} is a folder", "the picture would need its name", "Choose another name")
             first.parent.mkdir(parents=True, exist_ok=True)
             probe = first.with_name(f".{first.name[:200]}.part")
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise _cannot_write(first, error) from error
+            raise _cannot_write(out, error) from error
 
     def add(self, image: Image, request: GenerateRequest, *, extra: Mapping[str, Any] | None = None) -> NamedFile:
         """Write picture `extra["index"]` of the request, which it carries: beside itself, then renamed."""
@@ -54,6 +55,7 @@ class NamedFiles:
         path = self._path(request.seed + index, index + 1)
         beside = path.with_name(f".{path.name[:200]}.part")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # a pattern may name a folder for each
             image.save(beside, format="PNG", pnginfo=metadata.write(image, request, about))
             beside.replace(path)
         except OSError as error:
@@ -68,6 +70,10 @@ class NamedFiles:
 
 def _pattern(out: Path, request: GenerateRequest) -> str:
     text = str(out)
+    unknown = [name for name in re.findall(r"\{(\w*)\}", out.name) if name not in ("seed", "number")]
+    if unknown and not out.exists():
+        raise BadRequest(f"The name {out.name[:80]} asks for {{{unknown[0][:40]}}}",
+                         "a pattern may hold {seed} and {number}", "Use one of them")
     if out.is_dir() or text.endswith(("/", "\\")) or not out.suffix:
         name = "{prompt}-{seed}" if request.count == 1 else "{prompt}-{seed}-{number}"
         return str(out / name.replace("{prompt}", _short_name(request.prompt))) + ".png"
@@ -85,5 +91,12 @@ def _short_name(prompt: str) -> str:
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageProblem:
-    return StorageProblem(f"The picture could not be written to {path}", error.strerror or str(error),
-                          "Free some space or choose another place")
+    match error.errno:
+        case errno.EEXIST | errno.ENOTDIR:
+            why, remedy = "there is a file where a folder would have to be", "Choose another place"
+        case errno.ENAMETOOLONG:
+            why, remedy = "its name is too long", "Choose a shorter one"
+        case _:
+            why, remedy = error.strerror or str(error), "Free some space or choose another place"
+    shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}…"
+    return StorageProblem(f"The picture could not be written to {shown}", why, remedy)

@@ -76,7 +76,7 @@ class Queue:
 
     def submit(self, request: GenerateRequest) -> JobId:
         """Put it behind the others. Its number grows with every submission and is never used again."""
-        text = json.dumps(request.to_json(), ensure_ascii=False)
+        text = json.dumps(request.to_json())
         with self._transaction() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
             row = database.execute("INSERT INTO jobs (place, submitted, request) VALUES (?, ?, ?)",

@@ -21,6 +21,7 @@ LARGEST_SIDE = 8192       # px
 MOST_STEPS = 1000
 
 _T = TypeVar("_T")
+_Name = TypeVar("_Name", bound=StrEnum)
 
 
 class SamplerName(StrEnum):
@@ -69,12 +70,8 @@ class GenerateRequest:
     mask: Path | None = None           # white is painted anew, black is kept
 
     def __post_init__(self) -> None:
-        try:  # plain strings are welcome: command line, JSON
-            object.__setattr__(self, "sampler", SamplerName(self.sampler))
-            object.__setattr__(self, "spacing", SpacingName(self.spacing))
-        except ValueError as error:
-            choices = ", ".join(SamplerName if "SamplerName" in str(error) else SpacingName)
-            raise BadRequest(str(error).capitalize(), remedy=f"Choose one of {choices}") from None
+        object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
+        object.__setattr__(self, "spacing", _named(SpacingName, "spacing", self.spacing))
         _in_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
         _in_range("The number of steps", self.steps, 1, MOST_STEPS)
         _in_range("The number of images", self.count, 1, LARGEST_COUNT)
@@ -167,6 +164,14 @@ def _made(cls: type[_T], values: dict[str, Any]) -> _T:
         return cls(**values)
     except (TypeError, AttributeError) as error:
         raise BadRequest("The settings cannot be read", str(error)) from error
+
+
+def _named(names: type[_Name], what: str, value: str) -> _Name:
+    """Plain strings are welcome: from the command line, from JSON."""
+    try:
+        return names(value)
+    except ValueError:
+        raise BadRequest(f"There is no {what} called {str(value)[:80]!r}", remedy=f"Choose one of {', '.join(names)}") from None
 
 
 def _in_range(what: str, value: float, lowest: float, highest: float) -> None:

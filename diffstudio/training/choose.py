@@ -29,6 +29,19 @@ def named_recipes() -> dict[str, Recipe]:
     return dict(sorted(recipes.items(), key=lambda item: (item[1].network.width * item[1].network.depth, item[0])))
 
 
+def check_name(name: str) -> None:
+    """RunProblem for what `choose` would refuse whatever the folder holds."""
+    if name.endswith(".toml") and name not in named_recipes():
+        read_recipe(Path(name))
+    elif name not in (AUTO, *named_recipes()):
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> RunProblem:
+    return RunProblem(f"There is no recipe called {name[:80]!r}",
+                      remedy=f"Choose one of {AUTO}, {', '.join(named_recipes())}, or a .toml file")
+
+
 def choose(name: str, report: FolderReport, *, accelerator: bool = False, minutes: float | None = None) -> Choice:
     """The recipe called `name`, at a path, or for `auto` the one that suits; told what the folder can teach it.
 
@@ -43,7 +56,7 @@ def choose(name: str, report: FolderReport, *, accelerator: bool = False, minute
     elif name.endswith(".toml"):
         recipe, why = read_recipe(Path(name)), ""
     else:
-        raise RunProblem(f"There is no recipe called {name!r}", remedy=f"Choose one of {AUTO}, {', '.join(recipes)}, or a .toml file")
+        raise _unknown(name)
     return _taught_by(recipe, report, why)
 
 

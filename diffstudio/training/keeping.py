@@ -36,10 +36,14 @@ class Keeper:
         path = self._at.run.state_file
         beside = path.with_name(path.name + ".part")
         try:
-            torch.save(self._at.trainer.state(), beside)
+            with beside.open("wb") as file:
+                torch.save(self._at.trainer.state(), file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(beside, path)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
             raise StorageProblem("The state of the run could not be written", str(error).splitlines()[0],
                                  "Free some space and resume the run") from error
 

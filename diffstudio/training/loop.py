@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from diffstudio.errors import DiffstudioError, OutOfMemory, RunProblem, Stopped, StorageProblem
@@ -40,14 +40,25 @@ def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps:
     Every RunEvent is appended to the run's events and given to `on_event`. `cancelled` ends the preparations; a run that
     steps listens to its control file. Raises what went wrong as DiffstudioError, after writing it down as RunFailed.
     """
-    if resume:
-        RunFolder.open(run).send(Command.RUN)  # whatever ended it; what is asked from now on counts
-        workplace = resumed_run(run, cancelled)
-    elif folder is not None:
-        workplace = new_run(run, folder, recipe, steps=steps, minutes=minutes, cancelled=cancelled)
-    else:
-        raise RunProblem("No folder was given", remedy="Name a folder of pictures to train on")
+    with ExitStack() as until_the_end:
+        try:
+            if resume:
+                left = RunFolder.open(run)
+                until_the_end.enter_context(left.worked_on())
+                left.send(Command.RUN)  # whatever ended it; what is asked from now on counts
+                workplace = resumed_run(run, cancelled)
+            elif folder is not None:
+                workplace = new_run(run, folder, recipe, steps=steps, minutes=minutes, cancelled=cancelled)
+                until_the_end.enter_context(workplace.run.worked_on())
+            else:
+                raise RunProblem("No folder was given", remedy="Name a folder of pictures to train on")
+        except (RuntimeError, MemoryError, OSError) as error:
+            raise _explained(error) from error
+        _work(workplace, on_event)
+    return workplace.run
 
+
+def _work(workplace: Workplace, on_event: Callable[[RunEvent], None] | None) -> None:
     def say(event: RunEvent) -> None:
         workplace.run.append(event)
         if on_event is not None:
@@ -65,7 +76,6 @@ def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps:
         with suppress(StorageProblem):
             say(RunFailed(workplace.trainer.step_number, str(explained)))
         raise explained from error
-    return workplace.run
 
 
 def run_events(workplace: Workplace, lease: Lease) -> Iterator[RunEvent]:

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from diffstudio import paths
-from diffstudio.errors import RunProblem, Stopped
+from diffstudio.errors import RunProblem, Stopped, StorageProblem
 from diffstudio.models.checkpoint import Conditioning
 from diffstudio.models.memory import choose_device
 from diffstudio.networks.text import CaptionTokenizer
 from diffstudio.training.batches import Batches
-from diffstudio.training.choose import choose
+from diffstudio.training.choose import check_name, choose
 from diffstudio.training.dataset import PictureSet, prepare
 from diffstudio.training.inspection import FolderReport, InspectionProgress, inspect_folder
 from diffstudio.training.recipe import Recipe
@@ -47,6 +47,8 @@ def new_run(path: Path, folder: Path, recipe_name: str, *, steps: int | None, mi
     """
     if (path / "recipe.toml").exists():
         raise RunProblem(f"There is a run in {path} already", remedy="Resume it with --resume, or choose another folder")
+    _check_place(path, folder)
+    check_name(recipe_name)
     report = inspected(folder, cancelled)
     device = choose_device("auto")
     choice = choose(recipe_name, report, accelerator=device.type != "cpu", minutes=minutes)
@@ -54,7 +56,7 @@ def new_run(path: Path, folder: Path, recipe_name: str, *, steps: int | None, mi
     device = choose_device(recipe.run.device)
     pictures = prepare(report, recipe.data, paths.cache() / "pictures", cancelled=cancelled)
     tokenizer = learnt_tokenizer(recipe, pictures)
-    threads = recipe.run.threads or min(os.cpu_count() or 1, torch.get_num_threads())
+    threads = min(recipe.run.threads or torch.get_num_threads(), os.cpu_count() or 1)
     torch.set_num_threads(threads)
     recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))
     recipe, trainer, measured = _measured(recipe, pictures, tokenizer, device)
@@ -87,6 +89,23 @@ def resumed_run(path: Path, cancelled: Callable[[], bool]) -> Workplace:
     if trainer.fingerprint not in (None, pictures.file.name):
         why = "Resumed, but the folder has changed since, so it is not quite the same run from here on."
     return Workplace(run, recipe, pictures, tokenizer, trainer, Batches(pictures, recipe, tokenizer), why)
+
+
+def _check_place(path: Path, folder: Path) -> None:
+    """Before the pictures are looked at, which can take minutes."""
+    what = f"The run cannot be kept in {str(path)[:200]}"
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    except (OSError, RuntimeError) as error:
+        raise StorageProblem(what, getattr(error, "strerror", None) or str(error), "Choose another place with --run") from error
+    if inside and folder.is_dir():
+        raise RunProblem(what, "it lies in the folder of pictures, and its samples would be taken for more of them",
+                         "Choose another place with --run")
+    if not there.is_dir():
+        raise StorageProblem(what, f"{there} is a file, not a folder", "Choose another place with --run")
+    if not os.access(there, os.W_OK):
+        raise StorageProblem(what, f"{there} may not be written to", "Choose another place with --run")
 
 
 def inspected(folder: Path, cancelled: Callable[[], bool]) -> FolderReport:

@@ -9,6 +9,7 @@
     tokenizer.json  the words learnt from its captions
     state.pt        what resuming needs, replaced whole
     log.txt         the process's own standard error
+    run.lock        held by the one process that works on the run
 
 Reading imports no torch. A process killed at any moment leaves at worst one unfinished last line, which is passed over.
 """
@@ -18,11 +19,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_type_hints
+
+from filelock import FileLock, Timeout
 
 from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.training.recipe import Recipe, read_recipe
@@ -255,6 +259,26 @@ class RunFolder:
 
     def send(self, command: Command) -> None:
         self._write_json("control.json", {"format": FORMAT, "command": str(command)})
+
+    @contextmanager
+    def worked_on(self) -> Iterator[None]:
+        """Around the work of the one process that writes this run; the system lets go when that is killed.
+
+        RunProblem when another process works on it, StorageProblem when the place cannot be written to.
+        """
+        lock = FileLock(self.path / "run.lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise RunProblem(f"The run {self.name} is being trained already", "another process works on it",
+                             "Wait until it ends, or stop it first") from None
+        except OSError as error:
+            raise StorageProblem(f"The run folder {self.path} cannot be written", error.strerror or str(error),
+                                 "Free some space or allow writing there") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def command(self) -> Command:
         try:

@@ -109,11 +109,14 @@ class Trainer:
                 "optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        step, elapsed_seconds = state["step"], state["elapsed_seconds"]
+        if type(step) is not int or step < 0 or not isinstance(elapsed_seconds, (int, float)):
+            raise ValueError("it does not say how far the run has come")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(stored)
-        self.step_number, self.elapsed_seconds = state["step"], state["elapsed_seconds"]
+        self.step_number, self.elapsed_seconds = step, float(elapsed_seconds)
         self.fingerprint = state["fingerprint"]
 
     def _losses(self, network: torch.nn.Module, batch: Batch, t: Tensor) -> Tensor:

@@ -162,8 +162,9 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
     loaded = weights.load(checkpoint)
     try:
         schedule = schedule_from_json(loaded.schedule)
-    except ValueError as error:
-        raise CheckpointDamaged(f"{checkpoint.path.name} does not say what its schedule is", str(error),
+        _check_guidance(loaded.guidance)
+    except (TypeError, ValueError) as error:
+        raise CheckpointDamaged(f"{checkpoint.path.name} does not say how it is to be sampled", str(error)[:200],
                                 "Train or download it again") from error
     if not isinstance(schedule, RectifiedFlow):
         raise CheckpointUnknown(f"{checkpoint.name} was trained on a noise schedule that cannot be used yet",
@@ -171,3 +172,10 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
     network = loaded.network.to(device).eval().requires_grad_(False)
     return PixelModel(checkpoint, network, loaded.tokenizer, loaded.classes, schedule, guidance=loaded.guidance, device=device,
                       dtype=dtype, sha256=sha256)
+
+
+def _check_guidance(about: Mapping[str, Any]) -> None:
+    """ValueError or TypeError for defaults that guide nothing."""
+    lowest, highest = about.get("interval", (0.0, 1.0))
+    if not (0 <= lowest <= highest <= 1 and 0 <= about.get("scale", 1.0) <= 1000):
+        raise ValueError(f"not a guidance: {dict(about)}")
