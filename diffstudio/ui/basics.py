@@ -6,7 +6,7 @@ from typing import Any
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent
-from PySide6.QtWidgets import QLabel, QSizePolicy, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
 
 from diffstudio.ui import theme
 
@@ -36,6 +36,17 @@ def label(text: str = "", tone: str = "", *, pixels: int = theme.FONT_PIXELS, bo
     result.setFont(theme.font(pixels, bold=bold))
     result.setWordWrap(wrap)
     return result
+
+
+def scroll_area(contents: QWidget) -> QScrollArea:
+    """Scrolls up and down only, and is no stop on the way by keyboard: what is in it is."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    area.setWidget(contents)
+    return area
 
 
 class Elided(QLabel):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QWidget
 
 from diffstudio.ui import assets
 from diffstudio.ui.controls import Banner, Chip, QuietButton, describe, label
-from diffstudio.ui.gallery.picture_view import STEP, PictureView
 
 SEARCH_DELAY_MS = 150
 
@@ -52,54 +51,6 @@ class TopBar(QWidget):
     def _now(self) -> None:
         self._timer.stop()
         self.changed.emit()
-
-
-class FullView(QWidget):
-    """One picture with its zoom and its neighbours."""
-
-    closed = Signal()
-    step_wanted = Signal(object)         # -1 or 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.picture = PictureView()
-        self.back = QuietButton("Gallery", "arrow-left", "Back to all pictures (Esc)")
-        self.zoom_label = label("", "dim")
-        self.previous = QuietButton("", "caret-left", "The picture before (left arrow)", name="Previous picture")
-        self.next = QuietButton("", "caret-right", "The next picture (right arrow)", name="Next picture")
-        self.zoom_out = QuietButton("", "minus", "Smaller (-)", name="Zoom out")
-        self.zoom_in = QuietButton("", "plus", "Larger (+)", name="Zoom in")
-        self.zoom_fit = QuietButton("", "corners-out", "As large as it fits (0)", name="Fit")
-        above = QHBoxLayout()
-        above.setContentsMargins(16, 12, 16, 4)
-        above.setSpacing(4)
-        above.addWidget(self.back)
-        above.addStretch(1)
-        for part in (self.zoom_label, self.zoom_out, self.zoom_fit, self.zoom_in):
-            above.addWidget(part)
-        above.addSpacing(8)
-        above.addWidget(self.previous)
-        above.addWidget(self.next)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        column.addLayout(above)
-        column.addWidget(self.picture, 1)
-        self.back.clicked.connect(self.closed)
-        self.previous.clicked.connect(lambda: self.step_wanted.emit(-1))
-        self.next.clicked.connect(lambda: self.step_wanted.emit(1))
-        self.zoom_in.clicked.connect(lambda: self.picture.set_zoom(self.picture.zoom() * STEP))
-        self.zoom_out.clicked.connect(lambda: self.picture.set_zoom(self.picture.zoom() / STEP))
-        self.zoom_fit.clicked.connect(lambda: self.picture.set_zoom(None))
-        self.picture.previous_wanted.connect(lambda: self.step_wanted.emit(-1))
-        self.picture.next_wanted.connect(lambda: self.step_wanted.emit(1))
-        self.picture.closed.connect(self.closed)
-        self.picture.zoomed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
-
-    def set_neighbours(self, previous: bool, following: bool) -> None:
-        """Whether there is a picture on either side."""
-        self.previous.setEnabled(previous)
-        self.next.setEnabled(following)
 
 
 class Message(QWidget):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+import asyncio
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
+from diffstudio.studio import metadata
 from diffstudio.studio.foreign import SAMPLER_LABELS
 from diffstudio.studio.gallery import GalleryImage
 from diffstudio.studio.metadata import PictureSettings
 from diffstudio.studio.requests import SpacingName
 from diffstudio.ui import theme
+from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import FlowLayout, PrimaryButton, QuietButton, SectionLabel, label
 from diffstudio.ui.gallery.model import when
 from diffstudio.ui.gallery.passage import Facts, Passage
+from diffstudio.ui.tasks import Tasks
 
 WIDTH = 304
 _SPACINGS = {SpacingName.LOG_SNR: "Log SNR", SpacingName.ALIGN_YOUR_STEPS: "Align your steps"}
@@ -29,8 +34,10 @@ class Details(QFrame):
     delete_wanted = Signal()
     star_wanted = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Tasks) -> None:
         super().__init__()
+        self._tasks = tasks
+        self._reading: asyncio.Task[None] | None = None
         self.setObjectName("panel")
         self.setProperty("side", "right")
         self.setFixedWidth(WIDTH)
@@ -54,11 +61,7 @@ class Details(QFrame):
                 column.addSpacing(8)
             column.addWidget(part)
         column.addStretch(1)
-        self._scroll = QScrollArea()
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._scroll.setWidget(contents)
+        self._scroll = scroll_area(contents)
 
         self.reuse = PrimaryButton("Reuse settings", tooltip="Put these settings into the Generate room (Ctrl+U)")
         self.star = QuietButton("Star", "star", "Keep this picture among the starred (Ctrl+D)")
@@ -86,12 +89,10 @@ class Details(QFrame):
         whole.addWidget(self._buttons)
         self.show_image(None)
 
-    def image(self) -> GalleryImage | None:
-        return self._image
-
     def show_image(self, image: GalleryImage | None, chosen: int = 0) -> None:
         """The settings of a picture; of none, or of several chosen ones, only what can be done with them."""
-        known = self._settings if image and self._image and image.path == self._image.path else None
+        before = self._image
+        known = self._settings if image and before and image.path == before.path else None
         self._image, self._settings = image, None
         request = image.request if image else None
         self._prompt_title.setVisible(request is not None)
@@ -120,11 +121,23 @@ class Details(QFrame):
             self.show_file(known)
         else:
             self._scroll.verticalScrollBar().setValue(0)
+        if image is not None and image != before:
+            if self._reading is not None:
+                self._reading.cancel()
+            self._reading = self._tasks.start(self._read(image))
 
-    def show_file(self, settings: PictureSettings | DiffstudioError) -> None:
+    async def _read(self, image: GalleryImage) -> None:
+        try:
+            settings = await self._tasks.beside(metadata.read, image.path)
+        except (DiffstudioError, OSError):
+            return  # the records have what there is to say
+        if self._image is not None and self._image.path == image.path:
+            self.show_file(settings)
+
+    def show_file(self, settings: PictureSettings) -> None:
         """What only the file itself tells: which program made it, on what, and what could not be taken over."""
         image = self._image
-        if image is None or isinstance(settings, DiffstudioError):
+        if image is None:
             return
         self._settings = settings
         about = settings.environment

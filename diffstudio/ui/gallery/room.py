@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from PySide6.QtCore import QItemSelection, QMimeData, QModelIndex, QPoint, QSize, Qt, QUrl, Signal
+from PySide6.QtCore import QItemSelection, QMimeData, QModelIndex, QPoint, Qt, QUrl, Signal
 from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut, QShowEvent
 from PySide6.QtWidgets import QApplication, QDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
@@ -19,15 +17,15 @@ from diffstudio.studio.gallery_rescan import RescanReport
 from diffstudio.ui import picture_actions
 from diffstudio.ui.controls import EmptyState
 from diffstudio.ui.gallery import dialogs
-from diffstudio.ui.gallery.bars import FullView, Message, TopBar
+from diffstudio.ui.gallery.bars import Message, TopBar
 from diffstudio.ui.gallery.details import Details
+from diffstudio.ui.gallery.full_view import FullView
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.model import GalleryModel, title
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import NewestFirst, Tasks
 
 NARROW = 760            # px: below, the grid has the room to itself and settings are shown in the full view only
-LARGEST_SHOWN = 8192    # px a side that the full view decodes
 
 
 class GalleryRoom(QWidget):
@@ -42,7 +40,6 @@ class GalleryRoom(QWidget):
         self.setObjectName("background")
         self._gallery = gallery
         self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirst("thumbnails")
-        self._reading: dict[str, asyncio.Task[None] | None] = {}   # of the picture that is shown: its settings, its pixels
         self.model = GalleryModel(gallery, self._thumbnails)
         self._deleted: list[int] = []
         self._dialog: QDialog | None = None
@@ -50,8 +47,8 @@ class GalleryRoom(QWidget):
 
         self.grid = ThumbnailGrid()
         self.grid.setModel(self.model)
-        self.details = Details()
-        self.full = FullView()
+        self.details = Details(self._tasks)
+        self.full = FullView(self._tasks)
         self.picture = self.full.picture
         self.bar = TopBar()
         self.message = Message()
@@ -323,11 +320,7 @@ class GalleryRoom(QWidget):
         if image is None:
             self.close_full()
             return
-        size = QSize(image.width, image.height)
-        if self.picture.path() != image.path or self.picture.image().isNull():
-            small = self.model.thumbnail(image)
-            self.picture.set_picture(small or QImage(), size, image.path, title(image)[:300])
-            self._read("pixels", self._read_pixels(image))
+        self.full.show_image(image, self.model.thumbnail(image) or QImage())
         row = self.grid.currentIndex().row()
         more = row + 1 < self.model.rowCount() or self.model.canFetchMore(QModelIndex())
         self.full.set_neighbours(row > 0, more)
@@ -335,37 +328,9 @@ class GalleryRoom(QWidget):
     def _selection_changed(self, *_: QItemSelection) -> None:
         chosen = self.chosen()
         image = chosen[0] if len(chosen) == 1 else None
-        before = self.details.image()
         self.details.show_image(image, len(chosen))
-        if image is not None and (before is None or before != image):
-            self._read("settings", self._read_settings(image.path))
         if self.is_full():
             self._show_full()
-
-    def _read(self, what: str, reading: Coroutine[Any, Any, None]) -> None:
-        """In place of the same of the picture before."""
-        before = self._reading.get(what)
-        if before is not None:
-            before.cancel()
-        self._reading[what] = self._tasks.start(reading)
-
-    async def _read_settings(self, path: Path) -> None:
-        try:
-            found: metadata.PictureSettings | DiffstudioError = await self._tasks.beside(metadata.read, path)
-        except DiffstudioError as error:
-            found = error
-        if (image := self.current()) is not None and image.path == path:
-            self.details.show_file(found)
-
-    async def _read_pixels(self, image: GalleryImage) -> None:
-        pixels = await self._tasks.beside(read_image, image.path, LARGEST_SHOWN)
-        shown = self.current()
-        if not self.is_full() or shown is None or shown.path != image.path:
-            return
-        if pixels.isNull():
-            self.picture.set_message(f"{image.path.name} cannot be read. It may have been moved or damaged.")
-        else:
-            self.picture.set_picture(pixels, QSize(image.width, image.height), image.path, title(image)[:300])
 
     def _say_report(self, report: RescanReport) -> None:
         if report.changed:
