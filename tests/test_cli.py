@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from diffstudio import cli, paths
@@ -423,3 +424,20 @@ def test_folders_whose_names_are_no_text(home: Path, recipe: Path, tmp_path: Pat
     done = subprocess.run([sys.executable, "-m", "diffstudio", "generate", "x", "--checkpoint", "tiny", "--steps", "1", "--out",
                            named], cwd=ROOT, capture_output=True, timeout=120, check=False)
     assert done.stdout == os.fsencode(named) + b"\n" and named.is_file()
+
+
+@pytest.mark.parametrize("state", [b"", b"hello", "half", {"step": -5}, {"step": "x"}, {}])
+def test_a_damaged_state_is_told(pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                 state: bytes | str | dict[str, Any]) -> None:
+    run_folder = tmp_path / "run"
+    train(run_folder, pictures, recipe=str(recipe), steps=1)
+    file = run_folder / "state.pt"
+    match state:
+        case bytes():
+            file.write_bytes(state)
+        case "half":
+            file.write_bytes(file.read_bytes()[:-3000])
+        case _:
+            torch.save(torch.load(file, weights_only=True) | state if state else {}, file)
+    assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 1
+    assert "state.pt is damaged" in the_sentence(capsys)

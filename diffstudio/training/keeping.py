@@ -44,7 +44,9 @@ class Keeper:
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
-            raise StorageProblem("The state of the run could not be written", str(error).splitlines()[0],
+            full = "the disk is full, or the place may not be written to"  # all that torch's own words come to
+            why = (isinstance(error, OSError) and error.strerror) or full
+            raise StorageProblem("The state of the run could not be written", why,
                                  "Free some space and resume the run") from error
 
     def checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:

@@ -83,8 +83,9 @@ def resumed_run(path: Path, cancelled: Callable[[], bool]) -> Workplace:
         try:
             trainer.restore(torch.load(run.state_file, map_location=device, weights_only=True))
         except Exception as error:  # noqa: BLE001 - unpickling and loading raise whatever they meet
-            raise RunProblem(f"The state of the run {run.name} cannot be read", str(error).splitlines()[0][:200] if str(error)
-                             else type(error).__name__, "Start a new run; its checkpoints are still good") from error
+            raise RunProblem(f"The state of the run {run.name} cannot be read",
+                             "its file state.pt is damaged, or belongs to another network",
+                             "Start a new run; its checkpoints are still good") from error
     why = "Resumed where it was left."
     if trainer.fingerprint not in (None, pictures.file.name):
         why = "Resumed, but the folder has changed since, so it is not quite the same run from here on."
