@@ -441,3 +441,10 @@ def test_a_damaged_state_is_told(pictures: Path, recipe: Path, tmp_path: Path, c
             torch.save(torch.load(file, weights_only=True) | state if state else {}, file)
     assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 1
     assert "state.pt is damaged" in the_sentence(capsys)
+
+
+def test_a_home_that_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DIFFSTUDIO_HOME", "~nobody-at-all/x")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["models", "show", "no-such"]) == 2
+    assert "no-such" in the_sentence(capsys)
