@@ -448,3 +448,15 @@ def test_a_home_that_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.chdir(tmp_path)
     assert cli.main(["models", "show", "no-such"]) == 2
     assert "no-such" in the_sentence(capsys)
+
+
+@pytest.mark.parametrize(("name", "says"), [("run.json", "does not name the folder"), ("tokenizer.json", "tokenizer.json is damaged")])
+def test_damaged_files_of_a_run_are_told(pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                         name: str, says: str) -> None:
+    recipe.write_text(TINY_RECIPE.replace('conditioning = "none"', 'conditioning = "text"'))
+    for picture in pictures.glob("*.png"):
+        picture.with_suffix(".txt").write_text("a picture")
+    train(tmp_path / "run", pictures, recipe=str(recipe), steps=1)
+    (tmp_path / "run" / name).write_text('{"format": 1}')
+    assert cli.main(["train", "--resume", "--run", str(tmp_path / "run")]) == 1
+    assert says in the_sentence(capsys)

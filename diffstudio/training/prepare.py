@@ -70,12 +70,14 @@ def resumed_run(path: Path, cancelled: Callable[[], bool]) -> Workplace:
     """A run as it was left, its last state restored. RunProblem when there is none, or its state cannot be read."""
     run = RunFolder.open(path)
     recipe = run.recipe()
-    report = inspected(Path(run.about()["pictures"]), cancelled)
+    folder = run.about().get("pictures")
+    if not isinstance(folder, str):
+        raise RunProblem(f"run.json of the run {run.name} is damaged", "it does not name the folder of pictures", "Start a new run")
+    report = inspected(Path(folder), cancelled)
     pictures = prepare(report, recipe.data, paths.cache() / "pictures", cancelled=cancelled)
     tokenizer = None
     if recipe.network.conditioning is Conditioning.TEXT:
-        tokenizer = (CaptionTokenizer.from_json(run.tokenizer_file.read_text(encoding="utf-8"))
-                     if run.tokenizer_file.exists() else learnt_tokenizer(recipe, pictures))
+        tokenizer = _stored_tokenizer(run) if run.tokenizer_file.exists() else learnt_tokenizer(recipe, pictures)
     device = choose_device(recipe.run.device)
     torch.set_num_threads(recipe.run.threads or torch.get_num_threads())
     trainer = _trainer(recipe, pictures, tokenizer, device)
@@ -122,6 +124,14 @@ def learnt_tokenizer(recipe: Recipe, pictures: PictureSet) -> CaptionTokenizer |
     if recipe.network.conditioning is not Conditioning.TEXT:
         return None
     return CaptionTokenizer.learn(pictures.captions, recipe.network.vocabulary)
+
+
+def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:
+    try:
+        return CaptionTokenizer.from_json(run.tokenizer_file.read_text(encoding="utf-8"))
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
+        raise RunProblem(f"The words of the run {run.name} cannot be read", "its file tokenizer.json is damaged",
+                         "Start a new run; its checkpoints are still good") from error
 
 
 def _trainer(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer | None, device: torch.device) -> Trainer:
