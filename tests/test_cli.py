@@ -450,7 +450,8 @@ def test_a_home_that_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "no-such" in the_sentence(capsys)
 
 
-@pytest.mark.parametrize(("name", "says"), [("run.json", "does not name the folder"), ("tokenizer.json", "tokenizer.json is damaged")])
+@pytest.mark.parametrize(("name", "says"), [
+    ("run.json", "does not name the folder"), ("tokenizer.json", "tokenizer.json is damaged")])
 def test_damaged_files_of_a_run_are_told(pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                          name: str, says: str) -> None:
     recipe.write_text(TINY_RECIPE.replace('conditioning = "none"', 'conditioning = "text"'))
