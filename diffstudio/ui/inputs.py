@@ -30,14 +30,30 @@ from diffstudio.ui.basics import Elided, describe
 from diffstudio.ui.pictures import FlowLayout
 
 
-class _Slider(QSlider):
+class Slider(QSlider):
     """A slider that a scroll over it does not move unless it has been chosen."""
+
+    def __init__(self) -> None:
+        super().__init__(Qt.Orientation.Horizontal)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         if self.hasFocus():
             super().wheelEvent(event)
         else:
             event.ignore()
+
+
+def lay_out_slider(whole: QWidget, name: Elided, field: QWidget, slider: QSlider) -> None:
+    """The name and the field to type into, and the slider below them."""
+    name.setBuddy(field)
+    column, row = QVBoxLayout(whole), QHBoxLayout()
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(2)
+    row.addWidget(name, 1)
+    row.addWidget(field)
+    column.addLayout(row)
+    column.addWidget(slider)
 
 
 class LabelledSlider(QWidget):
@@ -58,19 +74,11 @@ class LabelledSlider(QWidget):
         self._box.setSuffix(suffix)
         self._box.setKeyboardTracking(False)
         self._box.setFont(theme.font(bold=True))
-        self._slider = _Slider(Qt.Orientation.Horizontal)
-        self._slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._slider = Slider()
         for part in (self._box, self._slider):
             describe(part, text, tooltip)
         describe(self, text, tooltip)
-        self._label.setBuddy(self._box)
-        column, row = QVBoxLayout(self), QHBoxLayout()
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(2)
-        row.addWidget(self._label, 1)
-        row.addWidget(self._box)
-        column.addLayout(row)
-        column.addWidget(self._slider)
+        lay_out_slider(self, self._label, self._box, self._slider)
         self.set_range(minimum, maximum)
         self.set_value(value)
         self._slider.valueChanged.connect(self._slid)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QMimeData, QPoint, QSize, Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QDrag, QGuiApplication, QImage, QPixmap
-from PySide6.QtWidgets import QFileDialog, QWidget
+from PySide6.QtGui import QDesktopServices, QDrag, QGuiApplication, QImage, QMouseEvent, QPixmap
+from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 
@@ -33,6 +33,31 @@ def copy(image: QImage, path: Path | None = None) -> None:
 
 def copy_text(text: str) -> None:
     QGuiApplication.clipboard().setText(text)
+
+
+class Press:
+    """A press of the left button, which becomes a click or, moved far enough, a drag."""
+
+    def __init__(self) -> None:
+        self._at: QPoint | None = None
+
+    def begin(self, event: QMouseEvent) -> None:
+        if event.button() is Qt.MouseButton.LeftButton:
+            self._at = event.position().toPoint()
+
+    def becomes_drag(self, event: QMouseEvent) -> bool:
+        """True once, at the move that makes it one."""
+        if self._at is None or not event.buttons() & Qt.MouseButton.LeftButton:
+            return False
+        if (event.position().toPoint() - self._at).manhattanLength() < QApplication.startDragDistance():
+            return False
+        self._at = None
+        return True
+
+    def end(self) -> bool:
+        """Whether it was a click."""
+        was, self._at = self._at is not None, None
+        return was
 
 
 def drag(source: QWidget, image: QImage, path: Path | None) -> None:

@@ -13,7 +13,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QListWidget,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -21,6 +20,7 @@ from PySide6.QtWidgets import (
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui import theme
+from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import (
     Check,
     ChipRow,
@@ -164,11 +164,7 @@ class SettingsDialog(QDialog):
         offline = "diffstudio works without a network and never reaches for one."
         column.addWidget(label(offline, "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(contents)
+        scroll = scroll_area(contents)
         foot = QHBoxLayout()
         foot.setContentsMargins(24, 8, 24, 16)
         foot.addStretch(1)

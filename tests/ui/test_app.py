@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -197,6 +198,29 @@ def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(qtbot: QtB
     desktop.open_picture(plain)
     qtbot.waitUntil(desktop.window.banner.isVisible)
     assert "plain.png" in desktop.window.banner.text()
+
+
+def test_a_file_that_is_no_checkpoint_can_be_put_into_the_trash(
+        qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = paths.checkpoints() / "broken.safetensors"
+    broken.parent.mkdir(parents=True, exist_ok=True)
+    broken.write_bytes(b"not one")
+    desktop = opened()
+    room: Any = desktop.window.show_room(MODELS)
+    assert room.choose(broken)
+    entry = room.chosen()
+
+    def refuse(path: Path) -> None:
+        raise OSError("the trash is full")
+
+    monkeypatch.setattr("send2trash.send2trash", refuse)
+    room.delete_requested.emit(entry)
+    qtbot.waitUntil(desktop.window.banner.isVisible)
+    assert "broken.safetensors could not be put into the trash: the trash is full" in desktop.window.banner.text()
+    monkeypatch.setattr("send2trash.send2trash", Path.unlink)
+    room.delete_requested.emit(entry)
+    qtbot.waitUntil(lambda: not room.choose(broken))
+    assert not broken.exists()
 
 
 def test_the_theme_changes_at_once_and_is_kept(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:

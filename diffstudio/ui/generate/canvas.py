@@ -19,7 +19,7 @@ from PySide6.QtGui import (
     QPen,
     QResizeEvent,
 )
-from PySide6.QtWidgets import QApplication, QSizePolicy, QWidget
+from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.studio.events import Picture
 from diffstudio.ui import picture_actions, theme
@@ -58,7 +58,7 @@ class Canvas(QWidget):
         self._alone = False
         self._shape = QSize(1, 1)
         self._note = ""
-        self._pressed: QPoint | None = None
+        self._press = picture_actions.Press()
 
     # What is shown
 
@@ -206,20 +206,14 @@ class Canvas(QWidget):
         index = self._at(event.position().toPoint())
         if index is not None:
             self._choose(index)
-            if event.button() == Qt.MouseButton.LeftButton:
-                self._pressed = event.position().toPoint()
+            self._press.begin(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._pressed is None or not event.buttons() & Qt.MouseButton.LeftButton:
-            return
-        if (event.position().toPoint() - self._pressed).manhattanLength() >= QApplication.startDragDistance():
-            self._pressed = None
-            if not self.image().isNull():
-                picture_actions.drag(self, self.image(), self.path())
+        if self._press.becomes_drag(event) and not self.image().isNull():
+            picture_actions.drag(self, self.image(), self.path())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        clicked, self._pressed = self._pressed is not None, None
-        if clicked and event.button() == Qt.MouseButton.LeftButton and len(self._shown) > 1:
+        if self._press.end() and event.button() == Qt.MouseButton.LeftButton and len(self._shown) > 1:
             self._set_alone(not self._alone)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Conditioning
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
 from diffstudio.ui import theme
+from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import LabelledCombo, LabelledSlider, PrimaryButton, QuietButton, SectionLabel, label
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.checkpoints import CheckpointChooser
@@ -235,11 +236,7 @@ class Panel(QFrame):
         column.addWidget(SectionLabel("Size"))
         column.addWidget(self.size_control)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(contents)
+        scroll = scroll_area(contents)
         foot = QVBoxLayout()
         foot.setContentsMargins(16, 8, 16, 16)
         foot.setSpacing(8)

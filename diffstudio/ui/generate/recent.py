@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PySide6.QtCore import QPoint, Qt, Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QImage, QMouseEvent, QResizeEvent
-from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui import picture_actions, theme
+from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import Card, Elided, ProgressLine, QuietButton, SectionLabel, Thumb, describe, label
 from diffstudio.ui.generate import words
 
@@ -100,22 +101,17 @@ class RecentThumb(Thumb):
         super().__init__(side, name=title[:120], tooltip=about, clickable=True)
         self.shown = picture
         self.set_image(picture.image)
-        self._pressed: QPoint | None = None
+        self._press = picture_actions.Press()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        if event.button() == Qt.MouseButton.LeftButton:
-            self._pressed = event.position().toPoint()
+        self._press.begin(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._pressed is None or not event.buttons() & Qt.MouseButton.LeftButton:
-            return
-        if (event.position().toPoint() - self._pressed).manhattanLength() >= QApplication.startDragDistance():
-            self._pressed = None
+        if self._press.becomes_drag(event):
             picture_actions.drag(self, self.shown.image, self.shown.path)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        pressed, self._pressed = self._pressed, None
-        if pressed is not None:
+        if self._press.end():
             super().mouseReleaseEvent(event)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
@@ -252,11 +248,7 @@ class RightColumn(QFrame):
         column.addWidget(self._empty_recent)
         column.addLayout(self._grid)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(contents)
+        scroll = scroll_area(contents)
         foot = QVBoxLayout()
         foot.setContentsMargins(16, 8, 16, 16)
         foot.addWidget(self.status)

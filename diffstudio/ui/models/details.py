@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.ui import theme
+from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import Elided, FlowLayout, PrimaryButton, QuietButton, SectionLabel, Thumb
 from diffstudio.ui.gallery.passage import Facts, Passage
 from diffstudio.ui.models import facts
@@ -71,11 +72,7 @@ class CheckpointDetails(QWidget):
                 column.addSpacing(8)
             column.addWidget(part)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(contents)
+        scroll = scroll_area(contents)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(scroll)

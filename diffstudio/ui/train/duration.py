@@ -6,10 +6,11 @@ import re
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QFontMetrics, QValidator, QWheelEvent
-from PySide6.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSlider, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDoubleSpinBox, QWidget
 
 from diffstudio.ui import theme
 from diffstudio.ui.controls import Elided, describe
+from diffstudio.ui.inputs import Slider, lay_out_slider
 
 LONGEST_MINUTES = 60.0 * 24 * 30
 _PARTS = re.compile(r"^\s*(?:(?P<h>\d+(?:[.,]\d+)?)\s*h[a-z]*)?\s*(?:(?P<m>\d+(?:[.,]\d+)?)\s*(?:m[a-z]*)?)?\s*$",
@@ -54,14 +55,6 @@ class _Field(QDoubleSpinBox):
             event.ignore()
 
 
-class _Slider(QSlider):
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
-
-
 class DurationSlider(QWidget):
     """`value_changed` carries minutes (float) when a person changes it."""
 
@@ -70,7 +63,7 @@ class DurationSlider(QWidget):
     def __init__(self, text: str, notches: tuple[int, ...], minutes: float, tooltip: str = "") -> None:
         super().__init__()
         self._notches = notches
-        self.field, self.slider = _Field(), _Slider(Qt.Orientation.Horizontal)
+        self.field, self.slider = _Field(), Slider()
         self.field.setProperty("bare", True)
         self.field.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.field.setKeyboardTracking(False)
@@ -79,18 +72,9 @@ class DurationSlider(QWidget):
         self.field.setFixedWidth(QFontMetrics(self.field.font()).horizontalAdvance("48 h 45 min") + 16)
         self.slider.setRange(0, len(notches) - 1)
         self.slider.setPageStep(3)
-        self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         for part in (self, self.field, self.slider):
             describe(part, text, tooltip)
-        name = Elided(text)
-        name.setBuddy(self.field)
-        row, column = QHBoxLayout(), QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(2)
-        row.addWidget(name, 1)
-        row.addWidget(self.field)
-        column.addLayout(row)
-        column.addWidget(self.slider)
+        lay_out_slider(self, Elided(text), self.field, self.slider)
         self.set_value(minutes)
         self.field.valueChanged.connect(self._typed)
         self.slider.valueChanged.connect(self._slid)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage, QKeySequence, QShortcut
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLineEdit, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs import LONGEST_NAME
 from diffstudio.training.choose import AUTO, Choice, choose, named_recipes
 from diffstudio.training.inspection import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.ui import theme
+from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import (
     Card,
     ChipRow,
@@ -281,12 +282,7 @@ def scrolled_column(owner: QWidget) -> QVBoxLayout:
     """Give a side column a part that scrolls where the window is low; returns the layout inside it."""
     inner = QWidget()
     inner.setObjectName("contents")
-    area = QScrollArea()
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    area.setWidget(inner)
+    area = scroll_area(inner)
     outer = QVBoxLayout(owner)
     outer.setContentsMargins(0, 0, 0, 0)
     outer.setSpacing(0)
