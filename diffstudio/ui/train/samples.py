@@ -223,8 +223,7 @@ class SamplesThroughTime(QWidget):
         self._reading = self._tasks.start(self._read(run, sheet, wanted))
 
     async def _read(self, run: RunFolder, sheet: RunSamples, wanted: Sequence[Path]) -> None:
-        for path in wanted:
-            self._decoded[path] = await self._tasks.beside(read_image, path)
+        self._decoded |= await self._tasks.beside(lambda: {path: read_image(path) for path in wanted})
         while len(self._decoded) > 2 * KEPT_SHEETS:
             self._decoded.popitem(last=False)
         if run == self._run and sheet == self.current():

@@ -189,7 +189,10 @@ def test_from_a_folder_to_a_checkpoint(room: TrainRoom, qtbot: QtBot, pictures: 
     assert room.runs_list.trend.isVisible()
 
 
-def colour_of(image: QImage, tile: int) -> tuple[int, int, int]:
+def colour_of(image: QImage, tile: int) -> tuple[int, int, int] | None:
+    """None before the sheet is read: Qt warns of a question about a pixel that is not there."""
+    if image.isNull():
+        return None
     colour = image.pixelColor(16 * tile + 8, 8)
     return colour.red(), colour.green(), colour.blue()
 
