@@ -21,7 +21,7 @@ from diffstudio.networks import weights
 from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run_folder import RunFolder, RunStep
+from diffstudio.training.run_folder import RunFolder, RunHeldOut, RunStep
 from diffstudio.training.sheets import SheetMaker
 
 HERE = Path(__file__).resolve().parent
@@ -64,8 +64,10 @@ def ship(run: RunFolder) -> None:
         thumbnail=thumbnail(whole, prompts, side), card={
             "license": "Apache-2.0; trained on Fluent Emoji (MIT) with captions of emojibase (MIT) and Unicode CLDR (Unicode v3)",
             "description": recipe.description})
-    elapsed = max((event.elapsed_seconds for event in run.events()[0] if isinstance(event, RunStep)), default=0.0)
-    (folder / "README.md").write_text(model_card(recipe, told, loaded.network, elapsed), encoding="utf-8")
+    events = run.events()[0]
+    elapsed = max((event.elapsed_seconds for event in events if isinstance(event, RunStep)), default=0.0)
+    best = min((event for event in events if isinstance(event, RunHeldOut)), key=lambda event: event.loss)
+    (folder / "README.md").write_text(model_card(recipe, told, loaded.network, elapsed, best), encoding="utf-8")
     print(f"{paths.starter()}: {paths.starter().stat().st_size / 1e6:.1f} MB")
 
 
@@ -94,10 +96,11 @@ def thumbnail(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.
     return four
 
 
-def model_card(recipe: Recipe, told: dict[str, object], network: PixelTransformer, elapsed_seconds: float) -> str:
+def model_card(recipe: Recipe, told: dict[str, object], network: PixelTransformer, elapsed_seconds: float,
+               best: RunHeldOut) -> str:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     left_out = ", ".join(recipe.data.exclude)
-    held_out = told["held_out_loss"]
+    held_out = float(str(told["held_out_loss"]))
     network_lines = "\n".join(f"| {name.replace('_', ' ')} | {value} |"
                               for name, value in dataclasses.asdict(network.config).items())
     return f"""# {TITLE}
@@ -111,15 +114,18 @@ the minute it is installed. A pixel transformer of {parameters / 1e6:.1f} M para
 - **Recipe.** `packaging/starter/starter.toml`, by `packaging/starter/build.py`: {told["steps"]:,} steps of {recipe.run.batch},
   {told["pictures_seen"]:,} pictures seen, {elapsed_seconds / 3600:.1f} hours on {recipe.run.threads} processor cores
   shared with other work.
-- **Held-out loss.** {f"{held_out:.4f}" if isinstance(held_out, float) else "not measured"} (velocity, averaged weights, fixed noise).
+- **Held-out loss.** {held_out:.4f} (velocity, averaged weights, fixed noise). Its lowest was {best.loss:.4f}, at step
+  {best.step:,}: since then it has learnt its pictures by heart, which makes them recognisable and is what that costs.
 - **Sheet.** `sheet.png`: 40 prompts, seeds 0 to 39, Heun, {recipe.run.sample_steps} steps, guidance
-  {recipe.run.sample_guidance:g}; the first pictures drawn, none chosen.
+  {recipe.run.sample_guidance:g}; the first pictures drawn, none drawn again. The prompts were chosen beforehand from
+  the names it was taught.
 
 ## What it cannot do
-It knows a little over a thousand things by their English names (`packaging/starter/prompts.txt` has forty of them) and little
-else: no people, no flags, no text, no scenes, no styles, no counting. It has seen each picture hundreds of times and was trained
-to be recognisable, so its pictures are close to those it was taught; it is a teaching model, not a source of new designs.
-Prompts of more than {network.config.text_tokens} words or word parts are cut. Sides other than {recipe.data.size} px work poorly.
+It knows a little over a thousand things by their English names (`packaging/starter/prompts.txt` has forty of them) and
+little else: no people, no flags, no text, no scenes, no styles, no counting; tags without a name (`food`, `vehicle`)
+give vague shapes. It has seen each picture hundreds of times and was trained to be recognisable, so its pictures are
+close to those it was taught; it is a teaching model, not a source of new designs. Prompts of more than
+{network.config.text_tokens} words or word parts are cut. Sides other than {recipe.data.size} px work poorly.
 
 ## Network
 | | |

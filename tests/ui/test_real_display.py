@@ -59,11 +59,11 @@ def colours(image: QImage) -> int:
 
 
 def shows_the_window() -> bool:
-    """Most of the screen is the grounds of the dark theme, and there is much else on them."""
+    """A good part of the screen is the grounds of the dark theme (a picture may fill the rest), and there is much else."""
     image = window_in(screen())
     sampled = [image.pixelColor(x, y).name() for x in range(0, image.width(), 16) for y in range(0, image.height(), 16)]
     on_ground = sum(colour in GROUNDS for colour in sampled)
-    return set(sampled) >= GROUNDS and on_ground > len(sampled) / 2 and colours(image) > 20
+    return set(sampled) >= GROUNDS and on_ground > len(sampled) / 3 and colours(image) > 20
 
 
 def until(true: Callable[[], bool], seconds: float) -> bool:
