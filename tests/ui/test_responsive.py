@@ -29,6 +29,7 @@ from tests.ui.a_desktop import (
 pytestmark = [pytest.mark.usefixtures("dressed"), pytest.mark.timeout(600)]
 BEAT_MS = 10
 BEATS = 300
+MANY_PICTURES = 1024
 LONGEST_GAP_SECONDS = 1.0     # loose: other programs may have the machine
 
 
@@ -78,10 +79,10 @@ def run(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> RunFolder:
 
 
 def ask_for_pictures(qtbot: QtBot, desktop: Desktop) -> Ears:
-    """Many steps, with a preview each; until the first of them is done."""
+    """More steps than any machine gets through in the time of a test, with a preview each; until the first is done."""
     ears, panel = Ears(desktop), desktop.generate_room.panel
     panel.steps.set_value(1000)
-    panel.count.set_value(16)
+    panel.count.set_value(MANY_PICTURES)
     panel.submit()
     qtbot.waitUntil(ears.heard(Stepped), timeout=PATIENCE_MS)
     return ears
