@@ -158,7 +158,11 @@ def _generate(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.worker import Worker
 
     names = {field.name for field in dataclasses.fields(GenerateRequest)}
-    request = GenerateRequest(**{name: value for name, value in vars(arguments).items() if name in names})
+    asked = {name: value for name, value in vars(arguments).items() if name in names}
+    if "strength" in asked and "init" not in asked:
+        raise BadRequest("A strength was given without a picture", "it says how far to go from one",
+                         "Give the picture to start from with --init")
+    request = GenerateRequest(**asked)
     settings = load_settings()
     library = Library(settings.folders)
     library.find(request.checkpoint)  # before anything heavy is loaded

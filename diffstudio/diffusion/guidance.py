@@ -46,7 +46,8 @@ class ClassifierFreeGuidance:
         conditional, unconditional = self._halves(x_t, t)
         guided = unconditional + self.scale * (conditional - unconditional)
         if self.rescale > 0:
-            back = _deviation(conditional) / _deviation(guided)  # [B,1,1,1]
+            wanted, spread = _deviation(conditional), _deviation(guided)
+            back = torch.where(spread > 0, wanted / spread, 1.0)  # [B,1,1,1]; what has no spread is left as it is
             guided = guided * (self.rescale * back + 1 - self.rescale)
         inside = inside.to(guided.device).view(-1, *(1,) * (guided.ndim - 1))
         return torch.where(inside, guided, conditional)

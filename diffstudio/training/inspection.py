@@ -188,7 +188,8 @@ def _check_folder(folder: Path) -> None:
 def _no_pictures(folder: Path, skipped: list[Skipped], others: Counter[str]) -> FolderProblem:
     if skipped:
         worst = skipped[0]
-        why = f"none of its {_count(len(skipped), 'picture')} can be used (for {worst.path}, {worst.why})"
+        which = "its one picture cannot" if len(skipped) == 1 else f"none of its {len(skipped):,} pictures can"
+        why = f"{which} be used (for {worst.path}, {worst.why})"
     elif others:
         kinds = ", ".join(f"{count:,} {suffix or 'without an ending'}" for suffix, count in others.most_common(3))
         why = f"it holds {_count(others.total(), 'file')} ({kinds}) but no pictures"

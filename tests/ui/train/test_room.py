@@ -112,7 +112,7 @@ def test_a_dropped_picture_is_left_to_the_window(room: TrainRoom, pictures: Path
 @pytest.mark.parametrize(("fill", "said"), [
     (lambda folder: None, "is empty"),
     (lambda folder: (folder / "a.txt").write_text("words"), "no pictures"),
-    (lambda folder: (folder / "a.png").write_bytes(b"not one"), "none of its"),
+    (lambda folder: (folder / "a.png").write_bytes(b"not one"), "its one picture cannot be used"),
     (lambda folder: folder.rmdir(), "no such folder"),
 ])
 def test_a_folder_that_cannot_be_used_is_said_in_the_window(
