@@ -10,14 +10,18 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
@@ -58,6 +62,19 @@ def measure(arguments: list[str], home: Path) -> Measured:
         lines = out.read().splitlines()
     last = lines[-1] if lines else ""
     return Measured(json.loads(last) if last.startswith("{") else {}, peak)
+
+
+@contextmanager
+def own_home() -> Iterator[Path]:
+    """A folder for a program to live in; whoever still lives there at the end, a run that trains among them, is killed."""
+    with tempfile.TemporaryDirectory(prefix="diffstudio-benchmark-", ignore_cleanup_errors=True) as home:
+        try:
+            yield Path(home)
+        finally:
+            for process in psutil.process_iter():
+                with suppress(psutil.Error):
+                    if process.environ().get("DIFFSTUDIO_HOME") == home:
+                        process.kill()
 
 
 def window_launch(home: Path, checkpoint: str) -> Iterator[Row]:
@@ -173,10 +190,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--checkpoint", default="starter", help="what pictures are made with: `starter`, or the path of a file")
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is ended too
     rows: list[Row] = []
     for name in arguments.only:
-        with tempfile.TemporaryDirectory(prefix="diffstudio-benchmark-", ignore_cleanup_errors=True) as home:
-            for row in MEASUREMENTS[name](Path(home), arguments.checkpoint):
+        with own_home() as home:
+            for row in MEASUREMENTS[name](home, arguments.checkpoint):
                 print(f"{row.what}: {row.measured}" + (f" (aim: {row.aim})" if row.aim else ""), file=sys.stderr, flush=True)
                 rows.append(row)
     text = f"{machine()}\n\n{table(rows)}"
