@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
 
 Prompted: TypeAlias = Any  # what a family makes of a prompt; only that family looks inside
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """The pictures a network is shown besides its prompt, where it was trained to look at some."""
+
+    image: Tensor | None = None                # [1 or B,3,H,W] in [-1,1]: what is painted on
+    mask: Tensor | None = None                 # [1 or B,1,H,W] in [0,1]: 1 is painted anew
+
+
+NO_HINTS = Hints()
 
 
 class Model(Protocol):
@@ -55,8 +67,14 @@ class Model(Protocol):
     def encode_image(self, image: Tensor) -> Tensor:
         """image [B,3,H,W] in [-1,1] -> clean state [B,C,h,w]."""
 
-    def denoiser(self, prompted: Prompted, guidance: float) -> Denoiser:
-        """The guided Denoiser for states [B,C,h,w], B as prompted."""
+    def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
+        """The falling times [steps+1] of a picture of this size, float64 on the CPU: fewer with `strength` below 1.
+
+        BadRequest for a spacing that its schedule does not have.
+        """
+
+    def denoiser(self, prompted: Prompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
+        """The guided Denoiser for states [B,C,h,w], B as prompted. Hints that it was not trained to see are ignored."""
 
     def decode(self, state: Tensor) -> Tensor:
         """clean state [B,C,h,w] -> image [B,3,H,W], about [-1,1]."""

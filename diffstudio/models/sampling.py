@@ -11,9 +11,9 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step
-from diffstudio.diffusion.schedule import NoiseSchedule, ladder
+from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
-from diffstudio.models.model import Model, Prompted
+from diffstudio.models.model import Hints, Model, Prompted
 
 Wrap = Callable[[Denoiser], Denoiser]
 
@@ -33,13 +33,13 @@ def sample(
     """
     width, height = width or model.default_size[0], height or model.default_size[1]
     model.check_size(width, height)
-    times = times_of(model, steps, spacing, strength if init is not None else 1.0)
+    times = model.times(steps, spacing, strength if init is not None else 1.0, width, height)
     if sampler not in SAMPLERS or sampler not in model.samplers:
         raise BadRequest(f"The sampler {sampler!r} cannot be used with this checkpoint",
                          remedy=f"Choose one of {', '.join(model.samplers)}")
     if conditioning is None:
         conditioning = model.encode_prompt(list(prompts) if prompts is not None else "", "", len(seeds))
-    denoiser = model.denoiser(conditioning, guidance)
+    denoiser = model.denoiser(conditioning, guidance, Hints(init, mask))
     noise = SeededNoise(seeds)
     x = noise.start(model.state_shape(width, height)).to(model.device)
     alpha, sigma = _level(model.schedule, times[0])
@@ -52,14 +52,6 @@ def sample(
     if wrap is not None:
         denoiser = wrap(denoiser)
     return SAMPLERS[sampler](denoiser, x, times, noise)
-
-
-def times_of(model: Model, steps: int, spacing: str, strength: float = 1.0) -> Tensor:
-    """The falling times [steps+1] that `sample` walks, float64 on the CPU; fewer with `strength` below 1.
-
-    BadRequest for a spacing that the model's schedule does not have.
-    """
-    return ladder(model.schedule, steps, spacing, strength=strength)
 
 
 def noise_level(schedule: NoiseSchedule, t: float) -> float:

@@ -18,7 +18,7 @@ from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import CheckpointProblem, OutOfMemory
 from diffstudio.models import memory
 from diffstudio.models.model import Model
-from diffstudio.models.sampling import noise_level, sample, times_of
+from diffstudio.models.sampling import noise_level, sample
 from diffstudio.studio.control import Control, Recording, Replay
 from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Stepped
 from diffstudio.studio.given import Given, read_given
@@ -102,7 +102,7 @@ class _Work:
         seeds = [request.seed + index for index in range(first, first + count)]
         prompted = model.encode_prompt(request.prompt, request.negative, count)
         strength = request.strength if self.given is not None else 1.0
-        steps = len(times_of(model, request.steps, request.spacing, strength)) - 1
+        steps = len(model.times(request.steps, request.spacing, strength, self.width, self.height)) - 1
         self.recording.begin(first, count, steps)
         began, paused = time.monotonic(), self.control.paused_seconds
         for step in sample(model, conditioning=prompted, seeds=seeds, width=self.width, height=self.height, steps=request.steps,

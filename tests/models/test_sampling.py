@@ -16,7 +16,7 @@ from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, 
 from diffstudio.models import loading, memory
 from diffstudio.models.checkpoint import Conditioning, read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
-from diffstudio.models.sampling import sample, times_of
+from diffstudio.models.sampling import sample
 from diffstudio.networks.transformer import Condition, PixelTransformer
 from diffstudio.studio.requests import SamplerName, SpacingName
 from tests.models.tiny import CLASSES, write_tiny_checkpoint
@@ -58,7 +58,7 @@ def test_every_sampler_makes_the_same_picture_twice_and_another_from_another_see
 
 @pytest.mark.parametrize("spacing", [name for name in SPACINGS if name != "align_your_steps"])
 def test_spacings(model: PixelModel, spacing: str) -> None:
-    times = times_of(model, 5, spacing)
+    times = model.times(5, spacing, 1.0, 16, 16)
     assert len(times) == 6 and times[-1] == 0
     assert bool(made(model, spacing=spacing).isfinite().all())
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.samplers import SAMPLERS
-from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from_json
+from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, ladder, schedule_from_json
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Conditioning
+from diffstudio.models.model import NO_HINTS, Hints
 from diffstudio.networks import weights
 from diffstudio.networks.text import CaptionTokenizer
 from diffstudio.networks.transformer import Condition, PixelTransformer
@@ -123,7 +124,10 @@ class PixelModel:
     def latents_to_rgb(self, state: Tensor) -> Tensor:
         return state
 
-    def denoiser(self, prompted: PixelPrompted, guidance: float) -> Denoiser:
+    def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
+        return ladder(self.schedule, steps, spacing, strength=strength)
+
+    def denoiser(self, prompted: PixelPrompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
         network: Callable[[Tensor, Tensor], Tensor]
         if self.config.conditioning is Conditioning.NONE or guidance == 1.0:
             network = self._told(prompted.wanted)

@@ -1,0 +1,93 @@
+"""What the families that work in an autoencoder's latent space have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffstudio.diffusion.samplers import SAMPLERS
+from diffstudio.diffusion.schedule import Schedule, ladder
+from diffstudio.errors import BadRequest
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.family import FAMILIES
+
+_LARGEST_TIMES_TRAINED = 4   # beyond that neither memory nor picture would hold
+
+
+class LatentModel:
+    """The half of a Model that only the autoencoder decides. Subclasses say how prompts are encoded and the network called.
+
+    `network` is the denoising network (a UNet or a transformer), `vae` the autoencoder; both are diffusers' modules.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None, schedule: Schedule, network: nn.Module, vae: nn.Module, family: str, *,
+                 side: int, device: torch.device, dtype: torch.dtype, sha256: str = "") -> None:
+        self.checkpoint, self.schedule, self.sha256 = checkpoint, schedule, sha256
+        self.network, self.vae = network, vae
+        self.family = FAMILIES[family]
+        self.device, self.dtype = device, dtype
+        self.guidance = self.family.guidance
+        self._side = side
+        config: Any = vae.config
+        self._scaling = float(config.scaling_factor)
+        self._shift = float(getattr(config, "shift_factor", None) or 0.0)
+        self.channels = int(config.latent_channels)
+        self.shrinks = 2 ** (len(config.block_out_channels) - 1)   # image px to one of the latent's
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        return self._side, self._side
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        return tuple(SAMPLERS)
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def check_size(self, width: int, height: int) -> None:
+        multiple, largest = max(self.family.multiple, self.shrinks), _LARGEST_TIMES_TRAINED * self._side
+        if width % multiple == 0 == height % multiple and max(width, height) <= largest:
+            return
+        near = " × ".join(str(min(largest, max(multiple, round(side / multiple) * multiple))) for side in (width, height))
+        raise BadRequest(f"This checkpoint cannot make pictures of {width} × {height}",
+                         f"its sides are multiples of {multiple} px, at most {largest}", f"Try {near}")
+
+    def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        return self.channels, height // self.shrinks, width // self.shrinks
+
+    def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
+        return ladder(self.schedule, steps, spacing, strength=strength)
+
+    @torch.no_grad()
+    def encode_image(self, image: Tensor) -> Tensor:
+        """The mean of what the encoder believes, so that the same picture is always the same state."""
+        vae: Any = self.vae
+        latents = vae.encode(image.to(self.device, vae.dtype)).latent_dist.mode()
+        return (latents.float() - self._shift) * self._scaling
+
+    @torch.no_grad()
+    def decode(self, state: Tensor) -> Tensor:
+        vae: Any = self.vae
+        return vae.decode((state / self._scaling + self._shift).to(vae.dtype), return_dict=False)[0].float()
+
+    def latents_to_rgb(self, state: Tensor) -> Tensor:
+        """By a linear map from channels to colours, where one is known for this latent space; else the first three channels."""
+        factors = RGB_FACTORS.get(self.latent_space)
+        if factors is None or len(factors[0]) != state.shape[1]:
+            return state[:, :3].clamp(-1, 1) if state.shape[1] >= 3 else state[:, :1].expand(-1, 3, -1, -1).clamp(-1, 1)
+        weights = torch.tensor(factors[0]).to(state)      # [C,3]
+        bias = torch.tensor(factors[1]).to(state)         # [3]
+        return torch.einsum("bchw,cr->brhw", state, weights) + bias.view(1, 3, 1, 1)
+
+    @property
+    def latent_space(self) -> str:
+        """Whose autoencoder it is: a key of RGB_FACTORS."""
+        return self.family.name
+
+
+# Channels to red, green and blue in [-1,1]: ([C,3], bias [3]).
+RGB_FACTORS: dict[str, tuple[tuple[tuple[float, float, float], ...], tuple[float, float, float]]] = {}
