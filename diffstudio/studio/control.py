@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from diffstudio.errors import Stopped
 from diffstudio.studio.events import Picture
+from diffstudio.studio.film import Film
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_RECORDING_BYTES = 512 << 20
-LARGEST_FILM_BYTES = 256 << 20
 
 
 class Control:
@@ -93,20 +93,18 @@ class BatchRecord:
 
 @dataclass(slots=True)
 class Recording:
-    """What a job's batches were told, while it fits into 512 MiB; and its filmstrip, while that fits into 256 MiB."""
+    """What a job's batches were told, while it fits into 512 MiB; and its film."""
 
     batches: list[BatchRecord] = field(default_factory=list)
-    complete: bool = True                                    # False once something had to be left out
-    film: list[tuple[Picture, ...]] = field(default_factory=list)  # film[i][j]: image j after step i + 1
+    complete: bool = True                                    # False once it was too much: the estimates are forgotten then
+    film: Film = field(default_factory=Film)
     _estimate_bytes: int = 0
-    _film_bytes: int = 0
-    _film_full: bool = False
 
     def begin(self, first: int, count: int, steps: int) -> BatchRecord:
         """A new batch; what was recorded of these images before, in a batch that was too large, is dropped."""
         while self.batches and self.batches[-1].first >= first:
             self.batches.pop()
-        self.film = [images[:first] for images in self.film]
+        self.film.cut(first)
         self.batches.append(BatchRecord(first, count, steps))
         return self.batches[-1]
 
@@ -116,17 +114,15 @@ class Recording:
         if self.complete:
             self._estimate_bytes += size
             self.batches[-1].estimates.append(estimate.detach().cpu())
+        else:
+            for batch in self.batches:
+                batch.estimates.clear()
 
     def stepped(self, index: int, previews: tuple[Picture, ...]) -> None:
         if self.complete:
             self.batches[-1].calls_after.append(len(self.batches[-1].estimates))
-        size = sum(image.nbytes for image in previews)
-        self._film_full = self._film_full or self._film_bytes + size > LARGEST_FILM_BYTES
-        if previews and not self._film_full:
-            self._film_bytes += size
-            while len(self.film) < index:
-                self.film.append(())
-            self.film[index - 1] += previews
+        if previews:
+            self.film.put(index, self.batches[-1].first, previews)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,9 +124,9 @@ class Worker:
         return removed
 
     def filmstrip(self, job: JobId) -> list[tuple[Picture, ...]]:
-        """The previews of each step of the running or the last job, one for each image; empty for others."""
+        """The previews of each step of the running or the last job, one for each image; none where there was no room for them."""
         record = self._record(job)
-        return list(record.recording.film) if record is not None else []
+        return record.recording.film.steps() if record is not None else []
 
     def restart(self, job: JobId, from_step: int, request: GenerateRequest | None = None) -> JobId:
         """Make the last job again from a step on: what its earlier steps estimated is told again, then the network goes on.

@@ -29,6 +29,7 @@ from diffstudio.models.families.pixel import PixelModel
 from diffstudio.studio import metadata
 from diffstudio.studio.control import Control, Recording, Replay
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
+from diffstudio.studio.film import Film
 from diffstudio.studio.gallery import Gallery
 from diffstudio.studio.generate import generate
 from diffstudio.studio.preview import as_pictures, picture, shrunk
@@ -218,7 +219,7 @@ def test_restarting_tells_again_and_calls_the_network_only_from_there(
     assert len(calls) == (5 if sampler == "heun" else 3)
     assert [event.index for event in again_events if isinstance(event, Stepped)] == [1, 2, 3, 4, 5, 6]
     assert len(second.film) == len(recording.film) == 6
-    assert all(same(list(a), list(b)) for a, b in zip(second.film, recording.film, strict=True))
+    assert all(same(list(a), list(b)) for a, b in zip(second.film.steps(), recording.film.steps(), strict=True))
     calls.clear()
     run(model, request, replay=Replay(recording, 1))
     assert len(calls) == (11 if sampler == "heun" else 6)
@@ -230,8 +231,8 @@ def test_restarting_with_another_prompt_keeps_the_beginning(model: PixelModel) -
     pixels, _ = run(model, request, recording=recording)
     changed, _ = run(model, dataclasses.replace(request, prompt="purple heart"), replay=Replay(recording, 6), recording=other)
     assert not same(pixels, changed)
-    for step in range(8):
-        assert np.array_equal(recording.film[step][0], other.film[step][0]) == (step < 5)
+    for step in range(1, 9):
+        assert np.array_equal(recording.film.at(step)[0], other.film.at(step)[0]) == (step < 6)
 
 
 def test_a_stopped_job_is_taken_up_where_it_was_stopped(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,11 +254,10 @@ def test_recordings_are_bounded(model: PixelModel, monkeypatch: pytest.MonkeyPat
     from diffstudio.studio import control
 
     monkeypatch.setattr(control, "LARGEST_RECORDING_BYTES", 3 * 16 * 16 * 4 * 2)
-    monkeypatch.setattr(control, "LARGEST_FILM_BYTES", 3 * 16 * 16 * 3)
-    recording = Recording()
+    recording = Recording(film=Film(3 * 16 * 16 * 3))
     run(model, REQUEST, recording=recording)
-    assert not recording.complete and len(recording.batches[0].estimates) == 2
-    assert len(recording.film) == 3
+    assert not recording.complete and recording.batches[0].estimates == []  # a part of them is of no use to anybody
+    assert [len(images) for images in recording.film.steps()] == [1, 0, 1, 1]  # three fit
 
 
 # Given pictures
@@ -339,7 +339,7 @@ def test_out_of_memory_is_retried_in_smaller_batches(model: PixelModel, monkeypa
     assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(expected, pixels, strict=True))
     assert len(freed) == 2  # 7, then 3, then 1 at a time
     assert [(record.first, record.count) for record in recording.batches] == [(index, 1) for index in range(7)]
-    assert [len(images) for images in recording.film] == [7] * 4
+    assert [len(images) for images in recording.film.steps()] == [7] * 4
 
 
 def test_one_image_that_does_not_fit_is_explained(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from PySide6.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QRes
 from PySide6.QtWidgets import QAbstractSlider, QSizePolicy
 
 from diffstudio.studio.events import Picture
+from diffstudio.studio.film import Film
 from diffstudio.ui import theme
 from diffstudio.ui.controls import describe
 from diffstudio.ui.generate.canvas import smooth
@@ -32,14 +33,14 @@ class Filmstrip(QAbstractSlider):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFixedHeight(SIDE)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._film: list[tuple[Picture, ...]] = []
+        self._film = Film()
         self._image = 0
         self._tiles: dict[tuple[int, int], QImage] = {}
         self.clear(1)
 
     def clear(self, steps: int) -> None:
         """An empty strip for so many steps."""
-        self._film, self._tiles, self._image = [], {}, 0
+        self._film, self._tiles, self._image = Film(), {}, 0
         self.blockSignals(True)
         self.setRange(1, max(1, steps))
         self.setPageStep(max(1, steps // 10))
@@ -50,11 +51,7 @@ class Filmstrip(QAbstractSlider):
     def put(self, step: int, first: int, pictures: Sequence[Picture]) -> None:
         """The estimates after a step, of the images `first` and on. The newest step becomes the value if it was before."""
         follows = self.value() >= self.last()
-        while len(self._film) < step:
-            self._film.append(())
-        before = self._film[step - 1][:first]
-        empty = tuple(pictures[:1]) * (first - len(before))  # steps that were passed over while the window was busy
-        self._film[step - 1] = before + empty + tuple(pictures)
+        self._film.put(step, first, pictures)
         self._tiles.pop((step, self._image), None)
         if follows:
             self.blockSignals(True)
@@ -65,7 +62,9 @@ class Filmstrip(QAbstractSlider):
     def set_film(self, film: Sequence[tuple[Picture, ...]]) -> None:
         """All steps, once the worker has them together."""
         follows = self.value() >= self.last()
-        self._film, self._tiles = list(film), {}
+        self._film, self._tiles = Film(), {}
+        for index, pictures in enumerate(film):
+            self._film.put(index + 1, 0, pictures)
         if follows:
             self.blockSignals(True)
             self.setValue(self.last())
@@ -78,10 +77,7 @@ class Filmstrip(QAbstractSlider):
 
     def at(self, step: int) -> tuple[Picture, ...]:
         """The estimates after a step, or after the nearest one before it that was kept."""
-        for index in range(min(step, len(self._film)) - 1, -1, -1):
-            if self._film[index]:
-                return self._film[index]
-        return ()
+        return self._film.at(step)
 
     def set_image(self, index: int) -> None:
         """Which of several pictures the strip shows."""
