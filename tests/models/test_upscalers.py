@@ -1,0 +1,103 @@
+"""Upscalers: known by their tensors whatever the names, folded or not; what is none is refused in words."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.upscalers import CompactNetwork, DenseNetwork, Upscaler, upscaler_of
+
+CPU = torch.device("cpu")
+State = dict[str, Tensor]
+
+
+def dense(ups: int = 2, folds: int = 1) -> DenseNetwork:
+    torch.manual_seed(ups + 10 * folds)
+    return DenseNetwork(8, 4, 2, ups, folds).eval()
+
+
+def first_names(state: State) -> State:
+    """As the first ESRGAN code named them."""
+    def old(key: str) -> str:
+        key = re.sub(r"^body\.(\d+)\.rdb", r"RRDB_trunk.\1.RDB", key)
+        return re.sub(r"^conv_up(\d)", r"upconv\1", key).replace("conv_body", "trunk_conv").replace("conv_hr", "HRconv")
+
+    return {old(key): value for key, value in state.items()}
+
+
+def numbered_names(state: State, ups: int, depth: int = 2) -> State:
+    """As the released files of ESRGAN have them: layers that do not learn are counted too."""
+    numbers = {"conv_first": "0", "conv_body": f"1.sub.{depth}", "conv_hr": str(2 + 3 * ups), "conv_last": str(4 + 3 * ups)}
+    numbers |= {f"conv_up{index}": str(3 * index) for index in range(1, ups + 1)}
+
+    def old(key: str) -> str:
+        if found := re.fullmatch(r"body\.(\d+)\.rdb(\d)\.conv(\d)\.(\w+)", key):
+            return "model.1.sub.{}.RDB{}.conv{}.0.{}".format(*found.groups())
+        layer, kind = key.split(".")
+        return f"model.{numbers[layer]}.{kind}"
+
+    return {old(key): value for key, value in state.items()}
+
+
+@pytest.mark.parametrize("ups", [0, 1, 2, 3])
+def test_three_ways_to_name_the_same_network(ups: int) -> None:
+    network = dense(ups)
+    picture = torch.rand(2, 3, 12, 9)
+    with torch.no_grad():
+        expected = network(picture).clamp(0, 1)
+    assert expected.shape == (2, 3, 12 * 2**ups, 9 * 2**ups)
+    state = network.state_dict()
+    for names in (state, first_names(state), numbered_names(state, ups), {"params_ema": state, "params": {}}):
+        found = upscaler_of(names, "some.pth", CPU)
+        assert found.scale == 2**ups
+        assert torch.equal(found(picture), expected)
+
+
+def test_a_folded_picture_of_odd_sides_keeps_its_size() -> None:
+    network = dense(ups=2, folds=2)
+    found = upscaler_of(network.state_dict(), "x2plus.pth", CPU)
+    assert found.scale == 2
+    assert found(torch.rand(1, 3, 7, 11)).shape == (1, 3, 14, 22)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_the_compact_one(scale: int) -> None:
+    torch.manual_seed(scale)
+    network = CompactNetwork(8, 3, scale).eval()
+    found = upscaler_of({"params": network.state_dict()}, "compact.pth", CPU)
+    picture = torch.rand(1, 3, 10, 14)
+    with torch.no_grad():
+        assert torch.equal(found(picture), network(picture).clamp(0, 1))
+
+
+def test_half_precision_weights_run_in_float32() -> None:
+    network = dense()
+    found = upscaler_of({key: value.half() for key, value in network.state_dict().items()}, "half", CPU)
+    assert found(torch.rand(1, 3, 8, 8)).dtype == torch.float32
+
+
+def test_windows_show_no_seams() -> None:
+    network = CompactNetwork(8, 2, 2).eval()                     # sees 4 px around each
+    picture = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8), size=(60, 80), mode="bicubic").clamp(0, 1)
+    upscaler = Upscaler(network, 2, CPU)
+    whole, windows = upscaler(picture, window=1000), upscaler(picture, window=32, overlap=12)
+    difference = (whole - windows).abs()
+    assert difference.max() < 0.1 * whole.std()
+    assert difference.median() == 0 or difference.median() < 1e-6
+
+
+def test_no_upscaler(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointUnknown, match="not known here"):
+        upscaler_of({"blocks.0.attention.weight": torch.zeros(3, 3)}, "odd.pth", CPU)
+    state = dense().state_dict()
+    del state["body.1.rdb2.conv3.weight"]
+    with pytest.raises(CheckpointDamaged, match="not a whole upscaler"):
+        upscaler_of(state, "short.pth", CPU)
+    state = dense().state_dict()
+    state["conv_first.weight"] = torch.zeros(8, 5, 3, 3)
+    with pytest.raises(CheckpointDamaged, match="takes 5 channels"):
+        upscaler_of(state, "odd.pth", CPU)
