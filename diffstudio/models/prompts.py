@@ -50,6 +50,16 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenCount:
+    """How much of what can be read a prompt takes."""
+
+    used: int                         # tokens of the prompt
+    room: int                         # tokens that are read: `ROOM` in each chunk, or all there is where the rest is cut
+    chunks: int = 1
+    cut: tuple[int, int] | None = None   # the characters of the prompt that are not read, from and up to
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """What an encoder made of a list of B prompts, all in the same number n of chunks."""
 
@@ -88,6 +98,20 @@ def chunks_of(text: str, ids: Ids) -> list[Chunk]:
         nothing_after_break = not chunks and number == len(sections) > 1
         made += chunks if chunks or nothing_after_break else [Chunk()]
     return made
+
+
+def count_tokens(text: str, tokenizer: Any, longest: int | None = None) -> TokenCount:
+    """How many tokens a prompt takes, by a `tokenizers.Tokenizer` or a tokenizer of transformers that stands on one.
+
+    Without `longest` it is read in chunks, with its weights; else as it stands, up to so many tokens, and the rest is cut.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if longest is None:
+        chunks = chunks_of(text, lambda piece: backend.encode(piece, add_special_tokens=False).ids)
+        return TokenCount(sum(len(chunk.ids) for chunk in chunks), ROOM * len(chunks), len(chunks))
+    offsets = backend.encode(text, add_special_tokens=False).offsets
+    cut = (offsets[longest][0], len(text.rstrip())) if len(offsets) > longest else None
+    return TokenCount(len(offsets), longest, cut=cut)
 
 
 def encode_weighted(prompts: Sequence[str], tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> Encoded:
@@ -161,7 +185,7 @@ def _weighed(text: str) -> Iterator[Piece | None]:
         elif sign[0] == "BREAK":
             yield None
         else:
-            yield Piece(sign[0].removeprefix("\\") or "\\", _weight(within))
+            yield Piece(sign[0].removeprefix("\\"), _weight(within))
     if reached < len(text):
         yield Piece(text[reached:])
 
