@@ -5,7 +5,6 @@ A file that cannot be read is never in the way: the defaults are used, and the f
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -14,6 +13,7 @@ from typing import Any
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.whole import write_whole
 
 FORMAT = 1
 LONGEST_HISTORY = 200  # prompts
@@ -111,18 +111,14 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
 
 
 def save(settings: Settings, path: Path | None = None) -> None:
-    """Write beside and rename. StorageProblem when the place cannot be written to."""
+    """StorageProblem when the place cannot be written to."""
     path = path or paths.settings_file()
-    beside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(settings.to_json(), indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         raise StorageProblem(f"The settings could not be written to {path}", error.strerror or str(error),
                              "Free some space or allow writing there") from error
+    write_whole(path, json.dumps(settings.to_json(), indent=2) + "\n")
 
 
 def _value(name: str, value: Any) -> Any:

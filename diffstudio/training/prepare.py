@@ -21,7 +21,7 @@ from diffstudio.training.inspection import FolderReport, InspectionProgress, ins
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import RunFolder
 from diffstudio.training.trainer import Trainer, seconds_per_step
-from diffstudio.training.whole import write_whole
+from diffstudio.whole import write_whole
 
 FEWEST_STEPS = 20
 

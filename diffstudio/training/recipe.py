@@ -20,7 +20,7 @@ import tomli_w
 
 from diffstudio.errors import RunProblem
 from diffstudio.models.checkpoint import Conditioning
-from diffstudio.training.whole import write_whole
+from diffstudio.whole import write_whole
 
 FORMAT = 1
 

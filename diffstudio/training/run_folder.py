@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.training.recipe import Recipe, read_recipe
-from diffstudio.training.whole import write_whole
+from diffstudio.whole import write_whole
 
 FORMAT = 1
 
