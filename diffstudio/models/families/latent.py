@@ -35,7 +35,10 @@ class LatentModel:
         self.device, self.dtype = device, dtype
         self.guidance = self.family.guidance
         self._side = side
-        config: Any = vae.config
+        self._know_autoencoder(vae.config)
+
+    def _know_autoencoder(self, config: Any) -> None:
+        """What `vae.config` says of the latent space."""
         self._scaling = float(config.scaling_factor)
         self._shift = float(getattr(config, "shift_factor", None) or 0.0)
         self.channels = int(config.latent_channels)
