@@ -36,6 +36,31 @@ class Origin(StrEnum):
     IMPORTED = "imported"         # a file from elsewhere
 
 
+class Role(StrEnum):
+    """What a file of weights is for."""
+
+    CHECKPOINT = "checkpoint"     # pictures can be made with it
+    LORA = "lora"                 # and its kin: changes to a checkpoint
+    EMBEDDING = "embedding"       # textual inversion: a word learnt for a text encoder
+    VAE = "vae"
+    CONTROLNET = "controlnet"
+    UPSCALER = "upscaler"
+    TEXT_ENCODER = "text_encoder"
+    NETWORK = "network"           # a transformer or U-Net without its text encoders and autoencoder
+    UNKNOWN = "unknown"
+
+
+class Layout(StrEnum):
+    """How its weights are stored and named."""
+
+    OURS = "ours"                 # made by this program
+    ORIGINAL = "original"         # one file, named as the model's makers do
+    DIFFUSERS = "diffusers"       # one file, named as diffusers does
+    FOLDER = "folder"             # a diffusers folder: model_index.json and a sub-folder for each component
+    GGUF = "gguf"
+    PICKLE = "pickle"             # .ckpt, .pt, .pth, .bin: not opened before it was looked through
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One checkpoint on disk, as its header describes it."""
@@ -54,6 +79,11 @@ class Checkpoint:
     origin: Origin
     modified: float               # seconds since the epoch
     metadata: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # the header's, unparsed
+    role: Role = Role.CHECKPOINT
+    layout: Layout = Layout.OURS
+    prediction: str = ""          # eps, v, flow or x0: what its network says; empty where that is not known
+    inpainting: bool = False      # its network also sees a mask and what lies under it
+    reason: str = ""              # why it was taken for what it is, in a sentence for a person
 
     def json(self, key: str) -> Any:
         """The value under `diffstudio.<key>` in the header. CheckpointDamaged when it is missing or not JSON."""
