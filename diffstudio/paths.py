@@ -53,6 +53,11 @@ def runs() -> Path:
     return data() / "runs"
 
 
+def wildcards() -> Path:
+    """Text and YAML files that prompts draw from by `__name__`."""
+    return data() / "wildcards"
+
+
 def starter() -> Path:
     """The checkpoint that ships with the program."""
     return resources() / "starter" / "starter.safetensors"

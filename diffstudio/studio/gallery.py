@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -144,9 +144,9 @@ class Gallery:
         over another. Raises StorageProblem.
         """
         about = {"width": image.width, "height": image.height} | dict(extra or {})
-        this = replace(request, seed=request.seed + int(about.get("index", 0)), count=1)
+        this = metadata.of_one(request, about)
         now = datetime.now()
-        name = "-".join(part for part in (now.strftime("%H%M%S"), str(this.seed), slug(request.prompt)) if part)
+        name = "-".join(part for part in (now.strftime("%H%M%S"), str(this.seed), slug(this.prompt)) if part)
         texts = metadata.write(image, request, about)
         with told("The picture could not be saved", self.folder):
             day = self.folder / now.strftime("%Y-%m-%d")

@@ -24,6 +24,7 @@ from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Stepped
 from diffstudio.studio.given import Given, read_given
 from diffstudio.studio.preview import as_pictures, picture, shrunk
 from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.wildcards import Wording
 
 
 class Saved(Protocol):
@@ -48,7 +49,8 @@ def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps,
     width, height = request.width or model.default_size[0], request.height or model.default_size[1]
     model.check_size(width, height)
     given = read_given(request, width, height)
-    work = _Work(request, model, job, gallery, control, width, height, given, previews, recording or Recording(), replay)
+    work = _Work(request, model, job, gallery, control, width, height, given, previews, recording or Recording(), replay,
+                 Wording(request, model.checkpoint))
     at_once = memory.images_at_once(width, height, model.device)
     while done < request.count:
         count = work.count_of_batch(done, at_once)
@@ -86,21 +88,24 @@ class _Work:
     previews: bool
     recording: Recording
     replay: Replay | None
+    wording: Wording
 
     def count_of_batch(self, first: int, at_once: int) -> int:
-        """A replayed batch has the size that it was recorded with, so that it is the same batch."""
+        """A replayed batch has the size that it was recorded with; in any batch, all are told to leave out the same."""
+        at_once = self.wording.alike(first, min(at_once, self.request.count - first))
         if self.replay is not None:
             for recorded in self.replay.recording.batches:
                 if recorded.first == first:
                     return min(recorded.count, at_once)
-        return min(at_once, self.request.count - first)
+        return at_once
 
     def batch(self, first: int, count: int) -> Iterator[Event]:
         """Images first .. first + count - 1, sampled together."""
         request, model = self.request, self.model
         self.control.check()
         seeds = [request.seed + index for index in range(first, first + count)]
-        prompted = model.encode_prompt(request.prompt, request.negative, count)
+        words = [self.wording.of(index) for index in range(first, first + count)]
+        prompted = model.encode_prompt([told.prompt for told in words], words[0].negative)
         strength = request.strength if self.given is not None else 1.0
         steps = len(model.times(request.steps, request.spacing, strength, self.width, self.height)) - 1
         self.recording.begin(first, count, steps)
@@ -118,7 +123,8 @@ class _Work:
         self.control.check()
         for offset, made in enumerate(as_pictures(model.decode(step.x))):
             whole = self.given.composed(made) if self.given is not None else made
-            saved = self.gallery.add(Image.fromarray(whole), request, extra=self._environment(seeds, first + offset))
+            about = self._environment(seeds, first + offset) | words[offset].told_instead_of(request)
+            saved = self.gallery.add(Image.fromarray(whole), request, extra=about)
             yield ImageSaved(self.job, first + offset, saved.path, shrunk(whole))
 
     def _stepped(self, step: Step, steps: int, first: int, count: int, previews: tuple[Any, ...], elapsed: float) -> Stepped:

@@ -23,10 +23,12 @@ from diffstudio.studio import foreign
 from diffstudio.studio.gallery_files import open_picture, told
 from diffstudio.studio.picture_text import PictureText, read_text
 from diffstudio.studio.requests import LARGEST_SIDE, GenerateRequest
+from diffstudio.studio.wildcards import escaped
 
 JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"
 LARGEST_JSON_CHARACTERS = 1 << 20
+_TOLD = ("prompt", "negative")    # what an image was told, where that is not what the request says
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,9 @@ def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
     """The request in AUTOMATIC1111's grammar (`create_infotext` and `parse_generation_parameters` there).
 
     `about` may hold `index` (which of the request's images, 0-based), `width` and `height` (px, as made), `model`
-    (what to call the checkpoint), `model_hash` and `version`.
+    (what to call the checkpoint), `model_hash`, `version`, and `prompt` and `negative`: what the request's came to.
     """
+    prompt, negative = about.get("prompt", request.prompt), about.get("negative", request.negative)
     width, height = about.get("width", request.width), about.get("height", request.height)
     fields: dict[str, Any] = {
         "Steps": request.steps,
@@ -64,11 +67,13 @@ def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
         "Model hash": about.get("model_hash"),
         "Model": about.get("model") or Path(request.checkpoint).name.removesuffix(".safetensors"),
         "Denoising strength": _plain(request.strength) if request.init is not None else None,
+        "Template": request.prompt if prompt != request.prompt else None,
+        "Negative Template": request.negative if negative != request.negative else None,
         "Version": f"diffstudio {about.get('version', __version__)}",
     }
-    lines = [request.prompt]
-    if request.negative:
-        lines.append(f"Negative prompt: {request.negative}")
+    lines = [prompt]
+    if negative:
+        lines.append(f"Negative prompt: {negative}")
     told = {name: foreign.quoted(str(value)) for name, value in fields.items() if value is not None}
     lines.append(", ".join(f"{name}: {value}" for name, value in told.items()))
     text = "\n".join(lines).replace("\0", " ")
@@ -78,17 +83,25 @@ def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
 def request_json(request: GenerateRequest, about: Mapping[str, Any]) -> str:
     """The whole request as `GenerateRequest.to_json` has it, with `image` (which one this is) and `environment`."""
     index = int(about.get("index", 0))
-    environment = {name: value for name, value in about.items() if name != "index"}
+    environment = {name: value for name, value in about.items() if name not in ("index", *_TOLD)}
     environment.setdefault("version", __version__)
-    values = request.to_json() | {"image": {"index": index, "seed": request.seed + index}, "environment": environment}
+    this = {"index": index, "seed": request.seed + index} | {name: about[name] for name in _TOLD if name in about}
+    values = request.to_json() | {"image": this, "environment": environment}
     return json.dumps(values, default=str)
+
+
+def of_one(request: GenerateRequest, about: Mapping[str, Any]) -> GenerateRequest:
+    """One image's own request: its seed, count 1, and what the wildcards came to. `about` as in `parameters_text`."""
+    told = {name: escaped(about[name]) for name in _TOLD if isinstance(about.get(name), str)}
+    return replace(request, seed=request.seed + int(about.get("index", 0)), count=1, **told)
 
 
 def write(image: Image.Image, request: GenerateRequest, about: Mapping[str, Any]) -> PngInfo:
     """The texts for `image.save(path, pnginfo=…)`: `parameters` and `diffstudio`.
 
     `about`: JSON values that say how the pixels came to be: `index`, `torch`, `device`, `dtype`, `batch` (the seeds
-    computed together, in order), `model`, `model_hash` and whatever else; version and size are added.
+    computed together, in order), `model`, `model_hash`, `prompt` and `negative` where the request's are templates,
+    and whatever else; version and size are added.
     """
     about = {"width": image.width, "height": image.height} | dict(about)
     texts = PngInfo()
@@ -182,10 +195,11 @@ def _ours(text: str) -> PictureSettings:
     asked = GenerateRequest.from_json(values)
     foreign.check_types(asked)
     image, environment = values.get("image"), values.get("environment")
-    index = image.get("index", 0) if isinstance(image, dict) else 0
+    image = image if isinstance(image, dict) else {}
+    index = image.get("index", 0)
     if not isinstance(index, int) or not 0 <= index < asked.count:
         index = 0
-    return PictureSettings(replace(asked, seed=asked.seed + index, count=1), "diffstudio", asked=asked,
+    return PictureSettings(of_one(asked, image | {"index": index}), "diffstudio", asked=asked,
                            environment=environment if isinstance(environment, dict) else {})
 
 

@@ -33,6 +33,7 @@ from diffstudio.studio.events import (
 from diffstudio.studio.queue import Queue, QueuedJob
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
+from diffstudio.studio.wildcards import Wording
 
 if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
@@ -263,6 +264,7 @@ class Worker:
         """All events of a job but its first and its last, which is returned."""
         job, control = queued.job, running.control
         checkpoint = self._library.find(queued.request.checkpoint)
+        Wording(queued.request, checkpoint).of(queued.done)  # a template that cannot be drawn is said before anything is loaded
         model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)))
         self._hold(job, control)
         from diffstudio.studio.generate import generate
