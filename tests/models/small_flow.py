@@ -1,0 +1,94 @@
+"""Small random-weight pipelines of the rectified-flow families, as diffusers itself builds and saves them; and both sides' pictures.
+
+As in `small.py`: blocks, layers and the names of all weights are those of the real families, only the widths are small.
+"""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
+from diffstudio.models.model import Model
+from diffstudio.models.sampling import sample
+from tests.models.small import WORDS, _lively, _saved, small_clip, small_clip_tokenizer, small_vae
+
+WIDTH, HEIGHT = 96, 64       # px: not a square, 12 × 8 latents, 24 tokens
+CPU = torch.device("cpu")
+
+
+# ---- text encoders ---------------------------------------------------------------------------------------------------
+
+
+def small_t5_tokenizer() -> T5Tokenizer:
+    """T5's own class over the words of these tests, and letters for everything else."""
+    special = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
+    words = [("▁" + word, -1.0) for word in WORDS] + [("▁", -2.0)] + [(letter, -5.0) for letter in string.printable.strip()]
+    extra = [(f"<extra_id_{index}>", 0.0) for index in range(4)]
+    return T5Tokenizer(vocab=special + words + extra, extra_ids=4, model_max_length=512)
+
+
+def small_t5(width: int = 32, seed: int = 5) -> T5EncoderModel:
+    torch.manual_seed(seed)
+    return _lively(T5EncoderModel(T5Config(
+        vocab_size=len(small_t5_tokenizer()), d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=4,
+        feed_forward_proj="gated-gelu", dense_act_fn="gelu_new", is_gated_act=True, pad_token_id=0, eos_token_id=1)))
+
+
+# ---- pipelines -------------------------------------------------------------------------------------------------------
+
+
+def flow_vae(scaling: float, shift: float) -> Any:
+    return small_vae(16, scaling, shift_factor=shift, use_quant_conv=False, use_post_quant_conv=False)
+
+
+def small_flux(folder: Path | None = None, *, guidance: bool = True, **transformer: Any) -> diffusers.FluxPipeline:
+    """FLUX.1 dev, or schnell without `guidance`."""
+    torch.manual_seed(6)
+    network = diffusers.FluxTransformer2DModel(**{
+        "in_channels": 64, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2,
+        "joint_attention_dim": 32, "pooled_projection_dim": 24, "guidance_embeds": guidance, "axes_dims_rope": (4, 6, 6)}
+        | transformer)
+    steps = FlowMatchEulerDiscreteScheduler(shift=3.0 if guidance else 1.0, use_dynamic_shifting=guidance, base_shift=0.5,
+                                            max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096)
+    return _saved(folder, diffusers.FluxPipeline(
+        scheduler=steps, vae=flow_vae(0.3611, 0.1159), text_encoder=small_clip(24), tokenizer=small_clip_tokenizer(),
+        text_encoder_2=small_t5(), tokenizer_2=small_t5_tokenizer(), transformer=network.eval()))
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def checkpoint_of(folder: Path, family: str) -> Checkpoint:
+    return Checkpoint(path=folder, name=folder.name, title=folder.name, family=family, conditioning=Conditioning.TEXT, classes=(),
+                      width=0, height=0, parameters=0, dtype="F32", size_bytes=0, origin=Origin.IMPORTED, modified=0.0)
+
+
+def ours(model: Model, prompts: list[str], *, negative: str = "", **settings: Any) -> Tensor:
+    """The images [B,3,H,W] of our loop, seeds from 5 on, as diffusers would show them: clipped to [-1,1]."""
+    seeds = range(5, 5 + len(prompts))
+    settings = dict[str, Any](width=WIDTH, height=HEIGHT, steps=4, sampler="euler", spacing="uniform") | settings
+    *_, last = sample(model, conditioning=model.encode_prompt(prompts, negative), seeds=seeds, **settings)
+    return model.decode(last.x).clamp(-1, 1)
+
+
+def theirs(pipeline: Any, prompts: list[str], **call: Any) -> Tensor:
+    """The same images of diffusers' own pipeline."""
+    generators = [torch.Generator().manual_seed(5 + index) for index in range(len(prompts))]
+    call = {"width": WIDTH, "height": HEIGHT, "num_inference_steps": 4} | call
+    images: Tensor = pipeline(prompts, generator=generators, output_type="pt", **call).images
+    return images * 2 - 1
+
+
+def difference(mine: Tensor, reference: Tensor) -> float:
+    """Relative to the picture's own size: |mine - reference| / |reference|."""
+    assert mine.shape == reference.shape
+    assert reference.std() > 0.05    # a flat picture would be like any other
+    return ((mine - reference).norm() / reference.norm()).item()
