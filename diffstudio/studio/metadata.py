@@ -93,7 +93,8 @@ def request_json(request: GenerateRequest, about: Mapping[str, Any]) -> str:
 def of_one(request: GenerateRequest, about: Mapping[str, Any]) -> GenerateRequest:
     """One image's own request: its seed, count 1, and what the wildcards came to. `about` as in `parameters_text`."""
     told = {name: escaped(about[name]) for name in _TOLD if isinstance(about.get(name), str)}
-    return replace(request, seed=request.seed + int(about.get("index", 0)), count=1, **told)
+    return replace(request, seed=request.seed + int(about.get("index", 0)), count=1,
+                   prompt=told.get("prompt", request.prompt), negative=told.get("negative", request.negative))
 
 
 def write(image: Image.Image, request: GenerateRequest, about: Mapping[str, Any]) -> PngInfo:
