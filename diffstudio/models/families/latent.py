@@ -25,6 +25,8 @@ class LatentModel:
     transformers' own.
     """
 
+    paints = False
+
     def __init__(self, checkpoint: Checkpoint | None, schedule: Schedule, network: nn.Module, vae: nn.Module, family: str, *,
                  text_encoders: Mapping[str, nn.Module], tokenizers: Mapping[str, Any], side: int, device: torch.device,
                  dtype: torch.dtype, sha256: str = "") -> None:
@@ -56,8 +58,13 @@ class LatentModel:
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
+    @property
+    def largest_side(self) -> int:
+        """In px."""
+        return _LARGEST_TIMES_TRAINED * self._side
+
     def check_size(self, width: int, height: int) -> None:
-        multiple, largest = max(self.family.multiple, self.shrinks), _LARGEST_TIMES_TRAINED * self._side
+        multiple, largest = max(self.family.multiple, self.shrinks), self.largest_side
         if width % multiple == 0 == height % multiple and max(width, height) <= largest:
             return
         near = " × ".join(str(min(largest, max(multiple, round(side / multiple) * multiple))) for side in (width, height))
