@@ -63,6 +63,20 @@ def small_flux(folder: Path | None = None, *, guidance: bool = True, **transform
         text_encoder_2=small_t5(), tokenizer_2=small_t5_tokenizer(), transformer=network.eval()))
 
 
+def small_sd3(folder: Path | None = None, *, t5: bool = True, newer: bool = False, **scheduling: Any) -> Any:
+    """StableDiffusion3Pipeline: Stable Diffusion 3, or 3.5 medium with normalised queries and second attention if `newer`."""
+    torch.manual_seed(7)
+    network = diffusers.SD3Transformer2DModel(
+        sample_size=16, num_layers=3, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=48,
+        caption_projection_dim=32, pooled_projection_dim=40, pos_embed_max_size=12, qk_norm="rms_norm" if newer else None,
+        dual_attention_layers=(0, 1) if newer else ())
+    return _saved(folder, diffusers.StableDiffusion3Pipeline(
+        transformer=network.eval(), scheduler=FlowMatchEulerDiscreteScheduler(**{"shift": 3.0} | scheduling),
+        vae=flow_vae(1.5305, 0.0609), text_encoder=small_clip(16, projected=True), tokenizer=small_clip_tokenizer(),
+        text_encoder_2=small_clip(24, act="gelu", projected=True, seed=4), tokenizer_2=small_clip_tokenizer(pad="!"),
+        text_encoder_3=small_t5(48) if t5 else None, tokenizer_3=small_t5_tokenizer() if t5 else None))
+
+
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 

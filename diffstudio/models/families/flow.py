@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diffstudio.diffusion.denoiser import Denoiser, FlowPrediction, Network
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
-from diffstudio.diffusion.schedule import SPACINGS, RectifiedFlow, Schedule, Spacing, ladder, trailing
+from diffstudio.diffusion.schedule import SPACINGS, RectifiedFlow, Schedule, ladder, trailing
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.families.latent import LatentModel
@@ -119,18 +119,18 @@ class FlowModel(LatentModel, ABC):
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         """The ladder of a picture of this size: diffusers' own with `uniform`; all others are shifted and stretched alike."""
-        schedule = RectifiedFlow(self.shift.at(self._tokens(width, height)))
-        return ladder(schedule, steps, self._lay(spacing), strength=strength)
-
-    def _lay(self, spacing: str) -> str | Spacing:
+        flow = RectifiedFlow(self.shift.at(self._tokens(width, height)))
         lay = SPACINGS.get(spacing)
         if lay is None:
-            return spacing  # which the ladder refuses
-        even = self._uniform if spacing == "uniform" else lay
-        return lambda schedule, steps: self.shift.stretched(even(schedule, steps))
+            return ladder(flow, steps, spacing, strength=strength)  # which refuses it
 
-    def _uniform(self, schedule: Schedule, steps: int) -> Tensor:
-        return trailing(schedule, steps)
+        def shifted(_schedule: Schedule, steps: int) -> Tensor:
+            return self.shift.stretched(self._uniform(flow, steps) if spacing == "uniform" else lay(flow, steps))
+
+        return ladder(flow, steps, shifted, strength=strength)
+
+    def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
+        return trailing(flow, steps)
 
     def _tokens(self, width: int, height: int) -> int:
         return (width // self.shrinks // PATCH) * (height // self.shrinks // PATCH)

@@ -1,0 +1,87 @@
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024): two CLIP encoders and T5 read the prompt together; T5 may be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffstudio.diffusion.denoiser import Network
+from diffstudio.diffusion.schedule import RectifiedFlow
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.families.flow import PATCH, FlowModel, Shift, Told, part, read_shift, token_ids, vae_dtype
+from diffstudio.models.parts import Parts
+
+FAMILY = "sd3"
+_SHIFT = Shift(3.0)            # where a checkpoint comes without its scheduler
+_CLIPS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+_THOUSANDTHS = 1000            # in which the network counts time
+
+
+class SD3Model(FlowModel):
+    """Words are CLIP's, side by side and padded to T5's width, followed by T5's; the summary is both CLIPs'."""
+
+    longest_prompt = 256
+
+    @property
+    def reads_with_t5(self) -> bool:
+        return "text_encoder_3" in self.text_encoders
+
+    @property
+    def largest_side(self) -> int:
+        """In px: the network has learnt no more positions."""
+        config: Any = self.network.config
+        return min(super().largest_side, config.pos_embed_max_size * PATCH * self.shrinks)
+
+    def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
+        """Even down to its smallest training time, which diffusers shifts twice: once by itself and once with the ladder."""
+        lowest = RectifiedFlow().t_min if self.shift.by_size else flow.t_min
+        return flow.shifted(torch.linspace(flow.t_max, lowest, steps, dtype=torch.float64))
+
+    def _told(self, prompts: Sequence[str]) -> Told:
+        read = [self._read(encoder, token_ids(self.tokenizers[tokenizer], prompts, 77), output_hidden_states=True)
+                for tokenizer, encoder in _CLIPS]
+        short = torch.cat([clip.hidden_states[-2].to(self.device) for clip in read], dim=-1)       # [B,77,D1 + D2]
+        pooled = torch.cat([clip.text_embeds.to(self.device) for clip in read], dim=-1)            # [B,P1 + P2]
+        long = self._t5(prompts)                                                                   # [B,256,D]
+        words = torch.cat([F.pad(short.to(long), (0, long.shape[-1] - short.shape[-1])), long], dim=1)
+        return Told(tuple(words), tuple(pooled))
+
+    def _t5(self, prompts: Sequence[str]) -> Tensor:
+        """[B,256,D]: zeros without T5, as its makers left it out at random in training."""
+        if not self.reads_with_t5:
+            config: Any = self.network.config
+            return torch.zeros(len(prompts), self.longest_prompt, config.joint_attention_dim, device=self.device, dtype=self.dtype)
+        ids = token_ids(self.tokenizers["tokenizer_3"], prompts, self.longest_prompt)
+        words: Tensor = self._read("text_encoder_3", ids).last_hidden_state
+        return words.to(self.device)
+
+    def _network(self, told: Told, guidance: float) -> Network:
+        words, pooled = self._stacked(told.words), self._stacked(told.pooled)
+
+        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            answer: Tensor = self.network(hidden_states=x_t.to(self.dtype), timestep=_THOUSANDTHS * t, encoder_hidden_states=words,
+                                          pooled_projections=pooled, return_dict=False)[0]
+            return answer
+
+        return velocity
+
+
+def load(checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = "") -> SD3Model:
+    """Without `text_encoder_3`, T5, prompts are read by the CLIPs alone. CheckpointMissing, CheckpointDamaged."""
+    from diffusers import AutoencoderKL, SD3Transformer2DModel
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+
+    tokenizers = {name: parts.tokenizer(name, CLIPTokenizer) for name, _ in _CLIPS}
+    encoders = {name: part(parts, name, CLIPTextModelWithProjection, dtype, device) for _, name in _CLIPS}
+    if parts.has("text_encoder_3"):
+        tokenizers["tokenizer_3"] = parts.tokenizer("tokenizer_3", T5Tokenizer)
+        encoders["text_encoder_3"] = part(parts, "text_encoder_3", T5EncoderModel, dtype, device)
+    vae = part(parts, "vae", AutoencoderKL, vae_dtype(dtype), device)
+    network = part(parts, "transformer", SD3Transformer2DModel, dtype, device)
+    return SD3Model(checkpoint, network, vae, FAMILY, read_shift(parts, _SHIFT), text_encoders=encoders, tokenizers=tokenizers,
+                    device=device, dtype=dtype, side=network.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1),
+                    sha256=sha256)
