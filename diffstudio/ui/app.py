@@ -253,6 +253,9 @@ class Desktop(QObject):
         room.generate_requested.connect(self.generate_with)
         room.rescan_requested.connect(self.shelf.rescan)
         room.delete_requested.connect(lambda entry: self.shelf.delete(entry.path))  # a Checkpoint, or what cannot be used
+        room.import_requested.connect(self.shelf.bring)
+        self.shelf.bringing.connect(room.show_bringing)
+        self.shelf.brought.connect(room.show_brought)
         room.set_checkpoints(self.checkpoints, self.shelf.problems)
         return room
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from PySide6.QtCore import QRect, QSize, Qt, Signal
+from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QFontMetrics, QIcon, QPainter, QPaintEvent, QWheelEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QHBoxLayout,
+    QLineEdit,
     QPushButton,
     QSizePolicy,
     QSlider,
@@ -28,6 +29,8 @@ from PySide6.QtWidgets import (
 from diffstudio.ui import assets, theme
 from diffstudio.ui.basics import Elided, describe
 from diffstudio.ui.pictures import FlowLayout
+
+SEARCH_DELAY_MS = 150
 
 
 class Slider(QSlider):
@@ -264,3 +267,28 @@ class Check(QCheckBox):
             self.initStyleOption(option)
             box = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self)
             assets.icon("check-bold", "on_strong").paint(QPainter(self), box.adjusted(2, 2, -2, -2))
+
+
+class SearchField(QLineEdit):
+    """Words to look for. `searched` once a person stops typing for a moment, or presses Enter."""
+
+    searched = Signal()
+
+    def __init__(self, placeholder: str, tooltip: str) -> None:
+        super().__init__()
+        self.setPlaceholderText(placeholder)
+        self.setClearButtonEnabled(True)
+        self.setMaxLength(1000)
+        self.setMinimumWidth(80)
+        self.addAction(assets.icon("magnifying-glass", "dim"), QLineEdit.ActionPosition.LeadingPosition)
+        describe(self, "Search", tooltip)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SEARCH_DELAY_MS)
+        self.textChanged.connect(lambda: self._timer.start())
+        self.returnPressed.connect(self.search_now)
+        self._timer.timeout.connect(self.searched)
+
+    def search_now(self) -> None:
+        self._timer.stop()
+        self.searched.emit()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QWidget
 
-from diffstudio.ui import assets
-from diffstudio.ui.controls import Banner, Chip, QuietButton, describe, label
-
-SEARCH_DELAY_MS = 150
+from diffstudio.ui.controls import Banner, Chip, QuietButton, label
+from diffstudio.ui.inputs import SearchField
 
 
 class TopBar(QWidget):
@@ -18,23 +16,14 @@ class TopBar(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.search = QLineEdit()
-        self.search.setPlaceholderText("Search prompts …")
-        self.search.setClearButtonEnabled(True)
+        self.search = SearchField("Search prompts …", "Words in the prompt or the checkpoint's name (Ctrl+F)")
         self.search.setMaximumWidth(360)
-        self.search.setMinimumWidth(80)
-        self.search.setMaxLength(1000)
-        self.search.addAction(assets.icon("magnifying-glass", "dim"), QLineEdit.ActionPosition.LeadingPosition)
-        describe(self.search, "Search", "Words in the prompt or the checkpoint's name (Ctrl+F)")
         self.starred = Chip("Starred", tooltip="Show starred pictures only", icon="star")
         self.count_label = label("", "dim")
         self.trash = QuietButton("", "trash", "Pictures in the gallery's trash", name="Trash")
         self.rescan_button = QuietButton(
             "", "arrows-clockwise", "Look through the folder again, for what other programs added or removed",
             name="Look again")
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(SEARCH_DELAY_MS)
         row = QHBoxLayout(self)
         row.setContentsMargins(20, 12, 16, 4)
         row.setSpacing(8)
@@ -43,14 +32,8 @@ class TopBar(QWidget):
         row.addStretch(1)
         for part in (self.count_label, self.trash, self.rescan_button):
             row.addWidget(part)
-        self.search.textChanged.connect(lambda: self._timer.start())
-        self.search.returnPressed.connect(self._now)
-        self.starred.clicked.connect(self._now)
-        self._timer.timeout.connect(self.changed)
-
-    def _now(self) -> None:
-        self._timer.stop()
-        self.changed.emit()
+        self.search.searched.connect(self.changed)
+        self.starred.clicked.connect(self.search.search_now)
 
 
 class Message(QWidget):

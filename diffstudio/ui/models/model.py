@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,10 @@ class CheckpointsModel(QAbstractListModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self._entries: list[Entry] = []
+        self._all: list[Entry] = []
+        self._entries: list[Entry] = []          # of them, those that are shown
+        self._fits: Callable[[Entry], bool] = lambda _: True
+        self._starred: frozenset[Path] = frozenset()
         self._pictures: dict[Path, QImage] = {}
 
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
@@ -70,8 +73,31 @@ class CheckpointsModel(QAbstractListModel):
         return self._entries[index.row()] if index.isValid() and index.row() < len(self._entries) else None
 
     def set_entries(self, entries: Sequence[Entry]) -> None:
+        self._all = list(entries)
+        self._look_again()
+
+    def set_filter(self, fits: Callable[[Entry], bool]) -> None:
+        """Show only those that fit."""
+        self._fits = fits
+        self._look_again()
+
+    def set_starred(self, paths: frozenset[Path]) -> None:
+        """Which of them carry a star."""
+        changed = self._starred ^ paths
+        self._starred = paths
+        for path in changed:
+            self._repaint(path)
+
+    def starred(self, entry: Entry) -> bool:
+        return entry.path in self._starred
+
+    def everything(self) -> list[Entry]:
+        """Shown or not."""
+        return list(self._all)
+
+    def _look_again(self) -> None:
         self.beginResetModel()
-        self._entries = list(entries)
+        self._entries = [entry for entry in self._all if self._fits(entry)]
         self.endResetModel()
 
     def row_of(self, path: Path) -> int | None:
@@ -83,6 +109,9 @@ class CheckpointsModel(QAbstractListModel):
 
     def set_picture(self, path: Path, picture: QImage) -> None:
         self._pictures[path] = picture
+        self._repaint(path)
+
+    def _repaint(self, path: Path) -> None:
         row = self.row_of(path)
         if row is not None:
             self.dataChanged.emit(self.index(row), self.index(row))
@@ -118,6 +147,9 @@ class CheckpointDelegate(QStyledItemDelegate):
         title_font, small_font = theme.font(bold=True), theme.font(theme.SMALL_PIXELS)
         title = str(index.data(Qt.ItemDataRole.DisplayRole))
         below = "cannot be used" if problem else facts.summary(entry)
+        if model.starred(entry):
+            assets.icon("star-fill", "warn").paint(painter, QRect(card.right() - 26, card.y() + 14, 14, 14))
+            room -= 20
         painter.setFont(title_font)
         painter.setPen(theme.colour("text"))
         painter.drawText(QRect(left, card.y() + 12, room, 20), int(Qt.AlignmentFlag.AlignVCenter),

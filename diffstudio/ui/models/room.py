@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QImage, QKeyEvent
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage, QKeyEvent, QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -19,19 +19,24 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.hashes import known_sha256, sha256_of
+from diffstudio.studio.annotations import Annotation, Annotations
 from diffstudio.studio.gallery import Gallery
 from diffstudio.ui import picture_actions
 from diffstudio.ui.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe
+from diffstudio.ui.drops import DropHint, dropped_paths
 from diffstudio.ui.gallery.bars import Message
 from diffstudio.ui.models import facts
 from diffstudio.ui.models.details import CheckpointDetails
-from diffstudio.ui.models.model import CheckpointDelegate, CheckpointsModel, Problem
+from diffstudio.ui.models.filter import FilterBar
+from diffstudio.ui.models.model import CheckpointDelegate, CheckpointsModel, Entry, Problem
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import NewestFirst
 
 LIST_WIDTH = 340
+WEIGHTS = {".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin"}   # what may be dropped here
 
 
 class _List(QListView):
@@ -55,14 +60,18 @@ class ModelsRoom(QWidget):
     generate_requested = Signal(object)   # Checkpoint
     rescan_requested = Signal()
     delete_requested = Signal(object)     # Checkpoint or Problem: a person has confirmed that its `path` may go
+    import_requested = Signal(object)     # list[Path]: files that were dropped here
     folder_opened = Signal(object)        # Path of a folder that was shown in the file manager
 
-    def __init__(self, gallery: Gallery | None = None) -> None:
+    def __init__(self, gallery: Gallery | None = None, annotations: Annotations | None = None) -> None:
         super().__init__()
+        self._annotations = annotations if annotations is not None else Annotations()
+        self._hashes = NewestFirst("checkpoint-hashes", most=1)
         self.setObjectName("background")
         self._gallery = gallery
         self._pictures = NewestFirst("checkpoint-pictures")
         self._dialog: QMessageBox | None = None
+        self._hashing: Path | None = None
         self.model = CheckpointsModel()
         self.list = _List()
         describe(self.list, "Checkpoints", "")
@@ -79,6 +88,10 @@ class ModelsRoom(QWidget):
                                          name="Look again")
         self.progress = ProgressLine("Looking through the model folders")
         self.progress.set_fraction(None)
+        self.filter = FilterBar()
+        self._nothing_fits = EmptyState("magnifying-glass", "Nothing fits", "No model has these words.", "Show all")
+        self._drop_hint = DropHint("Let go to add this to your models", self)
+        self.setAcceptDrops(True)
         self._scanned = False                 # until then nothing can be said about what is there
         self.message = Message()
         self.details = CheckpointDetails()
@@ -92,7 +105,16 @@ class ModelsRoom(QWidget):
         self.list.delete_wanted.connect(self._ask_to_delete)
         self.rescan_button.clicked.connect(self._rescan)
         self.empty.clicked.connect(self._rescan)
+        self.filter.changed.connect(self._filter)
+        self._nothing_fits.clicked.connect(self.filter.clear)
         self.details.generate_wanted.connect(self._generate)
+        self.details.star_wanted.connect(self._star)
+        self.details.notes.changed.connect(self._note)
+        self._hashes.answered.connect(self._hash_found)
+        for keys, act in (("Ctrl+F", self._focus_search), ("Ctrl+D", self._star)):
+            shortcut = QShortcut(QKeySequence(keys), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(act)
         self.details.folder_wanted.connect(self._show_in_folder)
         self.details.delete_wanted.connect(self._ask_to_delete)
         self._pictures.answered.connect(self._picture_found)
@@ -106,20 +128,21 @@ class ModelsRoom(QWidget):
         before, self._scanned = self.chosen(), True
         self.progress.hide()
         self.rescan_button.setEnabled(True)
-        self.model.set_entries([*checkpoints, *(Problem(path, error) for path, error in problems)])
+        entries: list[Entry] = [*checkpoints, *(Problem(path, error) for path, error in problems)]
+        self._read_stars(entries)
+        self.model.set_entries(entries)
+        self.filter.show_kinds_of(entries)
         count = len(checkpoints)
         bad = f" · {len(problems):,} cannot be used" if problems else ""
         self.heading.set_right(f"{count:,}{bad}" if count or problems else "")
-        row = self.model.row_of(before.path) if before is not None else None
-        if self.model.rowCount():
-            self.list.setCurrentIndex(self.model.index(row or 0))
-        self._show_page()
-        self._show_chosen()
+        self._choose_again(before)
         for checkpoint in checkpoints:
             self._pictures.ask((checkpoint.path, checkpoint.modified), partial(self._picture, checkpoint))
 
     def choose(self, path: Path) -> bool:
-        """Choose the checkpoint at that path; False when it is not shown."""
+        """Choose the checkpoint at that path, whatever the filter hides; False when it is not here."""
+        if self.model.row_of(path) is None:
+            self.filter.clear()
         row = self.model.row_of(path)
         if row is not None:
             self.list.setCurrentIndex(self.model.index(row))
@@ -135,9 +158,39 @@ class ModelsRoom(QWidget):
         self.rescan_button.setEnabled(True)
         self.message.say("bad", str(problem))
 
+    def show_bringing(self, name: str, fraction: float | None) -> None:
+        """How much of a file that was dropped is copied; None when it has ended."""
+        self.progress.setVisible(fraction is not None)
+        self.progress.set_fraction(fraction)
+        self.progress.setToolTip(f"Copying {name}")
+
+    def show_brought(self, path: Path) -> None:
+        if self.choose(path):
+            self.message.say("good", f"{path.name} lies in {path.parent} now.")
+
     def shut_down(self) -> None:
-        """Wait for what is done beside the window."""
+        """Keep what was written, and wait for what is done beside the window."""
+        self.details.notes.keep()
+        self._hashing = None
+        self._hashes.close()
         self._pictures.close()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if any(path.suffix.lower() in WEIGHTS for path in dropped_paths(event)):
+            event.acceptProposedAction()
+            self._drop_hint.appear()
+        else:
+            event.ignore()  # a picture is the window's
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        self._drop_hint.hide()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self._drop_hint.hide()
+        wanted = [path for path in dropped_paths(event) if path.suffix.lower() in WEIGHTS]
+        if wanted:
+            event.acceptProposedAction()
+            self.import_requested.emit(wanted)
 
     # Inside
 
@@ -155,7 +208,11 @@ class ModelsRoom(QWidget):
         column.setSpacing(8)
         column.addLayout(bar)
         column.addWidget(self.progress)
-        column.addWidget(self.list, 1)
+        column.addWidget(self.filter)
+        self._lists = QStackedWidget()
+        self._lists.addWidget(self.list)
+        self._lists.addWidget(self._nothing_fits)
+        column.addWidget(self._lists, 1)
         everything = QWidget()
         row = QHBoxLayout(everything)
         row.setContentsMargins(0, 0, 0, 0)
@@ -173,11 +230,72 @@ class ModelsRoom(QWidget):
         self.setTabOrder(self.list, self.rescan_button)
 
     def _show_page(self) -> None:
-        self._pages.setCurrentIndex(0 if self.model.rowCount() or not self._scanned else 1)
+        self._pages.setCurrentIndex(0 if self.model.everything() or not self._scanned else 1)
+        self._lists.setCurrentIndex(1 if self.model.everything() and not self.model.rowCount() else 0)
 
     def _show_chosen(self, *_: object) -> None:
+        self.details.notes.keep()             # of the one that was shown until now
         entry = self.chosen()
         self.details.show_entry(entry, self.model.picture(entry) if entry is not None else QImage())
+        if entry is not None:
+            self.details.notes.offer_tags(self._annotations.tags())
+            self.details.show_said(self._annotations.of(entry.path))
+            self._show_hash(entry.path)
+
+    # Looking for some
+
+    def _filter(self) -> None:
+        before = self.chosen()
+        wanted = self.filter.wanted()
+        self.model.set_filter(lambda entry: wanted.fits(entry, self._annotations.of(entry.path)))
+        self._choose_again(before)
+
+    def _choose_again(self, before: Entry | None) -> None:
+        """After the list changed: what was chosen, if it is there still, else the first."""
+        row = self.model.row_of(before.path) if before is not None else None
+        if self.model.rowCount():
+            self.list.setCurrentIndex(self.model.index(row or 0))
+        self._show_page()
+        self._show_chosen()
+
+    def _focus_search(self) -> None:
+        self.filter.search.setFocus()
+        self.filter.search.selectAll()
+
+    # What a person says about them
+
+    def _read_stars(self, entries: Sequence[Entry]) -> None:
+        self.model.set_starred(frozenset(entry.path for entry in entries if self._annotations.of(entry.path).favourite))
+
+    def _star(self) -> None:
+        entry = self.chosen()
+        if entry is not None:
+            self.details.notes.set_starred(not self._annotations.of(entry.path).favourite)
+
+    def _note(self, said: Annotation) -> None:
+        entry = self.details.entry()
+        if entry is None:
+            return
+        try:
+            self._annotations.put(entry.path, said)
+        except StorageProblem as problem:
+            self.message.say("bad", str(problem))
+        self.details.show_said(self._annotations.of(entry.path))
+        self._read_stars(self.model.everything())
+
+    # The hash, worked out beside the window while its file is the chosen one
+
+    def _show_hash(self, path: Path) -> None:
+        if known := known_sha256(path):
+            self.details.show_hash(known)
+        elif path.is_file():
+            self._hashing = path
+            self._hashes.ask(path, partial(sha256_of, path, cancelled=lambda: self._hashing != path))
+
+    def _hash_found(self, path: object, sha256: object) -> None:
+        entry = self.chosen()
+        if entry is not None and entry.path == path and isinstance(sha256, str):
+            self.details.show_hash(sha256)
 
     def _picture(self, checkpoint: Checkpoint) -> QImage:
         """Its own picture, or the newest in the gallery that was made with it. Not on the window's thread."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QDropEvent, QImage, QPainter, QPaintEvent, QPen
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -73,41 +73,6 @@ class FolderView(QStackedWidget):
     def set_thumbs(self, pictures: Sequence[tuple[QImage, str]]) -> None:
         """Images with what is known of each."""
         self.found.set_thumbs(pictures)
-
-
-class DropHint(QWidget):
-    """Lies over the room while a folder is held above it."""
-
-    def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        describe(self, "Let go to train on this folder")
-        self.hide()
-
-    def appear(self) -> None:
-        parent = self.parentWidget()
-        if parent is not None:
-            self.setGeometry(parent.rect())
-        self.raise_()
-        self.show()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        ground = QColor(theme.colour("background"))
-        ground.setAlphaF(0.86)
-        painter.fillRect(self.rect(), ground)
-        painter.setPen(QPen(theme.colour("accent"), 2, Qt.PenStyle.DashLine))
-        painter.drawRoundedRect(QRectF(self.rect()).adjusted(16, 16, -16, -16), theme.RADIUS, theme.RADIUS)
-        painter.setPen(theme.colour("text"))
-        painter.setFont(theme.font(16, bold=True))
-        painter.drawText(self.rect(), int(Qt.AlignmentFlag.AlignCenter), "Let go to train on this folder")
-
-
-def dropped_folder(event: QDropEvent) -> Path | None:
-    urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
-    local = (Path(url.toLocalFile()) for url in urls if url.isLocalFile())
-    return next((path for path in local if path.is_dir()), None)
 
 
 class _Inspecting(QWidget):

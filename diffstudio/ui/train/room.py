@@ -35,9 +35,10 @@ from diffstudio.training.inspection import FolderReport, PictureRecord, inspect_
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import RunFolder, RunStarted
 from diffstudio.ui.controls import Banner, describe
+from diffstudio.ui.drops import DropHint, dropped_folder
 from diffstudio.ui.picture_actions import open_folder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, DropHint, FolderView, dropped_folder
+from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
 from diffstudio.ui.train.follow import Follower, Look, look
 from diffstudio.ui.train.panel import CARD_THUMBS, PANEL_WIDTH, NewRunPanel, StartChoice
 from diffstudio.ui.train.panel import THUMB_SIDE as CARD_THUMB_SIDE
@@ -79,7 +80,7 @@ class TrainRoom(QWidget):
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
         self._lay_out()
-        self._drop_hint = DropHint(self)
+        self._drop_hint = DropHint("Let go to train on this folder", self)
         self._connect()
         self.new_panel.set_accelerator(seems_accelerated())
         self.folder_view.show_empty()

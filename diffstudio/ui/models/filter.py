@@ -1,0 +1,91 @@
+"""The search over the models: words, a kind, the starred ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.studio.annotations import NOTHING_SAID, Annotation
+from diffstudio.ui.controls import Chip, Combo
+from diffstudio.ui.inputs import SearchField
+from diffstudio.ui.models import facts
+from diffstudio.ui.models.model import Entry
+
+EVERYTHING = None
+_LEARNT_WORDS = ("modelspec.trigger_phrase", "modelspec.tags", "ss_tag_frequency")  # in the header, by those who train adapters
+KINDS = {
+    Role.CHECKPOINT: "Checkpoints", Role.LORA: "LoRAs", Role.EMBEDDING: "Embeddings", Role.VAE: "Autoencoders",
+    Role.CONTROLNET: "ControlNets", Role.UPSCALER: "Upscalers", Role.TEXT_ENCODER: "Text encoders",
+    Role.NETWORK: "Networks alone", Role.UNKNOWN: "Not known"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries are to be shown. Nothing chosen is everything."""
+
+    words: str = ""
+    role: Role | None = EVERYTHING
+    starred: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.words.strip() or self.role or self.starred)
+
+    def fits(self, entry: Entry, said: Annotation = NOTHING_SAID) -> bool:
+        """Every word must be somewhere: in the title, the path, the kind, the trigger words, a tag or the note."""
+        if self.starred and not said.favourite:
+            return False
+        if self.role is not None and not (isinstance(entry, Checkpoint) and entry.role is self.role):
+            return False
+        words = self.words.casefold().split()
+        if not words:
+            return True
+        held = [entry.title, str(entry.path), said.note, *said.tags]
+        if isinstance(entry, Checkpoint):
+            held += [facts.summary(entry), *(entry.metadata.get(key, "") for key in _LEARNT_WORDS)]
+        text = "\n".join(held).casefold()
+        return all(word in text for word in words)
+
+
+class FilterBar(QWidget):
+    """What to look for. `changed` when something else is wanted."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.search = SearchField("Search models …", "Words in the name, the kind, the tags, the note or the trigger words (Ctrl+F)")
+        self.kind = Combo("Kind", [(EVERYTHING, "Every kind")], "Show one kind only: checkpoints, LoRAs, embeddings …")
+        self.starred = Chip("Starred", tooltip="Show starred models only", icon="star")
+        below = QHBoxLayout()
+        below.setSpacing(8)
+        below.addWidget(self.kind, 1)
+        below.addWidget(self.starred)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 8, 0)
+        column.setSpacing(8)
+        column.addWidget(self.search)
+        column.addLayout(below)
+        self.search.searched.connect(self.changed)
+        self.kind.chosen.connect(lambda _: self.changed.emit())
+        self.starred.clicked.connect(lambda _: self.changed.emit())
+
+    def wanted(self) -> Wanted:
+        return Wanted(self.search.text(), self.kind.value(), self.starred.isChecked())
+
+    def show_kinds_of(self, entries: Sequence[Entry]) -> None:
+        """Offer the kinds that are there, when there is more than one. What was chosen stays if it is."""
+        before = self.kind.value()
+        there = {entry.role for entry in entries if isinstance(entry, Checkpoint)}
+        self.kind.set_choices([(EVERYTHING, "Every kind"), *((role, KINDS[role]) for role in Role if role in there)])
+        self.kind.set_value(before)
+        self.kind.setVisible(len(there) > 1 or before is not None)
+
+    def clear(self) -> None:
+        self.search.clear()
+        self.kind.set_value(EVERYTHING)
+        self.starred.setChecked(False)
+        self.search.search_now()
