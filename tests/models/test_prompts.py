@@ -24,6 +24,7 @@ from diffstudio.models.prompts import (
     encode_weighted,
     parse,
     plain,
+    reweighted,
 )
 from diffstudio.networks.text import CaptionTokenizer
 
@@ -211,3 +212,38 @@ def test_what_is_cut_is_named() -> None:
     assert count.cut is not None
     assert text[slice(*count.cut)] == "rocket 😀"
     assert count_tokens("red apple rocket", backend, 3) == TokenCount(3, 3)
+
+
+@pytest.mark.parametrize(("before", "steps", "after"), [
+    ("a |red| cat", 1, "a (|red|:1.1) cat"),
+    ("a |red| cat", -2, "a (|red|:0.8) cat"),
+    ("a (|red|:1.1) cat", 1, "a (|red|:1.2) cat"),
+    ("a (|red|:1.1) cat", -1, "a |red| cat"),
+    ("a |(red:1.3)| cat", 1, "a (|red|:1.4) cat"),
+    ("a (|red|) cat", 1, "a (|red|:1.2) cat"),
+    ("a| red |cat", 1, "a (|red|:1.1) cat"),
+    ("a re||d cat", 1, "a (|red|:1.1) cat"),
+    ("(a re||d cat:1.1), b", 1, "(|a red cat|:1.2), b"),
+    ("((a||b:1.3) c:1.5)", -1, "((|ab|:1.2) c:1.5)"),
+    ("|red cat, big| dog", 1, "(|red cat, big|:1.1) dog"),
+    ("x <lora:a b:0||.8> y", 1, "x |<lora:a b:0.85>| y"),
+    ("<lo||ra:ab>", -1, "|<lora:ab:0.95>|"),
+    (r"\(|red|\)", 1, r"\((|red|:1.1)\)"),
+    ("a , || , b", 1, "a , || , b"),
+    ("||", 1, "||"),
+])
+def test_a_selection_is_made_stronger_and_weaker(before: str, steps: int, after: str) -> None:
+    def marked(text: str) -> tuple[str, int, int]:
+        left, middle, right = text.split("|")
+        return left + middle + right, len(left), len(left + middle)
+
+    assert reweighted(*marked(before), steps) == marked(after)
+
+
+@given(st.text(alphabet="ab (),:1.2<>[]\\", max_size=30), st.data())
+def test_up_and_down_again_changes_nothing_that_is_read(text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    changed, first, last = reweighted(text, start, end, 1)
+    assert 0 <= first <= last <= len(changed)
+    assert [letter for letter in changed if letter in "ab"] == [letter for letter in text if letter in "ab"]
