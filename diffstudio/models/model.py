@@ -36,6 +36,7 @@ class Model(Protocol):
     sha256: str                                # of the checkpoint's file; empty without one
     device: torch.device
     dtype: torch.dtype                         # what the network runs in
+    paints: bool                               # its network is shown a mask and what is around it
 
     @property
     def default_size(self) -> tuple[int, int]:

@@ -28,7 +28,8 @@ def sample(
 
     Either `prompts` (one for each seed) or what `model.encode_prompt` gave as `conditioning`. With `init` [1 or B,3,H,W] in
     [-1,1] the last `strength` of the ladder is walked from there; where `mask` [1 or B,1,H,W] in [0,1] is 0 the state stays
-    `init`, noised to each level. `wrap` is given the whole denoiser and returns what the sampler calls.
+    `init`, noised to each level; a model that `paints` is shown both instead, as it was in training. `wrap` is given the whole
+    denoiser and returns what the sampler calls.
     BadRequest for a size, sampler or spacing that the model cannot do.
     """
     width, height = width or model.default_size[0], height or model.default_size[1]
@@ -47,7 +48,7 @@ def sample(
     if init is not None:
         clean = model.encode_image(init.to(model.device)).expand_as(x)
         x = alpha * clean + x
-        if mask is not None:
+        if mask is not None and not model.paints:
             denoiser = KeepsOutside(denoiser, clean, mask)
     if wrap is not None:
         denoiser = wrap(denoiser)

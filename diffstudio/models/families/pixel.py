@@ -40,6 +40,8 @@ class PixelModel:
     Also built around a network that is still being trained, for its sample sheets: `checkpoint` is None then.
     """
 
+    paints = False
+
     def __init__(self, checkpoint: Checkpoint | None, network: PixelTransformer, tokenizer: CaptionTokenizer | None,
                  classes: Sequence[str] = (), schedule: Schedule | None = None, *,
                  guidance: Mapping[str, Any] | None = None, device: torch.device | None = None,

@@ -198,7 +198,7 @@ def load_as(kind: type[_S], checkpoint: Checkpoint, parts: Parts, device: torch.
 
     network = module("unet")
     overflows = dtype is torch.float16 and bool(parts.config("vae").get("force_upcast", True))
-    scheduling = scheduling_of(parts, checkpoint.name, getattr(checkpoint, "prediction", ""),
+    scheduling = scheduling_of(parts, checkpoint.name, checkpoint.prediction,
                                distilled=bool(network.config.time_cond_proj_dim), aligned_xl="_2" in encoders)
     return kind(checkpoint, scheduling, network, module("vae", torch.float32 if overflows else dtype), checkpoint.family,
                 device=device, dtype=dtype, sha256=sha256,
