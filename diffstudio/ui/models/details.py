@@ -136,7 +136,7 @@ class CheckpointDetails(QWidget):
     def _show_facts(self) -> None:
         match self._entry:
             case Checkpoint() as checkpoint:
-                hashes = [("Hash", f"{short(self._hash)}  (SHA-256 {self._hash})")] if self._hash else []
+                hashes = [("AutoV2", short(self._hash)), ("SHA-256", self._hash)] if self._hash else []
                 self.model_facts.show_facts(facts.model_facts(checkpoint) + hashes)
             case Problem(path=path):
                 self.model_facts.show_facts([("File", str(path))])
