@@ -7,15 +7,20 @@ under `diffstudio.*`, JSON that says how to rebuild it: the network, the schedul
 from __future__ import annotations
 
 import json
+import re
 import stat
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.models.detection import detect
+from diffstudio.models.detection_names import Detected, Layout, Role
+from diffstudio.models.family import FAMILIES, UNKNOWN
+from diffstudio.models.prediction import TensorEntry, prediction_beside, prediction_within
 
 FORMAT = 1                        # of the diffstudio.* metadata
 LARGEST_HEADER_BYTES = 100 << 20  # safetensors' own limit
@@ -36,29 +41,7 @@ class Origin(StrEnum):
     IMPORTED = "imported"         # a file from elsewhere
 
 
-class Role(StrEnum):
-    """What a file of weights is for."""
-
-    CHECKPOINT = "checkpoint"     # pictures can be made with it
-    LORA = "lora"                 # and its kin: changes to a checkpoint
-    EMBEDDING = "embedding"       # textual inversion: a word learnt for a text encoder
-    VAE = "vae"
-    CONTROLNET = "controlnet"
-    UPSCALER = "upscaler"
-    TEXT_ENCODER = "text_encoder"
-    NETWORK = "network"           # a transformer or U-Net without its text encoders and autoencoder
-    UNKNOWN = "unknown"
-
-
-class Layout(StrEnum):
-    """How its weights are stored and named."""
-
-    OURS = "ours"                 # made by this program
-    ORIGINAL = "original"         # one file, named as the model's makers do
-    DIFFUSERS = "diffusers"       # one file, named as diffusers does
-    FOLDER = "folder"             # a diffusers folder: model_index.json and a sub-folder for each component
-    GGUF = "gguf"
-    PICKLE = "pickle"             # .ckpt, .pt, .pth, .bin: not opened before it was looked through
+_DRAWING = (Role.CHECKPOINT, Role.NETWORK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +67,12 @@ class Checkpoint:
     prediction: str = ""          # eps, v, flow or x0: what its network says; empty where that is not known
     inpainting: bool = False      # its network also sees a mask and what lies under it
     reason: str = ""              # why it was taken for what it is, in a sentence for a person
+    edition: str = ""             # which one of its family, where its header says so: dev, schnell, 3.5 large
+
+    @property
+    def draws(self) -> bool:
+        """Whether pictures can be made with it: alone, or with parts that lie beside it."""
+        return self.role in _DRAWING and self.family in FAMILIES
 
     def json(self, key: str) -> Any:
         """The value under `diffstudio.<key>` in the header. CheckpointDamaged when it is missing or not JSON."""
@@ -92,14 +81,6 @@ class Checkpoint:
         except (KeyError, ValueError, RecursionError) as error:
             raise CheckpointDamaged(f"{self.path.name} does not say what its {key} is",
                                     remedy="Train or download it again") from error
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    dtype: str
-    shape: tuple[int, ...]
-    start: int                    # bytes from the end of the header
-    end: int
 
 
 _DTYPE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8,
@@ -172,23 +153,66 @@ def _damaged(path: Path, why: str) -> CheckpointDamaged:
 def read_checkpoint(path: Path, *, origin: Origin | None = None) -> Checkpoint:
     """The record of one `.safetensors` file. Raises CheckpointMissing, CheckpointDamaged.
 
-    A file that was not made here has family `unknown` until another family claims it.
+    A file that was not made here is taken for what its tensors look like; `reason` says why, also where that is nothing known.
     """
     tensors, metadata = read_header(path)
     about = path.stat()
-    parameters = sum(_elements(entry.shape) for entry in tensors.values())
-    dtypes = [entry.dtype for entry in tensors.values()]
-    stored = max(set(dtypes), key=dtypes.count) if dtypes else "F32"
+    held = _bytes_by_dtype(tensors)
     checkpoint = Checkpoint(
-        path=path, name=path.stem, title=metadata.get("modelspec.title", path.stem),
-        family="unknown", conditioning=Conditioning.NONE, classes=(), width=0, height=0, parameters=parameters,
-        dtype=stored, size_bytes=about.st_size, origin=origin or Origin.IMPORTED, modified=about.st_mtime, metadata=metadata)
-    return _made_here(checkpoint, origin) if "diffstudio.format" in metadata else checkpoint
+        path=path, name=path.stem, title=metadata.get("modelspec.title", "").strip()[:200] or path.stem, family=UNKNOWN,
+        conditioning=Conditioning.NONE, classes=(), width=0, height=0,
+        parameters=sum(size * 8 // _DTYPE_BITS[dtype] for dtype, size in held.items()),
+        dtype=max(held, key=lambda dtype: held[dtype], default="F32"), size_bytes=about.st_size,
+        origin=origin or Origin.IMPORTED, modified=about.st_mtime, metadata=metadata)
+    if "diffstudio.format" in metadata:
+        return _made_here(checkpoint, origin)
+    found = detect({name: entry.shape for name, entry in tensors.items()}, metadata)
+    return described(checkpoint, _with_prediction(found, path, tensors))
+
+
+def described(checkpoint: Checkpoint, found: Detected) -> Checkpoint:
+    """The record with what was found out about its file."""
+    checkpoint = replace(checkpoint, role=found.role, family=found.family, prediction=found.prediction, inpainting=found.inpainting,
+                         layout=found.layout, reason=found.reason, edition=found.edition)
+    if not checkpoint.draws:
+        return checkpoint
+    width, height = _resolution(checkpoint)
+    return replace(checkpoint, conditioning=Conditioning.TEXT, width=width, height=height)
+
+
+def _with_prediction(found: Detected, path: Path, tensors: Mapping[str, TensorEntry]) -> Detected:
+    """Where the header leaves open what a U-Net predicts: what lies beside the file and in it."""
+    if found.family not in ("sd1", "sd2", "sdxl") or found.prediction == "v" or found.role not in _DRAWING:
+        return found
+    prediction, why = prediction_beside(path)
+    if not prediction and not found.prediction:
+        prediction, why = prediction_within(path, tensors)
+    if not prediction and not found.prediction:
+        prediction, why = "v", "whether it predicts eps or v is not said, and most of its kind predict v"
+    return replace(found, prediction=prediction, reason=f"{found.reason.rstrip('.')}; {why}.") if prediction else found
+
+
+def _resolution(checkpoint: Checkpoint) -> tuple[int, int]:
+    """px it was trained at: as ModelSpec says, or as its family is; 0 where neither is known."""
+    said = re.fullmatch(r"(\d{2,5})(?:x(\d{2,5}))?", checkpoint.metadata.get("modelspec.resolution", "").lower().replace(" ", ""))
+    if said is not None:
+        width, height = int(said[1]), int(said[2] or said[1])
+        if 64 <= width <= 4096 and 64 <= height <= 4096:
+            return width, height
+    side = FAMILIES[checkpoint.family].side
+    if checkpoint.family == "sd2" and checkpoint.prediction == "eps":
+        side = 512          # 2.0-base, 2.1-base and the one that paints
+    return side, side
+
+
+def _bytes_by_dtype(tensors: Mapping[str, TensorEntry]) -> dict[str, int]:
+    held: dict[str, int] = {}
+    for dtype, _, start, end in tensors.values():
+        held[dtype] = held.get(dtype, 0) + end - start
+    return held
 
 
 def _made_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
-    from dataclasses import replace
-
     written = checkpoint.json("format")
     if type(written) is not int:
         raise CheckpointDamaged(f"{checkpoint.path.name} does not say of what format it is", remedy="Train or download it again")
@@ -206,10 +230,3 @@ def _made_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointDamaged(f"{checkpoint.path.name} does not describe its model", str(error)[:200],
                                 "Train or download it again") from error
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
