@@ -41,8 +41,8 @@ class LatentModel:
 
     def _know_autoencoder(self, config: Any) -> None:
         """What `vae.config` says of the latent space."""
-        self._scaling = float(config.scaling_factor)
-        self._shift = float(getattr(config, "shift_factor", None) or 0.0)
+        self._scaling: float | Tensor = float(config.scaling_factor)                      # a number, or one for each channel
+        self._shift: float | Tensor = float(getattr(config, "shift_factor", None) or 0.0)
         self.channels = int(config.latent_channels)
         self.shrinks = 2 ** (len(config.block_out_channels) - 1)   # image px to one of the latent's
 
@@ -80,14 +80,23 @@ class LatentModel:
     @torch.no_grad()
     def encode_image(self, image: Tensor) -> Tensor:
         """The mean of what the encoder believes, so that the same picture is always the same state."""
-        vae: Any = self.vae
-        latents = vae.encode(image.to(self.device, vae.dtype)).latent_dist.mode()
-        return (latents.float() - self._shift) * self._scaling
+        return (self._encode(image.to(self.device)).float() - self._shift) * self._scaling
 
     @torch.no_grad()
     def decode(self, state: Tensor) -> Tensor:
+        return self._decode(state / self._scaling + self._shift).float()
+
+    def _encode(self, image: Tensor) -> Tensor:
+        """image [B,3,H,W] -> the autoencoder's own latents [B,C,h,w]."""
         vae: Any = self.vae
-        return vae.decode((state / self._scaling + self._shift).to(vae.dtype), return_dict=False)[0].float()
+        latents: Tensor = vae.encode(image.to(vae.dtype)).latent_dist.mode()
+        return latents
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """The autoencoder's own latents [B,C,h,w] -> image [B,3,H,W]."""
+        vae: Any = self.vae
+        image: Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        return image
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
         """By a linear map from channels to colours, where one is known for this latent space; else the first three channels."""
