@@ -1,15 +1,11 @@
-"""Stable Diffusion through our loop against diffusers' own pipelines, on small random weights of the real architecture.
+"""Stable Diffusion 1 and 2 through our loop against diffusers' own pipelines, on small random weights of the real architecture.
 
 The same prompts, noise and ladder give the same picture to float32's rounding: measured, 2e-7 to 2e-6 of the latents' norm.
-Three things in diffusers' schedulers are not ours and are led around: `linspace` means another ladder in DDIM, DPM++ and
-UniPC, so they are compared on the times that they list; on the ladder `karras` DPM++ and UniPC tell the network the nearest
-whole training step (8e-3 of the latents' norm, if they may); and their pictures do not all start from sigma * noise, so they
-are given our start as `latents`.
+What is led around on the way is said in `beside`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,109 +14,38 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.samplers import SAMPLERS, Step
+from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.errors import BadRequest, CheckpointUnknown
-from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
-from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
+from diffstudio.models.families import stable_diffusion
 from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.model import Hints
 from diffstudio.models.parts import FolderParts
 from diffstudio.models.sampling import sample
 from tests.models import small
+from tests.models.families.beside import (
+    CPU,
+    KARRAS,
+    NEGATIVE,
+    PROMPTS,
+    ROUNDING,
+    SEEDS,
+    Build,
+    checkpoint,
+    difference,
+    generators,
+    load,
+    ours,
+    start,
+    their_scheduler,
+    theirs,
+    told_our_times,
+    watched,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning",                 # diffusers, with NumPy 2
     "ignore:`Transformer2DModelOutput` is deprecated:FutureWarning",
 )
-
-CPU = torch.device("cpu")
-ROUNDING = 5e-6       # of the latents' norm
-KARRAS = 5e-5         # whose ladder shows that they add up betas in float32: sigma is 1e-5 off at its small end; measured 2e-5
-SEEDS = (5, 6)
-PROMPTS = ["a red apple", "the blue heart"]
-NEGATIVE = "ugly"
-SCHEDULERS: dict[str, Any] = {
-    "euler": diffusers.EulerDiscreteScheduler, "heun": diffusers.HeunDiscreteScheduler, "ddim": diffusers.DDIMScheduler,
-    "dpmpp_2m": diffusers.DPMSolverMultistepScheduler, "unipc": diffusers.UniPCMultistepScheduler,
-    "euler_ancestral": diffusers.EulerAncestralDiscreteScheduler, "lcm": diffusers.LCMScheduler}
-OPTIONS: dict[str, dict[str, Any]] = {"ddim": {"clip_sample": False, "set_alpha_to_one": True}}
-THEIR_SPACING = {"uniform": "linspace", "karras": "linspace"}
-OVER_ALPHA = ("euler", "heun", "euler_ancestral")    # whose states are ours over alpha
-
-Pair = tuple[Any, StableDiffusion]
-Build = Callable[..., Pair]
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """diffusers' pipeline and our model from the same folder; each pair is built once."""
-    known: dict[str, Pair] = {}
-
-    def made(builder: Callable[..., Any], family: str, **options: Any) -> Pair:
-        key = f"{builder.__name__} {options}"
-        if key not in known:
-            folder = tmp_path_factory.mktemp(family)
-            pipeline = builder(folder, **options)
-            known[key] = (pipeline, load(folder, family))
-        return known[key]
-
-    return made
-
-
-def checkpoint(folder: Path, family: str) -> Checkpoint:
-    return Checkpoint(path=folder, name=folder.name, title=folder.name, family=family, conditioning=Conditioning.TEXT, classes=(),
-                      width=0, height=0, parameters=0, dtype="F32", size_bytes=0, origin=Origin.IMPORTED, modified=0.0)
-
-
-def load(folder: Path, family: str) -> StableDiffusion:
-    read = stable_diffusion_xl.load if family.startswith("sdxl") else stable_diffusion.load
-    return read(checkpoint(folder, family), FolderParts(folder), CPU, torch.float32)
-
-
-def their_scheduler(name: str, spacing: str, **options: Any) -> Any:
-    karras = {"use_karras_sigmas": True} if spacing == "karras" else {}
-    return SCHEDULERS[name](**small.SCHEDULER | {"timestep_spacing": THEIR_SPACING.get(spacing, spacing)}
-                            | OPTIONS.get(name, {}) | karras | options)
-
-
-def told_our_times(scheduler: Any, model: StableDiffusion) -> Any:
-    """The same scheduler on the same ladder of sigmas, without rounding the times that it tells the network."""
-
-    class ToldOurTimes(type(scheduler)):  # type: ignore[misc]
-        def set_timesteps(self, *args: Any, **options: Any) -> None:
-            super().set_timesteps(*args, **options)
-            self.timesteps = model.schedule.t_from_heun_coordinate(self.sigmas[:-1].double()).float() - 1
-
-    return ToldOurTimes.from_config(scheduler.config)
-
-
-def generators() -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in SEEDS]
-
-
-def start(model: StableDiffusion, scheduler: Any, sampler: str, steps: int, times: Tensor, side: int = small.SIDE) -> Tensor:
-    """The `latents` argument that begins their pipeline where ours begins: sigma * noise."""
-    scheduler.set_timesteps(steps)
-    noise = torch.stack([torch.randn(model.state_shape(side, side), generator=generator) for generator in generators()])
-    alpha = float(model.schedule.alpha(times[0])) if sampler in OVER_ALPHA else 1.0
-    return noise * float(model.schedule.sigma(times[0])) / alpha / float(scheduler.init_noise_sigma)
-
-
-def ours(model: StableDiffusion, **options: Any) -> Tensor:
-    defaults: dict[str, Any] = {"conditioning": model.encode_prompt(PROMPTS, NEGATIVE), "seeds": SEEDS, "steps": 5}
-    steps: list[Step] = list(sample(model, **defaults | options))
-    return steps[-1].x
-
-
-def theirs(pipeline: Any, **options: Any) -> Tensor:
-    defaults: dict[str, Any] = {"num_inference_steps": 5, "output_type": "latent", "negative_prompt": [NEGATIVE] * 2}
-    found: Tensor = pipeline(PROMPTS, **defaults | options).images
-    return found
-
-
-def difference(one: Tensor, other: Tensor) -> float:
-    assert one.shape == other.shape
-    return ((one - other).norm() / other.norm()).item()
 
 
 # ---- the same picture ------------------------------------------------------------------------------------------------
@@ -210,27 +135,7 @@ def test_guidance_is_one_call_of_twice_the_batch_and_moves_the_picture(
     assert difference(other, with_guidance) > 1e-3
 
 
-def watched(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The batch of each of the network's calls."""
-    calls: list[int] = []
-    real = model.network.forward
-
-    def forward(x: Tensor, *args: Any, **options: Any) -> Any:
-        calls.append(len(x))
-        return real(x, *args, **options)
-
-    monkeypatch.setattr(model.network, "forward", forward)
-    return calls
-
-
 # ---- pictures that are given -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def image() -> Tensor:
-    """[1,3,64,64] in [-1,1]: smooth, so that it is like a picture."""
-    coarse = torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(3)) * 2 - 1
-    return torch.nn.functional.interpolate(coarse, (small.SIDE, small.SIDE), mode="bicubic").clamp(-1, 1)
 
 
 @pytest.fixture
