@@ -2,62 +2,128 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
 
 import torch
+from torch import nn
 
-from diffstudio.errors import CheckpointMissing, CheckpointUnknown, Stopped
-from diffstudio.models.checkpoint import Checkpoint, read_header
+from diffstudio.errors import CheckpointUnknown, Stopped
+from diffstudio.models.checkpoint import Checkpoint, Layout, Role, read_header
+from diffstudio.models.family import FAMILIES
+from diffstudio.models.hashes import sha256_of
 from diffstudio.models.memory import choose_dtype
 from diffstudio.models.model import Model
+from diffstudio.models.parts import Parts, parts_of
 
-_CHUNK_BYTES = 8 << 20
-_HASHED_SHARE = 0.4  # of the time that loading takes, about
+_FILES = {"sd1": "stable_diffusion", "sd2": "stable_diffusion", "sdxl": "stable_diffusion_xl", "sdxl_refiner": "stable_diffusion_xl",
+          "sd3": "sd3", "flux": "flux", "z_image": "z_image", "qwen_image": "qwen_image", "diffusers": "general"}
+_SHARES = {"unet": 6, "transformer": 6, "vae": 1, "text_encoder": 2, "text_encoder_2": 3, "text_encoder_3": 4}   # of the time, about
 
 
 def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None = None,
          on_progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None) -> Model:
     """The checkpoint's weights in memory; `on_progress` hears fractions from 0 to 1.
 
-    Raises CheckpointMissing, CheckpointDamaged, CheckpointUnknown for a kind that no family reads, and Stopped soon after
+    The file's hash is worked out beside the loading, which also has it read from the disk once only.
+    Raises CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what makes no pictures, and Stopped soon after
     `cancelled()` becomes true.
     """
-    from diffstudio.models.families import pixel
-
-    progress = on_progress if on_progress is not None else _nobody
-    if checkpoint.family != pixel.FAMILY:
-        raise CheckpointUnknown(f"{checkpoint.name} is of a kind that cannot be used yet",
-                                "only checkpoints trained with diffstudio can make pictures",
-                                "Choose another checkpoint, or train one")
-    read_header(checkpoint.path)  # that it is whole, before anything is believed
+    progress, stop = on_progress or _nobody, cancelled or _never
+    _check_draws(checkpoint)
+    if checkpoint.layout in (Layout.OURS, Layout.ORIGINAL, Layout.DIFFUSERS):
+        read_header(checkpoint.path)  # that it is whole, before anything is believed
     progress(0.0)
-    sha256 = _sha256(checkpoint, lambda fraction: progress(_HASHED_SHARE * fraction), cancelled)
-    model = pixel.load(checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), sha256)
-    _stop_if(cancelled)
+    over = threading.Event()
+    with ThreadPoolExecutor(1, "hash") as beside:
+        hashed = _hashed(checkpoint, beside, lambda: over.is_set() or stop())
+        try:
+            _stop_if(stop)
+            model = _read(checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop)
+            _stop_if(stop)
+            model.sha256 = hashed.result() if hashed is not None else ""
+        finally:
+            over.set()
     progress(1.0)
     return model
 
 
-def _sha256(checkpoint: Checkpoint, progress: Callable[[float], None], cancelled: Callable[[], bool] | None) -> str:
-    """Of the whole file, which is what other programs call a model's hash; reading it also warms the disk's cache."""
-    digest, done = hashlib.sha256(), 0
-    try:
-        with checkpoint.path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                _stop_if(cancelled)
-                digest.update(chunk)
-                done += len(chunk)
-                progress(min(1.0, done / max(1, checkpoint.size_bytes)))
-    except OSError as error:
-        raise CheckpointMissing(f"{checkpoint.path} cannot be read", error.strerror or str(error),
-                                "Check the disk, or choose another checkpoint") from error
-    return digest.hexdigest()
+def _hashed(checkpoint: Checkpoint, beside: ThreadPoolExecutor, stop: Callable[[], bool]) -> Future[str] | None:
+    """Of the whole file, which is what other programs call a model's hash; a folder has none."""
+    return None if checkpoint.layout is Layout.FOLDER else beside.submit(sha256_of, checkpoint.path, None, stop)
 
 
-def _stop_if(cancelled: Callable[[], bool] | None) -> None:
-    if cancelled is not None and cancelled():
+def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Callable[[float], None],
+          stop: Callable[[], bool]) -> Model:
+    if checkpoint.family == "pixel":
+        from diffstudio.models.families import pixel
+
+        return pixel.load(checkpoint, device, dtype)
+    family: Any = import_module(f"diffstudio.models.families.{_FILES[checkpoint.family]}")
+    model: Model = family.load(checkpoint, _Watched(parts_of(checkpoint), progress, stop), device, dtype)
+    return model
+
+
+class _Watched:
+    """Parts that say how far the loading is after each of them, and that stop before the next one."""
+
+    def __init__(self, parts: Parts, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
+        self._parts, self._progress, self._stop = parts, progress, stop
+        self._left = {name: share for name, share in _SHARES.items() if parts.has(name)}
+        self._whole = 1 + sum(self._left.values())
+
+    def has(self, name: str) -> bool:
+        return self._parts.has(name)
+
+    def config(self, name: str) -> Mapping[str, Any]:
+        return self._parts.config(name)
+
+    def module(self, name: str, kind: type[Any], dtype: torch.dtype) -> Any:
+        _stop_if(self._stop)
+        module: nn.Module = self._parts.module(name, kind, dtype)
+        self._left.pop(name, None)
+        self._progress(1 - (1 + sum(self._left.values())) / self._whole)
+        return module
+
+    def tokenizer(self, name: str, kind: type[Any]) -> Any:
+        return self._parts.tokenizer(name, kind)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parts, name)    # what only one kind of Parts can do
+
+
+_GOES = {
+    Role.LORA: ("a LoRA", "Write <lora:{name}:1> into the prompt of a checkpoint that it fits, or choose it there"),
+    Role.EMBEDDING: ("a textual inversion", "Write its name into a prompt: {name}"),
+    Role.VAE: ("an autoencoder", "Choose a checkpoint that it belongs to"),
+    Role.CONTROLNET: ("a ControlNet", "Choose a checkpoint that it belongs to, and it beside that one"),
+    Role.UPSCALER: ("an upscaler", "It enlarges finished pictures; choose a checkpoint to make them"),
+    Role.TEXT_ENCODER: ("a text encoder", "It reads prompts for a checkpoint; choose that one"),
+}
+
+
+def _check_draws(checkpoint: Checkpoint) -> None:
+    if checkpoint.draws:
+        return
+    if checkpoint.role in _GOES:
+        what, remedy = _GOES[checkpoint.role]
+        fits = f" for {FAMILIES[checkpoint.family].title}" if checkpoint.family in FAMILIES else ""
+        raise CheckpointUnknown(f"{checkpoint.name} is {what}{fits} and makes no pictures by itself", checkpoint.reason.rstrip("."),
+                                remedy.format(name=checkpoint.name))
+    raise CheckpointUnknown(f"{checkpoint.name} is of a kind that cannot be used yet", checkpoint.reason.rstrip("."),
+                            "Choose another checkpoint, or train one; if you know what it is, `diffstudio models set` can say so")
+
+
+def _stop_if(stop: Callable[[], bool]) -> None:
+    if stop():
         raise Stopped("Stopped while loading")
+
+
+def _never() -> bool:
+    return False
 
 
 def _nobody(fraction: float) -> None:

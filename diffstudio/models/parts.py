@@ -16,7 +16,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUnknown
+from diffstudio.models.checkpoint import Checkpoint, Layout
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before diffusers or transformers are imported, which read it then
 
@@ -83,6 +84,14 @@ class FolderParts:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointDamaged(f"The {name} of {self.folder.name} cannot be loaded", str(error).splitlines()[0][:200],
                                     "Get it again from where it came") from error
+
+
+def parts_of(checkpoint: Checkpoint) -> Parts:
+    """Where its components are. CheckpointUnknown for a file that cannot be taken apart."""
+    if checkpoint.layout is Layout.FOLDER:
+        return FolderParts(checkpoint.path)
+    raise CheckpointUnknown(f"{checkpoint.name} is one file, and only diffusers folders can be opened yet",
+                            remedy="Choose another checkpoint")
 
 
 def _missing(folder: Path, name: str) -> CheckpointMissing:
