@@ -1,0 +1,302 @@
+"""What an adapter adds to one weight: the kinds LoRA, LoCon, LoHa, LoKr, whole differences, and DoRA around each of them.
+
+Shapes: `out` and `in` are those of the weight, `r` is the rank, `k` the sides of a convolution's kernel (none for a linear layer).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+Rows: TypeAlias = tuple[tuple[int, int], ...]   # runs of a matrix's rows, each from and up to, one after another
+
+
+class Delta(Protocol):
+    """A change of one weight, of which only its factors are kept."""
+
+    @property
+    def kind(self) -> str:
+        """What a person calls it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """out, and all other sides multiplied."""
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        """All that is stored: where one of them is zero the change is."""
+
+    def dense(self, device: torch.device) -> Tensor:
+        """[out, in * k], float32, scaled by alpha / rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """LoRA (Hu et al. 2021): up · down, and for convolutions (LoCon) with a Tucker core between the two."""
+
+    up: Tensor                             # [out, r], or [out, r, 1, 1]
+    down: Tensor                           # [r, in], or [r, in, k, k]; with a core [s, in, 1, 1]
+    alpha: float | None = None
+    core: Tensor | None = None             # [r, s, k, k]
+    kind: str = "LoRA"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        kernel = math.prod(self.core.shape[2:]) if self.core is not None else 1
+        return self.up.shape[0], math.prod(self.down.shape[1:]) * kernel
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        return (self.up, self.down) if self.core is None else (self.up, self.down, self.core)
+
+    @property
+    def scale(self) -> float:
+        return _scale(self.alpha, self.down.shape[0])
+
+    def dense(self, device: torch.device) -> Tensor:
+        up, down = (_matrix(factor, device) for factor in (self.up, self.down))
+        if self.core is None:
+            return self.scale * (up @ down)
+        core = self.core.to(device, torch.float32)
+        return self.scale * torch.einsum("or,rskl,si->oikl", up, core, down).flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Hadamard:
+    """LoHa (Hyeon-Woo et al. 2021, FedPara): (a1 · b1) ∘ (a2 · b2); with Tucker cores by their Proposition 2."""
+
+    a1: Tensor                             # [out, r]; with cores [r, out]
+    b1: Tensor                             # [r, in * k]; with cores [r, in]
+    a2: Tensor
+    b2: Tensor
+    alpha: float | None = None
+    core1: Tensor | None = None            # [r, r, k, k]
+    core2: Tensor | None = None
+    kind: str = "LoHa"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        if self.core1 is None:
+            return self.a1.shape[0], self.b1.shape[1]
+        return self.a1.shape[1], self.b1.shape[1] * math.prod(self.core1.shape[2:])
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        return tuple(factor for factor in (self.a1, self.b1, self.a2, self.b2, self.core1, self.core2) if factor is not None)
+
+    def dense(self, device: torch.device) -> Tensor:
+        halves = [_tucker(core, a, b, device) if core is not None else _matrix(a, device) @ _matrix(b, device)
+                  for a, b, core in ((self.a1, self.b1, self.core1), (self.a2, self.b2, self.core2))]
+        return _scale(self.alpha, self.b1.shape[0]) * (halves[0] * halves[1]).flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kronecker:
+    """LoKr (Yeh et al. 2023, LyCORIS): the Kronecker product of two small matrices, either whole or in factors."""
+
+    left: tuple[Tensor, ...]               # w1 [p, q], or its factors [p, r] and [r, q]
+    right: tuple[Tensor, ...]              # w2 [out / p, in / q, k, k], or factors as above, or a Tucker core and its factors
+    alpha: float | None = None
+    kind: str = "LoKr"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        (a, b), (c, d) = (_product_shape(factors) for factors in (self.left, self.right))
+        return a * c, b * d
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        return self.left + self.right
+
+    def dense(self, device: torch.device) -> Tensor:
+        left, right = _product(self.left, device), _product(self.right, device)
+        left = left.reshape(*left.shape, *[1] * (right.ndim - 2))
+        # LyCORIS scales by alpha / rank only where there is a rank: two whole factors count as they are.
+        rank = self.right[-1].shape[0] if len(self.right) > 1 else self.left[-1].shape[0] if len(self.left) > 1 else 0
+        return (_scale(self.alpha, rank) if rank else 1.0) * torch.kron(left, right.contiguous()).flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The difference itself, as LyCORIS' `full` and norms have it."""
+
+    difference: Tensor                     # [out], or [out, in, k, k]
+    kind: str = "whole differences"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.difference.shape[0], math.prod(self.difference.shape[1:])
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        return (self.difference,)
+
+    def dense(self, device: torch.device) -> Tensor:
+        return _matrix(self.difference.reshape(self.shape), device)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Everything one adapter does to one layer."""
+
+    delta: Delta | None = None             # of its weight
+    magnitude: Tensor | None = None        # DoRA: [out, 1, …] or [1, in, …]
+    bias: Tensor | None = None             # [out], added to its bias
+
+    @property
+    def kind(self) -> str:
+        return "DoRA" if self.magnitude is not None else self.delta.kind if self.delta is not None else "biases"
+
+    @property
+    def rank(self) -> int:
+        return self.delta.down.shape[0] if isinstance(self.delta, LowRank) else 0
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it changes no weight at all, whatever it is multiplied by. DoRA's magnitudes are a change by themselves."""
+        zero_delta = self.delta is None or not all(bool(factor.any()) for factor in self.delta.factors)
+        return zero_delta and self.magnitude is None and (self.bias is None or not bool(self.bias.any()))
+
+
+def added(weight: Tensor, changes: Sequence[tuple[Change, float, Rows | None]]) -> Tensor:
+    """`weight` with all changes, each with its factor and which rows of it belong here; a new tensor, in the weight's dtype.
+
+    Worked out in float32. DoRA (Liu et al. 2024, eq. 5) turns the weight alone, whatever else is added, and its factor
+    goes from the weight as it is (0) to the one it was trained to be (1), as AUTOMATIC1111 and ComfyUI have it.
+    """
+    flat = weight.reshape(weight.shape[0], -1)
+    if all(_is_plain(change) for change, _, _ in changes) and changes:
+        ups, downs = zip(*(_weighed_factors(change, factor, rows, weight.device) for change, factor, rows in changes), strict=True)
+        up, down = torch.cat(ups, 1), torch.cat(downs)
+        if weight.dtype is torch.float32:
+            return torch.addmm(flat, up, down).view_as(weight)    # one pass over what may be gigabytes
+        return (up @ down).add_(flat).to(weight.dtype).view_as(weight)
+    exact = flat.float()
+    total = exact.clone()
+    for change, factor, rows in changes:
+        if change.delta is None:
+            continue
+        delta = change.delta.dense(weight.device)
+        delta = delta if rows is None else _taken(delta, rows)
+        if change.magnitude is not None:
+            magnitude = change.magnitude if rows is None else _taken(change.magnitude, rows)
+            delta = _turned(exact + delta, magnitude, weight.shape) - exact
+        total.add_(delta, alpha=factor)
+    return total.to(weight.dtype).view_as(weight)
+
+
+def _turned(weight: Tensor, magnitude: Tensor, shape: torch.Size) -> Tensor:
+    """Directions of `weight` [out, in * k] with the lengths of `magnitude`: one for each output, or for each input."""
+    lengths = magnitude.to(weight.device, torch.float32)
+    if lengths.shape[0] == shape[0]:
+        return weight * (lengths.reshape(-1, 1) / weight.norm(dim=1, keepdim=True).clamp_min(1e-12))
+    by_input = weight.reshape(shape[0], shape[1], -1)                       # [out, in, k]
+    return (by_input * (lengths.reshape(1, -1, 1) / by_input.norm(dim=(0, 2), keepdim=True).clamp_min(1e-12))).flatten(1)
+
+
+def _is_plain(change: Change) -> bool:
+    return isinstance(change.delta, LowRank) and change.delta.core is None and change.magnitude is None
+
+
+def _weighed_factors(change: Change, factor: float, rows: Rows | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    delta = change.delta
+    assert isinstance(delta, LowRank)
+    up = delta.up if rows is None else _taken(delta.up, rows)
+    return _matrix(up, device) * (factor * delta.scale), _matrix(delta.down, device)
+
+
+def _taken(rows_of: Tensor, rows: Rows) -> Tensor:
+    return torch.cat([rows_of[start:stop] for start, stop in rows])
+
+
+def _scale(alpha: float | None, rank: int) -> float:
+    return 1.0 if alpha is None else alpha / rank
+
+
+def _matrix(factor: Tensor, device: torch.device) -> Tensor:
+    return factor.to(device, torch.float32).flatten(1) if factor.ndim > 1 else factor.to(device, torch.float32)[:, None]
+
+
+def _tucker(core: Tensor, a: Tensor, b: Tensor, device: torch.device) -> Tensor:
+    """core [i,j,k,l], a [i,out], b [j,in] -> [out, in, k, l]."""
+    return torch.einsum("ijkl,io,jn->onkl", *(factor.to(device, torch.float32) for factor in (core, a, b)))
+
+
+def _product_shape(factors: tuple[Tensor, ...]) -> tuple[int, int]:
+    if len(factors) == 3:
+        core, a, b = factors
+        return a.shape[1], b.shape[1] * math.prod(core.shape[2:])
+    return factors[0].shape[0], math.prod(factors[-1].shape[1:])
+
+
+def _product(factors: tuple[Tensor, ...], device: torch.device) -> Tensor:
+    if len(factors) == 3:
+        return _tucker(*factors, device)
+    if len(factors) == 2:
+        return _matrix(factors[0], device) @ factors[1].to(device, torch.float32).flatten(1)
+    return factors[0].to(device, torch.float32)
+
+
+_HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+
+
+def change_of(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | str:
+    """What the tensors of one layer stand for, by the names that `adapter_file` gives them; or what is wrong with them.
+
+    An up without its down, or ranks that differ, are a sentence's end.
+    """
+    bias = tensors.get("diff_b")
+    bias = tensors.get("up_bias") if bias is None else bias
+    delta: Delta | None = None
+    if "up" in tensors or "down" in tensors:
+        if not ("up" in tensors and "down" in tensors):
+            return "half of a pair is missing"
+        up, down, core = tensors["up"], tensors["down"], tensors.get("mid")
+        ranks = (up.shape[1:2], down.shape[:1]) if core is None else (up.shape[1:2] + down.shape[:1], core.shape[:2])
+        if ranks[0] != ranks[1] or up.ndim < 2 or down.ndim < 2:
+            return "its matrices do not belong together"
+        if bias is not None and "up_bias" in tensors:
+            bias = bias * _scale(alpha, down.shape[0])
+        delta = LowRank(up, down, alpha, core, "LoCon" if down.ndim == 4 and (core is not None or down.shape[-1] > 1) else "LoRA")
+    elif any(name in tensors for name in _HADA):
+        if not all(name in tensors for name in _HADA):
+            return "half of a pair is missing"
+        delta = Hadamard(*(tensors[name] for name in _HADA), alpha, tensors.get("hada_t1"), tensors.get("hada_t2"))
+    elif any(name.startswith("lokr_") for name in tensors):
+        left, right = (_kronecker_factors(tensors, side) for side in ("1", "2"))
+        if not left or not right:
+            return "half of a pair is missing"
+        delta = Kronecker(left, right, alpha)
+    elif "diff" in tensors and tensors["diff"].ndim:
+        delta = Whole(tensors["diff"])
+    if delta is None and bias is None:
+        return "nothing that is read here"
+    if isinstance(delta, (Hadamard, Kronecker)) and not _fits_together(delta):
+        return "its matrices do not belong together"
+    magnitude = tensors.get("dora_scale")                    # [out, 1, …] or [1, in, …]: its shape says of what
+    if "magnitude" in tensors:
+        magnitude = tensors["magnitude"].reshape(-1, 1)      # PEFT's, always of outputs: [out], or [1, out, 1, 1]
+    return Change(delta, magnitude, bias)
+
+
+def _fits_together(delta: Delta) -> bool:
+    """Tried without any numbers."""
+    try:
+        return delta.dense(torch.device("meta")).shape == delta.shape
+    except (RuntimeError, IndexError, ValueError):
+        return False
+
+
+def _kronecker_factors(tensors: Mapping[str, Tensor], side: str) -> tuple[Tensor, ...]:
+    if f"lokr_w{side}" in tensors:
+        return (tensors[f"lokr_w{side}"],)
+    if f"lokr_w{side}_a" not in tensors or f"lokr_w{side}_b" not in tensors:
+        return ()
+    factors = (tensors[f"lokr_w{side}_a"], tensors[f"lokr_w{side}_b"])
+    core = tensors.get(f"lokr_t{side}")
+    return factors if core is None else (core, *factors)
