@@ -149,7 +149,8 @@ def _hidden(text: str) -> str:
 
     hidden = _SIGNS.sub(seen, text)
     if open_at:
-        raise _unreadable(f"the brace before {text[open_at[-1] + 1:][:20]!r} is never closed", r"Close it, or write \{ for a brace")
+        where = f"the brace before {rest!r}" if (rest := text[open_at[-1] + 1:][:20]) else "the brace at its end"
+        raise _unreadable(f"{where} is never closed", r"Close it, or write \{ for a brace that means nothing")
     return hidden
 
 

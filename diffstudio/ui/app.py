@@ -23,6 +23,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings, Theme, read_settings, save
+from diffstudio.studio.token_count import count
 from diffstudio.ui import assets, theme
 from diffstudio.ui.awake import awake
 from diffstudio.ui.bridge import Bridge
@@ -79,6 +80,7 @@ class Desktop(QObject):
         self.lookout.machine_seen.connect(room.set_machine)
         self.lookout.learnt.connect(self.shelf.rescan)
         room.generate_requested.connect(self.generate)
+        room.panel.count_wanted.connect(lambda checkpoint, text: self.tasks.start(self._count(checkpoint, text)))
         room.pause_requested.connect(lambda job: self._tell(lambda worker: worker.pause(job)))
         room.resume_requested.connect(lambda job: self._tell(lambda worker: worker.resume(job)))
         room.stop_requested.connect(lambda job: self._tell(lambda worker: worker.stop(job)))
@@ -128,6 +130,9 @@ class Desktop(QObject):
         """The gallery's records were lost: its pictures are still there."""
         await self.tasks.beside(gallery.rescan)
         self.show_recent()
+
+    async def _count(self, checkpoint: Checkpoint, text: str) -> None:
+        self.generate_room.panel.show_count(checkpoint, text, await self.tasks.beside(count, checkpoint, text))
 
     @property
     def checkpoints(self) -> list[Checkpoint]:

@@ -12,7 +12,9 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWi
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Conditioning
+from diffstudio.models.counting import reads_weights
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
+from diffstudio.studio.token_count import Counted
 from diffstudio.ui import theme
 from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import LabelledCombo, LabelledSlider, PrimaryButton, QuietButton, SectionLabel, label
@@ -29,6 +31,7 @@ class Panel(QFrame):
     """`generate` carries the finished request."""
 
     generate = Signal(object)
+    count_wanted = Signal(object, object)   # Checkpoint, a prompt: how many of its tokens are read; answer with show_count
     models_wanted = Signal()
 
     def __init__(self) -> None:
@@ -122,6 +125,12 @@ class Panel(QFrame):
         self._check()
         return found
 
+    def show_count(self, checkpoint: Checkpoint, text: str, counted: Counted) -> None:
+        """How much of what this checkpoint reads a prompt takes."""
+        if checkpoint == self.checkpoint.current():
+            for edit in (self.prompt, self.negative):
+                edit.show_count(text, counted)
+
     def submit(self) -> None:
         """What the button does. Asked for while the folders are still being read, it is done when they have been."""
         if not self.button.isEnabled():
@@ -163,6 +172,9 @@ class Panel(QFrame):
             if take_guidance and another and (scale := _usual_guidance(checkpoint)) is not None:
                 self.guidance.set_value(scale)
         self.spacing.set_choices(words.spacings_for(checkpoint))
+        for edit in (self.prompt, self.negative):
+            edit.set_weighable(checkpoint is not None and reads_weights(checkpoint))
+            edit.count_again()
         self._check()
 
     def _check(self) -> None:
@@ -176,6 +188,11 @@ class Panel(QFrame):
     def _say(self, problem: str) -> None:
         self.trouble.setText(problem)
         self.trouble.setVisible(bool(problem))
+
+    def _count(self, text: str) -> None:
+        checkpoint = self.checkpoint.current()
+        if checkpoint is not None:
+            self.count_wanted.emit(checkpoint, text)
 
     def _open_history(self) -> None:
         menu = self.prompt.history_menu(self.history)
@@ -196,6 +213,7 @@ class Panel(QFrame):
         for edit in (self.prompt, self.negative):
             edit.too_long.connect(self._check)
             edit.submitted.connect(self.submit)
+            edit.count_wanted.connect(self._count)
         self.seed.changed.connect(self._check)
         self.count.value_changed.connect(self._check)
         self.history.clicked.connect(self._open_history)

@@ -7,6 +7,7 @@ import math
 from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.token_count import Counted
 from diffstudio.ui.pictures import human_count, human_duration
 
 SAMPLERS: dict[SamplerName, tuple[str, str]] = {
@@ -73,6 +74,23 @@ def step_line(event: Stepped) -> str:
         which = f"{event.first + 1}–{last}" if last > event.first + 1 else f"{last}"
         parts.insert(0, f"Image {which} of {event.count}")
     return "  ·  ".join(parts)
+
+
+def token_count(counted: Counted) -> tuple[str, str, str]:
+    """`23 / 75`; the tone of it; and what it means."""
+    tokens = counted.tokens
+    if counted.problem:
+        return "cannot be filled in", "warn", counted.problem
+    if tokens is None:
+        return "", "faint", ""
+    said = f"{'about ' if counted.drawn else ''}{tokens.used} / {tokens.room}"
+    if tokens.used > tokens.room:
+        return said, "warn", (f"This checkpoint reads {tokens.room} tokens (words, or pieces of them) and no more: what is "
+                              "underlined at the end is not read. Say the most important things first")
+    if tokens.chunks > 1:
+        return said, "faint", (f"{tokens.used} tokens (words, or pieces of them), read in {tokens.chunks} parts of up to "
+                               f"{tokens.room // tokens.chunks}")
+    return said, "faint", f"{tokens.used} tokens (words, or pieces of them) of the {tokens.room} that are read at once"
 
 
 def pictures(count: int) -> str:
