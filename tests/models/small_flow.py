@@ -13,12 +13,21 @@ import diffusers
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
 from diffstudio.models.model import Model
 from diffstudio.models.sampling import sample
-from tests.models.small import WORDS, _lively, _saved, small_clip, small_clip_tokenizer, small_vae
+from tests.models.small import WORDS, _bytes, _lively, _saved, small_clip, small_clip_tokenizer, small_vae
 
 WIDTH, HEIGHT = 96, 64       # px: not a square, 12 × 8 latents, 24 tokens
 CPU = torch.device("cpu")
@@ -40,6 +49,46 @@ def small_t5(width: int = 32, seed: int = 5) -> T5EncoderModel:
     return _lively(T5EncoderModel(T5Config(
         vocab_size=len(small_t5_tokenizer()), d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=4,
         feed_forward_proj="gated-gelu", dense_act_fn="gelu_new", is_gated_act=True, pad_token_id=0, eos_token_id=1)))
+
+
+def small_qwen_tokenizer() -> Qwen2Tokenizer:
+    """Qwen's own class over all bytes, and merges that make the words of these tests one token each, after a space too."""
+    merges: dict[tuple[str, str], None] = {}
+    for word in (*WORDS, *("Ġ" + word for word in WORDS)):
+        pieces = list(word)
+        while len(pieces) > 1:
+            merges[(pieces[0], pieces[1])] = None
+            pieces[:2] = ["".join(pieces[:2])]
+    tokens = dict.fromkeys([*_bytes(), *("".join(pair) for pair in merges), "<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    return Qwen2Tokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=list(merges),
+                          additional_special_tokens=["<|im_start|>", "<|im_end|>"], chat_template=CHAT)
+
+
+# What Qwen 3's own template makes of one turn of a person and the request for an answer.
+CHAT = ("{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+
+
+def _language(width: int) -> dict[str, Any]:
+    """What the language models of Qwen-Image and Z-Image have in common."""
+    return {"vocab_size": len(small_qwen_tokenizer()), "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048, "bos_token_id": None,
+            "eos_token_id": None}
+
+
+def small_qwen_vl(seed: int = 8) -> Qwen2_5_VLForConditionalGeneration:
+    """With its eyes, as Qwen-Image's folder has it, though only its ears are used."""
+    torch.manual_seed(seed)
+    return _lively(Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(
+        text_config=_language(32) | {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}},
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32,
+                       "fullatt_block_indexes": [0]},
+        image_token_id=1, video_token_id=2, vision_start_token_id=3, vision_end_token_id=4)))
+
+
+def small_qwen3(seed: int = 9) -> Qwen3Model:
+    torch.manual_seed(seed)
+    return _lively(Qwen3Model(Qwen3Config(**_language(32), head_dim=8)))
 
 
 # ---- pipelines -------------------------------------------------------------------------------------------------------
@@ -77,6 +126,28 @@ def small_sd3(folder: Path | None = None, *, t5: bool = True, newer: bool = Fals
         text_encoder_3=small_t5(48) if t5 else None, tokenizer_3=small_t5_tokenizer() if t5 else None))
 
 
+def small_qwen_image(folder: Path | None = None) -> Any:
+    """QwenImagePipeline."""
+    torch.manual_seed(10)
+    network = diffusers.QwenImageTransformer2DModel(
+        num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 6, 6))
+    vae = diffusers.AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1)
+    steps = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, base_image_seq_len=256,
+                                            max_image_seq_len=8192, shift_terminal=0.02)
+    return _saved(folder, diffusers.QwenImagePipeline(
+        scheduler=steps, vae=vae.eval(), text_encoder=small_qwen_vl(), tokenizer=small_qwen_tokenizer(), transformer=network.eval()))
+
+
+def small_z_image(folder: Path | None = None) -> Any:
+    """ZImagePipeline."""
+    torch.manual_seed(11)
+    network = diffusers.ZImageTransformer2DModel(dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=32,
+                                                 axes_dims=[4, 6, 6], axes_lens=[256, 64, 64])
+    return _saved(folder, diffusers.ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=flow_vae(0.3611, 0.1159), text_encoder=small_qwen3(),
+        tokenizer=small_qwen_tokenizer(), transformer=_lively(network)))
+
+
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 
@@ -97,7 +168,7 @@ def theirs(pipeline: Any, prompts: list[str], **call: Any) -> Tensor:
     """The same images of diffusers' own pipeline."""
     generators = [torch.Generator().manual_seed(5 + index) for index in range(len(prompts))]
     call = {"width": WIDTH, "height": HEIGHT, "num_inference_steps": 4} | call
-    images: Tensor = pipeline(prompts, generator=generators, output_type="pt", **call).images
+    images: Tensor = pipeline(list(prompts), generator=generators, output_type="pt", **call).images
     return images * 2 - 1
 
 

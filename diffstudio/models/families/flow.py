@@ -217,5 +217,7 @@ def vae_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def part(parts: Parts, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """A component of diffusers' or transformers' class `kind`, where it is to work. CheckpointMissing, CheckpointDamaged."""
-    module: nn.Module = parts.module(name, kind, dtype)
+    module: Any = parts.module(name, kind, dtype)
+    if module.dtype is torch.float32:
+        module = module.to(dtype)  # diffusers' loader forgets it where weights lie beside a table of positions
     return module.to(device)

@@ -1,0 +1,107 @@
+"""What the rectified-flow families share: the shift of their ladders, prompts encoded once, and half precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from diffstudio.diffusion.samplers import SAMPLERS
+from diffstudio.diffusion.schedule import SPACINGS
+from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.families import flux, qwen_image, sd3, z_image
+from diffstudio.models.families.flow import FlowModel, Shift, Told
+from diffstudio.models.parts import FolderParts
+from tests.models.small_flow import (
+    CPU,
+    HEIGHT,
+    WIDTH,
+    checkpoint_of,
+    difference,
+    ours,
+    small_flux,
+    small_qwen_image,
+    small_sd3,
+    small_z_image,
+)
+
+SMALL: dict[str, tuple[Callable[..., Any], Callable[..., FlowModel]]] = {
+    "flux": (small_flux, flux.load), "sd3": (small_sd3, sd3.load), "qwen_image": (small_qwen_image, qwen_image.load),
+    "z_image": (small_z_image, z_image.load)}
+
+
+def load(folder: Path, family: str, dtype: torch.dtype = torch.float32) -> FlowModel:
+    build, read = SMALL[family]
+    if not (folder / "model_index.json").exists():
+        build(folder)
+    return read(checkpoint_of(folder, family), FolderParts(folder), CPU, dtype)
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_in_half_precision_the_picture_is_about_the_same(tmp_path: Path, family: str) -> None:
+    whole, half = load(tmp_path, family), load(tmp_path, family, torch.bfloat16)
+    assert next(half.network.parameters()).dtype is torch.bfloat16
+    guidance = 0.0 if family == "z_image" else 2.0
+    image = ours(half, ["red apple", "blue heart"], guidance=guidance)
+    assert image.dtype is torch.float32
+    assert difference(image, ours(whole, ["red apple", "blue heart"], guidance=guidance)) < 0.1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_ends_in_a_picture(tmp_path: Path, sampler: str) -> None:
+    model = load(tmp_path, "flux")
+    assert bool(ours(model, ["red apple"], guidance=3.5, sampler=sampler).isfinite().all())
+
+
+@pytest.mark.parametrize("spacing", [name for name in SPACINGS if name != "align_your_steps"])
+def test_every_spacing_falls_from_noise_to_nothing(tmp_path: Path, spacing: str) -> None:
+    for family in ("sd3", "qwen_image"):
+        times = load(tmp_path / family, family).times(8, spacing, 1.0, WIDTH, HEIGHT)
+        assert times.dtype is torch.float64 and len(times) == 9
+        assert bool((times.diff() < 0).all()) and 0.5 < times[0] <= 1 and times[-1] == 0
+
+
+@pytest.mark.parametrize("scheduling", [
+    {"shift": 3.0}, {"shift": 0.5}, {"use_dynamic_shifting": True}, {"use_dynamic_shifting": True, "time_shift_type": "linear"},
+    {"use_dynamic_shifting": True, "base_shift": 0.3, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}])
+@pytest.mark.parametrize("tokens", [16, 1000, 9000])
+def test_shifts_are_diffusers_own(scheduling: dict[str, Any], tokens: int) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(**scheduling)
+    shift = Shift.read(scheduler.config)
+    config = scheduler.config
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    even = torch.linspace(1, 1 / 7, 7, dtype=torch.float64)
+    scheduler.set_timesteps(sigmas=even.tolist(), mu=config.base_shift + slope * (tokens - config.base_image_seq_len))
+    factor = shift.at(tokens)
+    shifted = shift.stretched(factor * even / (1 + (factor - 1) * even))
+    torch.testing.assert_close(shifted.float(), scheduler.sigmas[:-1], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("config", [{"shift": "three"}, {"shift": 0}, {"shift": math.nan}, {"shift_terminal": 1},
+                                    {"base_image_seq_len": 4096}, {"max_shift": 1e9}, {"base_shift": None}])
+def test_a_shift_that_makes_no_sense_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointDamaged, match="does not say how it is to be sampled"):
+        Shift.read(config)
+
+
+def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(tmp_path: Path,
+                                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(tmp_path, "sd3")
+    asked: list[list[str]] = []
+    encode = model._told
+
+    def told(prompts: Sequence[str]) -> Told:
+        asked.append(list(prompts))
+        return encode(prompts)
+
+    monkeypatch.setattr(model, "_told", told)
+    prompted = model.encode_prompt("red apple", "ugly", count=3)
+    model.denoiser(prompted, 1.0)
+    assert asked == [["red apple"]]
+    model.denoiser(prompted, 4.5)
+    assert asked == [["red apple"], ["ugly"]]
