@@ -18,11 +18,24 @@ Prompted: TypeAlias = Any  # what a family makes of a prompt; only that family l
 
 
 @dataclass(frozen=True, slots=True)
+class ControlHint:
+    """A picture that steers, and the ControlNet that reads it."""
+
+    network: Any                               # diffusers' ControlNetModel, where the model is
+    image: Tensor                              # [1,3,H,W] in [0,1]
+    scale: float = 1.0                         # how much of what it says is heard
+    begins: float = 0.0                        # the part of the steps that it steers
+    ends: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Hints:
     """The pictures a network is shown besides its prompt, where it was trained to look at some."""
 
     image: Tensor | None = None                # [1 or B,3,H,W] in [-1,1]: what is painted on
     mask: Tensor | None = None                 # [1 or B,1,H,W] in [0,1]: 1 is painted anew
+    controls: tuple[ControlHint, ...] = ()
+    times: Tensor | None = None                # [steps+1]: the ladder, of which controls steer a part
 
 
 NO_HINTS = Hints()

@@ -13,7 +13,7 @@ from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
-from diffstudio.models.model import Hints, Model, Prompted
+from diffstudio.models.model import ControlHint, Hints, Model, Prompted
 
 Wrap = Callable[[Denoiser], Denoiser]
 
@@ -22,14 +22,14 @@ def sample(
     model: Model, *, prompts: Sequence[str] | None = None, conditioning: Prompted | None = None, seeds: Sequence[int],
     width: int | None = None, height: int | None = None, steps: int = 20, sampler: str = "heun", spacing: str = "uniform",
     guidance: float = 3.0, init: Tensor | None = None, mask: Tensor | None = None, strength: float = 1.0,
-    wrap: Wrap | None = None,
+    controls: Sequence[ControlHint] = (), wrap: Wrap | None = None,
 ) -> Iterator[Step]:
     """One image for each seed. Step states are [B,C,h,w]; `model.decode` of the last one's x is the images.
 
     Either `prompts` (one for each seed) or what `model.encode_prompt` gave as `conditioning`. With `init` [1 or B,3,H,W] in
     [-1,1] the last `strength` of the ladder is walked from there; where `mask` [1 or B,1,H,W] in [0,1] is 0 the state stays
-    `init`, noised to each level; a model that `paints` is shown both instead, as it was in training. `wrap` is given the whole
-    denoiser and returns what the sampler calls.
+    `init`, noised to each level; a model that `paints` is shown both instead, as it was in training. `controls` steer it
+    where it has room for them. `wrap` is given the whole denoiser and returns what the sampler calls.
     BadRequest for a size, sampler or spacing that the model cannot do.
     """
     width, height = width or model.default_size[0], height or model.default_size[1]
@@ -40,7 +40,7 @@ def sample(
                          remedy=f"Choose one of {', '.join(model.samplers)}")
     if conditioning is None:
         conditioning = model.encode_prompt(list(prompts) if prompts is not None else "", "", len(seeds))
-    denoiser = model.denoiser(conditioning, guidance, Hints(init, mask))
+    denoiser = model.denoiser(conditioning, guidance, Hints(init, mask, tuple(controls), times))
     noise = SeededNoise(seeds)
     x = noise.start(model.state_shape(width, height)).to(model.device)
     alpha, sigma = _level(model.schedule, times[0])

@@ -19,6 +19,7 @@ from diffstudio.diffusion.guidance import Both, ClassifierFreeGuidance
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models import prompts
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.control import Steer, steering
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduling import Scheduling, scheduling_of
 from diffstudio.models.model import NO_HINTS, Hints
@@ -99,15 +100,16 @@ class StableDiffusion(LatentModel):
 
     def denoiser(self, prompted: StableDiffusionPrompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
         """Guidance of 1 and below asks the network once, with the prompt: networks that need none were distilled so."""
-        surroundings = self._surroundings(hints)
-        wanted = self._told(prompted.wanted, guidance, surroundings)
+        surroundings, steer = self._surroundings(hints), steering(hints.controls, self._indices(hints.times), self.dtype)
+        wanted = self._told(prompted.wanted, guidance, surroundings, steer)
         if guidance <= 1 or self._guidance_width:
             return self.scheduling.wrap(wanted)
-        together = self._told(prompted.wanted.and_then(prompted.unwanted), guidance, surroundings)
+        together = self._told(prompted.wanted.and_then(prompted.unwanted), guidance, surroundings, steer)
         return self.scheduling.wrap(ClassifierFreeGuidance(
             conditional=wanted, unconditional=None, scale=guidance, rescale=self.rescale, both=_both(together)))
 
-    def _told(self, told: Told, guidance: float, surroundings: Callable[[Tensor], Tensor] | None) -> Network:
+    def _told(self, told: Told, guidance: float, surroundings: Callable[[Tensor], Tensor] | None,
+              steer: Steer | None = None) -> Network:
         """The network's own prediction [B,C,h,w] for x_t [B,C,h,w] and t [B], B as told."""
         network, dtype = self.network, self.dtype
         about_guidance = self._guidance_embedding(guidance) if self._guidance_width else None
@@ -115,11 +117,17 @@ class StableDiffusion(LatentModel):
         @torch.no_grad()
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             x = x_t if surroundings is None else torch.cat((x_t, surroundings(x_t)), dim=1)
+            conditions = self._conditions(told, x_t)
+            steered = {} if steer is None else steer(x_t, t, told.words, conditions)
             prediction: Tensor = network(x.to(dtype), t, encoder_hidden_states=told.words, timestep_cond=about_guidance,
-                                         added_cond_kwargs=self._conditions(told, x_t), return_dict=False)[0]
+                                         added_cond_kwargs=conditions, return_dict=False, **steered)[0]
             return prediction
 
         return predict
+
+    def _indices(self, times: Tensor | None) -> Tensor | None:
+        """The ladder as the network is told it: training steps are counted from 0."""
+        return None if times is None else times - 1
 
     def _conditions(self, told: Told, x_t: Tensor) -> dict[str, Tensor] | None:
         """What the U-Net takes besides words and time."""
