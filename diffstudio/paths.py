@@ -58,6 +58,11 @@ def wildcards() -> Path:
     return data() / "wildcards"
 
 
+def overrides() -> Path:
+    """What a person says that files of models are, where detection does not know or is wrong."""
+    return data() / "models.json"
+
+
 def starter() -> Path:
     """The checkpoint that ships with the program."""
     return resources() / "starter" / "starter.safetensors"

@@ -94,7 +94,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     tensors overlap, leave holes, or do not fit the file: https://github.com/huggingface/safetensors#format.
     """
     try:
-        size = _plain_file_size(path)
+        size = plain_file_size(path)
         with path.open("rb") as file:
             prefix = file.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
@@ -123,7 +123,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     return tensors, metadata
 
 
-def _plain_file_size(path: Path) -> int:
+def plain_file_size(path: Path) -> int:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
         raise _damaged(path, "it is a folder" if stat.S_ISDIR(about.st_mode) else "it is not a plain file")
