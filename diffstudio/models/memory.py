@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+import psutil
 import torch
 
 from diffstudio.errors import BadRequest
@@ -39,6 +40,30 @@ def images_at_once(width: int, height: int, device: torch.device) -> int:
     """How many images of a pixel model are sampled as one batch: 16 of 64 px on a CPU, 1 at the least."""
     pixels = _PIXELS_AT_ONCE if device.type == "cpu" else _PIXELS_AT_ONCE_ACCELERATOR
     return max(1, pixels // (width * height))
+
+
+def device_bytes(device: torch.device) -> int:
+    """The memory that a device computes in: its own, or the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return int(psutil.virtual_memory().total)
+
+
+def free_bytes(device: torch.device) -> int:
+    """How much of it could be had now, with what torch keeps for itself."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    if device.type == "mps":
+        return device_bytes(device) - int(torch.mps.driver_allocated_memory())
+    return int(psutil.virtual_memory().available)
+
+
+def budget_bytes(device: torch.device, gib: float | None) -> int:
+    """What the models in memory may take together: `gib`, or half of what the device has."""
+    return device_bytes(device) // 2 if gib is None else int(gib * 2**30)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

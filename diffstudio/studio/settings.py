@@ -33,6 +33,7 @@ class Settings:
     device: str = "auto"                      # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`
     threads: int = 0                          # of the processor, for one picture; 0: as many as there are cores
     previews: bool = True                     # show the picture while it is made
+    kept_gib: float | None = None             # checkpoints in memory; None: half of what there is; 0: only the one in use
     model_folders: tuple[Path, ...] = ()      # looked through besides the program's own
     images_folder: Path | None = None         # None: `paths.images()`
     prompt_history: tuple[str, ...] = ()      # newest first, each once
@@ -42,6 +43,8 @@ class Settings:
         object.__setattr__(self, "theme", Theme(self.theme))
         if not 0 <= self.threads <= 1024:
             raise BadRequest(f"The number of threads is {self.threads}", "it goes from 0 (all cores) to 1024")
+        if self.kept_gib is not None and not 0 <= self.kept_gib <= 1e6:
+            raise BadRequest(f"The memory for checkpoints is {self.kept_gib} GiB", "it goes from 0 to a million")
 
     @property
     def images(self) -> Path:
@@ -64,7 +67,7 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT, "theme": str(self.theme), "device": self.device, "threads": self.threads,
-            "previews": self.previews, "model_folders": [str(folder) for folder in self.model_folders],
+            "previews": self.previews, "kept_gib": self.kept_gib, "model_folders": [str(folder) for folder in self.model_folders],
             "images_folder": None if self.images_folder is None else str(self.images_folder),
             "prompt_history": list(self.prompt_history),
         }
@@ -130,6 +133,8 @@ def _value(name: str, value: Any) -> Any:
         case "threads" if isinstance(value, int) and not isinstance(value, bool):
             return value
         case "previews" if isinstance(value, bool):
+            return value
+        case "kept_gib" if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             return value
         case "model_folders" if isinstance(value, list):
             return tuple(Path(folder) for folder in value)

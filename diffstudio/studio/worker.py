@@ -1,4 +1,4 @@
-"""Worker: one thread, one queue, holder of the accelerator's lease. It alone has a model in memory.
+"""Worker: one thread, one queue, holder of the accelerator's lease. It alone has models in memory.
 
 Imports torch inside its thread, with the first job or when told to warm up; no Qt anywhere.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from diffstudio.errors import BadRequest, DiffstudioError, OutOfMemory, Stopped, StorageProblem
+from diffstudio.models.kept import KeptModels
 from diffstudio.models.lease import Lease
 from diffstudio.models.library import Library
 from diffstudio.studio.control import Control, Recording, Replay
@@ -69,7 +70,7 @@ class Worker:
         self._replays: dict[JobId, Replay] = {}
         self._closing = False
         self._warm_up: str | None = None             # a checkpoint's name to have ready; "" for torch alone
-        self._model: Model | None = None
+        self._kept = KeptModels()
         self._thread = threading.Thread(target=self._work, name="diffstudio-worker", daemon=True)
         self._warm_up_at: float | None = None
         self._usual_threads = 0                      # what torch chose for itself
@@ -188,7 +189,7 @@ class Worker:
     def _work(self) -> None:
         while (queued := self._next()) is not None:
             self._do(queued)
-        self._model = None
+        self._kept.clear()
 
     def _next(self) -> QueuedJob | None:
         """Wait for a job; None when it is time to end. Warms up while there is none."""
@@ -299,7 +300,7 @@ class Worker:
             _log.info("Warming up failed", exc_info=True)
 
     def _loaded(self, checkpoint: Checkpoint, cancelled: Callable[[], bool], say: Callable[[str, float | None], None]) -> Model:
-        """The model of this checkpoint: the one in memory if the file is the same, else that one is dropped first."""
+        """The model of this checkpoint: the one in memory if the file is the same, else others make room for it first."""
         import sys
 
         if "torch" not in sys.modules:
@@ -313,19 +314,18 @@ class Worker:
         self._usual_threads = self._usual_threads or torch.get_num_threads()
         torch.set_num_threads(self.settings.threads or self._usual_threads)
         device = memory.choose_device(self.settings.device)
-        kept = self._model
-        if kept is not None and _same(kept.checkpoint, checkpoint) and kept.device == device:
+        budget = memory.budget_bytes(device, self.settings.kept_gib)
+        kept = self._kept.get(checkpoint, device)
+        if kept is not None:
+            self._kept.keep_within(budget)
             return kept
-        del kept
-        self._model = None
+        dtype = memory.choose_dtype(device, checkpoint.parameters)
+        self._kept.make_room(checkpoint.parameters * dtype.itemsize, budget)
         memory.free_unused()
         what = f"Loading {checkpoint.title or checkpoint.name}"
-        self._model = loading.load(checkpoint, device, None, lambda fraction: say(what, fraction), cancelled)
-        return self._model
-
-
-def _same(kept: Checkpoint | None, wanted: Checkpoint) -> bool:
-    return kept is not None and (kept.path, kept.modified, kept.size_bytes) == (wanted.path, wanted.modified, wanted.size_bytes)
+        model = loading.load(checkpoint, device, dtype, lambda fraction: say(what, fraction), cancelled)
+        self._kept.put(model)
+        return model
 
 
 def _said_to_nobody(what: str, fraction: float | None) -> None:

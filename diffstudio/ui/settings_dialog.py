@@ -60,6 +60,9 @@ class SettingsDialog(QDialog):
         self.threads = Combo("Threads", [(0, f"All {cores} cores" if cores > 1 else "One core"),
                                          *((count, str(count)) for count in _thread_choices(cores, settings.threads))],
                              "How many cores one picture may use on the processor")
+        self.kept = Combo("Memory for checkpoints", _kept_choices(settings.kept_gib),
+                          "How much memory checkpoints may keep, so that one used before is there at once. The one in use may "
+                          "take more")
         self.previews = Check("Show the picture while it is made")
         describe(self.previews, "Previews", "An estimate after every step; costs little, and without it there is no filmstrip")
         self.folders = QListWidget()
@@ -83,6 +86,7 @@ class SettingsDialog(QDialog):
         self.theme.set_value(settings.theme)
         self.device.set_value(settings.device)
         self.threads.set_value(settings.threads)
+        self.kept.set_value(settings.kept_gib)
         self.previews.setChecked(settings.previews)
         self.images.setText(str(settings.images))
         self.folders.clear()
@@ -106,6 +110,7 @@ class SettingsDialog(QDialog):
         self.theme.value_changed.connect(lambda value: self._change(theme=value))
         self.device.chosen.connect(lambda value: self._change(device=value))
         self.threads.chosen.connect(lambda value: self._change(threads=value))
+        self.kept.chosen.connect(lambda value: self._change(kept_gib=value))
         self.previews.clicked.connect(lambda on: self._change(previews=on))
         self.folders.currentRowChanged.connect(self._follow)
         self.add_folder.clicked.connect(lambda: self._ask("Where are the models?", self._add))
@@ -146,6 +151,7 @@ class SettingsDialog(QDialog):
         column.addWidget(SectionLabel("Making pictures"))
         column.addLayout(_row("Device", self.device))
         column.addLayout(_row("Threads", self.threads))
+        column.addLayout(_row("Keep loaded", self.kept))
         column.addWidget(self.previews)
         column.addSpacing(8)
         column.addWidget(SectionLabel("Folders of models"))
@@ -192,6 +198,12 @@ def _buttons(*buttons: QWidget) -> QHBoxLayout:
         row.addWidget(button)
     row.addStretch(1)
     return row
+
+
+def _kept_choices(current: float | None) -> list[tuple[float | None, str]]:
+    choices: list[tuple[float | None, str]] = [(None, "Checkpoints used last, in half of the memory"), (0.0, "Only the one in use")]
+    sizes = {2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0} | ({current} if current else set())
+    return choices + [(size, f"Checkpoints used last, in {size:g} GiB") for size in sorted(sizes)]
 
 
 def _thread_choices(cores: int, current: int) -> list[int]:

@@ -16,12 +16,12 @@ CLASSES = ("apple", "rocket", "heart")
 
 
 def write_tiny_checkpoint(path: Path, *, conditioning: Conditioning = Conditioning.TEXT, size: int = 16, seed: int = 0,
-                          spoil: bool = False) -> Path:
+                          width: int = 16, spoil: bool = False) -> Path:
     """Its last layer is not zero, so that pictures depend on seed and prompt; `spoil` makes it answer what is no number."""
     torch.manual_seed(seed)
     tokenizer = CaptionTokenizer.learn(CAPTIONS, 300) if conditioning is Conditioning.TEXT else None
     network = PixelTransformer(TransformerConfig(
-        size=size, patch=8, margin=0, bottleneck=8, width=16, depth=1, heads=2, condition_width=16,
+        size=size, patch=8, margin=0, bottleneck=8, width=width, depth=1, heads=2, condition_width=16,
         conditioning=conditioning, classes=len(CLASSES) if conditioning is Conditioning.CLASS else 0,
         vocabulary=tokenizer.vocabulary if tokenizer is not None else 0, text_tokens=4 if tokenizer is not None else 0))
     with torch.no_grad():
