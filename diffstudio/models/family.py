@@ -5,8 +5,9 @@ The code that runs a family is in `families/`; this is what the window, the comm
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 
@@ -50,3 +51,32 @@ UNKNOWN = "unknown"               # a file of weights that no family claims
 
 def family_of(name: str) -> Family | None:
     return FAMILIES.get(name)
+
+
+_DISTILLED = re.compile(r"(?<![a-z])(turbo|lightning|hyper|lcm|schnell|dmd)(?![a-z])")
+_STEPS = re.compile(r"(?<!\d)(\d{1,2})[ _-]?steps?")
+
+
+def usual(family: str, edition: str = "", name: str = "") -> Family | None:
+    """The family's facts, with the settings for those of it that were distilled to few steps, as its edition or name says.
+
+    Their makers' model cards: stabilityai/sdxl-turbo, ByteDance/SDXL-Lightning and Hyper-SD, latent-consistency,
+    black-forest-labs/FLUX.1-schnell. None for a family that is not known.
+    """
+    known = FAMILIES.get(family)
+    if known is None or not known.latent:
+        return known
+    distilled = _DISTILLED.search(name.lower())
+    kind = distilled[1] if distilled else ""
+    if family == "flux" and (edition == "schnell" or kind == "schnell"):
+        return replace(known, steps=4, guidance=0.0)
+    if not kind or family == "z_image":      # which is few steps as it is
+        return known
+    told = _STEPS.search(name.lower())
+    steps = max(1, int(told[1])) if told else 4 if kind in ("turbo", "dmd") else 8
+    if known.flow:
+        return replace(known, steps=steps, guidance=known.guidance if family == "flux" else 1.0)
+    if kind == "lcm":
+        return replace(known, steps=steps, sampler="lcm", spacing="trailing", guidance=1.5)
+    sampler = "euler_ancestral" if kind in ("turbo", "dmd") else "euler"
+    return replace(known, steps=steps, sampler=sampler, spacing="trailing", guidance=1.0)

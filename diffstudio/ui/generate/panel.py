@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWi
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Conditioning
 from diffstudio.models.counting import reads_weights
+from diffstudio.models.family import FAMILIES
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
 from diffstudio.studio.token_count import Counted
 from diffstudio.ui import theme
@@ -61,6 +62,7 @@ class Panel(QFrame):
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
         self._busy = False
         self._looked = self._asked_early = False   # for checkpoints; for pictures, before any had been found
+        self._usual = FAMILIES["pixel"]    # the settings that the column began with, or took over last
         self._shown: Path | None = None    # the checkpoint that the column was last made to fit
         self.size_control.set_limits(None)
         self._explain_choices()
@@ -71,7 +73,8 @@ class Panel(QFrame):
     # What there is to choose from
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
-        self.checkpoint.set_checkpoints(checkpoints, problems)
+        """Of all models there are, those that make pictures are offered."""
+        self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.draws], problems)
         self._checkpoint_changed(self.checkpoint.current())
         self._looked = True
         if self._asked_early:
@@ -111,7 +114,7 @@ class Panel(QFrame):
     def use(self, request: GenerateRequest) -> bool:
         """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
         found = self.checkpoint.choose(request.checkpoint)
-        self._checkpoint_changed(self.checkpoint.current(), take_guidance=False)
+        self._checkpoint_changed(self.checkpoint.current(), take_settings=False)
         self.prompt.set_text(request.prompt)
         self.classes.set_value(request.prompt)
         self.negative.set_text(request.negative)
@@ -156,7 +159,7 @@ class Panel(QFrame):
 
     # Following what is chosen
 
-    def _checkpoint_changed(self, checkpoint: Checkpoint | None, *, take_guidance: bool = True) -> None:
+    def _checkpoint_changed(self, checkpoint: Checkpoint | None, *, take_settings: bool = True) -> None:
         conditioning = checkpoint.conditioning if checkpoint else Conditioning.TEXT
         text, classes = conditioning is Conditioning.TEXT, conditioning is Conditioning.CLASS
         for part in (self.prompt_section, self.prompt, self.negative):
@@ -169,13 +172,26 @@ class Panel(QFrame):
                 self.classes.set_choices([(name, name) for name in checkpoint.classes])
             self.guidance.setEnabled(conditioning is not Conditioning.NONE)
             another, self._shown = checkpoint.path != self._shown, checkpoint.path
-            if take_guidance and another and (scale := _usual_guidance(checkpoint)) is not None:
-                self.guidance.set_value(scale)
         self.spacing.set_choices(words.spacings_for(checkpoint))
+        if checkpoint is not None and another and take_settings:
+            self._take_usual(checkpoint)
         for edit in (self.prompt, self.negative):
             edit.set_weighable(checkpoint is not None and reads_weights(checkpoint))
             edit.count_again()
         self._check()
+
+    def _take_usual(self, checkpoint: Checkpoint) -> None:
+        """Settings that its makers recommend, in place of the last checkpoint's where nobody changed those."""
+        usual, last = words.usual_for(checkpoint), self._usual
+        if usual is None:
+            return
+        self._usual = usual
+        self.guidance.set_value(_usual_guidance(checkpoint, usual.guidance))
+        if self.steps.value() == last.steps:
+            self.steps.set_value(usual.steps)
+        for control, then, now in ((self.sampler, last.sampler, usual.sampler), (self.spacing, last.spacing, usual.spacing)):
+            if control.value() == then:
+                control.set_value(now)
 
     def _check(self) -> None:
         problem = self.seed.problem(int(self.count.value()))
@@ -269,13 +285,13 @@ class Panel(QFrame):
         self.unprompted.hide()
 
 
-def _usual_guidance(checkpoint: Checkpoint) -> float | None:
+def _usual_guidance(checkpoint: Checkpoint, otherwise: float) -> float:
     """What the checkpoint recommends in its header."""
     try:
         scale = float(checkpoint.json("guidance")["scale"])
     except (CheckpointDamaged, KeyError, TypeError, ValueError):
-        return None
-    return scale if 0 <= scale <= 15 else None
+        return otherwise
+    return scale if 0 <= scale <= 15 else otherwise
 
 
 def _shortcut_text(keys: str) -> str:

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
 
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.family import family_of
 from diffstudio.ui import theme
 from diffstudio.ui.controls import Combo, QuietButton, describe, label
 
@@ -47,6 +48,10 @@ class SizeLimits:
 
 def limits_of(checkpoint: Checkpoint) -> SizeLimits:
     """From the checkpoint's header. One that does not say more draws at its own size alone."""
+    family = family_of(checkpoint.family)
+    if family is not None and family.latent:
+        width, height = checkpoint.width or family.side or 512, checkpoint.height or family.side or 512
+        return SizeLimits(width, height, family.multiple, 16 * family.multiple, 4 * max(width, height))
     width, height = checkpoint.width or 64, checkpoint.height or 64
     try:
         patch = int(checkpoint.json("network")["patch"]) if checkpoint.family == "pixel" else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
+from diffstudio.models.family import Family, family_of, usual
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from diffstudio.studio.token_count import Counted
@@ -30,26 +31,30 @@ SPACINGS: dict[SpacingName, tuple[str, str]] = {
     SpacingName.LOG_SNR: ("Log-SNR", "Equal steps in the logarithm of signal to noise"),
     SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Times that were found best for one family of models"),
 }
-FAMILIES = {"pixel": "pixel transformer"}
-ONE_SIZE_FAMILIES = frozenset({"pixel"})       # networks that draw at the size they were trained at, and no other
-NO_TABLES_FAMILIES = frozenset({"pixel"})      # families for which nobody has published `align your steps` times
 _ORIGINS = {Origin.STARTER: "comes with diffstudio", Origin.TRAINED: "trained here", Origin.IMPORTED: "imported"}
 _CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Conditioning.NONE: "unconditional"}
 
 
 def spacings_for(checkpoint: Checkpoint | None) -> list[tuple[SpacingName, str]]:
-    without = checkpoint is None or checkpoint.family in NO_TABLES_FAMILIES
-    return [(name, text) for name, (text, _) in SPACINGS.items()
-            if not (without and name is SpacingName.ALIGN_YOUR_STEPS)]
+    family = family_of(checkpoint.family) if checkpoint is not None else None
+    aligned = family is not None and family.aligned
+    return [(name, text) for name, (text, _) in SPACINGS.items() if aligned or name is not SpacingName.ALIGN_YOUR_STEPS]
+
+
+def usual_for(checkpoint: Checkpoint) -> Family | None:
+    """The settings to begin with: those that the makers of its family recommend."""
+    return usual(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
 
 
 def kind_of(checkpoint: Checkpoint) -> str:
     """`pixel transformer · 8.5 M · 64 px`"""
-    parts = [FAMILIES.get(checkpoint.family, checkpoint.family), human_count(checkpoint.parameters)]
+    family = family_of(checkpoint.family)
+    parts = [family.title if family is not None else checkpoint.family, checkpoint.edition,
+             "paints" if checkpoint.inpainting else "", human_count(checkpoint.parameters) if checkpoint.parameters else ""]
     if checkpoint.width and checkpoint.height:
         square = checkpoint.width == checkpoint.height
         parts.append(f"{checkpoint.width} px" if square else f"{checkpoint.width} × {checkpoint.height} px")
-    return " · ".join(parts)
+    return " · ".join(part for part in parts if part)
 
 
 def about(checkpoint: Checkpoint) -> str:

@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.checkpoint import Checkpoint, Origin, Role
 from diffstudio.models.hashes import short
 from diffstudio.studio.annotations import Annotation
 from diffstudio.ui import theme
@@ -117,8 +117,8 @@ class CheckpointDetails(QWidget):
             self.title.setText(checkpoint.title)
             self.below.setText(facts.summary(checkpoint))
             about = facts.description(checkpoint)
-            if not facts.usable(checkpoint):
-                about = "This program does not know this kind of checkpoint and cannot make pictures with it."
+            if checkpoint.role is Role.UNKNOWN:
+                about = "This program does not know this kind of file and cannot make pictures with it."
             self.about.set_text(about)
         elif not isinstance(entry, Checkpoint):
             self.title.setText(entry.path.name)

@@ -9,27 +9,44 @@ from typing import Any
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
+from diffstudio.models.checkpoint import Checkpoint, Conditioning, Layout, Origin, Role
+from diffstudio.models.family import family_of
+from diffstudio.models.trained_on import base_model, training_tags, trigger_words
 from diffstudio.ui.controls import human_bytes, human_count
 
-FAMILIES = {"pixel": "pixel transformer"}       # those that pictures can be made with
+ROLES = {Role.CHECKPOINT: "checkpoint", Role.LORA: "LoRA", Role.EMBEDDING: "embedding", Role.VAE: "autoencoder",
+         Role.CONTROLNET: "ControlNet", Role.UPSCALER: "upscaler", Role.TEXT_ENCODER: "text encoder",
+         Role.NETWORK: "network alone", Role.UNKNOWN: "kind not known here"}
+LAYOUTS = {Layout.OURS: "made with diffstudio", Layout.ORIGINAL: "one file, named as its makers do",
+           Layout.DIFFUSERS: "one file, named as diffusers does", Layout.FOLDER: "a diffusers folder", Layout.GGUF: "a GGUF file",
+           Layout.PICKLE: "a pickle, not opened"}
+_PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow", "x0": "the clean picture"}
 ORIGINS = {Origin.STARTER: "Came with the program", Origin.TRAINED: "Trained here", Origin.IMPORTED: "From elsewhere"}
-_DTYPES = {"F16": "16-bit", "BF16": "bfloat16", "F32": "32-bit", "F64": "64-bit"}
+_DTYPES = {"F16": "16-bit", "BF16": "bfloat16", "F32": "32-bit", "F64": "64-bit", "F8_E4M3": "8-bit", "F8_E5M2": "8-bit"}
 LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
 
 
 def usable(checkpoint: Checkpoint) -> bool:
     """Whether pictures can be made with it."""
-    return checkpoint.family in FAMILIES
+    return checkpoint.draws
 
 
 def kind(checkpoint: Checkpoint) -> str:
-    return FAMILIES.get(checkpoint.family, "kind not known here")
+    """`pixel transformer`; `LoRA for Stable Diffusion XL`; `FLUX.1 dev, network alone`."""
+    family = family_of(checkpoint.family)
+    title = " ".join(part for part in (family.title, checkpoint.edition) if part) if family is not None else ""
+    if checkpoint.role is Role.CHECKPOINT and title:
+        return f"{title}, paints" if checkpoint.inpainting else title
+    if checkpoint.role is Role.NETWORK and title:
+        return f"{title}, {ROLES[checkpoint.role]}"
+    return f"{ROLES[checkpoint.role]} for {title}" if title else ROLES[checkpoint.role]
 
 
 def summary(checkpoint: Checkpoint) -> str:
     """One line: `pixel transformer · 24 M · 64 px · 48 MB`."""
-    parts = [kind(checkpoint), human_count(checkpoint.parameters)]
+    parts = [kind(checkpoint)]
+    if checkpoint.parameters:
+        parts.append(human_count(checkpoint.parameters))
     if checkpoint.width:
         parts.append(f"{checkpoint.width} px" if checkpoint.width == checkpoint.height
                      else f"{checkpoint.width} × {checkpoint.height} px")
@@ -52,9 +69,11 @@ def told(checkpoint: Checkpoint) -> str:
 def model_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     size = f"{checkpoint.width} × {checkpoint.height} px" if checkpoint.width else ""
     stored = _DTYPES.get(checkpoint.dtype, checkpoint.dtype)
+    parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
     return [
-        ("Kind", kind(checkpoint)), ("Told", told(checkpoint)), ("Picture size", size),
-        ("Parameters", f"{human_count(checkpoint.parameters)} ({stored})"),
+        ("Kind", kind(checkpoint)), ("Told", told(checkpoint)), ("Picture size", size), ("Parameters", parameters),
+        ("Predicts", _PREDICTIONS.get(checkpoint.prediction, "")), ("Stored as", LAYOUTS[checkpoint.layout]),
+        ("Known by", checkpoint.reason), ("Trigger words", ", ".join(trigger_words(checkpoint.metadata))[:500]),
         ("File size", human_bytes(checkpoint.size_bytes)), ("Origin", ORIGINS[checkpoint.origin]),
         ("Changed", time.strftime("%Y-%m-%d %H:%M", time.localtime(checkpoint.modified))), ("Name", checkpoint.name),
         ("Licence", checkpoint.metadata.get("modelspec.license", "")[:300]), ("File", str(checkpoint.path))]
@@ -70,8 +89,14 @@ def training_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("Pictures seen", _count(run.get("pictures_seen"))),
         ("Held-out loss", f"{loss:.4f}" if isinstance(loss, (int, float)) and not isinstance(loss, bool) else ""),
         ("Optimiser", _text(optimiser.get("name"))), ("Batch", _count(settings.get("batch"))),
+        ("Base", base_model(checkpoint.metadata) if not recipe else ""), ("Tags", _tags(checkpoint)),
         ("Flips", f"{data['flips']:.0%}" if isinstance(data.get("flips"), float) and data["flips"] else "")]
     return [(name, value) for name, value in facts if value]
+
+
+def _tags(checkpoint: Checkpoint) -> str:
+    """The tags of the pictures that another program trained it on: `1girl (120), hat (88)`."""
+    return ", ".join(f"{tag} ({times:,})" for tag, times in training_tags(checkpoint.metadata)[:30])
 
 
 def description(checkpoint: Checkpoint) -> str:

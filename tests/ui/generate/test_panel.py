@@ -11,7 +11,7 @@ from PySide6.QtGui import QTextCursor
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import BadRequest
-from diffstudio.models.checkpoint import Conditioning
+from diffstudio.models.checkpoint import Conditioning, Role
 from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.panel import Panel
@@ -233,7 +233,7 @@ def test_sizes_are_what_the_checkpoint_can_draw(panel: Panel) -> None:
 
 
 def test_one_size_is_shown_disabled_with_its_reason(panel: Panel) -> None:
-    panel.set_checkpoints([checkpoint("fixed", family="unknown", width=48, height=48, metadata={})])
+    panel.set_checkpoints([checkpoint("fixed", width=48, height=48, metadata={})])
     assert not panel.size_control.width_box.isEnabled()
     assert "48 × 48 only" in panel.size_control.reason()
     assert (panel.request().width, panel.request().height) == (None, None)
@@ -253,3 +253,34 @@ def test_while_something_is_made_the_button_says_that_it_queues(panel: Panel) ->
     assert panel.button.text() == "Add to queue"
     panel.set_busy(False)
     assert panel.button.accessibleName() == "Generate"
+
+
+def test_only_what_makes_pictures_is_offered(panel: Panel) -> None:
+    lora = checkpoint("a", family="sdxl", role=Role.LORA)
+    bare = checkpoint("b", family="flux", role=Role.NETWORK, width=1024, height=1024, metadata={})
+    unknown = checkpoint("c", family="unknown", role=Role.UNKNOWN)
+    panel.set_checkpoints([lora, unknown, bare])
+    assert panel.checkpoint.current() == bare
+    panel.set_checkpoints([lora, unknown])
+    assert panel.checkpoint.current() is None
+
+
+def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> None:
+    small = checkpoint("small")
+    xl = checkpoint("xl", family="sdxl", width=1024, height=1024, metadata={})
+    quick = dataclasses.replace(xl, name="quick", path=xl.path.with_name("sdxl_lightning_4step.safetensors"))
+    panel.set_checkpoints([small, xl, quick])
+
+    def settings() -> tuple[int, str, str, float]:
+        request = panel.request()
+        return request.steps, request.sampler, request.spacing, request.guidance
+
+    panel.choose(xl)
+    assert settings() == (25, "dpmpp_2m", "karras", 6.0)
+    assert (panel.size_control.size_wanted(), panel.size_control.width_box.isEnabled()) == ((1024, 1024), True)
+    panel.choose(quick)
+    assert settings() == (4, "euler", "trailing", 1.0)
+    panel.steps.set_value(33)
+    panel.sampler.set_value("heun")
+    panel.choose(xl)
+    assert settings() == (33, "heun", "karras", 6.0)
