@@ -191,6 +191,8 @@ def _told(event: Any) -> bool:
     match event:
         case events.Loading(what=what):
             progress(what)
+        case events.Noted(text=text):
+            say(text, 0)
         case events.Stepped(index=index, steps=steps, first=first, count=count, seconds_left=left):
             picture = f"picture {first + 1} of {count}, " if count > 1 else ""
             progress(f"{picture}step {index} of {steps}, {left:.0f} s left", last=index == steps)

@@ -32,6 +32,14 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something is not as the person would expect, and the job goes on all the same."""
+
+    job: JobId
+    text: str                          # a sentence
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     job: JobId
     index: int                         # the step just done, 1 .. steps, within this batch
@@ -79,5 +87,5 @@ class Failed:
     error: DiffstudioError             # says what, why, and what to do
 
 
-Event: TypeAlias = Started | Loading | Stepped | Paused | Resumed | ImageSaved | Finished | Cancelled | Failed
+Event: TypeAlias = Started | Loading | Noted | Stepped | Paused | Resumed | ImageSaved | Finished | Cancelled | Failed
 ENDINGS = (Finished, Cancelled, Failed)  # exactly one of these is the last thing said about a job

@@ -53,7 +53,7 @@ _LONGEST_LINE = 100_000
 _LONGEST_NAME = 60
 _STRING = json.JSONDecoder()
 _MOST_LEFTOVERS = 12
-_NETWORK_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>")
+_NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,8 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | Non
         "sampler": values.pop("Sampler", None), "spacing": values.pop("Schedule type", None),
         "guidance": values.pop("CFG scale", None), "seed": values.pop("Seed", None), "size": values.pop("Size", None),
         "model": values.pop("Model", None), "denoise": values.pop("Denoising strength", None)}
-    values.pop("Model hash", None)
+    for name in ("Model hash", "Lora hashes"):
+        values.pop(name, None)
     return _carried(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
 
 

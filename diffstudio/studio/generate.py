@@ -17,11 +17,13 @@ from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import CheckpointProblem, OutOfMemory
 from diffstudio.models import memory
+from diffstudio.models.library import Library
 from diffstudio.models.model import Model
 from diffstudio.models.sampling import noise_level, sample
 from diffstudio.studio.control import Control, Recording, Replay
-from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Stepped
+from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted, Stepped
 from diffstudio.studio.given import Given, read_given
+from diffstudio.studio.loras import Loras
 from diffstudio.studio.preview import as_pictures, picture, shrunk
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.wildcards import Wording
@@ -39,8 +41,11 @@ class Keeps(Protocol):
 
 
 def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps, control: Control, *, previews: bool = True,
-             done: int = 0, recording: Recording | None = None, replay: Replay | None = None) -> Iterator[Event]:
+             done: int = 0, recording: Recording | None = None, replay: Replay | None = None,
+             library: Library | None = None) -> Iterator[Event]:
     """Make the request's images, from number `done` on, and say how it goes; Finished comes last.
+
+    The LoRAs that its prompt names are looked up in the library, and stay attached to the model.
 
     BadRequest before any work for what the model cannot do; Stopped within one network call of `control.stop()`;
     OutOfMemory when one image alone does not fit; StorageProblem when it cannot be saved.
@@ -50,7 +55,7 @@ def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps,
     model.check_size(width, height)
     given = read_given(request, width, height)
     work = _Work(request, model, job, gallery, control, width, height, given, previews, recording or Recording(), replay,
-                 Wording(request, model.checkpoint))
+                 Wording(request, model.checkpoint), Loras(library, model.checkpoint))
     at_once = memory.images_at_once(width, height, model.device)
     while done < request.count:
         count = work.count_of_batch(done, at_once)
@@ -89,10 +94,12 @@ class _Work:
     recording: Recording
     replay: Replay | None
     wording: Wording
+    loras: Loras
 
     def count_of_batch(self, first: int, at_once: int) -> int:
-        """A replayed batch has the size that it was recorded with; in any batch, all are told to leave out the same."""
+        """A replayed batch has the size that it was recorded with; in any batch, all leave out the same and have the same LoRAs."""
         at_once = self.wording.alike(first, min(at_once, self.request.count - first))
+        at_once = self.loras.alike([self.wording.of(index).prompt for index in range(first, first + at_once)])
         if self.replay is not None:
             for recorded in self.replay.recording.batches:
                 if recorded.first == first:
@@ -105,7 +112,11 @@ class _Work:
         self.control.check()
         seeds = [request.seed + index for index in range(first, first + count)]
         words = [self.wording.of(index) for index in range(first, first + count)]
-        prompted = model.encode_prompt([told.prompt for told in words], words[0].negative)
+        prompts = [self.loras.read(told.prompt)[0] for told in words]
+        uses = self.loras.read(words[0].prompt)[1]
+        for note in self.loras.attach(model, uses, self.control.stopped):
+            yield Noted(self.job, note)
+        prompted = model.encode_prompt(prompts, self.loras.read(words[0].negative)[0])
         strength = request.strength if self.given is not None else 1.0
         steps = len(model.times(request.steps, request.spacing, strength, self.width, self.height)) - 1
         self.recording.begin(first, count, steps)
@@ -123,7 +134,7 @@ class _Work:
         self.control.check()
         for offset, made in enumerate(as_pictures(model.decode(step.x))):
             whole = self.given.composed(made) if self.given is not None else made
-            about = self._environment(seeds, first + offset) | words[offset].told_instead_of(request)
+            about = self._environment(seeds, first + offset) | words[offset].told_instead_of(request) | self.loras.about(uses)
             saved = self.gallery.add(Image.fromarray(whole), request, extra=about)
             yield ImageSaved(self.job, first + offset, saved.path, shrunk(whole))
 

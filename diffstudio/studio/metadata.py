@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from diffstudio import __version__
 from diffstudio.errors import BadRequest, ImageProblem
-from diffstudio.studio import foreign
+from diffstudio.studio import foreign, loras
 from diffstudio.studio.gallery_files import open_picture, told
 from diffstudio.studio.picture_text import PictureText, read_text
 from diffstudio.studio.requests import LARGEST_SIDE, GenerateRequest
@@ -69,6 +69,7 @@ def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
         "Denoising strength": _plain(request.strength) if request.init is not None else None,
         "Template": request.prompt if prompt != request.prompt else None,
         "Negative Template": request.negative if negative != request.negative else None,
+        "Lora hashes": loras.hashes_text(about),
         "Version": f"diffstudio {about.get('version', __version__)}",
     }
     lines = [prompt]

@@ -31,6 +31,7 @@ from diffstudio.studio.events import (
     Resumed,
     Started,
 )
+from diffstudio.studio.loras import Loras
 from diffstudio.studio.queue import Queue, QueuedJob
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
@@ -265,13 +266,15 @@ class Worker:
         """All events of a job but its first and its last, which is returned."""
         job, control = queued.job, running.control
         checkpoint = self._library.find(queued.request.checkpoint)
-        Wording(queued.request, checkpoint).of(queued.done)  # a template that cannot be drawn is said before anything is loaded
+        told, loras = Wording(queued.request, checkpoint).of(queued.done), Loras(self._library, checkpoint)
+        loras.look_up(loras.read(told.prompt)[1])  # what cannot be drawn or is not there is said before anything is loaded
         model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)))
         self._hold(job, control)
         from diffstudio.studio.generate import generate
 
         for event in generate(queued.request, model, job, self._gallery, control, previews=self.settings.previews,
-                              done=queued.done, recording=running.recording, replay=self._replays.get(job)):
+                              done=queued.done, recording=running.recording, replay=self._replays.get(job),
+                              library=self._library):
             if isinstance(event, ENDINGS):
                 return event
             if isinstance(event, ImageSaved):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.schedule import Schedule, ladder
 from diffstudio.errors import BadRequest
+from diffstudio.models.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.family import FAMILIES
 
@@ -45,6 +47,11 @@ class LatentModel:
         self._shift: float | Tensor = float(getattr(config, "shift_factor", None) or 0.0)
         self.channels = int(config.latent_channels)
         self.shrinks = 2 ** (len(config.block_out_channels) - 1)   # image px to one of the latent's
+
+    @cached_property
+    def adapters(self) -> Adapters:
+        """The LoRAs that are attached to it."""
+        return Adapters(self.network, self.text_encoders)
 
     @property
     def default_size(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from diffstudio.studio.events import (
     ImageSaved,
     JobId,
     Loading,
+    Noted,
     Paused,
     Picture,
     Resumed,
@@ -67,6 +68,7 @@ class GenerateRoom(QWidget):
         self._live = True                         # the canvas shows the job; False while another picture is looked at
         self._request: GenerateRequest | None = None
         self._newest: Stepped | None = None
+        self._notes: list[str] = []               # what is not as one would expect of the job that is shown
         self._saved = 0
         self._looking_at: RecentPicture | None = None
         self.panel, self.right = Panel(), RightColumn()
@@ -149,6 +151,9 @@ class GenerateRoom(QWidget):
                 return
             case Loading(what=what, fraction=fraction):
                 self._show_status(f"{what} …" if fraction is None else f"{what} … {fraction:.0%}", fraction)
+            case Noted(text=text):
+                self._notes.append(text)
+                self.say("warn", "\n".join(self._notes))
             case Stepped():
                 self._step(event)
             case Paused():
@@ -176,6 +181,7 @@ class GenerateRoom(QWidget):
         self._job, self._request, self._busy, self._paused, self._newest = job, request, True, False, None
         self._expecting = False
         self._saved, self._live, self._looking_at, self._finished = 0, True, None, False
+        self._notes.clear()
         self.canvas.begin(request.count, self._shape_of(request))
         self.filmstrip.clear(request.steps)
         self.title.setText(words.title_of(request))
