@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def read_folder(folder: Path) -> Checkpoint:
     network = next((name for name in ("unet", "transformer", "prior") if name in components), "")
     config = _table(folder / network / "config.json") if (folder / network / "config.json").is_file() and network else {}
     steps = folder / "scheduler" / "scheduler_config.json"
-    found = _folder_found(pipeline, config, _table(steps) if steps.is_file() else {})
+    found = _folder_found(pipeline, components, config, _table(steps) if steps.is_file() else {})
     parameters, dtype, size, pickled = _weights(folder, components)
     if pickled and not parameters:
         found = replace(found, role=Role.UNKNOWN, reason=f"{found.reason} Its weights are pickles, which are not opened.")
@@ -113,11 +113,15 @@ def read_folder(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def _folder_found(pipeline: str, config: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Detected:
+def _folder_found(pipeline: str, components: Sequence[str], config: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Detected:
     family = _PIPELINES.get(pipeline, "diffusers")
     channels, context = config.get("in_channels"), config.get("cross_attention_dim")
     if family in ("sd", "sdxl"):
-        family = CONTEXTS.get(context, "diffusers") if type(context) is int else "diffusers" if family == "sd" else "sdxl"
+        if family == "sd":      # by the width of its words, or else, where that is its own, by what came with each
+            otherwise = "sd2" if config.get("use_linear_projection") else "sd1"
+        else:
+            otherwise = "sdxl" if "text_encoder" in components else "sdxl_refiner"
+        family = CONTEXTS.get(context, otherwise) if type(context) is int else otherwise
         if channels not in (4, 9, None):
             family = "diffusers"
     said = scheduler.get("prediction_type", "epsilon")
