@@ -118,6 +118,14 @@ def test_rescaling_brings_back_the_spread_of_each_image() -> None:
     torch.testing.assert_close(guided(0.7), 0.7 * guided(1.0) + 0.3 * guided(0.0))
 
 
+def test_rescaling_a_constant_prediction_gives_numbers() -> None:
+    """Neither its spread nor the guided one's is more than zero: there is nothing to bring back, and nothing to divide by."""
+    x, t = torch.randn(2, 3, 4, 4), torch.tensor([0.3, 0.8])
+    guided = ClassifierFreeGuidance(constant(0.5), constant(0.2), 3.0, rescale=0.7)(x, t)
+    assert torch.isfinite(guided).all()
+    assert (guided.std(dim=(1, 2, 3)) == 0).all()
+
+
 def test_halves_are_given_once() -> None:
     for unconditional, both in ((None, None), (forbidden, forbidden)):
         with pytest.raises(ValueError, match="either"):
