@@ -142,6 +142,26 @@ class Runs:
             else:
                 _send(run, Command.STOP)
 
+    def remove(self, run: RunFolder) -> None:
+        """Move its folder, with all it learned, to the system's trash; the pictures it learned from stay.
+
+        RunProblem while a process works on it, StorageProblem when the trash does not take it. May take as long as copying.
+        """
+        from send2trash import send2trash
+
+        with self._lock:
+            if self.summary(run).alive:
+                raise RunProblem(f"The run {run.name} is still going on", remedy="Stop it first, then remove it")
+            with run.worked_on():  # nor does a process that has said nothing yet
+                pass
+        try:
+            send2trash(run.path)
+        except OSError as error:
+            raise StorageProblem(f"The run {run.name} could not be put into the trash", error.strerror or str(error),
+                                 f"Delete {run.path} yourself") from error
+        with self._lock:
+            self._told.pop(run.path, None)
+
     def again(self, run: RunFolder) -> RunFolder:
         """Start a new run that asks for what a failed one asked for. RunProblem when that is not known any more."""
         launch = read_launch(run.path)

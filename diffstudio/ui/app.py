@@ -273,6 +273,7 @@ class Desktop(QObject):
             raise StorageProblem("The training runs could not be opened", remedy="Free some space and start diffstudio again")
         room = TrainRoom(self.runs)
         room.checkpoint_ready.connect(lambda path: self.shelf.rescan())
+        room.run_removed.connect(lambda path: self.shelf.rescan())
         room.generate_requested.connect(self.generate_with_file)
         return room
 

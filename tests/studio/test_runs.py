@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,39 @@ def test_a_finished_run_is_not_resumed(runs: Runs, pictures: Path) -> None:
     run.append(RunFinished(step=5, checkpoint="", learned=True, verdict="fine"))
     with pytest.raises(RunProblem, match="is finished"):
         runs.resume(run)
+
+
+def test_a_run_is_removed_to_the_trash_but_not_while_it_goes_on(
+        runs: Runs, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trash = tmp_path / "trash"
+    trash.mkdir()
+    monkeypatch.setattr("send2trash.send2trash", lambda path: shutil.move(path, trash))
+    behave(monkeypatch, steps=4000)
+    run = runs.start(TrainRequest(folder=pictures))
+    wait(lambda: only(runs).status is Status.TRAINING)
+    with pytest.raises(RunProblem, match="Stop it first"):
+        runs.remove(run)
+    runs.stop(run)
+    wait(lambda: not only(runs).alive)
+    with run.worked_on(), pytest.raises(RunProblem, match="another process works on it"):
+        runs.remove(run)
+    runs.remove(run)
+    assert runs.list() == []
+    assert (trash / run.name / "recipe.toml").is_file()
+    assert pictures.is_dir()
+
+
+def test_a_trash_that_does_not_take_it_is_one_sentence(
+        runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("send2trash.send2trash", refuse)
+    run = runs.start(TrainRequest(folder=pictures, steps=2))
+    wait(lambda: only(runs).status is Status.FINISHED)
+    with pytest.raises(StorageProblem, match="could not be put into the trash"):
+        runs.remove(run)
+    assert only(runs).status is Status.FINISHED
 
 
 def test_damage_is_passed_over(runs: Runs, pictures: Path) -> None:

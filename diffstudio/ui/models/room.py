@@ -13,7 +13,6 @@ from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QListView,
-    QMessageBox,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
@@ -25,6 +24,7 @@ from diffstudio.models.hashes import known_sha256, sha256_of
 from diffstudio.studio.annotations import Annotation, Annotations
 from diffstudio.studio.gallery import Gallery
 from diffstudio.ui import picture_actions
+from diffstudio.ui.confirm import confirm
 from diffstudio.ui.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe
 from diffstudio.ui.drops import DropHint, dropped_paths
 from diffstudio.ui.gallery.bars import Message
@@ -70,7 +70,6 @@ class ModelsRoom(QWidget):
         self.setObjectName("background")
         self._gallery = gallery
         self._pictures = NewestFirst("checkpoint-pictures")
-        self._dialog: QMessageBox | None = None
         self._hashing: Path | None = None
         self.model = CheckpointsModel()
         self.list = _List()
@@ -340,14 +339,6 @@ class ModelsRoom(QWidget):
         entry = self.chosen()
         if entry is None or self.details.delete.isHidden():
             return
-        box = QMessageBox(QMessageBox.Icon.NoIcon, "Delete", f"Move {entry.path.name} to the system's trash?",
-                          parent=self)
-        box.setInformativeText("Pictures made with it stay, but cannot be made again without it.")
-        delete = box.addButton("Delete", QMessageBox.ButtonRole.DestructiveRole)
-        cancel = box.addButton(QMessageBox.StandardButton.Cancel)
-        box.setDefaultButton(cancel)
-        box.setEscapeButton(cancel)
-        delete.clicked.connect(lambda: self.delete_requested.emit(entry))
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self._dialog = box
-        box.open()
+        confirm(self, "Delete", f"Move {entry.path.name} to the system's trash?",
+                "Pictures made with it stay, but cannot be made again without it.",
+                lambda: self.delete_requested.emit(entry))

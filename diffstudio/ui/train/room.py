@@ -34,6 +34,7 @@ from diffstudio.studio.runs import Runs, RunSummary
 from diffstudio.training.inspection import FolderReport, PictureRecord, inspect_folder
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import RunFolder, RunStarted
+from diffstudio.ui.confirm import confirm
 from diffstudio.ui.controls import Banner, describe
 from diffstudio.ui.drops import DropHint, dropped_folder
 from diffstudio.ui.picture_actions import open_folder
@@ -56,6 +57,7 @@ class TrainRoom(QWidget):
 
     checkpoint_ready = Signal(object)     # Path: a run has one to generate from, or a newer one at its end
     generate_requested = Signal(object)   # Path
+    run_removed = Signal(object)          # Path of its folder, which is in the trash now
 
     def __init__(self, runs: Runs, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -69,6 +71,7 @@ class TrainRoom(QWidget):
         self._inspection: asyncio.Task[None] | None = None
         self._thumbs: asyncio.Task[None] | None = None
         self._stopping: Path | None = None
+        self._removing: set[Path] = set()
         self.setObjectName("background")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setAcceptDrops(True)
@@ -169,9 +172,11 @@ class TrainRoom(QWidget):
         self.run_view.resume_wanted.connect(lambda: self._act(Action.RESUME))
         self.run_view.again_wanted.connect(lambda: self._act(Action.AGAIN))
         self.run_view.open_wanted.connect(self._open_folder)
+        self.run_view.removal_wanted.connect(lambda: self._ask_to_remove(self.selected()))
         self.runs_list.chosen.connect(self.select)
         self.runs_list.new_wanted.connect(lambda: self.select(None))
-        for keys, slot in (("Ctrl+O", self.choose_folder), ("Ctrl+N", lambda: self.select(None))):
+        for keys, slot in (("Ctrl+O", self.choose_folder), ("Ctrl+N", lambda: self.select(None)),
+                           ("Delete", lambda: self._ask_to_remove(self.runs_list.focused() or self.selected()))):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.activated.connect(slot)
 
@@ -317,6 +322,32 @@ class TrainRoom(QWidget):
             return
         self._stopping = summary.run.path
         self.run_view.show_stopping()
+
+    def _ask_to_remove(self, path: Path | None) -> None:
+        summary = next((summary for summary in self._summaries if summary.run.path == path), None)
+        if summary is None or path in self._removing:
+            return
+        if summary.alive:
+            self.message.say("warn", f"The run {summary.name} is still going on. Stop it first, then remove it.")
+            self.message.show()
+            return
+        confirm(self, "Remove", f"Move the run {summary.name} to the system's trash?",
+                "Its checkpoints, samples and loss curve go with it. The pictures it learned from stay, and so do those "
+                "made with it, but they cannot be made again without it.",
+                lambda: self._tasks.start(self._remove(summary.run)))
+
+    async def _remove(self, run: RunFolder) -> None:
+        self._removing.add(run.path)
+        try:
+            await self._tasks.beside(self._runs.remove, run)
+        except DiffstudioError as error:
+            self._complain(error)
+        else:
+            self.message.hide()
+            self.run_removed.emit(run.path)
+        finally:
+            self._removing.discard(run.path)
+        self.look()
 
     def _open_folder(self) -> None:
         path = self.selected()

@@ -41,6 +41,7 @@ class RunView(QWidget):
     open_wanted = Signal()
     resume_wanted = Signal()
     again_wanted = Signal()
+    removal_wanted = Signal()
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -63,6 +64,7 @@ class RunView(QWidget):
         self.generate = QuietButton("Generate", "sparkle",
                                     "Make pictures with its newest checkpoint, while it goes on too")
         self.open = QuietButton("Open folder", "folder-open", "Show the run's files")
+        self.remove = QuietButton("Remove", "trash")
         self.note = Elided("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
         self._space = QWidget()  # in the place of the curve where there is none
         self._can_resume = False
@@ -70,6 +72,7 @@ class RunView(QWidget):
         self.stop.clicked.connect(self.stop_wanted)
         self.generate.clicked.connect(self.generate_wanted)
         self.open.clicked.connect(self.open_wanted)
+        self.remove.clicked.connect(self.removal_wanted)
         self.ending.acted.connect(self._act)
 
     def _lay_out(self) -> None:
@@ -79,7 +82,7 @@ class RunView(QWidget):
         header.addWidget(self.status)
         actions = QHBoxLayout()
         actions.setSpacing(8)
-        for button in (self.stop, self.generate, self.open):
+        for button in (self.stop, self.generate, self.open, self.remove):
             actions.addWidget(button)
         actions.addSpacing(4)
         self.note.setMinimumWidth(1)
@@ -110,6 +113,9 @@ class RunView(QWidget):
             part.setVisible(not (nothing_to_draw and not summary.alive))
         self._space.setVisible(nothing_to_draw and not summary.alive)
         self.stop.setVisible(summary.alive)
+        self.remove.setEnabled(not summary.alive)
+        describe(self.remove, "Remove", "It is still going on: stop it first" if summary.alive
+                 else "Move the run to the system's trash (Delete)")
         self.note.setText("closing the window does not stop the run" if summary.alive else "")
         self.generate.setVisible(summary.checkpoint is not None and summary.status is not Status.FINISHED)
 

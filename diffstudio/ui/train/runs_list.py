@@ -156,6 +156,10 @@ class RunsList(QWidget):
         for each, card in self._cards.items():
             card.set_chosen(each == path)
 
+    def focused(self) -> Path | None:
+        """The run whose card has the keyboard."""
+        return next((path for path, card in self._cards.items() if card.hasFocus()), None)
+
     def _walk(self, path: Path, step: int) -> None:
         paths = list(self._cards)
         self._cards[paths[min(max(paths.index(path) + step, 0), len(paths) - 1)]].setFocus()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
-from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QGraphicsView, QMenu, QWidget
+from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QGraphicsView, QMenu, QMessageBox, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.requests import TrainRequest
@@ -386,6 +386,43 @@ def test_a_run_whose_folder_is_deleted_leaves_the_list(
     shutil.rmtree(path)
     qtbot.waitUntil(lambda: not room.runs_list.cards(), timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: room.selected() is None, timeout=PATIENCE_MS)
+
+
+def test_a_run_is_removed_with_the_keyboard_after_a_question(
+        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("send2trash.send2trash", shutil.rmtree)
+    behave(steps=4000)
+    path = started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.TRAINING)
+    assert not room.run_view.remove.isEnabled()
+    assert "stop it first" in room.run_view.remove.toolTip()
+    room.runs_list.cards()[path].setFocus()
+    qtbot.keyClick(room.runs_list.cards()[path], Qt.Key.Key_Delete)
+    assert "Stop it first" in room.message.text()
+    assert not room.findChildren(QMessageBox)
+
+    qtbot.mouseClick(room.run_view.stop, Qt.MouseButton.LeftButton)
+    reaches(room, qtbot, Status.STOPPED)
+    qtbot.waitUntil(room.run_view.remove.isEnabled)
+
+    def answer(text: str) -> None:
+        (box,) = room.findChildren(QMessageBox)
+        assert path.name in box.text()
+        assert "checkpoints" in box.informativeText()
+        qtbot.mouseClick(next(button for button in box.buttons() if button.text().strip("&") == text), Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(lambda: not room.findChildren(QMessageBox))
+
+    qtbot.mouseClick(room.run_view.remove, Qt.MouseButton.LeftButton)
+    answer("Cancel")
+    assert path.is_dir()
+    room.activateWindow()  # as a window manager does when a dialog has gone
+    qtbot.waitUntil(room.isActiveWindow)
+    with qtbot.waitSignal(room.run_removed, timeout=PATIENCE_MS) as removed:
+        qtbot.keyClick(room.runs_list.cards()[path], Qt.Key.Key_Delete)
+        answer("Remove")
+    assert removed.args == [path]
+    qtbot.waitUntil(lambda: not room.runs_list.cards() and room.selected() is None, timeout=PATIENCE_MS)
+    assert pictures.is_dir()
 
 
 def test_runs_are_walked_by_keyboard(
