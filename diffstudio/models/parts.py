@@ -90,8 +90,11 @@ def parts_of(checkpoint: Checkpoint) -> Parts:
     """Where its components are. CheckpointUnknown for a file that cannot be taken apart."""
     if checkpoint.layout is Layout.FOLDER:
         return FolderParts(checkpoint.path)
-    raise CheckpointUnknown(f"{checkpoint.name} is one file, and only diffusers folders can be opened yet",
-                            remedy="Choose another checkpoint")
+    if checkpoint.layout in (Layout.ORIGINAL, Layout.DIFFUSERS):
+        from diffstudio.models.single_file import SingleFileParts
+
+        return SingleFileParts(checkpoint)
+    raise CheckpointUnknown(f"{checkpoint.name} is stored in a way that cannot be opened yet", remedy="Choose another checkpoint")
 
 
 def _missing(folder: Path, name: str) -> CheckpointMissing:

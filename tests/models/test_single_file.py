@@ -1,0 +1,172 @@
+"""One file, named by the makers or by diffusers, halved or in eighths, is the same model as the folder it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from diffstudio import paths
+from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
+from diffstudio.models.original_names import PARTS, original_names
+from diffstudio.models.parts import FolderParts, parts_of
+from diffstudio.models.single_file import SingleFileParts, clip_vocabulary
+from tests.models import small
+from tests.models.families.beside import CPU, checkpoint, difference, ours
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "sd1": small.small_sd1, "sd2": small.small_sd2, "sdxl": small.small_sdxl, "sdxl_refiner": small.small_refiner}
+Made = tuple[Path, dict[str, dict[str, Tensor]]]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    known: dict[str, Made] = {}
+
+    def made(family: str) -> Made:
+        if family not in known:
+            folder = tmp_path_factory.mktemp(family)
+            pipeline = BUILDERS[family](folder)
+            known[family] = folder, {part: getattr(pipeline, part).state_dict() for part in PARTS[family]}
+        return known[family]
+
+    return made
+
+
+def single(path: Path, family: str, tensors: dict[str, Tensor], **about: Any) -> Checkpoint:
+    safetensors.torch.save_file({name: value.contiguous() for name, value in tensors.items()}, path)
+    return replace(checkpoint(path, family), layout=Layout.ORIGINAL, **about)
+
+
+class SmallWords(SingleFileParts):
+    """The small pipelines have a vocabulary of their own."""
+
+    def tokenizer(self, name: str, kind: type[Any]) -> Any:
+        return FolderParts(self._configs).tokenizer(name, kind)
+
+
+def load(checkpoint: Checkpoint, folder: Path) -> Any:
+    family = stable_diffusion_xl if checkpoint.family.startswith("sdxl") else stable_diffusion
+    return family.load(checkpoint, SmallWords(checkpoint, folder), CPU, torch.float32)
+
+
+def diffusers_names(parts: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+@pytest.mark.parametrize("named", ["makers", "diffusers"])
+def test_the_same_weights_in_the_same_places(folders: Callable[[str], Made], tmp_path: Path, family: str, named: str) -> None:
+    folder, parts = folders(family)
+    tensors = original_names(family, parts) if named == "makers" else diffusers_names(parts)
+    prediction = "v" if family == "sd2" else "eps"
+    model = load(single(tmp_path / "one.safetensors", family, tensors, prediction=prediction), folder)
+    found = {"unet": model.network, "vae": model.vae, **model.text_encoders}
+    assert found.keys() == parts.keys()
+    for part, module in found.items():
+        state = module.state_dict()
+        assert state.keys() == parts[part].keys()
+        assert all(torch.equal(value, parts[part][name]) for name, value in state.items()), part
+        assert not module.training and not any(value.requires_grad for value in module.parameters())
+        assert not any(value.is_meta for value in (*module.parameters(), *module.buffers()))
+
+
+def test_the_same_picture(folders: Callable[[str], Made], tmp_path: Path) -> None:
+    folder, parts = folders("sd1")
+    one = load(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts)), folder)
+    other = stable_diffusion.load(checkpoint(folder, "sd1"), FolderParts(folder), CPU, torch.float32)
+    assert torch.equal(ours(one, steps=3, sampler="euler"), ours(other, steps=3, sampler="euler"))
+
+
+@pytest.mark.parametrize(("stored", "most"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2), (torch.float8_e4m3fn, 0.2)])
+def test_shorter_numbers_are_lengthened(folders: Callable[[str], Made], tmp_path: Path, stored: torch.dtype, most: float) -> None:
+    folder, parts = folders("sd1")
+    tensors = {name: value.to(stored) if value.is_floating_point() else value for name, value in original_names("sd1", parts).items()}
+    model = load(single(tmp_path / "short.safetensors", "sd1", tensors), folder)
+    weight = model.network.conv_in.weight
+    assert weight.dtype == torch.float32 and 0 < difference(weight, parts["unet"]["conv_in.weight"]) < most
+    assert ours(model, steps=2, sampler="euler").isfinite().all()
+
+
+def test_scaled_eighths(folders: Callable[[str], Made], tmp_path: Path) -> None:
+    folder, parts = folders("sd1")
+    tensors = original_names("sd1", parts)
+    name = "model.diffusion_model.middle_block.0.in_layers.2.weight"
+    scale = tensors[name].abs().max() / 448
+    tensors |= {name: (tensors[name] / scale).to(torch.float8_e4m3fn), name.replace(".weight", ".scale_weight"): scale,
+                "model.diffusion_model.scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    model = load(single(tmp_path / "scaled.safetensors", "sd1", tensors), folder)
+    found = model.network.mid_block.resnets[0].conv1.weight
+    assert difference(found, parts["unet"]["mid_block.resnets.0.conv1.weight"]) < 0.05
+
+
+def test_averaged_weights_and_other_extras_are_left_out(folders: Callable[[str], Made], tmp_path: Path) -> None:
+    folder, parts = folders("sd1")
+    extras = {"model_ema.diffusion_modelinput_blocks00weight": torch.zeros(3), "betas": torch.zeros(1000),
+              "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None]}
+    load(single(tmp_path / "more.safetensors", "sd1", original_names("sd1", parts) | extras), folder)
+
+
+def test_what_is_missing_or_misshapen_is_named(folders: Callable[[str], Made], tmp_path: Path) -> None:
+    folder, parts = folders("sd1")
+    tensors = original_names("sd1", parts)
+    without_vae = {name: value for name, value in tensors.items() if not name.startswith("first_stage")}
+    with pytest.raises(CheckpointMissing, match="no vae"):
+        load(single(tmp_path / "a.safetensors", "sd1", without_vae), folder)
+    short = dict(tensors)
+    del short["model.diffusion_model.out.2.weight"]
+    with pytest.raises(CheckpointDamaged, match=r"unet of b.safetensors is not whole: conv_out.weight is missing"):
+        load(single(tmp_path / "b.safetensors", "sd1", short), folder)
+    odd = tensors | {"model.diffusion_model.out.2.weight": torch.zeros(4, 7, 3, 3)}
+    with pytest.raises(CheckpointDamaged, match="has the shape"):
+        load(single(tmp_path / "c.safetensors", "sd1", odd), folder)
+    (tmp_path / "d.safetensors").write_text("hello")
+    with pytest.raises(CheckpointDamaged, match="cannot be read"):
+        SingleFileParts(checkpoint(tmp_path / "d.safetensors", "sd1"))
+
+
+def test_clips_own_words() -> None:
+    from transformers import CLIPTokenizer
+
+    words, merges = clip_vocabulary()
+    assert len(words) == 49_408 and words["<|startoftext|>"] == 49_406 and words["<|endoftext|>"] == 49_407
+    tokenizer = CLIPTokenizer(vocab=dict(words), merges=list(merges))
+    assert tokenizer("a photo of a cat").input_ids == [49_406, 320, 1125, 539, 320, 2368, 49_407]
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_the_configurations_that_come_with_the_program(family: str) -> None:
+    """Real sizes, on no device: parameters are counted as the makers published them, in millions."""
+    from accelerate import init_empty_weights
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    millions = {"sd1": {"unet": 860, "vae": 84, "text_encoder": 123}, "sd2": {"unet": 866, "vae": 84, "text_encoder": 340},
+                "sdxl": {"unet": 2567, "vae": 84, "text_encoder": 123, "text_encoder_2": 695},
+                "sdxl_refiner": {"unet": 2260, "vae": 84, "text_encoder_2": 695}}[family]
+    kinds: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+    for part, expected in millions.items():
+        config = json.loads((paths.resources() / "families" / family / part / "config.json").read_text())
+        with init_empty_weights():
+            if part in kinds:
+                module = kinds[part].from_config(config)
+            else:
+                kind = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
+                module = kind(CLIPTextConfig(**config))
+        assert round(sum(value.numel() for value in module.parameters()) / 1e6) == pytest.approx(expected, abs=1), part
+
+
+def test_parts_of_a_single_file(folders: Callable[[str], Made], tmp_path: Path) -> None:
+    _, parts = folders("sd1")
+    found = parts_of(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts), prediction="v"))
+    assert isinstance(found, SingleFileParts) and found.has("unet") and found.has("tokenizer") and not found.has("text_encoder_2")
+    assert found.config("scheduler")["prediction_type"] == "v_prediction"
