@@ -20,6 +20,7 @@ from diffstudio.errors import CheckpointUnknown
 from diffstudio.models import prompts
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.control import Steer, steering
+from diffstudio.models.embeddings import Embeddings
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduling import Scheduling, scheduling_of
 from diffstudio.models.model import NO_HINTS, Hints
@@ -70,6 +71,7 @@ class StableDiffusion(LatentModel):
         self.paints = config.in_channels == 2 * self.channels + 1       # was shown a mask and what is around it
         self._guidance_width = int(config.time_cond_proj_dim or 0)      # of its embedding, where it is an input
         self.rescale = _RESCALE if scheduling.schedule.zero_terminal_snr else 0.0
+        self.embeddings = Embeddings(text_encoders)
         if self._guidance_width:
             self.guidance = _DISTILLED_GUIDANCE
         elif checkpoint is not None and any(word in checkpoint.name.casefold() for word in _FEW_STEPS):
@@ -94,7 +96,8 @@ class StableDiffusion(LatentModel):
             out = encoder(ids.to(self.device), output_hidden_states=layer != -1)
             return out.last_hidden_state if layer == -1 else out.hidden_states[layer], getattr(out, "text_embeds", None)
 
-        return prompts.encode_weighted(texts, self.tokenizers[f"tokenizer{number}"], encode)
+        with self.embeddings.shown_to(encoder):
+            return prompts.encode_weighted(texts, self.embeddings.tokenizer(self.tokenizers[f"tokenizer{number}"]), encode)
 
     # ---- what it says ------------------------------------------------------------------------------------------------
 
