@@ -16,8 +16,8 @@ from diffstudio.models.detection_names import CONTEXTS, Detected, Layout, Names,
 from diffstudio.models.family import FAMILIES
 
 _PREFIXES = ("model.diffusion_model.", "", "diffusion_model.", "unet.", "transformer.", "model.", "net.")
-_ENCODERS = re.compile(r"^(?:cond_stage_model|conditioner\.embedders|text_encoders?(?:_\d)?)\.", re.M)
-_AUTOENCODERS = re.compile(r"^(?:first_stage_model|vae)\.", re.M)
+_ENCODERS = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.", "text_encoder.", "text_encoder_2.")
+_AUTOENCODERS = ("first_stage_model.", "vae.")
 
 
 def detect(shapes: Shapes, metadata: Mapping[str, str]) -> Detected:
@@ -43,7 +43,8 @@ def _checkpoint(names: Names, metadata: Mapping[str, str]) -> Detected | None:
 
 
 def _around(found: Detected, names: Names, prefix: str) -> Detected:
-    encoders, autoencoder = bool(_ENCODERS.search(names.joined)), bool(_AUTOENCODERS.search(names.joined))
+    encoders = any(name.startswith(_ENCODERS) for name in names.shapes)
+    autoencoder = any(name.startswith(_AUTOENCODERS) for name in names.shapes)
     if encoders and autoencoder:
         beside = "text encoders and autoencoder are in the same file"
     elif encoders or autoencoder:
@@ -179,13 +180,13 @@ def _predicting(found: Detected, names: Names, metadata: Mapping[str, str]) -> D
 
 # ---- what goes with a checkpoint -------------------------------------------------------------------------------------
 
-_T2I_ADAPTER = re.compile(r"^(?:adapter\.)?body\.0\.(?:resnets\.0\.)?block1\.weight$", re.M)
+_T2I_ADAPTER = ("body.0.block1.weight", "adapter.body.0.block1.weight", "adapter.body.0.resnets.0.block1.weight")
 
 
 def _controlnet(names: Names, metadata: Mapping[str, str]) -> Detected | None:
     if names.has("lora_controlnet"):
         return Detected(Role.CONTROLNET, reason="A control-LoRA: a ControlNet as changes to a checkpoint's own network.")
-    if _T2I_ADAPTER.search(names.joined):
+    if any(map(names.has, _T2I_ADAPTER)):
         return Detected(Role.UNKNOWN, reason="A T2I adapter, which is not supported.")
     if names.has("control_model.input_blocks.0.0.weight") and names.has("model.diffusion_model.input_blocks.0.0.weight"):
         return Detected(Role.CONTROLNET, layout=Layout.ORIGINAL, reason="A ControlNet together with a whole checkpoint.",

@@ -10,6 +10,7 @@ from diffstudio.models.family import FAMILIES
 
 _MARK = re.compile(r"\.lora_(?:down|up|A|B|mid|embedding_A|magnitude_vector)\b|[._]lora\.(?:down|up)\.weight$|\.lora_linear_layer\."
                    r"|\.(?:hada_w|lokr_w)\d|\.dora_scale$|\.oft_(?:blocks|diag|R)\b|\.diff(?:_b)?$", re.M)
+_SIGNS = ("lora", "hada_w", "lokr_w", "dora_scale", "oft_", ".diff")
 _KINDS = ((".hada_w", "a LoHa"), (".lokr_w", "a LoKr"), (".oft_", "an OFT"), (".dora_scale", "a DoRA"),
           ("lora_magnitude_vector", "a DoRA"), ("lora", "a LoRA"), (".diff", "differences of whole weights"))
 
@@ -25,8 +26,9 @@ _NAMED = tuple((re.compile(pattern, re.M), family) for pattern, family in (
 
 def adapter_of(names: Names, metadata: Mapping[str, str]) -> Detected | None:
     """None for what is no LoRA and none of its kin."""
-    mark = _MARK.search(names.joined)
-    if mark is None or names.joined.count("\n") > 100 and len(_MARK.findall(names.joined)) < 4:
+    if not any(sign in names.joined for sign in _SIGNS):
+        return None   # the quick way out, which nearly all checkpoints take
+    if _MARK.search(names.joined) is None or names.joined.count("\n") > 100 and len(_MARK.findall(names.joined)) < 4:
         return None   # a whole checkpoint with a stray name
     kind = next((title for sign, title in _KINDS if sign in names.joined), "changes to a checkpoint")
     family, why = _family(names, metadata)
