@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from diffstudio.diffusion.denoiser import Denoiser
+    from diffstudio.diffusion.samplers import Step
     from diffstudio.diffusion.schedule import Schedule
     from diffstudio.models.checkpoint import Checkpoint
 
@@ -95,3 +96,12 @@ class Model(Protocol):
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
         """A cheap small picture of a state, for previews: [B,C,h,w] -> [B,3,h,w], about [-1,1]."""
+
+
+@runtime_checkable
+class RunsItself(Protocol):
+    """A Model whose sampler is its own: it is told everything at once and says how it goes."""
+
+    def run(self, prompted: Prompted, seeds: Sequence[int], width: int, height: int, steps: int, guidance: float,
+            wrap: Callable[[Denoiser], Denoiser] | None = None) -> Iterator[Step]:
+        """As `sampling.sample`: a Step for each of `steps`; what `wrap` returns is called before each call of the network."""

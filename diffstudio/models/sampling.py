@@ -13,7 +13,7 @@ from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
-from diffstudio.models.model import ControlHint, Hints, Model, Prompted
+from diffstudio.models.model import ControlHint, Hints, Model, Prompted, RunsItself
 
 Wrap = Callable[[Denoiser], Denoiser]
 
@@ -40,6 +40,11 @@ def sample(
                          remedy=f"Choose one of {', '.join(model.samplers)}")
     if conditioning is None:
         conditioning = model.encode_prompt(list(prompts) if prompts is not None else "", "", len(seeds))
+    if isinstance(model, RunsItself):
+        if init is not None:
+            raise BadRequest("This checkpoint makes pictures from text alone", "it runs in diffusers' own pipeline",
+                             "Take the given picture away, or choose another checkpoint")
+        return model.run(conditioning, seeds, width, height, steps, guidance, wrap)
     denoiser = model.denoiser(conditioning, guidance, Hints(init, mask, tuple(controls), times))
     noise = SeededNoise(seeds)
     x = noise.start(model.state_shape(width, height)).to(model.device)

@@ -19,9 +19,9 @@ from transformers import (
     Qwen2Tokenizer,
     Qwen3Config,
     Qwen3Model,
-    T5Config,
     T5EncoderModel,
     T5Tokenizer,
+    UMT5EncoderModel,
 )
 
 from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
@@ -44,9 +44,9 @@ def small_t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=special + words + extra, extra_ids=4, model_max_length=512)
 
 
-def small_t5(width: int = 32, seed: int = 5) -> T5EncoderModel:
+def small_t5(width: int = 32, seed: int = 5, kind: Any = T5EncoderModel) -> Any:
     torch.manual_seed(seed)
-    return _lively(T5EncoderModel(T5Config(
+    return _lively(kind(kind.config_class(
         vocab_size=len(small_t5_tokenizer()), d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=4,
         feed_forward_proj="gated-gelu", dense_act_fn="gelu_new", is_gated_act=True, pad_token_id=0, eos_token_id=1)))
 
@@ -146,6 +146,28 @@ def small_z_image(folder: Path | None = None) -> Any:
     return _saved(folder, diffusers.ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=flow_vae(0.3611, 0.1159), text_encoder=small_qwen3(),
         tokenizer=small_qwen_tokenizer(), transformer=_lively(network)))
+
+
+def small_pixart(folder: Path | None = None) -> Any:
+    """PixArtSigmaPipeline: no family of ours; DPM++ over a variance-preserving schedule."""
+    torch.manual_seed(12)
+    network = diffusers.PixArtTransformer2DModel(
+        sample_size=32, num_layers=2, attention_head_dim=8, num_attention_heads=3, in_channels=4, out_channels=8,
+        cross_attention_dim=24, caption_channels=32)
+    return _saved(folder, diffusers.PixArtSigmaPipeline(
+        tokenizer=small_t5_tokenizer(), text_encoder=small_t5(), vae=small_vae(), transformer=network.eval(),
+        scheduler=diffusers.DPMSolverMultistepScheduler()))
+
+
+def small_auraflow(folder: Path | None = None) -> Any:
+    """AuraFlowPipeline: no family of ours; a rectified flow."""
+    torch.manual_seed(13)
+    network = diffusers.AuraFlowTransformer2DModel(
+        sample_size=8, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=8, num_attention_heads=4,
+        joint_attention_dim=32, caption_projection_dim=32, pos_embed_max_size=256)
+    return _saved(folder, diffusers.AuraFlowPipeline(
+        tokenizer=small_t5_tokenizer(), text_encoder=small_t5(kind=UMT5EncoderModel), vae=small_vae(), transformer=_lively(network),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.73)))
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
