@@ -266,7 +266,8 @@ def change_of(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | st
     elif any(name in tensors for name in _HADA):
         if not all(name in tensors for name in _HADA):
             return "half of a pair is missing"
-        delta = Hadamard(*(tensors[name] for name in _HADA), alpha, tensors.get("hada_t1"), tensors.get("hada_t2"))
+        a1, b1, a2, b2 = (tensors[name] for name in _HADA)
+        delta = Hadamard(a1, b1, a2, b2, alpha, tensors.get("hada_t1"), tensors.get("hada_t2"))
     elif any(name.startswith("lokr_") for name in tensors):
         left, right = (_kronecker_factors(tensors, side) for side in ("1", "2"))
         if not left or not right:

@@ -126,14 +126,14 @@ def test_stop_while_loading(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> 
     from diffstudio.models import loading
 
     begun, go_on = threading.Event(), threading.Event()
-    real = loading._sha256
+    real = loading.sha256_of
 
     def slow(*arguments: Any) -> str:
         begun.set()
         assert go_on.wait(30)
         return real(*arguments)
 
-    monkeypatch.setattr(loading, "_sha256", slow)
+    monkeypatch.setattr(loading, "sha256_of", slow)
     job = studio.worker.submit(REQUEST)
     assert begun.wait(30)
     studio.worker.stop(job)
