@@ -14,6 +14,7 @@ from diffstudio.training.run_folder import (
     RunFolder,
     RunHeldOut,
     RunPaused,
+    RunPreparing,
     RunResumed,
     RunStarted,
     RunStep,
@@ -44,6 +45,7 @@ class Told:
     pid: int | None = None
     verdict: str = ""
     learned: bool | None = None
+    prepared: float | None = None  # how much of its pictures is decoded, 0 to 1, while that goes on
 
     def is_stale(self, run: RunFolder) -> bool:
         """Whether this was told by another run that had the same place."""
@@ -56,7 +58,11 @@ class Told:
 
     def _take(self, event: RunEvent) -> None:
         self.step = event.step
+        if not isinstance(event, RunPaused | RunPreparing):
+            self.prepared = None
         match event:
+            case RunPreparing():
+                self.status, self.prepared = Status.STARTING, event.done / max(1, event.pictures)
             case RunStarted():
                 self.status, self.steps, self.pid = Status.TRAINING, event.steps, event.pid
                 self.verdict, self.learned, self.left_seconds = "", None, None
@@ -84,6 +90,7 @@ class Told:
 
 def status_of(run: RunFolder, told: Told, launch: Launch | None, pid: int | None) -> tuple[Status, str]:
     silent = launch is not None and told.offset <= launch.events_before  # nothing said since it was started
+    silent |= launch is not None and told.prepared is not None and told.status is Status.STARTING  # or not begun yet
     if pid is not None:
         if silent or told.status not in ALIVE:
             ended = told.status not in ALIVE and not silent

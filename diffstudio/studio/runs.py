@@ -41,6 +41,7 @@ class RunSummary:
     verdict: str = ""                     # how it ended, in a sentence; empty while it goes on
     learned: bool | None = None           # of a finished run
     pictures: Path | None = None          # the folder it learns from
+    prepared: float | None = None         # how much of its pictures is decoded, 0 to 1, while that goes on
     created: float = 0.0                  # seconds since the epoch
     checkpoint: Path | None = None        # what can be generated from, once there is one
 
@@ -118,6 +119,7 @@ class Runs:
                 pictures_seen=told.pictures_seen, pictures_per_second=told.pictures_per_second,
                 left_seconds=told.left_seconds if status in ALIVE else None, pid=pid, verdict=verdict,
                 learned=told.learned if status is Status.FINISHED else None, pictures=_pictures(run, launch),
+                prepared=told.prepared if status is Status.STARTING else None,
                 created=_created(run, launch), checkpoint=latest if latest.is_file() else None)
 
     def pause(self, run: RunFolder) -> None:
@@ -127,7 +129,10 @@ class Runs:
 
     def resume(self, run: RunFolder) -> None:
         """Let a paused run go on; start a stopped or interrupted one again from where its last checkpoint was."""
-        self._resumed(RunFolder.open(run.path))
+        if self.summary(run).status is Status.PAUSED:  # it may be none to open yet: it was being prepared
+            _send(run, Command.RUN)
+        else:
+            self._resumed(RunFolder.open(run.path))
 
     def stop(self, run: RunFolder) -> None:
         """Ask it to end at its next step, keeping what it learned."""
@@ -136,8 +141,9 @@ class Runs:
             launch = read_launch(run.path)
             if not summary.alive:
                 return
-            if summary.status is Status.STARTING and launch is not None and launch.pid == summary.pid:
-                write_launch(run.path, replace(launch, stopped=True))  # it does not listen before its first step
+            preparing = summary.status is Status.STARTING or not run.recipe_file.is_file()
+            if preparing and launch is not None and launch.pid == summary.pid:
+                write_launch(run.path, replace(launch, stopped=True))  # it may not have read its control file yet
                 terminate(launch.pid)
             else:
                 _send(run, Command.STOP)

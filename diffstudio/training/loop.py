@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from diffstudio.errors import DiffstudioError, OutOfMemory, RunProblem, Stopped, StorageProblem
 from diffstudio.models.lease import Lease
 from diffstudio.models.memory import is_out_of_memory
 from diffstudio.training.keeping import Keeper
+from diffstudio.training.preparation import Preparation
 from diffstudio.training.prepare import Workplace, new_run, resumed_run
 from diffstudio.training.run_folder import (
     Command,
@@ -37,33 +38,60 @@ def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps:
           cancelled: Callable[[], bool] = lambda: False) -> RunFolder:
     """Train on `folder` in the run folder `run`, or resume what is there, until it ends.
 
-    Every RunEvent is appended to the run's events and given to `on_event`. `cancelled` ends the preparations; a run that
-    steps listens to its control file. Raises what went wrong as DiffstudioError, after writing it down as RunFailed.
+    Every RunEvent is appended to the run's events and given to `on_event`. Preparations end when `cancelled` says so or the
+    control file does; a run that steps listens to its control file. Raises what went wrong as DiffstudioError, after writing
+    it down as RunFailed.
     """
+    def say(event: RunEvent) -> None:
+        run.mkdir(parents=True, exist_ok=True)  # it is prepared before it is made
+        RunFolder(run).append(event)
+        if on_event is not None:
+            on_event(event)
+
     with ExitStack() as until_the_end:
         try:
             if resume:
                 left = RunFolder.open(run)
                 until_the_end.enter_context(left.worked_on())
                 left.send(Command.RUN)  # whatever ended it; what is asked from now on counts
-                workplace = resumed_run(run, cancelled)
+                events, _ = left.events()
+                step = events[-1].step if events else 0
+                try:
+                    workplace = resumed_run(run, Preparation(left, say, cancelled, step))
+                except Stopped:
+                    say(RunStopped(step))
+                    raise
             elif folder is not None:
-                workplace = new_run(run, folder, recipe, steps=steps, minutes=minutes, cancelled=cancelled)
+                with _nothing_left_behind(run):
+                    workplace = new_run(run, folder, recipe, steps=steps, minutes=minutes,
+                                        preparation=Preparation(RunFolder(run), say, cancelled))
                 until_the_end.enter_context(workplace.run.worked_on())
             else:
                 raise RunProblem("No folder was given", remedy="Name a folder of pictures to train on")
         except (RuntimeError, MemoryError, OSError) as error:
             raise _explained(error) from error
-        _work(workplace, on_event)
+        _work(workplace, say)
     return workplace.run
 
 
-def _work(workplace: Workplace, on_event: Callable[[RunEvent], None] | None) -> None:
-    def say(event: RunEvent) -> None:
-        workplace.run.append(event)
-        if on_event is not None:
-            on_event(event)
+@contextmanager
+def _nothing_left_behind(path: Path) -> Iterator[None]:
+    """A run that could not be made leaves nothing of what its preparation wrote."""
+    run = RunFolder(path)
+    try:
+        yield
+    except BaseException:
+        if not run.recipe_file.exists():
+            with suppress(OSError):
+                for name in ("events.jsonl", "control.json"):
+                    (path / name).unlink(missing_ok=True)
+                for folder in (path / "samples", path / "checkpoints", path):
+                    if folder.is_dir() and not any(folder.iterdir()):
+                        folder.rmdir()
+        raise
 
+
+def _work(workplace: Workplace, say: Callable[[RunEvent], None]) -> None:
     try:
         for event in run_events(workplace, Lease()):
             say(event)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from diffstudio import paths
-from diffstudio.errors import RunProblem, Stopped, StorageProblem
+from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.models.checkpoint import Conditioning
 from diffstudio.models.memory import choose_device
 from diffstudio.networks.text import CaptionTokenizer
@@ -18,6 +17,7 @@ from diffstudio.training.batches import Batches
 from diffstudio.training.choose import check_name, choose
 from diffstudio.training.dataset import PictureSet, prepare
 from diffstudio.training.inspection import FolderReport, InspectionProgress, inspect_folder
+from diffstudio.training.preparation import Preparation
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import RunFolder
 from diffstudio.training.trainer import Trainer, seconds_per_step
@@ -40,41 +40,41 @@ class Workplace:
 
 
 def new_run(path: Path, folder: Path, recipe_name: str, *, steps: int | None, minutes: float | None,
-            cancelled: Callable[[], bool]) -> Workplace:
+            preparation: Preparation) -> Workplace:
     """Inspect `folder`, choose, measure, and write the run folder at `path`.
 
-    FolderProblem, RunProblem, StorageProblem say what is in the way; Stopped when `cancelled()` becomes true.
+    FolderProblem, RunProblem, StorageProblem say what is in the way; Stopped when a stop is asked for meanwhile.
     """
     if (path / "recipe.toml").exists():
         raise RunProblem(f"There is a run in {path} already", remedy="Resume it with --resume, or choose another folder")
     _check_place(path, folder)
     check_name(recipe_name)
-    report = inspected(folder, cancelled)
+    report = inspected(folder, preparation)
     device = choose_device("auto")
     choice = choose(recipe_name, report, accelerator=device.type != "cpu", minutes=minutes)
     recipe = _sized(choice.recipe, steps, minutes)
     device = choose_device(recipe.run.device)
-    pictures = prepare(report, recipe.data, paths.cache() / "pictures", cancelled=cancelled)
+    pictures = _prepared(report, recipe, preparation)
     tokenizer = learnt_tokenizer(recipe, pictures)
     threads = min(recipe.run.threads or torch.get_num_threads(), os.cpu_count() or 1)
     torch.set_num_threads(threads)
     recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))
-    recipe, trainer, measured = _measured(recipe, pictures, tokenizer, device)
+    recipe, trainer, measured = _measured(recipe, pictures, tokenizer, device, preparation)
     run = RunFolder.create(path, recipe, folder)
     if tokenizer is not None:
         write_whole(run.tokenizer_file, tokenizer.to_json())
     return Workplace(run, recipe, pictures, tokenizer, trainer, Batches(pictures, recipe, tokenizer), f"{choice.why} {measured}")
 
 
-def resumed_run(path: Path, cancelled: Callable[[], bool]) -> Workplace:
+def resumed_run(path: Path, preparation: Preparation) -> Workplace:
     """A run as it was left, its last state restored. RunProblem when there is none, or its state cannot be read."""
     run = RunFolder.open(path)
     recipe = run.recipe()
     folder = run.about().get("pictures")
     if not isinstance(folder, str):
         raise RunProblem(f"run.json of the run {run.name} is damaged", "it does not name the folder of pictures", "Start a new run")
-    report = inspected(Path(folder), cancelled)
-    pictures = prepare(report, recipe.data, paths.cache() / "pictures", cancelled=cancelled)
+    report = inspected(Path(folder), preparation)
+    pictures = _prepared(report, recipe, preparation)
     tokenizer = None
     if recipe.network.conditioning is Conditioning.TEXT:
         tokenizer = _stored_tokenizer(run) if run.tokenizer_file.exists() else learnt_tokenizer(recipe, pictures)
@@ -111,13 +111,17 @@ def _check_place(path: Path, folder: Path) -> None:
         raise StorageProblem(what, f"{there} may not be written to", "Choose another place with --run")
 
 
-def inspected(folder: Path, cancelled: Callable[[], bool]) -> FolderReport:
+def inspected(folder: Path, preparation: Preparation) -> FolderReport:
     for seen in inspect_folder(folder):
-        if cancelled():
-            raise Stopped("Stopped before the training began")
+        preparation.check()
         if not isinstance(seen, InspectionProgress):
             return seen
     raise AssertionError("an inspection ends in a report")
+
+
+def _prepared(report: FolderReport, recipe: Recipe, preparation: Preparation) -> PictureSet:
+    return prepare(report, recipe.data, paths.cache() / "pictures",
+                   on_progress=preparation.decoded, cancelled=preparation.stop_asked)
 
 
 def learnt_tokenizer(recipe: Recipe, pictures: PictureSet) -> CaptionTokenizer | None:
@@ -144,7 +148,7 @@ def _trainer(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer |
 
 
 def _measured(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer | None,
-              device: torch.device) -> tuple[Recipe, Trainer, str]:
+              device: torch.device, preparation: Preparation) -> tuple[Recipe, Trainer, str]:
     """dtype and minutes resolved by trying: the recipe, its trainer, and what was found in a sentence."""
     candidates = ("float32", "bfloat16") if recipe.run.dtype == "auto" else (recipe.run.dtype,)
     if device.type == "mps":
@@ -154,7 +158,7 @@ def _measured(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer 
     for dtype in candidates:
         tried = replace(recipe, run=replace(recipe.run, dtype=dtype))
         trainer = _trainer(tried, pictures, tokenizer, device)
-        seconds = seconds_per_step(trainer, Batches(pictures, tried, tokenizer)) if needs_timing else 0.0
+        seconds = seconds_per_step(trainer, Batches(pictures, tried, tokenizer), preparation.check) if needs_timing else 0.0
         tries[dtype] = seconds, tried, trainer
     seconds, chosen, trainer = min(tries.values(), key=lambda tried: tried[0])
     said = "" if len(candidates) < 2 else (

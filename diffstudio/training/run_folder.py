@@ -55,6 +55,16 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RunPreparing:
+    """Before RunStarted, about twice a second: so many pictures are decoded. Not said when they were already."""
+
+    event: ClassVar[str] = "preparing"
+    step: int                    # 0, or about where it resumes
+    done: int
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarted:
     """Once for every process that works on the run; `step` is 0, or where it resumed."""
 
@@ -157,10 +167,10 @@ class RunFailed:
     why: str
 
 
-RunEvent: TypeAlias = (RunStarted | RunStep | RunHeldOut | RunSamples | RunCheckpoint | RunPaused | RunResumed | RunWaiting
-                       | RunStopped | RunFinished | RunFailed)
+RunEvent: TypeAlias = (RunPreparing | RunStarted | RunStep | RunHeldOut | RunSamples | RunCheckpoint | RunPaused | RunResumed
+                       | RunWaiting | RunStopped | RunFinished | RunFailed)
 _KINDS: dict[str, type[Any]] = {kind.event: kind for kind in (
-    RunStarted, RunStep, RunHeldOut, RunSamples, RunCheckpoint, RunPaused, RunResumed, RunWaiting, RunStopped,
+    RunPreparing, RunStarted, RunStep, RunHeldOut, RunSamples, RunCheckpoint, RunPaused, RunResumed, RunWaiting, RunStopped,
     RunFinished, RunFailed)}
 
 
@@ -181,7 +191,8 @@ class RunFolder:
             raise StorageProblem(f"The run folder {path} cannot be written", error.strerror or str(error),
                                  "Choose another place or free some space") from error
         run._write_json("run.json", {"format": FORMAT, "pictures": str(pictures.resolve()), "created": time.time()})
-        run.send(Command.RUN)
+        if not (path / "control.json").exists():  # what was asked while it was prepared counts
+            run.send(Command.RUN)
         recipe.write(run.recipe_file)  # last: a folder without it is no run yet
         return run
 

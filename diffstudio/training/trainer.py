@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,13 +161,15 @@ def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
             return CosineTimes()
 
 
-def seconds_per_step(trainer: Trainer, batches: Batches, steps: int = 4) -> float:
-    """How long a step takes here, measured on a copy: the trainer is left as it was."""
+def seconds_per_step(trainer: Trainer, batches: Batches, check: Callable[[], None], steps: int = 4) -> float:
+    """How long a step takes here, measured on a copy: the trainer is left as it was. `check()` before each may raise."""
     copied = copy.deepcopy(trainer)
     for step in range(2):
+        check()
         copied.step(batches.at(step))
     started = time.perf_counter()
     for step in range(steps):
+        check()
         copied.step(batches.at(step))
     return (time.perf_counter() - started) / steps
 

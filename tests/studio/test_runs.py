@@ -160,7 +160,7 @@ def test_a_process_that_ends_before_it_begins_is_a_failure_in_its_own_words(
     behave(monkeypatch)
     second = runs.again(run)
     assert second.name == "emoji 2"
-    assert "--minutes" in psutil.Process(runs.summary(second).pid).cmdline()
+    wait(lambda: "--minutes" in psutil.Process(runs.summary(second).pid).cmdline())  # empty for its first moments
     wait(lambda: runs.summary(second).status is Status.FINISHED)
 
 

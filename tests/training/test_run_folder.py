@@ -28,6 +28,7 @@ from diffstudio.training.run_folder import (
     RunFolder,
     RunHeldOut,
     RunPaused,
+    RunPreparing,
     RunResumed,
     RunSamples,
     RunStarted,
@@ -37,6 +38,7 @@ from diffstudio.training.run_folder import (
 )
 
 ONE_OF_EACH: list[RunEvent] = [
+    RunPreparing(0, 7, 36),
     RunStarted(0, 100, 4321, 8_500_000, 1792, 36, "cpu", "bfloat16", 2, "bfloat16 measures 1.4 times as fast here"),
     RunStep(10, 100, 640, 0.25, 1.5, 6e-4, 91.0, 7.0, 63.0),
     RunHeldOut(10, 0.24),

@@ -21,7 +21,7 @@ def status_line(summary: RunSummary) -> str:
     parts = [f"Step {summary.step:,}" + (f" of {summary.steps:,}" if summary.steps else "")]
     match summary.status:
         case Status.STARTING:
-            return "Starting …"
+            return "Starting …" if summary.prepared is None else f"Preparing the pictures, {100 * summary.prepared:.0f} % …"
         case Status.TRAINING:
             if summary.pictures_per_second:
                 parts.append(f"{summary.pictures_per_second:,.0f} pictures/s" if summary.pictures_per_second >= 10
@@ -104,7 +104,7 @@ class RunView(QWidget):
         """`log` is the tail of its log, shown when it ended badly."""
         self.title.setText(summary.name)
         self.status.setText(status_line(summary))
-        self.line.set_fraction(None if summary.status is Status.STARTING else summary.fraction)
+        self.line.set_fraction(summary.prepared if summary.status is Status.STARTING else summary.fraction)
         self._show_ending(summary, log)
         self.curve.show_history(history)
         self.samples.show_samples(summary.run, history.samples if history is not None else ())
