@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import diffstudio
 from diffstudio import paths
 from diffstudio.errors import BadRequest, DiffstudioError, Stopped
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, TrainRequest
+from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, SamplerName, SpacingName, TrainRequest
 from diffstudio.terminal import (
     duration,
     keep_the_log_in_a_file,
@@ -101,6 +101,12 @@ def _add_generate(verbs: Any) -> None:
     verb.add_argument("--strength", metavar="X", type=_number,
                       help="how far from that picture: just above 0 to 1 (default 1)")
     verb.add_argument("--mask", metavar="IMAGE", type=_path, help="white is painted anew, black is kept")
+    verb.add_argument("--resize", metavar="NAME", help=f"how the picture comes to its size: {', '.join(ResizeName)} (default crop)")
+    verb.add_argument("--fill", metavar="NAME", help=f"what lies under the mask: {', '.join(FillName)} (default original)")
+    verb.add_argument("--feather", metavar="PX", type=_whole, help="px over which what is painted fades in (default 0)")
+    verb.add_argument("--masked-only", action="store_true", help="make the part around the mask at full size; the rest keeps its own")
+    verb.add_argument("--padding", metavar="PX", type=_whole, help=f"what is seen around the mask then (default {usual.padding})")
+    verb.add_argument("--outpaint", metavar="L,T,R,B", type=_sides, help="px to paint around the picture: left, top, right, bottom")
     verb.add_argument("--out", metavar="PATH", type=_path, required=True,
                       help="a .png, a pattern with {seed} or {number}, or a folder")
     verb.set_defaults(do=_generate)
@@ -162,6 +168,10 @@ def _generate(arguments: argparse.Namespace) -> int:
     if "strength" in asked and "init" not in asked:
         raise BadRequest("A strength was given without a picture", "it says how far to go from one",
                          "Give the picture to start from with --init")
+    about_mask = sorted({"fill", "feather", "masked_only", "padding"} & asked.keys())
+    if about_mask and not {"mask", "outpaint"} & asked.keys():
+        raise BadRequest(f"--{about_mask[0].replace('_', '-')} was given without a mask",
+                         remedy="Give one with --mask, or --outpaint")
     request = GenerateRequest(**asked)
     settings = load_settings()
     library = Library(settings.folders)
@@ -333,6 +343,10 @@ class _TrainingProgress:
                     self._last = time.monotonic()
                     progress(f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} pictures a second, "
                               f"{duration(left)} left")
+            case run.RunPreparing(done=done, pictures=pictures):
+                if sys.stderr.isatty() or time.monotonic() - self._last >= 30:
+                    self._last = time.monotonic()
+                    progress(f"preparing picture {done:,} of {pictures:,}", last=done == pictures)
             case run.RunStarted(why=why, pictures=pictures, parameters=parameters):
                 self._line(f"{pictures:,} pictures, {parameters / 1e6:.1f} M parameters. {why}")
             case run.RunHeldOut(step=step, loss=loss):
@@ -388,6 +402,13 @@ def _whole(text: str) -> int:
         if len(text) > 40 and text.isdecimal():
             raise argparse.ArgumentTypeError(f"a number of {len(text):,} digits is too large") from None
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    sides = tuple(_whole(side) for side in text.split(","))
+    if len(sides) != 4:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not four numbers with commas between them")
+    return sides
 
 
 def _number(text: str) -> float:

@@ -115,7 +115,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | Non
         "sampler": values.pop("Sampler", None), "spacing": values.pop("Schedule type", None),
         "guidance": values.pop("CFG scale", None), "seed": values.pop("Seed", None), "size": values.pop("Size", None),
         "model": values.pop("Model", None), "denoise": values.pop("Denoising strength", None)}
-    for name in ("Model hash", "Lora hashes"):
+    for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
     return _carried(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
 

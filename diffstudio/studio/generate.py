@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,15 +15,17 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import Step
-from diffstudio.errors import CheckpointProblem, OutOfMemory
+from diffstudio.errors import BadRequest, CheckpointProblem
 from diffstudio.models import memory
 from diffstudio.models.library import Library
 from diffstudio.models.model import Model
+from diffstudio.models.relief import Relief, decode, images_at_once
 from diffstudio.models.sampling import noise_level, sample
 from diffstudio.studio.control import Control, Recording, Replay
 from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted, Stepped
-from diffstudio.studio.given import Given, read_given
+from diffstudio.studio.given import Given, canvas_size, read_given
 from diffstudio.studio.loras import Loras
+from diffstudio.studio.own_words import OwnWords
 from diffstudio.studio.preview import as_pictures, picture, shrunk
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.wildcards import Wording
@@ -42,21 +44,22 @@ class Keeps(Protocol):
 
 def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps, control: Control, *, previews: bool = True,
              done: int = 0, recording: Recording | None = None, replay: Replay | None = None,
-             library: Library | None = None) -> Iterator[Event]:
+             library: Library | None = None, drop_others: Callable[[], int] = lambda: 0) -> Iterator[Event]:
     """Make the request's images, from number `done` on, and say how it goes; Finished comes last.
 
-    The LoRAs that its prompt names are looked up in the library, and stay attached to the model.
+    The LoRAs that its prompt names are looked up in the library, and stay attached to the model. Where the memory does not
+    suffice, `drop_others` lets go of other models and says of how many, and the job goes on in smaller pieces.
 
     BadRequest before any work for what the model cannot do; Stopped within one network call of `control.stop()`;
     OutOfMemory when one image alone does not fit; StorageProblem when it cannot be saved.
     """
     began = time.monotonic()
-    width, height = request.width or model.default_size[0], request.height or model.default_size[1]
-    model.check_size(width, height)
+    request, width, height = _sized(request, model)
     given = read_given(request, width, height)
     work = _Work(request, model, job, gallery, control, width, height, given, previews, recording or Recording(), replay,
-                 Wording(request, model.checkpoint), Loras(library, model.checkpoint))
-    at_once = memory.images_at_once(width, height, model.device)
+                 Wording(request, model.checkpoint), Loras(library, model.checkpoint),
+                 OwnWords(library))
+    relief, at_once = Relief(model, drop_others), images_at_once(model, width, height)
     while done < request.count:
         count = work.count_of_batch(done, at_once)
         did_not_fit = False
@@ -70,12 +73,24 @@ def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps,
             if not did_not_fit:
                 raise
         if did_not_fit:  # outside the `except`: its traceback would keep the tensors
-            memory.free_unused()
-            if count == 1:
-                raise OutOfMemory(f"A picture of {width} × {height} does not fit into memory",
-                                  remedy="Close other programs, or choose a smaller size or checkpoint")
-            at_once = count // 2
+            at_once, what_was_done = relief.after_failure(count, width, height)
+            yield Noted(job, what_was_done)
     yield Finished(job, time.monotonic() - began)
+
+
+def _sized(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int, int]:
+    """The size to be made. A picture that is extended is made whole where the model can do that, else only what is new of it."""
+    width, height = model.default_size
+    if (canvas := canvas_size(request)) is not None and request.width is None and request.height is None:
+        try:
+            model.check_size(*canvas)
+        except BadRequest:
+            request = replace(request, masked_only=True)
+        else:
+            width, height = (width, height) if request.masked_only else canvas
+    width, height = request.width or width, request.height or height
+    model.check_size(width, height)
+    return request, width, height
 
 
 @dataclass(slots=True)
@@ -95,6 +110,7 @@ class _Work:
     replay: Replay | None
     wording: Wording
     loras: Loras
+    own_words: OwnWords
 
     def count_of_batch(self, first: int, at_once: int) -> int:
         """A replayed batch has the size that it was recorded with; in any batch, all leave out the same and have the same LoRAs."""
@@ -116,7 +132,10 @@ class _Work:
         uses = self.loras.read(words[0].prompt)[1]
         for note in self.loras.attach(model, uses, self.control.stopped):
             yield Noted(self.job, note)
-        prompted = model.encode_prompt(prompts, self.loras.read(words[0].negative)[0])
+        negative = self.loras.read(words[0].negative)[0]
+        for note in self.own_words.show(model, [*prompts, negative]):
+            yield Noted(self.job, note)
+        prompted = model.encode_prompt(prompts, negative)
         strength = request.strength if self.given is not None else 1.0
         steps = len(model.times(request.steps, request.spacing, strength, self.width, self.height)) - 1
         self.recording.begin(first, count, steps)
@@ -132,9 +151,14 @@ class _Work:
             elapsed = time.monotonic() - began - (self.control.paused_seconds - paused)
             yield self._stepped(step, steps, first, count, previews, elapsed)
         self.control.check()
-        for offset, made in enumerate(as_pictures(model.decode(step.x))):
+        notes: list[str] = []
+        decoded = decode(model, step.x, notes.append, self.control.check)
+        for note in notes:
+            yield Noted(self.job, note)
+        for offset, made in enumerate(as_pictures(decoded)):
             whole = self.given.composed(made) if self.given is not None else made
             about = self._environment(seeds, first + offset) | words[offset].told_instead_of(request) | self.loras.about(uses)
+            about |= self.own_words.about()
             saved = self.gallery.add(Image.fromarray(whole), request, extra=about)
             yield ImageSaved(self.job, first + offset, saved.path, shrunk(whole))
 

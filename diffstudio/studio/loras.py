@@ -14,7 +14,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,11 +215,10 @@ class Loras:
         return self._hashes[lora.path]
 
 
-def hashes_text(about: Mapping[str, Any]) -> str | None:
-    """`name: hash, other: hash`, what AUTOMATIC1111 writes as `Lora hashes`; None where there are no LoRAs."""
-    loras = about.get("loras")
-    pairs = {str(lora["name"]): str(lora["hash"]) for lora in loras if isinstance(lora, dict) and lora.get("hash")} \
-        if isinstance(loras, list) else {}
+def hashes_text(told: Any) -> str | None:
+    """`name: hash, other: hash`, what AUTOMATIC1111 writes as `Lora hashes` and `TI hashes`; None where nothing was told."""
+    pairs = {str(one["name"]): str(one["hash"]) for one in told if isinstance(one, dict) and one.get("hash") and "name" in one} \
+        if isinstance(told, list) else {}
     return ", ".join(f"{name}: {digits}" for name, digits in pairs.items()) or None
 
 

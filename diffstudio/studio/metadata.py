@@ -22,7 +22,7 @@ from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.studio import foreign, loras
 from diffstudio.studio.gallery_files import open_picture, told
 from diffstudio.studio.picture_text import PictureText, read_text
-from diffstudio.studio.requests import LARGEST_SIDE, GenerateRequest
+from diffstudio.studio.requests import LARGEST_SIDE, FillName, GenerateRequest
 from diffstudio.studio.wildcards import escaped
 
 JSON_KEY = "diffstudio"
@@ -67,9 +67,11 @@ def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
         "Model hash": about.get("model_hash"),
         "Model": about.get("model") or Path(request.checkpoint).name.removesuffix(".safetensors"),
         "Denoising strength": _plain(request.strength) if request.init is not None else None,
+        **_painted(request),
         "Template": request.prompt if prompt != request.prompt else None,
         "Negative Template": request.negative if negative != request.negative else None,
-        "Lora hashes": loras.hashes_text(about),
+        "Lora hashes": loras.hashes_text(about.get("loras")),
+        "TI hashes": loras.hashes_text(about.get("embeddings")),
         "Version": f"diffstudio {about.get('version', __version__)}",
     }
     lines = [prompt]
@@ -79,6 +81,20 @@ def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
     lines.append(", ".join(f"{name}: {value}" for name, value in told.items()))
     text = "\n".join(lines).replace("\0", " ")
     return text.encode("utf-8", "replace").decode()  # half a surrogate pair, from a terminal say, has no UTF-8
+
+
+_FILLS = {FillName.SURROUNDINGS: "fill", FillName.NOISE: "latent noise", FillName.NOTHING: "latent nothing"}
+
+
+def _painted(request: GenerateRequest) -> dict[str, Any]:
+    """AUTOMATIC1111's names of what is asked for about a mask; `Outpaint` is ours."""
+    if request.mask is None and not any(request.outpaint):
+        return {}
+    return {
+        "Mask blur": request.feather or None, "Masked content": _FILLS.get(request.fill),
+        "Inpaint area": "Only masked" if request.masked_only else None,
+        "Masked area padding": request.padding if request.masked_only else None,
+        "Outpaint": ",".join(map(str, request.outpaint)) if any(request.outpaint) else None}
 
 
 def request_json(request: GenerateRequest, about: Mapping[str, Any]) -> str:

@@ -50,6 +50,23 @@ class SpacingName(StrEnum):
     ALIGN_YOUR_STEPS = "align_your_steps"
 
 
+class ResizeName(StrEnum):
+    """How a given picture comes to the size to be made."""
+
+    CROP = "crop"                 # scaled until it covers it, and cut
+    PAD = "pad"                   # scaled until it fits into it, on white
+    STRETCH = "stretch"
+
+
+class FillName(StrEnum):
+    """What lies under the mask before it is noised."""
+
+    ORIGINAL = "original"         # what was there
+    SURROUNDINGS = "surroundings" # the colours around it
+    NOISE = "noise"
+    NOTHING = "nothing"           # grey
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """Make `count` images from one prompt. Image i starts from seed + i."""
@@ -68,10 +85,21 @@ class GenerateRequest:
     init: Path | None = None           # a picture to start from
     strength: float = 1.0              # how much of the ladder is walked from there, 0 (excluded) to 1
     mask: Path | None = None           # white is painted anew, black is kept
+    resize: ResizeName = ResizeName.CROP
+    fill: FillName = FillName.ORIGINAL
+    feather: int = 0                   # px over which what is painted fades in, inwards from the mask's edge
+    masked_only: bool = False          # make the part around the mask at full size, and put it back; the rest keeps its size
+    padding: int = 32                  # px of surroundings that are seen then
+    outpaint: tuple[int, int, int, int] = (0, 0, 0, 0)  # px to paint around the picture: left, top, right, bottom
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
         object.__setattr__(self, "spacing", _named(SpacingName, "spacing", self.spacing))
+        object.__setattr__(self, "resize", _named(ResizeName, "way to resize", self.resize))
+        object.__setattr__(self, "fill", _named(FillName, "fill", self.fill))
+        object.__setattr__(self, "outpaint", _four(self.outpaint))
+        _in_range("The feather", self.feather, 0, 1024)
+        _in_range("The padding", self.padding, 0, LARGEST_SIDE)
         _in_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
         _in_range("The number of steps", self.steps, 1, MOST_STEPS)
         _in_range("The number of images", self.count, 1, LARGEST_COUNT)
@@ -83,6 +111,10 @@ class GenerateRequest:
             raise BadRequest(f"The strength is {self.strength}", "it goes from just above 0 to 1")
         if self.mask is not None and self.init is None:
             raise BadRequest("A mask was given without a picture", remedy="Give the picture to paint on with --init")
+        if any(self.outpaint) and self.init is None:
+            raise BadRequest("There is no picture to paint around", remedy="Give the picture with --init")
+        if self.masked_only and self.mask is None and not any(self.outpaint):
+            raise BadRequest("Only the masked part is to be made, and there is no mask", remedy="Give a mask, or make the whole")
         for name, text in (("The prompt", self.prompt), ("The negative prompt", self.negative)):
             if len(text) > LONGEST_PROMPT:
                 raise BadRequest(f"{name} has {len(text):,} characters", f"at most {LONGEST_PROMPT:,} are read",
@@ -172,6 +204,18 @@ def _named(names: type[_Name], what: str, value: str) -> _Name:
         return names(value)
     except ValueError:
         raise BadRequest(f"There is no {what} called {str(value)[:80]!r}", remedy=f"Choose one of {', '.join(names)}") from None
+
+
+def _four(sides: Any) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom; from JSON they come as a list."""
+    try:
+        left, top, right, bottom = sides
+    except (TypeError, ValueError):
+        raise BadRequest(f"What is to be painted around the picture is {str(sides)[:80]}",
+                         remedy="Give four numbers of px: left, top, right, bottom") from None
+    for name, side in (("left", left), ("top", top), ("right", right), ("bottom", bottom)):
+        _in_range(f"What is painted at the {name}", side, 0, LARGEST_SIDE)
+    return left, top, right, bottom
 
 
 def _in_range(what: str, value: float, lowest: float, highest: float) -> None:

@@ -274,7 +274,7 @@ class Worker:
 
         for event in generate(queued.request, model, job, self._gallery, control, previews=self.settings.previews,
                               done=queued.done, recording=running.recording, replay=self._replays.get(job),
-                              library=self._library):
+                              library=self._library, drop_others=self._kept.drop_others):
             if isinstance(event, ENDINGS):
                 return event
             if isinstance(event, ImageSaved):

@@ -378,6 +378,7 @@ class Desktop(QObject):
             if self.window.has_made(name):
                 room: Any = self.window.room(name)
                 room.shut_down()
+        self.shelf.close()
         self.tasks.close()
         if self.worker is not None:
             self.worker.close()

@@ -34,11 +34,19 @@ class Shelf(QObject):
         self.checkpoints: list[Checkpoint] = []
         self.problems: list[tuple[Path, DiffstudioError]] = []
         self._watcher = QFileSystemWatcher(self)
+        self._closed = False
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(WATCH_DELAY_MS)
         self._soon.timeout.connect(self.rescan)
-        self._watcher.directoryChanged.connect(lambda _: self._soon.start())
+        self._watcher.directoryChanged.connect(self._changed)
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._closed = True
+        self._soon.stop()
+        if watched := self._watcher.directories():
+            self._watcher.removePaths(watched)
 
     def set_folders(self, folders: Sequence[Path]) -> None:
         self.library.folders = tuple(folders)
@@ -51,6 +59,10 @@ class Shelf(QObject):
         """The checkpoint in that file as it is now, which may be newer than the last scan."""
         await self._scan()
         return next((checkpoint for checkpoint in self.checkpoints if checkpoint.path == path.absolute()), None)
+
+    def _changed(self, folder: str) -> None:
+        if not self._closed:
+            self._soon.start()
 
     def bring(self, files: Sequence[Path]) -> None:
         """Into the person's own folder of models; `brought` for each, `failed` for what is no file of weights."""
@@ -68,6 +80,8 @@ class Shelf(QObject):
 
     async def _watch(self) -> None:
         folders = await self._tasks.beside(_folders_below, self.library.folders)
+        if self._closed:
+            return
         watched = set(self._watcher.directories())
         if gone := sorted(watched - folders):
             self._watcher.removePaths(gone)

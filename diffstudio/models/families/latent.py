@@ -28,6 +28,7 @@ class LatentModel:
     """
 
     paints = False
+    offloaded = 0          # how far: see models/offload.py
 
     def __init__(self, checkpoint: Checkpoint | None, schedule: Schedule, network: nn.Module, vae: nn.Module, family: str, *,
                  text_encoders: Mapping[str, nn.Module], tokenizers: Mapping[str, Any], side: int, device: torch.device,

@@ -132,6 +132,7 @@ def shelf(qtbot: QtBot, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     tasks = Tasks("shelf")
     shelf = Shelf([tmp_path / "models"], tasks)
     yield shelf
+    shelf.close()
     tasks.close()
     shelf.deleteLater()
 
