@@ -85,7 +85,8 @@ def test_a_mask_thinner_than_its_feather_is_still_painted() -> None:
 
 @settings(max_examples=80, deadline=None)
 @examples(width=st.integers(20, 400), height=st.integers(20, 400), padding=st.integers(0, 60),
-          aspect=st.sampled_from([0.5, 1.0, 2.0]), where=st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.05, 1), st.floats(0.05, 1)))
+          aspect=st.sampled_from([0.5, 1.0, 2.0]),
+          where=st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.05, 1), st.floats(0.05, 1)))
 def test_the_region_lies_in_the_picture_around_the_mask(width: int, height: int, padding: int, aspect: float, where: Any) -> None:
     painted = np.zeros((height, width), dtype=np.uint8)
     x, y = int(where[0] * width), int(where[1] * height)
