@@ -218,6 +218,6 @@ def vae_dtype(dtype: torch.dtype) -> torch.dtype:
 def part(parts: Parts, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """A component of diffusers' or transformers' class `kind`, where it is to work. CheckpointMissing, CheckpointDamaged."""
     module: Any = parts.module(name, kind, dtype)
-    if module.dtype is torch.float32:
+    if module.dtype is torch.float32 and dtype is not torch.float32:
         module = module.to(dtype)  # diffusers' loader forgets it where weights lie beside a table of positions
     return module.to(device)
