@@ -315,7 +315,10 @@ class Desktop(QObject):
         try:
             settings = await self.tasks.beside(metadata.read, path)
         except DiffstudioError as error:
-            self.window.say("warn", str(error))
+            if (await self.tasks.beside(read_image, path, 64)).isNull():
+                self.window.say("warn", str(error))
+            else:  # a picture that says nothing about itself is one to start from
+                self.start_from(path)
             return
         except OSError as error:
             self.window.say("warn", f"{path.name} could not be read: {error}.")
@@ -323,7 +326,13 @@ class Desktop(QObject):
         dialog = PictureSettingsDialog(path, await self.tasks.beside(read_image, path, 512), settings, self.window)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.use_requested.connect(self.use)
+        dialog.start_requested.connect(lambda: self.start_from(path))
         dialog.open()
+
+    def start_from(self, path: Path) -> None:
+        """Show the Generate room with this picture to start from."""
+        self.window.show_room(GENERATE)
+        self.generate_room.start_from(path)
 
     # Settings
 

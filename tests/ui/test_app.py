@@ -195,9 +195,13 @@ def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(qtbot: QtB
     assert desktop.generate_room.panel.prompt.text() == "purple heart"
     plain = tmp_path / "plain.png"
     Image.new("RGB", (8, 8)).save(plain)
-    desktop.open_picture(plain)
+    desktop.open_picture(plain)              # it says nothing about itself: it is one to start from
+    qtbot.waitUntil(lambda: desktop.generate_room.panel.start.picture() == plain)
+    text = tmp_path / "text.png"
+    text.write_text("hello")
+    desktop.open_picture(text)
     qtbot.waitUntil(desktop.window.banner.isVisible)
-    assert "plain.png" in desktop.window.banner.text()
+    assert "text.png" in desktop.window.banner.text()
 
 
 def test_a_file_that_is_no_checkpoint_can_be_put_into_the_trash(

@@ -19,6 +19,7 @@ class PictureSettingsDialog(QDialog):
     """`use_requested` carries the request when a person wants it in the left column."""
 
     use_requested = Signal(object)
+    start_requested = Signal()           # make another picture from this one
 
     def __init__(self, path: Path, image: QImage, settings: PictureSettings, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -37,6 +38,8 @@ class PictureSettingsDialog(QDialog):
             describe(edit, name, f"{name} of the picture")
         self.negative.setFixedHeight(56)
         self.use_button = PrimaryButton("Use these settings", "", "Put them into the left column of the Generate room")
+        self.start_button = QuietButton("Start from this picture", "image", "Change it, paint on it or extend it")
+        self.start_button.clicked.connect(self._start)
         self.close_button = QuietButton("Close", "", "Close (Escape)")
         facts = QVBoxLayout()
         facts.setSpacing(4)
@@ -62,6 +65,7 @@ class PictureSettingsDialog(QDialog):
             left_out = f"Not taken over: {'; '.join(settings.not_carried)}."
             column.addWidget(label(left_out, "warn", pixels=theme.SMALL_PIXELS, wrap=True))
         buttons = QHBoxLayout()
+        buttons.addWidget(self.start_button)
         buttons.addStretch(1)
         buttons.addWidget(self.close_button)
         buttons.addWidget(self.use_button)
@@ -69,6 +73,10 @@ class PictureSettingsDialog(QDialog):
         self.close_button.clicked.connect(self.reject)
         self.use_button.clicked.connect(self._use)
         self._request = request
+
+    def _start(self) -> None:
+        self.start_requested.emit()
+        self.accept()
 
     def _use(self) -> None:
         self.use_requested.emit(self._request)

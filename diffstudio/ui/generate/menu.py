@@ -16,7 +16,8 @@ from diffstudio.ui.generate.canvas import Canvas
 
 
 def picture_menu(parent: QWidget, image: QImage, path: Path | None, request: GenerateRequest | None, *,
-                 use: Callable[[GenerateRequest], None], failed: Callable[[DiffstudioError], None]) -> QMenu:
+                 use: Callable[[GenerateRequest], None], start: Callable[[Path], None],
+                 failed: Callable[[DiffstudioError], None]) -> QMenu:
     """`path` is None for an estimate that is in no file, `request` where it is not known how the picture was made."""
     menu = QMenu(parent)
     menu.setAccessibleName("Picture")
@@ -33,6 +34,7 @@ def picture_menu(parent: QWidget, image: QImage, path: Path | None, request: Gen
         add("text-t", "Copy its prompt", lambda: picture_actions.copy_text(request.prompt))
     if path is not None:
         menu.addSeparator()
+        add("image", "Start from this picture", lambda: start(path))
         add("folder-open", "Show in folder", lambda: picture_actions.show_in_folder(path))
     return menu
 

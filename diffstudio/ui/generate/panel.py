@@ -24,6 +24,7 @@ from diffstudio.ui.generate.checkpoints import CheckpointChooser
 from diffstudio.ui.generate.prompt import PromptEdit, below
 from diffstudio.ui.generate.seed import SeedControl
 from diffstudio.ui.generate.size import SizeControl, limits_of
+from diffstudio.ui.generate.start import StartSection
 
 MOST_IMAGES = 64  # of one press; the queue takes any number of presses
 
@@ -46,6 +47,7 @@ class Panel(QFrame):
         self.negative = PromptEdit("Negative prompt", "Leave out …", "What the picture should not show", 1)
         self.unprompted = label("This checkpoint takes no prompt: it makes what it has learnt.", "dim", wrap=True)
         self.classes = LabelledCombo("Class", (), "What the picture shows: the classes this checkpoint was trained on")
+        self.start = StartSection()
         self.size_control = SizeControl()
         self.steps = LabelledSlider("Steps", 1, 100, 20,
                                     tooltip="How many steps from noise to picture: more are slower and finer")
@@ -106,10 +108,10 @@ class Panel(QFrame):
             raise BadRequest(problem.rstrip("."))
         width, height = self.size_control.size_wanted()
         prompt, negative = self._prompts(checkpoint)
-        return GenerateRequest(
+        return self.start.applied(GenerateRequest(
             prompt=prompt, negative=negative, checkpoint=checkpoint.name, seed=self.seed.value(),
             steps=int(self.steps.value()), sampler=self.sampler.value(), spacing=self.spacing.value(),
-            guidance=float(self.guidance.value()), width=width, height=height, count=count)
+            guidance=float(self.guidance.value()), width=width, height=height, count=count))
 
     def use(self, request: GenerateRequest) -> bool:
         """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
@@ -123,6 +125,7 @@ class Panel(QFrame):
         self.sampler.set_value(request.sampler)
         self.spacing.set_value(request.spacing)
         self.size_control.set_size(request.width, request.height)
+        self.start.use(request)
         self.seed.set_kept(request.seed)
         self.count.set_value(min(request.count, MOST_IMAGES))
         self._check()
@@ -253,6 +256,7 @@ class Panel(QFrame):
         column.addWidget(self.prompt)
         column.addWidget(self.negative)
         column.addWidget(self.classes)
+        column.addWidget(self.start)
         column.addSpacing(4)
         column.addWidget(SectionLabel("Image"))
         grid = QGridLayout()

@@ -135,6 +135,10 @@ class GenerateRoom(QWidget):
                              "chosen. The other settings are taken over.")
         self.panel.prompt.setFocus()
 
+    def start_from(self, path: Path) -> None:
+        """Put a picture into the left column, to change, paint on or extend."""
+        self.panel.start.set_picture(path)
+
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.panel.choose(checkpoint)
 
@@ -361,7 +365,7 @@ class GenerateRoom(QWidget):
             self.use(request)
 
     def menu(self, image: QImage, path: Path | None, request: GenerateRequest | None) -> QMenu:
-        return picture_menu(self, image, path, request, use=self.use, failed=self._not_saved)
+        return picture_menu(self, image, path, request, use=self.use, start=self.start_from, failed=self._not_saved)
 
     def _open_menu(self, place: QPoint) -> None:
         self.menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(place)
@@ -386,6 +390,7 @@ class GenerateRoom(QWidget):
 
     def _connect(self) -> None:
         self.panel.generate.connect(self.generate_requested)
+        self.panel.start.failed.connect(lambda sentence: self.say("warn", sentence))
         self.panel.models_wanted.connect(self.models_wanted)
         self.empty.clicked.connect(self._accept_invitation)
         self.pause_button.clicked.connect(self._pause_or_resume)
