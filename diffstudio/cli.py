@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import sys
@@ -20,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import diffstudio
 from diffstudio import paths
+from diffstudio.cli_models import add_models
 from diffstudio.errors import BadRequest, DiffstudioError, Stopped
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, SamplerName, SpacingName, TrainRequest
 from diffstudio.terminal import (
     duration,
     keep_the_log_in_a_file,
     log_file,
-    one_line,
     progress,
     say,
     stop_signals,
@@ -34,7 +33,6 @@ from diffstudio.terminal import (
 )
 
 if TYPE_CHECKING:
-    from diffstudio.models.checkpoint import Checkpoint
     from diffstudio.training.run_folder import RunEvent
 
 
@@ -75,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     _add_generate(verbs)
     _add_train(verbs)
-    _add_models(verbs)
+    add_models(verbs, _text, _path)
     return parser
 
 
@@ -125,21 +123,6 @@ def _add_train(verbs: Any) -> None:
     verb.add_argument("--minutes", metavar="M", type=_number, help="how long, in minutes")
     verb.add_argument("--resume", action="store_true", help="go on with the run in --run")
     verb.set_defaults(do=_train)
-
-
-def _add_models(verbs: Any) -> None:
-    verb = verbs.add_parser("models", help="the checkpoints on this machine", allow_abbrev=False,
-                            description="The checkpoints on this machine: the starter, what was trained here, and what lies "
-                            "in the folders of models.")
-    kinds = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
-    listing = kinds.add_parser("list", help="all of them, one a line", description="All of them, one a line.", allow_abbrev=False)
-    listing.add_argument("--json", action="store_true", help="as JSON")
-    listing.set_defaults(do=_list_models)
-    showing = kinds.add_parser("show", help="everything one of them says about itself", allow_abbrev=False,
-                               description="Everything one of them says about itself.")
-    showing.add_argument("checkpoint", metavar="NAME|PATH", type=_text)
-    showing.add_argument("--json", action="store_true", help="as JSON")
-    showing.set_defaults(do=_show_model)
 
 
 # The verbs
@@ -265,65 +248,6 @@ def _new_run(folder: Path) -> Path:
         number += 1
         run = paths.runs() / f"{name}-{number}"
     return run
-
-
-def _list_models(arguments: argparse.Namespace) -> int:
-    from diffstudio.models.library import Library
-    from diffstudio.studio.settings import load_settings
-
-    library = Library(load_settings().folders)
-    checkpoints = library.scan()
-    if arguments.json:
-        print(_json([_as_json(checkpoint) for checkpoint in checkpoints]))
-    elif checkpoints:
-        rows = [("NAME", "KIND", "TOLD", "SIZE", "PARAMETERS", "FILE", "ORIGIN")]
-        rows += [(one_line(c.name), one_line(c.family), str(c.conditioning), f"{c.width} x {c.height}" if c.width else "?",
-                  f"{c.parameters / 1e6:.1f} M", f"{c.size_bytes / 1e6:.1f} MB", str(c.origin)) for c in checkpoints]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    else:
-        print("There are no checkpoints yet. Train one with `diffstudio train FOLDER`.", file=sys.stderr)
-    for path, problem in library.problems:
-        print(one_line(f"diffstudio: {path} was left out. {problem}"), file=sys.stderr)
-    return 0
-
-
-def _show_model(arguments: argparse.Namespace) -> int:
-    from diffstudio.models.library import Library
-    from diffstudio.studio.settings import load_settings
-
-    checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
-    about = _as_json(checkpoint) | {"metadata": dict(checkpoint.metadata)}
-    if arguments.json:
-        print(_json(about))
-        return 0
-    for name, value in about.items():
-        if name != "metadata" and value not in ([], ""):
-            print(one_line(f"{name:<13}{', '.join(map(str, value)) if isinstance(value, list) else value}"))
-    for name, text in sorted(checkpoint.metadata.items()):
-        print(one_line(f"{name} = {text if len(text) <= 200 else text[:197] + '...'}"))
-    return 0
-
-
-def _json(value: Any) -> str:
-    """In the scripts of its names, unless one of them is no text at all."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(value, indent=2)
-    return text
-
-
-def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "format": 1, "name": checkpoint.name, "title": checkpoint.title, "path": str(checkpoint.path),
-        "family": checkpoint.family, "conditioning": str(checkpoint.conditioning), "classes": list(checkpoint.classes),
-        "width": checkpoint.width, "height": checkpoint.height, "parameters": checkpoint.parameters,
-        "dtype": checkpoint.dtype, "size_bytes": checkpoint.size_bytes, "origin": str(checkpoint.origin),
-        "modified": checkpoint.modified,
-    }
 
 
 # What is said on the way

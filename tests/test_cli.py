@@ -462,3 +462,26 @@ def test_damaged_files_of_a_run_are_told(pictures: Path, recipe: Path, tmp_path:
     (tmp_path / "run" / name).write_text('{"format": 1}')
     assert cli.main(["train", "--resume", "--run", str(tmp_path / "run")]) == 1
     assert says in the_sentence(capsys)
+
+
+def test_what_a_model_is_can_be_said_and_taken_back(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
+    assert cli.main(["models", "import", str(source)]) == 0
+    brought = Path(capsys.readouterr().out.strip())
+    assert brought.read_bytes() == source.read_bytes() and brought != source
+    assert cli.main(["models", "set", "tiny", "--prediction", "v"]) == 0
+    assert "predicts v" in capsys.readouterr().out
+    assert cli.main(["models", "show", "tiny", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["prediction"] == "v" and about["role"] == "checkpoint" and "You said so" in about["reason"]
+    assert about["auto_v2"] == about["sha256"][:10] and len(about["sha256"]) == 64
+    assert cli.main(["models", "set", "tiny", "--clear"]) == 0
+    capsys.readouterr()
+    assert cli.main(["models", "show", "tiny", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prediction"] != "v"
+    gone = str(tmp_path / "gone")
+    for wrong in (["set", "tiny"], ["set", "tiny", "--family", "soup"], ["list", "--role", "soup"], ["import", gone]):
+        assert cli.main(["models", *wrong]) != 0
+        assert capsys.readouterr().err.count("\n") == 1
+    assert cli.main(["models", "list", "--role", "lora"]) == 0
+    assert "tiny" not in capsys.readouterr().out

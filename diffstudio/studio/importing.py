@@ -9,8 +9,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 from diffstudio.errors import StorageProblem
-from diffstudio.models.checkpoint import Role, read_checkpoint
+from diffstudio.models.checkpoint import Role
 from diffstudio.models.hashes import sha256_of
+from diffstudio.models.records import read_record
 
 _CHUNK_BYTES = 8 << 20
 FOLDERS = {Role.LORA: "loras", Role.EMBEDDING: "embeddings", Role.VAE: "vae", Role.CONTROLNET: "controlnet",
@@ -24,7 +25,7 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
     left alone: the same content is not brought twice, another of that name gets a number. Closed before its end, it leaves
     nothing behind. Raises CheckpointDamaged for what is no file of weights, StorageProblem when it cannot be written.
     """
-    where = folder / FOLDERS.get(read_checkpoint(path).role, "")
+    where = folder / FOLDERS.get(read_record(path).role, "")
     try:
         if path.resolve().is_relative_to(folder.resolve()):
             yield path.absolute()

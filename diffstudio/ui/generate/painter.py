@@ -255,7 +255,7 @@ class MaskPainter(QWidget):
         return self.erases != bool(QApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier)
 
     def _colour(self) -> QColor:
-        return QColor(theme.colour("accent"))
+        return QColor(theme.colour("bad"))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -275,6 +275,7 @@ class MaskPainter(QWidget):
         self._paint_handles(painter, frame)
         if self._mouse is not None and self._edge is None and self._moved_from is None and where.contains(self._mouse):
             radius = self.brush / 2 * self.scale()
+            painter.setBrush(Qt.BrushStyle.NoBrush)
             for colour, width in ((QColor(0, 0, 0, 160), 3.0), (QColor(255, 255, 255, 230), 1.2)):
                 painter.setPen(QPen(colour, width))
                 painter.drawEllipse(self._mouse, radius, radius)
