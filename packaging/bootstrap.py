@@ -70,6 +70,9 @@ def main(arguments: list[str]) -> int:
     except Trouble as trouble:
         print(f"bootstrap: {trouble}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nbootstrap: Stopped. Run the same again, and what is missing is installed.", file=sys.stderr)
+        return 130
     return test(rest) if verb == "test" else run(rest)
 
 

@@ -18,7 +18,7 @@ class SeededNoise:
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def start(self, shape: Sequence[int]) -> Tensor:
         """Noise for images of `shape` [C,H,W]: [B,C,H,W], float32 on the CPU."""

@@ -157,7 +157,8 @@ class VariancePreserving(Schedule):
         return self.t_from_heun_coordinate((-log_snr / 2).exp())
 
     def heun_coordinate(self, t: Tensor) -> Tensor:
-        """sigma / alpha."""
+        """sigma / alpha. Whole numbers, the training steps, may be of an integer dtype."""
+        t = t if t.is_floating_point() else t.double()
         table = self._sigma_over_alpha.to(t)
         below = t.floor().long().clamp(0, self.steps - 1)
         return torch.lerp(table[below], table[below + 1], (t - below).clamp(0, 1))

@@ -24,7 +24,7 @@ from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSa
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings, Theme, read_settings, save
 from diffstudio.studio.token_count import count
-from diffstudio.ui import assets, theme
+from diffstudio.ui import assets, system, theme
 from diffstudio.ui.awake import awake
 from diffstudio.ui.bridge import Bridge
 from diffstudio.ui.generate.recent import MOST_RECENT, RecentPicture
@@ -33,7 +33,6 @@ from diffstudio.ui.lookout import Lookout
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.shelf import Shelf
 from diffstudio.ui.single import SingleInstance
-from diffstudio.ui.system import close_on_signals
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.troubles import Troubles
 from diffstudio.ui.window import MainWindow, RoomEntry
@@ -404,7 +403,7 @@ def _raised_in_the_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]
 
 def main(argv: Sequence[str]) -> int:
     """The desktop application, until its window is closed. Where one is open already, that one comes forward."""
-    app = QApplication([sys.argv[0], *argv])
+    app = system.application(argv)
     app.setApplicationName("diffstudio")
     app.setApplicationDisplayName("diffstudio")
     QGuiApplication.setDesktopFileName("diffstudio")
@@ -425,7 +424,7 @@ def main(argv: Sequence[str]) -> int:
     troubles.told.connect(lambda sentence: desktop.window.say("bad", sentence))
     instance.called.connect(desktop.window.come_forward)
     app.styleHints().colorSchemeChanged.connect(desktop.system_theme_changed)
-    undo_signals = close_on_signals(desktop.window)
+    undo_signals = system.close_on_signals(desktop.window)
     app.aboutToQuit.connect(instance.stop_listening)
     app.aboutToQuit.connect(desktop.close)  # while the loop runs: what waits is cancelled in it
     desktop.window.show()

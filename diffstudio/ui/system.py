@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import QSocketNotifier
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import QMessageLogContext, QSocketNotifier, QtMsgType, qInstallMessageHandler
+from PySide6.QtWidgets import QApplication, QWidget
 
 from diffstudio.studio.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def application(argv: Sequence[str]) -> QApplication:
+    """Qt's own beginning. Where it finds no display it would end the process with a core dump: here with a sentence."""
+    said: list[str] = []
+
+    def heard(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:
+        if kind is QtMsgType.QtFatalMsg:
+            shown = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+            why = f"Qt says: {' '.join(said[0].split())}" if said and shown else "there is no display"
+            print(f"diffstudio: The window cannot open: {why}. Start it on a desktop, where Qt's libraries are installed "
+                  "(`sudo apt-get install libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1` on Debian); "
+                  "`diffstudio generate` makes pictures without one.", file=sys.stderr, flush=True)
+            os._exit(1)  # Qt aborts when this returns
+        said.append(text)
+
+    before = qInstallMessageHandler(heard)
+    try:
+        return QApplication([sys.argv[0], *argv])
+    finally:
+        qInstallMessageHandler(before)
+        for text in said:
+            _log.warning("Qt: %s", text)
 
 
 def machine(settings: Settings) -> str:

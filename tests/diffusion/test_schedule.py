@@ -60,6 +60,12 @@ def test_between_training_steps_the_ratio_is_linear() -> None:
     assert between == pytest.approx(0.75 * at_8 + 0.25 * at_9)
 
 
+def test_training_steps_may_be_counted_in_whole_numbers() -> None:
+    schedule, steps = VariancePreserving(), torch.arange(1001)
+    assert torch.equal(schedule.alpha(steps), schedule.alpha(steps.double()))
+    assert torch.equal(schedule.sigma(steps), schedule.sigma(steps.double()))
+
+
 def test_the_cosine_curve_is_its_formula_until_the_betas_are_capped() -> None:
     schedule = VariancePreserving.cosine(500)
     t = torch.arange(0, 490, dtype=torch.float64)

@@ -81,6 +81,16 @@ def test_an_install_that_fails_leaves_no_stamp(bootstrap: ModuleType, calls: lis
     assert capsys.readouterr().err == "bootstrap: pip said no.\n" and not bootstrap.STAMP.exists()
 
 
+def test_ctrl_c_while_it_installs_ends_in_a_sentence(bootstrap: ModuleType, calls: list[tuple[str, ...]],
+                                                     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*arguments: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bootstrap, "pip", interrupted)
+    assert bootstrap.main(["run"]) == 130
+    assert "Run the same again" in capsys.readouterr().err and not bootstrap.STAMP.exists()
+
+
 @pytest.mark.parametrize(("system", "card", "says"), [
     ("linux", True, "for NVIDIA cards"), ("linux", False, "for processors would do"), ("darwin", False, "macOS"),
     ("win32", True, "cannot be reached"), ("win32", False, "no NVIDIA card"),
