@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from diffstudio.errors import BadRequest
 
@@ -18,7 +18,11 @@ LARGEST_SEED = 2**63 - 1  # what a database column and torch's generator both ho
 LONGEST_PROMPT = 10_000   # characters
 LARGEST_COUNT = 1024      # images in one request
 LARGEST_SIDE = 8192       # px
+LARGEST_PIXELS = 89_478_485   # of an enlarged picture: what this program and others still read back
+LARGEST_ENLARGED = 16_384     # px a side
+MOST_ENLARGED = 8         # times, each side
 MOST_STEPS = 1000
+LANCZOS, LATENT = "lanczos", "latent"   # ways to enlarge that need no file; LATENT is of the state, before it is decoded
 
 _T = TypeVar("_T")
 _Name = TypeVar("_Name", bound=StrEnum)
@@ -91,6 +95,11 @@ class GenerateRequest:
     masked_only: bool = False          # make the part around the mask at full size, and put it back; the rest keeps its size
     padding: int = 32                  # px of surroundings that are seen then
     outpaint: tuple[int, int, int, int] = (0, 0, 0, 0)  # px to paint around the picture: left, top, right, bottom
+    enlarge: float = 1.0               # how many times larger it becomes in a second pass; 1 is no second pass
+    upscaler: str = LANCZOS            # by what it is enlarged before that pass: also LATENT, or an upscaler of the library
+    enlarge_strength: float = 0.4      # how much of the ladder is walked again then, 0 (excluded) to 1
+    enlarge_steps: int = 0             # of that ladder; 0 is as many as `steps`
+    tiled: bool = False                # that pass goes in windows, also where the checkpoint could do it whole
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
@@ -98,6 +107,13 @@ class GenerateRequest:
         object.__setattr__(self, "resize", _named(ResizeName, "way to resize", self.resize))
         object.__setattr__(self, "fill", _named(FillName, "fill", self.fill))
         object.__setattr__(self, "outpaint", _four(self.outpaint))
+        _in_range("The enlargement", self.enlarge, 1, MOST_ENLARGED)
+        _in_range("The number of steps of the second pass", self.enlarge_steps, 0, MOST_STEPS)
+        _strength("The strength of the second pass", self.enlarge_strength)
+        _a_name("The upscaler", self.upscaler)
+        if self.enlarge > 1 and (self.mask is not None or any(self.outpaint)):
+            raise BadRequest("What is painted is not enlarged in the same go", "all of the picture would change",
+                             "Paint first, then enlarge what came of it")
         _in_range("The feather", self.feather, 0, 1024)
         _in_range("The padding", self.padding, 0, LARGEST_SIDE)
         _in_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
@@ -107,18 +123,14 @@ class GenerateRequest:
         for name, side in (("The width", self.width), ("The height", self.height)):
             if side is not None:
                 _in_range(name, side, 8, LARGEST_SIDE)
-        if not 0.0 < self.strength <= 1.0:
-            raise BadRequest(f"The strength is {self.strength}", "it goes from just above 0 to 1")
+        _strength("The strength", self.strength)
         if self.mask is not None and self.init is None:
             raise BadRequest("A mask was given without a picture", remedy="Give the picture to paint on with --init")
         if any(self.outpaint) and self.init is None:
             raise BadRequest("There is no picture to paint around", remedy="Give the picture with --init")
         if self.masked_only and self.mask is None and not any(self.outpaint):
             raise BadRequest("Only the masked part is to be made, and there is no mask", remedy="Give a mask, or make the whole")
-        for name, text in (("The prompt", self.prompt), ("The negative prompt", self.negative)):
-            if len(text) > LONGEST_PROMPT:
-                raise BadRequest(f"{name} has {len(text):,} characters", f"at most {LONGEST_PROMPT:,} are read",
-                                 "Shorten it")
+        _prompts(self.prompt, self.negative)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, `format` among them; paths as text."""
@@ -132,6 +144,71 @@ class GenerateRequest:
             if known.get(name) is not None:
                 known[name] = Path(known[name])
         return _made(cls, known)
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleRequest:
+    """Make a finished picture larger: by an upscaler alone, or, where a checkpoint is named, sampled again from there.
+
+    `prompt` and `negative` say what the picture shows also where nothing is sampled.
+    """
+
+    image: Path
+    scale: float = 2.0                 # times larger, each side
+    upscaler: str = LANCZOS            # or LATENT with a checkpoint, or an upscaler of the library
+    checkpoint: str = ""               # a name from the library, or a path; empty: nothing is sampled
+    prompt: str = ""
+    negative: str = ""
+    strength: float = 0.3              # how much of the ladder is walked, 0 (excluded) to 1
+    steps: int = 20                    # of the whole ladder
+    sampler: SamplerName = SamplerName.HEUN
+    spacing: SpacingName = SpacingName.UNIFORM
+    guidance: float = 3.0
+    seed: int = 0
+    tiled: bool = False                # in windows, also where the checkpoint could do it whole
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
+        object.__setattr__(self, "spacing", _named(SpacingName, "spacing", self.spacing))
+        _in_range("The scale", self.scale, 1, MOST_ENLARGED)
+        _in_range("The seed", self.seed, 0, LARGEST_SEED)
+        _in_range("The number of steps", self.steps, 1, MOST_STEPS)
+        _in_range("The guidance", self.guidance, 0.0, 100.0)
+        _strength("The strength", self.strength)
+        _a_name("The upscaler", self.upscaler)
+        _prompts(self.prompt, self.negative)
+        if self.upscaler == LATENT and not self.checkpoint:
+            raise BadRequest("Without a checkpoint there is no latent to enlarge", "it is how a checkpoint holds a picture",
+                             "Choose another upscaler, or a checkpoint")
+
+    @property
+    def count(self) -> int:
+        """How many pictures come of it."""
+        return 1
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self) | {"format": FORMAT, "kind": "upscale"}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> UpscaleRequest:
+        known = _known(cls, values)
+        known["image"] = Path(str(known.get("image") or "."))
+        return _made(cls, known)
+
+
+PictureRequest: TypeAlias = GenerateRequest | UpscaleRequest   # what makes pictures
+
+
+def enlarged_size(width: int, height: int, scale: float, multiple: int = 1) -> tuple[int, int]:
+    """Width and height in px of a picture made `scale` times larger, to the nearest `multiple`. BadRequest when that is too large."""
+    size = tuple(max(multiple, round(scale * side / multiple) * multiple) for side in (width, height))
+    if max(size) > LARGEST_ENLARGED or size[0] * size[1] > LARGEST_PIXELS:
+        most = min(LARGEST_ENLARGED / max(width, height), (LARGEST_PIXELS / (width * height)) ** 0.5)
+        raise BadRequest(f"The picture would be {size[0]:,} × {size[1]:,} px",
+                         f"at most {LARGEST_ENLARGED:,} px a side and {LARGEST_PIXELS // 1_000_000} megapixels are made",
+                         f"Enlarge it at most {int(10 * most) / 10:g} times" if most >= 1.1 else "It is as large as can be already")
+    return size[0], size[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +245,7 @@ class TrainRequest:
         return _made(cls, known)
 
 
-Request = GenerateRequest | TrainRequest
+Request = GenerateRequest | UpscaleRequest | TrainRequest
 
 
 def request_from_json(values: dict[str, Any]) -> Request:
@@ -176,6 +253,8 @@ def request_from_json(values: dict[str, Any]) -> Request:
     match values.get("kind"):
         case "generate":
             return GenerateRequest.from_json(values)
+        case "upscale":
+            return UpscaleRequest.from_json(values)
         case "train":
             return TrainRequest.from_json(values)
         case other:
@@ -223,3 +302,19 @@ def _in_range(what: str, value: float, lowest: float, highest: float) -> None:
         raise BadRequest(f"{what} is {value!r}", "a number is needed")
     if not lowest <= value <= highest:
         raise BadRequest(f"{what} is {value}", f"it goes from {lowest} to {highest}")
+
+
+def _strength(what: str, value: float) -> None:
+    if not 0.0 < value <= 1.0:
+        raise BadRequest(f"{what} is {value}", "it goes from just above 0 to 1")
+
+
+def _a_name(what: str, value: str) -> None:
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{what} is {value!r}", "a name is needed")
+
+
+def _prompts(prompt: str, negative: str) -> None:
+    for name, text in (("The prompt", prompt), ("The negative prompt", negative)):
+        if len(text) > LONGEST_PROMPT:
+            raise BadRequest(f"{name} has {len(text):,} characters", f"at most {LONGEST_PROMPT:,} are read", "Shorten it")
