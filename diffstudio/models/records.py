@@ -145,8 +145,8 @@ def _weights(folder: Path, components: list[str]) -> tuple[int, str, int, bool]:
         files = sorted(path for path in (folder / component).iterdir() if path.suffix in (*SAFETENSORS, *PICKLES))
         weights = [path for path in files if path.suffix in SAFETENSORS]
         pickled |= not weights and bool(files)
-        variants = sorted({_variant(path) for path in weights})
-        for path in (path for path in weights if _variant(path) == variants[0]):
+        variants = sorted({variant(path) for path in weights})
+        for path in (path for path in weights if variant(path) == variants[0]):
             record = _numbers_in(path)
             parameters, size = parameters + sum(record.values()), size + path.stat().st_size
             for dtype, count in record.items():
@@ -165,7 +165,7 @@ def _numbers_in(path: Path) -> dict[str, int]:
     return held
 
 
-def _variant(path: Path) -> str:
+def variant(path: Path) -> str:
     """`fp16` of `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`; empty for the plain one."""
     stem = re.sub(r"-\d{5}-of-\d{5}", "", path.stem)
     return stem.partition(".")[2]
