@@ -42,7 +42,7 @@ def test_guidance_is_an_input_and_prompts_matter(dev: tuple[Any, flux.FluxModel]
     image = ours(model, PROMPTS[:1], guidance=3.5)
     assert difference(ours(model, PROMPTS[:1], guidance=1.0), image) > 100 * CLOSE
     assert difference(ours(model, PROMPTS[1:], guidance=3.5), image) > 100 * CLOSE
-    assert difference(ours(model, PROMPTS[:1], negative="ugly", guidance=3.5), image) == 0
+    assert difference(ours(model, PROMPTS[:1], negative="ugly", guidance=3.5), image) < CLOSE
 
 
 def test_schnell_draws_diffusers_own_pictures(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from tests.models.small_flow import (
 )
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]
+ROUNDING = 1e-5       # the same calls; but small matrix products may end otherwise on some processors, by where their numbers lie
 REQUEST = GenerateRequest(prompt="red apple", checkpoint="aura", seed=5, steps=4, width=WIDTH, height=HEIGHT, guidance=3.0, count=2)
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")   # diffusers' DPM++, to numpy
@@ -83,19 +84,19 @@ class Calls:
 
 
 @pytest.mark.parametrize("build", [small_pixart, small_auraflow, small_flux])
-def test_it_draws_diffusers_own_pictures_to_the_bit(tmp_path: Path, build: Callable[[Path], Any]) -> None:
+def test_it_draws_diffusers_own_pictures(tmp_path: Path, build: Callable[[Path], Any]) -> None:
     pipeline, model = build(tmp_path), load(tmp_path)
-    assert difference(ours(model, PROMPTS, guidance=3.0), theirs(pipeline, PROMPTS, guidance_scale=3.0)) == 0
+    assert difference(ours(model, PROMPTS, guidance=3.0), theirs(pipeline, PROMPTS, guidance_scale=3.0)) < ROUNDING
 
 
 def test_the_negative_prompt_and_guidance_are_handed_on(small: tuple[Any, general.GeneralModel], tmp_path: Path) -> None:
     pipeline, model = small
     told = theirs(pipeline, PROMPTS, guidance_scale=2.0, negative_prompt=["ugly"] * 2)
-    assert difference(ours(model, PROMPTS, negative="ugly", guidance=2.0), told) == 0
+    assert difference(ours(model, PROMPTS, negative="ugly", guidance=2.0), told) < ROUNDING
     assert difference(ours(model, PROMPTS, guidance=2.0), told) > 1e-4
     pipeline, model = small_qwen_image(tmp_path), load(tmp_path)  # whose `guidance_scale` is another one's
     assert difference(ours(model, PROMPTS[:1], negative="ugly", guidance=4.0),
-                      theirs(pipeline, PROMPTS[:1], true_cfg_scale=4.0, negative_prompt=["ugly"])) == 0
+                      theirs(pipeline, PROMPTS[:1], true_cfg_scale=4.0, negative_prompt=["ugly"])) < ROUNDING
 
 
 # ---- step by step ----------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def test_stop_acts_within_one_call_of_the_network(model: general.GeneralModel) -
     with Calls(model.network, stop) as calls, pytest.raises(Stopped):
         run(model, dataclasses.replace(REQUEST, steps=20, count=1), control=control)
     assert calls.count == 3
-    assert difference(ours(model, PROMPTS, guidance=3.0), ours(model, PROMPTS, guidance=3.0)) == 0  # and it draws on
+    assert difference(ours(model, PROMPTS, guidance=3.0), ours(model, PROMPTS, guidance=3.0)) < ROUNDING  # and it draws on
 
 
 def test_while_it_pauses_the_network_is_not_asked(model: general.GeneralModel) -> None:

@@ -60,7 +60,7 @@ def test_a_tokenizer_without_a_template_asks_as_qwen_does(tmp_path: Path, small:
         template.unlink()
     model = load(tmp_path)
     assert model.tokenizers["tokenizer"].chat_template is None
-    assert difference(ours(model, PROMPTS, guidance=0.0), ours(small[1], PROMPTS, guidance=0.0)) == 0
+    assert difference(ours(model, PROMPTS, guidance=0.0), ours(small[1], PROMPTS, guidance=0.0)) < CLOSE
 
 
 def test_a_missing_part_is_named_with_its_place(tmp_path: Path) -> None:
