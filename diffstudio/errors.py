@@ -7,6 +7,7 @@
     ├── CheckpointProblem       a checkpoint that is missing, damaged or of an unknown kind
     │   ├── CheckpointMissing
     │   ├── CheckpointDamaged
+    │   ├── CheckpointDangerous    it would have run something of its own
     │   └── CheckpointUnknown
     ├── RunProblem              a training run that cannot be started, found or resumed
     │   └── Diverged            its loss is no longer a number, or has left all bounds
@@ -54,10 +55,17 @@ class CheckpointProblem(DiffstudioError):
 
 
 class CheckpointMissing(CheckpointProblem):
+    """`pieces`: the text encoders, autoencoders and tokenizers that are not there, by their names in models/pieces.py."""
+
     exit_code = 2
+    pieces: tuple[str, ...] = ()
 
 
 class CheckpointDamaged(CheckpointProblem):
+    pass
+
+
+class CheckpointDangerous(CheckpointProblem):
     pass
 
 

@@ -167,7 +167,7 @@ def read_checkpoint(path: Path, *, origin: Origin | None = None) -> Checkpoint:
     if "diffstudio.format" in metadata:
         return _made_here(checkpoint, origin)
     found = detect({name: entry.shape for name, entry in tensors.items()}, metadata)
-    return described(checkpoint, _with_prediction(found, path, tensors))
+    return described(checkpoint, with_prediction(found, path, tensors))
 
 
 def described(checkpoint: Checkpoint, found: Detected) -> Checkpoint:
@@ -180,13 +180,13 @@ def described(checkpoint: Checkpoint, found: Detected) -> Checkpoint:
     return replace(checkpoint, conditioning=Conditioning.TEXT, width=width, height=height)
 
 
-def _with_prediction(found: Detected, path: Path, tensors: Mapping[str, TensorEntry]) -> Detected:
-    """Where the header leaves open what a U-Net predicts: what lies beside the file and in it."""
+def with_prediction(found: Detected, path: Path, tensors: Mapping[str, TensorEntry], begin: int | None = None) -> Detected:
+    """Where the header leaves open what a U-Net predicts: what lies beside the file and in it, as `prediction_within` takes it."""
     if found.family not in ("sd1", "sd2", "sdxl") or found.prediction == "v" or found.role not in _DRAWING:
         return found
     prediction, why = prediction_beside(path)
     if not prediction and not found.prediction:
-        prediction, why = prediction_within(path, tensors)
+        prediction, why = prediction_within(path, tensors, begin)
     if not prediction and not found.prediction:
         prediction, why = "v", "whether it predicts eps or v is not said, and most of its kind predict v"
     return replace(found, prediction=prediction, reason=f"{found.reason.rstrip('.')}; {why}.") if prediction else found

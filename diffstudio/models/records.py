@@ -15,14 +15,16 @@ from diffstudio.models.checkpoint import (
     Conditioning,
     Origin,
     described,
-    plain_file_size,
     read_checkpoint,
     read_header,
+    with_prediction,
 )
 from diffstudio.models.detection import detect
 from diffstudio.models.detection_names import CONTEXTS, Detected, Layout, Role
 from diffstudio.models.family import FAMILIES, UNKNOWN
 from diffstudio.models.gguf_header import read_gguf_header
+from diffstudio.models.pickle_scan import PickleScan, scan_pickle
+from diffstudio.models.prediction import TensorEntry
 
 INDEX = "model_index.json"        # what makes a folder a diffusers folder
 SAFETENSORS, PICKLES = (".safetensors", ".sft"), (".ckpt", ".pt", ".pth", ".bin")
@@ -68,14 +70,32 @@ def read_gguf(path: Path) -> Checkpoint:
 
 
 def read_pickle(path: Path, role: Role = Role.UNKNOWN) -> Checkpoint:
-    """Its contents are not looked at: a pickle is a program, and this only lists it."""
-    try:
-        size, modified = plain_file_size(path), path.stat().st_mtime
-    except FileNotFoundError:
-        raise CheckpointMissing(f"There is no checkpoint at {path}", remedy="Check the name, or choose another") from None
-    where = f" By the folder it lies in it is a {role.replace('_', ' ')}." if role is not Role.UNKNOWN else ""
-    return replace(_blank(path, Layout.PICKLE, size, modified), role=role,
-                   reason=f"A pickle, which could run code when it is opened, so it was not.{where} Convert it to use it.")
+    """What its tensors look like, as for a header. A pickle is a program: it is gone through, and never run.
+
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous where it would have run something.
+    """
+    scan = scan_pickle(path)
+    scan.check()
+    about = path.stat()
+    held: dict[str, int] = {}
+    for tensor in scan.tensors.values():
+        held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.length
+    found = with_prediction(detect(scan.shapes, {}), path, _entries(scan), 0)
+    if not scan.tensors:
+        found = Detected(reason="There are no weights in it.")
+    elif found.role is Role.UNKNOWN and found.family == UNKNOWN and role is not Role.UNKNOWN:
+        found = replace(found, role=role, reason=f"{found.reason} By the folder it lies in it is a {role.replace('_', ' ')}.")
+    blank = replace(_blank(path, Layout.PICKLE, about.st_size, about.st_mtime), parameters=sum(held.values()),
+                    dtype=max(held, key=lambda dtype: held[dtype], default=""))
+    return described(blank, replace(found, layout=Layout.PICKLE, reason=f"{found.reason} A pickle, looked through and harmless."))
+
+
+def _entries(scan: PickleScan) -> dict[str, TensorEntry]:
+    """Where in the file tensors lie, of those that lie there in one piece and unpacked."""
+    return {name: TensorEntry(tensor.dtype, tensor.shape, start, start + tensor.length * tensor.itemsize)
+            for name, tensor in scan.tensors.items()
+            if (stored := scan.storages[tensor.storage]).start >= 0 and tensor.contiguous
+            and (start := stored.start + tensor.offset * tensor.itemsize) >= 0}
 
 
 # ---- diffusers folders -----------------------------------------------------------------------------------------------
