@@ -55,7 +55,7 @@ class Attached:
 
 
 _Target: TypeAlias = tuple[str, str]                                # part and path of a module
-_Sum: TypeAlias = tuple[tuple[Change, float, Rows | None], ...]     # what is to be added to its weight
+Sum: TypeAlias = tuple[tuple[Change, float, Rows | None], ...]     # what is to be added to its weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Touched:
     module: nn.Module
     weight: Tensor | None                  # None where a hook leaves it as it is
     bias: Tensor | None
-    sum: _Sum
+    sum: Sum
     hook: RemovableHandle | None = None
 
 
@@ -113,6 +113,11 @@ class Adapters:
         self._fitted.clear()
         for target in list(self._touched):
             self._restore(target)
+
+    def planned(self, uses: Sequence[AdapterUse]) -> tuple[dict[tuple[str, str], Sum], tuple[Attached, ...]]:
+        """What `use` would add to the weight of each part's module, and what it would report; nothing is attached."""
+        self._read(uses)
+        return self._sums(uses), tuple(self._report(use) for use in uses)
 
     def _read(self, uses: Sequence[AdapterUse]) -> None:
         fitted: dict[Path, _Fitted] = {}
@@ -158,8 +163,8 @@ class Adapters:
     def _packed(self, place: Place) -> bool:
         return not _summable(self._parts[place.part].get_submodule(place.module))
 
-    def _sums(self, uses: Sequence[AdapterUse]) -> dict[_Target, _Sum]:
-        sums: dict[_Target, _Sum] = {}
+    def _sums(self, uses: Sequence[AdapterUse]) -> dict[_Target, Sum]:
+        sums: dict[_Target, Sum] = {}
         for use in uses:
             for place, change in self._fitted[use.path].places:
                 factor = use.network if place.part == NETWORK else use.text
@@ -168,7 +173,7 @@ class Adapters:
                     sums[target] = (*sums.get(target, ()), (change, factor, place.rows))
         return sums
 
-    def _apply(self, sums: Mapping[_Target, _Sum], cancelled: Callable[[], bool] | None) -> None:
+    def _apply(self, sums: Mapping[_Target, Sum], cancelled: Callable[[], bool] | None) -> None:
         for target in [target for target in self._touched if target not in sums]:
             self._restore(target)
         for target, wanted in sums.items():
@@ -222,7 +227,7 @@ def _attach(touched: _Touched) -> None:
         _put(module, "bias", exact.to(touched.bias.dtype))
 
 
-def _beside(wanted: _Sum, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+def _beside(wanted: Sum, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     """What a layer says with the changes of a weight that cannot be summed: of x, besides its own, also the changes."""
     x: Tensor = args[0]
     for change, factor, rows in wanted:
@@ -269,7 +274,7 @@ def _sides(module: nn.Module) -> tuple[int, int]:
     return int(weight.shape[0]), math.prod(weight.shape[1:])
 
 
-def _same(a: _Sum, b: _Sum) -> bool:
+def _same(a: Sum, b: Sum) -> bool:
     return len(a) == len(b) and all(x[0] is y[0] and x[1:] == y[1:] for x, y in zip(a, b, strict=True))
 
 
