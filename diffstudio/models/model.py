@@ -57,6 +57,10 @@ class Model(Protocol):
         """Width and height in px that it was trained at."""
 
     @property
+    def multiple(self) -> int:
+        """What both sides of a picture are divisible by, in px."""
+
+    @property
     def samplers(self) -> tuple[str, ...]:
         """Names of `diffusion.samplers.SAMPLERS` that it may be sampled with."""
 

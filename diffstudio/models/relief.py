@@ -18,10 +18,11 @@ from diffstudio.models import memory, offload
 from diffstudio.models.estimate import decoding_bytes, sampling_bytes
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.model import Model
-from diffstudio.models.tiles import over_tiles
+from diffstudio.models.tiles import Tile, each_tile, finish, over_tiles
 
 _WINDOWS = (64, 32)               # of a latent's side, where it is decoded in tiles
 _MOST_AT_ONCE = 8                 # the first pictures are not to wait for ever
+_Way = tuple[Callable[[], Tensor], int, str]    # what to try, the bytes that it takes, and what to say of it
 _SHARE = 0.9                      # of the free memory that is counted on
 
 
@@ -61,12 +62,30 @@ def decode(model: Model, state: Tensor, note: Callable[[str], None], check: Call
 
     `check` is called between pieces and may raise to stop.
     """
-    ways: list[tuple[Callable[[], Tensor], int, str]] = [(lambda: model.decode(state), _bytes(model, state), "")]
+    ways: list[_Way] = [(lambda: model.decode(state), _bytes(model, state), "")]
     if len(state) > 1:
-        ways.append((lambda: _one_by_one(model, state, check), _bytes(model, state[:1]), "The pictures were decoded one by one"))
+        ways.append((lambda: _one_by_one(model.decode, state, check), _bytes(model, state[:1]),
+                     "The pictures were decoded one by one"))
     if isinstance(model, LatentModel):
         ways += [(partial(_in_tiles, model, state, window, check), 0, "The picture was decoded in tiles")
                  for window in _WINDOWS if window < max(state.shape[-2:])]
+    return _first_that_fits(model, ways, note)
+
+
+def encode(model: Model, image: Tensor, note: Callable[[str], None], check: Callable[[], None]) -> Tensor:
+    """As `model.encode_image`, image [B,3,H,W] -> state [B,C,h,w], in smaller pieces where it does not fit at once."""
+    state = torch.empty(len(image), *model.state_shape(image.shape[-1], image.shape[-2]), device="meta")
+    ways: list[_Way] = [(lambda: model.encode_image(image.to(model.device)), _bytes(model, state), "")]
+    if len(state) > 1:
+        ways.append((lambda: _one_by_one(lambda one: model.encode_image(one.to(model.device)), image, check),
+                     _bytes(model, state[:1]), "The pictures were encoded one by one"))
+    if isinstance(model, LatentModel):
+        ways += [(partial(_encoded_in_tiles, model, image, window, check), 0, "The picture was encoded in tiles")
+                 for window in _WINDOWS if window < max(state.shape[-2:])]
+    return _first_that_fits(model, ways, note)
+
+
+def _first_that_fits(model: Model, ways: list[_Way], note: Callable[[str], None]) -> Tensor:
     for place, (way, needed, said) in enumerate(ways, 1):
         if place < len(ways) and needed > _SHARE * memory.free_bytes(model.device):
             continue
@@ -83,11 +102,11 @@ def decode(model: Model, state: Tensor, note: Callable[[str], None], check: Call
     raise AssertionError("the last way returns or raises")
 
 
-def _one_by_one(model: Model, state: Tensor, check: Callable[[], None]) -> Tensor:
+def _one_by_one(work: Callable[[Tensor], Tensor], pieces: Tensor, check: Callable[[], None]) -> Tensor:
     made = []
-    for one in state.split(1):
+    for one in pieces.split(1):
         check()
-        made.append(model.decode(one))
+        made.append(work(one))
     return torch.cat(made)
 
 
@@ -98,8 +117,18 @@ def _in_tiles(model: LatentModel, state: Tensor, window: int, check: Callable[[]
     return torch.cat(made)
 
 
+def _encoded_in_tiles(model: LatentModel, image: Tensor, window: int, check: Callable[[], None]) -> Tensor:
+    """Likewise, the other way: the windows are the state's."""
+    def encode(one: Tensor, _: Tensor, tile: Tile) -> Tensor:
+        check()
+        return model.encode_image(tile.of(one, model.shrinks).to(model.device))
+
+    empty = torch.empty(1, 1, image.shape[-2] // model.shrinks, image.shape[-1] // model.shrinks, device=model.device)
+    return torch.cat([finish(each_tile(partial(encode, one), empty, window, window // 4)) for one in image.split(1)])
+
+
 def _bytes(model: Model, state: Tensor) -> int:
-    """What decoding takes beside the weights."""
+    """What decoding takes beside the weights; encoding takes less."""
     if not isinstance(model, LatentModel):
         return 0
     pixels = len(state) * state.shape[-2] * state.shape[-1] * model.shrinks ** 2

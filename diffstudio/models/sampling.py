@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
 from diffstudio.models.model import ControlHint, Hints, Model, Prompted, RunsItself
+from diffstudio.models.tiled import Windows, check_size, tiled
 
 Wrap = Callable[[Denoiser], Denoiser]
 
@@ -22,36 +24,48 @@ def sample(
     model: Model, *, prompts: Sequence[str] | None = None, conditioning: Prompted | None = None, seeds: Sequence[int],
     width: int | None = None, height: int | None = None, steps: int = 20, sampler: str = "heun", spacing: str = "uniform",
     guidance: float = 3.0, init: Tensor | None = None, mask: Tensor | None = None, strength: float = 1.0,
-    controls: Sequence[ControlHint] = (), wrap: Wrap | None = None,
+    controls: Sequence[ControlHint] = (), wrap: Wrap | None = None, clean: Tensor | None = None, windows: Windows | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> Iterator[Step]:
     """One image for each seed. Step states are [B,C,h,w]; `model.decode` of the last one's x is the images.
 
     Either `prompts` (one for each seed) or what `model.encode_prompt` gave as `conditioning`. With `init` [1 or B,3,H,W] in
     [-1,1] the last `strength` of the ladder is walked from there; where `mask` [1 or B,1,H,W] in [0,1] is 0 the state stays
     `init`, noised to each level; a model that `paints` is shown both instead, as it was in training. `controls` steer it
-    where it has room for them. `wrap` is given the whole denoiser and returns what the sampler calls.
+    where it has room for them. `wrap` is given the whole denoiser and returns what the sampler calls. `clean` [1 or B,C,h,w]
+    is `init` as a state, where that is known. With `windows` the estimates are put together from those of windows, and
+    `between` is called before each.
     BadRequest for a size, sampler or spacing that the model cannot do.
     """
     width, height = width or model.default_size[0], height or model.default_size[1]
-    model.check_size(width, height)
-    times = model.times(steps, spacing, strength if init is not None else 1.0, width, height)
+    check_size(model, width, height, windows)
+    begun = init is not None or clean is not None
+    seen = (width, height) if windows is None else windows.size(width, height)      # by the network at once
+    times = model.times(steps, spacing, strength if begun else 1.0, *seen)
     if sampler not in SAMPLERS or sampler not in model.samplers:
         raise BadRequest(f"The sampler {sampler!r} cannot be used with this checkpoint",
                          remedy=f"Choose one of {', '.join(model.samplers)}")
     if conditioning is None:
         conditioning = model.encode_prompt(list(prompts) if prompts is not None else "", "", len(seeds))
     if isinstance(model, RunsItself):
-        if init is not None:
+        if begun:
             raise BadRequest("This checkpoint makes pictures from text alone", "it runs in diffusers' own pipeline",
                              "Take the given picture away, or choose another checkpoint")
         return model.run(conditioning, seeds, width, height, steps, guidance, wrap)
-    denoiser = model.denoiser(conditioning, guidance, Hints(init, mask, tuple(controls), times))
+    shape, hints = model.state_shape(width, height), Hints(init, mask, tuple(controls), times)
+    denoiser: Denoiser
+    if windows is None:
+        denoiser = model.denoiser(conditioning, guidance, hints)
+    else:
+        denoiser = tiled(model, partial(model.denoiser, conditioning, guidance), hints, width // shape[2], windows, between)
     noise = SeededNoise(seeds)
-    x = noise.start(model.state_shape(width, height)).to(model.device)
+    x = noise.start(shape).to(model.device)
     alpha, sigma = _level(model.schedule, times[0])
     x = sigma * x
-    if init is not None:
-        clean = model.encode_image(init.to(model.device)).expand_as(x)
+    if init is not None and clean is None:
+        clean = model.encode_image(init.to(model.device))
+    if clean is not None:
+        clean = clean.to(x).expand_as(x)
         x = alpha * clean + x
         if mask is not None and not model.paints:
             denoiser = KeepsOutside(denoiser, clean, mask)

@@ -6,7 +6,7 @@ The windows' answers are averaged with weights that fall towards each window's e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import torch
@@ -45,37 +45,60 @@ def tiles(height: int, width: int, window: int, overlap: int) -> list[Tile]:
 
 def feather(height: int, width: int, overlap: int) -> Tensor:
     """How much each px of a window counts [height,width]: 1 inside, falling in a line over `overlap` px, never 0."""
-    def ramp(length: int) -> Tensor:
-        inward = torch.arange(length, dtype=torch.float32) + 0.5
-        return (torch.minimum(inward, length - inward) / max(1, overlap)).clamp(max=1.0)
+    return ramp(height, overlap)[:, None] * ramp(width, overlap)
 
-    return ramp(height)[:, None] * ramp(width)
+
+def ramp(length: int, overlap: int) -> Tensor:
+    """One side of `feather` [length]."""
+    inward = torch.arange(length, dtype=torch.float32) + 0.5
+    return (torch.minimum(inward, length - inward) / max(1, overlap)).clamp(max=1.0)
+
+
+def each_tile(function: Callable[[Tensor, Tile], Tensor], picture: Tensor, window: int, overlap: int, *,
+              scale: int = 1) -> Generator[tuple[int, int], None, Tensor]:
+    """`function`, which makes [B,C,h,w] into [B,C',scale h,scale w], applied to [B,C,H,W] a window at a time.
+
+    It is told which window that is. A picture that fits into one window is handed over whole. Yields how many of how many
+    windows are done, and returns the whole. The sum is kept where the picture is, in float32 at the least.
+    """
+    height, width = picture.shape[-2:]
+    wanted = tiles(height, width, window, overlap)
+    if len(wanted) == 1:
+        made = function(picture, wanted[0])
+        yield 1, 1
+        return made
+    total: Tensor | None = None
+    weights = (torch.zeros(scale * height, 1, device=picture.device), torch.zeros(1, scale * width, device=picture.device))
+    for done, tile in enumerate(wanted, 1):
+        made = function(tile.of(picture), tile)
+        weight = feather(scale * tile.height, scale * tile.width, scale * overlap).to(picture.device)
+        if total is None:
+            total = picture.new_zeros((*made.shape[:-2], scale * height, scale * width),
+                                      dtype=torch.promote_types(made.dtype, torch.float32))
+        tile.of(total, scale).add_(made.to(total) * weight)
+        down, across = ramp(scale * tile.height, scale * overlap), ramp(scale * tile.width, scale * overlap)
+        if tile.left == 0:        # windows stand in rows and columns, so their weights do too: a sum for each is enough
+            weights[0][scale * tile.top:scale * (tile.top + tile.height), 0].add_(down.to(picture.device))
+        if tile.top == 0:
+            weights[1][0, scale * tile.left:scale * (tile.left + tile.width)].add_(across.to(picture.device))
+        yield done, len(wanted)
+    assert total is not None
+    return total.div_(weights[0]).div_(weights[1])
 
 
 def over_tiles(function: Callable[[Tensor], Tensor], picture: Tensor, window: int, overlap: int, *, scale: int = 1,
                progress: Callable[[int, int], None] | None = None) -> Tensor:
-    """`function`, which makes [B,C,h,w] into [B,C',scale h,scale w], applied to [B,C,H,W] a window at a time.
-
-    A picture that fits into one window is handed over whole. `progress` hears how many of how many windows are done, and may
-    raise to stop. The sum is kept where the picture is, in float32.
-    """
-    wanted = tiles(picture.shape[-2], picture.shape[-1], window, overlap)
-    if len(wanted) == 1:
-        return function(picture)
-    total: Tensor | None = None
-    weight_total = torch.zeros(scale * picture.shape[-2], scale * picture.shape[-1], device=picture.device)
-    for done, (tile, made) in enumerate(_each(function, picture, wanted), 1):
-        weight = feather(scale * tile.height, scale * tile.width, scale * overlap).to(picture.device)
-        if total is None:
-            total = picture.new_zeros((*made.shape[:-2], *weight_total.shape), dtype=torch.float32)
-        tile.of(total, scale).add_(made.to(total) * weight)
-        tile.of(weight_total, scale).add_(weight)
-        if progress is not None:
-            progress(done, len(wanted))
-    assert total is not None
-    return total / weight_total
+    """As `each_tile`, all at once. `progress` hears how many of how many windows are done, and may raise to stop."""
+    return finish(each_tile(lambda part, _: function(part), picture, window, overlap, scale=scale), progress)
 
 
-def _each(function: Callable[[Tensor], Tensor], picture: Tensor, wanted: list[Tile]) -> Iterator[tuple[Tile, Tensor]]:
-    for tile in wanted:
-        yield tile, function(tile.of(picture))
+def finish(steps: Generator[tuple[int, int], None, Tensor], progress: Callable[[int, int], None] | None = None) -> Tensor:
+    """Take every step, and give what they return."""
+    while True:
+        try:
+            done, count = next(steps)
+        except StopIteration as end:
+            made: Tensor = end.value
+            return made
+        if progress is not None and count > 1:
+            progress(done, count)

@@ -9,7 +9,7 @@ installed; diffstudio does not bring it, because it brings torchvision, and with
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -18,12 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.tiles import over_tiles
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
+from diffstudio.models import memory
+from diffstudio.models.checkpoint import Checkpoint, read_header
+from diffstudio.models.detection_names import Layout, Role
+from diffstudio.models.tiles import Tile, each_tile, finish
 
 _SLOPE = 0.2            # of the leaky rectifiers in ESRGAN
 _RESIDUAL = 0.2         # how much of a block's answer is added to what went in
 _WINDOW, _OVERLAP = 256, 32     # px of the given picture
+_SMALLEST_WINDOW = 64
 
 
 class DenseBlock(nn.Module):
@@ -102,12 +106,56 @@ class Upscaler:
     def __init__(self, network: nn.Module, scale: int, device: torch.device) -> None:
         self.network, self.scale, self.device = network.to(device).eval().requires_grad_(False), scale, device
 
-    @torch.no_grad()
     def __call__(self, picture: Tensor, *, window: int = _WINDOW, overlap: int = _OVERLAP,
                  progress: Callable[[int, int], None] | None = None) -> Tensor:
         """[B,3,H,W] in [0,1] -> [B,3,scale H,scale W] in [0,1], on the CPU; worked on in windows of so many px."""
-        return over_tiles(lambda tile: self.network(tile.to(self.device)).float().cpu(), picture.cpu(), window, overlap,
-                          scale=self.scale, progress=progress).clamp(0, 1)
+        return finish(self.each_tile(picture, window=window, overlap=overlap), progress)
+
+    def each_tile(self, picture: Tensor, *, fold: int = 1, window: int = _WINDOW,
+                  overlap: int = _OVERLAP) -> Generator[tuple[int, int], None, Tensor]:
+        """Yields how many of how many windows are done. `fold`, a divisor of `scale`: made that much smaller again at once.
+
+        So a network that enlarges four times can enlarge twice without the memory for four. OutOfMemory when not even the
+        smallest window fits.
+        """
+        @torch.no_grad()
+        def enlarge(tile: Tensor, _: Tile) -> Tensor:
+            made: Tensor = self.network(tile.to(self.device)).float()
+            if fold > 1:
+                made = F.interpolate(made, scale_factor=1 / fold, mode="bicubic", antialias=True)
+            return made.cpu()
+
+        while True:
+            try:
+                made = yield from each_tile(enlarge, picture.cpu(), window, overlap, scale=self.scale // fold)
+                return made.clamp_(0, 1)
+            except (RuntimeError, MemoryError) as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+            memory.free_unused()             # outside the `except`, whose traceback would keep the tensors
+            if window <= _SMALLEST_WINDOW:
+                raise OutOfMemory("The picture could not be enlarged", "the upscaler does not fit into memory beside it",
+                                  "Close other programs, or enlarge it less")
+            window, overlap = window // 2, overlap // 2
+
+
+def load_upscaler(checkpoint: Checkpoint, device: torch.device) -> Upscaler:
+    """Of a file that is one. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
+    import safetensors
+    import safetensors.torch
+
+    if checkpoint.role is not Role.UPSCALER:
+        raise CheckpointUnknown(f"{checkpoint.name} is not an upscaler", checkpoint.reason.rstrip("."),
+                                "Choose one that is, or lanczos")
+    if checkpoint.layout is Layout.PICKLE:
+        raise CheckpointUnknown(f"{checkpoint.name} is a pickle, which is not opened", "", "Convert it to safetensors first")
+    read_header(checkpoint.path)             # that it is whole, before anything is believed
+    try:
+        weights = safetensors.torch.load_file(checkpoint.path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointDamaged(f"{checkpoint.path.name} cannot be read", str(error)[:200],
+                                "Get it again from where it came") from error
+    return upscaler_of(weights, checkpoint.name, device)
 
 
 def upscaler_of(weights: Mapping[str, Any], name: str, device: torch.device) -> Upscaler:

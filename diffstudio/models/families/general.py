@@ -83,6 +83,10 @@ class GeneralModel:
         return factor if isinstance(factor, int) else 8
 
     @property
+    def multiple(self) -> int:
+        return FAMILIES[FAMILY].multiple
+
+    @property
     def samplers(self) -> tuple[str, ...]:
         """Any name will do: none is looked at."""
         return tuple(SAMPLERS)
@@ -96,7 +100,7 @@ class GeneralModel:
         if not free and (width, height) != self.default_size:
             raise BadRequest(f"This checkpoint cannot make pictures of {width} × {height}", "it has one size",
                              f"Try {' × '.join(map(str, self.default_size))}")
-        multiple = FAMILIES[FAMILY].multiple
+        multiple = self.multiple
         if width % multiple or height % multiple or not multiple <= min(width, height) <= max(width, height) <= _LARGEST_SIDE:
             near = " × ".join(str(min(_LARGEST_SIDE, max(multiple, round(side / multiple) * multiple))) for side in (width, height))
             raise BadRequest(f"This checkpoint cannot make pictures of {width} × {height}",

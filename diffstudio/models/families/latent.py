@@ -59,6 +59,10 @@ class LatentModel:
         return self._side, self._side
 
     @property
+    def multiple(self) -> int:
+        return max(self.family.multiple, self.shrinks)
+
+    @property
     def samplers(self) -> tuple[str, ...]:
         return tuple(SAMPLERS)
 
@@ -72,7 +76,7 @@ class LatentModel:
         return _LARGEST_TIMES_TRAINED * self._side
 
     def check_size(self, width: int, height: int) -> None:
-        multiple, largest = max(self.family.multiple, self.shrinks), self.largest_side
+        multiple, largest = self.multiple, self.largest_side
         if width % multiple == 0 == height % multiple and max(width, height) <= largest:
             return
         near = " × ".join(str(min(largest, max(multiple, round(side / multiple) * multiple))) for side in (width, height))

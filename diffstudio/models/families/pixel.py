@@ -67,6 +67,10 @@ class PixelModel:
         return self.config.size, self.config.size
 
     @property
+    def multiple(self) -> int:
+        return self.config.patch
+
+    @property
     def samplers(self) -> tuple[str, ...]:
         return tuple(SAMPLERS)
 
