@@ -54,15 +54,15 @@ def read_given(request: GenerateRequest, width: int, height: int) -> Given | Non
     """
     if request.init is None:
         return None
-    picture = _read(request.init)
+    picture = read_rgb(request.init)
     if request.mask is None and not any(request.outpaint):
-        whole = np.array(_fitted(picture, (width, height), request.resize))
+        whole = np.array(fitted(picture, (width, height), request.resize))
         return Given(whole, None, whole, None, (0, 0, width, height))
     mask = _read_mask(request.mask, picture.size) if request.mask is not None else Image.new("L", picture.size, 0)
     if any(request.outpaint):
         picture, mask = _extended(picture, mask, request)
     if not request.masked_only:
-        picture, mask = (_fitted(part, (width, height), request.resize) for part in (picture, mask))
+        picture, mask = (fitted(part, (width, height), request.resize) for part in (picture, mask))
     painted = np.array(mask)
     if not painted.any():
         raise BadRequest("The mask is black everywhere", "black is kept and white is painted anew", "Paint some of it white")
@@ -82,7 +82,7 @@ def canvas_size(request: GenerateRequest) -> tuple[int, int] | None:
     if request.init is None or not any(request.outpaint):
         return None
     left, top, right, bottom = request.outpaint
-    width, height = _read(request.init).size
+    width, height = read_rgb(request.init).size
     size = (width + left + right, height + top + bottom)
     if max(size) > LARGEST_SIDE:
         raise BadRequest(f"The picture would be {size[0]} × {size[1]}", f"a side has at most {LARGEST_SIDE} px", "Add less to it")
@@ -102,8 +102,8 @@ def softened(mask: Mask, feather: int) -> NDArray[np.float32]:
     return soft.astype(np.float32) if soft.max() > 0.5 else hard
 
 
-def _read(path: Path) -> Image.Image:
-    """RGB, with transparency laid on white."""
+def read_rgb(path: Path) -> Image.Image:
+    """RGB, with transparency laid on white. ImageProblem when the file is no whole picture."""
     picture, _ = read_picture(path)
     if picture.mode == "RGBA":
         ground = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
@@ -113,11 +113,12 @@ def _read(path: Path) -> Image.Image:
 
 def _read_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     """Of any size: it is stretched over the picture."""
-    mask = _read(path).convert("L")
+    mask = read_rgb(path).convert("L")
     return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
 
 
-def _fitted(picture: Image.Image, size: tuple[int, int], way: ResizeName) -> Image.Image:
+def fitted(picture: Image.Image, size: tuple[int, int], way: ResizeName) -> Image.Image:
+    """At that width and height, brought there in that way; a picture that has them already is itself."""
     if picture.size == size:
         return picture
     match way:

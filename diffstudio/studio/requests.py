@@ -22,6 +22,8 @@ LARGEST_PIXELS = 89_478_485   # of an enlarged picture: what this program and ot
 LARGEST_ENLARGED = 16_384     # px a side
 MOST_ENLARGED = 8         # times, each side
 MOST_STEPS = 1000
+MOST_CONTROLS = 8         # ControlNets at once
+HIGHEST_THRESHOLD = 1000  # of an edge: the slope from black to white is 1020
 LANCZOS, LATENT = "lanczos", "latent"   # ways to enlarge that need no file; LATENT is of the state, before it is decoded
 
 _T = TypeVar("_T")
@@ -71,6 +73,48 @@ class FillName(StrEnum):
     NOTHING = "nothing"           # grey
 
 
+class PrepareName(StrEnum):
+    """What is made of a picture before a ControlNet sees it."""
+
+    AS_GIVEN = "as_given"         # nothing: it is a depth map, or edges or a scribble drawn white on black
+    CANNY = "canny"               # its edges
+    SCRIBBLE = "scribble"         # its dark lines on white, as white lines on black
+    INVERT = "invert"             # dark becomes light
+
+
+@dataclass(frozen=True, slots=True)
+class ControlUse:
+    """A picture that steers, and the ControlNet that reads it."""
+
+    network: str                       # a name from the library, or a path
+    image: Path
+    prepare: PrepareName = PrepareName.AS_GIVEN
+    scale: float = 1.0                 # how much of what it says is heard
+    begins: float = 0.0                # the part of the steps that it steers
+    ends: float = 1.0
+    low: int = 100                     # of `canny`: a slope below is no edge,
+    high: int = 200                    # and one above is an edge by itself; between, where it goes on from one
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prepare", _named(PrepareName, "way to prepare a picture", self.prepare))
+        _a_name("The ControlNet", self.network)
+        _in_range("The strength of a ControlNet", self.scale, 0.0, 4.0)
+        _in_range("The beginning of a ControlNet", self.begins, 0.0, 1.0)
+        _in_range("The end of a ControlNet", self.ends, 0.0, 1.0)
+        _in_range("The lower threshold of an edge", self.low, 0, HIGHEST_THRESHOLD)
+        _in_range("The upper threshold of an edge", self.high, 0, HIGHEST_THRESHOLD)
+        if self.begins >= self.ends:
+            raise BadRequest(f"A ControlNet begins at {self.begins:g} of the steps and ends at {self.ends:g}",
+                             remedy="Let it end after it begins")
+        if self.low > self.high:
+            raise BadRequest(f"The lower threshold of an edge, {self.low}, is above the upper, {self.high}", remedy="Swap them")
+
+    @classmethod
+    def from_json(cls, values: Any) -> ControlUse:
+        known = _known(cls, {"format": FORMAT} | values) if isinstance(values, dict) else {}
+        return _made(cls, known | {"image": Path(str(known.get("image") or "."))})
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """Make `count` images from one prompt. Image i starts from seed + i."""
@@ -100,6 +144,7 @@ class GenerateRequest:
     enlarge_strength: float = 0.4      # how much of the ladder is walked again then, 0 (excluded) to 1
     enlarge_steps: int = 0             # of that ladder; 0 is as many as `steps`
     tiled: bool = False                # that pass goes in windows, also where the checkpoint could do it whole
+    controls: tuple[ControlUse, ...] = ()   # pictures that steer it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
@@ -107,6 +152,11 @@ class GenerateRequest:
         object.__setattr__(self, "resize", _named(ResizeName, "way to resize", self.resize))
         object.__setattr__(self, "fill", _named(FillName, "fill", self.fill))
         object.__setattr__(self, "outpaint", _four(self.outpaint))
+        object.__setattr__(self, "controls", tuple(self.controls))
+        if not all(isinstance(use, ControlUse) for use in self.controls):
+            raise BadRequest("The pictures that are to steer cannot be read", remedy="Choose them again")
+        if len(self.controls) > MOST_CONTROLS:
+            raise BadRequest(f"{len(self.controls)} pictures are to steer", f"at most {MOST_CONTROLS} do", "Take some away")
         _in_range("The enlargement", self.enlarge, 1, MOST_ENLARGED)
         _in_range("The number of steps of the second pass", self.enlarge_steps, 0, MOST_STEPS)
         _strength("The strength of the second pass", self.enlarge_strength)
@@ -135,6 +185,7 @@ class GenerateRequest:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, `format` among them; paths as text."""
         values = asdict(self) | {"format": FORMAT, "kind": "generate"}
+        values["controls"] = [use | {"image": str(use["image"])} for use in values["controls"]]
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     @classmethod
@@ -143,6 +194,8 @@ class GenerateRequest:
         for name in ("init", "mask"):
             if known.get(name) is not None:
                 known[name] = Path(known[name])
+        if isinstance(known.get("controls"), (list, tuple)):
+            known["controls"] = tuple(ControlUse.from_json(use) for use in known["controls"])
         return _made(cls, known)
 
 
