@@ -17,7 +17,8 @@ import diffstudio
 ROOT = Path(diffstudio.__file__).resolve().parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "safetensors.torch", "scipy")
 QT = ("PySide6", "shiboken6", "qtawesome", "pyqtgraph")
-GENERATING = {"diffstudio.studio.generate", "diffstudio.studio.preview"}  # what the worker imports when it has work
+# What the worker imports when it has work.
+GENERATING = {f"diffstudio.studio.{name}" for name in ("generate", "passes", "enlarging", "upscale")} | {"diffstudio.studio.preview"}
 
 EVERYTHING = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio."))
 PACKAGES = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio.") if module.ispkg)

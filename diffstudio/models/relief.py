@@ -27,10 +27,13 @@ _SHARE = 0.9                      # of the free memory that is counted on
 
 
 class Relief:
-    """Of one job. `drop_others` lets go of other models and says how many those were."""
+    """Of one job. `drop_others` lets go of other models and says how many those were; `in_windows` sees less of a picture at once.
 
-    def __init__(self, model: Model, drop_others: Callable[[], int] = lambda: 0) -> None:
-        self._model, self._drop_others = model, drop_others
+    The latter says what that means, or nothing where it cannot.
+    """
+
+    def __init__(self, model: Model, drop_others: Callable[[], int] = lambda: 0, in_windows: Callable[[], str] = lambda: "") -> None:
+        self._model, self._drop_others, self._in_windows = model, drop_others, in_windows
 
     def after_failure(self, count: int, width: int, height: int) -> tuple[int, str]:
         """How many images to try at once now that `count` did not fit, and what was done. OutOfMemory when nothing is left to do.
@@ -43,7 +46,7 @@ class Relief:
             return count, f"The memory was full: {_checkpoints(others)} that had been kept loaded made room."
         if count > 1:
             return count // 2, f"The memory was full: {_pictures(count // 2)} at once now, not {count}."
-        if said := offload.further(self._model):
+        if said := self._in_windows() or offload.further(self._model):
             return 1, f"The memory was full: {said}"
         raise OutOfMemory(f"A picture of {width} × {height} does not fit into memory",
                           remedy="Close other programs, or choose a smaller size or checkpoint")

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
 from diffstudio.models import memory
-from diffstudio.models.checkpoint import Checkpoint, read_header
-from diffstudio.models.detection_names import Layout, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection_names import Role
 from diffstudio.models.tiles import Tile, each_tile, finish
+from diffstudio.models.weights_file import load_weights
 
 _SLOPE = 0.2            # of the leaky rectifiers in ESRGAN
 _RESIDUAL = 0.2         # how much of a block's answer is added to what went in
@@ -140,22 +141,11 @@ class Upscaler:
 
 
 def load_upscaler(checkpoint: Checkpoint, device: torch.device) -> Upscaler:
-    """Of a file that is one. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
-    import safetensors
-    import safetensors.torch
-
+    """Of a file that is one. CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
     if checkpoint.role is not Role.UPSCALER:
         raise CheckpointUnknown(f"{checkpoint.name} is not an upscaler", checkpoint.reason.rstrip("."),
                                 "Choose one that is, or lanczos")
-    if checkpoint.layout is Layout.PICKLE:
-        raise CheckpointUnknown(f"{checkpoint.name} is a pickle, which is not opened", "", "Convert it to safetensors first")
-    read_header(checkpoint.path)             # that it is whole, before anything is believed
-    try:
-        weights = safetensors.torch.load_file(checkpoint.path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointDamaged(f"{checkpoint.path.name} cannot be read", str(error)[:200],
-                                "Get it again from where it came") from error
-    return upscaler_of(weights, checkpoint.name, device)
+    return upscaler_of(load_weights(checkpoint.path), checkpoint.name, device)
 
 
 def upscaler_of(weights: Mapping[str, Any], name: str, device: torch.device) -> Upscaler:

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import Denoiser
-from diffstudio.diffusion.samplers import Step
-from diffstudio.errors import BadRequest, CheckpointProblem
+from diffstudio.errors import BadRequest
 from diffstudio.models import memory
 from diffstudio.models.library import Library
-from diffstudio.models.model import Model
+from diffstudio.models.model import Model, RunsItself
 from diffstudio.models.relief import Relief, decode, images_at_once
-from diffstudio.models.sampling import noise_level, sample
+from diffstudio.models.tiled import windows_for
 from diffstudio.studio.control import Control, Recording, Replay
-from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted, Stepped
+from diffstudio.studio.enlarging import Enlarging
+from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted
 from diffstudio.studio.given import Given, canvas_size, read_given
 from diffstudio.studio.loras import Loras
 from diffstudio.studio.own_words import OwnWords
-from diffstudio.studio.preview import as_pictures, picture, shrunk
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.passes import Pass, Passes, Watch, second_pass
+from diffstudio.studio.preview import as_pictures, shrunk
+from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, enlarged_size
 from diffstudio.studio.wildcards import Wording
 
 
@@ -39,7 +39,7 @@ class Saved(Protocol):
 class Keeps(Protocol):
     """Where finished images go: the gallery, or the files that the command line names."""
 
-    def add(self, image: Image.Image, request: GenerateRequest, *, extra: Mapping[str, Any]) -> Saved: ...
+    def add(self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any]) -> Saved: ...
 
 
 def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps, control: Control, *, previews: bool = True,
@@ -56,10 +56,13 @@ def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps,
     began = time.monotonic()
     request, width, height = _sized(request, model)
     given = read_given(request, width, height)
-    work = _Work(request, model, job, gallery, control, width, height, given, previews, recording or Recording(), replay,
+    passes = _passes(request, model, width, height, given is not None)
+    watch = Watch(job, control, recording or Recording(), replay, previews)
+    work = _Work(request, model, job, gallery, control, passes, given, watch,
                  Wording(request, model.checkpoint), Loras(library, model.checkpoint),
-                 OwnWords(library))
-    relief, at_once = Relief(model, drop_others), images_at_once(model, width, height)
+                 OwnWords(library), Enlarging(request.upscaler, library, model.device) if len(passes) > 1 else None)
+    relief = Relief(model, drop_others, work.in_windows)
+    at_once = min(images_at_once(model, *seen) for seen in work.seen())
     while done < request.count:
         count = work.count_of_batch(done, at_once)
         did_not_fit = False
@@ -73,7 +76,7 @@ def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps,
             if not did_not_fit:
                 raise
         if did_not_fit:  # outside the `except`: its traceback would keep the tensors
-            at_once, what_was_done = relief.after_failure(count, width, height)
+            at_once, what_was_done = relief.after_failure(count, passes[-1].width, passes[-1].height)
             yield Noted(job, what_was_done)
     yield Finished(job, time.monotonic() - began)
 
@@ -93,6 +96,15 @@ def _sized(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int
     return request, width, height
 
 
+def _passes(request: GenerateRequest, model: Model, width: int, height: int, given: bool) -> tuple[Pass, ...]:
+    """One, or a second at the enlarged size. BadRequest where the model cannot do that."""
+    first = Pass(width, height, request.steps, request.strength if given else 1.0)
+    if request.enlarge <= 1:
+        return (first,)
+    return first, second_pass(model, enlarged_size(width, height, request.enlarge, model.multiple),
+                              request.enlarge_steps or request.steps, request.enlarge_strength, tiled=request.tiled)
+
+
 @dataclass(slots=True)
 class _Work:
     """One request on its way."""
@@ -102,22 +114,24 @@ class _Work:
     job: JobId
     gallery: Keeps
     control: Control
-    width: int
-    height: int
+    passes: tuple[Pass, ...]
     given: Given | None
-    previews: bool
-    recording: Recording
-    replay: Replay | None
+    watch: Watch
     wording: Wording
     loras: Loras
     own_words: OwnWords
+    enlarging: Enlarging | None
+
+    def seen(self) -> list[tuple[int, int]]:
+        """Width and height of what the network looks at in each pass."""
+        return [one.size_seen for one in self.passes]
 
     def count_of_batch(self, first: int, at_once: int) -> int:
         """A replayed batch has the size that it was recorded with; in any batch, all leave out the same and have the same LoRAs."""
         at_once = self.wording.alike(first, min(at_once, self.request.count - first))
         at_once = self.loras.alike([self.wording.of(index).prompt for index in range(first, first + at_once)])
-        if self.replay is not None:
-            for recorded in self.replay.recording.batches:
+        if self.watch.replay is not None:
+            for recorded in self.watch.replay.recording.batches:
                 if recorded.first == first:
                     return min(recorded.count, at_once)
         return at_once
@@ -136,23 +150,13 @@ class _Work:
         for note in self.own_words.show(model, [*prompts, negative]):
             yield Noted(self.job, note)
         prompted = model.encode_prompt(prompts, negative)
-        strength = request.strength if self.given is not None else 1.0
-        steps = len(model.times(request.steps, request.spacing, strength, self.width, self.height)) - 1
-        self.recording.begin(first, count, steps)
-        began, paused = time.monotonic(), self.control.paused_seconds
-        for step in sample(model, conditioning=prompted, seeds=seeds, width=self.width, height=self.height, steps=request.steps,
-                           sampler=request.sampler, spacing=request.spacing, guidance=request.guidance, strength=strength,
-                           init=_as_tensor(self.given), mask=_mask_as_tensor(self.given),
-                           wrap=partial(_Watched, control=self.control, recording=self.recording,
-                                        told_before=self._told_before(first, count))):
-            _check_numbers(step)
-            previews = picture(step.denoised, model) if self.previews else ()
-            self.recording.stepped(step.index, previews)
-            elapsed = time.monotonic() - began - (self.control.paused_seconds - paused)
-            yield self._stepped(step, steps, first, count, previews, elapsed)
-        self.control.check()
+        passes = Passes(request, model, self.passes, first, count, self.watch)
+        x = yield from passes.sampled(0, prompted, seeds, init=_as_tensor(self.given), mask=_mask_as_tensor(self.given))
+        if len(self.passes) > 1:
+            clean = yield from self._enlarged(x, self.passes[1])
+            x = yield from passes.sampled(1, prompted, seeds, clean=clean)
         notes: list[str] = []
-        decoded = decode(model, step.x, notes.append, self.control.check)
+        decoded = decode(model, x, notes.append, self.control.check)
         for note in notes:
             yield Noted(self.job, note)
         for offset, made in enumerate(as_pictures(decoded)):
@@ -162,54 +166,39 @@ class _Work:
             saved = self.gallery.add(Image.fromarray(whole), request, extra=about)
             yield ImageSaved(self.job, first + offset, saved.path, shrunk(whole))
 
-    def _stepped(self, step: Step, steps: int, first: int, count: int, previews: tuple[Any, ...], elapsed: float) -> Stepped:
-        seconds_per_step = elapsed / step.index
-        later_images = self.request.count - first - count
-        seconds_left = seconds_per_step * (steps - step.index + later_images * steps / count)
-        return Stepped(self.job, step.index, steps, first, self.request.count, noise_level(self.model.schedule, step.t),
-                       previews, seconds_per_step, seconds_left)
+    def _enlarged(self, x: Tensor, larger: Pass) -> Generator[Event, None, Tensor]:
+        """What the second pass begins from [B,C,H,W], from what the first came to [B,C,h,w]."""
+        assert self.enlarging is not None
+        if self.request.upscaler == LATENT:
+            return F.interpolate(x, self.model.state_shape(larger.width, larger.height)[1:], mode="bicubic", antialias=True)
+        notes: list[str] = []
+        pictures = as_pictures(decode(self.model, x, notes.append, self.control.check))
+        for note in notes:
+            yield Noted(self.job, note)
+        return (yield from self.enlarging.state_of(pictures, larger.width, larger.height, self.model, self.job, self.control.check))
 
-    def _told_before(self, first: int, count: int) -> list[Tensor]:
-        if self.replay is not None:
-            for recorded in self.replay.recording.batches:
-                if (recorded.first, recorded.count) == (first, count):
-                    return recorded.before(self.replay.step)
-        return []
+    def in_windows(self) -> str:
+        """Make the second pass in windows from now on, and say so; nothing where there is none, or it goes in windows already."""
+        if len(self.passes) < 2 or self.passes[1].windows is not None or isinstance(self.model, RunsItself):
+            return ""
+        larger = self.passes[1]
+        windows = windows_for(self.model, larger.width, larger.height, asked=True)
+        if windows is None or windows.count(larger.width, larger.height) < 2:
+            return ""
+        self.request = replace(self.request, tiled=True)
+        self.passes = (self.passes[0], replace(larger, windows=windows))
+        return "the enlarged picture is made in windows."
 
     def _environment(self, seeds: list[int], index: int) -> dict[str, Any]:
         """What decides the pixels besides the request: with it, and the same machine, they come back to the bit."""
-        checkpoint = self.model.checkpoint
+        checkpoint, first = self.model.checkpoint, self.passes[0]
         return {
-            "index": index, "batch": seeds, "width": self.width, "height": self.height, "torch": torch.__version__,
+            "index": index, "batch": seeds, "width": first.width, "height": first.height, "torch": torch.__version__,
             "device": str(self.model.device), "dtype": str(self.model.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(), "model": checkpoint.name if checkpoint is not None else "",
             "model_hash": self.model.sha256[:10], "model_sha256": self.model.sha256,
-        } | ({"restarted_from_step": self.replay.step} if self.replay is not None else {})
-
-
-class _Watched:
-    """What the sampler calls: looks for stop and pause before every call, and writes down what came of it.
-
-    As long as there are estimates `told_before`, they are given in place of calling the network.
-    """
-
-    def __init__(self, denoiser: Denoiser, control: Control, recording: Recording, told_before: list[Tensor]) -> None:
-        self.schedule = denoiser.schedule
-        self._denoiser, self._control, self._recording = denoiser, control, recording
-        self._told_before = iter(told_before)
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        self._control.check()
-        known = next(self._told_before, None)
-        estimate = self._denoiser(x_t, t) if known is None else known.to(x_t)
-        self._recording.told(estimate)
-        return estimate
-
-
-def _check_numbers(step: Step) -> None:
-    if not bool(torch.isfinite(step.x).all()):
-        raise CheckpointProblem(f"The picture came apart in step {step.index}", "the network's answer was not a number",
-                                "Try less guidance or another sampler; if that does not help, the checkpoint is at fault")
+        } | ({"restarted_from_step": self.watch.replay.step} if self.watch.replay is not None else {}) | (
+            self.enlarging.about() if self.enlarging is not None else {})
 
 
 def _as_tensor(given: Given | None) -> Tensor | None:

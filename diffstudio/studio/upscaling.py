@@ -1,0 +1,57 @@
+"""Upscalers by name, and what enlarging a picture would ask for if it went by what the picture says of itself. No torch."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown, ImageProblem
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection_names import Role
+from diffstudio.models.library import Library
+from diffstudio.studio import metadata
+from diffstudio.studio.requests import LANCZOS, LATENT, UpscaleRequest
+
+
+def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
+    """The file of that upscaler; None for those that need none. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
+    if name in (LANCZOS, LATENT):
+        return None
+    try:
+        if library is None:
+            raise CheckpointMissing("")
+        found = library.find(name)
+    except CheckpointMissing:
+        there = [checkpoint.name for checkpoint in library.scan() if checkpoint.role is Role.UPSCALER] if library is not None else []
+        near = difflib.get_close_matches(name, there, n=3, cutoff=0.4) or there[:5]
+        raise CheckpointMissing(f"There is no upscaler called {name[:80]!r}",
+                                remedy=f"Choose one of: {', '.join([*near, LANCZOS])}, or put one into the models folder") from None
+    if found.role is not Role.UPSCALER:
+        raise CheckpointUnknown(f"{found.name} is not an upscaler", found.reason.rstrip("."), f"Choose one that is, or {LANCZOS}")
+    return found
+
+
+def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
+    """The request to enlarge this picture: what is not `asked` (fields of it) is taken from what the picture says of itself.
+
+    `sampled` takes the checkpoint that made it along, too. BadRequest where that is wanted and not known.
+    """
+    told: dict[str, Any] = {}
+    try:
+        settings = metadata.read(image)
+    except (ImageProblem, BadRequest):
+        settings = None                  # a picture that says nothing, or none at all: which is said when it is opened
+    if settings is not None:
+        request = settings.request
+        told = {"prompt": request.prompt, "negative": request.negative}
+        if sampled:
+            told |= {"checkpoint": settings.checkpoint, "seed": request.seed, "guidance": request.guidance, "steps": request.steps,
+                     "sampler": request.sampler, "spacing": request.spacing}
+            if not settings.checkpoint:
+                told.pop("checkpoint")
+    told |= asked
+    if sampled and not told.get("checkpoint"):
+        raise BadRequest(f"Which checkpoint is to sample {image.name} is not known", "the picture does not say what made it",
+                         "Name one with --checkpoint")
+    return UpscaleRequest(image=image, **told)
