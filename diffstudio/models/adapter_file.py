@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.adapter_kinds import Change, change_of
-from diffstudio.models.checkpoint import read_header
+from diffstudio.models.weights_file import open_weights
 
 # What a tensor is, by how its name ends: the first that fits. What is left of the name is the layer's.
 _ENDINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), what) for pattern, what in (
@@ -70,18 +70,12 @@ class AdapterFile:
 
 
 def read_adapter(path: Path) -> AdapterFile:
-    """A `.safetensors` file of LoRA and its kin, on the CPU, as stored.
+    """A file of LoRA and its kin, on the CPU, as stored: safetensors, or a pickle.
 
-    CheckpointMissing, or CheckpointDamaged when it is none, or holds what is no number.
+    CheckpointMissing, CheckpointDangerous, or CheckpointDamaged when it is none, or holds what is no number.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    _, metadata = read_header(path)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointDamaged(f"{path.name} cannot be read", str(error)[:200], "Get it again from where it came") from error
+    with open_weights(path) as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.names()}, file.metadata
     layers: dict[str, dict[str, Tensor]] = {}
     not_read: dict[str, str] = {}
     for name, tensor in tensors.items():

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.checkpoint import read_header
+from diffstudio.models.weights_file import load_weights
 
 MOST_VECTORS = 512                 # of one word: many chunks of a prompt
 
@@ -38,37 +38,23 @@ class Embedding:
 
 
 def read_embedding(path: Path, name: str = "") -> Embedding:
-    """A `.safetensors` file of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor called anyhow).
+    """A file of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor called anyhow).
 
-    CheckpointMissing, CheckpointDamaged, and CheckpointUnknown for what is no textual inversion.
+    CheckpointMissing, CheckpointDamaged, CheckpointDangerous, and CheckpointUnknown for what is no textual inversion.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    read_header(path)
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointDamaged(f"{path.name} cannot be read", str(error)[:200], "Get it again from where it came") from error
-    return embedding_of(tensors, name or path.stem, path.name)
-
-
-def embedding_of(tensors: Mapping[str, Any], name: str, file: str) -> Embedding:
-    """The word that a file's tensors stand for; also AUTOMATIC1111's `{"string_to_param": {"*": …}}`, read weights-only."""
-    stored = tensors.get("string_to_param")
-    found = {key: value for key, value in (stored if isinstance(stored, Mapping) else tensors).items()
-             if isinstance(value, Tensor) and value.is_floating_point() and value.ndim in (1, 2) and value.numel()}
+    found = [value for value in load_weights(path).values()
+             if value.is_floating_point() and value.ndim in (1, 2) and value.numel()]
     vectors: dict[int, Tensor] = {}
-    for value in found.values():
-        rows = value.detach().float().reshape(-1, value.shape[-1])
+    for value in found:
+        rows = value.to(torch.float32, copy=True).reshape(-1, value.shape[-1])
         vectors.setdefault(rows.shape[1], rows)
     lengths = {len(rows) for rows in vectors.values()}
     if not vectors or len(found) != len(vectors) or len(lengths) != 1 or max(lengths) > MOST_VECTORS:
-        raise CheckpointUnknown(f"{file} is not a textual inversion that can be read", "it does not hold one word's vectors",
+        raise CheckpointUnknown(f"{path.name} is not a textual inversion that can be read", "it does not hold one word's vectors",
                                 "Choose another file")
     if not all(bool(torch.isfinite(rows).all()) for rows in vectors.values()):
-        raise CheckpointDamaged(f"{file} holds values that are no numbers", remedy="Get it again from where it came")
-    return Embedding(name, vectors)
+        raise CheckpointDamaged(f"{path.name} holds values that are no numbers", remedy="Get it again from where it came")
+    return Embedding(name or path.stem, vectors)
 
 
 def names_in(text: str, names: Sequence[str]) -> list[str]:

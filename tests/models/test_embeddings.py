@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointProblem, CheckpointUnknown
-from diffstudio.models.embeddings import Embedding, Embeddings, embedding_of, names_in, read_embedding
+from diffstudio.models.embeddings import Embedding, Embeddings, names_in, read_embedding
 from diffstudio.models.prompts import encode_weighted
 from tests.models import small
 from tests.models.adapter_files import random, write
@@ -102,9 +101,15 @@ def test_names_are_words_of_their_own(text: str, found: list[str]) -> None:
 
 @pytest.mark.parametrize(("tensors", "widths"), [
     ({"emb_params": torch.ones(3, 768)}, {768}), ({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, {768, 1280}),
-    ({"<cat-toy>": torch.ones(768)}, {768}), ({"string_to_param": {"*": torch.ones(4, 1024)}, "step": 10}, {1024})])
-def test_files_of_all_kinds(tensors: Mapping[str, Any], widths: set[int]) -> None:
-    assert set(embedding_of(tensors, "x", "x.pt").vectors) == widths
+    ({"<cat-toy>": torch.ones(768)}, {768}), ({"*": torch.ones(4, 1024)}, {1024})])
+def test_files_of_all_kinds(tmp_path: Path, tensors: dict[str, Tensor], widths: set[int]) -> None:
+    """As safetensors, as diffusers' `.bin`, and as AUTOMATIC1111's `.pt`, where the word lies among what its training left."""
+    torch.save(tensors, tmp_path / "x.bin")
+    torch.save({"string_to_token": {"*": torch.tensor(265)}, "name": "x", "step": 10, "sd_checkpoint": None,
+                "string_to_param": torch.nn.ParameterDict(tensors)}, tmp_path / "x.pt")
+    for path in (write(tmp_path / "x.safetensors", tensors), tmp_path / "x.bin", tmp_path / "x.pt"):
+        found = read_embedding(path)
+        assert found.name == "x" and set(found.vectors) == widths and all(bool((rows == 1).all()) for rows in found.vectors.values())
 
 
 @pytest.mark.parametrize(("tensors", "kind"), [
