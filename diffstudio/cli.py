@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     _add_generate(verbs)
     _add_train(verbs)
-    add_models(verbs, _text, _path)
+    add_models(verbs, _text, _path, _number)
     return parser
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffstudio.cli_weights import add_weights
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.terminal import one_line, progress
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
 
 
-def add_models(verbs: Any, text: Callable[[str], str], path: Callable[[str], Path]) -> None:
-    """`text` and `path` read an argument."""
+def add_models(verbs: Any, text: Callable[[str], str], path: Callable[[str], Path], number: Callable[[str], float]) -> None:
+    """`text`, `path` and `number` read an argument."""
     verb = verbs.add_parser("models", help="the checkpoints on this machine", allow_abbrev=False,
                             description="The checkpoints on this machine: the starter, what was trained here, and what lies "
                             "in the folders of models.")
@@ -42,6 +43,7 @@ def add_models(verbs: Any, text: Callable[[str], str], path: Callable[[str], Pat
     setting.add_argument("--clear", action="store_true", help="back to what is found out from the file")
     bringing = add("import", "bring a file into the folder of models", _import_model)
     bringing.add_argument("file", metavar="FILE", type=path)
+    add_weights(add, text, path, number)
 
 
 def _list_models(arguments: argparse.Namespace) -> int:

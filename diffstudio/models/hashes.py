@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from diffstudio import paths
@@ -40,19 +40,33 @@ def sha256_of(path: Path, progress: Callable[[float], None] | None = None,
 
     Raises CheckpointMissing when it cannot be read, Stopped soon after `cancelled()` becomes true.
     """
+    steps = hashing(path)
+    try:
+        while True:
+            done = next(steps)
+            if cancelled is not None and cancelled():
+                raise Stopped("Stopped while the checkpoint's hash was worked out")
+            if progress is not None and done:
+                progress(done)
+    except StopIteration as ended:
+        return str(ended.value)
+    finally:
+        steps.close()
+
+
+def hashing(path: Path) -> Generator[float, None, str]:
+    """The same step by step: yields how much is done, from 0 to 1, and returns the hash. CheckpointMissing."""
     if known := known_sha256(path):
         return known
     digest, done = hashlib.sha256(), 0
     try:
         stamp, size = _stamp(path), max(1, path.stat().st_size)
         with path.open("rb") as file:
+            yield 0.0
             while chunk := file.read(_CHUNK_BYTES):
-                if cancelled is not None and cancelled():
-                    raise Stopped("Stopped while the checkpoint's hash was worked out")
                 digest.update(chunk)
                 done += len(chunk)
-                if progress is not None:
-                    progress(min(1.0, done / size))
+                yield min(1.0, done / size)
     except OSError as error:
         raise CheckpointMissing(f"{path} cannot be read", error.strerror or str(error),
                                 "Check the disk, or choose another checkpoint") from error
