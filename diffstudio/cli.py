@@ -86,6 +86,7 @@ def _add_generate(verbs: Any) -> None:
     verb.add_argument("--negative", metavar="T", type=_text, help="what it should not show")
     verb.add_argument("--checkpoint", metavar="NAME|PATH", type=_text,
                       help=f"a name from `models list`, or a file (default {usual.checkpoint})")
+    verb.add_argument("--vae", metavar="NAME|PATH", type=_text, help="an autoencoder to use in place of the checkpoint's own")
     verb.add_argument("--seed", metavar="N", type=_whole, help="the same seed makes the same picture (default 0)")
     verb.add_argument("--steps", metavar="N", type=_whole, help=f"default {usual.steps}")
     verb.add_argument("--sampler", metavar="NAME", help=f"{', '.join(SamplerName)} (default {usual.sampler})")
@@ -158,7 +159,8 @@ def _generate(arguments: argparse.Namespace) -> int:
     request = GenerateRequest(**asked)
     settings = load_settings()
     library = Library(settings.folders)
-    library.find(request.checkpoint)  # before anything heavy is loaded
+    for name in filter(None, (request.checkpoint, request.vae)):
+        library.find(name)  # before anything heavy is loaded
     files = NamedFiles(arguments.out, request)
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder, stop_signals() as stop:

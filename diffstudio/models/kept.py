@@ -28,11 +28,15 @@ class KeptModels:
     def __len__(self) -> int:
         return len(self._models)
 
-    def get(self, checkpoint: Checkpoint, device: torch.device) -> Model | None:
-        """The model of exactly this file on this device, which is the newest from now on. One of a file that has changed goes."""
+    def get(self, checkpoint: Checkpoint, device: torch.device, vae: Checkpoint | None = None) -> Model | None:
+        """The model of exactly this file on this device, which is the newest from now on. One of a file that has changed goes.
+
+        `vae` is the autoencoder that was chosen in place of its own.
+        """
         self._models = [model for model in self._models if _same(model.checkpoint, checkpoint) or not _same_place(model, checkpoint)]
         for model in self._models:
-            if _same(model.checkpoint, checkpoint) and model.device == device:
+            with_vae = getattr(model, "loaded_vae", None)
+            if _same(model.checkpoint, checkpoint) and model.device == device and with_vae == (vae.path if vae is not None else None):
                 self._models.remove(model)
                 self._models.append(model)
                 return model
@@ -42,6 +46,12 @@ class KeptModels:
         """Let go of the models not used for longest, until one of this size fits into the budget with the others, or none is left."""
         while self._models and wanted_bytes + sum(map(weights_bytes, self._models)) > budget_bytes:
             del self._models[0]
+
+    def make_room_beside(self, model: Model, wanted_bytes: int, budget_bytes: int) -> bool:
+        """As `make_room`, for what is to lie beside a model that stays; whether that fits now."""
+        while (full := wanted_bytes + sum(map(weights_bytes, self._models)) > budget_bytes) and self._models[0] is not model:
+            del self._models[0]
+        return not full
 
     def keep_within(self, budget_bytes: int) -> None:
         """Let go of those not used for longest until the rest fits; the newest stays."""

@@ -6,31 +6,35 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from diffstudio.errors import CheckpointUnknown, Stopped
+from diffstudio.errors import BadRequest, CheckpointUnknown, Stopped
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role, read_header
 from diffstudio.models.family import FAMILIES
 from diffstudio.models.hashes import sha256_of
-from diffstudio.models.memory import choose_dtype
+from diffstudio.models.library import Library
+from diffstudio.models.memory import choose_dtype, free_bytes
 from diffstudio.models.model import Model
-from diffstudio.models.parts import Parts, parts_of
+from diffstudio.models.parts import parts_of
 
 _FILES = {"sd1": "stable_diffusion", "sd2": "stable_diffusion", "sdxl": "stable_diffusion_xl", "sdxl_refiner": "stable_diffusion_xl",
           "sd3": "sd3", "flux": "flux", "z_image": "z_image", "qwen_image": "qwen_image", "diffusers": "general"}
+_DENSE_SHARE = 0.5    # of the free memory, up to which a network's packed weights are unpacked at once: faster than in each step
 _SHARES = {"unet": 6, "transformer": 6, "vae": 1, "text_encoder": 2, "text_encoder_2": 3, "text_encoder_3": 4}   # of the time, about
 
 
 def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None = None,
-         on_progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None) -> Model:
+         on_progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None, *,
+         library: Library | None = None, vae: Checkpoint | None = None) -> Model:
     """The checkpoint's weights in memory; `on_progress` hears fractions from 0 to 1.
 
-    The file's hash is worked out beside the loading, which also has it read from the disk once only.
-    Raises CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what makes no pictures, and Stopped soon after
-    `cancelled()` becomes true.
+    What its file lacks is looked for in the `library`; `vae` takes the place of its own autoencoder. The model's `loaded_with` says,
+    in sentences, what came from elsewhere. The file's hash is worked out beside the loading, which also has it read from the
+    disk once only. Raises CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what makes no pictures, and Stopped soon
+    after `cancelled()` becomes true.
     """
     progress, stop = on_progress or _nobody, cancelled or _never
     _check_draws(checkpoint)
@@ -42,7 +46,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None
         hashed = _hashed(checkpoint, beside, lambda: over.is_set() or stop())
         try:
             _stop_if(stop)
-            model = _read(checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop)
+            model = _read(checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop, library, vae)
             _stop_if(stop)
             model.sha256 = hashed.result() if hashed is not None else ""
         finally:
@@ -57,35 +61,49 @@ def _hashed(checkpoint: Checkpoint, beside: ThreadPoolExecutor, stop: Callable[[
 
 
 def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Callable[[float], None],
-          stop: Callable[[], bool]) -> Model:
+          stop: Callable[[], bool], library: Library | None, vae: Checkpoint | None) -> Model:
     if checkpoint.family == "pixel":
+        if vae is not None:
+            raise BadRequest(f"{checkpoint.name} has no use for an autoencoder", "it draws in pixels", "Choose none")
         from diffstudio.models.families import pixel
 
         return pixel.load(checkpoint, device, dtype)
     family: Any = import_module(f"diffstudio.models.families.{_FILES[checkpoint.family]}")
-    model: Model = family.load(checkpoint, _Watched(parts_of(checkpoint), progress, stop), device, dtype)
-    return model
+    parts: Any = parts_of(checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device))
+    if hasattr(parts, "complete"):
+        parts.complete()             # before anything large is read
+    model: Any = family.load(checkpoint, _Watched(parts, progress, stop), device, dtype)
+    model.loaded_with, model.loaded_vae = tuple(getattr(parts, "notes", ())), vae.path if vae is not None else None
+    return cast(Model, model)
 
 
 class _Watched:
-    """Parts that say how far the loading is after each of them, and that stop before the next one."""
+    """Parts that say how far the loading is while each is read, and that stop within one."""
 
-    def __init__(self, parts: Parts, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
+    def __init__(self, parts: Any, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
         self._parts, self._progress, self._stop = parts, progress, stop
         self._left = {name: share for name, share in _SHARES.items() if parts.has(name)}
         self._whole = 1 + sum(self._left.values())
 
     def has(self, name: str) -> bool:
-        return self._parts.has(name)
+        found: bool = self._parts.has(name)
+        return found
 
     def config(self, name: str) -> Mapping[str, Any]:
-        return self._parts.config(name)
+        config: Mapping[str, Any] = self._parts.config(name)
+        return config
 
     def module(self, name: str, kind: type[Any], dtype: torch.dtype) -> Any:
         _stop_if(self._stop)
+        share, others = self._left.pop(name, 0), 1 + sum(self._left.values())
+
+        def on_tensor(done: float) -> None:
+            _stop_if(self._stop)
+            self._progress(1 - (others + share * (1 - done)) / self._whole)
+
+        self._parts.on_tensor = on_tensor        # FolderParts reads a part as a whole and never calls it
         module: nn.Module = self._parts.module(name, kind, dtype)
-        self._left.pop(name, None)
-        self._progress(1 - (1 + sum(self._left.values())) / self._whole)
+        self._progress(1 - others / self._whole)
         return module
 
     def tokenizer(self, name: str, kind: type[Any]) -> Any:

@@ -122,6 +122,7 @@ class GenerateRequest:
     prompt: str = ""
     negative: str = ""
     checkpoint: str = "starter"        # a name from the library, or a path
+    vae: str = ""                      # likewise: an autoencoder to use in place of the checkpoint's own
     seed: int = 0
     steps: int = 20
     sampler: SamplerName = SamplerName.HEUN
@@ -161,6 +162,7 @@ class GenerateRequest:
         _in_range("The number of steps of the second pass", self.enlarge_steps, 0, MOST_STEPS)
         _strength("The strength of the second pass", self.enlarge_strength)
         _a_name("The upscaler", self.upscaler)
+        _a_name("The autoencoder", self.vae or "none")
         if self.enlarge > 1 and (self.mask is not None or any(self.outpaint)):
             raise BadRequest("What is painted is not enlarged in the same go", "all of the picture would change",
                              "Paint first, then enlarge what came of it")

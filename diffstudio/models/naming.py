@@ -1,0 +1,201 @@
+"""Makers' names of tensors turned into diffusers': for each tensor of a module, which rows of which tensor of a file it is.
+
+How names become others is diffusers' own table (`loaders.single_file_utils`). Its converters split and swap matrices by their
+rows only, so they are given the numbers of the rows in the place of weights, and what comes out says where to look for each.
+Weights themselves are read one by one, when they have a place to go, however they are stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Of the tensor called `name`, the rows from `start` up to `stop`."""
+
+    name: str
+    start: int
+    stop: int
+
+
+Recipe = Mapping[str, tuple[Rows, ...]]              # diffusers' name of a tensor -> what it is put together from
+_Convert = Callable[[State, Mapping[str, Any]], State]
+
+
+def recipe(part: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> Recipe:
+    """For a part (`unet`, `transformer`, `vae`, `text_encoder` …) whose tensors, without their prefix, have these shapes.
+
+    In diffusers' names they are taken as they are. KeyError and the like where a maker's tensor is missing.
+    """
+    kind = "text_encoder" if part.startswith("text_encoder") else part
+    for signs, convert in _CONVERTERS.get(kind, ()):
+        if all(sign in shapes for sign in signs):
+            return _sent_through(convert, shapes, config)
+    return {name: (Rows(name, 0, shape[0] if shape else 1),) for name, shape in shapes.items()}
+
+
+def _sent_through(convert: _Convert, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> Recipe:
+    names = list(shapes)
+    converted = convert({name: _numbered(index, shapes[name]) for index, name in enumerate(names)}, config)
+    return {name: _runs(numbers, names) for name, numbers in converted.items()}
+
+
+def _numbered(index: int, shape: Shape) -> Tensor:
+    """[rows,1,…] int64: the tensor's number above, the row's below."""
+    rows = torch.arange(shape[0] if shape else 1) + (index << 32)
+    return rows.view(shape[0], *(1,) * (len(shape) - 1)) if shape else rows.view(())
+
+
+def _runs(numbers: Tensor, names: list[str]) -> tuple[Rows, ...]:
+    flat = numbers.reshape(-1)
+    breaks = (torch.nonzero(flat.diff() != 1).flatten() + 1).tolist()
+    runs = []
+    for start, stop in zip((0, *breaks), (*breaks, len(flat)), strict=True):
+        first = int(flat[start])
+        runs.append(Rows(names[first >> 32], first & 0xFFFFFFFF, (first & 0xFFFFFFFF) + stop - start))
+    return tuple(runs)
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+def _unet(state: State, config: Mapping[str, Any]) -> State:
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    converted: State = convert_ldm_unet_checkpoint(_below("model.diffusion_model.", state), config=dict(config))
+    return converted
+
+
+def _sd3(state: State, config: Mapping[str, Any]) -> State:
+    from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
+
+    converted: State = convert_sd3_transformer_checkpoint_to_diffusers(dict(state))
+    return converted
+
+
+def _z_image(state: State, config: Mapping[str, Any]) -> State:
+    from diffusers.loaders.single_file_utils import convert_z_image_transformer_checkpoint_to_diffusers
+
+    converted: State = convert_z_image_transformer_checkpoint_to_diffusers(dict(state))
+    return converted
+
+
+# FLUX.1's own table: diffusers' believes every network of that name to be 3,072 wide. A test holds the two equal.
+_FLUX = tuple((re.compile(theirs), ours) for theirs, ours in (
+    (r"time_in\.(in|out)_layer", "time_text_embed.timestep_embedder.linear_{}"),
+    (r"vector_in\.(in|out)_layer", "time_text_embed.text_embedder.linear_{}"),
+    (r"guidance_in\.(in|out)_layer", "time_text_embed.guidance_embedder.linear_{}"),
+    (r"txt_in", "context_embedder"), (r"img_in", "x_embedder"), (r"final_layer\.linear", "proj_out"),
+    (r"final_layer\.adaLN_modulation\.1", "norm_out.linear"),
+    (r"double_blocks\.(\d+)\.img_mod\.lin", "transformer_blocks.{}.norm1.linear"),
+    (r"double_blocks\.(\d+)\.txt_mod\.lin", "transformer_blocks.{}.norm1_context.linear"),
+    (r"double_blocks\.(\d+)\.img_attn\.proj", "transformer_blocks.{}.attn.to_out.0"),
+    (r"double_blocks\.(\d+)\.txt_attn\.proj", "transformer_blocks.{}.attn.to_add_out"),
+    (r"double_blocks\.(\d+)\.img_attn\.norm\.(query|key)_norm", "transformer_blocks.{}.attn.norm_{}"),
+    (r"double_blocks\.(\d+)\.txt_attn\.norm\.(query|key)_norm", "transformer_blocks.{}.attn.norm_added_{}"),
+    (r"double_blocks\.(\d+)\.img_mlp\.(0|2)", "transformer_blocks.{}.ff.net.{}"),
+    (r"double_blocks\.(\d+)\.txt_mlp\.(0|2)", "transformer_blocks.{}.ff_context.net.{}"),
+    (r"single_blocks\.(\d+)\.modulation\.lin", "single_transformer_blocks.{}.norm.linear"),
+    (r"single_blocks\.(\d+)\.norm\.(query|key)_norm", "single_transformer_blocks.{}.attn.norm_{}"),
+    (r"single_blocks\.(\d+)\.linear2", "single_transformer_blocks.{}.proj_out")))
+_FLUX_FUSED = tuple((re.compile(theirs), ours) for theirs, ours in (
+    (r"double_blocks\.(\d+)\.img_attn\.qkv", ("transformer_blocks.{}.attn.to_q", "transformer_blocks.{}.attn.to_k",
+                                              "transformer_blocks.{}.attn.to_v")),
+    (r"double_blocks\.(\d+)\.txt_attn\.qkv", ("transformer_blocks.{}.attn.add_q_proj", "transformer_blocks.{}.attn.add_k_proj",
+                                              "transformer_blocks.{}.attn.add_v_proj")),
+    (r"single_blocks\.(\d+)\.linear1", ("single_transformer_blocks.{}.attn.to_q", "single_transformer_blocks.{}.attn.to_k",
+                                        "single_transformer_blocks.{}.attn.to_v", "single_transformer_blocks.{}.proj_mlp"))))
+_FLUX_WORDS = {"in": "1", "out": "2", "query": "q", "key": "k", "0": "0.proj"}
+_FLUX_KINDS = {"weight": "weight", "bias": "bias", "scale": "weight"}
+
+
+def _flux(state: State, config: Mapping[str, Any]) -> State:
+    width = len(state["img_in.weight"])
+    converted: State = {}
+    for name, value in state.items():
+        layer, _, kind = name.rpartition(".")
+        for pattern, ours in _FLUX:
+            if (found := pattern.fullmatch(layer)) is not None and kind in _FLUX_KINDS:
+                first, *rest = found.groups() or ("",)
+                words = (_FLUX_WORDS.get(first, first) if "layer" in layer else first, *(_FLUX_WORDS.get(one, one) for one in rest))
+                value = torch.cat(value.chunk(2)[::-1]) if ours == "norm_out.linear" else value      # diffusers scales, then shifts
+                converted[f"{ours.format(*words)}.{_FLUX_KINDS[kind]}"] = value
+        for pattern, several in _FLUX_FUSED:
+            if (found := pattern.fullmatch(layer)) is not None:
+                pieces = value.split((width,) * 3 + ((len(value) - 3 * width,) if len(several) == 4 else ()))
+                converted |= {f"{ours.format(found[1])}.{kind}": piece for ours, piece in zip(several, pieces, strict=True)}
+    return converted
+
+
+# ---- autoencoders and text encoders ----------------------------------------------------------------------------------
+
+def _vae(state: State, config: Mapping[str, Any]) -> State:
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    converted: State = convert_ldm_vae_checkpoint(_below("first_stage_model.", state), config=dict(config))
+    return converted
+
+
+def _wan_vae(state: State, config: Mapping[str, Any]) -> State:
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+    converted: State = convert_wan_vae_to_diffusers(dict(state))
+    return converted
+
+
+def _open_clip(state: State, config: Mapping[str, Any]) -> State:
+    """Without the last layers where the encoder is read before them."""
+    from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+
+    hidden = SimpleNamespace(config=SimpleNamespace(hidden_size=config["hidden_size"]))
+    named = _below("cond_stage_model.model.", {name: value for name, value in state.items() if name != "text_projection"})
+    converted: State = convert_open_clip_checkpoint(hidden, named, prefix="cond_stage_model.model.")
+    kept = {name: value for name, value in converted.items() if not _beyond(name, config["num_hidden_layers"])}
+    if "text_projection" in state:
+        kept["text_projection.weight"] = state["text_projection"]      # whoever reads it turns it round: see single_file.py
+    return kept
+
+
+def _beyond(name: str, layers: int) -> bool:
+    found = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+    return found is not None and int(found[1]) >= layers
+
+
+def _qwen_language(state: State, config: Mapping[str, Any]) -> State:
+    """Qwen 2.5-VL as it was published, before transformers put its words and its eyes below one module; Qwen 3 without a head."""
+    sees = "text_config" in config
+
+    def named(name: str) -> str:
+        if not sees:
+            return name.removeprefix("model.")
+        if name.startswith("visual."):
+            return f"model.{name}"
+        if not name.startswith("model.") or name.startswith(("model.language_model.", "model.visual.")):
+            return name
+        return f"model.language_model.{name.removeprefix('model.')}"
+
+    return {named(name): value for name, value in state.items()}
+
+
+def _below(prefix: str, state: State) -> State:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+_CONVERTERS: Mapping[str, tuple[tuple[tuple[str, ...], _Convert], ...]] = {   # part -> tensors that the makers' names have
+    "unet": ((("input_blocks.0.0.weight",), _unet),),
+    "transformer": ((("joint_blocks.0.context_block.attn.qkv.weight",), _sd3), (("double_blocks.0.img_attn.qkv.weight",), _flux),
+                    (("cap_embedder.0.weight", "x_embedder.weight"), _z_image)),
+    "vae": ((("encoder.norm_out.weight",), _vae), (("decoder.middle.0.residual.0.gamma",), _wan_vae)),
+    "text_encoder": ((("transformer.resblocks.0.attn.in_proj_weight",), _open_clip),
+                     (("model.embed_tokens.weight",), _qwen_language)),
+}
