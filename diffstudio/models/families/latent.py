@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffstudio.diffusion.samplers import SAMPLERS
@@ -111,18 +112,50 @@ class LatentModel:
         return image
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
-        """By a linear map from channels to colours, where one is known for this latent space; else the first three channels."""
-        factors = RGB_FACTORS.get(self.latent_space)
-        if factors is None or len(factors[0]) != state.shape[1]:
-            return state[:, :3].clamp(-1, 1) if state.shape[1] >= 3 else state[:, :1].expand(-1, 3, -1, -1).clamp(-1, 1)
-        weights = torch.tensor(factors[0]).to(state)      # [C,3]
-        bias = torch.tensor(factors[1]).to(state)         # [3]
+        """By a linear map from channels to colours: the published one of this latent space, else one found by its own encoder."""
+        weights, bias = (part.to(state) for part in self._colours)
         return torch.einsum("bchw,cr->brhw", state, weights) + bias.view(1, 3, 1, 1)
+
+    @cached_property
+    def _colours(self) -> tuple[Tensor, Tensor]:
+        """Channels to red, green and blue: weights [C,3] and bias [3]."""
+        weights, bias = RGB_FACTORS.get(self.latent_space, ((), ()))
+        if len(weights) == self.channels:
+            return torch.tensor(weights), torch.tensor(bias)
+        palette = _palette(self.shrinks)
+        return fitted_colours(self.encode_image(palette.to(self.device)).cpu(), palette)
 
     @property
     def latent_space(self) -> str:
         """Whose autoencoder it is: a key of RGB_FACTORS."""
         return self.family.name
+
+
+# ---- previews --------------------------------------------------------------------------------------------------------
+
+_PALETTE_SIDE = 16             # px of the latent
+
+
+def _palette(shrinks: int) -> Tensor:
+    """[1,3,H,W] in [-1,1]: above, colours side by side in patches; below, flowing into each other.
+
+    Many in one picture, because an encoder takes the mean out of what it sees.
+    """
+    levels = torch.linspace(-1, 1, 4)
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:32]
+    patches = torch.cartesian_prod(levels, levels, levels)[order].T.reshape(1, 3, 4, 8)
+    width = _PALETTE_SIDE * shrinks
+    y, x = torch.meshgrid(torch.linspace(0, 0.5, width // 2), torch.linspace(0, 1, width), indexing="ij")
+    turns = torch.stack((x + 0.25, 1.5 * y + 0.5 * x, x - 2 * y))          # each colour in a direction of its own
+    return torch.cat((F.interpolate(patches, (width // 2, width)), torch.cos(2 * torch.pi * turns)[None]), dim=2)
+
+
+def fitted_colours(latents: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+    """weights [C,3] and bias [3] that come nearest to picture [B,3,H,W] from latents [B,C,h,w], by least squares."""
+    colours = F.interpolate(picture, latents.shape[-2:], mode="area").permute(0, 2, 3, 1).reshape(-1, 3).double()
+    told = latents.permute(0, 2, 3, 1).reshape(len(colours), -1).double()
+    found = torch.linalg.lstsq(F.pad(told, (0, 1), value=1.0), colours, driver="gelsd").solution          # [C + 1,3]
+    return found[:-1].float(), found[-1].float()
 
 
 _STABLE_DIFFUSION_1 = (
