@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Stopped
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.model import ControlHint
+from diffstudio.models.weights_file import load_weights
 
 Steer = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
 _EMBEDDING = "controlnet_cond_embedding"
@@ -60,11 +61,38 @@ def _span(control: ControlHint, times: Tensor | None) -> tuple[float, float]:
     return float(times[inside[0]]) + half, float(times[inside[-1]]) - half
 
 
+class ControlNets:
+    """The ControlNets in memory beside a model, by their files. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[Path, tuple[float, nn.Module]] = {}
+
+    @property
+    def components(self) -> Mapping[str, nn.Module]:
+        """What takes memory here, as a pipeline of diffusers lists its own."""
+        return {str(path): network for path, (_, network) in self._loaded.items()}
+
+    def get(self, checkpoint: Checkpoint) -> nn.Module | None:
+        """The one of exactly this file."""
+        modified, network = self._loaded.get(checkpoint.path, (0.0, None))
+        return network if modified == checkpoint.modified else None
+
+    def put(self, checkpoint: Checkpoint, network: nn.Module) -> None:
+        self._loaded[checkpoint.path] = (checkpoint.modified, network)
+
+    def keep_only(self, wanted: Sequence[Checkpoint]) -> None:
+        """Let go of all others."""
+        paths = {checkpoint.path for checkpoint in wanted}
+        self._loaded = {path: one for path, one in self._loaded.items() if path in paths}
+
+
 def load_controlnet(checkpoint: Checkpoint, network: nn.Module, device: torch.device, dtype: torch.dtype,
-                    weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+                    weights: Mapping[str, Tensor] | None = None, on_progress: Callable[[float], None] = lambda fraction: None,
+                    cancelled: Callable[[], bool] = lambda: False) -> nn.Module:
     """diffusers' ControlNetModel for the U-Net `network`, whose shape it shares; `weights` where they were read before.
 
-    CheckpointDamaged when tensors are missing; CheckpointUnknown when it steers another kind of network.
+    CheckpointDamaged when tensors are missing; CheckpointUnknown when it steers another kind of network; Stopped soon after
+    `cancelled()` becomes true.
     """
     from diffusers import ControlNetModel
 
@@ -79,8 +107,14 @@ def load_controlnet(checkpoint: Checkpoint, network: nn.Module, device: torch.de
     with torch.device("meta"):
         control: Any = ControlNetModel(**config)
     _check_shapes(state, control, checkpoint.name)
-    control.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
-    steers: nn.Module = control.to(device).eval().requires_grad_(False)
+    here: dict[str, Tensor] = {}
+    for number, (name, tensor) in enumerate(state.items(), 1):       # which are read from the disk only now
+        if cancelled():
+            raise Stopped("Stopped while a ControlNet was loaded")
+        here[name] = tensor.to(device, dtype, copy=True)
+        on_progress(number / len(state))
+    control.load_state_dict(here, assign=True)
+    steers: nn.Module = control.eval().requires_grad_(False)
     return steers
 
 
@@ -133,12 +167,9 @@ def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) ->
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, or of a diffusers folder's one file."""
-    import safetensors
-    import safetensors.torch
-
-    files = sorted(path.glob("diffusion_pytorch_model*.safetensors"), key=lambda file: len(file.name)) if path.is_dir() else [path]
-    try:
-        return dict(safetensors.torch.load_file(files[0])) if files else {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointDamaged(f"{path.name} cannot be read", str(error)[:200], "Get it again from where it came") from error
+    """The tensors of a file, or of a diffusers folder's one file. CheckpointDamaged, CheckpointDangerous."""
+    if not path.is_dir():
+        return load_weights(path)
+    files = [*sorted(path.glob("diffusion_pytorch_model*.safetensors"), key=lambda file: len(file.name)),
+             *sorted(path.glob("diffusion_pytorch_model*.bin"), key=lambda file: len(file.name))]
+    return load_weights(files[0]) if files else {}

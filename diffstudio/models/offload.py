@@ -43,6 +43,16 @@ def level_for(largest_part_bytes: int, whole_bytes: int, free_bytes: int) -> Off
     return Offload.NONE if whole_bytes <= room else Offload.PARTS if largest_part_bytes <= room else Offload.LAYERS
 
 
+def lie_beside(control: nn.Module, level: Offload, device: torch.device) -> None:
+    """A ControlNet where it is to be: it works at the same time as the network, so it comes over whole or by its layers."""
+    from accelerate import cpu_offload
+
+    if level is Offload.LAYERS:
+        cpu_offload(control, device, offload_buffers=True)
+    else:
+        control.to(device)
+
+
 def offload(model: LatentModel, level: Offload, device: torch.device | None = None) -> None:
     """Let its parts lie in the machine's memory and run on `device`, from now on the model's own. Nothing else about it changes."""
     from accelerate import cpu_offload, cpu_offload_with_hook
@@ -50,10 +60,13 @@ def offload(model: LatentModel, level: Offload, device: torch.device | None = No
 
     model.adapters.detach()      # they are attached again where they are wanted
     parts: list[nn.Module] = [*model.text_encoders.values(), model.network, model.vae]   # in the order they work in
-    for part in parts:
+    beside = list(controlnets.components.values()) if (controlnets := getattr(model, "controlnets", None)) is not None else []
+    for part in (*parts, *beside):
         remove_hook_from_module(part, recurse=True)
         part.to("cpu")
     model.device = device or model.device
+    for part in beside:
+        lie_beside(part, level, model.device)
     before = None
     for part in parts if level is not Offload.NONE else ():
         if level is Offload.PARTS:

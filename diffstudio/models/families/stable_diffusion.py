@@ -19,7 +19,7 @@ from diffstudio.diffusion.guidance import Both, ClassifierFreeGuidance
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models import prompts
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.control import Steer, steering
+from diffstudio.models.control import ControlNets, Steer, steering
 from diffstudio.models.embeddings import Embeddings
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduling import Scheduling, scheduling_of
@@ -72,6 +72,7 @@ class StableDiffusion(LatentModel):
         self._guidance_width = int(config.time_cond_proj_dim or 0)      # of its embedding, where it is an input
         self.rescale = _RESCALE if scheduling.schedule.zero_terminal_snr else 0.0
         self.embeddings = Embeddings(text_encoders)
+        self.controlnets = ControlNets()
         if self._guidance_width:
             self.guidance = _DISTILLED_GUIDANCE
         elif checkpoint is not None and any(word in checkpoint.name.casefold() for word in _FEW_STEPS):
