@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -53,12 +54,21 @@ class Enlarging:
             what = "Enlarging" if len(pictures) == 1 else f"Enlarging picture {index + 1} of {len(pictures)}"
             steps = self.enlarged(picture, width, height)
             larger.append((yield from told(steps, job, what, check)))
-        image = torch.from_numpy(np.stack(larger)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
         notes: list[str] = []
-        state = encode(model, image, notes.append, check)
+        state = encode(model, as_image(larger), notes.append, check)
         for note in notes:
             yield Noted(job, note)
         return state
+
+    @staticmethod
+    def latent(state: Tensor, shape: Sequence[int]) -> Tensor:
+        """A clean state [B,C,h,w] at the size of `shape` [C,H,W]."""
+        return F.interpolate(state, tuple(shape[1:]), mode="bicubic", antialias=True)
+
+
+def as_image(pictures: Sequence[Picture]) -> Tensor:
+    """B pictures of one size [H,W,3] -> [B,3,H,W] in [-1,1]."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def told(steps: Generator[float, None, Picture], job: JobId, what: str, check: Callable[[], None]) -> Generator[Event, None, Picture]:

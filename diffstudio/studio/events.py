@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import PictureRequest
 
 Picture: TypeAlias = NDArray[np.uint8]  # [H,W,3] RGB, at most 512 px a side
 JobId: TypeAlias = int                  # the queue's row; it grows with every submission and is never used again
@@ -19,12 +19,12 @@ JobId: TypeAlias = int                  # the queue's row; it grows with every s
 @dataclass(frozen=True, slots=True)
 class Started:
     job: JobId
-    request: GenerateRequest
+    request: PictureRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """Something that takes a while before the first step: `what` is shown, `fraction` is None when unknown."""
+    """Something that takes a while before the first step, or between two: `what` is shown, `fraction` is None when unknown."""
 
     job: JobId
     what: str

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffstudio.errors import BadRequest, StorageProblem
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +31,7 @@ class NamedFiles:
     is not a PNG's, and StorageProblem where nothing can be written: before any work is done.
     """
 
-    def __init__(self, out: Path, request: GenerateRequest) -> None:
+    def __init__(self, out: Path, request: PictureRequest) -> None:
         self._written = 0
         try:
             self._pattern = _pattern(out, request)
@@ -45,7 +45,7 @@ class NamedFiles:
         except OSError as error:
             raise _cannot_write(out, error) from error
 
-    def add(self, image: Image, request: GenerateRequest, *, extra: Mapping[str, Any] | None = None) -> NamedFile:
+    def add(self, image: Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None) -> NamedFile:
         """Write picture `extra["index"]` of the request, which it carries: beside itself, then renamed."""
         from diffstudio.studio import metadata
 
@@ -68,13 +68,15 @@ class NamedFiles:
         return Path(self._pattern.replace("{seed}", str(seed)).replace("{number}", str(number)))
 
 
-def _pattern(out: Path, request: GenerateRequest) -> str:
+def _pattern(out: Path, request: PictureRequest) -> str:
     text = str(out)
     unknown = [name for name in re.findall(r"\{(\w*)\}", out.name) if name not in ("seed", "number")]
     if unknown and not out.exists():
         raise BadRequest(f"The name {out.name[:80]} asks for {{{unknown[0][:40]}}}",
                          "a pattern may hold {seed} and {number}", "Use one of them")
     if out.is_dir() or text.endswith(("/", "\\")) or not out.suffix:
+        if isinstance(request, UpscaleRequest):
+            return str(out / f"{_short_name(request.image.stem)}-{request.scale:g}x.png")
         name = "{prompt}-{seed}" if request.count == 1 else "{prompt}-{seed}-{number}"
         return str(out / name.replace("{prompt}", _short_name(request.prompt))) + ".png"
     if out.suffix.lower() != ".png":

@@ -14,7 +14,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
-from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import (
+    LANCZOS,
+    LARGEST_SEED,
+    LATENT,
+    LONGEST_PROMPT,
+    GenerateRequest,
+    PictureRequest,
+    SamplerName,
+    SpacingName,
+    UpscaleRequest,
+)
 
 SAMPLER_LABELS = {
     SamplerName.EULER: "Euler", SamplerName.HEUN: "Heun", SamplerName.DDIM: "DDIM", SamplerName.DDPM: "DDPM",
@@ -53,6 +63,7 @@ _LONGEST_LINE = 100_000
 _LONGEST_NAME = 60
 _STRING = json.JSONDecoder()
 _MOST_LEFTOVERS = 12
+_CONTROL = re.compile(r"ControlNet \d{1,2}")
 _NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")
 
 
@@ -70,12 +81,23 @@ def quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',\n:"') else value
 
 
-def check_types(request: GenerateRequest) -> None:
+def upscaler_label(name: str) -> str:
+    """What AUTOMATIC1111 calls it."""
+    return {LANCZOS: "Lanczos", LATENT: "Latent"}.get(name, name)
+
+
+def check_types(request: PictureRequest) -> None:
     """Refuse a request whose fields came out of JSON as something else: ImageProblem."""
-    texts = (request.prompt, request.negative, request.checkpoint)
-    wholes = (request.seed, request.steps, request.count, request.width or 0, request.height or 0)
+    texts = (request.prompt, request.negative, request.checkpoint, request.upscaler, request.vae)
+    wholes: tuple[Any, ...] = (request.seed, request.steps, request.count)
     # A path on another machine would be contacted on being looked at, which no picture may cause.
-    places = (request.checkpoint, str(request.init or ""), str(request.mask or ""))
+    places = [str(request.checkpoint), str(request.upscaler)]
+    match request:
+        case GenerateRequest():
+            wholes += (request.width or 0, request.height or 0, request.enlarge_steps)
+            places += [str(request.init or ""), str(request.mask or "")]
+        case UpscaleRequest():
+            places.append(str(request.image))
     if not (all(isinstance(text, str) for text in texts) and all(isinstance(whole, int) for whole in wholes)):
         raise ImageProblem("The settings in the picture are damaged", "a value has the wrong type",
                            "Choose another picture")
@@ -115,9 +137,52 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | Non
         "sampler": values.pop("Sampler", None), "spacing": values.pop("Schedule type", None),
         "guidance": values.pop("CFG scale", None), "seed": values.pop("Seed", None), "size": values.pop("Size", None),
         "model": values.pop("Model", None), "denoise": values.pop("Denoising strength", None)}
+    found |= {name: values.pop(label, None) for name, label in _HIRES.items()}
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
+    for name in [name for name in values if _CONTROL.fullmatch(name)]:
+        told = _pairs(values.pop(name))
+        values[f"the ControlNet {told.get('Model', '').partition(' [')[0]} ({_control_settings(told)})"] = "its picture is not in the file"
     return _carried(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
+
+
+# A second pass in AUTOMATIC1111's words; the last two are ours.
+_HIRES = {"enlarge": "Hires upscale", "enlarged_size": "Hires resize", "enlarge_steps": "Hires steps", "upscaler": "Hires upscaler",
+          "enlarge_strength": "Hires denoising strength", "tiled": "Hires tiles"}
+
+
+def _second_pass(found: Mapping[str, Any], width: Any, height: Any, lost: list[str]) -> tuple[dict[str, Any], Any]:
+    """The fields of a request for it, and what is left to say of the strength of the first pass."""
+    denoise, enlarge = found.get("denoise"), _number(found.get("enlarge"), float)
+    target = _SIZE.fullmatch(str(found.get("enlarged_size") or ""))
+    if enlarge is None and target and width and height:
+        enlarge = max(int(target[1]) / width, int(target[2]) / height)
+    if enlarge is None or not enlarge > 1:
+        return {}, denoise
+    fields: dict[str, Any] = {"enlarge": enlarge, "enlarge_steps": _number(found.get("enlarge_steps"), int) or 0,
+                              "tiled": found.get("tiled") == "yes", "upscaler": _upscaler(found.get("upscaler"), lost)}
+    strength = _number(found.get("enlarge_strength"), float)
+    own, denoise = (strength, denoise) if strength is not None else (_number(denoise, float), None)
+    return fields | ({"enlarge_strength": own} if own is not None else {}), denoise
+
+
+def _upscaler(name: Any, lost: list[str]) -> str:
+    """Of its seven ways to enlarge a latent there is one here; of those without a network, one."""
+    text = str(name or "")[:200].strip()
+    plain = _reduced(text)
+    if plain.startswith("latent"):
+        return LATENT
+    if plain in ("none", "nearest"):
+        lost.append(f"the upscaler {_short(text)}")
+    return LANCZOS if plain in ("", "none", "nearest", "lanczos") else text
+
+
+def _control_settings(told: Mapping[str, str]) -> str:
+    """`canny, weight 0.8, from 0.1 to 0.9`, of one of the web UI extension's ControlNets."""
+    begins, ends = told.get("Guidance Start", "0"), told.get("Guidance End", "1")
+    parts = (told.get("Module", ""), f"weight {told.get('Weight', '1')}", "" if begins[:3] in ("0", "0.0") and ends[:3] in ("1", "1.0")
+             else f"from {begins} to {ends}")
+    return ", ".join(part for part in parts if part)
 
 
 def _pairs(line: str) -> dict[str, str]:
@@ -240,7 +305,9 @@ def _carried(found: Mapping[str, Any], left: Mapping[str, Any], source: str, wid
     model = str(found.get("model") or "").replace("\\", "/")
     if model:
         taken["checkpoint"] = PurePosixPath(model).name.removesuffix(".safetensors").removesuffix(".ckpt") or "starter"
-    denoise = _number(found.get("denoise"), float)
+    second_pass, first_denoise = _second_pass(found, taken["width"], taken["height"], lost)
+    taken |= second_pass
+    denoise = _number(first_denoise, float)
     if denoise is not None and denoise < 1:
         lost.append(f"the picture it started from, at strength {denoise:g}")
     request = _fitting(taken, lost)

@@ -31,7 +31,7 @@ from diffstudio.errors import BadRequest, ImageProblem, StorageProblem
 from diffstudio.studio import metadata
 from diffstudio.studio.gallery_files import move_new, open_picture, slug, told, write_new
 from diffstudio.studio.gallery_rescan import RescanReport, rescan
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
 
 FORMAT = 1                      # of the database, in its user_version
 THUMBNAIL_SIDE = 256            # px
@@ -99,17 +99,18 @@ class GalleryImage:
     request_json: str | None           # as recorded: read when asked for, for there may be 100,000 of these
 
     @property
-    def request(self) -> GenerateRequest | None:
+    def request(self) -> PictureRequest | None:
         """The request for this picture alone; None when it carries no settings, or a newer program's."""
         return _request(self.request_json) if self.request_json else None
 
 
 @lru_cache(maxsize=2048)
-def _request(text: str) -> GenerateRequest | None:
+def _request(text: str) -> PictureRequest | None:
     try:
-        return GenerateRequest.from_json(json.loads(text))
-    except (BadRequest, ValueError):
+        request = request_from_json({"kind": "generate"} | json.loads(text))
+    except (BadRequest, ValueError, TypeError):
         return None
+    return None if isinstance(request, TrainRequest) else request
 
 
 class Gallery:
@@ -135,7 +136,7 @@ class Gallery:
 
     # Adding
 
-    def add(self, image: Image.Image, request: GenerateRequest, *,
+    def add(self, image: Image.Image, request: PictureRequest, *,
             extra: Mapping[str, Any] | None = None) -> GalleryImage:
         """Write a picture with its settings as `YYYY-MM-DD/HHMMSS-seed-slug.png`, and record it.
 
@@ -146,7 +147,7 @@ class Gallery:
         about = {"width": image.width, "height": image.height} | dict(extra or {})
         this = metadata.of_one(request, about)
         now = datetime.now()
-        name = "-".join(part for part in (now.strftime("%H%M%S"), str(this.seed), slug(this.prompt)) if part)
+        name = "-".join(part for part in (now.strftime("%H%M%S"), *_named(this)) if part)
         texts = metadata.write(image, request, about)
         with told("The picture could not be saved", self.folder):
             day = self.folder / now.strftime("%Y-%m-%d")
@@ -298,7 +299,7 @@ class Gallery:
 
     # For rescan
 
-    def record(self, path: Path, request: GenerateRequest | None, width: int, height: int,
+    def record(self, path: Path, request: PictureRequest | None, width: int, height: int,
                checkpoint: str = "") -> GalleryImage:
         """Insert the row of a file in the folder, or renew it: its star stays. Dated by the file's own time."""
         stat = path.stat()
@@ -393,6 +394,13 @@ class Gallery:
     def _image(self, row: tuple[Any, ...]) -> GalleryImage:
         image_id, path, text, created, width, height, starred, checkpoint = row
         return GalleryImage(image_id, self.folder / path, created, width, height, bool(starred), checkpoint, text)
+
+
+def _named(request: PictureRequest) -> tuple[str, str]:
+    """What a file is called after."""
+    if isinstance(request, UpscaleRequest):
+        return slug(request.image.stem), f"{request.scale:g}x"
+    return str(request.seed), slug(request.prompt)
 
 
 def _storable(text: str) -> str:

@@ -9,23 +9,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from diffstudio.errors import BadRequest
 from diffstudio.models import memory
 from diffstudio.models.library import Library
-from diffstudio.models.model import Model, RunsItself
+from diffstudio.models.model import Model
 from diffstudio.models.relief import Relief, decode, images_at_once
-from diffstudio.models.tiled import windows_for
 from diffstudio.studio.control import Control, Recording, Replay
 from diffstudio.studio.enlarging import Enlarging
 from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted
 from diffstudio.studio.given import Given, canvas_size, read_given
 from diffstudio.studio.loras import Loras
 from diffstudio.studio.own_words import OwnWords
-from diffstudio.studio.passes import Pass, Passes, Watch, second_pass
+from diffstudio.studio.passes import IN_WINDOWS, Pass, Passes, Watch, in_windows, second_pass
 from diffstudio.studio.preview import as_pictures, shrunk
 from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, enlarged_size
 from diffstudio.studio.wildcards import Wording
@@ -170,7 +168,7 @@ class _Work:
         """What the second pass begins from [B,C,H,W], from what the first came to [B,C,h,w]."""
         assert self.enlarging is not None
         if self.request.upscaler == LATENT:
-            return F.interpolate(x, self.model.state_shape(larger.width, larger.height)[1:], mode="bicubic", antialias=True)
+            return self.enlarging.latent(x, self.model.state_shape(larger.width, larger.height))
         notes: list[str] = []
         pictures = as_pictures(decode(self.model, x, notes.append, self.control.check))
         for note in notes:
@@ -179,15 +177,10 @@ class _Work:
 
     def in_windows(self) -> str:
         """Make the second pass in windows from now on, and say so; nothing where there is none, or it goes in windows already."""
-        if len(self.passes) < 2 or self.passes[1].windows is not None or isinstance(self.model, RunsItself):
+        if len(self.passes) < 2 or (larger := in_windows(self.passes[1], self.model)) is None:
             return ""
-        larger = self.passes[1]
-        windows = windows_for(self.model, larger.width, larger.height, asked=True)
-        if windows is None or windows.count(larger.width, larger.height) < 2:
-            return ""
-        self.request = replace(self.request, tiled=True)
-        self.passes = (self.passes[0], replace(larger, windows=windows))
-        return "the enlarged picture is made in windows."
+        self.request, self.passes = replace(self.request, tiled=True), (self.passes[0], larger)
+        return IN_WINDOWS
 
     def _environment(self, seeds: list[int], index: int) -> dict[str, Any]:
         """What decides the pixels besides the request: with it, and the same machine, they come back to the bit."""

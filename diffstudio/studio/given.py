@@ -174,12 +174,12 @@ def _filled(picture: Picture, mask: Mask, fill: FillName, seed: int) -> Picture:
         case FillName.NOISE:
             under = np.random.default_rng(seed).integers(0, 256, picture.shape, dtype=np.uint8)
         case FillName.SURROUNDINGS:
-            under = _from_around(picture, mask)
+            under = filled_from_around(picture, mask)
     return np.where(mask[..., None] > 0, under, picture)
 
 
-def _from_around(picture: Picture, mask: Mask) -> Picture:
-    """Colours carried in from outside the mask: the mean of what is known, ever wider until it reaches everywhere."""
+def filled_from_around(picture: Picture, mask: Mask) -> Picture:
+    """Colours carried into the mask from outside it: the mean of what is known, ever wider until it reaches everywhere."""
     known = (mask == 0).astype(np.float32)
     if not known.any():
         return np.full_like(picture, _GREY)

@@ -22,7 +22,15 @@ from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.studio import foreign, loras
 from diffstudio.studio.gallery_files import open_picture, told
 from diffstudio.studio.picture_text import PictureText, read_text
-from diffstudio.studio.requests import LARGEST_SIDE, FillName, GenerateRequest
+from diffstudio.studio.requests import (
+    LARGEST_SIDE,
+    FillName,
+    GenerateRequest,
+    PictureRequest,
+    TrainRequest,
+    UpscaleRequest,
+    request_from_json,
+)
 from diffstudio.studio.wildcards import escaped
 
 JSON_KEY = "diffstudio"
@@ -35,10 +43,10 @@ _TOLD = ("prompt", "negative")    # what an image was told, where that is not wh
 class PictureSettings:
     """How a picture was made, as far as this program can ask for it again."""
 
-    request: GenerateRequest                  # this picture alone: its own seed, count 1
+    request: PictureRequest                   # this picture alone: its own seed, count 1
     source: str                               # the program that made it
     not_carried: tuple[str, ...] = ()         # what it says that a request here cannot hold, a phrase each
-    asked: GenerateRequest | None = None      # ours only: the request it was one picture of
+    asked: PictureRequest | None = None       # ours only: the request it was one picture of
     environment: Mapping[str, Any] = field(default_factory=dict)  # ours only: version, torch, device, dtype, batch …
     width: int = 0                            # px of the file
     height: int = 0
@@ -49,12 +57,15 @@ class PictureSettings:
         return str(self.environment.get("model") or self.request.checkpoint)
 
 
-def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
+def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
     """The request in AUTOMATIC1111's grammar (`create_infotext` and `parse_generation_parameters` there).
 
-    `about` may hold `index` (which of the request's images, 0-based), `width` and `height` (px, as made), `model`
-    (what to call the checkpoint), `model_hash`, `version`, and `prompt` and `negative`: what the request's came to.
+    `about` may hold `index` (which of the request's images, 0-based), `width` and `height` (px, as made, before they were
+    enlarged), `model` (what to call the checkpoint), `model_hash`, `version`, and `prompt` and `negative`: what the request's
+    came to. Of a picture that was only enlarged, `source_text` is what it said of itself before.
     """
+    if isinstance(request, UpscaleRequest):
+        return _upscaled_text(request, about)
     prompt, negative = about.get("prompt", request.prompt), about.get("negative", request.negative)
     width, height = about.get("width", request.width), about.get("height", request.height)
     fields: dict[str, Any] = {
@@ -66,21 +77,57 @@ def parameters_text(request: GenerateRequest, about: Mapping[str, Any]) -> str:
         "Size": f"{width}x{height}" if width and height else None,
         "Model hash": about.get("model_hash"),
         "Model": about.get("model") or Path(request.checkpoint).name.removesuffix(".safetensors"),
+        "VAE": Path(request.vae).name or None,
         "Denoising strength": _plain(request.strength) if request.init is not None else None,
+        **_enlarged(request),
         **_painted(request),
+        **_steered(request, about.get("controlnets")),
         "Template": request.prompt if prompt != request.prompt else None,
         "Negative Template": request.negative if negative != request.negative else None,
         "Lora hashes": loras.hashes_text(about.get("loras")),
         "TI hashes": loras.hashes_text(about.get("embeddings")),
         "Version": f"diffstudio {about.get('version', __version__)}",
     }
+    return _lines(prompt, negative, fields)
+
+
+def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
     lines = [prompt]
     if negative:
         lines.append(f"Negative prompt: {negative}")
     told = {name: foreign.quoted(str(value)) for name, value in fields.items() if value is not None}
     lines.append(", ".join(f"{name}: {value}" for name, value in told.items()))
-    text = "\n".join(lines).replace("\0", " ")
-    return text.encode("utf-8", "replace").decode()  # half a surrogate pair, from a terminal say, has no UTF-8
+    return _storable("\n".join(lines))
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()  # half a surrogate pair, from a terminal say, has no UTF-8
+
+
+def _enlarged(request: GenerateRequest) -> dict[str, Any]:
+    """AUTOMATIC1111's names of a second pass; its strength is `Denoising strength` there, unless that is the first one's."""
+    if request.enlarge <= 1:
+        return {}
+    strength = "Hires denoising strength" if request.init is not None else "Denoising strength"
+    return {strength: _plain(request.enlarge_strength), "Hires upscale": _plain(request.enlarge),
+            "Hires steps": request.enlarge_steps or None, "Hires upscaler": foreign.upscaler_label(request.upscaler),
+            "Hires tiles": "yes" if request.tiled else None}
+
+
+def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
+    """As its extras write it: what the picture said before, and `Postprocess …`."""
+    done = {"Postprocess upscale by": _plain(request.scale), "Postprocess upscaler": foreign.upscaler_label(request.upscaler)}
+    before = str(about.get("source_text") or "").strip()
+    if not request.checkpoint and before:
+        return _storable(f"{before}, " + ", ".join(f"{name}: {foreign.quoted(str(value))}" for name, value in done.items()))
+    sampled = {} if not request.checkpoint else {
+        "Steps": request.steps, "Sampler": foreign.SAMPLER_LABELS[request.sampler],
+        "Schedule type": foreign.SPACING_LABELS[request.spacing], "CFG scale": _plain(request.guidance), "Seed": request.seed,
+        "Model hash": about.get("model_hash"), "Model": about.get("model") or Path(request.checkpoint).name,
+        "Denoising strength": _plain(request.strength)}
+    size = f"{about['width']}x{about['height']}" if about.get("width") and about.get("height") else None
+    return _lines(request.prompt, request.negative, sampled | {
+        "Size": size} | done | {"Version": f"diffstudio {about.get('version', __version__)}"})
 
 
 _FILLS = {FillName.SURROUNDINGS: "fill", FillName.NOISE: "latent noise", FillName.NOTHING: "latent nothing"}
@@ -97,24 +144,51 @@ def _painted(request: GenerateRequest) -> dict[str, Any]:
         "Outpaint": ",".join(map(str, request.outpaint)) if any(request.outpaint) else None}
 
 
-def request_json(request: GenerateRequest, about: Mapping[str, Any]) -> str:
+_MODULES = {PrepareName.AS_GIVEN: "none", PrepareName.CANNY: "canny", PrepareName.SCRIBBLE: "invert (from white bg & black line)",
+            PrepareName.INVERT: "invert (from white bg & black line)"}
+_RESIZED = {ResizeName.CROP: "Crop and Resize", ResizeName.PAD: "Resize and Fill", ResizeName.STRETCH: "Just Resize"}
+
+
+def _steered(request: Any, told: Any) -> dict[str, str]:
+    """As the web UI's ControlNet extension writes them; `told` is what is known of the networks, in the same order."""
+    known = told if isinstance(told, list) else []
+    return {f"ControlNet {number}": _control_text(use, request.resize, known[number] if number < len(known) else {})
+            for number, use in enumerate(getattr(request, "controls", ()))}
+
+
+def _control_text(use: ControlUse, resize: ResizeName, told: Any) -> str:
+    told = told if isinstance(told, dict) else {}
+    name = str(told.get("name") or Path(use.network).stem)
+    values = {
+        "Module": _MODULES[use.prepare], "Model": f"{name} [{told['old_hash']}]" if told.get("old_hash") else name,
+        "Weight": _plain(use.scale), "Resize Mode": _RESIZED[resize]}
+    if use.prepare is PrepareName.CANNY:
+        values |= {"Threshold A": str(use.low), "Threshold B": str(use.high)}
+    values |= {"Guidance Start": _plain(use.begins), "Guidance End": _plain(use.ends), "Pixel Perfect": "True",
+               "Control Mode": "Balanced"}
+    return ", ".join(f"{key}: {value}" for key, value in values.items())
+
+
+def request_json(request: PictureRequest, about: Mapping[str, Any]) -> str:
     """The whole request as `GenerateRequest.to_json` has it, with `image` (which one this is) and `environment`."""
     index = int(about.get("index", 0))
-    environment = {name: value for name, value in about.items() if name not in ("index", *_TOLD)}
+    environment = {name: value for name, value in about.items() if name not in ("index", "source_text", *_TOLD)}
     environment.setdefault("version", __version__)
     this = {"index": index, "seed": request.seed + index} | {name: about[name] for name in _TOLD if name in about}
     values = request.to_json() | {"image": this, "environment": environment}
     return json.dumps(values, default=str)
 
 
-def of_one(request: GenerateRequest, about: Mapping[str, Any]) -> GenerateRequest:
+def of_one(request: PictureRequest, about: Mapping[str, Any]) -> PictureRequest:
     """One image's own request: its seed, count 1, and what the wildcards came to. `about` as in `parameters_text`."""
+    if isinstance(request, UpscaleRequest):
+        return request
     told = {name: escaped(about[name]) for name in _TOLD if isinstance(about.get(name), str)}
     return replace(request, seed=request.seed + int(about.get("index", 0)), count=1,
                    prompt=told.get("prompt", request.prompt), negative=told.get("negative", request.negative))
 
 
-def write(image: Image.Image, request: GenerateRequest, about: Mapping[str, Any]) -> PngInfo:
+def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any]) -> PngInfo:
     """The texts for `image.save(path, pnginfo=…)`: `parameters` and `diffstudio`.
 
     `about`: JSON values that say how the pixels came to be: `index`, `torch`, `device`, `dtype`, `batch` (the seeds
@@ -163,7 +237,7 @@ def settings_from_parameters(text: str) -> PictureSettings:
     return PictureSettings(carried.request, carried.source, carried.not_carried)
 
 
-def request_from_parameters(text: str) -> GenerateRequest:
+def request_from_parameters(text: str) -> PictureRequest:
     """The request in a text of AUTOMATIC1111's grammar, as far as it carries. Raises ImageProblem when it is none."""
     return settings_from_parameters(text).request
 
@@ -208,9 +282,10 @@ def _ours(text: str) -> PictureSettings:
         values = json.loads(text) if len(text) <= LARGEST_JSON_CHARACTERS else None
     except (ValueError, RecursionError):
         values = None
-    if not isinstance(values, dict) or values.get("kind", "generate") != "generate":
+    if not isinstance(values, dict) or values.get("kind", "generate") not in ("generate", "upscale"):
         raise ImageProblem("The settings in the picture are damaged", remedy="Choose another picture")
-    asked = GenerateRequest.from_json(values)
+    asked = request_from_json({"kind": "generate"} | values)
+    assert not isinstance(asked, TrainRequest)
     foreign.check_types(asked)
     image, environment = values.get("image"), values.get("environment")
     image = image if isinstance(image, dict) else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -59,6 +59,17 @@ def second_pass(model: Model, size: tuple[int, int], steps: int, strength: float
     windows = windows_for(model, *size, asked=tiled)
     check_size(model, *size, windows)
     return Pass(*size, steps, strength, windows)
+
+
+IN_WINDOWS = "the enlarged picture is made in windows."
+
+
+def in_windows(larger: Pass, model: Model) -> Pass | None:
+    """The same pass, seeing less of the picture at once; None where that is so already, or cannot be."""
+    windows = windows_for(model, larger.width, larger.height, asked=True)
+    if larger.windows is not None or windows is None or windows.count(larger.width, larger.height) < 2:
+        return None
+    return replace(larger, windows=windows)
 
 
 @dataclass(slots=True)

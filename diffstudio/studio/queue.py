@@ -17,7 +17,7 @@ from pathlib import Path
 
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.studio.events import JobId
-from diffstudio.studio.requests import GenerateRequest, request_from_json
+from diffstudio.studio.requests import PictureRequest, TrainRequest, request_from_json
 
 FORMAT = 1  # of the database: PRAGMA user_version
 
@@ -25,7 +25,7 @@ FORMAT = 1  # of the database: PRAGMA user_version
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
     job: JobId
-    request: GenerateRequest
+    request: PictureRequest
     done: int       # images of the request that are saved already
     attempts: int   # how often it was begun and never ended
 
@@ -74,7 +74,7 @@ class Queue:
         with self._lock:
             self._database.close()
 
-    def submit(self, request: GenerateRequest) -> JobId:
+    def submit(self, request: PictureRequest) -> JobId:
         """Put it behind the others. Its number grows with every submission and is never used again."""
         text = json.dumps(request.to_json())
         with self._transaction() as database:
@@ -156,5 +156,5 @@ def _readable(rows: list[tuple[int, str, int, int]]) -> Iterator[QueuedJob]:
             request = request_from_json(json.loads(text))
         except (ValueError, BadRequest, RecursionError, AttributeError):
             continue
-        if isinstance(request, GenerateRequest):
+        if not isinstance(request, TrainRequest):
             yield QueuedJob(row, request, done, attempts)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -33,8 +33,9 @@ from diffstudio.studio.events import (
 )
 from diffstudio.studio.loras import Loras
 from diffstudio.studio.queue import Queue, QueuedJob
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import LANCZOS, PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
+from diffstudio.studio.upscaling import find_upscaler
 from diffstudio.studio.wildcards import Wording
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Running:
     job: JobId
-    request: GenerateRequest
+    request: PictureRequest
     control: Control
     recording: Recording = field(default_factory=Recording)
 
@@ -89,7 +90,7 @@ class Worker:
             self._warm_up, self._warm_up_at = checkpoint, time.monotonic()
             self._changed.notify_all()
 
-    def submit(self, request: GenerateRequest) -> JobId:
+    def submit(self, request: PictureRequest) -> JobId:
         """Put it behind the others. StorageProblem when the queue cannot be written."""
         with self._changed:
             job = self._queue.submit(request)
@@ -131,7 +132,7 @@ class Worker:
         record = self._record(job)
         return record.recording.film.steps() if record is not None else []
 
-    def restart(self, job: JobId, from_step: int, request: GenerateRequest | None = None) -> JobId:
+    def restart(self, job: JobId, from_step: int, request: PictureRequest | None = None) -> JobId:
         """Make the last job again from a step on: what its earlier steps estimated is told again, then the network goes on.
 
         `request` may change what the remaining steps are told (prompt, negative prompt, guidance), and the checkpoint.
@@ -264,17 +265,8 @@ class Worker:
 
     def _make(self, queued: QueuedJob, running: _Running) -> Event:
         """All events of a job but its first and its last, which is returned."""
-        job, control = queued.job, running.control
-        checkpoint = self._library.find(queued.request.checkpoint)
-        told, loras = Wording(queued.request, checkpoint).of(queued.done), Loras(self._library, checkpoint)
-        loras.look_up(loras.read(told.prompt)[1])  # what cannot be drawn or is not there is said before anything is loaded
-        model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)))
-        self._hold(job, control)
-        from diffstudio.studio.generate import generate
-
-        for event in generate(queued.request, model, job, self._gallery, control, previews=self.settings.previews,
-                              done=queued.done, recording=running.recording, replay=self._replays.get(job),
-                              library=self._library, drop_others=self._kept.drop_others):
+        job = queued.job
+        for event in self._events(queued, running):
             if isinstance(event, ENDINGS):
                 return event
             if isinstance(event, ImageSaved):
@@ -282,6 +274,40 @@ class Worker:
                     self._queue.saved(job, event.index + 1)
             self._emit(event)
         raise RuntimeError("generating ended without an ending")
+
+    def _events(self, queued: QueuedJob, running: _Running) -> Iterator[Event]:
+        job, control, request = queued.job, running.control, queued.request
+        if isinstance(request, UpscaleRequest):
+            yield from self._upscaled(request, job, running)
+            return
+        checkpoint = self._library.find(request.checkpoint)
+        told, loras = Wording(request, checkpoint).of(queued.done), Loras(self._library, checkpoint)
+        loras.look_up(loras.read(told.prompt)[1])  # what cannot be drawn or is not there is said before anything is loaded
+        if request.enlarge > 1:
+            find_upscaler(request.upscaler, self._library)
+        model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)))
+        self._hold(job, control)
+        from diffstudio.studio.generate import generate
+
+        yield from generate(request, model, job, self._gallery, control, previews=self.settings.previews, done=queued.done,
+                            recording=running.recording, replay=self._replays.get(job), library=self._library,
+                            drop_others=self._kept.drop_others)
+
+    def _upscaled(self, request: UpscaleRequest, job: JobId, running: _Running) -> Iterator[Event]:
+        """A checkpoint is loaded only where one is named, and the accelerator held only where something computes on it."""
+        control, model = running.control, None
+        find_upscaler(request.upscaler, self._library)
+        if request.checkpoint:
+            checkpoint = self._library.find(request.checkpoint)
+            model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)))
+        if request.checkpoint or request.upscaler != LANCZOS:
+            self._hold(job, control)
+        from diffstudio.models import memory
+        from diffstudio.studio.upscale import upscale
+
+        yield from upscale(request, model, job, self._gallery, control, device=memory.choose_device(self.settings.device),
+                           previews=self.settings.previews, recording=running.recording, replay=self._replays.get(job),
+                           library=self._library, drop_others=self._kept.drop_others)
 
     def _hold(self, job: JobId, control: Control) -> None:
         if self._lease is None:
