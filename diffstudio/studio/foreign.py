@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.studio import control_text
 from diffstudio.studio.requests import (
     LANCZOS,
     LARGEST_SEED,
@@ -63,7 +64,6 @@ _LONGEST_LINE = 100_000
 _LONGEST_NAME = 60
 _STRING = json.JSONDecoder()
 _MOST_LEFTOVERS = 12
-_CONTROL = re.compile(r"ControlNet \d{1,2}")
 _NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")
 
 
@@ -88,10 +88,10 @@ def upscaler_label(name: str) -> str:
 
 def check_types(request: PictureRequest) -> None:
     """Refuse a request whose fields came out of JSON as something else: ImageProblem."""
-    texts = (request.prompt, request.negative, request.checkpoint, request.upscaler, request.vae)
+    texts = (request.prompt, request.negative, request.checkpoint, request.upscaler, getattr(request, "vae", ""))
     wholes: tuple[Any, ...] = (request.seed, request.steps, request.count)
     # A path on another machine would be contacted on being looked at, which no picture may cause.
-    places = [str(request.checkpoint), str(request.upscaler)]
+    places = [str(request.checkpoint), str(request.upscaler), str(getattr(request, "vae", ""))]
     match request:
         case GenerateRequest():
             wholes += (request.width or 0, request.height or 0, request.enlarge_steps)
@@ -140,9 +140,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | Non
     found |= {name: values.pop(label, None) for name, label in _HIRES.items()}
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
-    for name in [name for name in values if _CONTROL.fullmatch(name)]:
-        told = _pairs(values.pop(name))
-        values[f"the ControlNet {told.get('Model', '').partition(' [')[0]} ({_control_settings(told)})"] = "its picture is not in the file"
+    values |= control_text.lost({name: _pairs(values.pop(name)) for name in control_text.among(values)})
     return _carried(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
 
 
@@ -175,14 +173,6 @@ def _upscaler(name: Any, lost: list[str]) -> str:
     if plain in ("none", "nearest"):
         lost.append(f"the upscaler {_short(text)}")
     return LANCZOS if plain in ("", "none", "nearest", "lanczos") else text
-
-
-def _control_settings(told: Mapping[str, str]) -> str:
-    """`canny, weight 0.8, from 0.1 to 0.9`, of one of the web UI extension's ControlNets."""
-    begins, ends = told.get("Guidance Start", "0"), told.get("Guidance End", "1")
-    parts = (told.get("Module", ""), f"weight {told.get('Weight', '1')}", "" if begins[:3] in ("0", "0.0") and ends[:3] in ("1", "1.0")
-             else f"from {begins} to {ends}")
-    return ", ".join(part for part in parts if part)
 
 
 def _pairs(line: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffstudio.errors import BadRequest
 from diffstudio.models import memory
 from diffstudio.models.library import Library
-from diffstudio.models.model import Model
+from diffstudio.models.model import ControlHint, Model
 from diffstudio.models.relief import Relief, decode, images_at_once
 from diffstudio.studio.control import Control, Recording, Replay
 from diffstudio.studio.enlarging import Enlarging
@@ -26,6 +26,7 @@ from diffstudio.studio.own_words import OwnWords
 from diffstudio.studio.passes import IN_WINDOWS, Pass, Passes, Watch, in_windows, second_pass
 from diffstudio.studio.preview import as_pictures, shrunk
 from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, enlarged_size
+from diffstudio.studio.steering import Steering
 from diffstudio.studio.wildcards import Wording
 
 
@@ -45,8 +46,8 @@ def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps,
              library: Library | None = None, drop_others: Callable[[], int] = lambda: 0) -> Iterator[Event]:
     """Make the request's images, from number `done` on, and say how it goes; Finished comes last.
 
-    The LoRAs that its prompt names are looked up in the library, and stay attached to the model. Where the memory does not
-    suffice, `drop_others` lets go of other models and says of how many, and the job goes on in smaller pieces.
+    The LoRAs that its prompt names and its ControlNets are looked up in the library, and stay with the model. Where the
+    memory does not suffice, `drop_others` lets go of other models and says of how many, and the job goes on in smaller pieces.
 
     BadRequest before any work for what the model cannot do; Stopped within one network call of `control.stop()`;
     OutOfMemory when one image alone does not fit; StorageProblem when it cannot be saved.
@@ -56,7 +57,9 @@ def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps,
     given = read_given(request, width, height)
     passes = _passes(request, model, width, height, given is not None)
     watch = Watch(job, control, recording or Recording(), replay, previews)
-    work = _Work(request, model, job, gallery, control, passes, given, watch,
+    steering = Steering(request, library, model.checkpoint)
+    steering.load(model, cancelled=control.stopped)
+    work = _Work(request, model, job, gallery, control, passes, given, watch, steering,
                  Wording(request, model.checkpoint), Loras(library, model.checkpoint),
                  OwnWords(library), Enlarging(request.upscaler, library, model.device) if len(passes) > 1 else None)
     relief = Relief(model, drop_others, work.in_windows)
@@ -115,6 +118,7 @@ class _Work:
     passes: tuple[Pass, ...]
     given: Given | None
     watch: Watch
+    steering: Steering
     wording: Wording
     loras: Loras
     own_words: OwnWords
@@ -149,10 +153,11 @@ class _Work:
             yield Noted(self.job, note)
         prompted = model.encode_prompt(prompts, negative)
         passes = Passes(request, model, self.passes, first, count, self.watch)
-        x = yield from passes.sampled(0, prompted, seeds, init=_as_tensor(self.given), mask=_mask_as_tensor(self.given))
+        x = yield from passes.sampled(0, prompted, seeds, init=_as_tensor(self.given), mask=_mask_as_tensor(self.given),
+                                      controls=self._steered_by(self.passes[0], self.given))
         if len(self.passes) > 1:
             clean = yield from self._enlarged(x, self.passes[1])
-            x = yield from passes.sampled(1, prompted, seeds, clean=clean)
+            x = yield from passes.sampled(1, prompted, seeds, clean=clean, controls=self._steered_by(self.passes[1]))
         notes: list[str] = []
         decoded = decode(model, x, notes.append, self.control.check)
         for note in notes:
@@ -160,9 +165,12 @@ class _Work:
         for offset, made in enumerate(as_pictures(decoded)):
             whole = self.given.composed(made) if self.given is not None else made
             about = self._environment(seeds, first + offset) | words[offset].told_instead_of(request) | self.loras.about(uses)
-            about |= self.own_words.about()
+            about |= self.own_words.about() | self.steering.about()
             saved = self.gallery.add(Image.fromarray(whole), request, extra=about)
             yield ImageSaved(self.job, first + offset, saved.path, shrunk(whole))
+
+    def _steered_by(self, one: Pass, given: Given | None = None) -> tuple[ControlHint, ...]:
+        return self.steering.hints(self.model, one.width, one.height, given)
 
     def _enlarged(self, x: Tensor, larger: Pass) -> Generator[Event, None, Tensor]:
         """What the second pass begins from [B,C,H,W], from what the first came to [B,C,h,w]."""

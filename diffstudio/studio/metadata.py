@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from diffstudio import __version__
 from diffstudio.errors import BadRequest, ImageProblem
-from diffstudio.studio import foreign, loras
+from diffstudio.studio import control_text, foreign, loras
 from diffstudio.studio.gallery_files import open_picture, told
 from diffstudio.studio.picture_text import PictureText, read_text
 from diffstudio.studio.requests import (
@@ -81,7 +81,7 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
         "Denoising strength": _plain(request.strength) if request.init is not None else None,
         **_enlarged(request),
         **_painted(request),
-        **_steered(request, about.get("controlnets")),
+        **control_text.fields(request, about.get("controlnets")),
         "Template": request.prompt if prompt != request.prompt else None,
         "Negative Template": request.negative if negative != request.negative else None,
         "Lora hashes": loras.hashes_text(about.get("loras")),
@@ -142,31 +142,6 @@ def _painted(request: GenerateRequest) -> dict[str, Any]:
         "Inpaint area": "Only masked" if request.masked_only else None,
         "Masked area padding": request.padding if request.masked_only else None,
         "Outpaint": ",".join(map(str, request.outpaint)) if any(request.outpaint) else None}
-
-
-_MODULES = {PrepareName.AS_GIVEN: "none", PrepareName.CANNY: "canny", PrepareName.SCRIBBLE: "invert (from white bg & black line)",
-            PrepareName.INVERT: "invert (from white bg & black line)"}
-_RESIZED = {ResizeName.CROP: "Crop and Resize", ResizeName.PAD: "Resize and Fill", ResizeName.STRETCH: "Just Resize"}
-
-
-def _steered(request: Any, told: Any) -> dict[str, str]:
-    """As the web UI's ControlNet extension writes them; `told` is what is known of the networks, in the same order."""
-    known = told if isinstance(told, list) else []
-    return {f"ControlNet {number}": _control_text(use, request.resize, known[number] if number < len(known) else {})
-            for number, use in enumerate(getattr(request, "controls", ()))}
-
-
-def _control_text(use: ControlUse, resize: ResizeName, told: Any) -> str:
-    told = told if isinstance(told, dict) else {}
-    name = str(told.get("name") or Path(use.network).stem)
-    values = {
-        "Module": _MODULES[use.prepare], "Model": f"{name} [{told['old_hash']}]" if told.get("old_hash") else name,
-        "Weight": _plain(use.scale), "Resize Mode": _RESIZED[resize]}
-    if use.prepare is PrepareName.CANNY:
-        values |= {"Threshold A": str(use.low), "Threshold B": str(use.high)}
-    values |= {"Guidance Start": _plain(use.begins), "Guidance End": _plain(use.ends), "Pixel Perfect": "True",
-               "Control Mode": "Balanced"}
-    return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
 def request_json(request: PictureRequest, about: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffstudio.errors import BadRequest, DiffstudioError, OutOfMemory, Stopped, StorageProblem
 from diffstudio.models.kept import KeptModels
@@ -26,6 +26,7 @@ from diffstudio.studio.events import (
     ImageSaved,
     JobId,
     Loading,
+    Noted,
     Paused,
     Picture,
     Resumed,
@@ -35,6 +36,7 @@ from diffstudio.studio.loras import Loras
 from diffstudio.studio.queue import Queue, QueuedJob
 from diffstudio.studio.requests import LANCZOS, PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
+from diffstudio.studio.steering import Steering
 from diffstudio.studio.upscaling import find_upscaler
 from diffstudio.studio.wildcards import Wording
 
@@ -285,7 +287,12 @@ class Worker:
         loras.look_up(loras.read(told.prompt)[1])  # what cannot be drawn or is not there is said before anything is loaded
         if request.enlarge > 1:
             find_upscaler(request.upscaler, self._library)
-        model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)))
+        steering = Steering(request, self._library, checkpoint)
+        steering.look_up()
+        vae = self._library.find(request.vae) if request.vae else None
+        model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae)
+        steering.load(model, lambda what, fraction: self._emit(Loading(job, what, fraction)), control.stopped, self._room_beside)
+        self._say_with_what(job, model)
         self._hold(job, control)
         from diffstudio.studio.generate import generate
 
@@ -300,6 +307,7 @@ class Worker:
         if request.checkpoint:
             checkpoint = self._library.find(request.checkpoint)
             model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)))
+            self._say_with_what(job, model)
         if request.checkpoint or request.upscaler != LANCZOS:
             self._hold(job, control)
         from diffstudio.models import memory
@@ -308,6 +316,20 @@ class Worker:
         yield from upscale(request, model, job, self._gallery, control, device=memory.choose_device(self.settings.device),
                            previews=self.settings.previews, recording=running.recording, replay=self._replays.get(job),
                            library=self._library, drop_others=self._kept.drop_others)
+
+    def _say_with_what(self, job: JobId, model: Any) -> None:
+        """Once: which text encoders and autoencoder came from elsewhere."""
+        for note in getattr(model, "loaded_with", ()):
+            self._emit(Noted(job, note))
+        model.loaded_with = ()
+
+    def _room_beside(self, model: Model, wanted_bytes: int) -> bool:
+        """For a ControlNet; the models not used for longest go first."""
+        from diffstudio.models import memory
+
+        room = self._kept.make_room_beside(model, wanted_bytes, memory.budget_bytes(model.device, self.settings.kept_gib))
+        memory.free_unused()
+        return room
 
     def _hold(self, job: JobId, control: Control) -> None:
         if self._lease is None:
@@ -328,8 +350,9 @@ class Worker:
         except (DiffstudioError, ImportError, OSError, RuntimeError):
             _log.info("Warming up failed", exc_info=True)
 
-    def _loaded(self, checkpoint: Checkpoint, cancelled: Callable[[], bool], say: Callable[[str, float | None], None]) -> Model:
-        """The model of this checkpoint: the one in memory if the file is the same, else others make room for it first."""
+    def _loaded(self, checkpoint: Checkpoint, cancelled: Callable[[], bool], say: Callable[[str, float | None], None],
+                vae: Checkpoint | None = None) -> Model:
+        """The model of this checkpoint: the one in memory if the files are the same, else others make room for it first."""
         import sys
 
         if "torch" not in sys.modules:
@@ -344,7 +367,7 @@ class Worker:
         torch.set_num_threads(self.settings.threads or self._usual_threads)
         device = memory.choose_device(self.settings.device)
         budget = memory.budget_bytes(device, self.settings.kept_gib)
-        kept = self._kept.get(checkpoint, device)
+        kept = self._kept.get(checkpoint, device, vae)
         if kept is not None:
             self._kept.keep_within(budget)
             return kept
@@ -352,7 +375,7 @@ class Worker:
         self._kept.make_room(checkpoint.parameters * dtype.itemsize, budget)
         memory.free_unused()
         what = f"Loading {checkpoint.title or checkpoint.name}"
-        model = loading.load(checkpoint, device, dtype, lambda fraction: say(what, fraction), cancelled)
+        model = loading.load(checkpoint, device, dtype, lambda fraction: say(what, fraction), cancelled, library=self._library, vae=vae)
         self._kept.put(model)
         return model
 
