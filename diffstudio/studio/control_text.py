@@ -41,13 +41,14 @@ def among(names: Iterable[str]) -> list[str]:
 
 
 def lost(told: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What cannot be asked for again, as the picture that steered is not in the text: what it was, and that."""
-    return {_about(values): "its picture is not in the file" for values in told.values()}
+    """What cannot be asked for again, as the picture that steered is not in the text: which network, and how it was used."""
+    return {f"{name}, {values.get('Model', '').partition(' [')[0]}": _about(values) for name, values in told.items()}
 
 
 def _about(values: Mapping[str, str]) -> str:
-    """`the ControlNet control_canny (canny, weight 0.8, from 0.1 to 0.9)`."""
+    """`canny, weight 0.8, from 0.1 to 0.9, without its picture`."""
     begins, ends = values.get("Guidance Start", "0"), values.get("Guidance End", "1")
     whole = begins in ("0", "0.0") and ends in ("1", "1.0")
-    parts = (values.get("Module", ""), f"weight {values.get('Weight', '1')}", "" if whole else f"from {begins} to {ends}")
-    return f"the ControlNet {values.get('Model', '').partition(' [')[0]} ({', '.join(part for part in parts if part)})"
+    module = values.get("Module", "").partition(" (")[0]
+    parts = (module, f"weight {values.get('Weight', '1')}", "" if whole else f"from {begins} to {ends}", "without its picture")
+    return ", ".join(part for part in parts if part)

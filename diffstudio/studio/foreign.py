@@ -88,14 +88,15 @@ def upscaler_label(name: str) -> str:
 
 def check_types(request: PictureRequest) -> None:
     """Refuse a request whose fields came out of JSON as something else: ImageProblem."""
-    texts = (request.prompt, request.negative, request.checkpoint, request.upscaler, getattr(request, "vae", ""))
+    texts = (request.prompt, request.negative, request.checkpoint, request.upscaler, request.vae)
     wholes: tuple[Any, ...] = (request.seed, request.steps, request.count)
     # A path on another machine would be contacted on being looked at, which no picture may cause.
-    places = [str(request.checkpoint), str(request.upscaler), str(getattr(request, "vae", ""))]
+    places = [str(request.checkpoint), str(request.upscaler), str(request.vae)]
     match request:
         case GenerateRequest():
             wholes += (request.width or 0, request.height or 0, request.enlarge_steps)
             places += [str(request.init or ""), str(request.mask or "")]
+            places += [place for use in request.controls for place in (use.network, str(use.image))]
         case UpscaleRequest():
             places.append(str(request.image))
     if not (all(isinstance(text, str) for text in texts) and all(isinstance(whole, int) for whole in wholes)):
