@@ -7,7 +7,6 @@ sentence and a non-zero exit. Nothing heavy is imported before a verb needs it.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import logging
 import os
@@ -19,9 +18,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import diffstudio
 from diffstudio import paths
+from diffstudio.cli_control import add_controls, controls_of
 from diffstudio.cli_models import add_models
+from diffstudio.cli_pictures import add_upscale, make
 from diffstudio.errors import BadRequest, DiffstudioError, Stopped
-from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, SamplerName, SpacingName, TrainRequest
+from diffstudio.studio.requests import (
+    LANCZOS,
+    LATENT,
+    FillName,
+    GenerateRequest,
+    ResizeName,
+    SamplerName,
+    SpacingName,
+    TrainRequest,
+)
 from diffstudio.terminal import (
     duration,
     keep_the_log_in_a_file,
@@ -72,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(do=_window)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     _add_generate(verbs)
+    add_upscale(verbs, _text, _path, _whole, _number)
     _add_train(verbs)
     add_models(verbs, _text, _path, _number)
     return parser
@@ -106,6 +117,14 @@ def _add_generate(verbs: Any) -> None:
     verb.add_argument("--masked-only", action="store_true", help="make the part around the mask at full size; the rest keeps its own")
     verb.add_argument("--padding", metavar="PX", type=_whole, help=f"what is seen around the mask then (default {usual.padding})")
     verb.add_argument("--outpaint", metavar="L,T,R,B", type=_sides, help="px to paint around the picture: left, top, right, bottom")
+    add_controls(verb, _text, _path, _number)
+    verb.add_argument("--enlarge", metavar="X", type=_number, help="make each so many times larger in a second pass")
+    verb.add_argument("--upscaler", metavar="NAME", type=_text,
+                      help=f"what enlarges it: {LANCZOS}, {LATENT}, or an upscaler's name (default {usual.upscaler})")
+    verb.add_argument("--enlarge-strength", metavar="X", type=_number,
+                      help=f"how far that pass goes from it: just above 0 to 1 (default {usual.enlarge_strength:g})")
+    verb.add_argument("--enlarge-steps", metavar="N", type=_whole, help="steps of that pass (default: as many as --steps)")
+    verb.add_argument("--tiled", action="store_true", help="that pass in windows, also where the checkpoint could do it whole")
     verb.add_argument("--out", metavar="PATH", type=_path, required=True,
                       help="a .png, a pattern with {seed} or {number}, or a folder")
     verb.set_defaults(do=_generate)
@@ -138,14 +157,8 @@ def _window(arguments: argparse.Namespace) -> int:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    import queue
-    import tempfile
-
     from diffstudio.models.library import Library
-    from diffstudio.studio.files import NamedFiles
-    from diffstudio.studio.queue import Queue
     from diffstudio.studio.settings import load_settings
-    from diffstudio.studio.worker import Worker
 
     names = {field.name for field in dataclasses.fields(GenerateRequest)}
     asked = {name: value for name, value in vars(arguments).items() if name in names}
@@ -156,53 +169,16 @@ def _generate(arguments: argparse.Namespace) -> int:
     if about_mask and not {"mask", "outpaint"} & asked.keys():
         raise BadRequest(f"--{about_mask[0].replace('_', '-')} was given without a mask",
                          remedy="Give one with --mask, or --outpaint")
-    request = GenerateRequest(**asked)
+    about_larger = sorted({"upscaler", "enlarge_strength", "enlarge_steps", "tiled"} & asked.keys())
+    if about_larger and not asked.get("enlarge", 1) > 1:
+        raise BadRequest(f"--{about_larger[0].replace('_', '-')} was given, and nothing is enlarged",
+                         remedy="Say how many times larger with --enlarge")
+    request = GenerateRequest(**asked, controls=controls_of(arguments))
     settings = load_settings()
     library = Library(settings.folders)
     for name in filter(None, (request.checkpoint, request.vae)):
         library.find(name)  # before anything heavy is loaded
-    files = NamedFiles(arguments.out, request)
-    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder, stop_signals() as stop:
-        jobs = Queue(Path(folder) / "queue.sqlite")  # of its own: the window's jobs are the window's
-        worker = Worker(jobs, library, files, dataclasses.replace(settings, previews=False), events.put)
-        try:
-            worker.start()
-            job = worker.submit(request)
-            while True:
-                if stop.take():
-                    worker.stop(job)
-                with contextlib.suppress(queue.Empty):
-                    if _told(events.get(timeout=0.1)):
-                        return 0
-        finally:
-            worker.close()
-
-
-def _told(event: Any) -> bool:
-    """Show one event of generating; True when it was the successful last one. Raises what a person should hear."""
-    from diffstudio.studio import events
-
-    match event:
-        case events.Loading(what=what):
-            progress(what)
-        case events.Noted(text=text):
-            say(text, 0)
-        case events.Stepped(index=index, steps=steps, first=first, count=count, seconds_left=left):
-            picture = f"picture {first + 1} of {count}, " if count > 1 else ""
-            progress(f"{picture}step {index} of {steps}, {left:.0f} s left", last=index == steps)
-        case events.ImageSaved(path=path):
-            progress("", last=True)
-            print(path, flush=True)
-        case events.Failed(error=error):
-            progress("", last=True)
-            raise error
-        case events.Cancelled():
-            progress("", last=True)
-            raise Stopped("Stopped before all pictures were made")
-        case events.Finished():
-            return True
-    return False
+    return make(request, arguments.out, library, settings)
 
 
 def _train(arguments: argparse.Namespace) -> int:

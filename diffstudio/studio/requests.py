@@ -212,6 +212,7 @@ class UpscaleRequest:
     scale: float = 2.0                 # times larger, each side
     upscaler: str = LANCZOS            # or LATENT with a checkpoint, or an upscaler of the library
     checkpoint: str = ""               # a name from the library, or a path; empty: nothing is sampled
+    vae: str = ""                      # likewise: an autoencoder to use in place of the checkpoint's own
     prompt: str = ""
     negative: str = ""
     strength: float = 0.3              # how much of the ladder is walked, 0 (excluded) to 1
@@ -231,6 +232,7 @@ class UpscaleRequest:
         _in_range("The guidance", self.guidance, 0.0, 100.0)
         _strength("The strength", self.strength)
         _a_name("The upscaler", self.upscaler)
+        _a_name("The autoencoder", self.vae or "none")
         _prompts(self.prompt, self.negative)
         if self.upscaler == LATENT and not self.checkpoint:
             raise BadRequest("Without a checkpoint there is no latent to enlarge", "it is how a checkpoint holds a picture",

@@ -47,7 +47,7 @@ def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
         told = {"prompt": request.prompt, "negative": request.negative}
         if sampled:
             told |= {"checkpoint": settings.checkpoint, "seed": request.seed, "guidance": request.guidance, "steps": request.steps,
-                     "sampler": request.sampler, "spacing": request.spacing}
+                     "sampler": request.sampler, "spacing": request.spacing, "vae": request.vae}
             if not settings.checkpoint:
                 told.pop("checkpoint")
     told |= asked
