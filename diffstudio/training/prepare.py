@@ -166,7 +166,8 @@ def _measured(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer 
         + " and ".join(f"{tries[dtype][0]:.2f} s in {dtype}" for dtype in candidates) + ". ")
     if chosen.run.minutes > 0:
         steps = max(FEWEST_STEPS, round(60 * chosen.run.minutes / seconds))
-        said += f"{chosen.run.minutes:g} minutes are {steps:,} steps."
+        minutes = f"{chosen.run.minutes:g} minute{'s are' if chosen.run.minutes != 1 else ' is'}"
+        said += f"{minutes} {steps:,} steps."
         chosen = replace(chosen, run=replace(chosen.run, steps=steps))
         trainer = _trainer(chosen, pictures, tokenizer, device)
     trainer.fingerprint = pictures.file.name

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import QMessageLogContext, QSocketNotifier, QtMsgType, qInstallMessageHandler
+from PySide6.QtCore import QMessageLogContext, QSocketNotifier, QStandardPaths, QtMsgType, qInstallMessageHandler
 from PySide6.QtWidgets import QApplication, QWidget
 
 from diffstudio.studio.settings import Settings
@@ -53,6 +53,12 @@ def machine(settings: Settings) -> str:
         device += f", {threads} thread{'s' if threads > 1 else ''}"
     memory = psutil.virtual_memory()
     return f"{device}  ·  {(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB"
+
+
+def pictures_folder() -> str:
+    """Where a person's own pictures are likely to be: a dialog begins there."""
+    usual = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.PicturesLocation)
+    return usual if os.path.isdir(usual) else os.path.expanduser("~")
 
 
 def close_on_signals(window: QWidget) -> Callable[[], None]:

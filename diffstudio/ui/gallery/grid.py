@@ -114,11 +114,18 @@ class ThumbnailGrid(QListView):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)  # its coming and going would flicker
         self.verticalScrollBar().setSingleStep(40)
+        self.verticalScrollBar().rangeChanged.connect(self._follow_range)
         self.setMouseTracking(True)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setItemDelegate(ThumbnailDelegate(self))
         self._fill()
         self.doubleClicked.connect(lambda index: self.opened.emit(index))
+
+    def _follow_range(self, least: int, most: int) -> None:
+        """Where all is seen, the bar keeps its room and shows nothing."""
+        bar = self.verticalScrollBar()
+        if bar.isEnabled() is not (most > least):
+            bar.setEnabled(most > least)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         self._fill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 from PySide6.QtCore import QPoint, QRectF, QSize, Qt, Signal
@@ -178,7 +179,7 @@ class Canvas(QWidget):
                 painter.setBrush(Qt.BrushStyle.NoBrush)
                 painter.drawRoundedRect(cell.adjusted(1, 1, -1, -1), radius, radius)
         if self._note and cells:
-            self._paint_note(painter, cells[0][1] if len(cells) == 1 else QRectF(self.rect()))
+            self._paint_note(painter, reduce(QRectF.united, (cell for _, cell in cells)))
 
     def _paint_note(self, painter: QPainter, room: QRectF) -> None:
         font = theme.font(theme.SMALL_PIXELS)

@@ -206,7 +206,8 @@ class GenerateRoom(QWidget):
             if self._live:
                 self.canvas.show_estimates(event.first, event.previews)
         batch = max(1, len(event.previews))
-        self._show_status(words.step_line(event), (event.first + batch * event.index / event.steps) / max(1, event.count))
+        self._show_status(words.step_line(event), (event.first + batch * event.index / event.steps) / max(1, event.count),
+                          words.step_brief(event))
 
     def _save(self, index: int, path: Path, image: QImage) -> None:
         self._saved += 1
@@ -228,11 +229,11 @@ class GenerateRoom(QWidget):
         self._end("It did not work", self.progress.fraction() or 0.0)
         self.say("bad", str(error), "Try again" if self._request is not None else "")
 
-    def _show_status(self, text: str, fraction: float | None) -> None:
+    def _show_status(self, text: str, fraction: float | None, brief: str = "") -> None:
         self._status_text = text
         self.progress.set_fraction(fraction)
-        self.right.running.say(self.title.text() if self._live else words.title_of(self._request or GenerateRequest()), text,
-                               fraction)
+        self.right.running.say(self.title.text() if self._live else words.title_of(self._request or GenerateRequest()),
+                               brief or text, fraction)
         if self._live:
             self.status.setText(text)
 
@@ -241,6 +242,7 @@ class GenerateRoom(QWidget):
         film = self.filmstrip.last() > 0 and self._live
         self.panel.set_busy(self._busy)
         self.right.show_running(self._busy)
+        steering = self.pause_button.hasFocus() or self.stop_button.hasFocus()
         self.pause_button.setVisible(self._busy)
         self.stop_button.setVisible(self._busy)
         self.pause_button.setText("Resume" if self._paused else "Pause")
@@ -258,6 +260,8 @@ class GenerateRoom(QWidget):
         self._follow_hint()
         self.foot.setVisible(not nothing)
         self._note()
+        if steering and not self._busy:  # Qt would give the focus of a hidden button to whatever comes next
+            self.canvas.setFocus()
 
     def _follow_hint(self) -> None:
         shown = self._live and self.filmstrip.last() > 0 and not self.canvas.scrubbing() and not self._heading_stacked

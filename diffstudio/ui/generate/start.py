@@ -26,6 +26,7 @@ from diffstudio.ui.controls import (
 from diffstudio.ui.generate.paint_dialog import PaintDialog
 from diffstudio.ui.generate.painter import Sides
 from diffstudio.ui.pictures import read_image
+from diffstudio.ui.system import pictures_folder
 
 _THUMB = 56
 _NO_SIDES: Sides = (0, 0, 0, 0)
@@ -120,7 +121,8 @@ class StartSection(QWidget):
     # ---- what a person does ------------------------------------------------------------------------------------------
 
     def choose(self) -> QFileDialog:
-        dialog = QFileDialog(self, "Start from a picture", "", "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)")
+        dialog = QFileDialog(self, "Start from a picture", pictures_folder(),
+                             "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)")
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(lambda name: self.set_picture(Path(name)))

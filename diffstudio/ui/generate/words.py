@@ -81,6 +81,11 @@ def step_line(event: Stepped) -> str:
     return "  ·  ".join(parts)
 
 
+def step_brief(event: Stepped) -> str:
+    """`Step 15 of 24 · 2 s left`, where there is little room"""
+    return f"Step {event.index} of {event.steps}  ·  {human_duration(math.ceil(event.seconds_left))} left"
+
+
 def token_count(counted: Counted) -> tuple[str, str, str]:
     """`23 / 75`; the tone of it; and what it means."""
     tokens = counted.tokens

@@ -38,6 +38,7 @@ from diffstudio.ui.confirm import confirm
 from diffstudio.ui.controls import Banner, describe
 from diffstudio.ui.drops import DropHint, dropped_folder
 from diffstudio.ui.picture_actions import open_folder
+from diffstudio.ui.system import pictures_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
 from diffstudio.ui.train.follow import Follower, Look, look
@@ -192,7 +193,8 @@ class TrainRoom(QWidget):
     # -- choosing a folder
 
     def choose_folder(self) -> None:
-        dialog = QFileDialog(self, "Choose a folder of pictures")
+        before = self.new_panel.choice()
+        dialog = QFileDialog(self, "Choose a folder of pictures", str(before.folder.parent) if before else pictures_folder())
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setOption(QFileDialog.Option.ShowDirsOnly, True)
         dialog.fileSelected.connect(lambda chosen: self.inspect(Path(chosen)))

@@ -21,7 +21,11 @@ def status_line(summary: RunSummary) -> str:
     parts = [f"Step {summary.step:,}" + (f" of {summary.steps:,}" if summary.steps else "")]
     match summary.status:
         case Status.STARTING:
-            return "Starting …" if summary.prepared is None else f"Preparing the pictures, {100 * summary.prepared:.0f} % …"
+            if summary.prepared is None:
+                return "Starting …"
+            if summary.prepared >= 1:
+                return "Trying what is fastest on this machine …"
+            return f"Preparing the pictures, {100 * summary.prepared:.0f} % …"
         case Status.TRAINING:
             if summary.pictures_per_second:
                 parts.append(f"{summary.pictures_per_second:,.0f} pictures/s" if summary.pictures_per_second >= 10
@@ -104,7 +108,8 @@ class RunView(QWidget):
         """`log` is the tail of its log, shown when it ended badly."""
         self.title.setText(summary.name)
         self.status.setText(status_line(summary))
-        self.line.set_fraction(summary.prepared if summary.status is Status.STARTING else summary.fraction)
+        preparing = summary.prepared if summary.prepared is not None and summary.prepared < 1 else None
+        self.line.set_fraction(preparing if summary.status is Status.STARTING else summary.fraction)
         self._show_ending(summary, log)
         self.curve.show_history(history)
         self.samples.show_samples(summary.run, history.samples if history is not None else ())

@@ -36,7 +36,8 @@ def status_text(summary: RunSummary) -> str:
     percent = f"{100 * summary.fraction:.0f} %"
     match summary.status:
         case Status.STARTING:
-            return "starting" if summary.prepared is None else f"preparing · {100 * summary.prepared:.0f} %"
+            done = summary.prepared
+            return "starting" if done is None or done >= 1 else f"preparing · {100 * done:.0f} %"
         case Status.FINISHED:
             return "finished" if summary.learned is not False else "finished · learned little"
         case Status.FAILED:

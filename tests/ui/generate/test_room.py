@@ -15,6 +15,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
 from diffstudio.studio.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
+from diffstudio.ui.controls import Elided
 from diffstudio.ui.generate.recent import RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.pictures import numpy_to_qimage
@@ -268,3 +269,17 @@ def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, 
     assert room.canvas.height() >= 120
     restart = room.restart_button
     assert restart.width() >= restart.fontMetrics().horizontalAdvance(restart.text())
+
+
+def test_the_queue_says_less_than_the_head_of_the_picture(room: GenerateRoom) -> None:
+    run(room, 3)
+    assert "Step 3 of 8 · 1 s left" in [part.text() for part in room.right.running.findChildren(Elided)]
+
+
+def test_the_focus_of_a_button_that_goes_is_not_left_to_chance(qtbot: QtBot, room: GenerateRoom) -> None:
+    run(room, 3, job=7)
+    room.activateWindow()
+    room.stop_button.setFocus()
+    qtbot.waitUntil(room.stop_button.hasFocus)
+    room.take(Cancelled(7))
+    qtbot.waitUntil(room.canvas.hasFocus)
