@@ -13,6 +13,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from diffstudio.models.family import FAMILIES, UNKNOWN
 from diffstudio.models.prediction import TensorEntry, prediction_beside, prediction_within
 
 FORMAT = 1                        # of the diffstudio.* metadata
-LARGEST_HEADER_BYTES = 100 << 20  # safetensors' own limit
+LARGEST_HEADER_BYTES = 32 << 20   # safetensors allows 100 MB, which no published file comes near and which would take seconds
 LARGEST_SIDE = 65_536             # px, that a header is believed
 
 
@@ -87,6 +88,10 @@ _DTYPE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32
                "U16": 16, "U32": 32, "U64": 64, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4}
 
 
+_MOST_SIDES = 16                  # of a tensor
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
 def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     """The tensors and the metadata that a safetensors file declares, checked against the file's size.
 
@@ -100,16 +105,14 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
             if length > min(LARGEST_HEADER_BYTES, size - 8) or length < 2:
                 raise _damaged(path, "its header does not fit the file")
-            header = json.loads(file.read(length))
+            header = _table(file.read(length))
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointMissing(f"There is no checkpoint at {path}", remedy="Check the name, or choose another") from None
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({(error.strerror or str(error)).lower()})") from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header cannot be read ({str(error)[:200]})") from error
-    if not isinstance(header, dict):
-        raise _damaged(path, "its header is not a table")
-    metadata = header.pop("__metadata__", {}) or {}
+    metadata: Any = header.pop("__metadata__", {}) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _damaged(path, "its metadata is not text")
     tensors = {name: _entry(path, name, value) for name, value in header.items()}
@@ -123,27 +126,50 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     return tensors, metadata
 
 
+def _table(text: bytes) -> dict[str, Any]:
+    """JSON in which no name of an object occurs twice, and no text is none.
+
+    To look at each name takes half as long again as to read it, so where there can be no doubt it is not done.
+    """
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError("it is not a table")
+    counts = {text.count(name) for name in (b'"dtype"', b'"shape"', b'"data_offsets"')}
+    if counts != {len(table) - (b'"__metadata__"' in text)} or b"\\u" in text or text.count(b'"__metadata__"') > 1:
+        table = json.loads(text, object_pairs_hook=_once)
+    if _SURROGATE.search(text) is not None:
+        json.dumps(table, ensure_ascii=False).encode()
+    return table
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name in it occurs twice")
+    return table
+
+
 def plain_file_size(path: Path) -> int:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
-        raise _damaged(path, "it is a folder" if stat.S_ISDIR(about.st_mode) else "it is not a plain file")
+        raise CheckpointDamaged(f"{path.name} is no file of weights",
+                                "it is a folder" if stat.S_ISDIR(about.st_mode) else "it is not a plain file", "Choose another")
     return about.st_size
 
 
 def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     try:
-        dtype, shape = str(value["dtype"]), tuple(int(side) for side in value["shape"])
-        start, end = (int(offset) for offset in value["data_offsets"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        dtype, shape, (start, end) = value["dtype"], value["shape"], value["data_offsets"]
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"tensor {name[:80]!r} is not described") from error
-    bits = _DTYPE_BITS.get(dtype)
-    for side in shape:
-        if side < 0:
-            raise _damaged(path, f"tensor {name[:80]!r} has a negative side")
-        bits = bits * side if bits is not None else None
-    if start < 0 or end < start or bits is None or (bits + 7) // 8 != end - start:
+    if type(shape) is not list or len(shape) > _MOST_SIDES or not all(type(number) is int for number in (*shape, start, end)):
+        raise _damaged(path, f"tensor {name[:80]!r} is not described")
+    if any(side < 0 for side in shape) or start < 0:
+        raise _damaged(path, f"tensor {name[:80]!r} has a negative side")
+    bits = _DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
+    if bits is None or end < start or (bits * prod(shape) + 7) // 8 != end - start:
         raise _damaged(path, f"tensor {name[:80]!r} does not have the size it declares")
-    return TensorEntry(dtype, shape, start, end)
+    return TensorEntry(dtype, tuple(shape), start, end)
 
 
 def _damaged(path: Path, why: str) -> CheckpointDamaged:

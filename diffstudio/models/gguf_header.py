@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.models.checkpoint import plain_file_size
 
 KINDS = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K",
          13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
@@ -19,7 +21,9 @@ KINDS = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_
 _NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _READERS = ("t5", "t5encoder", "llama", "clip", "gemma2", "gemma3", "qwen2", "qwen2vl", "qwen25vl", "qwen3", "qwen3vl")
-_MOST_TENSORS, _MOST_ENTRIES, _LONGEST_NAME, _LONGEST_TEXT = 200_000, 100_000, 4096, 1 << 20
+_MOST_TENSORS, _MOST_ENTRIES, _LONGEST_NAME, _LONGEST_TEXT = 50_000, 20_000, 4096, 1 << 20
+_MOST_TEXTS = 400_000        # in all lists: the largest vocabularies have 260,000 words
+_MOST_TEXT_BYTES = 32 << 20  # that are kept
 _ORIGINAL_SHAPE = "comfy.gguf.orig_shape."   # where blocks forced another shape on a convolution
 
 
@@ -39,8 +43,9 @@ class GgufHeader:
 def read_gguf_header(path: Path) -> GgufHeader:
     """CheckpointMissing, or CheckpointDamaged for a header that is cut short or makes no sense."""
     try:
+        size = plain_file_size(path)
         with path.open("rb") as file:
-            return _Reader(file, path.stat().st_size).header()
+            return _Reader(file, size).header()
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointMissing(f"There is no checkpoint at {path}", remedy="Check the name, or choose another") from None
     except OSError as error:
@@ -54,6 +59,7 @@ class _Reader:
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
+        self._texts_left, self._bytes_left = _MOST_TEXTS, _MOST_TEXT_BYTES
 
     def header(self) -> GgufHeader:
         if self._file.read(4) != b"GGUF":
@@ -75,6 +81,10 @@ class _Reader:
                     return header
         for _ in range(tensors):
             name, shape, kind, count = self._tensor()
+            if name in header.shapes:
+                raise ValueError(f"two of its tensors are called {name[:80]!r}")
+            if name in original and (prod(original[name]) != count or min(original[name], default=0) < 0):
+                raise ValueError(f"tensor {name[:80]!r} cannot have had the shape that it declares")
             header.shapes[name] = original.get(name, shape)
             header.kinds[kind] = header.kinds.get(kind, 0) + count
         return header
@@ -84,9 +94,7 @@ class _Reader:
         sides = self._limited(self._number("<I"), 8, "sides of a tensor")
         shape = tuple(self._number("<Q") for _ in range(sides))[::-1]
         kind, offset = self._number("<I"), self._number("<Q")
-        count = 1
-        for side in shape:
-            count *= side
+        count = prod(shape)
         if offset >= self._size or count >= 16 * self._size + 16:    # no kind stores a number in less than half a bit
             raise ValueError(f"tensor {name[:80]!r} does not fit the file")
         return name, shape, KINDS.get(kind, f"kind {kind}"), count
@@ -102,6 +110,9 @@ class _Reader:
         inner = self._number("<I")
         count = self._limited(self._number("<Q"), self._size, "members of a list")
         if inner == _STRING:
+            self._texts_left -= count
+            if self._texts_left < 0:
+                raise ValueError(f"it declares {count:,} texts")
             for _ in range(count):
                 self._skip(self._number("<Q"))
         elif inner in (4, 5, 10, 11) and count <= 8:
@@ -118,7 +129,11 @@ class _Reader:
         return value
 
     def _text(self, longest: int) -> str:
-        return self._bytes(self._limited(self._number("<Q"), longest, "bytes of a text")).decode("utf-8", "replace")
+        length = self._limited(self._number("<Q"), longest, "bytes of a text")
+        self._bytes_left -= length
+        if self._bytes_left < 0:
+            raise ValueError("its texts have no end")
+        return self._bytes(length).decode("utf-8", "replace")
 
     def _bytes(self, length: int) -> bytes:
         data = self._file.read(length)
