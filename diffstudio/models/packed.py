@@ -63,10 +63,11 @@ def unpacked(stored: Tensor, kind: Kind, scale: Tensor | None, dtype: torch.dtyp
     if isinstance(kind, torch.dtype):
         eighths = stored.view(kind)
         return eighths.to(dtype) if scale is None else (eighths.float() * scale).to(dtype)
+    import gguf
     from diffusers.quantizers.gguf.utils import dequantize_functions
 
     numbers, size = _block(kind)
-    blocks = dequantize_functions[kind](stored.reshape(-1, size), numbers, size, dtype=torch.float32)
+    blocks = dequantize_functions[gguf.GGMLQuantizationType(kind)](stored.reshape(-1, size), numbers, size, dtype=torch.float32)
     return blocks.reshape(len(stored), -1).to(dtype)
 
 

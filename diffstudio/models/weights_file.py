@@ -83,6 +83,8 @@ class SafetensorsWeights(_Closing):
         self._entries, self.metadata = read_header(path)
         try:
             self._file: Any = safetensors.safe_open(str(path), framework="pt")
+        except RuntimeError:
+            self._file = None         # larger than what this machine maps: tensors are read one by one
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise _damaged(path, error) from error
 
@@ -98,11 +100,27 @@ class SafetensorsWeights(_Closing):
         return dtype
 
     def get_tensor(self, name: str) -> Tensor:
+        if self._file is None:
+            return self._read(name)
         try:
             tensor: Tensor = self._file.get_tensor(name)
         except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError) as error:
             raise _damaged(self.path, error) from error
         return tensor
+
+    def _read(self, name: str) -> Tensor:
+        entry = self._entries[name]
+        data = bytearray(entry.end - entry.start)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(8 + int.from_bytes(file.read(8), "little") + entry.start)
+                whole = file.readinto(data) == len(data)
+        except OSError as error:
+            raise _damaged(self.path, error) from error
+        if not whole:
+            raise damaged(self.path, "it was cut short")
+        return torch.frombuffer(data, dtype=self.dtype(name)).reshape(entry.shape) if data else torch.empty(
+            entry.shape, dtype=self.dtype(name))
 
     def close(self) -> None:
         self._file = None

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.models import naming
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
 from diffstudio.models.original_names import PARTS, original_names
-from diffstudio.models.parts import FolderParts, parts_of
+from diffstudio.models.parts import FolderParts, empty, parts_of
 from diffstudio.models.single_file import SingleFileParts, clip_vocabulary
-from tests.models import small
+from diffstudio.models.stored import open_stored, together
+from tests.models import headers, small
 from tests.models.families.beside import CPU, checkpoint, difference, ours
 
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -143,26 +145,78 @@ def test_clips_own_words() -> None:
     assert tokenizer("a photo of a cat").input_ids == [49_406, 320, 1125, 539, 320, 2368, 49_407]
 
 
-@pytest.mark.parametrize("family", BUILDERS)
-def test_the_configurations_that_come_with_the_program(family: str) -> None:
-    """Real sizes, on no device: parameters are counted as the makers published them, in millions."""
-    from accelerate import init_empty_weights
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+PUBLISHED = {    # parameters as the makers published them, in millions
+    "sd1": {"unet": 860, "vae": 84, "text_encoder": 123}, "sd2": {"unet": 866, "vae": 84, "text_encoder": 340},
+    "sdxl": {"unet": 2567, "vae": 84, "text_encoder": 123, "text_encoder_2": 695},
+    "sdxl_refiner": {"unet": 2260, "vae": 84, "text_encoder_2": 695},
+    "sd3": {"transformer": 2028, "vae": 84, "text_encoder": 124, "text_encoder_2": 695, "text_encoder_3": 4762},
+    "flux": {"transformer": 11901, "vae": 84, "text_encoder": 123, "text_encoder_2": 4762},
+    "z_image": {"transformer": 6155, "vae": 84, "text_encoder": 4022},
+    "qwen_image": {"transformer": 20430, "vae": 127, "text_encoder": 8292}}
 
-    millions = {"sd1": {"unet": 860, "vae": 84, "text_encoder": 123}, "sd2": {"unet": 866, "vae": 84, "text_encoder": 340},
-                "sdxl": {"unet": 2567, "vae": 84, "text_encoder": 123, "text_encoder_2": 695},
-                "sdxl_refiner": {"unet": 2260, "vae": 84, "text_encoder_2": 695}}[family]
-    kinds: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
-    for part, expected in millions.items():
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_the_configurations_that_come_with_the_program(family: str) -> None:
+    """Real sizes, on no device."""
+    import diffusers
+    import transformers
+
+    for part, expected in PUBLISHED[family].items():
         config = json.loads((paths.resources() / "families" / family / part / "config.json").read_text())
-        with init_empty_weights():
-            if part in kinds:
-                module = kinds[part].from_config(config)
-            else:
-                kind = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
-                module = kind(CLIPTextConfig(**config))
-        assert round(sum(value.numel() for value in module.parameters()) / 1e6) == pytest.approx(expected, abs=1), part
+        name = config.get("_class_name") or config["architectures"][0]
+        kind = getattr(diffusers, name, None) or getattr(transformers, name.replace("Qwen3ForCausalLM", "Qwen3Model"))
+        module = empty(kind, config)
+        parameters = {id(value): value.numel() for value in module.parameters()}
+        if part == "text_encoder_3" or name == "T5EncoderModel":
+            parameters.pop(id(module.encoder.embed_tokens.weight))       # its words, under another name
+        assert round(sum(parameters.values()) / 1e6) == pytest.approx(expected, abs=1), part
+
+
+NETWORKS: dict[str, tuple[str, Callable[[], Any], Callable[[], Any]]] = {
+    **{f"sd3 {edition}": ("sd3", lambda edition=edition: headers.mmdit_sd3(edition), lambda edition=edition: headers.sd3(edition))
+       for edition in ("3 medium", "3.5 medium", "3.5 large")},
+    "flux dev": ("flux", headers.bfl_flux, headers.flux),
+    "flux schnell": ("flux", lambda: headers.bfl_flux(False), lambda: headers.flux(False)),
+    "z_image": ("z_image", headers.comfy_z_image, headers.z_image),
+    "qwen_image": ("qwen_image", headers.qwen_image, headers.qwen_image)}
+
+
+@pytest.mark.parametrize("which", NETWORKS)
+def test_published_networks_in_full_size_have_a_place_for_every_tensor(tmp_path: Path, which: str) -> None:
+    """From the header alone: the configuration that its shapes give is that of a network with exactly these tensors."""
+    import diffusers
+
+    family, makers, theirs = NETWORKS[which]
+    path = headers.write_header(tmp_path / "network.safetensors", makers(), "BF16")
+    parts = SingleFileParts(replace(checkpoint(path, family), layout=Layout.ORIGINAL))
+    config = parts.config("transformer")
+    module = empty(getattr(diffusers, str(config["_class_name"])), dict(config))
+    assert {name: tuple(value.shape) for name, value in module.state_dict().items()} == theirs()
+
+
+def test_a_file_that_cannot_be_mapped_is_read_tensor_by_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one larger than the memory may be."""
+    tensors = {"a.weight": torch.randn(3, 4), "b.weight": torch.randn(5).bfloat16(), "c": torch.zeros(0)}
+    safetensors.torch.save_file(tensors, tmp_path / "large.safetensors")
+
+    def refuses(*given: Any, **options: Any) -> Any:
+        raise RuntimeError("unable to mmap 40861047826 bytes from file: Cannot allocate memory (12)")
+
+    monkeypatch.setattr(safetensors, "safe_open", refuses)
+    weights = open_stored(tmp_path / "large.safetensors")
+    found = {name: together([weights.rows(name, 0, len(value))], value.dtype, False) for name, value in tensors.items()}
+    assert all(isinstance(one, Tensor) and torch.equal(one, tensors[name]) for name, one in found.items())
+
+
+def test_fluxs_names_lead_where_diffusers_own_converter_leads() -> None:
+    from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
+
+    for guidance in (True, False):
+        shapes = headers.bfl_flux(guidance)
+        numbered = {name: naming._numbered(index, shape) for index, (name, shape) in enumerate(shapes.items())}
+        expected = convert_flux_transformer_checkpoint_to_diffusers(dict(numbered))
+        found = naming.recipe("transformer", shapes, {})
+        assert found == {name: naming._runs(value, list(shapes)) for name, value in expected.items()}
 
 
 def test_parts_of_a_single_file(folders: Callable[[str], Made], tmp_path: Path) -> None:
