@@ -213,7 +213,7 @@ def _explained(error: Exception) -> DiffstudioError:
     if isinstance(error, OSError):
         return StorageProblem("The run could not be written", error.strerror or str(error), "Free some space and resume it")
     if is_out_of_memory(error):
-        return OutOfMemory("The training needs more memory than there is", str(error).splitlines()[0][:200],
+        return OutOfMemory("The training needs more memory than there is", (str(error).splitlines() or [""])[0][:200],
                            "Choose a smaller batch, size or network")
     return RunProblem("The training broke off", str(error).splitlines()[0][:300] if str(error) else type(error).__name__,
                       "The run's log.txt says more; resume it, or start anew")

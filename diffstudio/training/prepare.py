@@ -18,7 +18,7 @@ from diffstudio.training.choose import check_name, choose
 from diffstudio.training.dataset import PictureSet, prepare
 from diffstudio.training.inspection import FolderReport, InspectionProgress, inspect_folder
 from diffstudio.training.preparation import Preparation
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import Recipe, RunRecipe
 from diffstudio.training.run_folder import RunFolder
 from diffstudio.training.trainer import Trainer, seconds_per_step
 from diffstudio.whole import write_whole
@@ -168,10 +168,17 @@ def _measured(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer 
         steps = max(FEWEST_STEPS, round(60 * chosen.run.minutes / seconds))
         minutes = f"{chosen.run.minutes:g} minute{'s are' if chosen.run.minutes != 1 else ' is'}"
         said += f"{minutes} {steps:,} steps."
-        chosen = replace(chosen, run=replace(chosen.run, steps=steps))
+        chosen = replace(chosen, run=lasting(chosen.run, steps))
         trainer = _trainer(chosen, pictures, tokenizer, device)
     trainer.fingerprint = pictures.file.name
     return chosen, trainer, said.strip()
+
+
+def lasting(run: RunRecipe, steps: int) -> RunRecipe:
+    """So many steps; where they are few, something is to be seen on the way all the same."""
+    third, sixth = -(-steps // 3), -(-steps // 6)
+    return replace(run, steps=steps, sample_every=min(run.sample_every, third),
+                   checkpoint_every=min(run.checkpoint_every, third), held_out_every=min(run.held_out_every, sixth))
 
 
 def _sized(recipe: Recipe, steps: int | None, minutes: float | None) -> Recipe:

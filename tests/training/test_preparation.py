@@ -15,6 +15,7 @@ from diffstudio.terminal import stop_signals
 from diffstudio.training import prepare, trainer
 from diffstudio.training.loop import train
 from diffstudio.training.preparation import Preparation
+from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.run_folder import (
     Command,
     RunEvent,
@@ -171,3 +172,10 @@ def test_measuring_asks_before_every_step_whether_to_end(folder: Path, recipe_fi
     with pytest.raises(Stopped, match="Enough"):
         trainer.seconds_per_step(workplace.trainer, workplace.batches, check)
     assert workplace.trainer.step_number == 0
+
+
+@pytest.mark.parametrize(("steps", "sheets"), [(160, [54, 108, 160]), (20, [7, 14, 20]), (1200, [250, 500, 750, 1000, 1200])])
+def test_a_short_run_is_seen_on_its_way(steps: int, sheets: list[int]) -> None:
+    lasted = prepare.lasting(RunRecipe(sample_every=250, checkpoint_every=250, held_out_every=125), steps)
+    assert [step for step in range(1, steps + 1) if step % lasted.sample_every == 0 or step == steps] == sheets
+    assert lasted.held_out_every <= lasted.checkpoint_every == lasted.sample_every

@@ -26,6 +26,8 @@ def status_line(summary: RunSummary) -> str:
             if summary.prepared >= 1:
                 return "Trying what is fastest on this machine …"
             return f"Preparing the pictures, {100 * summary.prepared:.0f} % …"
+        case Status.TRAINING if summary.steps and summary.step >= summary.steps:
+            parts.append("drawing the last samples")
         case Status.TRAINING:
             if summary.pictures_per_second:
                 parts.append(f"{summary.pictures_per_second:,.0f} pictures/s" if summary.pictures_per_second >= 10
