@@ -157,7 +157,7 @@ def _row(path: Path, file: BinaryIO, size: int) -> PickleScan:
         length *= 8
     if not values or values[0] != _MAGIC:
         if notes.problem and not values and not notes.names:
-            raise damaged(path, "it is no pickle" if not notes.cut_short else notes.problem)
+            raise damaged(path, f"as a pickle {notes.problem}")
         return notes.scan(path, "pickles", notes.problem)
     try:
         if notes.problem or len(values) < 5 or not isinstance(keys := values[4], list):
