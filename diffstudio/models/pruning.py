@@ -45,7 +45,7 @@ def _counted(sizes: Mapping[str, int]) -> dict[str, int]:
     for name, size in sizes.items():
         if what := leftover(name):
             found[what] = found.get(what, 0) + size
-    return found
+    return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
 def prune(checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP, *, ema: bool = False) -> Making:
@@ -79,7 +79,10 @@ def prune(checkpoint: Checkpoint, target: Path, precision: Precision = Precision
 
 
 def _told(checkpoint: Checkpoint, size: int, gone: Mapping[str, int], copies: int) -> tuple[str, ...]:
-    saved = (checkpoint.size_bytes - size) / 1e6
     swapped = f"The averaged copies took the place of {copies:,} tensors. " if copies else ""
-    what = f"Left out: {'; '.join(f'{what} ({count / 1e6:,.1f} MB)' for what, count in gone.items())}. " if gone else ""
-    return (f"{swapped}{what}The file is {saved:,.1f} MB smaller.",)
+    what = f"Left out: {'; '.join(f'{what} ({_size(count)})' for what, count in gone.items())}. " if gone else ""
+    return (f"{swapped}{what}The file is {_size(checkpoint.size_bytes - size)} smaller.",)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 50_000 else f"{count:,} bytes"
