@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.family import family_of
+from diffstudio.models.hashes import hashing
 from diffstudio.models.later import later, now
 from diffstudio.models.made import Made, Making, Precision, checked_file, precision_of
 from diffstudio.models.parts import FolderParts
@@ -22,6 +24,7 @@ from diffstudio.models.tensor_files import open_weights, write_file
 DTYPES: Mapping[Precision, torch.dtype] = {
     Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16, Precision.FP8: torch.float8_e4m3fn}
 _KEPT_WIDE = re.compile(r"(?:^|\.)(?:first_stage_model|vae)\.|embedding|pos_embed|embed_tokens|^shared\.")    # not in eighths
+_HASHED = 0.4                     # of the time that a pickle takes
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base",
                   "sdxl_refiner": "stable-diffusion-xl-v1-refiner", "sd3": "stable-diffusion-3-medium", "flux": "flux-1-dev",
                   "z_image": "z-image", "qwen_image": "qwen-image"}
@@ -44,8 +47,30 @@ def convert(checkpoint: Checkpoint, target: Path, precision: Precision = Precisi
             tensors, metadata = folder_in_one(checkpoint, weights.tensors), about(checkpoint)
         else:
             tensors, metadata = weights.tensors, dict(weights.metadata)
-        yield from write_file(target, narrowed.stored(tensors, precision), metadata)
+        hashed = 0.0
+        if checkpoint.layout is Layout.PICKLE:
+            metadata |= yield from _came_from(checkpoint)
+            hashed = _HASHED
+        with contextlib.closing(write_file(target, narrowed.stored(tensors, precision), metadata)) as writing:
+            for done in writing:
+                yield hashed + (1 - hashed) * done
     yield Made(target, target.stat().st_size, narrowed.notes(precision))
+
+
+def _came_from(checkpoint: Checkpoint) -> Generator[float, None, dict[str, str]]:
+    """What is known of a pickle, which says nothing of itself, and by which hash others know it."""
+    with contextlib.closing(hashing(checkpoint.path)) as steps:
+        sha256 = yield from _shortened(steps)
+    return (about(checkpoint) if checkpoint.draws else {}) | {
+        "converted_from": checkpoint.path.name, "converted_from_sha256": sha256}
+
+
+def _shortened(steps: Generator[float, None, str]) -> Generator[float, None, str]:
+    try:
+        while True:
+            yield _HASHED * next(steps)
+    except StopIteration as ended:
+        return str(ended.value)
 
 
 def check_precision(checkpoint: Checkpoint, precision: Precision) -> None:
