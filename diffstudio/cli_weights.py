@@ -1,12 +1,13 @@
-"""The verbs of `diffstudio models` that make files of weights of others: convert, merge, bake, prune, export."""
+"""The verbs of `diffstudio models` on files of weights: scan, and what makes one of others: convert, merge, bake, prune, export."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffstudio.errors import BadRequest, Stopped
 from diffstudio.terminal import one_line, progress, stop_signals
@@ -21,6 +22,9 @@ Add = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.Argumen
 
 def add_weights(add: Add, text: Callable[[str], str], path: Callable[[str], Path], number: Callable[[str], float]) -> None:
     """`add` makes a verb; `text`, `path` and `number` read an argument."""
+    scanning = add("scan", "what opening a file could run, found out without opening it", _scan)
+    scanning.add_argument("files", metavar="FILE", nargs="+", type=path)
+    scanning.add_argument("--json", action="store_true", help="as JSON")
     converting = add("convert", "the same weights in a safetensors file: from a pickle, a folder, or in another precision", _convert)
     converting.add_argument("checkpoint", metavar="NAME|PATH", type=text)
     merging = add("merge", "one checkpoint of two: a (1 - m) + b m; with a third a + m (b - c)", _merge)
@@ -42,6 +46,50 @@ def add_weights(add: Add, text: Callable[[str], str], path: Callable[[str], Path
 
 
 # The verbs
+
+def _scan(arguments: argparse.Namespace) -> int:
+    """Ends with 1 when one of them is dangerous or cannot be read."""
+    told = [_scanned(file) for file in arguments.files]
+    if arguments.json:
+        print(json.dumps(told, indent=2))
+    else:
+        for about in told:
+            for line in _said_of(about):
+                print(one_line(line))
+    return int(any(about["verdict"] in ("dangerous", "unreadable") for about in told))
+
+
+def _scanned(file: Path) -> dict[str, Any]:
+    from diffstudio.errors import DiffstudioError
+    from diffstudio.models.pickle_names import Kind
+    from diffstudio.models.pickle_scan import scan_pickle
+    from diffstudio.models.records import PICKLES, read_record
+
+    about: dict[str, Any] = {"format": 1, "file": str(file), "verdict": "harmless", "reason": ""}
+    try:
+        if file.suffix.lower() in PICKLES:
+            scan = scan_pickle(file)
+            about |= {kind.name.lower(): [found.name for found in scan.found if found.kind is kind] for kind in Kind}
+            about["would_run"] = [call for found in scan.dangerous for call in found.calls]
+            about["tensors"] = len(scan.tensors)
+            about["verdict"] = "dangerous" if scan.dangerous else "unreadable" if scan.problem else "harmless"
+            scan.check()
+        else:
+            about["verdict"] = "no pickle"
+        about["reason"] = read_record(file).reason
+    except DiffstudioError as error:
+        about |= {"reason": str(error)} | ({} if about["verdict"] == "dangerous" else {"verdict": "unreadable"})
+    return about
+
+
+_LISTED = {"would_run": "would have run", "dangerous": "dangerous", "unknown": "named, never run", "allowed": "weights are made of"}
+
+
+def _said_of(about: dict[str, Any]) -> list[str]:
+    kind = {"no pickle": "not a pickle: nothing in it can run"}.get(about["verdict"], about["verdict"])
+    return [f"{about['file']}: {kind}", *([f"  {about['reason']}"] if about["reason"] else []),
+            *(f"  {title}: {', '.join(about[key])}" for key, title in _LISTED.items() if about.get(key))]
+
 
 def _convert(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.weight_requests import ConvertRequest
