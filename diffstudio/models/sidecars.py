@@ -1,7 +1,7 @@
 """What other programs keep beside a file of weights: a picture, and what its makers say of it. No torch.
 
 AUTOMATIC1111 and Forge: `name.json`, `name.txt`, `name.preview.png`. Civitai's helpers: `name.civitai.info`. Stability Matrix:
-`name.cm-info.json`. LoRA Manager: `name.metadata.json`. ComfyUI's managers: `name.preview.png`, `name.jpg`. SwarmUI: `name.swarm.json`.
+`name.cm-info.json`. LoRA Manager: `name.metadata.json`. SwarmUI: `name.swarm.json`. ComfyUI's managers: `name.jpg`.
 All of it is somebody's text: of limited length, without markup, and never believed to be anything else.
 """
 

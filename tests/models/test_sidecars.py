@@ -32,7 +32,8 @@ def test_nothing_beside_it(model: Path) -> None:
 def test_civitais_description(model: Path) -> None:
     write(model, ".civitai.info", {
         "trainedWords": ["inkwash, flowing", "inkwash"], "baseModel": "SDXL 1.0",
-        "description": "<p>Ink &amp; <b>water</b></p><p>v2</p>", "model": {"name": "Ink wash", "type": "LORA", "tags": ["style", "ink"]}})
+        "description": "<p>Ink &amp; <b>water</b></p><p>v2</p>",
+        "model": {"name": "Ink wash", "type": "LORA", "tags": ["style", "ink"]}})
     assert beside(model) == Sidecar(None, "Ink wash", "Ink & water\nv2", ("inkwash", "flowing"), ("style", "ink"), "SDXL 1.0")
 
 
