@@ -42,6 +42,10 @@ class KeptModels:
                 return model
         return None
 
+    def weights_bytes(self) -> int:
+        """What all of them take together."""
+        return sum(map(weights_bytes, self._models))
+
     def make_room(self, wanted_bytes: int, budget_bytes: int) -> None:
         """Let go of the models not used for longest, until one of this size fits into the budget with the others, or none is left."""
         while self._models and wanted_bytes + sum(map(weights_bytes, self._models)) > budget_bytes:

@@ -8,8 +8,8 @@ import psutil
 import torch
 
 from diffstudio.errors import BadRequest
+from diffstudio.models.estimate import SMALL_MODEL_PARAMETERS
 
-_SMALL_MODEL_PARAMETERS = 300_000_000      # below, float32 costs little and is the same everywhere
 _PIXELS_AT_ONCE = 16 * 64 * 64             # of a pixel model's batch on the CPU
 _PIXELS_AT_ONCE_ACCELERATOR = 64 * 64 * 64
 
@@ -31,7 +31,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def choose_dtype(device: torch.device, parameters: int) -> torch.dtype:
     """float32, unless the model is large and the accelerator has halves that do not overflow."""
-    if device.type == "cuda" and parameters > _SMALL_MODEL_PARAMETERS and torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and parameters > SMALL_MODEL_PARAMETERS and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32
 

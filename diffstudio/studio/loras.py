@@ -85,7 +85,7 @@ def find_lora(library: Library, name: str) -> Checkpoint:
     A path is taken for the name of its file, so that no prompt makes the program look at a place. CheckpointMissing names
     those that sound alike.
     """
-    plain = name.replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors").strip()
+    plain = _plain(name)
     try:
         found = library.find(plain) if plain else None
     except CheckpointMissing:
@@ -93,16 +93,32 @@ def find_lora(library: Library, name: str) -> Checkpoint:
     if found is not None and found.role is Role.LORA:
         return found
     loras = [checkpoint for checkpoint in library.scan() if checkpoint.role is Role.LORA]
-    folded = plain.casefold()
+    if (called := lora_called(loras, name)) is not None:
+        return called
+    near = like(loras, name)
+    raise CheckpointMissing(
+        f"There is no LoRA called {plain[:80]!r}", "the prompt asks for it" if found is None else f"{plain[:80]} is none",
+        f"Choose one of: {', '.join(near)}" if near else "Put its .safetensors file into a folder of models, or take its tag out")
+
+
+def lora_called(loras: Sequence[Checkpoint], name: str) -> Checkpoint | None:
+    """The one of that name, in any case, or that its training called so."""
+    folded = _plain(name).casefold()
     for known_by in (lambda lora: (lora.name, lora.path.stem), lambda lora: (lora.metadata.get("ss_output_name", ""),)):
         for lora in loras:
             if folded and folded in (called.casefold() for called in known_by(lora)):
                 return lora
+    return None
+
+
+def like(loras: Sequence[Checkpoint], name: str) -> list[str]:
+    """Names that are much like it; where none is, some that there are."""
     names = [lora.name for lora in loras]
-    near = difflib.get_close_matches(plain, names, n=3, cutoff=0.5) or names[:5]
-    raise CheckpointMissing(
-        f"There is no LoRA called {plain[:80]!r}", "the prompt asks for it" if found is None else f"{plain[:80]} is none",
-        f"Choose one of: {', '.join(near)}" if near else "Put its .safetensors file into a folder of models, or take its tag out")
+    return difflib.get_close_matches(_plain(name), names, n=3, cutoff=0.5) or names[:5]
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors").strip()
 
 
 def misfit(lora: Checkpoint, checkpoint: Checkpoint) -> str:

@@ -110,3 +110,20 @@ def _joined(weak: NDArray[np.bool_], strong: NDArray[np.bool_]) -> NDArray[np.bo
         left[front] = False
         flat[front] = True
     return found[1:-1, 1:-1]
+
+
+# ---- to be looked at -------------------------------------------------------------------------------------------------
+
+def shown_small(use: ControlUse, size: tuple[int, int], way: ResizeName, largest: int) -> Picture:
+    """What the network sees at `size`, no side over `largest` px: lines one px wide stay as bright as they are."""
+    picture = control_picture(use, size, way)
+    every = -(-max(picture.shape[:2]) // largest)     # ceiling
+    if every == 1:
+        return picture
+    if use.prepare in (PrepareName.AS_GIVEN, PrepareName.INVERT):
+        small = Image.fromarray(picture)
+        small.thumbnail((largest, largest), Image.Resampling.BOX)
+        return np.array(small)
+    height, width = (side // every for side in picture.shape[:2])
+    blocks = picture[:height * every, :width * every].reshape(height, every, width, every, 3)
+    return np.ascontiguousarray(blocks.max(axis=(1, 3)))

@@ -14,12 +14,11 @@ from diffstudio.models.detection_names import Role
 from diffstudio.models.family import family_of
 from diffstudio.models.hashes import sha256_of, short
 from diffstudio.models.library import Library
-from diffstudio.studio.given import Given
-from diffstudio.studio.prepared import control_picture
 from diffstudio.studio.requests import ControlUse, PictureRequest, ResizeName
 
 if TYPE_CHECKING:
     from diffstudio.models.model import ControlHint, Model
+    from diffstudio.studio.given import Given
 
 STEERED = ("sd1", "sd2", "sdxl")    # the families that ControlNets are made for here
 _OLD_HASH = (0x100000, 0x10000)     # which bytes of a file are hashed for it
@@ -126,6 +125,7 @@ class Steering:
         import torch
 
         from diffstudio.models.model import ControlHint
+        from diffstudio.studio.prepared import control_picture
 
         part = given if self._in_part else None
         whole, box = (None, None) if part is None else ((part.whole.shape[1], part.whole.shape[0]), part.box)

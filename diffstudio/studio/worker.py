@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from diffstudio.errors import BadRequest, DiffstudioError, OutOfMemory, Stopped, StorageProblem
 from diffstudio.models.kept import KeptModels
 from diffstudio.models.lease import Lease
@@ -33,6 +35,8 @@ from diffstudio.studio.events import (
     Started,
 )
 from diffstudio.studio.loras import Loras
+from diffstudio.studio.machine import seems_accelerated
+from diffstudio.studio.needs import Machine
 from diffstudio.studio.queue import Queue, QueuedJob
 from diffstudio.studio.requests import LANCZOS, PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
@@ -77,7 +81,8 @@ class Worker:
         self._kept = KeptModels()
         self._thread = threading.Thread(target=self._work, name="diffstudio-worker", daemon=True)
         self._warm_up_at: float | None = None
-        self._usual_threads = 0                      # what torch chose for itself
+        self._usual_threads = 0                      # what torch chose for itself, once it is loaded
+        self._kept_bytes = 0                         # what the models in memory take
 
     # What a person asks
 
@@ -105,6 +110,21 @@ class Worker:
     def running(self) -> JobId | None:
         running = self._running
         return running.job if running is not None else None
+
+    def machine(self) -> Machine | None:
+        """What the next job is computed on. None as long as that is not known: an accelerator's memory is once torch is loaded."""
+        if self._usual_threads:
+            from diffstudio.models import memory
+
+            try:
+                device = memory.choose_device(self.settings.device)
+            except BadRequest:
+                return None           # the job will say so
+            return Machine(device.type, memory.device_bytes(device), memory.free_bytes(device) + self._kept_bytes)
+        if self.settings.device == "cpu" or self.settings.device == "auto" and not seems_accelerated():
+            about = psutil.virtual_memory()
+            return Machine("cpu", int(about.total), int(about.available))
+        return None
 
     def reorder(self, jobs: list[JobId]) -> None:
         self._queue.reorder(jobs)
@@ -292,6 +312,7 @@ class Worker:
         vae = self._library.find(request.vae) if request.vae else None
         model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae)
         steering.load(model, lambda what, fraction: self._emit(Loading(job, what, fraction)), control.stopped, self._room_beside)
+        self._kept_bytes = self._kept.weights_bytes()
         self._say_with_what(job, model)
         self._hold(job, control)
         from diffstudio.studio.generate import generate
@@ -306,7 +327,8 @@ class Worker:
         find_upscaler(request.upscaler, self._library)
         if request.checkpoint:
             checkpoint = self._library.find(request.checkpoint)
-            model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)))
+            vae = self._library.find(request.vae) if request.vae else None
+            model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae)
             self._say_with_what(job, model)
         if request.checkpoint or request.upscaler != LANCZOS:
             self._hold(job, control)
@@ -377,6 +399,7 @@ class Worker:
         what = f"Loading {checkpoint.title or checkpoint.name}"
         model = loading.load(checkpoint, device, dtype, lambda fraction: say(what, fraction), cancelled, library=self._library, vae=vae)
         self._kept.put(model)
+        self._kept_bytes = self._kept.weights_bytes()
         return model
 
 

@@ -21,12 +21,14 @@ from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
+from diffstudio.studio.needs import Wanted, needs
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings, Theme, read_settings, save
 from diffstudio.studio.token_count import count
 from diffstudio.ui import assets, system, theme
 from diffstudio.ui.awake import awake
 from diffstudio.ui.bridge import Bridge
+from diffstudio.ui.fetcher import Fetcher
 from diffstudio.ui.generate.recent import MOST_RECENT, RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.lookout import Lookout
@@ -53,6 +55,7 @@ class Desktop(QObject):
         self.settings = settings
         self.bridge, self.tasks, self.awake = Bridge(), Tasks(), awake()
         self.shelf, self.lookout = Shelf(settings.folders, self.tasks), Lookout(self.tasks, settings)
+        self.fetcher = Fetcher(self.tasks)
         self.gallery: Gallery | None = None
         self.worker: Worker | None = None
         self.runs: Runs | None = None
@@ -80,11 +83,20 @@ class Desktop(QObject):
         self.lookout.learnt.connect(self.shelf.rescan)
         room.generate_requested.connect(self.generate)
         room.panel.count_wanted.connect(lambda checkpoint, text: self.tasks.start(self._count(checkpoint, text)))
+        room.panel.needs_wanted.connect(lambda wanted: self.tasks.start(self._needs(wanted)))
+        room.panel.beside_wanted.connect(lambda work, answer: self.tasks.start(self._beside(work, answer)))
+        self.lookout.machine_seen.connect(room.panel.ask_needs)
         room.pause_requested.connect(lambda job: self._tell(lambda worker: worker.pause(job)))
         room.resume_requested.connect(lambda job: self._tell(lambda worker: worker.resume(job)))
         room.stop_requested.connect(lambda job: self._tell(lambda worker: worker.stop(job)))
         room.remove_requested.connect(lambda job: self._tell(lambda worker: worker.cancel_pending(job)))
         room.restart_requested.connect(self.restart)
+        room.fetch_requested.connect(lambda pieces: self.fetcher.ask(window, pieces, self.shelf.library.folders[0]))
+        room.fetch_stopped.connect(self.fetcher.stop)
+        self.fetcher.coming.connect(room.show_fetching)
+        self.fetcher.failed.connect(room.show_not_fetched)
+        self.fetcher.fetched.connect(room.show_fetched)
+        self.fetcher.fetched.connect(self.shelf.rescan)
         room.move_requested.connect(self.move)
         room.gallery_wanted.connect(lambda: window.show_room(GALLERY))
         room.models_wanted.connect(lambda: window.show_room(MODELS))
@@ -132,6 +144,15 @@ class Desktop(QObject):
 
     async def _count(self, checkpoint: Checkpoint, text: str) -> None:
         self.generate_room.panel.show_count(checkpoint, text, await self.tasks.beside(count, checkpoint, text))
+
+    async def _needs(self, wanted: Wanted) -> None:
+        """Of memory, by the job that the panel describes."""
+        if self.worker is not None:
+            machine = await self.tasks.beside(self.worker.machine)
+            self.generate_room.panel.show_needs(wanted, needs(wanted, machine) if machine is not None else None)
+
+    async def _beside(self, work: Callable[[], Any], answer: Callable[[Any], None]) -> None:
+        answer(await self.tasks.beside(work))
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
@@ -387,6 +408,7 @@ class Desktop(QObject):
                 room: Any = self.window.room(name)
                 room.shut_down()
         self.shelf.close()
+        self.fetcher.stop()
         self.tasks.close()
         if self.worker is not None:
             self.worker.close()

@@ -166,11 +166,11 @@ def test_batches_pictures_to_start_from_and_masks(studio: Studio, drawing: Path,
 
 
 def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffstudio.studio import steering
+    from diffstudio.studio import prepared
     from diffstudio.studio.given import Given
 
     asked: list[Any] = []
-    monkeypatch.setattr(steering, "control_picture", lambda *args: asked.append(args[1:]) or np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(prepared, "control_picture", lambda *args: asked.append(args[1:]) or np.zeros((64, 64, 3), np.uint8))
     whole = np.zeros((80, 96, 3), np.uint8)
     given = Given(np.zeros((64, 64, 3), np.uint8), None, whole, None, (8, 4, 40, 36))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QKeySequence
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
@@ -14,18 +15,22 @@ from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Conditioning
 from diffstudio.models.counting import reads_weights
 from diffstudio.models.family import FAMILIES
+from diffstudio.studio.needs import Needs, Wanted
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
 from diffstudio.studio.token_count import Counted
 from diffstudio.ui import theme
-from diffstudio.ui.basics import scroll_area
+from diffstudio.ui.basics import describe, restyle, scroll_area
 from diffstudio.ui.controls import LabelledCombo, LabelledSlider, PrimaryButton, QuietButton, SectionLabel, label
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.checkpoints import CheckpointChooser
+from diffstudio.ui.generate.control import ControlSection
+from diffstudio.ui.generate.loras import LoraSection
 from diffstudio.ui.generate.prompt import PromptEdit, below
 from diffstudio.ui.generate.seed import SeedControl
 from diffstudio.ui.generate.size import SizeControl, limits_of
 from diffstudio.ui.generate.start import StartSection
 
+_NEEDS_AFTER_MS = 150     # without a change
 MOST_IMAGES = 64  # of one press; the queue takes any number of presses
 
 
@@ -35,6 +40,8 @@ class Panel(QFrame):
     generate = Signal(object)
     count_wanted = Signal(object, object)   # Checkpoint, a prompt: how many of its tokens are read; answer with show_count
     models_wanted = Signal()
+    needs_wanted = Signal(object)           # Wanted: how much memory that takes; answer with show_needs
+    beside_wanted = Signal(object, object)  # work for another thread, and who is told what it returned
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,6 +56,8 @@ class Panel(QFrame):
         self.classes = LabelledCombo("Class", (), "What the picture shows: the classes this checkpoint was trained on")
         self.start = StartSection()
         self.size_control = SizeControl()
+        self.loras = LoraSection(self.prompt, self.negative)
+        self.control = ControlSection(self._size_to_make)
         self.steps = LabelledSlider("Steps", 1, 100, 20,
                                     tooltip="How many steps from noise to picture: more are slower and finer")
         self.guidance = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1,
@@ -60,6 +69,9 @@ class Panel(QFrame):
         self.seed = SeedControl()
         self.count = LabelledSlider("Images", 1, MOST_IMAGES, 1,
                                     tooltip="How many pictures; each has a seed of its own, one up from the last")
+        self.needs = label("", "faint", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.needs.hide()
+        self._needs_timer = QTimer(self, singleShot=True, interval=_NEEDS_AFTER_MS)
         self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
         self._busy = False
@@ -77,6 +89,8 @@ class Panel(QFrame):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         """Of all models there are, those that make pictures are offered."""
         self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.draws], problems)
+        for section in (self.loras, self.control):
+            section.set_models(checkpoints)
         self._checkpoint_changed(self.checkpoint.current())
         self._looked = True
         if self._asked_early:
@@ -87,6 +101,10 @@ class Panel(QFrame):
         """As if a person had chosen it from the list; nothing happens when it is not in there."""
         if self.checkpoint.choose(str(checkpoint.path)):
             self._checkpoint_changed(self.checkpoint.current())
+
+    def use_lora(self, model: Checkpoint) -> None:
+        """Name a LoRA, or a textual inversion, in the prompt, as if it had been chosen from the list."""
+        self.loras.add(model)
 
     def set_history(self, prompts: Sequence[str]) -> None:
         self.prompt.set_history(prompts)
@@ -108,10 +126,10 @@ class Panel(QFrame):
             raise BadRequest(problem.rstrip("."))
         width, height = self.size_control.size_wanted()
         prompt, negative = self._prompts(checkpoint)
-        return self.start.applied(GenerateRequest(
+        return self.control.applied(self.start.applied(GenerateRequest(
             prompt=prompt, negative=negative, checkpoint=checkpoint.name, seed=self.seed.value(),
             steps=int(self.steps.value()), sampler=self.sampler.value(), spacing=self.spacing.value(),
-            guidance=float(self.guidance.value()), width=width, height=height, count=count))
+            guidance=float(self.guidance.value()), width=width, height=height, count=count)))
 
     def use(self, request: GenerateRequest) -> bool:
         """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
@@ -126,6 +144,7 @@ class Panel(QFrame):
         self.spacing.set_value(request.spacing)
         self.size_control.set_size(request.width, request.height)
         self.start.use(request)
+        self.control.use(request)
         self.seed.set_kept(request.seed)
         self.count.set_value(min(request.count, MOST_IMAGES))
         self._check()
@@ -136,6 +155,23 @@ class Panel(QFrame):
         if checkpoint == self.checkpoint.current():
             for edit in (self.prompt, self.negative):
                 edit.show_count(text, counted)
+
+    def ask_needs(self) -> None:
+        """How much memory what the column says would take now."""
+        checkpoint = self.checkpoint.current()
+        if checkpoint is None or not self.isVisible():
+            return
+        with contextlib.suppress(BadRequest):
+            self.needs_wanted.emit(Wanted(self.request(), checkpoint, self.control.networks()))
+
+    def show_needs(self, wanted: Wanted, needs: Needs | None) -> None:
+        """None where it is not known."""
+        said = "" if needs is None or wanted.checkpoint != self.checkpoint.current() else words.memory(needs)
+        self.needs.setText(said)
+        self.needs.setVisible(bool(said))
+        if needs is not None:
+            restyle(self.needs, "tone", "faint" if needs.fits else "warn")
+            describe(self.needs, said, words.memory_plan(needs))
 
     def submit(self) -> None:
         """What the button does. Asked for while the folders are still being read, it is done when they have been."""
@@ -175,6 +211,8 @@ class Panel(QFrame):
                 self.classes.set_choices([(name, name) for name in checkpoint.classes])
             self.guidance.setEnabled(conditioning is not Conditioning.NONE)
             another, self._shown = checkpoint.path != self._shown, checkpoint.path
+        self.loras.set_checkpoint(checkpoint)
+        self.control.set_checkpoint(checkpoint)
         self.spacing.set_choices(words.spacings_for(checkpoint))
         if checkpoint is not None and another and take_settings:
             self._take_usual(checkpoint)
@@ -196,7 +234,14 @@ class Panel(QFrame):
             if control.value() == then:
                 control.set_value(now)
 
+    def _size_to_make(self) -> tuple[int, int]:
+        """Width and height in px."""
+        checkpoint, (width, height) = self.checkpoint.current(), self.size_control.size_wanted()
+        own = (checkpoint.width, checkpoint.height) if checkpoint is not None else (0, 0)
+        return width or own[0] or 512, height or own[1] or 512
+
     def _check(self) -> None:
+        self._needs_timer.start()
         problem = self.seed.problem(int(self.count.value()))
         for name, edit in (("prompt", self.prompt), ("negative prompt", self.negative)):
             if (length := len(edit.text())) > LONGEST_PROMPT:
@@ -237,6 +282,12 @@ class Panel(QFrame):
         self.count.value_changed.connect(self._check)
         self.history.clicked.connect(self._open_history)
         self.button.clicked.connect(self.submit)
+        self.control.models_wanted.connect(self.models_wanted)
+        self.control.beside_wanted.connect(self.beside_wanted)
+        self.size_control.changed.connect(self.control.look_again)
+        for changed in (self.size_control.changed, self.control.changed, self.start.changed):
+            changed.connect(self._check)
+        self._needs_timer.timeout.connect(self.ask_needs)
 
     def _lay_out(self) -> None:
         contents = QWidget()
@@ -256,7 +307,9 @@ class Panel(QFrame):
         column.addWidget(self.prompt)
         column.addWidget(self.negative)
         column.addWidget(self.classes)
+        column.addWidget(self.loras)
         column.addWidget(self.start)
+        column.addWidget(self.control)
         column.addSpacing(4)
         column.addWidget(SectionLabel("Image"))
         grid = QGridLayout()
@@ -279,6 +332,7 @@ class Panel(QFrame):
         foot.setContentsMargins(16, 8, 16, 16)
         foot.setSpacing(8)
         foot.addWidget(self.trouble)
+        foot.addWidget(self.needs)
         foot.addWidget(self.button)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)

@@ -66,6 +66,20 @@ class PromptEdit(QPlainTextEdit):
         cursor.insertText(text)
         self.moveCursor(QTextCursor.MoveOperation.End)
 
+    def change_to(self, text: str, *, as_before: bool = False) -> None:
+        """Only what is new of it is typed, and undone; `as_before`, together with what was changed last. The cursor stays."""
+        before = self.toPlainText()
+        if text == before:
+            return
+        same = len(os.path.commonprefix([before, text]))
+        rest = len(os.path.commonprefix([before[same:][::-1], text[same:][::-1]]))
+        cursor = QTextCursor(self.document())
+        cursor.setPosition(_units(before[:same]))
+        cursor.setPosition(_units(before[:len(before) - rest]), QTextCursor.MoveMode.KeepAnchor)
+        cursor.joinPreviousEditBlock() if as_before else cursor.beginEditBlock()
+        cursor.insertText(text[same:len(text) - rest])
+        cursor.endEditBlock()
+
     def set_history(self, history: Sequence[str]) -> None:
         """Newest first."""
         self._history, self._place = tuple(history), -1
@@ -136,11 +150,7 @@ class PromptEdit(QPlainTextEdit):
         cursor, before = self.textCursor(), self.toPlainText()
         start, end = (len(_by_units(before, place)) for place in (cursor.selectionStart(), cursor.selectionEnd()))
         after, start, end = reweighted(before, start, end, steps)
-        same = len(os.path.commonprefix([before, after]))
-        rest = len(os.path.commonprefix([before[same:][::-1], after[same:][::-1]]))   # only what is new is typed, and undone
-        cursor.setPosition(_units(before[:same]))
-        cursor.setPosition(_units(before[:len(before) - rest]), QTextCursor.MoveMode.KeepAnchor)
-        cursor.insertText(after[same:len(after) - rest])
+        self.change_to(after)
         cursor.setPosition(_units(after[:start]))
         cursor.setPosition(_units(after[:end]), QTextCursor.MoveMode.KeepAnchor)
         self.setTextCursor(cursor)

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QMenu, QStackedWidget, QV
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.fetching import fetchable
 from diffstudio.studio.events import (
     Cancelled,
     Event,
@@ -31,6 +32,7 @@ from diffstudio.studio.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui import theme
 from diffstudio.ui.controls import Banner, Elided, EmptyState, ProgressLine, QuietButton
+from diffstudio.ui.fetcher import button_text
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.canvas import Canvas
 from diffstudio.ui.generate.filmstrip import Filmstrip
@@ -49,6 +51,8 @@ class GenerateRoom(QWidget):
     pause_requested = Signal(object)             # JobId
     resume_requested = Signal(object)
     stop_requested = Signal(object)
+    fetch_requested = Signal(object)             # the pieces that a checkpoint lacks, by their names in models/pieces.py
+    fetch_stopped = Signal()
     restart_requested = Signal(object, object, object)   # JobId, step, GenerateRequest
     remove_requested = Signal(object)            # JobId
     move_requested = Signal(object, object)      # JobId, -1 or 1
@@ -87,6 +91,7 @@ class GenerateRoom(QWidget):
         self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = False
         self._failed_request: GenerateRequest | None = None
+        self._banner_does: Callable[[], object] = self._try_again
         self._lay_out()
         self._connect()
         self._make_actions()
@@ -142,7 +147,9 @@ class GenerateRoom(QWidget):
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.panel.choose(checkpoint)
 
-    def say(self, kind: str, text: str, action: str = "") -> None:
+    def say(self, kind: str, text: str, action: str = "", does: Callable[[], object] | None = None) -> None:
+        """`does` is what the button does; without it the failed request is made again."""
+        self._banner_does = does or self._try_again
         self.banner.say(kind, text, action)
         self.banner.setVisible(bool(text))
 
@@ -227,7 +234,21 @@ class GenerateRoom(QWidget):
     def _fail(self, error: DiffstudioError) -> None:
         self._failed_request = self._request
         self._end("It did not work", self.progress.fraction() or 0.0)
-        self.say("bad", str(error), "Try again" if self._request is not None else "")
+        if pieces := fetchable(getattr(error, "pieces", ())):
+            self.say("bad", str(error), f"{button_text(pieces)} …", lambda: self.fetch_requested.emit(pieces))
+        else:
+            self.say("bad", str(error), "Try again" if self._request is not None else "")
+
+    def show_fetching(self, text: str) -> None:
+        """Something that the failed request lacks is on its way."""
+        self.say("info", text, "Stop", self.fetch_stopped.emit)
+
+    def show_fetched(self, text: str) -> None:
+        self.say("good", text, "Try again" if self._failed_request is not None else "")
+
+    def show_not_fetched(self, text: str) -> None:
+        """`text` says why; it is empty where a person stopped it."""
+        self.say("bad" if text else "info", text or "What came of it is kept; the next time goes on from there.", "Try again")
 
     def _show_status(self, text: str, fraction: float | None, brief: str = "") -> None:
         self._status_text = text
@@ -394,14 +415,15 @@ class GenerateRoom(QWidget):
 
     def _connect(self) -> None:
         self.panel.generate.connect(self.generate_requested)
-        self.panel.start.failed.connect(lambda sentence: self.say("warn", sentence))
+        for section in (self.panel.start, self.panel.control):
+            section.failed.connect(lambda sentence: self.say("warn", sentence))
         self.panel.models_wanted.connect(self.models_wanted)
         self.empty.clicked.connect(self._accept_invitation)
         self.pause_button.clicked.connect(self._pause_or_resume)
         self.stop_button.clicked.connect(self._stop)
         self.restart_button.clicked.connect(self._restart)
         self.reuse_button.clicked.connect(self._reuse)
-        self.banner.acted.connect(self._try_again)
+        self.banner.acted.connect(lambda: self._banner_does())
         self.filmstrip.valueChanged.connect(self._scrubbed)
         self.canvas.menu_wanted.connect(self._open_menu)
         self.canvas.selected.connect(lambda: self.filmstrip.set_image(self.canvas.chosen()))

@@ -47,12 +47,12 @@ def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None
     panel.seed.set_kept(77)
     panel.count.set_value(4)
     panel.size_control.set_size(96, 64)
-    assert panel.request() == GenerateRequest("red apple", "worm", "starter", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5,
+    assert panel.request() == GenerateRequest("red apple", "worm", "starter", "", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5,
                                               96, 64, 4)
 
 
 def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel) -> None:
-    request = GenerateRequest("ghost, happy", "sheet", "other", LARGEST_SEED - 8, 12, SamplerName.DDPM, SpacingName.LOG_SNR, 7.5,
+    request = GenerateRequest("ghost, happy", "sheet", "other", "", LARGEST_SEED - 8, 12, SamplerName.DDPM, SpacingName.LOG_SNR, 7.5,
                               256, 128, 3)
     assert panel.use(request)
     assert panel.request() == request
