@@ -14,6 +14,7 @@ from torch import nn
 from diffstudio.errors import BadRequest, CheckpointUnknown, Stopped
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role, read_header
 from diffstudio.models.family import FAMILIES
+from diffstudio.models.finite import check_finite
 from diffstudio.models.hashes import sha256_of
 from diffstudio.models.library import Library
 from diffstudio.models.memory import choose_dtype, free_bytes
@@ -47,7 +48,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None
         try:
             _stop_if(stop)
             model = _read(checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop, library, vae)
-            _stop_if(stop)
+            check_finite(checkpoint, _modules(model), lambda: _stop_if(stop))
             model.sha256 = hashed.result() if hashed is not None else ""
         finally:
             over.set()
@@ -75,6 +76,12 @@ def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, prog
     model: Any = family.load(checkpoint, _Watched(parts, progress, stop), device, dtype)
     model.loaded_with, model.loaded_vae = tuple(getattr(parts, "notes", ())), vae.path if vae is not None else None
     return cast(Model, model)
+
+
+def _modules(model: Any) -> dict[str, nn.Module]:
+    """What it computes with, by the names that diffusers uses."""
+    parts: dict[str, Any] = {"network": model.network, **getattr(model, "text_encoders", {}), "vae": getattr(model, "vae", None)}
+    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
 class _Watched:
