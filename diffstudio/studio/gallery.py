@@ -187,9 +187,13 @@ class Gallery:
 
     def newest_of(self, checkpoint: str) -> GalleryImage | None:
         """The newest picture made with a checkpoint."""
+        return next(iter(self.made_with(checkpoint, 1)), None)
+
+    def made_with(self, checkpoint: str, most: int) -> list[GalleryImage]:
+        """The newest pictures made with a checkpoint, the newest first."""
         rows = self.read(f"SELECT {_COLUMNS} FROM images WHERE checkpoint = ? AND trashed IS NULL "
-                          "ORDER BY created DESC, id DESC LIMIT 1", [checkpoint])
-        return self._image(rows[0]) if rows else None
+                         "ORDER BY created DESC, id DESC LIMIT ?", [checkpoint, most])
+        return [self._image(row) for row in rows]
 
     def thumbnail(self, image: GalleryImage) -> Path:
         """A WebP of at most 256 px a side, made now if it is not there. Slow: not for the window's thread.
