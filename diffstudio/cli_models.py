@@ -43,6 +43,8 @@ def add_models(verbs: Any, text: Callable[[str], str], path: Callable[[str], Pat
     setting.add_argument("--clear", action="store_true", help="back to what is found out from the file")
     bringing = add("import", "bring a file into the folder of models", _import_model)
     bringing.add_argument("file", metavar="FILE", type=path)
+    getting = add("fetch", "get a text encoder, an autoencoder or a tokenizer from its public place", _fetch_pieces)
+    getting.add_argument("pieces", metavar="PIECE", nargs="*", type=text, help="without one: what there is")
     add_weights(add, text, path, number)
 
 
@@ -127,6 +129,28 @@ def _set_model(arguments: argparse.Namespace) -> int:
     overrides.put(checkpoint, arguments.family, arguments.prediction)
     now = Overrides().applied(checkpoint)
     print(one_line(f"{now.name}: {now.family}, predicts {now.prediction}."))
+    return 0
+
+
+def _fetch_pieces(arguments: argparse.Namespace) -> int:
+    from diffstudio import paths
+    from diffstudio.models.fetching import ORIGINS, about_bytes, fetch
+    from diffstudio.models.pieces import PIECES
+    from diffstudio.studio.settings import load_settings
+    from diffstudio.terminal import stop_signals
+
+    for piece in ORIGINS if not arguments.pieces else ():
+        origins = " and ".join(f"{origin.repository}: {origin.file}" for origin in ORIGINS[piece])
+        print(f"{piece:<15} {about_bytes((piece,)) / 1e9:5.1f} GB  {PIECES[piece].title}, from {origins}")
+    folders = load_settings().folders
+    with stop_signals() as stop:
+        for piece in arguments.pieces:
+            title = PIECES[piece].title if piece in PIECES else piece
+            for path in fetch(piece, folders[0] if folders else paths.checkpoints(),
+                              lambda done, of, title=title: progress(f"{title}: {done / 1e6:,.0f} of {of / 1e6:,.0f} MB"),
+                              lambda: stop.wanted):
+                progress("", last=True)
+                print(path)
     return 0
 
 

@@ -143,6 +143,20 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     assert "no room for the autoencoder of FLUX.1: it takes 0.3 GB" in str(told.problem)
 
 
+def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    from diffstudio import paths
+    from diffstudio.cli import main
+
+    assert main(["models", "fetch", "vae-flux"]) == 0
+    path = paths.checkpoints() / "vae" / "ae.safetensors"
+    assert path.read_bytes() == WEIGHTS and capsys.readouterr().out.strip() == str(path)
+    asked = len(hub.asked)
+    assert main(["models", "fetch"]) == 0 and main(["models", "fetch", "vae-sd3"]) == 2
+    said = capsys.readouterr()
+    assert "vae-flux" in said.out and "Comfy-Org/z_image_turbo" in said.out and "cannot be fetched" in said.err
+    assert len(hub.asked) == asked           # saying what there is asks nobody
+
+
 def test_the_table_names_pieces_that_there_are() -> None:
     assert set(ORIGINS) <= set(PIECES)
     assert fetchable(("clip_l", "vae-sd3")) == ("clip_l",)
