@@ -170,12 +170,12 @@ def _precision(arguments: argparse.Namespace) -> Precision:
 def _target(arguments: argparse.Namespace, name: str, role: Role, *, is_folder: bool = False) -> Path:
     from diffstudio import paths
     from diffstudio.studio.settings import load_settings
-    from diffstudio.studio.weight_requests import proposed
+    from diffstudio.studio.weight_requests import home_of, proposed
 
     if arguments.out is not None:
         return Path(arguments.out)
     folders = load_settings().folders
-    return proposed(name, role, folders[0] if folders else paths.checkpoints(), is_folder=is_folder)
+    return proposed(name, home_of(role, folders[0] if folders else paths.checkpoints()), is_folder=is_folder)
 
 
 def _made(request: WeightRequest) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,12 +162,17 @@ def _alike(one: Checkpoint, other: Checkpoint) -> bool:
 
 # ---- where it goes ------------------------------------------------------------------------------------------------------
 
-def proposed(name: str, role: Role, folder: Path, *, is_folder: bool = False) -> Path:
-    """A free place for what is made, below a folder of models: `name.safetensors`, or `name-2.safetensors`."""
+def home_of(role: Role, folder: Path) -> Path:
+    """Where files of that role lie in a folder of models."""
+    return folder / FOLDERS.get(role, "")
+
+
+def proposed(name: str, home: Path, *, is_folder: bool = False) -> Path:
+    """A free place for what is made: `name.safetensors`, or `name-2.safetensors`."""
     plain = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", name).strip(" .")[:150] or "model"
-    where, ending, number = folder / FOLDERS.get(role, ""), "" if is_folder else ".safetensors", 1
-    target = where / f"{plain}{ending}"
-    while target.exists():
+    ending, number = "" if is_folder else ".safetensors", 1
+    target = home / f"{plain}{ending}"
+    while os.path.lexists(target):
         number += 1
-        target = where / f"{plain}-{number}{ending}"
+        target = home / f"{plain}-{number}{ending}"
     return target

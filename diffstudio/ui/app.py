@@ -22,7 +22,7 @@ from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
 from diffstudio.studio.needs import Wanted, needs
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings, Theme, read_settings, save
 from diffstudio.studio.token_count import count
 from diffstudio.ui import assets, system, theme
@@ -32,7 +32,7 @@ from diffstudio.ui.fetcher import Fetcher
 from diffstudio.ui.generate.recent import MOST_RECENT, RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.lookout import Lookout
-from diffstudio.ui.pictures import read_image
+from diffstudio.ui.pictures import image_size, read_image
 from diffstudio.ui.shelf import Shelf
 from diffstudio.ui.single import SingleInstance
 from diffstudio.ui.tasks import Tasks
@@ -60,7 +60,7 @@ class Desktop(QObject):
         self.worker: Worker | None = None
         self.runs: Runs | None = None
         self._closed = self._training = self._warm = False
-        self._waiting: list[GenerateRequest] = []      # asked for before the worker was there
+        self._waiting: list[PictureRequest] = []      # asked for before the worker was there
         self.generate_room = GenerateRoom(self.film)
         self.window = MainWindow()
         for entry in (RoomEntry(GENERATE, "sparkle", "Make pictures", lambda: self.generate_room),
@@ -91,6 +91,7 @@ class Desktop(QObject):
         room.stop_requested.connect(lambda job: self._tell(lambda worker: worker.stop(job)))
         room.remove_requested.connect(lambda job: self._tell(lambda worker: worker.cancel_pending(job)))
         room.restart_requested.connect(self.restart)
+        room.enlarge_wanted.connect(self.enlarge)
         room.fetch_requested.connect(lambda pieces: self.fetcher.ask(window, pieces, self.shelf.library.folders[0]))
         room.fetch_stopped.connect(self.fetcher.stop)
         self.fetcher.coming.connect(room.show_fetching)
@@ -186,19 +187,19 @@ class Desktop(QObject):
 
     # Making pictures
 
-    def generate(self, request: GenerateRequest) -> None:
+    def generate(self, request: PictureRequest) -> None:
         if self.worker is None:
             self._waiting.append(request)
             return
         self._tell(lambda worker: worker.submit(request))
         self.show_pending()
-        if request.prompt:
+        if request.prompt and isinstance(request, GenerateRequest):
             self.settings = self.settings.with_prompt(request.prompt)
             self.worker.settings = self.settings
             self.generate_room.set_history(self.settings.prompt_history)
             self._save_settings()
 
-    def restart(self, job: JobId, step: int, request: GenerateRequest) -> None:
+    def restart(self, job: JobId, step: int, request: PictureRequest) -> None:
         self._tell(lambda worker: worker.restart(job, step, request))
         self.show_pending()
 
@@ -265,6 +266,7 @@ class Desktop(QObject):
             raise StorageProblem("The gallery could not be opened", remedy="Free some space or choose another folder in Settings")
         room = GalleryRoom(self.gallery)
         room.reuse_requested.connect(self.use)
+        room.enlarge_wanted.connect(self.enlarge)
         room.generate_requested.connect(lambda: self.window.show_room(GENERATE))
         room.changed.connect(self.show_recent)
         return room
@@ -274,8 +276,10 @@ class Desktop(QObject):
 
         if self.gallery is None:
             self.begin()
-        room = ModelsRoom(self.gallery)
+        room = ModelsRoom(self.gallery, home=lambda: self.shelf.library.folders[0])
         room.generate_requested.connect(self.generate_with)
+        room.lora_wanted.connect(self.use_lora)
+        room.words_wanted.connect(self.generate_room.panel.add_words)
         room.rescan_requested.connect(self.shelf.rescan)
         room.delete_requested.connect(lambda entry: self.shelf.delete(entry.path))  # a Checkpoint, or what cannot be used
         room.import_requested.connect(self.shelf.bring)
@@ -300,13 +304,41 @@ class Desktop(QObject):
     def _gallery_room(self) -> Any:
         return self.window.room(GALLERY)
 
-    def use(self, request: GenerateRequest) -> None:
-        self.window.show_room(GENERATE)
+    def use(self, request: PictureRequest) -> None:
+        if isinstance(request, GenerateRequest):
+            self.window.show_room(GENERATE)
         self.generate_room.use(request)
+
+    def enlarge(self, path: Path, before: UpscaleRequest | None = None) -> None:
+        """Ask how a picture is to be enlarged: as it was `before`, or by what the picture says of itself."""
+        self.tasks.start(self._enlarge(path, before))
+
+    async def _enlarge(self, path: Path, before: UpscaleRequest | None) -> None:
+        from diffstudio.studio.upscaling import upscale_from
+        from diffstudio.ui.enlarge_dialog import EnlargeDialog
+
+        image = await self.tasks.beside(read_image, path, 256)
+        if image.isNull():
+            self.window.say("warn", f"{path.name} cannot be read as a picture, so it cannot be enlarged.")
+            return
+        base = before or await self.tasks.beside(upscale_from, path)
+        chosen = self.generate_room.panel.checkpoint.current()
+        dialog = EnlargeDialog(base, image, image_size(path), self.checkpoints, chosen.name if chosen is not None else "", self.window,
+                               sampled=before is not None and bool(before.checkpoint))
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.enlarge_requested.connect(self.generate)
+        dialog.enlarge_requested.connect(lambda: self.window.show_room(GENERATE))
+        dialog.open()
 
     def generate_with(self, checkpoint: Checkpoint) -> None:
         self.window.show_room(GENERATE)
         self.generate_room.choose_checkpoint(checkpoint)
+
+    def use_lora(self, model: Checkpoint) -> None:
+        """Show the Generate room with a LoRA, or a textual inversion, in its prompt."""
+        self.window.show_room(GENERATE)
+        self.generate_room.panel.use_lora(model)
+        self.generate_room.panel.prompt.setFocus()
 
     def generate_with_file(self, path: Path) -> None:
         """From what a run has learnt, which may be newer than the last scan."""
@@ -347,6 +379,7 @@ class Desktop(QObject):
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.use_requested.connect(self.use)
         dialog.start_requested.connect(lambda: self.start_from(path))
+        dialog.enlarge_requested.connect(lambda: self.enlarge(path))
         dialog.open()
 
     def start_from(self, path: Path) -> None:

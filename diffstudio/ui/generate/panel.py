@@ -24,6 +24,7 @@ from diffstudio.ui.controls import LabelledCombo, LabelledSlider, PrimaryButton,
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.checkpoints import CheckpointChooser
 from diffstudio.ui.generate.control import ControlSection
+from diffstudio.ui.generate.enlarge import EnlargeSection
 from diffstudio.ui.generate.loras import LoraSection
 from diffstudio.ui.generate.prompt import PromptEdit, below
 from diffstudio.ui.generate.seed import SeedControl
@@ -58,6 +59,7 @@ class Panel(QFrame):
         self.size_control = SizeControl()
         self.loras = LoraSection(self.prompt, self.negative)
         self.control = ControlSection(self._size_to_make)
+        self.enlarge = EnlargeSection(self._size_to_make)
         self.steps = LabelledSlider("Steps", 1, 100, 20,
                                     tooltip="How many steps from noise to picture: more are slower and finer")
         self.guidance = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1,
@@ -89,7 +91,7 @@ class Panel(QFrame):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         """Of all models there are, those that make pictures are offered."""
         self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.draws], problems)
-        for section in (self.loras, self.control):
+        for section in (self.loras, self.control, self.enlarge):
             section.set_models(checkpoints)
         self._checkpoint_changed(self.checkpoint.current())
         self._looked = True
@@ -105,6 +107,12 @@ class Panel(QFrame):
     def use_lora(self, model: Checkpoint) -> None:
         """Name a LoRA, or a textual inversion, in the prompt, as if it had been chosen from the list."""
         self.loras.add(model)
+
+    def add_words(self, words: str) -> None:
+        """At the end of the prompt, unless they stand in it between commas."""
+        text = self.prompt.text().rstrip().rstrip(",")
+        if words.casefold() not in (piece.strip().casefold() for piece in text.split(",")):
+            self.prompt.change_to(f"{text}, {words}" if text else words)
 
     def set_history(self, prompts: Sequence[str]) -> None:
         self.prompt.set_history(prompts)
@@ -126,10 +134,10 @@ class Panel(QFrame):
             raise BadRequest(problem.rstrip("."))
         width, height = self.size_control.size_wanted()
         prompt, negative = self._prompts(checkpoint)
-        return self.control.applied(self.start.applied(GenerateRequest(
+        return self.enlarge.applied(self.control.applied(self.start.applied(GenerateRequest(
             prompt=prompt, negative=negative, checkpoint=checkpoint.name, seed=self.seed.value(),
             steps=int(self.steps.value()), sampler=self.sampler.value(), spacing=self.spacing.value(),
-            guidance=float(self.guidance.value()), width=width, height=height, count=count)))
+            guidance=float(self.guidance.value()), width=width, height=height, count=count))))
 
     def use(self, request: GenerateRequest) -> bool:
         """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
@@ -145,6 +153,7 @@ class Panel(QFrame):
         self.size_control.set_size(request.width, request.height)
         self.start.use(request)
         self.control.use(request)
+        self.enlarge.use(request)
         self.seed.set_kept(request.seed)
         self.count.set_value(min(request.count, MOST_IMAGES))
         self._check()
@@ -213,6 +222,7 @@ class Panel(QFrame):
             another, self._shown = checkpoint.path != self._shown, checkpoint.path
         self.loras.set_checkpoint(checkpoint)
         self.control.set_checkpoint(checkpoint)
+        self.enlarge.set_checkpoint(checkpoint)
         self.spacing.set_choices(words.spacings_for(checkpoint))
         if checkpoint is not None and another and take_settings:
             self._take_usual(checkpoint)
@@ -285,7 +295,9 @@ class Panel(QFrame):
         self.control.models_wanted.connect(self.models_wanted)
         self.control.beside_wanted.connect(self.beside_wanted)
         self.size_control.changed.connect(self.control.look_again)
-        for changed in (self.size_control.changed, self.control.changed, self.start.changed):
+        self.size_control.changed.connect(self.enlarge.look_again)
+        self.start.changed.connect(lambda: self.enlarge.set_painted(self.start.masked()))
+        for changed in (self.size_control.changed, self.control.changed, self.start.changed, self.enlarge.changed):
             changed.connect(self._check)
         self._needs_timer.timeout.connect(self.ask_needs)
 
@@ -326,6 +338,7 @@ class Panel(QFrame):
         column.addSpacing(4)
         column.addWidget(SectionLabel("Size"))
         column.addWidget(self.size_control)
+        column.addWidget(self.enlarge)
         column.addStretch(1)
         scroll = scroll_area(contents)
         foot = QVBoxLayout()

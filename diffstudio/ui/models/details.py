@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.models.checkpoint import Checkpoint, Origin, Role
+from diffstudio.errors import CheckpointDangerous
+from diffstudio.models.checkpoint import Checkpoint, Layout, Origin, Role
 from diffstudio.models.hashes import short
+from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
 from diffstudio.studio.annotations import Annotation
+from diffstudio.studio.weight_requests import Tool
 from diffstudio.ui import theme
 from diffstudio.ui.basics import scroll_area
-from diffstudio.ui.controls import Elided, FlowLayout, PrimaryButton, QuietButton, SectionLabel, Thumb
+from diffstudio.ui.controls import (
+    Banner,
+    Elided,
+    FlowLayout,
+    PrimaryButton,
+    QuietButton,
+    SectionLabel,
+    Thumb,
+    describe,
+)
 from diffstudio.ui.gallery.passage import Facts, Passage
 from diffstudio.ui.models import facts
 from diffstudio.ui.models.model import Entry, Problem
 from diffstudio.ui.models.notes import NotesEditor
+from diffstudio.ui.models.words import WordChips
 
 WIDEST = 640            # px of text: longer lines are hard to read
+_SMALL = 72             # px of a picture that was made with it
+_TOOLS = {
+    Tool.CONVERT: ("Convert …", "arrows-left-right", "The same weights in another precision, or another kind of file"),
+    Tool.MERGE: ("Merge …", "git-merge", "A checkpoint between this one and another"),
+    Tool.BAKE: ("Add a LoRA …", "plus", "A checkpoint with a LoRA written into its weights"),
+    Tool.PRUNE: ("Prune …", "scissors", "A smaller file, without what does not draw"),
+    Tool.EXPORT: ("Export …", "export", "A diffusers folder, for diffusers and programs around it")}
 
 
 class CheckpointDetails(QWidget):
     """The right side of the Models room."""
 
-    generate_wanted = Signal()
+    use_wanted = Signal()               # what the large button says: generate with it, or put it into the prompt
+    word_wanted = Signal(str)           # into the prompt
+    tool_wanted = Signal(object)        # Tool
     star_wanted = Signal()
     folder_wanted = Signal()
     delete_wanted = Signal()
@@ -31,24 +55,71 @@ class CheckpointDetails(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._entry: Entry | None = None
-        self._hash = ""
+        self._beside, self._hash = NOTHING_BESIDE, ""
         self.picture = Thumb(128, theme.RADIUS, name="A picture made with this checkpoint")
         self.title = Elided("", pixels=18, bold=True)
         self.below = Elided("", "dim")
         self.about = Passage(pixels=theme.FONT_PIXELS)
+        self.warning = Banner()
+        self.words = WordChips("Trigger words", "Copy the trigger words")
+        self.tags = WordChips("Trained on", "Copy the tags of the pictures it was trained on")
         self.model_facts, self.training_facts = Facts(96), Facts(96)
         self._training_title = SectionLabel("Training")
         self._model_title = SectionLabel("Checkpoint")
-        self.generate = PrimaryButton("Generate with this", tooltip="Choose this checkpoint in the Generate room")
+        self.use = PrimaryButton("Generate with this", tooltip="Choose this checkpoint in the Generate room")
         self.notes = NotesEditor()
         self.star = QuietButton("Star", "star", "Keep this model among the starred (Ctrl+D)")
-        self.star.clicked.connect(self.star_wanted)
         self.folder = QuietButton("Show in folder", "folder-open", "Open the folder this file is in")
         self.delete = QuietButton("Delete", "trash", "Move this file to the system's trash")
-        self.generate.clicked.connect(self.generate_wanted)
+        self.tools = {tool: QuietButton(text, icon, tip) for tool, (text, icon, tip) in _TOOLS.items()}
+        self._connect()
+        self._lay_out()
+
+    def _connect(self) -> None:
+        self.use.clicked.connect(self.use_wanted)
+        self.star.clicked.connect(self.star_wanted)
         self.folder.clicked.connect(self.folder_wanted)
         self.delete.clicked.connect(self.delete_wanted)
+        self.warning.acted.connect(lambda: self.tool_wanted.emit(Tool.CONVERT))
+        for chips in (self.words, self.tags):
+            chips.wanted.connect(self.word_wanted)
+        for tool, button in self.tools.items():
+            button.clicked.connect(lambda _=False, tool=tool: self.tool_wanted.emit(tool))
 
+    def _lay_out(self) -> None:
+        contents = QWidget()
+        contents.setObjectName("contents")
+        contents.setMaximumWidth(WIDEST)
+        column = QVBoxLayout(contents)
+        column.setContentsMargins(24, 20, 20, 20)
+        column.setSpacing(8)
+        column.addLayout(self._head())
+        column.addSpacing(8)
+        column.addWidget(self.warning)
+        column.addWidget(self.about)
+        self._made_with = QWidget()
+        self._made_with_title = SectionLabel("Made with it")
+        self._strip = FlowLayout(self._made_with, spacing=8)
+        self._making_title = SectionLabel("Make another of it")
+        making, row = QWidget(), FlowLayout(spacing=8)
+        making.setLayout(row)
+        for button in self.tools.values():
+            row.addWidget(button)
+        self._making = making
+        for part in (self.words, self.tags, self._made_with_title, self._made_with, self.notes, self._making_title, making,
+                     self._model_title, self.model_facts, self._training_title, self.training_facts):
+            if part in (self._made_with_title, self.notes, self._making_title, self._model_title, self._training_title):
+                column.addSpacing(8)
+            column.addWidget(part)
+        column.addStretch(1)
+        self._scroll = scroll_area(contents)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self._scroll)
+        self.show_made_with([])
+        self.show_tools(())
+
+    def _head(self) -> QHBoxLayout:
         head = QHBoxLayout()
         head.setSpacing(16)
         head.addWidget(self.picture, 0, Qt.AlignmentFlag.AlignTop)
@@ -58,34 +129,16 @@ class CheckpointDetails(QWidget):
         words.addWidget(self.below)
         words.addSpacing(8)
         buttons = FlowLayout(spacing=8)
-        buttons.addWidget(self.star)
-        buttons.addWidget(self.folder)
-        buttons.addWidget(self.delete)
-        words.addWidget(self.generate, 0, Qt.AlignmentFlag.AlignLeft)
+        for button in (self.star, self.folder, self.delete):
+            buttons.addWidget(button)
+        words.addWidget(self.use, 0, Qt.AlignmentFlag.AlignLeft)
         words.addSpacing(4)
         words.addLayout(buttons)
         words.addStretch(1)
         head.addLayout(words, 1)
-        contents = QWidget()
-        contents.setObjectName("contents")
-        contents.setMaximumWidth(WIDEST)
-        column = QVBoxLayout(contents)
-        column.setContentsMargins(24, 20, 20, 20)
-        column.setSpacing(8)
-        column.addLayout(head)
-        column.addSpacing(8)
-        column.addWidget(self.about)
-        column.addSpacing(8)
-        for part in (self.notes, self._model_title, self.model_facts, self._training_title, self.training_facts):
-            if part in (self._model_title, self._training_title):
-                column.addSpacing(8)
-            column.addWidget(part)
-        column.addStretch(1)
-        scroll = scroll_area(contents)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(scroll)
-        self._scroll = scroll
+        return head
+
+    # ---- what is shown -----------------------------------------------------------------------------------------------
 
     def entry(self) -> Entry | None:
         return self._entry
@@ -101,12 +154,38 @@ class CheckpointDetails(QWidget):
         self._hash = sha256
         self._show_facts()
 
-    def show_entry(self, entry: Entry | None, picture: QImage) -> None:
-        """A checkpoint, or a file that is none and why."""
-        if entry is not self._entry:
+    def show_tools(self, tools: Sequence[Tool]) -> None:
+        """Those that can be used on the entry; none until that is known."""
+        for tool, button in self.tools.items():
+            button.setVisible(tool in tools)
+        self._making_title.setVisible(bool(tools))
+        self._making.setVisible(bool(tools))
+        self._show_warning(Tool.CONVERT in tools)
+
+    def show_made_with(self, pictures: Sequence[tuple[QImage, str]]) -> None:
+        """The newest pictures made with it, each with its prompt."""
+        while (item := self._strip.takeAt(0)) is not None:
+            if (widget := item.widget()) is not None:
+                widget.hide()
+                widget.deleteLater()
+        for image, prompt in pictures:
+            small = Thumb(_SMALL, name=prompt or "A picture made with it", tooltip=prompt)
+            small.set_image(image)
+            self._strip.addWidget(small)
+            small.show()
+        self._made_with.setVisible(bool(pictures))
+        self._made_with_title.setVisible(bool(pictures))
+
+    def show_entry(self, entry: Entry | None, picture: QImage, beside: Sidecar = NOTHING_BESIDE) -> None:
+        """A checkpoint with what lies beside it, or a file that is none and why."""
+        before = self._entry
+        if entry is None or before is None or entry.path != before.path:
             self._hash = ""
+            self.show_made_with([])
+            self._entry = entry
+            self.show_tools(())
             self._scroll.verticalScrollBar().setValue(0)
-        self._entry = entry
+        self._entry, self._beside = entry, beside
         self.setVisible(entry is not None)
         if entry is None:
             return
@@ -116,27 +195,61 @@ class CheckpointDetails(QWidget):
         if checkpoint is not None:
             self.title.setText(checkpoint.title)
             self.below.setText(facts.summary(checkpoint))
-            about = facts.description(checkpoint)
+            about = facts.description(checkpoint, beside)
             if checkpoint.role is Role.UNKNOWN:
                 about = "This program does not know this kind of file and cannot make pictures with it."
             self.about.set_text(about)
-        elif not isinstance(entry, Checkpoint):
+        elif isinstance(entry, Problem):
             self.title.setText(entry.path.name)
-            self.below.setText("This file cannot be used")
+            dangerous = isinstance(entry.error, CheckpointDangerous)
+            self.below.setText("This file is dangerous" if dangerous else "This file cannot be used")
             self.about.set_text(str(entry.error))
         self._show_facts()
-        training = facts.training_facts(checkpoint) if checkpoint else []
+        self._show_words(checkpoint)
+        training = facts.training_facts(checkpoint, beside) if checkpoint else []
         self.training_facts.show_facts(training)
         self._training_title.setVisible(bool(training))
         self._model_title.set_text("Checkpoint" if checkpoint else "File")
         self.about.setVisible(bool(self.about.text()))
-        self.generate.setVisible(checkpoint is not None and facts.usable(checkpoint))
+        self._show_use(checkpoint)
         self.delete.setVisible(checkpoint is None or checkpoint.origin is not Origin.STARTER)
+
+    def _show_use(self, checkpoint: Checkpoint | None) -> None:
+        if goes_into_prompt(checkpoint):
+            tip = "Put its tag into the prompt of the Generate room" if checkpoint is not None and checkpoint.role is Role.LORA else (
+                "Put its word into the prompt of the Generate room")
+            self.use.setText("Use in prompt")
+            describe(self.use, "Use in prompt", tip)
+        else:
+            self.use.setText("Generate with this")
+            describe(self.use, "Generate with this", "Choose this checkpoint in the Generate room")
+        self.use.setVisible(goes_into_prompt(checkpoint) or (checkpoint is not None and facts.usable(checkpoint)))
+
+    def _show_warning(self, convertible: bool) -> None:
+        """A pickle was looked through; as a safetensors file nobody needs to."""
+        checkpoint = self._entry
+        if convertible and isinstance(checkpoint, Checkpoint) and checkpoint.layout is Layout.PICKLE:
+            self.warning.say("info", "This file is a pickle: a program that could run anything. It was looked through, nothing in it "
+                             "would have, and it was not run. As a safetensors file it cannot.", "Convert to safetensors")
+            self.warning.close_button.hide()
+            self.warning.show()
+        else:
+            self.warning.hide()
+
+    def _show_words(self, checkpoint: Checkpoint | None) -> None:
+        words = facts.words(checkpoint, self._beside) if checkpoint is not None else []
+        self.words.show_words(words)
+        self.tags.show_words(facts.tags(checkpoint, words) if checkpoint is not None else [])
 
     def _show_facts(self) -> None:
         match self._entry:
             case Checkpoint() as checkpoint:
                 hashes = [("AutoV2", short(self._hash)), ("SHA-256", self._hash)] if self._hash else []
-                self.model_facts.show_facts(facts.model_facts(checkpoint) + hashes)
+                self.model_facts.show_facts(facts.model_facts(checkpoint, self._beside) + hashes)
             case Problem(path=path):
                 self.model_facts.show_facts([("File", str(path))])
+
+
+def goes_into_prompt(checkpoint: Checkpoint | None) -> bool:
+    """Whether a prompt is where it is used."""
+    return checkpoint is not None and checkpoint.role in (Role.LORA, Role.EMBEDDING)

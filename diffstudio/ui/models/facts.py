@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtGui import QImage
@@ -11,6 +12,7 @@ from PySide6.QtGui import QImage
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Conditioning, Layout, Origin, Role
 from diffstudio.models.family import family_of
+from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
 from diffstudio.models.trained_on import base_model, training_tags, trigger_words
 from diffstudio.ui.controls import human_bytes, human_count
 
@@ -19,11 +21,12 @@ ROLES = {Role.CHECKPOINT: "checkpoint", Role.LORA: "LoRA", Role.EMBEDDING: "embe
          Role.NETWORK: "network alone", Role.UNKNOWN: "kind not known here"}
 LAYOUTS = {Layout.OURS: "made with diffstudio", Layout.ORIGINAL: "one file, named as its makers do",
            Layout.DIFFUSERS: "one file, named as diffusers does", Layout.FOLDER: "a diffusers folder", Layout.GGUF: "a GGUF file",
-           Layout.PICKLE: "a pickle, not opened"}
+           Layout.PICKLE: "a pickle"}
 _PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow", "x0": "the clean picture"}
 ORIGINS = {Origin.STARTER: "Came with the program", Origin.TRAINED: "Trained here", Origin.IMPORTED: "From elsewhere"}
 _DTYPES = {"F16": "16-bit", "BF16": "bfloat16", "F32": "32-bit", "F64": "64-bit", "F8_E4M3": "8-bit", "F8_E5M2": "8-bit"}
 LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
+MOST_TAGS = 60
 
 
 def usable(checkpoint: Checkpoint) -> bool:
@@ -66,20 +69,48 @@ def told(checkpoint: Checkpoint) -> str:
             return "Nothing: it makes pictures like those it learnt from" if usable(checkpoint) else ""
 
 
-def model_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+def model_facts(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> list[tuple[str, str]]:
     size = f"{checkpoint.width} × {checkpoint.height} px" if checkpoint.width else ""
     stored = _DTYPES.get(checkpoint.dtype, checkpoint.dtype)
     parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
     return [
         ("Kind", kind(checkpoint)), ("Told", told(checkpoint)), ("Picture size", size), ("Parameters", parameters),
         ("Predicts", _PREDICTIONS.get(checkpoint.prediction, "")), ("Stored as", LAYOUTS[checkpoint.layout]),
-        ("Known by", checkpoint.reason), ("Trigger words", ", ".join(trigger_words(checkpoint.metadata))[:500]),
-        ("File size", human_bytes(checkpoint.size_bytes)), ("Origin", ORIGINS[checkpoint.origin]),
+        ("Known by", checkpoint.reason), ("Made from", lineage(checkpoint)),
+        ("Strength", f"{beside.strength:g}, its maker says" if beside.strength else ""), ("Negative", beside.negative[:500]),
+        ("Size on disk", human_bytes(checkpoint.size_bytes)), ("Origin", ORIGINS[checkpoint.origin]),
         ("Changed", time.strftime("%Y-%m-%d %H:%M", time.localtime(checkpoint.modified))), ("Name", checkpoint.name),
         ("Licence", checkpoint.metadata.get("modelspec.license", "")[:300]), ("File", str(checkpoint.path))]
 
 
-def training_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+def lineage(checkpoint: Checkpoint) -> str:
+    """Of one that was merged here, or that has LoRAs in it: `70 % of skies, 30 % of cats`."""
+    merged, baked = _table(checkpoint, "merge"), _table(checkpoint, "bake")
+    inputs = [one for one in _list((merged or baked).get("inputs")) if isinstance(one, dict)]
+    names, share = [_text(one.get("name")) for one in inputs], merged.get("share")
+    if merged and isinstance(share, (int, float)) and len(names) == 2:
+        return f"{1 - share:.0%} of {names[0]}, {share:.0%} of {names[1]}"
+    if merged and isinstance(share, (int, float)) and len(names) == 3:
+        return f"{names[0]} + {share:g} × ({names[1]} − {names[2]})"
+    factors = [one.get("factor") for one in inputs]
+    return " + ".join(name if not isinstance(factor, (int, float)) else f"{factor:g} × {name}"
+                      for name, factor in zip(names, factors, strict=True))
+
+
+def words(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> list[tuple[str, int]]:
+    """What calls it up, as its header and what lies beside it say: each with how often it was trained on, 0 where that is unknown."""
+    times = dict(training_tags(checkpoint.metadata))
+    said = dict.fromkeys((*beside.words, *trigger_words(checkpoint.metadata)))
+    return [(word, times.get(word, 0)) for word in said]
+
+
+def tags(checkpoint: Checkpoint, but: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The tags of the pictures that another program trained it on, most often first; without those that were told before."""
+    told = {word for word, _ in but}
+    return [(tag, times) for tag, times in training_tags(checkpoint.metadata)[:MOST_TAGS] if tag not in told]
+
+
+def training_facts(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> list[tuple[str, str]]:
     """How it was trained; nothing when the file does not say."""
     recipe, run = _table(checkpoint, "recipe"), _table(checkpoint, "run")
     optimiser, settings, data = (_inner(recipe, name) for name in ("optimiser", "run", "data"))
@@ -89,18 +120,15 @@ def training_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("Pictures seen", _count(run.get("pictures_seen"))),
         ("Held-out loss", f"{loss:.4f}" if isinstance(loss, (int, float)) and not isinstance(loss, bool) else ""),
         ("Optimiser", _text(optimiser.get("name"))), ("Batch", _count(settings.get("batch"))),
-        ("Base", base_model(checkpoint.metadata) if not recipe else ""), ("Tags", _tags(checkpoint)),
+        ("Base", (beside.base or base_model(checkpoint.metadata)) if not recipe else ""),
+        ("Called", _text(checkpoint.metadata.get("ss_output_name"))), ("Epochs", _text(checkpoint.metadata.get("ss_epoch"))),
+        ("Pictures", _text(checkpoint.metadata.get("ss_num_train_images"))),
         ("Flips", f"{data['flips']:.0%}" if isinstance(data.get("flips"), float) and data["flips"] else "")]
     return [(name, value) for name, value in facts if value]
 
 
-def _tags(checkpoint: Checkpoint) -> str:
-    """The tags of the pictures that another program trained it on: `1girl (120), hat (88)`."""
-    return ", ".join(f"{tag} ({times:,})" for tag, times in training_tags(checkpoint.metadata)[:30])
-
-
-def description(checkpoint: Checkpoint) -> str:
-    return checkpoint.metadata.get("modelspec.description", "").strip()[:2000]
+def description(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> str:
+    return checkpoint.metadata.get("modelspec.description", "").strip()[:2000] or beside.description[:2000]
 
 
 def thumbnail(checkpoint: Checkpoint) -> QImage:
@@ -120,6 +148,10 @@ def _table(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
     except CheckpointDamaged:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _inner(table: dict[str, Any], key: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
 from diffstudio.studio.annotations import NOTHING_SAID, Annotation
 from diffstudio.ui.controls import Chip, Combo
 from diffstudio.ui.inputs import SearchField
@@ -34,7 +35,7 @@ class Wanted:
     def __bool__(self) -> bool:
         return bool(self.words.strip() or self.role or self.starred)
 
-    def fits(self, entry: Entry, said: Annotation = NOTHING_SAID) -> bool:
+    def fits(self, entry: Entry, said: Annotation = NOTHING_SAID, beside: Sidecar = NOTHING_BESIDE) -> bool:
         """Every word must be somewhere: in the title, the path, the kind, the trigger words, a tag or the note."""
         if self.starred and not said.favourite:
             return False
@@ -43,7 +44,8 @@ class Wanted:
         words = self.words.casefold().split()
         if not words:
             return True
-        held = [entry.title, str(entry.path), said.note, *said.tags]
+        held = [entry.title, str(entry.path), said.note, *said.tags, beside.title, beside.description, beside.base, *beside.words,
+                *beside.tags]
         if isinstance(entry, Checkpoint):
             held += [facts.summary(entry), *(entry.metadata.get(key, "") for key in _LEARNT_WORDS)]
         text = "\n".join(held).casefold()

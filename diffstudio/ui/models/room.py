@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
@@ -18,29 +17,32 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.hashes import known_sha256, sha256_of
+from diffstudio.models.made import Made
+from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
 from diffstudio.studio.annotations import Annotation, Annotations
 from diffstudio.studio.gallery import Gallery
+from diffstudio.studio.weight_requests import Tool
 from diffstudio.ui import picture_actions
 from diffstudio.ui.confirm import confirm
-from diffstudio.ui.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe
+from diffstudio.ui.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe, human_bytes
 from diffstudio.ui.drops import DropHint, dropped_paths
 from diffstudio.ui.gallery.bars import Message
 from diffstudio.ui.models import facts
-from diffstudio.ui.models.details import CheckpointDetails
+from diffstudio.ui.models.details import CheckpointDetails, goes_into_prompt
 from diffstudio.ui.models.filter import FilterBar
+from diffstudio.ui.models.lookups import Lookups
 from diffstudio.ui.models.model import CheckpointDelegate, CheckpointsModel, Entry, Problem
-from diffstudio.ui.pictures import read_image
-from diffstudio.ui.tasks import NewestFirst
+from diffstudio.ui.models.workshop import Workshop
 
 LIST_WIDTH = 340
-WEIGHTS = {".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin"}   # what may be dropped here
+WEIGHTS = {".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin"}   # what may be dropped here
 
 
 class _List(QListView):
-    """The checkpoints; Enter makes pictures with one, Delete asks to delete it."""
+    """The checkpoints; Enter uses one, Delete asks to delete it."""
 
     used = Signal()
     delete_wanted = Signal()
@@ -55,22 +57,25 @@ class _List(QListView):
 
 
 class ModelsRoom(QWidget):
-    """Shows what it is given; a `gallery` lends a picture to checkpoints that carry none."""
+    """Shows what it is given; a `gallery` lends a picture to checkpoints that carry none. What is made here goes to `home`."""
 
     generate_requested = Signal(object)   # Checkpoint
+    lora_wanted = Signal(object)          # Checkpoint, a LoRA or a textual inversion: into the prompt of the Generate room
+    words_wanted = Signal(str)            # words that a file was trained to know: the same
     rescan_requested = Signal()
     delete_requested = Signal(object)     # Checkpoint or Problem: a person has confirmed that its `path` may go
     import_requested = Signal(object)     # list[Path]: files that were dropped here
     folder_opened = Signal(object)        # Path of a folder that was shown in the file manager
 
-    def __init__(self, gallery: Gallery | None = None, annotations: Annotations | None = None) -> None:
+    def __init__(self, gallery: Gallery | None = None, annotations: Annotations | None = None,
+                 home: Callable[[], Path] = paths.checkpoints) -> None:
         super().__init__()
         self._annotations = annotations if annotations is not None else Annotations()
-        self._hashes = NewestFirst("checkpoint-hashes", most=1)
         self.setObjectName("background")
-        self._gallery = gallery
-        self._pictures = NewestFirst("checkpoint-pictures")
-        self._hashing: Path | None = None
+        self._lookups, self.workshop = Lookups(gallery), Workshop(home, self)
+        self._beside: dict[Path, Sidecar] = {}
+        self._left_out: dict[str, int] = {}   # what pruning the chosen one would leave out
+        self._awaited: tuple[Path, str] | None = None   # a file that was made and is to be chosen, and what to say then
         self.model = CheckpointsModel()
         self.list = _List()
         describe(self.list, "Checkpoints", "")
@@ -95,28 +100,35 @@ class ModelsRoom(QWidget):
         self.message = Message()
         self.details = CheckpointDetails()
         self.empty = EmptyState(
-            "cube", "No models yet", "Models you train appear here, and .safetensors files made with this program that "
-            "lie in the model folders chosen in Settings.", "Look again")
+            "cube", "No models yet", "Models you train appear here, and those in the folders chosen in Settings, which may be "
+            "another program's. Drop a file here to bring it in.", "Look again")
         self._lay_out()
         self.list.selectionModel().currentChanged.connect(self._show_chosen)
-        self.list.used.connect(self._generate)
-        self.list.doubleClicked.connect(lambda _: self._generate())
+        self.list.used.connect(self._use)
+        self.list.doubleClicked.connect(lambda _: self._use())
         self.list.delete_wanted.connect(self._ask_to_delete)
         self.rescan_button.clicked.connect(self._rescan)
         self.empty.clicked.connect(self._rescan)
         self.filter.changed.connect(self._filter)
         self._nothing_fits.clicked.connect(self.filter.clear)
-        self.details.generate_wanted.connect(self._generate)
+        self.details.use_wanted.connect(self._use)
+        self.details.word_wanted.connect(self._word)
+        self.details.tool_wanted.connect(self._open_tool)
         self.details.star_wanted.connect(self._star)
         self.details.notes.changed.connect(self._note)
-        self._hashes.answered.connect(self._hash_found)
         for keys, act in (("Ctrl+F", self._focus_search), ("Ctrl+D", self._star)):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
         self.details.folder_wanted.connect(self._show_in_folder)
         self.details.delete_wanted.connect(self._ask_to_delete)
-        self._pictures.answered.connect(self._picture_found)
+        self._lookups.seen.connect(self._seen)
+        self._lookups.hashed.connect(self._hash_found)
+        self._lookups.tools_found.connect(self._tools_found)
+        self._lookups.made_with.connect(self._made_with)
+        self.workshop.made.connect(self._made)
+        self.workshop.failed.connect(lambda sentence: self.message.say("bad", sentence))
+        self.workshop.stopped.connect(lambda name: self.message.say("info", f"{name} was not made; nothing of it is left."))
         self._show_page()
 
     # What others call
@@ -135,8 +147,10 @@ class ModelsRoom(QWidget):
         bad = f" · {len(problems):,} cannot be used" if problems else ""
         self.heading.set_right(f"{count:,}{bad}" if count or problems else "")
         self._choose_again(before)
-        for checkpoint in checkpoints:
-            self._pictures.ask((checkpoint.path, checkpoint.modified), partial(self._picture, checkpoint))
+        self._lookups.look_at(checkpoints)
+        if self._awaited is not None and self.choose(self._awaited[0]):
+            self.message.say("good", self._awaited[1])
+            self._awaited = None
 
     def choose(self, path: Path) -> bool:
         """Choose the checkpoint at that path, whatever the filter hides; False when it is not here."""
@@ -170,9 +184,8 @@ class ModelsRoom(QWidget):
     def shut_down(self) -> None:
         """Keep what was written, and wait for what is done beside the window."""
         self.details.notes.keep()
-        self._hashing = None
-        self._hashes.close()
-        self._pictures.close()
+        self.workshop.close()
+        self._lookups.close()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if any(path.suffix.lower() in WEIGHTS for path in dropped_paths(event)):
@@ -225,6 +238,7 @@ class ModelsRoom(QWidget):
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(0)
         whole.addWidget(self._pages, 1)
+        whole.addWidget(self.workshop.bar)
         whole.addWidget(self.message)
         self.setTabOrder(self.list, self.rescan_button)
 
@@ -235,18 +249,28 @@ class ModelsRoom(QWidget):
     def _show_chosen(self, *_: object) -> None:
         self.details.notes.keep()             # of the one that was shown until now
         entry = self.chosen()
-        self.details.show_entry(entry, self.model.picture(entry) if entry is not None else QImage())
+        self._show_entry(entry)
         if entry is not None:
             self.details.notes.offer_tags(self._annotations.tags())
             self.details.show_said(self._annotations.of(entry.path))
-            self._show_hash(entry.path)
+            self._lookups.hash(entry.path)
+        if isinstance(entry, Checkpoint):
+            self._lookups.choose(entry, self._checkpoints())
+
+    def _show_entry(self, entry: Entry | None) -> None:
+        picture = self.model.picture(entry) if entry is not None else QImage()
+        self.details.show_entry(entry, picture, self._beside.get(entry.path, NOTHING_BESIDE) if entry is not None else NOTHING_BESIDE)
+
+    def _checkpoints(self) -> list[Checkpoint]:
+        return [entry for entry in self.model.everything() if isinstance(entry, Checkpoint)]
 
     # Looking for some
 
     def _filter(self) -> None:
         before = self.chosen()
         wanted = self.filter.wanted()
-        self.model.set_filter(lambda entry: wanted.fits(entry, self._annotations.of(entry.path)))
+        self.model.set_filter(lambda entry: wanted.fits(entry, self._annotations.of(entry.path),
+                                                        self._beside.get(entry.path, NOTHING_BESIDE)))
         self._choose_again(before)
 
     def _choose_again(self, before: Entry | None) -> None:
@@ -282,43 +306,59 @@ class ModelsRoom(QWidget):
         self.details.show_said(self._annotations.of(entry.path))
         self._read_stars(self.model.everything())
 
-    # The hash, worked out beside the window while its file is the chosen one
+    # What was found out beside the window
 
-    def _show_hash(self, path: Path) -> None:
-        if known := known_sha256(path):
-            self.details.show_hash(known)
-        elif path.is_file():
-            self._hashing = path
-            self._hashes.ask(path, partial(sha256_of, path, cancelled=lambda: self._hashing != path))
-
-    def _hash_found(self, path: object, sha256: object) -> None:
+    def _seen(self, path: Path, picture: QImage, beside: Sidecar) -> None:
+        if not picture.isNull():
+            self.model.set_picture(path, picture)
+        if beside != NOTHING_BESIDE:
+            self._beside[path] = beside
         entry = self.chosen()
-        if entry is not None and entry.path == path and isinstance(sha256, str):
+        if entry is not None and entry.path == path:
+            self._show_entry(entry)
+
+    def _hash_found(self, path: Path, sha256: str) -> None:
+        entry = self.chosen()
+        if entry is not None and entry.path == path:
             self.details.show_hash(sha256)
 
-    def _picture(self, checkpoint: Checkpoint) -> QImage:
-        """Its own picture, or the newest in the gallery that was made with it. Not on the window's thread."""
-        own = facts.thumbnail(checkpoint)
-        if not own.isNull() or self._gallery is None:
-            return own
-        for name in dict.fromkeys((checkpoint.name, str(checkpoint.path))):
-            newest = self._gallery.newest_of(name)
-            if newest is not None:
-                return read_image(self._gallery.thumbnail(newest))
-        return own
-
-    def _picture_found(self, key: object, result: object) -> None:
-        match key, result:
-            case (Path() as path, _), QImage() if not result.isNull():
-                self.model.set_picture(path, result)
-                entry = self.chosen()
-                if entry is not None and entry.path == path:
-                    self._show_chosen()
-
-    def _generate(self) -> None:
+    def _tools_found(self, path: Path, tools: Sequence[Tool], left_out: dict[str, int]) -> None:
         entry = self.chosen()
-        if isinstance(entry, Checkpoint) and facts.usable(entry):
+        if entry is not None and entry.path == path:
+            self._left_out = left_out
+            self.details.show_tools(tools)
+
+    def _made_with(self, path: Path, pictures: Sequence[tuple[QImage, str]]) -> None:
+        entry = self.chosen()
+        if entry is not None and entry.path == path:
+            self.details.show_made_with(pictures)
+
+    # Using one, and making others of it
+
+    def _use(self) -> None:
+        """Make pictures with it, or put it into the prompt, as it is made for."""
+        entry = self.chosen()
+        if not isinstance(entry, Checkpoint):
+            return
+        if goes_into_prompt(entry):
+            self.lora_wanted.emit(entry)
+        elif facts.usable(entry):
             self.generate_requested.emit(entry)
+
+    def _word(self, word: str) -> None:
+        self.words_wanted.emit(word)
+        self.message.say("good", f"“{word}” is in the prompt now.")
+
+    def _open_tool(self, tool: Tool) -> None:
+        entry = self.chosen()
+        if isinstance(entry, Checkpoint):
+            self.workshop.open(tool, entry, self._checkpoints(), self._left_out)
+
+    def _made(self, made: Made) -> None:
+        """Shown once a scan has found it."""
+        self._awaited = made.path, " ".join((f"{made.path.name} was made ({human_bytes(made.size_bytes)}). It lies in "
+                                             f"{made.path.parent}.", *made.notes))
+        self.rescan_requested.emit()
 
     def _rescan(self) -> None:
         self.message.hide()

@@ -128,7 +128,7 @@ def test_generate_with_this_by_button_double_click_and_enter(
     room = show()
     room.set_checkpoints(*some)
     pick(qtbot, room, 1)
-    for act in (lambda: click(qtbot, room.details.generate), lambda: qtbot.keyClick(room.list, Qt.Key.Key_Return)):
+    for act in (lambda: click(qtbot, room.details.use), lambda: qtbot.keyClick(room.list, Qt.Key.Key_Return)):
         with qtbot.waitSignal(room.generate_requested) as caught:
             act()
         assert caught.args == [some[0][1]]
@@ -146,7 +146,7 @@ def test_what_cannot_be_used_says_why_and_offers_no_generating(
     for row, why in ((2, "does not know this kind"), (3, "is damaged or not a safetensors file")):
         pick(qtbot, room, row)
         assert why in room.details.about.text()
-        assert not room.details.generate.isVisible() and not room.details.training_facts.facts()
+        assert not room.details.use.isVisible() and not room.details.training_facts.facts()
         with qtbot.assertNotEmitted(room.generate_requested):
             qtbot.keyClick(room.list, Qt.Key.Key_Return)
 
@@ -232,7 +232,7 @@ def test_a_header_that_lies_is_shown_without_its_lies(
     assert facts.thumbnail(odd).isNull()
     room = show()
     room.set_checkpoints([odd])
-    assert room.details.generate.isVisible()
+    assert room.details.use.isVisible()
 
 
 def test_the_model_keeps_qts_rules(some: Any, qtmodeltester: Any) -> None:
@@ -253,7 +253,7 @@ def test_long_names_narrow_and_wide_light_and_dark(
         theme.apply(qapp, wish)
         for width in (560, 1900):
             qtbot.waitUntil(lambda width=width: room.resize(width, 500) or room.width() == width)
-            for part in (room.details.title, room.details.model_facts, room.details.generate):
+            for part in (room.details.title, room.details.model_facts, room.details.use):
                 assert part.mapTo(room, QPoint(part.width(), 0)).x() <= width
             assert not room.grab().isNull()
     for button in room.findChildren(QPushButton):
