@@ -69,6 +69,7 @@ class Seen(QWidget):
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(theme.colour("raised"))
         painter.drawRoundedRect(whole, theme.RADIUS, theme.RADIUS)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
         if not self._image.isNull():
             rounded(painter, self._image, fitted(self._image.size(), whole.adjusted(4, 4, -4, -4)), 4)
         elif self._trouble:
@@ -94,8 +95,8 @@ class ControlCard(QWidget):
         self.network = LabelledCombo("ControlNet", (), "The network that reads the picture: those that fit the checkpoint")
         self.prepare = LabelledCombo("What it is shown", PREPARES, "What is made of the picture before the network sees it: "
                                      "depth maps, poses and edges made elsewhere go in as they are")
-        self.low = LabelledSlider("Weak edges from", 0, 500, 100, tooltip="A slope below this is no edge")
-        self.high = LabelledSlider("Strong from", 0, 500, 200, tooltip="A slope above this is an edge; weaker ones count where they "
+        self.low = LabelledSlider("Weak edge", 0, 500, 100, tooltip="A slope below this is no edge")
+        self.high = LabelledSlider("Strong edge", 0, 500, 200, tooltip="A slope above this is an edge; weaker ones count where they "
                                    "go on from one")
         self.scale = LabelledSlider("Strength", 0, 2, 1.0, step=0.05, decimals=2, tooltip="How closely the picture is followed")
         self.begins = LabelledSlider("From", 0, 99, 0, suffix=" %", tooltip="The part of the steps at which it begins to steer")
@@ -252,7 +253,8 @@ class ControlSection(QWidget):
 
     def set_models(self, models: Sequence[Checkpoint]) -> None:
         """Of all models there are, the ControlNets."""
-        self._networks = tuple(model for model in models if model.role is Role.CONTROLNET)
+        networks = (model for model in models if model.role is Role.CONTROLNET)
+        self._networks = tuple(sorted(networks, key=lambda network: network.title.casefold()))
         self._offer()
 
     def set_checkpoint(self, checkpoint: Checkpoint | None) -> None:

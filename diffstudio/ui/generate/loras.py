@@ -56,7 +56,7 @@ class LoraPicker(QFrame):
 
     def __init__(self, parent: QWidget, offered: Sequence[Checkpoint]) -> None:
         super().__init__(parent, Qt.WindowType.Popup)
-        self.setObjectName("panel")
+        self.setObjectName("card")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         describe(self, "LoRAs and learnt words")
         self._offered = offered
@@ -81,7 +81,8 @@ class LoraPicker(QFrame):
 
     def open_below(self, button: QWidget, width: int) -> None:
         rows = min(len(self._offered), 9)
-        self.setFixedSize(width, 28 * rows + 24 + (40 if self.search.isVisibleTo(self) else 0))
+        searched = self.search.sizeHint().height() + 8 if self.search.isVisibleTo(self) else 0
+        self.setFixedSize(width, 28 * rows + 2 * self.list.frameWidth() + 16 + searched)
         self.move(button.mapToGlobal(QPoint(0, button.height() + 4)))
         self.show()
         (self.search if self.search.isVisibleTo(self) else self.list).setFocus()
@@ -231,9 +232,9 @@ class LoraSection(QWidget):
             self._prompt.change_to(with_another(self._prompt.text(), use))
 
     def _write(self, edit: PromptEdit, words: str) -> None:
-        text = edit.text().rstrip()
+        text, tags = _without_last_tags(edit.text())
         if words.casefold() not in text.casefold():
-            edit.change_to(f"{text.rstrip(',')}, {words}" if text else words)
+            edit.change_to(f"{text.rstrip(',')}, {words}{tags}" if text else words + (f" {tags.lstrip()}" if tags else ""))
 
     def _slide(self, place: int, factor: float) -> None:
         before = self._prompt.text()
@@ -305,6 +306,13 @@ def _can_be_named(model: Checkpoint) -> bool:
     """Whether a tag with its name means it."""
     match = TAG.fullmatch(LoraUse(escaped(model.name)).tag())
     return model.role is not Role.LORA or (match is not None and unescaped(match[1]) == model.name)
+
+
+def _without_last_tags(prompt: str) -> tuple[str, str]:
+    """What it says, and the tags that it ends with."""
+    end = re.search(r"(?:\s*<[^<>]*>)*\s*$", prompt)
+    place = end.start() if end is not None else len(prompt)
+    return prompt[:place].rstrip(), prompt[place:].rstrip()
 
 
 def _literally(word: str) -> str:
