@@ -32,6 +32,14 @@ def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
     return found
 
 
+def upscale_from(image: Path) -> UpscaleRequest:
+    """The request to begin with: its checkpoint is that which made the picture, or empty where the picture does not say."""
+    try:
+        return upscale_of(image, sampled=True)
+    except BadRequest:
+        return upscale_of(image, sampled=False)
+
+
 def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
     """The request to enlarge this picture: what is not `asked` (fields of it) is taken from what the picture says of itself.
 

@@ -321,10 +321,10 @@ class Desktop(QObject):
         if image.isNull():
             self.window.say("warn", f"{path.name} cannot be read as a picture, so it cannot be enlarged.")
             return
-        base = before or await self.tasks.beside(upscale_from, path)
+        base = before if before is not None else await self.tasks.beside(upscale_from, path)
         chosen = self.generate_room.panel.checkpoint.current()
-        dialog = EnlargeDialog(base, image, image_size(path), self.checkpoints, chosen.name if chosen is not None else "", self.window,
-                               sampled=before is not None and bool(before.checkpoint))
+        dialog = EnlargeDialog(base, image, image_size(path), self.checkpoints, chosen.name if chosen is not None else "",
+                               self.window, sampled=before is not None and bool(before.checkpoint))
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.enlarge_requested.connect(self.generate)
         dialog.enlarge_requested.connect(lambda: self.window.show_room(GENERATE))

@@ -62,12 +62,15 @@ def lay_out_slider(whole: QWidget, name: Elided, field: QWidget, slider: QSlider
 
 
 class LabelledSlider(QWidget):
-    """A name, a value to type into, and a slider below. `value_changed` carries an int where `decimals` is 0."""
+    """A name, a value to type into, and a slider below. `value_changed` carries an int where `decimals` is 0.
+
+    `zero` is shown in place of the smallest value.
+    """
 
     value_changed = Signal(object)
 
     def __init__(self, text: str, minimum: float, maximum: float, value: float, *, step: float = 1, decimals: int = 0,
-                 suffix: str = "", tooltip: str = "") -> None:
+                 suffix: str = "", tooltip: str = "", zero: str = "") -> None:
         super().__init__()
         self._decimals, self._scale = decimals, 1 / step
         self._label = Elided(text)
@@ -77,6 +80,7 @@ class LabelledSlider(QWidget):
         self._box.setDecimals(decimals)
         self._box.setSingleStep(step)
         self._box.setSuffix(suffix)
+        self._box.setSpecialValueText(zero)
         self._box.setKeyboardTracking(False)
         self._box.setFont(theme.font(bold=True))
         self._slider = Slider()
@@ -111,7 +115,8 @@ class LabelledSlider(QWidget):
             part.blockSignals(False)
         metrics = QFontMetrics(self._box.font())
         texts = (self._box.textFromValue(maximum), self._box.textFromValue(minimum))
-        self._box.setFixedWidth(max(metrics.horizontalAdvance(text + self._box.suffix()) for text in texts) + 16)
+        shown = (*(text + self._box.suffix() for text in texts), self._box.specialValueText())
+        self._box.setFixedWidth(max(map(metrics.horizontalAdvance, shown)) + 16)
 
     def _slid(self, position: int) -> None:
         self._box.blockSignals(True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PySide6.QtCore import QPoint, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
     QImage,
+    QImageIOHandler,
     QImageReader,
     QKeyEvent,
     QMouseEvent,
@@ -41,6 +42,15 @@ def read_image(path: Path, largest: int | None = None) -> QImage:
     if largest and size.isValid() and max(size.width(), size.height()) > largest:
         reader.setScaledSize(size.scaled(largest, largest, Qt.AspectRatioMode.KeepAspectRatio))
     return reader.read()
+
+
+def image_size(path: Path) -> QSize:
+    """Width and height in px of a picture as it is shown, from its header; 1 × 1 where it cannot be read."""
+    reader = QImageReader(str(path))
+    size = reader.size()
+    if not size.isValid() or size.isEmpty():
+        return QSize(1, 1)
+    return size.transposed() if reader.transformation() & QImageIOHandler.Transformation.TransformationRotate90 else size
 
 
 def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:

@@ -12,12 +12,13 @@ from diffstudio.studio import metadata
 from diffstudio.studio.foreign import SAMPLER_LABELS
 from diffstudio.studio.gallery import GalleryImage
 from diffstudio.studio.metadata import PictureSettings
-from diffstudio.studio.requests import SpacingName
+from diffstudio.studio.requests import SpacingName, UpscaleRequest
 from diffstudio.ui import theme
 from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import FlowLayout, PrimaryButton, QuietButton, SectionLabel, label
 from diffstudio.ui.gallery.model import when
 from diffstudio.ui.gallery.passage import Facts, Passage
+from diffstudio.ui.generate.words import upscaler
 from diffstudio.ui.tasks import Tasks
 
 WIDTH = 304
@@ -33,6 +34,7 @@ class Details(QFrame):
     folder_wanted = Signal()
     delete_wanted = Signal()
     star_wanted = Signal()
+    enlarge_wanted = Signal()
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -64,6 +66,7 @@ class Details(QFrame):
         self._scroll = scroll_area(contents)
 
         self.reuse = PrimaryButton("Reuse settings", tooltip="Put these settings into the Generate room (Ctrl+U)")
+        self.enlarge = QuietButton("Enlarge …", "arrows-out", "Make the picture larger (Ctrl+E)", name="Enlarge")
         self.star = QuietButton("Star", "star", "Keep this picture among the starred (Ctrl+D)")
         self.copy = QuietButton("Copy", "copy", "Copy the picture (Ctrl+C)")
         self.save = QuietButton("Save as", "floppy-disk", "Save a copy elsewhere (Ctrl+S)")
@@ -75,7 +78,7 @@ class Details(QFrame):
         below.setSpacing(8)
         below.addWidget(self.reuse)
         flow = FlowLayout(spacing=8)
-        for button, wanted in ((self.star, self.star_wanted), (self.copy, self.copy_wanted),
+        for button, wanted in ((self.star, self.star_wanted), (self.enlarge, self.enlarge_wanted), (self.copy, self.copy_wanted),
                                (self.delete, self.delete_wanted), (self.save, self.save_wanted),
                                (self.folder, self.folder_wanted)):
             flow.addWidget(button)
@@ -110,7 +113,7 @@ class Details(QFrame):
         self.nothing.setVisible(image is None or request is None)
         self.facts.show_facts(_facts(image) if image else [])
         self.reuse.setVisible(request is not None)
-        for button in (self.save, self.folder):
+        for button in (self.enlarge, self.save, self.folder):
             button.setVisible(image is not None)
         self._buttons.setVisible(image is not None or chosen > 0)
         self.delete.setText("Delete" if chosen < 2 else f"Delete {chosen:,}")
@@ -152,7 +155,13 @@ class Details(QFrame):
 def _facts(image: GalleryImage) -> list[tuple[str, str]]:
     facts = [("Size", f"{image.width} × {image.height} px")]
     request = image.request
-    if request is not None:
+    if isinstance(request, UpscaleRequest):
+        facts += [("Enlarged", f"{request.scale:g}× by {upscaler(request.upscaler)}"), ("Made from", request.image.name)]
+        if request.checkpoint:
+            facts += [("Checkpoint", image.checkpoint), ("Strength", f"{request.strength:g}"), ("Steps", str(request.steps)),
+                      ("Guidance", f"{request.guidance:g}"), ("Sampler", SAMPLER_LABELS[request.sampler]),
+                      ("Seed", str(request.seed))]
+    elif request is not None:
         spacing = _SPACINGS.get(request.spacing) or request.spacing.capitalize()
         facts += [("Checkpoint", image.checkpoint), ("Steps", str(request.steps)),
                   ("Guidance", f"{request.guidance:g}"), ("Sampler", SAMPLER_LABELS[request.sampler]),
@@ -161,4 +170,6 @@ def _facts(image: GalleryImage) -> list[tuple[str, str]]:
             facts += [("Started from", request.init.name), ("Strength", f"{request.strength:g}")]
         if request.mask is not None:
             facts.append(("Mask", request.mask.name))
+        if request.enlarge > 1:
+            facts.append(("Enlarged", f"{request.enlarge:g}× by {upscaler(request.upscaler)}, strength {request.enlarge_strength:g}"))
     return [*facts, ("Made", when(image.created)), ("File", image.path.name)]

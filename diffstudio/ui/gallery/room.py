@@ -31,7 +31,8 @@ NARROW = 760            # px: below, the grid has the room to itself and setting
 class GalleryRoom(QWidget):
     """Reads and changes a Gallery; what concerns other rooms it asks for by signal."""
 
-    reuse_requested = Signal(object)     # GenerateRequest
+    reuse_requested = Signal(object)     # PictureRequest
+    enlarge_wanted = Signal(object)      # Path
     generate_requested = Signal()        # from the empty gallery: go and make a picture
     changed = Signal()                   # pictures were deleted, brought back or starred here
 
@@ -159,13 +160,14 @@ class GalleryRoom(QWidget):
         details = self.details
         for signal, act in ((details.reuse_wanted, self.reuse), (details.copy_wanted, self.copy),
                             (details.save_wanted, self.save_as), (details.delete_wanted, self.delete_chosen),
-                            (details.folder_wanted, self.show_in_folder), (details.star_wanted, self.star_chosen)):
+                            (details.folder_wanted, self.show_in_folder), (details.star_wanted, self.star_chosen),
+                            (details.enlarge_wanted, self.enlarge)):
             signal.connect(act)
 
     def _make_shortcuts(self) -> None:
         for keys, act in ((QKeySequence.StandardKey.Find, self._focus_search), ("Ctrl+D", self.star_chosen),
                           (QKeySequence.StandardKey.Copy, self.copy), (QKeySequence.StandardKey.Save, self.save_as),
-                          (QKeySequence.StandardKey.Undo, self.undo), ("Ctrl+U", self.reuse),
+                          (QKeySequence.StandardKey.Undo, self.undo), ("Ctrl+U", self.reuse), ("Ctrl+E", self.enlarge),
                           (QKeySequence.StandardKey.Delete, self.delete_chosen)):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
@@ -178,6 +180,12 @@ class GalleryRoom(QWidget):
         image = self.current()
         if image is not None and image.request is not None:
             self.reuse_requested.emit(image.request)
+
+    def enlarge(self) -> None:
+        """Ask for the chosen picture to be made larger."""
+        image = self.current()
+        if image is not None:
+            self.enlarge_wanted.emit(image.path)
 
     def copy(self) -> None:
         """Put the chosen picture on the clipboard, as a picture and as a file."""
@@ -396,7 +404,7 @@ class GalleryRoom(QWidget):
         starred = all(image.starred for image in chosen)
         entries += [("Remove star" if starred else "Star", "star", self.star_chosen), ("Copy", "copy", self.copy)]
         if one is not None:
-            entries += [("Save as …", "floppy-disk", self.save_as),
+            entries += [("Enlarge …", "arrows-out", self.enlarge), ("Save as …", "floppy-disk", self.save_as),
                         ("Show in folder", "folder-open", self.show_in_folder)]
         entries.append(("Delete", "trash", self.delete_chosen))
         dialogs.menu(self, entries).popup(source.mapToGlobal(at))

@@ -9,7 +9,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.metadata import PictureSettings
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui import theme
 from diffstudio.ui.controls import Elided, PrimaryButton, QuietButton, SectionLabel, Thumb, describe, label
 from diffstudio.ui.generate import words
@@ -20,6 +20,7 @@ class PictureSettingsDialog(QDialog):
 
     use_requested = Signal(object)
     start_requested = Signal()           # make another picture from this one
+    enlarge_requested = Signal()
 
     def __init__(self, path: Path, image: QImage, settings: PictureSettings, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -37,9 +38,13 @@ class PictureSettingsDialog(QDialog):
             edit.setTabChangesFocus(True)
             describe(edit, name, f"{name} of the picture")
         self.negative.setFixedHeight(56)
-        self.use_button = PrimaryButton("Use these settings", "", "Put them into the left column of the Generate room")
+        again = isinstance(request, UpscaleRequest)
+        self.use_button = PrimaryButton("Enlarge again …" if again else "Use these settings", "",
+                                        "Ask for it once more" if again else "Put them into the left column of the Generate room")
         self.start_button = QuietButton("Start from this picture", "image", "Change it, paint on it or extend it")
         self.start_button.clicked.connect(self._start)
+        self.enlarge_button = QuietButton("Enlarge …", "arrows-out", "Make this picture larger")
+        self.enlarge_button.clicked.connect(self._enlarge)
         self.close_button = QuietButton("Close", "", "Close (Escape)")
         facts = QVBoxLayout()
         facts.setSpacing(4)
@@ -66,6 +71,7 @@ class PictureSettingsDialog(QDialog):
             column.addWidget(label(left_out, "warn", pixels=theme.SMALL_PIXELS, wrap=True))
         buttons = QHBoxLayout()
         buttons.addWidget(self.start_button)
+        buttons.addWidget(self.enlarge_button)
         buttons.addStretch(1)
         buttons.addWidget(self.close_button)
         buttons.addWidget(self.use_button)
@@ -78,19 +84,28 @@ class PictureSettingsDialog(QDialog):
         self.start_requested.emit()
         self.accept()
 
+    def _enlarge(self) -> None:
+        self.enlarge_requested.emit()
+        self.accept()
+
     def _use(self) -> None:
         self.use_requested.emit(self._request)
         self.accept()
 
 
-def _table(request: GenerateRequest, settings: PictureSettings) -> QGridLayout:
+def _table(request: PictureRequest, settings: PictureSettings) -> QGridLayout:
     grid = QGridLayout()
     grid.setHorizontalSpacing(16)
     grid.setVerticalSpacing(4)
     size = f"{settings.width} × {settings.height}" if settings.width and settings.height else "not told"
-    rows = (("Checkpoint", request.checkpoint), ("Size", size), ("Steps", str(request.steps)),
-            ("Sampler", f"{words.SAMPLERS[request.sampler][0]}, {words.SPACINGS[request.spacing][0].lower()}"),
-            ("Guidance", f"{request.guidance:g}"), ("Seed", str(request.seed)))
+    rows: tuple[tuple[str, str], ...] = (
+        ("Checkpoint", request.checkpoint), ("Size", size), ("Steps", str(request.steps)),
+        ("Sampler", f"{words.SAMPLERS[request.sampler][0]}, {words.SPACINGS[request.spacing][0].lower()}"),
+        ("Guidance", f"{request.guidance:g}"), ("Seed", str(request.seed)))
+    if isinstance(request, UpscaleRequest):
+        rows = (("Size", size), ("Made by", words.enlarged_line(request)), ("Made from", request.image.name))
+    elif request.enlarge > 1:
+        rows += (("Enlarged", f"{request.enlarge:g}× by {words.upscaler(request.upscaler)}, strength {request.enlarge_strength:g}"),)
     for row, (name, value) in enumerate(rows):
         grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
         grid.addWidget(Elided(value, pixels=theme.SMALL_PIXELS), row, 1)

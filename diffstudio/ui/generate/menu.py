@@ -10,13 +10,13 @@ from PySide6.QtGui import QAction, QImage, QKeySequence
 from PySide6.QtWidgets import QMenu, QWidget
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui import assets, picture_actions
 from diffstudio.ui.generate.canvas import Canvas
 
 
-def picture_menu(parent: QWidget, image: QImage, path: Path | None, request: GenerateRequest | None, *,
-                 use: Callable[[GenerateRequest], None], start: Callable[[Path], None],
+def picture_menu(parent: QWidget, image: QImage, path: Path | None, request: PictureRequest | None, *,
+                 use: Callable[[PictureRequest], None], start: Callable[[Path], None], enlarge: Callable[[Path], None],
                  failed: Callable[[DiffstudioError], None]) -> QMenu:
     """`path` is None for an estimate that is in no file, `request` where it is not known how the picture was made."""
     menu = QMenu(parent)
@@ -35,6 +35,7 @@ def picture_menu(parent: QWidget, image: QImage, path: Path | None, request: Gen
     if path is not None:
         menu.addSeparator()
         add("image", "Start from this picture", lambda: start(path))
+        add("arrows-out", "Enlarge …", lambda: enlarge(path))
         add("folder-open", "Show in folder", lambda: picture_actions.show_in_folder(path))
     return menu
 

@@ -11,7 +11,7 @@ from PySide6.QtGui import QContextMenuEvent, QImage, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.queue import QueuedJob
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui import picture_actions, theme
 from diffstudio.ui.basics import scroll_area
 from diffstudio.ui.controls import Card, Elided, ProgressLine, QuietButton, SectionLabel, Thumb, describe, label
@@ -27,7 +27,7 @@ class RecentPicture:
 
     path: Path
     image: QImage
-    request: GenerateRequest | None = None
+    request: PictureRequest | None = None
 
 
 class JobCard(Card):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from diffstudio.studio.events import (
     Stepped,
 )
 from diffstudio.studio.queue import QueuedJob
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui import theme
 from diffstudio.ui.controls import Banner, Elided, EmptyState, ProgressLine, QuietButton
 from diffstudio.ui.fetcher import button_text
@@ -39,15 +40,17 @@ from diffstudio.ui.generate.filmstrip import Filmstrip
 from diffstudio.ui.generate.menu import add_shortcuts, picture_menu
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.recent import RecentPicture, RightColumn
-from diffstudio.ui.pictures import human_duration, numpy_to_qimage, read_image
+from diffstudio.ui.pictures import human_duration, image_size, numpy_to_qimage, read_image
 
 _NARROW = 1180  # px: below it the columns are slimmer
+_LARGEST_BEFORE = 1024  # px of a picture's side, as it is shown while it is enlarged
 
 
 class GenerateRoom(QWidget):
     """Shows events and emits intents. `film` asks for all steps of a job, once it has ended."""
 
-    generate_requested = Signal(object)          # GenerateRequest
+    generate_requested = Signal(object)          # GenerateRequest, or UpscaleRequest to be tried again
+    enlarge_wanted = Signal(object, object)      # Path; UpscaleRequest as it was asked before, or None
     pause_requested = Signal(object)             # JobId
     resume_requested = Signal(object)
     stop_requested = Signal(object)
@@ -70,7 +73,7 @@ class GenerateRoom(QWidget):
         self._paused = False
         self._finished = False
         self._live = True                         # the canvas shows the job; False while another picture is looked at
-        self._request: GenerateRequest | None = None
+        self._request: PictureRequest | None = None
         self._newest: Stepped | None = None
         self._notes: list[str] = []               # what is not as one would expect of the job that is shown
         self._saved = 0
@@ -90,7 +93,7 @@ class GenerateRoom(QWidget):
         self.hint = Elided("", "dim", pixels=theme.SMALL_PIXELS)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = False
-        self._failed_request: GenerateRequest | None = None
+        self._failed_request: PictureRequest | None = None
         self._banner_does: Callable[[], object] = self._try_again
         self._lay_out()
         self._connect()
@@ -133,8 +136,11 @@ class GenerateRoom(QWidget):
             self.right.training.say(title, about, fraction)
         self.right.show_training(bool(title))
 
-    def use(self, request: GenerateRequest) -> None:
-        """Put a request into the left column."""
+    def use(self, request: PictureRequest) -> None:
+        """Put a request into the left column; one that enlarges a picture goes to where that is asked."""
+        if isinstance(request, UpscaleRequest):
+            self.enlarge_wanted.emit(request.image, request)
+            return
         if not self.panel.use(request):
             self.say("warn", f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays "
                              "chosen. The other settings are taken over.")
@@ -188,18 +194,22 @@ class GenerateRoom(QWidget):
 
     # Following a job
 
-    def _start(self, job: JobId, request: GenerateRequest) -> None:
+    def _start(self, job: JobId, request: PictureRequest) -> None:
         self._job, self._request, self._busy, self._paused, self._newest = job, request, True, False, None
         self._expecting = False
         self._saved, self._live, self._looking_at, self._finished = 0, True, None, False
         self._notes.clear()
         self.canvas.begin(request.count, self._shape_of(request))
         self.filmstrip.clear(request.steps)
+        if isinstance(request, UpscaleRequest):
+            self.canvas.show_saved(0, read_image(request.image, _LARGEST_BEFORE), request.image)
         self.title.setText(words.title_of(request))
         self._show_status("Starting …", None)
         self.say("info", "")
 
-    def _shape_of(self, request: GenerateRequest) -> QSize:
+    def _shape_of(self, request: PictureRequest) -> QSize:
+        if isinstance(request, UpscaleRequest):
+            return image_size(request.image)
         checkpoint = self.panel.checkpoint.current()
         usual = (checkpoint.width, checkpoint.height) if checkpoint and checkpoint.width and checkpoint.height else (1, 1)
         return QSize(request.width or usual[0], request.height or usual[1])
@@ -222,7 +232,7 @@ class GenerateRoom(QWidget):
             self.canvas.show_saved(index, image, path)
         request = self._request
         if request is not None:
-            request = dataclasses.replace(request, seed=request.seed + index, count=1)
+            request = words.one_of(request, index)
         self.right.add_recent(RecentPicture(path, image, request))
 
     def _end(self, text: str, fraction: float) -> None:
@@ -272,7 +282,8 @@ class GenerateRoom(QWidget):
         self.pause_button.setToolTip("Go on (Ctrl+P)" if self._paused else "Pause after the network call in flight (Ctrl+P)")
         self._follow_restart(film and not self._busy)
         self.reuse_button.setVisible(self._request_shown() is not None and not self._busy)
-        self.filmstrip.setVisible(film or (self._busy and self._live))
+        only_enlarged = isinstance(self._request, UpscaleRequest) and not self._request.checkpoint
+        self.filmstrip.setVisible(film or (self._busy and self._live and not only_enlarged))
         self.filmstrip.setEnabled(film)
         self.progress.setVisible((self._busy and self._live) or self._expecting)
         nothing = not self._busy and not self._expecting and self.canvas.is_empty()
@@ -303,7 +314,8 @@ class GenerateRoom(QWidget):
         button.setAccessibleName(button.text())
         kept = {1: "Make it again", 2: "Keep the first step and go on from there"}.get(
             step, f"Keep the first {step - 1} steps and go on from there")
-        button.setToolTip(f"{kept}, with the prompt and guidance of the left column")
+        by = ", with the prompt and guidance of the left column" if isinstance(self._request, GenerateRequest) else ""
+        button.setToolTip(f"{kept}{by}")
 
     def _note(self) -> None:
         step, steps = self.filmstrip.value(), self.filmstrip.maximum()
@@ -359,11 +371,10 @@ class GenerateRoom(QWidget):
         if self._busy or self._job is None or self._request is None:
             return
         told = self._request
-        try:
-            now = self.panel.request()
-            told = dataclasses.replace(told, prompt=now.prompt, negative=now.negative, guidance=now.guidance)
-        except DiffstudioError:
-            pass  # the column says something impossible: then as it was
+        if isinstance(told, GenerateRequest):
+            with contextlib.suppress(DiffstudioError):  # where the column says something impossible it stays as it was
+                now = self.panel.request()
+                told = dataclasses.replace(told, prompt=now.prompt, negative=now.negative, guidance=now.guidance)
         self.restart_requested.emit(self._job, self._restart_step(), told)
 
     def _accept_invitation(self) -> None:
@@ -377,20 +388,21 @@ class GenerateRoom(QWidget):
             self.say("info", "")
             self.generate_requested.emit(self._failed_request)
 
-    def _request_shown(self) -> GenerateRequest | None:
+    def _request_shown(self) -> PictureRequest | None:
         """The request of the picture the menu is about."""
         if not self._live:
             return self._looking_at.request if self._looking_at else None
         if self._request is None or self.canvas.is_empty():
             return None
-        return dataclasses.replace(self._request, seed=self._request.seed + self.canvas.chosen(), count=1)
+        return words.one_of(self._request, self.canvas.chosen())
 
     def _reuse(self) -> None:
         if (request := self._request_shown()) is not None:
             self.use(request)
 
-    def menu(self, image: QImage, path: Path | None, request: GenerateRequest | None) -> QMenu:
-        return picture_menu(self, image, path, request, use=self.use, start=self.start_from, failed=self._not_saved)
+    def menu(self, image: QImage, path: Path | None, request: PictureRequest | None) -> QMenu:
+        return picture_menu(self, image, path, request, use=self.use, start=self.start_from, failed=self._not_saved,
+                            enlarge=lambda path: self.enlarge_wanted.emit(path, None))
 
     def _open_menu(self, place: QPoint) -> None:
         self.menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(place)
@@ -415,7 +427,7 @@ class GenerateRoom(QWidget):
 
     def _connect(self) -> None:
         self.panel.generate.connect(self.generate_requested)
-        for section in (self.panel.start, self.panel.control):
+        for section in (self.panel.start, self.panel.control, self.panel.enlarge):
             section.failed.connect(lambda sentence: self.say("warn", sentence))
         self.panel.models_wanted.connect(self.models_wanted)
         self.empty.clicked.connect(self._accept_invitation)

@@ -74,7 +74,7 @@ class StartSection(QWidget):
         if self._path is None:
             return request
         request = replace(request, init=self._path, strength=float(self.strength.value()))
-        if not self._masked():
+        if not self.masked():
             return request
         return replace(request, mask=self._mask, outpaint=self._sides, fill=self.fill.value(), feather=int(self.feather.value()),
                        masked_only=self.masked_only.isChecked(), padding=int(self.padding.value()))
@@ -143,25 +143,26 @@ class StartSection(QWidget):
         return dialog
 
     def _painted(self, png: bytes | None, sides: Sides) -> None:
-        before = self._masked()
+        before = self.masked()
         try:
             self._mask = keep_mask(png) if png is not None else None
         except StorageProblem as problem:
             self.failed.emit(str(problem))
             return
         self._sides = sides
-        if self._masked() and not before:
+        if self.masked() and not before:
             self.strength.set_value(1.0)       # something new is wanted there, not a variation
         self._follow()
         self.changed.emit()
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
-    def _masked(self) -> bool:
+    def masked(self) -> bool:
+        """Whether a part of it is painted, or it is extended."""
         return self._mask is not None or any(self._sides)
 
     def _follow(self) -> None:
-        given, masked = self._path is not None, self._masked()
+        given, masked = self._path is not None, self.masked()
         self.choose_button.setVisible(not given)
         for part in (self._card, self.heading, self.strength):
             part.setVisible(given)

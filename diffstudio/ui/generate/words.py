@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
+from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin, Role
 from diffstudio.models.family import Family, family_of, usual
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.needs import Needs
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import (
+    LANCZOS,
+    LATENT,
+    GenerateRequest,
+    PictureRequest,
+    SamplerName,
+    SpacingName,
+    UpscaleRequest,
+)
 from diffstudio.studio.token_count import Counted
 from diffstudio.ui.pictures import human_bytes, human_count, human_duration
 
@@ -120,11 +131,43 @@ def pictures(count: int) -> str:
     return "1 picture" if count == 1 else f"{count:,} pictures"
 
 
-def title_of(request: GenerateRequest) -> str:
+def title_of(request: PictureRequest) -> str:
     text = " ".join(request.prompt.split())
-    return text or "no prompt"
+    return text or ("no prompt" if isinstance(request, GenerateRequest) else request.image.stem)
 
 
-def settings_line(request: GenerateRequest) -> str:
-    """`24 steps · Heun · guidance 3 · seed 7`"""
-    return (f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · guidance {request.guidance:g} · seed {request.seed}")
+def settings_line(request: PictureRequest) -> str:
+    """`24 steps · Heun · guidance 3 · seed 7`, or what it is enlarged by"""
+    if isinstance(request, UpscaleRequest):
+        return enlarged_line(request)
+    line = f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · guidance {request.guidance:g} · seed {request.seed}"
+    return f"{line} · enlarged {request.enlarge:g}×" if request.enlarge > 1 else line
+
+
+def enlarged_line(request: UpscaleRequest) -> str:
+    """`enlarged 4× by Lanczos, finer with starter at 0.3`"""
+    line = f"enlarged {request.scale:g}× by {upscaler(request.upscaler)}"
+    return f"{line}, finer with {Path(request.checkpoint).stem} at {request.strength:g}" if request.checkpoint else line
+
+
+def one_of(request: PictureRequest, index: int) -> PictureRequest:
+    """The request for one of its pictures alone."""
+    return replace(request, seed=request.seed + index, count=1) if isinstance(request, GenerateRequest) else request
+
+
+SCALES = ((1.5, "1.5×"), (2.0, "2×"), (3.0, "3×"), (4.0, "4×"))
+SCALE_TIPS = tuple(f"{text} as wide and as high" for _, text in SCALES)
+
+
+def nearest_scale(wanted: float) -> float:
+    return min((scale for scale, _ in SCALES), key=lambda scale: abs(scale - wanted))
+
+
+def upscaler(name: str) -> str:
+    return {LANCZOS: "Lanczos", LATENT: "latent"}.get(name, name)
+
+
+def upscalers_of(models: Sequence[Checkpoint], *, latent: bool) -> list[tuple[str, str]]:
+    """(name, text) of what may enlarge a picture: with `latent` also the checkpoint's own way to hold it."""
+    files = [(model.name, model.title) for model in models if model.role is Role.UPSCALER]
+    return [(LANCZOS, "Lanczos: smooth, quick"), *([(LATENT, "Latent: wants a strength above 0.5")] if latent else []), *files]
