@@ -217,7 +217,7 @@ def _through_sd_parsers(texts: Mapping[str, str], width: int, height: int) -> Ca
     from sd_parsers.parsers import ComfyUIParser, FooocusParser, InvokeAIParser, NovelAIParser
 
     given: dict[str, Any] = dict(texts)
-    if "prompt" in given and "workflow" not in given:
+    if "prompt" in given and not isinstance((_json(texts.get("workflow", "")) or {}).get("links"), list):
         given["workflow"] = {"links": _links(given["prompt"])}
     for parser in (FooocusParser(), ComfyUIParser(), InvokeAIParser(), NovelAIParser()):
         try:

@@ -168,13 +168,13 @@ COMFY = {
     "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "watermark", "clip": ["4", 1]}}}
 
 
-@pytest.mark.parametrize("workflow", [True, False])
-def test_comfyui_with_and_without_its_workflow(tmp_path: Path, workflow: bool) -> None:
+@pytest.mark.parametrize("workflow", [True, False, {"nodes": []}])
+def test_comfyui_with_and_without_its_workflow(tmp_path: Path, workflow: bool | dict[str, object]) -> None:
     texts = {"prompt": json.dumps(COMFY)}
     if workflow:
         links = [[1, 4, 0, 3, 0, "MODEL"], [2, 6, 0, 3, 1, "CONDITIONING"], [3, 7, 0, 3, 2, "CONDITIONING"],
                  [4, 5, 0, 3, 3, "LATENT"], [5, 4, 1, 6, 0, "CLIP"], [6, 4, 1, 7, 0, "CLIP"]]
-        texts["workflow"] = json.dumps({"links": links})
+        texts["workflow"] = json.dumps(workflow if isinstance(workflow, dict) else {"links": links})
     told = metadata.read(with_texts(tmp_path / "a.png", **texts))
     assert told.source == "ComfyUI"
     assert told.request == GenerateRequest(

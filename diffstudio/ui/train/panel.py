@@ -44,7 +44,7 @@ from diffstudio.ui.train.options import (
     estimate,
 )
 
-PANEL_WIDTH = 296   # px
+PANEL_WIDTHS = 288, 328   # px, in a narrow window and in a wide one
 CARD_THUMBS = 6
 THUMB_SIDE = 34     # px
 

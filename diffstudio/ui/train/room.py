@@ -20,6 +20,7 @@ from PySide6.QtGui import (
     QHideEvent,
     QImage,
     QKeySequence,
+    QResizeEvent,
     QShortcut,
     QShowEvent,
 )
@@ -42,14 +43,15 @@ from diffstudio.ui.system import pictures_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
 from diffstudio.ui.train.follow import Follower, Look, look
-from diffstudio.ui.train.panel import CARD_THUMBS, PANEL_WIDTH, NewRunPanel, StartChoice
+from diffstudio.ui.train.panel import CARD_THUMBS, PANEL_WIDTHS, NewRunPanel, StartChoice
 from diffstudio.ui.train.panel import THUMB_SIDE as CARD_THUMB_SIDE
 from diffstudio.ui.train.run_panel import Action, RunPanel
 from diffstudio.ui.train.run_view import RunView
-from diffstudio.ui.train.runs_list import LIST_WIDTH, RunsList
+from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.thumbnails import first_pictures, spread, thumbnail
 
 SHOWN_MS, HIDDEN_MS = 500, 2500      # between two looks at the runs
+_WIDE = 1180                         # px: from here on the columns are as broad as those of Generate
 OLD_RECIPE_SECONDS = 24 * 3600       # a recipe handed to a process that has long read it
 
 
@@ -157,9 +159,10 @@ class TrainRoom(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
-        row.addWidget(_column(self._left, "left", PANEL_WIDTH))
+        self._columns = _column(self._left, "left"), _column(self.runs_list, "right")
+        row.addWidget(self._columns[0])
         row.addLayout(middle, 1)
-        row.addWidget(_column(self.runs_list, "right", LIST_WIDTH))
+        row.addWidget(self._columns[1])
 
     def _connect(self) -> None:
         for asking in (self.new_panel.folder_wanted, self.folder_view.folder_wanted):
@@ -180,6 +183,11 @@ class TrainRoom(QWidget):
                            ("Delete", lambda: self._ask_to_remove(self.runs_list.focused() or self.selected()))):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.activated.connect(slot)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        for column, widths in zip(self._columns, (PANEL_WIDTHS, LIST_WIDTHS), strict=True):
+            column.setFixedWidth(widths[self.width() >= _WIDE])
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -446,12 +454,11 @@ class TrainRoom(QWidget):
         self.message.show()
 
 
-def _column(inside: QWidget, side: str, width: int) -> QWidget:
+def _column(inside: QWidget, side: str) -> QWidget:
     panel = QWidget()
     panel.setObjectName("panel")
     panel.setProperty("side", side)
     panel.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
-    panel.setFixedWidth(width)
     layout = QVBoxLayout(panel)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(inside)

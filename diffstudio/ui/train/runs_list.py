@@ -25,7 +25,7 @@ from diffstudio.ui.controls import (
 )
 from diffstudio.ui.train.panel import scrolled_column
 
-LIST_WIDTH = 244   # px
+LIST_WIDTHS = 216, 260   # px, in a narrow window and in a wide one
 
 _TREND = {Trend.FALLING: ("trend-down", "good"), Trend.LEVEL: ("minus", "dim"), Trend.RISING: ("warning", "warn"),
           Trend.UNKNOWN: ("hourglass", "dim")}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt
-from PySide6.QtGui import QHelpEvent, QImage, QPainter, QPaintEvent
-from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QSlider, QToolTip, QVBoxLayout, QWidget
+from PySide6.QtGui import QHelpEvent, QImage, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QToolTip, QVBoxLayout, QWidget
 
 from diffstudio.training.run_folder import RunFolder, RunSamples
 from diffstudio.ui import theme
@@ -87,6 +87,7 @@ class SampleGrid(QWidget):
         return ""
 
 
+_HEADING_WIDTH = 190   # px
 _NO_SHEET = RunSamples(step=0, ema="", raw="", columns=1, rows=1, size=1, prompts=())
 
 
@@ -136,7 +137,7 @@ class SamplesThroughTime(QWidget):
         self._arrange()
 
     def _lay_out(self) -> None:
-        header = QHBoxLayout()
+        header = self._header = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         header.setSpacing(12)
         header.addWidget(SectionLabel("Samples through time"), 1)
         self.chips.setFixedWidth(sum(self.chips.chip(which).sizeHint().width() for which in (AVERAGED, RAW, BOTH)) + 2 * 6)
@@ -162,6 +163,12 @@ class SamplesThroughTime(QWidget):
         column.addWidget(self._waiting, 1)
         column.addLayout(grids, 1)
         column.addLayout(times)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        room_for_both = self.width() >= self.chips.width() + _HEADING_WIDTH
+        self._header.setDirection(QBoxLayout.Direction.LeftToRight if room_for_both else QBoxLayout.Direction.TopToBottom)
+        self._header.setSpacing(12 if room_for_both else 6)
 
     def show_samples(self, run: RunFolder | None, sheets: tuple[RunSamples, ...]) -> None:
         """The sheets of a run, oldest first."""

@@ -16,7 +16,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.curve import LossCurve, step_text
 from diffstudio.ui.train.duration import DurationSlider, minutes_of, minutes_text
 from diffstudio.ui.train.options import FLIPS, MINUTES, SHIFTS, TURNS, Options, changes_text, estimate
-from diffstudio.ui.train.samples import GAP, fit_tiles
+from diffstudio.ui.train.samples import GAP, SamplesThroughTime, fit_tiles
 from diffstudio.ui.train.thumbnails import first_pictures, spread
 
 
@@ -158,3 +158,15 @@ def test_there_are_always_a_few_ticks(qtbot: QtBot, low: float, high: float) -> 
         assert len(values) >= 2
     labels = axis.tickStrings(values, 1.0, 1.0)
     assert len(set(labels)) == len(labels), "no two ticks read the same"
+
+
+def test_every_chip_of_the_samples_is_seen_in_a_narrow_room(qtbot: QtBot) -> None:
+    tasks = Tasks("samples")
+    samples = SamplesThroughTime(tasks)
+    qtbot.addWidget(samples)
+    samples.show()
+    samples.chips.show()
+    for width in (300, 340, 900):
+        samples.resize(width, 300)
+        qtbot.waitUntil(lambda width=width: samples.width() == width and samples.chips.geometry().right() <= width)
+    tasks.close()
