@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.run_history import HistoryView
@@ -161,11 +162,12 @@ def test_there_are_always_a_few_ticks(qtbot: QtBot, low: float, high: float) -> 
 
 
 def test_every_chip_of_the_samples_is_seen_in_a_narrow_room(qtbot: QtBot) -> None:
-    tasks = Tasks("samples")
+    tasks, room = Tasks("samples"), QWidget()
+    qtbot.addWidget(room)
     samples = SamplesThroughTime(tasks)
-    qtbot.addWidget(samples)
-    samples.show()
+    samples.setParent(room)
     samples.chips.show()
+    room.show()
     for width in (300, 340, 900):
         samples.resize(width, 300)
         qtbot.waitUntil(lambda width=width: samples.width() == width and samples.chips.geometry().right() <= width)
