@@ -15,7 +15,7 @@ _SAMPLING = MappingProxyType({"pixel": 400, "sd1": 1041, "sd2": 1041, "sdxl": 63
 _DECODING = MappingProxyType({"pixel": 24, "qwen_image": 4000})   # likewise, of the autoencoder; all others have one of this size:
 _DECODING_USUAL = 3076
 _SAMPLING_USUAL = 1041            # the most of those above that draw by a U-Net
-_STEERING = 260                   # of what a ControlNet says to a U-Net of Stable Diffusion 1, and to XL's, at each level
+_STEERING = 205                   # of what a ControlNet says to a U-Net of Stable Diffusion 1, and to XL's, at each level
 SMALL_MODEL_PARAMETERS = 300_000_000      # below, float32 costs little and is the same everywhere
 _BYTES = MappingProxyType({"float32": 4, "bfloat16": 2, "float16": 2})
 

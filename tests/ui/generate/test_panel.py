@@ -12,6 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Conditioning, Role
+from diffstudio.studio.needs import Needs, Wanted
 from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.panel import Panel
@@ -284,3 +285,27 @@ def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> N
     panel.sampler.set_value("heun")
     panel.choose(xl)
     assert settings() == (33, "heun", "karras", 6.0)
+
+
+def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None:
+    asked: list[Wanted] = []
+    panel.needs_wanted.connect(asked.append)
+    xl = checkpoint("xl", family="sdxl", width=1024, height=1024, parameters=3_500_000_000, metadata={})
+    panel.set_checkpoints([checkpoint(), xl])
+    panel.choose(xl)
+    qtbot.waitUntil(lambda: bool(asked) and asked[-1].checkpoint == xl)
+    panel.show_needs(asked[-1], Needs(9_000_000_000, 24_000_000_000, ""))
+    assert panel.needs.isVisible() and panel.needs.text() == "Takes about 9.0 GB of the 24.0 GB that are free"
+    assert panel.needs.property("tone") == "faint" and panel.needs.toolTip()
+    count = len(asked)
+    panel.count.set_value(4)
+    panel.count.value_changed.emit(4)
+    qtbot.waitUntil(lambda: len(asked) > count)
+    assert asked[-1].request.count == 4
+    panel.show_needs(asked[-1], Needs(30_000_000_000, 24_000_000_000, "It is made in pieces."))
+    assert panel.needs.property("tone") == "warn" and panel.needs.toolTip() == "It is made in pieces."
+    panel.choose(checkpoint())
+    panel.show_needs(asked[0], Needs(9_000_000_000, 24_000_000_000, ""))       # an answer about another checkpoint
+    assert not panel.needs.isVisible()
+    panel.show_needs(Wanted(panel.request(), checkpoint()), Needs(1_000, 24_000_000_000, ""))
+    assert not panel.needs.isVisible()
