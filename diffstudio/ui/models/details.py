@@ -209,7 +209,7 @@ class CheckpointDetails(QWidget):
         training = facts.training_facts(checkpoint, beside) if checkpoint else []
         self.training_facts.show_facts(training)
         self._training_title.setVisible(bool(training))
-        self._model_title.set_text("Checkpoint" if checkpoint else "File")
+        self._model_title.set_text("Checkpoint" if checkpoint is not None and checkpoint.role is Role.CHECKPOINT else "File")
         self.about.setVisible(bool(self.about.text()))
         self._show_use(checkpoint)
         self.delete.setVisible(checkpoint is None or checkpoint.origin is not Origin.STARTER)

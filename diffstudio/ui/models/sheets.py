@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Layout
@@ -50,6 +51,7 @@ class ToolSheet(QDialog):
 
     wanted = Signal(object)          # WeightRequest
     verb, about, is_folder = "", "", False
+    button = ""                      # what the button says, where that is not the verb
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -57,7 +59,7 @@ class ToolSheet(QDialog):
         self._home, self._named = home_of(checkpoint.role, folder), False
         self.setWindowTitle(f"{self.verb} {checkpoint.title}")
         self.setMinimumWidth(420)
-        self.resize(480, 10)
+        self.resize(480, 10)             # as high as what is in it: see _fit
         describe(self, f"{self.verb} {checkpoint.title}", " ")
         self.name = QLineEdit()
         self.name.setMaxLength(200)
@@ -67,7 +69,7 @@ class ToolSheet(QDialog):
         self.trouble = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.weight = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.cancel = QuietButton("Cancel", "", "Make nothing (Escape)")
-        self.accept_button = PrimaryButton(self.verb, "", f"{self.verb} (Enter)")
+        self.accept_button = PrimaryButton(self.button or self.verb, "", f"{self.button or self.verb} (Enter)")
         self.precision = LabelledCombo("Stored in", [(one, PRECISIONS[one]) for one in self.precisions()],
                                        "How its numbers are stored: fewer bits take less room, and 16 are what most programs use")
         self._lay_out()
@@ -168,6 +170,20 @@ class ToolSheet(QDialog):
         self.trouble.setText(trouble)
         self.trouble.setVisible(bool(trouble))
         self.accept_button.setEnabled(not trouble)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Texts wrap and fields come and go: never lower than all of it, which Qt would allow."""
+        column = self.layout()
+        if column is not None:
+            column.activate()
+            height = max(column.heightForWidth(self.width()), column.sizeHint().height())
+            self.setMinimumHeight(height)
+            self.resize(self.width(), height)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._fit()
 
     def _trouble(self, needed: int, free_bytes: int | None) -> str:
         name = self.name.text().strip()
@@ -271,6 +287,8 @@ class MergeSheet(ToolSheet):
         super().__init__(checkpoint, folder, parent)
         self.method.setVisible(len(self.others) > 1)
         self.third.setVisible(False)
+        self.third.set_value(list(self.others)[-1])
+        self.method.value_changed.connect(lambda method: self.share.set_value(1.0 if method is Method.ADD_DIFFERENCE else 0.5))
         for control in (self.method, self.second, self.third, self.share):
             control.value_changed.connect(lambda _: self._follow())
 
@@ -306,7 +324,7 @@ class MergeSheet(ToolSheet):
 
 
 class BakeSheet(ToolSheet):
-    verb = "Add a LoRA to"
+    verb, button = "Add a LoRA to", "Add"
     about = "A new checkpoint that has the LoRA in its own weights and needs it no more. Both stay as they are."
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None) -> None:

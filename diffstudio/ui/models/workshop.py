@@ -40,6 +40,7 @@ class MakingBar(QFrame):
         super().__init__()
         self.setObjectName("panel")
         self.setProperty("side", "left")
+        self._doing = ""
         self.what = Elided("")
         self.percent = label("", "dim")
         self.line = ProgressLine("How much of the file is made")
@@ -60,11 +61,15 @@ class MakingBar(QFrame):
         self.hide()
 
     def begin(self, request: WeightRequest, more: int) -> None:
-        waiting = f", {more} more after it" if more else ""
-        self.what.setText(f"{_DOING[type(request)]}: {request.target.name}{waiting}")
-        describe(self.line, self.what.text())
+        self._doing = f"{_DOING[type(request)]}: {request.target.name}"
+        describe(self.line, self._doing)
+        self.show_more(more)
         self.show_fraction(0.0)
         self.show()
+
+    def show_more(self, more: int) -> None:
+        """How many wait after it."""
+        self.what.setText(f"{self._doing}, {more} more after it" if more else self._doing)
 
     def show_fraction(self, fraction: float) -> None:
         self.line.set_fraction(fraction)
@@ -113,7 +118,7 @@ class Workshop(QObject):
         if self._current is None:
             self._next()
         else:
-            self.bar.what.setToolTip(f"{len(self._waiting)} more after it")
+            self.bar.show_more(len(self._waiting))
 
     def busy(self) -> bool:
         return self._current is not None
@@ -130,12 +135,15 @@ class Workshop(QObject):
         self._tasks.close()
 
     def _next(self) -> None:
-        self._current = self._tasks.start(self._carry_out(self._waiting.pop(0))) if self._waiting and not self._over else None
-        if self._current is None:
+        if self._over or not self._waiting:
+            self._current = None
             self.bar.hide()
+            return
+        request = self._waiting.pop(0)
+        self.bar.begin(request, len(self._waiting))
+        self._current = self._tasks.start(self._carry_out(request))
 
     async def _carry_out(self, request: WeightRequest) -> None:
-        self.bar.begin(request, len(self._waiting))
         try:
             async for item in self._tasks.each(carry_out(request)):
                 if isinstance(item, Made):
