@@ -164,6 +164,9 @@ class SamplesThroughTime(QWidget):
         column.addLayout(grids, 1)
         column.addLayout(times)
 
+    def minimumSizeHint(self) -> QSize:
+        return QSize(self.chips.width(), super().minimumSizeHint().height())  # beside the heading only where there is room
+
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         room_for_both = self.width() >= self.chips.width() + _HEADING_WIDTH
