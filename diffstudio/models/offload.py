@@ -6,11 +6,13 @@ layer by layer, which is slow.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 import torch
 from torch import nn
 
+from diffstudio.models import memory
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.model import Model
 
@@ -43,6 +45,32 @@ def level_for(largest_part_bytes: int, whole_bytes: int, free_bytes: int) -> Off
     return Offload.NONE if whole_bytes <= room else Offload.PARTS if largest_part_bytes <= room else Offload.LAYERS
 
 
+def load_within(load: Callable[[torch.device], Model], device: torch.device, whole_bytes: int) -> tuple[Model, str]:
+    """The model on `device`; where its weights, about `whole_bytes`, do not fit there, in the machine's memory and offloaded.
+
+    And what was done, in a sentence, which is empty where it lies on the device.
+    """
+    free = memory.free_bytes(device)
+    if device.type == "cpu" or level_for(0, whole_bytes, free) is Offload.NONE:
+        try:
+            return load(device), ""
+        except (RuntimeError, MemoryError) as error:
+            if device.type == "cpu" or not memory.is_out_of_memory(error):
+                raise
+        memory.free_unused()     # outside the `except`: its traceback would keep the tensors
+    model = load(torch.device("cpu"))
+    if not isinstance(model, LatentModel):
+        return load(device), ""  # it cannot be taken apart: there or nowhere
+    sizes = [_bytes(part) for part in (*model.text_encoders.values(), model.network, model.vae)]
+    level = max(Offload.PARTS, level_for(max(sizes), sum(sizes), free))
+    offload(model, level, device)
+    return model, f"The checkpoint is larger than the memory that the accelerator has free: {_SAID[level]}"
+
+
+def _bytes(part: nn.Module) -> int:
+    return sum(int(tensor.nbytes) for tensor in (*part.parameters(), *part.buffers()))
+
+
 def lie_beside(control: nn.Module, level: Offload, device: torch.device) -> None:
     """A ControlNet where it is to be: it works at the same time as the network, so it comes over whole or by its layers."""
     from accelerate import cpu_offload
@@ -68,8 +96,10 @@ def offload(model: LatentModel, level: Offload, device: torch.device | None = No
     for part in beside:
         lie_beside(part, level, model.device)
     before = None
-    for part in parts if level is not Offload.NONE else ():
-        if level is Offload.PARTS:
+    for part in parts:
+        if level is Offload.NONE:
+            part.to(model.device)
+        elif level is Offload.PARTS:
             _, before = cpu_offload_with_hook(part, model.device, before)
         else:
             cpu_offload(part, model.device, offload_buffers=True)

@@ -381,7 +381,7 @@ class Worker:
             say("Starting the engine", None)
         import torch
 
-        from diffstudio.models import loading, memory
+        from diffstudio.models import loading, memory, offload
 
         if cancelled():
             raise Stopped("Stopped while loading")
@@ -397,7 +397,13 @@ class Worker:
         self._kept.make_room(checkpoint.parameters * dtype.itemsize, budget)
         memory.free_unused()
         what = f"Loading {checkpoint.title or checkpoint.name}"
-        model = loading.load(checkpoint, device, dtype, lambda fraction: say(what, fraction), cancelled, library=self._library, vae=vae)
+
+        def load(place: torch.device) -> Model:
+            return loading.load(checkpoint, place, dtype, lambda fraction: say(what, fraction), cancelled, library=self._library,
+                                vae=vae)
+
+        model, how = offload.load_within(load, device, checkpoint.parameters * dtype.itemsize)
+        model.loaded_with = (*getattr(model, "loaded_with", ()), *([how] if how else []))  # type: ignore[attr-defined]
         self._kept.put(model)
         self._kept_bytes = self._kept.weights_bytes()
         return model

@@ -175,6 +175,38 @@ def test_how_far_a_model_moves_out_depends_on_the_room() -> None:
     assert offload.level_for(5, 8, 6) is Offload.LAYERS
 
 
+def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
+        model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked, moved = offload.offload, [], []
+
+    def load(device: torch.device) -> Any:
+        asked.append(device)
+        if device == CUDA and full:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return model
+
+    def move(model: StableDiffusion, level: Offload, device: torch.device) -> None:
+        moved.append((level, device))
+        real(model, level, CPU)
+
+    monkeypatch.setattr(offload, "offload", move)
+    sizes = [sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
+             for part in (model.network, model.vae, *model.text_encoders.values())]
+    full = False
+    for free, level in ((10 * sum(sizes), None), (3 * max(sizes) // 2 + 3, Offload.PARTS), (max(sizes), Offload.LAYERS)):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        made, said = offload.load_within(load, CUDA, sum(sizes))
+        assert made is model and moved[-1:] == ([] if level is None else [(level, CUDA)])
+        assert ("larger than the memory" in said) == (level is not None)
+    assert asked == [CUDA, CPU, CPU]
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10 * sum(sizes))
+    full = True                     # by another program, say
+    assert "its parts come" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [CUDA, CPU]
+    pixel = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1)
+    assert offload.load_within(lambda device: pixel, CUDA, 100) == (pixel, "")
+
+
 def test_batches_are_as_large_as_there_is_room(model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert images_at_once(model, 512, 512) == 1                    # on the processor one at a time is as fast
     model.device = CUDA
