@@ -1,4 +1,4 @@
-"""Weights that are no numbers, found while a checkpoint is loaded and said by name, not after minutes of drawing.
+"""Weights that are no numbers, found while a checkpoint is loaded, or in the first step at the latest, and said by name.
 
 Least and greatest of a tensor are one pass over memory, at the speed of reading it, and carry along NaN and infinity.
 """
@@ -6,6 +6,7 @@ Least and greatest of a tensor are one pass over memory, at the speed of reading
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,13 @@ from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 
 
-def check_finite(checkpoint: Checkpoint, parts: Mapping[str, nn.Module], look: Callable[[], None]) -> None:
+def modules_of(model: Any) -> dict[str, nn.Module]:
+    """What a model computes with, by the names that diffusers uses; its network is called that."""
+    parts: dict[str, Any] = {"network": model.network, **getattr(model, "text_encoders", {}), "vae": getattr(model, "vae", None)}
+    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+
+
+def check_finite(checkpoint: Checkpoint, parts: Mapping[str, nn.Module], look: Callable[[], None] = lambda: None) -> None:
     """`look` is called before each tensor, and may raise.
 
     CheckpointDamaged names the first tensor that holds a NaN or an infinity; CheckpointUnknown one that overflowed here, in halves.

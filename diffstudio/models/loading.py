@@ -14,12 +14,13 @@ from torch import nn
 from diffstudio.errors import BadRequest, CheckpointUnknown, Stopped
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role, read_header
 from diffstudio.models.family import FAMILIES
-from diffstudio.models.finite import check_finite
+from diffstudio.models.finite import check_finite, modules_of
 from diffstudio.models.hashes import sha256_of
 from diffstudio.models.library import Library
 from diffstudio.models.memory import choose_dtype, free_bytes
 from diffstudio.models.model import Model
 from diffstudio.models.parts import parts_of
+from diffstudio.models.weights_file import TORCH_DTYPES
 
 _FILES = {"sd1": "stable_diffusion", "sd2": "stable_diffusion", "sdxl": "stable_diffusion_xl", "sdxl_refiner": "stable_diffusion_xl",
           "sd3": "sd3", "flux": "flux", "z_image": "z_image", "qwen_image": "qwen_image", "diffusers": "general"}
@@ -48,7 +49,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None
         try:
             _stop_if(stop)
             model = _read(checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop, library, vae)
-            check_finite(checkpoint, _modules(model), lambda: _stop_if(stop))
+            check_finite(checkpoint, _looked_at(model), lambda: _stop_if(stop))
             model.sha256 = hashed.result() if hashed is not None else ""
         finally:
             over.set()
@@ -78,10 +79,15 @@ def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, prog
     return cast(Model, model)
 
 
-def _modules(model: Any) -> dict[str, nn.Module]:
-    """What it computes with, by the names that diffusers uses."""
-    parts: dict[str, Any] = {"network": model.network, **getattr(model, "text_encoders", {}), "vae": getattr(model, "vae", None)}
-    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+def _looked_at(model: Any) -> dict[str, nn.Module]:
+    """The parts in which to look for what is no number: all where the weights pass through here anyway.
+
+    Weights that stay in the file as they are stored would be read once more, which takes half as long as to load them. The first
+    step of a picture tells as much (see studio/passes.py), except of the autoencoder, which is small.
+    """
+    parts = modules_of(model)
+    stays = model.device.type == "cpu" and TORCH_DTYPES.get(model.checkpoint.dtype) is model.dtype
+    return {name: part for name, part in parts.items() if not stays or name == "vae"}
 
 
 class _Watched:

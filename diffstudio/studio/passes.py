@@ -16,6 +16,7 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import BadRequest, CheckpointProblem
+from diffstudio.models.finite import check_finite, modules_of
 from diffstudio.models.model import ControlHint, Model, Prompted, RunsItself
 from diffstudio.models.sampling import noise_level, sample
 from diffstudio.models.tiled import Windows, check_size, windows_for
@@ -114,7 +115,7 @@ class Passes:
                 sampler=self.request.sampler, spacing=self.request.spacing, guidance=self.request.guidance, strength=one.strength,
                 init=init, mask=mask, clean=clean, controls=controls, windows=one.windows, between=watch.control.check,
                 wrap=lambda denoiser: Watched(denoiser, watch.control, watch.recording, self._told_before)):
-            _check_numbers(step, before)
+            _check_numbers(step, before, self.model)
             previews = picture(step.denoised, self.model) if watch.previews else ()
             watch.recording.stepped(before + step.index, previews)
             took = time.monotonic() - began - (watch.control.paused_seconds - paused)
@@ -160,7 +161,9 @@ class Watched:
         return estimate
 
 
-def _check_numbers(step: Step, before: int) -> None:
+def _check_numbers(step: Step, before: int, model: Model) -> None:
     if not bool(torch.isfinite(step.x).all()):
+        if model.checkpoint is not None:
+            check_finite(model.checkpoint, modules_of(model))        # which names the weight, where it is one
         raise CheckpointProblem(f"The picture came apart in step {before + step.index}", "the network's answer was not a number",
                                 "Try less guidance or another sampler; if that does not help, the checkpoint is at fault")

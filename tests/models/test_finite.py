@@ -18,6 +18,9 @@ from diffstudio.models import loading
 from diffstudio.models.converting import convert
 from diffstudio.models.finite import check_finite
 from diffstudio.models.records import read_record
+from diffstudio.studio.control import Control
+from diffstudio.studio.generate import generate
+from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
 from tests.models.small_files import made, record, small_world
 from tests.models.tiny import write_tiny_checkpoint
@@ -52,18 +55,32 @@ def _a_matrix(path: Path) -> str:
 
 
 @pytest.mark.parametrize(("part", "file", "name"), [
-    ("unet", "diffusion_pytorch_model", "mid_block.resnets.1.conv2.weight"),
+    ("unet", "diffusion_pytorch_model", "mid_block.resnets.1.conv2.bias"),
     ("vae", "diffusion_pytorch_model", "decoder.conv_out.bias"),
     ("text_encoder", "model", "encoder.layers.1.mlp.fc1.weight")])
 def test_in_a_folder(tmp_path: Path, part: str, file: str, name: str) -> None:
+    """When the weights are cast; as they are stored, when a picture comes apart, but for the autoencoder."""
     folder = tmp_path / "sd"
     small.small_sd1(folder)
     path = folder / part / f"{file}.safetensors"
     name = next(key for key in safetensors.torch.load_file(path) if key.endswith(name))
     spoilt(path, name, torch.nan)
-    said = "network" if part == "unet" else part.replace("_", " ")
-    with pytest.raises(CheckpointDamaged, match=f"{name.removeprefix('text_model.')} of its {said}"):
-        loading.load(read_record(folder), CPU)
+    said = f"{name.removeprefix('text_model.')} of its {'network' if part == 'unet' else part.replace('_', ' ')}"
+    with pytest.raises(CheckpointDamaged, match=said):
+        loading.load(read_record(folder), CPU, torch.bfloat16)
+    if part == "vae":
+        with pytest.raises(CheckpointDamaged, match=said):
+            loading.load(read_record(folder), CPU)
+        return
+    model = loading.load(read_record(folder), CPU)
+    request = GenerateRequest(prompt="a cat", checkpoint="sd", steps=2, sampler="euler", spacing="uniform")
+    with pytest.raises(CheckpointDamaged, match=said):
+        list(generate(request, model, 1, _Nowhere(), Control()))
+
+
+class _Nowhere:
+    def add(self, image: Any, request: GenerateRequest, *, extra: Any) -> Any:
+        raise AssertionError("nothing is to be saved")
 
 
 def test_in_one_file_and_in_a_pickle(small_world: Callable[[str], Path], tmp_path: Path) -> None:
@@ -79,7 +96,7 @@ def test_in_one_file_and_in_a_pickle(small_world: Callable[[str], Path], tmp_pat
     safetensors.torch.save_file(tensors, one)
     for path in (one, pickled):
         with pytest.raises(CheckpointDamaged, match=r"mid_block.resnets.0.conv1.weight of its network"):
-            loading.load(record(path, "sd1"), CPU)
+            loading.load(record(path, "sd1"), CPU, torch.bfloat16)
 
 
 def module(weight: torch.Tensor) -> dict[str, nn.Module]:
