@@ -187,7 +187,7 @@ def unipc(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterato
     last, last_x = None, x
     for leg in _legs(denoiser.schedule, times):
         denoised = _estimate(denoiser, x, leg.t)
-        if last is not None and last.leg.is_finite:
+        if last is not None:
             x = last.leg.move(last_x, last.corrected(denoised))
         course = _Course.after(last, leg, denoised)
         last, last_x = course, x
@@ -206,8 +206,8 @@ class _Course:
 
     @classmethod
     def after(cls, last: _Course | None, leg: _Leg, denoised: Tensor) -> _Course:
-        """Endless legs, from alpha = 0 and to sigma = 0, know no heading and give none."""
-        if last is None or not (last.leg.is_finite and leg.is_finite):
+        """A leg to sigma = 0, which is endless, has no heading; the one before, if it is endless from alpha = 0, gives none: 0."""
+        if last is None or not leg.is_finite:
             return cls(leg, denoised)
         ratio = last.leg.width / leg.width
         return cls(leg, denoised, (denoised - last.denoised) / ratio, ratio)
@@ -223,7 +223,7 @@ class _Course:
         """
         change_next = denoised_next - self.denoised
         if self.change is None:
-            return self.denoised + change_next / 2
+            return self.denoised + change_next / 2      # the trapezoid in alpha / sigma, which is 0 and finite where alpha is 0
         h = -self.leg.width
         phi_1 = math.expm1(h)
         phi_2 = phi_1 / h - 1

@@ -282,13 +282,11 @@ def missing(checkpoint: Checkpoint, kinds: list[str], library: Library | None) -
     """The error that says what is not there, what each looks like and where it goes. `pieces` are the kinds."""
     home = library.folders[0] if library is not None else paths.checkpoints()
     titles = [PIECES[kind].title for kind in kinds]
-    places: dict[str, list[str]] = {}
-    for kind in kinds:
-        places.setdefault(PIECES[kind].folder, []).append(PIECES[kind].usual)
-    put = "; ".join(f"{' and '.join(files)} into {home / folder}" for folder, files in places.items())
+    files = [str(Path(PIECES[kind].folder) / PIECES[kind].usual) for kind in kinds]
     holds = "its file holds neither, and neither is" if len(kinds) == 2 else "its file does not hold them, nor are they" \
         if len(kinds) > 2 else "its file does not hold it, nor is it"
-    error = CheckpointMissing(f"{checkpoint.name} has no {_and(titles)}", f"{holds} in your folders of models", f"Put {put}")
+    error = CheckpointMissing(f"{checkpoint.name} has no {_and(titles)}", f"{holds} in your folders of models",
+                              f"Put {_and(files)} into {home}")
     error.pieces = tuple(kinds)
     return error
 

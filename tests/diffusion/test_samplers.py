@@ -178,12 +178,24 @@ def test_no_history_is_kept_over_an_endless_leg() -> None:
     """From alpha = 0 log SNR has come infinitely far: the second step knows no heading either."""
     schedule = RectifiedFlow()
     x, times = torch.randn(1, 1, 4, 4), ladder(schedule, 6, "uniform")
-    euler = walk("euler", Mixture(schedule), x, times)
-    for name in ("dpmpp_2m", "unipc"):
-        multistep = walk(name, Mixture(schedule), x, times)
-        for index in (0, 1):
-            torch.testing.assert_close(multistep[index].x, euler[index].x)
-        assert not torch.allclose(multistep[2].x, euler[2].x, rtol=1e-3)
+    euler, multistep = walk("euler", Mixture(schedule), x, times), walk("dpmpp_2m", Mixture(schedule), x, times)
+    for index in (0, 1):
+        torch.testing.assert_close(multistep[index].x, euler[index].x)
+    assert not torch.allclose(multistep[2].x, euler[2].x, rtol=1e-3)
+
+
+def test_unipc_corrects_an_endless_leg_as_well() -> None:
+    """By the mean of the estimates at its ends: the trapezoid rule in alpha / sigma, in which the leg is finite."""
+    schedule = RectifiedFlow()
+    denoiser, x, times = Mixture(schedule), torch.randn(1, 1, 4, 4), ladder(schedule, 6, "uniform")
+    first, second, *_ = walk("unipc", denoiser, x, times)
+    assert times[0] == 1
+    alpha, sigma = float(1 - times[1]), float(times[1])
+    torch.testing.assert_close(first.x, alpha * first.denoised + sigma * x)
+    corrected = alpha * (first.denoised + second.denoised) / 2 + sigma * x
+    kept = float(times[2] / times[1])
+    expected = kept * corrected + (float(1 - times[2]) - kept * alpha) * second.denoised
+    torch.testing.assert_close(second.x, expected)
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "heun"])

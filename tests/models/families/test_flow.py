@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.schedule import SPACINGS
@@ -28,8 +33,10 @@ from tests.models.small_flow import (
     small_qwen_image,
     small_sd3,
     small_z_image,
+    theirs,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")    # diffusers, with NumPy 2
 SMALL: dict[str, tuple[Callable[..., Any], Callable[..., FlowModel]]] = {
     "flux": (small_flux, flux.load), "sd3": (small_sd3, sd3.load), "qwen_image": (small_qwen_image, qwen_image.load),
     "z_image": (small_z_image, z_image.load)}
@@ -105,3 +112,46 @@ def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(
     assert asked == [["red apple"]]
     model.denoiser(prompted, 4.5)
     assert asked == [["red apple"], ["ugly"]]
+
+
+class OnOurLadder:
+    """diffusers' multistep samplers for flows, on the ladder of the model instead of one of their own."""
+
+    def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float = 0.0) -> None:
+        del device, mu
+        steps = num_inference_steps or len(sigmas)
+        super().set_timesteps(steps)  # type: ignore[misc]
+        self.sigmas: Any = self.times.float()
+        self.timesteps: Any = 1000 * self.times[:-1].float()
+
+    times: Any
+
+
+def multistep(kind: Any, times: Any, **options: Any) -> Any:
+    """`kind` in diffusers, as it is told to sample a rectified flow."""
+    ladder = type("Multistep", (OnOurLadder, kind), {"times": times, "__init__": kind.__init__})
+    return ladder(prediction_type="flow_prediction", use_flow_sigmas=True, **options)
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "leading", "karras"])
+@pytest.mark.parametrize(("sampler", "kind"), [("dpmpp_2m", DPMSolverMultistepScheduler), ("unipc", UniPCMultistepScheduler)])
+@pytest.mark.parametrize("family", ["flux", "sd3", "qwen_image"])
+def test_multistep_samplers_are_diffusers_own(tmp_path: Path, family: str, sampler: str, kind: Any, spacing: str) -> None:
+    """All of these start from noise alone where the ladder does, which `leading` and `karras` do not: their start is ours."""
+    model = load(tmp_path, family)
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path)
+    pipeline.set_progress_bar_config(disable=True)
+    times = model.times(6, spacing, 1.0, WIDTH, HEIGHT)
+    pipeline.scheduler = multistep(kind, times)
+    seeded = [torch.Generator().manual_seed(5 + row) for row in (0, 1)]
+    noise = torch.stack([torch.randn(model.state_shape(WIDTH, HEIGHT), generator=generator) for generator in seeded])
+    start = float(times[0]) * noise
+    if family != "sd3":
+        start = flux.pack(start)
+    prompts, guidance = ["red apple", "blue heart"], {"flux": 3.5, "sd3": 4.5, "qwen_image": 4.0}[family]
+    asked: dict[str, Any] = {"true_cfg_scale" if family == "qwen_image" else "guidance_scale": guidance}
+    if family != "flux":
+        asked["negative_prompt"] = ["ugly"] * 2
+    reference = theirs(pipeline, prompts, latents=start, num_inference_steps=6, **asked)
+    found = ours(model, prompts, negative="ugly", guidance=guidance, sampler=sampler, spacing=spacing, steps=6)
+    assert difference(found, reference) < 2e-5

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchHeunDiscreteScheduler
+from diffusers import FlowMatchHeunDiscreteScheduler, FluxImg2ImgPipeline
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.families import flux
@@ -135,3 +135,17 @@ def test_without_a_scheduler_it_is_sampled_as_its_kind_is(tmp_path: Path, dev: t
     (tmp_path / "scheduler" / "scheduler_config.json").unlink()
     (tmp_path / "scheduler").rmdir()
     assert torch.equal(load(tmp_path).times(4, "uniform", 1.0, 512, 512), dev[1].times(4, "uniform", 1.0, 512, 512))
+
+
+@pytest.mark.parametrize("guidance", [True, False])
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_going_on_from_a_picture_dev_and_schnell(tmp_path: Path, guidance: bool, strength: float) -> None:
+    pipeline, model = small_flux(tmp_path, guidance=guidance), load(tmp_path)
+    image = torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    from_image = FluxImg2ImgPipeline(**{name: part for name, part in pipeline.components.items()
+                                        if name not in ("image_encoder", "feature_extractor")})
+    from_image.set_progress_bar_config(disable=True)
+    latents = model.encode_image(image).repeat(2, 1, 1, 1)          # taken as they are; from an image theirs would draw
+    reference = theirs(from_image, PROMPTS, image=latents, strength=strength, guidance_scale=3.5, num_inference_steps=5,
+                       max_sequence_length=512 if guidance else 256)
+    assert difference(ours(model, PROMPTS, guidance=3.5, init=image, strength=strength, steps=5), reference) < CLOSE

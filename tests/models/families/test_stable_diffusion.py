@@ -56,7 +56,8 @@ pytestmark = pytest.mark.filterwarnings(
     ("ddim", "trailing"), ("ddim", "leading"), ("dpmpp_2m", "trailing"), ("dpmpp_2m", "karras"), ("unipc", "trailing"),
     ("unipc", "karras")])
 @pytest.mark.parametrize(("builder", "family", "prediction"), [
-    (small.small_sd1, "sd1", "epsilon"), (small.small_sd2, "sd2", "v_prediction")])
+    (builder, family, prediction) for prediction in ("epsilon", "v_prediction")
+    for builder, family in ((small.small_sd1, "sd1"), (small.small_sd2, "sd2"), (small.small_sdxl, "sdxl"))])
 def test_the_picture_is_theirs(build: Build, builder: Any, family: str, prediction: str, sampler: str, spacing: str) -> None:
     pipeline, model = build(builder, family, prediction=prediction)
     pipeline.scheduler = their_scheduler(sampler, spacing, prediction_type=prediction)
@@ -69,7 +70,7 @@ def test_the_picture_is_theirs(build: Build, builder: Any, family: str, predicti
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "unipc"])
 @pytest.mark.parametrize("spacing", ["uniform", "leading"])
 def test_on_the_times_that_they_list(build: Build, sampler: str, spacing: str, prediction: str) -> None:
     pipeline, model = build(small.small_sd1, "sd1", prediction=prediction)

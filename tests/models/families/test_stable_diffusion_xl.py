@@ -62,13 +62,18 @@ def test_it_is_told_its_size(build: Build, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0])
-def test_few_steps_without_guidance(build: Build, monkeypatch: pytest.MonkeyPatch, guidance: float) -> None:
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "euler"])      # Turbo's, Lightning's
+def test_few_steps_without_guidance(build: Build, monkeypatch: pytest.MonkeyPatch, sampler: str, guidance: float) -> None:
     """As SDXL Turbo and Lightning are run: trailing, no guidance, one call of the network a step."""
     pipeline, model = build(small.small_sdxl, "sdxl", prediction="epsilon")
-    pipeline.scheduler = their_scheduler("euler_ancestral", "trailing")
-    expected = theirs(pipeline, generator=generators(), guidance_scale=guidance, num_inference_steps=4)
+    pipeline.scheduler = their_scheduler(sampler, "trailing")
+    latents = start(model, pipeline.scheduler, sampler, 4, model.times(4, "trailing", 1.0, 64, 64))
+    noise = generators()
+    for generator in noise:
+        torch.randn(4, 8, 8, generator=generator)       # what the start took
+    expected = theirs(pipeline, latents=latents, generator=noise, guidance_scale=guidance, num_inference_steps=4)
     calls = watched(model, monkeypatch)
-    found = ours(model, sampler="euler_ancestral", spacing="trailing", guidance=guidance, steps=4)
+    found = ours(model, sampler=sampler, spacing="trailing", guidance=guidance, steps=4)
     assert difference(found, expected) < ROUNDING and calls == [2] * 4
 
 
