@@ -89,6 +89,7 @@ _DTYPE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32
 
 
 _MOST_SIDES = 16                  # of a tensor
+_WHOLE = {int}                    # the types of what counts, without True and False
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -162,9 +163,9 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
         dtype, shape, (start, end) = value["dtype"], value["shape"], value["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"tensor {name[:80]!r} is not described") from error
-    if type(shape) is not list or len(shape) > _MOST_SIDES or not all(type(number) is int for number in (*shape, start, end)):
+    if type(shape) is not list or len(shape) > _MOST_SIDES or {type(start), type(end), *map(type, shape)} != _WHOLE:
         raise _damaged(path, f"tensor {name[:80]!r} is not described")
-    if any(side < 0 for side in shape) or start < 0:
+    if start < 0 or shape and min(shape) < 0:
         raise _damaged(path, f"tensor {name[:80]!r} has a negative side")
     bits = _DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None or end < start or (bits * prod(shape) + 7) // 8 != end - start:

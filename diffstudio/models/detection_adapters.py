@@ -14,14 +14,18 @@ _SIGNS = ("lora", "hada_w", "lokr_w", "dora_scale", "oft_", ".diff")
 _KINDS = ((".hada_w", "a LoHa"), (".lokr_w", "a LoKr"), (".oft_", "an OFT"), (".dora_scale", "a DoRA"),
           ("lora_magnitude_vector", "a DoRA"), ("lora", "a LoRA"), (".diff", "differences of whole weights"))
 
-# What a name looks like with every point written as an underscore, whoever wrote it; those of one model only come first.
-_NAMED = tuple((re.compile(pattern, re.M), family) for pattern, family in (
-    (r"double_stream_modulation|to_qkv_mlp_proj", "unknown"),                       # FLUX.2
-    (r"(?:^|_)(?:double_blocks|single_transformer_blocks|single_blocks)_\d", "flux"),
-    (r"(?:^|_)joint_blocks_\d", "sd3"),
-    (r"(?:^|_)transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)_", "qwen_image"),
-    (r"(?:^|_)(?:noise_refiner|context_refiner)_\d|(?:^|_)layers_\d+_(?:attention|feed_forward|adaLN_modulation)_", "z_image"),
-    (r"^lora_te2_|^text_encoder_2_|(?:input_blocks_\d+_1|attentions_\d)_transformer_blocks_[1-9]", "sdxl")))
+# What a name looks like with every point written as an underscore, whoever wrote it; those of one model only come first. A pattern is
+# looked for where one of the words is that it cannot do without: to find words takes a tenth of the time.
+_NAMED = tuple((words, re.compile(pattern, re.M), family) for words, pattern, family in (
+    (("double_stream_modulation", "to_qkv_mlp_proj"), r"double_stream_modulation|to_qkv_mlp_proj", "unknown"),      # FLUX.2
+    (("double_blocks", "single_transformer_blocks", "single_blocks"),
+     r"(?:^|_)(?:double_blocks|single_transformer_blocks|single_blocks)_\d", "flux"),
+    (("joint_blocks",), r"(?:^|_)joint_blocks_\d", "sd3"),
+    (("_img_m", "_txt_m"), r"(?:^|_)transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)_", "qwen_image"),
+    (("_refiner_", "_attention_", "_feed_forward_", "_adaLN_modulation_"),
+     r"(?:^|_)(?:noise_refiner|context_refiner)_\d|(?:^|_)layers_\d+_(?:attention|feed_forward|adaLN_modulation)_", "z_image"),
+    (("lora_te2_", "text_encoder_2_", *(f"_transformer_blocks_{number}" for number in range(1, 10))),
+     r"^lora_te2_|^text_encoder_2_|(?:input_blocks_\d+_1|attentions_\d)_transformer_blocks_[1-9]", "sdxl")))
 
 
 def adapter_of(names: Names, metadata: Mapping[str, str]) -> Detected | None:
@@ -41,8 +45,8 @@ def adapter_of(names: Names, metadata: Mapping[str, str]) -> Detected | None:
 def _family(names: Names, metadata: Mapping[str, str]) -> tuple[str, str]:
     """With what it was known by."""
     plain = names.joined.replace(".", "_")
-    for pattern, family in _NAMED:
-        if pattern.search(plain):
+    for words, pattern, family in _NAMED:
+        if any(word in plain for word in words) and pattern.search(plain):
             return family, "the names of its blocks"
     for attended in ("attn2_to_k", "attn2_to_v"):
         if (width := _input_width(names, attended)) in CONTEXTS:

@@ -12,8 +12,10 @@ from pathlib import Path
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Origin, Role, read_checkpoint
+from diffstudio.models.detection_names import Layout
 from diffstudio.models.overrides import Overrides
 from diffstudio.models.records import INDEX, SUFFIXES, read_record
+from diffstudio.models.remembered import Remembered
 from diffstudio.models.shared_folders import roots_of, walk
 
 STARTER = "starter"  # the name that always means the checkpoint that ships with the program
@@ -43,15 +45,27 @@ class Library:
         problems: list[tuple[Path, DiffstudioError]] = []
         seen: dict[_Stamp, Checkpoint | DiffstudioError] = {}
         said = self._said(problems)
+        known, new = self._remembered(), list[tuple[_Stamp, str, Checkpoint]]()
         for path, stamp, origin, name, role in self._files():
-            read = seen[stamp] = self._seen.get(stamp) or _read(path, origin, role)
+            suggested = f"{role} {origin} {_changed_beside(path)}"
+            read = seen[stamp] = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
+            if isinstance(read, Checkpoint) and read.layout is not Layout.FOLDER and stamp not in self._seen and (
+                    stamp, suggested) not in known:
+                new.append((stamp, suggested, read))     # of a folder only the index has a stamp, and its files may change
             if isinstance(read, Checkpoint):
                 found.append(replace(said.applied(read) if said else read, name=name or read.name))
             else:
                 problems.append((path, read))
         found.sort(key=lambda checkpoint: (checkpoint.origin is not Origin.STARTER, -checkpoint.modified, checkpoint.path))
+        gone = {path for path, _, _ in {*self._seen, *(stamp for stamp, _ in known)}} - {path for path, _, _ in seen}
+        if new or gone:
+            Remembered().keep(new, [path for path in gone if not path.exists()])
         self._seen, self.problems, self._checkpoints = seen, problems, _with_own_names(found)
         return list(self._checkpoints)
+
+    def _remembered(self) -> dict[tuple[_Stamp, str], Checkpoint]:
+        """From an earlier start of the program, at the first scan of this one."""
+        return Remembered().records() if self._checkpoints is None else {}
 
     def find(self, name_or_path: str | Path) -> Checkpoint:
         """The model of that name, or at that path: a file, or a diffusers folder.
@@ -148,6 +162,14 @@ def _starter() -> Checkpoint:
 
 def _run_name(latest: Path) -> str:
     return latest.parent.parent.name
+
+
+def _changed_beside(path: Path) -> int:
+    """Of the description that may lie beside a checkpoint (see prediction.py); 0 where there is none."""
+    try:
+        return os.stat(path.with_suffix(".yaml")).st_mtime_ns
+    except (OSError, ValueError):
+        return 0
 
 
 def _read(path: Path, origin: Origin | None, role: Role) -> Checkpoint | DiffstudioError:
