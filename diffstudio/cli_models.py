@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,13 +146,15 @@ def _fetch_pieces(arguments: argparse.Namespace) -> int:
     folders = load_settings().folders
     with stop_signals() as stop:
         for piece in arguments.pieces:
-            title = PIECES[piece].title if piece in PIECES else piece
-            for path in fetch(piece, folders[0] if folders else paths.checkpoints(),
-                              lambda done, of, title=title: progress(f"{title}: {done / 1e6:,.0f} of {of / 1e6:,.0f} MB"),
-                              lambda: stop.wanted):
+            say = partial(_say_fetched, PIECES[piece].title if piece in PIECES else piece)
+            for path in fetch(piece, folders[0] if folders else paths.checkpoints(), say, lambda: stop.wanted):
                 progress("", last=True)
                 print(path)
     return 0
+
+
+def _say_fetched(title: str, done: int, of: int) -> None:
+    progress(f"{title}: {done / 1e6:,.0f} of {of / 1e6:,.0f} MB")
 
 
 def _import_model(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from diffstudio.models.checkpoint import (
     Conditioning,
     Origin,
     described,
+    plain_file_size,
     read_checkpoint,
     read_header,
     with_prediction,
@@ -122,8 +123,11 @@ def read_folder(folder: Path) -> Checkpoint:
     steps = folder / "scheduler" / "scheduler_config.json"
     found = _folder_found(pipeline, components, config, _table(steps) if steps.is_file() else {})
     parameters, dtype, size, pickled = _weights(folder, components)
-    if pickled and not parameters:
-        found = replace(found, role=Role.UNKNOWN, reason=f"{found.reason} Its weights are pickles, which are not opened.")
+    if pickled and found.family == "diffusers":    # which loads itself
+        found = replace(found, role=Role.UNKNOWN,
+                        reason=f"{found.reason} Some of its weights are pickles, which its pipeline would run.")
+    elif pickled:
+        found = replace(found, reason=f"{found.reason} Some of its weights are pickles, looked through and harmless.")
     blank = _blank(folder, Layout.FOLDER, size, (folder / INDEX).stat().st_mtime)
     title = _title(folder)
     checkpoint = described(replace(blank, parameters=parameters, dtype=dtype, name=title, title=title), found)
@@ -164,7 +168,8 @@ def _weights(folder: Path, components: list[str]) -> tuple[int, str, int, bool]:
     for component in components:
         files = sorted(path for path in (folder / component).iterdir() if path.suffix in (*SAFETENSORS, *PICKLES))
         weights = [path for path in files if path.suffix in SAFETENSORS]
-        pickled |= not weights and bool(files)
+        if not weights:
+            weights, pickled = files, pickled or bool(files)
         variants = sorted({variant(path) for path in weights})
         for path in (path for path in weights if variant(path) == variants[0]):
             record = _numbers_in(path)
@@ -175,8 +180,14 @@ def _weights(folder: Path, components: list[str]) -> tuple[int, str, int, bool]:
 
 
 def _numbers_in(path: Path) -> dict[str, int]:
-    """How many numbers a safetensors file holds of each kind."""
+    """How many numbers a file of weights holds of each kind. CheckpointDamaged, CheckpointDangerous."""
     held: dict[str, int] = {}
+    if path.suffix in PICKLES:
+        scan = scan_pickle(path)
+        scan.check()
+        for tensor in scan.tensors.values():
+            held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.length
+        return held
     for entry in read_header(path)[0].values():
         count = 1
         for side in entry.shape:
@@ -199,7 +210,7 @@ def _title(folder: Path) -> str:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > 8 << 20:
+        if plain_file_size(path) > 8 << 20:
             raise ValueError("it is too large")
         table = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

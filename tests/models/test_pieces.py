@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from transformers import Qwen2Tokenizer, T5Tokenizer
 
@@ -264,3 +265,31 @@ def test_one_file_among_whole_checkpoints_of_another_family_lends_nothing(models
     saved(models / "checkpoints" / "odd.safetensors", below("first_stage_model.", flux.parts["vae"]))
     config = json.loads((flux.folder / "text_encoder" / "config.json").read_text())
     assert found(models, "text_encoder", config) is None
+
+
+def test_a_folder_of_pickles_alone_draws_the_same(tmp_path: Path, sd1: tuple[Path, dict[str, Any]]) -> None:
+    """As they were published before safetensors; gone through first, and nothing in them is run."""
+    folder, _ = sd1
+    shutil.copytree(folder, tmp_path / "old")
+    for weights in sorted((tmp_path / "old").glob("*/*.safetensors")):
+        pickled = "pytorch_model.bin" if weights.name.startswith("model") else "diffusion_pytorch_model.bin"
+        torch.save(dict(safetensors.torch.load_file(weights)), weights.with_name(pickled))
+        weights.unlink()
+    record = Library([tmp_path]).find(tmp_path / "old")
+    assert record.draws and record.family == "sd1" and "pickles, looked through" in record.reason
+    assert record.parameters == Library([folder.parent]).find(folder).parameters
+    model, plain = loading.load(record, CPU, torch.float32), loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
+    assert torch.equal(ours(model, steps=2), ours(plain, steps=2))
+
+
+def test_an_old_checkpoint_file_draws_the_same(tmp_path: Path, sd1: tuple[Path, dict[str, Any]]) -> None:
+    """A `.ckpt` of its makers' names, below `state_dict`, with what a trainer leaves beside it."""
+    from diffstudio.models.families import stable_diffusion
+    from tests.models.test_single_file import SmallWords
+
+    folder, parts = sd1
+    path = tmp_path / "v1-5-pruned-emaonly.ckpt"
+    torch.save({"state_dict": original_names("sd1", parts), "global_step": 840000, "epoch": 1}, path)
+    model = stable_diffusion.load(checkpoint(path, "sd1"), SmallWords(checkpoint(path, "sd1"), folder), CPU, torch.float32)
+    plain = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
+    assert torch.equal(ours(model, steps=2), ours(plain, steps=2))

@@ -70,7 +70,7 @@ def test_the_picture_is_theirs(build: Build, builder: Any, family: str, predicti
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])       # DDIM steps 1000 / N down from each, wherever the next lies
 @pytest.mark.parametrize("spacing", ["uniform", "leading"])
 def test_on_the_times_that_they_list(build: Build, sampler: str, spacing: str, prediction: str) -> None:
     pipeline, model = build(small.small_sd1, "sd1", prediction=prediction)
