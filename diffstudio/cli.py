@@ -124,6 +124,8 @@ def _add_generate(verbs: Any) -> None:
     verb.add_argument("--enlarge-strength", metavar="X", type=_number,
                       help=f"how far that pass goes from it: just above 0 to 1 (default {usual.enlarge_strength:g})")
     verb.add_argument("--enlarge-steps", metavar="N", type=_whole, help="steps of that pass (default: as many as --steps)")
+    verb.add_argument("--enlarge-guidance", metavar="X", type=_number,
+                      help="guidance of that pass (default: as --guidance; 0 for checkpoints trained here: by what is there)")
     verb.add_argument("--tiled", action="store_true", help="that pass in windows, also where the checkpoint could do it whole")
     verb.add_argument("--out", metavar="PATH", type=_path, required=True,
                       help="a .png, a pattern with {seed} or {number}, or a folder")
@@ -169,7 +171,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     if about_mask and not {"mask", "outpaint"} & asked.keys():
         raise BadRequest(f"--{about_mask[0].replace('_', '-')} was given without a mask",
                          remedy="Give one with --mask, or --outpaint")
-    about_larger = sorted({"upscaler", "enlarge_strength", "enlarge_steps", "tiled"} & asked.keys())
+    about_larger = sorted({"upscaler", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled"} & asked.keys())
     if about_larger and not asked.get("enlarge", 1) > 1:
         raise BadRequest(f"--{about_larger[0].replace('_', '-')} was given, and nothing is enlarged",
                          remedy="Say how many times larger with --enlarge")

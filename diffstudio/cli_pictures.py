@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from diffstudio.models.library import Library
     from diffstudio.studio.settings import Settings
 
-_SAMPLING = ("strength", "steps", "sampler", "spacing", "guidance", "seed", "vae", "tiled")   # what only a checkpoint hears of
+_SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "seed", "vae", "tiled")   # what only checkpoints hear
 
 
 def make(request: PictureRequest, out: Path, library: Library, settings: Settings) -> int:
@@ -105,7 +105,8 @@ def add_upscale(verbs: Any, text: Callable[[str], str], path: Callable[[str], Pa
     verb.add_argument("--steps", metavar="N", type=whole)
     verb.add_argument("--sampler", metavar="NAME", help=", ".join(SamplerName))
     verb.add_argument("--spacing", metavar="NAME", help=", ".join(SpacingName))
-    verb.add_argument("--guidance", metavar="X", type=number)
+    verb.add_argument("--guidance", dest="enlarge_guidance", metavar="X", type=number,
+                      help="default the picture's; for checkpoints trained here 0, which goes by what is there")
     verb.add_argument("--seed", metavar="N", type=whole)
     verb.add_argument("--tiled", action="store_true", help="in windows, also where the checkpoint could do it whole")
     verb.add_argument("--out", metavar="PATH", type=path, required=True, help="a .png, or a folder")
@@ -117,14 +118,15 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.settings import load_settings
     from diffstudio.studio.upscaling import find_upscaler, upscale_of
 
-    names = {field.name for field in dataclasses.fields(UpscaleRequest)} - {"image"}
+    names = {field.name for field in dataclasses.fields(UpscaleRequest)} - {"source"}
     asked = {name: value for name, value in vars(arguments).items() if name in names}
     if not arguments.image.is_file():
         raise ImageProblem(f"There is no picture at {arguments.image}", remedy="Check the name")
     sampled = "checkpoint" in asked or "strength" in asked
     unheard = [name for name in _SAMPLING if name in asked]
     if unheard and not sampled:
-        raise BadRequest(f"--{unheard[0]} was given, and nothing is sampled", "an upscaler alone has no use for it",
+        raise BadRequest(f"--{unheard[0].removeprefix('enlarge_')} was given, and nothing is sampled",
+                         "an upscaler alone has no use for it",
                          "Name a checkpoint with --checkpoint, or give a --strength to take the picture's own")
     request = upscale_of(arguments.image, sampled=sampled, **asked)
     settings = load_settings()

@@ -76,7 +76,7 @@ def _pattern(out: Path, request: PictureRequest) -> str:
                          "a pattern may hold {seed} and {number}", "Use one of them")
     if out.is_dir() or text.endswith(("/", "\\")) or not out.suffix:
         if isinstance(request, UpscaleRequest):
-            return str(out / f"{_short_name(request.image.stem)}-{request.scale:g}x.png")
+            return str(out / f"{_short_name(request.source.stem)}-{request.scale:g}x.png")
         name = "{prompt}-{seed}" if request.count == 1 else "{prompt}-{seed}-{number}"
         return str(out / name.replace("{prompt}", _short_name(request.prompt))) + ".png"
     if out.suffix.lower() != ".png":

@@ -98,7 +98,7 @@ def check_types(request: PictureRequest) -> None:
             places += [str(request.init or ""), str(request.mask or "")]
             places += [place for use in request.controls for place in (use.network, str(use.image))]
         case UpscaleRequest():
-            places.append(str(request.image))
+            places.append(str(request.source))
     if not (all(isinstance(text, str) for text in texts) and all(isinstance(whole, int) for whole in wholes)):
         raise ImageProblem("The settings in the picture are damaged", "a value has the wrong type",
                            "Choose another picture")
@@ -147,7 +147,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | Non
 
 # A second pass in AUTOMATIC1111's words; the last two are ours.
 _HIRES = {"enlarge": "Hires upscale", "enlarged_size": "Hires resize", "enlarge_steps": "Hires steps", "upscaler": "Hires upscaler",
-          "enlarge_strength": "Hires denoising strength", "tiled": "Hires tiles"}
+          "enlarge_guidance": "Hires CFG Scale", "enlarge_strength": "Hires denoising strength", "tiled": "Hires tiles"}
 
 
 def _second_pass(found: Mapping[str, Any], width: Any, height: Any, lost: list[str]) -> tuple[dict[str, Any], Any]:
@@ -160,6 +160,8 @@ def _second_pass(found: Mapping[str, Any], width: Any, height: Any, lost: list[s
         return {}, denoise
     fields: dict[str, Any] = {"enlarge": enlarge, "enlarge_steps": _number(found.get("enlarge_steps"), int) or 0,
                               "tiled": found.get("tiled") == "yes", "upscaler": _upscaler(found.get("upscaler"), lost)}
+    if (guidance := _number(found.get("enlarge_guidance"), float)) is not None:
+        fields["enlarge_guidance"] = guidance
     strength = _number(found.get("enlarge_strength"), float)
     own, denoise = (strength, denoise) if strength is not None else (_number(denoise, float), None)
     return fields | ({"enlarge_strength": own} if own is not None else {}), denoise

@@ -403,7 +403,7 @@ class Gallery:
 def _named(request: PictureRequest) -> tuple[str, str]:
     """What a file is called after."""
     if isinstance(request, UpscaleRequest):
-        return slug(request.image.stem), f"{request.scale:g}x"
+        return slug(request.source.stem), f"{request.scale:g}x"
     return str(request.seed), slug(request.prompt)
 
 

@@ -99,11 +99,11 @@ def _sized(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int
 
 def _passes(request: GenerateRequest, model: Model, width: int, height: int, given: bool) -> tuple[Pass, ...]:
     """One, or a second at the enlarged size. BadRequest where the model cannot do that."""
-    first = Pass(width, height, request.steps, request.strength if given else 1.0)
+    first = Pass(width, height, request.steps, request.guidance, request.strength if given else 1.0)
     if request.enlarge <= 1:
         return (first,)
-    return first, second_pass(model, enlarged_size(width, height, request.enlarge, model.multiple),
-                              request.enlarge_steps or request.steps, request.enlarge_strength, tiled=request.tiled)
+    return first, second_pass(request, model, enlarged_size(width, height, request.enlarge, model.multiple),
+                              request.enlarge_steps or request.steps, request.enlarge_strength)
 
 
 @dataclass(slots=True)

@@ -111,6 +111,7 @@ def _enlarged(request: GenerateRequest) -> dict[str, Any]:
     strength = "Hires denoising strength" if request.init is not None else "Denoising strength"
     return {strength: _plain(request.enlarge_strength), "Hires upscale": _plain(request.enlarge),
             "Hires steps": request.enlarge_steps or None, "Hires upscaler": foreign.upscaler_label(request.upscaler),
+            "Hires CFG Scale": None if request.enlarge_guidance is None else _plain(request.enlarge_guidance),
             "Hires tiles": "yes" if request.tiled else None}
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import BadRequest, CheckpointProblem
+from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.finite import check_finite, modules_of
 from diffstudio.models.model import ControlHint, Model, Prompted, RunsItself
 from diffstudio.models.sampling import noise_level, sample
@@ -33,6 +34,7 @@ class Pass:
     width: int                         # px of what is made
     height: int
     steps: int                         # of the whole ladder
+    guidance: float
     strength: float = 1.0              # how much of that is walked
     windows: Windows | None = None     # that its estimates are put together from
 
@@ -52,14 +54,19 @@ class Pass:
         return width * height * (1 if self.windows is None else self.windows.count(self.width, self.height))
 
 
-def second_pass(model: Model, size: tuple[int, int], steps: int, strength: float, *, tiled: bool) -> Pass:
-    """From a picture enlarged to `size` on; in windows where that is asked for, or too large otherwise. BadRequest."""
+def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], steps: int, strength: float) -> Pass:
+    """From a picture enlarged to `size` on; in windows where that is asked for, or too large otherwise. BadRequest.
+
+    A pixel model is guided to put all of the prompt into each window, and falls apart beyond its own size: unless it is asked to, it
+    goes by what is there.
+    """
     if isinstance(model, RunsItself):
         raise BadRequest("This checkpoint cannot go on from an enlarged picture", "it makes pictures from text alone",
                          "Enlarge the finished picture with an upscaler instead")
-    windows = windows_for(model, *size, asked=tiled)
+    windows = windows_for(model, *size, asked=request.tiled)
     check_size(model, *size, windows)
-    return Pass(*size, steps, strength, windows)
+    usual = 0.0 if isinstance(model, PixelModel) else request.guidance
+    return Pass(*size, steps, usual if request.enlarge_guidance is None else request.enlarge_guidance, strength, windows)
 
 
 IN_WINDOWS = "the enlarged picture is made in windows."
@@ -112,7 +119,7 @@ class Passes:
         x: Tensor | None = None
         for step in sample(
                 self.model, conditioning=prompted, seeds=seeds, width=one.width, height=one.height, steps=one.steps,
-                sampler=self.request.sampler, spacing=self.request.spacing, guidance=self.request.guidance, strength=one.strength,
+                sampler=self.request.sampler, spacing=self.request.spacing, guidance=one.guidance, strength=one.strength,
                 init=init, mask=mask, clean=clean, controls=controls, windows=one.windows, between=watch.control.check,
                 wrap=lambda denoiser: Watched(denoiser, watch.control, watch.recording, self._told_before)):
             _check_numbers(step, before, self.model)

@@ -142,8 +142,9 @@ class GenerateRequest:
     outpaint: tuple[int, int, int, int] = (0, 0, 0, 0)  # px to paint around the picture: left, top, right, bottom
     enlarge: float = 1.0               # how many times larger it becomes in a second pass; 1 is no second pass
     upscaler: str = LANCZOS            # by what it is enlarged before that pass: also LATENT, or an upscaler of the library
-    enlarge_strength: float = 0.4      # how much of the ladder is walked again then, 0 (excluded) to 1
+    enlarge_strength: float = 0.3      # how much of the ladder is walked again then, 0 (excluded) to 1
     enlarge_steps: int = 0             # of that ladder; 0 is as many as `steps`
+    enlarge_guidance: float | None = None   # of that pass; None is `guidance`, or none of it where that spoils it
     tiled: bool = False                # that pass goes in windows, also where the checkpoint could do it whole
     controls: tuple[ControlUse, ...] = ()   # pictures that steer it
 
@@ -161,6 +162,7 @@ class GenerateRequest:
         _in_range("The enlargement", self.enlarge, 1, MOST_ENLARGED)
         _in_range("The number of steps of the second pass", self.enlarge_steps, 0, MOST_STEPS)
         _strength("The strength of the second pass", self.enlarge_strength)
+        _in_range("The guidance of the second pass", self.enlarge_guidance or 0.0, 0.0, 100.0)
         _a_name("The upscaler", self.upscaler)
         _a_name("The autoencoder", self.vae or "none")
         if self.enlarge > 1 and (self.mask is not None or any(self.outpaint)):
@@ -168,9 +170,9 @@ class GenerateRequest:
                              "Paint first, then enlarge what came of it")
         _in_range("The feather", self.feather, 0, 1024)
         _in_range("The padding", self.padding, 0, LARGEST_SIDE)
+        _in_range("The number of images", self.count, 1, LARGEST_COUNT)
         _in_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
         _in_range("The number of steps", self.steps, 1, MOST_STEPS)
-        _in_range("The number of images", self.count, 1, LARGEST_COUNT)
         _in_range("The guidance", self.guidance, 0.0, 100.0)
         for name, side in (("The width", self.width), ("The height", self.height)):
             if side is not None:
@@ -208,7 +210,7 @@ class UpscaleRequest:
     `prompt` and `negative` say what the picture shows also where nothing is sampled.
     """
 
-    image: Path
+    source: Path                       # the picture
     scale: float = 2.0                 # times larger, each side
     upscaler: str = LANCZOS            # or LATENT with a checkpoint, or an upscaler of the library
     checkpoint: str = ""               # a name from the library, or a path; empty: nothing is sampled
@@ -219,7 +221,8 @@ class UpscaleRequest:
     steps: int = 20                    # of the whole ladder
     sampler: SamplerName = SamplerName.HEUN
     spacing: SpacingName = SpacingName.UNIFORM
-    guidance: float = 3.0
+    guidance: float = 3.0              # of the picture
+    enlarge_guidance: float | None = None   # of sampling it again; None is `guidance`, or none of it where that spoils it
     seed: int = 0
     tiled: bool = False                # in windows, also where the checkpoint could do it whole
 
@@ -230,6 +233,7 @@ class UpscaleRequest:
         _in_range("The seed", self.seed, 0, LARGEST_SEED)
         _in_range("The number of steps", self.steps, 1, MOST_STEPS)
         _in_range("The guidance", self.guidance, 0.0, 100.0)
+        _in_range("The guidance of sampling it again", self.enlarge_guidance or 0.0, 0.0, 100.0)
         _strength("The strength", self.strength)
         _a_name("The upscaler", self.upscaler)
         _a_name("The autoencoder", self.vae or "none")
@@ -250,7 +254,7 @@ class UpscaleRequest:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> UpscaleRequest:
         known = _known(cls, values)
-        known["image"] = Path(str(known.get("image") or "."))
+        known["source"] = Path(str(known.get("source") or "."))
         return _made(cls, known)
 
 

@@ -42,7 +42,7 @@ def upscale(request: UpscaleRequest, model: Model | None, job: JobId, gallery: K
     window of `control.stop()`; OutOfMemory when it does not fit also in small pieces; StorageProblem when it cannot be saved.
     """
     began = time.monotonic()
-    picture, (width, height) = read_picture(request.image)
+    picture, (width, height) = read_picture(request.source)
     multiple = model.multiple if model is not None else 1
     size = enlarged_size(width, height, request.scale, multiple)
     enlarging = Enlarging(request.upscaler, library, device)
@@ -53,10 +53,10 @@ def upscale(request: UpscaleRequest, model: Model | None, job: JobId, gallery: K
         if picture.mode == "RGBA":
             yield Noted(job, "What is transparent in the picture was laid on white: a checkpoint knows no transparency.")
         work = _Sampling(request, model, job, enlarging, Watch(job, control, recording or Recording(), replay, previews),
-                         second_pass(model, size, request.steps, request.strength, tiled=request.tiled), library)
+                         second_pass(request, model, size, request.steps, request.strength), library)
         pixels = yield from work.sampled_again(_on_white(picture), Relief(model, drop_others, work.in_windows))
         made, request, about = Image.fromarray(pixels), work.request, work.about()
-    saved = gallery.add(made, request, extra=about | {"index": 0, "source_text": _text_of(request.image)})
+    saved = gallery.add(made, request, extra=about | {"index": 0, "source_text": _text_of(request.source)})
     yield ImageSaved(job, 0, saved.path, shrunk(np.array(made.convert("RGB"))))
     yield Finished(job, time.monotonic() - began)
 

@@ -62,4 +62,4 @@ def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
     if sampled and not told.get("checkpoint"):
         raise BadRequest(f"Which checkpoint is to sample {image.name} is not known", "the picture does not say what made it",
                          "Name one with --checkpoint")
-    return UpscaleRequest(image=image, **told)
+    return UpscaleRequest(source=image, **told)

@@ -45,9 +45,9 @@ class EnlargeDialog(QDialog):
         self._models = models
         self._drawing = {model.name: model for model in models if model.draws and model.family != "diffusers"}
         self.setWindowTitle("Enlarge")
-        describe(self, f"Enlarge {base.image.name}", " ")
+        describe(self, f"Enlarge {base.source.name}", " ")
         self.setMinimumWidth(440)
-        picture = Thumb(_THUMB, 8, name=base.image.name)
+        picture = Thumb(_THUMB, 8, name=base.source.name)
         picture.set_image(image)
         self.size_label = label("", "dim", wrap=True)
         self.scale = ChipRow(words.SCALES, tooltips=words.SCALE_TIPS, name="How much larger")
@@ -84,17 +84,19 @@ class EnlargeDialog(QDialog):
     def request(self) -> UpscaleRequest:
         """What the sheet says now. BadRequest where that cannot be."""
         self._result()
-        request = replace(self._base, scale=float(self.scale.value()), upscaler=self.upscaler.value(), checkpoint="",
-                          prompt=self.prompt.toPlainText().strip())
-        if not self.sampled.isChecked():
+        request = replace(self._base, scale=float(self.scale.value()), upscaler=self.upscaler.value(),
+                          prompt=self.prompt.toPlainText().strip(), checkpoint=self._chosen_name())
+        if not request.checkpoint:
             return request
-        return replace(request, checkpoint=self.checkpoint.value(), strength=float(self.strength.value()),
-                       tiled=self.tiled.isChecked())
+        return replace(request, strength=float(self.strength.value()), tiled=self.tiled.isChecked())
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     def _chosen(self) -> Checkpoint | None:
-        return self._drawing.get(self.checkpoint.value()) if self.sampled.isChecked() else None
+        return self._drawing.get(self._chosen_name())
+
+    def _chosen_name(self) -> str:
+        return str(self.checkpoint.value()) if self.sampled.isChecked() else ""
 
     def _offer(self, wanted: str = "") -> None:
         checkpoint = self._chosen()
@@ -141,7 +143,7 @@ class EnlargeDialog(QDialog):
     def _lay_out(self, picture: Thumb) -> None:
         facts = QVBoxLayout()
         facts.setSpacing(8)
-        facts.addWidget(Elided(self._base.image.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
+        facts.addWidget(Elided(self._base.source.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
         facts.addWidget(self.scale)
         facts.addWidget(self.size_label)
         facts.addStretch(1)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.upscalers import CompactNetwork, DenseNetwork, Upscaler, upscaler_of
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
+from diffstudio.models.detection_names import Role
+from diffstudio.models.records import read_record
+from diffstudio.models.tiles import finish
+from diffstudio.models.upscalers import CompactNetwork, DenseNetwork, Upscaler, load_upscaler, upscaler_of
+from tests.models.tiny import write_tiny_checkpoint
 
 CPU = torch.device("cpu")
 State = dict[str, Tensor]
@@ -101,3 +108,46 @@ def test_no_upscaler(monkeypatch: pytest.MonkeyPatch) -> None:
     state["conv_first.weight"] = torch.zeros(8, 5, 3, 3)
     with pytest.raises(CheckpointDamaged, match="takes 5 channels"):
         upscaler_of(state, "odd.pth", CPU)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("names", [dict, first_names, lambda state: numbered_names(state, 2)])
+def test_from_a_file_whatever_it_is_stored_as(tmp_path: Path, suffix: str, names: Callable[[State], State]) -> None:
+    network = dense()
+    path = tmp_path / f"4x{suffix}"
+    state = names(network.state_dict())
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    record = read_record(path)
+    assert record.role is Role.UPSCALER
+    picture = torch.rand(1, 3, 12, 9)
+    with torch.no_grad():
+        assert torch.equal(load_upscaler(record, CPU)(picture), network(picture).clamp(0, 1))
+
+
+def test_a_file_that_is_none_or_is_cut_short(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnknown, match="not an upscaler"):
+        load_upscaler(read_record(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
+    save_file(dense().state_dict(), tmp_path / "4x.safetensors")
+    record = read_record(tmp_path / "4x.safetensors")
+    (tmp_path / "4x.safetensors").write_bytes((tmp_path / "4x.safetensors").read_bytes()[:-100])
+    with pytest.raises(CheckpointDamaged):
+        load_upscaler(record, CPU)
+
+
+def test_enlarged_less_than_the_network_does_in_less_memory() -> None:
+    network = dense()
+    picture = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8), size=(60, 80), mode="bicubic").clamp(0, 1)
+    upscaler = Upscaler(network, 4, CPU)
+    half = finish(upscaler.each_tile(picture, fold=2, window=40, overlap=16))
+    assert half.shape == (1, 3, 120, 160)
+    whole = torch.nn.functional.interpolate(upscaler(picture), scale_factor=0.5, mode="bicubic", antialias=True)
+    assert (half - whole).abs().mean() < 0.01
+
+
+def test_memory_that_is_too_small_for_any_window_is_said() -> None:
+    class Large(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise MemoryError
+
+    with pytest.raises(OutOfMemory, match="could not be enlarged"):
+        Upscaler(Large(), 2, CPU)(torch.rand(1, 3, 300, 300))

@@ -156,7 +156,7 @@ def _facts(image: GalleryImage) -> list[tuple[str, str]]:
     facts = [("Size", f"{image.width} × {image.height} px")]
     request = image.request
     if isinstance(request, UpscaleRequest):
-        facts += [("Enlarged", f"{request.scale:g}× by {upscaler(request.upscaler)}"), ("Made from", request.image.name)]
+        facts += [("Enlarged", f"{request.scale:g}× by {upscaler(request.upscaler)}"), ("Made from", request.source.name)]
         if request.checkpoint:
             facts += [("Checkpoint", image.checkpoint), ("Strength", f"{request.strength:g}"), ("Steps", str(request.steps)),
                       ("Guidance", f"{request.guidance:g}"), ("Sampler", SAMPLER_LABELS[request.sampler]),

@@ -103,7 +103,7 @@ def _table(request: PictureRequest, settings: PictureSettings) -> QGridLayout:
         ("Sampler", f"{words.SAMPLERS[request.sampler][0]}, {words.SPACINGS[request.spacing][0].lower()}"),
         ("Guidance", f"{request.guidance:g}"), ("Seed", str(request.seed)))
     if isinstance(request, UpscaleRequest):
-        rows = (("Size", size), ("Made by", words.enlarged_line(request)), ("Made from", request.image.name))
+        rows = (("Size", size), ("Made by", words.enlarged_line(request)), ("Made from", request.source.name))
     elif request.enlarge > 1:
         rows += (("Enlarged", f"{request.enlarge:g}× by {words.upscaler(request.upscaler)}, strength {request.enlarge_strength:g}"),)
     for row, (name, value) in enumerate(rows):

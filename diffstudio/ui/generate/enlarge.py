@@ -42,6 +42,7 @@ class EnlargeSection(QWidget):
         self._checkpoint: Checkpoint | None = None
         self._models: Sequence[Checkpoint] = ()
         self._wanted, self._painted = False, False
+        self._guidance: float | None = None     # as a request that is used again says it
         usual = GenerateRequest()
         self.open_button = QuietButton("Enlarge afterwards …", "arrows-out",
                                        "Make each picture larger in a second pass, with more detail")
@@ -98,7 +99,8 @@ class EnlargeSection(QWidget):
             return request
         self._result()
         return replace(request, enlarge=float(self.scale.value()), upscaler=self.upscaler.value(), tiled=self.tiled.isChecked(),
-                       enlarge_strength=float(self.strength.value()), enlarge_steps=int(self.steps.value()))
+                       enlarge_strength=float(self.strength.value()), enlarge_steps=int(self.steps.value()),
+                       enlarge_guidance=self._guidance)
 
     def use(self, request: GenerateRequest) -> None:
         """Show what a request says; an upscaler that is not here is said."""
@@ -111,6 +113,7 @@ class EnlargeSection(QWidget):
             self.strength.set_value(request.enlarge_strength)
             self.steps.set_value(request.enlarge_steps)
             self.tiled.setChecked(request.tiled)
+        self._guidance = request.enlarge_guidance
         self._follow()
 
     def possible(self) -> bool:

@@ -139,7 +139,7 @@ class GenerateRoom(QWidget):
     def use(self, request: PictureRequest) -> None:
         """Put a request into the left column; one that enlarges a picture goes to where that is asked."""
         if isinstance(request, UpscaleRequest):
-            self.enlarge_wanted.emit(request.image, request)
+            self.enlarge_wanted.emit(request.source, request)
             return
         if not self.panel.use(request):
             self.say("warn", f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays "
@@ -202,14 +202,14 @@ class GenerateRoom(QWidget):
         self.canvas.begin(request.count, self._shape_of(request))
         self.filmstrip.clear(request.steps)
         if isinstance(request, UpscaleRequest):
-            self.canvas.show_saved(0, read_image(request.image, _LARGEST_BEFORE), request.image)
+            self.canvas.show_saved(0, read_image(request.source, _LARGEST_BEFORE), request.source)
         self.title.setText(words.title_of(request))
         self._show_status("Starting …", None)
         self.say("info", "")
 
     def _shape_of(self, request: PictureRequest) -> QSize:
         if isinstance(request, UpscaleRequest):
-            return image_size(request.image)
+            return image_size(request.source)
         checkpoint = self.panel.checkpoint.current()
         usual = (checkpoint.width, checkpoint.height) if checkpoint and checkpoint.width and checkpoint.height else (1, 1)
         return QSize(request.width or usual[0], request.height or usual[1])

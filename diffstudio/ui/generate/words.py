@@ -133,7 +133,7 @@ def pictures(count: int) -> str:
 
 def title_of(request: PictureRequest) -> str:
     text = " ".join(request.prompt.split())
-    return text or ("no prompt" if isinstance(request, GenerateRequest) else request.image.stem)
+    return text or ("no prompt" if isinstance(request, GenerateRequest) else request.source.stem)
 
 
 def settings_line(request: PictureRequest) -> str:

@@ -209,7 +209,7 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_p
     menu = room.menu(numpy_to_qimage(picture(9)), file, request)
     actions = {action.text(): action for action in menu.actions() if action.text()}
     assert list(actions) == ["Copy", "Save as …", "Use its settings", "Copy its prompt", "Start from this picture",
-                             "Show in folder"]
+                             "Enlarge …", "Show in folder"]
     actions["Copy"].trigger()
     data = qapp.clipboard().mimeData()
     assert data.hasImage() and data.urls()[0].toLocalFile() == str(file)
