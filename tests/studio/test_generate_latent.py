@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,7 +18,10 @@ from torch import Tensor
 from diffstudio import cli
 from diffstudio.errors import Stopped
 from diffstudio.models import loading
+from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.stable_diffusion import StableDiffusion
+from diffstudio.models.kept import KeptModels
+from diffstudio.models.original_names import vae_names
 from diffstudio.models.records import read_folder
 from diffstudio.studio.control import Control, Recording, Replay
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
@@ -139,3 +143,32 @@ def test_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
         assert picture.size == (64, 64)
         about = json.loads(picture.text["diffstudio"])  # type: ignore[attr-defined]
     assert "step 3 of 3" in capsys.readouterr().err and "(red:1.2)" in json.dumps(about)
+
+
+def test_another_autoencoder_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--vae`: the picture is another one, and says which it was made with."""
+    vae = tmp_path / "blessed.safetensors"
+    safetensors.torch.save_file(vae_names(small.small_vae(seed=77).state_dict()), vae)
+    asked = ["generate", "a red apple", "--checkpoint", str(folder), "--steps", "2", "--sampler", "euler", "--out"]
+    assert cli.main([*asked, str(tmp_path / "own.png")]) == 0
+    assert cli.main([*asked, str(tmp_path / "other.png"), "--vae", str(vae)]) == 0
+    assert "blessed.safetensors is the autoencoder of small now." in capsys.readouterr().err
+    with Image.open(tmp_path / "own.png") as own, Image.open(tmp_path / "other.png") as other:
+        assert not np.array_equal(np.array(own), np.array(other))
+        said, request = other.text["parameters"], json.loads(other.text["diffstudio"])  # type: ignore[attr-defined]
+        assert "VAE: blessed.safetensors" in said and request["vae"] == str(vae)
+        assert "VAE" not in own.text["parameters"]  # type: ignore[attr-defined]
+    assert cli.main([*asked, str(tmp_path / "none.png"), "--vae", "nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_a_model_in_memory_is_kept_apart_by_its_autoencoder(folder: Path, tmp_path: Path) -> None:
+    vae = tmp_path / "other.safetensors"
+    safetensors.torch.save_file(small.small_vae(seed=77).state_dict(), vae)
+    record, cpu = read_folder(folder), torch.device("cpu")
+    kept, chosen = KeptModels(), read_checkpoint(vae)
+    plain, other = loading.load(record, cpu), loading.load(record, cpu, vae=chosen)
+    kept.put(plain)
+    assert kept.get(record, cpu, chosen) is None
+    kept.put(other)
+    assert kept.get(record, cpu, chosen) is other and kept.get(record, cpu) is plain
