@@ -1,0 +1,62 @@
+"""The Models room in the whole window: LoRAs and words go into the prompt, and what is made there can be drawn with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import Qt
+from pytestqt.qtbot import QtBot
+
+from diffstudio import paths
+from diffstudio.studio.weight_requests import Tool
+from diffstudio.ui.app import GENERATE, MODELS, Desktop
+from diffstudio.ui.models.sheets import ToolSheet
+from tests.models.headers import write_header
+from tests.ui.a_desktop import PATIENCE_MS, close_desktop, open_desktop
+
+pytestmark = pytest.mark.usefixtures("dressed")
+
+
+@pytest.fixture
+def desktop(qtbot: QtBot, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desktop]:
+    monkeypatch.setattr(paths, "starter", lambda: home / "none")
+    layer = "lora_unet_mid_block_attentions_0_proj_in"
+    write_header(paths.checkpoints() / "loras" / "ink.safetensors", {f"{layer}.lora_down.weight": (4, 1280),
+                                                                     f"{layer}.lora_up.weight": (1280, 4)},
+                 metadata={"modelspec.trigger_phrase": "sumi-e, brush"})
+    desktop = open_desktop(qtbot)
+    yield desktop
+    close_desktop(desktop)
+
+
+def test_a_lora_and_its_words_go_into_the_prompt(desktop: Desktop, qtbot: QtBot) -> None:
+    prompt = desktop.generate_room.panel.prompt
+    prompt.set_text("red apple")
+    room: Any = desktop.window.show_room(MODELS)
+    assert room.choose(paths.checkpoints() / "loras" / "ink.safetensors")
+    qtbot.mouseClick(room.details.words.chips[0], Qt.MouseButton.LeftButton)
+    assert prompt.text() == "red apple, sumi-e" and desktop.window.current_room() == MODELS
+    qtbot.mouseClick(room.details.words.chips[0], Qt.MouseButton.LeftButton)      # again: it is there already
+    assert prompt.text() == "red apple, sumi-e"
+    qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton)
+    assert desktop.window.current_room() == GENERATE and prompt.text().startswith("red apple, sumi-e <lora:ink:")
+    prompt.undo()
+    assert prompt.text() == "red apple, sumi-e"
+
+
+def test_what_was_made_in_the_room_can_be_drawn_with(desktop: Desktop, qtbot: QtBot) -> None:
+    room: Any = desktop.window.show_room(MODELS)
+    assert room.choose(paths.checkpoints() / "tiny.safetensors")
+    qtbot.waitUntil(room.details.tools[Tool.CONVERT].isVisible, timeout=PATIENCE_MS)
+    qtbot.mouseClick(room.details.tools[Tool.CONVERT], Qt.MouseButton.LeftButton)
+    sheet = next(sheet for sheet in room.findChildren(ToolSheet) if sheet.isVisible())
+    qtbot.keyClick(sheet, Qt.Key.Key_Return)
+    made = paths.checkpoints() / "tiny-fp16.safetensors"
+    qtbot.waitUntil(lambda: room.chosen() is not None and room.chosen().path == made, timeout=PATIENCE_MS)
+    assert room.message.text().startswith("tiny-fp16.safetensors was made")
+    qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton)
+    chosen = desktop.generate_room.panel.checkpoint.current()
+    assert desktop.window.current_room() == GENERATE and chosen is not None and chosen.path == made
