@@ -252,7 +252,7 @@ class _TrainingProgress:
                     self._last = time.monotonic()
                     progress(f"preparing picture {done:,} of {pictures:,}", last=done == pictures)
             case run.RunStarted(why=why, pictures=pictures, parameters=parameters):
-                self._line(f"{pictures:,} pictures, {parameters / 1e6:.1f} M parameters. {why}")
+                self._line(f"{pictures:,} picture{'s' if pictures != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}")
             case run.RunHeldOut(step=step, loss=loss):
                 self._line(f"step {step:,}: held-out loss {loss:.4f}")
             case run.RunSamples(step=step, ema=ema):

@@ -74,11 +74,23 @@ def _minutes(minutes: float) -> str:
     return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
 
 
+def _untold(asked: Conditioning, report: FolderReport) -> str:
+    """Why a network is told nothing."""
+    match asked:
+        case Conditioning.NONE:
+            return "as the recipe says"
+        case Conditioning.TEXT if report.captioned:
+            return f"for only {report.captioned:,} of {len(report.pictures):,} pictures have captions, and there are no classes"
+        case Conditioning.CLASS:
+            return "for there are no sub-folders to be classes"
+    return "for there are no captions or classes"
+
+
 def _taught_by(recipe: Recipe, report: FolderReport, why: str) -> Choice:
     """The recipe with a conditioning that the folder has something for."""
     asked = recipe.network.conditioning
     known = Conditioning.NONE
-    because = "pictures come from noise alone, for there are no captions or classes"
+    because = f"pictures come from noise alone, {_untold(asked, report)}"
     enough = report.captioned >= _CAPTIONED_ENOUGH * len(report.pictures)
     if asked is Conditioning.TEXT and enough:
         known, because = asked, "captions say what the pictures show"

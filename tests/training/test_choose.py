@@ -47,3 +47,16 @@ def test_unknown_names_are_told_the_known(folder: Path, tmp_path: Path) -> None:
         choose("huge", reported(folder))
     with pytest.raises(RunProblem, match="cannot be read"):
         choose(str(tmp_path / "nowhere.toml"), reported(folder))
+
+
+def test_it_is_said_why_a_network_is_told_nothing(folder: Path, tmp_path: Path) -> None:
+    disc = folder / "disc"
+    captions = sorted(disc.glob("*.txt"))
+    for caption in captions[1:]:
+        caption.unlink()
+    assert "only 1 of 12 pictures have captions" in choose("tiny", reported(disc)).why
+    captions[0].unlink()
+    assert "there are no captions or classes" in choose("tiny", reported(disc)).why
+    for told, says in (("none", "as the recipe says"), ("class", "no sub-folders")):
+        Recipe.from_json({"network": {"conditioning": told}}).write(tmp_path / "told.toml")
+        assert says in choose(str(tmp_path / "told.toml"), reported(disc)).why
