@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Layout, Role
 from diffstudio.models.kept import modules_of
 from diffstudio.models.library import Library
+from diffstudio.models.original_names import original_names
 from diffstudio.models.packed import Packed, PackedLinear, joined, unpacks
 from diffstudio.models.records import read_record
 from diffstudio.models.stored import open_stored
-from tests.models import makers
+from tests.models import makers, small
 from tests.models.families.test_single_flow import Made, pieces, saved
+from tests.models.test_single_file import SmallWords
 
 Kind = gguf.GGMLQuantizationType
 State = dict[str, Tensor]
@@ -191,3 +194,26 @@ def test_a_packed_layer_is_a_linear_layer() -> None:
     assert half is not None and half.dtype is torch.bfloat16
 
 
+
+
+def test_a_unet_in_gguf_draws_what_its_unpacked_weights_draw(tmp_path: Path) -> None:
+    """Under its makers' names, kernels whole; text encoder and autoencoder lent by a diffusers folder."""
+    from diffstudio.models.families import stable_diffusion
+    from tests.models.families.beside import CPU, checkpoint
+    from tests.models.families.beside import ours as drawn
+
+    small.small_sd1(tmp_path / "models" / "lender")
+    unet = original_names("sd1", {"unet": small.small_unet().state_dict()})
+    plain = {name.removeprefix("model.diffusion_model."): value for name, value in unet.items()}
+    path = tmp_path / "models" / "sd1-Q8_0.gguf"
+    come_to = saved(tmp_path / "unpacked.safetensors", write_gguf(path, plain, Kind.Q8_0, "sd1"))
+    library = Library([tmp_path / "models"])
+
+    def picture(path: Path, dense_bytes: float) -> tuple[Any, Tensor]:
+        parts = SmallWords(checkpoint(path, "sd1"), tmp_path / "models" / "lender", library, dense_bytes=dense_bytes)
+        model = stable_diffusion.load(checkpoint(path, "sd1"), parts, CPU, torch.float32)
+        return model, drawn(model, steps=2, sampler="euler")
+
+    reference = picture(come_to, math.inf)[1]
+    as_stored, found = picture(path, 0)
+    assert packed_layers(as_stored) and torch.equal(found, reference) and torch.equal(picture(path, math.inf)[1], reference)
