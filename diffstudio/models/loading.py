@@ -15,6 +15,7 @@ from diffstudio.errors import BadRequest, CheckpointUnknown, Stopped
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role, read_header
 from diffstudio.models.family import FAMILIES
 from diffstudio.models.finite import check_finite, modules_of
+from diffstudio.models.folder_check import check_folder
 from diffstudio.models.hashes import sha256_of
 from diffstudio.models.library import Library
 from diffstudio.models.memory import choose_dtype, free_bytes
@@ -42,6 +43,8 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None
     _check_draws(checkpoint)
     if checkpoint.layout in (Layout.OURS, Layout.ORIGINAL, Layout.DIFFUSERS):
         read_header(checkpoint.path)  # that it is whole, before anything is believed
+    elif checkpoint.layout is Layout.FOLDER:
+        check_folder(checkpoint.path)
     progress(0.0)
     over = threading.Event()
     with ThreadPoolExecutor(1, "hash") as beside:

@@ -80,8 +80,8 @@ class FolderParts:
         try:
             module: _M = load.from_pretrained(folder, torch_dtype=dtype, variant=variants[0] or None if variants else None,
                                               use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise CheckpointDamaged(f"The {name} of {self.folder.name} cannot be loaded", str(error).splitlines()[0][:200],
+        except what_nonsense_raises() as error:
+            raise CheckpointDamaged(f"The {name} of {self.folder.name} cannot be loaded", (str(error).splitlines() or [""])[0][:200],
                                     "Get it again from where it came") from error
         return module.eval().requires_grad_(False)
 
@@ -90,8 +90,8 @@ class FolderParts:
             raise _missing(self.folder, name)
         try:
             return kind.from_pretrained(self.folder / name, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointDamaged(f"The {name} of {self.folder.name} cannot be loaded", str(error).splitlines()[0][:200],
+        except what_nonsense_raises() as error:
+            raise CheckpointDamaged(f"The {name} of {self.folder.name} cannot be loaded", (str(error).splitlines() or [""])[0][:200],
                                     "Get it again from where it came") from error
 
 
@@ -126,6 +126,13 @@ def empty(kind: type[_M], config: dict[str, Any]) -> _M:
     return module
 
 
+def what_nonsense_raises() -> tuple[type[Exception], ...]:
+    """What diffusers and transformers raise over a configuration that makes no sense: nothing of their own."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, StrictDataclassError)
+
+
 def _variant(path: Path) -> str:
     """As the libraries take it: `fp16` of `model.fp16.safetensors` and of `model.safetensors.index.fp16.json`."""
     return path.name.removesuffix(".json").partition(".safetensors.index")[2].lstrip(".") or variant(path) \
@@ -139,7 +146,12 @@ def _from_pickles(files: list[Path], kind: type[_M], config: dict[str, Any], dty
     first = sorted({variant(path) for path in files}, key=lambda found: (bool(found), found))[0]
     state = {name: value.to(dtype) if value.is_floating_point() else value
              for path in files if variant(path) == first for name, value in load_weights(path).items()}
-    module = empty(kind, config)
+    try:
+        module = empty(kind, config)
+    except what_nonsense_raises() as error:
+        why = (str(error).splitlines() or [""])[0][:200]
+        raise CheckpointDamaged(f"The configuration beside {files[0].name} makes no sense", why,
+                                "Get it again from where it came") from error
     expected = module.state_dict()
     named = {key: next((state[name] for name in (key, f"text_model.{key}", key.removeprefix("text_model.")) if name in state), None)
              for key in expected}

@@ -27,7 +27,7 @@ from diffstudio.models.families.conversation import Conversation, Reached, is_fl
 from diffstudio.models.families.flow import unpack
 from diffstudio.models.family import FAMILIES
 from diffstudio.models.model import NO_HINTS, Hints
-from diffstudio.models.parts import Parts
+from diffstudio.models.parts import Parts, what_nonsense_raises
 
 FAMILY = "diffusers"
 _LARGEST_SIDE = 4096           # px
@@ -277,7 +277,7 @@ def load(checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torc
     except ImportError as error:
         raise CheckpointUnknown(f"{checkpoint.name} cannot be used here", str(error).strip().splitlines()[0][:200],
                                 "Install what is missing, or choose another checkpoint") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except what_nonsense_raises() as error:
         raise CheckpointDamaged(f"{checkpoint.name} cannot be loaded", str(error).splitlines()[0][:200] if str(error) else "",
                                 "Get it again from where it came") from error
     pipeline.set_progress_bar_config(disable=True)
