@@ -11,7 +11,10 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection_names import Role
 from diffstudio.models.library import Library
 from diffstudio.studio import metadata
+from diffstudio.studio.metadata import PictureSettings
 from diffstudio.studio.requests import LANCZOS, LATENT, UpscaleRequest
+
+_MOST_FORBEARS = 8
 
 
 def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
@@ -40,16 +43,31 @@ def upscale_from(image: Path) -> UpscaleRequest:
         return upscale_of(image, sampled=False)
 
 
+def _told_by(image: Path) -> PictureSettings | None:
+    """What a picture says of how it was made; of one that was only enlarged, what the one it came from says, where that is there.
+
+    None for a picture that says nothing, or is none: which is said when it is opened.
+    """
+    told: PictureSettings | None = None
+    for _ in range(_MOST_FORBEARS):
+        try:
+            settings = metadata.read(image)
+        except (ImageProblem, BadRequest, OSError):
+            return told
+        told, request = settings, settings.request
+        if not isinstance(request, UpscaleRequest) or request.checkpoint:
+            break
+        image = request.source
+    return told
+
+
 def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
     """The request to enlarge this picture: what is not `asked` (fields of it) is taken from what the picture says of itself.
 
     `sampled` takes the checkpoint that made it along, too. BadRequest where that is wanted and not known.
     """
     told: dict[str, Any] = {}
-    try:
-        settings = metadata.read(image)
-    except (ImageProblem, BadRequest):
-        settings = None                  # a picture that says nothing, or none at all: which is said when it is opened
+    settings = _told_by(image)
     if settings is not None:
         request = settings.request
         told = {"prompt": request.prompt, "negative": request.negative}

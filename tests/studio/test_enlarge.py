@@ -365,6 +365,17 @@ def test_an_enlarged_picture_says_what_it_was_made_from(studio: Studio) -> None:
     assert "source_text" not in json.dumps(json.loads(Image.open(path).text["diffstudio"]))  # type: ignore[attr-defined]
 
 
+def test_enlarging_what_was_enlarged_goes_by_what_the_first_said(studio: Studio) -> None:
+    job = studio.done(GenerateRequest(prompt="red apple", checkpoint="tiny", steps=4, seed=7))
+    for _ in range(2):
+        (path,) = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
+        assert upscale_from(path) == UpscaleRequest(path, checkpoint="tiny", prompt="red apple", steps=4, seed=7)
+        job = studio.done(upscale_of(path, sampled=False))
+    path.unlink()
+    (last,) = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
+    assert upscale_from(last) == UpscaleRequest(last, prompt="red apple")          # the chain has a gap
+
+
 def test_a_picture_that_says_nothing(tmp_path: Path) -> None:
     image = picture(tmp_path / "photo.png")
     assert upscale_from(image) == UpscaleRequest(image)

@@ -188,6 +188,12 @@ def test_the_room_shows_what_is_enlarged_and_no_film_where_nothing_is_sampled(qt
     assert room.status.text() == "Enlarging … 50%" and room.title.text() == "small"
     room.take(ImageSaved(1, 0, tmp_path / "large.png", picture(80, 64)))
     room.take(Finished(1, 0.5))
+    room.activateWindow()
+    qtbot.waitUntil(room.isActiveWindow)
+    room.canvas.setFocus()
+    with qtbot.waitSignal(room.enlarge_wanted) as wanted:
+        qtbot.keyClick(room.canvas, Qt.Key.Key_E, Qt.KeyboardModifier.ControlModifier)
+    assert wanted.args == [tmp_path / "large.png", None]
     assert room.right.thumbs[0].shown.request == plain and not room.restart_button.isVisible()
     assert "enlarged 4× by Lanczos" in room.right.thumbs[0].toolTip()
     with qtbot.waitSignal(room.enlarge_wanted) as wanted:
@@ -269,6 +275,7 @@ def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, des
     room.panel.steps.set_value(4)
     room.panel.prompt.set_text("red apple")
     room.panel.enlarge.open_button.click()
+    room.panel.enlarge.strength.set_value(0.5)
     room.panel.submit()
     qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
     assert max(event.steps for event in ears.events if isinstance(event, Stepped)) == 6

@@ -400,6 +400,10 @@ class GenerateRoom(QWidget):
         if (request := self._request_shown()) is not None:
             self.use(request)
 
+    def _enlarge(self) -> None:
+        if (path := self.canvas.path()) is not None:
+            self.enlarge_wanted.emit(path, None)
+
     def menu(self, image: QImage, path: Path | None, request: PictureRequest | None) -> QMenu:
         return picture_menu(self, image, path, request, use=self.use, start=self.start_from, failed=self._not_saved,
                             enlarge=lambda path: self.enlarge_wanted.emit(path, None))
@@ -421,7 +425,7 @@ class GenerateRoom(QWidget):
 
     def _make_actions(self) -> None:
         for keys, do in (("Ctrl+Return", self.panel.submit), ("Ctrl+Enter", self.panel.submit),
-                         ("Ctrl+P", self._pause_or_resume), ("Ctrl+.", self._stop)):
+                         ("Ctrl+P", self._pause_or_resume), ("Ctrl+.", self._stop), ("Ctrl+E", self._enlarge)):
             QShortcut(QKeySequence(keys), self, do, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
         add_shortcuts(self.canvas, self._not_saved)
 
