@@ -131,8 +131,8 @@ class Worker:
 
     def stop(self, job: JobId) -> None:
         """End a job after the network call in flight, or take it out of the queue; Cancelled follows."""
-        if not self._tell(job, Control.stop):
-            self.cancel_pending(job)
+        if not self._tell(job, Control.stop) and not self.cancel_pending(job):
+            self._tell(job, Control.stop)  # it was begun just now
 
     def pause(self, job: JobId) -> None:
         """Pause the running job after the network call in flight; Paused follows. The accelerator is free meanwhile."""
