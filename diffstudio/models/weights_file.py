@@ -164,16 +164,33 @@ class PickleWeights(_Closing):
             if stored.member not in self._packed:
                 with self.path.open("rb") as file:
                     data = ZipMembers(file, self.path.stat().st_size).read(stored.member, stored.size_bytes)
-                self._packed[stored.member] = torch.frombuffer(bytearray(data), dtype=torch.uint8).untyped_storage() if data else (
-                    torch.UntypedStorage(0))
+                self._packed[stored.member] = _as_storage(bytearray(data))
             return self._packed[stored.member]
+        if (whole := self._mapped()) is None:
+            numbers = bytearray(length)
+            with self.path.open("rb") as file:
+                file.seek(stored.start)
+                if file.readinto(numbers) != length:
+                    raise Unreadable("it was cut short")
+            return _as_storage(numbers)
+        part: torch.UntypedStorage = whole[stored.start:stored.start + length]
+        return part if stored.start % tensor.itemsize == 0 else part.clone()
+
+    def _mapped(self) -> Any:
+        """The file, and nothing ever written back to it; None where it is larger than what this machine maps."""
         if self._whole is None:
             size = self.path.stat().st_size
             if any(one.start + one.size_bytes > size for one in self.scan.storages.values()):
                 raise Unreadable("it was changed meanwhile")
-            self._whole = torch.UntypedStorage.from_file(str(self.path), False, size)       # private: nothing is ever written back
-        part: torch.UntypedStorage = self._whole[stored.start:stored.start + length]
-        return part if stored.start % tensor.itemsize == 0 else part.clone()
+            try:
+                self._whole = torch.UntypedStorage.from_file(str(self.path), False, size)
+            except RuntimeError:
+                return None
+        return self._whole
+
+
+def _as_storage(data: bytearray) -> torch.UntypedStorage:
+    return torch.frombuffer(data, dtype=torch.uint8).untyped_storage() if data else torch.UntypedStorage(0)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointDamaged:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from diffusers import ControlNetModel
 from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointDangerous, CheckpointMissing
 from diffstudio.models.adapter_file import read_adapter
+from diffstudio.models.control import load_controlnet
 from diffstudio.models.converting import convert
 from diffstudio.models.detection_names import Role
 from diffstudio.models.hashes import sha256_of
@@ -23,7 +25,7 @@ from diffstudio.models.made import Made
 from diffstudio.models.records import read_record
 from diffstudio.models.upscalers import DenseNetwork, load_upscaler
 from diffstudio.models.weights_file import load_weights, open_weights
-from tests.models import adapter_files
+from tests.models import adapter_files, small
 from tests.models.pickles import RAN, attack
 
 CPU = torch.device("cpu")
@@ -85,6 +87,24 @@ def test_storages_that_lie_unevenly(tmp_path: Path) -> None:
     assert all(same(found[name], one) for name, one in everything().items())
 
 
+def test_a_file_larger_than_memory_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: Any) -> Any:
+        raise RuntimeError("unable to mmap 40861047826 bytes from file: Cannot allocate memory (12)")
+
+    torch.save(everything(), tmp_path / "a.pt")
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", too_large)
+    found = load_weights(tmp_path / "a.pt")
+    assert all(same(found[name], one) for name, one in everything().items())
+
+
+def test_a_file_that_is_cut_after_it_was_scanned(tmp_path: Path) -> None:
+    torch.save(everything(), tmp_path / "a.pt")
+    with open_weights(tmp_path / "a.pt") as file:
+        (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:900])
+        with pytest.raises(CheckpointDamaged, match="changed meanwhile"):
+            file.get_tensor("plain")
+
+
 def test_the_file_is_left_alone(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(4)}, tmp_path / "a.pt")
     before = (tmp_path / "a.pt").read_bytes()
@@ -116,6 +136,16 @@ def test_a_lora(tmp_path: Path) -> None:
     with pytest.raises(CheckpointDangerous):
         read_adapter(tmp_path / "b.pt")
     assert not Path(RAN).exists()
+
+
+def test_a_controlnet(tmp_path: Path) -> None:
+    unet = small.small_unet()
+    control = ControlNetModel.from_unet(unet)
+    torch.save(control.state_dict(), tmp_path / "canny.pth")
+    record = read_record(tmp_path / "canny.pth")
+    assert record.role is Role.CONTROLNET
+    made = load_controlnet(record, unet, CPU, torch.float32)
+    assert all(torch.equal(one, control.state_dict()[name]) for name, one in made.state_dict().items())
 
 
 @pytest.mark.parametrize("wrapper", ["params_ema", "params", ""])
