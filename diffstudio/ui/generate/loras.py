@@ -59,7 +59,7 @@ class LoraPicker(QFrame):
         self.setObjectName("card")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         describe(self, "LoRAs and learnt words")
-        self._offered = offered
+        self._offered, self._texts = offered, dict[str, str]()
         self.search = SearchField("Search", "Words of its name or of what it was trained with; Enter takes the first")
         self.list = QListWidget()
         describe(self.list, "LoRAs and learnt words", "Enter or a click takes one")
@@ -97,17 +97,23 @@ class LoraPicker(QFrame):
         words = self.search.text().casefold().split()
         self.list.clear()
         for model in self._offered:
-            triggers = ", ".join(trigger_words(model)) if model.role is Role.LORA else ""
-            if not all(word in f"{model.name} {model.title} {triggers}".casefold() for word in words):
+            if words and not all(word in self._searched(model) for word in words):
                 continue
             lora = model.role is Role.LORA
             item = QListWidgetItem(assets.icon("stack" if lora else "text-aa", "dim"), model.name)
-            item.setToolTip(f"{model.path}\n{f'Trained with: {triggers}' if triggers else model.reason}")
+            item.setToolTip(f"{model.path}\n{model.reason}")
             item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{model.name}, {'a LoRA' if lora else 'a learnt word'}")
             item.setData(Qt.ItemDataRole.UserRole, model.name)
             item.setSizeHint(QSize(0, 28))
             self.list.addItem(item)
         self.list.setCurrentRow(0)
+
+    def _searched(self, model: Checkpoint) -> str:
+        """What is searched of it; what it was trained with may be long, and is read when first asked for."""
+        if model.name not in self._texts:
+            triggers = trigger_words(model) if model.role is Role.LORA else ()
+            self._texts[model.name] = " ".join((model.name, model.title, *triggers)).casefold()
+        return self._texts[model.name]
 
     def _pick(self, item: QListWidgetItem | None) -> None:
         if item is None or self._done:
