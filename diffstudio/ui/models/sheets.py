@@ -177,7 +177,7 @@ class ToolSheet(QDialog):
         column = self.layout()
         if column is not None:
             column.activate()
-            height = max(column.heightForWidth(self.width()), column.sizeHint().height())
+            height = column.heightForWidth(self.width())
             self.setMinimumHeight(height)
             self.resize(self.width(), height)
 

@@ -155,7 +155,9 @@ def test_names_places_and_full_disks(room: ModelsRoom, qtbot: QtBot, models: Pat
         qtbot.keyClicks(sheet.name, name)
         sheet._name_edited()
         assert why in sheet.trouble.text() and sheet.trouble.isVisible() and not sheet.accept_button.isEnabled()
-        assert sheet.height() >= sheet.sizeHint().height()                   # all of it can be read
+        column = sheet.layout()                                              # all of it can be read
+        assert column is not None and sheet.height() >= column.heightForWidth(sheet.width())
+        assert sheet.trouble.height() >= sheet.trouble.heightForWidth(sheet.trouble.width())
     qtbot.keyClicks(sheet.name, "y")
     sheet.set_place(tmp_path / "elsewhere" / "deeper")
     assert sheet.accept_button.isEnabled() and sheet.target() == tmp_path / "elsewhere" / "deeper" / "x.y.safetensors"
