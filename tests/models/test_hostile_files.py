@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from diffstudio.models.folder_check import check_folder
 from diffstudio.models.records import read_record
 from diffstudio.models.stored import open_stored
 from diffstudio.models.weights_file import load_weights
-from tests.models import small
+from tests.models import small, small_flow
 from tests.models.pickles import RAN, attack
 
 CPU = torch.device("cpu")
@@ -376,6 +377,26 @@ def test_pickles_in_a_folder(folder: Path) -> None:
     torch.save({"a": torch.ones(2), "x": attack()}, folder / "unet" / "diffusion_pytorch_model.bin")
     with pytest.raises(CheckpointDangerous, match="would have run"):
         loaded(folder)
+
+
+def test_pickles_in_a_folder_that_draws_itself(tmp_path: Path) -> None:
+    """diffusers' own loading is told never to open one."""
+    folder = tmp_path / "aura"
+    small_flow.small_auraflow(folder)
+    for part in ("text_encoder", "transformer", "vae"):
+        for path in (folder / part).glob("*.safetensors"):
+            path.unlink()
+            torch.save({"a": torch.ones(2), "x": attack()}, path.with_suffix(".bin"))
+            torch.save(attack(), folder / part / "pytorch_model.bin")
+    with pytest.raises(CheckpointDangerous):
+        loaded(folder)
+    with pytest.raises(DiffstudioError):
+        loading.load(replace(read_record(small_folder_of(tmp_path)), path=folder), CPU)
+
+
+def small_folder_of(tmp_path: Path) -> Path:
+    small_flow.small_auraflow(tmp_path / "sound")
+    return tmp_path / "sound"
 
 
 def test_headers_are_what_a_record_is_made_of(tmp_path: Path) -> None:
