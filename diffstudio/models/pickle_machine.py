@@ -15,6 +15,7 @@ from typing import Any
 
 MOST_OPCODES = 500_000
 _MOST_CALLS = 1000                # that are remembered
+_MOST_MARKS = 10_000              # that wait to be closed
 _LONGEST_INTEGER = 16             # bytes: no number that says anything about weights is longer
 _SCALARS = (str, int, float, bool, bytes, type(None))
 
@@ -149,6 +150,8 @@ class Machine:
         return above
 
     def _mark(self) -> None:
+        if len(self._below) >= _MOST_MARKS:
+            raise Unreadable("it is nested too deeply")
         self._below.append(self._stack)
         self._stack = []
 
@@ -231,6 +234,9 @@ class Machine:
         self._stack.append({})
         self._put_in(values)
 
+    def _top_one(self) -> None:
+        self._stack[-1] = (self._stack[-1],)
+
     def _top(self, count: int) -> None:
         values = tuple(self._stack[-count:])
         if len(values) != count:
@@ -280,7 +286,7 @@ _DOES_BY_NAME: dict[bytes, Callable[[Machine], object]] = {
     # lists, tuples, tables, sets
     b"]": lambda m: m._push([]), b")": lambda m: m._push(()), b"}": lambda m: m._push({}), b"\x8f": lambda m: m._push([]),
     b"l": lambda m: m._push(m._above()), b"t": lambda m: m._push(tuple(m._above())), b"d": Machine._table,
-    b"\x91": lambda m: m._push(m._above()), b"\x85": lambda m: m._top(1), b"\x86": lambda m: m._top(2), b"\x87": lambda m: m._top(3),
+    b"\x91": lambda m: m._push(m._above()), b"\x85": Machine._top_one, b"\x86": lambda m: m._top(2), b"\x87": lambda m: m._top(3),
     b"a": lambda m: m._append([m._stack.pop()]), b"e": lambda m: m._append(m._above()), b"\x90": lambda m: m._append(m._above()),
     b"s": lambda m: m._put_in(m._last_two()), b"u": lambda m: m._put_in(m._above()),
     # what is remembered

@@ -232,7 +232,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "BINBYTES8": (lambda path: written(path, b"\x80\x04\x8e" + struct.pack("<Q", (1 << 64) - 1) + b"x."), "cut short"),
     "BYTEARRAY8": (lambda path: written(path, b"\x80\x05\x96" + struct.pack("<Q", 100 << 30) + b"x."), "cut short"),
     "instructions without end": (lambda path: written(path, b"\x80\x02" + b"N0" * MOST_OPCODES + STOP), "instructions"),
-    "marks without end": (lambda path: written(path, b"(" * (2 * MOST_OPCODES)), "instructions"),
+    "marks without end": (lambda path: written(path, b"(" * (2 * MOST_OPCODES)), "too deeply"),
     "a tower": (lambda path: written(path, b"N" + b"\x85" * (MOST_OPCODES - 10) + b"}" + b"." ), "no weights"),
     "a tower that doubles, as a key": (lambda path: written(path, b"\x80\x02N" + b"2\x86" * 200 + b"q\x000}h\x00Ns."), "no weights"),
     "a number of a million digits": (lambda path: written(path, b"I" + b"9" * 1_000_000 + b"\n."), "no weights"),
