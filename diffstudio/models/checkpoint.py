@@ -84,6 +84,8 @@ class Checkpoint:
                                     remedy="Train or download it again") from error
 
 
+_CALLED_ALIKE = re.compile(r"(diffusion_pytorch_model|pytorch_model|model|adapter_model)([.-](fp16|fp32|bf16|non_ema))*")
+_CONFIGS = ("config.json", "adapter_config.json")      # beside them: diffusers', transformers' and peft's
 _DTYPE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8,
                "U16": 16, "U32": 32, "U64": 64, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4}
 
@@ -186,7 +188,7 @@ def read_checkpoint(path: Path, *, origin: Origin | None = None) -> Checkpoint:
     about = path.stat()
     held = _bytes_by_dtype(tensors)
     checkpoint = Checkpoint(
-        path=path, name=path.stem, title=metadata.get("modelspec.title", "").strip()[:200] or path.stem, family=UNKNOWN,
+        path=path, name=name_of(path), title=metadata.get("modelspec.title", "").strip()[:200] or name_of(path), family=UNKNOWN,
         conditioning=Conditioning.NONE, classes=(), width=0, height=0,
         parameters=sum(size * 8 // _DTYPE_BITS[dtype] for dtype, size in held.items()),
         dtype=max(held, key=lambda dtype: held[dtype], default="F32"), size_bytes=about.st_size,
@@ -195,6 +197,13 @@ def read_checkpoint(path: Path, *, origin: Origin | None = None) -> Checkpoint:
         return _made_here(checkpoint, origin)
     found = detect({name: entry.shape for name, entry in tensors.items()}, metadata)
     return described(checkpoint, with_prediction(found, path, tensors))
+
+
+def name_of(path: Path) -> str:
+    """Of a file: its own, or its folder's where all are called alike (`control_canny/diffusion_pytorch_model.safetensors`)."""
+    stem = path.name.removesuffix(path.suffix)
+    alike = _CALLED_ALIKE.fullmatch(stem) is not None and any(path.with_name(name).is_file() for name in _CONFIGS)
+    return path.absolute().parent.name if alike else stem
 
 
 def described(checkpoint: Checkpoint, found: Detected) -> Checkpoint:

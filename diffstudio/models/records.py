@@ -15,6 +15,7 @@ from diffstudio.models.checkpoint import (
     Conditioning,
     Origin,
     described,
+    name_of,
     plain_file_size,
     read_checkpoint,
     read_header,
@@ -49,7 +50,7 @@ def read_record(path: Path, *, origin: Origin | None = None, role: Role = Role.U
 
 
 def _blank(path: Path, layout: Layout, size_bytes: int, modified: float) -> Checkpoint:
-    name = path.name if layout is Layout.FOLDER else path.stem
+    name = path.name if layout is Layout.FOLDER else name_of(path)
     return Checkpoint(
         path=path, name=name, title=name, family=UNKNOWN, conditioning=Conditioning.NONE, classes=(), width=0, height=0, parameters=0,
         dtype="", size_bytes=size_bytes, origin=Origin.IMPORTED, modified=modified, role=Role.UNKNOWN, layout=layout)

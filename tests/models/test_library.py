@@ -13,6 +13,7 @@ from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.checkpoint import Conditioning, Origin
 from diffstudio.models.library import Library
+from tests.models.headers import controlnet, write_header
 from tests.models.tiny import CLASSES, write_tiny_checkpoint
 
 
@@ -53,6 +54,15 @@ def test_names_are_unique_and_find_gives_back_what_scan_named(starter: Path, tmp
         assert library.find(checkpoint.name) == checkpoint
         assert Library(library.folders).find(checkpoint.name).path == checkpoint.path
         assert library.find(str(checkpoint.path)).path == checkpoint.path
+
+
+def test_files_that_are_all_called_alike_go_by_their_folders(starter: Path) -> None:
+    folder = paths.checkpoints() / "control_canny"
+    folder.mkdir(parents=True)
+    write_header(folder / "diffusion_pytorch_model.fp16.safetensors", controlnet("sd1"))
+    (folder / "config.json").write_text("{}")
+    write_header(paths.checkpoints() / "model.safetensors", controlnet("sd1"))      # which is what somebody called it
+    assert {found.name for found in Library().scan()} == {"starter", "control_canny", "model"}
 
 
 def test_a_path_outside_all_folders_can_be_used(starter: Path, tmp_path: Path) -> None:
