@@ -12,9 +12,13 @@ def main() -> int:
     # Threads that spin while they wait for one another take the cores that the others need: beside one busy program a step
     # took ten times as long. A thousand turns cost a step nothing much on an idle machine and free the core after that.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from diffstudio import cli
+    try:
+        from diffstudio import cli
 
-    return cli.main(sys.argv[1:])
+        return cli.main(sys.argv[1:])
+    except KeyboardInterrupt:  # while it was only just being read
+        print("diffstudio: Stopped.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

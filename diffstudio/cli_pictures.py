@@ -31,7 +31,6 @@ _SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "see
 def make(request: PictureRequest, out: Path, library: Library, settings: Settings) -> int:
     """Make the pictures, print where each was written, and say how it goes; 0. Raises what a person should hear."""
     import queue
-    import tempfile
 
     from diffstudio.studio.files import NamedFiles
     from diffstudio.studio.queue import Queue
@@ -39,8 +38,8 @@ def make(request: PictureRequest, out: Path, library: Library, settings: Setting
 
     files = NamedFiles(out, request)
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder, stop_signals() as stop:
-        jobs = Queue(Path(folder) / "queue.sqlite")  # of its own: the window's jobs are the window's
+    with stop_signals() as stop:
+        jobs = Queue(None)  # in memory: the window's jobs are the window's, and nothing is left behind by a kill
         worker = Worker(jobs, library, files, dataclasses.replace(settings, previews=False), events.put)
         try:
             worker.start()

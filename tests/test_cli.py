@@ -485,3 +485,18 @@ def test_what_a_model_is_can_be_said_and_taken_back(home: Path, tmp_path: Path, 
         assert capsys.readouterr().err.count("\n") == 1
     assert cli.main(["models", "list", "--role", "lora"]) == 0
     assert "tiny" not in capsys.readouterr().out
+
+
+def test_a_killed_command_leaves_nothing_beside_its_pictures(tiny: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "diffstudio", "generate", "red apple", "--checkpoint", "tiny", "--steps", "1000",
+               "--out", str(tmp_path / "a.png")]
+    with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, TMPDIR=str(temporary)), stderr=subprocess.PIPE,
+                          text=True) as process:
+        assert process.stderr is not None
+        while "step" not in process.stderr.readline():
+            assert process.poll() is None
+        process.kill()
+    assert not [path for path in temporary.iterdir() if path.name.startswith("diffstudio")]
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".png", ".part")]

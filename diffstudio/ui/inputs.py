@@ -24,6 +24,7 @@ from PySide6.QtWidgets import (
     QStyleOptionButton,
     QStyleOptionComboBox,
     QStylePainter,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -293,7 +294,9 @@ class SearchField(QLineEdit):
         self.setClearButtonEnabled(True)
         self.setMaxLength(1000)
         self.setMinimumWidth(80)
-        self.addAction(assets.icon("magnifying-glass", "dim"), QLineEdit.ActionPosition.LeadingPosition)
+        for cross in self.findChildren(QToolButton):  # Qt's own, which appears with the first letter
+            describe(cross, "Clear", "Look for nothing, and show everything again")
+        self.addAction(assets.icon("magnifying-glass", "dim"), QLineEdit.ActionPosition.LeadingPosition).setText("Search")
         describe(self, "Search", tooltip)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)

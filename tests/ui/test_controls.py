@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, QRect, Qt
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.ui import controls
@@ -26,6 +26,7 @@ from diffstudio.ui.controls import (
     human_duration,
     numpy_to_qimage,
 )
+from diffstudio.ui.inputs import SearchField
 
 pytestmark = pytest.mark.usefixtures("dressed")
 
@@ -210,3 +211,10 @@ def test_hidden_widgets_take_no_room_in_a_flow(qtbot: QtBot) -> None:
     flow.setGeometry(QRect(0, 0, 200, 100))
     assert [part.x() for part in parts] == [0, 58, 116]
     assert flow.heightForWidth(108) == 48
+
+
+def test_what_qt_puts_into_a_search_field_has_a_name(qtbot: QtBot) -> None:
+    field = SearchField("Search", "Words to look for")
+    qtbot.addWidget(field)
+    assert [(button.accessibleName() or button.text(), bool(button.toolTip())) for button in field.findChildren(QToolButton)] == [
+        ("Clear", True), ("Search", True)]
