@@ -251,7 +251,8 @@ def _vae(names: Names, metadata: Mapping[str, str]) -> Detected | None:
             family, whose = "unknown", "FLUX.1, Z-Image and Stable Diffusion 3"
         else:
             family, whose = "unknown", "no model that is known here"
-        return Detected(Role.VAE, family, layout=layout, reason=f"An autoencoder of {inner[1]} channels, as {whose} have.")
+        return Detected(Role.VAE, family, layout=layout, edition=f"{inner[1]} channels",
+                        reason=f"An autoencoder of {inner[1]} channels, as {whose} have.")
     if names.has("decoder.layers.0.weight") and names.has("encoder.layers.0.weight"):
         return Detected(Role.VAE, layout=Layout.DIFFUSERS, reason="A tiny autoencoder, for previews.")
     return None

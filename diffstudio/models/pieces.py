@@ -8,7 +8,7 @@ one that lies alone, then the first by its path: the same folders give the same 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +65,7 @@ PIECES: Mapping[str, Piece] = {
     "tokenizer-qwen": Piece("tokenizer of Qwen", "tokenizer.json", "tokenizers/qwen", ()),
 }
 
+_EDITIONS = {"vae-sd": "4 channels", "vae-sdxl": "4 channels", "vae-sd3": "16 channels", "vae-flux": "16 channels"}
 _VAES = ("first_stage_model.", "vae.")
 _COMFY = "text_encoders.{}.transformer."
 _L_INSIDE = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.", _COMFY.format("clip_l"), "text_encoder.")
@@ -243,6 +244,18 @@ def place_of_vae(vae: Checkpoint, checkpoint: Checkpoint, config: Mapping[str, A
     raise CheckpointUnknown(f"{vae.name} is no autoencoder for {checkpoint.name}",
                             f"{FAMILIES[checkpoint.family].title} has latents of another kind, or there is none in it",
                             "Choose another, or none")
+
+
+def autoencoders_for(checkpoint: Checkpoint, models: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """Those among `models` that may take the place of its own, by what is known of them without opening them."""
+    kind = _vae_kind(checkpoint.family)
+    return [model for model in models if kind is not None and model.role is Role.VAE and _doubt(kind, model) is not None
+            and (_vae_kind(model.family) or kind) == kind
+            and (kind == "vae-qwen") == (model.family == "qwen_image") and model.edition in ("", _EDITIONS.get(kind, ""))]
+
+
+def _vae_kind(family: str) -> str | None:
+    return next((need.kind for need in NEEDS.get(family, ()) if need.part == "vae"), None)
 
 
 def _shapes(path: Path) -> Shapes:

@@ -122,7 +122,6 @@ class GenerateRequest:
     prompt: str = ""
     negative: str = ""
     checkpoint: str = "starter"        # a name from the library, or a path
-    vae: str = ""                      # likewise: an autoencoder to use in place of the checkpoint's own
     seed: int = 0
     steps: int = 20
     sampler: SamplerName = SamplerName.HEUN
@@ -147,6 +146,7 @@ class GenerateRequest:
     enlarge_guidance: float | None = None   # of that pass; None is `guidance`, or none of it where that spoils it
     tiled: bool = False                # that pass goes in windows, also where the checkpoint could do it whole
     controls: tuple[ControlUse, ...] = ()   # pictures that steer it
+    vae: str = ""                      # an autoencoder to use in place of the checkpoint's own: a name from the library, or a path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))

@@ -133,9 +133,29 @@ def training(home: Path, checkpoint: str) -> Iterator[Row]:
         yield Row(f"peak memory of that run, {side} px", size(measured.peak_bytes or 0))
 
 
+def stable_diffusion(home: Path, checkpoint: str) -> Iterator[Row]:
+    """The full size of Stable Diffusion 1.5 with random weights: 4.2 GB that are written first."""
+    found = {what: measure(["-m", "tests.benchmarks.sd", what, str(home / "sd15")], home) for what in ("load", "lora", "pictures")}
+    load, lora, pictures = (found[what].figures for what in ("load", "lora", "pictures"))
+    yield Row("Stable Diffusion 1.5, 256 px: a picture with previews, over diffusers' own without",
+              f"{pictures['ratio']:.2f} ({pictures['ours']:.1f} s)", "1.00")
+    yield Row("loading it, over a bare read of its files by safetensors: from the disk, from memory",
+              f"{load['disk_ratio']:.2f}, {load['cache_ratio']:.2f} ({load['disk_bare']:.1f}, {load['cache_bare']:.1f} s)", "1.3")
+    yield Row("attaching a LoRA to it, over loading it", f"{100 * lora['ratio']:.0f} % ({lora['attach']:.2f} s)", "5 %")
+    yield Row("peak memory of making its pictures", size(found["pictures"].peak_bytes or 0))
+
+
+def library(home: Path, checkpoint: str) -> Iterator[Row]:
+    """Header-only files of full size: see tests/benchmarks/library.py."""
+    found = measure(["-m", "tests.benchmarks.library"], home).figures
+    yield Row("scanning 1,000 model files at the start of the program", f"{found['start']:.2f} s", "1 s")
+    yield Row("the same when none of them was ever seen, over reading their headers' JSON alone",
+              f"{found['first'] / found['parse']:.1f} ({found['first']:.1f} s)")
+
+
 MEASUREMENTS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
     "window": window_launch, "picture": first_picture, "steps": steps, "frames": frames_generating,
-    "frames-training": frames_training, "training": training}
+    "frames-training": frames_training, "training": training, "library": library, "stable-diffusion": stable_diffusion}
 
 
 def write_pictures(folder: Path, side: int, count: int = 96) -> Path:

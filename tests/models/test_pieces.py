@@ -18,7 +18,7 @@ from diffstudio.models.checkpoint import Checkpoint, read_checkpoint
 from diffstudio.models.library import Library
 from diffstudio.models.original_names import PARTS, original_names, vae_names
 from diffstudio.models.parts import FolderParts, parts_of
-from diffstudio.models.pieces import NEEDS, PIECES, Elsewhere, InFile, InFolder, Need
+from diffstudio.models.pieces import NEEDS, PIECES, Elsewhere, InFile, InFolder, Need, autoencoders_for
 from diffstudio.models.single_file import SingleFileParts
 from diffstudio.models.tokenizer_files import tokenizer_in
 from tests.models import headers, small
@@ -53,6 +53,18 @@ def network(models: Path) -> Checkpoint:
 
 def found(models: Path, part: str, config: dict[str, Any], family: str = "flux") -> Any:
     return Elsewhere(network(models), Library([models])).find(need(family, part), config)
+
+
+def test_autoencoders_that_may_take_the_place_of_a_checkpoints_own(models: Path) -> None:
+    for name, shapes in {"vae-ft-mse-840000-ema-pruned": headers.vae(), "sdxl_vae": headers.vae(), "ae": headers.vae(16),
+                         "qwen_image_vae": headers.qwen_vae(), "somebodys": headers.ldm_vae()}.items():
+        write_header(models / "vae" / f"{name}.safetensors", shapes)
+    for family in ("sd1", "sdxl"):
+        write_header(models / "checkpoints" / f"{family}.safetensors", headers.whole(family))
+    network(models)
+    found = {model.name: model for model in Library([models]).scan()}
+    offered = {name: {vae.name for vae in autoencoders_for(found[name], found.values())} for name in ("sd1", "sdxl", "flux1-dev")}
+    assert offered == {"sd1": {"vae-ft-mse-840000-ema-pruned", "somebodys"}, "sdxl": {"sdxl_vae", "somebodys"}, "flux1-dev": {"ae"}}
 
 
 # ---- which one -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Conditioning
 from diffstudio.models.counting import reads_weights
 from diffstudio.models.family import FAMILIES
+from diffstudio.models.pieces import autoencoders_for
 from diffstudio.studio.needs import Needs, Wanted
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
 from diffstudio.studio.token_count import Counted
@@ -42,6 +43,7 @@ class Panel(QFrame):
     count_wanted = Signal(object, object)   # Checkpoint, a prompt: how many of its tokens are read; answer with show_count
     models_wanted = Signal()
     needs_wanted = Signal(object)           # Wanted: how much memory that takes; answer with show_needs
+    said = Signal(str)                      # a sentence for the room
     beside_wanted = Signal(object, object)  # work for another thread, and who is told what it returned
 
     def __init__(self) -> None:
@@ -68,6 +70,9 @@ class Panel(QFrame):
         self.sampler = LabelledCombo("Sampler", [(name, text) for name, (text, _) in words.SAMPLERS.items()],
                                      "The method that walks from noise to picture")
         self.spacing = LabelledCombo("Spacing", words.spacings_for(None), "How the steps are spread between noise and picture")
+        self.vae = LabelledCombo("Autoencoder", [("", "Its own")], "What turns the checkpoint's latents into a picture: its own, or "
+                                 "another of the same kind that is in your folders")
+        self.vae.hide()
         self.seed = SeedControl()
         self.count = LabelledSlider("Images", 1, MOST_IMAGES, 1,
                                     tooltip="How many pictures; each has a seed of its own, one up from the last")
@@ -77,6 +82,7 @@ class Panel(QFrame):
         self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
         self._busy = False
+        self._models: tuple[Checkpoint, ...] = ()
         self._looked = self._asked_early = False   # for checkpoints; for pictures, before any had been found
         self._usual = FAMILIES["pixel"]    # the settings that the column began with, or took over last
         self._shown: Path | None = None    # the checkpoint that the column was last made to fit
@@ -93,6 +99,7 @@ class Panel(QFrame):
         self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.draws], problems)
         for section in (self.loras, self.control, self.enlarge):
             section.set_models(checkpoints)
+        self._models = tuple(checkpoints)
         self._checkpoint_changed(self.checkpoint.current())
         self._looked = True
         if self._asked_early:
@@ -137,7 +144,7 @@ class Panel(QFrame):
         return self.enlarge.applied(self.control.applied(self.start.applied(GenerateRequest(
             prompt=prompt, negative=negative, checkpoint=checkpoint.name, seed=self.seed.value(),
             steps=int(self.steps.value()), sampler=self.sampler.value(), spacing=self.spacing.value(),
-            guidance=float(self.guidance.value()), width=width, height=height, count=count))))
+            guidance=float(self.guidance.value()), width=width, height=height, count=count, vae=self.vae.value() or ""))))
 
     def use(self, request: GenerateRequest) -> bool:
         """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
@@ -150,6 +157,9 @@ class Panel(QFrame):
         self.guidance.set_value(request.guidance)
         self.sampler.set_value(request.sampler)
         self.spacing.set_value(request.spacing)
+        if not self.vae.set_value(request.vae):
+            self.vae.set_value("")
+            self.said.emit(f"The autoencoder “{request.vae}” is not here, so the checkpoint's own takes its place.")
         self.size_control.set_size(request.width, request.height)
         self.start.use(request)
         self.control.use(request)
@@ -224,12 +234,18 @@ class Panel(QFrame):
         self.control.set_checkpoint(checkpoint)
         self.enlarge.set_checkpoint(checkpoint)
         self.spacing.set_choices(words.spacings_for(checkpoint))
+        self._offer_autoencoders(checkpoint)
         if checkpoint is not None and another and take_settings:
             self._take_usual(checkpoint)
         for edit in (self.prompt, self.negative):
             edit.set_weighable(checkpoint is not None and reads_weights(checkpoint))
             edit.count_again()
         self._check()
+
+    def _offer_autoencoders(self, checkpoint: Checkpoint | None) -> None:
+        fitting = autoencoders_for(checkpoint, self._models) if checkpoint is not None else []
+        self.vae.set_choices([("", "Its own"), *((model.name, model.title) for model in fitting)])
+        self.vae.setVisible(bool(fitting))
 
     def _take_usual(self, checkpoint: Checkpoint) -> None:
         """Settings that its makers recommend, in place of the last checkpoint's where nobody changed those."""
@@ -332,6 +348,7 @@ class Panel(QFrame):
             grid.setColumnStretch(index % 2, 1)
         column.addLayout(grid)
         column.addSpacing(4)
+        column.addWidget(self.vae)
         column.addWidget(self.seed)
         column.addSpacing(4)
         column.addWidget(self.count)

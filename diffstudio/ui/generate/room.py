@@ -433,6 +433,7 @@ class GenerateRoom(QWidget):
         self.panel.generate.connect(self.generate_requested)
         for section in (self.panel.start, self.panel.control, self.panel.enlarge):
             section.failed.connect(lambda sentence: self.say("warn", sentence))
+        self.panel.said.connect(lambda sentence: self.say("warn", sentence))
         self.panel.models_wanted.connect(self.models_wanted)
         self.empty.clicked.connect(self._accept_invitation)
         self.pause_button.clicked.connect(self._pause_or_resume)

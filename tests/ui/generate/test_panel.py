@@ -48,12 +48,12 @@ def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None
     panel.seed.set_kept(77)
     panel.count.set_value(4)
     panel.size_control.set_size(96, 64)
-    assert panel.request() == GenerateRequest("red apple", "worm", "starter", "", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5,
+    assert panel.request() == GenerateRequest("red apple", "worm", "starter", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5,
                                               96, 64, 4)
 
 
 def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel) -> None:
-    request = GenerateRequest("ghost, happy", "sheet", "other", "", LARGEST_SEED - 8, 12, SamplerName.DDPM, SpacingName.LOG_SNR, 7.5,
+    request = GenerateRequest("ghost, happy", "sheet", "other", LARGEST_SEED - 8, 12, SamplerName.DDPM, SpacingName.LOG_SNR, 7.5,
                               256, 128, 3)
     assert panel.use(request)
     assert panel.request() == request
@@ -63,6 +63,25 @@ def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel) -> None:
 def test_a_request_whose_checkpoint_is_gone_is_taken_over_all_the_same(panel: Panel) -> None:
     assert not panel.use(GenerateRequest("ghost", checkpoint="deleted", steps=9))
     assert (panel.request().prompt, panel.request().steps, panel.request().checkpoint) == ("ghost", 9, "starter")
+
+
+def test_another_autoencoder_is_offered_where_one_fits(panel: Panel, qtbot: QtBot) -> None:
+    latent = checkpoint("dreamy", family="sd1", width=512, height=512, role=Role.CHECKPOINT)
+    mse = checkpoint("vae-ft-mse-840000", family="unknown", role=Role.VAE, conditioning=Conditioning.NONE, edition="4 channels")
+    flux = checkpoint("ae", family="unknown", role=Role.VAE, conditioning=Conditioning.NONE, edition="16 channels")
+    panel.set_checkpoints([checkpoint(), latent, mse, flux])
+    assert not panel.vae.isVisible()                       # the starter has none
+    panel.choose(latent)
+    assert panel.vae.isVisible() and panel.request().vae == ""
+    panel.vae.combo.setFocus()
+    qtbot.keyClick(panel.vae.combo, Qt.Key.Key_Down)
+    request = panel.request()
+    assert request.vae == "vae-ft-mse-840000"
+    panel.vae.set_value("")
+    assert panel.use(request) and panel.request().vae == request.vae
+    with qtbot.waitSignal(panel.said) as said:             # and where it is gone, that is said
+        panel.use(dataclasses.replace(request, vae="ae"))
+    assert "“ae” is not here" in said.args[0] and panel.request().vae == ""
 
 
 def test_ctrl_enter_in_the_prompt_generates(qtbot: QtBot, panel: Panel) -> None:
