@@ -36,6 +36,7 @@ ALWAYS_HELD_OUT_FROM = 20     # pictures: with so many, at least one is kept apa
 LARGEST_CLUSTER = 0.05        # of the pictures: above it, similar ones may lie on both sides of the division
 KEPT_DAYS = 30                # a prepared file that was not used for so long is deleted
 _HEADER_BYTES = 128           # fixed, so that the number of pictures can be corrected at the end
+_SPARE_BYTES = 16 * 2**20     # of the disk, which the prepared pictures leave to others
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +169,10 @@ def _explained(cache_folder: Path) -> Iterator[None]:
 
 def _check_space(cache_folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(cache_folder).free
-    if free_bytes < needed_bytes + 16 * 2**20:
+    needed_bytes += _SPARE_BYTES
+    if free_bytes < needed_bytes:
         raise StorageProblem(f"There is no room for the prepared pictures in {cache_folder}",
-                             f"they need {needed_bytes / 2**20:,.1f} MiB and {free_bytes / 2**20:,.1f} MiB are free",
+                             f"{needed_bytes / 2**20:,.0f} MiB are needed and {free_bytes / 2**20:,.0f} MiB are free",
                              "Free some space, or train at a smaller size")
 
 

@@ -197,7 +197,7 @@ def test_a_disk_without_room_is_said_before_anything_is_written(pictures: Path, 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 4096, 4096))
     with pytest.raises(StorageProblem, match="no room") as problem:
         prepare(report_of(pictures), SMALL, cache)
-    assert problem.value.remedy
+    assert problem.value.remedy and "16 MiB are needed and 0 MiB are free" in str(problem.value)
     assert list(cache.iterdir()) == []
 
 
