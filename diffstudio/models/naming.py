@@ -153,13 +153,19 @@ def _wan_vae(state: State, config: Mapping[str, Any]) -> State:
     return converted
 
 
+_XL_PREFIX = "conditioner.embedders.1.model."
+
+
 def _open_clip(state: State, config: Mapping[str, Any]) -> State:
-    """Without the last layers where the encoder is read before them."""
+    """Without the last layers where the encoder is read before them.
+
+    Not under Stable Diffusion 2's prefix: diffusers leaves out layer 23 of everything that begins so, and XL has 32.
+    """
     from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 
     hidden = SimpleNamespace(config=SimpleNamespace(hidden_size=config["hidden_size"]))
-    named = _below("cond_stage_model.model.", {name: value for name, value in state.items() if name != "text_projection"})
-    converted: State = convert_open_clip_checkpoint(hidden, named, prefix="cond_stage_model.model.")
+    named = _below(_XL_PREFIX, {name: value for name, value in state.items() if name != "text_projection"})
+    converted: State = convert_open_clip_checkpoint(hidden, named, prefix=_XL_PREFIX)
     kept = {name: value for name, value in converted.items() if not _beyond(name, config["num_hidden_layers"])}
     if "text_projection" in state:
         kept["text_projection.weight"] = state["text_projection"]      # whoever reads it turns it round: see single_file.py

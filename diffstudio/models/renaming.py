@@ -39,7 +39,10 @@ def by_part(tensors: State, family: str, parts: Parts) -> dict[str, dict[str, Te
         prefix = _prefix(part, family, tensors)
         if prefix is not None:
             own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-            named = _in_diffusers_names(part, unscaled(own), parts.config(part))
+            config = parts.config(part)
+            named = _in_diffusers_names(part, unscaled(own), config)
+            if config.get("architectures") == ["CLIPTextModel"]:      # which has none; Stable Diffusion 2's files hold one
+                named.pop("text_projection.weight", None)
             found[part] = clip_names(named) if any(name.endswith("embeddings.token_embedding.weight") for name in named) else named
     return found
 
