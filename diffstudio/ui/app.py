@@ -32,7 +32,7 @@ from diffstudio.ui.fetcher import Fetcher
 from diffstudio.ui.generate.recent import MOST_RECENT, RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.lookout import Lookout
-from diffstudio.ui.pictures import image_size, read_image
+from diffstudio.ui.pictures import image_size, read_image, why_unreadable
 from diffstudio.ui.shelf import Shelf
 from diffstudio.ui.single import SingleInstance
 from diffstudio.ui.tasks import Tasks
@@ -368,7 +368,8 @@ class Desktop(QObject):
             settings = await self.tasks.beside(metadata.read, path)
         except DiffstudioError as error:
             if (await self.tasks.beside(read_image, path, 64)).isNull():
-                self.window.say("warn", str(error))
+                why = await self.tasks.beside(why_unreadable, path)
+                self.window.say("warn", f"{path.name} cannot be opened: {why}. Choose another picture." if why else str(error))
             else:  # a picture that says nothing about itself is one to start from
                 self.start_from(path)
             return

@@ -53,6 +53,16 @@ def image_size(path: Path) -> QSize:
     return size.transposed() if reader.transformation() & QImageIOHandler.Transformation.TransformationRotate90 else size
 
 
+def why_unreadable(path: Path) -> str:
+    """Of a picture that `read_image` gave nothing for; empty where it is no picture at all."""
+    size = QImageReader(str(path)).size()
+    if not size.isValid():
+        return ""
+    if 4 * size.width() * size.height() > QImageReader.allocationLimit() * 2**20 > 0:
+        return f"{size.width():,} × {size.height():,} px are more than is read here"
+    return "the file is cut short or damaged"
+
+
 def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:
     """Draw the whole picture into `rect` with smooth interpolation and rounded corners."""
     painter.save()

@@ -25,7 +25,7 @@ from diffstudio.ui.controls import (
 )
 from diffstudio.ui.generate.paint_dialog import PaintDialog
 from diffstudio.ui.generate.painter import Sides
-from diffstudio.ui.pictures import read_image
+from diffstudio.ui.pictures import read_image, why_unreadable
 from diffstudio.ui.system import pictures_folder
 
 _THUMB = 56
@@ -104,7 +104,8 @@ class StartSection(QWidget):
         """False, and a sentence, when it cannot be read."""
         image = read_image(path, 2 * _THUMB)
         if image.isNull():
-            self.failed.emit(f"{path.name} cannot be read as a picture, so it is not started from.")
+            why = why_unreadable(path)
+            self.failed.emit(f"{path.name} cannot be started from: {why or 'it is not a picture'}. Choose another.")
             return False
         self._path, self._mask, self._sides = path, None, _NO_SIDES
         self.thumb.set_image(image)
