@@ -213,7 +213,7 @@ def test_pictures_and_masks_that_are_gone_or_broken(section: StartSection, qtbot
     said: list[str] = []
     section.failed.connect(said.append)
     (tmp_path / "text.png").write_text("hello")
-    assert not section.set_picture(tmp_path / "text.png") and "cannot be read" in said[-1]
+    assert not section.set_picture(tmp_path / "text.png") and "it is not a picture" in said[-1]
     section.use(GenerateRequest(init=picture, mask=tmp_path / "gone.png"))
     assert "no longer there" in said[-1] and section.applied(GenerateRequest()).mask is None
 
