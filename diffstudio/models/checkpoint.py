@@ -6,11 +6,13 @@ under `diffstudio.*`, JSON that says how to rebuild it: the network, the schedul
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import prod
@@ -95,6 +97,19 @@ _WHOLE = {int}                    # the types of what counts, without True and F
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Thousands of small lists and tables are made, none of them in a circle: to look for circles meanwhile takes as long again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_no_collecting()
 def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     """The tensors and the metadata that a safetensors file declares, checked against the file's size.
 
@@ -179,6 +194,7 @@ def _damaged(path: Path, why: str) -> CheckpointDamaged:
     return CheckpointDamaged(f"{path.name} is damaged or not a safetensors file", why, "Get it again from where it came")
 
 
+@_no_collecting()
 def read_checkpoint(path: Path, *, origin: Origin | None = None) -> Checkpoint:
     """The record of one `.safetensors` file. Raises CheckpointMissing, CheckpointDamaged.
 
