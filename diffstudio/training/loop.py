@@ -77,7 +77,7 @@ def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps:
 @contextmanager
 def _nothing_left_behind(path: Path) -> Iterator[None]:
     """A run that could not be made leaves nothing of what its preparation wrote."""
-    run = RunFolder(path)
+    run, above = RunFolder(path), [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         yield
     except BaseException:
@@ -85,7 +85,7 @@ def _nothing_left_behind(path: Path) -> Iterator[None]:
             with suppress(OSError):
                 for name in ("events.jsonl", "control.json"):
                     (path / name).unlink(missing_ok=True)
-                for folder in (path / "samples", path / "checkpoints", path):
+                for folder in (path / "samples", path / "checkpoints", path, *above):
                     if folder.is_dir() and not any(folder.iterdir()):
                         folder.rmdir()
         raise

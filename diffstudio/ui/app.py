@@ -120,8 +120,8 @@ class Desktop(QObject):
             from diffstudio.studio.runs import Runs
             from diffstudio.studio.worker import Worker
 
-            self.runs = Runs(paths.runs())
-            self.gallery = Gallery(self.settings.images, paths.data() / "gallery.sqlite")
+            self.runs = self.runs or Runs(paths.runs())  # what failed is tried again when a room asks for it
+            self.gallery = self.gallery or Gallery(self.settings.images, paths.data() / "gallery.sqlite")
             self.worker = Worker(Queue(paths.data() / "queue.sqlite"), self.shelf.library, self.gallery, self.settings,
                                  self.bridge.emit_from_thread)
         except DiffstudioError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.errors import Stopped
+from diffstudio.errors import RunProblem, Stopped
 from diffstudio.terminal import stop_signals
 from diffstudio.training import prepare, trainer
 from diffstudio.training.loop import train
@@ -179,3 +179,10 @@ def test_a_short_run_is_seen_on_its_way(steps: int, sheets: list[int]) -> None:
     lasted = prepare.lasting(RunRecipe(sample_every=250, checkpoint_every=250, held_out_every=125), steps)
     assert [step for step in range(1, steps + 1) if step % lasted.sample_every == 0 or step == steps] == sheets
     assert lasted.held_out_every <= lasted.checkpoint_every == lasted.sample_every
+
+
+def test_a_run_that_cannot_be_made_leaves_no_folder_above_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text("[data]\nsize = 33\n")
+    with pytest.raises(RunProblem, match="not a multiple"):
+        train(tmp_path / "not" / "yet" / "run", folder, recipe=str(tmp_path / "wrong.toml"), steps=1)
+    assert not (tmp_path / "not").exists()
