@@ -14,6 +14,7 @@ from torch import nn
 from diffstudio.errors import BadRequest, CheckpointUnknown, Stopped
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role, read_header
 from diffstudio.models.family import FAMILIES
+from diffstudio.models.faster import for_convolutions
 from diffstudio.models.finite import check_finite, modules_of
 from diffstudio.models.folder_check import check_folder
 from diffstudio.models.hashes import sha256_of
@@ -52,6 +53,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None
         try:
             _stop_if(stop)
             model = _read(checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop, library, vae)
+            for_convolutions(model)
             check_finite(checkpoint, _looked_at(model), lambda: _stop_if(stop))
             model.sha256 = hashed.result() if hashed is not None else ""
         finally:

@@ -14,6 +14,7 @@ from torch import nn
 
 from diffstudio.models import memory
 from diffstudio.models.families.latent import LatentModel
+from diffstudio.models.faster import leave_as_it_is
 from diffstudio.models.model import Model
 
 _SAID = {1: "its parts come to the accelerator one after the other now, which takes longer.",
@@ -87,6 +88,7 @@ def offload(model: LatentModel, level: Offload, device: torch.device | None = No
     from accelerate.hooks import remove_hook_from_module
 
     model.adapters.detach()      # they are attached again where they are wanted
+    leave_as_it_is(model.network)
     parts: list[nn.Module] = [*model.text_encoders.values(), model.network, model.vae]   # in the order they work in
     beside = list(controlnets.components.values()) if (controlnets := getattr(model, "controlnets", None)) is not None else []
     for part in (*parts, *beside):

@@ -34,6 +34,7 @@ class Settings:
     threads: int = 0                          # of the processor, for one picture; 0: as many as there are cores
     previews: bool = True                     # show the picture while it is made
     kept_gib: float | None = None             # checkpoints in memory; None: half of what there is; 0: only the one in use
+    compiled: bool = False                    # networks of others' checkpoints are compiled before their first step
     model_folders: tuple[Path, ...] = ()      # looked through besides the program's own
     images_folder: Path | None = None         # None: `paths.images()`
     prompt_history: tuple[str, ...] = ()      # newest first, each once
@@ -67,7 +68,8 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT, "theme": str(self.theme), "device": self.device, "threads": self.threads,
-            "previews": self.previews, "kept_gib": self.kept_gib, "model_folders": [str(folder) for folder in self.model_folders],
+            "previews": self.previews, "kept_gib": self.kept_gib, "compiled": self.compiled,
+            "model_folders": [str(folder) for folder in self.model_folders],
             "images_folder": None if self.images_folder is None else str(self.images_folder),
             "prompt_history": list(self.prompt_history),
         }
@@ -132,7 +134,7 @@ def _value(name: str, value: Any) -> Any:
             return value
         case "threads" if isinstance(value, int) and not isinstance(value, bool):
             return value
-        case "previews" if isinstance(value, bool):
+        case "previews" | "compiled" if isinstance(value, bool):
             return value
         case "kept_gib" if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             return value

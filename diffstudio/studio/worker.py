@@ -314,6 +314,7 @@ class Worker:
         steering.load(model, lambda what, fraction: self._emit(Loading(job, what, fraction)), control.stopped, self._room_beside)
         self._kept_bytes = self._kept.weights_bytes()
         self._say_with_what(job, model)
+        self._compile(job, model)
         self._hold(job, control)
         from diffstudio.studio.generate import generate
 
@@ -330,6 +331,7 @@ class Worker:
             vae = self._library.find(request.vae) if request.vae else None
             model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae)
             self._say_with_what(job, model)
+            self._compile(job, model)
         if request.checkpoint or request.upscaler != LANCZOS:
             self._hold(job, control)
         from diffstudio.models import memory
@@ -344,6 +346,12 @@ class Worker:
         for note in getattr(model, "loaded_with", ()):
             self._emit(Noted(job, note))
         model.loaded_with = ()
+
+    def _compile(self, job: JobId, model: Model) -> None:
+        from diffstudio.models.faster import compile_network
+
+        if note := compile_network(model, self.settings.compiled):
+            self._emit(Noted(job, note))
 
     def _room_beside(self, model: Model, wanted_bytes: int) -> bool:
         """For a ControlNet; the models not used for longest go first."""
