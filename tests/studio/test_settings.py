@@ -14,7 +14,8 @@ from diffstudio.studio.settings import LONGEST_HISTORY, Settings, Theme, load_se
 
 def test_what_was_saved_is_read(tmp_path: Path) -> None:
     settings = Settings(theme=Theme.LIGHT, device="cuda:1", threads=3, previews=False, compiled=True,
-                        images_folder=tmp_path / "bilder", model_folders=(tmp_path / "a", tmp_path / "ß"), prompt_history=("赤いりんご", "ghost"))
+                        images_folder=tmp_path / "bilder", model_folders=(tmp_path / "a", tmp_path / "ß"),
+                        prompt_history=("赤いりんご", "ghost"))
     path = tmp_path / "deep" / "settings.json"
     save(settings, path)
     assert load_settings(path) == settings
