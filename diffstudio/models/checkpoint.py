@@ -93,6 +93,7 @@ _DTYPE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32
 
 
 _MOST_SIDES = 16                  # of a tensor
+_MOST_NUMBERS = 1 << 60           # in one, leaving out sides of nothing, as torch does when it lays out an empty one
 _WHOLE = {int}                    # the types of what counts, without True and False
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -184,6 +185,8 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
         raise _damaged(path, f"tensor {name[:80]!r} is not described")
     if start < 0 or shape and min(shape) < 0:
         raise _damaged(path, f"tensor {name[:80]!r} has a negative side")
+    if start == end and prod(filter(None, shape)) > _MOST_NUMBERS:
+        raise _damaged(path, f"tensor {name[:80]!r} has sides without end")
     bits = _DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None or end < start or (bits * prod(shape) + 7) // 8 != end - start:
         raise _damaged(path, f"tensor {name[:80]!r} does not have the size it declares")

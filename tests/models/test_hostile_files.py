@@ -100,6 +100,7 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "a side that is a text": (header({"a": tensor(shape="2")}), "not described"),
     "a side that is true": (header({"a": tensor(0, 4, shape=(True,))}, 4), "not described"),
     "a negative side": (header({"a": tensor(shape=(-2,))}), "negative"),
+    "endless sides of nothing": (header({"a": tensor(0, 0, (1 << 40, 1 << 40, 0))}, 0), "without end"),
     "two negative sides": (header({"a": tensor(shape=(-1, -2))}), "negative"),
     "a negative place": (header({"a": tensor(-8, 0)}), "negative"),
     "backwards": (header({"a": tensor(8, 0)}), "does not have the size"),
