@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
     QPushButton,
     QSizePolicy,
     QSlider,
+    QSpinBox,
     QStyle,
     QStyleOptionButton,
     QStyleOptionComboBox,
@@ -34,6 +35,7 @@ from diffstudio.ui.basics import Elided, describe
 from diffstudio.ui.pictures import FlowLayout
 
 SEARCH_DELAY_MS = 150
+_NARROWEST_CHIP = 64      # px
 
 
 class Slider(QSlider):
@@ -41,6 +43,34 @@ class Slider(QSlider):
 
     def __init__(self) -> None:
         super().__init__(Qt.Orientation.Horizontal)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class NumberField(QDoubleSpinBox):
+    """A number to type, which a scroll over it does not change unless it has been chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class WholeField(QSpinBox):
+    """The same for whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
@@ -75,7 +105,7 @@ class LabelledSlider(QWidget):
         super().__init__()
         self._decimals, self._scale = decimals, 1 / step
         self._label = Elided(text)
-        self._box = QDoubleSpinBox()
+        self._box = NumberField()
         self._box.setProperty("bare", True)
         self._box.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._box.setDecimals(decimals)
@@ -218,7 +248,7 @@ class LabelledCombo(QWidget):
 
 
 class Chip(QPushButton):
-    """A small rounded choice."""
+    """A small rounded choice. One that is longer than its row ends in an ellipsis."""
 
     def __init__(self, text: str, checkable: bool = True, tooltip: str = "", icon: str = "") -> None:
         super().__init__(text)
@@ -229,6 +259,18 @@ class Chip(QPushButton):
         if icon:
             self.setIcon(assets.icon(icon, "dim", on="accent"))
         describe(self, text, tooltip)
+
+    def minimumSizeHint(self) -> QSize:
+        whole = super().minimumSizeHint()
+        return QSize(min(whole.width(), _NARROWEST_CHIP), whole.height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter, option = QStylePainter(self), QStyleOptionButton()
+        self.initStyleOption(option)
+        if (short := self.sizeHint().width() - self.width()) > 0:
+            room = self.fontMetrics().horizontalAdvance(option.text) - short
+            option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room)
+        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
 
 
 class ChipRow(QWidget):

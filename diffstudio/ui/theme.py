@@ -165,7 +165,7 @@ QSpinBox::up-button, QSpinBox::down-button, QDoubleSpinBox::up-button, QDoubleSp
 QAbstractSpinBox QLineEdit, QAbstractSpinBox QLineEdit:focus, QAbstractSpinBox QLineEdit:hover, QComboBox QLineEdit {
     background: transparent; border: none; padding: 0 8px; border-radius: 0; }
 QAbstractSpinBox[bare="true"] QLineEdit { padding: 0 3px; }
-QComboBox { padding-right: 26px; combobox-popup: 0; }
+QComboBox { padding-right: 4px; combobox-popup: 0; }
 QComboBox::drop-down { border: none; width: 24px; }
 QComboBox::down-arrow { image: none; width: 0; height: 0; }
 QComboBox QAbstractItemView { background: $raised; color: $text; border: 1px solid $line; padding: 4px; outline: 0;

@@ -158,12 +158,17 @@ def test_a_slider_that_is_not_chosen_leaves_the_wheel_to_the_column(qtbot: QtBot
 
     slider = LabelledSlider("Steps", 1, 100, 20)
     shown(qtbot, slider)
-    slider._box.setFocus()
-    point = QPointF(10, 10)
-    event = QWheelEvent(point, slider._slider.mapToGlobal(point), QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton,
-                        Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False)
-    qapp.sendEvent(slider._slider, event)
-    assert slider.value() == 20
+
+    def turn(part: QWidget) -> None:
+        point = QPointF(10, 10)
+        qapp.sendEvent(part, QWheelEvent(point, part.mapToGlobal(point), QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton,
+                                         Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False))
+
+    for chosen, other in ((slider._box, slider._slider), (slider._slider, slider._box)):
+        chosen.setFocus()
+        turn(other)
+        assert slider.value() == 20
+        assert other.focusPolicy() is Qt.FocusPolicy.StrongFocus          # nor does it become the chosen one by that
 
 
 def test_a_picture_keeps_its_pixels_after_its_buffer_is_gone(qapp: QApplication) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from PySide6.QtCore import QRectF, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QObject, QRectF, Qt, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage, QPainter, QPaintEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
@@ -29,6 +29,7 @@ from diffstudio.ui.controls import (
     rounded,
 )
 from diffstudio.ui.drops import dropped_paths
+from diffstudio.ui.generate.ways import AddButton
 from diffstudio.ui.pictures import fitted, read_image
 
 PICTURES = "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)"
@@ -207,8 +208,10 @@ class ControlSection(QWidget):
         self._missing = False
         self.cards: list[ControlCard] = []
         self.heading = SectionLabel("Guided by")
-        self.add_button = QuietButton("Guide by a picture …", "path")
+        self.add_button = AddButton("Guide by a picture …", "Guide", "path")
         self.add_button.clicked.connect(self._add_pressed)
+        self.add_button.setAcceptDrops(True)
+        self.add_button.installEventFilter(self)        # wherever it is, it takes what the section takes
         self._timer = QTimer(self, singleShot=True, interval=_LOOK_AFTER_MS)
         self._timer.timeout.connect(self._look)
         self.setAcceptDrops(True)
@@ -307,7 +310,7 @@ class ControlSection(QWidget):
         card.remove_wanted.connect(lambda: self._removed(card))
         card.picture_wanted.connect(lambda: self.choose(card.set_picture))
         self.cards.append(card)
-        self._column.insertWidget(self._column.count() - 1, card)
+        self._column.insertWidget(len(self.cards), card)      # below the heading and those before it
         return card
 
     def _card_changed(self) -> None:
@@ -325,6 +328,15 @@ class ControlSection(QWidget):
         self._column.removeWidget(card)
         card.hide()
         card.deleteLater()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self.add_button and isinstance(event, QDropEvent):
+            if event.type() is QEvent.Type.DragEnter:
+                self.dragEnterEvent(cast(QDragEnterEvent, event))
+            elif event.type() is QEvent.Type.Drop:
+                self.dropEvent(event)
+            return event.type() in (QEvent.Type.DragEnter, QEvent.Type.Drop)
+        return super().eventFilter(watched, event)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if self.fitting() and any(path.is_file() for path in dropped_paths(event)):
@@ -364,15 +376,16 @@ class ControlSection(QWidget):
     def _follow(self) -> None:
         taken = self._checkpoint is not None and self._checkpoint.family in STEERED
         fitting = bool(self.fitting())
-        self.setVisible(taken)
+        self.setVisible(taken and (bool(self.cards) or self.isAncestorOf(self.add_button)))
         self.heading.setVisible(bool(self.cards) and fitting)
         for card in self.cards:
             card.setVisible(fitting)
         button = self.add_button
-        button.setText(("And by another …" if self.cards else "Guide by a picture …") if fitting else "Get a ControlNet …")
-        describe(button, button.text(), "Choose a picture whose edges, depth or lines are followed" if fitting else
-                 "To be guided by a picture takes a ControlNet that fits this checkpoint; there is none here: bring one into Models")
-        button.setVisible(len(self.cards) < MOST_CONTROLS)
+        button.say(("Guide by another picture …" if self.cards else "Guide by a picture …") if fitting else "Get a ControlNet …",
+                   "Choose a picture whose edges, depth or lines are followed" if fitting else
+                   "To be guided by a picture takes a ControlNet that fits this checkpoint, and there is none here: "
+                   "bring one into Models")
+        button.setVisible(taken and len(self.cards) < MOST_CONTROLS)
 
 
 def _seen(uses: Sequence[ControlUse], size: tuple[int, int]) -> list[QImage | str]:

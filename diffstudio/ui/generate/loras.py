@@ -36,6 +36,7 @@ from diffstudio.ui.controls import (
     label,
 )
 from diffstudio.ui.generate.prompt import PromptEdit
+from diffstudio.ui.generate.ways import AddButton
 from diffstudio.ui.inputs import SearchField
 
 USUAL_FACTOR = 0.8
@@ -192,7 +193,7 @@ class LoraSection(QWidget):
         self._slid: tuple[int, str] | None = None   # the row moved last, and the prompt that came of it
         self.rows: list[LoraRow] = []
         self.heading = SectionLabel("LoRAs")
-        self.add_button = QuietButton("Add a LoRA …", "stack")
+        self.add_button = AddButton("Add a LoRA …", "LoRA", "stack")
         self.add_button.clicked.connect(self.open_picker)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
@@ -284,7 +285,7 @@ class LoraSection(QWidget):
             row.word_wanted.connect(lambda word: self._write(self._prompt, _literally(word)))
             row.show_words(self._prompt.text())
             self.rows.append(row)
-            self._column.insertWidget(self._column.count() - 1, row)
+            self._column.insertWidget(1 + place, row)      # below the heading
         self._follow()
 
     def _row(self, use: LoraUse) -> LoraRow:
@@ -302,10 +303,10 @@ class LoraSection(QWidget):
         self.heading.setVisible(bool(self.rows))
         self.add_button.setVisible(bool(offered))
         loras = any(model.role is Role.LORA for model in offered)
-        self.add_button.setText(("Add another …" if self.rows else "Add a LoRA …") if loras else "Add a learnt word …")
-        describe(self.add_button, self.add_button.text(), "Choose among the LoRAs and learnt words (textual inversions) that fit "
-                 "this checkpoint; the prompt names them")
-        self.setVisible(text and bool(self.rows or offered))
+        self.add_button.say(("Add another LoRA …" if self.rows else "Add a LoRA …") if loras else "Add a learnt word …",
+                            "Choose among the LoRAs and learnt words (textual inversions) that fit this checkpoint; the prompt "
+                            "names them")
+        self.setVisible(text and bool(self.rows or (offered and self.isAncestorOf(self.add_button))))
 
 
 def _can_be_named(model: Checkpoint) -> bool:

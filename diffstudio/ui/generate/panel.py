@@ -31,6 +31,7 @@ from diffstudio.ui.generate.prompt import PromptEdit, below
 from diffstudio.ui.generate.seed import SeedControl
 from diffstudio.ui.generate.size import SizeControl, limits_of
 from diffstudio.ui.generate.start import StartSection
+from diffstudio.ui.generate.ways import Ways
 
 _NEEDS_AFTER_MS = 150     # without a change
 MOST_IMAGES = 64  # of one press; the queue takes any number of presses
@@ -335,6 +336,8 @@ class Panel(QFrame):
         column.addWidget(self.prompt)
         column.addWidget(self.negative)
         column.addWidget(self.classes)
+        self.ways = Ways((self.loras.add_button, self.start.choose_button, self.control.add_button))
+        column.addWidget(self.ways)
         column.addWidget(self.loras)
         column.addWidget(self.start)
         column.addWidget(self.control)

@@ -187,7 +187,8 @@ class PromptEdit(QPlainTextEdit):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.count.setGeometry(10, self.height() - _COUNT_PIXELS - 4, self.width() - 20, _COUNT_PIXELS)
+        right = min(self.width() - 10, self.viewport().geometry().right() - 2)        # beside the bar that scrolls
+        self.count.setGeometry(10, self.height() - _COUNT_PIXELS - 4, right - 10, _COUNT_PIXELS)
 
     def _check(self) -> None:
         self._count_timer.start()

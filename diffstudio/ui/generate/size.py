@@ -13,6 +13,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.family import family_of
 from diffstudio.ui import theme
 from diffstudio.ui.controls import Combo, QuietButton, describe, label
+from diffstudio.ui.inputs import WholeField
 
 _SHAPES = (("Square", 1, 1), ("Landscape 4:3", 4, 3), ("Portrait 3:4", 3, 4), ("Wide 16:9", 16, 9), ("Tall 9:16", 9, 16))
 
@@ -172,12 +173,11 @@ class SizeControl(QWidget):
 
 
 def _side(name: str, tooltip: str) -> QSpinBox:
-    box = QSpinBox()
+    box = WholeField()
     describe(box, name, tooltip)
     box.setSuffix(" px")
     box.setRange(8, 8192)
     box.setKeyboardTracking(False)
     box.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     box.setMinimumWidth(60)
     return box

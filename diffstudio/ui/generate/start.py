@@ -25,6 +25,7 @@ from diffstudio.ui.controls import (
 )
 from diffstudio.ui.generate.paint_dialog import PaintDialog
 from diffstudio.ui.generate.painter import Sides
+from diffstudio.ui.generate.ways import AddButton
 from diffstudio.ui.pictures import read_image, why_unreadable
 from diffstudio.ui.system import pictures_folder
 
@@ -45,7 +46,8 @@ class StartSection(QWidget):
         self._path: Path | None = None
         self._mask: Path | None = None
         self._sides: Sides = _NO_SIDES
-        self.choose_button = QuietButton("Start from a picture …", "image", "Choose a picture to change, to paint on or to extend")
+        self.choose_button = AddButton("Start from a picture …", "Picture", "image",
+                                       "Choose a picture to change, to paint on or to extend")
         self.heading = SectionLabel("Starts from")
         self.thumb = Thumb(_THUMB, 6, name="The picture it starts from")
         self.name = Elided("", mode=Qt.TextElideMode.ElideMiddle)
@@ -165,6 +167,7 @@ class StartSection(QWidget):
     def _follow(self) -> None:
         given, masked = self._path is not None, self.masked()
         self.choose_button.setVisible(not given)
+        self.setVisible(given or self.isAncestorOf(self.choose_button))
         for part in (self._card, self.heading, self.strength):
             part.setVisible(given)
         for part in (self.fill, self.feather, self.masked_only):

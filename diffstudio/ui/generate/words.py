@@ -10,6 +10,7 @@ from pathlib import Path
 from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin, Role
 from diffstudio.models.family import Family, family_of, usual
 from diffstudio.studio.events import Stepped
+from diffstudio.studio.loras import TAG
 from diffstudio.studio.needs import Needs
 from diffstudio.studio.requests import (
     LANCZOS,
@@ -132,8 +133,14 @@ def pictures(count: int) -> str:
 
 
 def title_of(request: PictureRequest) -> str:
-    text = " ".join(request.prompt.split())
+    """What was asked for, without the tags of LoRAs, where there is more."""
+    text = _without_tags(request.prompt) or " ".join(request.prompt.split())
     return text or ("no prompt" if isinstance(request, GenerateRequest) else request.source.stem)
+
+
+def _without_tags(prompt: str) -> str:
+    pieces = (" ".join(piece.split()) for piece in TAG.sub(" ", prompt).split(","))
+    return ", ".join(piece for piece in pieces if piece) if TAG.search(prompt) else ""
 
 
 def settings_line(request: PictureRequest) -> str:

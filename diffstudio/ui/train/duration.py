@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QFontMetrics, QValidator, QWheelEvent
-from PySide6.QtWidgets import QDoubleSpinBox, QWidget
+from PySide6.QtGui import QFontMetrics, QValidator
+from PySide6.QtWidgets import QWidget
 
 from diffstudio.ui import theme
 from diffstudio.ui.controls import Elided, describe
-from diffstudio.ui.inputs import Slider, lay_out_slider
+from diffstudio.ui.inputs import NumberField, Slider, lay_out_slider
 
 LONGEST_MINUTES = 60.0 * 24 * 30
 _PARTS = re.compile(r"^\s*(?:(?P<h>\d+(?:[.,]\d+)?)\s*h[a-z]*)?\s*(?:(?P<m>\d+(?:[.,]\d+)?)\s*(?:m[a-z]*)?)?\s*$",
@@ -34,7 +34,7 @@ def minutes_of(text: str) -> float | None:
     return min(total, LONGEST_MINUTES) if total > 0 else None
 
 
-class _Field(QDoubleSpinBox):
+class _Field(NumberField):
     def textFromValue(self, value: float) -> str:
         return minutes_text(value)
 
@@ -47,12 +47,6 @@ class _Field(QDoubleSpinBox):
 
     def stepBy(self, steps: int) -> None:
         self.setValue(self.value() + steps * (1 if self.value() < 10 else 5 if self.value() < 60 else 15))
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
 
 
 class DurationSlider(QWidget):

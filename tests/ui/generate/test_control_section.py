@@ -109,7 +109,7 @@ def test_several_and_taken_away_again(section: ControlSection, qtbot: QtBot, pic
     said: list[str] = []
     section.failed.connect(said.append)
     assert section.add_picture(picture) and section.add_picture(picture) and len(section.uses()) == 2
-    assert section.heading.isVisible() and section.add_button.text() == "And by another …"
+    assert section.heading.isVisible() and section.add_button.text() == "Guide by another picture …"
     qtbot.mouseClick(section.cards[0].remove_button, Qt.MouseButton.LeftButton)
     assert len(section.uses()) == 1
     (tmp_path / "text.png").write_text("hello")

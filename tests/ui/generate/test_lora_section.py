@@ -54,7 +54,8 @@ def test_what_fits_is_offered_and_one_is_chosen(panel: Panel, qtbot: QtBot) -> N
     qtbot.keyClick(picker.list, Qt.Key.Key_Return)
     assert panel.prompt.text() == "a cat <lora:Style One:0.8>" and not picker.isVisible()
     row, = panel.loras.rows
-    assert row.slider.value() == 0.8 and not row.warning.isVisible() and panel.loras.add_button.text() == "Add another …"
+    assert row.slider.value() == 0.8 and not row.warning.isVisible()
+    assert panel.loras.add_button.accessibleName() == "Add another LoRA …"
     panel.use_lora(STYLE)
     assert panel.prompt.text() == "a cat <lora:Style One:0.8>"           # once is enough
 
@@ -152,7 +153,7 @@ def test_a_tag_that_names_nothing_is_marked_and_can_be_put_right(panel: Panel, q
 
 
 def test_it_is_hidden_where_there_is_nothing_to_choose(panel: Panel) -> None:
-    assert panel.loras.isVisible()
+    assert panel.loras.add_button.isVisible() and not panel.loras.isVisible()     # a button, and no rows
     panel.choose(MODELS[0])
     assert not panel.loras.isVisible()
     panel.prompt.set_text("<lora:Style One:1>")

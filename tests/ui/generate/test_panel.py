@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
+from PIL import Image
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QTextCursor
+from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import BadRequest
@@ -17,6 +20,7 @@ from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateReq
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.size import SizeLimits, limits_of
+from diffstudio.ui.generate.words import title_of
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed")
@@ -328,3 +332,52 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
     assert not panel.needs.isVisible()
     panel.show_needs(Wanted(panel.request(), checkpoint()), Needs(1_000, 24_000_000_000, ""))
     assert not panel.needs.isVisible()
+
+
+def test_what_can_be_added_stands_in_one_row_and_alone_says_more(panel: Panel, tmp_path: Path) -> None:
+    start = panel.start.choose_button
+    assert panel.ways.isVisible() and start.text() == "Start from a picture …"       # a pixel model takes nothing else
+    sd1 = checkpoint("sd1", family="sd1", metadata={})
+    lora = checkpoint("ink", family="sd1", role=Role.LORA, metadata={})
+    panel.set_checkpoints([sd1, lora])
+    assert [button.text() for button in (panel.loras.add_button, start, panel.control.add_button)] == ["LoRA", "Picture", "Guide"]
+    assert start.accessibleName() == "Start from a picture …"
+    assert len({button.mapTo(panel, QPoint()).y() for button in (panel.loras.add_button, start, panel.control.add_button)}) == 1
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    panel.start.set_picture(tmp_path / "a.png")
+    assert not start.isVisible() and panel.start.isVisible() and panel.control.add_button.isVisible()
+    panel.start.clear()
+    assert start.isVisible() and not panel.start.isVisible()
+
+
+def test_a_long_name_makes_the_column_no_wider(panel: Panel) -> None:
+    sd1 = checkpoint("sd1", family="sd1", metadata={})
+    long = checkpoint("charcoal_sketches_of_the_nineteenth_century_v12_epoch_000014_of_20", family="sd1", role=Role.LORA,
+                      metadata={"modelspec.trigger_phrase": "a " * 80})
+    panel.set_checkpoints([sd1, long])
+    panel.prompt.set_text(f"<lora:{long.name}:1> <lora:charcoal_sketches:1>")
+    assert panel.loras.rows[1].nears and panel.loras.rows[0].words
+    assert contents(panel).minimumSizeHint().width() <= 254
+    assert [panel.loras._column.indexOf(row) for row in panel.loras.rows] == [1, 2]      # below their heading
+
+
+def contents(panel: Panel) -> QWidget:
+    found = panel.prompt.parentWidget()
+    assert found is not None
+    return found
+
+
+def test_a_title_leaves_out_the_tags_of_loras() -> None:
+    def title(prompt: str) -> str:
+        return title_of(GenerateRequest(prompt))
+
+    assert title("a cat <lora:ink:0.8>, on a  mat <lyco:b:1>") == "a cat, on a mat"
+    assert title("<lora:ink:0.8>") == "<lora:ink:0.8>"              # there is nothing else to call it by
+    assert title("a cat,on  a mat") == "a cat,on a mat" and title("") == "no prompt"
+
+
+def test_the_count_is_never_under_the_bar_that_scrolls(qtbot: QtBot, panel: Panel) -> None:
+    panel.prompt.set_text("word " * 200)
+    bar = panel.prompt.verticalScrollBar()
+    qtbot.waitUntil(bar.isVisible)
+    assert panel.prompt.count.geometry().right() < bar.mapTo(panel.prompt, QPoint()).x()
