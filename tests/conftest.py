@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+from diffstudio.__main__ import ENVIRONMENT
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small arithmetic, and others work beside a test
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in diffstudio/__main__.py: tests run beside other work, too
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("MKL_CBWR", "AUTO")       # as the program itself has it
+os.environ.update(ENVIRONMENT | os.environ)     # as the program itself has it
 
 import gc
 import socket
