@@ -31,6 +31,7 @@ from diffstudio.errors import BadRequest, ImageProblem, StorageProblem
 from diffstudio.studio import metadata
 from diffstudio.studio.gallery_files import move_new, open_picture, slug, told, write_new
 from diffstudio.studio.gallery_rescan import RescanReport, rescan
+from diffstudio.studio.loras import lora_tags
 from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
 
 FORMAT = 1                      # of the database, in its user_version
@@ -404,7 +405,7 @@ def _named(request: PictureRequest) -> tuple[str, str]:
     """What a file is called after."""
     if isinstance(request, UpscaleRequest):
         return slug(request.source.stem), f"{request.scale:g}x"
-    return str(request.seed), slug(request.prompt)
+    return str(request.seed), slug(lora_tags(request.prompt)[0]) or slug(request.prompt)
 
 
 def _storable(text: str) -> str:

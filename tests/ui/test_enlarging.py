@@ -68,6 +68,13 @@ def test_what_is_chosen_is_in_the_request_and_the_size_is_said(panel: Panel, qtb
     section.strength.set_value(0.25)
     section.tiled.click()
     request = panel.request()
+    assert request.enlarge_guidance is None
+    section.guidance._box.setValue(2.5)
+    assert panel.request().enlarge_guidance == 2.5
+    section.guidance._slider.setValue(0)
+    assert panel.request().enlarge_guidance == 0
+    section.guidance._slider.setValue(section.guidance._slider.minimum())
+    assert section.guidance._box.text() == "same" and panel.request().enlarge_guidance is None
     assert (request.enlarge, request.upscaler, request.enlarge_strength, request.enlarge_steps, request.tiled) == (
         3, "4x-sharp", 0.25, 0, True)
     section.remove_button.click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
@@ -152,6 +153,12 @@ class Details(QFrame):
             self.lost.show()
 
 
+def _sides(outpaint: tuple[int, int, int, int]) -> str:
+    """`32 px right, 16 px below`"""
+    names = ("left", "above", "right", "below")
+    return ", ".join(f"{pixels:,} px {name}" for pixels, name in zip(outpaint, names, strict=True) if pixels)
+
+
 def _facts(image: GalleryImage) -> list[tuple[str, str]]:
     facts = [("Size", f"{image.width} × {image.height} px")]
     request = image.request
@@ -165,11 +172,16 @@ def _facts(image: GalleryImage) -> list[tuple[str, str]]:
         spacing = _SPACINGS.get(request.spacing) or request.spacing.capitalize()
         facts += [("Checkpoint", image.checkpoint), ("Steps", str(request.steps)),
                   ("Guidance", f"{request.guidance:g}"), ("Sampler", SAMPLER_LABELS[request.sampler]),
-                  ("Schedule", spacing), ("Seed", str(request.seed))]
+                  ("Spacing", spacing), ("Seed", str(request.seed))]
         if request.init is not None:
             facts += [("Started from", request.init.name), ("Strength", f"{request.strength:g}")]
         if request.mask is not None:
             facts.append(("Mask", request.mask.name))
+        if any(request.outpaint):
+            facts.append(("Extended", _sides(request.outpaint)))
+        facts += [("Guided by", f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}") for use in request.controls]
+        if request.vae:
+            facts.append(("Autoencoder", Path(request.vae).stem))
         if request.enlarge > 1:
             facts.append(("Enlarged", f"{request.enlarge:g}× by {upscaler(request.upscaler)}, strength {request.enlarge_strength:g}"))
     return [*facts, ("Made", when(image.created)), ("File", image.path.name)]

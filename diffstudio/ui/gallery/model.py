@@ -22,6 +22,7 @@ from PySide6.QtGui import QImage
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery import Gallery, GalleryImage
+from diffstudio.ui.generate.words import title_of
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import NewestFirst
 
@@ -215,8 +216,7 @@ class GalleryModel(QAbstractListModel):
 
 def title(image: GalleryImage) -> str:
     """What a picture is called: its prompt, or its file's name."""
-    prompt = " ".join(image.request.prompt.split()) if image.request else ""
-    return prompt or image.path.name
+    return title_of(image.request) if image.request and image.request.prompt.strip() else image.path.name
 
 
 def described(image: GalleryImage) -> str:

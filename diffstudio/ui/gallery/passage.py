@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtGui import QResizeEvent, QTextOption
+from PySide6.QtGui import QResizeEvent, QTextOption, QWheelEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QSizePolicy, QTextEdit, QWidget
 
 from diffstudio.ui import theme
@@ -45,6 +45,9 @@ class Passage(QTextEdit):
 
     def sizeHint(self) -> QSize:
         return QSize(120, self.height())
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        event.ignore()         # it shows all that it has: what it lies in scrolls
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

@@ -28,12 +28,14 @@ from diffstudio.ui.generate import words
 from diffstudio.ui.generate.size import limits_of
 
 USUAL = 2.0                # times larger
+_SAME = -0.1               # on the slider of guidance, where 0 means none: as the first pass has it
 
 
 class EnlargeSection(QWidget):
     """`failed` carries a sentence for the room. Hidden where the checkpoint cannot go on from a picture, or one is painted on."""
 
     changed = Signal()
+    opened = Signal()              # what can be set is there now, and wants to be seen
     failed = Signal(str)
 
     def __init__(self, size_to_make: Callable[[], tuple[int, int]]) -> None:
@@ -42,7 +44,6 @@ class EnlargeSection(QWidget):
         self._checkpoint: Checkpoint | None = None
         self._models: Sequence[Checkpoint] = ()
         self._wanted, self._painted = False, False
-        self._guidance: float | None = None     # as a request that is used again says it
         usual = GenerateRequest()
         self.open_button = QuietButton("Enlarge afterwards …", "arrows-out",
                                        "Make each picture larger in a second pass, with more detail")
@@ -57,6 +58,9 @@ class EnlargeSection(QWidget):
         self.steps = LabelledSlider("Its steps", 0, 100, 0, zero="same",
                                     tooltip="Steps of the second pass, of which the strength says how many are taken; "
                                     "at the left end as many as above")
+        self.guidance = LabelledSlider("Its guidance", _SAME, 15, _SAME, step=0.1, decimals=1, zero="same",
+                                       tooltip="How closely the second pass follows the prompt; at the left end as "
+                                       "closely as the first")
         self.tiled = Check("In windows")
         describe(self.tiled, "In windows", "Work on one part after the other: needs less memory. "
                  "What is too large for the checkpoint goes so anyway")
@@ -65,7 +69,7 @@ class EnlargeSection(QWidget):
         self.open_button.clicked.connect(lambda: self._open(True))
         self.remove_button.clicked.connect(lambda: self._open(False))
         self.scale.value_changed.connect(self._touched)
-        for control in (self.upscaler, self.strength, self.steps):
+        for control in (self.upscaler, self.strength, self.steps, self.guidance):
             control.value_changed.connect(self._touched)
         self.tiled.toggled.connect(self._touched)
         self._follow()
@@ -100,7 +104,7 @@ class EnlargeSection(QWidget):
         self._result()
         return replace(request, enlarge=float(self.scale.value()), upscaler=self.upscaler.value(), tiled=self.tiled.isChecked(),
                        enlarge_strength=float(self.strength.value()), enlarge_steps=int(self.steps.value()),
-                       enlarge_guidance=self._guidance)
+                       enlarge_guidance=None if self.guidance.value() == _SAME else float(self.guidance.value()))
 
     def use(self, request: GenerateRequest) -> None:
         """Show what a request says; an upscaler that is not here is said."""
@@ -113,7 +117,7 @@ class EnlargeSection(QWidget):
             self.strength.set_value(request.enlarge_strength)
             self.steps.set_value(request.enlarge_steps)
             self.tiled.setChecked(request.tiled)
-        self._guidance = request.enlarge_guidance
+            self.guidance.set_value(_SAME if request.enlarge_guidance is None else request.enlarge_guidance)
         self._follow()
 
     def possible(self) -> bool:
@@ -129,6 +133,8 @@ class EnlargeSection(QWidget):
         self._wanted = wanted
         self._follow()
         (self.scale.chip(self.scale.value()) if wanted else self.open_button).setFocus()
+        if wanted:
+            self.opened.emit()
         self.changed.emit()
 
     def _touched(self, _: object = None) -> None:
@@ -171,10 +177,11 @@ class EnlargeSection(QWidget):
         inner.addWidget(self.scale)
         inner.addWidget(self.size_label)
         inner.addWidget(self.upscaler)
+        inner.addWidget(self.strength)
         pair = QHBoxLayout()
         pair.setSpacing(14)
-        pair.addWidget(self.strength, 1)
         pair.addWidget(self.steps, 1)
+        pair.addWidget(self.guidance, 1)
         inner.addLayout(pair)
         inner.addWidget(self.tiled)
         column = QVBoxLayout(self)

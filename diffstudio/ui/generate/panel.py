@@ -80,6 +80,7 @@ class Panel(QFrame):
         self.needs = label("", "faint", pixels=theme.SMALL_PIXELS, wrap=True)
         self.needs.hide()
         self._needs_timer = QTimer(self, singleShot=True, interval=_NEEDS_AFTER_MS)
+        self._see_timer = QTimer(self, singleShot=True, interval=0)     # once what was opened has its place
         self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
         self._busy = False
@@ -317,6 +318,8 @@ class Panel(QFrame):
         for changed in (self.size_control.changed, self.control.changed, self.start.changed, self.enlarge.changed):
             changed.connect(self._check)
         self._needs_timer.timeout.connect(self.ask_needs)
+        self.enlarge.opened.connect(self._see_timer.start)
+        self._see_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self.enlarge, 0, 8))
 
     def _lay_out(self) -> None:
         contents = QWidget()
@@ -349,9 +352,9 @@ class Panel(QFrame):
         for index, part in enumerate((self.steps, self.guidance, self.sampler, self.spacing)):
             grid.addWidget(part, index // 2, index % 2)
             grid.setColumnStretch(index % 2, 1)
+        grid.addWidget(self.vae, 2, 0, 1, 2)
         column.addLayout(grid)
         column.addSpacing(4)
-        column.addWidget(self.vae)
         column.addWidget(self.seed)
         column.addSpacing(4)
         column.addWidget(self.count)
@@ -360,7 +363,7 @@ class Panel(QFrame):
         column.addWidget(self.size_control)
         column.addWidget(self.enlarge)
         column.addStretch(1)
-        scroll = scroll_area(contents)
+        scroll = self._scroll = scroll_area(contents)
         foot = QVBoxLayout()
         foot.setContentsMargins(16, 8, 16, 16)
         foot.setSpacing(8)

@@ -42,6 +42,7 @@ from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.recent import RecentPicture, RightColumn
 from diffstudio.ui.pictures import human_duration, image_size, numpy_to_qimage, read_image
 
+_ROOM_FOR_WORDS = 420  # px of the middle: below it a button has its sign alone
 _NARROW = 1180  # px: below it the columns are slimmer
 _LARGEST_BEFORE = 1024  # px of a picture's side, as it is shown while it is enlarged
 
@@ -496,6 +497,6 @@ class GenerateRoom(QWidget):
         self._heading.setDirection(QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight)
         self.status.setAlignment(Qt.AlignmentFlag.AlignLeft if stacked else Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = stacked
-        self.reuse_button.setText("" if stacked else "Use settings")
+        self.reuse_button.setText("" if middle < _ROOM_FOR_WORDS else "Use settings")
         self._column.setContentsMargins(*((16, 12, 16, 12) if stacked else (24, 16, 24, 16)))
         self._follow_hint()

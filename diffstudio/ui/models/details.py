@@ -30,6 +30,7 @@ from diffstudio.ui.gallery.passage import Facts, Passage
 from diffstudio.ui.models import facts
 from diffstudio.ui.models.model import Entry, Problem
 from diffstudio.ui.models.notes import NotesEditor
+from diffstudio.ui.models.taken_for import TakenFor
 from diffstudio.ui.models.words import WordChips
 
 WIDEST = 640            # px of text: longer lines are hard to read
@@ -67,7 +68,7 @@ class CheckpointDetails(QWidget):
         self._training_title = SectionLabel("Training")
         self._model_title = SectionLabel("Checkpoint")
         self.use = PrimaryButton("Generate with this", tooltip="Choose this checkpoint in the Generate room")
-        self.notes = NotesEditor()
+        self.notes, self.taken_for = NotesEditor(), TakenFor()
         self.star = QuietButton("Star", "star", "Keep this model among the starred (Ctrl+D)")
         self.folder = QuietButton("Show in folder", "folder-open", "Open the folder this file is in")
         self.delete = QuietButton("Delete", "trash", "Move this file to the system's trash")
@@ -107,8 +108,9 @@ class CheckpointDetails(QWidget):
             row.addWidget(button)
         self._making = making
         for part in (self.words, self.tags, self._made_with_title, self._made_with, self.notes, self._making_title, making,
-                     self._model_title, self.model_facts, self._training_title, self.training_facts):
-            if part in (self._made_with_title, self.notes, self._making_title, self._model_title, self._training_title):
+                     self._model_title, self.model_facts, self.taken_for, self._training_title, self.training_facts):
+            if part in (self._made_with_title, self.notes, self._making_title, self._model_title, self.taken_for,
+                        self._training_title):
                 column.addSpacing(8)
             column.addWidget(part)
         column.addStretch(1)
@@ -212,6 +214,7 @@ class CheckpointDetails(QWidget):
         self._model_title.set_text("Checkpoint" if checkpoint is not None and checkpoint.role is Role.CHECKPOINT else "File")
         self.about.setVisible(bool(self.about.text()))
         self._show_use(checkpoint)
+        self.taken_for.show_checkpoint(checkpoint)
         self.delete.setVisible(checkpoint is None or checkpoint.origin is not Origin.STARTER)
 
     def _show_use(self, checkpoint: Checkpoint | None) -> None:

@@ -22,7 +22,7 @@ ROLES = {Role.CHECKPOINT: "checkpoint", Role.LORA: "LoRA", Role.EMBEDDING: "embe
 LAYOUTS = {Layout.OURS: "made with diffstudio", Layout.ORIGINAL: "one file, named as its makers do",
            Layout.DIFFUSERS: "one file, named as diffusers does", Layout.FOLDER: "a diffusers folder", Layout.GGUF: "a GGUF file",
            Layout.PICKLE: "a pickle"}
-_PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow", "x0": "the clean picture"}
+PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow", "x0": "the clean picture"}
 ORIGINS = {Origin.STARTER: "Came with the program", Origin.TRAINED: "Trained here", Origin.IMPORTED: "From elsewhere"}
 _DTYPES = {"F16": "16-bit", "BF16": "bfloat16", "F32": "32-bit", "F64": "64-bit", "F8_E4M3": "8-bit", "F8_E5M2": "8-bit"}
 LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
@@ -75,7 +75,7 @@ def model_facts(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> lis
     parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
     return [
         ("Kind", kind(checkpoint)), ("Told", told(checkpoint)), ("Picture size", size), ("Parameters", parameters),
-        ("Predicts", _PREDICTIONS.get(checkpoint.prediction, "")), ("Stored as", LAYOUTS[checkpoint.layout]),
+        ("Predicts", PREDICTIONS.get(checkpoint.prediction, "")), ("Stored as", LAYOUTS[checkpoint.layout]),
         ("Known by", checkpoint.reason), ("Made from", lineage(checkpoint)),
         ("Strength", f"{beside.strength:g}, its maker says" if beside.strength else ""), ("Negative", beside.negative[:500]),
         ("Size on disk", human_bytes(checkpoint.size_bytes)), ("Origin", ORIGINS[checkpoint.origin]),

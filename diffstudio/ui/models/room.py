@@ -115,6 +115,8 @@ class ModelsRoom(QWidget):
         self.details.word_wanted.connect(self._word)
         self.details.tool_wanted.connect(self._open_tool)
         self.details.star_wanted.connect(self._star)
+        self.details.taken_for.kept.connect(self._taken_for)
+        self.details.taken_for.failed.connect(lambda sentence: self.message.say("bad", sentence))
         self.details.notes.changed.connect(self._note)
         for keys, act in (("Ctrl+F", self._focus_search), ("Ctrl+D", self._star)):
             shortcut = QShortcut(QKeySequence(keys), self)
@@ -365,6 +367,10 @@ class ModelsRoom(QWidget):
         self.progress.show()
         self.rescan_button.setEnabled(False)
         self.rescan_requested.emit()
+
+    def _taken_for(self, sentence: str) -> None:
+        self._rescan()
+        self.message.say("good", sentence)
 
     def _show_in_folder(self) -> None:
         entry = self.chosen()

@@ -17,7 +17,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import StorageProblem
 from diffstudio.studio import metadata
 from diffstudio.studio.gallery import Gallery, GalleryImage
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import ControlUse, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui import theme
 from diffstudio.ui.gallery.grid import star_of, tile_of
 from diffstudio.ui.gallery.model import PAGE, GalleryModel
@@ -98,13 +98,25 @@ def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
     facts = dict(room.details.facts.facts())
     assert room.details.prompt.text() == "a ghost" and room.details.negative.text() == "fog"
     assert (facts["Seed"], facts["Steps"], facts["Guidance"]) == (str(2**62), "31", "4.5")
-    assert (facts["Sampler"], facts["Schedule"], facts["Size"]) == ("DPM++ 2M SDE", "Log SNR", "64 × 48 px")
+    assert (facts["Sampler"], facts["Spacing"], facts["Size"]) == ("DPM++ 2M SDE", "Log SNR", "64 × 48 px")
     assert facts["Computed"] == "cpu"
     with qtbot.waitSignal(room.reuse_requested) as caught:
         click(qtbot, room.details.reuse)
     assert caught.args[0] == gallery.images()[0].request
     with qtbot.waitSignal(room.reuse_requested):
         qtbot.keyClick(room.grid, Qt.Key.Key_U, Qt.KeyboardModifier.ControlModifier)
+
+
+def test_what_steered_a_picture_and_what_decoded_it_is_told(gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    add(gallery, "a ghost <lora:ink:0.5>", init=Path("/a/start.png"), outpaint=(0, 0, 32, 16), vae="vae/softer.safetensors",
+        controls=(ControlUse("sd15_canny", Path("/a/lines.png"), scale=0.8), ControlUse("sd15_depth", Path("/a/depth.png"))))
+    room = show()
+    pick(qtbot, room, 0)
+    assert titles(room) == ["a ghost"] and room.details.prompt.text() == "a ghost <lora:ink:0.5>"
+    facts = room.details.facts.facts()
+    for fact in (("Started from", "start.png"), ("Extended", "32 px right, 16 px below"), ("Autoencoder", "softer"),
+                 ("Guided by", "lines.png, sd15_canny at 0.8"), ("Guided by", "depth.png, sd15_depth at 1")):
+        assert fact in facts
 
 
 def test_another_programs_picture_tells_what_was_not_taken_over(
