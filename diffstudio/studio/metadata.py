@@ -95,7 +95,7 @@ def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
     lines = [prompt]
     if negative:
         lines.append(f"Negative prompt: {negative}")
-    told = {name: foreign.quoted(str(value)) for name, value in fields.items() if value is not None}
+    told = {name: foreign.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
     lines.append(", ".join(f"{name}: {value}" for name, value in told.items()))
     return _storable("\n".join(lines))
 

@@ -65,6 +65,11 @@ def test_the_text_is_in_the_grammar_people_know() -> None:
         f"Size: 64x64, Model hash: abc123def0, Model: starter, Version: diffstudio {__version__}")
 
 
+def test_a_folder_has_no_hash_and_says_none() -> None:
+    text = metadata.parameters_text(GenerateRequest(prompt="red apple"), {"model": "tiny", "model_hash": ""})
+    assert "hash" not in text and "Seed: 0, Model: tiny, Version" in text
+
+
 def test_another_reader_of_that_grammar_understands_it(tmp_path: Path) -> None:
     with Image.open(saved(tmp_path / "a.png")) as image:
         info = AUTOMATIC1111Parser().parse(dict(image.info))
