@@ -11,17 +11,50 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 
-def derived(part: str, family: str, shapes: Shapes) -> dict[str, Any]:
-    """To be laid over the family's own configuration; empty for parts that are the same in all of its checkpoints."""
+def derived(part: str, family: str, shapes: Shapes, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """To be laid over `usual`, the family's own configuration; empty for parts that are the same in all of its checkpoints."""
     if part == "transformer" and family in _TRANSFORMERS:
         return _TRANSFORMERS[family](shapes)
     if part == "unet":
-        return _known(in_channels=_side(shapes, "conv_in.weight", 1),
-                      time_cond_proj_dim=_side(shapes, "time_embedding.cond_proj.weight", 1))
+        return _unet(shapes, family, usual)
+    if part == "vae":
+        return _known(block_out_channels=_widths(shapes, "encoder.down_blocks.{}.resnets.0.conv2.weight"))
     if part.startswith("text_encoder"):
-        places = next((shape for name, shape in shapes.items() if name.endswith("embeddings.position_embedding.weight")), ())
-        return _known(max_position_embeddings=places[0] if places else None)       # more of them in encoders for long prompts
+        return _clip({name.removeprefix("text_model."): shape for name, shape in shapes.items()}, usual)
     return {}
+
+
+def _unet(shapes: Shapes, family: str, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Narrower ones too. Since Stable Diffusion 2 a head is 64 wide; the first has 8 of them, however wide they are."""
+    widths = _widths(shapes, "down_blocks.{}.resnets.0.conv2.weight")
+    other = family != "sd1" and widths is not None and widths != tuple(usual["block_out_channels"])
+    words = next((shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight") and len(shape) == 2), ())
+    return _known(
+        in_channels=_side(shapes, "conv_in.weight", 1), block_out_channels=widths, cross_attention_dim=words[1] if words else None,
+        attention_head_dim=tuple(max(1, width // 64) for width in widths or ()) if other else None,
+        projection_class_embeddings_input_dim=_side(shapes, "add_embedding.linear_1.weight", 1),
+        time_cond_proj_dim=_side(shapes, "time_embedding.cond_proj.weight", 1))
+
+
+def _clip(shapes: Shapes, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Of CLIP's kind, whose heads are 64 wide. More places in encoders for long prompts; layers beyond the usual are not read."""
+    width, layers = _side(shapes, "embeddings.token_embedding.weight", 1), _count(shapes, r"encoder\.layers")
+    if width is None or layers is None:
+        return {}
+    heads = {} if width == usual["hidden_size"] or width % 64 else {"num_attention_heads": width // 64}
+    return heads | _known(
+        max_position_embeddings=_side(shapes, "embeddings.position_embedding.weight", 0), hidden_size=width,
+        vocab_size=_side(shapes, "embeddings.token_embedding.weight", 0), num_hidden_layers=min(layers, usual["num_hidden_layers"]),
+        intermediate_size=_side(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
+        projection_dim=_side(shapes, "text_projection.weight", 0))
+
+
+def _widths(shapes: Shapes, name: str) -> tuple[int, ...] | None:
+    """The first side of the tensor of each level; `name` has a place for the level's number."""
+    widths: list[int] = []
+    while shape := shapes.get(name.format(len(widths)), ()):
+        widths.append(shape[0])
+    return tuple(widths) or None
 
 
 def _flux(shapes: Shapes) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def _open_clip(state: State, config: Mapping[str, Any]) -> State:
     """
     from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 
-    hidden = SimpleNamespace(config=SimpleNamespace(hidden_size=config["hidden_size"]))
+    width = len(state["transformer.resblocks.0.attn.in_proj_weight"]) // 3
+    hidden = SimpleNamespace(config=SimpleNamespace(hidden_size=width))
     named = _below(_XL_PREFIX, {name: value for name, value in state.items() if name != "text_projection"})
     converted: State = convert_open_clip_checkpoint(hidden, named, prefix=_XL_PREFIX)
     kept = {name: value for name, value in converted.items() if not _beyond(name, config["num_hidden_layers"])}

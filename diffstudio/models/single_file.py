@@ -25,7 +25,7 @@ from diffstudio.models.derived import derived
 from diffstudio.models.library import Library
 from diffstudio.models.naming import Recipe, Rows, recipe
 from diffstudio.models.packed import Packed, PackedLinear
-from diffstudio.models.parts import FolderParts, empty
+from diffstudio.models.parts import FolderParts, empty, what_nonsense_raises
 from diffstudio.models.pieces import (
     NEEDS,
     PIECES,
@@ -108,7 +108,10 @@ class SingleFileParts:
             raise missing(self.checkpoint, [self._needs[name].kind], self._library) if name in self._needs else self._nothing(name)
         if isinstance(place, InFolder):
             return FolderParts(place.folder).module(place.component, kind, dtype)
-        module = empty(kind, dict(self.config(name)))
+        try:
+            module = empty(kind, dict(self.config(name)))
+        except what_nonsense_raises() as error:
+            raise self._not_whole(name, (str(error).splitlines() or [""])[0][:200], place.path) from error
         self._fill(module, name, place, dtype)
         return module.eval().requires_grad_(False)
 
@@ -203,7 +206,7 @@ class SingleFileParts:
         shapes = {key: (sum(run.stop - run.start for run in rows), *weights.shapes[rows[0].name][1:])
                   for key, rows in self._recipe(name, place).items()}
         larger = name == "unet" and self.checkpoint.family == "sd2" and self.checkpoint.prediction == "v"
-        return derived(name, self.checkpoint.family, shapes) | ({"sample_size": 96} if larger else {})
+        return derived(name, self.checkpoint.family, shapes, self._usual(name)) | ({"sample_size": 96} if larger else {})
 
     # ---- weights -------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
@@ -22,7 +24,7 @@ from diffstudio.models.original_names import PARTS, original_names
 from diffstudio.models.parts import FolderParts, empty, parts_of
 from diffstudio.models.single_file import SingleFileParts, clip_vocabulary
 from diffstudio.models.stored import open_stored, together
-from tests.models import headers, small
+from tests.models import headers, small, small_files
 from tests.models.families.beside import CPU, checkpoint, difference, ours
 
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -87,6 +89,53 @@ def test_the_same_picture(folders: Callable[[str], Made], tmp_path: Path) -> Non
     one = load(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts)), folder)
     other = stable_diffusion.load(checkpoint(folder, "sd1"), FolderParts(folder), CPU, torch.float32)
     assert torch.equal(ours(one, steps=3, sampler="euler"), ours(other, steps=3, sampler="euler"))
+
+
+def narrow(family: str) -> Any:
+    """Stable Diffusion 1 or XL with the program's own configuration in everything but widths, and with CLIP's own words."""
+    def encoder(number: int, kind: type[Any], act: str) -> Any:
+        torch.manual_seed(number)
+        return small._lively(kind(CLIPTextConfig(
+            vocab_size=49_408, hidden_size=64 * number, intermediate_size=128, num_hidden_layers=3, num_attention_heads=number,
+            hidden_act=act, projection_dim=64 * number, bos_token_id=49_406, eos_token_id=49_407, pad_token_id=1)))
+
+    pipeline: Any = BUILDERS[family]()
+    xl = family == "sdxl"
+    told = dict(pipeline.unet.config) | {"norm_num_groups": 32, "block_out_channels": (64, 128, 192) if xl else (32, 64, 96, 96)}
+    told |= {"attention_head_dim": (1, 2, 3), "cross_attention_dim": 192, "transformer_layers_per_block": (1, 2, 10),
+             "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 6 * 256 + 128} if xl else {
+        "attention_head_dim": 8, "cross_attention_dim": 64}
+    torch.manual_seed(3)
+    pipeline.unet = UNet2DConditionModel.from_config(told).eval()
+    pipeline.vae = AutoencoderKL.from_config(dict(pipeline.vae.config) | {"block_out_channels": (32, 32, 64, 96),
+                                                                          "norm_num_groups": 32}).eval()
+    pipeline.text_encoder, pipeline.tokenizer = encoder(1, CLIPTextModel, "quick_gelu"), small_files.words()
+    if xl:
+        pipeline.text_encoder_2, pipeline.tokenizer_2 = encoder(2, CLIPTextModelWithProjection, "gelu"), small_files.words("!")
+    return pipeline
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize("named", ["makers", "diffusers"])
+def test_narrower_ones_are_as_wide_as_their_tensors(tmp_path: Path, family: str, named: str) -> None:
+    pipeline = narrow(family)
+    pipeline.save_pretrained(tmp_path / "folder")
+    parts = {part: getattr(pipeline, part).state_dict() for part in PARTS[family]}
+    tensors = original_names(family, parts) if named == "makers" else diffusers_names(parts)
+    one = single(tmp_path / "one.safetensors", family, tensors, prediction="eps")
+    loading = stable_diffusion_xl if family == "sdxl" else stable_diffusion
+    found = loading.load(one, SingleFileParts(one), CPU, torch.float32)
+    other = loading.load(checkpoint(tmp_path / "folder", family), FolderParts(tmp_path / "folder"), CPU, torch.float32)
+    settings: dict[str, Any] = {"steps": 2, "sampler": "euler", "width": 64, "height": 64}
+    assert torch.equal(ours(found, **settings), ours(other, **settings))
+
+
+def test_a_width_that_makes_no_sense_is_said(folders: Callable[[str], Made], tmp_path: Path) -> None:
+    """Half as many channels as the groups that they are normalised in."""
+    _, parts = folders("sd1")
+    one = single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts))
+    with pytest.raises(CheckpointDamaged, match="The vae of one.safetensors is not whole.*divisible"):
+        SingleFileParts(one).module("vae", AutoencoderKL, torch.float32)
 
 
 @pytest.mark.parametrize(("stored", "most"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2), (torch.float8_e4m3fn, 0.2)])
