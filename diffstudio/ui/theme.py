@@ -166,6 +166,7 @@ QAbstractSpinBox QLineEdit, QAbstractSpinBox QLineEdit:focus, QAbstractSpinBox Q
     background: transparent; border: none; padding: 0 8px; border-radius: 0; }
 QAbstractSpinBox[bare="true"] QLineEdit { padding: 0 3px; }
 QComboBox { padding-right: 4px; combobox-popup: 0; }
+QDialogButtonBox { dialogbuttonbox-buttons-have-icons: 0; }
 QComboBox::drop-down { border: none; width: 24px; }
 QComboBox::down-arrow { image: none; width: 0; height: 0; }
 QComboBox QAbstractItemView { background: $raised; color: $text; border: 1px solid $line; padding: 4px; outline: 0;
@@ -208,6 +209,7 @@ QPushButton[flat="true"]:focus, QToolButton[flat="true"]:focus { border-color: $
 Chip { border-radius: 13px; padding: 3px 11px; min-height: 18px; color: $dim; background: $raised;
     border: 1px solid $line; }
 Chip:hover { color: $text; }
+AddButton[brief="true"] { padding-left: 4px; padding-right: 4px; }
 Chip:checked { background: $chosen; color: $text; border-color: $accent; }
 Chip:focus { border-color: $accent; }
 Chip:checked:focus { border: 1px solid $text; }

@@ -13,14 +13,6 @@ from PIL import Image
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
 from PySide6.QtWidgets import (
-    QAbstractButton,
-    QAbstractItemView,
-    QAbstractSlider,
-    QAbstractSpinBox,
-    QComboBox,
-    QLineEdit,
-    QPlainTextEdit,
-    QScrollBar,
     QWidget,
 )
 from pytestqt.qtbot import QtBot
@@ -32,6 +24,7 @@ from diffstudio.ui import theme
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.settings_dialog import SettingsDialog
 from tests.models.tiny import write_tiny_checkpoint
+from tests.ui.a_walk import lacking
 
 pytestmark = pytest.mark.usefixtures("dressed")
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,23 +150,8 @@ def test_every_control_has_a_name_a_tooltip_and_a_way_by_keyboard(qtbot: QtBot, 
     desktop = opened()
     dialog = SettingsDialog(desktop.settings, "as it is", desktop.window)
     places: list[QWidget] = [desktop.window, dialog, *(desktop.window.room(name) for name in (GALLERY, MODELS, TRAIN))]
-    kinds = (QAbstractButton, QComboBox, QAbstractSlider, QAbstractSpinBox, QLineEdit, QPlainTextEdit, QAbstractItemView)
-    lacking = []
-    for place in places:
-        for widget in place.findChildren(QWidget):
-            inner = isinstance(widget.parentWidget(), (QComboBox, QAbstractSpinBox, QAbstractItemView, QLineEdit)) or (
-                type(widget).__name__.startswith("QComboBoxPrivate") or widget.objectName().startswith("qt_"))
-            if not isinstance(widget, kinds) or isinstance(widget, QScrollBar) or inner:
-                continue
-            if isinstance(widget, QAbstractItemView) and isinstance(widget.window().parentWidget(), QComboBox):
-                continue
-            if not widget.accessibleName().strip():
-                lacking.append(f"{type(widget).__name__} {widget.objectName()} has no name")
-            if not widget.toolTip().strip() and not isinstance(widget, QAbstractItemView):  # its items have their own
-                lacking.append(f"{widget.accessibleName()} has no tooltip")
-            if not widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
-                lacking.append(f"{widget.accessibleName()} cannot be reached by keyboard")
-    assert not lacking, "\n".join(lacking)
+    wrong = [fault for place in places for fault in lacking(place)]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(qtbot: QtBot, opened: Callable[[], Desktop],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import QEvent, QObject
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
-from diffstudio.ui.controls import QuietButton, describe
+from diffstudio.ui.controls import QuietButton, describe, restyle
 
 
 class AddButton(QuietButton):
@@ -24,6 +24,7 @@ class AddButton(QuietButton):
 
     def set_brief(self, brief: bool) -> None:
         self._brief = brief
+        restyle(self, "brief", brief)
         self.setText(self._word if brief else self._sentence)
 
 
