@@ -26,6 +26,7 @@ from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleR
 from diffstudio.studio.settings import Settings, Theme, read_settings, save
 from diffstudio.studio.token_count import count
 from diffstudio.ui import assets, system, theme
+from diffstudio.ui.arrivals import Arrivals
 from diffstudio.ui.awake import awake
 from diffstudio.ui.bridge import Bridge
 from diffstudio.ui.fetcher import Fetcher
@@ -76,6 +77,7 @@ class Desktop(QObject):
     def _connect(self) -> None:
         room, window = self.generate_room, self.window
         self.bridge.arrived.connect(self.take)
+        self.arrivals = Arrivals(self.shelf)
         self.shelf.changed.connect(self.show_checkpoints)
         self.shelf.failed.connect(lambda sentence: window.say("bad", sentence))
         self.lookout.runs_seen.connect(self.show_runs)
@@ -105,6 +107,10 @@ class Desktop(QObject):
         window.settings_wanted.connect(self.open_settings)
         window.picture_dropped.connect(self.open_picture)
         window.folder_dropped.connect(self.open_folder)
+        window.model_dropped.connect(self.arrivals.bring)
+        self.arrivals.prompted.connect(self.use_lora)
+        self.arrivals.drawing.connect(self.generate_with)
+        self.arrivals.said.connect(window.say)
         window.shown.connect(self.begin, Qt.ConnectionType.QueuedConnection)
 
     # After the first paint

@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from diffstudio import paths
 from diffstudio.ui import assets, theme
+from diffstudio.ui.arrivals import SUFFIXES as MODEL_SUFFIXES
 from diffstudio.ui.controls import Banner, describe
 
 RAIL_WIDTH = 80
@@ -59,6 +60,7 @@ class MainWindow(QMainWindow):
 
     picture_dropped = Signal(object)      # Path
     folder_dropped = Signal(object)       # Path
+    model_dropped = Signal(object)        # Path of a file of weights
     settings_wanted = Signal()
     shown = Signal()                      # after the first paint
     closing = Signal()
@@ -170,7 +172,9 @@ class MainWindow(QMainWindow):
             return
         event.acceptProposedAction()
         # not from inside the drop, during which the other program waits
-        QTimer.singleShot(0, self, lambda: (self.folder_dropped if path.is_dir() else self.picture_dropped).emit(path))
+        told = (self.folder_dropped if path.is_dir() else
+                self.model_dropped if path.suffix.lower() in MODEL_SUFFIXES else self.picture_dropped)
+        QTimer.singleShot(0, self, lambda: told.emit(path))
 
     # Coming and going
 
@@ -208,9 +212,9 @@ class MainWindow(QMainWindow):
 
 
 def _dropped(event: QDropEvent) -> Path | None:
-    """The first picture or folder among what is dropped."""
+    """The first picture, folder or file of weights among what is dropped."""
     for url in event.mimeData().urls():
         path = Path(url.toLocalFile()) if url.isLocalFile() else None
-        if path is not None and (path.suffix.lower() in PICTURE_SUFFIXES or path.is_dir()):
+        if path is not None and (path.suffix.lower() in PICTURE_SUFFIXES | MODEL_SUFFIXES or path.is_dir()):
             return path
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, QPoint, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QMimeData, QPoint, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QFontMetrics, QHelpEvent, QKeyEvent, QResizeEvent, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QMenu, QPlainTextEdit, QTextEdit, QToolTip, QWidget
 
@@ -197,6 +197,10 @@ class PromptEdit(QPlainTextEdit):
             self._over = over
             restyle(self, "wrong", over)
             self.too_long.emit(over)
+
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:
+        """No files: they are the window's, and their names are no prompt."""
+        return not any(url.isLocalFile() for url in source.urls()) and super().canInsertFromMimeData(source)
 
     def sizeHint(self) -> QSize:
         return QSize(200, self.height())

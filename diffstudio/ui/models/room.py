@@ -26,6 +26,7 @@ from diffstudio.studio.annotations import Annotation, Annotations
 from diffstudio.studio.gallery import Gallery
 from diffstudio.studio.weight_requests import Tool
 from diffstudio.ui import picture_actions
+from diffstudio.ui.arrivals import SUFFIXES
 from diffstudio.ui.confirm import confirm
 from diffstudio.ui.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe, human_bytes
 from diffstudio.ui.drops import DropHint, dropped_paths
@@ -38,7 +39,6 @@ from diffstudio.ui.models.model import CheckpointDelegate, CheckpointsModel, Ent
 from diffstudio.ui.models.workshop import Workshop
 
 LIST_WIDTH = 340
-WEIGHTS = {".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin"}   # what may be dropped here
 
 
 class _List(QListView):
@@ -190,7 +190,7 @@ class ModelsRoom(QWidget):
         self._lookups.close()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if any(path.suffix.lower() in WEIGHTS for path in dropped_paths(event)):
+        if any(path.suffix.lower() in SUFFIXES for path in dropped_paths(event)):
             event.acceptProposedAction()
             self._drop_hint.appear()
         else:
@@ -201,7 +201,7 @@ class ModelsRoom(QWidget):
 
     def dropEvent(self, event: QDropEvent) -> None:
         self._drop_hint.hide()
-        wanted = [path for path in dropped_paths(event) if path.suffix.lower() in WEIGHTS]
+        wanted = [path for path in dropped_paths(event) if path.suffix.lower() in SUFFIXES]
         if wanted:
             event.acceptProposedAction()
             self.import_requested.emit(wanted)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
 from PySide6.QtGui import QTextCursor
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
@@ -381,3 +381,13 @@ def test_the_count_is_never_under_the_bar_that_scrolls(qtbot: QtBot, panel: Pane
     bar = panel.prompt.verticalScrollBar()
     qtbot.waitUntil(bar.isVisible)
     assert panel.prompt.count.geometry().right() < bar.mapTo(panel.prompt, QPoint()).x()
+
+
+def test_a_file_that_is_dropped_on_the_prompt_is_the_windows(panel: Panel, tmp_path: Path) -> None:
+    data = QMimeData()
+    data.setText("a cat")
+    assert panel.prompt.canInsertFromMimeData(data)
+    data.setUrls([QUrl.fromLocalFile(str(tmp_path / "a.png"))])
+    assert not panel.prompt.canInsertFromMimeData(data)
+    data.setUrls([QUrl("https://example.org/a cat")])
+    assert panel.prompt.canInsertFromMimeData(data)

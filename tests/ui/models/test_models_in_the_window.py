@@ -15,7 +15,7 @@ from diffstudio.studio.weight_requests import Tool
 from diffstudio.ui.app import GENERATE, MODELS, Desktop
 from diffstudio.ui.models.sheets import ToolSheet
 from tests.models.headers import write_header
-from tests.ui.a_desktop import PATIENCE_MS, close_desktop, open_desktop
+from tests.ui.a_desktop import PATIENCE_MS, close_desktop, drop_folder, open_desktop
 
 pytestmark = pytest.mark.usefixtures("dressed")
 
@@ -60,3 +60,23 @@ def test_what_was_made_in_the_room_can_be_drawn_with(desktop: Desktop, qtbot: Qt
     qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton)
     chosen = desktop.generate_room.panel.checkpoint.current()
     assert desktop.window.current_room() == GENERATE and chosen is not None and chosen.path == made
+
+
+def test_a_lora_dropped_on_the_window_is_brought_in_and_named_in_the_prompt(desktop: Desktop, qtbot: QtBot, tmp_path: Path) -> None:
+    layer = "lora_unet_mid_block_attentions_0_proj_in"
+    dropped = write_header(tmp_path / "elsewhere" / "brush.safetensors", {
+        f"{layer}.lora_down.weight": (4, 1280), f"{layer}.lora_up.weight": (1280, 4)}, metadata={"ss_output_name": "brush"})
+    prompt = desktop.generate_room.panel.prompt
+    prompt.set_text("red apple")
+    desktop.window.show_room(GENERATE)
+    drop_folder(desktop.window, dropped)
+    qtbot.waitUntil(lambda: prompt.text().startswith("red apple <lora:brush:"), timeout=PATIENCE_MS)
+    assert "brush.safetensors lies in" in desktop.window.banner.text()
+    assert any(model.name == "brush" for model in desktop.checkpoints)
+
+
+def test_what_is_dropped_and_no_model_is_said(desktop: Desktop, qtbot: QtBot, tmp_path: Path) -> None:
+    (tmp_path / "odd.safetensors").write_bytes(b"nothing")
+    drop_folder(desktop.window, tmp_path / "odd.safetensors")
+    qtbot.waitUntil(lambda: "odd.safetensors" in desktop.window.banner.text(), timeout=PATIENCE_MS)
+    assert desktop.generate_room.panel.prompt.text() == ""
