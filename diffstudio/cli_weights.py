@@ -23,7 +23,7 @@ Add = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.Argumen
 def add_weights(add: Add, text: Callable[[str], str], path: Callable[[str], Path], number: Callable[[str], float]) -> None:
     """`add` makes a verb; `text`, `path` and `number` read an argument."""
     scanning = add("scan", "what opening a file could run, found out without opening it", _scan)
-    scanning.add_argument("files", metavar="FILE", nargs="+", type=path)
+    scanning.add_argument("files", metavar="FILE", nargs="+", type=path, help="or a folder: every pickle in it")
     scanning.add_argument("--json", action="store_true", help="as JSON")
     converting = add("convert", "the same weights in a safetensors file: from a pickle, a folder, or in another precision", _convert)
     converting.add_argument("checkpoint", metavar="NAME|PATH", type=text)
@@ -49,7 +49,7 @@ def add_weights(add: Add, text: Callable[[str], str], path: Callable[[str], Path
 
 def _scan(arguments: argparse.Namespace) -> int:
     """Ends with 1 when one of them is dangerous or cannot be read."""
-    told = [_scanned(file) for file in arguments.files]
+    told = [_scanned(file) for given in arguments.files for file in _in_it(given)]
     if arguments.json:
         print(json.dumps(told, indent=2))
     else:
@@ -57,6 +57,15 @@ def _scan(arguments: argparse.Namespace) -> int:
             for line in _said_of(about):
                 print(one_line(line))
     return int(any(about["verdict"] in ("dangerous", "unreadable") for about in told))
+
+
+def _in_it(given: Path) -> list[Path]:
+    """Of a folder every pickle below it; itself where there is none."""
+    from diffstudio.models.records import PICKLES
+
+    if not given.is_dir():
+        return [given]
+    return sorted(path for path in given.rglob("*") if path.suffix.lower() in PICKLES and path.is_file()) or [given]
 
 
 def _scanned(file: Path) -> dict[str, Any]:

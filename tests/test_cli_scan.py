@@ -41,6 +41,16 @@ def test_the_same_as_json(three: tuple[Path, Path, Path], capsys: pytest.Capture
     assert second["verdict"] == "unreadable" and "There is no checkpoint" in second["reason"]
 
 
+def test_of_a_folder_every_pickle_is_looked_through(three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model/unet").mkdir(parents=True)
+    for number, file in enumerate(three):
+        file.rename(Path("model/unet", f"{number}{file.suffix}"))
+    assert cli.main(["models", "scan", "model", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [(Path(one["file"]).name, one["verdict"]) for one in told] == [("0.pt", "harmless"), ("1.ckpt", "dangerous")]
+    assert not Path(RAN).exists()
+
+
 def test_in_the_list_it_is_what_it_holds(three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Harmless ones say what they are, dangerous ones are left out with what they would have run; and become safetensors."""
     paths.checkpoints().mkdir(parents=True)

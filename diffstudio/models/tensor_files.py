@@ -22,9 +22,10 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint, Layout, read_header
+from diffstudio.models.folder_check import check_folder
 from diffstudio.models.later import later, now
 from diffstudio.models.prediction import TensorEntry
-from diffstudio.models.records import SAFETENSORS, variant
+from diffstudio.models.records import PICKLES, SAFETENSORS, variant
 from diffstudio.models.weights_file import TORCH_DTYPES, PickleWeights
 
 State = Mapping[str, Tensor]
@@ -50,24 +51,25 @@ class Weights:
 
 
 def open_weights(checkpoint: Checkpoint) -> Weights:
-    """Of a folder under `unet.` and the like. CheckpointMissing, CheckpointDamaged, and CheckpointUnknown for packed weights."""
+    """Of a folder under `unet.` and the like. CheckpointUnknown for packed weights; else what reading raises."""
     match checkpoint.layout:
         case Layout.GGUF:
             raise CheckpointUnknown(f"{checkpoint.name} is a GGUF file", "its weights are packed, and stay as they are",
                                     "Use the safetensors file that it was made from")
         case Layout.PICKLE:
-            return _pickled(checkpoint.path)
+            files = contextlib.ExitStack()
+            return Weights(_pickled(checkpoint.path, files), {}, files)
         case Layout.FOLDER:
+            check_folder(checkpoint.path)
             return _opened(_component_files(checkpoint.path))
         case _:
             return _opened([("", checkpoint.path)])
 
 
-def _pickled(path: Path) -> Weights:
-    files = contextlib.ExitStack()
+def _pickled(path: Path, files: contextlib.ExitStack, prefix: str = "") -> State:
     file = files.enter_context(contextlib.closing(PickleWeights(path)))
-    return Weights({name: later(entry.shape, TORCH_DTYPES[entry.dtype], partial(file.get_tensor, name))
-                    for name, entry in file.scan.tensors.items()}, {}, files)
+    return {prefix + name: later(entry.shape, TORCH_DTYPES[entry.dtype], partial(file.get_tensor, name))
+            for name, entry in file.scan.tensors.items()}
 
 
 def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
@@ -75,6 +77,9 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
     metadata: dict[str, str] = {}
     with contextlib.ExitStack() as files:
         for prefix, path in paths:
+            if path.suffix.lower() in PICKLES:
+                tensors |= _pickled(path, files, prefix)
+                continue
             entries, said = read_header(path)
             metadata |= {} if prefix else said
             try:
@@ -90,15 +95,16 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
 
 
 def _component_files(folder: Path) -> list[tuple[str, Path]]:
-    """Of each component the plain variant, or else the first, in all its pieces."""
+    """Of each component the plain variant, or else the first, in all its pieces; pickles where there is nothing else."""
     found: list[tuple[str, Path]] = []
     for component in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(path for path in component.iterdir() if path.suffix in SAFETENSORS)
+        every = sorted(component.iterdir())
+        files = [path for path in every if path.suffix in SAFETENSORS] or [path for path in every if path.suffix in PICKLES]
         wanted = min((variant(path) for path in files), default="")
         found += [(f"{component.name}.", path) for path in files if variant(path) == wanted]
     if not found:
-        raise CheckpointUnknown(f"{folder.name} holds no safetensors files", "pickles in folders are not opened here",
-                                "Get it again with safetensors files")
+        raise CheckpointUnknown(f"{folder.name} holds no weights", "there are neither safetensors files nor pickles in it",
+                                "Get it again from where it came")
     return found
 
 

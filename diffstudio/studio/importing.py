@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from diffstudio.errors import StorageProblem
+from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.models.checkpoint import Role
 from diffstudio.models.hashes import sha256_of
 from diffstudio.models.records import read_record
@@ -23,13 +23,17 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
 
     On one disk it is the same file under a second name, which takes no room; elsewhere a copy. What lies there already is
     left alone: the same content is not brought twice, another of that name gets a number. Closed before its end, it leaves
-    nothing behind. Raises CheckpointDamaged for what is no file of weights, StorageProblem when it cannot be written.
+    nothing behind. Raises CheckpointDamaged for what is no file of weights, BadRequest for a folder, StorageProblem when it
+    cannot be written.
     """
     where = folder / FOLDERS.get(read_record(path).role, "")
     try:
         if path.resolve().is_relative_to(folder.resolve()):
             yield path.absolute()
             return
+        if path.is_dir():
+            raise BadRequest(f"{path.name} is a folder", "files are brought in, and folders stay where they are",
+                             "Name the folder that holds it among the folders of models in Settings")
         where.mkdir(parents=True, exist_ok=True)
         target = _name_for(path, where)
         if not target.exists() and not _linked(path, target):

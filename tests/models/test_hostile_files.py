@@ -27,6 +27,7 @@ from diffstudio.errors import (
 )
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint, read_header
+from diffstudio.models.exporting import export
 from diffstudio.models.folder_check import check_folder
 from diffstudio.models.records import read_record
 from diffstudio.models.stored import open_stored
@@ -307,6 +308,20 @@ def test_absurd_sizes_take_no_room(folder: Path, part: str, key: str, value: Any
     assert "does not go with the weights" in refused(lambda: check_folder(folder))
     with pytest.raises(CheckpointDamaged):
         loaded(folder)
+
+
+@pytest.mark.parametrize("steps", [10**9, 10**30])
+def test_a_schedule_without_end_takes_no_room(folder: Path, steps: int) -> None:
+    told(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=steps)
+    with pytest.raises(CheckpointUnknown, match="it has 1,000,000,000"):
+        loaded(folder)
+
+
+def test_nothing_is_made_of_a_folder_that_reaches_elsewhere(folder: Path, tmp_path: Path) -> None:
+    (folder / "unet" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"conv_in.weight": "/etc/passwd"}}))
+    with pytest.raises(CheckpointDangerous, match="lies elsewhere"):
+        list(export(read_record(folder), tmp_path / "exported"))
+    assert not (tmp_path / "exported").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), "x", None, [], {}, -1, 0, True, [[]]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -419,6 +420,21 @@ def test_what_cannot_be_exported_says_why(small_world: World, tmp_path: Path) ->
     with pytest.raises(BadRequest, match="There is a file at"):
         list(export(record(one, "sd1"), one))
     assert not (tmp_path / "x").exists() and not (tmp_path / "x.part").exists()
+
+
+def test_a_folder_of_pickles_becomes_one_of_safetensors(small_world: World, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small_world("sd1"), tmp_path / "old"))
+    for weights in folder.glob("*/*.safetensors"):
+        torch.save(load(weights), weights.with_suffix(".bin"))
+        weights.unlink()
+    result = made(export(record(folder, "sd1"), tmp_path / "new"))
+    for part in ("unet", "vae", "text_encoder"):
+        (found,), (expected,) = (result.path / part).glob("*.safetensors"), (small_world("sd1") / part).glob("*.safetensors")
+        assert load(found).keys() == load(expected).keys()
+        assert all(torch.equal(value, load(expected)[name]) for name, value in load(found).items())
+    assert not list(result.path.rglob("*.bin"))
+    one = made(convert(record(folder, "sd1"), tmp_path / "one.safetensors")).path
+    assert load(one).keys() == load(single(small_world, "sd1", tmp_path / "theirs.safetensors")).keys()
 
 
 def test_a_folder_in_another_precision(small_world: World, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.errors import CheckpointDamaged, StorageProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem
 from diffstudio.studio import importing
 from diffstudio.studio.importing import import_file
 
@@ -73,3 +73,11 @@ def test_what_is_no_model_or_has_no_room(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageProblem, match="cannot be brought"):
         brought(weights(tmp_path / "one.safetensors"), tmp_path / "file")
+
+
+def test_a_folder_stays_where_it_is(tmp_path: Path) -> None:
+    weights(tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    with pytest.raises(BadRequest, match="model is a folder.*in Settings"):
+        brought(tmp_path / "model", tmp_path / "models")
+    assert brought(tmp_path / "model", tmp_path) == tmp_path / "model"

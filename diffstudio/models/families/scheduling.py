@@ -27,6 +27,7 @@ from diffstudio.models.parts import Parts
 _CURVES = {"linear": BetaCurve.LINEAR, "scaled_linear": BetaCurve.SCALED_LINEAR, "squaredcos_cap_v2": BetaCurve.COSINE,
            "sigmoid": BetaCurve.SIGMOID}
 _WRAPPERS: Mapping[str, Callable[[Network, Schedule], Denoiser]] = {"eps": EpsPrediction, "v": VPrediction, "x0": CleanPrediction}
+_MOST_TRAINED = 100_000           # steps of a schedule that is believed; published ones have 1,000
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
@@ -80,9 +81,12 @@ def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
     if curve is None:
         raise _unknown(name, f"its beta_schedule is {config['beta_schedule']!r}")
     try:
-        return VariancePreserving(curve, int(config.get("num_train_timesteps", 1000)), float(config.get("beta_start", 0.00085)),
+        trained = int(config.get("num_train_timesteps", 1000))
+        if not 1 < trained <= _MOST_TRAINED:
+            raise _unknown(name, f"it has {trained:,} steps")
+        return VariancePreserving(curve, trained, float(config.get("beta_start", 0.00085)),
                                   float(config.get("beta_end", 0.012)), bool(config.get("rescale_betas_zero_snr", False)))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise _unknown(name, str(error)[:200]) from error
 
 
