@@ -102,18 +102,18 @@ def softened(mask: Mask, feather: int) -> NDArray[np.float32]:
     return soft.astype(np.float32) if soft.max() > 0.5 else hard
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """RGB, with transparency laid on white. ImageProblem when the file is no whole picture."""
+def read_rgb(path: Path, background: tuple[int, int, int] = BACKGROUND) -> Image.Image:
+    """RGB, with transparency laid on white unless told otherwise. ImageProblem when the file is no whole picture."""
     picture, _ = read_picture(path)
     if picture.mode == "RGBA":
-        ground = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
+        ground = Image.new("RGBA", picture.size, (*background, 255))
         picture = Image.alpha_composite(ground, picture)
     return picture.convert("RGB")
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> Image.Image:
-    """Of any size: it is stretched over the picture."""
-    mask = read_rgb(path).convert("L")
+    """Of any size: it is stretched over the picture. Where it is transparent nothing was painted."""
+    mask = read_rgb(path, (0, 0, 0)).convert("L")
     return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
 
 

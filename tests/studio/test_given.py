@@ -152,6 +152,15 @@ def test_what_makes_no_sense_is_refused(request_: GenerateRequest, tmp_path: Pat
         read(request_, mask=mask(tmp_path / "black.png", 200, 100, (0, 0, 0, 0)))
 
 
+def test_what_is_transparent_in_a_mask_was_not_painted(request_: GenerateRequest, tmp_path: Path) -> None:
+    """White strokes on nothing, as programs with layers save them, are the same as white on black."""
+    strokes = Image.new("RGBA", (200, 100), (255, 255, 255, 0))
+    strokes.paste((255, 255, 255, 255), (140, 40, 160, 60))
+    strokes.save(tmp_path / "strokes.png")
+    expected, found = read(request_).mask, read(request_, mask=tmp_path / "strokes.png").mask
+    assert expected is not None and found is not None and np.array_equal(found, expected) and 0 < found.mean() < 255
+
+
 def test_all_of_it_is_kept_in_json_and_told_to_others(request_: GenerateRequest) -> None:
     wanted = dataclasses.replace(request_, fill=FillName.NOISE, feather=4, masked_only=True, padding=16, outpaint=(8, 0, 0, 8),
                                  resize=ResizeName.PAD)
