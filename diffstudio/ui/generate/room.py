@@ -74,6 +74,7 @@ class GenerateRoom(QWidget):
         self._paused = False
         self._finished = False
         self._live = True                         # the canvas shows the job; False while another picture is looked at
+        self._missing: list[str] = []      # what a request that is taken over names and is not here
         self._request: PictureRequest | None = None
         self._newest: Stepped | None = None
         self._notes: list[str] = []               # what is not as one would expect of the job that is shown
@@ -142,10 +143,17 @@ class GenerateRoom(QWidget):
         if isinstance(request, UpscaleRequest):
             self.enlarge_wanted.emit(request.source, request)
             return
+        self._missing = []
         if not self.panel.use(request):
-            self.say("warn", f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays "
-                             "chosen. The other settings are taken over.")
+            self._missing.insert(0, f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays "
+                                 "chosen. The other settings are taken over.")
+        if self._missing:
+            self.say("warn", " ".join(self._missing))
         self.panel.prompt.setFocus()
+
+    def _tell(self, sentence: str) -> None:
+        self._missing.append(sentence)         # of a request that is taken over there may be several
+        self.say("warn", sentence)
 
     def start_from(self, path: Path) -> None:
         """Put a picture into the left column, to change, paint on or extend."""
@@ -433,8 +441,8 @@ class GenerateRoom(QWidget):
     def _connect(self) -> None:
         self.panel.generate.connect(self.generate_requested)
         for section in (self.panel.start, self.panel.control, self.panel.enlarge):
-            section.failed.connect(lambda sentence: self.say("warn", sentence))
-        self.panel.said.connect(lambda sentence: self.say("warn", sentence))
+            section.failed.connect(self._tell)
+        self.panel.said.connect(self._tell)
         self.panel.models_wanted.connect(self.models_wanted)
         self.empty.clicked.connect(self._accept_invitation)
         self.pause_button.clicked.connect(self._pause_or_resume)

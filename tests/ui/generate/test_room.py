@@ -69,6 +69,15 @@ def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:
     assert [thumb.shown.path for thumb in room.right.thumbs] == [Path("/images/a.png")]
 
 
+def test_all_that_a_request_names_and_is_not_here_is_said_at_once(room: GenerateRoom) -> None:
+    room.use(GenerateRequest("a cat", checkpoint="dreams", vae="soft", enlarge=2, upscaler="4x-sharp"))
+    for name in ("dreams", "soft", "4x-sharp"):
+        assert f"“{name}” is not here" in room.banner.text()
+    room.banner.hide()
+    room.use(replace(REQUEST, checkpoint="starter"))
+    assert not room.banner.isVisible()
+
+
 def test_a_job_that_waits_for_the_engine_is_not_met_with_an_invitation(room: GenerateRoom) -> None:
     room.set_pending([QueuedJob(1, REQUEST, 0, 0)])
     assert not room.empty.isVisible()
