@@ -120,8 +120,13 @@ class MainWindow(QMainWindow):
         button = RailButton(entry.name, entry.icon, f"{entry.tooltip} (Ctrl+{index + 1})")
         self._buttons.addButton(button, index)
         self._rail.insertWidget(index, button, 0, Qt.AlignmentFlag.AlignHCenter)
-        button.clicked.connect(lambda: self.show_room(entry.name))
+        button.clicked.connect(lambda: self._enter(entry.name))
         QShortcut(QKeySequence(f"Ctrl+{index + 1}"), self, lambda: self.show_room(entry.name))
+
+    def _enter(self, name: str) -> None:
+        """By its button, which gives the focus on: the keys of a room work while it is in there."""
+        room = self.show_room(name)
+        (room.focusWidget() or room).setFocus()
 
     def show_room(self, name: str) -> QWidget:
         """Bring a room to the front; it is made if it has not been."""

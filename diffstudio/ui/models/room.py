@@ -232,7 +232,9 @@ class ModelsRoom(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
         row.addWidget(side, 2)
-        row.addWidget(self.details, 3)
+        beside = QVBoxLayout()            # which keeps its place while there is nothing to show in it
+        beside.addWidget(self.details)
+        row.addLayout(beside, 3)
         self._pages = QStackedWidget()
         self._pages.addWidget(everything)
         self._pages.addWidget(self.empty)

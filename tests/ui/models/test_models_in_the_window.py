@@ -14,6 +14,7 @@ from diffstudio import paths
 from diffstudio.studio.weight_requests import Tool
 from diffstudio.ui.app import GENERATE, MODELS, Desktop
 from diffstudio.ui.models.sheets import ToolSheet
+from diffstudio.ui.window import RailButton
 from tests.models.headers import write_header
 from tests.ui.a_desktop import PATIENCE_MS, close_desktop, drop_folder, open_desktop
 
@@ -80,3 +81,13 @@ def test_what_is_dropped_and_no_model_is_said(desktop: Desktop, qtbot: QtBot, tm
     drop_folder(desktop.window, tmp_path / "odd.safetensors")
     qtbot.waitUntil(lambda: "odd.safetensors" in desktop.window.banner.text(), timeout=PATIENCE_MS)
     assert desktop.generate_room.panel.prompt.text() == ""
+
+
+def test_the_keys_of_a_room_work_once_its_button_was_pressed(desktop: Desktop, qtbot: QtBot) -> None:
+    desktop.window.activateWindow()
+    button = next(button for button in desktop.window.rail.findChildren(RailButton) if button.text() == MODELS)
+    button.setFocus()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    room: Any = desktop.window.room(MODELS)
+    here = desktop.window.focusWidget()
+    assert here is not None and (here is room or room.isAncestorOf(here))

@@ -259,3 +259,13 @@ def test_long_names_narrow_and_wide_light_and_dark(
     for button in room.findChildren(QPushButton):
         if not button.objectName().startswith("qt_"):
             assert button.accessibleName(), button.text()
+
+
+def test_the_list_keeps_its_place_where_nothing_fits(show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot) -> None:
+    room = show()
+    room.set_checkpoints(*some)
+    before = room.filter.mapTo(room, QPoint()).x()
+    qtbot.keyClicks(room.filter.search, "zzz")
+    qtbot.waitUntil(room._nothing_fits.isVisible)
+    room.grab()                                             # laid out again
+    assert not room.details.isVisible() and room.filter.mapTo(room, QPoint()).x() == before
