@@ -34,6 +34,12 @@ class OwnWords:
         found = [one for one in library.scan() if one.role is Role.EMBEDDING] if library is not None else []
         return {one.name: one for one in found}
 
+    @cached_property
+    def _unreadable(self) -> dict[str, DiffstudioError]:
+        """What that scan found where embeddings lie and could not open, with why."""
+        problems = self._library.problems if self._library is not None else []
+        return {path.stem: error for path, error in problems if "embeddings" in map(str.lower, path.parts[:-1])}
+
     def show(self, model: Model, texts: Sequence[str]) -> tuple[str, ...]:
         """Have the model know exactly the words that these texts use; a sentence for each that it cannot, once in a request."""
         embeddings: Any = getattr(model, "embeddings", None)
@@ -41,7 +47,7 @@ class OwnWords:
             return ()
         from diffstudio.models.embeddings import names_in
 
-        wanted = [self._known(name) for name in names_in("\n".join(texts), list(self._files))]
+        wanted = [self._known(name) for name in names_in("\n".join(texts), [*self._files, *self._unreadable])]
         notes = [one for one in wanted if isinstance(one, str)]
         notes += embeddings.use([one for one in wanted if not isinstance(one, str)])
         self._shown = embeddings.known
@@ -60,6 +66,8 @@ class OwnWords:
             from diffstudio.models.embeddings import read_embedding
 
             try:
+                if name not in self._files:
+                    raise self._unreadable[name]
                 self._read[name] = read_embedding(self._files[name].path, name)
             except DiffstudioError as error:
                 self._read[name] = f"The embedding {name} is read as a common word. {error}"
