@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.metadata import PictureSettings
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import ControlUse, GenerateRequest
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.awake import _Companion, awake
 from diffstudio.ui.generate.dropped import PictureSettingsDialog
@@ -102,12 +102,14 @@ def test_settings_change_at_once(qtbot: QtBot, tmp_path: Path) -> None:
 
 
 def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
-    request = GenerateRequest("a castle", negative="blurry", seed=9)
+    request = GenerateRequest("a castle", negative="blurry", seed=9, vae="soft", enlarge=2,
+                              controls=(ControlUse("sd15_canny", Path("lines.png"), scale=0.8),))
     dialog = PictureSettingsDialog(Path("x.png"), numpy_to_qimage(picture(3)),
                                    PictureSettings(request, "AUTOMATIC1111", ("the LoRA “cats”",)))
     qtbot.addWidget(dialog)
     texts = [label.text() for label in dialog.findChildren(QLabel)]
     assert any("cats" in text for text in texts) and any("AUTOMATIC1111" in text for text in texts)
+    assert {"sd15_canny at 0.8", "soft", "2× by Lanczos, strength 0.3"} <= set(texts)
     with qtbot.waitSignal(dialog.use_requested) as used:
         dialog.use_button.click()
     assert used.args == [request]

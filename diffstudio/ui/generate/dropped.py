@@ -104,8 +104,13 @@ def _table(request: PictureRequest, settings: PictureSettings) -> QGridLayout:
         ("Guidance", f"{request.guidance:g}"), ("Seed", str(request.seed)))
     if isinstance(request, UpscaleRequest):
         rows = (("Size", size), ("Made by", words.enlarged_line(request)), ("Made from", request.source.name))
-    elif request.enlarge > 1:
-        rows += (("Enlarged", f"{request.enlarge:g}× by {words.upscaler(request.upscaler)}, strength {request.enlarge_strength:g}"),)
+    else:
+        rows += tuple(("Guided by", f"{Path(use.network).stem} at {use.scale:g}") for use in request.controls)
+        if request.vae:
+            rows += (("Autoencoder", Path(request.vae).stem),)
+        if request.enlarge > 1:
+            rows += (("Enlarged", f"{request.enlarge:g}× by {words.upscaler(request.upscaler)}, "
+                      f"strength {request.enlarge_strength:g}"),)
     for row, (name, value) in enumerate(rows):
         grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
         grid.addWidget(Elided(value, pixels=theme.SMALL_PIXELS), row, 1)

@@ -19,6 +19,7 @@ from diffstudio.ui.controls import human_bytes, human_count
 ROLES = {Role.CHECKPOINT: "checkpoint", Role.LORA: "LoRA", Role.EMBEDDING: "embedding", Role.VAE: "autoencoder",
          Role.CONTROLNET: "ControlNet", Role.UPSCALER: "upscaler", Role.TEXT_ENCODER: "text encoder",
          Role.NETWORK: "network alone", Role.UNKNOWN: "kind not known here"}
+ICONS = {Role.LORA: "stack", Role.EMBEDDING: "text-aa", Role.VAE: "image", Role.CONTROLNET: "path", Role.UPSCALER: "arrows-out"}
 LAYOUTS = {Layout.OURS: "made with diffstudio", Layout.ORIGINAL: "one file, named as its makers do",
            Layout.DIFFUSERS: "one file, named as diffusers does", Layout.FOLDER: "a diffusers folder", Layout.GGUF: "a GGUF file",
            Layout.PICKLE: "a pickle"}
