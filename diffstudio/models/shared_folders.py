@@ -73,7 +73,8 @@ def _extra_paths(file: Path) -> tuple[Path, ...]:
 def walk(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
     """Every file of weights and every diffusers folder below `root`, in order, with the role that their folder suggests.
 
-    Links are followed, each folder once; what lies in a diffusers folder, in hidden folders and below `avoid` is left out.
+    Links are followed, each folder once; what lies in a diffusers folder, in hidden folders, in those that were never
+    finished and below `avoid` is left out.
     """
     entered: set[tuple[int, int]] = set()
     waiting: list[tuple[str, Role]] = [(str(root), ROLES.get(root.name.lower(), Role.UNKNOWN))]
@@ -93,7 +94,7 @@ def walk(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
         below: list[tuple[str, Role]] = []
         for entry in entries:
             if entry.is_dir():
-                if not entry.name.startswith(".") and entry.name not in _SKIPPED:
+                if not entry.name.startswith(".") and not entry.name.endswith(".part") and entry.name not in _SKIPPED:
                     below.append((entry.path, ROLES.get(entry.name.lower(), role)))
             elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
                 yield Path(entry.path), role

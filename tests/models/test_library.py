@@ -41,6 +41,16 @@ def test_a_run_inside_the_models_folder_is_listed_once(starter: Path) -> None:
     assert names == ["starter", "cats"]
 
 
+def test_what_a_killed_export_left_is_no_model(starter: Path) -> None:
+    left = paths.checkpoints() / "photographs-diffusers.part"
+    write_tiny_checkpoint(left / "unet" / "diffusion_pytorch_model.safetensors")
+    write_tiny_checkpoint(paths.checkpoints() / "whole" / "one.safetensors")
+    assert [found.name for found in Library().scan()] == ["starter", "one"]
+    (left / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    library = Library()
+    assert [found.name for found in library.scan()] == ["starter", "one"] and not library.problems
+
+
 def test_names_are_unique_and_find_gives_back_what_scan_named(starter: Path, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_tiny_checkpoint(tmp_path / folder / "cats.safetensors")
