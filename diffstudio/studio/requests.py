@@ -197,7 +197,7 @@ class GenerateRequest:
         known = _known(cls, values)
         for name in ("init", "mask"):
             if known.get(name) is not None:
-                known[name] = Path(known[name])
+                known[name] = _as_path(known[name])
         if isinstance(known.get("controls"), (list, tuple)):
             known["controls"] = tuple(ControlUse.from_json(use) for use in known["controls"])
         return _made(cls, known)
@@ -302,7 +302,7 @@ class TrainRequest:
         known = _known(cls, values)
         for name in ("folder", "run"):
             if known.get(name) is not None:
-                known[name] = Path(known[name])
+                known[name] = _as_path(known[name])
         return _made(cls, known)
 
 
@@ -311,7 +311,7 @@ Request = GenerateRequest | UpscaleRequest | TrainRequest
 
 def request_from_json(values: dict[str, Any]) -> Request:
     """The request a JSON object stands for; BadRequest when it is none of ours or from a newer program."""
-    match values.get("kind"):
+    match values.get("kind") if isinstance(values, dict) else None:
         case "generate":
             return GenerateRequest.from_json(values)
         case "upscale":
@@ -322,13 +322,22 @@ def request_from_json(values: dict[str, Any]) -> Request:
             raise BadRequest(f"A request of kind {other!r} is not known here")
 
 
-def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+def _known(cls: type, values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise BadRequest("The settings cannot be read", "they are no table")
     stored = values.get("format", 0)
     if not isinstance(stored, int) or stored > FORMAT:
         raise BadRequest(f"The settings are of format {stored!r}", f"this program reads up to {FORMAT}",
                          "Update diffstudio")
     names = {field.name for field in fields(cls)}
     return {name: value for name, value in values.items() if name in names}
+
+
+def _as_path(value: Any) -> Path:
+    try:
+        return Path(value)
+    except TypeError as error:
+        raise BadRequest("The settings cannot be read", f"{str(value)[:80]!r} is no path") from error
 
 
 def _made(cls: type[_T], values: dict[str, Any]) -> _T:
