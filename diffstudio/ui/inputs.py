@@ -5,7 +5,7 @@ Each reports what a person did by a signal that does not fire when the program s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
@@ -38,6 +38,14 @@ SEARCH_DELAY_MS = 150
 _NARROWEST_CHIP = 64      # px
 
 
+def _scroll_if_chosen(control: QWidget, scroll: Callable[[QWheelEvent], None], event: QWheelEvent) -> None:
+    """A scroll over a control that has not been chosen is the column's."""
+    if control.hasFocus():
+        scroll(event)
+    else:
+        event.ignore()
+
+
 class Slider(QSlider):
     """A slider that a scroll over it does not move unless it has been chosen."""
 
@@ -46,10 +54,7 @@ class Slider(QSlider):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
+        _scroll_if_chosen(self, super().wheelEvent, event)
 
 
 class NumberField(QDoubleSpinBox):
@@ -60,10 +65,7 @@ class NumberField(QDoubleSpinBox):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
+        _scroll_if_chosen(self, super().wheelEvent, event)
 
 
 class WholeField(QSpinBox):
@@ -74,10 +76,7 @@ class WholeField(QSpinBox):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
+        _scroll_if_chosen(self, super().wheelEvent, event)
 
 
 def lay_out_slider(whole: QWidget, name: Elided, field: QWidget, slider: QSlider) -> None:
@@ -200,10 +199,7 @@ class Combo(QComboBox):
         return found
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
+        _scroll_if_chosen(self, super().wheelEvent, event)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QStylePainter(self)
