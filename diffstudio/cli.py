@@ -104,6 +104,8 @@ def _add_generate(verbs: Any) -> None:
     verb.add_argument("--spacing", metavar="NAME", help=f"{', '.join(SpacingName)} (default {usual.spacing})")
     verb.add_argument("--guidance", metavar="X", type=_number,
                       help=f"how closely the prompt is followed (default {usual.guidance:g})")
+    verb.add_argument("--guide-last-call", action="store_true",
+                      help="guide the last call of the network too, as version 0.1 did for checkpoints trained here (grainier)")
     verb.add_argument("--width", metavar="N", type=_whole, help="px; the checkpoint's own unless given")
     verb.add_argument("--height", metavar="N", type=_whole, help="px; the checkpoint's own unless given")
     verb.add_argument("--count", metavar="N", type=_whole, help="how many pictures; image i has seed + i (default 1)")

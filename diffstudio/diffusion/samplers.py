@@ -233,6 +233,14 @@ class _Course:
         return self.denoised + a_before * self.change + (b_1 - a_before) * change_next
 
 
+def network_calls(sampler: str, schedule: NoiseSchedule, times: Tensor) -> int:
+    """How often `sampler` calls the denoiser on this ladder of times [steps + 1]: its number of function evaluations (NFE)."""
+    legs = list(_legs(schedule, times))
+    if sampler != "heun":
+        return len(legs)
+    return sum(2 if math.isfinite(leg.coordinate) and leg.sigma_next > 0 else 1 for leg in legs)
+
+
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType({
     "euler": euler,
     "heun": heun,

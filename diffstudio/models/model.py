@@ -51,6 +51,7 @@ class Model(Protocol):
     device: torch.device
     dtype: torch.dtype                         # what the network runs in
     paints: bool                               # its network is shown a mask and what is around it
+    guides_last_call: bool                     # whether guidance acts in the last network call of a ladder too
 
     @property
     def default_size(self) -> tuple[int, int]:

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.noise import SeededNoise
-from diffstudio.diffusion.samplers import SAMPLERS, Step
+from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
 from diffstudio.models.model import ControlHint, Hints, Model, Prompted, RunsItself
 from diffstudio.models.tiled import Windows, check_size, tiled
+
+_FEWEST_CALLS_WITH_A_PLAIN_LAST = 3   # with fewer, guidance would hardly act at all
 
 Wrap = Callable[[Denoiser], Denoiser]
 
@@ -25,7 +27,7 @@ def sample(
     width: int | None = None, height: int | None = None, steps: int = 20, sampler: str = "heun", spacing: str = "uniform",
     guidance: float = 3.0, init: Tensor | None = None, mask: Tensor | None = None, strength: float = 1.0,
     controls: Sequence[ControlHint] = (), wrap: Wrap | None = None, clean: Tensor | None = None, windows: Windows | None = None,
-    between: Callable[[], None] = lambda: None,
+    between: Callable[[], None] = lambda: None, guide_last_call: bool | None = None,
 ) -> Iterator[Step]:
     """One image for each seed. Step states are [B,C,h,w]; `model.decode` of the last one's x is the images.
 
@@ -34,7 +36,8 @@ def sample(
     `init`, noised to each level; a model that `paints` is shown both instead, as it was in training. `controls` steer it
     where it has room for them. `wrap` is given the whole denoiser and returns what the sampler calls. `clean` [1 or B,C,h,w]
     is `init` as a state, where that is known. With `windows` the estimates are put together from those of windows, and
-    `between` is called before each.
+    `between` is called before each. `guide_last_call` says whether guidance acts in the last call of the network, where the
+    ladder takes three or more; None leaves that to the model.
     BadRequest for a size, sampler or spacing that the model cannot do.
     """
     width, height = width or model.default_size[0], height or model.default_size[1]
@@ -53,11 +56,12 @@ def sample(
                              "Take the given picture away, or choose another checkpoint")
         return model.run(conditioning, seeds, width, height, steps, guidance, wrap)
     shape, hints = model.state_shape(width, height), Hints(init, mask, tuple(controls), times)
-    denoiser: Denoiser
-    if windows is None:
-        denoiser = model.denoiser(conditioning, guidance, hints)
-    else:
-        denoiser = tiled(model, partial(model.denoiser, conditioning, guidance), hints, width // shape[2], windows, between)
+
+    def guided(scale: float) -> Denoiser:
+        if windows is None:
+            return model.denoiser(conditioning, scale, hints)
+        return tiled(model, partial(model.denoiser, conditioning, scale), hints, width // shape[2], windows, between)
+
     noise = SeededNoise(seeds)
     x = noise.start(shape).to(model.device)
     alpha, sigma = _level(model.schedule, times[0])
@@ -67,11 +71,34 @@ def sample(
     if clean is not None:
         clean = clean.to(x).expand_as(x)
         x = alpha * clean + x
-        if mask is not None and not model.paints:
+
+    def wrapped(denoiser: Denoiser) -> Denoiser:
+        if clean is not None and mask is not None and not model.paints:
             denoiser = KeepsOutside(denoiser, clean, mask)
-    if wrap is not None:
-        denoiser = wrap(denoiser)
+        return wrap(denoiser) if wrap is not None else denoiser
+
+    denoiser = wrapped(guided(guidance))
+    if not (model.guides_last_call if guide_last_call is None else guide_last_call) and guidance > 1:
+        calls = network_calls(sampler, model.schedule, times)
+        if calls >= _FEWEST_CALLS_WITH_A_PLAIN_LAST:
+            denoiser = LastCallUnguided(denoiser, wrapped(guided(1.0)), calls)
     return SAMPLERS[sampler](denoiser, x, times, noise)
+
+
+class LastCallUnguided:
+    """A denoiser for one walk of `calls` network calls, the last of which goes to `unguided`.
+
+    The estimate of the last call is the picture, and guidance magnifies the grain in it. Calls that are answered from a
+    recording count too, so this stands outside of whatever replays them.
+    """
+
+    def __init__(self, guided: Denoiser, unguided: Denoiser, calls: int) -> None:
+        self.schedule = guided.schedule
+        self._guided, self._unguided, self._calls_left = guided, unguided, calls
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        self._calls_left -= 1
+        return (self._guided if self._calls_left > 0 else self._unguided)(x_t, t)
 
 
 def noise_level(schedule: NoiseSchedule, t: float) -> float:

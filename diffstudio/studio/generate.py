@@ -23,7 +23,7 @@ from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted
 from diffstudio.studio.given import Given, canvas_size, read_given
 from diffstudio.studio.loras import Loras
 from diffstudio.studio.own_words import OwnWords
-from diffstudio.studio.passes import IN_WINDOWS, Pass, Passes, Watch, in_windows, second_pass
+from diffstudio.studio.passes import IN_WINDOWS, Pass, Passes, Watch, guides_last_call, in_windows, second_pass
 from diffstudio.studio.preview import as_pictures, shrunk
 from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, enlarged_size
 from diffstudio.studio.steering import Steering
@@ -198,6 +198,7 @@ class _Work:
             "device": str(self.model.device), "dtype": str(self.model.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(), "model": checkpoint.name if checkpoint is not None else "",
             "model_hash": self.model.sha256[:10], "model_sha256": self.model.sha256,
+            "guided_last_call": guides_last_call(self.request, self.model),
         } | ({"restarted_from_step": self.watch.replay.step} if self.watch.replay is not None else {}) | (
             self.enlarging.about() if self.enlarging is not None else {})
 

@@ -69,6 +69,11 @@ def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], st
     return Pass(*size, steps, usual if request.enlarge_guidance is None else request.enlarge_guidance, strength, windows)
 
 
+def guides_last_call(request: PictureRequest, model: Model) -> bool:
+    """The rule that decides the last call of each ladder; recorded with the picture."""
+    return model.guides_last_call if request.guide_last_call is None else request.guide_last_call
+
+
 IN_WINDOWS = "the enlarged picture is made in windows."
 
 
@@ -121,6 +126,7 @@ class Passes:
                 self.model, conditioning=prompted, seeds=seeds, width=one.width, height=one.height, steps=one.steps,
                 sampler=self.request.sampler, spacing=self.request.spacing, guidance=one.guidance, strength=one.strength,
                 init=init, mask=mask, clean=clean, controls=controls, windows=one.windows, between=watch.control.check,
+                guide_last_call=self.request.guide_last_call,
                 wrap=lambda denoiser: Watched(denoiser, watch.control, watch.recording, self._told_before)):
             _check_numbers(step, before, self.model)
             previews = picture(step.denoised, self.model) if watch.previews else ()

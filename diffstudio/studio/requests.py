@@ -127,6 +127,7 @@ class GenerateRequest:
     sampler: SamplerName = SamplerName.HEUN
     spacing: SpacingName = SpacingName.UNIFORM
     guidance: float = 3.0              # 1 follows the prompt as it is; 0 ignores it
+    guide_last_call: bool | None = None   # whether guidance acts in the last call too; None leaves that to the checkpoint's family
     width: int | None = None           # px; None is the checkpoint's own size
     height: int | None = None
     count: int = 1
@@ -174,6 +175,7 @@ class GenerateRequest:
         _in_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
         _in_range("The number of steps", self.steps, 1, MOST_STEPS)
         _in_range("The guidance", self.guidance, 0.0, 100.0)
+        _yes_or_no("Whether the last call is guided", self.guide_last_call)
         for name, side in (("The width", self.width), ("The height", self.height)):
             if side is not None:
                 _in_range(name, side, 8, LARGEST_SIDE)
@@ -222,6 +224,7 @@ class UpscaleRequest:
     sampler: SamplerName = SamplerName.HEUN
     spacing: SpacingName = SpacingName.UNIFORM
     guidance: float = 3.0              # of the picture
+    guide_last_call: bool | None = None   # whether guidance acts in the last call too; None leaves that to the checkpoint's family
     enlarge_guidance: float | None = None   # of sampling it again; None is `guidance`, or none of it where that spoils it
     seed: int = 0
     tiled: bool = False                # in windows, also where the checkpoint could do it whole
@@ -233,6 +236,7 @@ class UpscaleRequest:
         _in_range("The seed", self.seed, 0, LARGEST_SEED)
         _in_range("The number of steps", self.steps, 1, MOST_STEPS)
         _in_range("The guidance", self.guidance, 0.0, 100.0)
+        _yes_or_no("Whether the last call is guided", self.guide_last_call)
         _in_range("The guidance of sampling it again", self.enlarge_guidance or 0.0, 0.0, 100.0)
         _strength("The strength", self.strength)
         _a_name("The upscaler", self.upscaler)
@@ -330,6 +334,8 @@ def _known(cls: type, values: Any) -> dict[str, Any]:
         raise BadRequest(f"The settings are of format {stored!r}", f"this program reads up to {FORMAT}",
                          "Update diffstudio")
     names = {field.name for field in fields(cls)}
+    if "guide_last_call" in names:      # what was written before there was a choice was drawn with every call guided
+        values = {"guide_last_call": True} | values
     return {name: value for name, value in values.items() if name in names}
 
 
@@ -377,6 +383,11 @@ def _in_range(what: str, value: float, lowest: float, highest: float) -> None:
 def _strength(what: str, value: float) -> None:
     if not 0.0 < value <= 1.0:
         raise BadRequest(f"{what} is {value}", "it goes from just above 0 to 1")
+
+
+def _yes_or_no(what: str, value: bool | None) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise BadRequest(f"{what} is {str(value)[:80]!r}", "true, false or null is needed")
 
 
 def _a_name(what: str, value: str) -> None:

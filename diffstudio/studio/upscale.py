@@ -24,7 +24,7 @@ from diffstudio.studio.generate import Keeps
 from diffstudio.studio.given import BACKGROUND, filled_from_around
 from diffstudio.studio.loras import Loras
 from diffstudio.studio.own_words import OwnWords
-from diffstudio.studio.passes import IN_WINDOWS, Pass, Passes, Watch, in_windows, second_pass
+from diffstudio.studio.passes import IN_WINDOWS, Pass, Passes, Watch, guides_last_call, in_windows, second_pass
 from diffstudio.studio.picture_text import read_text
 from diffstudio.studio.preview import as_pictures, shrunk
 from diffstudio.studio.requests import LATENT, UpscaleRequest, enlarged_size
@@ -130,7 +130,8 @@ class _Sampling:
         return self.enlarging.about() | {
             "torch": torch.__version__, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(), "model": model.checkpoint.name if model.checkpoint is not None else "",
-            "model_hash": model.sha256[:10], "model_sha256": model.sha256}
+            "model_hash": model.sha256[:10], "model_sha256": model.sha256,
+            "guided_last_call": guides_last_call(self.request, model)}
 
 
 def _on_white(picture: Image.Image) -> Picture:

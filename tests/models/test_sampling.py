@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.samplers import SAMPLERS, Step
+from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.schedule import SPACINGS
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Stopped
 from diffstudio.models import loading, memory
@@ -76,6 +76,32 @@ def test_an_image_is_the_same_alone_and_in_a_batch(model: PixelModel, sampler: s
         assert (together[row] - alone).abs().max() < 1 / 255
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_the_last_call_is_not_guided_where_there_are_three_or_more(model: PixelModel, sampler: str, steps: int) -> None:
+    """Guidance doubles the batch of a call, which tells."""
+    batches: list[int] = []
+    model.network.register_forward_pre_hook(lambda module, given: batches.append(len(given[0])))
+    model._guidance_interval = (0.0, 1.0)
+    made(model, sampler=sampler, steps=steps)
+    calls = network_calls(sampler, model.schedule, model.times(steps, "uniform", 1.0, 16, 16))
+    assert len(batches) == calls
+    assert batches == [2] * (calls - 1) + [1 if calls >= 3 else 2]
+    batches.clear()
+    made(model, sampler=sampler, steps=steps, guide_last_call=True)
+    assert batches == [2] * calls
+
+
+def test_the_last_call_is_that_of_the_part_of_the_ladder_that_is_walked(model: PixelModel) -> None:
+    batches: list[int] = []
+    model.network.register_forward_pre_hook(lambda module, given: batches.append(len(given[0])))
+    made(model, sampler="euler", steps=10, init=torch.zeros(1, 3, 16, 16), strength=0.4)
+    assert batches == [2, 2, 2, 1]
+    batches.clear()
+    made(model, sampler="euler", steps=10, init=torch.zeros(1, 3, 16, 16), strength=0.2)
+    assert batches == [2, 2]
+
+
 def test_prompts_and_guidance_matter_and_guidance_0_and_1_are_what_they_say(model: PixelModel) -> None:
     apple = made(model)
     assert not torch.equal(apple, made(model, prompts=["purple heart"]))
@@ -99,7 +125,7 @@ def test_guidance_is_one_call_of_twice_the_batch_inside_its_interval(
 
     monkeypatch.setattr(model.network, "forward", forward)
     made(model, prompts=["red apple"] * 2, seeds=[0, 1], sampler="euler", steps=4)
-    assert calls == [(2, 1.0), (4, 0.75), (4, 0.5), (4, 0.25)]  # t = 1 is outside of 0.05 .. 0.95
+    assert calls == [(2, 1.0), (4, 0.75), (4, 0.5), (2, 0.25)]  # t = 1 is outside of 0.05 .. 0.95; the last is plain
 
 
 def test_sizes_are_multiples_of_the_patch_up_to_twice_the_trained(model: PixelModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,13 @@ def test_what_is_no_request_is_refused_in_a_sentence(kind: Any, values: Any) -> 
 def test_values_of_the_wrong_kind_are_refused_in_a_sentence(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         GenerateRequest.from_json(REQUESTS[0].to_json() | wrong)
+
+
+@pytest.mark.parametrize("request_", [GenerateRequest(), UpscaleRequest(Path("a.png"))])
+def test_what_was_recorded_before_there_was_a_choice_is_drawn_with_every_call_guided(request_: Any) -> None:
+    values = request_.to_json()
+    assert request_from_json(values).guide_last_call is None
+    del values["guide_last_call"]
+    assert request_from_json(values) == replace(request_, guide_last_call=True)
+    with pytest.raises(BadRequest, match="last call"):
+        request_from_json(values | {"guide_last_call": "no"})

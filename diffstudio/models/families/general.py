@@ -49,6 +49,7 @@ class GeneralModel:
     """A pipeline as a Model that `runs_itself`. States are the pipeline's latents; that of the last step is the images."""
 
     paints = False
+    guides_last_call = True    # as its own pipeline does
 
     def __init__(self, checkpoint: Checkpoint | None, pipeline: Any, *, device: torch.device, dtype: torch.dtype,
                  sha256: str = "") -> None:

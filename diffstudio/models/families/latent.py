@@ -29,6 +29,7 @@ class LatentModel:
     """
 
     paints = False
+    guides_last_call = True    # as its own pipeline does
     offloaded = 0          # how far: see models/offload.py
 
     def __init__(self, checkpoint: Checkpoint | None, schedule: Schedule, network: nn.Module, vae: nn.Module, family: str, *,

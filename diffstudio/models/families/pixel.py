@@ -41,6 +41,7 @@ class PixelModel:
     """
 
     paints = False
+    guides_last_call = False   # that estimate is the picture, and guidance would lay grain over it
 
     def __init__(self, checkpoint: Checkpoint | None, network: PixelTransformer, tokenizer: CaptionTokenizer | None,
                  classes: Sequence[str] = (), schedule: Schedule | None = None, *,

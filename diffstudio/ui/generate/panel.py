@@ -21,7 +21,7 @@ from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerN
 from diffstudio.studio.token_count import Counted
 from diffstudio.ui import theme
 from diffstudio.ui.basics import describe, restyle, scroll_area
-from diffstudio.ui.controls import LabelledCombo, LabelledSlider, PrimaryButton, QuietButton, SectionLabel, label
+from diffstudio.ui.controls import Check, LabelledCombo, LabelledSlider, PrimaryButton, QuietButton, SectionLabel, label
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.checkpoints import CheckpointChooser
 from diffstudio.ui.generate.control import ControlSection
@@ -68,6 +68,10 @@ class Panel(QFrame):
         self.guidance = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1,
                                        tooltip="How closely the prompt is followed: 1 as it is, more is stronger and less "
                                        "varied, 0 ignores it")
+        self.guide_last = Check("Guide the last step")
+        describe(self.guide_last, "Guide the last step", "The last step's estimate is the picture, and guidance (CFG) lays grain "
+                 "over it. Pictures made before version 0.2 were drawn so: tick this to draw them again exactly")
+        self.guide_last.hide()
         self.sampler = LabelledCombo("Sampler", [(name, text) for name, (text, _) in words.SAMPLERS.items()],
                                      "The method that walks from noise to picture")
         self.spacing = LabelledCombo("Spacing", words.spacings_for(None), "How the steps are spread between noise and picture")
@@ -146,7 +150,8 @@ class Panel(QFrame):
         return self.enlarge.applied(self.control.applied(self.start.applied(GenerateRequest(
             prompt=prompt, negative=negative, checkpoint=checkpoint.name, seed=self.seed.value(),
             steps=int(self.steps.value()), sampler=self.sampler.value(), spacing=self.spacing.value(),
-            guidance=float(self.guidance.value()), width=width, height=height, count=count, vae=self.vae.value() or ""))))
+            guidance=float(self.guidance.value()), width=width, height=height, count=count, vae=self.vae.value() or "",
+            guide_last_call=True if self.guide_last.isChecked() and self._may_leave_last(checkpoint) else None))))
 
     def use(self, request: GenerateRequest) -> bool:
         """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
@@ -157,6 +162,7 @@ class Panel(QFrame):
         self.negative.set_text(request.negative)
         self.steps.set_value(request.steps)
         self.guidance.set_value(request.guidance)
+        self.guide_last.setChecked(request.guide_last_call is True and self._may_leave_last(self.checkpoint.current()))
         self.sampler.set_value(request.sampler)
         self.spacing.set_value(request.spacing)
         if not self.vae.set_value(request.vae):
@@ -226,6 +232,7 @@ class Panel(QFrame):
             part.setVisible(text)
         self.unprompted.setVisible(conditioning is Conditioning.NONE)
         self.classes.setVisible(classes)
+        self.guide_last.setVisible(self._may_leave_last(checkpoint))
         self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
         if checkpoint is not None:
             if classes:
@@ -243,6 +250,11 @@ class Panel(QFrame):
             edit.set_weighable(checkpoint is not None and reads_weights(checkpoint))
             edit.count_again()
         self._check()
+
+    @staticmethod
+    def _may_leave_last(checkpoint: Checkpoint | None) -> bool:
+        """Whether its last step goes unguided unless a person says otherwise: of the families, those that are trained here."""
+        return checkpoint is not None and checkpoint.family == "pixel" and checkpoint.conditioning is not Conditioning.NONE
 
     def _offer_autoencoders(self, checkpoint: Checkpoint | None) -> None:
         fitting = autoencoders_for(checkpoint, self._models) if checkpoint is not None else []
@@ -352,7 +364,8 @@ class Panel(QFrame):
         for index, part in enumerate((self.steps, self.guidance, self.sampler, self.spacing)):
             grid.addWidget(part, index // 2, index % 2)
             grid.setColumnStretch(index % 2, 1)
-        grid.addWidget(self.vae, 2, 0, 1, 2)
+        grid.addWidget(self.guide_last, 2, 0, 1, 2)
+        grid.addWidget(self.vae, 3, 0, 1, 2)
         column.addLayout(grid)
         column.addSpacing(4)
         column.addWidget(self.seed)
