@@ -32,15 +32,7 @@ from diffstudio.studio.requests import (
     SpacingName,
     TrainRequest,
 )
-from diffstudio.terminal import (
-    duration,
-    keep_the_log_in_a_file,
-    log_file,
-    progress,
-    say,
-    stop_signals,
-    take_any_name,
-)
+from diffstudio.terminal import duration, keep_the_log_in_a_file, log_file, progress, say, stop_signals, take_any_name
 
 if TYPE_CHECKING:
     from diffstudio.training.run_folder import RunEvent
@@ -71,13 +63,18 @@ def main(argv: Sequence[str]) -> int:
 def _reported(error: Exception) -> str:
     """A mistake of ours: keep all there is to know in the log, and say where it is."""
     logging.getLogger(__name__).error("Unexpected", exc_info=error)
-    return (f"Something went wrong inside diffstudio ({type(error).__name__}: {str(error)[:300]}). "
-            f"Please report it with the end of {log_file()}.")
+    return (
+        f"Something went wrong inside diffstudio ({type(error).__name__}: {str(error)[:300]}). "
+        f"Please report it with the end of {log_file()}."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="diffstudio", description="Make images on your own machine with diffusion models. "
-                     "Without a verb the window opens.", allow_abbrev=False)
+    parser = _Parser(
+        prog="diffstudio",
+        description="Make images on your own machine with diffusion models. Without a verb the window opens.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"diffstudio {diffstudio.__version__}")
     parser.set_defaults(do=_window)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
@@ -90,58 +87,118 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_generate(verbs: Any) -> None:
     usual = GenerateRequest()
-    verb = verbs.add_parser("generate", help="make pictures from a prompt", argument_default=argparse.SUPPRESS,
-                            allow_abbrev=False,
-                            description="Make pictures from a prompt and print where they were written.")
+    verb = verbs.add_parser(
+        "generate",
+        help="make pictures from a prompt",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        description="Make pictures from a prompt and print where they were written.",
+    )
     verb.add_argument("prompt", metavar="PROMPT", type=_text, help="what the picture shows")
     verb.add_argument("--negative", metavar="T", type=_text, help="what it should not show")
-    verb.add_argument("--checkpoint", metavar="NAME|PATH", type=_text,
-                      help=f"a name from `models list`, or a file (default {usual.checkpoint})")
-    verb.add_argument("--vae", metavar="NAME|PATH", type=_text, help="an autoencoder to use in place of the checkpoint's own")
+    verb.add_argument(
+        "--checkpoint",
+        metavar="NAME|PATH",
+        type=_text,
+        help=f"a name from `models list`, or a file (default {usual.checkpoint})",
+    )
+    verb.add_argument(
+        "--vae", metavar="NAME|PATH", type=_text, help="an autoencoder to use in place of the checkpoint's own"
+    )
     verb.add_argument("--seed", metavar="N", type=_whole, help="the same seed makes the same picture (default 0)")
     verb.add_argument("--steps", metavar="N", type=_whole, help=f"default {usual.steps}")
     verb.add_argument("--sampler", metavar="NAME", help=f"{', '.join(SamplerName)} (default {usual.sampler})")
     verb.add_argument("--spacing", metavar="NAME", help=f"{', '.join(SpacingName)} (default {usual.spacing})")
-    verb.add_argument("--guidance", metavar="X", type=_number,
-                      help=f"how closely the prompt is followed (default {usual.guidance:g})")
-    verb.add_argument("--guide-last-call", action="store_true",
-                      help="guide the last call of the network too, as version 0.1 did for checkpoints trained here (grainier)")
+    verb.add_argument(
+        "--guidance", metavar="X", type=_number, help=f"how closely the prompt is followed (default {usual.guidance:g})"
+    )
+    verb.add_argument(
+        "--guide-last-call",
+        action="store_true",
+        help="guide the last call of the network too, as version 0.1 did for checkpoints trained here (grainier)",
+    )
     verb.add_argument("--width", metavar="N", type=_whole, help="px; the checkpoint's own unless given")
     verb.add_argument("--height", metavar="N", type=_whole, help="px; the checkpoint's own unless given")
     verb.add_argument("--count", metavar="N", type=_whole, help="how many pictures; image i has seed + i (default 1)")
     verb.add_argument("--init", metavar="IMAGE", type=_path, help="a picture to start from")
-    verb.add_argument("--strength", metavar="X", type=_number,
-                      help="how far from that picture: just above 0 to 1 (default 1)")
+    verb.add_argument(
+        "--strength", metavar="X", type=_number, help="how far from that picture: just above 0 to 1 (default 1)"
+    )
     verb.add_argument("--mask", metavar="IMAGE", type=_path, help="white is painted anew, black is kept")
-    verb.add_argument("--resize", metavar="NAME", help=f"how the picture comes to its size: {', '.join(ResizeName)} (default crop)")
-    verb.add_argument("--fill", metavar="NAME", help=f"what lies under the mask: {', '.join(FillName)} (default original)")
+    verb.add_argument(
+        "--resize", metavar="NAME", help=f"how the picture comes to its size: {', '.join(ResizeName)} (default crop)"
+    )
+    verb.add_argument(
+        "--fill", metavar="NAME", help=f"what lies under the mask: {', '.join(FillName)} (default original)"
+    )
     verb.add_argument("--feather", metavar="PX", type=_whole, help="px over which what is painted fades in (default 0)")
-    verb.add_argument("--masked-only", action="store_true", help="make the part around the mask at full size; the rest keeps its own")
-    verb.add_argument("--padding", metavar="PX", type=_whole, help=f"what is seen around the mask then (default {usual.padding})")
-    verb.add_argument("--outpaint", metavar="L,T,R,B", type=_sides, help="px to paint around the picture: left, top, right, bottom")
+    verb.add_argument(
+        "--masked-only", action="store_true", help="make the part around the mask at full size; the rest keeps its own"
+    )
+    verb.add_argument(
+        "--padding", metavar="PX", type=_whole, help=f"what is seen around the mask then (default {usual.padding})"
+    )
+    verb.add_argument(
+        "--outpaint", metavar="L,T,R,B", type=_sides, help="px to paint around the picture: left, top, right, bottom"
+    )
     add_controls(verb, _text, _path, _number)
     verb.add_argument("--enlarge", metavar="X", type=_number, help="make each so many times larger in a second pass")
-    verb.add_argument("--upscaler", metavar="NAME", type=_text,
-                      help=f"what enlarges it: {LANCZOS}, {LATENT}, or an upscaler's name (default {usual.upscaler})")
-    verb.add_argument("--enlarge-strength", metavar="X", type=_number,
-                      help=f"how far that pass goes from it: just above 0 to 1 (default {usual.enlarge_strength:g})")
-    verb.add_argument("--enlarge-steps", metavar="N", type=_whole, help="steps of that pass (default: as many as --steps)")
-    verb.add_argument("--enlarge-guidance", metavar="X", type=_number,
-                      help="guidance of that pass (default: as --guidance; 0 for checkpoints trained here: by what is there)")
-    verb.add_argument("--tiled", action="store_true", help="that pass in windows, also where the checkpoint could do it whole")
-    verb.add_argument("--out", metavar="PATH", type=_path, required=True,
-                      help="a .png, a pattern with {seed} or {number}, or a folder")
+    verb.add_argument(
+        "--upscaler",
+        metavar="NAME",
+        type=_text,
+        help=f"what enlarges it: {LANCZOS}, {LATENT}, or an upscaler's name (default {usual.upscaler})",
+    )
+    verb.add_argument(
+        "--enlarge-strength",
+        metavar="X",
+        type=_number,
+        help=f"how far that pass goes from it: just above 0 to 1 (default {usual.enlarge_strength:g})",
+    )
+    verb.add_argument(
+        "--enlarge-steps", metavar="N", type=_whole, help="steps of that pass (default: as many as --steps)"
+    )
+    verb.add_argument(
+        "--enlarge-guidance",
+        metavar="X",
+        type=_number,
+        help="guidance of that pass (default: as --guidance; 0 for checkpoints trained here: by what is there)",
+    )
+    verb.add_argument(
+        "--tiled", action="store_true", help="that pass in windows, also where the checkpoint could do it whole"
+    )
+    verb.add_argument(
+        "--out",
+        metavar="PATH",
+        type=_path,
+        required=True,
+        help="a .png, a pattern with {seed} or {number}, or a folder",
+    )
     verb.set_defaults(do=_generate)
 
 
 def _add_train(verbs: Any) -> None:
-    verb = verbs.add_parser("train", help="train a checkpoint on a folder of pictures", allow_abbrev=False,
-                            description="Train a checkpoint on a folder of pictures. Stopping (Ctrl+C) keeps what was "
-                            "learnt; --resume goes on from there.")
-    verb.add_argument("folder", metavar="FOLDER", nargs="?", type=_path,
-                      help="pictures, with .txt captions beside them or in sub-folders that name their class")
-    verb.add_argument("--recipe", metavar="NAME|FILE.toml", default="auto", type=_text,
-                      help="default auto: chosen from what the folder holds")
+    verb = verbs.add_parser(
+        "train",
+        help="train a checkpoint on a folder of pictures",
+        allow_abbrev=False,
+        description="Train a checkpoint on a folder of pictures. Stopping (Ctrl+C) keeps what was "
+        "learnt; --resume goes on from there.",
+    )
+    verb.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        type=_path,
+        help="pictures, with .txt captions beside them or in sub-folders that name their class",
+    )
+    verb.add_argument(
+        "--recipe",
+        metavar="NAME|FILE.toml",
+        default="auto",
+        type=_text,
+        help="default auto: chosen from what the folder holds",
+    )
     verb.add_argument("--run", metavar="PATH", type=_path, help="the run's own folder; a new one unless given")
     verb.add_argument("--steps", metavar="N", type=_whole, help="how long, in steps; the recipe's own unless given")
     verb.add_argument("--minutes", metavar="M", type=_number, help="how long, in minutes")
@@ -151,12 +208,16 @@ def _add_train(verbs: Any) -> None:
 
 # The verbs
 
+
 def _window(arguments: argparse.Namespace) -> int:
     try:
         from diffstudio.ui.app import main as open_window
     except ImportError as error:
-        raise DiffstudioError("The window cannot open", f"{error}",
-                              "Run `python3 packaging/bootstrap.py run`, which installs what is missing") from error
+        raise DiffstudioError(
+            "The window cannot open",
+            f"{error}",
+            "Run `python3 packaging/bootstrap.py run`, which installs what is missing",
+        ) from error
     return open_window([])
 
 
@@ -167,16 +228,23 @@ def _generate(arguments: argparse.Namespace) -> int:
     names = {field.name for field in dataclasses.fields(GenerateRequest)}
     asked = {name: value for name, value in vars(arguments).items() if name in names}
     if "strength" in asked and "init" not in asked:
-        raise BadRequest("A strength was given without a picture", "it says how far to go from one",
-                         "Give the picture to start from with --init")
+        raise BadRequest(
+            "A strength was given without a picture",
+            "it says how far to go from one",
+            "Give the picture to start from with --init",
+        )
     about_mask = sorted({"fill", "feather", "masked_only", "padding"} & asked.keys())
     if about_mask and not {"mask", "outpaint"} & asked.keys():
-        raise BadRequest(f"--{about_mask[0].replace('_', '-')} was given without a mask",
-                         remedy="Give one with --mask, or --outpaint")
+        raise BadRequest(
+            f"--{about_mask[0].replace('_', '-')} was given without a mask",
+            remedy="Give one with --mask, or --outpaint",
+        )
     about_larger = sorted({"upscaler", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled"} & asked.keys())
     if about_larger and not asked.get("enlarge", 1) > 1:
-        raise BadRequest(f"--{about_larger[0].replace('_', '-')} was given, and nothing is enlarged",
-                         remedy="Say how many times larger with --enlarge")
+        raise BadRequest(
+            f"--{about_larger[0].replace('_', '-')} was given, and nothing is enlarged",
+            remedy="Say how many times larger with --enlarge",
+        )
     request = GenerateRequest(**asked, controls=controls_of(arguments))
     settings = load_settings()
     library = Library(settings.folders)
@@ -188,13 +256,22 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from diffstudio.training.run_folder import Command, RunFolder, RunStarted, RunStopped
 
-    request = TrainRequest(folder=arguments.folder, recipe=arguments.recipe, run=arguments.run,
-                           steps=arguments.steps, minutes=arguments.minutes, resume=arguments.resume)
+    request = TrainRequest(
+        folder=arguments.folder,
+        recipe=arguments.recipe,
+        run=arguments.run,
+        steps=arguments.steps,
+        minutes=arguments.minutes,
+        resume=arguments.resume,
+    )
     if request.resume and request.run is None:
         raise BadRequest("Which run to resume was not said", remedy="Name its folder with --run")
     if request.resume and (request.steps is not None or request.minutes is not None):
-        raise BadRequest("A resumed run keeps the length it was begun with", "its learning rate falls towards that end",
-                         "Leave --steps and --minutes out, or start a new run")
+        raise BadRequest(
+            "A resumed run keeps the length it was begun with",
+            "its learning rate falls towards that end",
+            "Leave --steps and --minutes out, or start a new run",
+        )
     path = request.run if request.run is not None else _new_run(request.folder or Path())
     seen: list[RunEvent] = []
     show = _TrainingProgress()
@@ -212,14 +289,23 @@ def _train(arguments: argparse.Namespace) -> int:
     with stop_signals(ask_to_stop) as stop:
         from diffstudio.training.loop import train
 
-        run = train(path, request.folder, recipe=request.recipe, steps=request.steps, minutes=request.minutes,
-                    resume=request.resume, on_event=on_event, cancelled=lambda: stop.wanted)
+        run = train(
+            path,
+            request.folder,
+            recipe=request.recipe,
+            steps=request.steps,
+            minutes=request.minutes,
+            resume=request.resume,
+            on_event=on_event,
+            cancelled=lambda: stop.wanted,
+        )
     progress("", last=True)
     if run.latest_checkpoint.exists():
         print(run.latest_checkpoint, flush=True)
     if stop.wanted and seen and isinstance(seen[-1], RunStopped):
-        raise Stopped(f"Stopped at step {seen[-1].step:,}",
-                      remedy=f"Go on with `diffstudio train --resume --run {run.path}`")
+        raise Stopped(
+            f"Stopped at step {seen[-1].step:,}", remedy=f"Go on with `diffstudio train --resume --run {run.path}`"
+        )
     return 0
 
 
@@ -234,6 +320,7 @@ def _new_run(folder: Path) -> Path:
 
 # What is said on the way
 
+
 class _TrainingProgress:
     """One line for a person at a terminal; in a log, a line twice a minute and one for whatever else happens."""
 
@@ -247,14 +334,18 @@ class _TrainingProgress:
             case run.RunStep(step=step, steps=steps, loss=loss, pictures_per_second=speed, left_seconds=left):
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30 or step == steps:
                     self._last = time.monotonic()
-                    progress(f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} pictures a second, "
-                              f"{duration(left)} left")
+                    progress(
+                        f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} pictures a second, "
+                        f"{duration(left)} left"
+                    )
             case run.RunPreparing(done=done, pictures=pictures):
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30:
                     self._last = time.monotonic()
                     progress(f"preparing picture {done:,} of {pictures:,}", last=done == pictures)
             case run.RunStarted(why=why, pictures=pictures, parameters=parameters):
-                self._line(f"{pictures:,} picture{'s' if pictures != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}")
+                self._line(
+                    f"{pictures:,} picture{'s' if pictures != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}"
+                )
             case run.RunHeldOut(step=step, loss=loss):
                 self._line(f"step {step:,}: held-out loss {loss:.4f}")
             case run.RunSamples(step=step, ema=ema):
@@ -274,6 +365,7 @@ class _TrainingProgress:
 
 
 # Arguments
+
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without repeating the usage."""

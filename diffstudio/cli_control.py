@@ -12,20 +12,46 @@ from diffstudio.studio.requests import ControlUse, PrepareName
 _ABOUT = ("control_as", "control_scale", "control_range", "control_thresholds")
 
 
-def add_controls(verb: Any, text: Callable[[str], Any], path: Callable[[str], Any], number: Callable[[str], float]) -> None:
+def add_controls(
+    verb: Any, text: Callable[[str], Any], path: Callable[[str], Any], number: Callable[[str], float]
+) -> None:
     """Each may be given several times, once for each picture."""
     usual = ControlUse("x", path("x"))
-    verb.add_argument("--control", metavar="IMAGE", type=path, action="append",
-                      help="a picture that a ControlNet follows; again for another")
+    verb.add_argument(
+        "--control",
+        metavar="IMAGE",
+        type=path,
+        action="append",
+        help="a picture that a ControlNet follows; again for another",
+    )
     verb.add_argument("--controlnet", metavar="NAME|PATH", type=text, action="append", help="which ControlNet reads it")
-    verb.add_argument("--control-as", metavar="NAME", action="append",
-                      help=f"what is made of it first: {', '.join(PrepareName)} (default {usual.prepare})")
-    verb.add_argument("--control-scale", metavar="X", type=number, action="append",
-                      help=f"how much of what it says is heard (default {usual.scale:g})")
-    verb.add_argument("--control-range", metavar="A,B", type=_pair(number), action="append",
-                      help="the part of the steps that it steers (default 0,1)")
-    verb.add_argument("--control-thresholds", metavar="LOW,HIGH", type=_pair(number), action="append",
-                      help=f"of the slope of an edge, for canny (default {usual.low},{usual.high})")
+    verb.add_argument(
+        "--control-as",
+        metavar="NAME",
+        action="append",
+        help=f"what is made of it first: {', '.join(PrepareName)} (default {usual.prepare})",
+    )
+    verb.add_argument(
+        "--control-scale",
+        metavar="X",
+        type=number,
+        action="append",
+        help=f"how much of what it says is heard (default {usual.scale:g})",
+    )
+    verb.add_argument(
+        "--control-range",
+        metavar="A,B",
+        type=_pair(number),
+        action="append",
+        help="the part of the steps that it steers (default 0,1)",
+    )
+    verb.add_argument(
+        "--control-thresholds",
+        metavar="LOW,HIGH",
+        type=_pair(number),
+        action="append",
+        help=f"of the slope of an edge, for canny (default {usual.low},{usual.high})",
+    )
 
 
 def controls_of(arguments: argparse.Namespace) -> tuple[ControlUse, ...]:
@@ -34,11 +60,16 @@ def controls_of(arguments: argparse.Namespace) -> tuple[ControlUse, ...]:
     images, networks = said.get("control", ()), said.get("controlnet", ())
     if len(images) != len(networks):
         less, more = sorted((("--control", len(images)), ("--controlnet", len(networks))), key=lambda one: one[1])
-        raise BadRequest(f"{more[0]} was given {_times(more[1])} and {less[0]} {_times(less[1])}",
-                         "each picture is read by one ControlNet", "Give one of each")
+        raise BadRequest(
+            f"{more[0]} was given {_times(more[1])} and {less[0]} {_times(less[1])}",
+            "each picture is read by one ControlNet",
+            "Give one of each",
+        )
     if not images and (without := [name for name in _ABOUT if name in said]):
-        raise BadRequest(f"--{without[0].replace('_', '-')} was given without a picture that steers",
-                         remedy="Give it with --control and --controlnet")
+        raise BadRequest(
+            f"--{without[0].replace('_', '-')} was given without a picture that steers",
+            remedy="Give it with --control and --controlnet",
+        )
     count = len(images)
     prepares, scales, ranges, thresholds = (_for_each(name, said.get(name), count) for name in _ABOUT)
     uses = []
@@ -62,8 +93,10 @@ def _for_each(name: str, values: Sequence[Any] | None, count: int) -> Sequence[A
         return values or ()
     if len(values) == 1:
         return list(values) * count
-    raise BadRequest(f"--{name.replace('_', '-')} was given {_times(len(values))} for {count} pictures",
-                     remedy="Give it once for all of them, or once for each")
+    raise BadRequest(
+        f"--{name.replace('_', '-')} was given {_times(len(values))} for {count} pictures",
+        remedy="Give it once for all of them, or once for each",
+    )
 
 
 def _times(count: int) -> str:

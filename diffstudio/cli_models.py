@@ -18,29 +18,40 @@ if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
 
 
-def add_models(verbs: Any, text: Callable[[str], str], path: Callable[[str], Path], number: Callable[[str], float]) -> None:
+def add_models(
+    verbs: Any, text: Callable[[str], str], path: Callable[[str], Path], number: Callable[[str], float]
+) -> None:
     """`text`, `path` and `number` read an argument."""
-    verb = verbs.add_parser("models", help="the checkpoints on this machine", allow_abbrev=False,
-                            description="The checkpoints on this machine: the starter, what was trained here, and what lies "
-                            "in the folders of models.")
+    verb = verbs.add_parser(
+        "models",
+        help="the checkpoints on this machine",
+        allow_abbrev=False,
+        description="The checkpoints on this machine: the starter, what was trained here, and what lies "
+        "in the folders of models.",
+    )
     kinds = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def add(name: str, about: str, do: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = kinds.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.",
-                                                           allow_abbrev=False)
+        parser: argparse.ArgumentParser = kinds.add_parser(
+            name, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False
+        )
         parser.set_defaults(do=do)
         return parser
 
     listing = add("list", "all of them, one a line", _list_models)
     listing.add_argument("--json", action="store_true", help="as JSON")
-    listing.add_argument("--role", metavar="NAME", type=text, help="those alone that are for this: checkpoint, lora, vae …")
+    listing.add_argument(
+        "--role", metavar="NAME", type=text, help="those alone that are for this: checkpoint, lora, vae …"
+    )
     showing = add("show", "everything one of them says about itself", _show_model)
     showing.add_argument("checkpoint", metavar="NAME|PATH", type=text)
     showing.add_argument("--json", action="store_true", help="as JSON")
     setting = add("set", "say what one of them is, where it was taken for something else", _set_model)
     setting.add_argument("checkpoint", metavar="NAME|PATH", type=text)
     setting.add_argument("--family", metavar="NAME", type=text, default="")
-    setting.add_argument("--prediction", metavar="NAME", type=text, default="", help="what its network predicts: eps, v, flow, x0")
+    setting.add_argument(
+        "--prediction", metavar="NAME", type=text, default="", help="what its network predicts: eps, v, flow, x0"
+    )
     setting.add_argument("--clear", action="store_true", help="back to what is found out from the file")
     bringing = add("import", "bring a file into the folder of models", _import_model)
     bringing.add_argument("file", metavar="FILE", type=path)
@@ -62,8 +73,19 @@ def _list_models(arguments: argparse.Namespace) -> int:
         print(_json([_as_json(checkpoint) for checkpoint in checkpoints]))
     elif checkpoints:
         rows = [("NAME", "KIND", "TOLD", "SIZE", "PARAMETERS", "FILE", "ORIGIN", "ROLE")]
-        rows += [(one_line(c.name), one_line(c.family), str(c.conditioning), f"{c.width} x {c.height}" if c.width else "?",
-                  f"{c.parameters / 1e6:.1f} M", f"{c.size_bytes / 1e6:.1f} MB", str(c.origin), str(c.role)) for c in checkpoints]
+        rows += [
+            (
+                one_line(c.name),
+                one_line(c.family),
+                str(c.conditioning),
+                f"{c.width} x {c.height}" if c.width else "?",
+                f"{c.parameters / 1e6:.1f} M",
+                f"{c.size_bytes / 1e6:.1f} MB",
+                str(c.origin),
+                str(c.role),
+            )
+            for c in checkpoints
+        ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -80,7 +102,9 @@ def _show_model(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.settings import load_settings
 
     checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
-    hashes = {} if checkpoint.path.is_dir() else {"sha256": (sha256 := sha256_of(checkpoint.path)), "auto_v2": short(sha256)}
+    hashes = (
+        {} if checkpoint.path.is_dir() else {"sha256": (sha256 := sha256_of(checkpoint.path)), "auto_v2": short(sha256)}
+    )
     about = _as_json(checkpoint) | hashes | {"metadata": dict(checkpoint.metadata)}
     if arguments.json:
         print(_json(about))
@@ -105,12 +129,25 @@ def _json(value: Any) -> str:
 
 def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
-        "format": 1, "name": checkpoint.name, "title": checkpoint.title, "path": str(checkpoint.path),
-        "family": checkpoint.family, "conditioning": str(checkpoint.conditioning), "classes": list(checkpoint.classes),
-        "width": checkpoint.width, "height": checkpoint.height, "parameters": checkpoint.parameters,
-        "dtype": checkpoint.dtype, "size_bytes": checkpoint.size_bytes, "origin": str(checkpoint.origin),
-        "modified": checkpoint.modified, "role": str(checkpoint.role), "layout": str(checkpoint.layout),
-        "prediction": checkpoint.prediction, "inpainting": checkpoint.inpainting, "reason": checkpoint.reason,
+        "format": 1,
+        "name": checkpoint.name,
+        "title": checkpoint.title,
+        "path": str(checkpoint.path),
+        "family": checkpoint.family,
+        "conditioning": str(checkpoint.conditioning),
+        "classes": list(checkpoint.classes),
+        "width": checkpoint.width,
+        "height": checkpoint.height,
+        "parameters": checkpoint.parameters,
+        "dtype": checkpoint.dtype,
+        "size_bytes": checkpoint.size_bytes,
+        "origin": str(checkpoint.origin),
+        "modified": checkpoint.modified,
+        "role": str(checkpoint.role),
+        "layout": str(checkpoint.layout),
+        "prediction": checkpoint.prediction,
+        "inpainting": checkpoint.inpainting,
+        "reason": checkpoint.reason,
     }
 
 

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from diffstudio.models.library import Library
     from diffstudio.studio.settings import Settings
 
-_SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "seed", "vae", "tiled")   # what only checkpoints hear
+_SAMPLING = (
+    "strength",
+    "steps",
+    "sampler",
+    "spacing",
+    "enlarge_guidance",
+    "seed",
+    "vae",
+    "tiled",
+)  # what only checkpoints hear
 
 
 def make(request: PictureRequest, out: Path, library: Library, settings: Settings) -> int:
@@ -83,29 +92,59 @@ def _told(event: Any) -> bool:
 # ---- upscale ---------------------------------------------------------------------------------------------------------
 
 
-def add_upscale(verbs: Any, text: Callable[[str], str], path: Callable[[str], Path], whole: Callable[[str], int],
-                number: Callable[[str], float]) -> None:
+def add_upscale(
+    verbs: Any,
+    text: Callable[[str], str],
+    path: Callable[[str], Path],
+    whole: Callable[[str], int],
+    number: Callable[[str], float],
+) -> None:
     """`text`, `path`, `whole` and `number` read an argument."""
     usual = UpscaleRequest(Path("picture.png"))
     verb = verbs.add_parser(
-        "upscale", help="make a picture larger", argument_default=argparse.SUPPRESS, allow_abbrev=False,
+        "upscale",
+        help="make a picture larger",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
         description="Make a picture larger: by an upscaler alone, or, with --checkpoint or --strength, sampled again from there, "
-        "with the prompt and the settings that the picture carries unless others are given.")
+        "with the prompt and the settings that the picture carries unless others are given.",
+    )
     verb.add_argument("image", metavar="IMAGE", type=path)
-    verb.add_argument("--scale", metavar="X", type=number, help=f"times larger, 1 to {MOST_ENLARGED} (default {usual.scale:g})")
-    verb.add_argument("--upscaler", metavar="NAME",
-                      type=text, help=f"{LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {usual.upscaler})")
-    verb.add_argument("--checkpoint", metavar="NAME|PATH", type=text, help="sample the enlarged picture again with this one")
-    verb.add_argument("--vae", metavar="NAME|PATH", type=text, help="an autoencoder to use in place of the checkpoint's own")
-    verb.add_argument("--strength", metavar="X", type=number,
-                      help=f"how far from the enlarged picture: just above 0 to 1 (default {usual.strength:g})")
-    verb.add_argument("--prompt", metavar="T", type=text, help="what the picture shows; what it says of itself unless given")
+    verb.add_argument(
+        "--scale", metavar="X", type=number, help=f"times larger, 1 to {MOST_ENLARGED} (default {usual.scale:g})"
+    )
+    verb.add_argument(
+        "--upscaler",
+        metavar="NAME",
+        type=text,
+        help=f"{LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {usual.upscaler})",
+    )
+    verb.add_argument(
+        "--checkpoint", metavar="NAME|PATH", type=text, help="sample the enlarged picture again with this one"
+    )
+    verb.add_argument(
+        "--vae", metavar="NAME|PATH", type=text, help="an autoencoder to use in place of the checkpoint's own"
+    )
+    verb.add_argument(
+        "--strength",
+        metavar="X",
+        type=number,
+        help=f"how far from the enlarged picture: just above 0 to 1 (default {usual.strength:g})",
+    )
+    verb.add_argument(
+        "--prompt", metavar="T", type=text, help="what the picture shows; what it says of itself unless given"
+    )
     verb.add_argument("--negative", metavar="T", type=text)
     verb.add_argument("--steps", metavar="N", type=whole)
     verb.add_argument("--sampler", metavar="NAME", help=", ".join(SamplerName))
     verb.add_argument("--spacing", metavar="NAME", help=", ".join(SpacingName))
-    verb.add_argument("--guidance", dest="enlarge_guidance", metavar="X", type=number,
-                      help="default the picture's; for checkpoints trained here 0, which goes by what is there")
+    verb.add_argument(
+        "--guidance",
+        dest="enlarge_guidance",
+        metavar="X",
+        type=number,
+        help="default the picture's; for checkpoints trained here 0, which goes by what is there",
+    )
     verb.add_argument("--seed", metavar="N", type=whole)
     verb.add_argument("--tiled", action="store_true", help="in windows, also where the checkpoint could do it whole")
     verb.add_argument("--out", metavar="PATH", type=path, required=True, help="a .png, or a folder")
@@ -124,9 +163,11 @@ def _upscale(arguments: argparse.Namespace) -> int:
     sampled = "checkpoint" in asked or "strength" in asked
     unheard = [name for name in _SAMPLING if name in asked]
     if unheard and not sampled:
-        raise BadRequest(f"--{unheard[0].removeprefix('enlarge_')} was given, and nothing is sampled",
-                         "an upscaler alone has no use for it",
-                         "Name a checkpoint with --checkpoint, or give a --strength to take the picture's own")
+        raise BadRequest(
+            f"--{unheard[0].removeprefix('enlarge_')} was given, and nothing is sampled",
+            "an upscaler alone has no use for it",
+            "Name a checkpoint with --checkpoint, or give a --strength to take the picture's own",
+        )
     request = upscale_of(arguments.image, sampled=sampled, **asked)
     settings = load_settings()
     library = Library(settings.folders)

@@ -20,32 +20,52 @@ if TYPE_CHECKING:
 Add = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
 
 
-def add_weights(add: Add, text: Callable[[str], str], path: Callable[[str], Path], number: Callable[[str], float]) -> None:
+def add_weights(
+    add: Add, text: Callable[[str], str], path: Callable[[str], Path], number: Callable[[str], float]
+) -> None:
     """`add` makes a verb; `text`, `path` and `number` read an argument."""
     scanning = add("scan", "what opening a file could run, found out without opening it", _scan)
     scanning.add_argument("files", metavar="FILE", nargs="+", type=path, help="or a folder: every pickle in it")
     scanning.add_argument("--json", action="store_true", help="as JSON")
-    converting = add("convert", "the same weights in a safetensors file: from a pickle, a folder, or in another precision", _convert)
+    converting = add(
+        "convert", "the same weights in a safetensors file: from a pickle, a folder, or in another precision", _convert
+    )
     converting.add_argument("checkpoint", metavar="NAME|PATH", type=text)
     merging = add("merge", "one checkpoint of two: a (1 - m) + b m; with a third a + m (b - c)", _merge)
-    merging.add_argument("checkpoints", metavar="NAME|PATH", nargs="+", type=text, help="a, b, and c where a difference is added")
-    merging.add_argument("--share", metavar="M", type=number, default=None, help="m, from 0 to 1 (default 0.5; 1 with a third)")
+    merging.add_argument(
+        "checkpoints", metavar="NAME|PATH", nargs="+", type=text, help="a, b, and c where a difference is added"
+    )
+    merging.add_argument(
+        "--share", metavar="M", type=number, default=None, help="m, from 0 to 1 (default 0.5; 1 with a third)"
+    )
     merging.add_argument("--beyond", action="store_true", help="allow shares below 0 and above 1")
     baking = add("bake", "a checkpoint with LoRAs written into its weights", _bake)
     baking.add_argument("checkpoint", metavar="NAME|PATH", type=text)
-    baking.add_argument("loras", metavar="LORA[:FACTOR]", nargs="+", type=text, help="a name or a path, and how strongly (default 1)")
-    pruning = add("prune", "a checkpoint without what does not draw: averaged copies, what training left behind", _prune)
+    baking.add_argument(
+        "loras", metavar="LORA[:FACTOR]", nargs="+", type=text, help="a name or a path, and how strongly (default 1)"
+    )
+    pruning = add(
+        "prune", "a checkpoint without what does not draw: averaged copies, what training left behind", _prune
+    )
     pruning.add_argument("checkpoint", metavar="NAME|PATH", type=text)
     pruning.add_argument("--ema", action="store_true", help="let the averaged weights take the place of the others")
     exporting = add("export", "a diffusers folder of a checkpoint", _export)
     exporting.add_argument("checkpoint", metavar="NAME|PATH", type=text)
     for verb in (converting, merging, baking, pruning, exporting):
-        verb.add_argument("--precision", metavar="NAME", type=text, default="keep",
-                          help="fp32, fp16, bf16, fp8, or keep (the default): as it is stored")
-        verb.add_argument("--out", metavar="PATH", type=path, help="where it goes; into the folder of models unless given")
+        verb.add_argument(
+            "--precision",
+            metavar="NAME",
+            type=text,
+            default="keep",
+            help="fp32, fp16, bf16, fp8, or keep (the default): as it is stored",
+        )
+        verb.add_argument(
+            "--out", metavar="PATH", type=path, help="where it goes; into the folder of models unless given"
+        )
 
 
 # The verbs
+
 
 def _scan(arguments: argparse.Namespace) -> int:
     """Ends with 1 when one of them is dangerous or cannot be read."""
@@ -91,13 +111,21 @@ def _scanned(file: Path) -> dict[str, Any]:
     return about
 
 
-_LISTED = {"would_run": "would have run", "dangerous": "dangerous", "unknown": "named, never run", "allowed": "weights are made of"}
+_LISTED = {
+    "would_run": "would have run",
+    "dangerous": "dangerous",
+    "unknown": "named, never run",
+    "allowed": "weights are made of",
+}
 
 
 def _said_of(about: dict[str, Any]) -> list[str]:
     kind = {"no pickle": "not a pickle: nothing in it can run"}.get(about["verdict"], about["verdict"])
-    return [f"{about['file']}: {kind}", *([f"  {about['reason']}"] if about["reason"] else []),
-            *(f"  {title}: {', '.join(about[key])}" for key, title in _LISTED.items() if about.get(key))]
+    return [
+        f"{about['file']}: {kind}",
+        *([f"  {about['reason']}"] if about["reason"] else []),
+        *(f"  {title}: {', '.join(about[key])}" for key, title in _LISTED.items() if about.get(key)),
+    ]
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -113,8 +141,11 @@ def _merge(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.weight_requests import MergeRequest
 
     if not 2 <= len(arguments.checkpoints) <= 3:
-        raise BadRequest(f"{len(arguments.checkpoints)} checkpoints were given", "a merge is of two or three",
-                         "Merge what comes of it with the next")
+        raise BadRequest(
+            f"{len(arguments.checkpoints)} checkpoints were given",
+            "a merge is of two or three",
+            "Merge what comes of it with the next",
+        )
     inputs = tuple(_find(name) for name in arguments.checkpoints)
     method = Method.ADD_DIFFERENCE if len(inputs) == 3 else Method.WEIGHTED_SUM
     share = arguments.share if arguments.share is not None else 1.0 if len(inputs) == 3 else 0.5
@@ -158,6 +189,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 # What they share
 
+
 def _find(name: str) -> Checkpoint:
     from diffstudio.models.library import Library
     from diffstudio.studio.settings import load_settings
@@ -172,8 +204,9 @@ def _precision(arguments: argparse.Namespace) -> Precision:
     try:
         return Precision(said if not said.isdigit() else f"fp{said}")
     except ValueError:
-        raise BadRequest(f"There is no precision called {arguments.precision[:40]!r}",
-                         remedy=f"Say one of {', '.join(Precision)}") from None
+        raise BadRequest(
+            f"There is no precision called {arguments.precision[:40]!r}", remedy=f"Say one of {', '.join(Precision)}"
+        ) from None
 
 
 def _target(arguments: argparse.Namespace, name: str, role: Role, *, is_folder: bool = False) -> Path:

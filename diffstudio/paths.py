@@ -21,7 +21,9 @@ def resources() -> Path:
 
 def _home() -> Path | None:
     home = os.environ.get("DIFFSTUDIO_HOME")
-    return Path(os.path.expanduser(home)) if home else None  # as a shell does: an unknown ~name stays as it is, and nothing raises
+    return (
+        Path(os.path.expanduser(home)) if home else None
+    )  # as a shell does: an unknown ~name stays as it is, and nothing raises
 
 
 def data() -> Path:

@@ -14,7 +14,7 @@ from types import FrameType
 from diffstudio import paths
 
 _unfinished_line = False  # whether the terminal's cursor stands behind a progress line
-_last_line = ""           # of progress, where it is written line by line
+_last_line = ""  # of progress, where it is written line by line
 
 
 def progress(text: str, *, last: bool = False) -> None:

@@ -28,8 +28,9 @@ def write_whole(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise StorageProblem(f"{path} cannot be written", error.strerror or str(error),
-                             "Free some space, or choose another place") from error
+        raise StorageProblem(
+            f"{path} cannot be written", error.strerror or str(error), "Free some space, or choose another place"
+        ) from error
 
 
 def _rename(beside: Path, path: Path) -> None:

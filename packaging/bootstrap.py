@@ -38,23 +38,36 @@ TORCH_BUILDS = "https://download.pytorch.org/whl/"
 
 # What the Qt packages need from a Linux system: the library, and the Debian package it is in.
 QT_LIBRARIES = {
-    "libEGL.so.1": "libegl1", "libGL.so.1": "libgl1", "libfontconfig.so.1": "libfontconfig1",
-    "libfreetype.so.6": "libfreetype6", "libdbus-1.so.3": "libdbus-1-3", "libglib-2.0.so.0": "libglib2.0-0",
-    "libX11-xcb.so.1": "libx11-xcb1", "libxkbcommon.so.0": "libxkbcommon0", "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
-    "libxcb-cursor.so.0": "libxcb-cursor0", "libxcb-icccm.so.4": "libxcb-icccm4", "libxcb-image.so.0": "libxcb-image0",
-    "libxcb-keysyms.so.1": "libxcb-keysyms1", "libxcb-randr.so.0": "libxcb-randr0",
-    "libxcb-render-util.so.0": "libxcb-render-util0", "libxcb-shape.so.0": "libxcb-shape0", "libxcb-shm.so.0": "libxcb-shm0",
-    "libxcb-sync.so.1": "libxcb-sync1", "libxcb-util.so.1": "libxcb-util1", "libxcb-xfixes.so.0": "libxcb-xfixes0",
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libfreetype.so.6": "libfreetype6",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libX11-xcb.so.1": "libx11-xcb1",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+    "libxcb-cursor.so.0": "libxcb-cursor0",
+    "libxcb-icccm.so.4": "libxcb-icccm4",
+    "libxcb-image.so.0": "libxcb-image0",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1",
+    "libxcb-randr.so.0": "libxcb-randr0",
+    "libxcb-render-util.so.0": "libxcb-render-util0",
+    "libxcb-shape.so.0": "libxcb-shape0",
+    "libxcb-shm.so.0": "libxcb-shm0",
+    "libxcb-sync.so.1": "libxcb-sync1",
+    "libxcb-util.so.1": "libxcb-util1",
+    "libxcb-xfixes.so.0": "libxcb-xfixes0",
     "libxcb-xkb.so.1": "libxcb-xkb1",
 }
 DISPLAY_TOOLS = {"Xvfb": "xvfb", "xdotool": "xdotool"}  # for the test in a real X display
 OTHER_SYSTEMS = {  # where there is no apt: the same libraries in one command
     "dnf": "dnf install mesa-libEGL mesa-libGL libxkbcommon-x11 xcb-util-cursor xcb-util-wm xcb-util-image xcb-util-keysyms "
-           "xcb-util-renderutil",
+    "xcb-util-renderutil",
     "pacman": "pacman -S libglvnd libxkbcommon-x11 xcb-util-cursor xcb-util-wm xcb-util-image xcb-util-keysyms "
-              "xcb-util-renderutil",
+    "xcb-util-renderutil",
     "zypper": "zypper install Mesa-libEGL1 Mesa-libGL1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 "
-              "libxcb-keysyms1 libxcb-render-util0",
+    "libxcb-keysyms1 libxcb-render-util0",
 }
 
 
@@ -81,6 +94,7 @@ class Trouble(Exception):
 
 
 # Installing
+
 
 def install(testing: bool) -> None:
     """Make `.venv` hold what constraints.txt and pyproject.toml say. At once when it does already."""
@@ -111,7 +125,9 @@ def fingerprint() -> str:
 
     with (ROOT / "pyproject.toml").open("rb") as file:
         asked = tomllib.load(file)
-    text = json.dumps([asked["project"], asked["build-system"], version(), str(ROOT)]) + CONSTRAINTS.read_text(encoding="utf-8")
+    text = json.dumps([asked["project"], asked["build-system"], version(), str(ROOT)]) + CONSTRAINTS.read_text(
+        encoding="utf-8"
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -132,7 +148,9 @@ def make_environment() -> None:
     if not has_module("ensurepip"):  # Debian keeps it in a package of its own
         package = f"python{version()}-venv"
         if not apt_install([package]):
-            raise Trouble(f"Python cannot make an environment here. Run `sudo apt-get install {package}`, then this again.")
+            raise Trouble(
+                f"Python cannot make an environment here. Run `sudo apt-get install {package}`, then this again."
+            )
     command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
     if subprocess.run(command, check=False).returncode != 0:
         raise Trouble(f"The environment could not be made: `{' '.join(command)}` failed. What it said is above.")
@@ -145,8 +163,10 @@ def has_module(name: str) -> bool:
 def pip(*arguments: str) -> None:
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.run(command, cwd=str(ROOT), check=False).returncode != 0:
-        raise Trouble("The packages could not be installed. What pip said is above; with a connection to the package index "
-                      "and some gigabytes free on the disk, run this again and it goes on from there.")
+        raise Trouble(
+            "The packages could not be installed. What pip said is above; with a connection to the package index "
+            "and some gigabytes free on the disk, run this again and it goes on from there."
+        )
 
 
 def torch_build() -> tuple[list[str], str]:
@@ -158,14 +178,20 @@ def torch_build() -> tuple[list[str], str]:
     if sys.platform == "darwin":
         return [], "torch: the build for macOS, which uses Apple's graphics where there are any."
     if WINDOWS and card:
-        return from_builds("cu130", "torch: the build for NVIDIA cards, for the one found here.",
-                           "torch: the build for processors, since that for NVIDIA cards cannot be reached now.")
+        return from_builds(
+            "cu130",
+            "torch: the build for NVIDIA cards, for the one found here.",
+            "torch: the build for processors, since that for NVIDIA cards cannot be reached now.",
+        )
     if WINDOWS:
         return [], "torch: the build for processors, since no NVIDIA card was found."
     if card:
         return [], "torch: the build for NVIDIA cards, for the one found here (several gigabytes)."
-    return from_builds("cpu", "torch: the build for processors, since no NVIDIA card was found.",
-                       "torch: whichever build pip finds; no NVIDIA card was found, so the one for processors would do.")
+    return from_builds(
+        "cpu",
+        "torch: the build for processors, since no NVIDIA card was found.",
+        "torch: whichever build pip finds; no NVIDIA card was found, so the one for processors would do.",
+    )
 
 
 def from_builds(name: str, found: str, otherwise: str) -> tuple[list[str], str]:
@@ -230,12 +256,16 @@ def with_newer_python(arguments: list[str]) -> int:
         found = shutil.which(name)
         if found:
             return subprocess.run([found, os.path.abspath(__file__), *arguments], check=False).returncode
-    print("bootstrap: diffstudio needs Python {}.{} or later and this is {}.{}. Install one from your system's packages or "
-          "from python.org, then run this again with it.".format(*OLDEST, *sys.version_info[:2]), file=sys.stderr)
+    print(
+        "bootstrap: diffstudio needs Python {}.{} or later and this is {}.{}. Install one from your system's packages or "
+        "from python.org, then run this again with it.".format(*OLDEST, *sys.version_info[:2]),
+        file=sys.stderr,
+    )
     return 1
 
 
 # Running and testing
+
 
 def run(arguments: list[str]) -> int:
     """Become `diffstudio ARGS`, in the folder the person is in; that folder is not searched for modules."""
@@ -280,12 +310,18 @@ def test_in_real_display() -> int:
     """The window under Xvfb; its screenshot is left in artefacts/window.png."""
     server = shutil.which("Xvfb")
     if not server:
-        say("Xvfb is not installed, so the window was tested without a screen only. (On Debian: apt-get install xvfb xdotool)")
+        say(
+            "Xvfb is not installed, so the window was tested without a screen only. (On Debian: apt-get install xvfb xdotool)"
+        )
         return 1 if os.environ.get("CI") else 0
     ARTEFACTS.mkdir(exist_ok=True)
     reading, writing = os.pipe()
-    display = subprocess.Popen([server, "-displayfd", str(writing), "-screen", "0", "1480x920x24", "-nolisten", "tcp"],
-                               pass_fds=(writing,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    display = subprocess.Popen(
+        [server, "-displayfd", str(writing), "-screen", "0", "1480x920x24", "-nolisten", "tcp"],
+        pass_fds=(writing,),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     os.close(writing)
     try:
         with os.fdopen(reading) as pipe:
@@ -293,8 +329,12 @@ def test_in_real_display() -> int:
         if not number:
             say("Xvfb did not start.")
             return 1
-        return check([str(PYTHON), "-m", "pytest", "-m", "real_display", "tests/ui/test_real_display.py"], DISPLAY=f":{number}",
-                     QT_QPA_PLATFORM="xcb", DIFFSTUDIO_ARTEFACTS=str(ARTEFACTS))
+        return check(
+            [str(PYTHON), "-m", "pytest", "-m", "real_display", "tests/ui/test_real_display.py"],
+            DISPLAY=f":{number}",
+            QT_QPA_PLATFORM="xcb",
+            DIFFSTUDIO_ARTEFACTS=str(ARTEFACTS),
+        )
     finally:
         display.terminate()
         display.wait()

@@ -7,9 +7,11 @@ import os
 from diffstudio.__main__ import ENVIRONMENT
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small arithmetic, and others work beside a test
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch is imported: small arithmetic, and others work beside a test
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.update(ENVIRONMENT | os.environ)     # as the program itself has it
+os.environ.update(ENVIRONMENT | os.environ)  # as the program itself has it
 
 import gc
 import socket
@@ -65,9 +67,13 @@ def no_leaked_threads() -> Iterator[None]:
 
 
 def _new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate()
-            if thread not in before and not thread.name.startswith(THREADS_THAT_STAY)
-            and type(thread).__name__ not in ("TMonitor", "_DummyThread")]
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before
+        and not thread.name.startswith(THREADS_THAT_STAY)
+        and type(thread).__name__ not in ("TMonitor", "_DummyThread")
+    ]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -116,8 +122,14 @@ def _left(before: set[int]) -> list[str]:
     import shiboken6
     from PySide6.QtCore import QTimer
 
-    widgets = [f"{type(widget).__name__} {widget.objectName()!r}" for widget in _top_level_widgets()
-               if id(widget) not in before]
-    timers = [f"{type(thing).__name__} of {thing.parent()!r}" for thing in gc.get_objects()
-              if issubclass(type(thing), QTimer) and shiboken6.isValid(thing) and thing.isActive()]
+    widgets = [
+        f"{type(widget).__name__} {widget.objectName()!r}"
+        for widget in _top_level_widgets()
+        if id(widget) not in before
+    ]
+    timers = [
+        f"{type(thing).__name__} of {thing.parent()!r}"
+        for thing in gc.get_objects()
+        if issubclass(type(thing), QTimer) and shiboken6.isValid(thing) and thing.isActive()
+    ]
     return widgets + timers

@@ -50,11 +50,19 @@ def the_sentence(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "diffstudio", *map(str, arguments)], cwd=ROOT, capture_output=True,
-                          text=True, timeout=120, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "diffstudio", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
 
 
 # What goes well
+
 
 def test_a_picture_carries_its_request(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "apple.png"
@@ -74,15 +82,19 @@ def test_the_same_request_makes_the_same_pixels(tiny: Path, tmp_path: Path) -> N
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
-@pytest.mark.parametrize(("out", "names"), [
-    ("pictures", ["red-apple-5-1.png", "red-apple-6-2.png"]),
-    ("apple.png", ["apple-1.png", "apple-2.png"]),
-    ("{seed}.png", ["5.png", "6.png"]),
-    ("x{number}.png", ["x1.png", "x2.png"]),
-    ("{number}/x.png", ["x.png", "x.png"]),
-])
-def test_where_several_pictures_go(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str,
-                                   names: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("out", "names"),
+    [
+        ("pictures", ["red-apple-5-1.png", "red-apple-6-2.png"]),
+        ("apple.png", ["apple-1.png", "apple-2.png"]),
+        ("{seed}.png", ["5.png", "6.png"]),
+        ("x{number}.png", ["x1.png", "x2.png"]),
+        ("{number}/x.png", ["x.png", "x.png"]),
+    ],
+)
+def test_where_several_pictures_go(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, names: list[str]
+) -> None:
     assert generate("--out", tmp_path / out, "--seed", "5", "--count", "2") == 0
     printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert [path.name for path in printed] == names and all(path.is_file() for path in printed)
@@ -122,59 +134,72 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 # What a person can get wrong
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["paint"], "paint"),
-    (["generate"], "PROMPT"),
-    (["generate", "x"], "--out"),
-    (["generate", "x", "--out", ""], "--out"),
-    (["generate", "x", "--out", "a.png", "--seed", "soon"], "not a whole number"),
-    (["generate", "x", "--out", "a.png", "--seed", str(2**63)], "seed"),
-    (["generate", "x", "--out", "a.png", "--seed", "9" * 5000], "5,000 digits"),
-    (["generate", "x", "--out", "a.png", "--seed", "-1"], "seed"),
-    (["generate", "x", "--out", "a.png", "--seed", str(2**63 - 1), "--count", "2"], "seed"),
-    (["generate", "x" * 10_001, "--out", "a.png"], "10,001 characters"),
-    (["generate", "\udcff", "--out", "a.png"], "UTF-8"),
-    (["generate", "x", "--out", "a.png", "--steps", "0"], "steps"),
-    (["generate", "x", "--out", "a.png", "--steps", "2.5"], "2.5"),
-    (["generate", "x", "--out", "a.png", "--sampler", "magic"], "dpmpp_2m"),
-    (["generate", "x", "--out", "a.png", "--spacing", "wide"], "no spacing called 'wide'. Choose one of uniform"),
-    (["generate", "x", "--out", "a.png", "--guidance", "nan"], "guidance"),
-    (["generate", "x", "--out", "a.png", "--guidance", "much"], "not a number"),
-    (["generate", "x", "--out", "a.png", "--width", "0"], "width"),
-    (["generate", "x", "--out", "a.png", "--count", "0"], "number of images"),
-    (["generate", "x", "--out", "a.png", "--strength", "0"], "strength"),
-    (["generate", "x", "--out", "a.png", "--mask", "m.png"], "--init"),
-    (["generate", "x", "--out", "a.png", "--strength", "0.5"], "--init"),
-    (["generate", "x", "--out", "a.png", "--checkpoint", "no-such"], "no-such"),
-    (["generate", "x", "--out", "a.png", "--checkpoint", "/nowhere/x.safetensors"], "/nowhere/x.safetensors"),
-    (["train"], "folder"),
-    (["train", "pictures", "--steps", "5", "--minutes", "1"], "one of them"),
-    (["train", "pictures", "--minutes", "-1"], "minutes"),
-    (["train", "pictures", "--steps", "0"], "steps"),
-    (["train", "--resume"], "--run"),
-    (["train", "--resume", "--run", "x", "--steps", "9"], "keeps the length"),
-    (["generate", "x", "--out", "~nobody-at-all/a.png"], "home folder"),
-    (["generate", "x", "--out", "a.png", "--checkpoint", "n" * 5000], "no checkpoint called"),
-    (["generate", "x", "--out", "a.png", "--checkpoint", "~nobody-at-all/a.safetensors"], "no checkpoint called"),
-    (["generate", "x", "--out", "{prompt}.png"], "{number}"),
-    (["generate", "x", "--out", "a.png", "--samp", "euler"], "--samp"),
-    (["models"], "VERB"),
-    (["models", "show", "no-such"], "no-such"),
-])
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["paint"], "paint"),
+        (["generate"], "PROMPT"),
+        (["generate", "x"], "--out"),
+        (["generate", "x", "--out", ""], "--out"),
+        (["generate", "x", "--out", "a.png", "--seed", "soon"], "not a whole number"),
+        (["generate", "x", "--out", "a.png", "--seed", str(2**63)], "seed"),
+        (["generate", "x", "--out", "a.png", "--seed", "9" * 5000], "5,000 digits"),
+        (["generate", "x", "--out", "a.png", "--seed", "-1"], "seed"),
+        (["generate", "x", "--out", "a.png", "--seed", str(2**63 - 1), "--count", "2"], "seed"),
+        (["generate", "x" * 10_001, "--out", "a.png"], "10,001 characters"),
+        (["generate", "\udcff", "--out", "a.png"], "UTF-8"),
+        (["generate", "x", "--out", "a.png", "--steps", "0"], "steps"),
+        (["generate", "x", "--out", "a.png", "--steps", "2.5"], "2.5"),
+        (["generate", "x", "--out", "a.png", "--sampler", "magic"], "dpmpp_2m"),
+        (["generate", "x", "--out", "a.png", "--spacing", "wide"], "no spacing called 'wide'. Choose one of uniform"),
+        (["generate", "x", "--out", "a.png", "--guidance", "nan"], "guidance"),
+        (["generate", "x", "--out", "a.png", "--guidance", "much"], "not a number"),
+        (["generate", "x", "--out", "a.png", "--width", "0"], "width"),
+        (["generate", "x", "--out", "a.png", "--count", "0"], "number of images"),
+        (["generate", "x", "--out", "a.png", "--strength", "0"], "strength"),
+        (["generate", "x", "--out", "a.png", "--mask", "m.png"], "--init"),
+        (["generate", "x", "--out", "a.png", "--strength", "0.5"], "--init"),
+        (["generate", "x", "--out", "a.png", "--checkpoint", "no-such"], "no-such"),
+        (["generate", "x", "--out", "a.png", "--checkpoint", "/nowhere/x.safetensors"], "/nowhere/x.safetensors"),
+        (["train"], "folder"),
+        (["train", "pictures", "--steps", "5", "--minutes", "1"], "one of them"),
+        (["train", "pictures", "--minutes", "-1"], "minutes"),
+        (["train", "pictures", "--steps", "0"], "steps"),
+        (["train", "--resume"], "--run"),
+        (["train", "--resume", "--run", "x", "--steps", "9"], "keeps the length"),
+        (["generate", "x", "--out", "~nobody-at-all/a.png"], "home folder"),
+        (["generate", "x", "--out", "a.png", "--checkpoint", "n" * 5000], "no checkpoint called"),
+        (["generate", "x", "--out", "a.png", "--checkpoint", "~nobody-at-all/a.safetensors"], "no checkpoint called"),
+        (["generate", "x", "--out", "{prompt}.png"], "{number}"),
+        (["generate", "x", "--out", "a.png", "--samp", "euler"], "--samp"),
+        (["models"], "VERB"),
+        (["models", "show", "no-such"], "no-such"),
+    ],
+)
 def test_each_ends_in_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
     assert cli.main(arguments) == 2
     sentence = the_sentence(capsys)
     assert says in sentence and len(sentence) < 600
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["--width", "17"], "17"),
-    (["--width", "8192", "--height", "8192"], "8192"),
-    (["--out", "a.jpg"], "PNG"),
-    (["--init", "/nowhere/p.png"], "p.png"),
-])
-def test_what_the_checkpoint_or_the_disk_cannot_do(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                   capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--width", "17"], "17"),
+        (["--width", "8192", "--height", "8192"], "8192"),
+        (["--out", "a.jpg"], "PNG"),
+        (["--init", "/nowhere/p.png"], "p.png"),
+    ],
+)
+def test_what_the_checkpoint_or_the_disk_cannot_do(
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert generate("--out", "a.png", *arguments) != 0
     assert says in the_sentence(capsys)
@@ -219,8 +244,9 @@ def test_a_place_that_cannot_be_written_to(tiny: Path, tmp_path: Path, capsys: p
     assert "is a folder" in the_sentence(capsys)
 
 
-def test_a_full_disk_leaves_no_half_picture(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                            capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_leaves_no_half_picture(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(self: Image.Image, path: Path, **options: Any) -> None:
         Path(path).write_bytes(b"\x89PNG half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -232,8 +258,9 @@ def test_a_full_disk_leaves_no_half_picture(tiny: Path, tmp_path: Path, monkeypa
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_mistake_of_ours_is_kept_in_the_log(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch,
-                                              capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_of_ours_is_kept_in_the_log(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("diffstudio.models.library.Library.scan", lambda self: 1 / 0)
     assert cli.main(["models", "list"]) == 1
     sentence = the_sentence(capsys)
@@ -244,14 +271,29 @@ def test_a_mistake_of_ours_is_kept_in_the_log(tmp_path: Path, home: Path, monkey
 def test_it_ends_in_a_sentence_in_a_process_of_its_own_too(home: Path) -> None:
     done = run("generate", "x", "--out", "x.png", "--checkpoint", "no-such")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("diffstudio: There is no checkpoint called 'no-such'") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("diffstudio: There is no checkpoint called 'no-such'") and done.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_generating_cleanly(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "diffstudio", "generate", "x", "--checkpoint", "tiny", "--steps", "1000", "--count",
-               "1000", "--out", str(tmp_path / "out" / "{seed}.png")]
+    command = [
+        sys.executable,
+        "-m",
+        "diffstudio",
+        "generate",
+        "x",
+        "--checkpoint",
+        "tiny",
+        "--steps",
+        "1000",
+        "--count",
+        "1000",
+        "--out",
+        str(tmp_path / "out" / "{seed}.png"),
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -306,8 +348,9 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_training_makes_a_checkpoint_that_generates(pictures: Path, recipe: Path, tmp_path: Path,
-                                                    capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_makes_a_checkpoint_that_generates(
+    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_folder = paths.runs() / "dots"
     assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--steps", "3", "--run", str(run_folder)]) == 0
     captured = capsys.readouterr()
@@ -318,7 +361,9 @@ def test_training_makes_a_checkpoint_that_generates(pictures: Path, recipe: Path
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "file", "truncated"])
-def test_folders_that_cannot_be_trained_on(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+def test_folders_that_cannot_be_trained_on(
+    tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
     folder = tmp_path / kind
     if kind == "file":
         folder.write_text("a file")
@@ -334,7 +379,9 @@ def test_folders_that_cannot_be_trained_on(tmp_path: Path, recipe: Path, capsys:
     assert not run_folder.exists()
 
 
-def test_recipes_and_runs_that_cannot_be_used(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_and_runs_that_cannot_be_used(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.toml").write_text("[network]\nwidht = 3")
     for recipe in (tmp_path / "bad.toml", tmp_path / "none.toml", "no-such"):
         assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(tmp_path / "run")]) != 0
@@ -345,11 +392,23 @@ def test_recipes_and_runs_that_cannot_be_used(pictures: Path, tmp_path: Path, ca
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
-def test_a_signal_stops_training_with_a_checkpoint(pictures: Path, recipe: Path, tmp_path: Path,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_stops_training_with_a_checkpoint(
+    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_folder = tmp_path / "run"
-    command = [sys.executable, "-m", "diffstudio", "train", str(pictures), "--recipe", str(recipe), "--steps", "1000000",
-               "--run", str(run_folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "diffstudio",
+        "train",
+        str(pictures),
+        "--recipe",
+        str(recipe),
+        "--steps",
+        "1000000",
+        "--run",
+        str(run_folder),
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -363,8 +422,9 @@ def test_a_signal_stops_training_with_a_checkpoint(pictures: Path, recipe: Path,
     assert not list(run_folder.rglob("*.part"))
 
 
-def test_two_processes_do_not_write_one_run(pictures: Path, recipe: Path, tmp_path: Path,
-                                            capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_processes_do_not_write_one_run(
+    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_folder = tmp_path / "run"
     assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--steps", "1", "--run", str(run_folder)]) == 0
     before = (run_folder / "events.jsonl").read_bytes()
@@ -383,21 +443,26 @@ def test_a_run_is_not_kept_among_its_pictures(pictures: Path, recipe: Path, caps
     assert sorted(pictures.iterdir()) == before
 
 
-@pytest.mark.parametrize(("line", "says"), [
-    ("device = \"meta\"", "'meta' cannot be used"),
-    ("widht = 3", "'widht', which is not known"),
-    ("batch = 0", "run.batch is 0"),
-])
-def test_recipes_that_say_what_cannot_be(pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                                         line: str, says: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('device = "meta"', "'meta' cannot be used"),
+        ("widht = 3", "'widht', which is not known"),
+        ("batch = 0", "run.batch is 0"),
+    ],
+)
+def test_recipes_that_say_what_cannot_be(
+    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
+) -> None:
     recipe.write_text(TINY_RECIPE.replace("batch = 4\n", "" if line.startswith("batch") else "batch = 4\n") + line)
     assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(tmp_path / "run")]) != 0
     assert says in the_sentence(capsys)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_too_large_for_memory(pictures: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                        capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_too_large_for_memory(
+    pictures: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 51539607552 bytes")
 
@@ -422,14 +487,24 @@ def test_folders_whose_names_are_no_text(home: Path, recipe: Path, tmp_path: Pat
     write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
     assert generate("--out", tmp_path / "out.png", "--init", init, "--strength", "0.5") == 0
     named = tmp_path / os.fsdecode(b"out\xe9.png")
-    done = subprocess.run([sys.executable, "-m", "diffstudio", "generate", "x", "--checkpoint", "tiny", "--steps", "1", "--out",
-                           named], cwd=ROOT, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "diffstudio", "generate", "x", "--checkpoint", "tiny", "--steps", "1", "--out", named],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
     assert done.stdout == os.fsencode(named) + b"\n" and named.is_file()
 
 
 @pytest.mark.parametrize("state", [b"", b"hello", "half", {"step": -5}, {"step": "x"}, {}])
-def test_a_damaged_state_is_told(pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                                 state: bytes | str | dict[str, Any]) -> None:
+def test_a_damaged_state_is_told(
+    pictures: Path,
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    state: bytes | str | dict[str, Any],
+) -> None:
     run_folder = tmp_path / "run"
     train(run_folder, pictures, recipe=str(recipe), steps=1)
     file = run_folder / "state.pt"
@@ -444,17 +519,21 @@ def test_a_damaged_state_is_told(pictures: Path, recipe: Path, tmp_path: Path, c
     assert "state.pt is damaged" in the_sentence(capsys)
 
 
-def test_a_home_that_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_home_that_nobody_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DIFFSTUDIO_HOME", "~nobody-at-all/x")
     monkeypatch.chdir(tmp_path)
     assert cli.main(["models", "show", "no-such"]) == 2
     assert "no-such" in the_sentence(capsys)
 
 
-@pytest.mark.parametrize(("name", "says"), [
-    ("run.json", "does not name the folder"), ("tokenizer.json", "tokenizer.json is damaged")])
-def test_damaged_files_of_a_run_are_told(pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                                         name: str, says: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "says"), [("run.json", "does not name the folder"), ("tokenizer.json", "tokenizer.json is damaged")]
+)
+def test_damaged_files_of_a_run_are_told(
+    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, says: str
+) -> None:
     recipe.write_text(TINY_RECIPE.replace('conditioning = "none"', 'conditioning = "text"'))
     for picture in pictures.glob("*.png"):
         picture.with_suffix(".txt").write_text("a picture")
@@ -464,7 +543,9 @@ def test_damaged_files_of_a_run_are_told(pictures: Path, recipe: Path, tmp_path:
     assert says in the_sentence(capsys)
 
 
-def test_what_a_model_is_can_be_said_and_taken_back(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_model_is_can_be_said_and_taken_back(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
     assert cli.main(["models", "import", str(source)]) == 0
     brought = Path(capsys.readouterr().out.strip())
@@ -490,10 +571,22 @@ def test_what_a_model_is_can_be_said_and_taken_back(home: Path, tmp_path: Path, 
 def test_a_killed_command_leaves_nothing_beside_its_pictures(tiny: Path, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    command = [sys.executable, "-m", "diffstudio", "generate", "red apple", "--checkpoint", "tiny", "--steps", "1000",
-               "--out", str(tmp_path / "a.png")]
-    with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, TMPDIR=str(temporary)), stderr=subprocess.PIPE,
-                          text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "diffstudio",
+        "generate",
+        "red apple",
+        "--checkpoint",
+        "tiny",
+        "--steps",
+        "1000",
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=dict(os.environ, TMPDIR=str(temporary)), stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         while "step" not in process.stderr.readline():
             assert process.poll() is None

@@ -26,7 +26,11 @@ def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, 
 def test_what_a_scan_says(three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "scan", *map(str, three)]) == 1
     said = capsys.readouterr().out
-    assert "harmless.pt: harmless\n" in said and "a textual inversion" in said and "named, never run: pathlib.PosixPath" in said
+    assert (
+        "harmless.pt: harmless\n" in said
+        and "a textual inversion" in said
+        and "named, never run: pathlib.PosixPath" in said
+    )
     assert "dangerous.ckpt: dangerous\n" in said and f"would have run: posix.system('touch {RAN}')" in said
     assert "safe.safetensors: not a pickle: nothing in it can run" in said
     assert not Path(RAN).exists()
@@ -37,11 +41,16 @@ def test_the_same_as_json(three: tuple[Path, Path, Path], capsys: pytest.Capture
     assert cli.main(["models", "scan", "dangerous.ckpt", "nowhere.pt", "--json"]) == 1
     first, second = json.loads(capsys.readouterr().out)
     assert (first["verdict"], first["dangerous"], first["would_run"]) == (
-        "dangerous", ["posix.system"], [f"posix.system('touch {RAN}')"])
+        "dangerous",
+        ["posix.system"],
+        [f"posix.system('touch {RAN}')"],
+    )
     assert second["verdict"] == "unreadable" and "There is no checkpoint" in second["reason"]
 
 
-def test_of_a_folder_every_pickle_is_looked_through(three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_folder_every_pickle_is_looked_through(
+    three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("model/unet").mkdir(parents=True)
     for number, file in enumerate(three):
         file.rename(Path("model/unet", f"{number}{file.suffix}"))

@@ -51,16 +51,40 @@ def test_process():
 def test_careless_tests_fail(tmp_path: Path) -> None:
     file = tmp_path / "test_careless.py"
     file.write_text(CARELESS)
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml"),
-                           "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-v", str(file)],
-                          cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tests.conftest",
+            "-c",
+            str(ROOT / "pyproject.toml"),
+            "--rootdir",
+            str(ROOT),
+            "-p",
+            "no:cacheprovider",
+            "-v",
+            str(file),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
     said = done.stdout
     assert done.returncode == 1, said + done.stderr
-    summary = said[said.rindex("short test summary"):]
-    for name, complaint in {"test_thread": "threads left running", "test_widget": "widgets or timers left behind",
-                            "test_timer": "widgets or timers left behind", "test_process": "processes left running",
-                            "test_network": "reached for the network", "test_warning": "careless",
-                            "test_qt_warning": ""}.items():
+    summary = said[said.rindex("short test summary") :]
+    for name, complaint in {
+        "test_thread": "threads left running",
+        "test_widget": "widgets or timers left behind",
+        "test_timer": "widgets or timers left behind",
+        "test_process": "processes left running",
+        "test_network": "reached for the network",
+        "test_warning": "careless",
+        "test_qt_warning": "",
+    }.items():
         assert re.search(rf"(FAILED|ERROR) .*::{name}\b", summary), summary
         assert complaint in said, said
     assert not re.search(r"(FAILED|ERROR) .*::test_tidy\b", summary), summary

@@ -18,21 +18,33 @@ ROOT = Path(diffstudio.__file__).resolve().parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "safetensors.torch", "scipy")
 QT = ("PySide6", "shiboken6", "qtawesome", "pyqtgraph")
 # What the worker imports when it has work.
-GENERATING = {f"diffstudio.studio.{name}" for name in ("generate", "passes", "enlarging", "upscale")} | {"diffstudio.studio.preview"}
+GENERATING = {f"diffstudio.studio.{name}" for name in ("generate", "passes", "enlarging", "upscale")} | {
+    "diffstudio.studio.preview"
+}
 
 EVERYTHING = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio."))
 PACKAGES = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio.") if module.ispkg)
 BELOW_UI = [name for name in EVERYTHING if not name.startswith("diffstudio.ui") and not name.endswith("__main__")]
-LIGHT = ["diffstudio.errors", "diffstudio.paths", "diffstudio.cli", "diffstudio.models.checkpoint",
-         "diffstudio.models.library", "diffstudio.models.lease", "diffstudio.training.recipe",
-         "diffstudio.training.run_folder", "diffstudio.training.inspection", *PACKAGES,
-         *(name for name in EVERYTHING if name.startswith("diffstudio.studio.") and name not in GENERATING)]
+LIGHT = [
+    "diffstudio.errors",
+    "diffstudio.paths",
+    "diffstudio.cli",
+    "diffstudio.models.checkpoint",
+    "diffstudio.models.library",
+    "diffstudio.models.lease",
+    "diffstudio.training.recipe",
+    "diffstudio.training.run_folder",
+    "diffstudio.training.inspection",
+    *PACKAGES,
+    *(name for name in EVERYTHING if name.startswith("diffstudio.studio.") and name not in GENERATING),
+]
 WINDOW = [name for name in EVERYTHING if name.startswith("diffstudio.ui")]
 
 
 def _run(code: str, *, timeout: float = 120) -> None:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+    )
     assert done.returncode == 0, done.stderr or done.stdout
 
 

@@ -27,9 +27,9 @@ from diffstudio.diffusion.schedule import NoiseSchedule, Schedule
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    index: int        # 1 .. steps
-    t: float          # the time just reached
-    x: Tensor         # the state at that time; the last Step's x is the sample
+    index: int  # 1 .. steps
+    t: float  # the time just reached
+    x: Tensor  # the state at that time; the last Step's x is the sample
     denoised: Tensor  # the newest estimate of x_0 on the way there
 
 
@@ -202,7 +202,7 @@ class _Course:
     leg: _Leg
     denoised: Tensor
     change: Tensor | None = None  # over the leg, if it goes on in lambda as it did over the leg before
-    ratio: float = 0.0            # the width of the leg before over that of this one
+    ratio: float = 0.0  # the width of the leg before over that of this one
 
     @classmethod
     def after(cls, last: _Course | None, leg: _Leg, denoised: Tensor) -> _Course:
@@ -223,7 +223,9 @@ class _Course:
         """
         change_next = denoised_next - self.denoised
         if self.change is None:
-            return self.denoised + change_next / 2      # the trapezoid in alpha / sigma, which is 0 and finite where alpha is 0
+            return (
+                self.denoised + change_next / 2
+            )  # the trapezoid in alpha / sigma, which is 0 and finite where alpha is 0
         h = -self.leg.width
         phi_1 = math.expm1(h)
         phi_2 = phi_1 / h - 1

@@ -75,10 +75,10 @@ class Schedule(ABC):
 class BetaCurve(StrEnum):
     """How much noise each training step of a variance-preserving model adds."""
 
-    LINEAR = "linear"                # Ho et al. 2020
+    LINEAR = "linear"  # Ho et al. 2020
     SCALED_LINEAR = "scaled_linear"  # linear in the root: Rombach et al. 2022 (Stable Diffusion)
-    COSINE = "cosine"                # Nichol & Dhariwal 2021, eq. 17
-    SIGMOID = "sigmoid"              # Xu et al. 2022 (GeoDiff)
+    COSINE = "cosine"  # Nichol & Dhariwal 2021, eq. 17
+    SIGMOID = "sigmoid"  # Xu et al. 2022 (GeoDiff)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class VariancePreserving(Schedule):
         return cls(BetaCurve.LINEAR, steps, beta_first, beta_last)
 
     @classmethod
-    def scaled_linear(cls, steps: int = 1000, beta_first: float = 8.5e-4, beta_last: float = 0.012) -> VariancePreserving:
+    def scaled_linear(
+        cls, steps: int = 1000, beta_first: float = 8.5e-4, beta_last: float = 0.012
+    ) -> VariancePreserving:
         return cls(BetaCurve.SCALED_LINEAR, steps, beta_first, beta_last)
 
     @classmethod

@@ -22,25 +22,28 @@ from diffstudio.models.adapter_kinds import Change, change_of
 from diffstudio.models.weights_file import open_weights
 
 # What a tensor is, by how its name ends: the first that fits. What is left of the name is the layer's.
-_ENDINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), what) for pattern, what in (
-    (r"\.(?:lora_down|lora_A|lora\.down|lora_linear_layer\.down)(?:\.\w+)??(?:\.weight)?$", "down"),
-    (r"\.(?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.\w+)??\.bias$", "up_bias"),
-    (r"\.(?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.\w+)??(?:\.weight)?$", "up"),
-    (r"_lora\.down\.weight$", "down"),
-    (r"_lora\.up\.weight$", "up"),
-    (r"\.lora_mid(?:\.weight)?$", "mid"),
-    (r"\.(?:lora\.|lora_linear_layer\.)?(?:network_)?alpha$", "alpha"),
-    (r"\.lora_magnitude_vector(?:\.\w+)??(?:\.weight)?$", "magnitude"),
-    (r"\.dora_scale$", "dora_scale"),
-    (r"\.(hada_(?:w[12]_[ab]|t[12]))(?:\.weight)?$", r"\1"),
-    (r"\.(lokr_(?:w[12](?:_[ab])?|t2))(?:\.weight)?$", r"\1"),
-    (r"\.(?:diff|w_norm)$", "diff"),
-    (r"\.(?:diff_b|b_norm)$", "diff_b"),
-    (r"\.(?:oft_\w+|boft_\w+)(?:\.\w+)*$", "OFT"),
-    (r"\.(?:a1|a2|b1|b2)\.weight$", "GLoRA"),
-    (r"\.on_input$", "IA3"),
-    (r"\.(?:glora_\w+)(?:\.\w+)*$", "GLoRA"),
-))
+_ENDINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), what)
+    for pattern, what in (
+        (r"\.(?:lora_down|lora_A|lora\.down|lora_linear_layer\.down)(?:\.\w+)??(?:\.weight)?$", "down"),
+        (r"\.(?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.\w+)??\.bias$", "up_bias"),
+        (r"\.(?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.\w+)??(?:\.weight)?$", "up"),
+        (r"_lora\.down\.weight$", "down"),
+        (r"_lora\.up\.weight$", "up"),
+        (r"\.lora_mid(?:\.weight)?$", "mid"),
+        (r"\.(?:lora\.|lora_linear_layer\.)?(?:network_)?alpha$", "alpha"),
+        (r"\.lora_magnitude_vector(?:\.\w+)??(?:\.weight)?$", "magnitude"),
+        (r"\.dora_scale$", "dora_scale"),
+        (r"\.(hada_(?:w[12]_[ab]|t[12]))(?:\.weight)?$", r"\1"),
+        (r"\.(lokr_(?:w[12](?:_[ab])?|t2))(?:\.weight)?$", r"\1"),
+        (r"\.(?:diff|w_norm)$", "diff"),
+        (r"\.(?:diff_b|b_norm)$", "diff_b"),
+        (r"\.(?:oft_\w+|boft_\w+)(?:\.\w+)*$", "OFT"),
+        (r"\.(?:a1|a2|b1|b2)\.weight$", "GLoRA"),
+        (r"\.on_input$", "IA3"),
+        (r"\.(?:glora_\w+)(?:\.\w+)*$", "GLoRA"),
+    )
+)
 _NOT_READ = ("OFT", "GLoRA", "IA3")
 _DECORATION = re.compile(r"\.processor(?=\.|$)")
 
@@ -52,7 +55,7 @@ class AdapterFile:
     path: Path
     changes: Mapping[str, Change]
     metadata: Mapping[str, str] = field(repr=False, default_factory=dict)
-    not_read: Mapping[str, str] = field(default_factory=dict)   # layers left out, each with why
+    not_read: Mapping[str, str] = field(default_factory=dict)  # layers left out, each with why
 
     @property
     def layers(self) -> int:
@@ -90,15 +93,18 @@ def read_adapter(path: Path) -> AdapterFile:
         if layer in not_read:
             continue
         stored = parts.pop("alpha", None)
-        alpha = float(stored.float().reshape(-1)[0]) if stored is not None and stored.numel() else alphas.of(layer, parts)
+        alpha = (
+            float(stored.float().reshape(-1)[0]) if stored is not None and stored.numel() else alphas.of(layer, parts)
+        )
         change = change_of(parts, alpha)
         if isinstance(change, str):
             not_read[layer] = change
         else:
             changes[layer] = change
     if not changes and not not_read:
-        raise CheckpointDamaged(f"{path.name} is not a LoRA", "none of its tensors has the name of one",
-                                "Choose another file")
+        raise CheckpointDamaged(
+            f"{path.name} is not a LoRA", "none of its tensors has the name of one", "Choose another file"
+        )
     _check_numbers(path, changes)
     return AdapterFile(path, changes, metadata, not_read)
 
@@ -107,7 +113,7 @@ def split_name(name: str) -> tuple[str, str]:
     """A tensor's name as the layer's name and what the tensor is for it; an empty second when it is nothing known."""
     for ending, what in _ENDINGS:
         if match := ending.search(name):
-            return _DECORATION.sub("", name[:match.start()]), match.expand(what)
+            return _DECORATION.sub("", name[: match.start()]), match.expand(what)
     return name, ""
 
 
@@ -115,8 +121,11 @@ def _check_numbers(path: Path, changes: Mapping[str, Change]) -> None:
     for layer, change in changes.items():
         for factor in change.delta.factors if change.delta is not None else ():
             if not bool(torch.isfinite(factor.sum(dtype=torch.float32))) and not bool(torch.isfinite(factor).all()):
-                raise CheckpointDamaged(f"{path.name} holds values that are no numbers", f"in {layer[:120]}",
-                                        "Choose an earlier one of the same training, or get it again")
+                raise CheckpointDamaged(
+                    f"{path.name} holds values that are no numbers",
+                    f"in {layer[:120]}",
+                    "Choose an earlier one of the same training, or get it again",
+                )
 
 
 class _Alphas:
@@ -134,10 +143,10 @@ class _Alphas:
         part, _, module = layer.partition(".")
         alpha = self._stored.get(f"{part}.lora_alpha")
         patterns = self._stored.get(f"{part}.alpha_pattern")
-        for pattern, value in (patterns.items() if isinstance(patterns, dict) else ()):
+        for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
             if module == pattern or module.endswith(f".{pattern}"):
                 alpha = value
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or "down" not in parts:
             return None
         rank = parts["down"].shape[0]
-        return float(alpha) * rank ** 0.5 if self._stored.get(f"{part}.use_rslora") is True else float(alpha)
+        return float(alpha) * rank**0.5 if self._stored.get(f"{part}.use_rslora") is True else float(alpha)

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-Rows: TypeAlias = tuple[tuple[int, int], ...]   # runs of a matrix's rows, each from and up to, one after another
+Rows: TypeAlias = tuple[tuple[int, int], ...]  # runs of a matrix's rows, each from and up to, one after another
 
 
 class Delta(Protocol):
@@ -39,10 +39,10 @@ class Delta(Protocol):
 class LowRank:
     """LoRA (Hu et al. 2021): up · down, and for convolutions (LoCon) with a Tucker core between the two."""
 
-    up: Tensor                             # [out, r], or [out, r, 1, 1]
-    down: Tensor                           # [r, in], or [r, in, k, k]; with a core [s, in, 1, 1]
+    up: Tensor  # [out, r], or [out, r, 1, 1]
+    down: Tensor  # [r, in], or [r, in, k, k]; with a core [s, in, 1, 1]
     alpha: float | None = None
-    core: Tensor | None = None             # [r, s, k, k]
+    core: Tensor | None = None  # [r, s, k, k]
     kind: str = "LoRA"
 
     @property
@@ -70,12 +70,12 @@ class LowRank:
 class Hadamard:
     """LoHa (Hyeon-Woo et al. 2021, FedPara): (a1 · b1) ∘ (a2 · b2); with Tucker cores by their Proposition 2."""
 
-    a1: Tensor                             # [out, r]; with cores [r, out]
-    b1: Tensor                             # [r, in * k]; with cores [r, in]
+    a1: Tensor  # [out, r]; with cores [r, out]
+    b1: Tensor  # [r, in * k]; with cores [r, in]
     a2: Tensor
     b2: Tensor
     alpha: float | None = None
-    core1: Tensor | None = None            # [r, r, k, k]
+    core1: Tensor | None = None  # [r, r, k, k]
     core2: Tensor | None = None
     kind: str = "LoHa"
 
@@ -87,11 +87,15 @@ class Hadamard:
 
     @property
     def factors(self) -> tuple[Tensor, ...]:
-        return tuple(factor for factor in (self.a1, self.b1, self.a2, self.b2, self.core1, self.core2) if factor is not None)
+        return tuple(
+            factor for factor in (self.a1, self.b1, self.a2, self.b2, self.core1, self.core2) if factor is not None
+        )
 
     def dense(self, device: torch.device) -> Tensor:
-        halves = [_tucker(core, a, b, device) if core is not None else _matrix(a, device) @ _matrix(b, device)
-                  for a, b, core in ((self.a1, self.b1, self.core1), (self.a2, self.b2, self.core2))]
+        halves = [
+            _tucker(core, a, b, device) if core is not None else _matrix(a, device) @ _matrix(b, device)
+            for a, b, core in ((self.a1, self.b1, self.core1), (self.a2, self.b2, self.core2))
+        ]
         return _scale(self.alpha, self.b1.shape[0]) * (halves[0] * halves[1]).flatten(1)
 
 
@@ -99,8 +103,8 @@ class Hadamard:
 class Kronecker:
     """LoKr (Yeh et al. 2023, LyCORIS): the Kronecker product of two small matrices, either whole or in factors."""
 
-    left: tuple[Tensor, ...]               # w1 [p, q], or its factors [p, r] and [r, q]
-    right: tuple[Tensor, ...]              # w2 [out / p, in / q, k, k], or factors as above, or a Tucker core and its factors
+    left: tuple[Tensor, ...]  # w1 [p, q], or its factors [p, r] and [r, q]
+    right: tuple[Tensor, ...]  # w2 [out / p, in / q, k, k], or factors as above, or a Tucker core and its factors
     alpha: float | None = None
     kind: str = "LoKr"
 
@@ -125,7 +129,7 @@ class Kronecker:
 class Whole:
     """The difference itself, as LyCORIS' `full` and norms have it."""
 
-    difference: Tensor                     # [out], or [out, in, k, k]
+    difference: Tensor  # [out], or [out, in, k, k]
     kind: str = "whole differences"
 
     @property
@@ -144,9 +148,9 @@ class Whole:
 class Change:
     """Everything one adapter does to one layer."""
 
-    delta: Delta | None = None             # of its weight
-    magnitude: Tensor | None = None        # DoRA: [out, 1, …] or [1, in, …]
-    bias: Tensor | None = None             # [out], added to its bias
+    delta: Delta | None = None  # of its weight
+    magnitude: Tensor | None = None  # DoRA: [out, 1, …] or [1, in, …]
+    bias: Tensor | None = None  # [out], added to its bias
 
     @property
     def kind(self) -> str:
@@ -171,10 +175,12 @@ def added(weight: Tensor, changes: Sequence[tuple[Change, float, Rows | None]]) 
     """
     flat = weight.reshape(weight.shape[0], -1)
     if all(_is_plain(change) for change, _, _ in changes) and changes:
-        ups, downs = zip(*(_weighed_factors(change, factor, rows, weight.device) for change, factor, rows in changes), strict=True)
+        ups, downs = zip(
+            *(_weighed_factors(change, factor, rows, weight.device) for change, factor, rows in changes), strict=True
+        )
         up, down = torch.cat(ups, 1), torch.cat(downs)
         if weight.dtype is torch.float32:
-            return torch.addmm(flat, up, down).view_as(weight)    # one pass over what may be gigabytes
+            return torch.addmm(flat, up, down).view_as(weight)  # one pass over what may be gigabytes
         return (up @ down).add_(flat).to(weight.dtype).view_as(weight)
     exact = flat.float()
     total = exact.clone()
@@ -195,8 +201,10 @@ def _turned(weight: Tensor, magnitude: Tensor, shape: torch.Size) -> Tensor:
     lengths = magnitude.to(weight.device, torch.float32)
     if lengths.shape[0] == shape[0]:
         return weight * (lengths.reshape(-1, 1) / weight.norm(dim=1, keepdim=True).clamp_min(1e-12))
-    by_input = weight.reshape(shape[0], shape[1], -1)                       # [out, in, k]
-    return (by_input * (lengths.reshape(1, -1, 1) / by_input.norm(dim=(0, 2), keepdim=True).clamp_min(1e-12))).flatten(1)
+    by_input = weight.reshape(shape[0], shape[1], -1)  # [out, in, k]
+    return (by_input * (lengths.reshape(1, -1, 1) / by_input.norm(dim=(0, 2), keepdim=True).clamp_min(1e-12))).flatten(
+        1
+    )
 
 
 def _is_plain(change: Change) -> bool:
@@ -262,7 +270,9 @@ def change_of(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | st
             return "its matrices do not belong together"
         if bias is not None and "up_bias" in tensors:
             bias = bias * _scale(alpha, down.shape[0])
-        delta = LowRank(up, down, alpha, core, "LoCon" if down.ndim == 4 and (core is not None or down.shape[-1] > 1) else "LoRA")
+        delta = LowRank(
+            up, down, alpha, core, "LoCon" if down.ndim == 4 and (core is not None or down.shape[-1] > 1) else "LoRA"
+        )
     elif any(name in tensors for name in _HADA):
         if not all(name in tensors for name in _HADA):
             return "half of a pair is missing"
@@ -279,9 +289,9 @@ def change_of(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | st
         return "nothing that is read here"
     if isinstance(delta, (Hadamard, Kronecker)) and not _fits_together(delta):
         return "its matrices do not belong together"
-    magnitude = tensors.get("dora_scale")                    # [out, 1, …] or [1, in, …]: its shape says of what
+    magnitude = tensors.get("dora_scale")  # [out, 1, …] or [1, in, …]: its shape says of what
     if "magnitude" in tensors:
-        magnitude = tensors["magnitude"].reshape(-1, 1)      # PEFT's, always of outputs: [out], or [1, out, 1, 1]
+        magnitude = tensors["magnitude"].reshape(-1, 1)  # PEFT's, always of outputs: [out], or [1, out, 1, 1]
     return Change(delta, magnitude, bias)
 
 

@@ -28,7 +28,7 @@ from diffstudio.models.adapter_kinds import Change, LowRank, Rows, added
 from diffstudio.models.adapter_names import NETWORK, Names, Place
 from diffstudio.models.family import family_of
 
-_MOST_MISFITS = 0.1           # of an adapter's layers with a wrong shape: with more, it was made for another kind of model
+_MOST_MISFITS = 0.1  # of an adapter's layers with a wrong shape: with more, it was made for another kind of model
 _SUMMABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -37,10 +37,10 @@ class AdapterUse:
     """An adapter's file and how strongly it counts: 1 as it was trained, 0 not at all, below 0 the other way."""
 
     path: Path
-    name: str                 # what a person calls it
+    name: str  # what a person calls it
     network: float = 1.0
-    text: float = 1.0         # for the text encoders
-    family: str = ""          # that it was made for, where it is known
+    text: float = 1.0  # for the text encoders
+    family: str = ""  # that it was made for, where it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Attached:
     """What became of one use."""
 
     use: AdapterUse
-    matched: int              # layers of the file that the model has
-    layers: int               # layers of the file
-    kinds: tuple[str, ...]    # LoRA, LoHa, …
-    note: str = ""            # a sentence for the person where it is not all as they would expect
+    matched: int  # layers of the file that the model has
+    layers: int  # layers of the file
+    kinds: tuple[str, ...]  # LoRA, LoHa, …
+    note: str = ""  # a sentence for the person where it is not all as they would expect
 
 
-_Target: TypeAlias = tuple[str, str]                                # part and path of a module
-Sum: TypeAlias = tuple[tuple[Change, float, Rows | None], ...]     # what is to be added to its weight
+_Target: TypeAlias = tuple[str, str]  # part and path of a module
+Sum: TypeAlias = tuple[tuple[Change, float, Rows | None], ...]  # what is to be added to its weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class _Touched:
     """A module with something attached, and what it was before."""
 
     module: nn.Module
-    weight: Tensor | None                  # None where a hook leaves it as it is
+    weight: Tensor | None  # None where a hook leaves it as it is
     bias: Tensor | None
     sum: Sum
     hook: RemovableHandle | None = None
@@ -128,7 +128,9 @@ class Adapters:
 
     def _fit(self, use: AdapterUse) -> _Fitted:
         stamp, file = _stamp(use.path), read_adapter(use.path)
-        self._names = self._names or Names(self._parts[NETWORK], {part: self._parts[part] for part in self._parts if part != NETWORK})
+        self._names = self._names or Names(
+            self._parts[NETWORK], {part: self._parts[part] for part in self._parts if part != NETWORK}
+        )
         places: list[tuple[Place, Change]] = []
         matched, misfits = 0, 0
         for layer, change in file.changes.items():
@@ -142,7 +144,9 @@ class Adapters:
         note = _note(use, file, 0 if another else matched, misfits, any(self._packed(place) for place, _ in places))
         if another or file.is_nothing:
             places, matched = [], 0
-        places = [(place, change) for place, change in places if not (change.magnitude is not None and self._packed(place))]
+        places = [
+            (place, change) for place, change in places if not (change.magnitude is not None and self._packed(place))
+        ]
         return _Fitted(file, stamp, tuple(places), matched, note)
 
     def _fits(self, change: Change, places: tuple[Place, ...]) -> bool:
@@ -152,8 +156,11 @@ class Adapters:
         whole = all(place.rows is None for place in places)
         if change.delta is not None and change.delta.shape != (outs, ins):
             return False
-        if change.magnitude is not None and change.magnitude.shape[0] != outs and not (
-                whole and change.magnitude.shape[0] == 1 and ins % change.magnitude.numel() == 0):
+        if (
+            change.magnitude is not None
+            and change.magnitude.shape[0] != outs
+            and not (whole and change.magnitude.shape[0] == 1 and ins % change.magnitude.numel() == 0)
+        ):
             return False
         if change.bias is None:
             return True
@@ -282,7 +289,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         about = path.stat()
     except OSError:
-        return 0, 0           # reading it says why
+        return 0, 0  # reading it says why
     return about.st_mtime_ns, about.st_size
 
 

@@ -23,21 +23,20 @@ from diffstudio.models.made import Made, Making, Precision, checked_file
 from diffstudio.models.merging import FORMAT, described, parent_of
 from diffstudio.models.parts import parts_of
 from diffstudio.models.pruning import leftover
-from diffstudio.models.renaming import (
-    ENCODERS,
-    NETWORKS,
-    by_part,
-    has_makers_names,
-    in_makers_names,
-    in_one_file,
-)
+from diffstudio.models.renaming import ENCODERS, NETWORKS, by_part, has_makers_names, in_makers_names, in_one_file
 from diffstudio.models.tensor_files import open_weights, write_file
 
 _HASHED = 0.2
 
 
-def bake(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]], target: Path,
-         precision: Precision = Precision.KEEP, *, title: str = "") -> Making:
+def bake(
+    checkpoint: Checkpoint,
+    loras: Sequence[tuple[Checkpoint, float]],
+    target: Path,
+    precision: Precision = Precision.KEEP,
+    *,
+    title: str = "",
+) -> Making:
     """A file at `target`: the checkpoint with each LoRA added as strongly as its factor says.
 
     BadRequest where one of them changes nothing, CheckpointMissing, CheckpointDamaged, StorageProblem.
@@ -58,16 +57,21 @@ def bake(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]], targ
         modules = {part: _blank(parts.config(part)) for part in components if part in (*NETWORKS, *ENCODERS)}
         network = next(part for part in NETWORKS if part in modules)
         adapters = Adapters(modules[network], {part: module for part, module in modules.items() if part != network})
-        sums, attached = adapters.planned([AdapterUse(lora.path, lora.name, factor, factor, lora.family) for lora, factor in loras])
+        sums, attached = adapters.planned(
+            [AdapterUse(lora.path, lora.name, factor, factor, lora.family) for lora, factor in loras]
+        )
         useless = next((one.note for one in attached if not one.matched), "")
         if useless:
             raise BadRequest(useless.rstrip("."), remedy="Choose one that was made for this checkpoint")
         for (part, module), wanted in sums.items():
             _add(components[network if part == NETWORK else part], module, wanted)
         makers = has_makers_names(checkpoint.family) and checkpoint.layout is not Layout.DIFFUSERS
-        named = in_makers_names(checkpoint.family, components) | signs(checkpoint) if makers else in_one_file(components)
+        named = (
+            in_makers_names(checkpoint.family, components) | signs(checkpoint) if makers else in_one_file(components)
+        )
         metadata = described(checkpoint, weights.metadata, title or target.stem, parents) | {
-            "diffstudio.bake": json.dumps({"format": FORMAT, "inputs": parents}, ensure_ascii=False)}
+            "diffstudio.bake": json.dumps({"format": FORMAT, "inputs": parents}, ensure_ascii=False)
+        }
         narrowed = Narrowed()
         for fraction in write_file(target, narrowed.stored(named, precision), metadata):
             yield _HASHED + (1 - _HASHED) * fraction
@@ -79,12 +83,16 @@ def _check(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]]) ->
     if not loras:
         raise BadRequest("No LoRA was given", remedy="Give at least one")
     if not checkpoint.draws or checkpoint.family in ("pixel", "diffusers"):
-        raise BadRequest(f"{checkpoint.name} takes no LoRAs", remedy="Choose a checkpoint of a family that they are made for")
+        raise BadRequest(
+            f"{checkpoint.name} takes no LoRAs", remedy="Choose a checkpoint of a family that they are made for"
+        )
     for lora, factor in loras:
         if lora.role is not Role.LORA:
             raise BadRequest(f"{lora.name} is not a LoRA", lora.reason.rstrip("."), "Choose one")
         if not torch.isfinite(torch.tensor(factor)) or not factor:
-            raise BadRequest(f"{lora.name} with a factor of {factor:g} makes no difference", remedy="Give another factor")
+            raise BadRequest(
+                f"{lora.name} with a factor of {factor:g} makes no difference", remedy="Give another factor"
+            )
 
 
 def _blank(config: Mapping[str, Any]) -> nn.Module:

@@ -25,9 +25,11 @@ from diffstudio.models.detection_names import Detected, Layout, Role
 from diffstudio.models.family import FAMILIES, UNKNOWN
 from diffstudio.models.prediction import TensorEntry, prediction_beside, prediction_within
 
-FORMAT = 1                        # of the diffstudio.* metadata
-LARGEST_HEADER_BYTES = 32 << 20   # safetensors allows 100 MB, which no published file comes near and which would take seconds
-LARGEST_SIDE = 65_536             # px, that a header is believed
+FORMAT = 1  # of the diffstudio.* metadata
+LARGEST_HEADER_BYTES = (
+    32 << 20
+)  # safetensors allows 100 MB, which no published file comes near and which would take seconds
+LARGEST_SIDE = 65_536  # px, that a header is believed
 
 
 class Conditioning(StrEnum):
@@ -39,9 +41,9 @@ class Conditioning(StrEnum):
 
 
 class Origin(StrEnum):
-    STARTER = "starter"           # ships with the program
-    TRAINED = "trained"           # made by a run on this machine
-    IMPORTED = "imported"         # a file from elsewhere
+    STARTER = "starter"  # ships with the program
+    TRAINED = "trained"  # made by a run on this machine
+    IMPORTED = "imported"  # a file from elsewhere
 
 
 _DRAWING = (Role.CHECKPOINT, Role.NETWORK)
@@ -52,25 +54,25 @@ class Checkpoint:
     """One checkpoint on disk, as its header describes it."""
 
     path: Path
-    name: str                     # unique in a library; what `--checkpoint` takes
-    title: str                    # what a person reads
-    family: str                   # `pixel` for those made here
+    name: str  # unique in a library; what `--checkpoint` takes
+    title: str  # what a person reads
+    family: str  # `pixel` for those made here
     conditioning: Conditioning
-    classes: tuple[str, ...]      # for Conditioning.CLASS, in the order of their indices
-    width: int                    # px it was trained at
+    classes: tuple[str, ...]  # for Conditioning.CLASS, in the order of their indices
+    width: int  # px it was trained at
     height: int
     parameters: int
-    dtype: str                    # as stored: F16, BF16, F32
+    dtype: str  # as stored: F16, BF16, F32
     size_bytes: int
     origin: Origin
-    modified: float               # seconds since the epoch
+    modified: float  # seconds since the epoch
     metadata: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # the header's, unparsed
     role: Role = Role.CHECKPOINT
     layout: Layout = Layout.OURS
-    prediction: str = ""          # eps, v, flow or x0: what its network says; empty where that is not known
-    inpainting: bool = False      # its network also sees a mask and what lies under it
-    reason: str = ""              # why it was taken for what it is, in a sentence for a person
-    edition: str = ""             # which one of its family, where its header says so: dev, schnell, 3.5 large
+    prediction: str = ""  # eps, v, flow or x0: what its network says; empty where that is not known
+    inpainting: bool = False  # its network also sees a mask and what lies under it
+    reason: str = ""  # why it was taken for what it is, in a sentence for a person
+    edition: str = ""  # which one of its family, where its header says so: dev, schnell, 3.5 large
 
     @property
     def draws(self) -> bool:
@@ -82,19 +84,39 @@ class Checkpoint:
         try:
             return json.loads(self.metadata[f"diffstudio.{key}"])
         except (KeyError, ValueError, RecursionError) as error:
-            raise CheckpointDamaged(f"{self.path.name} does not say what its {key} is",
-                                    remedy="Train or download it again") from error
+            raise CheckpointDamaged(
+                f"{self.path.name} does not say what its {key} is", remedy="Train or download it again"
+            ) from error
 
 
-_CALLED_ALIKE = re.compile(r"(diffusion_pytorch_model|pytorch_model|model|adapter_model)([.-](fp16|fp32|bf16|non_ema))*")
-_CONFIGS = ("config.json", "adapter_config.json")      # beside them: diffusers', transformers' and peft's
-_DTYPE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8,
-               "U16": 16, "U32": 32, "U64": 64, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4}
+_CALLED_ALIKE = re.compile(
+    r"(diffusion_pytorch_model|pytorch_model|model|adapter_model)([.-](fp16|fp32|bf16|non_ema))*"
+)
+_CONFIGS = ("config.json", "adapter_config.json")  # beside them: diffusers', transformers' and peft's
+_DTYPE_BITS = {
+    "F64": 64,
+    "F32": 32,
+    "F16": 16,
+    "BF16": 16,
+    "I64": 64,
+    "I32": 32,
+    "I16": 16,
+    "I8": 8,
+    "U8": 8,
+    "U16": 16,
+    "U32": 32,
+    "U64": 64,
+    "BOOL": 8,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "F8_E8M0": 8,
+    "F4": 4,
+}
 
 
-_MOST_SIDES = 16                  # of a tensor
-_MOST_NUMBERS = 1 << 60           # in one, leaving out sides of nothing, as torch does when it lays out an empty one
-_WHOLE = {int}                    # the types of what counts, without True and False
+_MOST_SIDES = 16  # of a tensor
+_MOST_NUMBERS = 1 << 60  # in one, leaving out sides of nothing, as torch does when it lays out an empty one
+_WHOLE = {int}  # the types of what counts, without True and False
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -126,7 +148,9 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
                 raise _damaged(path, "its header does not fit the file")
             header = _table(file.read(length))
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointMissing(f"There is no checkpoint at {path}", remedy="Check the name, or choose another") from None
+        raise CheckpointMissing(
+            f"There is no checkpoint at {path}", remedy="Check the name, or choose another"
+        ) from None
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({(error.strerror or str(error)).lower()})") from error
     except (ValueError, RecursionError) as error:
@@ -171,8 +195,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def plain_file_size(path: Path) -> int:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
-        raise CheckpointDamaged(f"{path.name} is no file of weights",
-                                "it is a folder" if stat.S_ISDIR(about.st_mode) else "it is not a plain file", "Choose another")
+        raise CheckpointDamaged(
+            f"{path.name} is no file of weights",
+            "it is a folder" if stat.S_ISDIR(about.st_mode) else "it is not a plain file",
+            "Choose another",
+        )
     return about.st_size
 
 
@@ -194,7 +221,9 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
 
 
 def _damaged(path: Path, why: str) -> CheckpointDamaged:
-    return CheckpointDamaged(f"{path.name} is damaged or not a safetensors file", why, "Get it again from where it came")
+    return CheckpointDamaged(
+        f"{path.name} is damaged or not a safetensors file", why, "Get it again from where it came"
+    )
 
 
 @_no_collecting()
@@ -207,11 +236,21 @@ def read_checkpoint(path: Path, *, origin: Origin | None = None) -> Checkpoint:
     about = path.stat()
     held = _bytes_by_dtype(tensors)
     checkpoint = Checkpoint(
-        path=path, name=name_of(path), title=metadata.get("modelspec.title", "").strip()[:200] or name_of(path), family=UNKNOWN,
-        conditioning=Conditioning.NONE, classes=(), width=0, height=0,
+        path=path,
+        name=name_of(path),
+        title=metadata.get("modelspec.title", "").strip()[:200] or name_of(path),
+        family=UNKNOWN,
+        conditioning=Conditioning.NONE,
+        classes=(),
+        width=0,
+        height=0,
         parameters=sum(size * 8 // _DTYPE_BITS[dtype] for dtype, size in held.items()),
-        dtype=max(held, key=lambda dtype: held[dtype], default="F32"), size_bytes=about.st_size,
-        origin=origin or Origin.IMPORTED, modified=about.st_mtime, metadata=metadata)
+        dtype=max(held, key=lambda dtype: held[dtype], default="F32"),
+        size_bytes=about.st_size,
+        origin=origin or Origin.IMPORTED,
+        modified=about.st_mtime,
+        metadata=metadata,
+    )
     if "diffstudio.format" in metadata:
         return _made_here(checkpoint, origin)
     found = detect({name: entry.shape for name, entry in tensors.items()}, metadata)
@@ -227,15 +266,25 @@ def name_of(path: Path) -> str:
 
 def described(checkpoint: Checkpoint, found: Detected) -> Checkpoint:
     """The record with what was found out about its file."""
-    checkpoint = replace(checkpoint, role=found.role, family=found.family, prediction=found.prediction, inpainting=found.inpainting,
-                         layout=found.layout, reason=found.reason, edition=found.edition)
+    checkpoint = replace(
+        checkpoint,
+        role=found.role,
+        family=found.family,
+        prediction=found.prediction,
+        inpainting=found.inpainting,
+        layout=found.layout,
+        reason=found.reason,
+        edition=found.edition,
+    )
     if not checkpoint.draws:
         return checkpoint
     width, height = _resolution(checkpoint)
     return replace(checkpoint, conditioning=Conditioning.TEXT, width=width, height=height)
 
 
-def with_prediction(found: Detected, path: Path, tensors: Mapping[str, TensorEntry], begin: int | None = None) -> Detected:
+def with_prediction(
+    found: Detected, path: Path, tensors: Mapping[str, TensorEntry], begin: int | None = None
+) -> Detected:
     """Where the header leaves open what a U-Net predicts: what lies beside the file and in it, as `prediction_within` takes it."""
     if found.family not in ("sd1", "sd2", "sdxl") or found.prediction == "v" or found.role not in _DRAWING:
         return found
@@ -249,14 +298,16 @@ def with_prediction(found: Detected, path: Path, tensors: Mapping[str, TensorEnt
 
 def _resolution(checkpoint: Checkpoint) -> tuple[int, int]:
     """px it was trained at: as ModelSpec says, or as its family is; 0 where neither is known."""
-    said = re.fullmatch(r"(\d{2,5})(?:x(\d{2,5}))?", checkpoint.metadata.get("modelspec.resolution", "").lower().replace(" ", ""))
+    said = re.fullmatch(
+        r"(\d{2,5})(?:x(\d{2,5}))?", checkpoint.metadata.get("modelspec.resolution", "").lower().replace(" ", "")
+    )
     if said is not None:
         width, height = int(said[1]), int(said[2] or said[1])
         if 64 <= width <= 4096 and 64 <= height <= 4096:
             return width, height
     side = FAMILIES[checkpoint.family].side
     if checkpoint.family == "sd2" and checkpoint.prediction == "eps":
-        side = 512          # 2.0-base, 2.1-base and the one that paints
+        side = 512  # 2.0-base, 2.1-base and the one that paints
     return side, side
 
 
@@ -270,7 +321,9 @@ def _bytes_by_dtype(tensors: Mapping[str, TensorEntry]) -> dict[str, int]:
 def _made_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
     written = checkpoint.json("format")
     if type(written) is not int:
-        raise CheckpointDamaged(f"{checkpoint.path.name} does not say of what format it is", remedy="Train or download it again")
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} does not say of what format it is", remedy="Train or download it again"
+        )
     if written > FORMAT:
         raise CheckpointDamaged(f"{checkpoint.path.name} was made by a newer diffstudio", remedy="Update the program")
     about = checkpoint.json("model")
@@ -279,9 +332,15 @@ def _made_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
         if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
             raise ValueError("its size makes no sense")
         return replace(
-            checkpoint, family=str(about["family"]), conditioning=Conditioning(about["conditioning"]),
-            classes=tuple(str(name) for name in about.get("classes", ())), width=width, height=height,
-            origin=origin or Origin.TRAINED)
+            checkpoint,
+            family=str(about["family"]),
+            conditioning=Conditioning(about["conditioning"]),
+            classes=tuple(str(name) for name in about.get("classes", ())),
+            width=width,
+            height=height,
+            origin=origin or Origin.TRAINED,
+        )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointDamaged(f"{checkpoint.path.name} does not describe its model", str(error)[:200],
-                                "Train or download it again") from error
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} does not describe its model", str(error)[:200], "Train or download it again"
+        ) from error

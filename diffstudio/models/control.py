@@ -37,8 +37,15 @@ def steering(controls: Sequence[ControlHint], times: Tensor | None, dtype: torch
             if not oldest <= float(t[0]) <= newest:
                 continue
             picture = control.image.to(x_t.device, dtype).expand(len(x_t), -1, -1, -1)
-            here, middle = control.network(x_t.to(dtype), t, encoder_hidden_states=words, controlnet_cond=picture,
-                                           conditioning_scale=control.scale, added_cond_kwargs=conditions, return_dict=False)
+            here, middle = control.network(
+                x_t.to(dtype),
+                t,
+                encoder_hidden_states=words,
+                controlnet_cond=picture,
+                conditioning_scale=control.scale,
+                added_cond_kwargs=conditions,
+                return_dict=False,
+            )
             down = [one + other for one, other in zip(down, here, strict=True)] if down else list(here)
             mid = middle if mid is None else mid + middle
         return {} if mid is None else {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
@@ -54,10 +61,12 @@ def _span(control: ControlHint, times: Tensor | None) -> tuple[float, float]:
     if times is None or (control.begins <= 0 and control.ends >= 1):
         return float("inf"), -float("inf")
     steps = len(times) - 1
-    inside = [index for index in range(steps) if index / steps >= control.begins and (index + 1) / steps <= control.ends]
+    inside = [
+        index for index in range(steps) if index / steps >= control.begins and (index + 1) / steps <= control.ends
+    ]
     if not inside:
         return -float("inf"), float("inf")
-    half = 1e-6 * max(1.0, float(times[0]))      # for rounding on the way
+    half = 1e-6 * max(1.0, float(times[0]))  # for rounding on the way
     return float(times[inside[0]]) + half, float(times[inside[-1]]) - half
 
 
@@ -86,9 +95,15 @@ class ControlNets:
         self._loaded = {path: one for path, one in self._loaded.items() if path in paths}
 
 
-def load_controlnet(checkpoint: Checkpoint, network: nn.Module, device: torch.device, dtype: torch.dtype,
-                    weights: Mapping[str, Tensor] | None = None, on_progress: Callable[[float], None] = lambda fraction: None,
-                    cancelled: Callable[[], bool] = lambda: False) -> nn.Module:
+def load_controlnet(
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    device: torch.device,
+    dtype: torch.dtype,
+    weights: Mapping[str, Tensor] | None = None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> nn.Module:
     """diffusers' ControlNetModel for the U-Net `network`, whose shape it shares; `weights` where they were read before.
 
     CheckpointDamaged when tensors are missing; CheckpointUnknown when it steers another kind of network; Stopped soon after
@@ -97,18 +112,23 @@ def load_controlnet(checkpoint: Checkpoint, network: nn.Module, device: torch.de
     from diffusers import ControlNetModel
 
     state = _diffusers_names(dict(_read(checkpoint.path) if weights is None else weights), network, checkpoint.name)
-    embedding = [state[key].shape[0] for key in sorted(
-        (key for key in state if key.startswith(_EMBEDDING) and key.endswith("weight")), key=_order)]
+    embedding = [
+        state[key].shape[0]
+        for key in sorted((key for key in state if key.startswith(_EMBEDDING) and key.endswith("weight")), key=_order)
+    ]
     if not embedding or "conv_in.weight" not in state:
         raise CheckpointUnknown(f"{checkpoint.name} is not a ControlNet that is known here", remedy="Choose another")
-    config = {**_shared_config(network), "in_channels": state["conv_in.weight"].shape[1],
-              "conditioning_channels": state[f"{_EMBEDDING}.conv_in.weight"].shape[1],
-              "conditioning_embedding_out_channels": _levels(embedding)}
+    config = {
+        **_shared_config(network),
+        "in_channels": state["conv_in.weight"].shape[1],
+        "conditioning_channels": state[f"{_EMBEDDING}.conv_in.weight"].shape[1],
+        "conditioning_embedding_out_channels": _levels(embedding),
+    }
     with torch.device("meta"):
         control: Any = ControlNetModel(**config)
     _check_shapes(state, control, checkpoint.name)
     here: dict[str, Tensor] = {}
-    for number, (name, tensor) in enumerate(state.items(), 1):       # which are read from the disk only now
+    for number, (name, tensor) in enumerate(state.items(), 1):  # which are read from the disk only now
         if cancelled():
             raise Stopped("Stopped while a ControlNet was loaded")
         here[name] = tensor.to(device, dtype, copy=True)
@@ -148,13 +168,18 @@ def _check_shapes(state: Mapping[str, Tensor], control: nn.Module, name: str) ->
     missing = sorted(expected.keys() - found.keys())
     if missing and len(missing) < len(expected) // 4 and not found.keys() - expected.keys():
         raise CheckpointDamaged(f"{name} is not whole", f"{missing[0]} is missing", "Get it again from where it came")
-    raise CheckpointUnknown(f"{name} steers another kind of checkpoint", "its layers are not those of the chosen one",
-                            "Choose a checkpoint of the family that it was made for")
+    raise CheckpointUnknown(
+        f"{name} steers another kind of checkpoint",
+        "its layers are not those of the chosen one",
+        "Choose a checkpoint of the family that it was made for",
+    )
 
 
 def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) -> dict[str, Tensor]:
     if any("lllite" in key or key == "lora_controlnet" for key in state):
-        raise CheckpointUnknown(f"{name} is a light kind of ControlNet that is not known here", remedy="Choose a whole ControlNet")
+        raise CheckpointUnknown(
+            f"{name} is a light kind of ControlNet that is not known here", remedy="Choose a whole ControlNet"
+        )
     if not any(key.removeprefix("control_model.").startswith("zero_convs.") for key in state):
         return state
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
@@ -162,7 +187,9 @@ def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) ->
     try:
         converted: dict[str, Tensor] = convert_controlnet_checkpoint(state, config=dict(_shared_config(network)))
     except (KeyError, TypeError, IndexError) as error:
-        raise CheckpointUnknown(f"{name} is not a ControlNet that is known here", str(error)[:200], "Choose another") from error
+        raise CheckpointUnknown(
+            f"{name} is not a ControlNet that is known here", str(error)[:200], "Choose another"
+        ) from error
     return {key: value for key, value in converted.items() if value is not None}
 
 
@@ -170,6 +197,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, or of a diffusers folder's one file. CheckpointDamaged, CheckpointDangerous."""
     if not path.is_dir():
         return load_weights(path)
-    files = [*sorted(path.glob("diffusion_pytorch_model*.safetensors"), key=lambda file: len(file.name)),
-             *sorted(path.glob("diffusion_pytorch_model*.bin"), key=lambda file: len(file.name))]
+    files = [
+        *sorted(path.glob("diffusion_pytorch_model*.safetensors"), key=lambda file: len(file.name)),
+        *sorted(path.glob("diffusion_pytorch_model*.bin"), key=lambda file: len(file.name)),
+    ]
     return load_weights(files[0]) if files else {}

@@ -22,12 +22,25 @@ from diffstudio.models.renaming import State, by_part, has_makers_names, in_make
 from diffstudio.models.tensor_files import open_weights, write_file
 
 DTYPES: Mapping[Precision, torch.dtype] = {
-    Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16, Precision.FP8: torch.float8_e4m3fn}
-_KEPT_WIDE = re.compile(r"(?:^|\.)(?:first_stage_model|vae)\.|embedding|pos_embed|embed_tokens|^shared\.")    # not in eighths
-_HASHED = 0.4                     # of the time that a pickle takes
-_ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base",
-                  "sdxl_refiner": "stable-diffusion-xl-v1-refiner", "sd3": "stable-diffusion-3-medium", "flux": "flux-1-dev",
-                  "z_image": "z-image", "qwen_image": "qwen-image"}
+    Precision.FP32: torch.float32,
+    Precision.FP16: torch.float16,
+    Precision.BF16: torch.bfloat16,
+    Precision.FP8: torch.float8_e4m3fn,
+}
+_KEPT_WIDE = re.compile(
+    r"(?:^|\.)(?:first_stage_model|vae)\.|embedding|pos_embed|embed_tokens|^shared\."
+)  # not in eighths
+_HASHED = 0.4  # of the time that a pickle takes
+_ARCHITECTURES = {
+    "sd1": "stable-diffusion-v1",
+    "sd2": "stable-diffusion-v2-512",
+    "sdxl": "stable-diffusion-xl-v1-base",
+    "sdxl_refiner": "stable-diffusion-xl-v1-refiner",
+    "sd3": "stable-diffusion-3-medium",
+    "flux": "flux-1-dev",
+    "z_image": "z-image",
+    "qwen_image": "qwen-image",
+}
 
 
 def convert(checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP) -> Making:
@@ -36,9 +49,14 @@ def convert(checkpoint: Checkpoint, target: Path, precision: Precision = Precisi
     BadRequest where nothing would change, CheckpointUnknown for what cannot be converted, StorageProblem, CheckpointDamaged.
     """
     target = checked_file(target)
-    if checkpoint.layout not in (Layout.FOLDER, Layout.PICKLE) and precision in (Precision.KEEP, precision_of(checkpoint)):
-        raise BadRequest(f"{checkpoint.name} is a safetensors file in {precision_of(checkpoint) or checkpoint.dtype} already",
-                         remedy="Choose another precision")
+    if checkpoint.layout not in (Layout.FOLDER, Layout.PICKLE) and precision in (
+        Precision.KEEP,
+        precision_of(checkpoint),
+    ):
+        raise BadRequest(
+            f"{checkpoint.name} is a safetensors file in {precision_of(checkpoint) or checkpoint.dtype} already",
+            remedy="Choose another precision",
+        )
     check_precision(checkpoint, precision)
     with open_weights(checkpoint) as weights:
         narrowed = Narrowed()
@@ -62,7 +80,9 @@ def _came_from(checkpoint: Checkpoint) -> Generator[float, None, dict[str, str]]
     with contextlib.closing(hashing(checkpoint.path)) as steps:
         sha256 = yield from _shortened(steps)
     return (about(checkpoint) if checkpoint.draws else {}) | {
-        "converted_from": checkpoint.path.name, "converted_from_sha256": sha256}
+        "converted_from": checkpoint.path.name,
+        "converted_from_sha256": sha256,
+    }
 
 
 def _shortened(steps: Generator[float, None, str]) -> Generator[float, None, str]:
@@ -75,8 +95,11 @@ def _shortened(steps: Generator[float, None, str]) -> Generator[float, None, str
 
 def check_precision(checkpoint: Checkpoint, precision: Precision) -> None:
     if precision is Precision.FP8 and (checkpoint.layout is Layout.OURS or not checkpoint.draws):
-        raise BadRequest(f"{checkpoint.name} cannot be stored in fp8", "only the large networks of others' checkpoints can",
-                         "Choose fp16 or bf16")
+        raise BadRequest(
+            f"{checkpoint.name} cannot be stored in fp8",
+            "only the large networks of others' checkpoints can",
+            "Choose fp16 or bf16",
+        )
 
 
 def folder_in_one(checkpoint: Checkpoint, tensors: State) -> dict[str, Tensor]:
@@ -84,8 +107,11 @@ def folder_in_one(checkpoint: Checkpoint, tensors: State) -> dict[str, Tensor]:
     if not has_makers_names(checkpoint.family):
         family = family_of(checkpoint.family)
         title = family.title if family is not None else "its kind"
-        raise CheckpointUnknown(f"{checkpoint.name} cannot become one file", f"how those of {title} are named is not known here",
-                                "Use the folder as it is; its precision can be changed")
+        raise CheckpointUnknown(
+            f"{checkpoint.name} cannot become one file",
+            f"how those of {title} are named is not known here",
+            "Use the folder as it is; its precision can be changed",
+        )
     named = in_makers_names(checkpoint.family, by_part(tensors, checkpoint.family, FolderParts(checkpoint.path)))
     return named | signs(checkpoint)
 
@@ -102,9 +128,15 @@ def about(checkpoint: Checkpoint, title: str = "") -> dict[str, str]:
         architecture = "stable-diffusion-v2-768-v"
     prediction = {"eps": "epsilon", "v": "v", "x0": "sample"}.get(checkpoint.prediction, "")
     size = f"{checkpoint.width}x{checkpoint.height}" if checkpoint.width else ""
-    told = {"sai_model_spec": "1.0.0", "architecture": architecture, "title": title or checkpoint.title, "resolution": size,
-            "prediction_type": prediction, "implementation": "https://github.com/huggingface/diffusers" if architecture else "",
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    told = {
+        "sai_model_spec": "1.0.0",
+        "architecture": architecture,
+        "title": title or checkpoint.title,
+        "resolution": size,
+        "prediction_type": prediction,
+        "implementation": "https://github.com/huggingface/diffusers" if architecture else "",
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
     return {f"modelspec.{key}": value for key, value in told.items() if value}
 
 
@@ -118,8 +150,10 @@ class Narrowed:
         """The tensors in that precision; whole numbers, and all with KEEP, as they are."""
         if precision is Precision.KEEP:
             return dict(tensors)
-        return {name: self._cast(name, tensor, precision) if tensor.is_floating_point() else tensor
-                for name, tensor in unscaled(tensors).items()}
+        return {
+            name: self._cast(name, tensor, precision) if tensor.is_floating_point() else tensor
+            for name, tensor in unscaled(tensors).items()
+        }
 
     def _cast(self, name: str, tensor: Tensor, precision: Precision) -> Tensor:
         dtype = DTYPES[precision]
@@ -134,7 +168,7 @@ class Narrowed:
         if torch.finfo(tensor.dtype).max > largest:
             beyond = tensor.abs() > largest
             if dtype is torch.float16:
-                beyond &= torch.isfinite(tensor)      # a mask of -inf stays one
+                beyond &= torch.isfinite(tensor)  # a mask of -inf stays one
             if count := int(beyond.sum()):
                 self._clipped[name] = count
                 tensor = torch.where(beyond, tensor.clamp(-largest, largest), tensor)
@@ -144,5 +178,7 @@ class Narrowed:
         if not self._clipped:
             return ()
         count, (name, _) = sum(self._clipped.values()), max(self._clipped.items(), key=lambda one: one[1])
-        return (f"{count:,} number{' was' if count == 1 else 's were'} larger than {precision} holds and became the largest that it "
-                f"does, most of them in {name}.",)
+        return (
+            f"{count:,} number{' was' if count == 1 else 's were'} larger than {precision} holds and became the largest that it "
+            f"does, most of them in {name}.",
+        )

@@ -20,18 +20,18 @@ from diffstudio.models.prompts import TokenCount, count_tokens
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-IN_CHUNKS = frozenset({"sd1", "sd2", "sdxl", "sdxl_refiner"})   # families that read all of it, with its weights
+IN_CHUNKS = frozenset({"sd1", "sd2", "sdxl", "sdxl_refiner"})  # families that read all of it, with its weights
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
     """A family that reads so many tokens and no more."""
 
-    tokenizer: str                # by diffusers' name
-    longest: int                  # tokens of the prompt itself
+    tokenizer: str  # by diffusers' name
+    longest: int  # tokens of the prompt itself
 
 
-_CUTS = {"sd3": _Cut("tokenizer_3", 255), "flux": _Cut("tokenizer_2", 511)}   # T5's end takes one of 256, of 512
+_CUTS = {"sd3": _Cut("tokenizer_3", 255), "flux": _Cut("tokenizer_2", 511)}  # T5's end takes one of 256, of 512
 
 
 def reads_weights(checkpoint: Checkpoint) -> bool:
@@ -77,8 +77,9 @@ def _reader(key: _Key) -> tuple[Tokenizer, int | None] | None:
     return None
 
 
-def _first(read: Callable[[Path], Tokenizer | None], folders: Sequence[Path],
-           longest: int | None) -> tuple[Tokenizer, int | None] | None:
+def _first(
+    read: Callable[[Path], Tokenizer | None], folders: Sequence[Path], longest: int | None
+) -> tuple[Tokenizer, int | None] | None:
     return next(((found, longest) for folder in folders if (found := read(folder)) is not None), None)
 
 
@@ -99,16 +100,25 @@ def _folders(checkpoint: Checkpoint, names: Sequence[str]) -> list[Path]:
 
 def _clip(folder: Path) -> Tokenizer | None:
     """CLIP's tokenizer from its words and merges, as Radford et al. 2021 published it; or from one file that says everything."""
+
     def make() -> Tokenizer:
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-        tokenizer = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"),
-                                                   end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-        tokenizer.normalizer = normalizers.Sequence([
-            normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
+        tokenizer = Tokenizer(
+            models.BPE.from_file(
+                str(folder / "vocab.json"),
+                str(folder / "merges.txt"),
+                end_of_word_suffix="</w>",
+                unk_token="<|endoftext|>",
+            )
+        )
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+        )
         words = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-            pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
         tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
         return tokenizer
 

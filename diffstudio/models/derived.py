@@ -28,12 +28,17 @@ def _unet(shapes: Shapes, family: str, usual: Mapping[str, Any]) -> dict[str, An
     """Narrower ones too. Since Stable Diffusion 2 a head is 64 wide; the first has 8 of them, however wide they are."""
     widths = _widths(shapes, "down_blocks.{}.resnets.0.conv2.weight")
     other = family != "sd1" and widths is not None and widths != tuple(usual["block_out_channels"])
-    words = next((shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight") and len(shape) == 2), ())
+    words = next(
+        (shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight") and len(shape) == 2), ()
+    )
     return _known(
-        in_channels=_side(shapes, "conv_in.weight", 1), block_out_channels=widths, cross_attention_dim=words[1] if words else None,
+        in_channels=_side(shapes, "conv_in.weight", 1),
+        block_out_channels=widths,
+        cross_attention_dim=words[1] if words else None,
         attention_head_dim=tuple(max(1, width // 64) for width in widths or ()) if other else None,
         projection_class_embeddings_input_dim=_side(shapes, "add_embedding.linear_1.weight", 1),
-        time_cond_proj_dim=_side(shapes, "time_embedding.cond_proj.weight", 1))
+        time_cond_proj_dim=_side(shapes, "time_embedding.cond_proj.weight", 1),
+    )
 
 
 def _clip(shapes: Shapes, usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,10 +48,13 @@ def _clip(shapes: Shapes, usual: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     heads = {} if width == usual["hidden_size"] or width % 64 else {"num_attention_heads": width // 64}
     return heads | _known(
-        max_position_embeddings=_side(shapes, "embeddings.position_embedding.weight", 0), hidden_size=width,
-        vocab_size=_side(shapes, "embeddings.token_embedding.weight", 0), num_hidden_layers=min(layers, usual["num_hidden_layers"]),
+        max_position_embeddings=_side(shapes, "embeddings.position_embedding.weight", 0),
+        hidden_size=width,
+        vocab_size=_side(shapes, "embeddings.token_embedding.weight", 0),
+        num_hidden_layers=min(layers, usual["num_hidden_layers"]),
         intermediate_size=_side(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
-        projection_dim=_side(shapes, "text_projection.weight", 0))
+        projection_dim=_side(shapes, "text_projection.weight", 0),
+    )
 
 
 def _widths(shapes: Shapes, name: str) -> tuple[int, ...] | None:
@@ -60,50 +68,79 @@ def _widths(shapes: Shapes, name: str) -> tuple[int, ...] | None:
 def _flux(shapes: Shapes) -> dict[str, Any]:
     head, width = _side(shapes, "transformer_blocks.0.attn.norm_q.weight", 0), _side(shapes, "x_embedder.weight", 0)
     return _known(
-        num_layers=_count(shapes, "transformer_blocks"), num_single_layers=_count(shapes, "single_transformer_blocks"),
+        num_layers=_count(shapes, "transformer_blocks"),
+        num_single_layers=_count(shapes, "single_transformer_blocks"),
         guidance_embeds="time_text_embed.guidance_embedder.linear_1.weight" in shapes,
         in_channels=_side(shapes, "x_embedder.weight", 1),
-        joint_attention_dim=_side(shapes, "context_embedder.weight", 1), attention_head_dim=head,
+        joint_attention_dim=_side(shapes, "context_embedder.weight", 1),
+        attention_head_dim=head,
         pooled_projection_dim=_side(shapes, "time_text_embed.text_embedder.linear_1.weight", 1),
         num_attention_heads=width // head if width and head else None,
-        out_channels=_side(shapes, "proj_out.weight", 0))
+        out_channels=_side(shapes, "proj_out.weight", 0),
+    )
 
 
 def _sd3(shapes: Shapes) -> dict[str, Any]:
     """Queries and keys are normalised since 3.5; its medium one attends a second time in its first blocks."""
     width, head = _side(shapes, "pos_embed.proj.weight", 0), _side(shapes, "transformer_blocks.0.attn.norm_q.weight", 0)
     table = shapes.get("pos_embed.pos_embed", ())
-    dual = sorted({int(found[1]) for name in shapes if (found := re.match(r"transformer_blocks\.(\d+)\.attn2\.to_q\.weight", name))})
+    dual = sorted(
+        {
+            int(found[1])
+            for name in shapes
+            if (found := re.match(r"transformer_blocks\.(\d+)\.attn2\.to_q\.weight", name))
+        }
+    )
     return _known(
-        num_layers=_count(shapes, "transformer_blocks"), caption_projection_dim=_side(shapes, "context_embedder.weight", 0),
-        joint_attention_dim=_side(shapes, "context_embedder.weight", 1), in_channels=_side(shapes, "pos_embed.proj.weight", 1),
+        num_layers=_count(shapes, "transformer_blocks"),
+        caption_projection_dim=_side(shapes, "context_embedder.weight", 0),
+        joint_attention_dim=_side(shapes, "context_embedder.weight", 1),
+        in_channels=_side(shapes, "pos_embed.proj.weight", 1),
         pooled_projection_dim=_side(shapes, "time_text_embed.text_embedder.linear_1.weight", 1),
-        pos_embed_max_size=isqrt(table[1]) if len(table) == 3 else None, qk_norm="rms_norm" if head else None,
-        dual_attention_layers=tuple(dual) or None, attention_head_dim=head,
-        num_attention_heads=width // (head or 64) if width and (head or width % 64 == 0) else None)
+        pos_embed_max_size=isqrt(table[1]) if len(table) == 3 else None,
+        qk_norm="rms_norm" if head else None,
+        dual_attention_layers=tuple(dual) or None,
+        attention_head_dim=head,
+        num_attention_heads=width // (head or 64) if width and (head or width % 64 == 0) else None,
+    )
 
 
 def _z_image(shapes: Shapes) -> dict[str, Any]:
-    head, width = _side(shapes, "layers.0.attention.norm_q.weight", 0), _side(shapes, "layers.0.attention.to_q.weight", 1)
+    head, width = (
+        _side(shapes, "layers.0.attention.norm_q.weight", 0),
+        _side(shapes, "layers.0.attention.to_q.weight", 1),
+    )
     keys = _side(shapes, "layers.0.attention.to_k.weight", 0)
     return _known(
-        n_layers=_count(shapes, "layers"), n_refiner_layers=_count(shapes, "noise_refiner"), dim=width,
-        cap_feat_dim=_side(shapes, "cap_embedder.1.weight", 1), n_heads=width // head if width and head else None,
-        n_kv_heads=keys // head if keys and head else None)
+        n_layers=_count(shapes, "layers"),
+        n_refiner_layers=_count(shapes, "noise_refiner"),
+        dim=width,
+        cap_feat_dim=_side(shapes, "cap_embedder.1.weight", 1),
+        n_heads=width // head if width and head else None,
+        n_kv_heads=keys // head if keys and head else None,
+    )
 
 
 def _qwen_image(shapes: Shapes) -> dict[str, Any]:
     """Those made to change pictures are marked by one tensor more, which ComfyUI reads too."""
     head, width = _side(shapes, "transformer_blocks.0.attn.norm_q.weight", 0), _side(shapes, "img_in.weight", 0)
     return _known(
-        num_layers=_count(shapes, "transformer_blocks"), in_channels=_side(shapes, "img_in.weight", 1), attention_head_dim=head,
-        joint_attention_dim=_side(shapes, "txt_in.weight", 1), num_attention_heads=width // head if width and head else None,
+        num_layers=_count(shapes, "transformer_blocks"),
+        in_channels=_side(shapes, "img_in.weight", 1),
+        attention_head_dim=head,
+        joint_attention_dim=_side(shapes, "txt_in.weight", 1),
+        num_attention_heads=width // head if width and head else None,
         zero_cond_t=True if "__index_timestep_zero__" in shapes else None,
-        use_additional_t_cond=True if "time_text_embed.addition_t_embedding.weight" in shapes else None)
+        use_additional_t_cond=True if "time_text_embed.addition_t_embedding.weight" in shapes else None,
+    )
 
 
 _TRANSFORMERS: Mapping[str, Callable[[Shapes], dict[str, Any]]] = {
-    "flux": _flux, "sd3": _sd3, "z_image": _z_image, "qwen_image": _qwen_image}
+    "flux": _flux,
+    "sd3": _sd3,
+    "z_image": _z_image,
+    "qwen_image": _qwen_image,
+}
 
 
 def _known(**settings: Any) -> dict[str, Any]:

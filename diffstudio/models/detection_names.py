@@ -9,32 +9,32 @@ from enum import StrEnum
 from functools import cached_property
 
 Shapes = Mapping[str, tuple[int, ...]]
-CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}   # width of the words that a U-Net attends to
+CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}  # width of the words that a U-Net attends to
 
 
 class Role(StrEnum):
     """What a file of weights is for."""
 
-    CHECKPOINT = "checkpoint"     # pictures can be made with it
-    LORA = "lora"                 # and its kin: changes to a checkpoint
-    EMBEDDING = "embedding"       # textual inversion: a word learnt for a text encoder
+    CHECKPOINT = "checkpoint"  # pictures can be made with it
+    LORA = "lora"  # and its kin: changes to a checkpoint
+    EMBEDDING = "embedding"  # textual inversion: a word learnt for a text encoder
     VAE = "vae"
     CONTROLNET = "controlnet"
     UPSCALER = "upscaler"
     TEXT_ENCODER = "text_encoder"
-    NETWORK = "network"           # a transformer or U-Net without its text encoders and autoencoder
+    NETWORK = "network"  # a transformer or U-Net without its text encoders and autoencoder
     UNKNOWN = "unknown"
 
 
 class Layout(StrEnum):
     """How its weights are stored and named."""
 
-    OURS = "ours"                 # made by this program
-    ORIGINAL = "original"         # one file, named as the model's makers do
-    DIFFUSERS = "diffusers"       # one file, named as diffusers does
-    FOLDER = "folder"             # a diffusers folder: model_index.json and a sub-folder for each component
+    OURS = "ours"  # made by this program
+    ORIGINAL = "original"  # one file, named as the model's makers do
+    DIFFUSERS = "diffusers"  # one file, named as diffusers does
+    FOLDER = "folder"  # a diffusers folder: model_index.json and a sub-folder for each component
     GGUF = "gguf"
-    PICKLE = "pickle"             # .ckpt, .pt, .pth, .bin: not opened before it was looked through
+    PICKLE = "pickle"  # .ckpt, .pt, .pth, .bin: not opened before it was looked through
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Detected:
     """What a file was taken for. `prediction`: eps, v, flow or x0; empty where that is not known."""
 
     role: Role = Role.UNKNOWN
-    family: str = "unknown"       # a key of FAMILIES; for what goes with a checkpoint, whose family it fits
+    family: str = "unknown"  # a key of FAMILIES; for what goes with a checkpoint, whose family it fits
     prediction: str = ""
     inpainting: bool = False
     layout: Layout = Layout.ORIGINAL
-    reason: str = ""              # one sentence for a person
-    edition: str = ""             # which one of its family, where the header says so: dev, schnell, 3.5 large
+    reason: str = ""  # one sentence for a person
+    edition: str = ""  # which one of its family, where the header says so: dev, schnell, 3.5 large
 
 
 class Names:
@@ -72,9 +72,20 @@ class Names:
         return "\n".join(self.shapes)
 
 
-_SAID = tuple((re.compile(pattern), family) for pattern, family in (
-    ("refiner", "sdxl_refiner"), ("xl", "sdxl"), ("qwenimage", "qwen_image"), ("zimage", "z_image"), ("flux2", "unknown"),
-    ("flux", "flux"), ("diffusionv?3|sd3", "sd3"), ("diffusionv?2|sdv?2", "sd2"), ("diffusionv?1|sdv?1", "sd1")))
+_SAID = tuple(
+    (re.compile(pattern), family)
+    for pattern, family in (
+        ("refiner", "sdxl_refiner"),
+        ("xl", "sdxl"),
+        ("qwenimage", "qwen_image"),
+        ("zimage", "z_image"),
+        ("flux2", "unknown"),
+        ("flux", "flux"),
+        ("diffusionv?3|sd3", "sd3"),
+        ("diffusionv?2|sdv?2", "sd2"),
+        ("diffusionv?1|sdv?1", "sd1"),
+    )
+)
 
 
 def family_said(text: str) -> str:

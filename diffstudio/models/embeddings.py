@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.weights_file import load_weights
 
-MOST_VECTORS = 512                 # of one word: many chunks of a prompt
+MOST_VECTORS = 512  # of one word: many chunks of a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,26 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
 
     CheckpointMissing, CheckpointDamaged, CheckpointDangerous, and CheckpointUnknown for what is no textual inversion.
     """
-    found = [value for value in load_weights(path).values()
-             if value.is_floating_point() and value.ndim in (1, 2) and value.numel()]
+    found = [
+        value
+        for value in load_weights(path).values()
+        if value.is_floating_point() and value.ndim in (1, 2) and value.numel()
+    ]
     vectors: dict[int, Tensor] = {}
     for value in found:
         rows = value.to(torch.float32, copy=True).reshape(-1, value.shape[-1])
         vectors.setdefault(rows.shape[1], rows)
     lengths = {len(rows) for rows in vectors.values()}
     if not vectors or len(found) != len(vectors) or len(lengths) != 1 or max(lengths) > MOST_VECTORS:
-        raise CheckpointUnknown(f"{path.name} is not a textual inversion that can be read", "it does not hold one word's vectors",
-                                "Choose another file")
+        raise CheckpointUnknown(
+            f"{path.name} is not a textual inversion that can be read",
+            "it does not hold one word's vectors",
+            "Choose another file",
+        )
     if not all(bool(torch.isfinite(rows).all()) for rows in vectors.values()):
-        raise CheckpointDamaged(f"{path.name} holds values that are no numbers", remedy="Get it again from where it came")
+        raise CheckpointDamaged(
+            f"{path.name} holds values that are no numbers", remedy="Get it again from where it came"
+        )
     return Embedding(name or path.stem, vectors)
 
 
@@ -61,7 +69,9 @@ def names_in(text: str, names: Sequence[str]) -> list[str]:
     """Those of the names that stand in a text as words of their own, in whatever case; `embedding:name` is one of them too."""
     pattern = _pattern(names)
     by_folded = {name.casefold(): name for name in names}
-    return list(dict.fromkeys(by_folded[match["name"].casefold()] for match in pattern.finditer(text))) if pattern else []
+    return (
+        list(dict.fromkeys(by_folded[match["name"].casefold()] for match in pattern.finditer(text))) if pattern else []
+    )
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
@@ -87,7 +97,9 @@ class Embeddings:
         return tuple(
             f"The embedding {one.name} does not fit this checkpoint and is read as a common word: its vectors have "
             f"{_numbers(one.vectors)} numbers, and the text encoders here read {_numbers(widths)}."
-            for one in embeddings if one not in fitting)
+            for one in embeddings
+            if one not in fitting
+        )
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -104,7 +116,7 @@ class Embeddings:
             yield
             return
         table = _table(encoder)
-        vectors = torch.cat([one.vectors[table.embedding_dim] for one in self._known]).to(table.weight)   # [N,D]
+        vectors = torch.cat([one.vectors[table.embedding_dim] for one in self._known]).to(table.weight)  # [N,D]
 
         def answer(table: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             asked.append(args[0])
@@ -140,7 +152,7 @@ class _Reading:
         ids: list[int] = []
         reached = 0
         for match in self._pattern.finditer(text):
-            ids += self._plain(text[reached:match.start()], options)
+            ids += self._plain(text[reached : match.start()], options)
             ids += self._ids[match["name"].casefold()]
             reached = match.end()
         return SimpleNamespace(input_ids=ids + self._plain(text[reached:], options))

@@ -10,13 +10,26 @@ from diffstudio.models.checkpoint import Checkpoint
 
 # Bytes of float32 alive at once in one call of the network, for each px of each image, both halves of guidance where it is used:
 # traced on the meta device through diffusers' networks at 1024 px and beyond, with attention that keeps no matrix of all pairs.
-_SAMPLING = MappingProxyType({"pixel": 400, "sd1": 1041, "sd2": 1041, "sdxl": 632, "sdxl_refiner": 760, "sd3": 648, "flux": 819,
-                              "z_image": 900, "qwen_image": 1640})
-_DECODING = MappingProxyType({"pixel": 24, "qwen_image": 4000})   # likewise, of the autoencoder; all others have one of this size:
+_SAMPLING = MappingProxyType(
+    {
+        "pixel": 400,
+        "sd1": 1041,
+        "sd2": 1041,
+        "sdxl": 632,
+        "sdxl_refiner": 760,
+        "sd3": 648,
+        "flux": 819,
+        "z_image": 900,
+        "qwen_image": 1640,
+    }
+)
+_DECODING = MappingProxyType(
+    {"pixel": 24, "qwen_image": 4000}
+)  # likewise, of the autoencoder; all others have one of this size:
 _DECODING_USUAL = 3076
-_SAMPLING_USUAL = 1041            # the most of those above that draw by a U-Net
-_STEERING = 205                   # of what a ControlNet says to a U-Net of Stable Diffusion 1, and to XL's, at each level
-SMALL_MODEL_PARAMETERS = 300_000_000      # below, float32 costs little and is the same everywhere
+_SAMPLING_USUAL = 1041  # the most of those above that draw by a U-Net
+_STEERING = 205  # of what a ControlNet says to a U-Net of Stable Diffusion 1, and to XL's, at each level
+SMALL_MODEL_PARAMETERS = 300_000_000  # below, float32 costs little and is the same everywhere
 _BYTES = MappingProxyType({"float32": 4, "bfloat16": 2, "float16": 2})
 
 
@@ -25,8 +38,8 @@ class Estimate:
     """Bytes."""
 
     weights: int
-    sampling: int                 # beside the weights, while the network is called
-    decoding: int                 # beside the weights, while the pictures are decoded
+    sampling: int  # beside the weights, while the network is called
+    decoding: int  # beside the weights, while the pictures are decoded
 
     @property
     def activations(self) -> int:
@@ -37,8 +50,14 @@ class Estimate:
         return self.weights + self.activations
 
 
-def estimate(checkpoint: Checkpoint, width: int, height: int, count: int = 1, dtype: str = "float32",
-             controls: Sequence[Checkpoint] = ()) -> Estimate:
+def estimate(
+    checkpoint: Checkpoint,
+    width: int,
+    height: int,
+    count: int = 1,
+    dtype: str = "float32",
+    controls: Sequence[Checkpoint] = (),
+) -> Estimate:
     """What it takes to make `count` pictures of width × height px as one batch, in `dtype` (torch's name of it).
 
     For weights in one file it holds what is in that file: parts that lie elsewhere come on top. `controls` steer it.
@@ -46,9 +65,11 @@ def estimate(checkpoint: Checkpoint, width: int, height: int, count: int = 1, dt
     size = _BYTES.get(dtype, 4)
     pixels = width * height * count
     steering = len(controls) * _STEERING * size // 4
-    return Estimate(sum(model.parameters for model in (checkpoint, *controls)) * size,
-                    pixels * (sampling_bytes(checkpoint.family, size) + steering),
-                    pixels * decoding_bytes(checkpoint.family, size))
+    return Estimate(
+        sum(model.parameters for model in (checkpoint, *controls)) * size,
+        pixels * (sampling_bytes(checkpoint.family, size) + steering),
+        pixels * decoding_bytes(checkpoint.family, size),
+    )
 
 
 def usual_dtype(device: str, parameters: int) -> str:

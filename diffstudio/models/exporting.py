@@ -25,18 +25,25 @@ from diffstudio.models.records import INDEX, PICKLES, SAFETENSORS
 from diffstudio.models.renaming import ENCODERS, State, by_part
 from diffstudio.models.tensor_files import check_place, open_weights, placed, size_of, write_into
 
-_PIPELINES = {                   # family -> what diffusers runs it with, and with a mask
+_PIPELINES = {  # family -> what diffusers runs it with, and with a mask
     "sd1": ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline"),
     "sd2": ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline"),
     "sdxl": ("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"),
-    "sdxl_refiner": ("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")}
-_SAID: Mapping[str, Mapping[str, Any]] = {     # in model_index.json, besides the components
-    "sd1": {"requires_safety_checker": False}, "sd2": {"requires_safety_checker": False},
+    "sdxl_refiner": ("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"),
+}
+_SAID: Mapping[str, Mapping[str, Any]] = {  # in model_index.json, besides the components
+    "sd1": {"requires_safety_checker": False},
+    "sd2": {"requires_safety_checker": False},
     "sdxl": {"force_zeros_for_empty_prompt": True},
-    "sdxl_refiner": {"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True}}
+    "sdxl_refiner": {"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
+}
 _UNUSED = ("feature_extractor", "image_encoder")
-_ABSENT = {"sd1": ("safety_checker", *_UNUSED), "sd2": ("safety_checker", *_UNUSED), "sdxl": _UNUSED,
-           "sdxl_refiner": ("text_encoder", "tokenizer", *_UNUSED)}
+_ABSENT = {
+    "sd1": ("safety_checker", *_UNUSED),
+    "sd2": ("safety_checker", *_UNUSED),
+    "sdxl": _UNUSED,
+    "sdxl_refiner": ("text_encoder", "tokenizer", *_UNUSED),
+}
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _ENCODERS_WEIGHTS = "model.safetensors"
 _CONFIGURATION_BYTES = 16 << 20
@@ -51,13 +58,18 @@ def export(checkpoint: Checkpoint, target: Path, precision: Precision = Precisio
     """A diffusers folder at `target`. CheckpointUnknown where none can be made, CheckpointDamaged for what is not whole."""
     target = target.absolute()
     if checkpoint.family == "pixel":
-        raise CheckpointUnknown(f"{checkpoint.name} has no pipeline in diffusers", "it was made with this program",
-                                f"Its file is what to give away: {checkpoint.path}")
+        raise CheckpointUnknown(
+            f"{checkpoint.name} has no pipeline in diffusers",
+            "it was made with this program",
+            f"Its file is what to give away: {checkpoint.path}",
+        )
     if not exportable(checkpoint):
         family = family_of(checkpoint.family)
-        raise CheckpointUnknown(f"{checkpoint.name} cannot become a diffusers folder",
-                                f"that is done for Stable Diffusion 1, 2 and XL, not for {family.title if family else 'its kind'}",
-                                "Use it as it is")
+        raise CheckpointUnknown(
+            f"{checkpoint.name} cannot become a diffusers folder",
+            f"that is done for Stable Diffusion 1, 2 and XL, not for {family.title if family else 'its kind'}",
+            "Use it as it is",
+        )
     check_precision(checkpoint, precision)
     narrowed = Narrowed()
     with open_weights(checkpoint) as weights:
@@ -96,17 +108,24 @@ def _file_of(part: str, folder: Path) -> str:
 
 # ---- from one file ---------------------------------------------------------------------------------------------------
 
+
 def _components(checkpoint: Checkpoint, tensors: State, parts: Parts) -> dict[str, dict[str, Tensor]]:
     """All that the pipeline has weights of, each whole: those of the file, and those that lie elsewhere."""
     found = by_part({name: tensor for name, tensor in tensors.items() if not leftover(name)}, checkpoint.family, parts)
-    wanted = [part for part in ("unet", "vae", *ENCODERS[:2]) if part not in _ABSENT[checkpoint.family]
-              and (part != "text_encoder_2" or checkpoint.family.startswith("sdxl"))]
+    wanted = [
+        part
+        for part in ("unet", "vae", *ENCODERS[:2])
+        if part not in _ABSENT[checkpoint.family] and (part != "text_encoder_2" or checkpoint.family.startswith("sdxl"))
+    ]
     for part in wanted:
         kind = component_class(parts.config(part))
         if part not in found:
             if not parts.has(part):
-                raise CheckpointMissing(f"{checkpoint.name} has no {part}", "a diffusers folder holds all of a pipeline",
-                                        "Use a file that has it, or put one of the same family into a folder of models")
+                raise CheckpointMissing(
+                    f"{checkpoint.name} has no {part}",
+                    "a diffusers folder holds all of a pipeline",
+                    "Use a file that has it, or put one of the same family into a folder of models",
+                )
             found[part] = dict(parts.module(part, kind, torch.float16).state_dict())
         _check_whole(checkpoint, part, found[part], empty_module(kind, parts.config(part)))
     return {part: {name: tensor.contiguous() for name, tensor in found[part].items()} for part in wanted}
@@ -116,9 +135,13 @@ def _check_whole(checkpoint: Checkpoint, part: str, state: dict[str, Tensor], mo
     expected = {name.removeprefix("text_model."): value for name, value in module.state_dict().items()}
     plain = {name.removeprefix("text_model."): name for name in state}
     missing = sorted(expected.keys() - plain.keys())
-    wrong = next((name for name, value in expected.items() if name in plain and state[plain[name]].shape != value.shape), None)
+    wrong = next(
+        (name for name, value in expected.items() if name in plain and state[plain[name]].shape != value.shape), None
+    )
     if missing or wrong:
-        why = f"{missing[0]} is missing" if missing else f"{wrong} has the shape {tuple(state[plain[str(wrong)]].shape)}"
+        why = (
+            f"{missing[0]} is missing" if missing else f"{wrong} has the shape {tuple(state[plain[str(wrong)]].shape)}"
+        )
         raise CheckpointDamaged(f"The {part} of {checkpoint.name} is not whole", why, "Get it again from where it came")
     for name in plain.keys() - expected.keys():
         del state[plain[name]]
@@ -157,7 +180,11 @@ def _write_about(checkpoint: Checkpoint, parts: Parts, folder: Path, components:
     from transformers import CLIPTokenizer
 
     pipeline = _PIPELINES[checkpoint.family][checkpoint.inpainting]
-    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__, **_SAID[checkpoint.family]}
+    index: dict[str, Any] = {
+        "_class_name": pipeline,
+        "_diffusers_version": diffusers.__version__,
+        **_SAID[checkpoint.family],
+    }
     index |= {name: [None, None] for name in _ABSENT[checkpoint.family]}
     if pipeline == "StableDiffusionXLInpaintPipeline" and checkpoint.family == "sdxl":
         index["requires_aesthetics_score"] = False
@@ -183,6 +210,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 # ---- from a folder ---------------------------------------------------------------------------------------------------
 
+
 def _folder_components(tensors: State) -> dict[str, dict[str, Tensor]]:
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -193,9 +221,13 @@ def _folder_components(tensors: State) -> dict[str, dict[str, Tensor]]:
 
 def _copy_all_but_weights(source: Path, target: Path) -> None:
     def weights(folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if name.lower().endswith((*SAFETENSORS, *PICKLES, ".safetensors.index.json", ".msgpack", ".h5",
-                                                                 ".onnx", ".bin.index.json")) or name.startswith(".")}
+        return {
+            name
+            for name in names
+            if name.lower().endswith(
+                (*SAFETENSORS, *PICKLES, ".safetensors.index.json", ".msgpack", ".h5", ".onnx", ".bin.index.json")
+            )
+            or name.startswith(".")
+        }
 
     shutil.copytree(source, target, ignore=weights, dirs_exist_ok=True)
-
-

@@ -15,7 +15,7 @@ from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.model import Model
 from diffstudio.models.packed import PackedLinear
 
-BACKEND = "inductor"       # of torch.compile
+BACKEND = "inductor"  # of torch.compile
 
 
 def for_convolutions(model: Model) -> None:
@@ -31,12 +31,14 @@ def for_convolutions(model: Model) -> None:
 def compile_network(model: Model, wanted: bool) -> str:
     """Have its network compiled at its next call, for each size anew, or run as it is; why it is not compiled, where it cannot be."""
     if not isinstance(model, LatentModel):
-        return ""            # ours are small: a picture is done before they would be compiled
+        return ""  # ours are small: a picture is done before they would be compiled
     if not wanted:
         leave_as_it_is(model.network)
     elif not is_compiled(model.network):
         if why := _hindrance(model):
-            return f"{model.checkpoint.name if model.checkpoint is not None else 'The network'} was not compiled: {why}."
+            return (
+                f"{model.checkpoint.name if model.checkpoint is not None else 'The network'} was not compiled: {why}."
+            )
         model.network.compile(backend=BACKEND)
     return ""
 

@@ -23,9 +23,9 @@ from typing import Any
 from diffstudio.errors import BadRequest, CheckpointMissing, Stopped, StorageProblem
 from diffstudio.models.pieces import PIECES
 
-_STAGE = ".fetching"              # hidden, so that no scan of the models looks into it
+_STAGE = ".fetching"  # hidden, so that no scan of the models looks into it
 _CHUNK_BYTES = 8 << 20
-_PATIENCE_SECONDS = 10.0          # for the process to end when it is asked to
+_PATIENCE_SECONDS = 10.0  # for the process to end when it is asked to
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +41,28 @@ class Origin:
         return self.file.rpartition("/")[2]
 
 
-_COMFY_FLUX, _COMFY_Z, _COMFY_QWEN = "comfyanonymous/flux_text_encoders", "Comfy-Org/z_image_turbo", "Comfy-Org/Qwen-Image_ComfyUI"
-ORIGINS: Mapping[str, tuple[Origin, ...]] = {    # piece -> its files; what only lies behind an account is not here
+_COMFY_FLUX, _COMFY_Z, _COMFY_QWEN = (
+    "comfyanonymous/flux_text_encoders",
+    "Comfy-Org/z_image_turbo",
+    "Comfy-Org/Qwen-Image_ComfyUI",
+)
+ORIGINS: Mapping[str, tuple[Origin, ...]] = {  # piece -> its files; what only lies behind an account is not here
     "clip_l": (Origin(_COMFY_FLUX, "clip_l.safetensors", 246_144_152),),
     "clip_g": (Origin("Comfy-Org/stable-diffusion-3.5-fp8", "text_encoders/clip_g.safetensors", 1_389_382_176),),
     "t5": (Origin(_COMFY_FLUX, "t5xxl_fp16.safetensors", 9_787_841_024),),
     "qwen3": (Origin(_COMFY_Z, "split_files/text_encoders/qwen_3_4b.safetensors", 8_044_982_048),),
-    "qwen2.5-vl": (Origin(_COMFY_QWEN, "split_files/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors", 9_384_670_680),),
+    "qwen2.5-vl": (
+        Origin(_COMFY_QWEN, "split_files/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors", 9_384_670_680),
+    ),
     "vae-sd": (Origin("stabilityai/sd-vae-ft-mse-original", "vae-ft-mse-840000-ema-pruned.safetensors", 334_641_190),),
     "vae-sdxl": (Origin("stabilityai/sdxl-vae", "sdxl_vae.safetensors", 334_641_164),),
     "vae-flux": (Origin(_COMFY_Z, "split_files/vae/ae.safetensors", 335_304_388),),
     "vae-qwen": (Origin(_COMFY_QWEN, "split_files/vae/qwen_image_vae.safetensors", 253_806_246),),
     "tokenizer-t5": (Origin("google-t5/t5-base", "tokenizer.json", 1_389_353),),
-    "tokenizer-qwen": (Origin("Qwen/Qwen3-4B", "tokenizer.json", 11_422_654),
-                       Origin("Qwen/Qwen3-4B", "tokenizer_config.json", 9_732)),
+    "tokenizer-qwen": (
+        Origin("Qwen/Qwen3-4B", "tokenizer.json", 11_422_654),
+        Origin("Qwen/Qwen3-4B", "tokenizer_config.json", 9_732),
+    ),
 }
 
 
@@ -71,8 +79,12 @@ def repositories(pieces: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(origin.repository for piece in pieces for origin in ORIGINS.get(piece, ())))
 
 
-def fetch(piece: str, home: Path, on_progress: Callable[[int, int], None] | None = None,
-          cancelled: Callable[[], bool] | None = None) -> list[Path]:
+def fetch(
+    piece: str,
+    home: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[Path]:
     """The piece's files in their folder below `home`, the folder of models; `on_progress` hears bytes so far, and of how many.
 
     BadRequest for a piece without a public place, CheckpointMissing where that cannot be reached or is not what it says,
@@ -80,8 +92,11 @@ def fetch(piece: str, home: Path, on_progress: Callable[[int, int], None] | None
     """
     if piece not in ORIGINS:
         known = f"Those that can be: {', '.join(ORIGINS)}"
-        raise BadRequest(f"{PIECES[piece].title if piece in PIECES else repr(piece[:40])} cannot be fetched",
-                         "there is no public place for it that is known here", known)
+        raise BadRequest(
+            f"{PIECES[piece].title if piece in PIECES else repr(piece[:40])} cannot be fetched",
+            "there is no public place for it that is known here",
+            known,
+        )
     done: list[Path] = []
     for origin in ORIGINS[piece]:
         target = home / PIECES[piece].folder / origin.name
@@ -91,29 +106,45 @@ def fetch(piece: str, home: Path, on_progress: Callable[[int, int], None] | None
     return done
 
 
-def _fetch_file(piece: str, origin: Origin, home: Path, target: Path, on_progress: Callable[[int, int], None],
-                cancelled: Callable[[], bool]) -> None:
+def _fetch_file(
+    piece: str,
+    origin: Origin,
+    home: Path,
+    target: Path,
+    on_progress: Callable[[int, int], None],
+    cancelled: Callable[[], bool],
+) -> None:
     stage = home / _STAGE / origin.repository.replace("/", "--")
     try:
         stage.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageProblem(f"{home} cannot be written to", error.strerror or str(error),
-                             "Choose another folder of models") from error
+        raise StorageProblem(
+            f"{home} cannot be written to", error.strerror or str(error), "Choose another folder of models"
+        ) from error
     told = _Told(piece, stage, on_progress)
-    with subprocess.Popen([sys.executable, "-m", __name__, origin.repository, origin.file, str(stage)], stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, text=True, encoding="utf-8", env=_online()) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", __name__, origin.repository, origin.file, str(stage)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        env=_online(),
+    ) as process:
         try:
             _listen(process, told, cancelled)
         finally:
             _end(process)
     if told.file is None:
-        raise told.problem or CheckpointMissing(f"The {PIECES[piece].title} could not be fetched", "the connection broke off",
-                                                "Try again: it goes on where it stopped")
+        raise told.problem or CheckpointMissing(
+            f"The {PIECES[piece].title} could not be fetched",
+            "the connection broke off",
+            "Try again: it goes on where it stopped",
+        )
     os.replace(told.file, target)
     shutil.rmtree(stage, ignore_errors=True)
     with contextlib.suppress(OSError):
-        stage.parent.rmdir()      # unless something else is being fetched
+        stage.parent.rmdir()  # unless something else is being fetched
 
 
 class _Told:
@@ -128,17 +159,23 @@ class _Told:
         try:
             told: dict[str, Any] = json.loads(line)
         except ValueError:
-            return                # something that a library prints
+            return  # something that a library prints
         if "done" in told:
             self._on_progress(int(told["done"]), int(told["of"]))
         elif "file" in told:
             self.file = Path(told["file"])
         elif "full" in told:
-            self.problem = StorageProblem(f"There is no room for the {self._title}", f"it takes {int(told['full']) / 1e9:.1f} GB",
-                                          "Make room on the disk, or choose another folder of models")
+            self.problem = StorageProblem(
+                f"There is no room for the {self._title}",
+                f"it takes {int(told['full']) / 1e9:.1f} GB",
+                "Make room on the disk, or choose another folder of models",
+            )
         elif "problem" in told:
-            self.problem = CheckpointMissing(f"The {self._title} could not be fetched", str(told["problem"])[:200],
-                                             "Check the connection and try again: it goes on where it stopped")
+            self.problem = CheckpointMissing(
+                f"The {self._title} could not be fetched",
+                str(told["problem"])[:200],
+                "Check the connection and try again: it goes on where it stopped",
+            )
 
 
 def _listen(process: subprocess.Popen[str], told: _Told, cancelled: Callable[[], bool]) -> None:
@@ -146,7 +183,9 @@ def _listen(process: subprocess.Popen[str], told: _Told, cancelled: Callable[[],
     assert process.stdout is not None
     for line in process.stdout:
         if cancelled():
-            raise Stopped("Stopped while fetching", remedy="What is there already is kept, and the next time goes on from there")
+            raise Stopped(
+                "Stopped while fetching", remedy="What is there already is kept, and the next time goes on from there"
+            )
         told.hear(line)
 
 
@@ -160,8 +199,13 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _online() -> dict[str, str]:
-    return os.environ | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-                         "HF_HUB_DISABLE_PROGRESS_BARS": "0", "PYTHONUNBUFFERED": "1"}
+    return os.environ | {
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _nobody(done: int, of: int) -> None:
@@ -173,6 +217,7 @@ def _never() -> bool:
 
 
 # ---- the process that goes there ---------------------------------------------------------------------------------------
+
 
 def _main(repository: str, file: str, stage: str) -> None:
     import threading
@@ -192,7 +237,13 @@ def _main(repository: str, file: str, stage: str) -> None:
     watch.start()
     try:
         with path.open("ab") as part:
-            http_get(about.location, part, resume_size=part.tell(), expected_size=size or None, headers=build_hf_headers(token=False))
+            http_get(
+                about.location,
+                part,
+                resume_size=part.tell(),
+                expected_size=size or None,
+                headers=build_hf_headers(token=False),
+            )
     finally:
         over.set()
     if len(version) == 64 and _sha256(path) != version:

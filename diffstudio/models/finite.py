@@ -17,11 +17,17 @@ from diffstudio.models.checkpoint import Checkpoint
 
 def modules_of(model: Any) -> dict[str, nn.Module]:
     """What a model computes with, by the names that diffusers uses; its network is called that."""
-    parts: dict[str, Any] = {"network": model.network, **getattr(model, "text_encoders", {}), "vae": getattr(model, "vae", None)}
+    parts: dict[str, Any] = {
+        "network": model.network,
+        **getattr(model, "text_encoders", {}),
+        "vae": getattr(model, "vae", None),
+    }
     return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
-def check_finite(checkpoint: Checkpoint, parts: Mapping[str, nn.Module], look: Callable[[], None] = lambda: None) -> None:
+def check_finite(
+    checkpoint: Checkpoint, parts: Mapping[str, nn.Module], look: Callable[[], None] = lambda: None
+) -> None:
     """`look` is called before each tensor, and may raise.
 
     CheckpointDamaged names the first tensor that holds a NaN or an infinity; CheckpointUnknown one that overflowed here, in halves.
@@ -34,7 +40,9 @@ def check_finite(checkpoint: Checkpoint, parts: Mapping[str, nn.Module], look: C
                 look()
                 names.append(name)
                 sound.append(_is_finite(weight))
-        if sound and not bool(torch.stack([one.to(sound[0].device) for one in sound]).all()):    # asks an accelerator once
+        if sound and not bool(
+            torch.stack([one.to(sound[0].device) for one in sound]).all()
+        ):  # asks an accelerator once
             name = names[[bool(one) for one in sound].index(False)]
             raise _unsound(checkpoint, part, name, module.get_parameter(name))
 
@@ -48,7 +56,13 @@ def _is_finite(weight: Tensor) -> Tensor:
 def _unsound(checkpoint: Checkpoint, part: str, name: str, weight: Tensor) -> CheckpointDamaged | CheckpointUnknown:
     where = f"{name} of its {part.replace('_', ' ')}"
     if weight.dtype is torch.float16 and checkpoint.dtype != "F16" and not bool(torch.isnan(weight).any()):
-        return CheckpointUnknown(f"{checkpoint.name} cannot be used in half precision", f"{where} holds numbers beyond 65,504",
-                                 "Use bfloat16 or float32")
-    return CheckpointDamaged(f"{checkpoint.name} holds values that are no numbers", where,
-                             "Choose an earlier one of the same training, or get it again")
+        return CheckpointUnknown(
+            f"{checkpoint.name} cannot be used in half precision",
+            f"{where} holds numbers beyond 65,504",
+            "Use bfloat16 or float32",
+        )
+    return CheckpointDamaged(
+        f"{checkpoint.name} holds values that are no numbers",
+        where,
+        "Choose an earlier one of the same training, or get it again",
+    )

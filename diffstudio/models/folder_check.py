@@ -19,10 +19,10 @@ from diffstudio.models.pickle_names import Kind, kind_of
 from diffstudio.models.pickle_scan import scan_pickle
 from diffstudio.models.records import INDEX, PICKLES, SAFETENSORS
 
-_LARGEST_JSON_BYTES = 64 << 20          # a large tokenizer.json has 20
+_LARGEST_JSON_BYTES = 64 << 20  # a large tokenizer.json has 20
 _MOST_FILES = 10_000
-_USUAL, _TIMES = 4096, 8                # a number is at most the one, or so many times the largest side of a tensor
-_FEW = 16                               # layers; more than that only where there are as many tensors
+_USUAL, _TIMES = 4096, 8  # a number is at most the one, or so many times the largest side of a tensor
+_FEW = 16  # layers; more than that only where there are as many tensors
 _NO_SIZES = ("theta", "_id", "seed", "max_position", "window")
 _LIBRARIES = ("diffusers", "transformers")
 
@@ -47,8 +47,11 @@ def _check_component(component: Path) -> None:
             _check_pieces(path, read_json(path))
         elif path.suffix == ".json":
             if "auto_map" in read_json(path) and path.name == "config.json":
-                raise CheckpointUnknown(f"{component.parent.name} brings program code of its own", "such code is never run",
-                                        "Choose another checkpoint")
+                raise CheckpointUnknown(
+                    f"{component.parent.name} brings program code of its own",
+                    "such code is never run",
+                    "Choose another checkpoint",
+                )
         elif path.exists() and not path.is_dir():
             plain_file_size(path)
     if (component / "config.json").is_file():
@@ -86,14 +89,20 @@ def _check_class(folder: Path, part: str, said: list[Any]) -> None:
         if library in _LIBRARIES or _is_pipeline(library):
             return
     if kind_of(library, name) is Kind.DANGEROUS:
-        raise CheckpointDangerous(f"{folder.name} is dangerous and was not opened",
-                                  f"opening it would have imported {library}.{name}", "Delete it, and get the model elsewhere")
-    raise CheckpointUnknown(f"{folder.name} cannot be used", f"its {part[:40]} is {library}.{name}, which is not diffusers' or "
-                            "transformers' own", "Choose another checkpoint")
+        raise CheckpointDangerous(
+            f"{folder.name} is dangerous and was not opened",
+            f"opening it would have imported {library}.{name}",
+            "Delete it, and get the model elsewhere",
+        )
+    raise CheckpointUnknown(
+        f"{folder.name} cannot be used",
+        f"its {part[:40]} is {library}.{name}, which is not diffusers' or transformers' own",
+        "Choose another checkpoint",
+    )
 
 
 def _is_pipeline(library: str) -> bool:
-    found = find_spec("diffusers")          # which does not import it
+    found = find_spec("diffusers")  # which does not import it
     places = found.submodule_search_locations or () if found is not None else ()
     return any((Path(place) / "pipelines" / library).is_dir() for place in places)
 
@@ -105,9 +114,11 @@ def _check_pieces(path: Path, table: Mapping[str, Any]) -> None:
         raise _damaged(path, "it does not say in which files the weights are")
     for piece in sorted(set(named.values())):
         if piece in ("", ".", "..") or any(mark in piece for mark in ("/", "\\", ":", "\0")):
-            raise CheckpointDangerous(f"{path.parent.parent.name} is dangerous and was not opened",
-                                      f"{path.parent.name}/{path.name} reaches for {piece[:80]!r}, which lies elsewhere",
-                                      "Delete it, and get the model elsewhere")
+            raise CheckpointDangerous(
+                f"{path.parent.parent.name} is dangerous and was not opened",
+                f"{path.parent.name}/{path.name} reaches for {piece[:80]!r}, which lies elsewhere",
+                "Delete it, and get the model elsewhere",
+            )
 
 
 def _check_sizes(component: Path, config: Mapping[str, Any], files: Sequence[Path]) -> None:
@@ -119,7 +130,9 @@ def _check_sizes(component: Path, config: Mapping[str, Any], files: Sequence[Pat
         counts = any(word in key for word in ("layers", "blocks", "depth"))
         most = max(_FEW, len(shapes)) if counts else largest
         if abs(value) > most and not any(word in key for word in _NO_SIZES):
-            raise _damaged(component / "config.json", f"{key[:60]} is {value:,}, which does not go with the weights beside it")
+            raise _damaged(
+                component / "config.json", f"{key[:60]} is {value:,}, which does not go with the weights beside it"
+            )
 
 
 def _shapes(path: Path) -> list[tuple[int, ...]]:

@@ -14,25 +14,55 @@ from typing import BinaryIO
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.checkpoint import plain_file_size
 
-KINDS = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K",
-         13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
-         22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 30: "BF16", 34: "TQ1_0",
-         35: "TQ2_0", 39: "MXFP4"}
+KINDS = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    6: "Q5_0",
+    7: "Q5_1",
+    8: "Q8_0",
+    9: "Q8_1",
+    10: "Q2_K",
+    11: "Q3_K",
+    12: "Q4_K",
+    13: "Q5_K",
+    14: "Q6_K",
+    15: "Q8_K",
+    16: "IQ2_XXS",
+    17: "IQ2_XS",
+    18: "IQ3_XXS",
+    19: "IQ1_S",
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    24: "I8",
+    25: "I16",
+    26: "I32",
+    27: "I64",
+    28: "F64",
+    29: "IQ1_M",
+    30: "BF16",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
+}
 _NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _READERS = ("t5", "t5encoder", "llama", "clip", "gemma2", "gemma3", "qwen2", "qwen2vl", "qwen25vl", "qwen3", "qwen3vl")
 _MOST_TENSORS, _MOST_ENTRIES, _LONGEST_NAME, _LONGEST_TEXT = 50_000, 20_000, 4096, 1 << 20
-_MOST_TEXTS = 400_000        # in all lists: the largest vocabularies have 260,000 words
+_MOST_TEXTS = 400_000  # in all lists: the largest vocabularies have 260,000 words
 _MOST_TEXT_BYTES = 32 << 20  # that are kept
-_ORIGINAL_SHAPE = "comfy.gguf.orig_shape."   # where blocks forced another shape on a convolution
+_ORIGINAL_SHAPE = "comfy.gguf.orig_shape."  # where blocks forced another shape on a convolution
 
 
 @dataclass(slots=True)
 class GgufHeader:
     architecture: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)               # texts and numbers; no lists
+    metadata: dict[str, str] = field(default_factory=dict)  # texts and numbers; no lists
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    kinds: dict[str, int] = field(default_factory=dict)                  # how many numbers are stored in which way
+    kinds: dict[str, int] = field(default_factory=dict)  # how many numbers are stored in which way
 
     @property
     def reads_prompts(self) -> bool:
@@ -47,7 +77,9 @@ def read_gguf_header(path: Path) -> GgufHeader:
         with path.open("rb") as file:
             return _Reader(file, size).header()
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointMissing(f"There is no checkpoint at {path}", remedy="Check the name, or choose another") from None
+        raise CheckpointMissing(
+            f"There is no checkpoint at {path}", remedy="Check the name, or choose another"
+        ) from None
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({(error.strerror or str(error)).lower()})") from error
     except (ValueError, struct.error) as error:
@@ -95,7 +127,7 @@ class _Reader:
         shape = tuple(self._number("<Q") for _ in range(sides))[::-1]
         kind, offset = self._number("<I"), self._number("<Q")
         count = prod(shape)
-        if offset >= self._size or count >= 16 * self._size + 16:    # no kind stores a number in less than half a bit
+        if offset >= self._size or count >= 16 * self._size + 16:  # no kind stores a number in less than half a bit
             raise ValueError(f"tensor {name[:80]!r} does not fit the file")
         return name, shape, KINDS.get(kind, f"kind {kind}"), count
 

@@ -19,7 +19,7 @@ from diffstudio.whole import write_whole
 FORMAT = 1
 _CHUNK_BYTES = 8 << 20
 _SHORT = 10
-_lock = threading.Lock()   # of the file that remembers; other processes may write it too, and then the last one's stands
+_lock = threading.Lock()  # of the file that remembers; other processes may write it too, and then the last one's stands
 
 
 def short(sha256: str) -> str:
@@ -34,8 +34,9 @@ def known_sha256(path: Path) -> str:
     return entry[2] if entry is not None and stamp is not None and (entry[0], entry[1]) == stamp else ""
 
 
-def sha256_of(path: Path, progress: Callable[[float], None] | None = None,
-              cancelled: Callable[[], bool] | None = None) -> str:
+def sha256_of(
+    path: Path, progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None
+) -> str:
     """Of the whole file, in hexadecimal digits; `progress` hears fractions from 0 to 1.
 
     Raises CheckpointMissing when it cannot be read, Stopped soon after `cancelled()` becomes true.
@@ -68,14 +69,15 @@ def hashing(path: Path) -> Generator[float, None, str]:
                 done += len(chunk)
                 yield min(1.0, done / size)
     except OSError as error:
-        raise CheckpointMissing(f"{path} cannot be read", error.strerror or str(error),
-                                "Check the disk, or choose another checkpoint") from error
+        raise CheckpointMissing(
+            f"{path} cannot be read", error.strerror or str(error), "Check the disk, or choose another checkpoint"
+        ) from error
     if stamp is not None and stamp == _stamp(path):  # else it changed meanwhile, and this is no file's hash
         _remember(path, stamp, digest.hexdigest())
     return digest.hexdigest()
 
 
-_Stamp = tuple[int, int]   # bytes, ns of the last change
+_Stamp = tuple[int, int]  # bytes, ns of the last change
 
 
 def _stamp(path: Path) -> _Stamp | None:
@@ -96,7 +98,9 @@ def _read() -> dict[str, tuple[int, int, str]]:
         stored = json.loads(_file().read_text(encoding="utf-8"))
         if stored["format"] != FORMAT:
             return {}
-        return {path: (int(size), int(changed), str(sha256)) for path, (size, changed, sha256) in stored["files"].items()}
+        return {
+            path: (int(size), int(changed), str(sha256)) for path, (size, changed, sha256) in stored["files"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 

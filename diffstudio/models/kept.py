@@ -33,10 +33,16 @@ class KeptModels:
 
         `vae` is the autoencoder that was chosen in place of its own.
         """
-        self._models = [model for model in self._models if _same(model.checkpoint, checkpoint) or not _same_place(model, checkpoint)]
+        self._models = [
+            model for model in self._models if _same(model.checkpoint, checkpoint) or not _same_place(model, checkpoint)
+        ]
         for model in self._models:
             with_vae = getattr(model, "loaded_vae", None)
-            if _same(model.checkpoint, checkpoint) and model.device == device and with_vae == (vae.path if vae is not None else None):
+            if (
+                _same(model.checkpoint, checkpoint)
+                and model.device == device
+                and with_vae == (vae.path if vae is not None else None)
+            ):
                 self._models.remove(model)
                 self._models.append(model)
                 return model
@@ -53,7 +59,9 @@ class KeptModels:
 
     def make_room_beside(self, model: Model, wanted_bytes: int, budget_bytes: int) -> bool:
         """As `make_room`, for what is to lie beside a model that stays; whether that fits now."""
-        while (full := wanted_bytes + sum(map(weights_bytes, self._models)) > budget_bytes) and self._models[0] is not model:
+        while (full := wanted_bytes + sum(map(weights_bytes, self._models)) > budget_bytes) and self._models[
+            0
+        ] is not model:
             del self._models[0]
         return not full
 
@@ -77,15 +85,18 @@ class KeptModels:
 
 def weights_bytes(model: Model) -> int:
     """What its weights take, wherever they are; shared ones once."""
-    tensors = {id(tensor): int(tensor.nbytes) for module in modules_of(model)
-               for tensor in (*module.parameters(), *module.buffers())}
+    tensors = {
+        id(tensor): int(tensor.nbytes)
+        for module in modules_of(model)
+        for tensor in (*module.parameters(), *module.buffers())
+    }
     return sum(tensors.values())
 
 
 def modules_of(model: Model) -> Iterator[Any]:
     """Its networks, text encoders and autoencoders (torch.nn.Module): whatever it holds by itself, in a mapping or in a pipeline."""
     for value in vars(model).values():
-        parts = getattr(value, "components", value)     # of a diffusers pipeline
+        parts = getattr(value, "components", value)  # of a diffusers pipeline
         for part in parts.values() if isinstance(parts, Mapping) else (value,):
             if hasattr(part, "parameters") and hasattr(part, "buffers"):
                 yield part
@@ -96,4 +107,8 @@ def _same_place(model: Model, checkpoint: Checkpoint) -> bool:
 
 
 def _same(kept: Checkpoint | None, wanted: Checkpoint) -> bool:
-    return kept is not None and (kept.path, kept.modified, kept.size_bytes) == (wanted.path, wanted.modified, wanted.size_bytes)
+    return kept is not None and (kept.path, kept.modified, kept.size_bytes) == (
+        wanted.path,
+        wanted.modified,
+        wanted.size_bytes,
+    )

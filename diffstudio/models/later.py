@@ -25,8 +25,13 @@ class Later(Tensor):
     @staticmethod
     def __new__(cls, described: Tensor, make: Callable[[], Tensor]) -> Later:
         found: Later = Tensor._make_wrapper_subclass(
-            cls, described.shape, strides=described.stride(), storage_offset=described.storage_offset(), dtype=described.dtype,
-            device=torch.device("cpu"))
+            cls,
+            described.shape,
+            strides=described.stride(),
+            storage_offset=described.storage_offset(),
+            dtype=described.dtype,
+            device=torch.device("cpu"),
+        )
         found.described, found.make = described, make
         return found
 

@@ -44,8 +44,14 @@ class Lease:
         self._wanted = self._lock("accelerator.wanted.lock")
 
     @contextmanager
-    def held(self, by: str, cancelled: Callable[[], bool] | None = None, *, pictures: bool = False,
-             on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    def held(
+        self,
+        by: str,
+        cancelled: Callable[[], bool] | None = None,
+        *,
+        pictures: bool = False,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Iterator[None]:
         """Hold the accelerator inside the `with`. `pictures` goes before whoever is training.
 
         `on_wait` is called once if it is not free at once. Raises Stopped when `cancelled()` becomes true while waiting.
@@ -56,8 +62,14 @@ class Lease:
         finally:
             self.release()
 
-    def acquire(self, by: str, cancelled: Callable[[], bool] | None = None, *, pictures: bool = False,
-                on_wait: Callable[[], None] | None = None) -> None:
+    def acquire(
+        self,
+        by: str,
+        cancelled: Callable[[], bool] | None = None,
+        *,
+        pictures: bool = False,
+        on_wait: Callable[[], None] | None = None,
+    ) -> None:
         """What `held` does first; for a holder that lets go for a while, as a paused job does."""
         self._by, self._pictures = by, pictures
         told = False
@@ -89,8 +101,9 @@ class Lease:
         self._wanted.release()
         return False
 
-    def yield_if_wanted(self, *, on_wait: Callable[[], None] | None = None,
-                        cancelled: Callable[[], bool] | None = None) -> bool:
+    def yield_if_wanted(
+        self, *, on_wait: Callable[[], None] | None = None, cancelled: Callable[[], bool] | None = None
+    ) -> bool:
         """At a step boundary: step aside while pictures want the accelerator. True when it waited.
 
         `on_wait` is called before waiting. Raises Stopped, no longer holding the lease, when `cancelled()` becomes true.
@@ -139,5 +152,8 @@ class Lease:
         return True
 
     def _unwritable(self, error: OSError) -> StorageProblem:
-        return StorageProblem(f"The folder {self._folder} cannot be written to", error.strerror or str(error),
-                              "Free some space or set DIFFSTUDIO_HOME to another folder")
+        return StorageProblem(
+            f"The folder {self._folder} cannot be written to",
+            error.strerror or str(error),
+            "Free some space or set DIFFSTUDIO_HOME to another folder",
+        )

@@ -49,14 +49,20 @@ class Library:
         for path, stamp, origin, name, role in self._files():
             suggested = f"{role} {origin} {_changed_beside(path)}"
             read = seen[stamp] = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
-            if isinstance(read, Checkpoint) and read.layout is not Layout.FOLDER and stamp not in self._seen and (
-                    stamp, suggested) not in known:
-                new.append((stamp, suggested, read))     # of a folder only the index has a stamp, and its files may change
+            if (
+                isinstance(read, Checkpoint)
+                and read.layout is not Layout.FOLDER
+                and stamp not in self._seen
+                and (stamp, suggested) not in known
+            ):
+                new.append((stamp, suggested, read))  # of a folder only the index has a stamp, and its files may change
             if isinstance(read, Checkpoint):
                 found.append(replace(said.applied(read) if said else read, name=name or read.name))
             else:
                 problems.append((path, read))
-        found.sort(key=lambda checkpoint: (checkpoint.origin is not Origin.STARTER, -checkpoint.modified, checkpoint.path))
+        found.sort(
+            key=lambda checkpoint: (checkpoint.origin is not Origin.STARTER, -checkpoint.modified, checkpoint.path)
+        )
         gone = {path for path, _, _ in {*self._seen, *(stamp for stamp, _ in known)}} - {path for path, _, _ in seen}
         if new or gone:
             Remembered().keep(new, [path for path in gone if not path.exists()])
@@ -93,7 +99,8 @@ class Library:
         near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5) or names[:5]
         raise CheckpointMissing(
             f"There is no checkpoint called {wanted[:80]!r}",
-            remedy=f"Choose one of: {', '.join(near)}" if near else "Train one, or put one into the models folder")
+            remedy=f"Choose one of: {', '.join(near)}" if near else "Train one, or put one into the models folder",
+        )
 
     def _again(self, known: Checkpoint) -> Checkpoint:
         """As it is on the disk now, under the name that it has."""
@@ -124,7 +131,7 @@ class Library:
                     continue
             except OSError:
                 continue  # gone since the folder was listed
-            identity = (about.st_dev, about.st_ino)     # however it is called, and whatever link led there
+            identity = (about.st_dev, about.st_ino)  # however it is called, and whatever link led there
             if identity not in given:
                 given.add(identity)
                 path = path.absolute()
@@ -155,8 +162,11 @@ def _as_path(name: str) -> Path | None:
 def _starter() -> Checkpoint:
     path = paths.starter()
     if not path.is_file():
-        raise CheckpointMissing("The starter checkpoint is not installed", f"{path} is not there",
-                                "Install diffstudio again, or choose a checkpoint of your own")
+        raise CheckpointMissing(
+            "The starter checkpoint is not installed",
+            f"{path} is not there",
+            "Install diffstudio again, or choose a checkpoint of your own",
+        )
     return replace(read_checkpoint(path, origin=Origin.STARTER), name=STARTER)
 
 

@@ -24,15 +24,40 @@ from diffstudio.models.model import Model
 from diffstudio.models.parts import parts_of
 from diffstudio.models.weights_file import TORCH_DTYPES
 
-_FILES = {"sd1": "stable_diffusion", "sd2": "stable_diffusion", "sdxl": "stable_diffusion_xl", "sdxl_refiner": "stable_diffusion_xl",
-          "sd3": "sd3", "flux": "flux", "z_image": "z_image", "qwen_image": "qwen_image", "diffusers": "general"}
-_DENSE_SHARE = 0.5    # of the free memory, up to which a network's packed weights are unpacked at once: faster than in each step
-_SHARES = {"unet": 6, "transformer": 6, "vae": 1, "text_encoder": 2, "text_encoder_2": 3, "text_encoder_3": 4}   # of the time, about
+_FILES = {
+    "sd1": "stable_diffusion",
+    "sd2": "stable_diffusion",
+    "sdxl": "stable_diffusion_xl",
+    "sdxl_refiner": "stable_diffusion_xl",
+    "sd3": "sd3",
+    "flux": "flux",
+    "z_image": "z_image",
+    "qwen_image": "qwen_image",
+    "diffusers": "general",
+}
+_DENSE_SHARE = (
+    0.5  # of the free memory, up to which a network's packed weights are unpacked at once: faster than in each step
+)
+_SHARES = {
+    "unet": 6,
+    "transformer": 6,
+    "vae": 1,
+    "text_encoder": 2,
+    "text_encoder_2": 3,
+    "text_encoder_3": 4,
+}  # of the time, about
 
 
-def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None = None,
-         on_progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None, *,
-         library: Library | None = None, vae: Checkpoint | None = None) -> Model:
+def load(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    *,
+    library: Library | None = None,
+    vae: Checkpoint | None = None,
+) -> Model:
     """The checkpoint's weights in memory; `on_progress` hears fractions from 0 to 1.
 
     What its file lacks is looked for in the `library`; `vae` takes the place of its own autoencoder. The model's `loaded_with` says,
@@ -52,7 +77,9 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None
         hashed = _hashed(checkpoint, beside, lambda: over.is_set() or stop())
         try:
             _stop_if(stop)
-            model = _read(checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop, library, vae)
+            model = _read(
+                checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop, library, vae
+            )
             for_convolutions(model)
             check_finite(checkpoint, _looked_at(model), lambda: _stop_if(stop))
             model.sha256 = hashed.result() if hashed is not None else ""
@@ -67,8 +94,15 @@ def _hashed(checkpoint: Checkpoint, beside: ThreadPoolExecutor, stop: Callable[[
     return None if checkpoint.layout is Layout.FOLDER else beside.submit(sha256_of, checkpoint.path, None, stop)
 
 
-def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Callable[[float], None],
-          stop: Callable[[], bool], library: Library | None, vae: Checkpoint | None) -> Model:
+def _read(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Callable[[float], None],
+    stop: Callable[[], bool],
+    library: Library | None,
+    vae: Checkpoint | None,
+) -> Model:
     if checkpoint.family == "pixel":
         if vae is not None:
             raise BadRequest(f"{checkpoint.name} has no use for an autoencoder", "it draws in pixels", "Choose none")
@@ -78,7 +112,7 @@ def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, prog
     family: Any = import_module(f"diffstudio.models.families.{_FILES[checkpoint.family]}")
     parts: Any = parts_of(checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device))
     if hasattr(parts, "complete"):
-        parts.complete()             # before anything large is read
+        parts.complete()  # before anything large is read
     model: Any = family.load(checkpoint, _Watched(parts, progress, stop), device, dtype)
     model.loaded_with, model.loaded_vae = tuple(getattr(parts, "notes", ())), vae.path if vae is not None else None
     return cast(Model, model)
@@ -119,7 +153,7 @@ class _Watched:
             _stop_if(self._stop)
             self._progress(1 - (others + share * (1 - done)) / self._whole)
 
-        self._parts.on_tensor = on_tensor        # FolderParts reads a part as a whole and never calls it
+        self._parts.on_tensor = on_tensor  # FolderParts reads a part as a whole and never calls it
         module: nn.Module = self._parts.module(name, kind, dtype)
         self._progress(1 - others / self._whole)
         return module
@@ -128,7 +162,7 @@ class _Watched:
         return self._parts.tokenizer(name, kind)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)    # what only one kind of Parts can do
+        return getattr(self._parts, name)  # what only one kind of Parts can do
 
 
 _GOES = {
@@ -147,10 +181,16 @@ def _check_draws(checkpoint: Checkpoint) -> None:
     if checkpoint.role in _GOES:
         what, remedy = _GOES[checkpoint.role]
         fits = f" for {FAMILIES[checkpoint.family].title}" if checkpoint.family in FAMILIES else ""
-        raise CheckpointUnknown(f"{checkpoint.name} is {what}{fits} and makes no pictures by itself", checkpoint.reason.rstrip("."),
-                                remedy.format(name=checkpoint.name))
-    raise CheckpointUnknown(f"{checkpoint.name} is of a kind that cannot be used yet", checkpoint.reason.rstrip("."),
-                            "Choose another checkpoint, or train one; if you know what it is, `diffstudio models set` can say so")
+        raise CheckpointUnknown(
+            f"{checkpoint.name} is {what}{fits} and makes no pictures by itself",
+            checkpoint.reason.rstrip("."),
+            remedy.format(name=checkpoint.name),
+        )
+    raise CheckpointUnknown(
+        f"{checkpoint.name} is of a kind that cannot be used yet",
+        checkpoint.reason.rstrip("."),
+        "Choose another checkpoint, or train one; if you know what it is, `diffstudio models set` can say so",
+    )
 
 
 def _stop_if(stop: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ import torch
 from diffstudio.errors import BadRequest
 from diffstudio.models.estimate import SMALL_MODEL_PARAMETERS
 
-_PIXELS_AT_ONCE = 16 * 64 * 64             # of a pixel model's batch on the CPU
+_PIXELS_AT_ONCE = 16 * 64 * 64  # of a pixel model's batch on the CPU
 _PIXELS_AT_ONCE_ACCELERATOR = 64 * 64 * 64
 
 
@@ -24,8 +24,11 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # `meta` computes nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadRequest(f"The device {name!r} cannot be used here", str(error).splitlines()[0][:200] if str(error) else "",
-                         "Choose `auto` or `cpu` in the settings") from error
+        raise BadRequest(
+            f"The device {name!r} cannot be used here",
+            str(error).splitlines()[0][:200] if str(error) else "",
+            "Choose `auto` or `cpu` in the settings",
+        ) from error
     return device
 
 
@@ -71,7 +74,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
-        sign in str(error) for sign in ("not enough memory", "can't allocate memory", "out of memory"))
+        sign in str(error) for sign in ("not enough memory", "can't allocate memory", "out of memory")
+    )
 
 
 def free_unused() -> None:

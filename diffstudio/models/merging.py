@@ -26,16 +26,30 @@ from diffstudio.models.pruning import leftover
 from diffstudio.models.renaming import State, by_part, has_makers_names, in_makers_names, in_one_file, unscaled
 from diffstudio.models.tensor_files import open_weights, write_file
 
-FORMAT = 1                         # of diffstudio.merge
-_HASHED = 0.2                      # of the whole time, about
-_GROUPS = re.compile(r"(?:model\.diffusion_model|first_stage_model|cond_stage_model|conditioner\.embedders\.\d|unet|transformer|vae"
-                     r"|text_encoder(?:_\d)?|text_encoders\.\w+)\.")
-_OURS_ALIKE = {"network": "networks of other sizes", "tokenizer": "other words", "schedule": "other schedules of noise",
-               "guidance": ""}
+FORMAT = 1  # of diffstudio.merge
+_HASHED = 0.2  # of the whole time, about
+_GROUPS = re.compile(
+    r"(?:model\.diffusion_model|first_stage_model|cond_stage_model|conditioner\.embedders\.\d|unet|transformer|vae"
+    r"|text_encoder(?:_\d)?|text_encoders\.\w+)\."
+)
+_OURS_ALIKE = {
+    "network": "networks of other sizes",
+    "tokenizer": "other words",
+    "schedule": "other schedules of noise",
+    "guidance": "",
+}
 
 
-def merge(inputs: Sequence[Checkpoint], target: Path, share: float = 0.5, method: Method = Method.WEIGHTED_SUM,
-          precision: Precision = Precision.KEEP, *, beyond: bool = False, title: str = "") -> Making:
+def merge(
+    inputs: Sequence[Checkpoint],
+    target: Path,
+    share: float = 0.5,
+    method: Method = Method.WEIGHTED_SUM,
+    precision: Precision = Precision.KEEP,
+    *,
+    beyond: bool = False,
+    title: str = "",
+) -> Making:
     """A file at `target`: in `precision`, or in that of the first, whose tensors' names it has too.
 
     `beyond` allows shares outside 0 to 1. BadRequest for checkpoints that do not go together, naming the tensor.
@@ -43,8 +57,11 @@ def merge(inputs: Sequence[Checkpoint], target: Path, share: float = 0.5, method
     target = checked_file(target)
     check_together(inputs, method)
     if not torch.isfinite(torch.tensor(share)) or not (beyond or 0 <= share <= 1):
-        raise BadRequest(f"A share of {share:g} is not between 0 and 1", "it would go beyond what either of them learnt",
-                         "Choose one between them, or say that you mean it with --beyond")
+        raise BadRequest(
+            f"A share of {share:g} is not between 0 and 1",
+            "it would go beyond what either of them learnt",
+            "Choose one between them, or say that you mean it with --beyond",
+        )
     check_precision(inputs[0], precision)
     parents: list[dict[str, Any]] = []
     for number, checkpoint in enumerate(inputs):
@@ -55,7 +72,8 @@ def merge(inputs: Sequence[Checkpoint], target: Path, share: float = 0.5, method
         merged, notes = merged_tensors(inputs, named, share, method)
         recipe = {"format": FORMAT, "method": str(method), "share": share, "inputs": parents}
         metadata = described(inputs[0], opened[0].metadata, title or target.stem, parents) | {
-            "diffstudio.merge": json.dumps(recipe, ensure_ascii=False)}
+            "diffstudio.merge": json.dumps(recipe, ensure_ascii=False)
+        }
         narrowed = Narrowed()
         stored = narrowed.stored(merged, precision) | (signs(inputs[0]) if inputs[0].layout is Layout.FOLDER else {})
         for fraction in write_file(target, stored, metadata):
@@ -68,6 +86,7 @@ def merge(inputs: Sequence[Checkpoint], target: Path, share: float = 0.5, method
 
 # ---- what goes together ----------------------------------------------------------------------------------------------
 
+
 def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
     """BadRequest for what cannot be merged, as far as records tell."""
     wanted = 3 if method is Method.ADD_DIFFERENCE else 2
@@ -76,28 +95,49 @@ def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
     first = inputs[0]
     for checkpoint in inputs:
         if not checkpoint.draws or checkpoint.family == "diffusers":
-            raise CheckpointUnknown(f"{checkpoint.name} cannot be merged", checkpoint.reason.rstrip(".") or "it makes no pictures",
-                                    "Choose checkpoints of a family that is known here")
+            raise CheckpointUnknown(
+                f"{checkpoint.name} cannot be merged",
+                checkpoint.reason.rstrip(".") or "it makes no pictures",
+                "Choose checkpoints of a family that is known here",
+            )
     for other in inputs[1:]:
         whose = [family.title if (family := family_of(one.family)) else one.family for one in (first, other)]
         if other.family != first.family:
-            raise BadRequest(f"{first.name} and {other.name} cannot be merged", f"the one is a {whose[0]}, the other a {whose[1]}",
-                             "Choose two of one family")
+            raise BadRequest(
+                f"{first.name} and {other.name} cannot be merged",
+                f"the one is a {whose[0]}, the other a {whose[1]}",
+                "Choose two of one family",
+            )
         if first.prediction and other.prediction and other.prediction != first.prediction:
-            raise BadRequest(f"{first.name} and {other.name} cannot be merged",
-                             f"the one predicts {first.prediction}, the other {other.prediction}", "Choose two that predict the same")
+            raise BadRequest(
+                f"{first.name} and {other.name} cannot be merged",
+                f"the one predicts {first.prediction}, the other {other.prediction}",
+                "Choose two that predict the same",
+            )
         if first.family == "pixel":
             _check_ours(first, other)
 
 
 def _check_ours(first: Checkpoint, other: Checkpoint) -> None:
     """Those trained here: numbers mean the same only where the network is, and words only where the tokenizer is."""
-    differs = "classes" if first.classes != other.classes else next(
-        (why for key, why in _OURS_ALIKE.items() if why and first.metadata.get(f"diffstudio.{key}") !=
-         other.metadata.get(f"diffstudio.{key}")), "")
+    differs = (
+        "classes"
+        if first.classes != other.classes
+        else next(
+            (
+                why
+                for key, why in _OURS_ALIKE.items()
+                if why and first.metadata.get(f"diffstudio.{key}") != other.metadata.get(f"diffstudio.{key}")
+            ),
+            "",
+        )
+    )
     if differs:
-        raise BadRequest(f"{first.name} and {other.name} cannot be merged", f"they have {differs}",
-                         "Merge checkpoints of one run, or of runs that began from the same one")
+        raise BadRequest(
+            f"{first.name} and {other.name} cannot be merged",
+            f"they have {differs}",
+            "Merge checkpoints of one run, or of runs that began from the same one",
+        )
 
 
 def in_one_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> list[dict[str, Tensor]]:
@@ -114,11 +154,13 @@ def in_one_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> lis
 
 # ---- the arithmetic --------------------------------------------------------------------------------------------------
 
-def merged_tensors(inputs: Sequence[Checkpoint], named: Sequence[State], share: float,
-                   method: Method) -> tuple[dict[str, Tensor], list[str]]:
+
+def merged_tensors(
+    inputs: Sequence[Checkpoint], named: Sequence[State], share: float, method: Method
+) -> tuple[dict[str, Tensor], list[str]]:
     """The first's tensors with the others', each in the first's dtype, to be worked out when they are written; and notes."""
     first, groups = named[0], [{_group(name) for name in state} for state in named]
-    lacking: dict[str, str] = {}                     # group -> who has none of it
+    lacking: dict[str, str] = {}  # group -> who has none of it
     for checkpoint, state, held in zip(inputs[1:], named[1:], groups[1:], strict=True):
         for name in state:
             if name not in first and _group(name) in groups[0]:
@@ -134,7 +176,9 @@ def merged_tensors(inputs: Sequence[Checkpoint], named: Sequence[State], share: 
                 raise _unlike(inputs[0], checkpoint, f"{name} is in {inputs[0].name} alone")
             _check_shapes(inputs[0], checkpoint, name, tensor, state[name])
         merged[name] = _mixed(tensor, [state[name] for state in named[1:]], share, method)
-    notes = [f"{_title(group)} is that of {inputs[0].name}: {whose} has none." for group, whose in sorted(lacking.items())]
+    notes = [
+        f"{_title(group)} is that of {inputs[0].name}: {whose} has none." for group, whose in sorted(lacking.items())
+    ]
     return merged, notes
 
 
@@ -145,7 +189,7 @@ def _mixed(a: Tensor, others: Sequence[Tensor], share: float, method: Method) ->
         return torch.cat([_mixed(a[:, :own], others, share, method), a[:, own:]], 1)
     match method:
         case Method.WEIGHTED_SUM:
-            exact = torch.lerp(a.float(), others[0].float(), share)          # exactly a at 0 and exactly b at 1
+            exact = torch.lerp(a.float(), others[0].float(), share)  # exactly a at 0 and exactly b at 1
         case Method.ADD_DIFFERENCE:
             exact = a.float() + share * (others[0].float() - others[1].float())
     return exact.to(a.dtype)
@@ -177,17 +221,33 @@ def _title(group: str) -> str:
 # ---- what the file says of itself ------------------------------------------------------------------------------------
 
 _NOT_INHERITED = ("thumbnail", "run", "recipe", "merge", "bake")
-_OF_THE_FILE = ("modelspec.hash_sha256", "modelspec.thumbnail", "modelspec.description", "modelspec.date", "modelspec.title", "sshs_")
+_OF_THE_FILE = (
+    "modelspec.hash_sha256",
+    "modelspec.thumbnail",
+    "modelspec.description",
+    "modelspec.date",
+    "modelspec.title",
+    "sshs_",
+)
 
 
-def described(first: Checkpoint, metadata: Mapping[str, str], title: str, parents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def described(
+    first: Checkpoint, metadata: Mapping[str, str], title: str, parents: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
     """The first's metadata, without what is true of that file alone, and ModelSpec's word for its parents."""
-    kept = {key: value for key, value in metadata.items() if not key.startswith(_OF_THE_FILE)
-            and key.removeprefix("diffstudio.") not in _NOT_INHERITED}
+    kept = {
+        key: value
+        for key, value in metadata.items()
+        if not key.startswith(_OF_THE_FILE) and key.removeprefix("diffstudio.") not in _NOT_INHERITED
+    }
     if "diffstudio.format" in kept:
         kept |= {"diffstudio.run": "{}", "diffstudio.recipe": "{}"}
     spec = {key: value for key, value in about(first, title).items() if key not in kept}
-    return kept | spec | {"modelspec.title": title, "modelspec.merged_from": ", ".join(str(parent["name"]) for parent in parents)}
+    return (
+        kept
+        | spec
+        | {"modelspec.title": title, "modelspec.merged_from": ", ".join(str(parent["name"]) for parent in parents)}
+    )
 
 
 def parent_of(checkpoint: Checkpoint, letter: str, begun: float, part: float) -> Generator[float, None, dict[str, Any]]:

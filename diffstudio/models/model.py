@@ -22,10 +22,10 @@ Prompted: TypeAlias = Any  # what a family makes of a prompt; only that family l
 class ControlHint:
     """A picture that steers, and the ControlNet that reads it."""
 
-    network: Any                               # diffusers' ControlNetModel, where the model is
-    image: Tensor                              # [1,3,H,W] in [0,1]
-    scale: float = 1.0                         # how much of what it says is heard
-    begins: float = 0.0                        # the part of the steps that it steers
+    network: Any  # diffusers' ControlNetModel, where the model is
+    image: Tensor  # [1,3,H,W] in [0,1]
+    scale: float = 1.0  # how much of what it says is heard
+    begins: float = 0.0  # the part of the steps that it steers
     ends: float = 1.0
 
 
@@ -33,10 +33,10 @@ class ControlHint:
 class Hints:
     """The pictures a network is shown besides its prompt, where it was trained to look at some."""
 
-    image: Tensor | None = None                # [1 or B,3,H,W] in [-1,1]: what is painted on
-    mask: Tensor | None = None                 # [1 or B,1,H,W] in [0,1]: 1 is painted anew
+    image: Tensor | None = None  # [1 or B,3,H,W] in [-1,1]: what is painted on
+    mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]: 1 is painted anew
     controls: tuple[ControlHint, ...] = ()
-    times: Tensor | None = None                # [steps+1]: the ladder, of which controls steer a part
+    times: Tensor | None = None  # [steps+1]: the ladder, of which controls steer a part
 
 
 NO_HINTS = Hints()
@@ -45,13 +45,13 @@ NO_HINTS = Hints()
 class Model(Protocol):
     """A checkpoint in memory. States are float32 [B,C,h,w] on `device`; images are float32 [B,3,H,W] in [-1,1]."""
 
-    checkpoint: Checkpoint | None              # None for a network that is still being trained
+    checkpoint: Checkpoint | None  # None for a network that is still being trained
     schedule: Schedule
-    sha256: str                                # of the checkpoint's file; empty without one
+    sha256: str  # of the checkpoint's file; empty without one
     device: torch.device
-    dtype: torch.dtype                         # what the network runs in
-    paints: bool                               # its network is shown a mask and what is around it
-    guides_last_call: bool                     # whether guidance acts in the last network call of a ladder too
+    dtype: torch.dtype  # what the network runs in
+    paints: bool  # its network is shown a mask and what is around it
+    guides_last_call: bool  # whether guidance acts in the last network call of a ladder too
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -107,6 +107,14 @@ class Model(Protocol):
 class RunsItself(Protocol):
     """A Model whose sampler is its own: it is told everything at once and says how it goes."""
 
-    def run(self, prompted: Prompted, seeds: Sequence[int], width: int, height: int, steps: int, guidance: float,
-            wrap: Callable[[Denoiser], Denoiser] | None = None) -> Iterator[Step]:
+    def run(
+        self,
+        prompted: Prompted,
+        seeds: Sequence[int],
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        wrap: Callable[[Denoiser], Denoiser] | None = None,
+    ) -> Iterator[Step]:
         """As `sampling.sample`: a Step for each of `steps`; what `wrap` returns is called before each call of the network."""

@@ -29,7 +29,7 @@ class Rows:
     stop: int
 
 
-Recipe = Mapping[str, tuple[Rows, ...]]              # diffusers' name of a tensor -> what it is put together from
+Recipe = Mapping[str, tuple[Rows, ...]]  # diffusers' name of a tensor -> what it is put together from
 _Convert = Callable[[State, Mapping[str, Any]], State]
 
 
@@ -69,6 +69,7 @@ def _runs(numbers: Tensor, names: list[str]) -> tuple[Rows, ...]:
 
 # ---- networks --------------------------------------------------------------------------------------------------------
 
+
 def _unet(state: State, config: Mapping[str, Any]) -> State:
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
@@ -91,30 +92,55 @@ def _z_image(state: State, config: Mapping[str, Any]) -> State:
 
 
 # FLUX.1's own table: diffusers' believes every network of that name to be 3,072 wide. A test holds the two equal.
-_FLUX = tuple((re.compile(theirs), ours) for theirs, ours in (
-    (r"time_in\.(in|out)_layer", "time_text_embed.timestep_embedder.linear_{}"),
-    (r"vector_in\.(in|out)_layer", "time_text_embed.text_embedder.linear_{}"),
-    (r"guidance_in\.(in|out)_layer", "time_text_embed.guidance_embedder.linear_{}"),
-    (r"txt_in", "context_embedder"), (r"img_in", "x_embedder"), (r"final_layer\.linear", "proj_out"),
-    (r"final_layer\.adaLN_modulation\.1", "norm_out.linear"),
-    (r"double_blocks\.(\d+)\.img_mod\.lin", "transformer_blocks.{}.norm1.linear"),
-    (r"double_blocks\.(\d+)\.txt_mod\.lin", "transformer_blocks.{}.norm1_context.linear"),
-    (r"double_blocks\.(\d+)\.img_attn\.proj", "transformer_blocks.{}.attn.to_out.0"),
-    (r"double_blocks\.(\d+)\.txt_attn\.proj", "transformer_blocks.{}.attn.to_add_out"),
-    (r"double_blocks\.(\d+)\.img_attn\.norm\.(query|key)_norm", "transformer_blocks.{}.attn.norm_{}"),
-    (r"double_blocks\.(\d+)\.txt_attn\.norm\.(query|key)_norm", "transformer_blocks.{}.attn.norm_added_{}"),
-    (r"double_blocks\.(\d+)\.img_mlp\.(0|2)", "transformer_blocks.{}.ff.net.{}"),
-    (r"double_blocks\.(\d+)\.txt_mlp\.(0|2)", "transformer_blocks.{}.ff_context.net.{}"),
-    (r"single_blocks\.(\d+)\.modulation\.lin", "single_transformer_blocks.{}.norm.linear"),
-    (r"single_blocks\.(\d+)\.norm\.(query|key)_norm", "single_transformer_blocks.{}.attn.norm_{}"),
-    (r"single_blocks\.(\d+)\.linear2", "single_transformer_blocks.{}.proj_out")))
-_FLUX_FUSED = tuple((re.compile(theirs), ours) for theirs, ours in (
-    (r"double_blocks\.(\d+)\.img_attn\.qkv", ("transformer_blocks.{}.attn.to_q", "transformer_blocks.{}.attn.to_k",
-                                              "transformer_blocks.{}.attn.to_v")),
-    (r"double_blocks\.(\d+)\.txt_attn\.qkv", ("transformer_blocks.{}.attn.add_q_proj", "transformer_blocks.{}.attn.add_k_proj",
-                                              "transformer_blocks.{}.attn.add_v_proj")),
-    (r"single_blocks\.(\d+)\.linear1", ("single_transformer_blocks.{}.attn.to_q", "single_transformer_blocks.{}.attn.to_k",
-                                        "single_transformer_blocks.{}.attn.to_v", "single_transformer_blocks.{}.proj_mlp"))))
+_FLUX = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"time_in\.(in|out)_layer", "time_text_embed.timestep_embedder.linear_{}"),
+        (r"vector_in\.(in|out)_layer", "time_text_embed.text_embedder.linear_{}"),
+        (r"guidance_in\.(in|out)_layer", "time_text_embed.guidance_embedder.linear_{}"),
+        (r"txt_in", "context_embedder"),
+        (r"img_in", "x_embedder"),
+        (r"final_layer\.linear", "proj_out"),
+        (r"final_layer\.adaLN_modulation\.1", "norm_out.linear"),
+        (r"double_blocks\.(\d+)\.img_mod\.lin", "transformer_blocks.{}.norm1.linear"),
+        (r"double_blocks\.(\d+)\.txt_mod\.lin", "transformer_blocks.{}.norm1_context.linear"),
+        (r"double_blocks\.(\d+)\.img_attn\.proj", "transformer_blocks.{}.attn.to_out.0"),
+        (r"double_blocks\.(\d+)\.txt_attn\.proj", "transformer_blocks.{}.attn.to_add_out"),
+        (r"double_blocks\.(\d+)\.img_attn\.norm\.(query|key)_norm", "transformer_blocks.{}.attn.norm_{}"),
+        (r"double_blocks\.(\d+)\.txt_attn\.norm\.(query|key)_norm", "transformer_blocks.{}.attn.norm_added_{}"),
+        (r"double_blocks\.(\d+)\.img_mlp\.(0|2)", "transformer_blocks.{}.ff.net.{}"),
+        (r"double_blocks\.(\d+)\.txt_mlp\.(0|2)", "transformer_blocks.{}.ff_context.net.{}"),
+        (r"single_blocks\.(\d+)\.modulation\.lin", "single_transformer_blocks.{}.norm.linear"),
+        (r"single_blocks\.(\d+)\.norm\.(query|key)_norm", "single_transformer_blocks.{}.attn.norm_{}"),
+        (r"single_blocks\.(\d+)\.linear2", "single_transformer_blocks.{}.proj_out"),
+    )
+)
+_FLUX_FUSED = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (
+            r"double_blocks\.(\d+)\.img_attn\.qkv",
+            ("transformer_blocks.{}.attn.to_q", "transformer_blocks.{}.attn.to_k", "transformer_blocks.{}.attn.to_v"),
+        ),
+        (
+            r"double_blocks\.(\d+)\.txt_attn\.qkv",
+            (
+                "transformer_blocks.{}.attn.add_q_proj",
+                "transformer_blocks.{}.attn.add_k_proj",
+                "transformer_blocks.{}.attn.add_v_proj",
+            ),
+        ),
+        (
+            r"single_blocks\.(\d+)\.linear1",
+            (
+                "single_transformer_blocks.{}.attn.to_q",
+                "single_transformer_blocks.{}.attn.to_k",
+                "single_transformer_blocks.{}.attn.to_v",
+                "single_transformer_blocks.{}.proj_mlp",
+            ),
+        ),
+    )
+)
 _FLUX_WORDS = {"in": "1", "out": "2", "query": "q", "key": "k", "0": "0.proj"}
 _FLUX_KINDS = {"weight": "weight", "bias": "bias", "scale": "weight"}
 
@@ -127,17 +153,25 @@ def _flux(state: State, config: Mapping[str, Any]) -> State:
         for pattern, ours in _FLUX:
             if (found := pattern.fullmatch(layer)) is not None and kind in _FLUX_KINDS:
                 first, *rest = found.groups() or ("",)
-                words = (_FLUX_WORDS.get(first, first) if "layer" in layer else first, *(_FLUX_WORDS.get(one, one) for one in rest))
-                value = torch.cat(value.chunk(2)[::-1]) if ours == "norm_out.linear" else value      # diffusers scales, then shifts
+                words = (
+                    _FLUX_WORDS.get(first, first) if "layer" in layer else first,
+                    *(_FLUX_WORDS.get(one, one) for one in rest),
+                )
+                value = (
+                    torch.cat(value.chunk(2)[::-1]) if ours == "norm_out.linear" else value
+                )  # diffusers scales, then shifts
                 converted[f"{ours.format(*words)}.{_FLUX_KINDS[kind]}"] = value
         for pattern, several in _FLUX_FUSED:
             if (found := pattern.fullmatch(layer)) is not None:
                 pieces = value.split((width,) * 3 + ((len(value) - 3 * width,) if len(several) == 4 else ()))
-                converted |= {f"{ours.format(found[1])}.{kind}": piece for ours, piece in zip(several, pieces, strict=True)}
+                converted |= {
+                    f"{ours.format(found[1])}.{kind}": piece for ours, piece in zip(several, pieces, strict=True)
+                }
     return converted
 
 
 # ---- autoencoders and text encoders ----------------------------------------------------------------------------------
+
 
 def _vae(state: State, config: Mapping[str, Any]) -> State:
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
@@ -169,7 +203,7 @@ def _open_clip(state: State, config: Mapping[str, Any]) -> State:
     converted: State = convert_open_clip_checkpoint(hidden, named, prefix=_XL_PREFIX)
     kept = {name: value for name, value in converted.items() if not _beyond(name, config["num_hidden_layers"])}
     if "text_projection" in state:
-        kept["text_projection.weight"] = state["text_projection"]      # whoever reads it turns it round: see single_file.py
+        kept["text_projection.weight"] = state["text_projection"]  # whoever reads it turns it round: see single_file.py
     return kept
 
 
@@ -198,11 +232,18 @@ def _below(prefix: str, state: State) -> State:
     return {f"{prefix}{name}": value for name, value in state.items()}
 
 
-_CONVERTERS: Mapping[str, tuple[tuple[tuple[str, ...], _Convert], ...]] = {   # part -> tensors that the makers' names have
+_CONVERTERS: Mapping[
+    str, tuple[tuple[tuple[str, ...], _Convert], ...]
+] = {  # part -> tensors that the makers' names have
     "unet": ((("input_blocks.0.0.weight",), _unet),),
-    "transformer": ((("joint_blocks.0.context_block.attn.qkv.weight",), _sd3), (("double_blocks.0.img_attn.qkv.weight",), _flux),
-                    (("cap_embedder.0.weight", "x_embedder.weight"), _z_image)),
+    "transformer": (
+        (("joint_blocks.0.context_block.attn.qkv.weight",), _sd3),
+        (("double_blocks.0.img_attn.qkv.weight",), _flux),
+        (("cap_embedder.0.weight", "x_embedder.weight"), _z_image),
+    ),
     "vae": ((("encoder.norm_out.weight",), _vae), (("decoder.middle.0.residual.0.gamma",), _wan_vae)),
-    "text_encoder": ((("transformer.resblocks.0.attn.in_proj_weight",), _open_clip),
-                     (("model.embed_tokens.weight",), _qwen_language)),
+    "text_encoder": (
+        (("transformer.resblocks.0.attn.in_proj_weight",), _open_clip),
+        (("model.embed_tokens.weight",), _qwen_language),
+    ),
 }

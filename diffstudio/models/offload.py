@@ -17,8 +17,10 @@ from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.faster import leave_as_it_is
 from diffstudio.models.model import Model
 
-_SAID = {1: "its parts come to the accelerator one after the other now, which takes longer.",
-         2: "its layers come to the accelerator one after the other now, which takes much longer."}
+_SAID = {
+    1: "its parts come to the accelerator one after the other now, which takes longer.",
+    2: "its layers come to the accelerator one after the other now, which takes much longer.",
+}
 
 
 class Offload(IntEnum):
@@ -58,7 +60,7 @@ def load_within(load: Callable[[torch.device], Model], device: torch.device, who
         except (RuntimeError, MemoryError) as error:
             if device.type == "cpu" or not memory.is_out_of_memory(error):
                 raise
-        memory.free_unused()     # outside the `except`: its traceback would keep the tensors
+        memory.free_unused()  # outside the `except`: its traceback would keep the tensors
     model = load(torch.device("cpu"))
     if not isinstance(model, LatentModel):
         return load(device), ""  # it cannot be taken apart: there or nowhere
@@ -87,10 +89,14 @@ def offload(model: LatentModel, level: Offload, device: torch.device | None = No
     from accelerate import cpu_offload, cpu_offload_with_hook
     from accelerate.hooks import remove_hook_from_module
 
-    model.adapters.detach()      # they are attached again where they are wanted
+    model.adapters.detach()  # they are attached again where they are wanted
     leave_as_it_is(model.network)
-    parts: list[nn.Module] = [*model.text_encoders.values(), model.network, model.vae]   # in the order they work in
-    beside = list(controlnets.components.values()) if (controlnets := getattr(model, "controlnets", None)) is not None else []
+    parts: list[nn.Module] = [*model.text_encoders.values(), model.network, model.vae]  # in the order they work in
+    beside = (
+        list(controlnets.components.values())
+        if (controlnets := getattr(model, "controlnets", None)) is not None
+        else []
+    )
     for part in (*parts, *beside):
         remove_hook_from_module(part, recurse=True)
         part.to("cpu")

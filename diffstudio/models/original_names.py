@@ -13,21 +13,49 @@ from torch import Tensor
 
 State = Mapping[str, Tensor]
 
-_RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
-           "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
-_OUTER = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_in": "input_blocks.0.0",
-          "conv_norm_out": "out.0", "conv_out": "out.2", "add_embedding.linear_1": "label_emb.0.0",
-          "add_embedding.linear_2": "label_emb.0.2", "time_embedding.cond_proj": "time_embed.cond_proj"}
-_VAE = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out", "conv_shortcut": "nin_shortcut",
-        "conv_norm_out": "norm_out"}
-_OPEN_CLIP = {"embeddings.token_embedding.weight": "token_embedding.weight",
-              "embeddings.position_embedding.weight": "positional_embedding", "final_layer_norm.": "ln_final.",
-              "encoder.layers.": "transformer.resblocks.", "self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1",
-              "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_OUTER = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "time_embedding.cond_proj": "time_embed.cond_proj",
+}
+_VAE = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+    "conv_shortcut": "nin_shortcut",
+    "conv_norm_out": "norm_out",
+}
+_OPEN_CLIP = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm.": "ln_final.",
+    "encoder.layers.": "transformer.resblocks.",
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
 
 
 def unet_names(state: State, layers_per_block: int = 2) -> dict[str, Tensor]:
     """A UNet2DConditionModel's tensors, without a prefix: `input_blocks.0.0.weight` and so on."""
+
     def makers(name: str) -> str:
         outer, _, kind = name.rpartition(".")
         if outer in _OUTER:
@@ -46,7 +74,9 @@ def unet_names(state: State, layers_per_block: int = 2) -> dict[str, Tensor]:
             last = (layers_per_block + 1) * level + layers_per_block
             place = 2 if f"up_blocks.{level}.attentions.0.norm.weight" in state else 1
             return f"output_blocks.{last}.{place}.{found[5]}"
-        return f"output_blocks.{(layers_per_block + 1) * level + index}.{_place(found[3])}.{_inside(found[3], found[5])}"
+        return (
+            f"output_blocks.{(layers_per_block + 1) * level + index}.{_place(found[3])}.{_inside(found[3], found[5])}"
+        )
 
     return {makers(name): value for name, value in state.items()}
 
@@ -73,8 +103,10 @@ def vae_names(state: State) -> dict[str, Tensor]:
         return _replaced(name, _VAE)
 
     attention = re.compile(r"\.(to_q|to_k|to_v|to_out\.0)\.weight$")
-    return {makers(name): value[:, :, None, None] if attention.search(name) and value.ndim == 2 else value
-            for name, value in state.items()}
+    return {
+        makers(name): value[:, :, None, None] if attention.search(name) and value.ndim == 2 else value
+        for name, value in state.items()
+    }
 
 
 def open_clip_names(state: State) -> dict[str, Tensor]:
@@ -94,8 +126,10 @@ def open_clip_names(state: State) -> dict[str, Tensor]:
 
 def clip_names(state: State) -> dict[str, Tensor]:
     """A text encoder's tensors as transformers had them when the first files were made."""
-    return {name if name.startswith(("text_model.", "text_projection")) else f"text_model.{name}": value
-            for name, value in state.items()}
+    return {
+        name if name.startswith(("text_model.", "text_projection")) else f"text_model.{name}": value
+        for name, value in state.items()
+    }
 
 
 def _replaced(name: str, table: Mapping[str, str]) -> str:
@@ -105,20 +139,36 @@ def _replaced(name: str, table: Mapping[str, str]) -> str:
 
 
 _Names = Callable[[State], dict[str, Tensor]]
-PARTS: Mapping[str, Mapping[str, tuple[str, _Names]]] = {    # family -> part -> prefix, names
-    "sd1": {"unet": ("model.diffusion_model.", unet_names), "vae": ("first_stage_model.", vae_names),
-            "text_encoder": ("cond_stage_model.transformer.", clip_names)},
-    "sd2": {"unet": ("model.diffusion_model.", unet_names), "vae": ("first_stage_model.", vae_names),
-            "text_encoder": ("cond_stage_model.model.", open_clip_names)},
-    "sdxl": {"unet": ("model.diffusion_model.", unet_names), "vae": ("first_stage_model.", vae_names),
-             "text_encoder": ("conditioner.embedders.0.transformer.", clip_names),
-             "text_encoder_2": ("conditioner.embedders.1.model.", open_clip_names)},
-    "sdxl_refiner": {"unet": ("model.diffusion_model.", unet_names), "vae": ("first_stage_model.", vae_names),
-                     "text_encoder_2": ("conditioner.embedders.0.model.", open_clip_names)},
+PARTS: Mapping[str, Mapping[str, tuple[str, _Names]]] = {  # family -> part -> prefix, names
+    "sd1": {
+        "unet": ("model.diffusion_model.", unet_names),
+        "vae": ("first_stage_model.", vae_names),
+        "text_encoder": ("cond_stage_model.transformer.", clip_names),
+    },
+    "sd2": {
+        "unet": ("model.diffusion_model.", unet_names),
+        "vae": ("first_stage_model.", vae_names),
+        "text_encoder": ("cond_stage_model.model.", open_clip_names),
+    },
+    "sdxl": {
+        "unet": ("model.diffusion_model.", unet_names),
+        "vae": ("first_stage_model.", vae_names),
+        "text_encoder": ("conditioner.embedders.0.transformer.", clip_names),
+        "text_encoder_2": ("conditioner.embedders.1.model.", open_clip_names),
+    },
+    "sdxl_refiner": {
+        "unet": ("model.diffusion_model.", unet_names),
+        "vae": ("first_stage_model.", vae_names),
+        "text_encoder_2": ("conditioner.embedders.0.model.", open_clip_names),
+    },
 }
 
 
 def original_names(family: str, parts: Mapping[str, State]) -> dict[str, Tensor]:
     """One file's tensors, from each part's. KeyError for a family whose makers' names are not known here."""
-    return {f"{prefix}{name}": value for part, (prefix, names) in PARTS[family].items() if part in parts
-            for name, value in names(parts[part]).items()}
+    return {
+        f"{prefix}{name}": value
+        for part, (prefix, names) in PARTS[family].items()
+        if part in parts
+        for name, value in names(parts[part]).items()
+    }

@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EIGHTHS = (torch.float8_e4m3fn, torch.float8_e5m2)
-Kind: TypeAlias = "torch.dtype | int"       # one of EIGHTHS, or the number of a kind of GGUF's
+Kind: TypeAlias = "torch.dtype | int"  # one of EIGHTHS, or the number of a kind of GGUF's
 
 
 @dataclass(frozen=True)
 class Packed:
     """A matrix [out,in], or a vector or a kernel stored as one."""
 
-    stored: Tensor                           # uint8 [out, bytes of a row]
+    stored: Tensor  # uint8 [out, bytes of a row]
     kind: Kind
-    scale: Tensor | None = None              # what all of it is multiplied by: float32 [] or [out,1]
-    shape: tuple[int, ...] = ()              # where that is not the one it is stored in
+    scale: Tensor | None = None  # what all of it is multiplied by: float32 [] or [out,1]
+    shape: tuple[int, ...] = ()  # where that is not the one it is stored in
 
     @property
     def rows(self) -> int:
@@ -53,8 +53,11 @@ def joined(pieces: list[Packed]) -> Packed:
     first = pieces[0]
     if len(pieces) == 1:
         return first
-    scale = None if first.scale is None else torch.cat(
-        [one.scale.reshape(-1, 1).expand(one.rows, 1) for one in pieces if one.scale is not None])
+    scale = (
+        None
+        if first.scale is None
+        else torch.cat([one.scale.reshape(-1, 1).expand(one.rows, 1) for one in pieces if one.scale is not None])
+    )
     return Packed(torch.cat([one.stored for one in pieces]), first.kind, scale)
 
 
@@ -67,7 +70,9 @@ def unpacked(stored: Tensor, kind: Kind, scale: Tensor | None, dtype: torch.dtyp
     from diffusers.quantizers.gguf.utils import dequantize_functions
 
     numbers, size = _block(kind)
-    blocks = dequantize_functions[gguf.GGMLQuantizationType(kind)](stored.reshape(-1, size), numbers, size, dtype=torch.float32)
+    blocks = dequantize_functions[gguf.GGMLQuantizationType(kind)](
+        stored.reshape(-1, size), numbers, size, dtype=torch.float32
+    )
     return blocks.reshape(len(stored), -1).to(dtype)
 
 
@@ -92,7 +97,10 @@ class PackedLinear(nn.Linear):
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = packed.columns, packed.rows
-        self.kind, self.compute_dtype = packed.kind, dtype      # the latter by the name under which diffusers' networks ask for it
+        self.kind, self.compute_dtype = (
+            packed.kind,
+            dtype,
+        )  # the latter by the name under which diffusers' networks ask for it
         self.weight = nn.Parameter(packed.stored, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]
         self.register_buffer("scale", packed.scale)

@@ -63,7 +63,9 @@ class FolderParts:
         except FileNotFoundError:
             raise _missing(self.folder, name) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], "Get it again from where it came") from error
+            raise CheckpointDamaged(
+                f"{path} cannot be read", str(error)[:200], "Get it again from where it came"
+            ) from error
         if not isinstance(config, dict):
             raise CheckpointDamaged(f"{path} is not a table", remedy="Get it again from where it came")
         return config
@@ -73,16 +75,27 @@ class FolderParts:
         if not self.has(name):
             raise _missing(self.folder, name)
         folder, load = self.folder / name, cast(Any, kind)
-        kept = [path for path in sorted(folder.iterdir()) if path.name.endswith((*SAFETENSORS, ".safetensors.index.json"))]
+        kept = [
+            path for path in sorted(folder.iterdir()) if path.name.endswith((*SAFETENSORS, ".safetensors.index.json"))
+        ]
         if not kept and (pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES)):
             return _from_pickles(pickles, kind, dict(self.config(name)), dtype)
         variants = sorted({_variant(path) for path in kept}, key=lambda found: (bool(found), "non_ema" in found, found))
         try:
-            module: _M = load.from_pretrained(folder, torch_dtype=dtype, variant=variants[0] or None if variants else None,
-                                              use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False)
+            module: _M = load.from_pretrained(
+                folder,
+                torch_dtype=dtype,
+                variant=variants[0] or None if variants else None,
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=False,
+            )
         except what_nonsense_raises() as error:
-            raise CheckpointDamaged(f"The {name} of {self.folder.name} cannot be loaded", (str(error).splitlines() or [""])[0][:200],
-                                    "Get it again from where it came") from error
+            raise CheckpointDamaged(
+                f"The {name} of {self.folder.name} cannot be loaded",
+                (str(error).splitlines() or [""])[0][:200],
+                "Get it again from where it came",
+            ) from error
         return module.eval().requires_grad_(False)
 
     def tokenizer(self, name: str, kind: type[Any]) -> Any:
@@ -91,12 +104,20 @@ class FolderParts:
         try:
             return kind.from_pretrained(self.folder / name, local_files_only=True)
         except what_nonsense_raises() as error:
-            raise CheckpointDamaged(f"The {name} of {self.folder.name} cannot be loaded", (str(error).splitlines() or [""])[0][:200],
-                                    "Get it again from where it came") from error
+            raise CheckpointDamaged(
+                f"The {name} of {self.folder.name} cannot be loaded",
+                (str(error).splitlines() or [""])[0][:200],
+                "Get it again from where it came",
+            ) from error
 
 
-def parts_of(checkpoint: Checkpoint, library: Library | None = None, *, vae: Checkpoint | None = None,
-             dense_bytes: float = float("inf")) -> Parts:
+def parts_of(
+    checkpoint: Checkpoint,
+    library: Library | None = None,
+    *,
+    vae: Checkpoint | None = None,
+    dense_bytes: float = float("inf"),
+) -> Parts:
     """Where its components are; what a single file lacks may lie in the library. `vae` is to be used in place of its own.
 
     CheckpointUnknown for a file that cannot be taken apart, and for an autoencoder that does not fit; else as SingleFileParts.
@@ -107,7 +128,9 @@ def parts_of(checkpoint: Checkpoint, library: Library | None = None, *, vae: Che
         return FolderParts(checkpoint.path) if vae is None else FolderWithVae(checkpoint, vae)
     if checkpoint.layout in _FILES:
         return SingleFileParts(checkpoint, library=library, vae=vae, dense_bytes=dense_bytes)
-    raise CheckpointUnknown(f"{checkpoint.name} is stored in a way that cannot be opened yet", remedy="Choose another checkpoint")
+    raise CheckpointUnknown(
+        f"{checkpoint.name} is stored in a way that cannot be opened yet", remedy="Choose another checkpoint"
+    )
 
 
 def empty(kind: type[_M], config: dict[str, Any]) -> _M:
@@ -130,13 +153,25 @@ def what_nonsense_raises() -> tuple[type[Exception], ...]:
     """What diffusers and transformers raise over a configuration that makes no sense: nothing of their own."""
     from huggingface_hub.errors import StrictDataclassError
 
-    return (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, StrictDataclassError)
+    return (
+        OSError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        StrictDataclassError,
+    )
 
 
 def _variant(path: Path) -> str:
     """As the libraries take it: `fp16` of `model.fp16.safetensors` and of `model.safetensors.index.fp16.json`."""
-    return path.name.removesuffix(".json").partition(".safetensors.index")[2].lstrip(".") or variant(path) \
-        if ".safetensors.index" in path.name else variant(path)
+    return (
+        path.name.removesuffix(".json").partition(".safetensors.index")[2].lstrip(".") or variant(path)
+        if ".safetensors.index" in path.name
+        else variant(path)
+    )
 
 
 def _from_pickles(files: list[Path], kind: type[_M], config: dict[str, Any], dtype: torch.dtype) -> _M:
@@ -144,25 +179,38 @@ def _from_pickles(files: list[Path], kind: type[_M], config: dict[str, Any], dty
     from diffstudio.models.weights_file import load_weights
 
     first = sorted({variant(path) for path in files}, key=lambda found: (bool(found), found))[0]
-    state = {name: value.to(dtype) if value.is_floating_point() else value
-             for path in files if variant(path) == first for name, value in load_weights(path).items()}
+    state = {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for path in files
+        if variant(path) == first
+        for name, value in load_weights(path).items()
+    }
     try:
         module = empty(kind, config)
     except what_nonsense_raises() as error:
         why = (str(error).splitlines() or [""])[0][:200]
-        raise CheckpointDamaged(f"The configuration beside {files[0].name} makes no sense", why,
-                                "Get it again from where it came") from error
+        raise CheckpointDamaged(
+            f"The configuration beside {files[0].name} makes no sense", why, "Get it again from where it came"
+        ) from error
     expected = module.state_dict()
-    named = {key: next((state[name] for name in (key, f"text_model.{key}", key.removeprefix("text_model.")) if name in state), None)
-             for key in expected}
+    named = {
+        key: next(
+            (state[name] for name in (key, f"text_model.{key}", key.removeprefix("text_model.")) if name in state), None
+        )
+        for key in expected
+    }
     wrong = next((key for key, value in named.items() if value is None or value.shape != expected[key].shape), None)
     if wrong is not None:
-        raise CheckpointDamaged(f"{files[0].name} does not hold the weights of its configuration",
-                                f"{wrong} is missing or of another size", "Get it again from where it came")
+        raise CheckpointDamaged(
+            f"{files[0].name} does not hold the weights of its configuration",
+            f"{wrong} is missing or of another size",
+            "Get it again from where it came",
+        )
     module.load_state_dict(cast(Any, named), assign=True)
     return module.eval().requires_grad_(False)
 
 
 def _missing(folder: Path, name: str) -> CheckpointMissing:
-    return CheckpointMissing(f"{folder.name} has no {name}", f"{folder / name} is not there",
-                             f"Put the {name} of the same model there")
+    return CheckpointMissing(
+        f"{folder.name} has no {name}", f"{folder / name} is not there", f"Put the {name} of the same model there"
+    )

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 MOST_OPCODES = 500_000
-_MOST_CALLS = 1000                # that are remembered
-_MOST_MARKS = 10_000              # that wait to be closed
-_LONGEST_INTEGER = 16             # bytes: no number that says anything about weights is longer
+_MOST_CALLS = 1000  # that are remembered
+_MOST_MARKS = 10_000  # that wait to be closed
+_LONGEST_INTEGER = 16  # bytes: no number that says anything about weights is longer
 _SCALARS = (str, int, float, bool, bytes, type(None))
 
 
@@ -74,15 +74,15 @@ class Machine:
     def __init__(self, data: bytes, budget: Budget | None = None, at: int = 0) -> None:
         self.at, self.budget = at, budget or Budget()
         self.globals: dict[tuple[str, str], Global] = {}
-        self.calls: list[Made] = []                       # those of what is not plainly part of weights
-        self.constants: list[bytes] = []                  # that may be pickles themselves
-        self.storages: list[tuple[Any, ...]] = []         # ("storage", kind, key, device, numbers, …), as PyTorch calls them
+        self.calls: list[Made] = []  # those of what is not plainly part of weights
+        self.constants: list[bytes] = []  # that may be pickles themselves
+        self.storages: list[tuple[Any, ...]] = []  # ("storage", kind, key, device, numbers, …), as PyTorch calls them
         self._data, self._size = data, len(data)
         self._begin()
 
     def _begin(self) -> None:
         self._stack: list[Any] = []
-        self._below: list[list[Any]] = []                 # what lies under each mark
+        self._below: list[list[Any]] = []  # what lies under each mark
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
@@ -94,7 +94,7 @@ class Machine:
             while self.at < size:
                 opcode = data[self.at]
                 self.at += 1
-                if opcode == 0x2E:                        # STOP
+                if opcode == 0x2E:  # STOP
                     return self._stack.pop()
                 budget.left -= 1
                 if budget.left < 0:
@@ -112,7 +112,7 @@ class Machine:
         begin, self.at = self.at, self.at + length
         if self.at > self._size:
             raise CutShort("it was cut short")
-        return self._data[begin:self.at]
+        return self._data[begin : self.at]
 
     def _number(self, form: str, length: int) -> Any:
         return struct.unpack(form, self._take(length))[0]
@@ -135,7 +135,7 @@ class Machine:
 
     def _text(self, data: bytes) -> str:
         text = data.decode("utf-8", "surrogateescape")
-        if b"\n" in data or text[:1] == "\x80":           # pickles were lines of text once; bytes are written as texts by some
+        if b"\n" in data or text[:1] == "\x80":  # pickles were lines of text once; bytes are written as texts by some
             self._constant(text.encode("latin-1", "replace"))
         return text
 
@@ -183,11 +183,11 @@ class Machine:
         names, args = self._stack.pop(), self._stack.pop()
         self._call(self._stack.pop(), (args, names))
 
-    def _call_above(self) -> None:                        # OBJ
+    def _call_above(self) -> None:  # OBJ
         callee, *args = self._above()
         self._call(callee, tuple(args))
 
-    def _call_line(self) -> None:                         # INST
+    def _call_line(self) -> None:  # INST
         self._named(self._text(self._line()), self._text(self._line()))
         callee = self._stack.pop()
         self._call(callee, tuple(self._above()))
@@ -254,7 +254,7 @@ class Machine:
         self._stack.append(self._memo[index])
 
 
-def _text_line(machine: Machine) -> None:                 # STRING: quoted, with escapes
+def _text_line(machine: Machine) -> None:  # STRING: quoted, with escapes
     line = machine._line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"\"'":
         raise Unreadable("a text in it has no end")
@@ -267,42 +267,79 @@ def _integer_line(machine: Machine) -> None:
 
 
 _DOES_BY_NAME: dict[bytes, Callable[[Machine], object]] = {
-    b"(": Machine._mark, b"0": Machine._pop, b"1": Machine._above, b"2": lambda m: m._push(m._stack[-1]),
+    b"(": Machine._mark,
+    b"0": Machine._pop,
+    b"1": Machine._above,
+    b"2": lambda m: m._push(m._stack[-1]),
     # numbers
-    b"N": lambda m: m._push(None), b"\x88": lambda m: m._push(True), b"\x89": lambda m: m._push(False),
-    b"I": _integer_line, b"L": _integer_line, b"F": lambda m: m._push(float(m._line())),
-    b"J": lambda m: m._push(m._number("<i", 4)), b"K": lambda m: m._push(m._take(1)[0]), b"M": lambda m: m._push(m._number("<H", 2)),
+    b"N": lambda m: m._push(None),
+    b"\x88": lambda m: m._push(True),
+    b"\x89": lambda m: m._push(False),
+    b"I": _integer_line,
+    b"L": _integer_line,
+    b"F": lambda m: m._push(float(m._line())),
+    b"J": lambda m: m._push(m._number("<i", 4)),
+    b"K": lambda m: m._push(m._take(1)[0]),
+    b"M": lambda m: m._push(m._number("<H", 2)),
     b"G": lambda m: m._push(m._number(">d", 8)),
-    b"\x8a": lambda m: m._push(m._long(m._take(1)[0])), b"\x8b": lambda m: m._push(m._long(m._number("<I", 4))),
+    b"\x8a": lambda m: m._push(m._long(m._take(1)[0])),
+    b"\x8b": lambda m: m._push(m._long(m._number("<I", 4))),
     # texts and bytes
-    b"S": _text_line, b"T": lambda m: m._push(m._text(m._constant(m._take(m._number("<I", 4))))),
+    b"S": _text_line,
+    b"T": lambda m: m._push(m._text(m._constant(m._take(m._number("<I", 4))))),
     b"U": lambda m: m._push(m._text(m._constant(m._take(m._take(1)[0])))),
     b"V": lambda m: m._push(m._text(m._line().decode("raw-unicode-escape").encode("utf-8", "surrogatepass"))),
-    b"X": lambda m: m._push(m._text(m._take(m._number("<I", 4)))), b"\x8c": lambda m: m._push(m._text(m._take(m._take(1)[0]))),
+    b"X": lambda m: m._push(m._text(m._take(m._number("<I", 4)))),
+    b"\x8c": lambda m: m._push(m._text(m._take(m._take(1)[0]))),
     b"\x8d": lambda m: m._push(m._text(m._take(m._number("<Q", 8)))),
-    b"B": lambda m: m._push(m._constant(m._take(m._number("<I", 4)))), b"C": lambda m: m._push(m._constant(m._take(m._take(1)[0]))),
+    b"B": lambda m: m._push(m._constant(m._take(m._number("<I", 4)))),
+    b"C": lambda m: m._push(m._constant(m._take(m._take(1)[0]))),
     b"\x8e": lambda m: m._push(m._constant(m._take(m._number("<Q", 8)))),
     b"\x96": lambda m: m._push(m._constant(m._take(m._number("<Q", 8)))),
     # lists, tuples, tables, sets
-    b"]": lambda m: m._push([]), b")": lambda m: m._push(()), b"}": lambda m: m._push({}), b"\x8f": lambda m: m._push([]),
-    b"l": lambda m: m._push(m._above()), b"t": lambda m: m._push(tuple(m._above())), b"d": Machine._table,
-    b"\x91": lambda m: m._push(m._above()), b"\x85": Machine._top_one, b"\x86": lambda m: m._top(2), b"\x87": lambda m: m._top(3),
-    b"a": lambda m: m._append([m._stack.pop()]), b"e": lambda m: m._append(m._above()), b"\x90": lambda m: m._append(m._above()),
-    b"s": lambda m: m._put_in(m._last_two()), b"u": lambda m: m._put_in(m._above()),
+    b"]": lambda m: m._push([]),
+    b")": lambda m: m._push(()),
+    b"}": lambda m: m._push({}),
+    b"\x8f": lambda m: m._push([]),
+    b"l": lambda m: m._push(m._above()),
+    b"t": lambda m: m._push(tuple(m._above())),
+    b"d": Machine._table,
+    b"\x91": lambda m: m._push(m._above()),
+    b"\x85": Machine._top_one,
+    b"\x86": lambda m: m._top(2),
+    b"\x87": lambda m: m._top(3),
+    b"a": lambda m: m._append([m._stack.pop()]),
+    b"e": lambda m: m._append(m._above()),
+    b"\x90": lambda m: m._append(m._above()),
+    b"s": lambda m: m._put_in(m._last_two()),
+    b"u": lambda m: m._put_in(m._above()),
     # what is remembered
-    b"p": lambda m: m._remember(int(m._line())), b"q": lambda m: m._remember(m._take(1)[0]),
-    b"r": lambda m: m._remember(m._number("<I", 4)), b"\x94": lambda m: m._remember(len(m._memo)),
-    b"g": lambda m: m._recall(int(m._line())), b"h": lambda m: m._recall(m._take(1)[0]),
+    b"p": lambda m: m._remember(int(m._line())),
+    b"q": lambda m: m._remember(m._take(1)[0]),
+    b"r": lambda m: m._remember(m._number("<I", 4)),
+    b"\x94": lambda m: m._remember(len(m._memo)),
+    b"g": lambda m: m._recall(int(m._line())),
+    b"h": lambda m: m._recall(m._take(1)[0]),
     b"j": lambda m: m._recall(m._number("<I", 4)),
     # what would be imported, called, or fetched from elsewhere
-    b"c": Machine._import_line, b"\x93": Machine._import_stack, b"\x82": lambda m: m._import_number(1),
-    b"\x83": lambda m: m._import_number(2), b"\x84": lambda m: m._import_number(4),
-    b"R": Machine._call_top, b"\x81": Machine._call_top, b"\x92": Machine._call_with_names, b"o": Machine._call_above,
-    b"i": Machine._call_line, b"b": Machine._build,
-    b"P": lambda m: m._push(Persistent(m._text(m._line()))), b"Q": lambda m: m._fetch(m._stack.pop()),
-    b"\x97": lambda m: m._push(Persistent("buffer")), b"\x98": lambda m: None,
+    b"c": Machine._import_line,
+    b"\x93": Machine._import_stack,
+    b"\x82": lambda m: m._import_number(1),
+    b"\x83": lambda m: m._import_number(2),
+    b"\x84": lambda m: m._import_number(4),
+    b"R": Machine._call_top,
+    b"\x81": Machine._call_top,
+    b"\x92": Machine._call_with_names,
+    b"o": Machine._call_above,
+    b"i": Machine._call_line,
+    b"b": Machine._build,
+    b"P": lambda m: m._push(Persistent(m._text(m._line()))),
+    b"Q": lambda m: m._fetch(m._stack.pop()),
+    b"\x97": lambda m: m._push(Persistent("buffer")),
+    b"\x98": lambda m: None,
     # how it is written
-    b"\x80": lambda m: m._take(1), b"\x95": lambda m: m._take(8),
+    b"\x80": lambda m: m._take(1),
+    b"\x95": lambda m: m._take(8),
 }
 
 
@@ -310,4 +347,6 @@ def _no_opcode(machine: Machine) -> None:
     raise Unreadable(f"it makes no sense at byte {machine.at - 1:,}")
 
 
-_DOES: tuple[Callable[[Machine], object], ...] = tuple(_DOES_BY_NAME.get(bytes([opcode]), _no_opcode) for opcode in range(256))
+_DOES: tuple[Callable[[Machine], object], ...] = tuple(
+    _DOES_BY_NAME.get(bytes([opcode]), _no_opcode) for opcode in range(256)
+)

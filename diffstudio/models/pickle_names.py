@@ -8,42 +8,114 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-STORAGES = {       # PyTorch's typed storages, each with how safetensors calls its numbers
-    "FloatStorage": "F32", "DoubleStorage": "F64", "HalfStorage": "F16", "BFloat16Storage": "BF16", "LongStorage": "I64",
-    "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8", "BoolStorage": "BOOL"}
+STORAGES = {  # PyTorch's typed storages, each with how safetensors calls its numbers
+    "FloatStorage": "F32",
+    "DoubleStorage": "F64",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}
 DTYPES = {
-    "float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16",
-    "int8": "I8", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0"}
+    "float32": "F32",
+    "float64": "F64",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "bool": "BOOL",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e8m0fnu": "F8_E8M0",
+}
 
 
 class Kind(IntEnum):
     """The worst sorts last."""
 
-    ALLOWED = 0          # weights are made of it
-    UNKNOWN = 1          # left over from training, or anything else: never run, never needed
-    DANGEROUS = 2        # a way to run something
+    ALLOWED = 0  # weights are made of it
+    UNKNOWN = 1  # left over from training, or anything else: never run, never needed
+    DANGEROUS = 2  # a way to run something
 
 
-_PLAIN = frozenset({"set", "frozenset", "dict", "list", "tuple", "int", "float", "bool", "str", "bytes", "bytearray", "complex",
-                    "slice", "range", "object", "long", "unicode", "basestring", "xrange", "NoneType", "Ellipsis"})
+_PLAIN = frozenset(
+    {
+        "set",
+        "frozenset",
+        "dict",
+        "list",
+        "tuple",
+        "int",
+        "float",
+        "bool",
+        "str",
+        "bytes",
+        "bytearray",
+        "complex",
+        "slice",
+        "range",
+        "object",
+        "long",
+        "unicode",
+        "basestring",
+        "xrange",
+        "NoneType",
+        "Ellipsis",
+    }
+)
 _ARRAYS = frozenset({"scalar", "_reconstruct"})
 _ALLOWED = {
-    "builtins": _PLAIN, "__builtin__": _PLAIN,
+    "builtins": _PLAIN,
+    "__builtin__": _PLAIN,
     "collections": frozenset({"OrderedDict", "defaultdict", "Counter"}),
-    "torch": frozenset({*STORAGES, *DTYPES, "ComplexFloatStorage", "ComplexDoubleStorage", "complex64", "complex128", "Size",
-                        "device", "Tensor", "strided"}),
+    "torch": frozenset(
+        {
+            *STORAGES,
+            *DTYPES,
+            "ComplexFloatStorage",
+            "ComplexDoubleStorage",
+            "complex64",
+            "complex128",
+            "Size",
+            "device",
+            "Tensor",
+            "strided",
+        }
+    ),
     "torch.cuda": frozenset(STORAGES),
     "torch.storage": frozenset({"UntypedStorage", "TypedStorage", "_UntypedStorage", "_TypedStorage"}),
-    "torch._utils": frozenset({"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter",
-                               "_rebuild_parameter_with_state", "_rebuild_sparse_tensor", "_rebuild_meta_tensor_no_storage"}),
+    "torch._utils": frozenset(
+        {
+            "_rebuild_tensor",
+            "_rebuild_tensor_v2",
+            "_rebuild_tensor_v3",
+            "_rebuild_parameter",
+            "_rebuild_parameter_with_state",
+            "_rebuild_sparse_tensor",
+            "_rebuild_meta_tensor_no_storage",
+        }
+    ),
     "torch._tensor": frozenset({"_rebuild_from_type_v2", "Tensor"}),
     "torch.nn.parameter": frozenset({"Parameter", "Buffer"}),
     "torch.nn.modules.container": frozenset({"ParameterDict", "ParameterList"}),
-    "numpy": frozenset({"dtype", "ndarray", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64))}),
-    "numpy.core.multiarray": _ARRAYS, "numpy._core.multiarray": _ARRAYS,
+    "numpy": frozenset(
+        {"dtype", "ndarray", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64))}
+    ),
+    "numpy.core.multiarray": _ARRAYS,
+    "numpy._core.multiarray": _ARRAYS,
     "_codecs": frozenset({"encode"}),
-    "copyreg": frozenset({"_reconstructor"}), "copy_reg": frozenset({"_reconstructor"}),
+    "copyreg": frozenset({"_reconstructor"}),
+    "copy_reg": frozenset({"_reconstructor"}),
 }
 
 
@@ -62,21 +134,26 @@ _DANGEROUS_MODULES = _words("""
     plumbum execnet
 """)
 _DANGEROUS = {
-    "operator": _words("attrgetter methodcaller call itemgetter"), "_operator": _words("attrgetter methodcaller call itemgetter"),
-    "io": _words("open open_code FileIO"), "_io": _words("open open_code FileIO"),
+    "operator": _words("attrgetter methodcaller call itemgetter"),
+    "_operator": _words("attrgetter methodcaller call itemgetter"),
+    "io": _words("open open_code FileIO"),
+    "_io": _words("open open_code FileIO"),
     "types": _words("FunctionType LambdaType CodeType MethodType BuiltinFunctionType ModuleType"),
-    "functools": _words("reduce partialmethod"), "_functools": _words("reduce"),
+    "functools": _words("reduce partialmethod"),
+    "_functools": _words("reduce"),
     "torch": _words("load hub jit serialization compile ops package"),
     "torch.storage": _words("_load_from_bytes"),
     "torch.serialization": _words("load _load _legacy_load"),
     "numpy": _words("load fromfile memmap save savez loadtxt genfromtxt"),
     "pandas": _words("read_pickle eval"),
 }
-_DANGEROUS_PREFIXES = tuple(_words("""
+_DANGEROUS_PREFIXES = tuple(
+    _words("""
     torch.hub torch.jit torch.package torch._dynamo torch._inductor torch.utils.cpp_extension torch.distributed.rpc
     torch.distributed.elastic torch.distributed.run torch.distributed.launch torch.multiprocessing torch.utils.collect_env
     torch.utils.bottleneck torch.testing torch.fx numpy.testing numpy.distutils numpy.f2py numpy.lib.npyio numpy.lib._npyio
-"""))
+""")
+)
 _DANGEROUS_WORDS = _words("""
     eval exec execfile compile __import__ import_module getattr setattr delattr breakpoint system popen popen2 popen3 popen4
     spawn spawnl spawnv spawnve execv execve execl execle fork forkpty Popen check_output check_call getoutput getstatusoutput
@@ -90,11 +167,15 @@ def kind_of(module: str, name: str) -> Kind:
     if name in _ALLOWED.get(module, ()):
         return Kind.ALLOWED
     parts = module.split(".")
-    if (parts[0] in _DANGEROUS_MODULES or module in _DANGEROUS_MODULES or name in _DANGEROUS.get(module, ())
-            or any(module == prefix or module.startswith(f"{prefix}.") for prefix in _DANGEROUS_PREFIXES)):
+    if (
+        parts[0] in _DANGEROUS_MODULES
+        or module in _DANGEROUS_MODULES
+        or name in _DANGEROUS.get(module, ())
+        or any(module == prefix or module.startswith(f"{prefix}.") for prefix in _DANGEROUS_PREFIXES)
+    ):
         return Kind.DANGEROUS
     attributes = name.split(".")
-    reached = any(part in _DANGEROUS_MODULES for part in attributes[:-1])      # torch.serialization, "os.system"
+    reached = any(part in _DANGEROUS_MODULES for part in attributes[:-1])  # torch.serialization, "os.system"
     if reached or not _DANGEROUS_WORDS.isdisjoint(attributes) or not _DANGEROUS_WORDS.isdisjoint(parts):
         return Kind.DANGEROUS
     return Kind.UNKNOWN

@@ -22,23 +22,23 @@ from diffstudio.models.pickle_names import STORAGES, Kind, kind_of
 from diffstudio.models.pickle_weights import BYTES, PickledTensor, tensors_in
 from diffstudio.models.zip_members import ZipMembers
 
-_LARGEST_PICKLE_BYTES = 32 << 20      # without the weights; that of Stable Diffusion XL takes half a megabyte
-_FIRST_BYTES = 1 << 18                # of a file that is looked at before more is
-_MOST_PICKLES = 32                    # in one file, without those inside others
-_DEEPEST = 3                          # pickles within pickles
+_LARGEST_PICKLE_BYTES = 32 << 20  # without the weights; that of Stable Diffusion XL takes half a megabyte
+_FIRST_BYTES = 1 << 18  # of a file that is looked at before more is
+_MOST_PICKLES = 32  # in one file, without those inside others
+_DEEPEST = 3  # pickles within pickles
 _MOST_NESTED = 1000
-_MOST_CALLS = 5                       # of one thing, that are shown
-_MAGIC = 0x1950A86A20F9469CFC6C       # the first pickle of PyTorch's older container
-_LARGEST_SHARE = 8                    # tensors may share storages, but not make this many times the file
+_MOST_CALLS = 5  # of one thing, that are shown
+_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of PyTorch's older container
+_LARGEST_SHARE = 8  # tensors may share storages, but not make this many times the file
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A thing that a pickle names, and what it would have been called with, where it would have been called."""
 
-    name: str                         # os.system
+    name: str  # os.system
     kind: Kind
-    calls: tuple[str, ...] = ()       # os.system('rm -rf /')
+    calls: tuple[str, ...] = ()  # os.system('rm -rf /')
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Stored:
     """Where the numbers of a storage lie."""
 
     size_bytes: int
-    start: int = -1                   # bytes from the beginning of the file; -1 where they are packed in a zip's member
+    start: int = -1  # bytes from the beginning of the file; -1 where they are packed in a zip's member
     member: str = ""
 
 
@@ -55,11 +55,11 @@ class PickleScan:
     """What was found out about one file."""
 
     path: Path
-    container: str                    # zip, pickles, tar
-    found: tuple[Found, ...]          # the most dangerous first
+    container: str  # zip, pickles, tar
+    found: tuple[Found, ...]  # the most dangerous first
     tensors: Mapping[str, PickledTensor] = field(default_factory=dict, repr=False)
     storages: Mapping[str, Stored] = field(default_factory=dict, repr=False)
-    problem: str = ""                 # why the weights cannot be read, where they cannot
+    problem: str = ""  # why the weights cannot be read, where they cannot
 
     @cached_property
     def dangerous(self) -> tuple[Found, ...]:
@@ -79,15 +79,19 @@ class PickleScan:
         if self.dangerous:
             said = [call for found in self.dangerous for call in found.calls[:1] or (found.name,)]
             more = f" and {len(said) - 3:,} more" if len(said) > 3 else ""
-            raise CheckpointDangerous(f"{self.path.name} is dangerous and was not opened",
-                                      f"opening it would have run {', '.join(said[:3])}{more}",
-                                      "Delete it, and get the model elsewhere, as a safetensors file")
+            raise CheckpointDangerous(
+                f"{self.path.name} is dangerous and was not opened",
+                f"opening it would have run {', '.join(said[:3])}{more}",
+                "Delete it, and get the model elsewhere, as a safetensors file",
+            )
         if self.problem:
             raise damaged(self.path, self.problem)
 
 
 def damaged(path: Path, why: str) -> CheckpointDamaged:
-    return CheckpointDamaged(f"{path.name} cannot be read", why, "Get it again from where it came, best as a safetensors file")
+    return CheckpointDamaged(
+        f"{path.name} cannot be read", why, "Get it again from where it came, best as a safetensors file"
+    )
 
 
 def scan_pickle(path: Path) -> PickleScan:
@@ -103,7 +107,9 @@ def scan_pickle(path: Path) -> PickleScan:
                 return _zip(path, file, size)
             return _tar(path, file) if first[257:262] == b"ustar" else _row(path, file, size)
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointMissing(f"There is no checkpoint at {path}", remedy="Check the name, or choose another") from None
+        raise CheckpointMissing(
+            f"There is no checkpoint at {path}", remedy="Check the name, or choose another"
+        ) from None
     except OSError as error:
         raise damaged(path, f"it cannot be read ({(error.strerror or str(error)).lower()})") from error
     except Unreadable as error:
@@ -112,6 +118,7 @@ def scan_pickle(path: Path) -> PickleScan:
 
 # ---- the three containers --------------------------------------------------------------------------------------------
 
+
 def _zip(path: Path, file: BinaryIO, size: int) -> PickleScan:
     members = ZipMembers(file, size)
     notes = _Notes()
@@ -119,8 +126,9 @@ def _zip(path: Path, file: BinaryIO, size: int) -> PickleScan:
     roots = [name for name in pickles if name.rpartition("/")[2] == "data.pkl" and name.count("/") <= 1]
     values = {name: notes.all_of(members.read(name, _LARGEST_PICKLE_BYTES)) for name in pickles[:_MOST_PICKLES]}
     if len(roots) != 1 or roots[0] not in values:
-        raise CheckpointUnknown(f"{path.name} is not a file of weights", "it is a zip file, but not one of PyTorch's",
-                                "Choose another file")
+        raise CheckpointUnknown(
+            f"{path.name} is not a file of weights", "it is a zip file, but not one of PyTorch's", "Choose another file"
+        )
     folder = roots[0].removesuffix("data.pkl")
     if f"{folder}constants.pkl" in members.infos or any(name.startswith(f"{folder}code/") for name in members.infos):
         return notes.scan(path, "zip", "it is a program for TorchScript, and no table of weights")
@@ -200,7 +208,7 @@ def _tar(path: Path, file: BinaryIO) -> PickleScan:
                 if member is not None:
                     notes.all_of(member.read(_FIRST_BYTES))
     except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError, KeyError, struct.error):
-        pass      # only the beginning was read: what was found till then is what can be said
+        pass  # only the beginning was read: what was found till then is what can be said
     return notes.scan(path, "tar", "it was written by a PyTorch from before 2017, in a way that is not read here")
 
 
@@ -215,6 +223,7 @@ def _check_sizes(tensors: Mapping[str, PickledTensor], storages: Mapping[str, St
 
 
 # ---- what is noted on the way ----------------------------------------------------------------------------------------
+
 
 class _Notes:
     """What the pickles of one file name and would call."""
@@ -231,7 +240,11 @@ class _Notes:
         self._machines.append(machine)
         values: list[Any] = []
         try:
-            while machine.at < len(data) and len(values) < _MOST_PICKLES and not (len(values) == 5 and values[0] == _MAGIC):
+            while (
+                machine.at < len(data)
+                and len(values) < _MOST_PICKLES
+                and not (len(values) == 5 and values[0] == _MAGIC)
+            ):
                 values.append(machine.run())
         except Unreadable as error:
             if values and values[0] != _MAGIC and not isinstance(error, CutShort):
@@ -246,8 +259,12 @@ class _Notes:
 
     def storage_types(self) -> dict[str, int]:
         """The bytes of a number, by the key of the storage, as the pickles' persistent ids say."""
-        return {stored[2]: BYTES[STORAGES[stored[1].name]] for machine in self._machines for stored in machine.storages
-                if stored[1].name in STORAGES and isinstance(stored[2], str)}
+        return {
+            stored[2]: BYTES[STORAGES[stored[1].name]]
+            for machine in self._machines
+            for stored in machine.storages
+            if stored[1].name in STORAGES and isinstance(stored[2], str)
+        }
 
     def scan(self, path: Path, container: str, problem: str = "", **more: Any) -> PickleScan:
         found = [Found(name, kind, tuple(calls)) for name, (kind, calls) in self.names.items()]
@@ -260,7 +277,11 @@ class _Notes:
             root: Any = call
             while isinstance(root, Made):
                 root = root.callee
-            if isinstance(root, Global) and (known := self.names[str(root)])[0] is not Kind.ALLOWED and len(known[1]) < _MOST_CALLS:
+            if (
+                isinstance(root, Global)
+                and (known := self.names[str(root)])[0] is not Kind.ALLOWED
+                and len(known[1]) < _MOST_CALLS
+            ):
                 known[1].append(spoken(call) + within)
 
     def _note_nested(self, constants: list[bytes], depth: int) -> None:
@@ -274,8 +295,10 @@ class _Notes:
                 machine.run()
             except Unreadable:
                 whole = False
-            if whole or any(isinstance(call.callee, Global) and kind_of(call.callee.module, call.callee.name) is Kind.DANGEROUS
-                            for call in machine.calls):
+            if whole or any(
+                isinstance(call.callee, Global) and kind_of(call.callee.module, call.callee.name) is Kind.DANGEROUS
+                for call in machine.calls
+            ):
                 self._note(machine, " in a pickle within the pickle")
                 self._note_nested(machine.constants, depth + 1)
 

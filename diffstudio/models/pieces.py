@@ -31,9 +31,9 @@ class Need:
     """A part of a family's model, by diffusers' name."""
 
     part: str
-    kind: str                     # a key of PIECES
-    inside: tuple[str, ...]       # how its tensors begin in a whole checkpoint
-    optional: bool = False        # the family draws without it
+    kind: str  # a key of PIECES
+    inside: tuple[str, ...]  # how its tensors begin in a whole checkpoint
+    optional: bool = False  # the family draws without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Piece:
     """What a person reads of one kind, and where it goes."""
 
     title: str
-    usual: str                    # how the file is called by those who give it away
-    folder: str                   # below the folder of models; ComfyUI's names, which every walk of ours knows
-    classes: tuple[str, ...]      # its classes in a diffusers folder
-    tokenizer: str = ""           # the kind of its tokenizer, where that does not come with the program
+    usual: str  # how the file is called by those who give it away
+    folder: str  # below the folder of models; ComfyUI's names, which every walk of ours knows
+    classes: tuple[str, ...]  # its classes in a diffusers folder
+    tokenizer: str = ""  # the kind of its tokenizer, where that does not come with the program
 
 
 _CLIP = ("CLIPTextModel", "CLIPTextModelWithProjection")
@@ -53,10 +53,19 @@ PIECES: Mapping[str, Piece] = {
     "clip_h": Piece("text encoder OpenCLIP H", "clip_h.safetensors", "text_encoders", _CLIP[:1]),
     "clip_g": Piece("text encoder OpenCLIP G", "clip_g.safetensors", "text_encoders", _CLIP[1:]),
     "t5": Piece("text encoder T5 XXL", "t5xxl_fp16.safetensors", "text_encoders", ("T5EncoderModel",), "t5"),
-    "qwen3": Piece("text encoder Qwen3 4B", "qwen_3_4b.safetensors", "text_encoders", ("Qwen3ForCausalLM", "Qwen3Model"), "qwen"),
-    "qwen2.5-vl": Piece("text encoder Qwen2.5-VL 7B", "qwen_2.5_vl_7b.safetensors", "text_encoders",
-                        ("Qwen2_5_VLForConditionalGeneration",), "qwen"),
-    "vae-sd": Piece("autoencoder of Stable Diffusion", "vae-ft-mse-840000-ema-pruned.safetensors", "vae", ("AutoencoderKL",)),
+    "qwen3": Piece(
+        "text encoder Qwen3 4B", "qwen_3_4b.safetensors", "text_encoders", ("Qwen3ForCausalLM", "Qwen3Model"), "qwen"
+    ),
+    "qwen2.5-vl": Piece(
+        "text encoder Qwen2.5-VL 7B",
+        "qwen_2.5_vl_7b.safetensors",
+        "text_encoders",
+        ("Qwen2_5_VLForConditionalGeneration",),
+        "qwen",
+    ),
+    "vae-sd": Piece(
+        "autoencoder of Stable Diffusion", "vae-ft-mse-840000-ema-pruned.safetensors", "vae", ("AutoencoderKL",)
+    ),
     "vae-sdxl": Piece("autoencoder of Stable Diffusion XL", "sdxl_vae.safetensors", "vae", ("AutoencoderKL",)),
     "vae-sd3": Piece("autoencoder of Stable Diffusion 3", "sd3_vae.safetensors", "vae", ("AutoencoderKL",)),
     "vae-flux": Piece("autoencoder of FLUX.1", "ae.safetensors", "vae", ("AutoencoderKL",)),
@@ -68,7 +77,12 @@ PIECES: Mapping[str, Piece] = {
 _EDITIONS = {"vae-sd": "4 channels", "vae-sdxl": "4 channels", "vae-sd3": "16 channels", "vae-flux": "16 channels"}
 _VAES = ("first_stage_model.", "vae.")
 _COMFY = "text_encoders.{}.transformer."
-_L_INSIDE = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.", _COMFY.format("clip_l"), "text_encoder.")
+_L_INSIDE = (
+    "cond_stage_model.transformer.",
+    "conditioner.embedders.0.transformer.",
+    _COMFY.format("clip_l"),
+    "text_encoder.",
+)
 
 
 def _flow(vae: str, *needs: Need) -> tuple[Need, ...]:
@@ -76,19 +90,31 @@ def _flow(vae: str, *needs: Need) -> tuple[Need, ...]:
 
 
 _T5 = (_COMFY.format("t5xxl"),)
-NEEDS: Mapping[str, tuple[Need, ...]] = {    # family -> what it needs besides its network
+NEEDS: Mapping[str, tuple[Need, ...]] = {  # family -> what it needs besides its network
     "sd1": (Need("text_encoder", "clip_l", _L_INSIDE), Need("vae", "vae-sd", _VAES)),
     "sd2": (Need("text_encoder", "clip_h", ("cond_stage_model.model.", "text_encoder.")), Need("vae", "vae-sd", _VAES)),
-    "sdxl": (Need("text_encoder", "clip_l", _L_INSIDE),
-             Need("text_encoder_2", "clip_g", ("conditioner.embedders.1.model.", _COMFY.format("clip_g"), "text_encoder_2.")),
-             Need("vae", "vae-sdxl", _VAES)),
-    "sdxl_refiner": (Need("text_encoder_2", "clip_g", ("conditioner.embedders.0.model.", "text_encoder_2.")),
-                     Need("vae", "vae-sdxl", _VAES)),
-    "sd3": _flow("vae-sd3", Need("text_encoder", "clip_l", (_COMFY.format("clip_l"), "text_encoder.")),
-                 Need("text_encoder_2", "clip_g", (_COMFY.format("clip_g"), "text_encoder_2.")),
-                 Need("text_encoder_3", "t5", (*_T5, "text_encoder_3."), optional=True)),
-    "flux": _flow("vae-flux", Need("text_encoder", "clip_l", (_COMFY.format("clip_l"), "text_encoder.")),
-                  Need("text_encoder_2", "t5", (*_T5, "text_encoder_2."))),
+    "sdxl": (
+        Need("text_encoder", "clip_l", _L_INSIDE),
+        Need(
+            "text_encoder_2", "clip_g", ("conditioner.embedders.1.model.", _COMFY.format("clip_g"), "text_encoder_2.")
+        ),
+        Need("vae", "vae-sdxl", _VAES),
+    ),
+    "sdxl_refiner": (
+        Need("text_encoder_2", "clip_g", ("conditioner.embedders.0.model.", "text_encoder_2.")),
+        Need("vae", "vae-sdxl", _VAES),
+    ),
+    "sd3": _flow(
+        "vae-sd3",
+        Need("text_encoder", "clip_l", (_COMFY.format("clip_l"), "text_encoder.")),
+        Need("text_encoder_2", "clip_g", (_COMFY.format("clip_g"), "text_encoder_2.")),
+        Need("text_encoder_3", "t5", (*_T5, "text_encoder_3."), optional=True),
+    ),
+    "flux": _flow(
+        "vae-flux",
+        Need("text_encoder", "clip_l", (_COMFY.format("clip_l"), "text_encoder.")),
+        Need("text_encoder_2", "t5", (*_T5, "text_encoder_2.")),
+    ),
     "z_image": _flow("vae-flux", Need("text_encoder", "qwen3", (_COMFY.format("qwen3_4b"), "text_encoder."))),
     "qwen_image": _flow("vae-qwen", Need("text_encoder", "qwen2.5-vl", (_COMFY.format("qwen25_7b"), "text_encoder."))),
 }
@@ -117,7 +143,9 @@ class InFolder:
 Place = InFile | InFolder
 
 
-def found_in(kind: str, shapes: Shapes, prefixes: tuple[str, ...], config: Mapping[str, Any] | None = None) -> str | None:
+def found_in(
+    kind: str, shapes: Shapes, prefixes: tuple[str, ...], config: Mapping[str, Any] | None = None
+) -> str | None:
     """The first of the prefixes below which such a piece lies, and one of this configuration's size where that is given."""
     for prefix in prefixes:
         size = _size(kind, shapes, prefix)
@@ -128,6 +156,7 @@ def found_in(kind: str, shapes: Shapes, prefixes: tuple[str, ...], config: Mappi
 
 def _size(kind: str, shapes: Shapes, prefix: str) -> tuple[int, ...] | None:
     """Words and how wide they are; channels of latents and sides of a kernel. None where it is something else."""
+
     def of(*names: str) -> tuple[int, ...]:
         return next((shapes[prefix + name] for name in names if prefix + name in shapes), ())
 
@@ -135,7 +164,11 @@ def _size(kind: str, shapes: Shapes, prefix: str) -> tuple[int, ...] | None:
         inner = of("decoder.conv_in.weight", "decoder.conv1.weight")
         return (inner[1], len(inner) - 2) if len(inner) >= 4 else None
     if kind.startswith("clip"):
-        words = of("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight", "token_embedding.weight")
+        words = of(
+            "text_model.embeddings.token_embedding.weight",
+            "embeddings.token_embedding.weight",
+            "token_embedding.weight",
+        )
     elif kind == "t5":
         words = of("shared.weight", "encoder.embed_tokens.weight")
         words = words if of("encoder.block.0.layer.0.SelfAttention.q.weight") else ()
@@ -154,7 +187,7 @@ def _wanted(kind: str, config: Mapping[str, Any]) -> tuple[int, ...]:
 # ---- elsewhere -------------------------------------------------------------------------------------------------------
 
 _BITS = {"F32": 32, "F64": 64, "BF16": 16, "F16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
-_ANY = ("", "text_encoder.", "vae.", "first_stage_model.")       # how a piece that lies alone may begin all the same
+_ANY = ("", "text_encoder.", "vae.", "first_stage_model.")  # how a piece that lies alone may begin all the same
 
 
 class Elsewhere:
@@ -204,7 +237,9 @@ class Elsewhere:
         except DiffstudioError:
             return None
 
-    def _lent(self, folder: Checkpoint, need: Need, config: Mapping[str, Any]) -> Iterator[tuple[tuple[int, int, int], Place]]:
+    def _lent(
+        self, folder: Checkpoint, need: Need, config: Mapping[str, Any]
+    ) -> Iterator[tuple[tuple[int, int, int], Place]]:
         for path in sorted(folder.path.glob("*/config.json")):
             about = _read(path)
             kind = str(about.get("_class_name") or next(iter(about.get("architectures") or ()), ""))
@@ -237,21 +272,32 @@ def place_of_vae(vae: Checkpoint, checkpoint: Checkpoint, config: Mapping[str, A
     need = next(need for need in NEEDS[checkpoint.family] if need.part == "vae")
     if vae.layout is Layout.FOLDER:
         about = _read(vae.path / need.part / "config.json")
-        if about.get("_class_name") in PIECES[need.kind].classes and _wanted(need.kind, about) == _wanted(need.kind, config):
+        if about.get("_class_name") in PIECES[need.kind].classes and _wanted(need.kind, about) == _wanted(
+            need.kind, config
+        ):
             return InFolder(vae.path, need.part)
     elif (prefix := found_in(need.kind, _shapes(vae.path), (*need.inside, ""), config)) is not None:
         return InFile(vae.path, prefix)
-    raise CheckpointUnknown(f"{vae.name} is no autoencoder for {checkpoint.name}",
-                            f"{FAMILIES[checkpoint.family].title} has latents of another kind, or there is none in it",
-                            "Choose another, or none")
+    raise CheckpointUnknown(
+        f"{vae.name} is no autoencoder for {checkpoint.name}",
+        f"{FAMILIES[checkpoint.family].title} has latents of another kind, or there is none in it",
+        "Choose another, or none",
+    )
 
 
 def autoencoders_for(checkpoint: Checkpoint, models: Iterable[Checkpoint]) -> list[Checkpoint]:
     """Those among `models` that may take the place of its own, by what is known of them without opening them."""
     kind = _vae_kind(checkpoint.family)
-    return [model for model in models if kind is not None and model.role is Role.VAE and _doubt(kind, model) is not None
-            and (_vae_kind(model.family) or kind) == kind
-            and (kind == "vae-qwen") == (model.family == "qwen_image") and model.edition in ("", _EDITIONS.get(kind, ""))]
+    return [
+        model
+        for model in models
+        if kind is not None
+        and model.role is Role.VAE
+        and _doubt(kind, model) is not None
+        and (_vae_kind(model.family) or kind) == kind
+        and (kind == "vae-qwen") == (model.family == "qwen_image")
+        and model.edition in ("", _EDITIONS.get(kind, ""))
+    ]
 
 
 def _vae_kind(family: str) -> str | None:
@@ -272,10 +318,16 @@ def _doubt(kind: str, model: Checkpoint) -> int | None:
     if not kind.startswith("vae"):
         return 0
     called = model.path.stem.lower().replace("_", "").replace("-", "").replace(".", "")
-    signs = {"vae-sdxl": ("xl",), "vae-sd3": ("sd3", "stablediffusion3"), "vae-flux": ("flux", "zimage"), "vae-qwen": ("qwen", "wan"),
-             "vae-sd": ("ftmse", "ftema", "klf8", "sd1", "sd2", "sdv1", "sdv2", "840000", "560000")}
+    signs = {
+        "vae-sdxl": ("xl",),
+        "vae-sd3": ("sd3", "stablediffusion3"),
+        "vae-flux": ("flux", "zimage"),
+        "vae-qwen": ("qwen", "wan"),
+        "vae-sd": ("ftmse", "ftema", "klf8", "sd1", "sd2", "sdv1", "sdv2", "840000", "560000"),
+    }
     said = {other for other, words in signs.items() if any(word in called for word in words)} | (
-        {"vae-flux"} if called in ("ae", "fluxae") else set())
+        {"vae-flux"} if called in ("ae", "fluxae") else set()
+    )
     return 0 if kind in said else 1 if not said else None
 
 
@@ -296,10 +348,18 @@ def missing(checkpoint: Checkpoint, kinds: list[str], library: Library | None) -
     home = library.folders[0] if library is not None else paths.checkpoints()
     titles = [PIECES[kind].title for kind in kinds]
     files = [str(Path(PIECES[kind].folder) / PIECES[kind].usual) for kind in kinds]
-    holds = "its file holds neither, and neither is" if len(kinds) == 2 else "its file does not hold them, nor are they" \
-        if len(kinds) > 2 else "its file does not hold it, nor is it"
-    error = CheckpointMissing(f"{checkpoint.name} has no {_and(titles)}", f"{holds} in your folders of models",
-                              f"Put {_and(files)} into {home}")
+    holds = (
+        "its file holds neither, and neither is"
+        if len(kinds) == 2
+        else "its file does not hold them, nor are they"
+        if len(kinds) > 2
+        else "its file does not hold it, nor is it"
+    )
+    error = CheckpointMissing(
+        f"{checkpoint.name} has no {_and(titles)}",
+        f"{holds} in your folders of models",
+        f"Put {_and(files)} into {home}",
+    )
     error.pieces = tuple(kinds)
     return error
 

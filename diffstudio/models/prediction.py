@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 _LARGEST_CONFIG_BYTES = 64 << 10
 _LARGEST_TENSOR_BYTES = 64 << 10
-_V_SPREAD = 0.09      # of the bias below: base models of Stable Diffusion 2 lie under it, those trained on v above
-_LAST_NORM = ("model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias",
-              "output_blocks.11.1.transformer_blocks.0.norm1.bias",
-              "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
-              "unet.up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
+_V_SPREAD = 0.09  # of the bias below: base models of Stable Diffusion 2 lie under it, those trained on v above
+_LAST_NORM = (
+    "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias",
+    "output_blocks.11.1.transformer_blocks.0.norm1.bias",
+    "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
+    "unet.up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
+)
 
 
 class TensorEntry(NamedTuple):
@@ -23,7 +25,7 @@ class TensorEntry(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
-    start: int                    # bytes from the end of the header
+    start: int  # bytes from the end of the header
     end: int
 
 
@@ -69,8 +71,8 @@ def _numbers(data: bytes, dtype: str) -> tuple[float, ...]:
             return struct.unpack(f"<{len(data) // 4}f", data)
         case "F16":
             return struct.unpack(f"<{len(data) // 2}e", data)
-        case "BF16":     # the upper half of a float32
-            wide = b"".join(b"\0\0" + data[index:index + 2] for index in range(0, len(data), 2))
+        case "BF16":  # the upper half of a float32
+            wide = b"".join(b"\0\0" + data[index : index + 2] for index in range(0, len(data), 2))
             return struct.unpack(f"<{len(wide) // 4}f", wide)
         case _:
             return ()

@@ -21,19 +21,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROUND, SQUARE = 1.1, 1 / 1.1          # what one pair of brackets does
-ROOM = 75                             # tokens of a chunk, between its first and its last
-BACKTRACK = 20                        # tokens: a comma this close to the end of a chunk ends it
+ROUND, SQUARE = 1.1, 1 / 1.1  # what one pair of brackets does
+ROOM = 75  # tokens of a chunk, between its first and its last
+BACKTRACK = 20  # tokens: a comma this close to the end of a chunk ends it
 
-_SYNTAX = re.compile(r"\\[()\[\]\\]"                                     # an escaped character
-                     r"|:\s*(?P<weight>[+-]?(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6}))\s*\)"
-                     r"|\bBREAK\b"
-                     r"|[()\[\]]")
+_SYNTAX = re.compile(
+    r"\\[()\[\]\\]"  # an escaped character
+    r"|:\s*(?P<weight>[+-]?(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6}))\s*\)"
+    r"|\bBREAK\b"
+    r"|[()\[\]]"
+)
 _TAG = re.compile(r"(?P<name><[^<>:\s]+:[^<>:]+)(?::(?P<weight>[+-]?\d{1,4}(?:\.\d{0,6})?))?>")
 _CLOSING = re.compile(r"(?::\s*(?P<weight>[+-]?(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6}))\s*)?\)")
 _WORD = re.compile(r"[^\s,.;|(){}\[\]<>\\]+")
 
-Ids: TypeAlias = Callable[[str], Sequence[int]]   # the tokens of a text, without any that stand for its beginning or end
+Ids: TypeAlias = Callable[[str], Sequence[int]]  # the tokens of a text, without any that stand for its beginning or end
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +58,18 @@ class Chunk:
 class TokenCount:
     """How much of what can be read a prompt takes."""
 
-    used: int                         # tokens of the prompt
-    room: int                         # tokens that are read: `ROOM` in each chunk, or all there is where the rest is cut
+    used: int  # tokens of the prompt
+    room: int  # tokens that are read: `ROOM` in each chunk, or all there is where the rest is cut
     chunks: int = 1
-    cut: tuple[int, int] | None = None   # the characters of the prompt that are not read, from and up to
+    cut: tuple[int, int] | None = None  # the characters of the prompt that are not read, from and up to
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """What an encoder made of a list of B prompts, all in the same number n of chunks."""
 
-    states: Tensor                    # [B, n * (ROOM + 2), D]
-    pooled: Tensor | None             # [B, P]: of each prompt's first chunk; None where the encoder pools nothing
+    states: Tensor  # [B, n * (ROOM + 2), D]
+    pooled: Tensor | None  # [B, P]: of each prompt's first chunk; None where the encoder pools nothing
 
 
 def parse(text: str) -> tuple[tuple[Piece, ...], ...]:
@@ -117,7 +119,9 @@ def count_tokens(text: str, tokenizer: Any, longest: int | None = None) -> Token
     return TokenCount(len(offsets), longest, cut=cut)
 
 
-def encode_weighted(prompts: Sequence[str], tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> Encoded:
+def encode_weighted(
+    prompts: Sequence[str], tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+) -> Encoded:
     """Prompts as a CLIP text encoder sees them, all padded with empty chunks to as many as the longest has.
 
     `tokenizer` is a transformers CLIPTokenizer; `encode` gets the ids [1, ROOM + 2] of one chunk, begun, ended and padded as
@@ -144,7 +148,9 @@ def encode_weighted(prompts: Sequence[str], tokenizer: Any, encode: Callable[[Te
     return Encoded(states, torch.cat([one for one in pooled if one is not None]) if None not in pooled else None)
 
 
-def _encoded(chunk: Chunk, tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+def _encoded(
+    chunk: Chunk, tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+) -> tuple[Tensor, Tensor | None]:
     import torch
 
     missing = ROOM - len(chunk.ids)
@@ -152,7 +158,7 @@ def _encoded(chunk: Chunk, tokenizer: Any, encode: Callable[[Tensor], tuple[Tens
     ids = [tokenizer.bos_token_id, *chunk.ids, tokenizer.eos_token_id, *[padding] * missing]
     states, pooled = encode(torch.tensor([ids], dtype=torch.int64))
     if any(weight != 1.0 for weight in chunk.weights):
-        weights = torch.tensor([1.0, *chunk.weights, *[1.0] * (missing + 1)], device=states.device)   # [ROOM + 2]
+        weights = torch.tensor([1.0, *chunk.weights, *[1.0] * (missing + 1)], device=states.device)  # [ROOM + 2]
         exact = states.float()
         weighed = exact * weights[None, :, None]
         states = (weighed * (exact.mean() / weighed.mean())).to(states.dtype)
@@ -175,11 +181,11 @@ def _weighed(text: str) -> Iterator[Piece | None]:
     """Runs of text with their weights, in order; None stands for a BREAK."""
     signs = list(_SYNTAX.finditer(text))
     opens, closes = _pairs(signs)
-    within: dict[int, float] = {}       # the brackets that are open here, by their numbers, and what each does
+    within: dict[int, float] = {}  # the brackets that are open here, by their numbers, and what each does
     reached = 0
     for number, sign in enumerate(signs):
         if reached < sign.start():
-            yield Piece(text[reached:sign.start()], _weight(within))
+            yield Piece(text[reached : sign.start()], _weight(within))
         reached = sign.end()
         if number in opens:
             within[number] = opens[number]
@@ -194,7 +200,7 @@ def _weighed(text: str) -> Iterator[Piece | None]:
 
 
 def _weight(within: dict[int, float]) -> float:
-    return math.prod(reversed(within.values()), start=1.0)   # the innermost first, as AUTOMATIC1111 multiplies
+    return math.prod(reversed(within.values()), start=1.0)  # the innermost first, as AUTOMATIC1111 multiplies
 
 
 def _pairs(signs: Sequence[re.Match[str]]) -> tuple[dict[int, float], dict[int, int]]:
@@ -224,13 +230,13 @@ def reweighted(text: str, start: int, end: int, steps: int) -> tuple[str, int, i
         if tag.start() <= start and end <= tag.end():
             number = round(float(tag["weight"] or 1) + steps / 20, 2)
             changed = f"{tag['name']}:{number:g}>"
-            return text[:tag.start()] + changed + text[tag.end():], tag.start(), tag.start() + len(changed)
+            return text[: tag.start()] + changed + text[tag.end() :], tag.start(), tag.start() + len(changed)
     start, end = _word_or_selection(text, start, end)
     if start == end:
         return text, start, end
     inside, weight, before, after = text[start:end], 1.0, start, end
     closing = _CLOSING.match(text, end)
-    if text[start - 1:start] == "(" and text[max(0, start - 2)] != "\\" and closing:
+    if text[start - 1 : start] == "(" and text[max(0, start - 2)] != "\\" and closing:
         weight, before, after = float(closing["weight"] or ROUND), start - 1, closing.end()
     weight = round(weight + steps / 10, 2)
     changed = inside if weight == 1 else f"({inside}:{weight:g})"
@@ -242,10 +248,18 @@ def _word_or_selection(text: str, start: int, end: int) -> tuple[int, int]:
     """Without the spaces and the brackets around it; nothing where there is no word."""
     if start == end:
         inner = [pair[:2] for pair in _weighted_ranges(text) if pair[0] <= start <= pair[1]]
-        word = next((word.span() for word in _WORD.finditer(text) if word.start() <= start <= word.end()), (start, start))
+        word = next(
+            (word.span() for word in _WORD.finditer(text) if word.start() <= start <= word.end()), (start, start)
+        )
         return max(inner, default=word)
-    whole = next((pair for pair in _weighted_ranges(text) if text[start:end].strip() == text[pair[0] - 1:pair[2]]
-                  and start <= pair[0] <= end), None)
+    whole = next(
+        (
+            pair
+            for pair in _weighted_ranges(text)
+            if text[start:end].strip() == text[pair[0] - 1 : pair[2]] and start <= pair[0] <= end
+        ),
+        None,
+    )
     if whole is not None:
         return whole[:2]
     kept = text[start:end]
@@ -255,5 +269,8 @@ def _word_or_selection(text: str, start: int, end: int) -> tuple[int, int]:
 def _weighted_ranges(text: str) -> list[tuple[int, int, int]]:
     """For each pair of round brackets: where its inside begins and ends, and where the pair does."""
     signs = list(_SYNTAX.finditer(text))
-    return [(signs[opening].end(), signs[closing].start(), signs[closing].end())
-            for closing, opening in _pairs(signs)[1].items() if signs[opening][0] == "("]
+    return [
+        (signs[opening].end(), signs[closing].start(), signs[closing].end())
+        for closing, opening in _pairs(signs)[1].items()
+        if signs[opening][0] == "("
+    ]

@@ -11,12 +11,28 @@ from diffstudio.models.checkpoint import Checkpoint, Layout, Role, read_header
 from diffstudio.models.made import Made, Making, Precision, checked_file
 
 # What is left out, by how a tensor is called: the first that fits.
-_LEFTOVERS = tuple((re.compile(pattern), what) for pattern, what in (
-    (r"^(?:model_ema|ema_model|ema|unet_ema)\.|\.model_ema\.|^first_stage_model_ema\.", "averaged copies of the weights"),
-    (r"^(?:optimizers?|optimizer_states?|lr_schedulers?|scaler|amp)(?:\.|$)", "the optimiser's state"),
-    (r"^(?:first_stage_model\.)?(?:loss|discriminator|perceptual_loss)\.", "what only the autoencoder's training needed"),
-    (r"^(?:cond_stage_model|conditioner\.embedders\.\d+)\.model\.visual\.", "the half of CLIP that looks at pictures"),
-    (r"^(?:callbacks|loops|hyper_parameters|global_step|epoch|pytorch-lightning_version)(?:\.|$)", "the trainer's notes")))
+_LEFTOVERS = tuple(
+    (re.compile(pattern), what)
+    for pattern, what in (
+        (
+            r"^(?:model_ema|ema_model|ema|unet_ema)\.|\.model_ema\.|^first_stage_model_ema\.",
+            "averaged copies of the weights",
+        ),
+        (r"^(?:optimizers?|optimizer_states?|lr_schedulers?|scaler|amp)(?:\.|$)", "the optimiser's state"),
+        (
+            r"^(?:first_stage_model\.)?(?:loss|discriminator|perceptual_loss)\.",
+            "what only the autoencoder's training needed",
+        ),
+        (
+            r"^(?:cond_stage_model|conditioner\.embedders\.\d+)\.model\.visual\.",
+            "the half of CLIP that looks at pictures",
+        ),
+        (
+            r"^(?:callbacks|loops|hyper_parameters|global_step|epoch|pytorch-lightning_version)(?:\.|$)",
+            "the trainer's notes",
+        ),
+    )
+)
 _AVERAGED = "model_ema."
 _PRUNED = (Role.CHECKPOINT, Role.NETWORK, Role.VAE, Role.CONTROLNET, Role.TEXT_ENCODER)
 
@@ -29,8 +45,11 @@ def leftover(name: str) -> str:
 def averaged(names: Iterable[str]) -> dict[str, str]:
     """The weights of which there is an averaged copy, each with the copy's name: `model.a.b` and `model_ema.ab`."""
     held = set(names)
-    return {name: copy for name in held if name.startswith("model.")
-            and (copy := _AVERAGED + name.removeprefix("model.").replace(".", "")) in held}
+    return {
+        name: copy
+        for name in held
+        if name.startswith("model.") and (copy := _AVERAGED + name.removeprefix("model.").replace(".", "")) in held
+    }
 
 
 def left_out_bytes(checkpoint: Checkpoint) -> dict[str, int]:
@@ -58,9 +77,13 @@ def prune(checkpoint: Checkpoint, target: Path, precision: Precision = Precision
 
     target = checked_file(target)
     if checkpoint.role not in _PRUNED or checkpoint.layout is Layout.FOLDER:
-        raise CheckpointUnknown(f"{checkpoint.name} cannot be pruned", "it is a folder, whose files hold only what draws"
-                                if checkpoint.layout is Layout.FOLDER else "it is not known here which of its tensors draw",
-                                "Choose a checkpoint in one file")
+        raise CheckpointUnknown(
+            f"{checkpoint.name} cannot be pruned",
+            "it is a folder, whose files hold only what draws"
+            if checkpoint.layout is Layout.FOLDER
+            else "it is not known here which of its tensors draw",
+            "Choose a checkpoint in one file",
+        )
     check_precision(checkpoint, precision)
     with open_weights(checkpoint) as weights:
         tensors, narrowed = weights.tensors, Narrowed()
@@ -69,10 +92,16 @@ def prune(checkpoint: Checkpoint, target: Path, precision: Precision = Precision
         if ema and not copies:
             raise BadRequest(f"{checkpoint.name} holds no averaged weights", remedy="Prune it without asking for them")
         if not gone and precision is Precision.KEEP:
-            raise BadRequest(f"There is nothing to leave out of {checkpoint.name}", "all of its tensors are needed to draw",
-                             "Choose another precision to make it smaller")
-        kept = {name: tensors[copies.get(name, name)].to(tensor.dtype) if name in copies else tensor
-                for name, tensor in tensors.items() if not leftover(name)}
+            raise BadRequest(
+                f"There is nothing to leave out of {checkpoint.name}",
+                "all of its tensors are needed to draw",
+                "Choose another precision to make it smaller",
+            )
+        kept = {
+            name: tensors[copies.get(name, name)].to(tensor.dtype) if name in copies else tensor
+            for name, tensor in tensors.items()
+            if not leftover(name)
+        }
         yield from write_file(target, narrowed.stored(kept, precision), weights.metadata)
     size = target.stat().st_size
     yield Made(target, size, (*_told(checkpoint, size, gone, len(copies)), *narrowed.notes(precision)))

@@ -20,10 +20,10 @@ from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.model import Model
 from diffstudio.models.tiles import Tile, each_tile, finish, over_tiles
 
-_WINDOWS = (64, 32)               # of a latent's side, where it is decoded in tiles
-_MOST_AT_ONCE = 8                 # the first pictures are not to wait for ever
-_Way = tuple[Callable[[], Tensor], int, str]    # what to try, the bytes that it takes, and what to say of it
-_SHARE = 0.9                      # of the free memory that is counted on
+_WINDOWS = (64, 32)  # of a latent's side, where it is decoded in tiles
+_MOST_AT_ONCE = 8  # the first pictures are not to wait for ever
+_Way = tuple[Callable[[], Tensor], int, str]  # what to try, the bytes that it takes, and what to say of it
+_SHARE = 0.9  # of the free memory that is counted on
 
 
 class Relief:
@@ -32,7 +32,9 @@ class Relief:
     The latter says what that means, or nothing where it cannot.
     """
 
-    def __init__(self, model: Model, drop_others: Callable[[], int] = lambda: 0, in_windows: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self, model: Model, drop_others: Callable[[], int] = lambda: 0, in_windows: Callable[[], str] = lambda: ""
+    ) -> None:
         self._model, self._drop_others, self._in_windows = model, drop_others, in_windows
 
     def after_failure(self, count: int, width: int, height: int) -> tuple[int, str]:
@@ -48,8 +50,10 @@ class Relief:
             return count // 2, f"The memory was full: {_pictures(count // 2)} at once now, not {count}."
         if said := self._in_windows() or offload.further(self._model):
             return 1, f"The memory was full: {said}"
-        raise OutOfMemory(f"A picture of {width} × {height} does not fit into memory",
-                          remedy="Close other programs, or choose a smaller size or checkpoint")
+        raise OutOfMemory(
+            f"A picture of {width} × {height} does not fit into memory",
+            remedy="Close other programs, or choose a smaller size or checkpoint",
+        )
 
 
 def images_at_once(model: Model, width: int, height: int) -> int:
@@ -67,11 +71,19 @@ def decode(model: Model, state: Tensor, note: Callable[[str], None], check: Call
     """
     ways: list[_Way] = [(lambda: model.decode(state), _bytes(model, state), "")]
     if len(state) > 1:
-        ways.append((lambda: _one_by_one(model.decode, state, check), _bytes(model, state[:1]),
-                     "The pictures were decoded one by one"))
+        ways.append(
+            (
+                lambda: _one_by_one(model.decode, state, check),
+                _bytes(model, state[:1]),
+                "The pictures were decoded one by one",
+            )
+        )
     if isinstance(model, LatentModel):
-        ways += [(partial(_in_tiles, model, state, window, check), 0, "The picture was decoded in tiles")
-                 for window in _WINDOWS if window < max(state.shape[-2:])]
+        ways += [
+            (partial(_in_tiles, model, state, window, check), 0, "The picture was decoded in tiles")
+            for window in _WINDOWS
+            if window < max(state.shape[-2:])
+        ]
     return _first_that_fits(model, ways, note)
 
 
@@ -80,11 +92,19 @@ def encode(model: Model, image: Tensor, note: Callable[[str], None], check: Call
     state = torch.empty(len(image), *model.state_shape(image.shape[-1], image.shape[-2]), device="meta")
     ways: list[_Way] = [(lambda: model.encode_image(image.to(model.device)), _bytes(model, state), "")]
     if len(state) > 1:
-        ways.append((lambda: _one_by_one(lambda one: model.encode_image(one.to(model.device)), image, check),
-                     _bytes(model, state[:1]), "The pictures were encoded one by one"))
+        ways.append(
+            (
+                lambda: _one_by_one(lambda one: model.encode_image(one.to(model.device)), image, check),
+                _bytes(model, state[:1]),
+                "The pictures were encoded one by one",
+            )
+        )
     if isinstance(model, LatentModel):
-        ways += [(partial(_encoded_in_tiles, model, image, window, check), 0, "The picture was encoded in tiles")
-                 for window in _WINDOWS if window < max(state.shape[-2:])]
+        ways += [
+            (partial(_encoded_in_tiles, model, image, window, check), 0, "The picture was encoded in tiles")
+            for window in _WINDOWS
+            if window < max(state.shape[-2:])
+        ]
     return _first_that_fits(model, ways, note)
 
 
@@ -115,13 +135,18 @@ def _one_by_one(work: Callable[[Tensor], Tensor], pieces: Tensor, check: Callabl
 
 def _in_tiles(model: LatentModel, state: Tensor, window: int, check: Callable[[], None]) -> Tensor:
     """Windows that overlap by a quarter, each decoded by itself and faded into the next."""
-    made = [over_tiles(model.decode, one, window, window // 4, scale=model.shrinks, progress=lambda done, all_of_them: check())
-            for one in state.split(1)]
+    made = [
+        over_tiles(
+            model.decode, one, window, window // 4, scale=model.shrinks, progress=lambda done, all_of_them: check()
+        )
+        for one in state.split(1)
+    ]
     return torch.cat(made)
 
 
 def _encoded_in_tiles(model: LatentModel, image: Tensor, window: int, check: Callable[[], None]) -> Tensor:
     """Likewise, the other way: the windows are the state's."""
+
     def encode(one: Tensor, _: Tensor, tile: Tile) -> Tensor:
         check()
         return model.encode_image(tile.of(one, model.shrinks).to(model.device))
@@ -134,7 +159,7 @@ def _bytes(model: Model, state: Tensor) -> int:
     """What decoding takes beside the weights; encoding takes less."""
     if not isinstance(model, LatentModel):
         return 0
-    pixels = len(state) * state.shape[-2] * state.shape[-1] * model.shrinks ** 2
+    pixels = len(state) * state.shape[-2] * state.shape[-1] * model.shrinks**2
     return pixels * decoding_bytes(model.family.name, next(model.vae.parameters()).dtype.itemsize)
 
 

@@ -20,7 +20,7 @@ from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
 from diffstudio.models.detection_names import Layout, Role
 
 FORMAT = 1
-Stamp = tuple[Path, int, int]        # path, ns of its last change, bytes
+Stamp = tuple[Path, int, int]  # path, ns of its last change, bytes
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, changed_ns INTEGER NOT NULL, size_bytes INTEGER NOT NULL, suggested TEXT NOT NULL,
@@ -41,7 +41,8 @@ class Remembered:
         found: dict[tuple[Stamp, str], Checkpoint] = {}
         with suppress(sqlite3.Error, OSError), closing(self._open()) as database:
             for path, changed, size, suggested, record in database.execute(
-                    "SELECT path, changed_ns, size_bytes, suggested, record FROM files"):
+                "SELECT path, changed_ns, size_bytes, suggested, record FROM files"
+            ):
                 with suppress(ValueError, TypeError, KeyError, RecursionError):
                     stamp = Path(path), changed, size
                     found[stamp, suggested] = _checkpoint(Path(path), json.loads(record), _Metadata(self._file, path))
@@ -49,10 +50,15 @@ class Remembered:
 
     def keep(self, new: Iterable[tuple[Stamp, str, Checkpoint]], gone: Iterable[Path]) -> None:
         """Remember these, and forget those."""
-        rows = [(str(path), changed, size, suggested, _told(checkpoint), json.dumps(dict(checkpoint.metadata)))
-                for (path, changed, size), suggested, checkpoint in new if _is_text(str(path))]
+        rows = [
+            (str(path), changed, size, suggested, _told(checkpoint), json.dumps(dict(checkpoint.metadata)))
+            for (path, changed, size), suggested, checkpoint in new
+            if _is_text(str(path))
+        ]
         with suppress(sqlite3.Error, OSError), closing(self._open()) as database, database:
-            database.executemany("DELETE FROM files WHERE path = ?", [(str(path),) for path in gone if _is_text(str(path))])
+            database.executemany(
+                "DELETE FROM files WHERE path = ?", [(str(path),) for path in gone if _is_text(str(path))]
+            )
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _open(self) -> sqlite3.Connection:
@@ -89,7 +95,10 @@ class _Metadata(Mapping[str, str]):
     def _all(self) -> dict[str, str]:
         if self._told is None:
             self._told = {}
-            with suppress(sqlite3.Error, ValueError, RecursionError), closing(sqlite3.connect(self._file, timeout=5)) as database:
+            with (
+                suppress(sqlite3.Error, ValueError, RecursionError),
+                closing(sqlite3.connect(self._file, timeout=5)) as database,
+            ):
                 for (text,) in database.execute("SELECT metadata FROM files WHERE path = ?", [self._path]):
                     told = json.loads(text)
                     self._told = {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
@@ -119,8 +128,13 @@ def _version() -> int:
     import zlib
 
     here = Path(__file__).parent
-    changed = [f"{file.name}{file.stat().st_mtime_ns}" for file in sorted(here.glob("*.py"))
-               if file.name.startswith(("checkpoint", "detection", "records", "prediction", "gguf", "pickle", "family", "shared"))]
+    changed = [
+        f"{file.name}{file.stat().st_mtime_ns}"
+        for file in sorted(here.glob("*.py"))
+        if file.name.startswith(
+            ("checkpoint", "detection", "records", "prediction", "gguf", "pickle", "family", "shared")
+        )
+    ]
     return zlib.crc32(f"{FORMAT} {__version__} {' '.join(changed)}".encode()) & 0x7FFFFFFF
 
 

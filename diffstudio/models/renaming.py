@@ -21,12 +21,16 @@ State = Mapping[str, Tensor]
 NETWORKS = ("unet", "transformer")
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 COMPONENTS = (*NETWORKS, "vae", *ENCODERS)
-_MAKERS = {"transformer": ("model.diffusion_model.", "diffusion_model."), "vae": ("first_stage_model.",),
-           "text_encoder": ("text_encoders.clip_l.transformer.",), "text_encoder_2": ("text_encoders.clip_g.transformer.",),
-           "text_encoder_3": ("text_encoders.t5xxl.transformer.",)}
+_MAKERS = {
+    "transformer": ("model.diffusion_model.", "diffusion_model."),
+    "vae": ("first_stage_model.",),
+    "text_encoder": ("text_encoders.clip_l.transformer.",),
+    "text_encoder_2": ("text_encoders.clip_g.transformer.",),
+    "text_encoder_3": ("text_encoders.t5xxl.transformer.",),
+}
 _NOT_WEIGHTS = ("position_ids", "logit_scale", "attn_mask", "scaled_fp8", ".scale_input", ".input_scale")
-_SCALES = (".scale_weight", ".weight_scale")         # beside fp8 weights: what they are to be multiplied by
-_CONVOLVED = re.compile(r"attentions\.\d+\.(?:to_q|to_k|to_v|to_out\.0)\.weight$")    # in the makers' autoencoders
+_SCALES = (".scale_weight", ".weight_scale")  # beside fp8 weights: what they are to be multiplied by
+_CONVOLVED = re.compile(r"attentions\.\d+\.(?:to_q|to_k|to_v|to_out\.0)\.weight$")  # in the makers' autoencoders
 
 
 def by_part(tensors: State, family: str, parts: Parts) -> dict[str, dict[str, Tensor]]:
@@ -41,9 +45,13 @@ def by_part(tensors: State, family: str, parts: Parts) -> dict[str, dict[str, Te
             own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
             config = parts.config(part)
             named = _in_diffusers_names(part, unscaled(own), config)
-            if config.get("architectures") == ["CLIPTextModel"]:      # which has none; Stable Diffusion 2's files hold one
+            if config.get("architectures") == ["CLIPTextModel"]:  # which has none; Stable Diffusion 2's files hold one
                 named.pop("text_projection.weight", None)
-            found[part] = clip_names(named) if any(name.endswith("embeddings.token_embedding.weight") for name in named) else named
+            found[part] = (
+                clip_names(named)
+                if any(name.endswith("embeddings.token_embedding.weight") for name in named)
+                else named
+            )
     return found
 
 
@@ -74,24 +82,30 @@ def unscaled(tensors: State) -> dict[str, Tensor]:
 
 def _prefix(part: str, family: str, tensors: State) -> str | None:
     """How a component's tensors begin; empty for a network that stands alone; None where there are none."""
-    makers = (PARTS[family][part][0],) if part in PARTS.get(family, {}) else () if family in PARTS else _MAKERS.get(part, ())
+    makers = (
+        (PARTS[family][part][0],) if part in PARTS.get(family, {}) else () if family in PARTS else _MAKERS.get(part, ())
+    )
     for prefix in (*makers, f"{part}."):
         if any(name.startswith(prefix) for name in tensors):
             return prefix
-    alone = {"unet": ("input_blocks.0.0.weight", "conv_in.weight"),
-             "transformer": ("img_in.weight", "x_embedder.weight", "x_embedder.proj.weight", "pos_embed.proj.weight")}
+    alone = {
+        "unet": ("input_blocks.0.0.weight", "conv_in.weight"),
+        "transformer": ("img_in.weight", "x_embedder.weight", "x_embedder.proj.weight", "pos_embed.proj.weight"),
+    }
     return "" if any(name in tensors for name in alone.get(part, ())) else None
 
 
 def _in_diffusers_names(part: str, own: State, config: Mapping[str, Any]) -> dict[str, Tensor]:
     rows = recipe(part, {name: tuple(tensor.shape) for name, tensor in own.items()}, config)
-    return {name: _shaped(part, name, _joined([_cut(own[run.name], run) for run in runs])) for name, runs in rows.items()}
+    return {
+        name: _shaped(part, name, _joined([_cut(own[run.name], run) for run in runs])) for name, runs in rows.items()
+    }
 
 
 def _cut(tensor: Tensor, run: Rows) -> Tensor:
     if tensor.ndim == 0 or (run.start, run.stop) == (0, tensor.shape[0]):
-        return tensor.T if run.name == "text_projection" else tensor     # OpenCLIP multiplies from the other side
-    return tensor[run.start:run.stop]
+        return tensor.T if run.name == "text_projection" else tensor  # OpenCLIP multiplies from the other side
+    return tensor[run.start : run.stop]
 
 
 def _joined(pieces: list[Tensor]) -> Tensor:

@@ -17,17 +17,32 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.model import ControlHint, Hints, Model, Prompted, RunsItself
 from diffstudio.models.tiled import Windows, check_size, tiled
 
-_FEWEST_CALLS_WITH_A_PLAIN_LAST = 3   # with fewer, guidance would hardly act at all
+_FEWEST_CALLS_WITH_A_PLAIN_LAST = 3  # with fewer, guidance would hardly act at all
 
 Wrap = Callable[[Denoiser], Denoiser]
 
 
 def sample(
-    model: Model, *, prompts: Sequence[str] | None = None, conditioning: Prompted | None = None, seeds: Sequence[int],
-    width: int | None = None, height: int | None = None, steps: int = 20, sampler: str = "heun", spacing: str = "uniform",
-    guidance: float = 3.0, init: Tensor | None = None, mask: Tensor | None = None, strength: float = 1.0,
-    controls: Sequence[ControlHint] = (), wrap: Wrap | None = None, clean: Tensor | None = None, windows: Windows | None = None,
-    between: Callable[[], None] = lambda: None, guide_last_call: bool | None = None,
+    model: Model,
+    *,
+    prompts: Sequence[str] | None = None,
+    conditioning: Prompted | None = None,
+    seeds: Sequence[int],
+    width: int | None = None,
+    height: int | None = None,
+    steps: int = 20,
+    sampler: str = "heun",
+    spacing: str = "uniform",
+    guidance: float = 3.0,
+    init: Tensor | None = None,
+    mask: Tensor | None = None,
+    strength: float = 1.0,
+    controls: Sequence[ControlHint] = (),
+    wrap: Wrap | None = None,
+    clean: Tensor | None = None,
+    windows: Windows | None = None,
+    between: Callable[[], None] = lambda: None,
+    guide_last_call: bool | None = None,
 ) -> Iterator[Step]:
     """One image for each seed. Step states are [B,C,h,w]; `model.decode` of the last one's x is the images.
 
@@ -43,17 +58,22 @@ def sample(
     width, height = width or model.default_size[0], height or model.default_size[1]
     check_size(model, width, height, windows)
     begun = init is not None or clean is not None
-    seen = (width, height) if windows is None else windows.size(width, height)      # by the network at once
+    seen = (width, height) if windows is None else windows.size(width, height)  # by the network at once
     times = model.times(steps, spacing, strength if begun else 1.0, *seen)
     if sampler not in SAMPLERS or sampler not in model.samplers:
-        raise BadRequest(f"The sampler {sampler!r} cannot be used with this checkpoint",
-                         remedy=f"Choose one of {', '.join(model.samplers)}")
+        raise BadRequest(
+            f"The sampler {sampler!r} cannot be used with this checkpoint",
+            remedy=f"Choose one of {', '.join(model.samplers)}",
+        )
     if conditioning is None:
         conditioning = model.encode_prompt(list(prompts) if prompts is not None else "", "", len(seeds))
     if isinstance(model, RunsItself):
         if begun:
-            raise BadRequest("This checkpoint makes pictures from text alone", "it runs in diffusers' own pipeline",
-                             "Take the given picture away, or choose another checkpoint")
+            raise BadRequest(
+                "This checkpoint makes pictures from text alone",
+                "it runs in diffusers' own pipeline",
+                "Take the given picture away, or choose another checkpoint",
+            )
         return model.run(conditioning, seeds, width, height, steps, guidance, wrap)
     shape, hints = model.state_shape(width, height), Hints(init, mask, tuple(controls), times)
 
@@ -117,8 +137,8 @@ class KeepsOutside:
     def __init__(self, denoiser: Denoiser, clean: Tensor, mask: Tensor) -> None:
         self.schedule = denoiser.schedule
         self._denoiser = denoiser
-        self._clean = clean                                                              # [B,C,h,w]
-        self._mask = F.interpolate(mask.to(clean), clean.shape[-2:], mode="area")        # [1 or B,1,h,w]
+        self._clean = clean  # [B,C,h,w]
+        self._mask = F.interpolate(mask.to(clean), clean.shape[-2:], mode="area")  # [1 or B,1,h,w]
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         return torch.lerp(self._clean, self._denoiser(x_t, t), self._mask.expand_as(x_t))

@@ -16,11 +16,25 @@ from diffstudio.models.records import INDEX, SUFFIXES
 
 # What a folder of this name holds, in lower case; only believed of files that do not say it themselves.
 ROLES: Mapping[str, Role] = {
-    "stable-diffusion": Role.CHECKPOINT, "checkpoints": Role.CHECKPOINT, "lora": Role.LORA, "loras": Role.LORA,
-    "lycoris": Role.LORA, "vae": Role.VAE, "controlnet": Role.CONTROLNET, "esrgan": Role.UPSCALER, "realesrgan": Role.UPSCALER,
-    "swinir": Role.UPSCALER, "dat": Role.UPSCALER, "upscale_models": Role.UPSCALER, "embeddings": Role.EMBEDDING,
-    "diffusion_models": Role.NETWORK, "unet": Role.NETWORK, "text_encoders": Role.TEXT_ENCODER,
-    "text_encoder": Role.TEXT_ENCODER, "clip": Role.TEXT_ENCODER}
+    "stable-diffusion": Role.CHECKPOINT,
+    "checkpoints": Role.CHECKPOINT,
+    "lora": Role.LORA,
+    "loras": Role.LORA,
+    "lycoris": Role.LORA,
+    "vae": Role.VAE,
+    "controlnet": Role.CONTROLNET,
+    "esrgan": Role.UPSCALER,
+    "realesrgan": Role.UPSCALER,
+    "swinir": Role.UPSCALER,
+    "dat": Role.UPSCALER,
+    "upscale_models": Role.UPSCALER,
+    "embeddings": Role.EMBEDDING,
+    "diffusion_models": Role.NETWORK,
+    "unet": Role.NETWORK,
+    "text_encoders": Role.TEXT_ENCODER,
+    "text_encoder": Role.TEXT_ENCODER,
+    "clip": Role.TEXT_ENCODER,
+}
 _LARGEST_YAML_BYTES = 1 << 20
 _SKIPPED = frozenset({"venv", "node_modules", "__pycache__", "site-packages"})
 

@@ -19,12 +19,42 @@ from typing import Any
 
 _LARGEST_BYTES = 4 << 20
 _LONGEST_TEXT, _LONGEST_WORD, _MOST_WORDS = 4000, 200, 50
-_PICTURES = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp", ".swarmpreview.jpg")
-_TABLES = (".json", ".civitai.info", ".cm-info.json", ".metadata.json", ".swarm.json")    # a person's own words come first
+_PICTURES = (
+    ".preview.png",
+    ".preview.jpg",
+    ".preview.jpeg",
+    ".preview.webp",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".swarmpreview.jpg",
+)
+_TABLES = (
+    ".json",
+    ".civitai.info",
+    ".cm-info.json",
+    ".metadata.json",
+    ".swarm.json",
+)  # a person's own words come first
 
 # Where each thing stands in those tables: the first that is there. Points lead into a table.
-_DESCRIPTIONS = ("description", "notes", "ModelDescription", "VersionDescription", "modelDescription", "civitai.description")
-_WORDS = ("activation text", "trainedWords", "TrainedWords", "civitai.trainedWords", "trigger_phrase", "modelspec.trigger_phrase")
+_DESCRIPTIONS = (
+    "description",
+    "notes",
+    "ModelDescription",
+    "VersionDescription",
+    "modelDescription",
+    "civitai.description",
+)
+_WORDS = (
+    "activation text",
+    "trainedWords",
+    "TrainedWords",
+    "civitai.trainedWords",
+    "trigger_phrase",
+    "modelspec.trigger_phrase",
+)
 _BASES = ("sd version", "baseModel", "BaseModel", "base_model", "civitai.baseModel")
 _TITLES = ("model.name", "ModelName", "model_name", "title", "modelspec.title")
 _TAGS = ("tags", "Tags", "civitai.model.tags", "model.tags")
@@ -38,11 +68,11 @@ class Sidecar:
     picture: Path | None = None
     title: str = ""
     description: str = ""
-    words: tuple[str, ...] = ()       # that call it up
+    words: tuple[str, ...] = ()  # that call it up
     tags: tuple[str, ...] = ()
-    base: str = ""                    # what it was trained from
-    negative: str = ""                # a negative prompt that goes with it
-    strength: float = 0.0             # that its maker prefers; 0 where nobody says
+    base: str = ""  # what it was trained from
+    negative: str = ""  # a negative prompt that goes with it
+    strength: float = 0.0  # that its maker prefers; 0 where nobody says
 
 
 NOTHING_BESIDE = Sidecar()
@@ -64,9 +94,15 @@ def beside(path: Path) -> Sidecar:
         description = _tidy(_read(path.parent / f"{stem}.txt"))
     strength = next((number for table in told if (number := _number(table.get("preferred weight")))), 0.0)
     return Sidecar(
-        picture, _first_text(told, _TITLES)[:_LONGEST_WORD], description, _first_words(told, _WORDS), _first_words(told, _TAGS),
+        picture,
+        _first_text(told, _TITLES)[:_LONGEST_WORD],
+        description,
+        _first_words(told, _WORDS),
+        _first_words(told, _TAGS),
         next((base for base in _texts(told, _BASES) if base.casefold() not in _NOT_SAID), "")[:100],
-        _first_text(told, ("negative text",))[:_LONGEST_TEXT], strength)
+        _first_text(told, ("negative text",))[:_LONGEST_TEXT],
+        strength,
+    )
 
 
 def _table(file: Path) -> dict[str, Any]:
@@ -114,7 +150,9 @@ def _first_words(told: list[dict[str, Any]], places: tuple[str, ...]) -> tuple[s
             value = _found(table, place)
             said = value if isinstance(value, list) else [value]
             pieces = [piece for one in said if isinstance(one, str) for piece in _tidy(one).split(",")]
-            if words := tuple(dict.fromkeys(word for piece in pieces if (word := " ".join(piece.split())[:_LONGEST_WORD]))):
+            if words := tuple(
+                dict.fromkeys(word for piece in pieces if (word := " ".join(piece.split())[:_LONGEST_WORD]))
+            ):
                 return words[:_MOST_WORDS]
     return ()
 

@@ -42,13 +42,23 @@ from diffstudio.models.stored import Weights, open_stored, together
 
 _M = TypeVar("_M", bound=nn.Module)
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
-_CLIP_MERGES = 49_152 - 256 - 2                      # of the lines in that file, those that CLIP uses
+_CLIP_MERGES = 49_152 - 256 - 2  # of the lines in that file, those that CLIP uses
 _NETWORKS = ("unet", "transformer")
-_INSIDE = {"unet": ("model.diffusion_model.", "unet."), "transformer": ("model.diffusion_model.", "transformer.", "diffusion_model.")}
-_ALONE = {"unet": ("input_blocks.0.0.weight", "conv_in.weight"),
-          "transformer": ("img_in.weight", "x_embedder.weight", "x_embedder.proj.weight", "pos_embed.proj.weight",
-                          "all_x_embedder.2-1.weight")}
-_UNUSED = ("model.visual", "lm_head")                # of language models that only read prompts: left out where they are not stored
+_INSIDE = {
+    "unet": ("model.diffusion_model.", "unet."),
+    "transformer": ("model.diffusion_model.", "transformer.", "diffusion_model."),
+}
+_ALONE = {
+    "unet": ("input_blocks.0.0.weight", "conv_in.weight"),
+    "transformer": (
+        "img_in.weight",
+        "x_embedder.weight",
+        "x_embedder.proj.weight",
+        "pos_embed.proj.weight",
+        "all_x_embedder.2-1.weight",
+    ),
+}
+_UNUSED = ("model.visual", "lm_head")  # of language models that only read prompts: left out where they are not stored
 
 
 class SingleFileParts:
@@ -58,10 +68,17 @@ class SingleFileParts:
     they are stored where unpacked they would take more than `dense_bytes`. `notes` says, in sentences, what came from elsewhere.
     """
 
-    def __init__(self, checkpoint: Checkpoint, configs: Path | None = None, library: Library | None = None, *,
-                 vae: Checkpoint | None = None, dense_bytes: float = float("inf")) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        configs: Path | None = None,
+        library: Library | None = None,
+        *,
+        vae: Checkpoint | None = None,
+        dense_bytes: float = float("inf"),
+    ) -> None:
         self.checkpoint = checkpoint
-        self.on_tensor: Callable[[float], None] = _nobody     # hears after each tensor how much of its part is there
+        self.on_tensor: Callable[[float], None] = _nobody  # hears after each tensor how much of its part is there
         self._configs = configs or paths.resources() / "families" / checkpoint.family
         self._library, self._elsewhere, self._dense_bytes = library, Elsewhere(checkpoint, library), dense_bytes
         self._open: dict[Path, Weights] = {checkpoint.path: open_stored(checkpoint.path)}
@@ -83,8 +100,11 @@ class SingleFileParts:
         """CheckpointMissing that names everything its family needs and nobody has, with where it goes."""
         kinds = [need.kind for need in self._needs.values() if not need.optional and self._place(need.part) is None]
         for part, need in self._needs.items():
-            if (tokenizer := PIECES[need.kind].tokenizer) and (self._place(part) is not None or not need.optional) \
-                    and self._tokenizer_folder(part) is None:
+            if (
+                (tokenizer := PIECES[need.kind].tokenizer)
+                and (self._place(part) is not None or not need.optional)
+                and self._tokenizer_folder(part) is None
+            ):
                 kinds.append(f"tokenizer-{tokenizer}")
         if kinds:
             raise missing(self.checkpoint, kinds, self._library)
@@ -105,7 +125,11 @@ class SingleFileParts:
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
         place = self._place(name)
         if place is None:
-            raise missing(self.checkpoint, [self._needs[name].kind], self._library) if name in self._needs else self._nothing(name)
+            raise (
+                missing(self.checkpoint, [self._needs[name].kind], self._library)
+                if name in self._needs
+                else self._nothing(name)
+            )
         if isinstance(place, InFolder):
             return FolderParts(place.folder).module(place.component, kind, dtype)
         try:
@@ -121,12 +145,17 @@ class SingleFileParts:
         if kind.__name__.startswith("CLIP"):
             words, merges = clip_vocabulary()
             open_clip = self.config(encoder)["hidden_act"] == "gelu"
-            return kind(vocab=dict(words), merges=list(merges), model_max_length=77, pad_token="!" if open_clip else "<|endoftext|>")
+            return kind(
+                vocab=dict(words),
+                merges=list(merges),
+                model_max_length=77,
+                pad_token="!" if open_clip else "<|endoftext|>",
+            )
         folder = self._tokenizer_folder(encoder)
         if folder is None:
             raise missing(self.checkpoint, [f"tokenizer-{PIECES[self._needs[encoder].kind].tokenizer}"], self._library)
         tokenizer = FolderParts(folder.parent).tokenizer(folder.name, kind)
-        tokenizer.chat_template = None      # it may be that of another model with the same words; families know their own
+        tokenizer.chat_template = None  # it may be that of another model with the same words; families know their own
         return tokenizer
 
     # ---- where things are ----------------------------------------------------------------------------------------------
@@ -198,15 +227,20 @@ class SingleFileParts:
         if name == "scheduler":
             told = {"eps": "epsilon", "v": "v_prediction"}.get(self.checkpoint.prediction)
             return ({"prediction_type": told} if told else {}) | (
-                {"rescale_betas_zero_snr": True} if "ztsnr" in self._open[self.checkpoint.path].shapes else {})
+                {"rescale_betas_zero_snr": True} if "ztsnr" in self._open[self.checkpoint.path].shapes else {}
+            )
         place = self._place(name)
         if not isinstance(place, InFile):
             return {}
         weights = self._weights(place)
-        shapes = {key: (sum(run.stop - run.start for run in rows), *weights.shapes[rows[0].name][1:])
-                  for key, rows in self._recipe(name, place).items()}
+        shapes = {
+            key: (sum(run.stop - run.start for run in rows), *weights.shapes[rows[0].name][1:])
+            for key, rows in self._recipe(name, place).items()
+        }
         larger = name == "unet" and self.checkpoint.family == "sd2" and self.checkpoint.prediction == "v"
-        return derived(name, self.checkpoint.family, shapes, self._usual(name)) | ({"sample_size": 96} if larger else {})
+        return derived(name, self.checkpoint.family, shapes, self._usual(name)) | (
+            {"sample_size": 96} if larger else {}
+        )
 
     # ---- weights -------------------------------------------------------------------------------------------------------
 
@@ -219,13 +253,17 @@ class SingleFileParts:
         """Under the names that the part's module has, from the names in the file."""
         if name not in self._recipes:
             start = len(place.prefix)
-            shapes = {key[start:]: shape for key, shape in self._weights(place).shapes.items() if key.startswith(place.prefix)}
+            shapes = {
+                key[start:]: shape for key, shape in self._weights(place).shapes.items() if key.startswith(place.prefix)
+            }
             try:
                 found = recipe(name, shapes, self._usual(name))
             except (KeyError, IndexError, ValueError, RuntimeError) as error:
                 raise self._not_whole(name, f"{str(error).splitlines()[0][:120]} is missing") from error
-            self._recipes[name] = {key: tuple(Rows(place.prefix + run.name, run.start, run.stop) for run in rows)
-                                   for key, rows in found.items()}
+            self._recipes[name] = {
+                key: tuple(Rows(place.prefix + run.name, run.start, run.stop) for run in rows)
+                for key, rows in found.items()
+            }
         return self._recipes[name]
 
     def _fill(self, module: nn.Module, name: str, place: InFile, dtype: torch.dtype) -> None:
@@ -243,7 +281,9 @@ class SingleFileParts:
             if isinstance(found, Packed):
                 _pack(module, key, found, dtype)
             elif found.shape != wanted.shape:
-                raise self._not_whole(name, f"{key} has the shape {tuple(found.shape)}, not {tuple(wanted.shape)}", place.path)
+                raise self._not_whole(
+                    name, f"{key} has the shape {tuple(found.shape)}, not {tuple(wanted.shape)}", place.path
+                )
             else:
                 state[key] = found
             done += wanted.numel()
@@ -255,35 +295,54 @@ class SingleFileParts:
         for name in (key, f"text_model.{key}", key.removeprefix("text_model."), f"transformer.{key}"):
             if name in rows:
                 return rows[name]
-        return rows.get("shared.weight" if key == "encoder.embed_tokens.weight" else "encoder.embed_tokens.weight") \
-            if key in ("encoder.embed_tokens.weight", "shared.weight") else None
+        return (
+            rows.get("shared.weight" if key == "encoder.embed_tokens.weight" else "encoder.embed_tokens.weight")
+            if key in ("encoder.embed_tokens.weight", "shared.weight")
+            else None
+        )
 
-    def _check_whole(self, name: str, sources: Mapping[str, tuple[Rows, ...] | None], expected: Mapping[str, Tensor]) -> None:
-        absent = sorted(key for key, source in sources.items() if source is None and not _is_projection(key, expected[key]))
+    def _check_whole(
+        self, name: str, sources: Mapping[str, tuple[Rows, ...] | None], expected: Mapping[str, Tensor]
+    ) -> None:
+        absent = sorted(
+            key for key, source in sources.items() if source is None and not _is_projection(key, expected[key])
+        )
         if absent:
             more = f", and {len(absent) - 1:,} more" if len(absent) > 1 else ""
             place = self._places[name]
             raise self._not_whole(name, f"{absent[0]} is missing{more}", place.path if place is not None else None)
 
-    def _value(self, key: str, wanted: Tensor, source: tuple[Rows, ...] | None, weights: Weights, dtype: torch.dtype,
-               packed: bool) -> Tensor | Packed:
+    def _value(
+        self,
+        key: str,
+        wanted: Tensor,
+        source: tuple[Rows, ...] | None,
+        weights: Weights,
+        dtype: torch.dtype,
+        packed: bool,
+    ) -> Tensor | Packed:
         if source is None:
-            return torch.eye(len(wanted), dtype=dtype)      # CLIP L without its projection, as SD3's makers read it in their own code
+            return torch.eye(
+                len(wanted), dtype=dtype
+            )  # CLIP L without its projection, as SD3's makers read it in their own code
         found = together([weights.rows(run.name, run.start, run.stop) for run in source], dtype, packed)
         if isinstance(found, Packed):
             return found
         if key.endswith("text_projection.weight") and source[0].name.endswith("text_projection"):
-            return found.T.contiguous()                     # OpenCLIP multiplies from the other side
+            return found.T.contiguous()  # OpenCLIP multiplies from the other side
         same = tuple(side for side in found.shape if side > 1) == tuple(side for side in wanted.shape if side > 1)
-        return found.reshape(wanted.shape) if same else found       # a convolution of one pixel is a linear layer
+        return found.reshape(wanted.shape) if same else found  # a convolution of one pixel is a linear layer
 
     def _not_whole(self, name: str, why: str, path: Path | None = None) -> CheckpointDamaged:
         file = (path or self.checkpoint.path).name
         return CheckpointDamaged(f"The {name} of {file} is not whole", why, "Get it again from where it came")
 
     def _nothing(self, name: str) -> CheckpointDamaged:
-        return CheckpointDamaged(f"{self.checkpoint.path.name} has no {name}", "the file does not hold it",
-                                 "Choose another file of that model")
+        return CheckpointDamaged(
+            f"{self.checkpoint.path.name} has no {name}",
+            "the file does not hold it",
+            "Choose another file of that model",
+        )
 
 
 class FolderWithVae(FolderParts):
@@ -292,12 +351,18 @@ class FolderWithVae(FolderParts):
     def __init__(self, checkpoint: Checkpoint, vae: Checkpoint) -> None:
         super().__init__(checkpoint.path)
         if checkpoint.family not in NEEDS:
-            raise CheckpointUnknown(f"{checkpoint.name} draws with its own autoencoder alone", "its pipeline is diffusers' own",
-                                    "Choose no other one for it")
+            raise CheckpointUnknown(
+                f"{checkpoint.name} draws with its own autoencoder alone",
+                "its pipeline is diffusers' own",
+                "Choose no other one for it",
+            )
         self._place = place_of_vae(vae, checkpoint, self.config("vae"))
         self.notes = (f"{_where(self._place)} is the autoencoder of {checkpoint.name} now.",)
-        self._other = SingleFileParts(replace(vae, family=checkpoint.family), checkpoint.path, vae=vae) \
-            if isinstance(self._place, InFile) else None
+        self._other = (
+            SingleFileParts(replace(vae, family=checkpoint.family), checkpoint.path, vae=vae)
+            if isinstance(self._place, InFile)
+            else None
+        )
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
         if name != "vae":
@@ -346,11 +411,16 @@ def clip_vocabulary() -> tuple[Mapping[str, int], tuple[tuple[str, str], ...]]:
     """CLIP's words and their numbers, and the merges that make them (Radford et al. 2021): 256 bytes, each alone and at a word's end,
     then a word for every merge."""
     with gzip.open(paths.resources() / "families" / "clip" / _VOCABULARY, "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")[1:_CLIP_MERGES + 1]
+        lines = file.read().split("\n")[1 : _CLIP_MERGES + 1]
     merges = tuple((left, right) for left, _, right in (line.partition(" ") for line in lines))
     letters = _letters()
-    words = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges),
-             "<|startoftext|>", "<|endoftext|>"]
+    words = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        *(left + right for left, right in merges),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
     return {word: number for number, word in enumerate(words)}, merges
 
 

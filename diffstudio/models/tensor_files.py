@@ -31,11 +31,12 @@ from diffstudio.models.weights_file import TORCH_DTYPES, PickleWeights
 State = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
 _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
-_SPARE_BYTES = 32 << 20          # left free on a disk
-_PART = ".part"                  # what is not whole yet
+_SPARE_BYTES = 32 << 20  # left free on a disk
+_PART = ".part"  # what is not whole yet
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
+
 
 class Weights:
     """The tensors of a checkpoint, each there when `later.now` asks for it. To be used in a `with`."""
@@ -46,7 +47,9 @@ class Weights:
     def __enter__(self) -> Weights:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._files.close()
 
 
@@ -54,8 +57,11 @@ def open_weights(checkpoint: Checkpoint) -> Weights:
     """Of a folder under `unet.` and the like. CheckpointUnknown for packed weights; else what reading raises."""
     match checkpoint.layout:
         case Layout.GGUF:
-            raise CheckpointUnknown(f"{checkpoint.name} is a GGUF file", "its weights are packed, and stay as they are",
-                                    "Use the safetensors file that it was made from")
+            raise CheckpointUnknown(
+                f"{checkpoint.name} is a GGUF file",
+                "its weights are packed, and stay as they are",
+                "Use the safetensors file that it was made from",
+            )
         case Layout.PICKLE:
             files = contextlib.ExitStack()
             return Weights(_pickled(checkpoint.path, files), {}, files)
@@ -68,8 +74,10 @@ def open_weights(checkpoint: Checkpoint) -> Weights:
 
 def _pickled(path: Path, files: contextlib.ExitStack, prefix: str = "") -> State:
     file = files.enter_context(contextlib.closing(PickleWeights(path)))
-    return {prefix + name: later(entry.shape, TORCH_DTYPES[entry.dtype], partial(file.get_tensor, name))
-            for name, entry in file.scan.tensors.items()}
+    return {
+        prefix + name: later(entry.shape, TORCH_DTYPES[entry.dtype], partial(file.get_tensor, name))
+        for name, entry in file.scan.tensors.items()
+    }
 
 
 def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
@@ -89,8 +97,12 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
                 raise _unreadable(path, error) from error
             for name, entry in entries.items():
                 if entry.dtype not in TORCH_DTYPES:
-                    raise CheckpointUnknown(f"{path.name} holds numbers of a kind that cannot be worked with", entry.dtype)
-                tensors[prefix + name] = later(entry.shape, TORCH_DTYPES[entry.dtype], partial(_read, path, file, start, entry))
+                    raise CheckpointUnknown(
+                        f"{path.name} holds numbers of a kind that cannot be worked with", entry.dtype
+                    )
+                tensors[prefix + name] = later(
+                    entry.shape, TORCH_DTYPES[entry.dtype], partial(_read, path, file, start, entry)
+                )
         return Weights(tensors, metadata, files.pop_all())
 
 
@@ -99,12 +111,17 @@ def _component_files(folder: Path) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     for component in sorted(path for path in folder.iterdir() if path.is_dir()):
         every = sorted(component.iterdir())
-        files = [path for path in every if path.suffix in SAFETENSORS] or [path for path in every if path.suffix in PICKLES]
+        files = [path for path in every if path.suffix in SAFETENSORS] or [
+            path for path in every if path.suffix in PICKLES
+        ]
         wanted = min((variant(path) for path in files), default="")
         found += [(f"{component.name}.", path) for path in files if variant(path) == wanted]
     if not found:
-        raise CheckpointUnknown(f"{folder.name} holds no weights", "there are neither safetensors files nor pickles in it",
-                                "Get it again from where it came")
+        raise CheckpointUnknown(
+            f"{folder.name} holds no weights",
+            "there are neither safetensors files nor pickles in it",
+            "Get it again from where it came",
+        )
     return found
 
 
@@ -125,11 +142,15 @@ def _read(path: Path, file: FileIO, start: int, entry: TensorEntry) -> Tensor:
 
 
 def _unreadable(path: Path, error: OSError) -> CheckpointDamaged:
-    return CheckpointDamaged(f"{path.name} cannot be read", (error.strerror or str(error)).lower(),
-                             "Check the disk, or get it again from where it came")
+    return CheckpointDamaged(
+        f"{path.name} cannot be read",
+        (error.strerror or str(error)).lower(),
+        "Check the disk, or get it again from where it came",
+    )
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
+
 
 def size_of(tensors: State) -> int:
     """Bytes of the numbers alone."""
@@ -140,15 +161,21 @@ def check_place(target: Path, size_bytes: int) -> None:
     """BadRequest where something lies at `target` already, StorageProblem where it cannot be written or would not fit."""
     try:
         if os.path.lexists(target):
-            raise BadRequest(f"There is a {'folder' if target.is_dir() else 'file'} at {target} already",
-                             "nothing is written over", "Choose another name")
+            raise BadRequest(
+                f"There is a {'folder' if target.is_dir() else 'file'} at {target} already",
+                "nothing is written over",
+                "Choose another name",
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
     except OSError as error:
         raise unwritable(target, error) from error
     if free < size_bytes + _SPARE_BYTES:
-        raise StorageProblem(f"{target.name} would not fit on the disk", f"it takes {size_bytes / 1e9:,.2f} GB, and "
-                             f"{free / 1e9:,.2f} GB are free at {target.parent}", "Free some space, or choose another place")
+        raise StorageProblem(
+            f"{target.name} would not fit on the disk",
+            f"it takes {size_bytes / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free at {target.parent}",
+            "Free some space, or choose another place",
+        )
 
 
 @contextlib.contextmanager
@@ -159,13 +186,18 @@ def placed(target: Path) -> Iterator[Path]:
     """
     beside = target.with_name(f"{target.name}{_PART}")
     if os.path.lexists(beside):
-        raise BadRequest(f"{beside} is in the way", "it was left by something that did not end well, or is being written now",
-                         "Delete it, or choose another name")
+        raise BadRequest(
+            f"{beside} is in the way",
+            "it was left by something that did not end well, or is being written now",
+            "Delete it, or choose another name",
+        )
     try:
         yield beside
         _put(beside, target)
     except FileExistsError as error:
-        raise BadRequest(f"There is something at {target} by now", "nothing is written over", "Choose another name") from error
+        raise BadRequest(
+            f"There is something at {target} by now", "nothing is written over", "Choose another name"
+        ) from error
     except OSError as error:
         raise unwritable(target, error) from error
     finally:
@@ -189,8 +221,11 @@ def _put(beside: Path, target: Path) -> None:
 
 
 def unwritable(target: Path, error: OSError) -> StorageProblem:
-    return StorageProblem(f"{target} cannot be written", (error.strerror or str(error)).lower(),
-                          "Free some space, allow writing there, or choose another place")
+    return StorageProblem(
+        f"{target} cannot be written",
+        (error.strerror or str(error)).lower(),
+        "Free some space, allow writing there, or choose another place",
+    )
 
 
 def write_file(path: Path, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
@@ -206,11 +241,17 @@ def write_file(path: Path, tensors: State, metadata: Metadata) -> Generator[floa
 def write_into(path: Path, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
     """A safetensors file at a place that nobody looks at yet; the widest numbers first, so that all lie even."""
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, object] = {"__metadata__": {key: as_text(value) for key, value in metadata.items()}} if metadata else {}
+    header: dict[str, object] = (
+        {"__metadata__": {key: as_text(value) for key, value in metadata.items()}} if metadata else {}
+    )
     end, whole = 0, max(1, size_of(tensors))
     for name in order:
         start, end = end, end + tensors[name].numel() * tensors[name].element_size()
-        header[name] = {"dtype": _NAMES[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+        header[name] = {
+            "dtype": _NAMES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with FileIO(path, "x") as file:
@@ -220,9 +261,11 @@ def write_into(path: Path, tensors: State, metadata: Metadata) -> Generator[floa
             yield done / whole
             real = now(tensors[name])
             if real.is_floating_point() and bool(_is_nan(real)):
-                raise CheckpointDamaged(f"{path.name.removesuffix(_PART)} was not made",
-                                        f"{name[:200]} holds values that are no numbers",
-                                        "Choose another file: this one is damaged, or its training diverged")
+                raise CheckpointDamaged(
+                    f"{path.name.removesuffix(_PART)} was not made",
+                    f"{name[:200]} holds values that are no numbers",
+                    "Choose another file: this one is damaged, or its training diverged",
+                )
             _all_of(file, _bytes(real))
             done += real.numel() * real.element_size()
         os.fsync(file.fileno())
@@ -240,7 +283,7 @@ def _is_nan(tensor: Tensor) -> Tensor:
 
 def _all_of(file: FileIO, data: memoryview) -> None:
     while data:
-        data = data[file.write(data):]
+        data = data[file.write(data) :]
 
 
 def as_text(value: str) -> str:

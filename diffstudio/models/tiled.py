@@ -18,7 +18,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.model import Hints, Model
 from diffstudio.models.tiles import Tile, each_tile, finish, tiles
 
-_TIMES_TRAINED = 2      # up to so many times the trained side a model makes a given picture well as a whole
+_TIMES_TRAINED = 2  # up to so many times the trained side a model makes a given picture well as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,14 @@ class TiledDenoiser:
     `window` and `overlap` are px of the state. `between` is called before each window, and may raise to stop.
     """
 
-    def __init__(self, denoiser_of: Callable[[Tile], Denoiser], schedule: NoiseSchedule, window: int, overlap: int,
-                 between: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        denoiser_of: Callable[[Tile], Denoiser],
+        schedule: NoiseSchedule,
+        window: int,
+        overlap: int,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         self.schedule = schedule
         self._denoiser_of, self._window, self._overlap, self._between = denoiser_of, window, overlap, between
         self._known: dict[Tile, Denoiser] = {}
@@ -68,8 +74,14 @@ class TiledDenoiser:
         return finish(each_tile(estimate, x_t, self._window, self._overlap)).to(x_t)
 
 
-def tiled(model: Model, whole: Callable[[Hints], Denoiser], hints: Hints, shrinks: int, windows: Windows,
-          between: Callable[[], None] = lambda: None) -> TiledDenoiser:
+def tiled(
+    model: Model,
+    whole: Callable[[Hints], Denoiser],
+    hints: Hints,
+    shrinks: int,
+    windows: Windows,
+    between: Callable[[], None] = lambda: None,
+) -> TiledDenoiser:
     """`whole` makes a denoiser of hints; each window has one, shown its own part. `shrinks`: px of a picture to one of a state."""
     shown = hints.image is not None or hints.mask is not None or bool(hints.controls)
     alike = None if shown else whole(hints)
@@ -82,6 +94,7 @@ def tiled(model: Model, whole: Callable[[Hints], Denoiser], hints: Hints, shrink
 
 def cropped(hints: Hints, tile: Tile, shrinks: int) -> Hints:
     """What lies in a window of the state, of pictures `shrinks` times as large."""
+
     def part(picture: Tensor | None) -> Tensor | None:
         return None if picture is None else tile.of(picture, shrinks)
 
@@ -97,5 +110,8 @@ def check_size(model: Model, width: int, height: int, windows: Windows | None) -
     model.check_size(*windows.size(width, height))
     if width % model.multiple or height % model.multiple:
         near = " × ".join(str(round(side / model.multiple) * model.multiple) for side in (width, height))
-        raise BadRequest(f"This checkpoint cannot make pictures of {width} × {height}",
-                         f"its sides are multiples of {model.multiple} px", f"Try {near}")
+        raise BadRequest(
+            f"This checkpoint cannot make pictures of {width} × {height}",
+            f"its sides are multiples of {model.multiple} px",
+            f"Try {near}",
+        )

@@ -24,7 +24,11 @@ class Tile:
 
     def of(self, picture: Tensor, scale: int = 1) -> Tensor:
         """That window of [B,C,H,W], as a view; of a picture `scale` times as large if it is not 1."""
-        return picture[..., scale * self.top:scale * (self.top + self.height), scale * self.left:scale * (self.left + self.width)]
+        return picture[
+            ...,
+            scale * self.top : scale * (self.top + self.height),
+            scale * self.left : scale * (self.left + self.width),
+        ]
 
 
 def starts(length: int, window: int, overlap: int) -> list[int]:
@@ -39,8 +43,11 @@ def starts(length: int, window: int, overlap: int) -> list[int]:
 
 def tiles(height: int, width: int, window: int, overlap: int) -> list[Tile]:
     """The windows of a picture of height × width, row by row; none is larger than the picture."""
-    return [Tile(top, left, min(window, height), min(window, width))
-            for top in starts(height, window, overlap) for left in starts(width, window, overlap)]
+    return [
+        Tile(top, left, min(window, height), min(window, width))
+        for top in starts(height, window, overlap)
+        for left in starts(width, window, overlap)
+    ]
 
 
 def feather(height: int, width: int, overlap: int) -> Tensor:
@@ -54,8 +61,9 @@ def ramp(length: int, overlap: int) -> Tensor:
     return (torch.minimum(inward, length - inward) / max(1, overlap)).clamp(max=1.0)
 
 
-def each_tile(function: Callable[[Tensor, Tile], Tensor], picture: Tensor, window: int, overlap: int, *,
-              scale: int = 1) -> Generator[tuple[int, int], None, Tensor]:
+def each_tile(
+    function: Callable[[Tensor, Tile], Tensor], picture: Tensor, window: int, overlap: int, *, scale: int = 1
+) -> Generator[tuple[int, int], None, Tensor]:
     """`function`, which makes [B,C,h,w] into [B,C',scale h,scale w], applied to [B,C,H,W] a window at a time.
 
     It is told which window that is. A picture that fits into one window is handed over whole. Yields how many of how many
@@ -68,31 +76,44 @@ def each_tile(function: Callable[[Tensor, Tile], Tensor], picture: Tensor, windo
         yield 1, 1
         return made
     total: Tensor | None = None
-    weights = (torch.zeros(scale * height, 1, device=picture.device), torch.zeros(1, scale * width, device=picture.device))
+    weights = (
+        torch.zeros(scale * height, 1, device=picture.device),
+        torch.zeros(1, scale * width, device=picture.device),
+    )
     for done, tile in enumerate(wanted, 1):
         made = function(tile.of(picture), tile)
         weight = feather(scale * tile.height, scale * tile.width, scale * overlap).to(picture.device)
         if total is None:
-            total = picture.new_zeros((*made.shape[:-2], scale * height, scale * width),
-                                      dtype=torch.promote_types(made.dtype, torch.float32))
+            total = picture.new_zeros(
+                (*made.shape[:-2], scale * height, scale * width), dtype=torch.promote_types(made.dtype, torch.float32)
+            )
         tile.of(total, scale).add_(made.to(total) * weight)
         down, across = ramp(scale * tile.height, scale * overlap), ramp(scale * tile.width, scale * overlap)
-        if tile.left == 0:        # windows stand in rows and columns, so their weights do too: a sum for each is enough
-            weights[0][scale * tile.top:scale * (tile.top + tile.height), 0].add_(down.to(picture.device))
+        if tile.left == 0:  # windows stand in rows and columns, so their weights do too: a sum for each is enough
+            weights[0][scale * tile.top : scale * (tile.top + tile.height), 0].add_(down.to(picture.device))
         if tile.top == 0:
-            weights[1][0, scale * tile.left:scale * (tile.left + tile.width)].add_(across.to(picture.device))
+            weights[1][0, scale * tile.left : scale * (tile.left + tile.width)].add_(across.to(picture.device))
         yield done, len(wanted)
     assert total is not None
     return total.div_(weights[0]).div_(weights[1])
 
 
-def over_tiles(function: Callable[[Tensor], Tensor], picture: Tensor, window: int, overlap: int, *, scale: int = 1,
-               progress: Callable[[int, int], None] | None = None) -> Tensor:
+def over_tiles(
+    function: Callable[[Tensor], Tensor],
+    picture: Tensor,
+    window: int,
+    overlap: int,
+    *,
+    scale: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """As `each_tile`, all at once. `progress` hears how many of how many windows are done, and may raise to stop."""
     return finish(each_tile(lambda part, _: function(part), picture, window, overlap, scale=scale), progress)
 
 
-def finish(steps: Generator[tuple[int, int], None, Tensor], progress: Callable[[int, int], None] | None = None) -> Tensor:
+def finish(
+    steps: Generator[tuple[int, int], None, Tensor], progress: Callable[[int, int], None] | None = None
+) -> Tensor:
     """Take every step, and give what they return."""
     while True:
         try:

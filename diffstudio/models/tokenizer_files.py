@@ -16,14 +16,14 @@ from typing import Any
 from diffstudio import paths
 
 _LARGEST_BYTES = 64 << 20
-_DEEPEST = 3                      # folders below one of models, in which a tokenizer is looked for
-_QWEN = "<|im_start|>"            # what begins a turn of a conversation
+_DEEPEST = 3  # folders below one of models, in which a tokenizer is looked for
+_QWEN = "<|im_start|>"  # what begins a turn of a conversation
 _T5 = ["<pad>", "</s>", "<unk>"]
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTokenizer:
-    kind: str                     # t5 or qwen
+    kind: str  # t5 or qwen
     words: int
 
 
@@ -41,7 +41,9 @@ def tokenizer_in(folder: Path) -> KnownTokenizer | None:
     if not whole and (folder / "merges.txt").is_file():
         words = _table(folder / "vocab.json")
         told = _table(folder / "tokenizer_config.json").get("added_tokens_decoder")
-        contents = [one.get("content") for one in told.values() if isinstance(one, dict)] if isinstance(told, dict) else []
+        contents = (
+            [one.get("content") for one in told.values() if isinstance(one, dict)] if isinstance(told, dict) else []
+        )
         if words and _QWEN in contents:
             return KnownTokenizer("qwen", len(words) + sum(token not in words for token in contents))
     return None
@@ -77,7 +79,9 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 
 def _children(folder: Path) -> list[Path]:
     try:
-        return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(
+            Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
+        )
     except OSError:
         return []
 

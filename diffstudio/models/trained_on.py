@@ -32,8 +32,12 @@ def training_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
 
 def base_model(metadata: Mapping[str, str]) -> str:
     """What it was trained from, in its file's own words: `sd_v1`, `sdxl_base_v1-0`; empty where that is not said."""
-    return (metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture") or metadata.get("ss_sd_model_name")
-            or "")[:100]
+    return (
+        metadata.get("ss_base_model_version")
+        or metadata.get("modelspec.architecture")
+        or metadata.get("ss_sd_model_name")
+        or ""
+    )[:100]
 
 
 def _frequencies(metadata: Mapping[str, str]) -> dict[str, dict[str, int]]:
@@ -46,6 +50,12 @@ def _frequencies(metadata: Mapping[str, str]) -> dict[str, dict[str, int]]:
     except (ValueError, RecursionError):
         return {}
     folders = told.items() if isinstance(told, dict) else ()
-    return {folder: {tag.strip()[:200]: times for tag, times in list(tags.items())[:_MOST_TAGS]
-                     if type(times) is int and times > 0 and tag.strip()}
-            for folder, tags in folders if isinstance(tags, dict)}
+    return {
+        folder: {
+            tag.strip()[:200]: times
+            for tag, times in list(tags.items())[:_MOST_TAGS]
+            if type(times) is int and times > 0 and tag.strip()
+        }
+        for folder, tags in folders
+        if isinstance(tags, dict)
+    }

@@ -25,9 +25,9 @@ from diffstudio.models.detection_names import Role
 from diffstudio.models.tiles import Tile, each_tile, finish
 from diffstudio.models.weights_file import load_weights
 
-_SLOPE = 0.2            # of the leaky rectifiers in ESRGAN
-_RESIDUAL = 0.2         # how much of a block's answer is added to what went in
-_WINDOW, _OVERLAP = 256, 32     # px of the given picture
+_SLOPE = 0.2  # of the leaky rectifiers in ESRGAN
+_RESIDUAL = 0.2  # how much of a block's answer is added to what went in
+_WINDOW, _OVERLAP = 256, 32  # px of the given picture
 _SMALLEST_WINDOW = 64
 
 
@@ -37,9 +37,10 @@ class DenseBlock(nn.Module):
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()
         self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = (
-            nn.Conv2d(width + index * growth, width if index == 4 else growth, 3, padding=1) for index in range(5))
+            nn.Conv2d(width + index * growth, width if index == 4 else growth, 3, padding=1) for index in range(5)
+        )
 
-    def forward(self, x: Tensor) -> Tensor:                      # [B,width,h,w]
+    def forward(self, x: Tensor) -> Tensor:  # [B,width,h,w]
         seen = [x]
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             seen.append(F.leaky_relu(conv(torch.cat(seen, 1)), _SLOPE))
@@ -63,7 +64,7 @@ class DenseNetwork(nn.Module):
 
     def __init__(self, width: int, growth: int, depth: int, ups: int, folds: int = 1) -> None:
         super().__init__()
-        self.ups, self.folds = ups, folds                        # px that are folded into channels, a side
+        self.ups, self.folds = ups, folds  # px that are folded into channels, a side
         self.scale = 2**ups // folds
         self.conv_first = nn.Conv2d(3 * folds**2, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualDenseBlock(width, growth) for _ in range(depth)))
@@ -73,7 +74,7 @@ class DenseNetwork(nn.Module):
         self.conv_hr = nn.Conv2d(width, width, 3, padding=1)
         self.conv_last = nn.Conv2d(width, 3, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:                      # [B,3,H,W] in [0,1] -> [B,3,scale H,scale W]
+    def forward(self, x: Tensor) -> Tensor:  # [B,3,H,W] in [0,1] -> [B,3,scale H,scale W]
         height, width = x.shape[-2:]
         if self.folds > 1:
             x = F.pad(x, (0, -width % self.folds, 0, -height % self.folds), mode="replicate")
@@ -81,9 +82,11 @@ class DenseNetwork(nn.Module):
         x = self.conv_first(x)
         x = x + self.conv_body(self.body(x))
         for index in range(self.ups):
-            x = F.leaky_relu(getattr(self, f"conv_up{index + 1}")(F.interpolate(x, scale_factor=2.0, mode="nearest")), _SLOPE)
+            x = F.leaky_relu(
+                getattr(self, f"conv_up{index + 1}")(F.interpolate(x, scale_factor=2.0, mode="nearest")), _SLOPE
+            )
         x = self.conv_last(F.leaky_relu(self.conv_hr(x), _SLOPE))
-        return x[..., :self.scale * height, :self.scale * width]
+        return x[..., : self.scale * height, : self.scale * width]
 
 
 class CompactNetwork(nn.Module):
@@ -97,8 +100,10 @@ class CompactNetwork(nn.Module):
             layers += [nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width)]
         self.body = nn.Sequential(*layers, nn.Conv2d(width, 3 * scale**2, 3, padding=1))
 
-    def forward(self, x: Tensor) -> Tensor:                      # [B,3,H,W] in [0,1] -> [B,3,scale H,scale W]
-        return F.pixel_shuffle(self.body(x), self.scale) + F.interpolate(x, scale_factor=float(self.scale), mode="nearest")
+    def forward(self, x: Tensor) -> Tensor:  # [B,3,H,W] in [0,1] -> [B,3,scale H,scale W]
+        return F.pixel_shuffle(self.body(x), self.scale) + F.interpolate(
+            x, scale_factor=float(self.scale), mode="nearest"
+        )
 
 
 class Upscaler:
@@ -107,18 +112,26 @@ class Upscaler:
     def __init__(self, network: nn.Module, scale: int, device: torch.device) -> None:
         self.network, self.scale, self.device = network.to(device).eval().requires_grad_(False), scale, device
 
-    def __call__(self, picture: Tensor, *, window: int = _WINDOW, overlap: int = _OVERLAP,
-                 progress: Callable[[int, int], None] | None = None) -> Tensor:
+    def __call__(
+        self,
+        picture: Tensor,
+        *,
+        window: int = _WINDOW,
+        overlap: int = _OVERLAP,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         """[B,3,H,W] in [0,1] -> [B,3,scale H,scale W] in [0,1], on the CPU; worked on in windows of so many px."""
         return finish(self.each_tile(picture, window=window, overlap=overlap), progress)
 
-    def each_tile(self, picture: Tensor, *, fold: int = 1, window: int = _WINDOW,
-                  overlap: int = _OVERLAP) -> Generator[tuple[int, int], None, Tensor]:
+    def each_tile(
+        self, picture: Tensor, *, fold: int = 1, window: int = _WINDOW, overlap: int = _OVERLAP
+    ) -> Generator[tuple[int, int], None, Tensor]:
         """Yields how many of how many windows are done. `fold`, a divisor of `scale`: made that much smaller again at once.
 
         So a network that enlarges four times can enlarge twice without the memory for four. OutOfMemory when not even the
         smallest window fits.
         """
+
         @torch.no_grad()
         def enlarge(tile: Tensor, _: Tile) -> Tensor:
             made: Tensor = self.network(tile.to(self.device)).float()
@@ -133,18 +146,22 @@ class Upscaler:
             except (RuntimeError, MemoryError) as error:
                 if not memory.is_out_of_memory(error):
                     raise
-            memory.free_unused()             # outside the `except`, whose traceback would keep the tensors
+            memory.free_unused()  # outside the `except`, whose traceback would keep the tensors
             if window <= _SMALLEST_WINDOW:
-                raise OutOfMemory("The picture could not be enlarged", "the upscaler does not fit into memory beside it",
-                                  "Close other programs, or enlarge it less")
+                raise OutOfMemory(
+                    "The picture could not be enlarged",
+                    "the upscaler does not fit into memory beside it",
+                    "Close other programs, or enlarge it less",
+                )
             window, overlap = window // 2, overlap // 2
 
 
 def load_upscaler(checkpoint: Checkpoint, device: torch.device) -> Upscaler:
     """Of a file that is one. CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
     if checkpoint.role is not Role.UPSCALER:
-        raise CheckpointUnknown(f"{checkpoint.name} is not an upscaler", checkpoint.reason.rstrip("."),
-                                "Choose one that is, or lanczos")
+        raise CheckpointUnknown(
+            f"{checkpoint.name} is not an upscaler", checkpoint.reason.rstrip("."), "Choose one that is, or lanczos"
+        )
     return upscaler_of(load_weights(checkpoint.path), checkpoint.name, device)
 
 
@@ -164,12 +181,17 @@ def upscaler_of(weights: Mapping[str, Any], name: str, device: torch.device) -> 
             return _by_spandrel(weights, name, device)
         else:
             raise CheckpointUnknown(
-                f"{name} is an upscaler of a kind that is not known here", "ESRGAN, Real-ESRGAN and its compact form are",
-                "Use one of those, or install the spandrel package beside diffstudio")
+                f"{name} is an upscaler of a kind that is not known here",
+                "ESRGAN, Real-ESRGAN and its compact form are",
+                "Use one of those, or install the spandrel package beside diffstudio",
+            )
         network.load_state_dict({key: value.float() for key, value in renamed.items()})
     except (KeyError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        raise CheckpointDamaged(f"{name} is not a whole upscaler", (str(error).splitlines() or [""])[0][:200],
-                                "Get it again from where it came") from error
+        raise CheckpointDamaged(
+            f"{name} is not a whole upscaler",
+            (str(error).splitlines() or [""])[0][:200],
+            "Get it again from where it came",
+        ) from error
     return Upscaler(network, int(getattr(network, "scale", 1)), device)
 
 
@@ -184,7 +206,9 @@ def _unwrapped(weights: Mapping[str, Any]) -> Mapping[str, Any]:
 def _new_names(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors under the names of today, of which there were two others: ESRGAN's first, and the numbered ones (`model.0`)."""
     renamed: dict[str, Any] = {}
-    numbers = sorted({int(found[1]) for key in weights if (found := re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", key))})
+    numbers = sorted(
+        {int(found[1]) for key in weights if (found := re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", key))}
+    )
     trunk = max((int(found[1]) for key in weights if (found := re.match(r"model\.1\.sub\.(\d+)\.", key))), default=-1)
     later = {number: f"conv_up{index + 1}" for index, number in enumerate(numbers[1:-2])}
     if len(numbers) >= 3:
@@ -223,6 +247,7 @@ def _by_spandrel(weights: Mapping[str, Any], name: str, device: torch.device) ->
     try:
         found = spandrel.ModelLoader().load_from_state_dict(dict(weights))
     except (spandrel.UnsupportedModelError, RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointUnknown(f"{name} is an upscaler of a kind that is not known here", str(error)[:200],
-                                    "Use another") from error
+        raise CheckpointUnknown(
+            f"{name} is an upscaler of a kind that is not known here", str(error)[:200], "Use another"
+        ) from error
     return Upscaler(found.model, int(found.scale), device)

@@ -23,9 +23,23 @@ from diffstudio.models.records import PICKLES
 from diffstudio.models.zip_members import ZipMembers
 
 TORCH_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
-    "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64,
-    "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu}
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}
 
 
 class WeightsFile(Protocol):
@@ -84,7 +98,7 @@ class SafetensorsWeights(_Closing):
         try:
             self._file: Any = safetensors.safe_open(str(path), framework="pt")
         except RuntimeError:
-            self._file = None         # larger than what this machine maps: tensors are read one by one
+            self._file = None  # larger than what this machine maps: tensors are read one by one
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise _damaged(path, error) from error
 
@@ -119,8 +133,11 @@ class SafetensorsWeights(_Closing):
             raise _damaged(self.path, error) from error
         if not whole:
             raise damaged(self.path, "it was cut short")
-        return torch.frombuffer(data, dtype=self.dtype(name)).reshape(entry.shape) if data else torch.empty(
-            entry.shape, dtype=self.dtype(name))
+        return (
+            torch.frombuffer(data, dtype=self.dtype(name)).reshape(entry.shape)
+            if data
+            else torch.empty(entry.shape, dtype=self.dtype(name))
+        )
 
     def close(self) -> None:
         self._file = None
@@ -134,7 +151,7 @@ class PickleWeights(_Closing):
         self.scan.check()
         self._tensors = self.scan.tensors
         self._packed: dict[str, torch.UntypedStorage] = {}
-        self._whole: Any = None                                          # the file, mapped
+        self._whole: Any = None  # the file, mapped
 
     def names(self) -> list[str]:
         return list(self._tensors)
@@ -173,7 +190,7 @@ class PickleWeights(_Closing):
                 if file.readinto(numbers) != length:
                     raise Unreadable("it was cut short")
             return _as_storage(numbers)
-        part: torch.UntypedStorage = whole[stored.start:stored.start + length]
+        part: torch.UntypedStorage = whole[stored.start : stored.start + length]
         return part if stored.start % tensor.itemsize == 0 else part.clone()
 
     def _mapped(self) -> Any:

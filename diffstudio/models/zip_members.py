@@ -9,11 +9,22 @@ from typing import BinaryIO
 
 from diffstudio.models.pickle_machine import Unreadable
 
-_LARGEST_DIRECTORY_BYTES = 4 << 20    # some 40,000 members
-_LARGEST_RATIO = 20                   # of all members to the file: weights hardly shrink, and PyTorch does not try to
-_SPARE_BYTES = 4 << 20                # that a small file may grow to whatever its ratio
-_WHAT_GOES_WRONG = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError, KeyError,
-                    IndexError, OverflowError, OSError)
+_LARGEST_DIRECTORY_BYTES = 4 << 20  # some 40,000 members
+_LARGEST_RATIO = 20  # of all members to the file: weights hardly shrink, and PyTorch does not try to
+_SPARE_BYTES = 4 << 20  # that a small file may grow to whatever its ratio
+_WHAT_GOES_WRONG = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    OSError,
+)
 
 
 class ZipMembers:

@@ -21,14 +21,22 @@ class CaptionTokenizer:
     def learn(cls, captions: Iterable[str], vocabulary: int) -> CaptionTokenizer:
         """At most `vocabulary` words (at least the 256 bytes and the padding): Sennrich et al. 2016, on bytes."""
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.normalizer = normalizers.Sequence([
-            normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(",", " "), normalizers.Strip()])
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-            pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=True)])
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(",", " "), normalizers.Strip()]
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+        )
         tokenizer.decoder = decoders.ByteLevel()
-        tokenizer.train_from_iterator(captions, trainers.BpeTrainer(
-            vocab_size=max(vocabulary, 257), special_tokens=["<nothing>"], show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        tokenizer.train_from_iterator(
+            captions,
+            trainers.BpeTrainer(
+                vocab_size=max(vocabulary, 257),
+                special_tokens=["<nothing>"],
+                show_progress=False,
+                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            ),
+        )
         return cls(tokenizer)
 
     @classmethod
@@ -49,7 +57,9 @@ class CaptionTokenizer:
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
         """[len(texts),length] int64; cut at `length`, padded with PADDING."""
         rows = [self._ids(text)[:length] for text in texts]
-        return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64).reshape(-1, length)
+        return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64).reshape(
+            -1, length
+        )
 
     def _ids(self, text: str) -> list[int]:
         return [word for word in self._tokenizer.encode(text).ids if word != PADDING]

@@ -23,17 +23,17 @@ class TransformerConfig:
 
     size: int = 64
     patch: int = 8
-    margin: int = 4            # px that a patch reaches over its edges, reading and writing, so that no seams show
+    margin: int = 4  # px that a patch reaches over its edges, reading and writing, so that no seams show
     bottleneck: int = 128
     width: int = 256
     depth: int = 6
     heads: int = 4
     condition_width: int = 256
     conditioning: Conditioning = Conditioning.NONE
-    classes: int = 0           # for Conditioning.CLASS
-    vocabulary: int = 0        # for Conditioning.TEXT: words of the tokenizer; id 0 is padding
+    classes: int = 0  # for Conditioning.CLASS
+    vocabulary: int = 0  # for Conditioning.TEXT: words of the tokenizer; id 0 is padding
     text_tokens: int = 0
-    told_width: int = 0        # numbers that say how a training picture was moved; zeros when sampling
+    told_width: int = 0  # numbers that say how a training picture was moved; zeros when sampling
 
     def __post_init__(self) -> None:
         if self.size % self.patch or self.size < self.patch:
@@ -52,9 +52,9 @@ class TransformerConfig:
 class Condition(NamedTuple):
     """What a batch of images is to show. A part the network does not know stays None."""
 
-    words: Tensor | None = None    # [B,text_tokens] int64, 0 where there is no word; all 0 says nothing
-    labels: Tensor | None = None   # [B] int64; `classes` says nothing
-    told: Tensor | None = None     # [B,told_width] float; zeros, or None: not moved
+    words: Tensor | None = None  # [B,text_tokens] int64, 0 where there is no word; all 0 says nothing
+    labels: Tensor | None = None  # [B] int64; `classes` says nothing
+    told: Tensor | None = None  # [B,told_width] float; zeros, or None: not moved
 
 
 class PixelTransformer(nn.Module):
@@ -68,7 +68,9 @@ class PixelTransformer(nn.Module):
         self.config = config
         width, grid = config.width, config.size // config.patch
         window = 3 * (config.patch + 2 * config.margin) ** 2
-        self.read_patches = nn.Sequential(nn.Linear(window, config.bottleneck, bias=False), nn.Linear(config.bottleneck, width))
+        self.read_patches = nn.Sequential(
+            nn.Linear(window, config.bottleneck, bias=False), nn.Linear(config.bottleneck, width)
+        )
         self.positions = nn.Parameter(0.02 * torch.randn(1, width, grid, grid))
         self.condition = ConditionEncoder(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
@@ -83,16 +85,16 @@ class PixelTransformer(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008 (immutable)
         height, width = x_t.shape[-2:]
         rows, columns = height // self.config.patch, width // self.config.patch
-        tokens = self.read_patches(F.unfold(x_t, **self._windows).transpose(1, 2))       # [B,rows*columns,width]
+        tokens = self.read_patches(F.unfold(x_t, **self._windows).transpose(1, 2))  # [B,rows*columns,width]
         tokens = tokens + self._positions(rows, columns)
-        vector, words = self.condition(t, condition)                                     # [B,C], [B,T,width]
+        vector, words = self.condition(t, condition)  # [B,C], [B,T,width]
         rotation = rotary_angles(rows, columns, words.shape[1], self.config, x_t.device)
         tokens = torch.cat((words.to(tokens.dtype), tokens), dim=1)
         for block in self.blocks:
             tokens = block(tokens, vector, rotation)
-        tokens = tokens[:, words.shape[1]:]
+        tokens = tokens[:, words.shape[1] :]
         shift, scale = self.last_modulation(vector)[:, None].chunk(2, dim=-1)
-        patches = self.write_patches(modulate(rms_norm(tokens), shift, scale))           # [B,rows*columns,window]
+        patches = self.write_patches(modulate(rms_norm(tokens), shift, scale))  # [B,rows*columns,window]
         return F.fold(patches.float().transpose(1, 2), (height, width), **self._windows)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
@@ -126,15 +128,21 @@ class ConditionEncoder(nn.Module):
         vector = self.time(time_features(t))
         tokens = vector.new_zeros(t.shape[0], 0, self.config.width)
         if self.config.conditioning is Conditioning.TEXT:
-            words = condition.words if condition.words is not None else t.new_zeros(
-                (t.shape[0], self.config.text_tokens), dtype=torch.int64)
-            embedded = self.words(words)                                                 # [B,T,width]
+            words = (
+                condition.words
+                if condition.words is not None
+                else t.new_zeros((t.shape[0], self.config.text_tokens), dtype=torch.int64)
+            )
+            embedded = self.words(words)  # [B,T,width]
             said = (words != 0).unsqueeze(-1)
-            mean = (embedded * said).sum(dim=1) / said.sum(dim=1).clamp(min=1).sqrt()    # keeps the variance of a word
+            mean = (embedded * said).sum(dim=1) / said.sum(dim=1).clamp(min=1).sqrt()  # keeps the variance of a word
             vector, tokens = vector + self.meaning(mean), embedded + self.order
         elif self.config.conditioning is Conditioning.CLASS:
-            labels = condition.labels if condition.labels is not None else torch.full(
-                (t.shape[0],), self.config.classes, device=t.device)
+            labels = (
+                condition.labels
+                if condition.labels is not None
+                else torch.full((t.shape[0],), self.config.classes, device=t.device)
+            )
             embedded = self.labels(labels)
             vector, tokens = vector + embedded, self.label_token(embedded)[:, None]
         if self.config.told_width and condition.told is not None:
@@ -165,7 +173,7 @@ class Block(nn.Module):
     def _attention(self, tokens: Tensor, rotation: Tensor) -> Tensor:
         batch, count, width = tokens.shape
         query, key, value = self.query_key_value(tokens).view(batch, count, 3, self.heads, -1).unbind(2)
-        query = rotate(rms_norm(query) * self.query_scale.to(query.dtype), rotation)     # [B,N,heads,width/heads]
+        query = rotate(rms_norm(query) * self.query_scale.to(query.dtype), rotation)  # [B,N,heads,width/heads]
         key = rotate(rms_norm(key) * self.key_scale.to(key.dtype), rotation)
         mixed = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
         return self.attended(mixed.transpose(1, 2).reshape(batch, count, width))

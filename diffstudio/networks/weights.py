@@ -35,37 +35,60 @@ class Loaded:
     network: PixelTransformer
     tokenizer: CaptionTokenizer | None
     classes: tuple[str, ...]
-    schedule: dict[str, Any]      # for diffusion.schedule.schedule_from_json
-    guidance: dict[str, Any]      # `scale`, and `interval` in t
+    schedule: dict[str, Any]  # for diffusion.schedule.schedule_from_json
+    guidance: dict[str, Any]  # `scale`, and `interval` in t
 
 
-def save(path: Path, network: PixelTransformer, *, title: str, tokenizer: CaptionTokenizer | None = None,
-         classes: tuple[str, ...] = (), schedule: Mapping[str, Any] | None = None,
-         guidance: Mapping[str, Any] = DEFAULT_GUIDANCE, recipe: Mapping[str, Any] | None = None,
-         run: Mapping[str, Any] | None = None, thumbnail: Image.Image | None = None,
-         dtype: torch.dtype = torch.float32, card: Mapping[str, str] | None = None) -> None:
+def save(
+    path: Path,
+    network: PixelTransformer,
+    *,
+    title: str,
+    tokenizer: CaptionTokenizer | None = None,
+    classes: tuple[str, ...] = (),
+    schedule: Mapping[str, Any] | None = None,
+    guidance: Mapping[str, Any] = DEFAULT_GUIDANCE,
+    recipe: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
+    thumbnail: Image.Image | None = None,
+    dtype: torch.dtype = torch.float32,
+    card: Mapping[str, str] | None = None,
+) -> None:
     """Write the network beside `path`, then rename. StorageProblem when the disk is full or the place is not ours.
 
     `run` holds what came of training (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as
     `license` and `description`: https://github.com/Stability-AI/ModelSpec.
     """
     config = network.config
-    about = {"family": "pixel", "conditioning": config.conditioning, "classes": classes,
-             "width": config.size, "height": config.size}
+    about = {
+        "family": "pixel",
+        "conditioning": config.conditioning,
+        "classes": classes,
+        "width": config.size,
+        "height": config.size,
+    }
     described = {
-        "format": FORMAT, "model": about, "network": {"kind": "pixel_transformer"} | config.to_json(),
-        "schedule": dict(schedule or {"kind": "rectified_flow", "shift": 1.0}), "guidance": dict(guidance),
-        "recipe": dict(recipe or {}), "run": dict(run or {})}
+        "format": FORMAT,
+        "model": about,
+        "network": {"kind": "pixel_transformer"} | config.to_json(),
+        "schedule": dict(schedule or {"kind": "rectified_flow", "shift": 1.0}),
+        "guidance": dict(guidance),
+        "recipe": dict(recipe or {}),
+        "run": dict(run or {}),
+    }
     metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in described.items()}
     if tokenizer is not None:
         metadata["diffstudio.tokenizer"] = tokenizer.to_json()
     if thumbnail is not None:
         metadata["diffstudio.thumbnail"] = json.dumps(_webp(thumbnail))
     metadata |= {
-        "modelspec.sai_model_spec": "1.0.0", "modelspec.architecture": "diffstudio-pixel-transformer",
-        "modelspec.implementation": f"diffstudio {__version__}", "modelspec.title": title,
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "diffstudio-pixel-transformer",
+        "modelspec.implementation": f"diffstudio {__version__}",
+        "modelspec.title": title,
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "modelspec.resolution": f"{config.size}x{config.size}", "modelspec.prediction_type": "sample",
+        "modelspec.resolution": f"{config.size}x{config.size}",
+        "modelspec.prediction_type": "sample",
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
     beside = path.with_name(path.name + ".part")
@@ -78,7 +101,9 @@ def save(path: Path, network: PixelTransformer, *, title: str, tokenizer: Captio
     except (OSError, safetensors.SafetensorError) as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise StorageProblem(f"{path.name} could not be written", str(error), "Free some space or choose another place") from error
+        raise StorageProblem(
+            f"{path.name} could not be written", str(error), "Free some space or choose another place"
+        ) from error
 
 
 def load(checkpoint: Checkpoint | Path) -> Loaded:
@@ -88,23 +113,33 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     try:
         config = TransformerConfig.from_json({name: value for name, value in described.items() if name != "kind"})
         _check_plausible(config, checkpoint.parameters)
-        tokenizer = (CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
-                     if config.conditioning is Conditioning.TEXT else None)
+        tokenizer = (
+            CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
+            if config.conditioning is Conditioning.TEXT
+            else None
+        )
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
             network = PixelTransformer(config)
         tensors = _tensors(checkpoint.path)
         if any(not bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-            raise CheckpointDamaged(f"{checkpoint.path.name} holds numbers that are not finite",
-                                    "the run that made it diverged, or the file was damaged", "Choose another checkpoint")
+            raise CheckpointDamaged(
+                f"{checkpoint.path.name} holds numbers that are not finite",
+                "the run that made it diverged, or the file was damaged",
+                "Choose another checkpoint",
+            )
         missing, unexpected = network.load_state_dict(
-            {name: tensor.float() for name, tensor in tensors.items()}, strict=False, assign=True)
+            {name: tensor.float() for name, tensor in tensors.items()}, strict=False, assign=True
+        )
         if missing or unexpected:
             raise ValueError(f"tensors do not match the network: {sorted([*missing, *unexpected])[:3]}")
     except CheckpointDamaged:
         raise
     except Exception as error:  # tokenizers raises bare Exception; torch and safetensors their own kinds
-        raise CheckpointDamaged(f"{checkpoint.path.name} cannot be loaded", str(error).splitlines()[0] if str(error) else
-                                type(error).__name__, "Train or download it again") from error
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} cannot be loaded",
+            str(error).splitlines()[0] if str(error) else type(error).__name__,
+            "Train or download it again",
+        ) from error
     return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance)
 
 
@@ -122,7 +157,9 @@ def as_text(name: str) -> str:
 def _table(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
     value = checkpoint.json(key)
     if not isinstance(value, dict):
-        raise CheckpointDamaged(f"{checkpoint.path.name} does not say what its {key} is", remedy="Train or download it again")
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} does not say what its {key} is", remedy="Train or download it again"
+        )
     return value
 
 

@@ -14,11 +14,11 @@ from diffstudio.errors import StorageProblem
 from diffstudio.whole import write_whole
 
 FORMAT = 1
-LONGEST_NOTE = 20_000   # characters
+LONGEST_NOTE = 20_000  # characters
 LONGEST_TAG = 60
 MOST_TAGS = 50
 
-_Stamp = tuple[str, int, int]   # name, bytes, ns of the last change: by these a file that was moved is known again
+_Stamp = tuple[str, int, int]  # name, bytes, ns of the last change: by these a file that was moved is known again
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,9 @@ class Annotations:
             if (found := self._said.get(path)) is not None:
                 return found[1]
             stamp = _stamp(path)
-            moved = [known for known, (known_stamp, _) in self._said.items() if known_stamp == stamp and not known.exists()]
+            moved = [
+                known for known, (known_stamp, _) in self._said.items() if known_stamp == stamp and not known.exists()
+            ]
             if stamp is None or not moved:
                 return NOTHING_SAID
             self._said[path] = self._said.pop(moved[0])
@@ -104,7 +106,9 @@ class Annotations:
             if stored["format"] != FORMAT:
                 raise ValueError(f"it is of format {stored['format']!r} and this program reads {FORMAT}")
             for path, entry in stored["files"].items():
-                annotation = Annotation(str(entry["note"]), tuple(str(tag) for tag in entry["tags"]), entry["favourite"] is True)
+                annotation = Annotation(
+                    str(entry["note"]), tuple(str(tag) for tag in entry["tags"]), entry["favourite"] is True
+                )
                 name, size, changed = entry["stamp"]
                 self._said[Path(path)] = (str(name), int(size), int(changed)), annotation
         except FileNotFoundError:
@@ -124,12 +128,16 @@ class Annotations:
 
     def _write(self) -> None:
         files: dict[str, Any] = {
-            str(path): {"stamp": stamp} | asdict(annotation) for path, (stamp, annotation) in sorted(self._said.items())}
+            str(path): {"stamp": stamp} | asdict(annotation) for path, (stamp, annotation) in sorted(self._said.items())
+        }
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageProblem(f"{self._file} cannot be written", error.strerror or str(error),
-                                 "Free some space or allow writing there") from error
+            raise StorageProblem(
+                f"{self._file} cannot be written",
+                error.strerror or str(error),
+                "Free some space or allow writing there",
+            ) from error
         write_whole(self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False))
 
 

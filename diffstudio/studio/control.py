@@ -79,16 +79,18 @@ class Control:
 class BatchRecord:
     """Every estimate that one batch's sampler was given, in order: calling the sampler with them again repeats it exactly."""
 
-    first: int                                               # which of the request's images the batch starts with
+    first: int  # which of the request's images the batch starts with
     count: int
-    steps: int                                               # that its sampler takes
-    estimates: list[Tensor] = field(default_factory=list)    # each [B,C,h,w], on the CPU
-    calls_after: list[int] = field(default_factory=list)     # how many estimates had been asked for when step i + 1 was done
+    steps: int  # that its sampler takes
+    estimates: list[Tensor] = field(default_factory=list)  # each [B,C,h,w], on the CPU
+    calls_after: list[int] = field(
+        default_factory=list
+    )  # how many estimates had been asked for when step i + 1 was done
 
     def before(self, step: int) -> list[Tensor]:
         """The estimates that steps 1 .. step - 1 asked for, as far as they are recorded."""
         done = min(step - 1, len(self.calls_after))
-        return self.estimates[:self.calls_after[done - 1]] if done > 0 else []
+        return self.estimates[: self.calls_after[done - 1]] if done > 0 else []
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ class Recording:
     """What a job's batches were told, while it fits into 512 MiB; and its film."""
 
     batches: list[BatchRecord] = field(default_factory=list)
-    complete: bool = True                                    # False once it was too much: the estimates are forgotten then
+    complete: bool = True  # False once it was too much: the estimates are forgotten then
     film: Film = field(default_factory=Film)
     _estimate_bytes: int = 0
 

@@ -9,8 +9,12 @@ from typing import Any
 
 from diffstudio.studio.requests import ControlUse, PictureRequest, PrepareName, ResizeName
 
-_MODULES = {PrepareName.AS_GIVEN: "none", PrepareName.CANNY: "canny", PrepareName.SCRIBBLE: "invert (from white bg & black line)",
-            PrepareName.INVERT: "invert (from white bg & black line)"}
+_MODULES = {
+    PrepareName.AS_GIVEN: "none",
+    PrepareName.CANNY: "canny",
+    PrepareName.SCRIBBLE: "invert (from white bg & black line)",
+    PrepareName.INVERT: "invert (from white bg & black line)",
+}
 _RESIZED = {ResizeName.CROP: "Crop and Resize", ResizeName.PAD: "Resize and Fill", ResizeName.STRETCH: "Just Resize"}
 _NAME = re.compile(r"ControlNet \d{1,2}")
 
@@ -19,19 +23,29 @@ def fields(request: PictureRequest, told: Any) -> dict[str, str]:
     """`ControlNet 0` and so on; `told` is what a picture's record says of the networks, in the same order."""
     known = told if isinstance(told, list) else []
     resize = getattr(request, "resize", ResizeName.CROP)
-    return {f"ControlNet {number}": _text(use, resize, known[number] if number < len(known) else {})
-            for number, use in enumerate(getattr(request, "controls", ()))}
+    return {
+        f"ControlNet {number}": _text(use, resize, known[number] if number < len(known) else {})
+        for number, use in enumerate(getattr(request, "controls", ()))
+    }
 
 
 def _text(use: ControlUse, resize: ResizeName, told: Any) -> str:
     told = told if isinstance(told, dict) else {}
     name = str(told.get("name") or Path(use.network).stem)
-    values = {"Module": _MODULES[use.prepare], "Model": f"{name} [{told['old_hash']}]" if told.get("old_hash") else name,
-              "Weight": f"{use.scale:g}", "Resize Mode": _RESIZED[resize]}
+    values = {
+        "Module": _MODULES[use.prepare],
+        "Model": f"{name} [{told['old_hash']}]" if told.get("old_hash") else name,
+        "Weight": f"{use.scale:g}",
+        "Resize Mode": _RESIZED[resize],
+    }
     if use.prepare is PrepareName.CANNY:
         values |= {"Threshold A": str(use.low), "Threshold B": str(use.high)}
-    values |= {"Guidance Start": f"{use.begins:g}", "Guidance End": f"{use.ends:g}", "Pixel Perfect": "True",
-               "Control Mode": "Balanced"}
+    values |= {
+        "Guidance Start": f"{use.begins:g}",
+        "Guidance End": f"{use.ends:g}",
+        "Pixel Perfect": "True",
+        "Control Mode": "Balanced",
+    }
     return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
@@ -50,5 +64,10 @@ def _about(values: Mapping[str, str]) -> str:
     begins, ends = values.get("Guidance Start", "0"), values.get("Guidance End", "1")
     whole = begins in ("0", "0.0") and ends in ("1", "1.0")
     module = values.get("Module", "").partition(" (")[0]
-    parts = (module, f"weight {values.get('Weight', '1')}", "" if whole else f"from {begins} to {ends}", "without its picture")
+    parts = (
+        module,
+        f"weight {values.get('Weight', '1')}",
+        "" if whole else f"from {begins} to {ends}",
+        "without its picture",
+    )
     return ", ".join(part for part in parts if part)

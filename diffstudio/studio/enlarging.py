@@ -21,8 +21,8 @@ from diffstudio.models.upscalers import Upscaler, load_upscaler
 from diffstudio.studio.events import Event, JobId, Loading, Noted, Picture
 from diffstudio.studio.upscaling import find_upscaler
 
-_BYTES_PER_PIXEL = 3 * (4 + 4)     # while a network's windows are put together, and what that becomes beside it
-_SHARE = 0.9                       # of the free memory that is counted on
+_BYTES_PER_PIXEL = 3 * (4 + 4)  # while a network's windows are put together, and what that becomes beside it
+_SHARE = 0.9  # of the free memory that is counted on
 
 
 class Enlarging:
@@ -46,8 +46,9 @@ class Enlarging:
             picture = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
         return picture
 
-    def state_of(self, pictures: Sequence[Picture], width: int, height: int, model: Model, job: JobId,
-                 check: Callable[[], None]) -> Generator[Event, None, Tensor]:
+    def state_of(
+        self, pictures: Sequence[Picture], width: int, height: int, model: Model, job: JobId, check: Callable[[], None]
+    ) -> Generator[Event, None, Tensor]:
         """The clean state [B,C,h,w] of these pictures at that size; `check` is called between pieces, and may raise to stop."""
         larger = []
         for index, picture in enumerate(pictures):
@@ -71,7 +72,9 @@ def as_image(pictures: Sequence[Picture]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def told(steps: Generator[float, None, Picture], job: JobId, what: str, check: Callable[[], None]) -> Generator[Event, None, Picture]:
+def told(
+    steps: Generator[float, None, Picture], job: JobId, what: str, check: Callable[[], None]
+) -> Generator[Event, None, Picture]:
     """Each step as an event; returns what the steps do."""
     while True:
         check()
@@ -86,11 +89,21 @@ def told(steps: Generator[float, None, Picture], job: JobId, what: str, check: C
 def _by_network(upscaler: Upscaler, picture: Picture, width: int, height: int) -> Generator[float, None, Picture]:
     """At least as large as wanted, in as many passes of the network as that takes; one that only cleans changes no size."""
     wanted = max(width / picture.shape[1], height / picture.shape[0])
-    passes = max(1, math.ceil(math.log(wanted) / math.log(upscaler.scale) - 1e-9)) if upscaler.scale > 1 and wanted > 1 else 1
+    passes = (
+        max(1, math.ceil(math.log(wanted) / math.log(upscaler.scale) - 1e-9))
+        if upscaler.scale > 1 and wanted > 1
+        else 1
+    )
     for index in range(passes):
         left = max(width / picture.shape[1], height / picture.shape[0])
-        fold = max((fold for fold in range(1, upscaler.scale + 1) if upscaler.scale % fold == 0 and upscaler.scale / fold >= left),
-                   default=1)
+        fold = max(
+            (
+                fold
+                for fold in range(1, upscaler.scale + 1)
+                if upscaler.scale % fold == 0 and upscaler.scale / fold >= left
+            ),
+            default=1,
+        )
         _check_memory(picture, upscaler.scale // fold)
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float().div_(255)
         windows = upscaler.each_tile(pixels, fold=fold)
@@ -109,5 +122,8 @@ def _check_memory(picture: Picture, scale: int) -> None:
     needed = picture.shape[0] * picture.shape[1] * scale**2 * _BYTES_PER_PIXEL
     free = memory.free_bytes(torch.device("cpu"))
     if needed > _SHARE * free:
-        raise OutOfMemory(f"Enlarging {picture.shape[1]:,} × {picture.shape[0]:,} px by {scale} takes about {needed / 2**30:.1f} GiB",
-                          f"{free / 2**30:.1f} GiB are free", "Close other programs, or enlarge it less")
+        raise OutOfMemory(
+            f"Enlarging {picture.shape[1]:,} × {picture.shape[0]:,} px by {scale} takes about {needed / 2**30:.1f} GiB",
+            f"{free / 2**30:.1f} GiB are free",
+            "Close other programs, or enlarge it less",
+        )

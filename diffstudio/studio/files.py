@@ -72,16 +72,22 @@ def _pattern(out: Path, request: PictureRequest) -> str:
     text = str(out)
     unknown = [name for name in re.findall(r"\{(\w*)\}", out.name) if name not in ("seed", "number")]
     if unknown and not out.exists():
-        raise BadRequest(f"The name {out.name[:80]} asks for {{{unknown[0][:40]}}}",
-                         "a pattern may hold {seed} and {number}", "Use one of them")
+        raise BadRequest(
+            f"The name {out.name[:80]} asks for {{{unknown[0][:40]}}}",
+            "a pattern may hold {seed} and {number}",
+            "Use one of them",
+        )
     if out.is_dir() or text.endswith(("/", "\\")) or not out.suffix:
         if isinstance(request, UpscaleRequest):
             return str(out / f"{_short_name(request.source.stem)}-{request.scale:g}x.png")
         name = "{prompt}-{seed}" if request.count == 1 else "{prompt}-{seed}-{number}"
         return str(out / name.replace("{prompt}", _short_name(request.prompt))) + ".png"
     if out.suffix.lower() != ".png":
-        raise BadRequest(f"The picture was to be written as {out.suffix}", "pictures are written as PNG, which "
-                         "carries their settings", f"Name it {out.stem}.png")
+        raise BadRequest(
+            f"The picture was to be written as {out.suffix}",
+            "pictures are written as PNG, which carries their settings",
+            f"Name it {out.stem}.png",
+        )
     if request.count > 1 and "{seed}" not in text and "{number}" not in text:
         return str(out.with_name(out.stem + "-{number}" + out.suffix))
     return text

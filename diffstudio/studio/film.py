@@ -17,10 +17,10 @@ class Film:
     """
 
     def __init__(self, largest_bytes: int = LARGEST_BYTES) -> None:
-        self._steps: list[tuple[Picture, ...]] = []     # [i][j]: image j after step i + 1; empty where it was forgotten
+        self._steps: list[tuple[Picture, ...]] = []  # [i][j]: image j after step i + 1; empty where it was forgotten
         self._largest_bytes = largest_bytes
         self._bytes = 0
-        self._every = 1                                 # steps 1, 1 + every, 1 + 2 every, … are kept
+        self._every = 1  # steps 1, 1 + every, 1 + 2 every, … are kept
 
     def __len__(self) -> int:
         """The newest step there is; 0 for none."""

@@ -28,35 +28,70 @@ from diffstudio.studio.requests import (
 )
 
 SAMPLER_LABELS = {
-    SamplerName.EULER: "Euler", SamplerName.HEUN: "Heun", SamplerName.DDIM: "DDIM", SamplerName.DDPM: "DDPM",
-    SamplerName.EULER_ANCESTRAL: "Euler a", SamplerName.DPMPP_2M: "DPM++ 2M", SamplerName.DPMPP_2M_SDE: "DPM++ 2M SDE",
-    SamplerName.UNIPC: "UniPC", SamplerName.LCM: "LCM"}
+    SamplerName.EULER: "Euler",
+    SamplerName.HEUN: "Heun",
+    SamplerName.DDIM: "DDIM",
+    SamplerName.DDPM: "DDPM",
+    SamplerName.EULER_ANCESTRAL: "Euler a",
+    SamplerName.DPMPP_2M: "DPM++ 2M",
+    SamplerName.DPMPP_2M_SDE: "DPM++ 2M SDE",
+    SamplerName.UNIPC: "UniPC",
+    SamplerName.LCM: "LCM",
+}
 
 # What AUTOMATIC1111 calls the same ladder: its "SGM Uniform" leaves the last index out as `trailing` does, its "DDIM"
 # counts up from index 1 as `leading` does. It has no name for equal steps of log-SNR.
 SPACING_LABELS = {
-    SpacingName.UNIFORM: "Uniform", SpacingName.TRAILING: "SGM Uniform", SpacingName.LEADING: "DDIM",
-    SpacingName.KARRAS: "Karras", SpacingName.EXPONENTIAL: "Exponential", SpacingName.LOG_SNR: "Log SNR",
-    SpacingName.ALIGN_YOUR_STEPS: "Align Your Steps"}
+    SpacingName.UNIFORM: "Uniform",
+    SpacingName.TRAILING: "SGM Uniform",
+    SpacingName.LEADING: "DDIM",
+    SpacingName.KARRAS: "Karras",
+    SpacingName.EXPONENTIAL: "Exponential",
+    SpacingName.LOG_SNR: "Log SNR",
+    SpacingName.ALIGN_YOUR_STEPS: "Align Your Steps",
+}
 
 # Names as other programs write them, reduced by _reduced().
 _SAMPLERS = {
-    "euler": SamplerName.EULER, "keuler": SamplerName.EULER, "eulerdiscrete": SamplerName.EULER,
-    "eulera": SamplerName.EULER_ANCESTRAL, "eulerancestral": SamplerName.EULER_ANCESTRAL,
-    "keulera": SamplerName.EULER_ANCESTRAL, "keulerancestral": SamplerName.EULER_ANCESTRAL,
-    "heun": SamplerName.HEUN, "kheun": SamplerName.HEUN, "ddim": SamplerName.DDIM, "ddimv3": SamplerName.DDIM,
-    "ddpm": SamplerName.DDPM, "lcm": SamplerName.LCM,
-    "dpm++2m": SamplerName.DPMPP_2M, "dpmpp2m": SamplerName.DPMPP_2M, "kdpmpp2m": SamplerName.DPMPP_2M,
+    "euler": SamplerName.EULER,
+    "keuler": SamplerName.EULER,
+    "eulerdiscrete": SamplerName.EULER,
+    "eulera": SamplerName.EULER_ANCESTRAL,
+    "eulerancestral": SamplerName.EULER_ANCESTRAL,
+    "keulera": SamplerName.EULER_ANCESTRAL,
+    "keulerancestral": SamplerName.EULER_ANCESTRAL,
+    "heun": SamplerName.HEUN,
+    "kheun": SamplerName.HEUN,
+    "ddim": SamplerName.DDIM,
+    "ddimv3": SamplerName.DDIM,
+    "ddpm": SamplerName.DDPM,
+    "lcm": SamplerName.LCM,
+    "dpm++2m": SamplerName.DPMPP_2M,
+    "dpmpp2m": SamplerName.DPMPP_2M,
+    "kdpmpp2m": SamplerName.DPMPP_2M,
     "kdpm++2m": SamplerName.DPMPP_2M,
-    "dpm++2msde": SamplerName.DPMPP_2M_SDE, "dpmpp2msde": SamplerName.DPMPP_2M_SDE,
-    "dpmpp2msdegpu": SamplerName.DPMPP_2M_SDE, "kdpmpp2msde": SamplerName.DPMPP_2M_SDE,
-    "unipc": SamplerName.UNIPC, "unipcbh2": SamplerName.UNIPC}
+    "dpm++2msde": SamplerName.DPMPP_2M_SDE,
+    "dpmpp2msde": SamplerName.DPMPP_2M_SDE,
+    "dpmpp2msdegpu": SamplerName.DPMPP_2M_SDE,
+    "kdpmpp2msde": SamplerName.DPMPP_2M_SDE,
+    "unipc": SamplerName.UNIPC,
+    "unipcbh2": SamplerName.UNIPC,
+}
 _SPACINGS = {
-    "uniform": SpacingName.UNIFORM, "normal": SpacingName.UNIFORM, "sgmuniform": SpacingName.TRAILING,
-    "simple": SpacingName.TRAILING, "trailing": SpacingName.TRAILING, "ddim": SpacingName.LEADING,
-    "ddimuniform": SpacingName.LEADING, "leading": SpacingName.LEADING, "karras": SpacingName.KARRAS,
-    "exponential": SpacingName.EXPONENTIAL, "polyexponential": SpacingName.EXPONENTIAL, "logsnr": SpacingName.LOG_SNR,
-    "alignyoursteps": SpacingName.ALIGN_YOUR_STEPS}
+    "uniform": SpacingName.UNIFORM,
+    "normal": SpacingName.UNIFORM,
+    "sgmuniform": SpacingName.TRAILING,
+    "simple": SpacingName.TRAILING,
+    "trailing": SpacingName.TRAILING,
+    "ddim": SpacingName.LEADING,
+    "ddimuniform": SpacingName.LEADING,
+    "leading": SpacingName.LEADING,
+    "karras": SpacingName.KARRAS,
+    "exponential": SpacingName.EXPONENTIAL,
+    "polyexponential": SpacingName.EXPONENTIAL,
+    "logsnr": SpacingName.LOG_SNR,
+    "alignyoursteps": SpacingName.ALIGN_YOUR_STEPS,
+}
 _AUTOMATIC = {SamplerName.DPMPP_2M: SpacingName.KARRAS, SamplerName.DPMPP_2M_SDE: SpacingName.EXPONENTIAL}
 
 _SIZE = re.compile(r"\D*(\d{1,6})\s*[x×,]\s*(\d{1,6})\D*")
@@ -100,11 +135,13 @@ def check_types(request: PictureRequest) -> None:
         case UpscaleRequest():
             places.append(str(request.source))
     if not (all(isinstance(text, str) for text in texts) and all(isinstance(whole, int) for whole in wholes)):
-        raise ImageProblem("The settings in the picture are damaged", "a value has the wrong type",
-                           "Choose another picture")
+        raise ImageProblem(
+            "The settings in the picture are damaged", "a value has the wrong type", "Choose another picture"
+        )
     if any(place.startswith(("\\\\", "//")) for place in places):
-        raise ImageProblem("The settings in the picture were not read", "they point to another machine",
-                           "Choose another picture")
+        raise ImageProblem(
+            "The settings in the picture were not read", "they point to another machine", "Choose another picture"
+        )
 
 
 def read_texts(texts: Mapping[str, str], width: int, height: int) -> Carried | None:
@@ -134,10 +171,17 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | Non
     source = values.pop("Version", "")
     ours = source.startswith("diffstudio")
     found = {
-        "prompt": "\n".join(prompt), "negative": "\n".join(negative), "steps": values.pop("Steps", None),
-        "sampler": values.pop("Sampler", None), "spacing": values.pop("Schedule type", None),
-        "guidance": values.pop("CFG scale", None), "seed": values.pop("Seed", None), "size": values.pop("Size", None),
-        "model": values.pop("Model", None), "denoise": values.pop("Denoising strength", None)}
+        "prompt": "\n".join(prompt),
+        "negative": "\n".join(negative),
+        "steps": values.pop("Steps", None),
+        "sampler": values.pop("Sampler", None),
+        "spacing": values.pop("Schedule type", None),
+        "guidance": values.pop("CFG scale", None),
+        "seed": values.pop("Seed", None),
+        "size": values.pop("Size", None),
+        "model": values.pop("Model", None),
+        "denoise": values.pop("Denoising strength", None),
+    }
     found |= {name: values.pop(label, None) for name, label in _HIRES.items()}
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
@@ -146,8 +190,15 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | Non
 
 
 # A second pass in AUTOMATIC1111's words; the last two are ours.
-_HIRES = {"enlarge": "Hires upscale", "enlarged_size": "Hires resize", "enlarge_steps": "Hires steps", "upscaler": "Hires upscaler",
-          "enlarge_guidance": "Hires CFG Scale", "enlarge_strength": "Hires denoising strength", "tiled": "Hires tiles"}
+_HIRES = {
+    "enlarge": "Hires upscale",
+    "enlarged_size": "Hires resize",
+    "enlarge_steps": "Hires steps",
+    "upscaler": "Hires upscaler",
+    "enlarge_guidance": "Hires CFG Scale",
+    "enlarge_strength": "Hires denoising strength",
+    "tiled": "Hires tiles",
+}
 
 
 def _second_pass(found: Mapping[str, Any], width: Any, height: Any, lost: list[str]) -> tuple[dict[str, Any], Any]:
@@ -158,8 +209,12 @@ def _second_pass(found: Mapping[str, Any], width: Any, height: Any, lost: list[s
         enlarge = max(int(target[1]) / width, int(target[2]) / height)
     if enlarge is None or not enlarge > 1:
         return {}, denoise
-    fields: dict[str, Any] = {"enlarge": enlarge, "enlarge_steps": _number(found.get("enlarge_steps"), int) or 0,
-                              "tiled": found.get("tiled") == "yes", "upscaler": _upscaler(found.get("upscaler"), lost)}
+    fields: dict[str, Any] = {
+        "enlarge": enlarge,
+        "enlarge_steps": _number(found.get("enlarge_steps"), int) or 0,
+        "tiled": found.get("tiled") == "yes",
+        "upscaler": _upscaler(found.get("upscaler"), lost),
+    }
     if (guidance := _number(found.get("enlarge_guidance"), float)) is not None:
         fields["enlarge_guidance"] = guidance
     strength = _number(found.get("enlarge_strength"), float)
@@ -185,10 +240,10 @@ def _pairs(line: str) -> dict[str, str]:
     while (colon := line.find(":", at)) >= 0:
         name = line[at:colon].rpartition(",")[2].strip()
         start = colon + 1
-        while line[start:start + 1] == " ":
+        while line[start : start + 1] == " ":
             start += 1
         try:
-            value, end = _STRING.raw_decode(line, start) if line[start:start + 1] == '"' else (None, start)
+            value, end = _STRING.raw_decode(line, start) if line[start : start + 1] == '"' else (None, start)
         except ValueError:
             value, end = None, start
         comma = line.find(",", end)
@@ -205,9 +260,20 @@ def _from_swarm(text: str, width: int, height: int) -> Carried | None:
     if not isinstance(values, dict):
         return None
     left = dict(values)
-    found = {ours: left.pop(theirs, None) for ours, theirs in (
-        ("prompt", "prompt"), ("negative", "negativeprompt"), ("model", "model"), ("seed", "seed"), ("steps", "steps"),
-        ("guidance", "cfgscale"), ("sampler", "sampler"), ("spacing", "scheduler"), ("denoise", "initimagecreativity"))}
+    found = {
+        ours: left.pop(theirs, None)
+        for ours, theirs in (
+            ("prompt", "prompt"),
+            ("negative", "negativeprompt"),
+            ("model", "model"),
+            ("seed", "seed"),
+            ("steps", "steps"),
+            ("guidance", "cfgscale"),
+            ("sampler", "sampler"),
+            ("spacing", "scheduler"),
+            ("denoise", "initimagecreativity"),
+        )
+    }
     found["size"] = f"{left.pop('width', width)}x{left.pop('height', height)}"
     for name in ("aspectratio", "swarm_version", "date", "generation_time"):
         left.pop(name, None)
@@ -241,15 +307,24 @@ def _through_sd_parsers(texts: Mapping[str, str], width: int, height: int) -> Ca
         found = {
             "prompt": ", ".join(prompt.value for prompt in sampler.prompts),
             "negative": ", ".join(prompt.value for prompt in sampler.negative_prompts),
-            "steps": left.pop("steps", None) or metadata.pop("steps", None), "sampler": sampler.name,
-            "spacing": left.pop("scheduler", None), "guidance": left.pop("cfg_scale", None),
-            "seed": left.pop("seed", left.pop("noise_seed", None)), "size": size,
+            "steps": left.pop("steps", None) or metadata.pop("steps", None),
+            "sampler": sampler.name,
+            "spacing": left.pop("scheduler", None),
+            "guidance": left.pop("cfg_scale", None),
+            "seed": left.pop("seed", left.pop("noise_seed", None)),
+            "size": size,
             "model": sampler.model.name if sampler.model else None,
-            "denoise": left.pop("denoise", left.pop("strength", None))}
+            "denoise": left.pop("denoise", left.pop("strength", None)),
+        }
         if len(info.samplers) > 1:
             left["further samplers"] = len(info.samplers) - 1
-        return _carried(found, left | {name: value for name, value in metadata.items() if _worth_telling(value)},
-                        info.generator.value, width, height)
+        return _carried(
+            found,
+            left | {name: value for name, value in metadata.items() if _worth_telling(value)},
+            info.generator.value,
+            width,
+            height,
+        )
     return None
 
 
@@ -258,7 +333,7 @@ def _links(prompt: str) -> list[list[Any]]:
     links: list[list[Any]] = []
     for node_id, node in (_json(prompt) or {}).items():
         inputs = node.get("inputs") if isinstance(node, dict) else None
-        for name, value in (inputs.items() if isinstance(inputs, dict) else ()):
+        for name, value in inputs.items() if isinstance(inputs, dict) else ():
             if isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int)):
                 links.append([len(links), value[0], 0, node_id, 0, str(name).upper()])
     return links

@@ -34,8 +34,8 @@ from diffstudio.studio.gallery_rescan import RescanReport, rescan
 from diffstudio.studio.loras import lora_tags
 from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
 
-FORMAT = 1                      # of the database, in its user_version
-THUMBNAIL_SIDE = 256            # px
+FORMAT = 1  # of the database, in its user_version
+THUMBNAIL_SIDE = 256  # px
 TRASH = ".trash"
 
 _SCHEMA = """
@@ -92,12 +92,12 @@ class GalleryImage:
 
     id: int
     path: Path
-    created: float                     # seconds since the epoch
-    width: int                         # px
+    created: float  # seconds since the epoch
+    width: int  # px
     height: int
     starred: bool
-    checkpoint: str                    # the name of what made it; "" when unknown
-    request_json: str | None           # as recorded: read when asked for, for there may be 100,000 of these
+    checkpoint: str  # the name of what made it; "" when unknown
+    request_json: str | None  # as recorded: read when asked for, for there may be 100,000 of these
 
     @property
     def request(self) -> PictureRequest | None:
@@ -137,8 +137,9 @@ class Gallery:
 
     # Adding
 
-    def add(self, image: Image.Image, request: PictureRequest, *,
-            extra: Mapping[str, Any] | None = None) -> GalleryImage:
+    def add(
+        self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None
+    ) -> GalleryImage:
         """Write a picture with its settings as `YYYY-MM-DD/HHMMSS-seed-slug.png`, and record it.
 
         `request` is the whole request and `extra` what else decides the pixels (`index` of this picture in the request,
@@ -162,8 +163,10 @@ class Gallery:
     def images(self, offset: int = 0, limit: int = 200, search: str = "", starred: bool = False) -> list[GalleryImage]:
         """A page of pictures, the newest first; each word of `search` occurs in a prompt or the checkpoint's name."""
         where, values = self._where(search, starred)
-        rows = self.read(f"SELECT {_COLUMNS} FROM images WHERE {where} "
-                         "ORDER BY created DESC, images.id DESC LIMIT ? OFFSET ?", [*values, limit, offset])
+        rows = self.read(
+            f"SELECT {_COLUMNS} FROM images WHERE {where} ORDER BY created DESC, images.id DESC LIMIT ? OFFSET ?",
+            [*values, limit, offset],
+        )
         return [self._image(row) for row in rows]
 
     def count(self, search: str = "", starred: bool = False) -> int:
@@ -192,8 +195,11 @@ class Gallery:
 
     def made_with(self, checkpoint: str, most: int) -> list[GalleryImage]:
         """The newest pictures made with a checkpoint, the newest first."""
-        rows = self.read(f"SELECT {_COLUMNS} FROM images WHERE checkpoint = ? AND trashed IS NULL "
-                         "ORDER BY created DESC, id DESC LIMIT ?", [checkpoint, most])
+        rows = self.read(
+            f"SELECT {_COLUMNS} FROM images WHERE checkpoint = ? AND trashed IS NULL "
+            "ORDER BY created DESC, id DESC LIMIT ?",
+            [checkpoint, most],
+        )
         return [self._image(row) for row in rows]
 
     def thumbnail(self, image: GalleryImage) -> Path:
@@ -204,8 +210,9 @@ class Gallery:
         try:
             stat = image.path.stat()
         except OSError as error:
-            raise ImageProblem(f"There is no picture at {image.path}",
-                               remedy="It may have been moved or deleted") from error
+            raise ImageProblem(
+                f"There is no picture at {image.path}", remedy="It may have been moved or deleted"
+            ) from error
         version = f"{image.path}|{stat.st_mtime_ns}|{stat.st_size}".encode("utf-8", "surrogatepass")
         key = hashlib.sha1(version, usedforsecurity=False).hexdigest()
         small = self.thumbnails / key[:2] / f"{key}.webp"
@@ -235,8 +242,10 @@ class Gallery:
             for (path,) in self.read("SELECT path FROM images WHERE id = ? AND trashed IS NULL", [image_id]):
                 source, target = self.folder / path, self.folder / TRASH / f"{image_id}-{Path(path).name}"
                 with told(f"{source.name} could not be deleted", source.parent), self.writing() as connection:
-                    connection.execute("UPDATE images SET trashed = ?, home = path, path = ? WHERE id = ?",
-                                       [time.time(), self._relative(target), image_id])
+                    connection.execute(
+                        "UPDATE images SET trashed = ?, home = path, path = ? WHERE id = ?",
+                        [time.time(), self._relative(target), image_id],
+                    )
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with suppress(FileNotFoundError):  # already gone from the folder: it leaves the gallery too
                         os.replace(source, target)
@@ -255,8 +264,10 @@ class Gallery:
                 with told(f"{target.name} could not be brought back", target.parent), self.writing() as connection:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target = move_new(source, target)
-                    connection.execute("UPDATE images SET trashed = NULL, home = NULL, path = ? WHERE id = ?",
-                                       [self._relative(target), image_id])
+                    connection.execute(
+                        "UPDATE images SET trashed = NULL, home = NULL, path = ? WHERE id = ?",
+                        [self._relative(target), image_id],
+                    )
                 back.append(image_id)
         return back
 
@@ -279,8 +290,10 @@ class Gallery:
                     send2trash(file)
                 except OSError as error:
                     raise StorageProblem(
-                        "The trash could not be emptied", f"the system's trash did not take {file.name}",
-                        f"Delete the files in {file.parent} yourself") from error
+                        "The trash could not be emptied",
+                        f"the system's trash did not take {file.name}",
+                        f"Delete the files in {file.parent} yourself",
+                    ) from error
                 gone += 1
             with self.writing() as connection:
                 connection.execute("DELETE FROM images WHERE id = ?", [image_id])
@@ -304,13 +317,22 @@ class Gallery:
 
     # For rescan
 
-    def record(self, path: Path, request: PictureRequest | None, width: int, height: int,
-               checkpoint: str = "") -> GalleryImage:
+    def record(
+        self, path: Path, request: PictureRequest | None, width: int, height: int, checkpoint: str = ""
+    ) -> GalleryImage:
         """Insert the row of a file in the folder, or renew it: its star stays. Dated by the file's own time."""
         stat = path.stat()
         words = (request.prompt, request.negative, checkpoint) if request else ("", "", checkpoint)
-        values = [self._relative(path), stat.st_mtime, stat.st_mtime_ns, stat.st_size, width, height,
-                  *(_storable(text) for text in words), json.dumps(request.to_json()) if request else None]
+        values = [
+            self._relative(path),
+            stat.st_mtime,
+            stat.st_mtime_ns,
+            stat.st_size,
+            width,
+            height,
+            *(_storable(text) for text in words),
+            json.dumps(request.to_json()) if request else None,
+        ]
         with self.writing() as connection:
             rows = connection.execute(f"{_UPSERT} RETURNING {_COLUMNS}", values).fetchall()
         return self._image(rows[0])
@@ -338,8 +360,9 @@ class Gallery:
         connection = self._connection()
         stored = connection.execute("PRAGMA user_version").fetchone()[0]
         if stored > FORMAT:
-            raise StorageProblem(f"The gallery's records in {self.database} were made by a newer diffstudio",
-                                 remedy="Update the program")
+            raise StorageProblem(
+                f"The gallery's records in {self.database} were made by a newer diffstudio", remedy="Update the program"
+            )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_SCHEMA)
         present = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'words'").fetchone() is not None

@@ -101,8 +101,11 @@ def open_picture(path: Path, side: int) -> Image.Image:
     try:
         with Image.open(path) as image:
             if image.width * image.height > LARGEST_PIXELS:
-                raise ImageProblem(f"{path.name} is too large to show", f"{image.width:,} × {image.height:,} px",
-                                   "Make it smaller with another program")
+                raise ImageProblem(
+                    f"{path.name} is too large to show",
+                    f"{image.width:,} × {image.height:,} px",
+                    "Make it smaller with another program",
+                )
             image.draft("RGB", (side, side))
             turned = ImageOps.exif_transpose(image)
             turned = turned.convert("RGBA" if turned.has_transparency_data else "RGB")
@@ -111,7 +114,8 @@ def open_picture(path: Path, side: int) -> Image.Image:
     except FileNotFoundError:
         raise ImageProblem(f"There is no picture at {path}", remedy="It may have been moved or deleted") from None
     except UnidentifiedImageError:
-        raise ImageProblem(f"{path.name} is not a picture that can be read here",
-                           remedy="Delete it or replace it") from None
+        raise ImageProblem(
+            f"{path.name} is not a picture that can be read here", remedy="Delete it or replace it"
+        ) from None
     except UNREADABLE as error:
         raise ImageProblem(f"{path.name} cannot be read", str(error).rstrip("."), "Delete it or replace it") from error

@@ -47,8 +47,12 @@ def rescan(gallery: Gallery, cancelled: Callable[[], bool]) -> RescanReport:
         files = dict(_files(gallery.folder, gallery.folder, cancelled))
     if cancelled():
         return RescanReport()
-    known = {path: (row_id, _File(modified, size)) for row_id, path, modified, size in gallery.read(
-        "SELECT id, path, modified_ns, size_bytes FROM images WHERE trashed IS NULL")}
+    known = {
+        path: (row_id, _File(modified, size))
+        for row_id, path, modified, size in gallery.read(
+            "SELECT id, path, modified_ns, size_bytes FROM images WHERE trashed IS NULL"
+        )
+    }
     missing = {path: entry for path, entry in known.items() if path not in files}
     new = sorted((path for path in files if path not in known), key=lambda path: files[path].modified_ns)
     changed = [path for path in files if path in known and known[path][1] != files[path]]
@@ -88,8 +92,9 @@ def _files(folder: Path, root: Path, cancelled: Callable[[], bool]) -> Iterator[
                     yield Path(entry.path).relative_to(root).as_posix(), _File(stat.st_mtime_ns, stat.st_size)
 
 
-def _take_in(gallery: Gallery, found: list[str], unreadable: list[tuple[Path, str]],
-             cancelled: Callable[[], bool]) -> int:
+def _take_in(
+    gallery: Gallery, found: list[str], unreadable: list[tuple[Path, str]], cancelled: Callable[[], bool]
+) -> int:
     taken = 0
     for name in found:
         if cancelled():
@@ -102,8 +107,13 @@ def _take_in(gallery: Gallery, found: list[str], unreadable: list[tuple[Path, st
                 settings = metadata.settings_of(picture, path.name)
             except (ImageProblem, BadRequest):
                 settings = None  # a picture without settings is a picture all the same
-            gallery.record(path, settings.request if settings else None, picture.width, picture.height,
-                           settings.checkpoint if settings else "")
+            gallery.record(
+                path,
+                settings.request if settings else None,
+                picture.width,
+                picture.height,
+                settings.checkpoint if settings else "",
+            )
         except ImageProblem as problem:
             unreadable.append((path, str(problem)))
         except (UnicodeEncodeError, FileNotFoundError) as error:

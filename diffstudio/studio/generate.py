@@ -41,9 +41,20 @@ class Keeps(Protocol):
     def add(self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any]) -> Saved: ...
 
 
-def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps, control: Control, *, previews: bool = True,
-             done: int = 0, recording: Recording | None = None, replay: Replay | None = None,
-             library: Library | None = None, drop_others: Callable[[], int] = lambda: 0) -> Iterator[Event]:
+def generate(
+    request: GenerateRequest,
+    model: Model,
+    job: JobId,
+    gallery: Keeps,
+    control: Control,
+    *,
+    previews: bool = True,
+    done: int = 0,
+    recording: Recording | None = None,
+    replay: Replay | None = None,
+    library: Library | None = None,
+    drop_others: Callable[[], int] = lambda: 0,
+) -> Iterator[Event]:
     """Make the request's images, from number `done` on, and say how it goes; Finished comes last.
 
     The LoRAs that its prompt names and its ControlNets are looked up in the library, and stay with the model. Where the
@@ -59,9 +70,21 @@ def generate(request: GenerateRequest, model: Model, job: JobId, gallery: Keeps,
     watch = Watch(job, control, recording or Recording(), replay, previews)
     steering = Steering(request, library, model.checkpoint)
     steering.load(model, cancelled=control.stopped)
-    work = _Work(request, model, job, gallery, control, passes, given, watch, steering,
-                 Wording(request, model.checkpoint), Loras(library, model.checkpoint),
-                 OwnWords(library), Enlarging(request.upscaler, library, model.device) if len(passes) > 1 else None)
+    work = _Work(
+        request,
+        model,
+        job,
+        gallery,
+        control,
+        passes,
+        given,
+        watch,
+        steering,
+        Wording(request, model.checkpoint),
+        Loras(library, model.checkpoint),
+        OwnWords(library),
+        Enlarging(request.upscaler, library, model.device) if len(passes) > 1 else None,
+    )
     relief = Relief(model, drop_others, work.in_windows)
     at_once = min(images_at_once(model, *seen) for seen in work.seen())
     while done < request.count:
@@ -102,8 +125,13 @@ def _passes(request: GenerateRequest, model: Model, width: int, height: int, giv
     first = Pass(width, height, request.steps, request.guidance, request.strength if given else 1.0)
     if request.enlarge <= 1:
         return (first,)
-    return first, second_pass(request, model, enlarged_size(width, height, request.enlarge, model.multiple),
-                              request.enlarge_steps or request.steps, request.enlarge_strength)
+    return first, second_pass(
+        request,
+        model,
+        enlarged_size(width, height, request.enlarge, model.multiple),
+        request.enlarge_steps or request.steps,
+        request.enlarge_strength,
+    )
 
 
 @dataclass(slots=True)
@@ -153,8 +181,14 @@ class _Work:
             yield Noted(self.job, note)
         prompted = model.encode_prompt(prompts, negative)
         passes = Passes(request, model, self.passes, first, count, self.watch)
-        x = yield from passes.sampled(0, prompted, seeds, init=_as_tensor(self.given), mask=_mask_as_tensor(self.given),
-                                      controls=self._steered_by(self.passes[0], self.given))
+        x = yield from passes.sampled(
+            0,
+            prompted,
+            seeds,
+            init=_as_tensor(self.given),
+            mask=_mask_as_tensor(self.given),
+            controls=self._steered_by(self.passes[0], self.given),
+        )
         if len(self.passes) > 1:
             clean = yield from self._enlarged(x, self.passes[1])
             x = yield from passes.sampled(1, prompted, seeds, clean=clean, controls=self._steered_by(self.passes[1]))
@@ -164,7 +198,11 @@ class _Work:
             yield Noted(self.job, note)
         for offset, made in enumerate(as_pictures(decoded)):
             whole = self.given.composed(made) if self.given is not None else made
-            about = self._environment(seeds, first + offset) | words[offset].told_instead_of(request) | self.loras.about(uses)
+            about = (
+                self._environment(seeds, first + offset)
+                | words[offset].told_instead_of(request)
+                | self.loras.about(uses)
+            )
             about |= self.own_words.about() | self.steering.about()
             saved = self.gallery.add(Image.fromarray(whole), request, extra=about)
             yield ImageSaved(self.job, first + offset, saved.path, shrunk(whole))
@@ -181,7 +219,11 @@ class _Work:
         pictures = as_pictures(decode(self.model, x, notes.append, self.control.check))
         for note in notes:
             yield Noted(self.job, note)
-        return (yield from self.enlarging.state_of(pictures, larger.width, larger.height, self.model, self.job, self.control.check))
+        return (
+            yield from self.enlarging.state_of(
+                pictures, larger.width, larger.height, self.model, self.job, self.control.check
+            )
+        )
 
     def in_windows(self) -> str:
         """Make the second pass in windows from now on, and say so; nothing where there is none, or it goes in windows already."""
@@ -193,14 +235,24 @@ class _Work:
     def _environment(self, seeds: list[int], index: int) -> dict[str, Any]:
         """What decides the pixels besides the request: with it, and the same machine, they come back to the bit."""
         checkpoint, first = self.model.checkpoint, self.passes[0]
-        return {
-            "index": index, "batch": seeds, "width": first.width, "height": first.height, "torch": torch.__version__,
-            "device": str(self.model.device), "dtype": str(self.model.dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(), "model": checkpoint.name if checkpoint is not None else "",
-            "model_hash": self.model.sha256[:10], "model_sha256": self.model.sha256,
-            "guided_last_call": guides_last_call(self.request, self.model),
-        } | ({"restarted_from_step": self.watch.replay.step} if self.watch.replay is not None else {}) | (
-            self.enlarging.about() if self.enlarging is not None else {})
+        return (
+            {
+                "index": index,
+                "batch": seeds,
+                "width": first.width,
+                "height": first.height,
+                "torch": torch.__version__,
+                "device": str(self.model.device),
+                "dtype": str(self.model.dtype).removeprefix("torch."),
+                "threads": torch.get_num_threads(),
+                "model": checkpoint.name if checkpoint is not None else "",
+                "model_hash": self.model.sha256[:10],
+                "model_sha256": self.model.sha256,
+                "guided_last_call": guides_last_call(self.request, self.model),
+            }
+            | ({"restarted_from_step": self.watch.replay.step} if self.watch.replay is not None else {})
+            | (self.enlarging.about() if self.enlarging is not None else {})
+        )
 
 
 def _as_tensor(given: Given | None) -> Tensor | None:

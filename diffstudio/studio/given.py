@@ -16,21 +16,21 @@ from diffstudio.training.pictures import read_picture
 
 BACKGROUND = (255, 255, 255)  # what transparency is laid on
 _GREY = 127
-_NEARLY = 0.93                # of the way that a blur goes within two of its standard deviations: the rest would take for ever
+_NEARLY = 0.93  # of the way that a blur goes within two of its standard deviations: the rest would take for ever
 
-Mask = NDArray[np.uint8]      # [H,W]: 255 is painted anew, 0 is kept
-Box = tuple[int, int, int, int]   # left, top, right, bottom in px
+Mask = NDArray[np.uint8]  # [H,W]: 255 is painted anew, 0 is kept
+Box = tuple[int, int, int, int]  # left, top, right, bottom in px
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
     """What the model starts from, and how what it makes goes back into the picture that was given."""
 
-    init: Picture                       # [H,W,3] at the size to be made
-    mask: Mask | None                   # [H,W], for the model
-    whole: Picture                      # [h,w,3]: what is painted on; `init` where all of it is made anew
-    share: NDArray[np.float32] | None   # [h,w] in [0,1]: how much of what is made shows; 0 keeps `whole` to the bit
-    box: Box                            # of `whole`: the part that is made
+    init: Picture  # [H,W,3] at the size to be made
+    mask: Mask | None  # [H,W], for the model
+    whole: Picture  # [h,w,3]: what is painted on; `init` where all of it is made anew
+    share: NDArray[np.float32] | None  # [h,w] in [0,1]: how much of what is made shows; 0 keeps `whole` to the bit
+    box: Box  # of `whole`: the part that is made
 
     def composed(self, made: Picture) -> Picture:
         """`made` [H,W,3] in its place: inside the mask, mixed where it is soft, and nothing of it where it is 0."""
@@ -65,9 +65,15 @@ def read_given(request: GenerateRequest, width: int, height: int) -> Given | Non
         picture, mask = (fitted(part, (width, height), request.resize) for part in (picture, mask))
     painted = np.array(mask)
     if not painted.any():
-        raise BadRequest("The mask is black everywhere", "black is kept and white is painted anew", "Paint some of it white")
+        raise BadRequest(
+            "The mask is black everywhere", "black is kept and white is painted anew", "Paint some of it white"
+        )
     whole = np.array(picture)
-    box = _region(painted, request.padding, width / height) if request.masked_only else (0, 0, picture.width, picture.height)
+    box = (
+        _region(painted, request.padding, width / height)
+        if request.masked_only
+        else (0, 0, picture.width, picture.height)
+    )
     filled = Image.fromarray(_filled(whole, painted, request.fill, request.seed))
     init = np.array(filled.crop(box).resize((width, height), Image.Resampling.LANCZOS))
     small = np.array(mask.crop(box).resize((width, height), Image.Resampling.BILINEAR))
@@ -85,7 +91,9 @@ def canvas_size(request: GenerateRequest) -> tuple[int, int] | None:
     width, height = read_rgb(request.init).size
     size = (width + left + right, height + top + bottom)
     if max(size) > LARGEST_SIDE:
-        raise BadRequest(f"The picture would be {size[0]} × {size[1]}", f"a side has at most {LARGEST_SIDE} px", "Add less to it")
+        raise BadRequest(
+            f"The picture would be {size[0]} × {size[1]}", f"a side has at most {LARGEST_SIDE} px", "Add less to it"
+        )
     return size
 
 
@@ -98,7 +106,7 @@ def softened(mask: Mask, feather: int) -> NDArray[np.float32]:
     if feather <= 0:
         return hard
     blurred = np.array(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(feather / 2)), dtype=np.float32) / 255.0
-    soft = np.clip((2.0 * blurred - 1.0) / _NEARLY, 0.0, 1.0) * hard     # a straight edge is blurred to a half
+    soft = np.clip((2.0 * blurred - 1.0) / _NEARLY, 0.0, 1.0) * hard  # a straight edge is blurred to a half
     return soft.astype(np.float32) if soft.max() > 0.5 else hard
 
 
@@ -200,5 +208,7 @@ def _blurred(values: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
     """Each channel of [H,W,C] by a Gaussian of that many px."""
     blur = ImageFilter.GaussianBlur(radius)
     scale = 255.0 if values.max() <= 1.0 else 1.0
-    whole = [Image.fromarray(np.rint(values[..., channel] * scale).astype(np.uint8)) for channel in range(values.shape[2])]
+    whole = [
+        Image.fromarray(np.rint(values[..., channel] * scale).astype(np.uint8)) for channel in range(values.shape[2])
+    ]
     return np.stack([np.array(channel.filter(blur), dtype=np.float32) / scale for channel in whole], axis=-1)

@@ -14,8 +14,15 @@ from diffstudio.models.hashes import sha256_of
 from diffstudio.models.records import read_record
 
 _CHUNK_BYTES = 8 << 20
-FOLDERS = {Role.LORA: "loras", Role.EMBEDDING: "embeddings", Role.VAE: "vae", Role.CONTROLNET: "controlnet",
-           Role.UPSCALER: "upscale_models", Role.TEXT_ENCODER: "text_encoders", Role.NETWORK: "diffusion_models"}
+FOLDERS = {
+    Role.LORA: "loras",
+    Role.EMBEDDING: "embeddings",
+    Role.VAE: "vae",
+    Role.CONTROLNET: "controlnet",
+    Role.UPSCALER: "upscale_models",
+    Role.TEXT_ENCODER: "text_encoders",
+    Role.NETWORK: "diffusion_models",
+}
 
 
 def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]:
@@ -32,15 +39,21 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
             yield path.absolute()
             return
         if path.is_dir():
-            raise BadRequest(f"{path.name} is a folder", "files are brought in, and folders stay where they are",
-                             "Name the folder that holds it among the folders of models in Settings")
+            raise BadRequest(
+                f"{path.name} is a folder",
+                "files are brought in, and folders stay where they are",
+                "Name the folder that holds it among the folders of models in Settings",
+            )
         where.mkdir(parents=True, exist_ok=True)
         target = _name_for(path, where)
         if not target.exists() and not _linked(path, target):
             yield from _copied(path, target)
     except OSError as error:
-        raise StorageProblem(f"{path.name} cannot be brought to {where}", error.strerror or str(error),
-                             "Free some space, or choose another folder in Settings") from error
+        raise StorageProblem(
+            f"{path.name} cannot be brought to {where}",
+            error.strerror or str(error),
+            "Free some space, or choose another folder in Settings",
+        ) from error
     yield target.absolute()
 
 
@@ -59,7 +72,7 @@ def _linked(path: Path, target: Path) -> bool:
     try:
         os.link(path, target)
     except OSError:
-        return False            # another disk, or a file system without such names
+        return False  # another disk, or a file system without such names
     return True
 
 

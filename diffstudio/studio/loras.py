@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TAG = re.compile(r"<(?:lora|lyco):([^<>:]+)((?::[^<>:]*)*)>")
 LARGEST_FACTOR = 100.0
-_HASH_DIGITS = 12                  # AutoV3: how AUTOMATIC1111 writes a LoRA's, without its header, into `Lora hashes`
+_HASH_DIGITS = 12  # AutoV3: how AUTOMATIC1111 writes a LoRA's, without its header, into `Lora hashes`
 _MOST_TRIGGERS = 12
 _CHUNK_BYTES = 8 << 20
 
@@ -97,8 +97,12 @@ def find_lora(library: Library, name: str) -> Checkpoint:
         return called
     near = like(loras, name)
     raise CheckpointMissing(
-        f"There is no LoRA called {plain[:80]!r}", "the prompt asks for it" if found is None else f"{plain[:80]} is none",
-        f"Choose one of: {', '.join(near)}" if near else "Put its .safetensors file into a folder of models, or take its tag out")
+        f"There is no LoRA called {plain[:80]!r}",
+        "the prompt asks for it" if found is None else f"{plain[:80]} is none",
+        f"Choose one of: {', '.join(near)}"
+        if near
+        else "Put its .safetensors file into a folder of models, or take its tag out",
+    )
 
 
 def lora_called(loras: Sequence[Checkpoint], name: str) -> Checkpoint | None:
@@ -142,7 +146,7 @@ def trigger_words(lora: Checkpoint) -> tuple[str, ...]:
         return ()
     counts: dict[str, int] = {}
     for tags in folders.values() if isinstance(folders, dict) else ():
-        for tag, count in (tags.items() if isinstance(tags, dict) else ()):
+        for tag, count in tags.items() if isinstance(tags, dict) else ():
             if tag.strip() and isinstance(count, int):
                 counts[tag.strip()] = counts.get(tag.strip(), 0) + count
     return tuple(sorted(counts, key=lambda tag: -counts[tag])[:_MOST_TRIGGERS])
@@ -195,22 +199,29 @@ class Loras:
             if use.name not in self._found:
                 self._found[use.name] = find_lora(self._library or Library(), use.name)
 
-    def attach(self, model: Model, uses: Sequence[LoraUse], cancelled: Callable[[], bool] | None = None) -> tuple[str, ...]:
+    def attach(
+        self, model: Model, uses: Sequence[LoraUse], cancelled: Callable[[], bool] | None = None
+    ) -> tuple[str, ...]:
         """Have exactly these attached to the model; a sentence for each that does not do what one would expect.
 
         Raises CheckpointMissing, CheckpointDamaged and Stopped; then the model has none.
         """
         adapters: Any = getattr(model, "adapters", None)
         if adapters is None:
-            return self._not_said(["This checkpoint takes no LoRAs, so those in the prompt do nothing."]) if uses else ()
+            return (
+                self._not_said(["This checkpoint takes no LoRAs, so those in the prompt do nothing."]) if uses else ()
+            )
         self.look_up(uses)
         attached = adapters.use([self._adapter_use(use) for use in uses], cancelled)
         return self._not_said([one.note for one in attached])
 
     def about(self, uses: Sequence[LoraUse]) -> dict[str, Any]:
         """What a picture's record says of them: `loras`, each with name, hash and factors; nothing where there are none."""
-        told = [{"name": use.name, "hash": self._hash(self._found[use.name]), "network": use.network, "text": use.text}
-                for use in uses if use.name in self._found]
+        told = [
+            {"name": use.name, "hash": self._hash(self._found[use.name]), "network": use.network, "text": use.text}
+            for use in uses
+            if use.name in self._found
+        ]
         return {"loras": told} if told else {}
 
     def _not_said(self, notes: Sequence[str]) -> tuple[str, ...]:
@@ -233,8 +244,15 @@ class Loras:
 
 def hashes_text(told: Any) -> str | None:
     """`name: hash, other: hash`, what AUTOMATIC1111 writes as `Lora hashes` and `TI hashes`; None where nothing was told."""
-    pairs = {str(one["name"]): str(one["hash"]) for one in told if isinstance(one, dict) and one.get("hash") and "name" in one} \
-        if isinstance(told, list) else {}
+    pairs = (
+        {
+            str(one["name"]): str(one["hash"])
+            for one in told
+            if isinstance(one, dict) and one.get("hash") and "name" in one
+        }
+        if isinstance(told, list)
+        else {}
+    )
     return ", ".join(f"{name}: {digits}" for name, digits in pairs.items()) or None
 
 
@@ -242,8 +260,8 @@ def with_use(prompt: str, place: int, use: LoraUse | None) -> str:
     """The prompt with its tag number `place` (from 0) put so, or taken out with the blank before it; nothing else changes."""
     for number, match in enumerate(TAG.finditer(prompt)):
         if number == place:
-            start = match.start() - (use is None and prompt[match.start() - 1:match.start()] == " ")
-            return prompt[:start] + (use.tag() if use is not None else "") + prompt[match.end():]
+            start = match.start() - (use is None and prompt[match.start() - 1 : match.start()] == " ")
+            return prompt[:start] + (use.tag() if use is not None else "") + prompt[match.end() :]
     return prompt
 
 

@@ -7,8 +7,10 @@ import platform
 import sys
 from pathlib import Path
 
-_SIGNS = {"linux": (Path("/dev/nvidia0"), Path("/dev/kfd")),  # NVIDIA's driver, AMD's compute driver
-          "win32": (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll",)}
+_SIGNS = {
+    "linux": (Path("/dev/nvidia0"), Path("/dev/kfd")),  # NVIDIA's driver, AMD's compute driver
+    "win32": (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll",),
+}
 
 
 def seems_accelerated() -> bool:

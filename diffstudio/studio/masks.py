@@ -24,6 +24,9 @@ def keep_mask(png: bytes) -> Path:
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise StorageProblem("The mask cannot be kept", f"{path.parent}: {error.strerror or error}",
-                             "Free some space or allow writing there") from error
+        raise StorageProblem(
+            "The mask cannot be kept",
+            f"{path.parent}: {error.strerror or error}",
+            "Free some space or allow writing there",
+        ) from error
     return path

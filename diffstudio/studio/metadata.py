@@ -36,19 +36,19 @@ from diffstudio.studio.wildcards import escaped
 JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"
 LARGEST_JSON_CHARACTERS = 1 << 20
-_TOLD = ("prompt", "negative")    # what an image was told, where that is not what the request says
+_TOLD = ("prompt", "negative")  # what an image was told, where that is not what the request says
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSettings:
     """How a picture was made, as far as this program can ask for it again."""
 
-    request: PictureRequest                   # this picture alone: its own seed, count 1
-    source: str                               # the program that made it
-    not_carried: tuple[str, ...] = ()         # what it says that a request here cannot hold, a phrase each
-    asked: PictureRequest | None = None       # ours only: the request it was one picture of
+    request: PictureRequest  # this picture alone: its own seed, count 1
+    source: str  # the program that made it
+    not_carried: tuple[str, ...] = ()  # what it says that a request here cannot hold, a phrase each
+    asked: PictureRequest | None = None  # ours only: the request it was one picture of
     environment: Mapping[str, Any] = field(default_factory=dict)  # ours only: version, torch, device, dtype, batch …
-    width: int = 0                            # px of the file
+    width: int = 0  # px of the file
     height: int = 0
 
     @property
@@ -101,7 +101,9 @@ def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
 
 
 def _storable(text: str) -> str:
-    return text.replace("\0", " ").encode("utf-8", "replace").decode()  # half a surrogate pair, from a terminal say, has no UTF-8
+    return (
+        text.replace("\0", " ").encode("utf-8", "replace").decode()
+    )  # half a surrogate pair, from a terminal say, has no UTF-8
 
 
 def _enlarged(request: GenerateRequest) -> dict[str, Any]:
@@ -109,26 +111,47 @@ def _enlarged(request: GenerateRequest) -> dict[str, Any]:
     if request.enlarge <= 1:
         return {}
     strength = "Hires denoising strength" if request.init is not None else "Denoising strength"
-    return {strength: _plain(request.enlarge_strength), "Hires upscale": _plain(request.enlarge),
-            "Hires steps": request.enlarge_steps or None, "Hires upscaler": foreign.upscaler_label(request.upscaler),
-            "Hires CFG Scale": None if request.enlarge_guidance is None else _plain(request.enlarge_guidance),
-            "Hires tiles": "yes" if request.tiled else None}
+    return {
+        strength: _plain(request.enlarge_strength),
+        "Hires upscale": _plain(request.enlarge),
+        "Hires steps": request.enlarge_steps or None,
+        "Hires upscaler": foreign.upscaler_label(request.upscaler),
+        "Hires CFG Scale": None if request.enlarge_guidance is None else _plain(request.enlarge_guidance),
+        "Hires tiles": "yes" if request.tiled else None,
+    }
 
 
 def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
     """As its extras write it: what the picture said before, and `Postprocess …`."""
-    done = {"Postprocess upscale by": _plain(request.scale), "Postprocess upscaler": foreign.upscaler_label(request.upscaler)}
+    done = {
+        "Postprocess upscale by": _plain(request.scale),
+        "Postprocess upscaler": foreign.upscaler_label(request.upscaler),
+    }
     before = str(about.get("source_text") or "").strip()
     if not request.checkpoint and before:
-        return _storable(f"{before}, " + ", ".join(f"{name}: {foreign.quoted(str(value))}" for name, value in done.items()))
-    sampled = {} if not request.checkpoint else {
-        "Steps": request.steps, "Sampler": foreign.SAMPLER_LABELS[request.sampler],
-        "Schedule type": foreign.SPACING_LABELS[request.spacing], "CFG scale": _plain(request.guidance), "Seed": request.seed,
-        "Model hash": about.get("model_hash"), "Model": about.get("model") or Path(request.checkpoint).name,
-        "Denoising strength": _plain(request.strength)}
+        return _storable(
+            f"{before}, " + ", ".join(f"{name}: {foreign.quoted(str(value))}" for name, value in done.items())
+        )
+    sampled = (
+        {}
+        if not request.checkpoint
+        else {
+            "Steps": request.steps,
+            "Sampler": foreign.SAMPLER_LABELS[request.sampler],
+            "Schedule type": foreign.SPACING_LABELS[request.spacing],
+            "CFG scale": _plain(request.guidance),
+            "Seed": request.seed,
+            "Model hash": about.get("model_hash"),
+            "Model": about.get("model") or Path(request.checkpoint).name,
+            "Denoising strength": _plain(request.strength),
+        }
+    )
     size = f"{about['width']}x{about['height']}" if about.get("width") and about.get("height") else None
-    return _lines(request.prompt, request.negative, sampled | {
-        "Size": size} | done | {"Version": f"diffstudio {about.get('version', __version__)}"})
+    return _lines(
+        request.prompt,
+        request.negative,
+        sampled | {"Size": size} | done | {"Version": f"diffstudio {about.get('version', __version__)}"},
+    )
 
 
 _FILLS = {FillName.SURROUNDINGS: "fill", FillName.NOISE: "latent noise", FillName.NOTHING: "latent nothing"}
@@ -139,10 +162,12 @@ def _painted(request: GenerateRequest) -> dict[str, Any]:
     if request.mask is None and not any(request.outpaint):
         return {}
     return {
-        "Mask blur": request.feather or None, "Masked content": _FILLS.get(request.fill),
+        "Mask blur": request.feather or None,
+        "Masked content": _FILLS.get(request.fill),
         "Inpaint area": "Only masked" if request.masked_only else None,
         "Masked area padding": request.padding if request.masked_only else None,
-        "Outpaint": ",".join(map(str, request.outpaint)) if any(request.outpaint) else None}
+        "Outpaint": ",".join(map(str, request.outpaint)) if any(request.outpaint) else None,
+    }
 
 
 def request_json(request: PictureRequest, about: Mapping[str, Any]) -> str:
@@ -160,8 +185,13 @@ def of_one(request: PictureRequest, about: Mapping[str, Any]) -> PictureRequest:
     if isinstance(request, UpscaleRequest):
         return request
     told = {name: escaped(about[name]) for name in _TOLD if isinstance(about.get(name), str)}
-    return replace(request, seed=request.seed + int(about.get("index", 0)), count=1,
-                   prompt=told.get("prompt", request.prompt), negative=told.get("negative", request.negative))
+    return replace(
+        request,
+        seed=request.seed + int(about.get("index", 0)),
+        count=1,
+        prompt=told.get("prompt", request.prompt),
+        negative=told.get("negative", request.negative),
+    )
 
 
 def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any]) -> PngInfo:
@@ -198,11 +228,14 @@ def settings_of(picture: PictureText, name: str) -> PictureSettings:
             return replace(settings, width=picture.width, height=picture.height)
     carried = foreign.read_texts(picture.texts, picture.width, picture.height)
     if carried is None:
-        raise ImageProblem(f"{name} carries no settings",
-                           "it was not made by a program that writes them, or they were removed on the way",
-                           "Choose another picture")
-    return PictureSettings(carried.request, carried.source, carried.not_carried,
-                           width=picture.width, height=picture.height)
+        raise ImageProblem(
+            f"{name} carries no settings",
+            "it was not made by a program that writes them, or they were removed on the way",
+            "Choose another picture",
+        )
+    return PictureSettings(
+        carried.request, carried.source, carried.not_carried, width=picture.width, height=picture.height
+    )
 
 
 def settings_from_parameters(text: str) -> PictureSettings:
@@ -229,8 +262,11 @@ def save_copy(source: Path, target: Path) -> None:
     kind = formats.get(target.suffix.lower())
     if kind is None:
         ending = target.suffix or "a name without an ending"
-        raise ImageProblem(f"{target.name} was not written", f"{ending} is not a kind of picture written here",
-                           "Name it .png, .jpg or .webp")
+        raise ImageProblem(
+            f"{target.name} was not written",
+            f"{ending} is not a kind of picture written here",
+            "Name it .png, .jpg or .webp",
+        )
     if not source.exists():
         raise ImageProblem(f"There is no picture at {source}", remedy="It may have been moved or deleted")
     with told(f"{target.name} could not be written", target.parent):
@@ -268,8 +304,12 @@ def _ours(text: str) -> PictureSettings:
     index = image.get("index", 0)
     if not isinstance(index, int) or not 0 <= index < asked.count:
         index = 0
-    return PictureSettings(of_one(asked, image | {"index": index}), "diffstudio", asked=asked,
-                           environment=environment if isinstance(environment, dict) else {})
+    return PictureSettings(
+        of_one(asked, image | {"index": index}),
+        "diffstudio",
+        asked=asked,
+        environment=environment if isinstance(environment, dict) else {},
+    )
 
 
 def _plain(number: float) -> str:

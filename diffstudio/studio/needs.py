@@ -10,18 +10,18 @@ from diffstudio.models.estimate import Estimate, estimate, usual_dtype
 from diffstudio.models.family import family_of
 from diffstudio.studio.requests import GenerateRequest
 
-_COUNTED_ON = 0.9             # of the free memory
-_DENSE = 0.5                  # of it, up to which packed weights are unpacked at once
-_MOST_AT_ONCE = 8             # pictures in a batch on an accelerator
-_PIXELS_AT_ONCE = 16 * 64 * 64   # in a batch on the CPU
-_WHOLE = 2                    # times the trained side, up to which a picture is made whole
+_COUNTED_ON = 0.9  # of the free memory
+_DENSE = 0.5  # of it, up to which packed weights are unpacked at once
+_MOST_AT_ONCE = 8  # pictures in a batch on an accelerator
+_PIXELS_AT_ONCE = 16 * 64 * 64  # in a batch on the CPU
+_WHOLE = 2  # times the trained side, up to which a picture is made whole
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What pictures are computed on, and how much memory it has: free is what could be had if the models kept loaded went."""
 
-    device: str               # cpu, cuda, mps
+    device: str  # cpu, cuda, mps
     total_bytes: int
     free_bytes: int
 
@@ -61,7 +61,7 @@ def needs(wanted: Wanted, machine: Machine) -> Needs:
     for count in range(2, _at_once(wanted.request, width, height, machine) + 1):
         more = _of(wanted, width, height, count, dtype, machine)
         if machine.device != "cpu" and more.total > _COUNTED_ON * machine.free_bytes:
-            break             # there a batch is only as large as fits
+            break  # there a batch is only as large as fits
         needed = more
     plan = _plan(needed, machine, tiled)
     return Needs(needed.total, machine.free_bytes, plan)
@@ -105,8 +105,10 @@ def _plan(needed: Estimate, machine: Machine, tiled: bool) -> str:
         return "The picture will be decoded in tiles, because it does not fit into memory at once."
     if machine.device == "cpu":
         if needed.weights > room:
-            return ("The checkpoint alone is larger than the memory that is free: the machine will become very slow, or the job will "
-                    "fail. Close other programs, or choose a smaller checkpoint.")
+            return (
+                "The checkpoint alone is larger than the memory that is free: the machine will become very slow, or the job will "
+                "fail. Close other programs, or choose a smaller checkpoint."
+            )
         steps.append("smaller pieces are tried")
     else:
         steps.append("its parts will come to the accelerator one after the other, which takes longer")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diffstudio.models.embeddings import Embedding
     from diffstudio.models.model import Model
 
-_HASH_DIGITS = 12                  # how AUTOMATIC1111 writes a textual inversion's, into `TI hashes`
+_HASH_DIGITS = 12  # how AUTOMATIC1111 writes a textual inversion's, into `TI hashes`
 
 
 class OwnWords:
@@ -24,7 +24,7 @@ class OwnWords:
 
     def __init__(self, library: Library | None) -> None:
         self._library = library
-        self._read: dict[str, Embedding | str] = {}      # or why it cannot be read
+        self._read: dict[str, Embedding | str] = {}  # or why it cannot be read
         self._shown: tuple[str, ...] = ()
         self._said: set[str] = set()
 

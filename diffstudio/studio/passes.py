@@ -31,12 +31,12 @@ from diffstudio.studio.requests import PictureRequest
 class Pass:
     """One walk down a ladder."""
 
-    width: int                         # px of what is made
+    width: int  # px of what is made
     height: int
-    steps: int                         # of the whole ladder
+    steps: int  # of the whole ladder
     guidance: float
-    strength: float = 1.0              # how much of that is walked
-    windows: Windows | None = None     # that its estimates are put together from
+    strength: float = 1.0  # how much of that is walked
+    windows: Windows | None = None  # that its estimates are put together from
 
     @property
     def size_seen(self) -> tuple[int, int]:
@@ -61,12 +61,17 @@ def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], st
     goes by what is there.
     """
     if isinstance(model, RunsItself):
-        raise BadRequest("This checkpoint cannot go on from an enlarged picture", "it makes pictures from text alone",
-                         "Enlarge the finished picture with an upscaler instead")
+        raise BadRequest(
+            "This checkpoint cannot go on from an enlarged picture",
+            "it makes pictures from text alone",
+            "Enlarge the finished picture with an upscaler instead",
+        )
     windows = windows_for(model, *size, asked=request.tiled)
     check_size(model, *size, windows)
     usual = 0.0 if isinstance(model, PixelModel) else request.guidance
-    return Pass(*size, steps, usual if request.enlarge_guidance is None else request.enlarge_guidance, strength, windows)
+    return Pass(
+        *size, steps, usual if request.enlarge_guidance is None else request.enlarge_guidance, strength, windows
+    )
 
 
 def guides_last_call(request: PictureRequest, model: Model) -> bool:
@@ -108,26 +113,49 @@ class Passes:
     watch: Watch
     _steps: list[int] = field(init=False)
     _told_before: Iterator[Tensor] = field(init=False)
-    _pixels_done: int = 0              # in all steps so far, for one picture
-    _seconds: float = 0.0              # that they took
+    _pixels_done: int = 0  # in all steps so far, for one picture
+    _seconds: float = 0.0  # that they took
 
     def __post_init__(self) -> None:
         self._steps = [one.taken(self.model, self.request.spacing) for one in self.passes]
         self._told_before = iter(_told_before(self.watch.replay, self.first, self.count))
         self.watch.recording.begin(self.first, self.count, sum(self._steps))
 
-    def sampled(self, which: int, prompted: Prompted, seeds: Sequence[int], *, init: Tensor | None = None, mask: Tensor | None = None,
-                clean: Tensor | None = None, controls: Sequence[ControlHint] = ()) -> Generator[Event, None, Tensor]:
+    def sampled(
+        self,
+        which: int,
+        prompted: Prompted,
+        seeds: Sequence[int],
+        *,
+        init: Tensor | None = None,
+        mask: Tensor | None = None,
+        clean: Tensor | None = None,
+        controls: Sequence[ControlHint] = (),
+    ) -> Generator[Event, None, Tensor]:
         """Walk pass number `which` and say each step; returns the last state [B,C,h,w]. Arguments as in `sampling.sample`."""
         one, before, watch = self.passes[which], sum(self._steps[:which]), self.watch
         seconds, began, paused = self._seconds, time.monotonic(), watch.control.paused_seconds
         x: Tensor | None = None
         for step in sample(
-                self.model, conditioning=prompted, seeds=seeds, width=one.width, height=one.height, steps=one.steps,
-                sampler=self.request.sampler, spacing=self.request.spacing, guidance=one.guidance, strength=one.strength,
-                init=init, mask=mask, clean=clean, controls=controls, windows=one.windows, between=watch.control.check,
-                guide_last_call=self.request.guide_last_call,
-                wrap=lambda denoiser: Watched(denoiser, watch.control, watch.recording, self._told_before)):
+            self.model,
+            conditioning=prompted,
+            seeds=seeds,
+            width=one.width,
+            height=one.height,
+            steps=one.steps,
+            sampler=self.request.sampler,
+            spacing=self.request.spacing,
+            guidance=one.guidance,
+            strength=one.strength,
+            init=init,
+            mask=mask,
+            clean=clean,
+            controls=controls,
+            windows=one.windows,
+            between=watch.control.check,
+            guide_last_call=self.request.guide_last_call,
+            wrap=lambda denoiser: Watched(denoiser, watch.control, watch.recording, self._told_before),
+        ):
             _check_numbers(step, before, self.model)
             previews = picture(step.denoised, self.model) if watch.previews else ()
             watch.recording.stepped(before + step.index, previews)
@@ -135,8 +163,17 @@ class Passes:
             self._seconds = seconds + took
             self._pixels_done += one.pixels
             x = step.x
-            yield Stepped(watch.job, before + step.index, sum(self._steps), self.first, self.request.count,
-                          noise_level(self.model.schedule, step.t), previews, took / step.index, self._seconds_left())
+            yield Stepped(
+                watch.job,
+                before + step.index,
+                sum(self._steps),
+                self.first,
+                self.request.count,
+                noise_level(self.model.schedule, step.t),
+                previews,
+                took / step.index,
+                self._seconds_left(),
+            )
         watch.control.check()
         assert x is not None
         return x
@@ -162,7 +199,9 @@ class Watched:
     As long as there are estimates `told_before`, they are given in place of calling the network.
     """
 
-    def __init__(self, denoiser: Denoiser, control: Control, recording: Recording, told_before: Iterator[Tensor]) -> None:
+    def __init__(
+        self, denoiser: Denoiser, control: Control, recording: Recording, told_before: Iterator[Tensor]
+    ) -> None:
         self.schedule = denoiser.schedule
         self._denoiser, self._control, self._recording, self._told_before = denoiser, control, recording, told_before
 
@@ -177,6 +216,9 @@ class Watched:
 def _check_numbers(step: Step, before: int, model: Model) -> None:
     if not bool(torch.isfinite(step.x).all()):
         if model.checkpoint is not None:
-            check_finite(model.checkpoint, modules_of(model))        # which names the weight, where it is one
-        raise CheckpointProblem(f"The picture came apart in step {before + step.index}", "the network's answer was not a number",
-                                "Try less guidance or another sampler; if that does not help, the checkpoint is at fault")
+            check_finite(model.checkpoint, modules_of(model))  # which names the weight, where it is one
+        raise CheckpointProblem(
+            f"The picture came apart in step {before + step.index}",
+            "the network's answer was not a number",
+            "Try less guidance or another sampler; if that does not help, the checkpoint is at fault",
+        )

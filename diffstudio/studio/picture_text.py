@@ -17,19 +17,32 @@ from PIL import Image, UnidentifiedImageError
 
 from diffstudio.errors import ImageProblem
 
-LARGEST_TEXT_BYTES = 2 << 20          # of one text, decompressed: ComfyUI's workflows reach some hundred KiB
-LARGEST_TEXTS_BYTES = 8 << 20         # of all texts in one file together
+LARGEST_TEXT_BYTES = 2 << 20  # of one text, decompressed: ComfyUI's workflows reach some hundred KiB
+LARGEST_TEXTS_BYTES = 8 << 20  # of all texts in one file together
 MOST_TEXTS = 256
-MOST_CHUNKS = 500_000                 # a 4 GiB picture in chunks of 8 KiB
-LARGEST_OTHER_BYTES = 512 << 20       # of a JPEG or WebP, which Pillow may hold in memory
-LARGEST_PIXELS = 178_956_970          # as many as Pillow opens before it calls the file a bomb
+MOST_CHUNKS = 500_000  # a 4 GiB picture in chunks of 8 KiB
+LARGEST_OTHER_BYTES = 512 << 20  # of a JPEG or WebP, which Pillow may hold in memory
+LARGEST_PIXELS = 178_956_970  # as many as Pillow opens before it calls the file a bomb
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF_IFD, _USER_COMMENT, _MAKE, _MODEL = 0x8769, 0x9286, 0x010F, 0x0110
 
 # What Pillow's readers raise on files that are cut short, wrong or malicious.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, TypeError, OverflowError,
-              MemoryError, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning)
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +68,13 @@ def read_text(path: Path) -> PictureText:
     except IsADirectoryError:
         raise ImageProblem(f"{path.name} is a folder", remedy="Choose a picture") from None
     except UnidentifiedImageError:
-        raise ImageProblem(f"{path.name} is not a picture that can be read here",
-                           remedy="Choose a PNG, JPEG or WebP file") from None
+        raise ImageProblem(
+            f"{path.name} is not a picture that can be read here", remedy="Choose a PNG, JPEG or WebP file"
+        ) from None
     except UNREADABLE as error:
-        raise ImageProblem(f"{path.name} cannot be read", str(error).rstrip(".") or type(error).__name__,
-                           "Choose another picture") from error
+        raise ImageProblem(
+            f"{path.name} cannot be read", str(error).rstrip(".") or type(error).__name__, "Choose another picture"
+        ) from error
 
 
 def _read_png(file: BinaryIO, path: Path) -> PictureText:

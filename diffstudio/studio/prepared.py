@@ -13,13 +13,18 @@ from diffstudio.studio.events import Picture
 from diffstudio.studio.given import fitted, read_rgb
 from diffstudio.studio.requests import ControlUse, PrepareName, ResizeName
 
-_TURN = 0.4142135623730950488     # tan 22.5°: up to there a slope counts as level
-_LINE = 127                       # a line's darkest channel is below
+_TURN = 0.4142135623730950488  # tan 22.5°: up to there a slope counts as level
+_LINE = 127  # a line's darkest channel is below
 _AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
 
 
-def control_picture(use: ControlUse, size: tuple[int, int], way: ResizeName, whole: tuple[int, int] | None = None,
-                    box: tuple[int, int, int, int] | None = None) -> Picture:
+def control_picture(
+    use: ControlUse,
+    size: tuple[int, int],
+    way: ResizeName,
+    whole: tuple[int, int] | None = None,
+    box: tuple[int, int, int, int] | None = None,
+) -> Picture:
     """What the network sees, [H,W,3] for `size` width × height: the picture fitted by `way`, then prepared.
 
     Where only `box` of a picture of `whole` px is made, it is fitted to the whole and that part of it is taken. What lies
@@ -31,7 +36,9 @@ def control_picture(use: ControlUse, size: tuple[int, int], way: ResizeName, who
     elif way is ResizeName.PAD:
         scale = min(size[0] / picture.width, size[1] / picture.height)
         inside = tuple(max(1, min(most, round(scale * side))) for side, most in zip(picture.size, size, strict=True))
-        small = Image.fromarray(prepare(np.array(picture.resize((inside[0], inside[1]), Image.Resampling.LANCZOS)), use))
+        small = Image.fromarray(
+            prepare(np.array(picture.resize((inside[0], inside[1]), Image.Resampling.LANCZOS)), use)
+        )
         ground = Image.new("RGB", size)
         ground.paste(small, ((size[0] - inside[0]) // 2, (size[1] - inside[1]) // 2))
         return np.array(ground)
@@ -47,7 +54,7 @@ def prepare(picture: Picture, use: ControlUse) -> Picture:
             return picture
         case PrepareName.INVERT:
             return 255 - picture
-        case PrepareName.SCRIBBLE:      # as thick as they were drawn: so they were in training
+        case PrepareName.SCRIBBLE:  # as thick as they were drawn: so they were in training
             return _white(picture.min(axis=2) < _LINE)
         case PrepareName.CANNY:
             return _white(edges(picture, use.low, use.high))
@@ -60,6 +67,7 @@ def _white(where: NDArray[np.bool_]) -> Picture:
 
 # ---- edges -----------------------------------------------------------------------------------------------------------
 
+
 def edges(picture: Picture, low: int, high: int) -> NDArray[np.bool_]:
     """[H,W]: Canny 1986, "A computational approach to edge detection", as OpenCV counts, which ControlNets were trained with.
 
@@ -71,12 +79,12 @@ def edges(picture: Picture, low: int, high: int) -> NDArray[np.bool_]:
     steep = np.abs(dx) + np.abs(dy)
     around = np.pad(steep, 1)
     x, y = np.abs(dx), np.abs(dy)
-    level, upright = y < _TURN * x, y > (2 + _TURN) * x                   # tan 67.5° = 2 + tan 22.5°
-    rising = ~level & ~upright & ((dx < 0) == (dy < 0))                   # downwards on the screen
+    level, upright = y < _TURN * x, y > (2 + _TURN) * x  # tan 67.5° = 2 + tan 22.5°
+    rising = ~level & ~upright & ((dx < 0) == (dy < 0))  # downwards on the screen
     falling = ~level & ~upright & ~rising
 
     def beside(down: int, right: int) -> NDArray[np.int32]:
-        return around[1 + down:around.shape[0] - 1 + down, 1 + right:around.shape[1] - 1 + right]
+        return around[1 + down : around.shape[0] - 1 + down, 1 + right : around.shape[1] - 1 + right]
 
     ridge = level & (steep > beside(0, -1)) & (steep >= beside(0, 1))
     ridge |= upright & (steep > beside(-1, 0)) & (steep >= beside(1, 0))
@@ -114,10 +122,11 @@ def _joined(weak: NDArray[np.bool_], strong: NDArray[np.bool_]) -> NDArray[np.bo
 
 # ---- to be looked at -------------------------------------------------------------------------------------------------
 
+
 def shown_small(use: ControlUse, size: tuple[int, int], way: ResizeName, largest: int) -> Picture:
     """What the network sees at `size`, no side over `largest` px: lines one px wide stay as bright as they are."""
     picture = control_picture(use, size, way)
-    every = -(-max(picture.shape[:2]) // largest)     # ceiling
+    every = -(-max(picture.shape[:2]) // largest)  # ceiling
     if every == 1:
         return picture
     if use.prepare in (PrepareName.AS_GIVEN, PrepareName.INVERT):
@@ -125,5 +134,5 @@ def shown_small(use: ControlUse, size: tuple[int, int], way: ResizeName, largest
         small.thumbnail((largest, largest), Image.Resampling.BOX)
         return np.array(small)
     height, width = (side // every for side in picture.shape[:2])
-    blocks = picture[:height * every, :width * every].reshape(height, every, width, every, 3)
+    blocks = picture[: height * every, : width * every].reshape(height, every, width, every, 3)
     return np.ascontiguousarray(blocks.max(axis=(1, 3)))

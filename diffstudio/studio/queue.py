@@ -26,8 +26,8 @@ FORMAT = 1  # of the database: PRAGMA user_version
 class QueuedJob:
     job: JobId
     request: PictureRequest
-    done: int       # images of the request that are saved already
-    attempts: int   # how often it was begun and never ended
+    done: int  # images of the request that are saved already
+    attempts: int  # how often it was begun and never ended
 
 
 class Queue:
@@ -52,7 +52,9 @@ class Queue:
     def _open(self) -> sqlite3.Connection:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(self._path or ":memory:", check_same_thread=False, isolation_level=None, timeout=10.0)
+        database = sqlite3.connect(
+            self._path or ":memory:", check_same_thread=False, isolation_level=None, timeout=10.0
+        )
         try:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version > FORMAT:
@@ -62,7 +64,8 @@ class Queue:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, place REAL NOT NULL, "
                 "running INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, "
-                "submitted REAL NOT NULL, request TEXT NOT NULL)")
+                "submitted REAL NOT NULL, request TEXT NOT NULL)"
+            )
             database.execute(f"PRAGMA user_version = {FORMAT}")
             database.execute("UPDATE jobs SET running = 0 WHERE running = 1")
         except BaseException:
@@ -79,8 +82,9 @@ class Queue:
         text = json.dumps(request.to_json())
         with self._transaction() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
-            row = database.execute("INSERT INTO jobs (place, submitted, request) VALUES (?, ?, ?)",
-                                   (last + 1, time.time(), text)).lastrowid
+            row = database.execute(
+                "INSERT INTO jobs (place, submitted, request) VALUES (?, ?, ?)", (last + 1, time.time(), text)
+            ).lastrowid
         if row is None:
             raise StorageProblem("The queue did not take the job", remedy="Try again")
         return row
@@ -89,7 +93,8 @@ class Queue:
         """What waits, in its order. Rows that this program cannot read are left alone and not listed."""
         with self._transaction() as database:
             rows = database.execute(
-                "SELECT id, request, done, attempts FROM jobs WHERE running = 0 ORDER BY place, id").fetchall()
+                "SELECT id, request, done, attempts FROM jobs WHERE running = 0 ORDER BY place, id"
+            ).fetchall()
         return list(_readable(rows))
 
     def take(self) -> QueuedJob | None:
@@ -108,7 +113,9 @@ class Queue:
     def put_back(self, job: JobId) -> None:
         """A running job is to be begun again later, in its old place, as if it had not been begun."""
         with self._transaction() as database:
-            database.execute("UPDATE jobs SET running = 0, attempts = attempts - 1 WHERE id = ? AND running = 1", (job,))
+            database.execute(
+                "UPDATE jobs SET running = 0, attempts = attempts - 1 WHERE id = ? AND running = 1", (job,)
+            )
 
     def remove(self, job: JobId) -> bool:
         """Forget a job, because it has ended or is no longer wanted. False when it is not there."""
@@ -126,7 +133,9 @@ class Queue:
             waiting = [row[0] for row in database.execute("SELECT id FROM jobs WHERE running = 0 ORDER BY place, id")]
             wanted = [job for job in dict.fromkeys(jobs) if job in waiting]
             order = wanted + [job for job in waiting if job not in wanted]
-            database.executemany("UPDATE jobs SET place = ? WHERE id = ?", [(place, job) for place, job in enumerate(order, 1)])
+            database.executemany(
+                "UPDATE jobs SET place = ? WHERE id = ?", [(place, job) for place, job in enumerate(order, 1)]
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -146,8 +155,11 @@ class Queue:
                 raise
 
     def _unusable(self, error: Exception) -> StorageProblem:
-        return StorageProblem(f"The queue {self._path or 'in memory'} cannot be used", str(error),
-                              "Free some space or close other copies of diffstudio")
+        return StorageProblem(
+            f"The queue {self._path or 'in memory'} cannot be used",
+            str(error),
+            "Free some space or close other copies of diffstudio",
+        )
 
 
 def _readable(rows: list[tuple[int, str, int, int]]) -> Iterator[QueuedJob]:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from diffstudio.training.run_folder import RunEvent, RunHeldOut, RunSamples, RunStarted, RunStep
 
 MOST_POINTS = 8_000
-FEWEST_FOR_A_TREND = 4      # held-out measurements
-CLEARLY = 0.005             # a change of the held-out loss smaller than this share of it is none
-RISEN = 0.03                # so much above its best, and it is getting worse
+FEWEST_FOR_A_TREND = 4  # held-out measurements
+CLEARLY = 0.005  # a change of the held-out loss smaller than this share of it is none
+RISEN = 0.03  # so much above its best, and it is getting worse
 
 Curve = NDArray[np.float64]
 
@@ -35,13 +35,13 @@ class Trend(StrEnum):
 class HistoryView:
     """What there is to draw, as it was at one moment: safe to hand to another thread."""
 
-    steps: Curve                           # [N] of the training loss
-    losses: Curve                          # [N]
-    smoothed: Curve                        # [N]
-    held_out_steps: Curve                  # [M]
-    held_out_losses: Curve                 # [M]
-    samples: tuple[RunSamples, ...] = ()   # oldest first
-    started: RunStarted | None = None      # of the newest process
+    steps: Curve  # [N] of the training loss
+    losses: Curve  # [N]
+    smoothed: Curve  # [N]
+    held_out_steps: Curve  # [M]
+    held_out_losses: Curve  # [M]
+    samples: tuple[RunSamples, ...] = ()  # oldest first
+    started: RunStarted | None = None  # of the newest process
     last: RunStep | None = None
 
     def trend(self) -> tuple[Trend, str]:
@@ -58,7 +58,7 @@ class RunHistory:
         self._samples: list[RunSamples] = []
         self._started: RunStarted | None = None
         self._last: RunStep | None = None
-        self._stride = 1                   # how many events one kept point stands for
+        self._stride = 1  # how many events one kept point stands for
         self._gathered: list[tuple[float, float]] = []
 
     def take(self, events: Iterable[RunEvent]) -> None:
@@ -79,8 +79,16 @@ class RunHistory:
         losses = np.asarray(self._losses, dtype=np.float64)
         held_out = np.asarray(self._held_out, dtype=np.float64).reshape(-1, 2)
         steps = np.asarray(self._steps, dtype=np.float64)
-        return HistoryView(steps, losses, smoothed(steps, losses), held_out[:, 0], held_out[:, 1], tuple(self._samples),
-                           self._started, self._last)
+        return HistoryView(
+            steps,
+            losses,
+            smoothed(steps, losses),
+            held_out[:, 0],
+            held_out[:, 1],
+            tuple(self._samples),
+            self._started,
+            self._last,
+        )
 
     def _forget_after(self, step: int) -> None:
         """A run that was killed resumes from its last checkpoint: what it did after that is done again."""
@@ -136,6 +144,8 @@ def held_out_trend(steps: Curve, losses: Curve) -> tuple[Trend, str]:
         return Trend.FALLING, "The loss on pictures it has never seen still falls"
     if recent.mean() > losses.min() * (1 + RISEN):
         percent = round(100 * (recent.mean() / losses.min() - 1))
-        return Trend.RISING, (f"The loss on pictures it has never seen has risen by {percent} % since step {best_step:,}: "
-                              f"it begins to learn its own pictures by heart")
+        return Trend.RISING, (
+            f"The loss on pictures it has never seen has risen by {percent} % since step {best_step:,}: "
+            f"it begins to learn its own pictures by heart"
+        )
     return Trend.LEVEL, f"The loss on pictures it has never seen has been level since about step {best_step:,}"

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-FORMAT = 1                # of process.json
+FORMAT = 1  # of process.json
 SAME_PROCESS_SECONDS = 3  # two readings of one process's birth differ by less, whatever the clock did meanwhile
 
 
@@ -26,11 +26,11 @@ class Launch:
     """The process last started on a run, as process.json says."""
 
     pid: int
-    born: float              # seconds since the epoch
-    events_before: int       # bytes of events.jsonl when it was started
-    log_before: int          # bytes of log.txt then
+    born: float  # seconds since the epoch
+    events_before: int  # bytes of events.jsonl when it was started
+    log_before: int  # bytes of log.txt then
     request: dict[str, Any]  # a TrainRequest as JSON
-    stopped: bool = False    # by a person, before it said anything
+    stopped: bool = False  # by a person, before it said anything
 
 
 def read_launch(folder: Path) -> Launch | None:
@@ -39,8 +39,14 @@ def read_launch(folder: Path) -> Launch | None:
         if values["format"] > FORMAT:
             return None
         request = values.get("request")
-        return Launch(int(values["pid"]), float(values["born"]), int(values["events_before"]), int(values["log_before"]),
-                      request if isinstance(request, dict) else {}, values.get("stopped") is True)
+        return Launch(
+            int(values["pid"]),
+            float(values["born"]),
+            int(values["events_before"]),
+            int(values["log_before"]),
+            request if isinstance(request, dict) else {},
+            values.get("stopped") is True,
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -21,7 +21,7 @@ from diffstudio.studio.run_status import ALIVE, Told, living, modified, size_of,
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run_folder import Command, RunFolder, Status
 
-LONGEST_NAME = 60   # characters of a run's folder name
+LONGEST_NAME = 60  # characters of a run's folder name
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class RunSummary:
     pictures_seen: int = 0
     pictures_per_second: float | None = None
     left_seconds: float | None = None
-    pid: int | None = None                # of its process, while that lives
-    verdict: str = ""                     # how it ended, in a sentence; empty while it goes on
-    learned: bool | None = None           # of a finished run
-    pictures: Path | None = None          # the folder it learns from
-    prepared: float | None = None         # how much of its pictures is decoded, 0 to 1, while that goes on
-    created: float = 0.0                  # seconds since the epoch
-    checkpoint: Path | None = None        # what can be generated from, once there is one
+    pid: int | None = None  # of its process, while that lives
+    verdict: str = ""  # how it ended, in a sentence; empty while it goes on
+    learned: bool | None = None  # of a finished run
+    pictures: Path | None = None  # the folder it learns from
+    prepared: float | None = None  # how much of its pictures is decoded, 0 to 1, while that goes on
+    created: float = 0.0  # seconds since the epoch
+    checkpoint: Path | None = None  # what can be generated from, once there is one
 
     @property
     def name(self) -> str:
@@ -115,12 +115,23 @@ class Runs:
             status, verdict = status_of(run, told, launch, pid)
             latest = run.latest_checkpoint
             return RunSummary(
-                run=run, status=status, step=told.step, steps=told.steps, loss=told.loss, held_out=told.held_out,
-                pictures_seen=told.pictures_seen, pictures_per_second=told.pictures_per_second,
-                left_seconds=told.left_seconds if status in ALIVE else None, pid=pid, verdict=verdict,
-                learned=told.learned if status is Status.FINISHED else None, pictures=_pictures(run, launch),
+                run=run,
+                status=status,
+                step=told.step,
+                steps=told.steps,
+                loss=told.loss,
+                held_out=told.held_out,
+                pictures_seen=told.pictures_seen,
+                pictures_per_second=told.pictures_per_second,
+                left_seconds=told.left_seconds if status in ALIVE else None,
+                pid=pid,
+                verdict=verdict,
+                learned=told.learned if status is Status.FINISHED else None,
+                pictures=_pictures(run, launch),
                 prepared=told.prepared if status is Status.STARTING else None,
-                created=_created(run, launch), checkpoint=latest if latest.is_file() else None)
+                created=_created(run, launch),
+                checkpoint=latest if latest.is_file() else None,
+            )
 
     def pause(self, run: RunFolder) -> None:
         """Ask it to pause at its next step. Nothing happens to a run that is not going on."""
@@ -163,8 +174,11 @@ class Runs:
         try:
             send2trash(run.path)
         except OSError as error:
-            raise StorageProblem(f"The run {run.name} could not be put into the trash", error.strerror or str(error),
-                                 f"Delete {run.path} yourself") from error
+            raise StorageProblem(
+                f"The run {run.name} could not be put into the trash",
+                error.strerror or str(error),
+                f"Delete {run.path} yourself",
+            ) from error
         with self._lock:
             self._told.pop(run.path, None)
 
@@ -172,7 +186,9 @@ class Runs:
         """Start a new run that asks for what a failed one asked for. RunProblem when that is not known any more."""
         launch = read_launch(run.path)
         if launch is None or not launch.request:
-            raise RunProblem(f"What was asked of the run {run.name} is not known", remedy="Choose its folder and start anew")
+            raise RunProblem(
+                f"What was asked of the run {run.name} is not known", remedy="Choose its folder and start anew"
+            )
         request = TrainRequest.from_json(launch.request | {"run": None, "resume": False})
         return self.start(request, name=run.name)
 
@@ -183,7 +199,11 @@ class Runs:
                 continue
             with contextlib.suppress(DiffstudioError):
                 other = summary.run.recipe()
-                if (other.network, other.data.size, other.run.batch) == (recipe.network, recipe.data.size, recipe.run.batch):
+                if (other.network, other.data.size, other.run.batch) == (
+                    recipe.network,
+                    recipe.data.size,
+                    recipe.run.batch,
+                ):
                     return summary.pictures_per_second
         return None
 
@@ -210,8 +230,11 @@ class Runs:
                     path.mkdir()
                     return path
         except OSError as error:
-            raise StorageProblem(f"The run folder below {wanted or self.folder} cannot be made", error.strerror or str(error),
-                                 "Free some space or choose another place") from error
+            raise StorageProblem(
+                f"The run folder below {wanted or self.folder} cannot be made",
+                error.strerror or str(error),
+                "Free some space or choose another place",
+            ) from error
         raise RunProblem(f"There are too many runs called {name}", remedy="Delete some of them")
 
     def _launch(self, run: RunFolder, arguments: Sequence[str], request: TrainRequest | None) -> None:
@@ -223,8 +246,11 @@ class Runs:
                 log_offset = log.tell()
                 child = launched([*self._command, *arguments], log)
         except OSError as error:
-            raise RunProblem("The training process cannot be started", error.strerror or str(error),
-                             "Free some space or memory, then try again") from error
+            raise RunProblem(
+                "The training process cannot be started",
+                error.strerror or str(error),
+                "Free some space or memory, then try again",
+            ) from error
         self._children.append(child)
         with contextlib.suppress(OSError):  # the events will name the process too
             write_launch(run.path, Launch(child.pid, birth(child.pid), offset, log_offset, asked))
@@ -262,5 +288,8 @@ def _send(run: RunFolder, command: Command) -> None:
     try:
         run.send(command)
     except OSError as error:
-        raise StorageProblem(f"The run {run.name} cannot be told to {command}", error.strerror or str(error),
-                             "Free some space, then try again") from error
+        raise StorageProblem(
+            f"The run {run.name} cannot be told to {command}",
+            error.strerror or str(error),
+            "Free some space, then try again",
+        ) from error

@@ -30,14 +30,14 @@ class Settings:
     """Changed with `dataclasses.replace`; kept with `save`."""
 
     theme: Theme = Theme.DARK
-    device: str = "auto"                      # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`
-    threads: int = 0                          # of the processor, for one picture; 0: as many as there are cores
-    previews: bool = True                     # show the picture while it is made
-    kept_gib: float | None = None             # checkpoints in memory; None: half of what there is; 0: only the one in use
-    compiled: bool = False                    # networks of others' checkpoints are compiled before their first step
-    model_folders: tuple[Path, ...] = ()      # looked through besides the program's own
-    images_folder: Path | None = None         # None: `paths.images()`
-    prompt_history: tuple[str, ...] = ()      # newest first, each once
+    device: str = "auto"  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`
+    threads: int = 0  # of the processor, for one picture; 0: as many as there are cores
+    previews: bool = True  # show the picture while it is made
+    kept_gib: float | None = None  # checkpoints in memory; None: half of what there is; 0: only the one in use
+    compiled: bool = False  # networks of others' checkpoints are compiled before their first step
+    model_folders: tuple[Path, ...] = ()  # looked through besides the program's own
+    images_folder: Path | None = None  # None: `paths.images()`
+    prompt_history: tuple[str, ...] = ()  # newest first, each once
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -67,8 +67,13 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "format": FORMAT, "theme": str(self.theme), "device": self.device, "threads": self.threads,
-            "previews": self.previews, "kept_gib": self.kept_gib, "compiled": self.compiled,
+            "format": FORMAT,
+            "theme": str(self.theme),
+            "device": self.device,
+            "threads": self.threads,
+            "previews": self.previews,
+            "kept_gib": self.kept_gib,
+            "compiled": self.compiled,
             "model_folders": [str(folder) for folder in self.model_folders],
             "images_folder": None if self.images_folder is None else str(self.images_folder),
             "prompt_history": list(self.prompt_history),
@@ -121,8 +126,11 @@ def save(settings: Settings, path: Path | None = None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageProblem(f"The settings could not be written to {path}", error.strerror or str(error),
-                             "Free some space or allow writing there") from error
+        raise StorageProblem(
+            f"The settings could not be written to {path}",
+            error.strerror or str(error),
+            "Free some space or allow writing there",
+        ) from error
     write_whole(path, json.dumps(settings.to_json(), indent=2) + "\n")
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from diffstudio.models.model import ControlHint, Model
     from diffstudio.studio.given import Given
 
-STEERED = ("sd1", "sd2", "sdxl")    # the families that ControlNets are made for here
-_OLD_HASH = (0x100000, 0x10000)     # which bytes of a file are hashed for it
+STEERED = ("sd1", "sd2", "sdxl")  # the families that ControlNets are made for here
+_OLD_HASH = (0x100000, 0x10000)  # which bytes of a file are hashed for it
 _OLD_DIGITS = 8
 
 
@@ -51,8 +51,11 @@ def find_controlnet(library: Library, name: str) -> Checkpoint:
             return network
     names = [network.name for network in networks]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
-    raise CheckpointMissing(f"There is no ControlNet called {name[:80]!r}", "" if found is None else f"{name[:80]} is none",
-                            f"Choose one of: {', '.join(near)}" if near else "Put its file into a folder of models")
+    raise CheckpointMissing(
+        f"There is no ControlNet called {name[:80]!r}",
+        "" if found is None else f"{name[:80]} is none",
+        f"Choose one of: {', '.join(near)}" if near else "Put its file into a folder of models",
+    )
 
 
 class Steering:
@@ -74,14 +77,23 @@ class Steering:
         for use in self._uses:
             network = self._found[use.network] = find_controlnet(self._library or Library(), use.network)
             if self._checkpoint is not None and (why := cannot_steer(network, self._checkpoint)):
-                raise BadRequest(f"{network.name} cannot steer {self._checkpoint.name}", why,
-                                 "Choose a ControlNet of the checkpoint's family, or take it away")
+                raise BadRequest(
+                    f"{network.name} cannot steer {self._checkpoint.name}",
+                    why,
+                    "Choose a ControlNet of the checkpoint's family, or take it away",
+                )
             if not use.image.is_file():
-                raise ImageProblem(f"The picture {use.image} is not there", "a ControlNet was to be shown it", "Choose it again")
+                raise ImageProblem(
+                    f"The picture {use.image} is not there", "a ControlNet was to be shown it", "Choose it again"
+                )
 
-    def load(self, model: Model, say: Callable[[str, float | None], None] = lambda what, fraction: None,
-             cancelled: Callable[[], bool] = lambda: False,
-             make_room: Callable[[Model, int], bool] = lambda model, wanted: True) -> None:
+    def load(
+        self,
+        model: Model,
+        say: Callable[[str, float | None], None] = lambda what, fraction: None,
+        cancelled: Callable[[], bool] = lambda: False,
+        make_room: Callable[[Model, int], bool] = lambda model, wanted: True,
+    ) -> None:
         """Have all of them in memory beside the model. `make_room` hears how many bytes are wanted and says whether there is room.
 
         As `look_up`, and CheckpointDamaged, CheckpointUnknown, Stopped.
@@ -91,7 +103,9 @@ class Steering:
         self.look_up()
         nets: Any = getattr(model, "controlnets", None)
         if nets is None:
-            raise BadRequest("This checkpoint takes no ControlNet", remedy="Choose another checkpoint, or take the ControlNet away")
+            raise BadRequest(
+                "This checkpoint takes no ControlNet", remedy="Choose another checkpoint, or take the ControlNet away"
+            )
         wanted = list({network.path: network for network in self._found.values()}.values())
         for network in wanted:
             if nets.get(network) is None:
@@ -99,19 +113,22 @@ class Steering:
                     nets.keep_only(wanted)
                 self._load_one(model, network, say, cancelled)
 
-    def _load_one(self, model: Any, network: Checkpoint, say: Callable[[str, float | None], None],
-                  cancelled: Callable[[], bool]) -> None:
+    def _load_one(
+        self, model: Any, network: Checkpoint, say: Callable[[str, float | None], None], cancelled: Callable[[], bool]
+    ) -> None:
         from diffstudio.models.control import load_controlnet
         from diffstudio.models.offload import Offload, lie_beside, state_of
 
         level, what = state_of(model), f"Loading {network.title or network.name}"
         place: Any = "cpu" if level is Offload.LAYERS else model.device
         say(what, 0.0)
-        loaded = load_controlnet(network, model.network, place, model.dtype, None, lambda done: say(what, done), cancelled)
+        loaded = load_controlnet(
+            network, model.network, place, model.dtype, None, lambda done: say(what, done), cancelled
+        )
         lie_beside(loaded, level, model.device)
         model.controlnets.put(network, loaded)
         if network.path.is_file():
-            sha256_of(network.path, None, cancelled)     # for the picture's record: now, while it can be stopped
+            sha256_of(network.path, None, cancelled)  # for the picture's record: now, while it can be stopped
 
     def hints(self, model: Model, width: int, height: int, given: Given | None = None) -> tuple[ControlHint, ...]:
         """What steers a picture of width × height px, where `load` was called before. ImageProblem for what is no picture."""

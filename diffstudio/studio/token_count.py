@@ -11,16 +11,16 @@ from diffstudio.models.counting import counted
 from diffstudio.models.prompts import TokenCount
 from diffstudio.studio.wildcards import expand, is_template
 
-_TAG = re.compile(r"<lora:[^<>]*>")     # read by the program, and not by the checkpoint
+_TAG = re.compile(r"<lora:[^<>]*>")  # read by the program, and not by the checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
     """How long a prompt is for a checkpoint. What is cut is told in places of the prompt as it was written."""
 
-    tokens: TokenCount | None = None    # None where it is not known
-    drawn: bool = False                 # of one of the prompts that a template stands for; others may be longer
-    problem: str = ""                   # why the template cannot be drawn
+    tokens: TokenCount | None = None  # None where it is not known
+    drawn: bool = False  # of one of the prompts that a template stands for; others may be longer
+    problem: str = ""  # why the template cannot be drawn
 
     @property
     def in_chunks(self) -> bool:

@@ -31,9 +31,20 @@ from diffstudio.studio.requests import LATENT, UpscaleRequest, enlarged_size
 from diffstudio.training.pictures import read_picture
 
 
-def upscale(request: UpscaleRequest, model: Model | None, job: JobId, gallery: Keeps, control: Control, *, device: torch.device,
-            previews: bool = True, recording: Recording | None = None, replay: Replay | None = None, library: Library | None = None,
-            drop_others: Callable[[], int] = lambda: 0) -> Iterator[Event]:
+def upscale(
+    request: UpscaleRequest,
+    model: Model | None,
+    job: JobId,
+    gallery: Keeps,
+    control: Control,
+    *,
+    device: torch.device,
+    previews: bool = True,
+    recording: Recording | None = None,
+    replay: Replay | None = None,
+    library: Library | None = None,
+    drop_others: Callable[[], int] = lambda: 0,
+) -> Iterator[Event]:
     """Make the picture larger, and say how it goes; Finished comes last. `model` is None where no checkpoint is named.
 
     Enlarged by an upscaler alone it keeps its transparency; what is sampled lies on white.
@@ -51,9 +62,18 @@ def upscale(request: UpscaleRequest, model: Model | None, job: JobId, gallery: K
         about = enlarging.about()
     else:
         if picture.mode == "RGBA":
-            yield Noted(job, "What is transparent in the picture was laid on white: a checkpoint knows no transparency.")
-        work = _Sampling(request, model, job, enlarging, Watch(job, control, recording or Recording(), replay, previews),
-                         second_pass(request, model, size, request.steps, request.strength), library)
+            yield Noted(
+                job, "What is transparent in the picture was laid on white: a checkpoint knows no transparency."
+            )
+        work = _Sampling(
+            request,
+            model,
+            job,
+            enlarging,
+            Watch(job, control, recording or Recording(), replay, previews),
+            second_pass(request, model, size, request.steps, request.strength),
+            library,
+        )
         pixels = yield from work.sampled_again(_on_white(picture), Relief(model, drop_others, work.in_windows))
         made, request, about = Image.fromarray(pixels), work.request, work.about()
     saved = gallery.add(made, request, extra=about | {"index": 0, "source_text": _text_of(request.source)})
@@ -61,8 +81,14 @@ def upscale(request: UpscaleRequest, model: Model | None, job: JobId, gallery: K
     yield Finished(job, time.monotonic() - began)
 
 
-def _plain(picture: Image.Image, size: tuple[int, int], enlarging: Enlarging, request: UpscaleRequest, job: JobId,
-           control: Control) -> Generator[Event, None, Image.Image]:
+def _plain(
+    picture: Image.Image,
+    size: tuple[int, int],
+    enlarging: Enlarging,
+    request: UpscaleRequest,
+    job: JobId,
+    control: Control,
+) -> Generator[Event, None, Image.Image]:
     """By the upscaler alone. What is transparent has colours of its own, which are replaced by those around it beforehand."""
     colours = np.array(picture.convert("RGB"))
     opacity = np.array(picture.getchannel("A")) if picture.mode == "RGBA" else None
@@ -108,10 +134,14 @@ class _Sampling:
         prompted = model.encode_prompt([prompt], negative)
         size = (self.larger.width, self.larger.height)
         if request.upscaler == LATENT:
-            clean = self.enlarging.latent(encode(model, as_image([picture]), notes.append, control.check), model.state_shape(*size))
+            clean = self.enlarging.latent(
+                encode(model, as_image([picture]), notes.append, control.check), model.state_shape(*size)
+            )
         else:
             clean = yield from self.enlarging.state_of([picture], *size, model, self.job, control.check)
-        x = yield from Passes(request, model, [self.larger], 0, 1, self.watch).sampled(0, prompted, [request.seed], clean=clean)
+        x = yield from Passes(request, model, [self.larger], 0, 1, self.watch).sampled(
+            0, prompted, [request.seed], clean=clean
+        )
         made = as_pictures(decode(model, x, notes.append, control.check))[0]
         for note in notes:
             yield Noted(self.job, note)
@@ -128,10 +158,15 @@ class _Sampling:
         """What decides the pixels besides the request."""
         model = self.model
         return self.enlarging.about() | {
-            "torch": torch.__version__, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(), "model": model.checkpoint.name if model.checkpoint is not None else "",
-            "model_hash": model.sha256[:10], "model_sha256": model.sha256,
-            "guided_last_call": guides_last_call(self.request, model)}
+            "torch": torch.__version__,
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "model": model.checkpoint.name if model.checkpoint is not None else "",
+            "model_hash": model.sha256[:10],
+            "model_sha256": model.sha256,
+            "guided_last_call": guides_last_call(self.request, model),
+        }
 
 
 def _on_white(picture: Image.Image) -> Picture:

@@ -26,12 +26,20 @@ def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
             raise CheckpointMissing("")
         found = library.find(name)
     except CheckpointMissing:
-        there = [checkpoint.name for checkpoint in library.scan() if checkpoint.role is Role.UPSCALER] if library is not None else []
+        there = (
+            [checkpoint.name for checkpoint in library.scan() if checkpoint.role is Role.UPSCALER]
+            if library is not None
+            else []
+        )
         near = difflib.get_close_matches(name, there, n=3, cutoff=0.4) or there[:5]
-        raise CheckpointMissing(f"There is no upscaler called {name[:80]!r}",
-                                remedy=f"Choose one of: {', '.join([*near, LANCZOS])}, or put one into the models folder") from None
+        raise CheckpointMissing(
+            f"There is no upscaler called {name[:80]!r}",
+            remedy=f"Choose one of: {', '.join([*near, LANCZOS])}, or put one into the models folder",
+        ) from None
     if found.role is not Role.UPSCALER:
-        raise CheckpointUnknown(f"{found.name} is not an upscaler", found.reason.rstrip("."), f"Choose one that is, or {LANCZOS}")
+        raise CheckpointUnknown(
+            f"{found.name} is not an upscaler", found.reason.rstrip("."), f"Choose one that is, or {LANCZOS}"
+        )
     return found
 
 
@@ -72,12 +80,22 @@ def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
         request = settings.request
         told = {"prompt": request.prompt, "negative": request.negative}
         if sampled:
-            told |= {"checkpoint": settings.checkpoint, "seed": request.seed, "guidance": request.guidance, "steps": request.steps,
-                     "sampler": request.sampler, "spacing": request.spacing, "vae": request.vae}
+            told |= {
+                "checkpoint": settings.checkpoint,
+                "seed": request.seed,
+                "guidance": request.guidance,
+                "steps": request.steps,
+                "sampler": request.sampler,
+                "spacing": request.spacing,
+                "vae": request.vae,
+            }
             if not settings.checkpoint:
                 told.pop("checkpoint")
     told |= asked
     if sampled and not told.get("checkpoint"):
-        raise BadRequest(f"Which checkpoint is to sample {image.name} is not known", "the picture does not say what made it",
-                         "Name one with --checkpoint")
+        raise BadRequest(
+            f"Which checkpoint is to sample {image.name} is not known",
+            "the picture does not say what made it",
+            "Name one with --checkpoint",
+        )
     return UpscaleRequest(source=image, **told)

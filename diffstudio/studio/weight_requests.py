@@ -15,8 +15,17 @@ from diffstudio.models.made import Making, Method, Precision, precision_of
 from diffstudio.models.pruning import left_out_bytes
 from diffstudio.studio.importing import FOLDERS
 
-_FAMILIES_IN_ONE = ("sd1", "sd2", "sdxl", "sdxl_refiner")     # whose makers' names are known
-_CONVERTED = (Role.CHECKPOINT, Role.NETWORK, Role.LORA, Role.EMBEDDING, Role.VAE, Role.CONTROLNET, Role.TEXT_ENCODER, Role.UPSCALER)
+_FAMILIES_IN_ONE = ("sd1", "sd2", "sdxl", "sdxl_refiner")  # whose makers' names are known
+_CONVERTED = (
+    Role.CHECKPOINT,
+    Role.NETWORK,
+    Role.LORA,
+    Role.EMBEDDING,
+    Role.VAE,
+    Role.CONTROLNET,
+    Role.TEXT_ENCODER,
+    Role.UPSCALER,
+)
 
 
 class Tool(StrEnum):
@@ -90,7 +99,9 @@ def carry_out(request: WeightRequest) -> Making:
         case MergeRequest():
             from diffstudio.models.merging import merge
 
-            yield from merge(request.inputs, request.target, request.share, request.method, request.precision, beyond=request.beyond)
+            yield from merge(
+                request.inputs, request.target, request.share, request.method, request.precision, beyond=request.beyond
+            )
         case BakeRequest():
             from diffstudio.models.baking import bake
 
@@ -107,11 +118,16 @@ def carry_out(request: WeightRequest) -> Making:
 
 # ---- what can be asked of a file, as its record tells -------------------------------------------------------------------
 
+
 def offered(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Tool, ...]:
     """`others` are the models beside it, without which nothing can be merged. Reads the header: not for the window's thread."""
-    can = [(Tool.CONVERT, bool(precisions(checkpoint))), (Tool.MERGE, bool(mergeable(checkpoint, others))),
-           (Tool.BAKE, bool(bakeable(checkpoint, others))), (Tool.PRUNE, bool(left_out_bytes(checkpoint))),
-           (Tool.EXPORT, exported(checkpoint))]
+    can = [
+        (Tool.CONVERT, bool(precisions(checkpoint))),
+        (Tool.MERGE, bool(mergeable(checkpoint, others))),
+        (Tool.BAKE, bool(bakeable(checkpoint, others))),
+        (Tool.PRUNE, bool(left_out_bytes(checkpoint))),
+        (Tool.EXPORT, exported(checkpoint)),
+    ]
     return tuple(tool for tool, possible in can if possible)
 
 
@@ -122,8 +138,11 @@ def precisions(checkpoint: Checkpoint) -> tuple[Precision, ...]:
     if checkpoint.layout is Layout.FOLDER and checkpoint.family not in _FAMILIES_IN_ONE:
         return ()
     small = checkpoint.layout is Layout.OURS or not checkpoint.draws
-    other = [one for one in (Precision.FP16, Precision.BF16, Precision.FP32, *(() if small else (Precision.FP8,)))
-             if one is not precision_of(checkpoint)]
+    other = [
+        one
+        for one in (Precision.FP16, Precision.BF16, Precision.FP32, *(() if small else (Precision.FP8,)))
+        if one is not precision_of(checkpoint)
+    ]
     return (Precision.KEEP, *other) if checkpoint.layout in (Layout.PICKLE, Layout.FOLDER) else tuple(other)
 
 
@@ -131,23 +150,39 @@ def mergeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Chec
     """Those it can be merged with."""
     if not _opened(checkpoint) or not checkpoint.draws or checkpoint.family == "diffusers":
         return []
-    return [other for other in others if other.path != checkpoint.path and other.draws and _opened(other)
-            and other.family == checkpoint.family and other.prediction in (checkpoint.prediction, "")
-            and (checkpoint.inpainting or not other.inpainting)
-            and (checkpoint.family != "pixel" or _alike(checkpoint, other))]
+    return [
+        other
+        for other in others
+        if other.path != checkpoint.path
+        and other.draws
+        and _opened(other)
+        and other.family == checkpoint.family
+        and other.prediction in (checkpoint.prediction, "")
+        and (checkpoint.inpainting or not other.inpainting)
+        and (checkpoint.family != "pixel" or _alike(checkpoint, other))
+    ]
 
 
 def bakeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The LoRAs that may be written into it."""
     if not _opened(checkpoint) or not checkpoint.draws or checkpoint.family in ("pixel", "diffusers"):
         return []
-    return [other for other in others if other.role is Role.LORA and other.layout not in (Layout.GGUF, Layout.PICKLE)
-            and other.family in (checkpoint.family, "unknown")]
+    return [
+        other
+        for other in others
+        if other.role is Role.LORA
+        and other.layout not in (Layout.GGUF, Layout.PICKLE)
+        and other.family in (checkpoint.family, "unknown")
+    ]
 
 
 def exported(checkpoint: Checkpoint) -> bool:
     """Whether a diffusers folder can be made of it."""
-    return checkpoint.draws and checkpoint.family in _FAMILIES_IN_ONE and checkpoint.layout in (Layout.ORIGINAL, Layout.DIFFUSERS)
+    return (
+        checkpoint.draws
+        and checkpoint.family in _FAMILIES_IN_ONE
+        and checkpoint.layout in (Layout.ORIGINAL, Layout.DIFFUSERS)
+    )
 
 
 def _opened(checkpoint: Checkpoint) -> bool:
@@ -156,11 +191,14 @@ def _opened(checkpoint: Checkpoint) -> bool:
 
 def _alike(one: Checkpoint, other: Checkpoint) -> bool:
     """Trained here, with one network and one tokenizer."""
-    return one.classes == other.classes and all(one.metadata.get(f"diffstudio.{key}") == other.metadata.get(f"diffstudio.{key}")
-                                                for key in ("network", "tokenizer", "schedule"))
+    return one.classes == other.classes and all(
+        one.metadata.get(f"diffstudio.{key}") == other.metadata.get(f"diffstudio.{key}")
+        for key in ("network", "tokenizer", "schedule")
+    )
 
 
 # ---- where it goes ------------------------------------------------------------------------------------------------------
+
 
 def home_of(role: Role, folder: Path) -> Path:
     """Where files of that role lie in a folder of models."""

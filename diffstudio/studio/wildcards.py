@@ -27,14 +27,17 @@ from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest
 if TYPE_CHECKING:
     from dynamicprompts.wildcards import WildcardManager
 
-_MOST_DRAWN = 20_000              # commands in one expansion: a template can double itself
+_MOST_DRAWN = 20_000  # commands in one expansion: a template can double itself
 _LARGEST_FILE_BYTES = 64 << 20
 _MOST_FILES = 50_000
 _TEMPLATE = re.compile(r"\{|__|\\[}_#]")
-_NAME = r"__(?=\S)(?:(?!__)[^\n{}<>,:;]|\$?\{[^{}]*\})+?(?<=\S)__"     # __colour__, __animals/*__, __{warm|cold}_colours__
-_SIGNS = re.compile(rf"\\(?P<escaped>[{{}}_#])|(?P<name>{_NAME})|(?P<open>[$%]?\{{)|(?P<close>\}})|(?P<bound>\$\$)"
-                    r"|(?P<comment>^[ \t]*#(?=\s)[^\n]*)|(?P<plain>[#%$\t]|__|//|/\*)", re.MULTILINE)
-_PLAIN = "{}_#%$/*\t"             # stand in the noncharacters from U+FDD0 on, which the library takes for text
+_NAME = r"__(?=\S)(?:(?!__)[^\n{}<>,:;]|\$?\{[^{}]*\})+?(?<=\S)__"  # __colour__, __animals/*__, __{warm|cold}_colours__
+_SIGNS = re.compile(
+    rf"\\(?P<escaped>[{{}}_#])|(?P<name>{_NAME})|(?P<open>[$%]?\{{)|(?P<close>\}})|(?P<bound>\$\$)"
+    r"|(?P<comment>^[ \t]*#(?=\s)[^\n]*)|(?P<plain>[#%$\t]|__|//|/\*)",
+    re.MULTILINE,
+)
+_PLAIN = "{}_#%$/*\t"  # stand in the noncharacters from U+FDD0 on, which the library takes for text
 _HIDDEN = {ord(character): 0xFDD0 + place for place, character in enumerate(_PLAIN)}
 _SHOWN = {hidden: character for character, hidden in _HIDDEN.items()}
 
@@ -58,7 +61,9 @@ class Wording:
     The name of a class, for a checkpoint that knows classes, is no template, whatever signs are in it.
     """
 
-    def __init__(self, request: GenerateRequest, checkpoint: Checkpoint | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, request: GenerateRequest, checkpoint: Checkpoint | None = None, folder: Path | None = None
+    ) -> None:
         self._request, self._folder = request, folder or paths.wildcards()
         self._templates = checkpoint is None or checkpoint.conditioning is not Conditioning.CLASS
 
@@ -115,15 +120,19 @@ def _expand(text: str, seed: str, files: WildcardManager) -> str:
     try:
         made = "".join(str(sampled) for sampled in context.sample_prompts(hidden, 1)).translate(_SHOWN)
     except ParseBaseException as error:
-        raise _unreadable(f"the part from {error.pstr[error.loc:][:30].translate(_SHOWN)!r} on makes no sense") from error
+        raise _unreadable(
+            f"the part from {error.pstr[error.loc :][:30].translate(_SHOWN)!r} on makes no sense"
+        ) from error
     except RecursionError as error:
         raise _unreadable("it is nested too deeply, or a wildcard contains itself", _NO_END) from error
-    except KeyError as error:                        # how the library says that a variable was not set
+    except KeyError as error:  # how the library says that a variable was not set
         raise _unreadable(str(error.args[0])[:200]) from error
     except (ValueError, IndexError, StopIteration, RuntimeError) as error:
         raise _unreadable(str(error)[:200]) from error
     if len(escaped(made)) > LONGEST_PROMPT:
-        raise _unreadable(f"what it stands for has {len(made):,} characters, and at most {LONGEST_PROMPT:,} are read", _NO_END)
+        raise _unreadable(
+            f"what it stands for has {len(made):,} characters, and at most {LONGEST_PROMPT:,} are read", _NO_END
+        )
     return made
 
 
@@ -149,7 +158,7 @@ def _hidden(text: str) -> str:
 
     hidden = _SIGNS.sub(seen, text)
     if open_at:
-        where = f"the brace before {rest!r}" if (rest := text[open_at[-1] + 1:][:20]) else "the brace at its end"
+        where = f"the brace before {rest!r}" if (rest := text[open_at[-1] + 1 :][:20]) else "the brace at its end"
         raise _unreadable(f"{where} is never closed", r"Close it, or write \{ for a brace that means nothing")
     return hidden
 
@@ -201,13 +210,19 @@ def _manager(folder: Path) -> WildcardManager:
             try:
                 values = super().get_values(wildcard) if ".." not in wildcard else None
             except OSError as error:
-                raise BadRequest(f"The wildcard {wildcard.translate(_SHOWN)!r} cannot be read", error.strerror or str(error),
-                                 "Check the file") from error
+                raise BadRequest(
+                    f"The wildcard {wildcard.translate(_SHOWN)!r} cannot be read",
+                    error.strerror or str(error),
+                    "Check the file",
+                ) from error
             if not values:
                 raise _nothing_called(wildcard.translate(_SHOWN), folder, list(collections), broken)
             return WildcardValues.from_items(
-                WildcardItem(_hidden(item.content), item.weight) if isinstance(item, WildcardItem) else _hidden(str(item))
-                for item in values.items)
+                WildcardItem(_hidden(item.content), item.weight)
+                if isinstance(item, WildcardItem)
+                else _hidden(str(item))
+                for item in values.items
+            )
 
     return Files(root_map={"": [collections]})
 
@@ -215,7 +230,9 @@ def _manager(folder: Path) -> WildcardManager:
 def _nothing_called(name: str, folder: Path, names: list[str], broken: list[str]) -> BadRequest:
     near = difflib.get_close_matches(name, names, n=1) or [other for other in names if name and name in other][:1]
     why = "; ".join([f"nothing below {folder} is called that", *broken[:2]])
-    remedy = f"Write __{near[0]}__, if that was meant" if near else f"Put a file {name}.txt there with a choice on each line"
+    remedy = (
+        f"Write __{near[0]}__, if that was meant" if near else f"Put a file {name}.txt there with a choice on each line"
+    )
     return BadRequest(f"There is no wildcard __{name}__", why, remedy)
 
 
@@ -235,7 +252,9 @@ def _collections(folder: Path) -> tuple[dict[str, Any], list[str]]:
         try:
             lists = dict(parse_structured_file(file))
         except (OSError, ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
-            broken.append(f"{file.name} cannot be read ({str(error).splitlines()[0][:80] if str(error) else 'too deep'})")
+            broken.append(
+                f"{file.name} cannot be read ({str(error).splitlines()[0][:80] if str(error) else 'too deep'})"
+            )
             continue
         within = file.parent.relative_to(folder).as_posix()
         found |= {key if within == "." else f"{within}/{key}": values for key, values in lists.items()}
@@ -248,7 +267,11 @@ def _files_below(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(here, name)
-            if file.suffix in (".txt", ".yaml", ".json") and file.is_file() and file.stat().st_size <= _LARGEST_FILE_BYTES:
+            if (
+                file.suffix in (".txt", ".yaml", ".json")
+                and file.is_file()
+                and file.stat().st_size <= _LARGEST_FILE_BYTES
+            ):
                 count += 1
                 if count > _MOST_FILES:
                     return

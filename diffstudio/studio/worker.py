@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from diffstudio.models.model import Model
     from diffstudio.studio.generate import Keeps
 
-_MOST_ATTEMPTS = 3    # of a job during which the program was killed each time
+_MOST_ATTEMPTS = 3  # of a job during which the program was killed each time
 _log = logging.getLogger(__name__)
 
 
@@ -67,22 +67,30 @@ class Worker:
     All methods may be called from any thread. `close` must be called in the end.
     """
 
-    def __init__(self, queue: Queue, library: Library, gallery: Keeps, settings: Settings, emit: Callable[[Event], None], *,
-                 lease: Lease | None = None) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        library: Library,
+        gallery: Keeps,
+        settings: Settings,
+        emit: Callable[[Event], None],
+        *,
+        lease: Lease | None = None,
+    ) -> None:
         self._queue, self._library, self._gallery, self._emit = queue, library, gallery, emit
         self.settings = settings  # may be replaced at any time: the next job reads it
         self._lease = lease
         self._changed = threading.Condition()
         self._running: _Running | None = None
-        self._last: _Running | None = None           # the newest job that was begun, for its filmstrip and restarts
+        self._last: _Running | None = None  # the newest job that was begun, for its filmstrip and restarts
         self._replays: dict[JobId, Replay] = {}
         self._closing = False
-        self._warm_up: str | None = None             # a checkpoint's name to have ready; "" for torch alone
+        self._warm_up: str | None = None  # a checkpoint's name to have ready; "" for torch alone
         self._kept = KeptModels()
         self._thread = threading.Thread(target=self._work, name="diffstudio-worker", daemon=True)
         self._warm_up_at: float | None = None
-        self._usual_threads = 0                      # what torch chose for itself, once it is loaded
-        self._kept_bytes = 0                         # what the models in memory take
+        self._usual_threads = 0  # what torch chose for itself, once it is loaded
+        self._kept_bytes = 0  # what the models in memory take
 
     # What a person asks
 
@@ -119,7 +127,7 @@ class Worker:
             try:
                 device = memory.choose_device(self.settings.device)
             except BadRequest:
-                return None           # the job will say so
+                return None  # the job will say so
             return Machine(device.type, memory.device_bytes(device), memory.free_bytes(device) + self._kept_bytes)
         if self.settings.device == "cpu" or self.settings.device == "auto" and not seems_accelerated():
             about = psutil.virtual_memory()
@@ -162,11 +170,15 @@ class Worker:
         """
         record = self._record(job)
         if record is None or not record.recording.batches:
-            raise BadRequest("That picture cannot be taken up again", "only the newest job's steps are kept",
-                             "Make it once more")
+            raise BadRequest(
+                "That picture cannot be taken up again", "only the newest job's steps are kept", "Make it once more"
+            )
         if not record.recording.complete:
-            raise BadRequest("That job cannot be taken up again", "it was too large for its steps to be kept",
-                             "Make it once more with fewer images")
+            raise BadRequest(
+                "That job cannot be taken up again",
+                "it was too large for its steps to be kept",
+                "Make it once more with fewer images",
+            )
         first_batch = record.recording.batches[0]
         steps = min(len(first_batch.calls_after) + 1, first_batch.steps)
         if not 1 <= from_step <= steps:
@@ -174,8 +186,11 @@ class Worker:
         wanted = request if request is not None else record.request
         told = replace(wanted, prompt="", negative="", guidance=1.0, checkpoint="")
         if told != replace(record.request, prompt="", negative="", guidance=1.0, checkpoint=""):
-            raise BadRequest("The job cannot be taken up with other settings",
-                             "only the prompts, the guidance and the checkpoint may differ", "Make it once more")
+            raise BadRequest(
+                "The job cannot be taken up with other settings",
+                "only the prompts, the guidance and the checkpoint may differ",
+                "Make it once more",
+            )
         with self._changed:
             again = self._queue.submit(wanted)
             self._replays[again] = Replay(record.recording, from_step)
@@ -244,6 +259,7 @@ class Worker:
 
     def _control(self, job: JobId) -> Control:
         """Whoever pauses lets go of the accelerator, so that training goes on meanwhile."""
+
         def on_pause() -> None:
             self._let_go()
             self._emit(Paused(job))
@@ -262,8 +278,11 @@ class Worker:
         ending: Event | None = None
         try:
             if queued.attempts >= _MOST_ATTEMPTS:
-                raise OutOfMemory(f"The program ended {_MOST_ATTEMPTS} times while it worked on this",
-                                  "perhaps for want of memory", "Ask for fewer or smaller images")
+                raise OutOfMemory(
+                    f"The program ended {_MOST_ATTEMPTS} times while it worked on this",
+                    "perhaps for want of memory",
+                    "Ask for fewer or smaller images",
+                )
             ending = self._make(queued, running)
         except Stopped:
             ending = Cancelled(queued.job)
@@ -304,23 +323,39 @@ class Worker:
             return
         checkpoint = self._library.find(request.checkpoint)
         told, loras = Wording(request, checkpoint).of(queued.done), Loras(self._library, checkpoint)
-        loras.look_up(loras.read(told.prompt)[1])  # what cannot be drawn or is not there is said before anything is loaded
+        loras.look_up(
+            loras.read(told.prompt)[1]
+        )  # what cannot be drawn or is not there is said before anything is loaded
         if request.enlarge > 1:
             find_upscaler(request.upscaler, self._library)
         steering = Steering(request, self._library, checkpoint)
         steering.look_up()
         vae = self._library.find(request.vae) if request.vae else None
-        model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae)
-        steering.load(model, lambda what, fraction: self._emit(Loading(job, what, fraction)), control.stopped, self._room_beside)
+        model = self._loaded(
+            checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae
+        )
+        steering.load(
+            model, lambda what, fraction: self._emit(Loading(job, what, fraction)), control.stopped, self._room_beside
+        )
         self._kept_bytes = self._kept.weights_bytes()
         self._say_with_what(job, model)
         self._compile(job, model)
         self._hold(job, control)
         from diffstudio.studio.generate import generate
 
-        yield from generate(request, model, job, self._gallery, control, previews=self.settings.previews, done=queued.done,
-                            recording=running.recording, replay=self._replays.get(job), library=self._library,
-                            drop_others=self._kept.drop_others)
+        yield from generate(
+            request,
+            model,
+            job,
+            self._gallery,
+            control,
+            previews=self.settings.previews,
+            done=queued.done,
+            recording=running.recording,
+            replay=self._replays.get(job),
+            library=self._library,
+            drop_others=self._kept.drop_others,
+        )
 
     def _upscaled(self, request: UpscaleRequest, job: JobId, running: _Running) -> Iterator[Event]:
         """A checkpoint is loaded only where one is named, and the accelerator held only where something computes on it."""
@@ -329,7 +364,9 @@ class Worker:
         if request.checkpoint:
             checkpoint = self._library.find(request.checkpoint)
             vae = self._library.find(request.vae) if request.vae else None
-            model = self._loaded(checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae)
+            model = self._loaded(
+                checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae
+            )
             self._say_with_what(job, model)
             self._compile(job, model)
         if request.checkpoint or request.upscaler != LANCZOS:
@@ -337,9 +374,19 @@ class Worker:
         from diffstudio.models import memory
         from diffstudio.studio.upscale import upscale
 
-        yield from upscale(request, model, job, self._gallery, control, device=memory.choose_device(self.settings.device),
-                           previews=self.settings.previews, recording=running.recording, replay=self._replays.get(job),
-                           library=self._library, drop_others=self._kept.drop_others)
+        yield from upscale(
+            request,
+            model,
+            job,
+            self._gallery,
+            control,
+            device=memory.choose_device(self.settings.device),
+            previews=self.settings.previews,
+            recording=running.recording,
+            replay=self._replays.get(job),
+            library=self._library,
+            drop_others=self._kept.drop_others,
+        )
 
     def _say_with_what(self, job: JobId, model: Any) -> None:
         """Once: which text encoders and autoencoder came from elsewhere."""
@@ -357,15 +404,21 @@ class Worker:
         """For a ControlNet; the models not used for longest go first."""
         from diffstudio.models import memory
 
-        room = self._kept.make_room_beside(model, wanted_bytes, memory.budget_bytes(model.device, self.settings.kept_gib))
+        room = self._kept.make_room_beside(
+            model, wanted_bytes, memory.budget_bytes(model.device, self.settings.kept_gib)
+        )
         memory.free_unused()
         return room
 
     def _hold(self, job: JobId, control: Control) -> None:
         if self._lease is None:
             self._lease = Lease()
-        self._lease.acquire("making pictures", control.stopped, pictures=True, on_wait=lambda: self._emit(
-            Loading(job, "Waiting for training to step aside")))
+        self._lease.acquire(
+            "making pictures",
+            control.stopped,
+            pictures=True,
+            on_wait=lambda: self._emit(Loading(job, "Waiting for training to step aside")),
+        )
 
     def _let_go(self) -> None:
         if self._lease is not None:
@@ -375,13 +428,19 @@ class Worker:
         """Nobody waits for this, so nobody is told when it fails: the job that needs it will say why."""
         try:
             import diffstudio.studio.generate  # noqa: F401
+
             if checkpoint:
                 self._loaded(self._library.find(checkpoint), lambda: self._closing, _said_to_nobody)
         except (DiffstudioError, ImportError, OSError, RuntimeError):
             _log.info("Warming up failed", exc_info=True)
 
-    def _loaded(self, checkpoint: Checkpoint, cancelled: Callable[[], bool], say: Callable[[str, float | None], None],
-                vae: Checkpoint | None = None) -> Model:
+    def _loaded(
+        self,
+        checkpoint: Checkpoint,
+        cancelled: Callable[[], bool],
+        say: Callable[[str, float | None], None],
+        vae: Checkpoint | None = None,
+    ) -> Model:
         """The model of this checkpoint: the one in memory if the files are the same, else others make room for it first."""
         import sys
 
@@ -407,8 +466,15 @@ class Worker:
         what = f"Loading {checkpoint.title or checkpoint.name}"
 
         def load(place: torch.device) -> Model:
-            return loading.load(checkpoint, place, dtype, lambda fraction: say(what, fraction), cancelled, library=self._library,
-                                vae=vae)
+            return loading.load(
+                checkpoint,
+                place,
+                dtype,
+                lambda fraction: say(what, fraction),
+                cancelled,
+                library=self._library,
+                vae=vae,
+            )
 
         model, how = offload.load_within(load, device, checkpoint.parameters * dtype.itemsize)
         model.loaded_with = (*getattr(model, "loaded_with", ()), *([how] if how else []))  # type: ignore[attr-defined]
@@ -423,7 +489,12 @@ def _said_to_nobody(what: str, fraction: float | None) -> None:
 
 def _unexpected(error: Exception) -> DiffstudioError:
     if isinstance(error, MemoryError):
-        return OutOfMemory("There was not enough memory", remedy="Close other programs, or ask for fewer or smaller images")
+        return OutOfMemory(
+            "There was not enough memory", remedy="Close other programs, or ask for fewer or smaller images"
+        )
     said = (str(error).splitlines() or [""])[0][:300]
-    return DiffstudioError("The picture could not be made", f"{type(error).__name__}: {said}" if said else type(error).__name__,
-                           "Try again, with another checkpoint or sampler if it stays; the log holds the details")
+    return DiffstudioError(
+        "The picture could not be made",
+        f"{type(error).__name__}: {said}" if said else type(error).__name__,
+        "Try again, with another checkpoint or sampler if it stays; the log holds the details",
+    )

@@ -17,14 +17,14 @@ from torch.nn import functional
 from diffstudio.training.pictures import background_of
 from diffstudio.training.recipe import DataRecipe
 
-MOVED_SHARE = 0.5   # of the pictures are turned, where the recipe turns any; and as many moved, where it moves any
+MOVED_SHARE = 0.5  # of the pictures are turned, where the recipe turns any; and as many moved, where it moves any
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     data: DataRecipe
 
-    told_width: ClassVar[int] = 6   # mirrored, sin and cos - 1 of the turn, right and down in sides, anything at all
+    told_width: ClassVar[int] = 6  # mirrored, sin and cos - 1 of the turn, right and down in sides, anything at all
 
     def apply(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Moves every picture in its own way, drawn from `generator` (a CPU one; the same draws for any recipe).
@@ -57,13 +57,19 @@ class Augmentation:
         """`angle` [B] in radians, `shift` [2, B] in half sides: place p shows what was at R(angle) (p - shift)."""
         cos, sin = angle.cos(), angle.sin()
         right, down = shift
-        matrix = torch.stack([torch.stack([cos, -sin, -cos * right + sin * down], dim=-1),
-                              torch.stack([sin, cos, -sin * right - cos * down], dim=-1)], dim=-2)  # [B, 2, 3]
+        matrix = torch.stack(
+            [
+                torch.stack([cos, -sin, -cos * right + sin * down], dim=-1),
+                torch.stack([sin, cos, -sin * right - cos * down], dim=-1),
+            ],
+            dim=-2,
+        )  # [B, 2, 3]
         still = ((angle == 0) & (shift == 0).all(dim=0)).to(images.device)[:, None, None, None]
         grid = functional.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
         background = images.new_tensor(background_of(self.data))[:, None, None] / 127.5 - 1
-        moved = functional.grid_sample(images - background, grid, mode="bicubic", padding_mode="zeros",
-                                       align_corners=False)
+        moved = functional.grid_sample(
+            images - background, grid, mode="bicubic", padding_mode="zeros", align_corners=False
+        )
         return torch.where(still, images, (moved + background).clamp(-1, 1))
 
     def _told(self, mirrored: Tensor, angle: Tensor, shift: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ from diffstudio.training.captions import CaptionDropout
 from diffstudio.training.dataset import PictureSet
 from diffstudio.training.recipe import Recipe
 
-MOST_HELD_OUT = 256   # pictures: enough for a steady figure, few enough for memory and time
+MOST_HELD_OUT = 256  # pictures: enough for a steady figure, few enough for memory and time
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    images: Tensor             # [B,3,S,S] float32 in [-1,1]
+    images: Tensor  # [B,3,S,S] float32 in [-1,1]
     condition: Condition
     generator: torch.Generator  # for times and noise; a CPU generator, used by nothing else
 
@@ -56,9 +56,14 @@ class Batches:
         indices = self._pictures.held_out_indices
         indices = indices[:: -(-len(indices) // MOST_HELD_OUT) or 1]
         generator = torch.Generator().manual_seed(derived_seed(self._recipe.run.seed, "held out", 0))
-        return Batch(self._pictures.batch(indices), self.condition_of(
-            [self._pictures.captions[index] for index in indices], [int(self._pictures.labels[index]) for index in indices],
-        ), generator)
+        return Batch(
+            self._pictures.batch(indices),
+            self.condition_of(
+                [self._pictures.captions[index] for index in indices],
+                [int(self._pictures.labels[index]) for index in indices],
+            ),
+            generator,
+        )
 
     def mean_image(self) -> Tensor:
         """[3,S,S] in [-1,1], over at most a thousand training pictures."""
@@ -79,15 +84,19 @@ class Batches:
     def _condition(self, indices: np.ndarray, chance: random.Random) -> Condition:
         captions = [self._dropout.draw(self._pictures.captions[index], chance) for index in indices]
         nothing = len(self._pictures.classes)
-        labels = [nothing if chance.random() < self._recipe.network.drop_condition else int(self._pictures.labels[index])
-                  for index in indices]
+        labels = [
+            nothing if chance.random() < self._recipe.network.drop_condition else int(self._pictures.labels[index])
+            for index in indices
+        ]
         return self.condition_of(captions, labels)
 
     def _indices(self, step: int) -> np.ndarray:
         size, batch = len(self._training), self._recipe.run.batch
         places = np.arange(step * batch, (step + 1) * batch)
-        orders = {epoch: np.random.default_rng(derived_seed(self._recipe.run.seed, "epoch", epoch)).permutation(size)
-                  for epoch in range(int(places[0]) // size, int(places[-1]) // size + 1)}
+        orders = {
+            epoch: np.random.default_rng(derived_seed(self._recipe.run.seed, "epoch", epoch)).permutation(size)
+            for epoch in range(int(places[0]) // size, int(places[-1]) // size + 1)
+        }
         return np.array([self._training[orders[int(place) // size][int(place) % size]] for place in places])
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CaptionDropout:
-    nothing_share: float       # how often nothing is said, for guidance
-    name_share: float          # how often the name alone is
-    tags_share: float          # how often tags alone are
+    nothing_share: float  # how often nothing is said, for guidance
+    name_share: float  # how often the name alone is
+    tags_share: float  # how often tags alone are
     most_tags: int = 3
 
     def draw(self, caption: str, chance: random.Random) -> str:

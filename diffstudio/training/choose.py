@@ -13,7 +13,7 @@ from diffstudio.training.inspection import FolderReport
 from diffstudio.training.recipe import Recipe, read_recipe
 
 AUTO = "auto"
-_CAPTIONED_ENOUGH = 0.5     # of the pictures, for a network that reads text
+_CAPTIONED_ENOUGH = 0.5  # of the pictures, for a network that reads text
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,10 @@ def check_name(name: str) -> None:
 
 
 def _unknown(name: str) -> RunProblem:
-    return RunProblem(f"There is no recipe called {name[:80]!r}",
-                      remedy=f"Choose one of {AUTO}, {', '.join(named_recipes())}, or a .toml file")
+    return RunProblem(
+        f"There is no recipe called {name[:80]!r}",
+        remedy=f"Choose one of {AUTO}, {', '.join(named_recipes())}, or a .toml file",
+    )
 
 
 def choose(name: str, report: FolderReport, *, accelerator: bool = False, minutes: float | None = None) -> Choice:
@@ -98,4 +100,6 @@ def _taught_by(recipe: Recipe, report: FolderReport, why: str) -> Choice:
         known, because = Conditioning.CLASS, f"its {len(report.groups)} sub-folders are the classes"
     parts = [part for part in (why, because) if part]
     sentence = "; ".join(parts)
-    return Choice(replace(recipe, network=replace(recipe.network, conditioning=known)), sentence[:1].upper() + sentence[1:] + ".")
+    return Choice(
+        replace(recipe, network=replace(recipe.network, conditioning=known)), sentence[:1].upper() + sentence[1:] + "."
+    )

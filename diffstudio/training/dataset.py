@@ -30,25 +30,25 @@ from diffstudio.training.recipe import DataRecipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1                    # of the prepared pixels: raise it when the same recipe gives other ones
+FORMAT = 1  # of the prepared pixels: raise it when the same recipe gives other ones
 SMALLEST_SIZE, LARGEST_SIZE = 8, 2048
-ALWAYS_HELD_OUT_FROM = 20     # pictures: with so many, at least one is kept apart
-LARGEST_CLUSTER = 0.05        # of the pictures: above it, similar ones may lie on both sides of the division
-KEPT_DAYS = 30                # a prepared file that was not used for so long is deleted
-_HEADER_BYTES = 128           # fixed, so that the number of pictures can be corrected at the end
-_SPARE_BYTES = 16 * 2**20     # of the disk, which the prepared pictures leave to others
+ALWAYS_HELD_OUT_FROM = 20  # pictures: with so many, at least one is kept apart
+LARGEST_CLUSTER = 0.05  # of the pictures: above it, similar ones may lie on both sides of the division
+KEPT_DAYS = 30  # a prepared file that was not used for so long is deleted
+_HEADER_BYTES = 128  # fixed, so that the number of pictures can be corrected at the end
+_SPARE_BYTES = 16 * 2**20  # of the disk, which the prepared pictures leave to others
 
 
 @dataclass(frozen=True, eq=False)
 class PictureSet:
     """N pictures and what is known of each, in the order of their paths."""
 
-    images: np.ndarray            # uint8 [N, size, size, 3], a memory map
-    captions: tuple[str, ...]     # "" where there is none
-    classes: tuple[str, ...]      # names of the groups, sorted; "" stands for the folder itself
-    labels: np.ndarray            # int64 [N], the place of each picture's group in `classes`
-    held_out: np.ndarray          # bool [N], kept apart from training
-    paths: tuple[Path, ...]       # inside the folder
+    images: np.ndarray  # uint8 [N, size, size, 3], a memory map
+    captions: tuple[str, ...]  # "" where there is none
+    classes: tuple[str, ...]  # names of the groups, sorted; "" stands for the folder itself
+    labels: np.ndarray  # int64 [N], the place of each picture's group in `classes`
+    held_out: np.ndarray  # bool [N], kept apart from training
+    paths: tuple[Path, ...]  # inside the folder
     skipped: tuple[Skipped, ...]  # pictures that were lost since the inspection
     file: Path
 
@@ -79,9 +79,14 @@ class PictureSet:
         return images.to(torch.float32).div_(127.5).sub_(1)
 
 
-def prepare(report: FolderReport, data: DataRecipe, cache_folder: Path, *,
-            on_progress: Callable[[int, int], None] | None = None,
-            cancelled: Callable[[], bool] | None = None) -> PictureSet:
+def prepare(
+    report: FolderReport,
+    data: DataRecipe,
+    cache_folder: Path,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> PictureSet:
     """The report's pictures as a set, from the cache when nothing has changed.
 
     `on_progress(done, pictures)` and `cancelled()` are called between pictures; after `cancelled` says yes comes
@@ -91,8 +96,9 @@ def prepare(report: FolderReport, data: DataRecipe, cache_folder: Path, *,
     _check(data)
     records = [record for record in report.pictures if not _excluded(record.path, data.exclude)]
     if not records:
-        raise FolderProblem(f"There is nothing to train on in {report.folder}", "all its sub-folders are left out",
-                            "Leave out fewer")
+        raise FolderProblem(
+            f"There is nothing to train on in {report.folder}", "all its sub-folders are left out", "Leave out fewer"
+        )
     stamps = {record.path: stamp for record in records if (stamp := _stamp(report.folder / record.path))}
     lost = [Skipped(record.path, "it is not there any more") for record in records if record.path not in stamps]
     records = [record for record in records if record.path in stamps]
@@ -109,8 +115,11 @@ def prepare(report: FolderReport, data: DataRecipe, cache_folder: Path, *,
         gone = {skipped.path for skipped in bad}
         records = [record for record in records if record.path not in gone]
         if not records:
-            raise FolderProblem(f"There is nothing to train on in {report.folder}",
-                                "not one of its pictures can be read any more", "Look at the folder again")
+            raise FolderProblem(
+                f"There is nothing to train on in {report.folder}",
+                "not one of its pictures can be read any more",
+                "Look at the folder again",
+            )
         images = _open_prepared(file, len(records), data.size)
         if images is None:
             raise StorageProblem(f"The prepared pictures in {cache_folder} cannot be read back", remedy="Try again")
@@ -121,8 +130,9 @@ def prepare(report: FolderReport, data: DataRecipe, cache_folder: Path, *,
 
 def _check(data: DataRecipe) -> None:
     if not SMALLEST_SIZE <= data.size <= LARGEST_SIZE:
-        raise RunProblem(f"The recipe's picture size is {data.size} px",
-                         f"it goes from {SMALLEST_SIZE} to {LARGEST_SIZE}")
+        raise RunProblem(
+            f"The recipe's picture size is {data.size} px", f"it goes from {SMALLEST_SIZE} to {LARGEST_SIZE}"
+        )
     if data.fit not in ("pad", "crop"):
         raise RunProblem(f"The recipe's fit is {data.fit!r}", "it may be `pad` or `crop`")
     if not 0 <= data.held_out < 1:
@@ -132,7 +142,7 @@ def _check(data: DataRecipe) -> None:
 
 def _excluded(path: Path, exclude: tuple[str, ...]) -> bool:
     folders = path.parent.parts
-    return any(folders[:len(parts)] == parts for name in exclude if (parts := Path(name).parts))
+    return any(folders[: len(parts)] == parts for name in exclude if (parts := Path(name).parts))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -144,8 +154,14 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _key(folder: Path, stamps: dict[Path, tuple[int, int]], data: DataRecipe) -> str:
-    made_from = [FORMAT, os.fspath(folder.resolve()), data.size, background_of(data), data.fit,
-                 [[path.as_posix(), *stamp] for path, stamp in stamps.items()]]
+    made_from = [
+        FORMAT,
+        os.fspath(folder.resolve()),
+        data.size,
+        background_of(data),
+        data.fit,
+        [[path.as_posix(), *stamp] for path, stamp in stamps.items()],
+    ]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
 
@@ -163,21 +179,32 @@ def _explained(cache_folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageProblem(f"The prepared pictures cannot be written to {cache_folder}",
-                             error.strerror or str(error), "Free some space, or choose another place") from error
+        raise StorageProblem(
+            f"The prepared pictures cannot be written to {cache_folder}",
+            error.strerror or str(error),
+            "Free some space, or choose another place",
+        ) from error
 
 
 def _check_space(cache_folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(cache_folder).free
     needed_bytes += _SPARE_BYTES
     if free_bytes < needed_bytes:
-        raise StorageProblem(f"There is no room for the prepared pictures in {cache_folder}",
-                             f"{needed_bytes / 2**20:,.0f} MiB are needed and {free_bytes / 2**20:,.0f} MiB are free",
-                             "Free some space, or train at a smaller size")
+        raise StorageProblem(
+            f"There is no room for the prepared pictures in {cache_folder}",
+            f"{needed_bytes / 2**20:,.0f} MiB are needed and {free_bytes / 2**20:,.0f} MiB are free",
+            "Free some space, or train at a smaller size",
+        )
 
 
-def _write(file: Path, folder: Path, records: Sequence[PictureRecord], data: DataRecipe,
-           on_progress: Callable[[int, int], None] | None, cancelled: Callable[[], bool] | None) -> list[Skipped]:
+def _write(
+    file: Path,
+    folder: Path,
+    records: Sequence[PictureRecord],
+    data: DataRecipe,
+    on_progress: Callable[[int, int], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> list[Skipped]:
     """Decode everything into `file`; returns what could not be read. Plain writes: a full disk kills a memory map."""
     background = background_of(data)
 
@@ -232,15 +259,25 @@ def _tidy(cache_folder: Path, keep: Path) -> None:
                     file.unlink()
 
 
-def _picture_set(images: np.ndarray, records: Sequence[PictureRecord], report: FolderReport, data: DataRecipe,
-                 lost: Sequence[Skipped], file: Path) -> PictureSet:
+def _picture_set(
+    images: np.ndarray,
+    records: Sequence[PictureRecord],
+    report: FolderReport,
+    data: DataRecipe,
+    lost: Sequence[Skipped],
+    file: Path,
+) -> PictureSet:
     classes = tuple(sorted({record.group for record in records}))
     paths = tuple(record.path for record in records)
     return PictureSet(
-        images=images, captions=tuple(record.caption or "" for record in records), classes=classes,
+        images=images,
+        captions=tuple(record.caption or "" for record in records),
+        classes=classes,
         labels=np.array([classes.index(record.group) for record in records], dtype=np.int64),
         held_out=_held_out(paths, [*report.duplicates, *report.near_duplicates], data.held_out),
-        paths=paths, skipped=tuple(lost), file=file,
+        paths=paths,
+        skipped=tuple(lost),
+        file=file,
     )
 
 
@@ -255,8 +292,9 @@ def _held_out(paths: Sequence[Path], similar: Sequence[tuple[Path, Path]], fract
     leaders = [first_of.get(path, path) for path in paths]
     cluster_sizes = Counter(leaders)
     too_many = max(2.0, LARGEST_CLUSTER * len(paths))
-    leaders = [path if cluster_sizes[leader] > too_many else leader
-               for path, leader in zip(paths, leaders, strict=True)]
+    leaders = [
+        path if cluster_sizes[leader] > too_many else leader for path, leader in zip(paths, leaders, strict=True)
+    ]
     places = np.array([_place(leader) for leader in leaders])  # float64 [N] in [0, 1)
     if fraction <= 0:
         return np.zeros(len(paths), dtype=bool)

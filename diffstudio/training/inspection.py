@@ -21,10 +21,10 @@ from diffstudio.errors import FolderProblem, ImageProblem
 from diffstudio.training.pictures import looks_like_a_picture, read_picture
 from diffstudio.training.similar import Fingerprint, fingerprint, similar_pairs
 
-SMALLEST_SIDE = 16            # px; below this there is nothing to learn from
-LONGEST_CAPTION = 64 * 1024   # bytes read of a caption file
-PROGRESS_SECONDS = 0.05       # between two reports of progress
-_DECODED_SIDE = 128           # px a picture keeps at least: enough for a fingerprint; every byte is read all the same
+SMALLEST_SIDE = 16  # px; below this there is nothing to learn from
+LONGEST_CAPTION = 64 * 1024  # bytes read of a caption file
+PROGRESS_SECONDS = 0.05  # between two reports of progress
+_DECODED_SIDE = 128  # px a picture keeps at least: enough for a fingerprint; every byte is read all the same
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -33,24 +33,24 @@ _R = TypeVar("_R")
 @dataclass(frozen=True, slots=True)
 class InspectionProgress:
     done: int
-    total: int                # 0 while the files are still being counted
-    path: Path                # inside the folder
+    total: int  # 0 while the files are still being counted
+    path: Path  # inside the folder
 
 
 @dataclass(frozen=True, slots=True)
 class PictureRecord:
-    path: Path                # inside the folder
-    width: int                # px, upright
+    path: Path  # inside the folder
+    width: int  # px, upright
     height: int
     caption: str | None
-    group: str                # the first sub-folder, or "" for pictures of the folder itself
-    has_alpha: bool           # something shines through
+    group: str  # the first sub-folder, or "" for pictures of the folder itself
+    has_alpha: bool  # something shines through
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    path: Path                # inside the folder
-    why: str                  # a clause for people
+    path: Path  # inside the folder
+    why: str  # a clause for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class FolderReport:
     folder: Path
     pictures: tuple[PictureRecord, ...]
     skipped: tuple[Skipped, ...] = ()
-    caption_problems: tuple[Skipped, ...] = ()               # captions that were not, or not wholly, read
-    duplicates: tuple[tuple[Path, Path], ...] = ()           # the same pixels: the first one, and its copy
-    near_duplicates: tuple[tuple[Path, Path], ...] = ()      # hard to tell apart when small
-    too_small: tuple[Path, ...] = ()                         # under SMALLEST_SIDE: left out
+    caption_problems: tuple[Skipped, ...] = ()  # captions that were not, or not wholly, read
+    duplicates: tuple[tuple[Path, Path], ...] = ()  # the same pixels: the first one, and its copy
+    near_duplicates: tuple[tuple[Path, Path], ...] = ()  # hard to tell apart when small
+    too_small: tuple[Path, ...] = ()  # under SMALLEST_SIDE: left out
     groups: Mapping[str, int] = field(default_factory=dict)  # name -> pictures
 
     @property
@@ -87,8 +87,10 @@ class FolderReport:
     def sentence(self) -> str:
         """`1,792 pictures · 128 px · captions for all · 9 groups`."""
         smallest, _, largest = self.sides
-        parts = [_count(len(self.pictures), "picture"),
-                 f"{smallest:,} px" if smallest == largest else f"{smallest:,} to {largest:,} px"]
+        parts = [
+            _count(len(self.pictures), "picture"),
+            f"{smallest:,} px" if smallest == largest else f"{smallest:,} to {largest:,} px",
+        ]
         if self.captioned:
             everyone = self.captioned == len(self.pictures)
             parts.append("captions for all" if everyone else f"captions for {self.captioned:,}")
@@ -109,8 +111,8 @@ class FolderReport:
 class _Found:
     """A file that seems to be a picture."""
 
-    path: Path                # inside the folder
-    caption: Path | None      # inside the folder
+    path: Path  # inside the folder
+    caption: Path | None  # inside the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,9 @@ def inspect_folder(folder: Path) -> Generator[InspectionProgress | FolderReport,
     yield _report(folder, read, skipped)
 
 
-def in_order(function: Callable[[_T], _R], items: Iterable[_T], threads: int | None = None) -> Generator[_R, None, None]:
+def in_order(
+    function: Callable[[_T], _R], items: Iterable[_T], threads: int | None = None
+) -> Generator[_R, None, None]:
     """`map` on a few threads, in order, holding only a few results at a time. Pillow decodes without the GIL."""
     threads = threads or min(4, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
@@ -290,7 +294,10 @@ def _report(folder: Path, read: list[_Read], skipped: list[Skipped]) -> FolderRe
         raise _no_pictures(folder, skipped + small, Counter())
     same, near = similar_pairs(prints)
     return FolderReport(
-        folder=folder, pictures=tuple(pictures), skipped=tuple(skipped), too_small=tuple(too_small),
+        folder=folder,
+        pictures=tuple(pictures),
+        skipped=tuple(skipped),
+        too_small=tuple(too_small),
         caption_problems=tuple(result.caption_problem for result in read if result.caption_problem),
         duplicates=tuple((pictures[first].path, pictures[second].path) for first, second in same),
         near_duplicates=tuple((pictures[first].path, pictures[second].path) for first, second in near),

@@ -26,8 +26,13 @@ class Keeper:
         self._at = workplace
         classes = workplace.pictures.classes if workplace.recipe.network.conditioning is Conditioning.CLASS else ()
         self._classes = classes
-        self._sheets = sheets.SheetMaker(workplace.recipe, workplace.tokenizer, classes, workplace.trainer.device,
-                                         sheets.prompts_of(workplace.recipe, workplace.pictures))
+        self._sheets = sheets.SheetMaker(
+            workplace.recipe,
+            workplace.tokenizer,
+            classes,
+            workplace.trainer.device,
+            sheets.prompts_of(workplace.recipe, workplace.pictures),
+        )
         self._thumbnail: Image.Image | None = None
         self.latest = str(workplace.run.latest_checkpoint.relative_to(workplace.run.path))
 
@@ -46,19 +51,31 @@ class Keeper:
                 beside.unlink(missing_ok=True)
             full = "the disk is full, or the place may not be written to"  # all that torch's own words come to
             why = (isinstance(error, OSError) and error.strerror) or full
-            raise StorageProblem("The state of the run could not be written", why,
-                                 "Free some space and resume the run") from error
+            raise StorageProblem(
+                "The state of the run could not be written", why, "Free some space and resume the run"
+            ) from error
 
     def checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:
         """The averaged weights as a checkpoint of this step, which becomes the latest; old ones make room."""
         trainer, run = self._at.trainer, self._at.run
         path = run.path / "checkpoints" / f"{trainer.step_number:08d}.safetensors"
         weights.save(
-            path, trainer.average.module, title=run.name, tokenizer=self._at.tokenizer, classes=self._classes,  # type: ignore[arg-type]
-            schedule=trainer.schedule.to_json(), recipe=self._at.recipe.to_json(), thumbnail=self._thumbnail,
-            guidance=weights.DEFAULT_GUIDANCE | {"scale": self._at.recipe.run.sample_guidance}, dtype=torch.float16,
-            run={"steps": trainer.step_number, "pictures_seen": trainer.step_number * self._at.recipe.run.batch,
-                 "held_out_loss": held_out_loss})
+            path,
+            trainer.average.module,
+            title=run.name,
+            tokenizer=self._at.tokenizer,
+            classes=self._classes,  # type: ignore[arg-type]
+            schedule=trainer.schedule.to_json(),
+            recipe=self._at.recipe.to_json(),
+            thumbnail=self._thumbnail,
+            guidance=weights.DEFAULT_GUIDANCE | {"scale": self._at.recipe.run.sample_guidance},
+            dtype=torch.float16,
+            run={
+                "steps": trainer.step_number,
+                "pictures_seen": trainer.step_number * self._at.recipe.run.batch,
+                "held_out_loss": held_out_loss,
+            },
+        )
         self._make_latest(path)
         for old in sorted(path.parent.glob("[0-9]*.safetensors"))[:-KEPT_CHECKPOINTS]:
             with suppress(OSError):
@@ -77,8 +94,15 @@ class Keeper:
                     self._thumbnail = sheets.thumbnail_of(drawn, self._at.recipe.data.size)
         except Stopped:
             return
-        yield RunSamples(trainer.step_number, f"samples/{names['ema']}", f"samples/{names['raw']}", self._sheets.columns,
-                         self._sheets.rows, self._at.recipe.data.size, self._sheets.prompts)
+        yield RunSamples(
+            trainer.step_number,
+            f"samples/{names['ema']}",
+            f"samples/{names['raw']}",
+            self._sheets.columns,
+            self._sheets.rows,
+            self._at.recipe.data.size,
+            self._sheets.prompts,
+        )
 
     def _make_latest(self, path: Path) -> None:
         latest = self._at.run.latest_checkpoint

@@ -33,15 +33,24 @@ _POLL_SECONDS = 0.1
 _SECONDS_BETWEEN_EVENTS = 1.0
 
 
-def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps: int | None = None,
-          minutes: float | None = None, resume: bool = False, on_event: Callable[[RunEvent], None] | None = None,
-          cancelled: Callable[[], bool] = lambda: False) -> RunFolder:
+def train(
+    run: Path,
+    folder: Path | None = None,
+    *,
+    recipe: str = "auto",
+    steps: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    on_event: Callable[[RunEvent], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RunFolder:
     """Train on `folder` in the run folder `run`, or resume what is there, until it ends.
 
     Every RunEvent is appended to the run's events and given to `on_event`. Preparations end when `cancelled` says so or the
     control file does; a run that steps listens to its control file. Raises what went wrong as DiffstudioError, after writing
     it down as RunFailed.
     """
+
     def say(event: RunEvent) -> None:
         run.mkdir(parents=True, exist_ok=True)  # it is prepared before it is made
         RunFolder(run).append(event)
@@ -63,8 +72,14 @@ def train(run: Path, folder: Path | None = None, *, recipe: str = "auto", steps:
                     raise
             elif folder is not None:
                 with _nothing_left_behind(run):
-                    workplace = new_run(run, folder, recipe, steps=steps, minutes=minutes,
-                                        preparation=Preparation(RunFolder(run), say, cancelled))
+                    workplace = new_run(
+                        run,
+                        folder,
+                        recipe,
+                        steps=steps,
+                        minutes=minutes,
+                        preparation=Preparation(RunFolder(run), say, cancelled),
+                    )
                 until_the_end.enter_context(workplace.run.worked_on())
             else:
                 raise RunProblem("No folder was given", remedy="Name a folder of pictures to train on")
@@ -147,8 +162,18 @@ def run_events(workplace: Workplace, lease: Lease) -> Iterator[RunEvent]:
 def started(workplace: Workplace) -> RunStarted:
     trainer, pictures, recipe = workplace.trainer, workplace.pictures, workplace.recipe.run
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
-    return RunStarted(trainer.step_number, recipe.steps, os.getpid(), parameters, len(pictures.training_indices),
-                      len(pictures.held_out_indices), recipe.device, recipe.dtype, recipe.threads, workplace.why)
+    return RunStarted(
+        trainer.step_number,
+        recipe.steps,
+        os.getpid(),
+        parameters,
+        len(pictures.training_indices),
+        len(pictures.held_out_indices),
+        recipe.device,
+        recipe.dtype,
+        recipe.threads,
+        workplace.why,
+    )
 
 
 class Interruption:
@@ -211,9 +236,17 @@ class Interruption:
 
 def _explained(error: Exception) -> DiffstudioError:
     if isinstance(error, OSError):
-        return StorageProblem("The run could not be written", error.strerror or str(error), "Free some space and resume it")
+        return StorageProblem(
+            "The run could not be written", error.strerror or str(error), "Free some space and resume it"
+        )
     if is_out_of_memory(error):
-        return OutOfMemory("The training needs more memory than there is", (str(error).splitlines() or [""])[0][:200],
-                           "Choose a smaller batch, size or network")
-    return RunProblem("The training broke off", str(error).splitlines()[0][:300] if str(error) else type(error).__name__,
-                      "The run's log.txt says more; resume it, or start anew")
+        return OutOfMemory(
+            "The training needs more memory than there is",
+            (str(error).splitlines() or [""])[0][:200],
+            "Choose a smaller batch, size or network",
+        )
+    return RunProblem(
+        "The training broke off",
+        str(error).splitlines()[0][:300] if str(error) else type(error).__name__,
+        "The run's log.txt says more; resume it, or start anew",
+    )

@@ -24,15 +24,20 @@ def build(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
     match recipe.name:
         case OptimiserName.MUON:
             matrices, rest = _split(network)
-            muon = torch.optim.Muon(matrices, lr=recipe.muon_learning_rate, momentum=recipe.momentum, weight_decay=decay)
+            muon = torch.optim.Muon(
+                matrices, lr=recipe.muon_learning_rate, momentum=recipe.momentum, weight_decay=decay
+            )
             optimisers = [muon, _adamw(rest, recipe)]
         case OptimiserName.ADAMW:
             optimisers = [_adamw(parameters, recipe)]
         case OptimiserName.ADAM:
             optimisers = [torch.optim.Adam(parameters, lr=rate, betas=recipe.betas, weight_decay=decay)]
         case OptimiserName.RMSPROP:
-            optimisers = [torch.optim.RMSprop(parameters, lr=rate, alpha=recipe.betas[1], weight_decay=decay,
-                                              momentum=recipe.momentum)]
+            optimisers = [
+                torch.optim.RMSprop(
+                    parameters, lr=rate, alpha=recipe.betas[1], weight_decay=decay, momentum=recipe.momentum
+                )
+            ]
         case OptimiserName.SGD:
             optimisers = [torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay)]
     for optimiser in optimisers:
@@ -84,5 +89,6 @@ def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _adamw(parameters: Any, recipe: OptimiserRecipe) -> Optimizer:
-    return torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay,
-                             foreach=True)
+    return torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, foreach=True
+    )

@@ -18,8 +18,8 @@ from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 from diffstudio.errors import ImageProblem, RunProblem
 from diffstudio.training.recipe import DataRecipe
 
-LARGEST_PIXELS = 89_478_485   # where Pillow begins to suspect a decompression bomb: a quarter of a GiB as RGB
-LARGE_PIXELS = 16_000_000     # above this, pictures are decoded one at a time to bound the memory of several threads
+LARGEST_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb: a quarter of a GiB as RGB
+LARGE_PIXELS = 16_000_000  # above this, pictures are decoded one at a time to bound the memory of several threads
 _ONE_LARGE_AT_A_TIME = threading.Lock()
 
 # Formats that Pillow knows but that start another program, or hold no pixels of their own without a plug-in.
@@ -28,8 +28,12 @@ _LEFT_OUT = frozenset({"EPS", "WMF", "EMF", "MPEG", "HDF5", "GRIB", "BUFR", "FPX
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
 _UPRIGHT = {  # EXIF orientation -> what turns the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
 
@@ -94,8 +98,11 @@ def background_of(data: DataRecipe) -> tuple[int, int, int]:
     try:
         return ImageColor.getrgb(data.background)[:3]
     except ValueError:
-        raise RunProblem(f"The recipe's background is {data.background!r}", "it is not a colour",
-                         "Write it like #ffffff or by an English name") from None
+        raise RunProblem(
+            f"The recipe's background is {data.background!r}",
+            "it is not a colour",
+            "Write it like #ffffff or by an English name",
+        ) from None
 
 
 def square(picture: Image.Image, size: int, background: tuple[int, int, int], fit: str) -> np.ndarray:
@@ -122,7 +129,7 @@ def square(picture: Image.Image, size: int, background: tuple[int, int, int], fi
         opacity = resized[..., 3:].astype(np.float32) / 255
         over = resized[..., :3] + (1 - opacity) * np.array(background, dtype=np.float32)
         resized = np.clip(np.rint(over), 0, 255).astype(np.uint8)
-    laid[top_px:top_px + inner[1], left_px:left_px + inner[0]] = resized
+    laid[top_px : top_px + inner[1], left_px : left_px + inner[0]] = resized
     return laid
 
 

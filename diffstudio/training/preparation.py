@@ -18,7 +18,9 @@ class Preparation:
     `cancelled` ends it, as the control file does.
     """
 
-    def __init__(self, run: RunFolder, say: Callable[[RunEvent], None], cancelled: Callable[[], bool], step: int = 0) -> None:
+    def __init__(
+        self, run: RunFolder, say: Callable[[RunEvent], None], cancelled: Callable[[], bool], step: int = 0
+    ) -> None:
         self._run, self._say, self._cancelled, self._step = run, say, cancelled, step
         self._told = self._looked = -float("inf")  # seconds
 

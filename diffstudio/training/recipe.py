@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class OptimiserName(StrEnum):
-    MUON = "muon"          # Muon on the blocks' matrices, AdamW on the rest
+    MUON = "muon"  # Muon on the blocks' matrices, AdamW on the rest
     ADAMW = "adamw"
     ADAM = "adam"
     RMSPROP = "rmsprop"
@@ -50,53 +50,55 @@ class DecayName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DataRecipe:
-    size: int = 64                        # px a side
-    background: str = "#ffffff"           # what transparency is laid on
-    fit: str = "pad"                      # `pad`: the whole picture on the background; `crop`: the centre square
-    held_out: float = 0.02                # the fraction of pictures kept for the held-out loss
-    exclude: tuple[str, ...] = ()         # sub-folders left out
-    flips: float = 0.3                    # the probability of a mirrored picture
-    rotation_degrees: float = 0.0         # at most this far either way
-    translation: float = 0.0              # at most this fraction of the side either way
-    tell_augmentation: bool = True        # tell the network how a picture was moved; sampling says `not at all` (EDM, app. F.2)
+    size: int = 64  # px a side
+    background: str = "#ffffff"  # what transparency is laid on
+    fit: str = "pad"  # `pad`: the whole picture on the background; `crop`: the centre square
+    held_out: float = 0.02  # the fraction of pictures kept for the held-out loss
+    exclude: tuple[str, ...] = ()  # sub-folders left out
+    flips: float = 0.3  # the probability of a mirrored picture
+    rotation_degrees: float = 0.0  # at most this far either way
+    translation: float = 0.0  # at most this fraction of the side either way
+    tell_augmentation: bool = (
+        True  # tell the network how a picture was moved; sampling says `not at all` (EDM, app. F.2)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecipe:
     conditioning: Conditioning = Conditioning.TEXT
-    patch: int = 8                        # px a side
-    margin: int = 4                       # px that a patch reaches over its edges, so that no seams show
-    bottleneck: int = 128                 # width between a patch and the transformer's own
+    patch: int = 8  # px a side
+    margin: int = 4  # px that a patch reaches over its edges, so that no seams show
+    bottleneck: int = 128  # width between a patch and the transformer's own
     width: int = 256
     depth: int = 6
     heads: int = 4
-    condition_width: int = 256            # of the vector that modulates the blocks
-    vocabulary: int = 4096                # words of the caption tokenizer, at most
-    text_tokens: int = 16                 # in context
-    drop_condition: float = 0.1           # how often the network is told nothing, so that guidance has its other half
-    name_share: float = 0.5               # captions given as their first part alone
-    tags_share: float = 0.1               # captions given as some of their other parts alone
+    condition_width: int = 256  # of the vector that modulates the blocks
+    vocabulary: int = 4096  # words of the caption tokenizer, at most
+    text_tokens: int = 16  # in context
+    drop_condition: float = 0.1  # how often the network is told nothing, so that guidance has its other half
+    name_share: float = 0.5  # captions given as their first part alone
+    tags_share: float = 0.1  # captions given as some of their other parts alone
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveRecipe:
     noise_levels: NoiseLevelsName = NoiseLevelsName.LOGIT_NORMAL
-    mean: float = 0.6                     # of logit t (t = 1 is noise) or of log sigma
+    mean: float = 0.6  # of logit t (t = 1 is noise) or of log sigma
     deviation: float = 0.9
-    sigma_floor: float = 0.05             # in the division that makes a velocity of a clean-image estimate
+    sigma_floor: float = 0.05  # in the division that makes a velocity of a clean-image estimate
 
 
 @dataclass(frozen=True, slots=True)
 class OptimiserRecipe:
     name: OptimiserName = OptimiserName.MUON
-    learning_rate: float = 6e-4           # of AdamW and its kin
+    learning_rate: float = 6e-4  # of AdamW and its kin
     muon_learning_rate: float = 0.02
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
-    momentum: float = 0.95                # of Muon, RMSprop and SGD
+    momentum: float = 0.95  # of Muon, RMSprop and SGD
     warm_up_steps: int = 200
     decay: DecayName = DecayName.LINEAR
-    decay_share: float = 0.3              # the last part of the run over which the rate falls to 0
+    decay_share: float = 0.3  # the last part of the run over which the rate falls to 0
     clip_norm: float = 2.0
     ema: float = 0.9995
 
@@ -104,17 +106,17 @@ class OptimiserRecipe:
 @dataclass(frozen=True, slots=True)
 class RunRecipe:
     steps: int = 6000
-    minutes: float = 0.0                  # 0: `steps` counts; otherwise resolved into steps once, when the run starts
+    minutes: float = 0.0  # 0: `steps` counts; otherwise resolved into steps once, when the run starts
     batch: int = 64
     seed: int = 0
-    dtype: str = "auto"                   # `float32`, `bfloat16`, or `auto`: the one that measures faster, resolved once
+    dtype: str = "auto"  # `float32`, `bfloat16`, or `auto`: the one that measures faster, resolved once
     device: str = "auto"
-    threads: int = 0                      # 0: as many as there are cores
-    sample_every: int = 500               # steps
+    threads: int = 0  # 0: as many as there are cores
+    sample_every: int = 500  # steps
     sample_count: int = 16
     checkpoint_every: int = 500
     held_out_every: int = 250
-    prompts: tuple[str, ...] = ()         # of the sample sheets; none: captions of the folder
+    prompts: tuple[str, ...] = ()  # of the sample sheets; none: captions of the folder
     sample_steps: int = 20
     sample_guidance: float = 3.0
 
@@ -143,7 +145,9 @@ class Recipe:
         values = dict(values)
         written = values.pop("format", FORMAT)
         if type(written) is not int or written > FORMAT:
-            raise RunProblem(f"The recipe is of format {written!r}", f"this program reads up to {FORMAT}", "Update diffstudio")
+            raise RunProblem(
+                f"The recipe is of format {written!r}", f"this program reads up to {FORMAT}", "Update diffstudio"
+            )
         recipe = _build(cls, values, "recipe")
         _check_ranges(recipe)
         return recipe
@@ -195,14 +199,27 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
             return hint(value)
         raise TypeError
     except (TypeError, ValueError, OverflowError):
-        needed = f"one of {', '.join(hint)}" if isinstance(hint, type) and issubclass(hint, StrEnum) else _KINDS_IN_WORDS[hint]
+        needed = (
+            f"one of {', '.join(hint)}"
+            if isinstance(hint, type) and issubclass(hint, StrEnum)
+            else _KINDS_IN_WORDS[hint]
+        )
         raise RunProblem(f"The {where} is {_shortened(value)}", f"it must be {needed}") from None
 
 
-_KINDS_IN_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false",
-                   tuple[str, ...]: "a list of texts", tuple[float, float]: "a list of two numbers",
-                   DataRecipe: "a table", NetworkRecipe: "a table", ObjectiveRecipe: "a table",
-                   OptimiserRecipe: "a table", RunRecipe: "a table"}
+_KINDS_IN_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    tuple[str, ...]: "a list of texts",
+    tuple[float, float]: "a list of two numbers",
+    DataRecipe: "a table",
+    NetworkRecipe: "a table",
+    ObjectiveRecipe: "a table",
+    OptimiserRecipe: "a table",
+    RunRecipe: "a table",
+}
 
 
 def _shortened(value: Any) -> str:
@@ -213,19 +230,44 @@ def _shortened(value: Any) -> str:
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 _TINY = 1e-12  # where 0 would be divided by, or teach nothing
 _RANGES: Mapping[str, tuple[float, float]] = {
-    "data.size": (8, 2048), "data.held_out": (0, 0.9), "data.flips": (0, 1), "data.rotation_degrees": (0, 180),
+    "data.size": (8, 2048),
+    "data.held_out": (0, 0.9),
+    "data.flips": (0, 1),
+    "data.rotation_degrees": (0, 180),
     "data.translation": (0, 1),
-    "network.patch": (1, 256), "network.margin": (0, 256), "network.bottleneck": (1, 65_536), "network.width": (4, 65_536),
-    "network.depth": (1, 1024), "network.heads": (1, 1024), "network.condition_width": (1, 65_536),
-    "network.vocabulary": (2, 1_000_000), "network.text_tokens": (1, 4096), "network.drop_condition": (0, 1),
-    "network.name_share": (0, 1), "network.tags_share": (0, 1),
-    "objective.mean": (-20, 20), "objective.deviation": (_TINY, 20), "objective.sigma_floor": (_TINY, 1),
-    "optimiser.learning_rate": (0, 10), "optimiser.muon_learning_rate": (0, 10), "optimiser.weight_decay": (0, 10),
-    "optimiser.momentum": (0, _BELOW_ONE), "optimiser.warm_up_steps": (0, 10**8), "optimiser.decay_share": (0, 1),
-    "optimiser.clip_norm": (_TINY, 10**8), "optimiser.ema": (0, _BELOW_ONE),
-    "run.steps": (1, 10**8), "run.minutes": (0, 10**6), "run.batch": (1, 65_536), "run.seed": (0, 2**63 - 1),
-    "run.threads": (0, 4096), "run.sample_every": (1, 10**8), "run.sample_count": (1, 1024),
-    "run.checkpoint_every": (1, 10**8), "run.held_out_every": (1, 10**8), "run.sample_steps": (1, 1000),
+    "network.patch": (1, 256),
+    "network.margin": (0, 256),
+    "network.bottleneck": (1, 65_536),
+    "network.width": (4, 65_536),
+    "network.depth": (1, 1024),
+    "network.heads": (1, 1024),
+    "network.condition_width": (1, 65_536),
+    "network.vocabulary": (2, 1_000_000),
+    "network.text_tokens": (1, 4096),
+    "network.drop_condition": (0, 1),
+    "network.name_share": (0, 1),
+    "network.tags_share": (0, 1),
+    "objective.mean": (-20, 20),
+    "objective.deviation": (_TINY, 20),
+    "objective.sigma_floor": (_TINY, 1),
+    "optimiser.learning_rate": (0, 10),
+    "optimiser.muon_learning_rate": (0, 10),
+    "optimiser.weight_decay": (0, 10),
+    "optimiser.momentum": (0, _BELOW_ONE),
+    "optimiser.warm_up_steps": (0, 10**8),
+    "optimiser.decay_share": (0, 1),
+    "optimiser.clip_norm": (_TINY, 10**8),
+    "optimiser.ema": (0, _BELOW_ONE),
+    "run.steps": (1, 10**8),
+    "run.minutes": (0, 10**6),
+    "run.batch": (1, 65_536),
+    "run.seed": (0, 2**63 - 1),
+    "run.threads": (0, 4096),
+    "run.sample_every": (1, 10**8),
+    "run.sample_count": (1, 1024),
+    "run.checkpoint_every": (1, 10**8),
+    "run.held_out_every": (1, 10**8),
+    "run.sample_steps": (1, 1000),
     "run.sample_guidance": (0, 100),
 }
 _CHOICES: Mapping[str, tuple[str, ...]] = {"data.fit": ("pad", "crop"), "run.dtype": ("auto", "float32", "bfloat16")}
@@ -242,4 +284,6 @@ def _check_ranges(recipe: Recipe) -> None:
     if not all(0 <= beta < 1 for beta in recipe.optimiser.betas):
         raise RunProblem(f"The recipe.optimiser.betas are {recipe.optimiser.betas}", "they go from 0 to below 1")
     if recipe.network.name_share + recipe.network.tags_share > 1:
-        raise RunProblem("The recipe's name_share and tags_share are more than 1 together", "they are shares of the captions")
+        raise RunProblem(
+            "The recipe's name_share and tags_share are more than 1 together", "they are shares of the captions"
+        )

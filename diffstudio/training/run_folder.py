@@ -38,7 +38,7 @@ FORMAT = 1
 class Command(StrEnum):
     RUN = "run"
     PAUSE = "pause"
-    STOP = "stop"      # at the next step boundary, after writing a checkpoint; can be resumed
+    STOP = "stop"  # at the next step boundary, after writing a checkpoint; can be resumed
 
 
 class Status(StrEnum):
@@ -46,7 +46,7 @@ class Status(StrEnum):
 
     STARTING = "starting"
     TRAINING = "training"
-    WAITING = "waiting"          # for the accelerator, while pictures are made
+    WAITING = "waiting"  # for the accelerator, while pictures are made
     PAUSED = "paused"
     STOPPED = "stopped"
     FINISHED = "finished"
@@ -59,7 +59,7 @@ class RunPreparing:
     """Before RunStarted, about twice a second: so many pictures are decoded. Not said when they were already."""
 
     event: ClassVar[str] = "preparing"
-    step: int                    # 0, or about where it resumes
+    step: int  # 0, or about where it resumes
     done: int
     pictures: int
 
@@ -78,7 +78,7 @@ class RunStarted:
     device: str
     dtype: str
     threads: int
-    why: str                     # the choices made for this machine, in a sentence
+    why: str  # the choices made for this machine, in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class RunStep:
     gradient_norm: float
     learning_rate: float
     pictures_per_second: float
-    elapsed_seconds: float       # of training, pauses and earlier processes included and excluded respectively
+    elapsed_seconds: float  # of training, pauses and earlier processes included and excluded respectively
     left_seconds: float
 
 
@@ -101,18 +101,18 @@ class RunStep:
 class RunHeldOut:
     event: ClassVar[str] = "held_out"
     step: int
-    loss: float                  # of the EMA weights on the pictures kept apart, fixed noise
+    loss: float  # of the EMA weights on the pictures kept apart, fixed noise
 
 
 @dataclass(frozen=True, slots=True)
 class RunSamples:
     event: ClassVar[str] = "samples"
     step: int
-    ema: str                     # paths inside the run folder
+    ema: str  # paths inside the run folder
     raw: str
     columns: int
     rows: int
-    size: int                    # px a side of one sample
+    size: int  # px a side of one sample
     prompts: tuple[str, ...]
 
 
@@ -120,7 +120,7 @@ class RunSamples:
 class RunCheckpoint:
     event: ClassVar[str] = "checkpoint"
     step: int
-    path: str                    # inside the run folder
+    path: str  # inside the run folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,8 @@ class RunFinished:
     event: ClassVar[str] = "finished"
     step: int
     checkpoint: str
-    learned: bool                # the held-out (or training) loss ended clearly below that of a network that knows nothing
-    verdict: str                 # the sentence to show
+    learned: bool  # the held-out (or training) loss ended clearly below that of a network that knows nothing
+    verdict: str  # the sentence to show
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +167,37 @@ class RunFailed:
     why: str
 
 
-RunEvent: TypeAlias = (RunPreparing | RunStarted | RunStep | RunHeldOut | RunSamples | RunCheckpoint | RunPaused | RunResumed
-                       | RunWaiting | RunStopped | RunFinished | RunFailed)
-_KINDS: dict[str, type[Any]] = {kind.event: kind for kind in (
-    RunPreparing, RunStarted, RunStep, RunHeldOut, RunSamples, RunCheckpoint, RunPaused, RunResumed, RunWaiting, RunStopped,
-    RunFinished, RunFailed)}
+RunEvent: TypeAlias = (
+    RunPreparing
+    | RunStarted
+    | RunStep
+    | RunHeldOut
+    | RunSamples
+    | RunCheckpoint
+    | RunPaused
+    | RunResumed
+    | RunWaiting
+    | RunStopped
+    | RunFinished
+    | RunFailed
+)
+_KINDS: dict[str, type[Any]] = {
+    kind.event: kind
+    for kind in (
+        RunPreparing,
+        RunStarted,
+        RunStep,
+        RunHeldOut,
+        RunSamples,
+        RunCheckpoint,
+        RunPaused,
+        RunResumed,
+        RunWaiting,
+        RunStopped,
+        RunFinished,
+        RunFailed,
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +214,11 @@ class RunFolder:
             for folder in (path / "samples", path / "checkpoints"):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageProblem(f"The run folder {path} cannot be written", error.strerror or str(error),
-                                 "Choose another place or free some space") from error
+            raise StorageProblem(
+                f"The run folder {path} cannot be written",
+                error.strerror or str(error),
+                "Choose another place or free some space",
+            ) from error
         run._write_json("run.json", {"format": FORMAT, "pictures": str(pictures.resolve()), "created": time.time()})
         if not (path / "control.json").exists():  # what was asked while it was prepared counts
             run.send(Command.RUN)
@@ -238,21 +267,27 @@ class RunFolder:
         if not isinstance(written, int):
             raise RunProblem(f"run.json of the run {self.name} is damaged", "it names no format")
         if written > FORMAT:
-            raise RunProblem(f"The run {self.name} is of format {written}", f"this program reads up to {FORMAT}",
-                             "Update diffstudio")
+            raise RunProblem(
+                f"The run {self.name} is of format {written}", f"this program reads up to {FORMAT}", "Update diffstudio"
+            )
         return values
 
     def append(self, event: RunEvent) -> None:
         """StorageProblem when it cannot be written: the events before it stay."""
-        line = json.dumps({"format": FORMAT, "event": event.event, "at": time.time()} | asdict(event), ensure_ascii=False)
+        line = json.dumps(
+            {"format": FORMAT, "event": event.event, "at": time.time()} | asdict(event), ensure_ascii=False
+        )
         try:
             with (self.path / "events.jsonl").open("a", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
                 if file.tell() and not self._ends_with_newline():
                     file.write("\n")  # a process was killed in the middle of a line
                 file.write(line + "\n")
         except OSError as error:
-            raise StorageProblem(f"{self.path / 'events.jsonl'} cannot be written", error.strerror or str(error),
-                                 "Free some space, then resume the run") from error
+            raise StorageProblem(
+                f"{self.path / 'events.jsonl'} cannot be written",
+                error.strerror or str(error),
+                "Free some space, then resume the run",
+            ) from error
 
     def events(self, offset: int = 0) -> tuple[list[RunEvent], int]:
         """The whole lines from byte `offset` on, and the offset after them: call again with it for what is new.
@@ -265,7 +300,7 @@ class RunFolder:
                 data = file.read()
         except OSError:  # not begun yet, or deleted while it was watched
             return [], 0
-        whole = data[:data.rfind(b"\n") + 1]
+        whole = data[: data.rfind(b"\n") + 1]
         return list(_parsed(whole)), offset + len(whole)
 
     def send(self, command: Command) -> None:
@@ -281,11 +316,17 @@ class RunFolder:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            raise RunProblem(f"The run {self.name} is being trained already", "another process works on it",
-                             "Wait until it ends, or stop it first") from None
+            raise RunProblem(
+                f"The run {self.name} is being trained already",
+                "another process works on it",
+                "Wait until it ends, or stop it first",
+            ) from None
         except OSError as error:
-            raise StorageProblem(f"The run folder {self.path} cannot be written", error.strerror or str(error),
-                                 "Free some space or allow writing there") from error
+            raise StorageProblem(
+                f"The run folder {self.path} cannot be written",
+                error.strerror or str(error),
+                "Free some space or allow writing there",
+            ) from error
         try:
             yield
         finally:

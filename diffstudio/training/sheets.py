@@ -45,12 +45,25 @@ class SheetMaker:
     def draw(self, network: nn.Module, before_call: Callable[[], None]) -> Image.Image:
         """The sheet. `before_call` runs before every call of the network, and may raise to end it there."""
         run = self.recipe.run
-        model = PixelModel(None, network.eval(), self.tokenizer, self.classes, device=self.device,  # type: ignore[arg-type]
-                           dtype=getattr(torch, run.dtype))
+        model = PixelModel(
+            None,
+            network.eval(),
+            self.tokenizer,
+            self.classes,
+            device=self.device,  # type: ignore[arg-type]
+            dtype=getattr(torch, run.dtype),
+        )
         state = None
-        for step in sample(model, prompts=self.prompts, seeds=[run.seed + index for index in range(len(self.prompts))],
-                           steps=run.sample_steps, sampler="heun", spacing="uniform", guidance=run.sample_guidance,
-                           wrap=lambda denoiser: _Watched(denoiser, before_call)):
+        for step in sample(
+            model,
+            prompts=self.prompts,
+            seeds=[run.seed + index for index in range(len(self.prompts))],
+            steps=run.sample_steps,
+            sampler="heun",
+            spacing="uniform",
+            guidance=run.sample_guidance,
+            wrap=lambda denoiser: _Watched(denoiser, before_call),
+        ):
             state = step.x
         assert state is not None
         return sheet(model.decode(state), self.columns)
@@ -110,5 +123,6 @@ def write(drawn: Image.Image, path: Path) -> None:
         os.replace(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise StorageProblem(f"{path.name} could not be written", error.strerror or str(error), "Free some space") from error
-
+        raise StorageProblem(
+            f"{path.name} could not be written", error.strerror or str(error), "Free some space"
+        ) from error

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-NEAR_BITS = 3            # of 64
-NEAR_COLOUR = 4.0        # mean difference of the 8 x 8 thumbnails, of 255
-_LIGHTER_BY = 3          # grey levels, so that flat areas give the same bits in spite of JPEG's noise
-_MOST_COMPARED = 64      # pictures a picture is compared with for one quarter of its bits
+NEAR_BITS = 3  # of 64
+NEAR_COLOUR = 4.0  # mean difference of the 8 x 8 thumbnails, of 255
+_LIGHTER_BY = 3  # grey levels, so that flat areas give the same bits in spite of JPEG's noise
+_MOST_COMPARED = 64  # pictures a picture is compared with for one quarter of its bits
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    exact: bytes         # of the pixels at 32 px
-    bits: int            # dHash, 64 bits
-    colours: bytes       # 8 x 8 thumbnail, RGB, 192 bytes
+    exact: bytes  # of the pixels at 32 px
+    bits: int  # dHash, 64 bits
+    colours: bytes  # 8 x 8 thumbnail, RGB, 192 bytes
 
 
 def fingerprint(picture: Image.Image) -> Fingerprint:

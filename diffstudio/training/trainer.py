@@ -1,6 +1,6 @@
 """Trainer: a network and its optimisers taking steps. It knows nothing of files, processes or people.
 
-    network D(x_t, t) -> the clean image; the loss is on the velocity it implies: JiT (arXiv 2511.13720), table 1(b)
+network D(x_t, t) -> the clean image; the loss is on the velocity it implies: JiT (arXiv 2511.13720), table 1(b)
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from diffstudio.training.augmentation import Augmentation
 from diffstudio.training.batches import Batch, Batches, derived_seed
 from diffstudio.training.recipe import NoiseLevelsName, ObjectiveRecipe, Recipe
 
-HELD_OUT_TIMES = 4     # noise levels at which each held-out picture is judged
+HELD_OUT_TIMES = 4  # noise levels at which each held-out picture is judged
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
     loss: float
     gradient_norm: float
-    learning_rate: float     # of the first optimiser
+    learning_rate: float  # of the first optimiser
 
 
 class Trainer:
@@ -54,8 +54,8 @@ class Trainer:
             self.network = PixelTransformer(network_config(recipe, classes, vocabulary)).to(device)
         self.optimisers = optimisers.build(recipe.optimiser, self.network)
         self.average = optimisers.averaged(self.network, recipe.optimiser.ema)
-        self.step_number = 0           # steps done
-        self.elapsed_seconds = 0.0     # of stepping, over all processes that worked on the run
+        self.step_number = 0  # steps done
+        self.elapsed_seconds = 0.0  # of stepping, over all processes that worked on the run
         self.fingerprint: str | None = None  # of the pictures it began with
         self._noise_levels = noise_levels(recipe.objective)
         self._weighting = VelocityWeighting(recipe.objective.sigma_floor)
@@ -99,14 +99,24 @@ class Trainer:
         asked = self._held_out(batches)
         if not asked:
             first = batches.at(0).to(self.device)
-            asked = [(first, self._noise_levels.sample(len(first.images), self.schedule, first.generator).to(self.device))]
-        return float(torch.cat([training_loss(denoiser, part.images, t, self._noise(part), self._weighting)
-                                for part, t in asked]).mean())
+            asked = [
+                (first, self._noise_levels.sample(len(first.images), self.schedule, first.generator).to(self.device))
+            ]
+        return float(
+            torch.cat(
+                [training_loss(denoiser, part.images, t, self._noise(part), self._weighting) for part, t in asked]
+            ).mean()
+        )
 
     def state(self) -> dict[str, Any]:
-        return {"step": self.step_number, "elapsed_seconds": self.elapsed_seconds, "fingerprint": self.fingerprint,
-                "network": self.network.state_dict(), "average": self.average.state_dict(),
-                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}
+        return {
+            "step": self.step_number,
+            "elapsed_seconds": self.elapsed_seconds,
+            "fingerprint": self.fingerprint,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         step, elapsed_seconds = state["step"], state["elapsed_seconds"]
@@ -143,10 +153,20 @@ class Trainer:
 def network_config(recipe: Recipe, classes: int, vocabulary: int) -> TransformerConfig:
     network = recipe.network
     return TransformerConfig(
-        size=recipe.data.size, patch=network.patch, margin=network.margin, bottleneck=network.bottleneck, width=network.width,
-        depth=network.depth, heads=network.heads, condition_width=network.condition_width,
-        conditioning=network.conditioning, classes=classes, vocabulary=vocabulary, text_tokens=network.text_tokens,
-        told_width=Augmentation.told_width if recipe.data.tell_augmentation else 0)
+        size=recipe.data.size,
+        patch=network.patch,
+        margin=network.margin,
+        bottleneck=network.bottleneck,
+        width=network.width,
+        depth=network.depth,
+        heads=network.heads,
+        condition_width=network.condition_width,
+        conditioning=network.conditioning,
+        classes=classes,
+        vocabulary=vocabulary,
+        text_tokens=network.text_tokens,
+        told_width=Augmentation.told_width if recipe.data.tell_augmentation else 0,
+    )
 
 
 def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
@@ -172,4 +192,3 @@ def seconds_per_step(trainer: Trainer, batches: Batches, check: Callable[[], Non
         check()
         copied.step(batches.at(step))
     return (time.perf_counter() - started) / steps
-

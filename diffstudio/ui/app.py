@@ -61,13 +61,15 @@ class Desktop(QObject):
         self.worker: Worker | None = None
         self.runs: Runs | None = None
         self._closed = self._training = self._warm = False
-        self._waiting: list[PictureRequest] = []      # asked for before the worker was there
+        self._waiting: list[PictureRequest] = []  # asked for before the worker was there
         self.generate_room = GenerateRoom(self.film)
         self.window = MainWindow()
-        for entry in (RoomEntry(GENERATE, "sparkle", "Make pictures", lambda: self.generate_room),
-                      RoomEntry(GALLERY, "squares-four", "All pictures made here", self._make_gallery_room),
-                      RoomEntry(MODELS, "stack", "The checkpoints on this machine", self._make_models_room),
-                      RoomEntry(TRAIN, "chart-line-up", "Train on a folder of pictures", self._make_train_room)):
+        for entry in (
+            RoomEntry(GENERATE, "sparkle", "Make pictures", lambda: self.generate_room),
+            RoomEntry(GALLERY, "squares-four", "All pictures made here", self._make_gallery_room),
+            RoomEntry(MODELS, "stack", "The checkpoints on this machine", self._make_models_room),
+            RoomEntry(TRAIN, "chart-line-up", "Train on a folder of pictures", self._make_train_room),
+        ):
             self.window.add_room(entry)
         self.window.show_room(GENERATE)
         self._connect()
@@ -128,8 +130,13 @@ class Desktop(QObject):
 
             self.runs = self.runs or Runs(paths.runs())  # what failed is tried again when a room asks for it
             self.gallery = self.gallery or Gallery(self.settings.images, paths.data() / "gallery.sqlite")
-            self.worker = Worker(Queue(paths.data() / "queue.sqlite"), self.shelf.library, self.gallery, self.settings,
-                                 self.bridge.emit_from_thread)
+            self.worker = Worker(
+                Queue(paths.data() / "queue.sqlite"),
+                self.shelf.library,
+                self.gallery,
+                self.settings,
+                self.bridge.emit_from_thread,
+            )
         except DiffstudioError as error:
             self.window.say("bad", str(error))
             return
@@ -183,8 +190,14 @@ class Desktop(QObject):
         if alive is None:
             self.generate_room.set_training("", "", None)
         else:
-            left = f"{human_duration(alive.left_seconds)} left" if alive.left_seconds is not None else "pauses for pictures"
-            self.generate_room.set_training(alive.name, f"{alive.status} · {left}", alive.fraction if alive.steps else None)
+            left = (
+                f"{human_duration(alive.left_seconds)} left"
+                if alive.left_seconds is not None
+                else "pauses for pictures"
+            )
+            self.generate_room.set_training(
+                alive.name, f"{alive.status} · {left}", alive.fraction if alive.steps else None
+            )
         self._stay_awake(bool(alive))
 
     def _stay_awake(self, training: bool = False) -> None:
@@ -248,7 +261,9 @@ class Desktop(QObject):
     async def _show_recent(self, gallery: Gallery) -> None:
         def read() -> tuple[list[RecentPicture], int]:
             images = gallery.images(0, MOST_RECENT)
-            return [RecentPicture(image.path, read_image(image.path, 192), image.request) for image in images], gallery.count()
+            return [
+                RecentPicture(image.path, read_image(image.path, 192), image.request) for image in images
+            ], gallery.count()
 
         self.generate_room.set_recent(*await self.tasks.beside(read))
 
@@ -269,7 +284,9 @@ class Desktop(QObject):
         if self.gallery is None:
             self.begin()
         if self.gallery is None:
-            raise StorageProblem("The gallery could not be opened", remedy="Free some space or choose another folder in Settings")
+            raise StorageProblem(
+                "The gallery could not be opened", remedy="Free some space or choose another folder in Settings"
+            )
         room = GalleryRoom(self.gallery)
         room.reuse_requested.connect(self.use)
         room.enlarge_wanted.connect(self.enlarge)
@@ -287,7 +304,9 @@ class Desktop(QObject):
         room.lora_wanted.connect(self.use_lora)
         room.words_wanted.connect(self.generate_room.panel.add_words)
         room.rescan_requested.connect(self.shelf.rescan)
-        room.delete_requested.connect(lambda entry: self.shelf.delete(entry.path))  # a Checkpoint, or what cannot be used
+        room.delete_requested.connect(
+            lambda entry: self.shelf.delete(entry.path)
+        )  # a Checkpoint, or what cannot be used
         room.import_requested.connect(self.shelf.bring)
         self.shelf.bringing.connect(room.show_bringing)
         self.shelf.brought.connect(room.show_brought)
@@ -300,7 +319,9 @@ class Desktop(QObject):
         if self.runs is None:
             self.begin()
         if self.runs is None:
-            raise StorageProblem("The training runs could not be opened", remedy="Free some space and start diffstudio again")
+            raise StorageProblem(
+                "The training runs could not be opened", remedy="Free some space and start diffstudio again"
+            )
         room = TrainRoom(self.runs)
         room.checkpoint_ready.connect(lambda path: self.shelf.rescan())
         room.run_removed.connect(lambda path: self.shelf.rescan())
@@ -329,8 +350,15 @@ class Desktop(QObject):
             return
         base = before if before is not None else await self.tasks.beside(upscale_from, path)
         chosen = self.generate_room.panel.checkpoint.current()
-        dialog = EnlargeDialog(base, image, image_size(path), self.checkpoints, chosen.name if chosen is not None else "",
-                               self.window, sampled=before is not None and bool(before.checkpoint))
+        dialog = EnlargeDialog(
+            base,
+            image,
+            image_size(path),
+            self.checkpoints,
+            chosen.name if chosen is not None else "",
+            self.window,
+            sampled=before is not None and bool(before.checkpoint),
+        )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.enlarge_requested.connect(self.generate)
         dialog.enlarge_requested.connect(lambda: self.window.show_room(GENERATE))
@@ -375,7 +403,9 @@ class Desktop(QObject):
         except DiffstudioError as error:
             if (await self.tasks.beside(read_image, path, 64)).isNull():
                 why = await self.tasks.beside(why_unreadable, path)
-                self.window.say("warn", f"{path.name} cannot be opened: {why}. Choose another picture." if why else str(error))
+                self.window.say(
+                    "warn", f"{path.name} cannot be opened: {why}. Choose another picture." if why else str(error)
+                )
             else:  # a picture that says nothing about itself is one to start from
                 self.start_from(path)
             return

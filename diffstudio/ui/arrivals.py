@@ -15,14 +15,14 @@ SUFFIXES = frozenset({".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", "
 class Arrivals(QObject):
     """What the Models room brings in by itself is none of its business."""
 
-    prompted = Signal(object)      # Checkpoint: a LoRA or a textual inversion, for the prompt
-    drawing = Signal(object)       # Checkpoint: to make pictures with
-    said = Signal(str, str)        # a tone and a sentence for the window; an empty one takes the last away
+    prompted = Signal(object)  # Checkpoint: a LoRA or a textual inversion, for the prompt
+    drawing = Signal(object)  # Checkpoint: to make pictures with
+    said = Signal(str, str)  # a tone and a sentence for the window; an empty one takes the last away
 
     def __init__(self, shelf: Shelf) -> None:
         super().__init__()
         self._shelf = shelf
-        self._names: set[str] = set()          # of what is on its way
+        self._names: set[str] = set()  # of what is on its way
         self._came: Path | None = None
         shelf.brought.connect(self._brought)
         shelf.bringing.connect(self._bringing)
@@ -42,7 +42,9 @@ class Arrivals(QObject):
         else:
             self._names.remove(name)
             came, self._came = self._came, None
-            model = next((one for one in self._shelf.checkpoints if one.path == came), None) if came is not None else None
+            model = (
+                next((one for one in self._shelf.checkpoints if one.path == came), None) if came is not None else None
+            )
             if model is not None:
                 self._use(model)
 

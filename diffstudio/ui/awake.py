@@ -39,13 +39,19 @@ class _Companion:
         self._process: subprocess.Popen[bytes] | None = None
 
     def hold(self, on: bool) -> None:
-        if self._process is not None and self._process.poll() is not None:  # it gave up by itself: there is nobody to ask
+        if (
+            self._process is not None and self._process.poll() is not None
+        ):  # it gave up by itself: there is nobody to ask
             self._let_go()
-            self.works, self.how = False, f"{self._command[0]} has no effect here: turn automatic sleep off for long work."
+            self.works, self.how = (
+                False,
+                f"{self._command[0]} has no effect here: turn automatic sleep off for long work.",
+            )
         if on and self.works and self._process is None:
             try:  # its standard input closes when this program ends, which ends it too
-                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                                 stderr=subprocess.DEVNULL)
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
             except OSError as error:
                 self.works, self.how = False, f"{self._command[0]} does not start: {error.strerror}."
         elif not on:
@@ -77,10 +83,13 @@ def awake() -> Awake:
     if sys.platform == "darwin" and shutil.which("caffeinate"):
         import os
 
-        return _Companion("macOS is asked to stay awake while pictures are made or a model trains.",
-                          ["caffeinate", "-i", "-w", str(os.getpid())])
+        return _Companion(
+            "macOS is asked to stay awake while pictures are made or a model trains.",
+            ["caffeinate", "-i", "-w", str(os.getpid())],
+        )
     if shutil.which("systemd-inhibit"):
-        return _Companion("systemd is asked to stay awake while pictures are made or a model trains.",
-                          ["systemd-inhibit", "--what=idle:sleep", "--who=diffstudio", f"--why={_REASON}", "--mode=block",
-                           "cat"])
+        return _Companion(
+            "systemd is asked to stay awake while pictures are made or a model trains.",
+            ["systemd-inhibit", "--what=idle:sleep", "--who=diffstudio", f"--why={_REASON}", "--mode=block", "cat"],
+        )
     return _Nothing("This system offers no way to ask for it: turn its automatic sleep off for long work.")

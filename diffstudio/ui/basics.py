@@ -27,8 +27,9 @@ def restyle(widget: QWidget, property_name: str, value: Any) -> None:
     widget.update()
 
 
-def label(text: str = "", tone: str = "", *, pixels: int = theme.FONT_PIXELS, bold: bool = False,
-          wrap: bool = False) -> QLabel:
+def label(
+    text: str = "", tone: str = "", *, pixels: int = theme.FONT_PIXELS, bold: bool = False, wrap: bool = False
+) -> QLabel:
     """A text in one of the tones dim, faint, good, warn, bad, accent (or the plain one)."""
     result = QLabel(text)
     result.setTextFormat(Qt.TextFormat.PlainText)
@@ -52,8 +53,15 @@ def scroll_area(contents: QWidget) -> QScrollArea:
 class Elided(QLabel):
     """One line that ends in an ellipsis where it does not fit; the whole text is its tooltip then."""
 
-    def __init__(self, text: str = "", tone: str = "", *, pixels: int = theme.FONT_PIXELS, bold: bool = False,
-                 mode: Qt.TextElideMode = Qt.TextElideMode.ElideRight) -> None:
+    def __init__(
+        self,
+        text: str = "",
+        tone: str = "",
+        *,
+        pixels: int = theme.FONT_PIXELS,
+        bold: bool = False,
+        mode: Qt.TextElideMode = Qt.TextElideMode.ElideRight,
+    ) -> None:
         super().__init__()
         self._mode = mode
         self.setTextFormat(Qt.TextFormat.PlainText)

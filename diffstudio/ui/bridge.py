@@ -17,7 +17,7 @@ class Bridge(QObject):
     falls behind; nothing else is ever dropped, and the order stays.
     """
 
-    arrived = Signal(object)      # Event
+    arrived = Signal(object)  # Event
     _woken = Signal()
 
     def __init__(self) -> None:

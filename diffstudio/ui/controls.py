@@ -23,20 +23,33 @@ from PySide6.QtWidgets import (
 from diffstudio.ui import assets, theme
 from diffstudio.ui.basics import Elided, describe, label, restyle
 from diffstudio.ui.inputs import Check, Chip, ChipRow, Combo, LabelledCombo, LabelledSlider
-from diffstudio.ui.pictures import (
-    FlowLayout,
-    Thumb,
-    human_bytes,
-    human_count,
-    human_duration,
-    numpy_to_qimage,
-    rounded,
-)
+from diffstudio.ui.pictures import FlowLayout, Thumb, human_bytes, human_count, human_duration, numpy_to_qimage, rounded
 
 __all__ = [
-    "Banner", "Card", "Check", "Chip", "ChipRow", "Combo", "Elided", "EmptyState", "FlowLayout", "LabelledCombo", "LabelledSlider",
-    "PrimaryButton", "ProgressLine", "QuietButton", "SectionLabel", "Thumb", "describe", "human_bytes", "human_count",
-    "human_duration", "label", "numpy_to_qimage", "restyle", "rounded",
+    "Banner",
+    "Card",
+    "Check",
+    "Chip",
+    "ChipRow",
+    "Combo",
+    "Elided",
+    "EmptyState",
+    "FlowLayout",
+    "LabelledCombo",
+    "LabelledSlider",
+    "PrimaryButton",
+    "ProgressLine",
+    "QuietButton",
+    "SectionLabel",
+    "Thumb",
+    "describe",
+    "human_bytes",
+    "human_count",
+    "human_duration",
+    "label",
+    "numpy_to_qimage",
+    "restyle",
+    "rounded",
 ]
 
 
@@ -99,14 +112,20 @@ class PrimaryButton(QPushButton):
         painter.setPen(ink)
         painter.setFont(self.font())
         room = QRect(max(left, 8), 0, min(width + 2, self.width() - 16), self.height())
-        painter.drawText(room, int(Qt.AlignmentFlag.AlignVCenter),
-                         metrics.elidedText(self.text(), Qt.TextElideMode.ElideRight, room.width()))
+        painter.drawText(
+            room,
+            int(Qt.AlignmentFlag.AlignVCenter),
+            metrics.elidedText(self.text(), Qt.TextElideMode.ElideRight, room.width()),
+        )
         if hint_width:
             ink.setAlphaF(0.72)
             painter.setPen(ink)
             painter.setFont(small)
-            painter.drawText(QRect(left + width + 12, 0, hint_width + 2, self.height()),
-                             int(Qt.AlignmentFlag.AlignVCenter), self._hint)
+            painter.drawText(
+                QRect(left + width + 12, 0, hint_width + 2, self.height()),
+                int(Qt.AlignmentFlag.AlignVCenter),
+                self._hint,
+            )
 
 
 class QuietButton(QPushButton):
@@ -263,8 +282,12 @@ class EmptyState(QWidget):
             self._draw()
 
 
-_BANNER_ICONS = {"info": ("info", "accent"), "warn": ("warning", "warn"), "bad": ("warning-circle", "bad"),
-                 "good": ("check-circle", "good")}
+_BANNER_ICONS = {
+    "info": ("info", "accent"),
+    "warn": ("warning", "warn"),
+    "bad": ("warning-circle", "bad"),
+    "good": ("check-circle", "good"),
+}
 
 
 class Banner(QFrame):

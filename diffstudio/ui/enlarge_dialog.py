@@ -30,7 +30,7 @@ from diffstudio.ui.controls import (
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.size import limits_of
 
-_THUMB = 112               # px
+_THUMB = 112  # px
 
 
 class EnlargeDialog(QDialog):
@@ -38,8 +38,17 @@ class EnlargeDialog(QDialog):
 
     enlarge_requested = Signal(object)
 
-    def __init__(self, base: UpscaleRequest, image: QImage, size: QSize, models: Sequence[Checkpoint], usual_checkpoint: str = "",
-                 parent: QWidget | None = None, *, sampled: bool = False) -> None:
+    def __init__(
+        self,
+        base: UpscaleRequest,
+        image: QImage,
+        size: QSize,
+        models: Sequence[Checkpoint],
+        usual_checkpoint: str = "",
+        parent: QWidget | None = None,
+        *,
+        sampled: bool = False,
+    ) -> None:
         super().__init__(parent)
         self._base, self._size = base, size
         self._models = models
@@ -52,26 +61,44 @@ class EnlargeDialog(QDialog):
         self.size_label = label("", "dim", wrap=True)
         self.scale = ChipRow(words.SCALES, tooltips=words.SCALE_TIPS, name="How much larger")
         self.scale.set_value(words.nearest_scale(base.scale))
-        self.upscaler = LabelledCombo("Enlarged by", (), "What enlarges it; upscalers from your folders of models are here too")
+        self.upscaler = LabelledCombo(
+            "Enlarged by", (), "What enlarges it; upscalers from your folders of models are here too"
+        )
         self.sampled = Check("Make it finer with a checkpoint")
-        describe(self.sampled, "Make it finer with a checkpoint",
-                 "Sample the enlarged picture again, which adds detail; without it this takes no checkpoint and is quick")
+        describe(
+            self.sampled,
+            "Make it finer with a checkpoint",
+            "Sample the enlarged picture again, which adds detail; without it this takes no checkpoint and is quick",
+        )
         self.sampled.setChecked(sampled and bool(self._drawing))
         self.sampled.setVisible(bool(self._drawing))
-        self.checkpoint = LabelledCombo("Checkpoint", [(name, one.title) for name, one in self._drawing.items()],
-                                        "The checkpoint that makes it finer: best the one that made the picture")
+        self.checkpoint = LabelledCombo(
+            "Checkpoint",
+            [(name, one.title) for name, one in self._drawing.items()],
+            "The checkpoint that makes it finer: best the one that made the picture",
+        )
         if not self.checkpoint.set_value(base.checkpoint):
             self.checkpoint.set_value(usual_checkpoint)
-        self.strength = LabelledSlider("Strength", 0.01, 1, base.strength, step=0.01, decimals=2,
-                                       tooltip="How far from the enlarged picture: little keeps it, much invents")
+        self.strength = LabelledSlider(
+            "Strength",
+            0.01,
+            1,
+            base.strength,
+            step=0.01,
+            decimals=2,
+            tooltip="How far from the enlarged picture: little keeps it, much invents",
+        )
         self.prompt = QPlainTextEdit(base.prompt)
         self.prompt.setTabChangesFocus(True)
         self.prompt.setPlaceholderText("What the picture shows …")
         self.prompt.setFixedHeight(64)
         describe(self.prompt, "Prompt", "What the picture shows; taken from the picture where it says so")
         self.tiled = Check("In windows")
-        describe(self.tiled, "In windows", "Work on one part after the other: needs less memory. "
-                 "What is too large for the checkpoint goes so anyway")
+        describe(
+            self.tiled,
+            "In windows",
+            "Work on one part after the other: needs less memory. What is too large for the checkpoint goes so anyway",
+        )
         self.tiled.setChecked(base.tiled)
         self.cancel = QuietButton("Cancel", "", "Close (Escape)")
         self.button = PrimaryButton("Enlarge", "", "Put it into the queue (Ctrl+Enter)")
@@ -84,8 +111,13 @@ class EnlargeDialog(QDialog):
     def request(self) -> UpscaleRequest:
         """What the sheet says now. BadRequest where that cannot be."""
         self._result()
-        request = replace(self._base, scale=float(self.scale.value()), upscaler=self.upscaler.value(),
-                          prompt=self.prompt.toPlainText().strip(), checkpoint=self._chosen_name())
+        request = replace(
+            self._base,
+            scale=float(self.scale.value()),
+            upscaler=self.upscaler.value(),
+            prompt=self.prompt.toPlainText().strip(),
+            checkpoint=self._chosen_name(),
+        )
         if not request.checkpoint:
             return request
         return replace(request, strength=float(self.strength.value()), tiled=self.tiled.isChecked())
@@ -156,7 +188,13 @@ class EnlargeDialog(QDialog):
         top.addLayout(facts, 1)
         prompt_name = label("Prompt", pixels=theme.FONT_PIXELS)
         prompt_name.setBuddy(self.prompt)
-        self._about_sampling: tuple[QWidget, ...] = (self.checkpoint, self.strength, prompt_name, self.prompt, self.tiled)
+        self._about_sampling: tuple[QWidget, ...] = (
+            self.checkpoint,
+            self.strength,
+            prompt_name,
+            self.prompt,
+            self.tiled,
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 24, 24, 16)
         column.setSpacing(12)

@@ -20,10 +20,10 @@ from diffstudio.ui.tasks import Tasks
 class Fetcher(QObject):
     """One order at a time. Nothing is fetched that was not agreed to."""
 
-    coming = Signal(str)               # a sentence: which piece, and how much of it
-    fetched = Signal(str)              # all of them; a sentence
-    failed = Signal(str)               # a sentence; empty where a person stopped it
-    _heard = Signal(object, object, object)     # piece, bytes, of how many: from the thread that fetches
+    coming = Signal(str)  # a sentence: which piece, and how much of it
+    fetched = Signal(str)  # all of them; a sentence
+    failed = Signal(str)  # a sentence; empty where a person stopped it
+    _heard = Signal(object, object, object)  # piece, bytes, of how many: from the thread that fetches
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -34,9 +34,14 @@ class Fetcher(QObject):
         """None while something else is being fetched."""
         if self._busy:
             return None
-        return confirm(parent, button_text(pieces), f"Get {_titles(pieces)}?",
-                       f"About {human_bytes(about_bytes(pieces))} from {' and '.join(repositories(pieces))} on huggingface.co, "
-                       f"into {home}. Nothing else is sent, and no account is needed.", lambda: self.start(pieces, home))
+        return confirm(
+            parent,
+            button_text(pieces),
+            f"Get {_titles(pieces)}?",
+            f"About {human_bytes(about_bytes(pieces))} from {' and '.join(repositories(pieces))} on huggingface.co, "
+            f"into {home}. Nothing else is sent, and no account is needed.",
+            lambda: self.start(pieces, home),
+        )
 
     def start(self, pieces: Sequence[str], home: Path) -> None:
         self._stop.clear()
@@ -58,9 +63,11 @@ class Fetcher(QObject):
             self.failed.emit(str(error))
         else:
             several = len(pieces) > 1
-            self.fetched.emit(f"{_titles(pieces)[0].upper()}{_titles(pieces)[1:]} {'are' if several else 'is'} there now.")
+            self.fetched.emit(
+                f"{_titles(pieces)[0].upper()}{_titles(pieces)[1:]} {'are' if several else 'is'} there now."
+            )
         finally:
-            self._stop.set()           # also for a thread that goes on when the window closes
+            self._stop.set()  # also for a thread that goes on when the window closes
             self._busy = False
 
     def _hears(self, piece: str) -> Callable[[int, int], None]:

@@ -35,7 +35,7 @@ from diffstudio.ui.basics import Elided, describe
 from diffstudio.ui.pictures import FlowLayout
 
 SEARCH_DELAY_MS = 150
-_NARROWEST_CHIP = 64      # px
+_NARROWEST_CHIP = 64  # px
 
 
 def _scroll_if_chosen(control: QWidget, scroll: Callable[[QWheelEvent], None], event: QWheelEvent) -> None:
@@ -99,8 +99,19 @@ class LabelledSlider(QWidget):
 
     value_changed = Signal(object)
 
-    def __init__(self, text: str, minimum: float, maximum: float, value: float, *, step: float = 1, decimals: int = 0,
-                 suffix: str = "", tooltip: str = "", zero: str = "") -> None:
+    def __init__(
+        self,
+        text: str,
+        minimum: float,
+        maximum: float,
+        value: float,
+        *,
+        step: float = 1,
+        decimals: int = 0,
+        suffix: str = "",
+        tooltip: str = "",
+        zero: str = "",
+    ) -> None:
         super().__init__()
         self._decimals, self._scale = decimals, 1 / step
         self._label = Elided(text)
@@ -205,8 +216,12 @@ class Combo(QComboBox):
         painter = QStylePainter(self)
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
-        room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option,
-                                           QStyle.SubControl.SC_ComboBoxEditField, self).width() - 4
+        room = (
+            self.style()
+            .subControlRect(QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self)
+            .width()
+            - 4
+        )
         option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.TextElideMode.ElideRight, room)
         painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
@@ -274,13 +289,16 @@ class ChipRow(QWidget):
 
     value_changed = Signal(object)
 
-    def __init__(self, choices: Sequence[tuple[Any, str]], exclusive: bool = True, tooltips: Sequence[str] = (),
-                 name: str = "") -> None:
+    def __init__(
+        self, choices: Sequence[tuple[Any, str]], exclusive: bool = True, tooltips: Sequence[str] = (), name: str = ""
+    ) -> None:
         super().__init__()
         self._exclusive = exclusive
         self._values = [value for value, _ in choices]
-        self._chips = [Chip(text, tooltip=tooltips[index] if index < len(tooltips) else "")
-                       for index, (_, text) in enumerate(choices)]
+        self._chips = [
+            Chip(text, tooltip=tooltips[index] if index < len(tooltips) else "")
+            for index, (_, text) in enumerate(choices)
+        ]
         if name:
             describe(self, name)
         self._group = QButtonGroup(self)
@@ -334,7 +352,9 @@ class SearchField(QLineEdit):
         self.setMinimumWidth(80)
         for cross in self.findChildren(QToolButton):  # Qt's own, which appears with the first letter
             describe(cross, "Clear", "Look for nothing, and show everything again")
-        self.addAction(assets.icon("magnifying-glass", "dim"), QLineEdit.ActionPosition.LeadingPosition).setText("Search")
+        self.addAction(assets.icon("magnifying-glass", "dim"), QLineEdit.ActionPosition.LeadingPosition).setText(
+            "Search"
+        )
         describe(self, "Search", tooltip)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)

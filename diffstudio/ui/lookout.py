@@ -21,16 +21,16 @@ BETWEEN_MS = 3000
 class Lookout(QObject):
     """Looks from `begin` to `end`."""
 
-    runs_seen = Signal(object)      # list[RunSummary]
+    runs_seen = Signal(object)  # list[RunSummary]
     machine_seen = Signal(str)
-    learnt = Signal()               # a run has a newer checkpoint than at the look before
+    learnt = Signal()  # a run has a newer checkpoint than at the look before
 
     def __init__(self, tasks: Tasks, settings: Settings) -> None:
         super().__init__()
         self._tasks, self.settings = tasks, settings
         self._runs: Runs | None = None
         self._looking = False
-        self._learnt: set[tuple[Path, float]] | None = None   # checkpoints of runs and their times, at the last look
+        self._learnt: set[tuple[Path, float]] | None = None  # checkpoints of runs and their times, at the last look
         self._timer = QTimer(self)
         self._timer.setInterval(BETWEEN_MS)
         self._timer.timeout.connect(self.look)
@@ -65,5 +65,8 @@ class Lookout(QObject):
 
 
 def _learnt_by(summaries: list[RunSummary]) -> set[tuple[Path, float]]:
-    return {(summary.checkpoint, summary.checkpoint.stat().st_mtime) for summary in summaries
-            if summary.checkpoint is not None and summary.checkpoint.exists()}
+    return {
+        (summary.checkpoint, summary.checkpoint.stat().st_mtime)
+        for summary in summaries
+        if summary.checkpoint is not None and summary.checkpoint.exists()
+    }

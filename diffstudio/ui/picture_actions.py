@@ -64,15 +64,19 @@ def drag(source: QWidget, image: QImage, path: Path | None) -> None:
     """Start dragging; returns when it is dropped somewhere or given up."""
     drag = QDrag(source)
     drag.setMimeData(mime_of(image, path))
-    small = QPixmap.fromImage(image.scaled(QSize(96, 96), Qt.AspectRatioMode.KeepAspectRatio,
-                                           Qt.TransformationMode.SmoothTransformation))
+    small = QPixmap.fromImage(
+        image.scaled(QSize(96, 96), Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation)
+    )
     drag.setPixmap(small)
     drag.setHotSpot(QPoint(small.width() // 2, small.height() // 2))
     drag.exec(Qt.DropAction.CopyAction)
 
 
-def save_as(parent: QWidget, image: QImage, path: Path | None, failed: Callable[[DiffstudioError], None]) -> QFileDialog:
+def save_as(
+    parent: QWidget, image: QImage, path: Path | None, failed: Callable[[DiffstudioError], None]
+) -> QFileDialog:
     """Ask where to, and write there: a copy of the file where there is one, so that its settings travel along."""
+
     def save(target: Path) -> None:
         try:
             write(image, path, target)
@@ -117,7 +121,9 @@ def write(image: QImage, path: Path | None, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder:
         whole = Path(folder) / "picture.png"
         if not image.save(str(whole)):
-            raise StorageProblem("The picture could not be saved", "the disk for temporary files is full", "Free some space")
+            raise StorageProblem(
+                "The picture could not be saved", "the disk for temporary files is full", "Free some space"
+            )
         metadata.save_copy(whole, target)
 
 

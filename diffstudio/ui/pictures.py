@@ -50,7 +50,9 @@ def image_size(path: Path) -> QSize:
     size = reader.size()
     if not size.isValid() or size.isEmpty():
         return QSize(1, 1)
-    return size.transposed() if reader.transformation() & QImageIOHandler.Transformation.TransformationRotate90 else size
+    return (
+        size.transposed() if reader.transformation() & QImageIOHandler.Transformation.TransformationRotate90 else size
+    )
 
 
 def why_unreadable(path: Path) -> str:
@@ -94,8 +96,9 @@ class Thumb(QLabel):
 
     clicked = Signal()
 
-    def __init__(self, size: int, radius: int = 6, *, name: str = "Picture", tooltip: str = "",
-                 clickable: bool = False) -> None:
+    def __init__(
+        self, size: int, radius: int = 6, *, name: str = "Picture", tooltip: str = "", clickable: bool = False
+    ) -> None:
         super().__init__()
         self._side, self._radius, self._image, self._scaled = size, radius, QImage(), QImage()
         self._chosen, self._clickable = False, clickable
@@ -167,8 +170,9 @@ class Thumb(QLabel):
 
 def _square(image: QImage, side: int) -> QImage:
     """The middle square of a picture, `side` px."""
-    scaled = image.scaled(side, side, Qt.AspectRatioMode.KeepAspectRatioByExpanding,
-                          Qt.TransformationMode.SmoothTransformation)
+    scaled = image.scaled(
+        side, side, Qt.AspectRatioMode.KeepAspectRatioByExpanding, Qt.TransformationMode.SmoothTransformation
+    )
     return scaled.copy((scaled.width() - side) // 2, (scaled.height() - side) // 2, side, side)
 
 

@@ -7,15 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import (
-    QDialog,
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QListWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
@@ -34,8 +26,13 @@ from diffstudio.ui.controls import (
 )
 from diffstudio.ui.picture_actions import open_folder
 
-_DEVICES = (("auto", "The best there is"), ("cpu", "Processor (CPU)"), ("cuda", "NVIDIA or AMD graphics (CUDA)"),
-            ("mps", "Apple graphics (MPS)"), ("xpu", "Intel graphics (XPU)"))
+_DEVICES = (
+    ("auto", "The best there is"),
+    ("cpu", "Processor (CPU)"),
+    ("cuda", "NVIDIA or AMD graphics (CUDA)"),
+    ("mps", "Apple graphics (MPS)"),
+    ("xpu", "Intel graphics (XPU)"),
+)
 
 
 class SettingsDialog(QDialog):
@@ -50,24 +47,45 @@ class SettingsDialog(QDialog):
         self.resize(560, 720)
         describe(self, "Settings", " ")
         self.settings = settings
-        self.theme = ChipRow([(Theme.SYSTEM, "As the system"), (Theme.DARK, "Dark"), (Theme.LIGHT, "Light")],
-                             tooltips=("Follow the system's own light or dark", "Dark", "Light"), name="Theme")
+        self.theme = ChipRow(
+            [(Theme.SYSTEM, "As the system"), (Theme.DARK, "Dark"), (Theme.LIGHT, "Light")],
+            tooltips=("Follow the system's own light or dark", "Dark", "Light"),
+            name="Theme",
+        )
         devices = list(_DEVICES)
         if settings.device not in dict(devices):
             devices.append((settings.device, settings.device))
-        self.device = Combo("Device", devices, "What does the arithmetic; one that is not there is told when a picture starts")
+        self.device = Combo(
+            "Device", devices, "What does the arithmetic; one that is not there is told when a picture starts"
+        )
         cores = os.cpu_count() or 1
-        self.threads = Combo("Threads", [(0, f"All {cores} cores" if cores > 1 else "One core"),
-                                         *((count, str(count)) for count in _thread_choices(cores, settings.threads))],
-                             "How many cores one picture may use on the processor")
-        self.kept = Combo("Memory for checkpoints", _kept_choices(settings.kept_gib),
-                          "How much memory checkpoints may keep, so that one used before is there at once. The one in use may "
-                          "take more")
+        self.threads = Combo(
+            "Threads",
+            [
+                (0, f"All {cores} cores" if cores > 1 else "One core"),
+                *((count, str(count)) for count in _thread_choices(cores, settings.threads)),
+            ],
+            "How many cores one picture may use on the processor",
+        )
+        self.kept = Combo(
+            "Memory for checkpoints",
+            _kept_choices(settings.kept_gib),
+            "How much memory checkpoints may keep, so that one used before is there at once. The one in use may "
+            "take more",
+        )
         self.previews = Check("Show the picture while it is made")
-        describe(self.previews, "Previews", "An estimate after every step; costs little, and without it there is no filmstrip")
+        describe(
+            self.previews,
+            "Previews",
+            "An estimate after every step; costs little, and without it there is no filmstrip",
+        )
         self.compiled = Check("Compile checkpoints")
-        describe(self.compiled, "Compile checkpoints", "The first picture of each size takes a minute or more longer, those that "
-                 "follow are faster. Not for checkpoints that were trained here, nor for those that do not fit into memory whole")
+        describe(
+            self.compiled,
+            "Compile checkpoints",
+            "The first picture of each size takes a minute or more longer, those that "
+            "follow are faster. Not for checkpoints that were trained here, nor for those that do not fit into memory whole",
+        )
         self.folders = QListWidget()
         describe(self.folders, "Folders of models", "Looked through for checkpoints, with their sub-folders")
         self.folders.setFixedHeight(92)
@@ -75,7 +93,9 @@ class SettingsDialog(QDialog):
         self.add_folder = QuietButton("Add folder …", "plus", "Look for checkpoints in another folder")
         self.remove_folder = QuietButton("Remove", "minus", "Do not look in the chosen folder any more; its files stay")
         self.images = Elided("", mode=Qt.TextElideMode.ElideMiddle)
-        self.choose_images = QuietButton("Change …", "", "Keep new pictures in another folder; those that are there stay")
+        self.choose_images = QuietButton(
+            "Change …", "", "Keep new pictures in another folder; those that are there stay"
+        )
         self.open_images = QuietButton("Open", "", "Show the folder of pictures in the file manager")
         self.open_data = QuietButton("Open", "", "Show diffstudio's own folder in the file manager")
         self.done_button = PrimaryButton("Done", "", "Close (Escape)")
@@ -102,8 +122,11 @@ class SettingsDialog(QDialog):
         row = self.folders.currentRow()
         own = row >= 0 and Path(self.folders.item(row).text()) not in self.settings.model_folders
         self.remove_folder.setEnabled(row >= 0 and not own)
-        self.remove_folder.setToolTip("diffstudio's own folder is always looked through" if own else
-                                      "Do not look in the chosen folder any more; its files stay")
+        self.remove_folder.setToolTip(
+            "diffstudio's own folder is always looked through"
+            if own
+            else "Do not look in the chosen folder any more; its files stay"
+        )
 
     def _change(self, **values: object) -> None:
         self.settings = replace(self.settings, **values)  # type: ignore[arg-type]
@@ -121,7 +144,8 @@ class SettingsDialog(QDialog):
         self.add_folder.clicked.connect(lambda: self._ask("Where are the models?", self._add))
         self.remove_folder.clicked.connect(self._remove)
         self.choose_images.clicked.connect(
-            lambda: self._ask("Where shall pictures be kept?", lambda path: self._change(images_folder=path)))
+            lambda: self._ask("Where shall pictures be kept?", lambda path: self._change(images_folder=path))
+        )
         self.open_images.clicked.connect(lambda: open_folder(self.settings.images))
         self.open_data.clicked.connect(lambda: open_folder(paths.data()))
         self.done_button.clicked.connect(self.accept)
@@ -207,7 +231,10 @@ def _buttons(*buttons: QWidget) -> QHBoxLayout:
 
 
 def _kept_choices(current: float | None) -> list[tuple[float | None, str]]:
-    choices: list[tuple[float | None, str]] = [(None, "Checkpoints used last, in half of the memory"), (0.0, "Only the one in use")]
+    choices: list[tuple[float | None, str]] = [
+        (None, "Checkpoints used last, in half of the memory"),
+        (0.0, "Only the one in use"),
+    ]
     sizes = {2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0} | ({current} if current else set())
     return choices + [(size, f"Checkpoints used last, in {size:g} GiB") for size in sorted(sizes)]
 

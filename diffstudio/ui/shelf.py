@@ -15,18 +15,20 @@ from diffstudio.models.library import Library
 from diffstudio.studio.importing import import_file
 from diffstudio.ui.tasks import Tasks
 
-WATCH_DELAY_MS = 1_500      # after a change in a folder: others may be under way
+WATCH_DELAY_MS = 1_500  # after a change in a folder: others may be under way
 STILL_WRITTEN_SECONDS = 10  # a file that cannot be read and changed so lately is looked at again
-MOST_WATCHED = 1_000        # folders: systems allow only so many
+MOST_WATCHED = 1_000  # folders: systems allow only so many
 
 
 class Shelf(QObject):
     """Holds what the last scan of the library found, and scans again when a folder changes."""
 
-    changed = Signal()         # there has been a scan
-    failed = Signal(str)       # a sentence for the window
-    bringing = Signal(str, object)  # the name of a file that is being brought in; how much of it, 0 to 1, None when it ended
-    brought = Signal(object)   # the Path at which a file lies now
+    changed = Signal()  # there has been a scan
+    failed = Signal(str)  # a sentence for the window
+    bringing = Signal(
+        str, object
+    )  # the name of a file that is being brought in; how much of it, 0 to 1, None when it ended
+    brought = Signal(object)  # the Path at which a file lies now
 
     def __init__(self, folders: Sequence[Path], tasks: Tasks) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from pathlib import Path
 from PySide6.QtCore import QLockFile, QObject, Signal
 from PySide6.QtNetwork import QLocalServer, QLocalSocket
 
-PATIENCE_SECONDS = 20.0     # with one that is just opening or closing
+PATIENCE_SECONDS = 20.0  # with one that is just opening or closing
 _CONNECT_MS = 500
 _POLL_SECONDS = 0.05
 _WORD = b"come forward\n"

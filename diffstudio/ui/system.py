@@ -25,9 +25,13 @@ def application(argv: Sequence[str]) -> QApplication:
         if kind is QtMsgType.QtFatalMsg:
             shown = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
             why = f"Qt says: {' '.join(said[0].split())}" if said and shown else "there is no display"
-            print(f"diffstudio: The window cannot open: {why}. Start it on a desktop, where Qt's libraries are installed "
-                  "(`sudo apt-get install libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1` on Debian); "
-                  "`diffstudio generate` makes pictures without one.", file=sys.stderr, flush=True)
+            print(
+                f"diffstudio: The window cannot open: {why}. Start it on a desktop, where Qt's libraries are installed "
+                "(`sudo apt-get install libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1` on Debian); "
+                "`diffstudio generate` makes pictures without one.",
+                file=sys.stderr,
+                flush=True,
+            )
             os._exit(1)  # Qt aborts when this returns
         said.append(text)
 

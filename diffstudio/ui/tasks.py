@@ -87,7 +87,7 @@ class NewestFirst(QObject):
     they will be asked for again.
     """
 
-    answered = Signal(object, object)   # the key; what the function returned, None where the file could not be read
+    answered = Signal(object, object)  # the key; what the function returned, None where the file could not be read
 
     def __init__(self, name: str, most: int = 400) -> None:
         super().__init__()

@@ -13,8 +13,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication
 
-UNIT = 4               # px: spacing comes in multiples of it
-RADIUS = 8             # px, of cards, fields and pictures
+UNIT = 4  # px: spacing comes in multiples of it
+RADIUS = 8  # px, of cards, fields and pictures
 FONT_PIXELS = 13
 SMALL_PIXELS = 12
 TINY_PIXELS = 11
@@ -26,31 +26,63 @@ _PROPERTY = "diffstudioTheme"
 class Roles:
     """What a colour is for. Text roles are legible on `background`, `panel` and `raised`: a test measures it."""
 
-    background: str      # behind pictures
-    panel: str           # columns of controls
-    raised: str          # fields, cards, buttons
-    hover: str           # a raised thing under the pointer
-    line: str            # edges
+    background: str  # behind pictures
+    panel: str  # columns of controls
+    raised: str  # fields, cards, buttons
+    hover: str  # a raised thing under the pointer
+    line: str  # edges
     text: str
-    dim: str             # what is read second
-    faint: str           # placeholders, things that cannot be used, decoration
-    accent: str          # what is chosen, progress
-    strong: str          # the one button to press
+    dim: str  # what is read second
+    faint: str  # placeholders, things that cannot be used, decoration
+    accent: str  # what is chosen, progress
+    strong: str  # the one button to press
     strong_hover: str
-    on_strong: str       # text on it
-    chosen: str          # the ground of a chosen chip or row
+    on_strong: str  # text on it
+    chosen: str  # the ground of a chosen chip or row
     good: str
     warn: str
     bad: str
-    knob: str            # of a slider
+    knob: str  # of a slider
 
 
-DARK = Roles(background="#101216", panel="#171a20", raised="#1f232b", hover="#272c36", line="#2a2f39", text="#e7e9ee",
-             dim="#9aa3b2", faint="#5f6877", accent="#7c9cff", strong="#4f6ef7", strong_hover="#6180ff",
-             on_strong="#ffffff", chosen="#2a3350", good="#57c28a", warn="#e5b567", bad="#e2697a", knob="#e7e9ee")
-LIGHT = Roles(background="#eef0f4", panel="#f8f9fb", raised="#ffffff", hover="#eceff5", line="#d8dce4", text="#1b1f27",
-              dim="#566072", faint="#99a1b0", accent="#3f5fe0", strong="#4262ea", strong_hover="#3552d6",
-              on_strong="#ffffff", chosen="#e2e8ff", good="#1f7a4d", warn="#8a5b00", bad="#b8283e", knob="#ffffff")
+DARK = Roles(
+    background="#101216",
+    panel="#171a20",
+    raised="#1f232b",
+    hover="#272c36",
+    line="#2a2f39",
+    text="#e7e9ee",
+    dim="#9aa3b2",
+    faint="#5f6877",
+    accent="#7c9cff",
+    strong="#4f6ef7",
+    strong_hover="#6180ff",
+    on_strong="#ffffff",
+    chosen="#2a3350",
+    good="#57c28a",
+    warn="#e5b567",
+    bad="#e2697a",
+    knob="#e7e9ee",
+)
+LIGHT = Roles(
+    background="#eef0f4",
+    panel="#f8f9fb",
+    raised="#ffffff",
+    hover="#eceff5",
+    line="#d8dce4",
+    text="#1b1f27",
+    dim="#566072",
+    faint="#99a1b0",
+    accent="#3f5fe0",
+    strong="#4262ea",
+    strong_hover="#3552d6",
+    on_strong="#ffffff",
+    chosen="#e2e8ff",
+    good="#1f7a4d",
+    warn="#8a5b00",
+    bad="#b8283e",
+    knob="#ffffff",
+)
 
 
 def name() -> str:
@@ -88,8 +120,11 @@ def apply(app: QApplication, wish: str = "dark") -> None:
 
 def font(pixels: int = FONT_PIXELS, *, bold: bool = False, spaced: bool = False) -> QFont:
     """Inter where it is loaded, otherwise the system's sans. `spaced` is for small capitals."""
-    result = QFont("Inter") if "Inter" in QFontDatabase.families() else QFontDatabase.systemFont(
-        QFontDatabase.SystemFont.GeneralFont)
+    result = (
+        QFont("Inter")
+        if "Inter" in QFontDatabase.families()
+        else QFontDatabase.systemFont(QFontDatabase.SystemFont.GeneralFont)
+    )
     result.setPixelSize(pixels)
     result.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
     if spaced:
@@ -100,14 +135,27 @@ def font(pixels: int = FONT_PIXELS, *, bold: bool = False, spaced: bool = False)
 def _palette(roles: Roles) -> QPalette:
     palette = QPalette()
     kinds = QPalette.ColorRole
-    for kind, role in ((kinds.Window, roles.panel), (kinds.Base, roles.raised), (kinds.AlternateBase, roles.panel),
-                       (kinds.Button, roles.raised), (kinds.ToolTipBase, roles.raised), (kinds.WindowText, roles.text),
-                       (kinds.Text, roles.text), (kinds.ButtonText, roles.text), (kinds.ToolTipText, roles.text),
-                       (kinds.BrightText, roles.bad), (kinds.PlaceholderText, roles.faint),
-                       (kinds.Highlight, roles.strong), (kinds.HighlightedText, roles.on_strong),
-                       (kinds.Link, roles.accent), (kinds.Mid, roles.line),
-                       (kinds.Dark, roles.line), (kinds.Midlight, roles.line), (kinds.Light, roles.hover),
-                       (kinds.Accent, roles.accent)):
+    for kind, role in (
+        (kinds.Window, roles.panel),
+        (kinds.Base, roles.raised),
+        (kinds.AlternateBase, roles.panel),
+        (kinds.Button, roles.raised),
+        (kinds.ToolTipBase, roles.raised),
+        (kinds.WindowText, roles.text),
+        (kinds.Text, roles.text),
+        (kinds.ButtonText, roles.text),
+        (kinds.ToolTipText, roles.text),
+        (kinds.BrightText, roles.bad),
+        (kinds.PlaceholderText, roles.faint),
+        (kinds.Highlight, roles.strong),
+        (kinds.HighlightedText, roles.on_strong),
+        (kinds.Link, roles.accent),
+        (kinds.Mid, roles.line),
+        (kinds.Dark, roles.line),
+        (kinds.Midlight, roles.line),
+        (kinds.Light, roles.hover),
+        (kinds.Accent, roles.accent),
+    ):
         palette.setColor(kind, QColor(role))
     for kind in (kinds.WindowText, kinds.Text, kinds.ButtonText):
         palette.setColor(QPalette.ColorGroup.Disabled, kind, QColor(roles.faint))

@@ -32,8 +32,12 @@ class Troubles(QObject):
     def install(self) -> None:
         try:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
-            self._handler = RotatingFileHandler(self.log_file, maxBytes=1 << 20, backupCount=1, delay=True, encoding="utf-8")
-            self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(threadName)s: %(message)s"))
+            self._handler = RotatingFileHandler(
+                self.log_file, maxBytes=1 << 20, backupCount=1, delay=True, encoding="utf-8"
+            )
+            self._handler.setFormatter(
+                logging.Formatter("%(asctime)s %(levelname)s %(name)s %(threadName)s: %(message)s")
+            )
             logging.getLogger().addHandler(self._handler)
         except OSError:
             self._handler = None  # a place that cannot be written to: standard error still has it
@@ -69,5 +73,7 @@ class Troubles(QObject):
             return str(error)
         said = " ".join(str(error).split())[:200]
         what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        return (f"Something in diffstudio went wrong ({what}). Your pictures and models are safe. Go on, or restart the "
-                f"program if it misbehaves; the details are in {self.log_file}.")
+        return (
+            f"Something in diffstudio went wrong ({what}). Your pictures and models are safe. Go on, or restart the "
+            f"program if it misbehaves; the details are in {self.log_file}."
+        )

@@ -58,11 +58,11 @@ class RailButton(QToolButton):
 class MainWindow(QMainWindow):
     """Rooms are made when they are first shown. `closing` is emitted once, when the window is about to go."""
 
-    picture_dropped = Signal(object)      # Path
-    folder_dropped = Signal(object)       # Path
-    model_dropped = Signal(object)        # Path of a file of weights
+    picture_dropped = Signal(object)  # Path
+    folder_dropped = Signal(object)  # Path
+    model_dropped = Signal(object)  # Path of a file of weights
     settings_wanted = Signal()
-    shown = Signal()                      # after the first paint
+    shown = Signal()  # after the first paint
     closing = Signal()
 
     def __init__(self) -> None:
@@ -177,8 +177,13 @@ class MainWindow(QMainWindow):
             return
         event.acceptProposedAction()
         # not from inside the drop, during which the other program waits
-        told = (self.folder_dropped if path.is_dir() else
-                self.model_dropped if path.suffix.lower() in MODEL_SUFFIXES else self.picture_dropped)
+        told = (
+            self.folder_dropped
+            if path.is_dir()
+            else self.model_dropped
+            if path.suffix.lower() in MODEL_SUFFIXES
+            else self.picture_dropped
+        )
         QTimer.singleShot(0, self, lambda: told.emit(path))
 
     # Coming and going

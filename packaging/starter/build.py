@@ -59,11 +59,22 @@ def ship(run: RunFolder) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     labelled(whole, prompts, side).save(folder / "sheet.png")
     weights.save(
-        paths.starter(), loaded.network, title=TITLE, tokenizer=loaded.tokenizer, classes=loaded.classes,
-        schedule=loaded.schedule, guidance=loaded.guidance, recipe=recipe.to_json(), run=told, dtype=torch.float16,
-        thumbnail=thumbnail(whole, prompts, side), card={
+        paths.starter(),
+        loaded.network,
+        title=TITLE,
+        tokenizer=loaded.tokenizer,
+        classes=loaded.classes,
+        schedule=loaded.schedule,
+        guidance=loaded.guidance,
+        recipe=recipe.to_json(),
+        run=told,
+        dtype=torch.float16,
+        thumbnail=thumbnail(whole, prompts, side),
+        card={
             "license": "Apache-2.0; trained on Fluent Emoji (MIT) with captions of emojibase (MIT) and Unicode CLDR (Unicode v3)",
-            "description": recipe.description})
+            "description": recipe.description,
+        },
+    )
     events = run.events()[0]
     elapsed = max((event.elapsed_seconds for event in events if isinstance(event, RunStep)), default=0.0)
     best = min((event for event in events if isinstance(event, RunHeldOut)), key=lambda event: event.loss)
@@ -82,7 +93,9 @@ def labelled(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.I
         left, top = index % columns, index // columns
         picture = drawn.crop((left * side, top * side, (left + 1) * side, (top + 1) * side))
         whole.paste(picture.resize((cell, cell), Image.Resampling.BICUBIC), (left * cell, top * (cell + line)))
-        draw.text((left * cell + cell // 2, top * (cell + line) + cell + line // 2), prompt, fill="#5f6877", anchor="mm")
+        draw.text(
+            (left * cell + cell // 2, top * (cell + line) + cell + line // 2), prompt, fill="#5f6877", anchor="mm"
+        )
     return whole
 
 
@@ -96,13 +109,15 @@ def thumbnail(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.
     return four
 
 
-def model_card(recipe: Recipe, told: dict[str, object], network: PixelTransformer, elapsed_seconds: float,
-               best: RunHeldOut) -> str:
+def model_card(
+    recipe: Recipe, told: dict[str, object], network: PixelTransformer, elapsed_seconds: float, best: RunHeldOut
+) -> str:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     left_out = ", ".join(recipe.data.exclude)
     held_out = float(str(told["held_out_loss"]))
-    network_lines = "\n".join(f"| {name.replace('_', ' ')} | {value} |"
-                              for name, value in dataclasses.asdict(network.config).items())
+    network_lines = "\n".join(
+        f"| {name.replace('_', ' ')} | {value} |" for name, value in dataclasses.asdict(network.config).items()
+    )
     return f"""# {TITLE}
 
 The checkpoint that ships with diffstudio: text to image at {recipe.data.size} px on white, so that the program makes pictures

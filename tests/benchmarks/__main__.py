@@ -47,8 +47,12 @@ class Measured:
 
 def measure(arguments: list[str], home: Path) -> Measured:
     """Run `python ARGUMENTS`; its last line is JSON. It hears from us when it was started."""
-    environment = {"QT_QPA_PLATFORM": "offscreen"} | ENVIRONMENT | os.environ | {
-        "DIFFSTUDIO_HOME": str(home), "BENCHMARK_STARTED": repr(time.time()), "PYTHONPATH": str(ROOT)}
+    environment = (
+        {"QT_QPA_PLATFORM": "offscreen"}
+        | ENVIRONMENT
+        | os.environ
+        | {"DIFFSTUDIO_HOME": str(home), "BENCHMARK_STARTED": repr(time.time()), "PYTHONPATH": str(ROOT)}
+    )
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=out)
         if hasattr(os, "wait4"):
@@ -80,7 +84,9 @@ def own_home() -> Iterator[Path]:
 
 
 def window_launch(home: Path, checkpoint: str) -> Iterator[Row]:
-    runs = [measure(["-m", "tests.benchmarks.window", "launch"], home) for _ in range(4)][1:]  # the first warms the disk
+    runs = [measure(["-m", "tests.benchmarks.window", "launch"], home) for _ in range(4)][
+        1:
+    ]  # the first warms the disk
     yield Row("launch to a window that takes input", f"{median(run.figures['seconds'] for run in runs):.2f} s", "0.8 s")
     yield Row("peak memory of the window alone", size(max(run.peak_bytes or 0 for run in runs)))
 
@@ -91,8 +97,10 @@ def first_picture(home: Path, checkpoint: str) -> Iterator[Row]:
     yield Row("launch to the first picture on screen, 20 steps", f"{seconds:.1f} s", "4 s")
     out = home / "picture.png"
     begun = time.perf_counter()
-    run = measure(["-m", "diffstudio", "generate", "red apple", "--steps", "20", "--checkpoint", checkpoint, "--out", str(out)],
-                  home)
+    run = measure(
+        ["-m", "diffstudio", "generate", "red apple", "--steps", "20", "--checkpoint", checkpoint, "--out", str(out)],
+        home,
+    )
     yield Row("the same on the command line", f"{time.perf_counter() - begun:.1f} s")
     yield Row("peak memory of making a picture, with the window", size(max(run.peak_bytes or 0 for run in runs)))
     yield Row("peak memory of making a picture, command line", size(run.peak_bytes or 0))
@@ -119,8 +127,11 @@ def frames(what: str, words: str, home: Path, checkpoint: str) -> Row:
     pictures = write_pictures(home / "dots", 64)
     recipe = write_recipe(home / "frames.toml", 64, 64, dtype="float32")  # chosen, so that nothing is measured first
     found = measure(["-m", "tests.benchmarks.window", what, checkpoint, str(pictures), str(recipe)], home).figures
-    return Row(f"between two frames of the window {words}: median, 95 %, longest",
-               f"{found['median']:.0f}, {found['p95']:.0f}, {found['worst']:.0f} ms", "95 % under 33 ms")
+    return Row(
+        f"between two frames of the window {words}: median, 95 %, longest",
+        f"{found['median']:.0f}, {found['p95']:.0f}, {found['worst']:.0f} ms",
+        "95 % under 33 ms",
+    )
 
 
 def training(home: Path, checkpoint: str) -> Iterator[Row]:
@@ -128,8 +139,10 @@ def training(home: Path, checkpoint: str) -> Iterator[Row]:
         pictures = write_pictures(home / f"dots-{side}", side)
         recipe = write_recipe(home / f"{side}.toml", side, batch)
         run = home / f"run-{side}"
-        measured = measure(["-m", "diffstudio", "train", str(pictures), "--recipe", str(recipe), "--steps", "40", "--run",
-                            str(run)], home)
+        measured = measure(
+            ["-m", "diffstudio", "train", str(pictures), "--recipe", str(recipe), "--steps", "40", "--run", str(run)],
+            home,
+        )
         speed = median(event["pictures_per_second"] for event in events(run) if event["event"] == "step")
         yield Row(f"training, {side} px, batch {batch}, the small network", f"{speed:.0f} pictures a second")
         yield Row(f"peak memory of that run, {side} px", size(measured.peak_bytes or 0))
@@ -137,14 +150,26 @@ def training(home: Path, checkpoint: str) -> Iterator[Row]:
 
 def stable_diffusion(home: Path, checkpoint: str) -> Iterator[Row]:
     """The full size of Stable Diffusion 1.5 with random weights: 4.2 GB that are written first."""
-    found = {what: measure(["-m", "tests.benchmarks.sd", what, str(home / "sd15")], home) for what in ("load", "lora", "pictures")}
+    found = {
+        what: measure(["-m", "tests.benchmarks.sd", what, str(home / "sd15")], home)
+        for what in ("load", "lora", "pictures")
+    }
     load, lora, pictures = (found[what].figures for what in ("load", "lora", "pictures"))
-    yield Row("Stable Diffusion 1.5, 256 px: a picture with previews, over diffusers' own without",
-              f"{pictures['ratio']:.2f} ({pictures['ours']:.1f} s)", "1.00")
-    yield Row("loading it, over a bare read of its files by safetensors: from the disk, from memory",
-              f"{load['disk_ratio']:.2f}, {load['cache_ratio']:.2f} ({load['disk_bare']:.1f}, {load['cache_bare']:.1f} s)", "1.3")
-    yield Row("attaching a LoRA to it, over loading it: from the disk, from memory",
-              f"{100 * lora['disk_ratio']:.1f} %, {100 * lora['cache_ratio']:.0f} % ({lora['attach']:.2f} s)", "5 %")
+    yield Row(
+        "Stable Diffusion 1.5, 256 px: a picture with previews, over diffusers' own without",
+        f"{pictures['ratio']:.2f} ({pictures['ours']:.1f} s)",
+        "1.00",
+    )
+    yield Row(
+        "loading it, over a bare read of its files by safetensors: from the disk, from memory",
+        f"{load['disk_ratio']:.2f}, {load['cache_ratio']:.2f} ({load['disk_bare']:.1f}, {load['cache_bare']:.1f} s)",
+        "1.3",
+    )
+    yield Row(
+        "attaching a LoRA to it, over loading it: from the disk, from memory",
+        f"{100 * lora['disk_ratio']:.1f} %, {100 * lora['cache_ratio']:.0f} % ({lora['attach']:.2f} s)",
+        "5 %",
+    )
     yield Row("peak memory of making its pictures", size(found["pictures"].peak_bytes or 0))
 
 
@@ -152,13 +177,22 @@ def library(home: Path, checkpoint: str) -> Iterator[Row]:
     """Header-only files of full size: see tests/benchmarks/library.py."""
     found = measure(["-m", "tests.benchmarks.library"], home).figures
     yield Row("scanning 1,000 model files at the start of the program", f"{found['start']:.2f} s", "1 s")
-    yield Row("the same when none of them was ever seen, over reading their headers' JSON alone",
-              f"{found['first'] / found['parse']:.1f} ({found['first']:.1f} s)")
+    yield Row(
+        "the same when none of them was ever seen, over reading their headers' JSON alone",
+        f"{found['first'] / found['parse']:.1f} ({found['first']:.1f} s)",
+    )
 
 
 MEASUREMENTS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
-    "window": window_launch, "picture": first_picture, "steps": steps, "frames": frames_generating,
-    "frames-training": frames_training, "training": training, "library": library, "stable-diffusion": stable_diffusion}
+    "window": window_launch,
+    "picture": first_picture,
+    "steps": steps,
+    "frames": frames_generating,
+    "frames-training": frames_training,
+    "training": training,
+    "library": library,
+    "stable-diffusion": stable_diffusion,
+}
 
 
 def write_pictures(folder: Path, side: int, count: int = 96) -> Path:
@@ -178,8 +212,10 @@ def write_pictures(folder: Path, side: int, count: int = 96) -> Path:
 def write_recipe(path: Path, side: int, batch: int, dtype: str = "auto") -> Path:
     """The defaults, which are the small recipe's, at another size; samples are not what is measured."""
     rarely = "".join(f"{what}_every = 1000000\n" for what in ("sample", "checkpoint", "held_out"))
-    path.write_text(f"format = 1\nname = 'benchmark'\n[data]\nsize = {side}\n[run]\nbatch = {batch}\ndtype = '{dtype}'\n"
-                    f"sample_count = 1\nsample_steps = 1\n{rarely}")
+    path.write_text(
+        f"format = 1\nname = 'benchmark'\n[data]\nsize = {side}\n[run]\nbatch = {batch}\ndtype = '{dtype}'\n"
+        f"sample_count = 1\nsample_steps = 1\n{rarely}"
+    )
     return path
 
 
@@ -205,8 +241,10 @@ def machine() -> str:
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} processor cores"
-    return (f"{platform.system()} {platform.machine()}, {device}, Python {platform.python_version()}, "
-            f"torch {torch.__version__}, on {time.strftime('%Y-%m-%d')}.")
+    return (
+        f"{platform.system()} {platform.machine()}, {device}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, on {time.strftime('%Y-%m-%d')}."
+    )
 
 
 def with_table(readme: str, text: str) -> str:
@@ -219,7 +257,9 @@ def with_table(readme: str, text: str) -> str:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
-    parser.add_argument("--checkpoint", default="starter", help="what pictures are made with: `starter`, or the path of a file")
+    parser.add_argument(
+        "--checkpoint", default="starter", help="what pictures are made with: `starter`, or the path of a file"
+    )
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is ended too
@@ -227,7 +267,11 @@ def main(argv: list[str]) -> int:
     for name in arguments.only:
         with own_home() as home:
             for row in MEASUREMENTS[name](home, arguments.checkpoint):
-                print(f"{row.what}: {row.measured}" + (f" (aim: {row.aim})" if row.aim else ""), file=sys.stderr, flush=True)
+                print(
+                    f"{row.what}: {row.measured}" + (f" (aim: {row.aim})" if row.aim else ""),
+                    file=sys.stderr,
+                    flush=True,
+                )
                 rows.append(row)
     text = f"{machine()}\n\n{table(rows)}"
     print(text)

@@ -61,8 +61,11 @@ def step_and_preview(checkpoint: str) -> dict[str, float]:
         steps.append(stepped - begun)
         previews.append(previewed - stepped)
         begun = previewed
-    return {"step": statistics.median(steps[5:]), "preview": statistics.median(previews[5:]),
-            "call": statistics.median(timed[0].seconds[5:])}
+    return {
+        "step": statistics.median(steps[5:]),
+        "preview": statistics.median(previews[5:]),
+        "call": statistics.median(timed[0].seconds[5:]),
+    }
 
 
 def stop_to_stopped(checkpoint: str, times: int = 20) -> list[float]:

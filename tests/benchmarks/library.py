@@ -23,8 +23,10 @@ def write_files(folder: Path) -> int:
     kinds: list[tuple[str, int, headers.Shapes]] = [
         ("loras/one", 700, headers.lora(headers.unet("sd1"), headers.kohya("lora_unet_"))),
         ("loras/xl", 200, headers.lora(headers.unet("sdxl"), headers.kohya("lora_unet_"))),
-        ("checkpoints/one", 60, headers.whole("sd1")), ("checkpoints/xl", 20, headers.whole("sdxl")),
-        ("vae/vae", 20, headers.ldm_vae())]
+        ("checkpoints/one", 60, headers.whole("sd1")),
+        ("checkpoints/xl", 20, headers.whole("sdxl")),
+        ("vae/vae", 20, headers.ldm_vae()),
+    ]
     for name, count, shapes in kinds:
         for number in range(count):
             headers.write_header(folder / f"{name}-{number}.safetensors", shapes)
@@ -48,8 +50,13 @@ def main() -> None:
         folder = Path(name) / "models"
         files = write_files(folder)
         library = Library([folder])
-        found = {"files": files, "parse": seconds(lambda: parse(folder)), "first": seconds(library.scan),
-                 "again": seconds(library.scan), "start": seconds(Library([folder]).scan)}
+        found = {
+            "files": files,
+            "parse": seconds(lambda: parse(folder)),
+            "first": seconds(library.scan),
+            "again": seconds(library.scan),
+            "start": seconds(Library([folder]).scan),
+        }
     print(json.dumps(found))
 
 

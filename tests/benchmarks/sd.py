@@ -44,14 +44,34 @@ def full_size(folder: Path) -> Path:
     tokenizer = small.small_clip_tokenizer()
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-        vae = AutoencoderKL(sample_size=512, layers_per_block=2, block_out_channels=(128, 256, 512, 512),
-                            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
-        clip = CLIPTextModel(CLIPTextConfig(
-            hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, pad_token_id=1,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id))
+        vae = AutoencoderKL(
+            sample_size=512,
+            layers_per_block=2,
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        )
+        clip = CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=768,
+                intermediate_size=3072,
+                num_hidden_layers=12,
+                num_attention_heads=12,
+                pad_token_id=1,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
     StableDiffusionPipeline(
-        vae=_random(vae), text_encoder=_random(clip), tokenizer=tokenizer, unet=_random(unet), scheduler=small.scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False).save_pretrained(folder)
+        vae=_random(vae),
+        text_encoder=_random(clip),
+        tokenizer=tokenizer,
+        unet=_random(unet),
+        scheduler=small.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
     return folder
 
 
@@ -86,22 +106,43 @@ def pictures(folder: Path) -> dict[str, float]:
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
     model = loading.load(read_folder(folder), memory.choose_device("auto"))
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=model.dtype, safety_checker=None).to(model.device)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=model.dtype, safety_checker=None).to(
+        model.device
+    )
     pipeline.scheduler = EulerDiscreteScheduler(**small.SCHEDULER | {"timestep_spacing": "linspace"})
     pipeline.set_progress_bar_config(disable=True)
-    request = GenerateRequest(prompt="a red apple", negative="ugly", checkpoint="full", steps=STEPS, sampler="euler",
-                              spacing="uniform", guidance=7.0, width=SIDE, height=SIDE)
+    request = GenerateRequest(
+        prompt="a red apple",
+        negative="ugly",
+        checkpoint="full",
+        steps=STEPS,
+        sampler="euler",
+        spacing="uniform",
+        guidance=7.0,
+        width=SIDE,
+        height=SIDE,
+    )
 
     def ours() -> None:
         for _ in generate(request, model, 1, _Kept(), Control()):
             pass
 
     def theirs() -> None:
-        pipeline(request.prompt, negative_prompt=request.negative, num_inference_steps=STEPS, guidance_scale=request.guidance,
-                 width=SIDE, height=SIDE, generator=[torch.Generator().manual_seed(0)])
+        pipeline(
+            request.prompt,
+            negative_prompt=request.negative,
+            num_inference_steps=STEPS,
+            guidance_scale=request.guidance,
+            width=SIDE,
+            height=SIDE,
+            generator=[torch.Generator().manual_seed(0)],
+        )
 
-    ours(), theirs()     # both know their kernels
-    by_turns = [(seconds(ours), seconds(theirs)) if turn % 2 else (seconds(theirs), seconds(ours))[::-1] for turn in range(ROUNDS)]
+    ours(), theirs()  # both know their kernels
+    by_turns = [
+        (seconds(ours), seconds(theirs)) if turn % 2 else (seconds(theirs), seconds(ours))[::-1]
+        for turn in range(ROUNDS)
+    ]
     mine, other = (statistics.median(column) for column in zip(*by_turns, strict=True))
     return {"ours": mine, "theirs": other, "ratio": statistics.median(one / another for one, another in by_turns)}
 
@@ -111,7 +152,7 @@ def pictures(folder: Path) -> dict[str, float]:
 
 def load(folder: Path) -> dict[str, float]:
     files = sorted(folder.glob("*/*.safetensors"))
-    loading.load(read_folder(folder), torch.device("cpu"))      # everything is imported
+    loading.load(read_folder(folder), torch.device("cpu"))  # everything is imported
 
     def ours() -> None:
         model: Any = loading.load(read_folder(folder), torch.device("cpu"))
@@ -131,8 +172,10 @@ def load(folder: Path) -> dict[str, float]:
                 if where == "disk":
                     forget(files)
                 by_turns[-1].append(seconds(read))
-        found |= {f"{where}_bare": statistics.median(one for one, _ in by_turns),
-                  f"{where}_ratio": statistics.median(other / one for one, other in by_turns)}
+        found |= {
+            f"{where}_bare": statistics.median(one for one, _ in by_turns),
+            f"{where}_ratio": statistics.median(other / one for one, other in by_turns),
+        }
     return found
 
 
@@ -159,9 +202,11 @@ def lora(folder: Path) -> dict[str, float]:
         cached = seconds(load)
         forget(files)
         by_turns.append((attaching, cached, seconds(load)))
-    return {"attach": statistics.median(attach for attach, _, _ in by_turns),
-            "cache_ratio": statistics.median(attach / cached for attach, cached, _ in by_turns),
-            "disk_ratio": statistics.median(attach / disk for attach, _, disk in by_turns)}
+    return {
+        "attach": statistics.median(attach for attach, _, _ in by_turns),
+        "cache_ratio": statistics.median(attach / cached for attach, cached, _ in by_turns),
+        "disk_ratio": statistics.median(attach / disk for attach, _, disk in by_turns),
+    }
 
 
 def read_once(weights: Iterable[Tensor]) -> None:

@@ -1,9 +1,9 @@
 """The real window, measured from inside: `python -m tests.benchmarks.window WHAT [CHECKPOINT [PICTURES RECIPE]]`.
 
-    launch      from the start of the process to a window that is painted and takes a key
-    picture     from there on to the first picture on screen, asked for by keys as soon as they are taken
-    generating  the time between two frames that the window could draw, while pictures are made
-    training    the same while a run trains and its room is shown
+launch      from the start of the process to a window that is painted and takes a key
+picture     from there on to the first picture on screen, asked for by keys as soon as they are taken
+generating  the time between two frames that the window could draw, while pictures are made
+training    the same while a run trains and its room is shown
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class Probe(QObject):
     def _train(self) -> None:
         self._desktop.window.show_room(app.TRAIN)
         assert self._desktop.runs is not None
-        self._run = self._desktop.runs.start(TrainRequest(Path(self._arguments[1]), recipe=self._arguments[2], steps=100_000))
+        self._run = self._desktop.runs.start(
+            TrainRequest(Path(self._arguments[1]), recipe=self._arguments[2], steps=100_000)
+        )
         self._when_training()
 
     def _when_training(self) -> None:

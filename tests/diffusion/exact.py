@@ -76,7 +76,9 @@ class Mixture:
     def quantile_of(self, x: Tensor, t: Tensor) -> Tensor:
         x, weights, means, deviations = self._parts(x)
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        return (weights * torch.special.ndtr((x - alpha * means) / ((alpha * deviations) ** 2 + sigma**2).sqrt())).sum(-1)
+        return (weights * torch.special.ndtr((x - alpha * means) / ((alpha * deviations) ** 2 + sigma**2).sqrt())).sum(
+            -1
+        )
 
     def flow(self, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """In one dimension paths never cross, so that the probability flow keeps quantiles: found by bisection."""

@@ -84,7 +84,9 @@ def test_each_image_is_guided_by_its_own_time() -> None:
 
 
 def test_a_scale_of_one_asks_the_unconditional_half_nothing() -> None:
-    assert (ClassifierFreeGuidance(constant(1.0), forbidden, scale=1.0)(torch.zeros(1, 1, 2, 2), torch.ones(1)) == 1).all()
+    assert (
+        ClassifierFreeGuidance(constant(1.0), forbidden, scale=1.0)(torch.zeros(1, 1, 2, 2), torch.ones(1)) == 1
+    ).all()
 
 
 def test_one_call_may_serve_both_halves() -> None:

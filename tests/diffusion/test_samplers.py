@@ -28,7 +28,9 @@ STOCHASTIC = ("ddpm", "euler_ancestral", "dpmpp_2m_sde", "lcm")
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 three_schedules = pytest.mark.parametrize(
-    "schedule", [VariancePreserving.scaled_linear(), VarianceExploding(), RectifiedFlow()], ids=lambda s: type(s).__name__
+    "schedule",
+    [VariancePreserving.scaled_linear(), VarianceExploding(), RectifiedFlow()],
+    ids=lambda s: type(s).__name__,
 )
 
 
@@ -170,7 +172,9 @@ def test_unipc_predicts_as_dpmpp_2m() -> None:
     """Both steps that no estimate has corrected yet: the first, and the second once its start is replaced."""
     schedule = VariancePreserving.scaled_linear()
     x, times = torch.randn(1, 1, 4, 4), ladder(schedule, 1, "karras")
-    for a, b in zip(walk("unipc", Mixture(schedule), x, times), walk("dpmpp_2m", Mixture(schedule), x, times), strict=True):
+    for a, b in zip(
+        walk("unipc", Mixture(schedule), x, times), walk("dpmpp_2m", Mixture(schedule), x, times), strict=True
+    ):
         assert torch.equal(a.x, b.x)
 
 
@@ -294,7 +298,9 @@ def test_the_network_is_asked_as_late_and_as_seldom_as_can_be(name: str) -> None
             asked.append(t[0].item())
             return super().__call__(x_t, t)
 
-    steps = SAMPLERS[name](Counted(schedule), torch.randn(2, 1, 2, 2), ladder(schedule, 4, "uniform"), SeededNoise([0, 1]))
+    steps = SAMPLERS[name](
+        Counted(schedule), torch.randn(2, 1, 2, 2), ladder(schedule, 4, "uniform"), SeededNoise([0, 1])
+    )
     assert asked == []
     next(steps)
     assert asked == ([1.0, 0.75] if name == "heun" else [1.0])

@@ -17,8 +17,11 @@ def random(*shape: int, seed: int = 0, scale: float = 0.2) -> Tensor:
 
 def layers(root: nn.Module, *endings: str) -> dict[str, Any]:
     """Linear layers and convolutions whose paths end so; all of them without `endings`."""
-    return {path: module for path, module in root.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))
-            and (not endings or path.endswith(endings))}
+    return {
+        path: module
+        for path, module in root.named_modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and (not endings or path.endswith(endings))
+    }
 
 
 def lora_for(module: Any, rank: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -26,21 +29,31 @@ def lora_for(module: Any, rank: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]
     if isinstance(module, nn.Linear):
         return random(rank, module.in_features, seed=seed), random(module.out_features, rank, seed=seed + 1)
     kernel = module.kernel_size
-    return (random(rank, module.in_channels // module.groups, *kernel, seed=seed),
-            random(module.out_channels, rank, 1, 1, seed=seed + 1))
+    return (
+        random(rank, module.in_channels // module.groups, *kernel, seed=seed),
+        random(module.out_channels, rank, 1, 1, seed=seed + 1),
+    )
 
 
-def kohya(prefix: str, modules: Mapping[str, Any], rank: int = 2, alpha: float = 1.0, seed: int = 0) -> dict[str, Tensor]:
+def kohya(
+    prefix: str, modules: Mapping[str, Any], rank: int = 2, alpha: float = 1.0, seed: int = 0
+) -> dict[str, Tensor]:
     """`lora_unet_down_blocks_0_….lora_down.weight` and so on, as sd-scripts writes them."""
     tensors: dict[str, Tensor] = {}
     for number, (path, module) in enumerate(modules.items()):
         down, up = lora_for(module, rank, seed + 2 * number)
         name = f"{prefix}_{path.replace('.', '_')}"
-        tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(alpha)}
+        tensors |= {
+            f"{name}.lora_down.weight": down,
+            f"{name}.lora_up.weight": up,
+            f"{name}.alpha": torch.tensor(alpha),
+        }
     return tensors
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path, dict(metadata or {}))
+    save_file(
+        {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path, dict(metadata or {})
+    )
     return path

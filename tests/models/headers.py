@@ -22,8 +22,13 @@ Shapes = dict[str, tuple[int, ...]]
 _BITS = {"F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8}
 
 
-def write_header(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "F16", metadata: Mapping[str, str] | None = None,
-                 values: Mapping[str, bytes] | None = None) -> Path:
+def write_header(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: str = "F16",
+    metadata: Mapping[str, str] | None = None,
+    values: Mapping[str, bytes] | None = None,
+) -> Path:
     """A safetensors file of these tensors; all zeros but for `values`, and on disk a hole."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -54,20 +59,40 @@ def _built(kind: Callable[..., Any], *given: Any, **config: Any) -> Shapes:
 # ---- as diffusers names them -----------------------------------------------------------------------------------------
 
 _XL: dict[str, Any] = {
-    "use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "sample_size": 128}
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "sample_size": 128,
+}
 UNETS: dict[str, dict[str, Any]] = {
     "sd1": {"cross_attention_dim": 768, "attention_head_dim": 8, "sample_size": 64},
-    "sd2": {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True, "sample_size": 96},
-    "sdxl": _XL | {
-        "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20), "block_out_channels": (320, 640, 1280),
+    "sd2": {
+        "cross_attention_dim": 1024,
+        "attention_head_dim": (5, 10, 20, 20),
+        "use_linear_projection": True,
+        "sample_size": 96,
+    },
+    "sdxl": _XL
+    | {
+        "cross_attention_dim": 2048,
+        "attention_head_dim": (5, 10, 20),
+        "block_out_channels": (320, 640, 1280),
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "transformer_layers_per_block": (1, 2, 10),
-        "projection_class_embeddings_input_dim": 2816},
-    "sdxl_refiner": _XL | {
-        "cross_attention_dim": 1280, "attention_head_dim": (6, 12, 24, 24), "block_out_channels": (384, 768, 1536, 1536),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 10),
+        "projection_class_embeddings_input_dim": 2816,
+    },
+    "sdxl_refiner": _XL
+    | {
+        "cross_attention_dim": 1280,
+        "attention_head_dim": (6, 12, 24, 24),
+        "block_out_channels": (384, 768, 1536, 1536),
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "transformer_layers_per_block": 4,
-        "projection_class_embeddings_input_dim": 2560}}
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": 4,
+        "projection_class_embeddings_input_dim": 2560,
+    },
+}
 
 
 @cache
@@ -81,12 +106,22 @@ def unet(family: str, channels: int = 4) -> Shapes:
 def sd3(edition: str = "3 medium") -> Shapes:
     from diffusers import SD3Transformer2DModel
 
-    config: dict[str, Any] = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 192}
+    config: dict[str, Any] = {
+        "num_layers": 24,
+        "num_attention_heads": 24,
+        "caption_projection_dim": 1536,
+        "pos_embed_max_size": 192,
+    }
     if edition == "3.5 medium":
         config |= {"qk_norm": "rms_norm", "dual_attention_layers": tuple(range(13)), "pos_embed_max_size": 384}
     elif edition == "3.5 large":
-        config = {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "qk_norm": "rms_norm",
-                  "pos_embed_max_size": 192}
+        config = {
+            "num_layers": 38,
+            "num_attention_heads": 38,
+            "caption_projection_dim": 2432,
+            "qk_norm": "rms_norm",
+            "pos_embed_max_size": 192,
+        }
     return _built(SD3Transformer2DModel, sample_size=128, **config)
 
 
@@ -116,9 +151,16 @@ def vae(channels: int = 4) -> Shapes:
     from diffusers import AutoencoderKL
 
     quantised = channels == 4
-    return _built(AutoencoderKL, block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=channels,
-                  down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-                  use_quant_conv=quantised, use_post_quant_conv=quantised)
+    return _built(
+        AutoencoderKL,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        use_quant_conv=quantised,
+        use_post_quant_conv=quantised,
+    )
 
 
 @cache
@@ -141,8 +183,12 @@ def clip(width: int = 768, layers: int = 12) -> Shapes:
     """As transformers has written it up to version 4, and everybody else still does."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    made = _built(CLIPTextModel, CLIPTextConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-                                                num_attention_heads=width // 64))
+    made = _built(
+        CLIPTextModel,
+        CLIPTextConfig(
+            hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=width // 64
+        ),
+    )
     return below("text_model.", {name.removeprefix("text_model."): shape for name, shape in made.items()})
 
 
@@ -150,23 +196,48 @@ def clip(width: int = 768, layers: int = 12) -> Shapes:
 def t5() -> Shapes:
     from transformers import T5Config, T5EncoderModel
 
-    return _built(T5EncoderModel, T5Config(vocab_size=32128, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64,
-                                           feed_forward_proj="gated-gelu"))
+    return _built(
+        T5EncoderModel,
+        T5Config(
+            vocab_size=32128,
+            d_model=4096,
+            d_kv=64,
+            d_ff=10240,
+            num_layers=24,
+            num_heads=64,
+            feed_forward_proj="gated-gelu",
+        ),
+    )
 
 
 # ---- as their makers name them ---------------------------------------------------------------------------------------
 
+
 def ldm_unet(family: str, channels: int = 4) -> Shapes:
     """`input_blocks`, `middle_block`, `output_blocks`: Rombach et al.'s own code."""
-    return {_ldm_name(name, len(UNETS[family].get("block_out_channels", (1,) * 4))): shape
-            for name, shape in unet(family, channels).items()}
+    return {
+        _ldm_name(name, len(UNETS[family].get("block_out_channels", (1,) * 4))): shape
+        for name, shape in unet(family, channels).items()
+    }
 
 
-_RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
-           "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
-_OUTSIDE = {"conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-            "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2", "conv_norm_out": "out.0",
-            "conv_out": "out.2"}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_OUTSIDE = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
 
 
 def _ldm_name(name: str, levels: int) -> str:
@@ -227,8 +298,14 @@ def ldm_vae(channels: int = 4) -> Shapes:
 def bfl_flux(guidance: bool = True, channels: int = 64) -> Shapes:
     """Black Forest Labs' own: 19 double and 38 single blocks of 3,072 numbers and 24 heads."""
     width, head = 3072, 128
-    shapes: Shapes = {"img_in.weight": (width, channels), "img_in.bias": (width,), "txt_in.weight": (width, 4096),
-                      "txt_in.bias": (width,), "final_layer.linear.weight": (64, width), "final_layer.linear.bias": (64,)}
+    shapes: Shapes = {
+        "img_in.weight": (width, channels),
+        "img_in.bias": (width,),
+        "txt_in.weight": (width, 4096),
+        "txt_in.bias": (width,),
+        "final_layer.linear.weight": (64, width),
+        "final_layer.linear.bias": (64,),
+    }
 
     def linear(name: str, outwards: int, inwards: int = width) -> None:
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outwards, inwards), (outwards,)
@@ -259,8 +336,11 @@ def mmdit_sd3(edition: str = "3 medium") -> Shapes:
     """Stability AI's own: `joint_blocks` of which the last lets the words go."""
     width, depth = (2432, 38) if edition == "3.5 large" else (1536, 24)
     table = 384 if edition == "3.5 medium" else 192
-    shapes: Shapes = {"x_embedder.proj.weight": (width, 16, 2, 2), "x_embedder.proj.bias": (width,),
-                      "pos_embed": (1, table**2, width)}
+    shapes: Shapes = {
+        "x_embedder.proj.weight": (width, 16, 2, 2),
+        "x_embedder.proj.bias": (width,),
+        "pos_embed": (1, table**2, width),
+    }
 
     def linear(name: str, outwards: int, inwards: int = width) -> None:
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outwards, inwards), (outwards,)
@@ -297,7 +377,11 @@ def comfy_z_image() -> Shapes:
     shapes: Shapes = {}
     for name, shape in z_image().items():
         name = name.replace("all_final_layer.2-1.", "final_layer.").replace("all_x_embedder.2-1.", "x_embedder.")
-        name = name.replace(".attention.to_out.0.", ".attention.out.").replace(".norm_q.", ".q_norm.").replace(".norm_k.", ".k_norm.")
+        name = (
+            name.replace(".attention.to_out.0.", ".attention.out.")
+            .replace(".norm_q.", ".q_norm.")
+            .replace(".norm_k.", ".k_norm.")
+        )
         if ".attention.to_q." in name:
             shapes[name.replace("to_q", "qkv")] = (3 * shape[0], *shape[1:])
         elif not re.search(r"\.attention\.to_[kv]\.", name):
@@ -306,14 +390,26 @@ def comfy_z_image() -> Shapes:
 
 
 def openclip(layers: int = 23, width: int = 1024) -> Shapes:
-    shapes: Shapes = {"token_embedding.weight": (49408, width), "positional_embedding": (77, width),
-                      "text_projection": (width, width), "ln_final.weight": (width,), "ln_final.bias": (width,), "logit_scale": ()}
+    shapes: Shapes = {
+        "token_embedding.weight": (49408, width),
+        "positional_embedding": (77, width),
+        "text_projection": (width, width),
+        "ln_final.weight": (width,),
+        "ln_final.bias": (width,),
+        "logit_scale": (),
+    }
     for index in range(layers):
         block = f"transformer.resblocks.{index}"
-        shapes |= {f"{block}.attn.in_proj_weight": (3 * width, width), f"{block}.attn.in_proj_bias": (3 * width,),
-                   f"{block}.attn.out_proj.weight": (width, width), f"{block}.attn.out_proj.bias": (width,),
-                   f"{block}.mlp.c_fc.weight": (4 * width, width), f"{block}.mlp.c_fc.bias": (4 * width,),
-                   f"{block}.mlp.c_proj.weight": (width, 4 * width), f"{block}.mlp.c_proj.bias": (width,)}
+        shapes |= {
+            f"{block}.attn.in_proj_weight": (3 * width, width),
+            f"{block}.attn.in_proj_bias": (3 * width,),
+            f"{block}.attn.out_proj.weight": (width, width),
+            f"{block}.attn.out_proj.bias": (width,),
+            f"{block}.mlp.c_fc.weight": (4 * width, width),
+            f"{block}.mlp.c_fc.bias": (4 * width,),
+            f"{block}.mlp.c_proj.weight": (width, 4 * width),
+            f"{block}.mlp.c_proj.bias": (width,),
+        }
         shapes |= {f"{block}.ln_{which}.{part}": (width,) for which in (1, 2) for part in ("weight", "bias")}
     return shapes
 
@@ -333,7 +429,10 @@ def whole(family: str, channels: int = 4) -> Shapes:
 
 # ---- changes to them -------------------------------------------------------------------------------------------------
 
-def lora(shapes: Mapping[str, tuple[int, ...]], name: Callable[[str], str], kind: str = "lora", rank: int = 8) -> Shapes:
+
+def lora(
+    shapes: Mapping[str, tuple[int, ...]], name: Callable[[str], str], kind: str = "lora", rank: int = 8
+) -> Shapes:
     """Of the matrices of a network: `name` is what the trainer calls a module, `kind` lora, peft, old, loha or lokr."""
     made: Shapes = {}
     for key, shape in shapes.items():
@@ -350,10 +449,19 @@ def lora(shapes: Mapping[str, tuple[int, ...]], name: Callable[[str], str], kind
             case "old":
                 made |= {f"{module}_lora.down.weight": down, f"{module}_lora.up.weight": up}
             case "loha":
-                made |= {f"{module}.hada_w1_a": up, f"{module}.hada_w1_b": down, f"{module}.hada_w2_a": up,
-                         f"{module}.hada_w2_b": down, f"{module}.alpha": ()}
+                made |= {
+                    f"{module}.hada_w1_a": up,
+                    f"{module}.hada_w1_b": down,
+                    f"{module}.hada_w2_a": up,
+                    f"{module}.hada_w2_b": down,
+                    f"{module}.alpha": (),
+                }
             case "lokr":
-                made |= {f"{module}.lokr_w1": (outwards // 8, inwards // 8), f"{module}.lokr_w2": (8, 8), f"{module}.alpha": ()}
+                made |= {
+                    f"{module}.lokr_w1": (outwards // 8, inwards // 8),
+                    f"{module}.lokr_w2": (8, 8),
+                    f"{module}.alpha": (),
+                }
     return made
 
 

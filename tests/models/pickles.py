@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 MARK, STOP, REDUCE, TUPLE, EMPTY_TUPLE = b"(", b".", b"R", b"t", b")"
-RAN = "a-pickle-ran"      # what those below would leave behind, in the folder where the tests run
+RAN = "a-pickle-ran"  # what those below would leave behind, in the folder where the tests run
 
 
 class Call:
@@ -41,7 +41,9 @@ def called(function: bytes, *args: bytes) -> bytes:
     return function + MARK + b"".join(args) + TUPLE + REDUCE
 
 
-def zipped(path: Path, root: bytes, members: Mapping[str, bytes] | None = None, *, compression: int = zipfile.ZIP_STORED) -> Path:
+def zipped(
+    path: Path, root: bytes, members: Mapping[str, bytes] | None = None, *, compression: int = zipfile.ZIP_STORED
+) -> Path:
     """A zip file laid out as PyTorch's, around any pickle."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("archive/data.pkl", root)
@@ -51,15 +53,29 @@ def zipped(path: Path, root: bytes, members: Mapping[str, bytes] | None = None, 
     return path
 
 
-def tensor(key: str = "0", numbers: int = 4, offset: int = 0, size: tuple[Any, ...] = (4,), stride: tuple[Any, ...] = (1,),
-           kind: str = "FloatStorage") -> bytes:
+def tensor(
+    key: str = "0",
+    numbers: int = 4,
+    offset: int = 0,
+    size: tuple[Any, ...] = (4,),
+    stride: tuple[Any, ...] = (1,),
+    kind: str = "FloatStorage",
+) -> bytes:
     """`_rebuild_tensor_v2(storage, offset, size, stride, False, OrderedDict())`, in protocol 2."""
+
     def whole(value: Any) -> bytes:
         return pickle.dumps(value, 2)[2:-1]
 
     storage = MARK + text("storage") + imported("torch", kind) + text(key) + text("cpu") + whole(numbers) + TUPLE + b"Q"
-    return called(imported("torch._utils", "_rebuild_tensor_v2"), storage, whole(offset), whole(size), whole(stride), b"\x89",
-                  imported("collections", "OrderedDict") + EMPTY_TUPLE + REDUCE)
+    return called(
+        imported("torch._utils", "_rebuild_tensor_v2"),
+        storage,
+        whole(offset),
+        whole(size),
+        whole(stride),
+        b"\x89",
+        imported("collections", "OrderedDict") + EMPTY_TUPLE + REDUCE,
+    )
 
 
 def table(**values: bytes) -> bytes:

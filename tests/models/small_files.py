@@ -21,7 +21,11 @@ from diffstudio.models.single_file import clip_vocabulary
 from tests.models import small
 
 BUILDERS: dict[str, Callable[..., Any]] = {
-    "sd1": small.small_sd1, "sd2": small.small_sd2, "sdxl": small.small_sdxl, "sdxl_refiner": small.small_refiner}
+    "sd1": small.small_sd1,
+    "sd2": small.small_sd2,
+    "sdxl": small.small_sdxl,
+    "sdxl_refiner": small.small_refiner,
+}
 _PREDICTIONS = {"sd2": "v"}
 
 
@@ -65,7 +69,9 @@ def _as_published(folder: Path) -> None:
     """Ours say of text encoders what transformers' file would be read as."""
     for config in folder.glob("text_encoder*/config.json"):
         told = json.loads(config.read_text())
-        config.write_text(json.dumps({key: value for key, value in told.items() if key not in ("dtype", "transformers_version")}))
+        config.write_text(
+            json.dumps({key: value for key, value in told.items() if key not in ("dtype", "transformers_version")})
+        )
 
 
 def record(path: Path, family: str, **about: Any) -> Checkpoint:
@@ -86,6 +92,7 @@ def made(making: Making) -> Made:
 @pytest.fixture
 def small_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """A small diffusers folder of a family, made once, with the program's configurations in its size."""
+
     def folder(family: str) -> Path:
         made = _folder(tmp_path_factory, family)
         root = made.parent / f"resources-{family}"

@@ -33,7 +33,7 @@ from tests.models.families.beside import (
 )
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning",                 # diffusers, with NumPy 2
+    "ignore:__array__ implementation:DeprecationWarning",  # diffusers, with NumPy 2
     "ignore:`Transformer2DModelOutput` is deprecated:FutureWarning",
 )
 PICTURE = torch.rand(1, 3, small.SIDE, small.SIDE, generator=torch.Generator().manual_seed(3))
@@ -44,7 +44,11 @@ def lively(network: Any, seed: int = 9) -> ControlNetModel:
     torch.manual_seed(seed)
     control = ControlNetModel.from_unet(network, conditioning_embedding_out_channels=(8, 16, 24, 32)).eval()
     with torch.no_grad():
-        for part in (control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding.conv_out):
+        for part in (
+            control.controlnet_down_blocks,
+            control.controlnet_mid_block,
+            control.controlnet_cond_embedding.conv_out,
+        ):
             for parameter in part.parameters():
                 parameter.normal_(std=0.05)
     return control
@@ -79,10 +83,19 @@ def test_as_in_diffusers(pipelines: Any, family: str, scale: float, begins: floa
     steered = KINDS[family](**parts)
     steered.set_progress_bar_config(disable=True)
     times = model.times(5, "trailing", 1.0, small.SIDE, small.SIDE)
-    expected = steered(PROMPTS, image=PICTURE, num_inference_steps=5, output_type="latent", negative_prompt=[NEGATIVE] * 2,
-                       guidance_scale=4.0, controlnet_conditioning_scale=scale, control_guidance_start=begins,
-                       control_guidance_end=ends, generator=generators(),
-                       latents=start(model, scheduler, "euler", 5, times)).images
+    expected = steered(
+        PROMPTS,
+        image=PICTURE,
+        num_inference_steps=5,
+        output_type="latent",
+        negative_prompt=[NEGATIVE] * 2,
+        guidance_scale=4.0,
+        controlnet_conditioning_scale=scale,
+        control_guidance_start=begins,
+        control_guidance_end=ends,
+        generator=generators(),
+        latents=start(model, scheduler, "euler", 5, times),
+    ).images
     settings: dict[str, Any] = {"sampler": "euler", "spacing": "trailing", "guidance": 4.0}
     made = ours(model, controls=[hint(model, control, scale=scale, begins=begins, ends=ends)], **settings)
     assert difference(made, expected) < ROUNDING
@@ -94,7 +107,9 @@ def test_several_add_up_and_none_is_none(pipelines: Any) -> None:
     one = hint(model, control)
     half = replace(one, scale=0.5)
     settings: dict[str, Any] = {"sampler": "euler", "guidance": 3.0, "steps": 3}
-    assert difference(ours(model, controls=[half, half], **settings), ours(model, controls=[one], **settings)) < ROUNDING
+    assert (
+        difference(ours(model, controls=[half, half], **settings), ours(model, controls=[one], **settings)) < ROUNDING
+    )
     assert torch.equal(ours(model, controls=[replace(one, begins=0.9, ends=0.95)], **settings), ours(model, **settings))
 
 
@@ -104,8 +119,14 @@ def makers_names(control: ControlNetModel) -> dict[str, Tensor]:
 
 
 def _makers(name: str) -> str:
-    resnet = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
-              "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
+    resnet = {
+        "norm1": "in_layers.0",
+        "conv1": "in_layers.2",
+        "time_emb_proj": "emb_layers.1",
+        "norm2": "out_layers.0",
+        "conv2": "out_layers.3",
+        "conv_shortcut": "skip_connection",
+    }
     if found := re.match(r"time_embedding\.linear_(\d)\.(\w+)", name):
         return f"time_embed.{2 * int(found[1]) - 2}.{found[2]}"
     if found := re.match(r"conv_in\.(\w+)", name):

@@ -28,8 +28,13 @@ def folder(tmp_path: Path) -> Path:
     clip, t5 = tmp_path / "tokenizer", tmp_path / "tokenizer_2"
     clip.mkdir()
     t5.mkdir()
-    words = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), *("".join(pair) for pair in MERGES),
-             "<|startoftext|>", "<|endoftext|>"]
+    words = [
+        *LETTERS,
+        *(f"{letter}</w>" for letter in LETTERS),
+        *("".join(pair) for pair in MERGES),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
     (clip / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
     (clip / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in MERGES))
     letters = Tokenizer(models.WordLevel({"?": 0, "a": 1, "cat": 2}, unk_token="?"))
@@ -65,7 +70,10 @@ def test_what_is_not_at_hand_is_not_counted(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(paths, "resources", lambda: tmp_path / "none")
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "vocab.json").write_text("{")
-    assert counted(checkpoint("sd", path=tmp_path, family="sd1", layout=Layout.FOLDER, metadata={}, modified=1.0), "a") is None
+    assert (
+        counted(checkpoint("sd", path=tmp_path, family="sd1", layout=Layout.FOLDER, metadata={}, modified=1.0), "a")
+        is None
+    )
     assert counted(checkpoint("z", path=tmp_path, family="unknown", layout=Layout.FOLDER, metadata={}), "a") is None
 
 
@@ -78,8 +86,10 @@ def test_the_checkpoints_made_here_are_counted_by_their_own(tmp_path: Path) -> N
 
 def test_no_torch_is_loaded_for_it(tmp_path: Path) -> None:
     path = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
-    code = ("import sys; from pathlib import Path; from diffstudio.models.checkpoint import read_checkpoint;"
-            "from diffstudio.studio.token_count import count; tiny = read_checkpoint(Path(sys.argv[1]));"
-            "assert count(tiny, 'red apple').tokens.used == 2;"
-            "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)")
+    code = (
+        "import sys; from pathlib import Path; from diffstudio.models.checkpoint import read_checkpoint;"
+        "from diffstudio.studio.token_count import count; tiny = read_checkpoint(Path(sys.argv[1]));"
+        "assert count(tiny, 'red apple').tokens.used == 2;"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)

@@ -13,7 +13,9 @@ from diffstudio.models.prompts import encode_weighted
 from tests.models import small
 from tests.models.adapter_files import random, write
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers', with NumPy 2
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # diffusers', with NumPy 2
 
 
 def states(pipe: Any, embeddings: Embeddings, prompt: str, number: str = "") -> Tensor:
@@ -86,37 +88,72 @@ def test_nothing_is_left_in_tokenizer_and_encoder() -> None:
 def test_one_for_other_encoders_says_so_and_stays_a_word() -> None:
     pipe = small.small_sdxl()
     embeddings = Embeddings({"text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2})
-    note, = embeddings.use([Embedding("half", {32: random(1, 32)}), Embedding("both", {32: random(2, 32), 40: random(2, 40)})])
+    (note,) = embeddings.use(
+        [Embedding("half", {32: random(1, 32)}), Embedding("both", {32: random(2, 32), 40: random(2, 40)})]
+    )
     assert "half does not fit" in note and "have 32 numbers" in note and "read 32 and 40" in note
     assert embeddings.known == ("both",)
 
 
-@pytest.mark.parametrize(("text", "found"), [
-    ("a bad-hands-5 thing", ["bad-hands-5"]), ("bad-hands, x", ["bad-hands"]), ("(BAD-hands:1.2)", ["bad-hands"]),
-    ("embedding:cat", ["cat"]), ("concat cats cat_ cat-toy", []), ("bad-hands-5 cat bad-hands-5", ["bad-hands-5", "cat"]), ("", [])])
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a bad-hands-5 thing", ["bad-hands-5"]),
+        ("bad-hands, x", ["bad-hands"]),
+        ("(BAD-hands:1.2)", ["bad-hands"]),
+        ("embedding:cat", ["cat"]),
+        ("concat cats cat_ cat-toy", []),
+        ("bad-hands-5 cat bad-hands-5", ["bad-hands-5", "cat"]),
+        ("", []),
+    ],
+)
 def test_names_are_words_of_their_own(text: str, found: list[str]) -> None:
     assert names_in(text, ["cat", "bad-hands", "bad-hands-5"]) == found
     assert names_in(text, []) == []
 
 
-@pytest.mark.parametrize(("tensors", "widths"), [
-    ({"emb_params": torch.ones(3, 768)}, {768}), ({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, {768, 1280}),
-    ({"<cat-toy>": torch.ones(768)}, {768}), ({"*": torch.ones(4, 1024)}, {1024})])
+@pytest.mark.parametrize(
+    ("tensors", "widths"),
+    [
+        ({"emb_params": torch.ones(3, 768)}, {768}),
+        ({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, {768, 1280}),
+        ({"<cat-toy>": torch.ones(768)}, {768}),
+        ({"*": torch.ones(4, 1024)}, {1024}),
+    ],
+)
 def test_files_of_all_kinds(tmp_path: Path, tensors: dict[str, Tensor], widths: set[int]) -> None:
     """As safetensors, as diffusers' `.bin`, and as AUTOMATIC1111's `.pt`, where the word lies among what its training left."""
     torch.save(tensors, tmp_path / "x.bin")
-    torch.save({"string_to_token": {"*": torch.tensor(265)}, "name": "x", "step": 10, "sd_checkpoint": None,
-                "string_to_param": torch.nn.ParameterDict(tensors)}, tmp_path / "x.pt")
+    torch.save(
+        {
+            "string_to_token": {"*": torch.tensor(265)},
+            "name": "x",
+            "step": 10,
+            "sd_checkpoint": None,
+            "string_to_param": torch.nn.ParameterDict(tensors),
+        },
+        tmp_path / "x.pt",
+    )
     for path in (write(tmp_path / "x.safetensors", tensors), tmp_path / "x.bin", tmp_path / "x.pt"):
         found = read_embedding(path)
-        assert found.name == "x" and set(found.vectors) == widths and all(bool((rows == 1).all()) for rows in found.vectors.values())
+        assert (
+            found.name == "x"
+            and set(found.vectors) == widths
+            and all(bool((rows == 1).all()) for rows in found.vectors.values())
+        )
 
 
-@pytest.mark.parametrize(("tensors", "kind"), [
-    ({"a": torch.ones(3, 4, 5)}, CheckpointUnknown), ({"clip_l": torch.ones(2, 8), "clip_g": torch.ones(3, 9)}, CheckpointUnknown),
-    ({"a": torch.ones(600, 8)}, CheckpointUnknown), ({"a": torch.tensor([[1.0, torch.nan]])}, CheckpointDamaged),
-    ({"a": torch.ones(2, 8, dtype=torch.int64)}, CheckpointUnknown),
-    ({"a": torch.ones(1, 8), "b": torch.ones(1, 8)}, CheckpointUnknown)])
+@pytest.mark.parametrize(
+    ("tensors", "kind"),
+    [
+        ({"a": torch.ones(3, 4, 5)}, CheckpointUnknown),
+        ({"clip_l": torch.ones(2, 8), "clip_g": torch.ones(3, 9)}, CheckpointUnknown),
+        ({"a": torch.ones(600, 8)}, CheckpointUnknown),
+        ({"a": torch.tensor([[1.0, torch.nan]])}, CheckpointDamaged),
+        ({"a": torch.ones(2, 8, dtype=torch.int64)}, CheckpointUnknown),
+        ({"a": torch.ones(1, 8), "b": torch.ones(1, 8)}, CheckpointUnknown),
+    ],
+)
 def test_what_is_no_word_is_refused(tensors: dict[str, Tensor], kind: type[CheckpointProblem], tmp_path: Path) -> None:
     with pytest.raises(kind):
         read_embedding(write(tmp_path / "a.safetensors", tensors))

@@ -17,7 +17,7 @@ from tests.models import small
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(faster, "BACKEND", "eager")      # what is traced runs as it is: that it is traced is what is tested
+    monkeypatch.setattr(faster, "BACKEND", "eager")  # what is traced runs as it is: that it is traced is what is tested
     small.small_sd1(tmp_path / "small")
     yield loading.load(read_folder(tmp_path / "small"), torch.device("cpu"))
     torch._dynamo.reset()
@@ -55,7 +55,7 @@ def test_what_is_offloaded_is_not_compiled(model: Any) -> None:
 def test_convolutions_lie_channels_last_on_cuda_only(model: Any) -> None:
     faster.for_convolutions(model)
     assert not model.network.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    plain, model.device = picture(model), torch.device("cuda")   # as far as it is asked
+    plain, model.device = picture(model), torch.device("cuda")  # as far as it is asked
     faster.for_convolutions(model)
     model.device = torch.device("cpu")
     assert model.network.conv_in.weight.is_contiguous(memory_format=torch.channels_last)

@@ -15,14 +15,14 @@ from diffstudio.models import fetching
 from diffstudio.models.fetching import ORIGINS, fetch, fetchable
 from diffstudio.models.pieces import PIECES
 
-WEIGHTS = bytes(range(256)) * 98_304      # 24 MiB: the library writes ten million bytes at a time
+WEIGHTS = bytes(range(256)) * 98_304  # 24 MiB: the library writes ten million bytes at a time
 
 
 class Hub:
     """What huggingface.co answers to a request for a file; `broken_after` bytes the connection ends, once."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, str]] = []      # method, path, range
+        self.asked: list[tuple[str, str, str]] = []  # method, path, range
         self.broken_after: int | None = None
         self.wrong = False
         self.slow = threading.Event()
@@ -47,12 +47,22 @@ class Hub:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
-                start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0]) if self.headers.get("Range") and body else 0
+                start = (
+                    int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
+                    if self.headers.get("Range") and body
+                    else 0
+                )
                 self.send_response(206 if start else 200)
                 digest = hashlib.sha256(data if not hub.wrong else b"another").hexdigest()
-                for name, value in (("ETag", f'"{digest}"'), ("X-Linked-Etag", f'"{digest}"'), ("X-Linked-Size", str(len(data))),
-                                    ("X-Repo-Commit", "0" * 40), ("Content-Length", str(len(data) - start)),
-                                    ("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}"), ("Accept-Ranges", "bytes")):
+                for name, value in (
+                    ("ETag", f'"{digest}"'),
+                    ("X-Linked-Etag", f'"{digest}"'),
+                    ("X-Linked-Size", str(len(data))),
+                    ("X-Repo-Commit", "0" * 40),
+                    ("Content-Length", str(len(data) - start)),
+                    ("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}"),
+                    ("Accept-Ranges", "bytes"),
+                ):
                     self.send_header(name, value)
                 self.end_headers()
                 if body:
@@ -97,14 +107,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def test_a_piece_comes_into_its_folder(hub: Hub, tmp_path: Path) -> None:
     heard: list[tuple[int, int]] = []
-    assert fetch("vae-flux", tmp_path, lambda done, of: heard.append((done, of))) == [tmp_path / "vae" / "ae.safetensors"]
+    assert fetch("vae-flux", tmp_path, lambda done, of: heard.append((done, of))) == [
+        tmp_path / "vae" / "ae.safetensors"
+    ]
     assert (tmp_path / "vae" / "ae.safetensors").read_bytes() == WEIGHTS
     assert not (tmp_path / ".fetching").exists() and all(done <= of == len(WEIGHTS) for done, of in heard)
-    assert fetch("tokenizer-qwen", tmp_path) == [tmp_path / "tokenizers" / "qwen" / name
-                                                 for name in ("tokenizer.json", "tokenizer_config.json")]
+    assert fetch("tokenizer-qwen", tmp_path) == [
+        tmp_path / "tokenizers" / "qwen" / name for name in ("tokenizer.json", "tokenizer_config.json")
+    ]
     asked = len(hub.asked)
     fetch("vae-flux", tmp_path)
-    assert len(hub.asked) == asked           # what is there is not asked for again
+    assert len(hub.asked) == asked  # what is there is not asked for again
 
 
 def test_whoever_stops_goes_on_from_there(hub: Hub, tmp_path: Path) -> None:
@@ -120,8 +133,10 @@ def test_whoever_stops_goes_on_from_there(hub: Hub, tmp_path: Path) -> None:
     assert not (tmp_path / "vae" / "ae.safetensors").exists()
     fetch("vae-flux", tmp_path)
     assert (tmp_path / "vae" / "ae.safetensors").read_bytes() == WEIGHTS
-    ranges = [int(asked.removeprefix("bytes=").rstrip("-")) for method, _, asked in hub.asked if method == "GET" and asked]
-    assert any(begin >= 10_000_000 for begin in ranges)       # what was there did not come again
+    ranges = [
+        int(asked.removeprefix("bytes=").rstrip("-")) for method, _, asked in hub.asked if method == "GET" and asked
+    ]
+    assert any(begin >= 10_000_000 for begin in ranges)  # what was there did not come again
 
 
 def test_what_is_not_what_it_says_or_is_not_there_is_refused(hub: Hub, tmp_path: Path) -> None:
@@ -143,7 +158,9 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     assert "no room for the autoencoder of FLUX.1: it takes 0.3 GB" in str(told.problem)
 
 
-def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(
+    hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
     from diffstudio import paths
     from diffstudio.cli import main
 
@@ -154,11 +171,13 @@ def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(hub: Hub, 
     assert main(["models", "fetch"]) == 0 and main(["models", "fetch", "vae-sd3"]) == 2
     said = capsys.readouterr()
     assert "vae-flux" in said.out and "Comfy-Org/z_image_turbo" in said.out and "cannot be fetched" in said.err
-    assert len(hub.asked) == asked           # saying what there is asks nobody
+    assert len(hub.asked) == asked  # saying what there is asks nobody
 
 
 def test_the_table_names_pieces_that_there_are() -> None:
     assert set(ORIGINS) <= set(PIECES)
     assert fetchable(("clip_l", "vae-sd3")) == ("clip_l",)
     for piece, origins in ORIGINS.items():
-        assert all(origin.file.endswith((".safetensors", ".json")) and origin.about_bytes > 0 for origin in origins), piece
+        assert all(origin.file.endswith((".safetensors", ".json")) and origin.about_bytes > 0 for origin in origins), (
+            piece
+        )

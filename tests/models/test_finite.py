@@ -27,7 +27,7 @@ from tests.models.tiny import write_tiny_checkpoint
 
 CPU = torch.device("cpu")
 __all__ = ["small_world"]
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")    # diffusers, with NumPy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 
 
 def spoilt(path: Path, name: str, value: float) -> Path:
@@ -51,13 +51,19 @@ def test_trained_here(tmp_path: Path, value: float) -> None:
 
 
 def _a_matrix(path: Path) -> str:
-    return next(name for name, one in safetensors.torch.load_file(path).items() if one.ndim == 2 and one.is_floating_point())
+    return next(
+        name for name, one in safetensors.torch.load_file(path).items() if one.ndim == 2 and one.is_floating_point()
+    )
 
 
-@pytest.mark.parametrize(("part", "file", "name"), [
-    ("unet", "diffusion_pytorch_model", "mid_block.resnets.1.conv2.bias"),
-    ("vae", "diffusion_pytorch_model", "decoder.conv_out.bias"),
-    ("text_encoder", "model", "encoder.layers.1.mlp.fc1.weight")])
+@pytest.mark.parametrize(
+    ("part", "file", "name"),
+    [
+        ("unet", "diffusion_pytorch_model", "mid_block.resnets.1.conv2.bias"),
+        ("vae", "diffusion_pytorch_model", "decoder.conv_out.bias"),
+        ("text_encoder", "model", "encoder.layers.1.mlp.fc1.weight"),
+    ],
+)
 def test_in_a_folder(tmp_path: Path, part: str, file: str, name: str) -> None:
     """When the weights are cast; as they are stored, when a picture comes apart, but for the autoencoder."""
     folder = tmp_path / "sd"
@@ -88,7 +94,7 @@ def test_in_one_file_and_in_a_pickle(small_world: Callable[[str], Path], tmp_pat
     loading.load(record(one, "sd1"), CPU)
     pickled = tmp_path / "one.ckpt"
     torch.save({"state_dict": safetensors.torch.load_file(one), "epoch": 3}, pickled)
-    assert loading.load(record(pickled, "sd1"), CPU).sha256       # and it is usable at all
+    assert loading.load(record(pickled, "sd1"), CPU).sha256  # and it is usable at all
     name = "model.diffusion_model.middle_block.0.in_layers.2.weight"
     tensors = {key: value.clone() for key, value in safetensors.torch.load_file(one).items()}
     tensors[name].view(-1)[0] = torch.inf
@@ -102,14 +108,16 @@ def test_in_one_file_and_in_a_pickle(small_world: Callable[[str], Path], tmp_pat
 def module(weight: torch.Tensor) -> dict[str, nn.Module]:
     made = nn.Module()
     made.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
-    made.register_buffer("mask", torch.full((2, 2), -torch.inf))          # which is meant to be infinite
+    made.register_buffer("mask", torch.full((2, 2), -torch.inf))  # which is meant to be infinite
     return {"network": made}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
 def test_what_is_sound_passes(dtype: torch.dtype) -> None:
     largest = torch.finfo(dtype).max
-    check_finite(_named("F16"), module(torch.tensor([largest, -largest, 0.0], dtype=torch.float64).to(dtype)), lambda: None)
+    check_finite(
+        _named("F16"), module(torch.tensor([largest, -largest, 0.0], dtype=torch.float64).to(dtype)), lambda: None
+    )
     check_finite(_named("F16"), module(torch.zeros(0, 3, dtype=dtype)), lambda: None)
 
 

@@ -31,20 +31,22 @@ def test_worked_out_once(file: Path) -> None:
     assert told[-1] == 1.0
     assert short(RIGHT) == RIGHT[:10]
     told.clear()
-    assert sha256_of(file, told.append) == RIGHT and told == []     # remembered: not read again
+    assert sha256_of(file, told.append) == RIGHT and told == []  # remembered: not read again
 
 
 def test_a_changed_file_is_another(file: Path) -> None:
     sha256_of(file)
     stamp = file.stat().st_mtime_ns
-    file.write_bytes(CONTENT[:-1])                                  # shorter
+    file.write_bytes(CONTENT[:-1])  # shorter
     assert known_sha256(file) == ""
-    file.write_bytes(CONTENT[::-1])                                 # as long, later
+    file.write_bytes(CONTENT[::-1])  # as long, later
     os.utime(file, ns=(stamp, stamp + 1))
     assert known_sha256(file) == "" and sha256_of(file) == hashlib.sha256(CONTENT[::-1]).hexdigest()
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 99, "files": {}}', '{"format": 1, "files": {"a": 3}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"format": 99, "files": {}}', '{"format": 1, "files": {"a": 3}}', "[" * 100_000]
+)
 def test_a_damaged_memory_is_no_memory(file: Path, damage: str) -> None:
     sha256_of(file)
     (paths.cache() / "hashes.json").write_text(damage)

@@ -36,8 +36,8 @@ from tests.models import small, small_flow
 from tests.models.pickles import RAN, attack
 
 CPU = torch.device("cpu")
-SECONDS, MEGABYTES = 3.0, 64       # of the processor, some times what is needed: that there is a bound, not how fast it is
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")    # diffusers, with NumPy 2
+SECONDS, MEGABYTES = 3.0, 64  # of the processor, some times what is needed: that there is a bound, not how fast it is
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,7 @@ def refused(act: Callable[[], object], kind: type[DiffstudioError] = CheckpointD
 
 
 # ---- safetensors -------------------------------------------------------------------------------------------------------
+
 
 def tensor(begin: int = 0, end: int = 8, shape: Any = (2,), dtype: Any = "F32") -> dict[str, Any]:
     return {"dtype": dtype, "shape": list(shape) if isinstance(shape, tuple) else shape, "data_offsets": [begin, end]}
@@ -91,11 +92,16 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "two shapes": (header(b'{"a":{"dtype":"F32","shape":[2],"shape":[1,2],"data_offsets":[0,8]}}'), "occurs twice"),
     "metadata twice": (header(b'{"__metadata__":{},"__metadata__":{"x":"y"},"a":' + ONE + b"}"), "occurs twice"),
     "a product that overflows": (header({"a": tensor(shape=(1 << 32, 1 << 32))}), "does not have the size"),
-    "a product that overflows to what fits": (header({"a": tensor(shape=((1 << 63) + 1, 2, 1 << 62, 4))}), "does not have the size"),
+    "a product that overflows to what fits": (
+        header({"a": tensor(shape=((1 << 63) + 1, 2, 1 << 62, 4))}),
+        "does not have the size",
+    ),
     "a million sides": (header({"a": tensor(shape=(1 << 60,) * 500_000)}), "not described"),
     "a side of a thousand digits": (header({"a": tensor(shape=(10**1000,))}), "does not have the size"),
     "a side of ten thousand digits": (
-        header(b'{"a":{"dtype":"F32","shape":[' + b"9" * 10_000 + b'],"data_offsets":[0,8]}}'), "cannot be read"),
+        header(b'{"a":{"dtype":"F32","shape":[' + b"9" * 10_000 + b'],"data_offsets":[0,8]}}'),
+        "cannot be read",
+    ),
     "an infinite side": (header(b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,8]}}'), "not described"),
     "half a side": (header({"a": tensor(shape=(2.5,))}), "not described"),
     "a side that is a text": (header({"a": tensor(shape="2")}), "not described"),
@@ -138,8 +144,15 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
 
 
 _HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-_SOUND = header({"__metadata__": {"title": "x"}, "cat": tensor(0, 24, (2, 3)), "b": tensor(24, 26, (1,), "F16"),
-                 "empty": tensor(26, 26, (0, 4), "BF16")}, 26)
+_SOUND = header(
+    {
+        "__metadata__": {"title": "x"},
+        "cat": tensor(0, 24, (2, 3)),
+        "b": tensor(24, 26, (1,), "F16"),
+        "empty": tensor(26, 26, (0, 4), "BF16"),
+    },
+    26,
+)
 
 
 @_HERE
@@ -147,16 +160,26 @@ _SOUND = header({"__metadata__": {"title": "x"}, "cat": tensor(0, 24, (2, 3)), "
 def test_headers_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray(_SOUND)
     for _ in range(data.draw(st.integers(1, 4))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255) | st.sampled_from(b'0123456789[]{}",:\\-'))
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(
+            st.integers(0, 255) | st.sampled_from(b'0123456789[]{}",:\\-')
+        )
     whole += data.draw(st.binary(max_size=3))
     _only_our_errors(tmp_path / "a.safetensors", bytes(whole))
 
 
 @_HERE
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-                        st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", "a"]) | st.text(max_size=3), inner)),
-       st.integers(0, 20))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", "a"]) | st.text(max_size=3), inner
+            )
+        ),
+    ),
+    st.integers(0, 20),
+)
 def test_headers_of_any_json(tmp_path: Path, value: Any, data: int) -> None:
     _only_our_errors(tmp_path / "a.safetensors", header(json.dumps(value).encode(), data))
 
@@ -173,6 +196,7 @@ def _only_our_errors(path: Path, data: bytes) -> None:
 
 # ---- GGUF --------------------------------------------------------------------------------------------------------------
 
+
 def text(value: bytes, length: int | None = None) -> bytes:
     return struct.pack("<Q", len(value) if length is None else length) + value
 
@@ -186,7 +210,8 @@ def described(name: bytes = b"a", sides: tuple[int, ...] = (8,), kind: int = 0, 
 
 
 GGUFS: dict[str, tuple[bytes, str]] = {
-    "tensors without end": (gguf(1 << 63, 0), "declares"), "entries without end": (gguf(0, 1 << 63), "declares"),
+    "tensors without end": (gguf(1 << 63, 0), "declares"),
+    "entries without end": (gguf(0, 1 << 63), "declares"),
     "a text of 100 GB": (gguf(0, 1, text(b"a", 100 << 30)), "declares"),
     "a list of 100 GB": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 4, 100 << 30)), "declares"),
     "a list of lists": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 9, 1)), "no list may hold"),
@@ -197,9 +222,12 @@ GGUFS: dict[str, tuple[bytes, str]] = {
     "beyond the end": (gguf(1, 0, described(offset=1 << 40)), "does not fit"),
     "a hundred sides": (gguf(1, 0, described(sides=(1,) * 100)), "sides"),
     "two of one name": (gguf(2, 0, described(), described(), bytes(64)), "two of its tensors"),
-    "another shape": (gguf(1, 1, text(b"comfy.gguf.orig_shape.a"), struct.pack("<IIQii", 9, 5, 2, -2, -4), described(), bytes(64)),
-                      "shape"),
-    "another version": (gguf(0, 0, version=99), "version"), "cut short": (gguf(3, 0, described())[:-3], "cut short"),
+    "another shape": (
+        gguf(1, 1, text(b"comfy.gguf.orig_shape.a"), struct.pack("<IIQii", 9, 5, 2, -2, -4), described(), bytes(64)),
+        "shape",
+    ),
+    "another version": (gguf(0, 0, version=99), "version"),
+    "cut short": (gguf(3, 0, described())[:-3], "cut short"),
     "no GGUF": (b"PK\3\4", "begin"),
 }
 
@@ -216,8 +244,18 @@ def test_gguf_headers(tmp_path: Path, name: str) -> None:
 @_HERE
 @given(st.data())
 def test_gguf_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
-    whole = bytearray(gguf(2, 1, text(b"general.architecture"), struct.pack("<I", 8), text(b"flux"), described(b"x", (4, 2)),
-                           described(b"y", (32,), 8, 64), bytes(200)))
+    whole = bytearray(
+        gguf(
+            2,
+            1,
+            text(b"general.architecture"),
+            struct.pack("<I", 8),
+            text(b"flux"),
+            described(b"x", (4, 2)),
+            described(b"y", (32,), 8, 64),
+            bytes(200),
+        )
+    )
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / "a.gguf"
@@ -232,6 +270,7 @@ def test_gguf_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
 
 
 # ---- folders -----------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -261,13 +300,24 @@ def test_a_sound_folder_passes(folder: Path) -> None:
     assert loaded(folder).network is not None
 
 
-@pytest.mark.parametrize(("said", "kind"), [
-    (["os", "system"], CheckpointDangerous), (["subprocess", "Popen"], CheckpointDangerous),
-    (["builtins", "eval"], CheckpointDangerous),
-    (["evil_module", "Thing"], CheckpointUnknown), (["unet.evil", "Thing"], CheckpointDamaged), (["diffusers"], CheckpointDamaged),
-    (["diffusers", 3], CheckpointDamaged), (["../evil", "X"], CheckpointDamaged), (["diffusers", "os.system"], CheckpointDangerous)])
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (["os", "system"], CheckpointDangerous),
+        (["subprocess", "Popen"], CheckpointDangerous),
+        (["builtins", "eval"], CheckpointDangerous),
+        (["evil_module", "Thing"], CheckpointUnknown),
+        (["unet.evil", "Thing"], CheckpointDamaged),
+        (["diffusers"], CheckpointDamaged),
+        (["diffusers", 3], CheckpointDamaged),
+        (["../evil", "X"], CheckpointDamaged),
+        (["diffusers", "os.system"], CheckpointDangerous),
+    ],
+)
 @pytest.mark.parametrize("pipeline", ["StableDiffusionPipeline", "PixArtAlphaPipeline"])
-def test_classes_of_others_are_never_imported(folder: Path, said: list[Any], kind: type[DiffstudioError], pipeline: str) -> None:
+def test_classes_of_others_are_never_imported(
+    folder: Path, said: list[Any], kind: type[DiffstudioError], pipeline: str
+) -> None:
     (folder / "evil_module.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\nclass Thing: pass\n")
     told(folder / "model_index.json", unet=said, _class_name=pipeline)
     with pytest.raises(kind):
@@ -275,7 +325,9 @@ def test_classes_of_others_are_never_imported(folder: Path, said: list[Any], kin
     assert "evil_module" not in sys.modules
 
 
-@pytest.mark.parametrize("name", [["pipeline", "Mine"], "Mine", "../Mine", None, "DiffusionPipeline", "OnnxRuntimeModel"])
+@pytest.mark.parametrize(
+    "name", [["pipeline", "Mine"], "Mine", "../Mine", None, "DiffusionPipeline", "OnnxRuntimeModel"]
+)
 def test_pipelines_of_others_are_never_run(folder: Path, name: Any) -> None:
     (folder / "pipeline.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\nclass Mine: pass\n")
     told(folder / "model_index.json", _class_name=name, custom_pipeline="pipeline", trust_remote_code=True)
@@ -290,19 +342,34 @@ def test_code_in_a_configuration_is_never_run(folder: Path) -> None:
         loaded(folder)
 
 
-@pytest.mark.parametrize("piece", ["../../secret.safetensors", "/etc/passwd", "..", "a/b.safetensors", "C:evil", "..\\x"])
+@pytest.mark.parametrize(
+    "piece", ["../../secret.safetensors", "/etc/passwd", "..", "a/b.safetensors", "C:evil", "..\\x"]
+)
 @pytest.mark.parametrize("index", ["unet/diffusion_pytorch_model", "text_encoder/model"])
 def test_pieces_that_lie_elsewhere(folder: Path, piece: str, index: str) -> None:
-    (folder / f"{index}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": piece}}))
+    (folder / f"{index}.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": piece}})
+    )
     with pytest.raises(CheckpointDangerous, match="lies elsewhere"):
         loaded(folder)
 
 
-@pytest.mark.parametrize(("part", "key", "value"), [
-    ("unet", "cross_attention_dim", 10**9), ("unet", "in_channels", 10**9), ("unet", "block_out_channels", [10**9] * 4),
-    ("unet", "layers_per_block", 10**9), ("unet", "layers_per_block", 10**5), ("unet", "sample_size", -10**9),
-    ("vae", "latent_channels", 10**9), ("vae", "block_out_channels", [8] * 10**6),
-    ("text_encoder", "hidden_size", 10**9), ("text_encoder", "num_hidden_layers", 10**9), ("text_encoder", "vocab_size", 10**12)])
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("unet", "cross_attention_dim", 10**9),
+        ("unet", "in_channels", 10**9),
+        ("unet", "block_out_channels", [10**9] * 4),
+        ("unet", "layers_per_block", 10**9),
+        ("unet", "layers_per_block", 10**5),
+        ("unet", "sample_size", -(10**9)),
+        ("vae", "latent_channels", 10**9),
+        ("vae", "block_out_channels", [8] * 10**6),
+        ("text_encoder", "hidden_size", 10**9),
+        ("text_encoder", "num_hidden_layers", 10**9),
+        ("text_encoder", "vocab_size", 10**12),
+    ],
+)
 def test_absurd_sizes_take_no_room(folder: Path, part: str, key: str, value: Any) -> None:
     told(folder / part / "config.json", **{key: value})
     assert "does not go with the weights" in refused(lambda: check_folder(folder))
@@ -318,16 +385,26 @@ def test_a_schedule_without_end_takes_no_room(folder: Path, steps: int) -> None:
 
 
 def test_nothing_is_made_of_a_folder_that_reaches_elsewhere(folder: Path, tmp_path: Path) -> None:
-    (folder / "unet" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"conv_in.weight": "/etc/passwd"}}))
+    (folder / "unet" / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"conv_in.weight": "/etc/passwd"}})
+    )
     with pytest.raises(CheckpointDangerous, match="lies elsewhere"):
         list(export(read_record(folder), tmp_path / "exported"))
     assert not (tmp_path / "exported").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), "x", None, [], {}, -1, 0, True, [[]]])
-@pytest.mark.parametrize(("part", "key"), [
-    ("unet", "cross_attention_dim"), ("unet", "block_out_channels"), ("text_encoder", "hidden_size"), ("vae", "latent_channels"),
-    ("scheduler", "num_train_timesteps"), ("unet", "down_block_types")])
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("unet", "cross_attention_dim"),
+        ("unet", "block_out_channels"),
+        ("text_encoder", "hidden_size"),
+        ("vae", "latent_channels"),
+        ("scheduler", "num_train_timesteps"),
+        ("unet", "down_block_types"),
+    ],
+)
 def test_configurations_that_make_no_sense(folder: Path, part: str, key: str, value: Any) -> None:
     path = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
     told(path, **{key: value})
@@ -337,10 +414,20 @@ def test_configurations_that_make_no_sense(folder: Path, part: str, key: str, va
         assert str(error)
 
 
-@pytest.mark.parametrize("name", [
-    "model_index.json", "unet/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json",
-    "tokenizer/tokenizer_config.json", "tokenizer/tokenizer.json"])
-@pytest.mark.parametrize("data", [b"", b"[]", b"3", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe\0", b'"\\ud800"', b"null"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_index.json",
+        "unet/config.json",
+        "text_encoder/config.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/tokenizer.json",
+    ],
+)
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"3", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe\0", b'"\\ud800"', b"null"]
+)
 def test_json_that_is_none(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     try:
@@ -350,12 +437,22 @@ def test_json_that_is_none(folder: Path, name: str, data: bytes) -> None:
 
 
 TOKENIZERS: dict[str, Any] = {
-    "nothing in it": {}, "no model": {"version": "1.0"}, "an unknown model": {"version": "1.0", "model": {"type": "Evil"}},
+    "nothing in it": {},
+    "no model": {"version": "1.0"},
+    "an unknown model": {"version": "1.0", "model": {"type": "Evil"}},
     "no words": {"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}},
     "merges of no words": {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["x y"]}},
     "numbers beyond all": {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 10**12}, "merges": []}},
-    "an expression that never ends": {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "pre_tokenizer": {
-        "type": "Split", "pattern": {"Regex": "(a+)+$" * 20 + "("}, "behavior": "Isolated", "invert": False}},
+    "an expression that never ends": {
+        "version": "1.0",
+        "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "(a+)+$" * 20 + "("},
+            "behavior": "Isolated",
+            "invert": False,
+        },
+    },
 }
 
 

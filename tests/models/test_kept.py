@@ -47,7 +47,7 @@ def test_what_was_used_last_stays(checkpoints: list[Checkpoint]) -> None:
     first, second = (loaded(kept, checkpoint, 2 * one) for checkpoint in checkpoints[:2])
     assert loaded(kept, checkpoints[0], 2 * one) is first
     assert kept.newest is first
-    loaded(kept, checkpoints[2], 2 * one)                     # the second was not used for longest
+    loaded(kept, checkpoints[2], 2 * one)  # the second was not used for longest
     assert len(kept) == 2
     assert kept.get(checkpoints[1], CPU) is None
     assert kept.get(checkpoints[0], CPU) is first
@@ -89,7 +89,10 @@ def test_the_budget_is_what_was_set_or_half_of_what_there_is() -> None:
 
 def test_fifty_changes_of_checkpoint_leave_nothing_behind(tmp_path: Path) -> None:
     """Of 8 MB each, so that one left behind in five would show."""
-    folder = [read_checkpoint(write_tiny_checkpoint(tmp_path / f"{seed}.safetensors", seed=seed, width=512)) for seed in range(2)]
+    folder = [
+        read_checkpoint(write_tiny_checkpoint(tmp_path / f"{seed}.safetensors", seed=seed, width=512))
+        for seed in range(2)
+    ]
     kept, process = KeptModels(), psutil.Process()
     state = torch.zeros(1, 3, 16, 16)
 
@@ -108,4 +111,4 @@ def test_fifty_changes_of_checkpoint_leave_nothing_behind(tmp_path: Path) -> Non
     resident_before, tensors_before = change(10)
     resident_after, tensors_after = change(50)
     assert tensors_after <= tensors_before
-    assert resident_after - resident_before < 5 * size        # fifty were loaded
+    assert resident_after - resident_before < 5 * size  # fifty were loaded

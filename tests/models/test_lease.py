@@ -40,7 +40,10 @@ def test_one_holder_at_a_time_and_it_is_named(tmp_path: Path) -> None:
     with one.held("training emoji"):
         assert one.holder() == other.holder() == "training emoji"
         waited: list[str] = []
-        with pytest.raises(Stopped), other.held("another run", lambda: len(waited) > 0, on_wait=lambda: waited.append("once")):
+        with (
+            pytest.raises(Stopped),
+            other.held("another run", lambda: len(waited) > 0, on_wait=lambda: waited.append("once")),
+        ):
             pytest.fail("two hold it")
         assert waited == ["once"]
     with other.held("another run"):
@@ -83,8 +86,10 @@ def test_a_run_does_not_slip_in_between_two_pictures(tmp_path: Path) -> None:
             if pictures:
                 time.sleep(0.1)
 
-    threads = [threading.Thread(target=hold, args=(run, "run", False)),
-               threading.Thread(target=hold, args=(second, "second", True))]
+    threads = [
+        threading.Thread(target=hold, args=(run, "run", False)),
+        threading.Thread(target=hold, args=(second, "second", True)),
+    ]
     for thread in threads:
         thread.start()
     time.sleep(0.1)
@@ -111,8 +116,9 @@ def test_a_run_that_is_to_stop_does_not_wait_for_pictures(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", ["run", "pictures"])
 def test_the_system_frees_what_a_killed_process_held(tmp_path: Path, kind: str) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLDS_UNTIL_KILLED, str(tmp_path), kind], stdout=subprocess.PIPE,
-                               text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS_UNTIL_KILLED, str(tmp_path), kind], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "held\n"

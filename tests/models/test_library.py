@@ -71,7 +71,7 @@ def test_files_that_are_all_called_alike_go_by_their_folders(starter: Path) -> N
     folder.mkdir(parents=True)
     write_header(folder / "diffusion_pytorch_model.fp16.safetensors", controlnet("sd1"))
     (folder / "config.json").write_text("{}")
-    write_header(paths.checkpoints() / "model.safetensors", controlnet("sd1"))      # which is what somebody called it
+    write_header(paths.checkpoints() / "model.safetensors", controlnet("sd1"))  # which is what somebody called it
     assert {found.name for found in Library().scan()} == {"starter", "control_canny", "model"}
 
 
@@ -103,7 +103,9 @@ def test_damaged_files_are_named_with_why_and_the_rest_is_listed(starter: Path) 
         library.find("short")
 
 
-def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
+    starter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_tiny_checkpoint(paths.checkpoints() / "cats.safetensors")
     library = Library()
     library.scan()
@@ -127,6 +129,8 @@ def test_without_a_starter_the_name_says_so(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_looking_through_folders_loads_no_torch() -> None:
-    code = ("import sys; from diffstudio.models.library import Library; Library().scan(); import diffstudio.studio.worker; "
-            "assert 'torch' not in sys.modules")
+    code = (
+        "import sys; from diffstudio.models.library import Library; Library().scan(); import diffstudio.studio.worker; "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

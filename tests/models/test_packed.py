@@ -78,7 +78,9 @@ def test_gguf_draws_what_its_unpacked_weights_draw(flux: Made, tmp_path: Path, k
     assert not packed_layers(at_once) and bool(packed_layers(as_stored)) is (kind not in (Kind.F16, Kind.BF16))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.F32, Kind.F16, Kind.F64) and unpacks(int(kind))])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in Kind if kind not in (Kind.F32, Kind.F16, Kind.F64) and unpacks(int(kind))]
+)
 def test_blocks_are_unpacked_as_ggml_does(kind: Kind) -> None:
     """Random bytes with scales that are numbers, against the reference of the package `gguf`."""
     numbers, size = gguf.GGML_QUANT_SIZES[kind]
@@ -114,16 +116,20 @@ def test_eighths(flux: Made, tmp_path: Path, scaled: str) -> None:
     models = tmp_path / "models"
     models.mkdir()
     pieces(models, flux)
-    path = saved(models / "diffusion_models" / "fp8.safetensors", eighths(makers.flux(flux.parts["transformer"]), scaled=scaled))
+    path = saved(
+        models / "diffusion_models" / "fp8.safetensors", eighths(makers.flux(flux.parts["transformer"]), scaled=scaled)
+    )
     library = Library([models])
     at_once, as_stored = flux.load(path, library), flux.load(path, library, dense_bytes=0)
     reference = flux.drawn(at_once)
     assert torch.equal(flux.drawn(as_stored), reference)
     assert 0 < ((reference - flux.image).norm() / flux.image.norm()).item() < 0.3
     layers = packed_layers(as_stored)
-    assert layers and all(layer.weight.dtype is torch.uint8 and layer.weight.nbytes == layer.out_features * layer.in_features
-                          for layer in layers)
-    as_stored.network.to(torch.bfloat16)          # whatever casts the module leaves the bytes alone
+    assert layers and all(
+        layer.weight.dtype is torch.uint8 and layer.weight.nbytes == layer.out_features * layer.in_features
+        for layer in layers
+    )
+    as_stored.network.to(torch.bfloat16)  # whatever casts the module leaves the bytes alone
     assert all(layer.weight.dtype is torch.uint8 for layer in layers)
 
 
@@ -185,15 +191,15 @@ def test_a_convolution_stored_as_rows_has_its_own_shape_again(tmp_path: Path) ->
 
 def test_a_packed_layer_is_a_linear_layer() -> None:
     linear = nn.Linear(16, 8)
-    packed = Packed(linear.weight.data.to(torch.float8_e4m3fn).view(torch.uint8), torch.float8_e4m3fn, torch.tensor(2.0))
+    packed = Packed(
+        linear.weight.data.to(torch.float8_e4m3fn).view(torch.uint8), torch.float8_e4m3fn, torch.tensor(2.0)
+    )
     layer = PackedLinear(packed, linear.bias.data, torch.float32)
     x = torch.randn(3, 16)
     expected = nn.functional.linear(x, linear.weight.to(torch.float8_e4m3fn).float() * 2, linear.bias)
     assert torch.equal(layer(x), expected) and (layer.in_features, layer.out_features) == (16, 8)
     half = layer(x.bfloat16()) if layer.to(torch.bfloat16) else None
     assert half is not None and half.dtype is torch.bfloat16
-
-
 
 
 def test_a_unet_in_gguf_draws_what_its_unpacked_weights_draw(tmp_path: Path) -> None:
@@ -216,4 +222,8 @@ def test_a_unet_in_gguf_draws_what_its_unpacked_weights_draw(tmp_path: Path) -> 
 
     reference = picture(come_to, math.inf)[1]
     as_stored, found = picture(path, 0)
-    assert packed_layers(as_stored) and torch.equal(found, reference) and torch.equal(picture(path, math.inf)[1], reference)
+    assert (
+        packed_layers(as_stored)
+        and torch.equal(found, reference)
+        and torch.equal(picture(path, math.inf)[1], reference)
+    )

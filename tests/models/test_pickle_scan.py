@@ -49,7 +49,7 @@ from tests.models.pickles import (
     zipped,
 )
 
-SECONDS, MEGABYTES = 3.0, 160      # of the processor, some times what is needed: that there is a bound, not how fast it is
+SECONDS, MEGABYTES = 3.0, 160  # of the processor, some times what is needed: that there is a bound, not how fast it is
 
 
 @pytest.fixture(autouse=True)
@@ -88,33 +88,67 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "inst": (MARK + COMMAND + b"ios\nsystem\n" + STOP, f"os.system('touch {RAN}')"),
     "obj": (MARK + SYSTEM + COMMAND + b"o" + STOP, f"os.system('touch {RAN}')"),
     "newobj": (b"\x80\x02" + imported("subprocess", "Popen") + ARGUMENTS + b"\x81" + STOP, "subprocess.Popen('touch"),
-    "newobj with names": (b"\x80\x04" + imported("subprocess", "Popen") + ARGUMENTS + b"}\x92" + STOP, "subprocess.Popen("),
+    "newobj with names": (
+        b"\x80\x04" + imported("subprocess", "Popen") + ARGUMENTS + b"}\x92" + STOP,
+        "subprocess.Popen(",
+    ),
     "stack global": (b"\x80\x04" + text("os") + text("system") + b"\x93" + RUN, "os.system("),
     "stack global of what was remembered": (
         b"\x80\x04" + text("system") + b"\x94" + text("posix") + b"\x9400" + b"h\x01h\x00\x93" + RUN,
-        "posix.system("),
+        "posix.system(",
+    ),
     "remembered out of order": (
-        b"\x80\x02" + text("os") + b"r" + LAST + b"0" + text("x") + b"q\x010j" + LAST + text("system") + b"\x93" + RUN, "os.system("),
+        b"\x80\x02" + text("os") + b"r" + LAST + b"0" + text("x") + b"q\x010j" + LAST + text("system") + b"\x93" + RUN,
+        "os.system(",
+    ),
     "a chain of getattr": (
-        b"\x80\x02" + called(called(imported("builtins", "getattr"), called(imported("builtins", "__import__"), text("os")),
-                                    text("system")), COMMAND) + STOP, "builtins.getattr("),
+        b"\x80\x02"
+        + called(
+            called(
+                imported("builtins", "getattr"), called(imported("builtins", "__import__"), text("os")), text("system")
+            ),
+            COMMAND,
+        )
+        + STOP,
+        "builtins.getattr(",
+    ),
     "getattr of what is allowed": (
-        b"\x80\x02" + called(imported("builtins", "getattr"), imported("collections", "OrderedDict"), text("__class__")) + STOP,
-        "builtins.getattr(collections.OrderedDict, '__class__')"),
-    "a point in the name": (b"\x80\x04" + text("torch.serialization") + text("os.system") + b"\x93" + RUN,
-                            "torch.serialization.os.system("),
+        b"\x80\x02"
+        + called(imported("builtins", "getattr"), imported("collections", "OrderedDict"), text("__class__"))
+        + STOP,
+        "builtins.getattr(collections.OrderedDict, '__class__')",
+    ),
+    "a point in the name": (
+        b"\x80\x04" + text("torch.serialization") + text("os.system") + b"\x93" + RUN,
+        "torch.serialization.os.system(",
+    ),
     "eval": (b"\x80\x02" + called(imported("__builtin__", "eval"), text("1 + 1")) + STOP, "__builtin__.eval('1 + 1')"),
-    "exec, hidden in numpy": (b"\x80\x02" + called(imported("numpy.testing._private.utils", "runstring"), text("x"), b"}") + STOP,
-                              "runstring("),
-    "torch's own doors": (b"\x80\x02" + called(imported("torch.hub", "load"), text("a/b")) + STOP, "torch.hub.load('a/b')"),
-    "a pickle that torch would open": (b"\x80\x02" + called(imported("torch.storage", "_load_from_bytes"), b"C\x03abc") + STOP,
-                                       "torch.storage._load_from_bytes("),
+    "exec, hidden in numpy": (
+        b"\x80\x02" + called(imported("numpy.testing._private.utils", "runstring"), text("x"), b"}") + STOP,
+        "runstring(",
+    ),
+    "torch's own doors": (
+        b"\x80\x02" + called(imported("torch.hub", "load"), text("a/b")) + STOP,
+        "torch.hub.load('a/b')",
+    ),
+    "a pickle that torch would open": (
+        b"\x80\x02" + called(imported("torch.storage", "_load_from_bytes"), b"C\x03abc") + STOP,
+        "torch.storage._load_from_bytes(",
+    ),
     "thrown away": (b"\x80\x02" + called(SYSTEM, COMMAND) + b"0N" + STOP, "os.system("),
     "thrown away with a mark": (b"\x80\x02" + MARK + called(SYSTEM, COMMAND) + b"1N" + STOP, "os.system("),
     "before it breaks": (b"\x80\x02" + called(SYSTEM, COMMAND) + b"\xff\xff", "os.system("),
     "before it ends": (b"\x80\x02" + called(SYSTEM, COMMAND), "os.system("),
-    "put into an object": (b"\x80\x02" + imported("collections", "OrderedDict") + EMPTY_TUPLE + REDUCE + called(SYSTEM, COMMAND)
-                           + b"b" + STOP, "os.system("),
+    "put into an object": (
+        b"\x80\x02"
+        + imported("collections", "OrderedDict")
+        + EMPTY_TUPLE
+        + REDUCE
+        + called(SYSTEM, COMMAND)
+        + b"b"
+        + STOP,
+        "os.system(",
+    ),
     "an extension": (b"\x80\x02\x82\x01)R" + called(SYSTEM, COMMAND) + STOP, "os.system("),
     "imported alone": (b"\x80\x02" + imported("antigravity", "fly") + STOP, "antigravity.fly"),
 }
@@ -143,16 +177,24 @@ def test_python_itself_would_run_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_every_protocol(tmp_path: Path, protocol: int) -> None:
-    path = written(tmp_path / "a.pt", pickle.dumps({"weights": [1, 2.5, b"x", "y", (None, True)], "x": attack()}, protocol))
+    path = written(
+        tmp_path / "a.pt", pickle.dumps({"weights": [1, 2.5, b"x", "y", (None, True)], "x": attack()}, protocol)
+    )
     assert f"{os.system.__module__}.system('touch {RAN}')" in refused(path, CheckpointDangerous)
 
 
 @pytest.mark.parametrize("new", [True, False])
 def test_beside_weights(tmp_path: Path, new: bool) -> None:
-    torch.save({"state_dict": {"a": torch.ones(3)}, "callback": attack()}, tmp_path / "a.ckpt", _use_new_zipfile_serialization=new)
+    torch.save(
+        {"state_dict": {"a": torch.ones(3)}, "callback": attack()},
+        tmp_path / "a.ckpt",
+        _use_new_zipfile_serialization=new,
+    )
     said = refused(tmp_path / "a.ckpt", CheckpointDangerous)
-    assert said == (f"a.ckpt is dangerous and was not opened: opening it would have run {os.system.__module__}.system("
-                    f"'touch {RAN}'). Delete it, and get the model elsewhere, as a safetensors file.")
+    assert said == (
+        f"a.ckpt is dangerous and was not opened: opening it would have run {os.system.__module__}.system("
+        f"'touch {RAN}'). Delete it, and get the model elsewhere, as a safetensors file."
+    )
 
 
 @pytest.mark.parametrize("outer", [0, 2, 3, 5])
@@ -183,6 +225,7 @@ def test_the_tar_files_of_old(tmp_path: Path) -> None:
 
 # ---- what would take all memory, or for ever ---------------------------------------------------------------------------
 
+
 def _bomb(path: Path, size: int) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({}))
@@ -202,8 +245,8 @@ def _overlapping(path: Path) -> Path:
     data = zipped(path, table(), {"archive/data/0": bytes(64), "archive/data/1": bytes(64)}).read_bytes()
     first, second = (data.index(b"archive/data/" + digit) - 30 for digit in (b"0", b"1"))
     at = data.rindex(b"archive/data/1") - 46 + 42
-    assert struct.unpack("<I", data[at:at + 4])[0] == second
-    path.write_bytes(data[:at] + struct.pack("<I", first) + data[at + 4:])
+    assert struct.unpack("<I", data[at : at + 4])[0] == second
+    path.write_bytes(data[:at] + struct.pack("<I", first) + data[at + 4 :])
     return path
 
 
@@ -219,7 +262,10 @@ def _one_tensor(path: Path, members: Mapping[str, bytes] | None = None, **about:
 
 BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a zip bomb": (lambda path: _bomb(path, 64 << 20), "zip bomb"),
-    "a pickle that was a bomb": (lambda path: zipped(path, b"N" * (40 << 20), compression=zipfile.ZIP_DEFLATED), "bytes"),
+    "a pickle that was a bomb": (
+        lambda path: zipped(path, b"N" * (40 << 20), compression=zipfile.ZIP_DEFLATED),
+        "bytes",
+    ),
     "two members of one name": (_twice, "one name"),
     "a member elsewhere": (lambda path: zipped(path, table(), {"archive/data/../../../x": b"x"}), "lies elsewhere"),
     "a member at the root": (lambda path: zipped(path, table(), {"/etc/x": b"x"}), "lies elsewhere"),
@@ -233,24 +279,40 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "BYTEARRAY8": (lambda path: written(path, b"\x80\x05\x96" + struct.pack("<Q", 100 << 30) + b"x."), "cut short"),
     "instructions without end": (lambda path: written(path, b"\x80\x02" + b"N0" * MOST_OPCODES + STOP), "instructions"),
     "marks without end": (lambda path: written(path, b"(" * (2 * MOST_OPCODES)), "too deeply"),
-    "a tower": (lambda path: written(path, b"N" + b"\x85" * (MOST_OPCODES - 10) + b"}" + b"." ), "no weights"),
-    "a tower that doubles, as a key": (lambda path: written(path, b"\x80\x02N" + b"2\x86" * 200 + b"q\x000}h\x00Ns."), "no weights"),
+    "a tower": (lambda path: written(path, b"N" + b"\x85" * (MOST_OPCODES - 10) + b"}" + b"."), "no weights"),
+    "a tower that doubles, as a key": (
+        lambda path: written(path, b"\x80\x02N" + b"2\x86" * 200 + b"q\x000}h\x00Ns."),
+        "no weights",
+    ),
     "a number of a million digits": (lambda path: written(path, b"I" + b"9" * 1_000_000 + b"\n."), "no weights"),
     "nothing": (lambda path: written(path, b""), "empty"),
     "no pickle": (lambda path: written(path, b"ggml" + b"\n" * 1000), "makes no sense"),
-    "a program for TorchScript": (lambda path: zipped(path, table(), {"archive/code/x.py": b"1", "archive/constants.pkl": table()}),
-                                  "TorchScript"),
-    "numbers the other way round": (lambda path: _one_tensor(path, {"archive/byteorder": b"big"}), "another kind of processor"),
+    "a program for TorchScript": (
+        lambda path: zipped(path, table(), {"archive/code/x.py": b"1", "archive/constants.pkl": table()}),
+        "TorchScript",
+    ),
+    "numbers the other way round": (
+        lambda path: _one_tensor(path, {"archive/byteorder": b"big"}),
+        "another kind of processor",
+    ),
     "a storage that is not there": (lambda path: zipped(path, table(a=tensor())), "missing"),
     "a storage that is short": (lambda path: _one_tensor(path, {"archive/data/0": bytes(12)}), "shorter"),
     "a tensor beyond its storage": (lambda path: _one_tensor(path, offset=1), "larger than"),
     "a tensor below its storage": (lambda path: _one_tensor(path, offset=-1), "no sense"),
     "a negative side": (lambda path: _one_tensor(path, size=(-4,)), "no sense"),
     "a side that is no number": (lambda path: _one_tensor(path, size=("x",)), "no sense"),
-    "one number spread over all memory": (lambda path: _one_tensor(path, size=(1 << 40, 1 << 20), stride=(0, 0)), "larger than"),
+    "one number spread over all memory": (
+        lambda path: _one_tensor(path, size=(1 << 40, 1 << 20), stride=(0, 0)),
+        "larger than",
+    ),
     "a storage shared a million times": (
-        lambda path: zipped(path, table(**{f"a{i}": tensor(numbers=100_000, size=(100_000,)) for i in range(100)}),
-                            {"archive/data/0": bytes(400_000)}), "would take"),
+        lambda path: zipped(
+            path,
+            table(**{f"a{i}": tensor(numbers=100_000, size=(100_000,)) for i in range(100)}),
+            {"archive/data/0": bytes(400_000)},
+        ),
+        "would take",
+    ),
 }
 
 
@@ -297,6 +359,7 @@ def test_tables_that_hold_themselves(tmp_path: Path) -> None:
 
 # ---- what is harmless --------------------------------------------------------------------------------------------------
 
+
 def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> None:
     class ModelCheckpoint:
         best = 3
@@ -304,8 +367,15 @@ def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> N
     ModelCheckpoint.__module__, ModelCheckpoint.__qualname__ = __name__, "ModelCheckpoint"
     globals()["ModelCheckpoint"] = ModelCheckpoint
     try:
-        torch.save({"state_dict": OrderedDict(a=torch.ones(2, 3)), "callbacks": {ModelCheckpoint: ModelCheckpoint()}, "epoch": 3,
-                    "optimizer_states": [torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()]}, tmp_path / "a.ckpt")
+        torch.save(
+            {
+                "state_dict": OrderedDict(a=torch.ones(2, 3)),
+                "callbacks": {ModelCheckpoint: ModelCheckpoint()},
+                "epoch": 3,
+                "optimizer_states": [torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()],
+            },
+            tmp_path / "a.ckpt",
+        )
     finally:
         del globals()["ModelCheckpoint"]
     scan = scan_pickle(tmp_path / "a.ckpt")
@@ -314,16 +384,30 @@ def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> N
     assert scan.shapes == {"a": (2, 3)}
 
 
-@pytest.mark.parametrize(("module", "name", "kind"), [
-    ("torch", "HalfStorage", Kind.ALLOWED), ("torch._utils", "_rebuild_tensor_v2", Kind.ALLOWED),
-    ("collections", "OrderedDict", Kind.ALLOWED),
-    ("numpy.core.multiarray", "scalar", Kind.ALLOWED), ("builtins", "set", Kind.ALLOWED), ("_codecs", "encode", Kind.ALLOWED),
-    ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", Kind.UNKNOWN), ("torch.optim.adam", "Adam", Kind.UNKNOWN),
-    ("omegaconf.listconfig", "ListConfig", Kind.UNKNOWN), ("functools", "partial", Kind.UNKNOWN),
-    ("pathlib", "PosixPath", Kind.UNKNOWN),
-    ("os", "system", Kind.DANGEROUS), ("os.path", "join", Kind.DANGEROUS), ("builtins", "open", Kind.DANGEROUS),
-    ("mymodule", "__builtins__.eval", Kind.DANGEROUS), ("torch._dynamo.guards", "GuardBuilder.get", Kind.DANGEROUS),
-    ("operator", "attrgetter", Kind.DANGEROUS), ("torch", "load", Kind.DANGEROUS), ("types", "CodeType", Kind.DANGEROUS)])
+@pytest.mark.parametrize(
+    ("module", "name", "kind"),
+    [
+        ("torch", "HalfStorage", Kind.ALLOWED),
+        ("torch._utils", "_rebuild_tensor_v2", Kind.ALLOWED),
+        ("collections", "OrderedDict", Kind.ALLOWED),
+        ("numpy.core.multiarray", "scalar", Kind.ALLOWED),
+        ("builtins", "set", Kind.ALLOWED),
+        ("_codecs", "encode", Kind.ALLOWED),
+        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", Kind.UNKNOWN),
+        ("torch.optim.adam", "Adam", Kind.UNKNOWN),
+        ("omegaconf.listconfig", "ListConfig", Kind.UNKNOWN),
+        ("functools", "partial", Kind.UNKNOWN),
+        ("pathlib", "PosixPath", Kind.UNKNOWN),
+        ("os", "system", Kind.DANGEROUS),
+        ("os.path", "join", Kind.DANGEROUS),
+        ("builtins", "open", Kind.DANGEROUS),
+        ("mymodule", "__builtins__.eval", Kind.DANGEROUS),
+        ("torch._dynamo.guards", "GuardBuilder.get", Kind.DANGEROUS),
+        ("operator", "attrgetter", Kind.DANGEROUS),
+        ("torch", "load", Kind.DANGEROUS),
+        ("types", "CodeType", Kind.DANGEROUS),
+    ],
+)
 def test_names_are_sorted(module: str, name: str, kind: Kind) -> None:
     assert kind_of(module, name) is kind
 
@@ -339,7 +423,9 @@ def test_all_that_pytorch_allows_is_allowed_or_unknown_here() -> None:
 def test_every_instruction_is_known() -> None:
     from diffstudio.models import pickle_machine
 
-    known = {bytes([code]) for code, does in enumerate(pickle_machine._DOES) if does is not pickle_machine._no_opcode} | {STOP}
+    known = {
+        bytes([code]) for code, does in enumerate(pickle_machine._DOES) if does is not pickle_machine._no_opcode
+    } | {STOP}
     assert known == {opcode.code.encode("latin-1") for opcode in pickletools.opcodes}
 
 
@@ -348,15 +434,19 @@ def _held_in(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(), _held_in),
-       st.integers(0, 5))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(), _held_in
+    ),
+    st.integers(0, 5),
+)
 def test_plain_values_come_out_as_pickle_has_them(value: Any, protocol: int) -> None:
     """Where nothing would be called, both machines agree."""
     pickled = pickle.dumps(value, protocol)
     if any(opcode.name in ("REDUCE", "GLOBAL", "STACK_GLOBAL") for opcode, _, _ in pickletools.genops(pickled)):
-        return       # bytes, before protocol 3
+        return  # bytes, before protocol 3
     if any(isinstance(one, int) and abs(one) > 1 << 120 for one in _leaves(value)):
-        return       # longer than any number that says something about weights
+        return  # longer than any number that says something about weights
     assert Machine(pickled).run() == value
 
 
@@ -378,8 +468,11 @@ _HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 
 def _saved(new: bool) -> bytes:
     file = io.BytesIO()
-    torch.save({"state_dict": {"a": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.half)}, "epoch": 3}, file,
-               _use_new_zipfile_serialization=new)
+    torch.save(
+        {"state_dict": {"a": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.half)}, "epoch": 3},
+        file,
+        _use_new_zipfile_serialization=new,
+    )
     return file.getvalue()
 
 
@@ -389,7 +482,7 @@ def test_bytes_that_were_changed(tmp_path: Path, data: st.DataObject, new: bool)
     whole = bytearray(_saved(new))
     for _ in range(data.draw(st.integers(1, 6))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    whole = whole[:data.draw(st.integers(0, len(whole)))] if data.draw(st.booleans()) else whole
+    whole = whole[: data.draw(st.integers(0, len(whole)))] if data.draw(st.booleans()) else whole
     _only_our_errors(written(tmp_path / "a.pt", bytes(whole)))
 
 
@@ -400,8 +493,15 @@ def test_any_bytes(tmp_path: Path, tail: bytes, head: bytes) -> None:
 
 
 @_HERE
-@given(st.lists(st.sampled_from([opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
-                                + [text("os"), text("system"), SYSTEM, tensor(), b"K\x01", b"q\x00", b"h\x00", b"1\n"]), max_size=60))
+@given(
+    st.lists(
+        st.sampled_from(
+            [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
+            + [text("os"), text("system"), SYSTEM, tensor(), b"K\x01", b"q\x00", b"h\x00", b"1\n"]
+        ),
+        max_size=60,
+    )
+)
 def test_any_instructions(tmp_path: Path, instructions: list[bytes]) -> None:
     _only_our_errors(zipped(tmp_path / "a.pt", b"".join(instructions) + STOP, {"archive/data/0": bytes(16)}))
 
@@ -419,13 +519,17 @@ def _only_our_errors(path: Path) -> None:
 
 
 def test_what_it_holds_is_known_from_the_scan_alone(tmp_path: Path) -> None:
-    torch.save({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": {"*": torch.ones(2, 768)}, "name": "cat"},
-               tmp_path / "cat.pt")
+    torch.save(
+        {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": {"*": torch.ones(2, 768)}, "name": "cat"},
+        tmp_path / "cat.pt",
+    )
     record = read_record(tmp_path / "cat.pt")
     assert (record.role, record.family, record.layout) == (Role.EMBEDDING, "sd1", Layout.PICKLE)
     assert (record.parameters, record.dtype) == (1536, "F32")
-    assert record.reason == ("2 vectors as wide as the words of Stable Diffusion 1: a textual inversion. "
-                             "A pickle, looked through and harmless.")
+    assert record.reason == (
+        "2 vectors as wide as the words of Stable Diffusion 1: a textual inversion. "
+        "A pickle, looked through and harmless."
+    )
 
 
 def test_a_zip_of_something_else(tmp_path: Path) -> None:

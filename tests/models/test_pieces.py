@@ -34,7 +34,7 @@ LATENTS = {"latent_channels": 16, "scaling_factor": 0.3611, "shift_factor": 0.11
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    (tmp_path / "models" / "checkpoints").mkdir(parents=True)     # ComfyUI's
+    (tmp_path / "models" / "checkpoints").mkdir(parents=True)  # ComfyUI's
     return tmp_path / "models"
 
 
@@ -48,7 +48,9 @@ def need(family: str, part: str) -> Need:
 
 
 def network(models: Path) -> Checkpoint:
-    return read_checkpoint(write_header(models / "diffusion_models" / "flux1-dev.safetensors", headers.bfl_flux(), "BF16"))
+    return read_checkpoint(
+        write_header(models / "diffusion_models" / "flux1-dev.safetensors", headers.bfl_flux(), "BF16")
+    )
 
 
 def found(models: Path, part: str, config: dict[str, Any], family: str = "flux") -> Any:
@@ -56,18 +58,31 @@ def found(models: Path, part: str, config: dict[str, Any], family: str = "flux")
 
 
 def test_autoencoders_that_may_take_the_place_of_a_checkpoints_own(models: Path) -> None:
-    for name, shapes in {"vae-ft-mse-840000-ema-pruned": headers.vae(), "sdxl_vae": headers.vae(), "ae": headers.vae(16),
-                         "qwen_image_vae": headers.qwen_vae(), "somebodys": headers.ldm_vae()}.items():
+    for name, shapes in {
+        "vae-ft-mse-840000-ema-pruned": headers.vae(),
+        "sdxl_vae": headers.vae(),
+        "ae": headers.vae(16),
+        "qwen_image_vae": headers.qwen_vae(),
+        "somebodys": headers.ldm_vae(),
+    }.items():
         write_header(models / "vae" / f"{name}.safetensors", shapes)
     for family in ("sd1", "sdxl"):
         write_header(models / "checkpoints" / f"{family}.safetensors", headers.whole(family))
     network(models)
     found = {model.name: model for model in Library([models]).scan()}
-    offered = {name: {vae.name for vae in autoencoders_for(found[name], found.values())} for name in ("sd1", "sdxl", "flux1-dev")}
-    assert offered == {"sd1": {"vae-ft-mse-840000-ema-pruned", "somebodys"}, "sdxl": {"sdxl_vae", "somebodys"}, "flux1-dev": {"ae"}}
+    offered = {
+        name: {vae.name for vae in autoencoders_for(found[name], found.values())}
+        for name in ("sd1", "sdxl", "flux1-dev")
+    }
+    assert offered == {
+        "sd1": {"vae-ft-mse-840000-ema-pruned", "somebodys"},
+        "sdxl": {"sdxl_vae", "somebodys"},
+        "flux1-dev": {"ae"},
+    }
 
 
 # ---- which one -------------------------------------------------------------------------------------------------------
+
 
 def test_published_text_encoders_are_known_by_their_headers(models: Path) -> None:
     encoders = models / "text_encoders"
@@ -78,15 +93,22 @@ def test_published_text_encoders_are_known_by_their_headers(models: Path) -> Non
     assert found(models, "text_encoder_2", CLIP_L | {"hidden_size": 1280}, "sd3") == InFile(clip_g, "")
     assert found(models, "text_encoder_2", T5) == InFile(t5, "")
     better = write_header(encoders / "t5xxl_fp16.safetensors", headers.t5())
-    assert found(models, "text_encoder_2", T5) == InFile(better, "")       # the more exact one of two
+    assert found(models, "text_encoder_2", T5) == InFile(better, "")  # the more exact one of two
     write_header(encoders / "umt5.safetensors", headers.t5() | {"shared.weight": (256384, 4096)}, "F32")
     assert found(models, "text_encoder_2", T5) == InFile(better, "")
     assert found(models, "text_encoder_2", T5 | {"d_model": 2048}) is None
 
 
-@pytest.mark.parametrize(("called", "fits"), [
-    ("ae", {"vae-flux"}), ("flux_vae", {"vae-flux"}), ("sd3_vae", {"vae-sd3"}), ("sd3.5-vae", {"vae-sd3"}),
-    ("vae_16", {"vae-flux", "vae-sd3"})])
+@pytest.mark.parametrize(
+    ("called", "fits"),
+    [
+        ("ae", {"vae-flux"}),
+        ("flux_vae", {"vae-flux"}),
+        ("sd3_vae", {"vae-sd3"}),
+        ("sd3.5-vae", {"vae-sd3"}),
+        ("vae_16", {"vae-flux", "vae-sd3"}),
+    ],
+)
 def test_autoencoders_of_one_size_are_told_apart_by_their_names(models: Path, called: str, fits: set[str]) -> None:
     path = write_header(models / "vae" / f"{called}.safetensors", headers.ldm_vae(16), "F32")
     for family, kind in (("flux", "vae-flux"), ("sd3", "vae-sd3")):
@@ -101,16 +123,22 @@ def test_one_that_is_called_right_goes_before_a_more_exact_one(models: Path) -> 
 
 
 def test_diffusers_folders_lend_and_so_do_whole_checkpoints(models: Path, flux: Made, tmp_path: Path) -> None:
-    config = {name: json.loads((flux.folder / name / "config.json").read_text())
-              for name in ("vae", "text_encoder", "text_encoder_2")}
+    config = {
+        name: json.loads((flux.folder / name / "config.json").read_text())
+        for name in ("vae", "text_encoder", "text_encoder_2")
+    }
     shutil.copytree(flux.folder, models / "diffusers" / "small-flux")
     for part, about in config.items():
         assert found(models, part, about) == InFolder(models / "diffusers" / "small-flux", part)
-    assert found(models, "vae", config["vae"] | {"scaling_factor": 1.5305}) is None       # Stable Diffusion 3's, of the same size
+    assert (
+        found(models, "vae", config["vae"] | {"scaling_factor": 1.5305}) is None
+    )  # Stable Diffusion 3's, of the same size
     shutil.rmtree(models / "diffusers")
     whole = saved(models / "checkpoints" / "whole.safetensors", flux.whole())
     assert found(models, "vae", config["vae"]) == InFile(whole, "vae.")
-    assert found(models, "text_encoder_2", config["text_encoder_2"]) == InFile(whole, "text_encoders.t5xxl.transformer.")
+    assert found(models, "text_encoder_2", config["text_encoder_2"]) == InFile(
+        whole, "text_encoders.t5xxl.transformer."
+    )
 
 
 def test_a_network_draws_with_what_a_folder_lends(models: Path, flux: Made) -> None:
@@ -133,13 +161,18 @@ def test_stable_diffusion_3_draws_without_t5_and_with_one_that_is_found(models: 
 
 # ---- what is missing -------------------------------------------------------------------------------------------------
 
+
 def test_everything_that_is_missing_is_named_at_once(models: Path) -> None:
     with pytest.raises(CheckpointMissing) as caught:
         loading.load(network(models), CPU, library=Library([models]))
     said = str(caught.value)
-    assert "flux1-dev has no text encoder CLIP L, text encoder T5 XXL, autoencoder of FLUX.1 and tokenizer of T5" in said
-    assert ("Put text_encoders/clip_l.safetensors, text_encoders/t5xxl_fp16.safetensors, vae/ae.safetensors and "
-            f"tokenizers/t5/tokenizer.json into {models}.") in said
+    assert (
+        "flux1-dev has no text encoder CLIP L, text encoder T5 XXL, autoencoder of FLUX.1 and tokenizer of T5" in said
+    )
+    assert (
+        "Put text_encoders/clip_l.safetensors, text_encoders/t5xxl_fp16.safetensors, vae/ae.safetensors and "
+        f"tokenizers/t5/tokenizer.json into {models}."
+    ) in said
     assert caught.value.pieces == ("clip_l", "t5", "vae-flux", "tokenizer-t5")
     assert set(caught.value.pieces) <= set(PIECES)
 
@@ -149,13 +182,16 @@ def test_what_was_found_elsewhere_is_said(models: Path, flux: Made) -> None:
     pieces(models, flux)
     parts = SingleFileParts(checkpoint_of(path, "flux"), flux.folder, Library([models]))
     parts.complete()
-    assert parts.notes == ("The text encoder CLIP L from clip_l.safetensors, the text encoder T5 XXL from t5xxl_fp16.safetensors "
-                           "and the autoencoder of FLUX.1 from ae.safetensors go with alone.safetensors.",)
+    assert parts.notes == (
+        "The text encoder CLIP L from clip_l.safetensors, the text encoder T5 XXL from t5xxl_fp16.safetensors "
+        "and the autoencoder of FLUX.1 from ae.safetensors go with alone.safetensors.",
+    )
     whole = saved(models / "checkpoints" / "whole.safetensors", flux.whole())
     assert SingleFileParts(checkpoint_of(whole, "flux"), flux.folder, Library([models])).notes == ()
 
 
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
+
 
 def test_tokenizers_are_known_by_their_words(tmp_path: Path) -> None:
     small_t5_tokenizer().save_pretrained(tmp_path / "t5")
@@ -178,15 +214,28 @@ def test_qwens_in_the_form_that_comfyui_has_it(tmp_path: Path) -> None:
     (old / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]))
     (old / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in whole["model"]["merges"]))
     added = {str(token.pop("id")): token for token in whole["added_tokens"]}
-    (old / "tokenizer_config.json").write_text(json.dumps({
-        "tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added, "pad_token": "<|endoftext|>", "eos_token": "<|im_end|>",
-        "chat_template": "another model's"}))
+    (old / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "Qwen2Tokenizer",
+                "added_tokens_decoder": added,
+                "pad_token": "<|endoftext|>",
+                "eos_token": "<|im_end|>",
+                "chat_template": "another model's",
+            }
+        )
+    )
     known = tokenizer_in(old)
     assert known is not None and known.kind == "qwen" and known.words == len(small_qwen_tokenizer())
     (tmp_path / "models" / "checkpoints").mkdir(parents=True)
-    elsewhere = Elsewhere(checkpoint_of(tmp_path / "models" / "z.safetensors", "z_image"), Library([tmp_path / "models"]))
+    elsewhere = Elsewhere(
+        checkpoint_of(tmp_path / "models" / "z.safetensors", "z_image"), Library([tmp_path / "models"])
+    )
     assert elsewhere.tokenizer("qwen", known.words, None) == old
-    assert elsewhere.tokenizer("qwen", known.words - 1, None) is None and elsewhere.tokenizer("t5", known.words, None) is None
+    assert (
+        elsewhere.tokenizer("qwen", known.words - 1, None) is None
+        and elsewhere.tokenizer("t5", known.words, None) is None
+    )
     text = "<|im_start|>user\na red apple<|im_end|>\n"
     assert Qwen2Tokenizer.from_pretrained(old)(text).input_ids == small_qwen_tokenizer()(text).input_ids
 
@@ -202,6 +251,7 @@ def test_t5s_file_alone_is_enough(tmp_path: Path) -> None:
 
 # ---- autoencoders that a person chose --------------------------------------------------------------------------------
 
+
 @pytest.fixture(scope="module")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("sd1") / "folder"
@@ -214,7 +264,9 @@ def another_vae(seed: int = 77) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_a_vae_beside_the_checkpoint_and_under_its_name_is_used(tmp_path: Path, sd1: tuple[Path, dict[str, Any]]) -> None:
+def test_a_vae_beside_the_checkpoint_and_under_its_name_is_used(
+    tmp_path: Path, sd1: tuple[Path, dict[str, Any]]
+) -> None:
     folder, parts = sd1
     path = saved(tmp_path / "anything-v3.safetensors", original_names("sd1", parts))
     beside = saved(tmp_path / "anything-v3.vae.safetensors", vae_names(another_vae()))
@@ -223,14 +275,18 @@ def test_a_vae_beside_the_checkpoint_and_under_its_name_is_used(tmp_path: Path, 
     read = SingleFileParts(checkpoint(path, "sd1"), folder)
     vae = read.module("vae", AutoencoderKL, torch.float32)
     assert all(torch.equal(value, another_vae()[name]) for name, value in vae.state_dict().items())
-    assert read.notes == ("The autoencoder of Stable Diffusion from anything-v3.vae.safetensors goes with anything-v3.safetensors.",)
+    assert read.notes == (
+        "The autoencoder of Stable Diffusion from anything-v3.vae.safetensors goes with anything-v3.safetensors.",
+    )
     beside.unlink()
     vae = SingleFileParts(checkpoint(path, "sd1"), folder).module("vae", AutoencoderKL, torch.float32)
     assert all(torch.equal(value, parts["vae"][name]) for name, value in vae.state_dict().items())
 
 
 @pytest.mark.parametrize("named", ["makers", "diffusers"])
-def test_another_autoencoder_for_a_diffusers_folder(tmp_path: Path, sd1: tuple[Path, dict[str, Any]], named: str) -> None:
+def test_another_autoencoder_for_a_diffusers_folder(
+    tmp_path: Path, sd1: tuple[Path, dict[str, Any]], named: str
+) -> None:
     folder, _ = sd1
     vae = saved(tmp_path / "other.safetensors", vae_names(another_vae()) if named == "makers" else another_vae())
     record = read_checkpoint(vae)
@@ -252,6 +308,7 @@ def test_one_that_does_not_fit_is_refused(tmp_path: Path, sd1: tuple[Path, dict[
 
 
 # ---- diffusers folders in all their variants ---------------------------------------------------------------------------
+
 
 def test_variants_of_a_component(tmp_path: Path) -> None:
     from diffusers import AutoencoderKL
@@ -290,7 +347,10 @@ def test_a_folder_of_pickles_alone_draws_the_same(tmp_path: Path, sd1: tuple[Pat
     record = Library([tmp_path]).find(tmp_path / "old")
     assert record.draws and record.family == "sd1" and "pickles, looked through" in record.reason
     assert record.parameters == Library([folder.parent]).find(folder).parameters
-    model, plain = loading.load(record, CPU, torch.float32), loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
+    model, plain = (
+        loading.load(record, CPU, torch.float32),
+        loading.load(Library([folder.parent]).find(folder), CPU, torch.float32),
+    )
     assert torch.equal(ours(model, steps=2), ours(plain, steps=2))
 
 
@@ -302,6 +362,8 @@ def test_an_old_checkpoint_file_draws_the_same(tmp_path: Path, sd1: tuple[Path, 
     folder, parts = sd1
     path = tmp_path / "v1-5-pruned-emaonly.ckpt"
     torch.save({"state_dict": original_names("sd1", parts), "global_step": 840000, "epoch": 1}, path)
-    model = stable_diffusion.load(checkpoint(path, "sd1"), SmallWords(checkpoint(path, "sd1"), folder), CPU, torch.float32)
+    model = stable_diffusion.load(
+        checkpoint(path, "sd1"), SmallWords(checkpoint(path, "sd1"), folder), CPU, torch.float32
+    )
     plain = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
     assert torch.equal(ours(model, steps=2), ours(plain, steps=2))

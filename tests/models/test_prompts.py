@@ -47,9 +47,18 @@ def clip() -> tuple[Any, Any]:
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = CLIPTokenizer(vocabulary, [], model_max_length=ROOM + 2)
     torch.manual_seed(0)
-    encoder = CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=ROOM + 2, bos_token_id=vocabulary["<|startoftext|>"], eos_token_id=vocabulary["<|endoftext|>"]))
+    encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(words),
+            hidden_size=32,
+            intermediate_size=37,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=ROOM + 2,
+            bos_token_id=vocabulary["<|startoftext|>"],
+            eos_token_id=vocabulary["<|endoftext|>"],
+        )
+    )
     return tokenizer, encoder.eval().requires_grad_(False)
 
 
@@ -63,26 +72,29 @@ def encoded(clip: tuple[Any, Any], *prompts: str) -> Tensor:
     return encode_weighted(prompts, tokenizer, encode).states
 
 
-@pytest.mark.parametrize(("text", "pieces"), [
-    ("a cat", [("a cat", 1.0)]),
-    ("a (cat)", [("a ", 1.0), ("cat", 1.1)]),
-    ("((cat))", [("cat", 1.1 * 1.1)]),
-    ("a [cat]", [("a ", 1.0), ("cat", 1 / 1.1)]),
-    ("(cat:1.35) b", [("cat", 1.35), (" b", 1.0)]),
-    ("(cat: -.5 )", [("cat", -0.5)]),
-    ("(a (b:2) c:1.5)", [("a ", 1.5), ("b", 3.0), (" c", 1.5)]),
-    ("(a [b] c)", [("a ", 1.1), ("b", 1 / 1.1 * 1.1), (" c", 1.1)]),
-    (r"\(cat\) \[b\] \\", [(r"(cat) [b] \ "[:-1], 1.0)]),
-    (r"(c\)at:1.2)", [("c)at", 1.2)]),
-    ("(cat:1.0) b", [("cat b", 1.0)]),
-    ("(cat", [("(cat", 1.0)]),
-    ("cat)) b", [("cat)) b", 1.0)]),
-    ("[cat (b)", [("[cat ", 1.0), ("b", 1.1)]),
-    ("cat:1.2) b", [("cat:1.2) b", 1.0)]),
-    ("(cat:1.2.3)", [("cat:1.2.3", 1.1)]),
-    ("[a|b] [c:d:0.5]", [("a|b", 1 / 1.1), (" ", 1.0), ("c:d:0.5", 1 / 1.1)]),
-    ("", []),
-])
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("a cat", [("a cat", 1.0)]),
+        ("a (cat)", [("a ", 1.0), ("cat", 1.1)]),
+        ("((cat))", [("cat", 1.1 * 1.1)]),
+        ("a [cat]", [("a ", 1.0), ("cat", 1 / 1.1)]),
+        ("(cat:1.35) b", [("cat", 1.35), (" b", 1.0)]),
+        ("(cat: -.5 )", [("cat", -0.5)]),
+        ("(a (b:2) c:1.5)", [("a ", 1.5), ("b", 3.0), (" c", 1.5)]),
+        ("(a [b] c)", [("a ", 1.1), ("b", 1 / 1.1 * 1.1), (" c", 1.1)]),
+        (r"\(cat\) \[b\] \\", [(r"(cat) [b] \ "[:-1], 1.0)]),
+        (r"(c\)at:1.2)", [("c)at", 1.2)]),
+        ("(cat:1.0) b", [("cat b", 1.0)]),
+        ("(cat", [("(cat", 1.0)]),
+        ("cat)) b", [("cat)) b", 1.0)]),
+        ("[cat (b)", [("[cat ", 1.0), ("b", 1.1)]),
+        ("cat:1.2) b", [("cat:1.2) b", 1.0)]),
+        ("(cat:1.2.3)", [("cat:1.2.3", 1.1)]),
+        ("[a|b] [c:d:0.5]", [("a|b", 1 / 1.1), (" ", 1.0), ("c:d:0.5", 1 / 1.1)]),
+        ("", []),
+    ],
+)
 def test_a_prompt_is_read_in_pieces(text: str, pieces: list[tuple[str, float]]) -> None:
     assert parse(text) == (tuple(Piece(*piece) for piece in pieces),)
 
@@ -120,13 +132,13 @@ def test_a_chunk_holds_75_tokens() -> None:
 
 
 def test_a_comma_near_the_end_of_a_chunk_ends_it() -> None:
-    first = ROOM - BACKTRACK                                    # the first place from which a comma counts
+    first = ROOM - BACKTRACK  # the first place from which a comma counts
     assert lengths("x" * first + "," + "y" * 40) == [first + 1, 40]
     assert lengths("x" * (first - 1) + "," + "y" * 40) == [75, first + 40 - 75]
     assert lengths("x" * 74 + "," + "y") == [75, 1]
-    assert lengths("x" * 75 + "," + "y") == [75, 2]             # the comma itself is the first that does not fit
+    assert lengths("x" * 75 + "," + "y") == [75, 2]  # the comma itself is the first that does not fit
     assert lengths("x" * 60 + "," + "y" * 5 + "," + "z" * 20) == [67, 20]
-    assert lengths("x" * 60 + "," + "y" * 10) == [71]           # nothing is moved where all fits
+    assert lengths("x" * 60 + "," + "y" * 10) == [71]  # nothing is moved where all fits
 
 
 def test_break_begins_a_chunk() -> None:
@@ -172,9 +184,9 @@ def test_weights_multiply_and_the_mean_comes_back(clip: tuple[Any, Any]) -> None
 def test_all_prompts_get_as_many_chunks_as_the_longest(clip: tuple[Any, Any]) -> None:
     together = encoded(clip, "a" * 100, "b")
     assert together.shape == (2, 2 * (ROOM + 2), 32)
-    assert torch.equal(together[1:, ROOM + 2:], encoded(clip, ""))
-    assert torch.equal(together[1:, :ROOM + 2], encoded(clip, "b"))
-    assert torch.equal(encoded(clip, "a" * 75, "b BREAK c")[:, ROOM + 2:], encoded(clip, "", "c"))
+    assert torch.equal(together[1:, ROOM + 2 :], encoded(clip, ""))
+    assert torch.equal(together[1:, : ROOM + 2], encoded(clip, "b"))
+    assert torch.equal(encoded(clip, "a" * 75, "b BREAK c")[:, ROOM + 2 :], encoded(clip, "", "c"))
 
 
 def test_the_first_chunk_is_pooled_and_equal_chunks_are_encoded_once(clip: tuple[Any, Any]) -> None:
@@ -185,7 +197,7 @@ def test_the_first_chunk_is_pooled_and_equal_chunks_are_encoded_once(clip: tuple
         return torch.ones(1, ROOM + 2, 4), tokens[:, 1:2].float()
 
     made = encode_weighted(["a BREAK b", "c", "c"], clip[0], encode)
-    assert len(calls) == 4                                       # a, b, c and the empty chunk
+    assert len(calls) == 4  # a, b, c and the empty chunk
     assert all(call.shape == (1, ROOM + 2) for call in calls)
     assert made.pooled is not None
     assert made.pooled.flatten().tolist() == [clip[0].convert_tokens_to_ids(f"{letter}</w>") for letter in "acc"]
@@ -207,31 +219,34 @@ def test_what_is_cut_is_named() -> None:
     assert {"Ġred", "Ġapple", "Ġrocket"} <= set(words)
     backend = Tokenizer.from_str(tokenizer.to_json())
     assert count_tokens(text, backend, 16).cut is None
-    count = count_tokens(text, backend, 4)                       # red, apple, and two for a word it has not learnt
+    count = count_tokens(text, backend, 4)  # red, apple, and two for a word it has not learnt
     assert (count.used, count.room, count.chunks) == (tokenizer.count(text), 4, 1)
     assert count.cut is not None
     assert text[slice(*count.cut)] == "rocket 😀"
     assert count_tokens("red apple rocket", backend, 3) == TokenCount(3, 3)
 
 
-@pytest.mark.parametrize(("before", "steps", "after"), [
-    ("a |red| cat", 1, "a (|red|:1.1) cat"),
-    ("a |red| cat", -2, "a (|red|:0.8) cat"),
-    ("a (|red|:1.1) cat", 1, "a (|red|:1.2) cat"),
-    ("a (|red|:1.1) cat", -1, "a |red| cat"),
-    ("a |(red:1.3)| cat", 1, "a (|red|:1.4) cat"),
-    ("a (|red|) cat", 1, "a (|red|:1.2) cat"),
-    ("a| red |cat", 1, "a (|red|:1.1) cat"),
-    ("a re||d cat", 1, "a (|red|:1.1) cat"),
-    ("(a re||d cat:1.1), b", 1, "(|a red cat|:1.2), b"),
-    ("((a||b:1.3) c:1.5)", -1, "((|ab|:1.2) c:1.5)"),
-    ("|red cat, big| dog", 1, "(|red cat, big|:1.1) dog"),
-    ("x <lora:a b:0||.8> y", 1, "x |<lora:a b:0.85>| y"),
-    ("<lo||ra:ab>", -1, "|<lora:ab:0.95>|"),
-    (r"\(|red|\)", 1, r"\((|red|:1.1)\)"),
-    ("a , || , b", 1, "a , || , b"),
-    ("||", 1, "||"),
-])
+@pytest.mark.parametrize(
+    ("before", "steps", "after"),
+    [
+        ("a |red| cat", 1, "a (|red|:1.1) cat"),
+        ("a |red| cat", -2, "a (|red|:0.8) cat"),
+        ("a (|red|:1.1) cat", 1, "a (|red|:1.2) cat"),
+        ("a (|red|:1.1) cat", -1, "a |red| cat"),
+        ("a |(red:1.3)| cat", 1, "a (|red|:1.4) cat"),
+        ("a (|red|) cat", 1, "a (|red|:1.2) cat"),
+        ("a| red |cat", 1, "a (|red|:1.1) cat"),
+        ("a re||d cat", 1, "a (|red|:1.1) cat"),
+        ("(a re||d cat:1.1), b", 1, "(|a red cat|:1.2), b"),
+        ("((a||b:1.3) c:1.5)", -1, "((|ab|:1.2) c:1.5)"),
+        ("|red cat, big| dog", 1, "(|red cat, big|:1.1) dog"),
+        ("x <lora:a b:0||.8> y", 1, "x |<lora:a b:0.85>| y"),
+        ("<lo||ra:ab>", -1, "|<lora:ab:0.95>|"),
+        (r"\(|red|\)", 1, r"\((|red|:1.1)\)"),
+        ("a , || , b", 1, "a , || , b"),
+        ("||", 1, "||"),
+    ],
+)
 def test_a_selection_is_made_stronger_and_weaker(before: str, steps: int, after: str) -> None:
     def marked(text: str) -> tuple[str, int, int]:
         left, middle, right = text.split("|")

@@ -24,7 +24,7 @@ from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning",                 # diffusers, with NumPy 2
+    "ignore:__array__ implementation:DeprecationWarning",  # diffusers, with NumPy 2
     "ignore:`Transformer2DModelOutput` is deprecated:FutureWarning",
 )
 CPU = torch.device("cpu")
@@ -67,7 +67,9 @@ def test_what_fits_is_decoded_whole(model: StableDiffusion) -> None:
     assert notes == []
 
 
-def test_pictures_that_do_not_fit_together_are_decoded_one_by_one(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_do_not_fit_together_are_decoded_one_by_one(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state, notes = even(model, 3), list[str]()
     whole = model.decode(state)
     done = fails_above(model, monkeypatch, 48 * 48)
@@ -76,7 +78,9 @@ def test_pictures_that_do_not_fit_together_are_decoded_one_by_one(model: StableD
     assert notes == ["The pictures were decoded one by one, because it did not fit into memory at once."]
 
 
-def test_a_picture_that_does_not_fit_is_decoded_in_tiles(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_does_not_fit_is_decoded_in_tiles(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state, notes = even(model, 1), list[str]()
     whole = model.decode(state)
     done = fails_above(model, monkeypatch, 32 * 32)
@@ -85,17 +89,17 @@ def test_a_picture_that_does_not_fit_is_decoded_in_tiles(model: StableDiffusion,
     assert len(done) == 4
     assert notes == ["The picture was decoded in tiles, because it did not fit into memory at once."]
     assert tiled.shape == whole.shape
-    print((tiled-whole).abs().mean()/whole.std(), (tiled-whole).abs().max()/whole.std())
+    print((tiled - whole).abs().mean() / whole.std(), (tiled - whole).abs().max() / whole.std())
     assert (tiled - whole).abs().mean() < 0.1 * whole.std()
     steps, usual = (torch.diff(image, dim=-1).abs().mean(dim=(0, 1, 2)) for image in (tiled, whole))
-    print(steps.max()/usual.max())
-    assert steps.max() < 1.05 * usual.max()                         # no edge where two tiles meet
+    print(steps.max() / usual.max())
+    assert steps.max() < 1.05 * usual.max()  # no edge where two tiles meet
 
 
 def test_what_will_not_fit_is_not_even_tried(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     state, notes = even(model, 1), list[str]()
     done = fails_above(model, monkeypatch, 1 << 30)
-    needed = 48 * 48 * model.shrinks ** 2 * decoding_bytes("sd1")
+    needed = 48 * 48 * model.shrinks**2 * decoding_bytes("sd1")
     monkeypatch.setattr(memory, "free_bytes", lambda device: needed)
     decode(model, state, notes.append, never)
     assert len(done) == 4 and notes
@@ -115,7 +119,9 @@ def test_between_tiles_one_can_stop(model: StableDiffusion, monkeypatch: pytest.
     assert len(done) == 1
 
 
-def test_what_fits_in_no_piece_is_raised_and_other_errors_at_once(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fits_in_no_piece_is_raised_and_other_errors_at_once(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fails_above(model, monkeypatch, 1)
     with pytest.raises(torch.OutOfMemoryError):
         decode(model, even(model), lambda said: None, never)
@@ -127,14 +133,19 @@ def test_what_fits_in_no_piece_is_raised_and_other_errors_at_once(model: StableD
 def test_one_thing_after_the_other(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     others = [2, 0, 0, 0]
     worker = Relief(model, lambda: others.pop(0))
-    assert worker.after_failure(4, 64, 64) == (4, "The memory was full: 2 checkpoints that had been kept loaded made room.")
+    assert worker.after_failure(4, 64, 64) == (
+        4,
+        "The memory was full: 2 checkpoints that had been kept loaded made room.",
+    )
     assert worker.after_failure(4, 64, 64) == (2, "The memory was full: 2 pictures at once now, not 4.")
     assert worker.after_failure(2, 64, 64) == (1, "The memory was full: one picture at once now, not 2.")
     with pytest.raises(OutOfMemory, match="64 × 64 does not fit"):
         worker.after_failure(1, 64, 64)
 
 
-def test_on_an_accelerator_parts_and_then_layers_move_out(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_an_accelerator_parts_and_then_layers_move_out(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[Offload] = []
 
     def moved(model: StableDiffusion, level: Offload) -> None:
@@ -154,7 +165,9 @@ def test_on_an_accelerator_parts_and_then_layers_move_out(model: StableDiffusion
 @pytest.mark.parametrize("level", [Offload.PARTS, Offload.LAYERS])
 def test_an_offloaded_model_makes_the_same_picture(model: StableDiffusion, level: Offload) -> None:
     def picture() -> Tensor:
-        *_, last = sample(model, prompts=["a red apple"], seeds=[1], width=64, height=64, steps=2, sampler="euler", guidance=5.0)
+        *_, last = sample(
+            model, prompts=["a red apple"], seeds=[1], width=64, height=64, steps=2, sampler="euler", guidance=5.0
+        )
         return model.decode(last.x)
 
     before = picture()
@@ -176,7 +189,8 @@ def test_how_far_a_model_moves_out_depends_on_the_room() -> None:
 
 
 def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
-        model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, asked, moved = offload.offload, [], []
 
     def load(device: torch.device) -> Any:
@@ -190,25 +204,33 @@ def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
         real(model, level, CPU)
 
     monkeypatch.setattr(offload, "offload", move)
-    sizes = [sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
-             for part in (model.network, model.vae, *model.text_encoders.values())]
+    sizes = [
+        sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
+        for part in (model.network, model.vae, *model.text_encoders.values())
+    ]
     full = False
-    for free, level in ((10 * sum(sizes), None), (3 * max(sizes) // 2 + 3, Offload.PARTS), (max(sizes), Offload.LAYERS)):
+    for free, level in (
+        (10 * sum(sizes), None),
+        (3 * max(sizes) // 2 + 3, Offload.PARTS),
+        (max(sizes), Offload.LAYERS),
+    ):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         made, said = offload.load_within(load, CUDA, sum(sizes))
         assert made is model and moved[-1:] == ([] if level is None else [(level, CUDA)])
         assert ("larger than the memory" in said) == (level is not None)
     assert asked == [CUDA, CPU, CPU]
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10 * sum(sizes))
-    full = True                     # by another program, say
+    full = True  # by another program, say
     assert "its parts come" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [CUDA, CPU]
     pixel = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1)
     assert offload.load_within(lambda device: pixel, CUDA, 100) == (pixel, "")
 
 
-def test_batches_are_as_large_as_there_is_room(model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert images_at_once(model, 512, 512) == 1                    # on the processor one at a time is as fast
+def test_batches_are_as_large_as_there_is_room(
+    model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert images_at_once(model, 512, 512) == 1  # on the processor one at a time is as fast
     model.device = CUDA
     one = 512 * 512 * sampling_bytes("sd1")
     for free, expected in ((0, 1), (3 * one, 2), (6 * one, 4), (1000 * one, 8)):
@@ -233,14 +255,22 @@ def test_the_estimate_is_what_is_alive_in_the_real_networks() -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     with torch.device("meta"), torch.no_grad():
-        vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-                            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        )
         unet = UNet2DConditionModel(cross_attention_dim=768)
         decoded = _alive(lambda: vae.decode(torch.empty(1, 4, 128, 128)))
-        sampled = [_alive(lambda side=side: unet(torch.empty(2, 4, side, side), 1.0, torch.empty(2, 77, 768))) for side in (64, 128)]
+        sampled = [
+            _alive(lambda side=side: unet(torch.empty(2, 4, side, side), 1.0, torch.empty(2, 77, 768)))
+            for side in (64, 128)
+        ]
     of = estimate(checkpoint(family="sd1"), 1024, 1024)
     assert 0.9 < decoded / of.decoding < 1.1
-    assert 0.9 < (sampled[1] - sampled[0]) / (of.sampling * 3 / 4) < 1.1   # the weights, seen both times, cancel out
+    assert 0.9 < (sampled[1] - sampled[0]) / (of.sampling * 3 / 4) < 1.1  # the weights, seen both times, cancel out
 
 
 def _alive(function: Callable[[], Any]) -> int:
@@ -269,7 +299,7 @@ def _alive(function: Callable[[], Any]) -> int:
             self.known.discard(storage)
             self.now -= size
 
-    def attention(query: Tensor, *_: Any, **__: Any) -> Tensor:   # as fused attention: without a matrix of all pairs
+    def attention(query: Tensor, *_: Any, **__: Any) -> Tensor:  # as fused attention: without a matrix of all pairs
         return torch.empty_like(query)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -277,4 +307,3 @@ def _alive(function: Callable[[], Any]) -> int:
         with Track() as track:
             function()
     return track.most
-

@@ -23,9 +23,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(paths, "starter", lambda: tmp_path / "none")
     folder = tmp_path / "models"
     write_tiny_checkpoint(folder / "tiny.safetensors")
-    write_header(folder / "ink.safetensors", {"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": (4, 1280),
-                                              "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": (1280, 4)},
-                 metadata={"ss_output_name": "ink"})
+    write_header(
+        folder / "ink.safetensors",
+        {
+            "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": (4, 1280),
+            "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": (1280, 4),
+        },
+        metadata={"ss_output_name": "ink"},
+    )
     return folder
 
 
@@ -68,7 +73,10 @@ def test_what_changed_is_read_again_and_what_went_is_forgotten(folder: Path, rea
     (folder / "new.safetensors").write_bytes((folder / "tiny.safetensors").read_bytes())
     os.utime(folder / "tiny.safetensors", ns=(1, 1))
     (folder / "ink.safetensors").unlink()
-    assert {each.name for each in scan(folder)} == {"tiny", "new"} and sorted(read) == ["new.safetensors", "tiny.safetensors"]
+    assert {each.name for each in scan(folder)} == {"tiny", "new"} and sorted(read) == [
+        "new.safetensors",
+        "tiny.safetensors",
+    ]
     assert {stamp[0].name for stamp, _ in Remembered().records()} == {"tiny.safetensors", "new.safetensors"}
 
 
@@ -116,7 +124,9 @@ def test_records_of_other_code_and_nonsense_do_not_count(folder: Path, read: lis
     assert len(read) == 2
 
 
-def test_a_cache_that_cannot_be_written(folder: Path, read: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written(
+    folder: Path, read: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(paths, "cache", lambda: tmp_path / "file" / "cache")
     assert len(scan(folder)) == 2 and len(scan(folder)) == 2 and len(read) == 4

@@ -22,6 +22,7 @@ FAMILIES = ("sd1", "sd2", "sdxl", "sdxl_refiner")
 
 def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Described, and never there."""
+
     def nothing() -> torch.Tensor:
         raise AssertionError("no weight is needed for this")
 
@@ -36,7 +37,9 @@ def test_every_component_is_whole(family: str) -> None:
         module = empty_module(component_class(parts.config(part)), parts.config(part))
         expected = {name.removeprefix("text_model."): tuple(value.shape) for name, value in module.state_dict().items()}
         assert {name.removeprefix("text_model."): tuple(value.shape) for name, value in state.items()} == expected, part
-    assert set(found) == {part for part in ("unet", "vae", "text_encoder", "text_encoder_2") if (parts.folder / part).is_dir()}
+    assert set(found) == {
+        part for part in ("unet", "vae", "text_encoder", "text_encoder_2") if (parts.folder / part).is_dir()
+    }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -45,9 +48,12 @@ def test_there_and_back(family: str) -> None:
     there = by_part(tensors(headers.whole(family)), family, parts)
     makers = in_makers_names(family, there)
     shapes = {name: shape for name, shape in headers.whole(family).items() if not name.endswith("logit_scale")}
-    unread = {name for name in shapes if family == "sd2" and (".resblocks.23." in name or name.endswith("text_projection"))}
+    unread = {
+        name for name in shapes if family == "sd2" and (".resblocks.23." in name or name.endswith("text_projection"))
+    }
     assert {name: tuple(value.shape) for name, value in makers.items()} == {
-        name: shape for name, shape in shapes.items() if name not in unread}
+        name: shape for name, shape in shapes.items() if name not in unread
+    }
     again = by_part(makers, family, parts)
     by_diffusers = by_part(in_one_file(there), family, parts)
     for part, state in there.items():

@@ -49,7 +49,9 @@ def test_the_names_in_requests_are_those_of_the_mathematics() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_makes_the_same_picture_twice_and_another_from_another_seed(model: PixelModel, sampler: str) -> None:
+def test_every_sampler_makes_the_same_picture_twice_and_another_from_another_seed(
+    model: PixelModel, sampler: str
+) -> None:
     image = made(model, sampler=sampler)
     assert image.shape == (1, 3, 16, 16) and bool(image.isfinite().all())
     assert torch.equal(image, made(model, sampler=sampler))
@@ -111,11 +113,14 @@ def test_prompts_and_guidance_matter_and_guidance_0_and_1_are_what_they_say(mode
     against_heart = model.encode_prompt("red apple", "purple heart", 1)
     assert not torch.equal(apple, last(sample(model, conditioning=against_heart, seeds=[0], steps=4)))
     for guidance, expected in ((1.0, made(model, guidance=1.0)), (0.0, nothing)):
-        assert torch.equal(expected, last(sample(model, conditioning=against_heart, seeds=[0], steps=4, guidance=guidance)))
+        assert torch.equal(
+            expected, last(sample(model, conditioning=against_heart, seeds=[0], steps=4, guidance=guidance))
+        )
 
 
 def test_guidance_is_one_call_of_twice_the_batch_inside_its_interval(
-        model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[tuple[int, float]] = []
     real = model.network.forward
 

@@ -30,27 +30,70 @@ def test_nothing_beside_it(model: Path) -> None:
 
 
 def test_civitais_description(model: Path) -> None:
-    write(model, ".civitai.info", {
-        "trainedWords": ["inkwash, flowing", "inkwash"], "baseModel": "SDXL 1.0",
-        "description": "<p>Ink &amp; <b>water</b></p><p>v2</p>",
-        "model": {"name": "Ink wash", "type": "LORA", "tags": ["style", "ink"]}})
-    assert beside(model) == Sidecar(None, "Ink wash", "Ink & water\nv2", ("inkwash", "flowing"), ("style", "ink"), "SDXL 1.0")
+    write(
+        model,
+        ".civitai.info",
+        {
+            "trainedWords": ["inkwash, flowing", "inkwash"],
+            "baseModel": "SDXL 1.0",
+            "description": "<p>Ink &amp; <b>water</b></p><p>v2</p>",
+            "model": {"name": "Ink wash", "type": "LORA", "tags": ["style", "ink"]},
+        },
+    )
+    assert beside(model) == Sidecar(
+        None, "Ink wash", "Ink & water\nv2", ("inkwash", "flowing"), ("style", "ink"), "SDXL 1.0"
+    )
 
 
 def test_a_persons_own_words_come_first(model: Path) -> None:
     write(model, ".civitai.info", {"trainedWords": ["theirs"], "description": "theirs", "baseModel": "SD 1.5"})
-    write(model, ".json", {"activation text": "mine, too", "description": "", "notes": "use at 0.6", "preferred weight": 0.6,
-                           "sd version": "Unknown", "negative text": "blurry"})
+    write(
+        model,
+        ".json",
+        {
+            "activation text": "mine, too",
+            "description": "",
+            "notes": "use at 0.6",
+            "preferred weight": 0.6,
+            "sd version": "Unknown",
+            "negative text": "blurry",
+        },
+    )
     found = beside(model)
     assert (found.words, found.description, found.strength, found.base, found.negative) == (
-        ("mine", "too"), "use at 0.6", 0.6, "SD 1.5", "blurry")
+        ("mine", "too"),
+        "use at 0.6",
+        0.6,
+        "SD 1.5",
+        "blurry",
+    )
 
 
-@pytest.mark.parametrize(("ending", "told"), [
-    (".cm-info.json", {"ModelName": "Ink", "ModelDescription": "About it", "TrainedWords": ["ink"], "BaseModel": "SD 1.5",
-                       "Tags": ["a"]}),
-    (".metadata.json", {"model_name": "Ink", "modelDescription": "About it", "base_model": "SD 1.5", "tags": ["a"],
-                        "civitai": {"trainedWords": ["ink"]}})])
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        (
+            ".cm-info.json",
+            {
+                "ModelName": "Ink",
+                "ModelDescription": "About it",
+                "TrainedWords": ["ink"],
+                "BaseModel": "SD 1.5",
+                "Tags": ["a"],
+            },
+        ),
+        (
+            ".metadata.json",
+            {
+                "model_name": "Ink",
+                "modelDescription": "About it",
+                "base_model": "SD 1.5",
+                "tags": ["a"],
+                "civitai": {"trainedWords": ["ink"]},
+            },
+        ),
+    ],
+)
 def test_other_programs_tables(model: Path, ending: str, told: Any) -> None:
     write(model, ending, told)
     assert beside(model) == Sidecar(None, "Ink", "About it", ("ink",), ("a",), "SD 1.5")
@@ -71,9 +114,22 @@ def test_of_a_folder(tmp_path: Path) -> None:
     assert beside(tmp_path / "pipe").picture == tmp_path / "pipe.png"
 
 
-@pytest.mark.parametrize("told", [
-    "", "{", "[]", "[" * 100_000, "null", '"text"', "{}", '{"trainedWords": {"a": 1}, "description": 3, "tags": [1, null]}',
-    '{"preferred weight": 1e999, "civitai": "no table", "model": []}', '{"preferred weight": true}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        "null",
+        '"text"',
+        "{}",
+        '{"trainedWords": {"a": 1}, "description": 3, "tags": [1, null]}',
+        '{"preferred weight": 1e999, "civitai": "no table", "model": []}',
+        '{"preferred weight": true}',
+        "\x00\xff",
+    ],
+)
 def test_what_is_nonsense_says_nothing(model: Path, told: str) -> None:
     for ending in (".json", ".civitai.info", ".cm-info.json"):
         write(model, ending, told)
@@ -81,7 +137,9 @@ def test_what_is_nonsense_says_nothing(model: Path, told: str) -> None:
 
 
 def test_there_is_an_end_to_everything(model: Path) -> None:
-    write(model, ".civitai.info", {"description": "x" * 1_000_000, "trainedWords": [f"w{n}" * 500 for n in range(1000)]})
+    write(
+        model, ".civitai.info", {"description": "x" * 1_000_000, "trainedWords": [f"w{n}" * 500 for n in range(1000)]}
+    )
     found = beside(model)
     assert len(found.description) == 4000 and len(found.words) == 50 and max(map(len, found.words)) == 200
     write(model, ".civitai.info", json.dumps({"description": "x" * (5 << 20)}))

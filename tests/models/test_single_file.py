@@ -28,7 +28,11 @@ from tests.models import headers, small, small_files
 from tests.models.families.beside import CPU, checkpoint, difference, ours
 
 BUILDERS: dict[str, Callable[..., Any]] = {
-    "sd1": small.small_sd1, "sd2": small.small_sd2, "sdxl": small.small_sdxl, "sdxl_refiner": small.small_refiner}
+    "sd1": small.small_sd1,
+    "sd2": small.small_sd2,
+    "sdxl": small.small_sdxl,
+    "sdxl_refiner": small.small_refiner,
+}
 Made = tuple[Path, dict[str, dict[str, Tensor]]]
 
 
@@ -69,7 +73,9 @@ def diffusers_names(parts: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("family", BUILDERS)
 @pytest.mark.parametrize("named", ["makers", "diffusers"])
-def test_the_same_weights_in_the_same_places(folders: Callable[[str], Made], tmp_path: Path, family: str, named: str) -> None:
+def test_the_same_weights_in_the_same_places(
+    folders: Callable[[str], Made], tmp_path: Path, family: str, named: str
+) -> None:
     folder, parts = folders(family)
     tensors = original_names(family, parts) if named == "makers" else diffusers_names(parts)
     prediction = "v" if family == "sd2" else "eps"
@@ -93,25 +99,54 @@ def test_the_same_picture(folders: Callable[[str], Made], tmp_path: Path) -> Non
 
 def narrow(family: str) -> Any:
     """Stable Diffusion 1 or XL with the program's own configuration in everything but widths, and with CLIP's own words."""
+
     def encoder(number: int, kind: type[Any], act: str) -> Any:
         torch.manual_seed(number)
-        return small._lively(kind(CLIPTextConfig(
-            vocab_size=49_408, hidden_size=64 * number, intermediate_size=128, num_hidden_layers=3, num_attention_heads=number,
-            hidden_act=act, projection_dim=64 * number, bos_token_id=49_406, eos_token_id=49_407, pad_token_id=1)))
+        return small._lively(
+            kind(
+                CLIPTextConfig(
+                    vocab_size=49_408,
+                    hidden_size=64 * number,
+                    intermediate_size=128,
+                    num_hidden_layers=3,
+                    num_attention_heads=number,
+                    hidden_act=act,
+                    projection_dim=64 * number,
+                    bos_token_id=49_406,
+                    eos_token_id=49_407,
+                    pad_token_id=1,
+                )
+            )
+        )
 
     pipeline: Any = BUILDERS[family]()
     xl = family == "sdxl"
-    told = dict(pipeline.unet.config) | {"norm_num_groups": 32, "block_out_channels": (64, 128, 192) if xl else (32, 64, 96, 96)}
-    told |= {"attention_head_dim": (1, 2, 3), "cross_attention_dim": 192, "transformer_layers_per_block": (1, 2, 10),
-             "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 6 * 256 + 128} if xl else {
-        "attention_head_dim": 8, "cross_attention_dim": 64}
+    told = dict(pipeline.unet.config) | {
+        "norm_num_groups": 32,
+        "block_out_channels": (64, 128, 192) if xl else (32, 64, 96, 96),
+    }
+    told |= (
+        {
+            "attention_head_dim": (1, 2, 3),
+            "cross_attention_dim": 192,
+            "transformer_layers_per_block": (1, 2, 10),
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 6 * 256 + 128,
+        }
+        if xl
+        else {"attention_head_dim": 8, "cross_attention_dim": 64}
+    )
     torch.manual_seed(3)
     pipeline.unet = UNet2DConditionModel.from_config(told).eval()
-    pipeline.vae = AutoencoderKL.from_config(dict(pipeline.vae.config) | {"block_out_channels": (32, 32, 64, 96),
-                                                                          "norm_num_groups": 32}).eval()
+    pipeline.vae = AutoencoderKL.from_config(
+        dict(pipeline.vae.config) | {"block_out_channels": (32, 32, 64, 96), "norm_num_groups": 32}
+    ).eval()
     pipeline.text_encoder, pipeline.tokenizer = encoder(1, CLIPTextModel, "quick_gelu"), small_files.words()
     if xl:
-        pipeline.text_encoder_2, pipeline.tokenizer_2 = encoder(2, CLIPTextModelWithProjection, "gelu"), small_files.words("!")
+        pipeline.text_encoder_2, pipeline.tokenizer_2 = (
+            encoder(2, CLIPTextModelWithProjection, "gelu"),
+            small_files.words("!"),
+        )
     return pipeline
 
 
@@ -138,10 +173,17 @@ def test_a_width_that_makes_no_sense_is_said(folders: Callable[[str], Made], tmp
         SingleFileParts(one).module("vae", AutoencoderKL, torch.float32)
 
 
-@pytest.mark.parametrize(("stored", "most"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2), (torch.float8_e4m3fn, 0.2)])
-def test_shorter_numbers_are_lengthened(folders: Callable[[str], Made], tmp_path: Path, stored: torch.dtype, most: float) -> None:
+@pytest.mark.parametrize(
+    ("stored", "most"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2), (torch.float8_e4m3fn, 0.2)]
+)
+def test_shorter_numbers_are_lengthened(
+    folders: Callable[[str], Made], tmp_path: Path, stored: torch.dtype, most: float
+) -> None:
     folder, parts = folders("sd1")
-    tensors = {name: value.to(stored) if value.is_floating_point() else value for name, value in original_names("sd1", parts).items()}
+    tensors = {
+        name: value.to(stored) if value.is_floating_point() else value
+        for name, value in original_names("sd1", parts).items()
+    }
     model = load(single(tmp_path / "short.safetensors", "sd1", tensors), folder)
     weight = model.network.conv_in.weight
     assert weight.dtype == torch.float32 and 0 < difference(weight, parts["unet"]["conv_in.weight"]) < most
@@ -153,8 +195,11 @@ def test_scaled_eighths(folders: Callable[[str], Made], tmp_path: Path) -> None:
     tensors = original_names("sd1", parts)
     name = "model.diffusion_model.middle_block.0.in_layers.2.weight"
     scale = tensors[name].abs().max() / 448
-    tensors |= {name: (tensors[name] / scale).to(torch.float8_e4m3fn), name.replace(".weight", ".scale_weight"): scale,
-                "model.diffusion_model.scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    tensors |= {
+        name: (tensors[name] / scale).to(torch.float8_e4m3fn),
+        name.replace(".weight", ".scale_weight"): scale,
+        "model.diffusion_model.scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn),
+    }
     model = load(single(tmp_path / "scaled.safetensors", "sd1", tensors), folder)
     found = model.network.mid_block.resnets[0].conv1.weight
     assert difference(found, parts["unet"]["mid_block.resnets.0.conv1.weight"]) < 0.05
@@ -162,8 +207,11 @@ def test_scaled_eighths(folders: Callable[[str], Made], tmp_path: Path) -> None:
 
 def test_averaged_weights_and_other_extras_are_left_out(folders: Callable[[str], Made], tmp_path: Path) -> None:
     folder, parts = folders("sd1")
-    extras = {"model_ema.diffusion_modelinput_blocks00weight": torch.zeros(3), "betas": torch.zeros(1000),
-              "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None]}
+    extras = {
+        "model_ema.diffusion_modelinput_blocks00weight": torch.zeros(3),
+        "betas": torch.zeros(1000),
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
+    }
     load(single(tmp_path / "more.safetensors", "sd1", original_names("sd1", parts) | extras), folder)
 
 
@@ -194,14 +242,16 @@ def test_clips_own_words() -> None:
     assert tokenizer("a photo of a cat").input_ids == [49_406, 320, 1125, 539, 320, 2368, 49_407]
 
 
-PUBLISHED = {    # parameters as the makers published them, in millions
-    "sd1": {"unet": 860, "vae": 84, "text_encoder": 123}, "sd2": {"unet": 866, "vae": 84, "text_encoder": 340},
+PUBLISHED = {  # parameters as the makers published them, in millions
+    "sd1": {"unet": 860, "vae": 84, "text_encoder": 123},
+    "sd2": {"unet": 866, "vae": 84, "text_encoder": 340},
     "sdxl": {"unet": 2567, "vae": 84, "text_encoder": 123, "text_encoder_2": 695},
     "sdxl_refiner": {"unet": 2260, "vae": 84, "text_encoder_2": 695},
     "sd3": {"transformer": 2028, "vae": 84, "text_encoder": 124, "text_encoder_2": 695, "text_encoder_3": 4762},
     "flux": {"transformer": 11901, "vae": 84, "text_encoder": 123, "text_encoder_2": 4762},
     "z_image": {"transformer": 6155, "vae": 84, "text_encoder": 4022},
-    "qwen_image": {"transformer": 20430, "vae": 127, "text_encoder": 8292}}
+    "qwen_image": {"transformer": 20430, "vae": 127, "text_encoder": 8292},
+}
 
 
 @pytest.mark.parametrize("family", PUBLISHED)
@@ -217,17 +267,24 @@ def test_the_configurations_that_come_with_the_program(family: str) -> None:
         module = empty(kind, config)
         parameters = {id(value): value.numel() for value in module.parameters()}
         if part == "text_encoder_3" or name == "T5EncoderModel":
-            parameters.pop(id(module.encoder.embed_tokens.weight))       # its words, under another name
+            parameters.pop(id(module.encoder.embed_tokens.weight))  # its words, under another name
         assert round(sum(parameters.values()) / 1e6) == pytest.approx(expected, abs=1), part
 
 
 NETWORKS: dict[str, tuple[str, Callable[[], Any], Callable[[], Any]]] = {
-    **{f"sd3 {edition}": ("sd3", lambda edition=edition: headers.mmdit_sd3(edition), lambda edition=edition: headers.sd3(edition))
-       for edition in ("3 medium", "3.5 medium", "3.5 large")},
+    **{
+        f"sd3 {edition}": (
+            "sd3",
+            lambda edition=edition: headers.mmdit_sd3(edition),
+            lambda edition=edition: headers.sd3(edition),
+        )
+        for edition in ("3 medium", "3.5 medium", "3.5 large")
+    },
     "flux dev": ("flux", headers.bfl_flux, headers.flux),
     "flux schnell": ("flux", lambda: headers.bfl_flux(False), lambda: headers.flux(False)),
     "z_image": ("z_image", headers.comfy_z_image, headers.z_image),
-    "qwen_image": ("qwen_image", headers.qwen_image, headers.qwen_image)}
+    "qwen_image": ("qwen_image", headers.qwen_image, headers.qwen_image),
+}
 
 
 @pytest.mark.parametrize("which", NETWORKS)
@@ -271,5 +328,10 @@ def test_fluxs_names_lead_where_diffusers_own_converter_leads() -> None:
 def test_parts_of_a_single_file(folders: Callable[[str], Made], tmp_path: Path) -> None:
     _, parts = folders("sd1")
     found = parts_of(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts), prediction="v"))
-    assert isinstance(found, SingleFileParts) and found.has("unet") and found.has("tokenizer") and not found.has("text_encoder_2")
+    assert (
+        isinstance(found, SingleFileParts)
+        and found.has("unet")
+        and found.has("tokenizer")
+        and not found.has("text_encoder_2")
+    )
     assert found.config("scheduler")["prediction_type"] == "v_prediction"

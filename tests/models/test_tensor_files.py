@@ -25,9 +25,16 @@ from diffstudio.models.tensor_files import open_weights, write_file
 from tests.models.headers import write_header
 from tests.models.small_files import record
 
-MIXED = {"a.weight": torch.randn(3, 5), "a.bias": torch.randn(5).half(), "number": torch.tensor(3.5).bfloat16(),
-         "ids": torch.arange(7)[None], "eighths": torch.randn(4, 4).to(torch.float8_e4m3fn), "mask": torch.tensor([True, False]),
-         "nothing": torch.empty(0), "minus": torch.full((2, 2), -torch.inf)}
+MIXED = {
+    "a.weight": torch.randn(3, 5),
+    "a.bias": torch.randn(5).half(),
+    "number": torch.tensor(3.5).bfloat16(),
+    "ids": torch.arange(7)[None],
+    "eighths": torch.randn(4, 4).to(torch.float8_e4m3fn),
+    "mask": torch.tensor([True, False]),
+    "nothing": torch.empty(0),
+    "minus": torch.full((2, 2), -torch.inf),
+}
 
 
 @pytest.fixture
@@ -39,13 +46,16 @@ def place(tmp_path: Path) -> Path:
 
 def test_the_same_bits_come_back(place: Path) -> None:
     list(write_file(place / "a.safetensors", MIXED, {"title": "Å \udcff"}))
-    theirs = safetensors.torch.load_file(place / "a.safetensors")           # by safetensors itself
+    theirs = safetensors.torch.load_file(place / "a.safetensors")  # by safetensors itself
     assert theirs.keys() == MIXED.keys()
     with open_weights(read_record(place / "a.safetensors")) as weights:
         assert weights.metadata == {"title": "Å ?"}
         for name, expected in MIXED.items():
             ours = now(weights.tensors[name])
-            assert ours.dtype == expected.dtype == theirs[name].dtype and ours.shape == expected.shape == theirs[name].shape
+            assert (
+                ours.dtype == expected.dtype == theirs[name].dtype
+                and ours.shape == expected.shape == theirs[name].shape
+            )
             assert ours.float().equal(expected.float()) and theirs[name].float().equal(expected.float())
     assert (place / "a.safetensors").stat().st_size and os.listdir(place) == ["a.safetensors"]
 
@@ -126,7 +136,9 @@ def test_a_place_that_there_cannot_be(place: Path) -> None:
 
 def test_values_that_are_no_numbers_are_named(place: Path) -> None:
     bad = MIXED | {"b.weight": torch.tensor([1.0, torch.nan])}
-    with pytest.raises(CheckpointDamaged, match=r"a.safetensors was not made: b.weight holds values that are no numbers"):
+    with pytest.raises(
+        CheckpointDamaged, match=r"a.safetensors was not made: b.weight holds values that are no numbers"
+    ):
         list(write_file(place / "a.safetensors", bad, {}))
     with pytest.raises(CheckpointDamaged, match="eighths holds"):
         list(write_file(place / "a.safetensors", {"eighths": torch.tensor([torch.nan]).to(torch.float8_e4m3fn)}, {}))
@@ -153,18 +165,28 @@ def test_a_file_cut_short_meanwhile(place: Path) -> None:
 
 
 def test_a_pickle_is_read_without_being_run(place: Path) -> None:
-    torch.save({"state_dict": {name: value for name, value in MIXED.items() if name != "minus"}, "epoch": 3}, place / "a.ckpt")
+    torch.save(
+        {"state_dict": {name: value for name, value in MIXED.items() if name != "minus"}, "epoch": 3}, place / "a.ckpt"
+    )
     with open_weights(read_record(place / "a.ckpt")) as weights:
-        assert all(torch.equal(now(weights.tensors[name]).float(), value.float()) for name, value in MIXED.items() if name != "minus")
+        assert all(
+            torch.equal(now(weights.tensors[name]).float(), value.float())
+            for name, value in MIXED.items()
+            if name != "minus"
+        )
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def large(tmp_path: Path) -> tuple[Path, Path]:
     """Two of 200 MB, in tensors of 4 MB."""
     shapes = {f"model.layer.{number}.weight": (1024, 1024) for number in range(50)}
-    return (write_header(tmp_path / "one.safetensors", shapes, "F32"), write_header(tmp_path / "two.safetensors", shapes, "F32"))
+    return (
+        write_header(tmp_path / "one.safetensors", shapes, "F32"),
+        write_header(tmp_path / "two.safetensors", shapes, "F32"),
+    )
 
 
 def grown(making: Iterator[Any]) -> int:
@@ -174,11 +196,16 @@ def grown(making: Iterator[Any]) -> int:
     return max(process.memory_info().rss for _ in making) - before
 
 
-@pytest.mark.parametrize("do", [
-    lambda one, two, out: convert(record(one, "sd1"), out, Precision.FP16),
-    lambda one, two, out: merge([record(one, "sd1"), record(two, "sd1")], out, 0.3)])
-def test_memory_is_that_of_some_tensors_not_of_the_file(large: tuple[Path, Path], tmp_path: Path, home: Path,
-                                                        do: Callable[..., Iterator[Any]]) -> None:
-    list(do(*large, tmp_path / "warm.safetensors"))                           # what is imported, and what the allocator keeps
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda one, two, out: convert(record(one, "sd1"), out, Precision.FP16),
+        lambda one, two, out: merge([record(one, "sd1"), record(two, "sd1")], out, 0.3),
+    ],
+)
+def test_memory_is_that_of_some_tensors_not_of_the_file(
+    large: tuple[Path, Path], tmp_path: Path, home: Path, do: Callable[..., Iterator[Any]]
+) -> None:
+    list(do(*large, tmp_path / "warm.safetensors"))  # what is imported, and what the allocator keeps
     assert grown(do(*large, tmp_path / "out.safetensors")) < 60 << 20
     assert isinstance(safetensors.torch.load_file(tmp_path / "out.safetensors")["model.layer.3.weight"], Tensor)

@@ -32,7 +32,7 @@ class Smooth:
     """Rows of a stationary Gaussian process: each window knows its own pixels alone, and so only the prior beyond its edges."""
 
     schedule: NoiseSchedule
-    length: float = 6.0      # px over which pixels resemble each other
+    length: float = 6.0  # px over which pixels resemble each other
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = float(self.schedule.alpha(t[0])), float(self.schedule.sigma(t[0]))
@@ -51,7 +51,9 @@ def walked(denoiser: Any, shape: tuple[int, ...], sampler: str = "heun", steps: 
 
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral"])
 @pytest.mark.parametrize("schedule", [FLOW, VariancePreserving.scaled_linear()])
-def test_data_whose_pixels_know_nothing_of_each_other_are_sampled_as_if_whole(schedule: NoiseSchedule, sampler: str) -> None:
+def test_data_whose_pixels_know_nothing_of_each_other_are_sampled_as_if_whole(
+    schedule: NoiseSchedule, sampler: str
+) -> None:
     exact = Gaussian(schedule)
     windows = TiledDenoiser(lambda tile: exact, schedule, 16, 4)
     whole, parts = (walked(denoiser, (3, 40, 56), sampler) for denoiser in (exact, windows))
@@ -67,10 +69,16 @@ def test_no_seam_where_windows_see_only_themselves() -> None:
     t = torch.full((64,), 0.6, dtype=torch.float64)
     x_t = noise.start((1, 1, 160)).double()
     windows = TiledDenoiser(lambda tile: prior, FLOW, 48, 16)
-    steps = windows(x_t, t).diff(dim=-1).square().mean((0, 1, 2)).sqrt()           # between neighbours, for each place
-    hard = torch.cat([prior(part, t) for part in x_t.split(40, dim=-1)], dim=-1).diff(dim=-1).square().mean((0, 1, 2)).sqrt()
+    steps = windows(x_t, t).diff(dim=-1).square().mean((0, 1, 2)).sqrt()  # between neighbours, for each place
+    hard = (
+        torch.cat([prior(part, t) for part in x_t.split(40, dim=-1)], dim=-1)
+        .diff(dim=-1)
+        .square()
+        .mean((0, 1, 2))
+        .sqrt()
+    )
     usual = float(prior(x_t, t).diff(dim=-1).square().mean().sqrt())
-    assert hard[[39, 79, 119]].min() > 2.5 * usual                                  # what a seam would look like
+    assert hard[[39, 79, 119]].min() > 2.5 * usual  # what a seam would look like
     assert steps.max() < 1.5 * usual
 
 
@@ -82,7 +90,7 @@ def test_what_is_sampled_through_windows_has_the_spread_of_the_data() -> None:
     *_, last = SAMPLERS["heun"](windows, x, times, noise)
     spread = last.x.std(dim=0).flatten()
     assert spread.min() > 0.7 and spread.max() < 1.2
-    assert last.x.diff(dim=-1).square().mean((0, 1, 2)).sqrt().max() < 1.5 * 6.0**-1       # the prior's own: 1 / length
+    assert last.x.diff(dim=-1).square().mean((0, 1, 2)).sqrt().max() < 1.5 * 6.0**-1  # the prior's own: 1 / length
 
 
 def test_stopping_is_looked_for_before_each_window_and_windows_are_all_that_is_seen() -> None:
@@ -105,7 +113,9 @@ def test_stopping_is_looked_for_before_each_window_and_windows_are_all_that_is_s
 
 def test_hints_are_cropped_to_each_window() -> None:
     image = torch.arange(64.0).view(1, 1, 8, 8)
-    hints = Hints(image.expand(-1, 3, -1, -1), image, (ControlHint("net", image.expand(-1, 3, -1, -1), 0.5),), torch.ones(3))
+    hints = Hints(
+        image.expand(-1, 3, -1, -1), image, (ControlHint("net", image.expand(-1, 3, -1, -1), 0.5),), torch.ones(3)
+    )
     part = cropped(hints, Tile(top=1, left=2, height=2, width=2), 2)
     assert part.mask is not None and torch.equal(part.mask, image[..., 2:6, 4:8])
     assert part.image is not None and part.image.shape == (1, 3, 4, 4)
@@ -149,7 +159,14 @@ def test_a_model_makes_what_is_too_large_for_it_in_windows(model: PixelModel) ->
     windows = windows_for(model, 64, 40)
     assert windows == Windows(16, 8) and windows.count(64, 40) == 7 * 4
     picture = torch.rand(1, 3, 40, 64) * 2 - 1
-    options: dict[str, Any] = {"prompts": ["apple"], "seeds": [3], "width": 64, "height": 40, "steps": 4, "strength": 0.5}
+    options: dict[str, Any] = {
+        "prompts": ["apple"],
+        "seeds": [3],
+        "width": 64,
+        "height": 40,
+        "steps": 4,
+        "strength": 0.5,
+    }
     *_, step = sample(model, init=picture, windows=windows, **options)
     assert step.x.shape == (1, 3, 40, 64) and bool(step.x.isfinite().all())
     *_, same = sample(model, clean=picture, windows=windows, **options)

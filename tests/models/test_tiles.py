@@ -18,7 +18,7 @@ def test_windows_cover_and_overlap(length: int, window: int, overlap: int) -> No
     assert begin[0] == 0 and begin[-1] + min(window, length) == length
     gaps = [after - before for before, after in zip(begin, begin[1:], strict=False)]
     assert all(0 < gap <= max(1, window - overlap) for gap in gaps)
-    assert not gaps or max(gaps) - min(gaps) <= 1                       # spread evenly
+    assert not gaps or max(gaps) - min(gaps) <= 1  # spread evenly
 
 
 def test_a_window_cannot_overlap_by_all_of_itself() -> None:

@@ -29,6 +29,7 @@ def dense(ups: int = 2, folds: int = 1) -> DenseNetwork:
 
 def first_names(state: State) -> State:
     """As the first ESRGAN code named them."""
+
     def old(key: str) -> str:
         key = re.sub(r"^body\.(\d+)\.rdb", r"RRDB_trunk.\1.RDB", key)
         return re.sub(r"^conv_up(\d)", r"upconv\1", key).replace("conv_body", "trunk_conv").replace("conv_hr", "HRconv")
@@ -38,7 +39,12 @@ def first_names(state: State) -> State:
 
 def numbered_names(state: State, ups: int, depth: int = 2) -> State:
     """As the released files of ESRGAN have them: layers that do not learn are counted too."""
-    numbers = {"conv_first": "0", "conv_body": f"1.sub.{depth}", "conv_hr": str(2 + 3 * ups), "conv_last": str(4 + 3 * ups)}
+    numbers = {
+        "conv_first": "0",
+        "conv_body": f"1.sub.{depth}",
+        "conv_hr": str(2 + 3 * ups),
+        "conv_last": str(4 + 3 * ups),
+    }
     numbers |= {f"conv_up{index}": str(3 * index) for index in range(1, ups + 1)}
 
     def old(key: str) -> str:
@@ -88,7 +94,7 @@ def test_half_precision_weights_run_in_float32() -> None:
 
 
 def test_windows_show_no_seams() -> None:
-    network = CompactNetwork(8, 2, 2).eval()                     # sees 4 px around each
+    network = CompactNetwork(8, 2, 2).eval()  # sees 4 px around each
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8), size=(60, 80), mode="bicubic").clamp(0, 1)
     upscaler = Upscaler(network, 2, CPU)
     whole, windows = upscaler(picture, window=1000), upscaler(picture, window=32, overlap=12)

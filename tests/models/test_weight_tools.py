@@ -29,21 +29,13 @@ from diffstudio.models.parts import FolderParts, parts_of
 from diffstudio.models.pruning import averaged, left_out_bytes, prune
 from diffstudio.networks import weights as networks
 from tests.models import adapter_files
-from tests.models.families.beside import (
-    CPU,
-    ROUNDING,
-    difference,
-    ours,
-    start,
-    their_scheduler,
-    theirs,
-)
+from tests.models.families.beside import CPU, ROUNDING, difference, ours, start, their_scheduler, theirs
 from tests.models.small_files import made, record, small_world
 from tests.models.tiny import write_tiny_checkpoint
 
 World = Callable[[str], Path]
 __all__ = ["small_world"]
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")    # diffusers, with NumPy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 FAMILIES = ("sd1", "sd2", "sdxl", "sdxl_refiner")
 
 
@@ -59,13 +51,16 @@ def single(world: World, family: str, target: Path) -> Path:
 def changed(source: Path, target: Path, seed: int) -> Path:
     """The same checkpoint with other numbers."""
     noise = torch.Generator().manual_seed(seed)
-    tensors = {name: value + 0.1 * torch.randn(value.shape, generator=noise) if value.is_floating_point() else value
-               for name, value in load(source).items()}
+    tensors = {
+        name: value + 0.1 * torch.randn(value.shape, generator=noise) if value.is_floating_point() else value
+        for name, value in load(source).items()
+    }
     safetensors.torch.save_file(tensors, target)
     return target
 
 
 # ---- converting ------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_folder_to_file_and_back_is_the_same_to_the_bit(small_world: World, tmp_path: Path, family: str) -> None:
@@ -75,35 +70,59 @@ def test_folder_to_file_and_back_is_the_same_to_the_bit(small_world: World, tmp_
     index = json.loads((back / "model_index.json").read_text())
     theirs = json.loads((folder / "model_index.json").read_text())
     assert {key: value for key, value in index.items() if key not in ("scheduler", "_diffusers_version")} == {
-        key: value for key, value in theirs.items() if key not in ("scheduler", "_diffusers_version")}
+        key: value for key, value in theirs.items() if key not in ("scheduler", "_diffusers_version")
+    }
     pipeline: Any = getattr(diffusers, index["_class_name"])
     found, expected = pipeline.from_pretrained(back), pipeline.from_pretrained(folder)
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
         if getattr(expected, part, None) is None:
             continue
         state, wanted = (getattr(one, part).state_dict() for one in (found, expected))
-        assert state.keys() == wanted.keys() and all(torch.equal(value, wanted[name]) for name, value in state.items()), part
+        assert state.keys() == wanted.keys() and all(
+            torch.equal(value, wanted[name]) for name, value in state.items()
+        ), part
     assert found.scheduler.config.prediction_type == ("v_prediction" if family == "sd2" else "epsilon")
     again = single(lambda _: back, family, tmp_path / "again.safetensors")
     first, second = load(one), load(again)
     assert first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-@pytest.mark.parametrize(("precision", "dtype", "most"), [
-    (Precision.FP16, torch.float16, 1e-3), (Precision.BF16, torch.bfloat16, 8e-3), (Precision.FP8, torch.float8_e4m3fn, 0.08)])
-def test_other_precisions(small_world: World, tmp_path: Path, precision: Precision, dtype: torch.dtype, most: float) -> None:
+@pytest.mark.parametrize(
+    ("precision", "dtype", "most"),
+    [
+        (Precision.FP16, torch.float16, 1e-3),
+        (Precision.BF16, torch.bfloat16, 8e-3),
+        (Precision.FP8, torch.float8_e4m3fn, 0.08),
+    ],
+)
+def test_other_precisions(
+    small_world: World, tmp_path: Path, precision: Precision, dtype: torch.dtype, most: float
+) -> None:
     one = single(small_world, "sd1", tmp_path / "one.safetensors")
     short = load(made(convert(record(one, "sd1"), tmp_path / "short.safetensors", precision)).path)
     exact = load(one)
     name = "model.diffusion_model.middle_block.0.in_layers.2.weight"
-    assert short.keys() == exact.keys() and short[name].dtype is dtype and difference(short[name].float(), exact[name]) < most
-    if precision is Precision.FP8:       # what is not a matrix of the network or its encoder keeps 16 bits
-        for wide in ("first_stage_model.decoder.conv_in.weight", "model.diffusion_model.out.0.weight",
-                     "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"):
+    assert (
+        short.keys() == exact.keys()
+        and short[name].dtype is dtype
+        and difference(short[name].float(), exact[name]) < most
+    )
+    if precision is Precision.FP8:  # what is not a matrix of the network or its encoder keeps 16 bits
+        for wide in (
+            "first_stage_model.decoder.conv_in.weight",
+            "model.diffusion_model.out.0.weight",
+            "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+        ):
             assert short[wide].dtype is torch.float16
-    assert (tmp_path / "short.safetensors").stat().st_size < one.stat().st_size * (0.51 if precision is not Precision.FP8 else 0.5)
-    model = stable_diffusion.load(record(tmp_path / "short.safetensors", "sd1"),
-                                  parts_of(record(tmp_path / "short.safetensors", "sd1")), CPU, torch.float32)
+    assert (tmp_path / "short.safetensors").stat().st_size < one.stat().st_size * (
+        0.51 if precision is not Precision.FP8 else 0.5
+    )
+    model = stable_diffusion.load(
+        record(tmp_path / "short.safetensors", "sd1"),
+        parts_of(record(tmp_path / "short.safetensors", "sd1")),
+        CPU,
+        torch.float32,
+    )
     assert ours(model, steps=2, sampler="euler").isfinite().all()
 
 
@@ -114,13 +133,18 @@ def test_what_is_too_large_becomes_the_largest_and_is_said(tmp_path: Path) -> No
     found = load(result.path)
     assert found["a"].tolist() == [65504, 1, -65504] and found["mask"].tolist() == [-torch.inf, 0]
     assert torch.equal(found["ids"], tensors["ids"])
-    assert result.notes == ("2 numbers were larger than fp16 holds and became the largest that it does, most of them in a.",)
+    assert result.notes == (
+        "2 numbers were larger than fp16 holds and became the largest that it does, most of them in a.",
+    )
 
 
 def test_scaled_eighths_are_multiplied_out(tmp_path: Path) -> None:
     weight = torch.randn(4, 4)
-    tensors = {"x.weight": (weight / 0.01).to(torch.float8_e4m3fn), "x.scale_weight": torch.tensor(0.01),
-               "scaled_fp8": torch.zeros(2)}
+    tensors = {
+        "x.weight": (weight / 0.01).to(torch.float8_e4m3fn),
+        "x.scale_weight": torch.tensor(0.01),
+        "scaled_fp8": torch.zeros(2),
+    }
     safetensors.torch.save_file(tensors, tmp_path / "a.safetensors")
     checkpoint = replace(record(tmp_path / "a.safetensors", "flux"), dtype="F8_E4M3")
     found = load(made(convert(checkpoint, tmp_path / "b.safetensors", Precision.FP32)).path)
@@ -138,16 +162,23 @@ def test_one_trained_here_stays_one(tmp_path: Path) -> None:
     source = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
     result = made(convert(read_checkpoint(source), tmp_path / "half.safetensors", Precision.FP16))
     before, after = networks.load(source), networks.load(result.path)
-    assert read_checkpoint(result.path).metadata == read_checkpoint(source).metadata and read_checkpoint(result.path).dtype == "F16"
-    for (name, one), other in zip(before.network.state_dict().items(), after.network.state_dict().values(), strict=True):
+    assert (
+        read_checkpoint(result.path).metadata == read_checkpoint(source).metadata
+        and read_checkpoint(result.path).dtype == "F16"
+    )
+    for (name, one), other in zip(
+        before.network.state_dict().items(), after.network.state_dict().values(), strict=True
+    ):
         assert difference(other, one) < 1e-3, name
 
 
 def test_what_cannot_be_converted_says_why(small_world: World, tmp_path: Path) -> None:
     tiny = read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors"))
     for target, precision, why in (
-            ("x.safetensors", Precision.KEEP, "is a safetensors file in fp32 already"), ("x.safetensors", Precision.FP8, "fp8"),
-            ("x.ckpt", Precision.FP16, "Call it x.safetensors")):
+        ("x.safetensors", Precision.KEEP, "is a safetensors file in fp32 already"),
+        ("x.safetensors", Precision.FP8, "fp8"),
+        ("x.ckpt", Precision.FP16, "Call it x.safetensors"),
+    ):
         with pytest.raises(BadRequest, match=why):
             list(convert(tiny, tmp_path / target, precision))
     with pytest.raises(CheckpointUnknown, match="those of FLUX.1 are named is not known here"):
@@ -156,6 +187,7 @@ def test_what_cannot_be_converted_says_why(small_world: World, tmp_path: Path) -
 
 
 # ---- merging ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_weighted_sum(small_world: World, tmp_path: Path) -> None:
     a = single(small_world, "sd1", tmp_path / "a.safetensors")
@@ -172,7 +204,9 @@ def test_a_weighted_sum(small_world: World, tmp_path: Path) -> None:
     recipe = json.loads(metadata["diffstudio.merge"])
     assert (recipe["method"], recipe["share"]) == ("weighted sum", 0.25)
     assert [(one["as"], one["name"], one["sha256"]) for one in recipe["inputs"]] == [
-        ("a", "a", sha256_of(a)), ("b", "b", sha256_of(b))]
+        ("a", "a", sha256_of(a)),
+        ("b", "b", sha256_of(b)),
+    ]
     assert metadata["modelspec.merged_from"] == "a, b" and metadata["modelspec.title"] == "m"
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1"
 
@@ -197,7 +231,9 @@ def test_whatever_they_are_named_and_stored_in(small_world: World, tmp_path: Pat
     from diffstudio.models.renaming import by_part, in_one_file
 
     diffusers_named = in_one_file(by_part(exact, family, parts_of(record(a, family))))
-    safetensors.torch.save_file({name: value.contiguous() for name, value in diffusers_named.items()}, tmp_path / "d.safetensors")
+    safetensors.torch.save_file(
+        {name: value.contiguous() for name, value in diffusers_named.items()}, tmp_path / "d.safetensors"
+    )
     d = record(tmp_path / "d.safetensors", family, layout=Layout.DIFFUSERS)
     short, whole = record(half, family), record(folder, family)
     for inputs in ([short, whole], [short, d], [whole, short]):
@@ -241,14 +277,18 @@ def test_what_does_not_go_together_names_the_tensor(small_world: World, tmp_path
     tensors, odd = load(a), "model.diffusion_model.out.2.weight"
     one = record(a, "sd1")
     new = "model.diffusion_model.new"
-    for name, held, why in (("lacks", {key: value for key, value in tensors.items() if key != odd}, f"{odd} is in a alone"),
-                            ("more", tensors | {new: torch.ones(1)}, f"{new} is in more alone"),
-                            ("wide", tensors | {odd: torch.ones(4, 7, 3, 3)}, f"{odd} is 4 × 32 × 3 × 3 in the one and 4 × 7 × 3")):
+    for name, held, why in (
+        ("lacks", {key: value for key, value in tensors.items() if key != odd}, f"{odd} is in a alone"),
+        ("more", tensors | {new: torch.ones(1)}, f"{new} is in more alone"),
+        ("wide", tensors | {odd: torch.ones(4, 7, 3, 3)}, f"{odd} is 4 × 32 × 3 × 3 in the one and 4 × 7 × 3"),
+    ):
         safetensors.torch.save_file(held, tmp_path / f"{name}.safetensors")
         with pytest.raises(BadRequest, match=why):
             list(merge([one, record(tmp_path / f"{name}.safetensors", "sd1")], tmp_path / "m.safetensors"))
-    for other, why in ((replace(one, family="sdxl"), "the one is a Stable Diffusion 1, the other a Stable Diffusion XL"),
-                       (replace(one, prediction="v"), "the one predicts eps, the other v")):
+    for other, why in (
+        (replace(one, family="sdxl"), "the one is a Stable Diffusion 1, the other a Stable Diffusion XL"),
+        (replace(one, prediction="v"), "the one predicts eps, the other v"),
+    ):
         with pytest.raises(BadRequest, match=why):
             list(merge([one, other], tmp_path / "m.safetensors"))
     with pytest.raises(CheckpointUnknown, match="cannot be merged"):
@@ -264,7 +304,9 @@ def test_what_does_not_go_together_names_the_tensor(small_world: World, tmp_path
 
 def test_checkpoints_trained_here(tmp_path: Path) -> None:
     a, b = (write_tiny_checkpoint(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (0, 1))
-    result = made(merge([read_checkpoint(a), read_checkpoint(b)], tmp_path / "both.safetensors", 0.5, precision=Precision.FP16))
+    result = made(
+        merge([read_checkpoint(a), read_checkpoint(b)], tmp_path / "both.safetensors", 0.5, precision=Precision.FP16)
+    )
     found, first, second = (networks.load(path) for path in (result.path, a, b))
     assert found.tokenizer is not None and first.tokenizer is not None
     assert found.tokenizer.to_json() == first.tokenizer.to_json() and found.schedule == first.schedule
@@ -296,14 +338,17 @@ def test_given_up_a_merge_leaves_nothing(small_world: World, tmp_path: Path) -> 
 
 # ---- baking ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("stored", ["makers", "folder"])
 def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Path, stored: str) -> None:
     folder = small_world("sd1")
     one = record(single(small_world, "sd1", tmp_path / "one.safetensors"), "sd1")
     model = stable_diffusion.load(one, parts_of(one), CPU, torch.float32)
-    path = adapter_files.write(tmp_path / "ink.safetensors", adapter_files.kohya(
-        "lora_unet", adapter_files.layers(model.network, "to_q", "to_out.0", "conv1")) | adapter_files.kohya(
-        "lora_te", adapter_files.layers(model.text_encoders["text_encoder"], "q_proj", "fc1")))
+    path = adapter_files.write(
+        tmp_path / "ink.safetensors",
+        adapter_files.kohya("lora_unet", adapter_files.layers(model.network, "to_q", "to_out.0", "conv1"))
+        | adapter_files.kohya("lora_te", adapter_files.layers(model.text_encoders["text_encoder"], "q_proj", "fc1")),
+    )
     lora = replace(record(path, "sd1"), role=Role.LORA)
     source = one if stored == "makers" else record(folder, "sd1")
     result = made(bake(source, [(lora, 0.7)], tmp_path / "baked.safetensors"))
@@ -321,7 +366,10 @@ def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Pa
 
 def test_a_lora_that_does_nothing_is_not_baked(small_world: World, tmp_path: Path) -> None:
     one = record(single(small_world, "sd1", tmp_path / "one.safetensors"), "sd1")
-    stranger = {"lora_unet_nowhere.lora_down.weight": torch.ones(2, 4), "lora_unet_nowhere.lora_up.weight": torch.ones(4, 2)}
+    stranger = {
+        "lora_unet_nowhere.lora_down.weight": torch.ones(2, 4),
+        "lora_unet_nowhere.lora_up.weight": torch.ones(4, 2),
+    }
     safetensors.torch.save_file(stranger, tmp_path / "stranger.safetensors")
     lora = record(tmp_path / "stranger.safetensors", "sd1", role=Role.LORA)
     with pytest.raises(BadRequest, match="stranger does not fit this checkpoint"):
@@ -334,14 +382,24 @@ def test_a_lora_that_does_nothing_is_not_baked(small_world: World, tmp_path: Pat
 
 # ---- pruning ---------------------------------------------------------------------------------------------------------
 
+
 def trained(source: Path, target: Path) -> tuple[Path, dict[str, Tensor]]:
     """As the makers' trainer leaves a checkpoint: with averaged copies, the autoencoder's loss, and notes."""
     tensors = load(source)
-    copies = {"model_ema." + name.removeprefix("model.").replace(".", ""): value + 1 for name, value in tensors.items()
-              if name.startswith("model.diffusion_model.")}
-    more = {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(7), "global_step": torch.tensor(5),
-            "first_stage_model.loss.logvar": torch.zeros(()), "first_stage_model.loss.discriminator.main.0.weight": torch.randn(8, 3),
-            "optimizer.state.0.exp_avg": torch.randn(10), "betas": torch.zeros(1000)}
+    copies = {
+        "model_ema." + name.removeprefix("model.").replace(".", ""): value + 1
+        for name, value in tensors.items()
+        if name.startswith("model.diffusion_model.")
+    }
+    more = {
+        "model_ema.decay": torch.tensor(0.9999),
+        "model_ema.num_updates": torch.tensor(7),
+        "global_step": torch.tensor(5),
+        "first_stage_model.loss.logvar": torch.zeros(()),
+        "first_stage_model.loss.discriminator.main.0.weight": torch.randn(8, 3),
+        "optimizer.state.0.exp_avg": torch.randn(10),
+        "betas": torch.zeros(1000),
+    }
     safetensors.torch.save_file(tensors | copies | more, target, {"modelspec.title": "kept"})
     return target, copies
 
@@ -351,12 +409,21 @@ def test_what_does_not_draw_is_left_out(small_world: World, tmp_path: Path) -> N
     path, copies = trained(one, tmp_path / "trained.safetensors")
     checkpoint = record(path, "sd1")
     sizes = left_out_bytes(checkpoint)
-    assert set(sizes) == {"averaged copies of the weights", "what only the autoencoder's training needed", "the optimiser's state",
-                          "the trainer's notes"}
+    assert set(sizes) == {
+        "averaged copies of the weights",
+        "what only the autoencoder's training needed",
+        "the optimiser's state",
+        "the trainer's notes",
+    }
     result = made(prune(checkpoint, tmp_path / "pruned.safetensors"))
     found = load(result.path)
-    assert found.keys() == load(one).keys() | {"betas"} and all(torch.equal(found[name], value) for name, value in load(one).items())
-    assert result.notes[0].startswith("Left out: averaged copies of the weights (9.8 MB); ") and "smaller" in result.notes[0]
+    assert found.keys() == load(one).keys() | {"betas"} and all(
+        torch.equal(found[name], value) for name, value in load(one).items()
+    )
+    assert (
+        result.notes[0].startswith("Left out: averaged copies of the weights (9.8 MB); ")
+        and "smaller" in result.notes[0]
+    )
     assert checkpoint.size_bytes - result.size_bytes == pytest.approx(sum(sizes.values()), rel=0.1)
     assert read_checkpoint(result.path).metadata["modelspec.title"] == "kept"
     swapped = load(made(prune(checkpoint, tmp_path / "ema.safetensors", Precision.FP16, ema=True)).path)
@@ -382,6 +449,7 @@ def test_nothing_to_prune(small_world: World, tmp_path: Path) -> None:
 
 # ---- exporting -------------------------------------------------------------------------------------------------------
 
+
 def test_a_merged_checkpoint_exported_gives_the_same_picture_in_diffusers(small_world: World, tmp_path: Path) -> None:
     """One file, in the makers' names, merged here: diffusers' own pipeline draws from the folder what we draw from the file."""
     a = single(small_world, "sd1", tmp_path / "a.safetensors")
@@ -393,17 +461,28 @@ def test_a_merged_checkpoint_exported_gives_the_same_picture_in_diffusers(small_
     model = stable_diffusion.load(merged, parts_of(merged), CPU, torch.float32)
     beside = stable_diffusion.load(record(folder, "sd1"), FolderParts(folder), CPU, torch.float32)
     assert torch.equal(ours(model, steps=3, sampler="euler"), ours(beside, steps=3, sampler="euler"))
-    assert torch.equal(pipeline.encode_prompt("a red apple", "cpu", 1, False)[0], model.text_encoders["text_encoder"](
-        pipeline.tokenizer(["a red apple"], padding="max_length", return_tensors="pt").input_ids)[0])
+    assert torch.equal(
+        pipeline.encode_prompt("a red apple", "cpu", 1, False)[0],
+        model.text_encoders["text_encoder"](
+            pipeline.tokenizer(["a red apple"], padding="max_length", return_tensors="pt").input_ids
+        )[0],
+    )
     scheduler = pipeline.scheduler = their_scheduler("euler", "uniform")
     latents = start(model, scheduler, "euler", 5, model.times(5, "uniform", 1.0, 64, 64))
-    assert difference(ours(model, sampler="euler", spacing="uniform", guidance=4.0),
-                      theirs(pipeline, latents=latents, guidance_scale=4.0)) < ROUNDING
+    assert (
+        difference(
+            ours(model, sampler="euler", spacing="uniform", guidance=4.0),
+            theirs(pipeline, latents=latents, guidance_scale=4.0),
+        )
+        < ROUNDING
+    )
 
 
 def test_what_cannot_be_exported_says_why(small_world: World, tmp_path: Path) -> None:
     tiny = read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors"))
-    with pytest.raises(CheckpointUnknown, match=r"made with this program. Its file is what to give away: .*tiny.safetensors"):
+    with pytest.raises(
+        CheckpointUnknown, match=r"made with this program. Its file is what to give away: .*tiny.safetensors"
+    ):
         list(export(tiny, tmp_path / "x"))
     one = single(small_world, "sd1", tmp_path / "one.safetensors")
     with pytest.raises(CheckpointUnknown, match="not for FLUX.1"):
@@ -429,7 +508,10 @@ def test_a_folder_of_pickles_becomes_one_of_safetensors(small_world: World, tmp_
         weights.unlink()
     result = made(export(record(folder, "sd1"), tmp_path / "new"))
     for part in ("unet", "vae", "text_encoder"):
-        (found,), (expected,) = (result.path / part).glob("*.safetensors"), (small_world("sd1") / part).glob("*.safetensors")
+        (found,), (expected,) = (
+            (result.path / part).glob("*.safetensors"),
+            (small_world("sd1") / part).glob("*.safetensors"),
+        )
         assert load(found).keys() == load(expected).keys()
         assert all(torch.equal(value, load(expected)[name]) for name, value in load(found).items())
     assert not list(result.path.rglob("*.bin"))

@@ -33,9 +33,20 @@ CPU = torch.device("cpu")
 
 def everything() -> dict[str, Tensor]:
     base = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
-    return {"plain": base, "turned": base.t(), "part": base[2:4, 1:3], "half": base.half(), "bfloat16": base[0].bfloat16(),
-            "whole": torch.arange(7), "single": torch.tensor(2.5), "empty": torch.zeros(0, 3), "yes": torch.tensor([True, False]),
-            "parameter": nn.Parameter(base[:2]), "bytes": torch.arange(5, dtype=torch.uint8), "double": base.double()}
+    return {
+        "plain": base,
+        "turned": base.t(),
+        "part": base[2:4, 1:3],
+        "half": base.half(),
+        "bfloat16": base[0].bfloat16(),
+        "whole": torch.arange(7),
+        "single": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
+        "yes": torch.tensor([True, False]),
+        "parameter": nn.Parameter(base[:2]),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "double": base.double(),
+    }
 
 
 def same(found: Tensor, expected: Tensor) -> bool:
@@ -48,12 +59,22 @@ def test_what_was_saved_comes_out(tmp_path: Path, new: bool, wrapped: str) -> No
     """With whatever PyTorch itself reads, to the bit, and with whatever lies beside the weights."""
     saved: Any = everything()
     if wrapped != "alone":
-        saved = {wrapped: OrderedDict(saved), "epoch": 3, "rng": torch.get_rng_state(), "score": np.float64(0.5), "lr": np.arange(3),
-                 "optimizer": torch.optim.Adam([nn.Parameter(torch.zeros(2))]).state_dict()}
+        saved = {
+            wrapped: OrderedDict(saved),
+            "epoch": 3,
+            "rng": torch.get_rng_state(),
+            "score": np.float64(0.5),
+            "lr": np.arange(3),
+            "optimizer": torch.optim.Adam([nn.Parameter(torch.zeros(2))]).state_dict(),
+        }
     torch.save(saved, tmp_path / "a.ckpt", _use_new_zipfile_serialization=new)
     with open_weights(tmp_path / "a.ckpt") as file:
-        assert {name: file.shape(name) for name in file.names()} == {name: tuple(one.shape) for name, one in everything().items()}
-        assert {name: file.dtype(name) for name in file.names()} == {name: one.dtype for name, one in everything().items()}
+        assert {name: file.shape(name) for name in file.names()} == {
+            name: tuple(one.shape) for name, one in everything().items()
+        }
+        assert {name: file.dtype(name) for name in file.names()} == {
+            name: one.dtype for name, one in everything().items()
+        }
         assert all(same(file.get_tensor(name), one) for name, one in everything().items())
 
 
@@ -61,16 +82,23 @@ def test_numbers_of_eight_bits_and_whole_modules(tmp_path: Path) -> None:
     eighth = torch.randn(4).to(torch.float8_e4m3fn)
     torch.save({"a": eighth, "b": torch.arange(3).to(torch.uint16)}, tmp_path / "a.pt")
     found = load_weights(tmp_path / "a.pt")
-    assert torch.equal(found["a"].view(torch.uint8), eighth.view(torch.uint8)) and same(found["b"], torch.arange(3).to(torch.uint16))
+    assert torch.equal(found["a"].view(torch.uint8), eighth.view(torch.uint8)) and same(
+        found["b"], torch.arange(3).to(torch.uint16)
+    )
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     torch.save(network, tmp_path / "b.pt")
     found = load_weights(tmp_path / "b.pt")
-    assert found.keys() == network.state_dict().keys() and all(same(found[key], one) for key, one in network.state_dict().items())
+    assert found.keys() == network.state_dict().keys() and all(
+        same(found[key], one) for key, one in network.state_dict().items()
+    )
 
 
 def test_a_file_that_was_packed_again(tmp_path: Path) -> None:
     torch.save(everything(), tmp_path / "a.pt")
-    with zipfile.ZipFile(tmp_path / "a.pt") as source, zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as source,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         for name in source.namelist():
             packed.writestr(name, source.read(name))
     found = load_weights(tmp_path / "b.pt")
@@ -126,10 +154,14 @@ def test_safetensors_are_the_same_to_ask(tmp_path: Path) -> None:
 
 # ---- wherever weights are asked for ------------------------------------------------------------------------------------
 
+
 def test_a_lora(tmp_path: Path) -> None:
     tensors = adapter_files.kohya("lora_unet", {"down_blocks.0.attentions.0.proj_in": nn.Linear(8, 8)})
     torch.save(tensors, tmp_path / "a.pt")
-    file, expected = read_adapter(tmp_path / "a.pt"), read_adapter(adapter_files.write(tmp_path / "a.safetensors", tensors))
+    file, expected = (
+        read_adapter(tmp_path / "a.pt"),
+        read_adapter(adapter_files.write(tmp_path / "a.safetensors", tensors)),
+    )
     assert read_record(tmp_path / "a.pt").role is Role.LORA
     assert file.layers == expected.layers == 1 and file.kinds == ("LoRA",)
     torch.save(tensors | {"hook": attack()}, tmp_path / "b.pt")
@@ -163,7 +195,11 @@ def test_a_pickle_becomes_safetensors(tmp_path: Path) -> None:
     torch.save({"state_dict": everything(), "epoch": 1}, tmp_path / "a.ckpt")
     record = read_record(tmp_path / "a.ckpt")
     steps = list(convert(record, tmp_path / "a.safetensors"))
-    assert isinstance(steps[-1], Made) and steps[:-1] == sorted(step for step in steps if isinstance(step, float)) and steps[-2] == 1
+    assert (
+        isinstance(steps[-1], Made)
+        and steps[:-1] == sorted(step for step in steps if isinstance(step, float))
+        and steps[-2] == 1
+    )
     found = safetensors.torch.load_file(tmp_path / "a.safetensors")
     assert found.keys() == everything().keys() and all(same(found[name], one) for name, one in everything().items())
     with open_weights(tmp_path / "a.safetensors") as file:

@@ -15,15 +15,34 @@ CAPTIONS = ["red apple, fruit", "rocket, space", "purple heart", "grinning face"
 CLASSES = ("apple", "rocket", "heart")
 
 
-def write_tiny_checkpoint(path: Path, *, conditioning: Conditioning = Conditioning.TEXT, size: int = 16, seed: int = 0,
-                          width: int = 16, spoil: bool = False) -> Path:
+def write_tiny_checkpoint(
+    path: Path,
+    *,
+    conditioning: Conditioning = Conditioning.TEXT,
+    size: int = 16,
+    seed: int = 0,
+    width: int = 16,
+    spoil: bool = False,
+) -> Path:
     """Its last layer is not zero, so that pictures depend on seed and prompt; `spoil` makes it answer what is no number."""
     torch.manual_seed(seed)
     tokenizer = CaptionTokenizer.learn(CAPTIONS, 300) if conditioning is Conditioning.TEXT else None
-    network = PixelTransformer(TransformerConfig(
-        size=size, patch=8, margin=0, bottleneck=8, width=width, depth=1, heads=2, condition_width=16,
-        conditioning=conditioning, classes=len(CLASSES) if conditioning is Conditioning.CLASS else 0,
-        vocabulary=tokenizer.vocabulary if tokenizer is not None else 0, text_tokens=4 if tokenizer is not None else 0))
+    network = PixelTransformer(
+        TransformerConfig(
+            size=size,
+            patch=8,
+            margin=0,
+            bottleneck=8,
+            width=width,
+            depth=1,
+            heads=2,
+            condition_width=16,
+            conditioning=conditioning,
+            classes=len(CLASSES) if conditioning is Conditioning.CLASS else 0,
+            vocabulary=tokenizer.vocabulary if tokenizer is not None else 0,
+            text_tokens=4 if tokenizer is not None else 0,
+        )
+    )
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if not bool(parameter.any()):
@@ -31,6 +50,11 @@ def write_tiny_checkpoint(path: Path, *, conditioning: Conditioning = Conditioni
             if spoil and "write_patches" in name:
                 parameter.fill_(1e38)  # finite in the file, infinite once added up
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights.save(path, network, title=path.stem, tokenizer=tokenizer,
-                 classes=CLASSES if conditioning is Conditioning.CLASS else ())
+    weights.save(
+        path,
+        network,
+        title=path.stem,
+        tokenizer=tokenizer,
+        classes=CLASSES if conditioning is Conditioning.CLASS else (),
+    )
     return path

@@ -20,8 +20,16 @@ from diffstudio.training.trainer import network_config
 
 
 def small(**changes: object) -> TransformerConfig:
-    values: dict[str, object] = {"size": 16, "patch": 4, "margin": 2, "bottleneck": 16, "width": 32, "depth": 2, "heads": 2,
-                                 "condition_width": 32}
+    values: dict[str, object] = {
+        "size": 16,
+        "patch": 4,
+        "margin": 2,
+        "bottleneck": 16,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+        "condition_width": 32,
+    }
     return TransformerConfig(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -53,7 +61,7 @@ def test_other_sizes_by_stretched_positions() -> None:
 def test_images_of_a_batch_do_not_see_each_other() -> None:
     network, x, t = stirred(small()), torch.randn(3, 3, 16, 16), torch.rand(3)
     together = network(x, t)
-    alone = torch.cat([network(x[i:i + 1], t[i:i + 1]) for i in range(3)])
+    alone = torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -88,20 +96,26 @@ def test_every_parameter_learns() -> None:
     network = stirred(small(conditioning=Conditioning.TEXT, vocabulary=10, text_tokens=4, told_width=6)).train()
     words, told = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.randn(2, 6)
     network(torch.randn(2, 3, 16, 16), torch.rand(2), Condition(words=words, told=told)).square().mean().backward()
-    silent = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    silent = [
+        name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     assert silent == []
 
 
 def test_attention_is_the_fused_kernels() -> None:
     query, key, value = torch.randn(3, 2, 4, 20, 8).unbind(0)
-    torch.testing.assert_close(attend(query, key, value),
-                               torch.nn.functional.scaled_dot_product_attention(query, key, value), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        attend(query, key, value),
+        torch.nn.functional.scaled_dot_product_attention(query, key, value),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_rotation_keeps_lengths_and_sees_only_differences() -> None:
     """q . k after turning depends on where the two stand relative to each other: Su et al. 2021, eq. 16."""
     config = small(size=32)
-    rotation = rotary_angles(8, 8, 0, config, torch.device("cpu"))                  # [2,64,1,8]
+    rotation = rotary_angles(8, 8, 0, config, torch.device("cpu"))  # [2,64,1,8]
     query, key = torch.randn(1, 1, 1, 16).expand(1, 64, 1, 16), torch.randn(1, 1, 1, 16).expand(1, 64, 1, 16)
     query_turned, key_turned = rotate(query, rotation), rotate(key, rotation)
     torch.testing.assert_close(query_turned.norm(dim=-1), query.norm(dim=-1))

@@ -29,8 +29,14 @@ def network(tokenizer: CaptionTokenizer) -> PixelTransformer:
 
 def test_comes_back_as_it_was(tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer) -> None:
     path = tmp_path / "a.safetensors"
-    weights.save(path, network, title="An apple", tokenizer=tokenizer, thumbnail=Image.new("RGB", (8, 8), "red"),
-                 run={"steps": 3})
+    weights.save(
+        path,
+        network,
+        title="An apple",
+        tokenizer=tokenizer,
+        thumbnail=Image.new("RGB", (8, 8), "red"),
+        run={"steps": 3},
+    )
     loaded = weights.load(path)
     assert loaded.tokenizer is not None
     x, t = torch.randn(2, 3, 16, 16), torch.rand(2)
@@ -49,11 +55,13 @@ def test_half_precision_is_half_the_file(tmp_path: Path, network: PixelTransform
     weights.save(whole, network, title="x")
     weights.save(half, network, title="x", dtype=torch.float16)
     tensors = 4 * sum(parameter.numel() for parameter in network.parameters())
-    assert abs(whole.stat().st_size - half.stat().st_size - tensors // 2) < 500   # headers write offsets in decimals
+    assert abs(whole.stat().st_size - half.stat().st_size - tensors // 2) < 500  # headers write offsets in decimals
     assert (read_checkpoint(whole).dtype, read_checkpoint(half).dtype) == ("F32", "F16")
 
 
-def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer) -> None:
+def test_numbers_that_are_not_finite_are_refused(
+    tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer
+) -> None:
     with torch.no_grad():
         network.write_patches.bias[0] = float("nan")
     weights.save(tmp_path / "a.safetensors", network, title="x", tokenizer=tokenizer)
@@ -61,8 +69,9 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, network: PixelT
         weights.load(tmp_path / "a.safetensors")
 
 
-def test_tensors_that_do_not_fit_the_header_are_refused(tmp_path: Path, network: PixelTransformer,
-                                                        tokenizer: CaptionTokenizer) -> None:
+def test_tensors_that_do_not_fit_the_header_are_refused(
+    tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer
+) -> None:
     path = tmp_path / "a.safetensors"
     weights.save(path, network, title="x", tokenizer=tokenizer)
     tensors, metadata = safetensors.torch.load_file(path), dict(read_checkpoint(path).metadata)
@@ -74,7 +83,7 @@ def test_tensors_that_do_not_fit_the_header_are_refused(tmp_path: Path, network:
 
 def test_a_header_that_lies_is_refused(tmp_path: Path, network: PixelTransformer) -> None:
     path = tmp_path / "a.safetensors"
-    weights.save(path, network, title="x")   # without the tokenizer that a text network needs
+    weights.save(path, network, title="x")  # without the tokenizer that a text network needs
     with pytest.raises(CheckpointDamaged):
         weights.load(path)
 

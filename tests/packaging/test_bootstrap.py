@@ -71,8 +71,12 @@ def test_a_damaged_stamp_installs_again(bootstrap: ModuleType, calls: list[tuple
     assert calls and json.loads(bootstrap.STAMP.read_text())["fingerprint"] == bootstrap.fingerprint()
 
 
-def test_an_install_that_fails_leaves_no_stamp(bootstrap: ModuleType, calls: list[tuple[str, ...]],
-                                               monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_install_that_fails_leaves_no_stamp(
+    bootstrap: ModuleType,
+    calls: list[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def fails(*arguments: str) -> None:
         raise bootstrap.Trouble("pip said no.")
 
@@ -81,8 +85,12 @@ def test_an_install_that_fails_leaves_no_stamp(bootstrap: ModuleType, calls: lis
     assert capsys.readouterr().err == "bootstrap: pip said no.\n" and not bootstrap.STAMP.exists()
 
 
-def test_ctrl_c_while_it_installs_ends_in_a_sentence(bootstrap: ModuleType, calls: list[tuple[str, ...]],
-                                                     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_while_it_installs_ends_in_a_sentence(
+    bootstrap: ModuleType,
+    calls: list[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def interrupted(*arguments: str) -> None:
         raise KeyboardInterrupt
 
@@ -91,12 +99,19 @@ def test_ctrl_c_while_it_installs_ends_in_a_sentence(bootstrap: ModuleType, call
     assert "Run the same again" in capsys.readouterr().err and not bootstrap.STAMP.exists()
 
 
-@pytest.mark.parametrize(("system", "card", "says"), [
-    ("linux", True, "for NVIDIA cards"), ("linux", False, "for processors would do"), ("darwin", False, "macOS"),
-    ("win32", True, "cannot be reached"), ("win32", False, "no NVIDIA card"),
-])
-def test_torch_is_chosen_and_said(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, system: str, card: bool,
-                                  says: str) -> None:
+@pytest.mark.parametrize(
+    ("system", "card", "says"),
+    [
+        ("linux", True, "for NVIDIA cards"),
+        ("linux", False, "for processors would do"),
+        ("darwin", False, "macOS"),
+        ("win32", True, "cannot be reached"),
+        ("win32", False, "no NVIDIA card"),
+    ],
+)
+def test_torch_is_chosen_and_said(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, system: str, card: bool, says: str
+) -> None:
     monkeypatch.setattr(bootstrap.sys, "platform", system)
     monkeypatch.setattr(bootstrap, "WINDOWS", system == "win32")
     monkeypatch.setattr(bootstrap, "has_nvidia_card", lambda: card)
@@ -107,8 +122,9 @@ def test_torch_is_chosen_and_said(bootstrap: ModuleType, monkeypatch: pytest.Mon
     assert bootstrap.torch_build()[0] == ["--extra-index-url", "file:///builds"]
 
 
-def test_what_the_system_lacks_is_said_in_one_command(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch,
-                                                      capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_system_lacks_is_said_in_one_command(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(bootstrap.sys, "platform", "linux")
     monkeypatch.setattr(bootstrap, "loads", lambda library: library != "libxcb-cursor.so.0")
     monkeypatch.setattr(bootstrap, "apt_install", lambda packages: False)
@@ -118,11 +134,16 @@ def test_what_the_system_lacks_is_said_in_one_command(bootstrap: ModuleType, mon
 
 
 def test_every_requirement_is_pinned() -> None:
-    pinned = {_plain(line.split("==")[0]) for line in (ROOT / "packaging" / "constraints.txt").read_text().splitlines()
-              if line and not line.startswith("#")}
+    pinned = {
+        _plain(line.split("==")[0])
+        for line in (ROOT / "packaging" / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = {_plain(re.split(r"[<>=!~\[; ]", text)[0])
-             for text in [*project["dependencies"], *project["optional-dependencies"]["test"], "hatchling", "editables"]}
+    asked = {
+        _plain(re.split(r"[<>=!~\[; ]", text)[0])
+        for text in [*project["dependencies"], *project["optional-dependencies"]["test"], "hatchling", "editables"]
+    }
     assert asked <= pinned
 
 
@@ -132,5 +153,7 @@ def _plain(name: str) -> str:
 
 def test_help_and_nonsense_need_nothing_installed() -> None:
     for arguments, code in ((["--help"], 0), ([], 2), (["dance"], 2)):
-        done = subprocess.run([sys.executable, "-S", str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-S", str(SCRIPT), *arguments], capture_output=True, text=True, check=False
+        )
         assert done.returncode == code and "bootstrap.py run" in done.stdout and done.stderr == ""

@@ -31,8 +31,14 @@ class Studio:
         self._heard = threading.Condition()
         self.gallery = Gallery(paths.images(), paths.data() / "gallery.sqlite")
         self.lease = Lease()
-        self.worker = Worker(Queue(paths.data() / "queue.sqlite"), Library(), self.gallery, Settings(**settings), self.hear,
-                             lease=self.lease)
+        self.worker = Worker(
+            Queue(paths.data() / "queue.sqlite"),
+            Library(),
+            self.gallery,
+            Settings(**settings),
+            self.hear,
+            lease=self.lease,
+        )
 
     def hear(self, event: Event) -> None:
         with self._heard:

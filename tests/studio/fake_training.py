@@ -66,8 +66,20 @@ def main() -> int:
 
 
 def train(run: RunFolder, step: int, steps: int, how: dict) -> int:
-    run.append(RunStarted(step=step, steps=steps, pid=os.getpid(), parameters=8_500_000, pictures=90, held_out=2,
-                          device="cpu", dtype="float32", threads=1, why="float32: it measured faster here."))
+    run.append(
+        RunStarted(
+            step=step,
+            steps=steps,
+            pid=os.getpid(),
+            parameters=8_500_000,
+            pictures=90,
+            held_out=2,
+            device="cpu",
+            dtype="float32",
+            threads=1,
+            why="float32: it measured faster here.",
+        )
+    )
     began = time.monotonic()
     while step < steps:
         match run.command():
@@ -86,9 +98,19 @@ def train(run: RunFolder, step: int, steps: int, how: dict) -> int:
         time.sleep(how["seconds"])
         step += 1
         loss = 0.06 + 0.5 * math.exp(-step / 12)
-        run.append(RunStep(step=step, steps=steps, pictures_seen=step * 64, loss=loss * (1 + 0.1 * math.sin(step * 7)),
-                           gradient_norm=1.0, learning_rate=6e-4, pictures_per_second=64.0,
-                           elapsed_seconds=time.monotonic() - began, left_seconds=(steps - step) * how["seconds"]))
+        run.append(
+            RunStep(
+                step=step,
+                steps=steps,
+                pictures_seen=step * 64,
+                loss=loss * (1 + 0.1 * math.sin(step * 7)),
+                gradient_norm=1.0,
+                learning_rate=6e-4,
+                pictures_per_second=64.0,
+                elapsed_seconds=time.monotonic() - began,
+                left_seconds=(steps - step) * how["seconds"],
+            )
+        )
         if step % 5 == 0:
             run.append(RunHeldOut(step=step, loss=loss * 1.03))
         if step % how["sample_every"] == 0:
@@ -100,8 +122,14 @@ def train(run: RunFolder, step: int, steps: int, how: dict) -> int:
         if step == steps // 2 and how["end"] == "vanish":
             os.kill(os.getpid(), signal.SIGKILL)
     keep(run, step)
-    run.append(RunFinished(step=step, checkpoint="checkpoints/latest.safetensors", learned=True,
-                           verdict="It learned: the held-out loss fell from 0.55 to 0.06"))
+    run.append(
+        RunFinished(
+            step=step,
+            checkpoint="checkpoints/latest.safetensors",
+            learned=True,
+            verdict="It learned: the held-out loss fell from 0.55 to 0.06",
+        )
+    )
     return 0
 
 
@@ -122,8 +150,17 @@ def samples(run: RunFolder, step: int) -> None:
         name = f"samples/{step:08}-{kind}.png"
         sheet.save(run.path / name)
         names.append(name)
-    run.append(RunSamples(step=step, ema=names[0], raw=names[1], columns=4, rows=2, size=16,
-                          prompts=tuple(f"thing {index}" for index in range(8))))
+    run.append(
+        RunSamples(
+            step=step,
+            ema=names[0],
+            raw=names[1],
+            columns=4,
+            rows=2,
+            size=16,
+            prompts=tuple(f"thing {index}" for index in range(8)),
+        )
+    )
     keep(run, step)
 
 

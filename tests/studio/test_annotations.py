@@ -39,7 +39,7 @@ def test_follows_a_file_that_moves_but_not_a_copy(weights: Path, tmp_path: Path)
     copy = tmp_path / "copy" / weights.name
     copy.parent.mkdir()
     shutil.copy2(weights, copy)
-    assert not kept.of(copy)                       # the one it was said about is still there
+    assert not kept.of(copy)  # the one it was said about is still there
     moved = tmp_path / "elsewhere" / weights.name
     moved.parent.mkdir()
     weights.rename(moved)
@@ -57,7 +57,9 @@ def test_tags_are_tidied_and_counted(weights: Path, tmp_path: Path) -> None:
     assert kept.tags()[0] == "Sky" and len(kept.tags()) == 3
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 2, "files": {}}', '{"format": 1, "files": {"a": {}}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"format": 2, "files": {}}', '{"format": 1, "files": {"a": {}}}', "[" * 100_000]
+)
 def test_a_damaged_file_is_put_aside(weights: Path, tmp_path: Path, damage: str) -> None:
     file = tmp_path / "annotations.json"
     file.write_text(damage)

@@ -94,7 +94,7 @@ def test_both_passes_are_one_row_of_steps(model: PixelModel) -> None:
     assert [step.previews[0].shape[0] for step in steps] == [16] * 4 + [32] * 2
     assert [each.shape for each in pixels] == [(32, 32, 3)] * 2
     assert steps[-1].seconds_left == 0 < steps[0].seconds_left
-    assert [round(step.noise_level, 3) for step in steps[4:]] == [0.333, 0]     # half the ladder is walked again
+    assert [round(step.noise_level, 3) for step in steps[4:]] == [0.333, 0]  # half the ladder is walked again
 
 
 def test_its_steps_may_be_its_own(model: PixelModel) -> None:
@@ -114,7 +114,9 @@ def test_enlarging_the_finished_picture_is_the_second_pass_to_the_bit(model: Pix
     (small,), _ = run(model, dataclasses.replace(REQUEST, enlarge=1, seed=5))
     Image.fromarray(small).save(tmp_path / "small.png")
     (large,), _ = run(model, dataclasses.replace(REQUEST, seed=5))
-    again = UpscaleRequest(tmp_path / "small.png", 2, checkpoint="tiny", prompt="red apple", strength=0.5, steps=4, seed=5)
+    again = UpscaleRequest(
+        tmp_path / "small.png", 2, checkpoint="tiny", prompt="red apple", strength=0.5, steps=4, seed=5
+    )
     kept, events = upscaled(again, model)
     assert np.array_equal(kept.pixels[0], large)
     assert [(event.index, event.steps) for event in events if isinstance(event, Stepped)] == [(1, 2), (2, 2)]
@@ -123,8 +125,9 @@ def test_enlarging_the_finished_picture_is_the_second_pass_to_the_bit(model: Pix
 @pytest.mark.parametrize("sampler", ["heun", "euler_ancestral", "unipc"])
 @pytest.mark.parametrize("step", [2, 5, 6])
 def test_restarting_from_a_step_of_either_pass_repeats_it_to_the_bit(
-        model: PixelModel, monkeypatch: pytest.MonkeyPatch, sampler: str, step: int) -> None:
-    request = dataclasses.replace(REQUEST, sampler=sampler, enlarge=3)           # 48 px: in windows
+    model: PixelModel, monkeypatch: pytest.MonkeyPatch, sampler: str, step: int
+) -> None:
+    request = dataclasses.replace(REQUEST, sampler=sampler, enlarge=3)  # 48 px: in windows
     pixels, events = run(model, request, recording=(recording := Recording()))
     film = recording.film.steps()
     assert [each[0].shape[0] for each in film] == [16] * 4 + [48] * 2
@@ -134,12 +137,13 @@ def test_restarting_from_a_step_of_either_pass_repeats_it_to_the_bit(
     again, _ = run(model, request, replay=Replay(recording, step))
     assert same(pixels, again) and len(calls) < len(whole)
     if step == 6:
-        assert len(calls) == 25                                                  # the windows of the last estimate
+        assert len(calls) == 25  # the windows of the last estimate
     assert len(events) == 6 + 2 + sum(isinstance(event, Loading) for event in events)
 
 
 def test_what_is_too_large_for_the_model_goes_in_windows_and_is_stopped_between_them(
-        model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = dataclasses.replace(REQUEST, sampler="euler", enlarge=4, guidance=1.0)
     control = Control()
     calls = calls_of(model, monkeypatch, lambda number, answer: control.stop() if number == 10 else None)
@@ -151,11 +155,12 @@ def test_what_is_too_large_for_the_model_goes_in_windows_and_is_stopped_between_
 
 
 def test_guidance_of_the_second_pass_is_its_own_and_a_pixel_models_is_none(
-        model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     once = dataclasses.replace(REQUEST, sampler="euler")
     batches = calls_of(model, monkeypatch)
     usual, _ = run(model, once)
-    assert max(batches[:4]) == 2 and batches[4:] == [1, 1]                       # guided, then not
+    assert max(batches[:4]) == 2 and batches[4:] == [1, 1]  # guided, then not
     batches = calls_of(model, monkeypatch)
     guided, _ = run(model, dataclasses.replace(once, enlarge_guidance=3.0))
     assert batches[4:] == [2, 2] and not same(usual, guided)
@@ -168,7 +173,9 @@ def test_windows_may_be_asked_for_and_change_little(model: PixelModel) -> None:
     assert parts.shape == whole.shape and not np.array_equal(parts, whole)
 
 
-def test_memory_that_does_not_suffice_for_the_whole_does_for_windows(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_does_not_suffice_for_the_whole_does_for_windows(
+    model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = PixelModel._call
 
     def call(self: PixelModel, x_t: Any, t: Any, condition: Any) -> Any:
@@ -178,15 +185,23 @@ def test_memory_that_does_not_suffice_for_the_whole_does_for_windows(model: Pixe
 
     monkeypatch.setattr(PixelModel, "_call", call)
     kept: list[GenerateRequest] = []
-    monkeypatch.setattr(InMemory, "add", lambda self, image, request, *, extra: kept.append(request) or InMemory.Kept(
-        Path("x.png"), np.array(image), extra))
+    monkeypatch.setattr(
+        InMemory,
+        "add",
+        lambda self, image, request, *, extra: (
+            kept.append(request) or InMemory.Kept(Path("x.png"), np.array(image), extra)
+        ),
+    )
     _, events = run(model, REQUEST)
     assert [event.text for event in events if isinstance(event, Noted)] == [
-        "The memory was full: the enlarged picture is made in windows."]
+        "The memory was full: the enlarged picture is made in windows."
+    ]
     assert kept[0].tiled and isinstance(events[-1], Finished)
 
 
-def test_what_cannot_be_is_said_before_any_work(model: PixelModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_cannot_be_is_said_before_any_work(
+    model: PixelModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     calls = calls_of(model, monkeypatch)
     with pytest.raises(CheckpointMissing, match="no upscaler called 'none'.*lanczos"):
         run(model, dataclasses.replace(REQUEST, upscaler="none"), library=Library([tmp_path / "nothing"]))
@@ -209,10 +224,21 @@ def test_sizes_go_to_the_nearest_multiple_and_have_an_end() -> None:
 # ---- finished pictures -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "scale", "size"), [
-    ("4x.safetensors", 4, (40, 28)), ("4x.pth", 4, (40, 28)), ("4x.safetensors", 2, (20, 14)), ("4x.safetensors", 3, (30, 21)),
-    ("4x.safetensors", 8, (80, 56)), ("4x.safetensors", 1, (10, 7)), ("", 3, (30, 21))])
-def test_by_an_upscaler_alone_at_any_scale(tmp_path: Path, home: Path, name: str, scale: float, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "scale", "size"),
+    [
+        ("4x.safetensors", 4, (40, 28)),
+        ("4x.pth", 4, (40, 28)),
+        ("4x.safetensors", 2, (20, 14)),
+        ("4x.safetensors", 3, (30, 21)),
+        ("4x.safetensors", 8, (80, 56)),
+        ("4x.safetensors", 1, (10, 7)),
+        ("", 3, (30, 21)),
+    ],
+)
+def test_by_an_upscaler_alone_at_any_scale(
+    tmp_path: Path, home: Path, name: str, scale: float, size: tuple[int, int]
+) -> None:
     image = picture(tmp_path / "image.png", (10, 7))
     if name:
         write_upscaler(paths.checkpoints() / "upscale_models" / name)
@@ -236,7 +262,7 @@ def test_lanczos_is_pillows(tmp_path: Path) -> None:
 
 def test_transparency_is_kept_and_no_hidden_colour_shines_through(tmp_path: Path, home: Path) -> None:
     pixels = np.zeros((20, 20, 4), np.uint8)
-    pixels[5:15, 5:15] = (250, 120, 30, 255)                                     # on transparent black
+    pixels[5:15, 5:15] = (250, 120, 30, 255)  # on transparent black
     Image.fromarray(pixels).save(tmp_path / "image.png")
     write_upscaler(paths.checkpoints() / "4x.safetensors")
     for upscaler in (LANCZOS, "4x"):
@@ -244,13 +270,17 @@ def test_transparency_is_kept_and_no_hidden_colour_shines_through(tmp_path: Path
         made = kept.pixels[0]
         assert made.shape == (40, 40, 4) and made[0, 0, 3] == 0 and made[20, 20, 3] == 255
         if upscaler == LANCZOS:
-            assert np.abs(made[made[..., 3] > 0][:, :3].astype(int) - (250, 120, 30)).max() < 12       # no dark rim
+            assert np.abs(made[made[..., 3] > 0][:, :3].astype(int) - (250, 120, 30)).max() < 12  # no dark rim
 
 
 def test_a_checkpoint_knows_no_transparency_and_that_is_said(tmp_path: Path, model: PixelModel) -> None:
-    kept, events = upscaled(UpscaleRequest(picture(tmp_path / "image.png", mode="RGBA"), 2, checkpoint="tiny", steps=4), model)
+    kept, events = upscaled(
+        UpscaleRequest(picture(tmp_path / "image.png", mode="RGBA"), 2, checkpoint="tiny", steps=4), model
+    )
     assert kept.pixels[0].shape == (32, 32, 3)
-    assert any("transparent in the picture was laid on white" in event.text for event in events if isinstance(event, Noted))
+    assert any(
+        "transparent in the picture was laid on white" in event.text for event in events if isinstance(event, Noted)
+    )
 
 
 def test_pictures_of_other_kinds_go_through_the_same_door(tmp_path: Path) -> None:
@@ -308,8 +338,15 @@ def test_stopped_between_the_windows_of_an_upscaler(tmp_path: Path, home: Path) 
     control = Control()
     events: list[Event] = []
     with pytest.raises(Stopped):
-        for event in upscale(UpscaleRequest(picture(tmp_path / "i.png", (600, 20)), 4, "4x"), None, 1, Kept(), control,
-                             device=CPU, library=Library([paths.checkpoints()])):
+        for event in upscale(
+            UpscaleRequest(picture(tmp_path / "i.png", (600, 20)), 4, "4x"),
+            None,
+            1,
+            Kept(),
+            control,
+            device=CPU,
+            library=Library([paths.checkpoints()]),
+        ):
             events.append(event)
             control.stop()
     assert len(events) == 1 and isinstance(events[0], Loading) and events[0].fraction == pytest.approx(1 / 3)
@@ -319,10 +356,20 @@ def test_stopped_between_the_windows_of_an_upscaler(tmp_path: Path, home: Path) 
 
 
 def test_a_second_pass_is_written_and_read_back_in_both_languages(tmp_path: Path) -> None:
-    request = dataclasses.replace(REQUEST, upscaler="4x-UltraSharp", enlarge=1.5, enlarge_steps=12, enlarge_strength=0.35,
-                                  tiled=True, enlarge_guidance=2.5, width=64, height=32)
-    Image.new("RGB", (96, 48)).save(tmp_path / "a.png", pnginfo=metadata.write(
-        Image.new("RGB", (96, 48)), request, {"width": 64, "height": 32}))
+    request = dataclasses.replace(
+        REQUEST,
+        upscaler="4x-UltraSharp",
+        enlarge=1.5,
+        enlarge_steps=12,
+        enlarge_strength=0.35,
+        tiled=True,
+        enlarge_guidance=2.5,
+        width=64,
+        height=32,
+    )
+    Image.new("RGB", (96, 48)).save(
+        tmp_path / "a.png", pnginfo=metadata.write(Image.new("RGB", (96, 48)), request, {"width": 64, "height": 32})
+    )
     assert metadata.read(tmp_path / "a.png").request == request
     text = metadata.parameters_text(request, {"width": 64, "height": 32})
     assert "Denoising strength: 0.35, Hires upscale: 1.5, Hires steps: 12, Hires upscaler: 4x-UltraSharp" in text
@@ -330,14 +377,25 @@ def test_a_second_pass_is_written_and_read_back_in_both_languages(tmp_path: Path
     assert metadata.request_from_parameters(text) == request
 
 
-@pytest.mark.parametrize(("hires", "expected"), [
-    ("Denoising strength: 0.7, Hires upscale: 2, Hires upscaler: Latent", (2.0, LATENT, 0.7, 0)),
-    ("Denoising strength: 0.3, Hires upscale: 2, Hires steps: 15, Hires upscaler: R-ESRGAN 4x+", (2.0, "R-ESRGAN 4x+", 0.3, 15)),
-    ("Denoising strength: 0.5, Hires resize: 1024x1024, Hires upscaler: Lanczos", (2.0, LANCZOS, 0.5, 0)),
-    ("Denoising strength: 0.5, Hires upscale: 1.5, Hires upscaler: Latent (bicubic antialiased)", (1.5, LATENT, 0.5, 0))])
+@pytest.mark.parametrize(
+    ("hires", "expected"),
+    [
+        ("Denoising strength: 0.7, Hires upscale: 2, Hires upscaler: Latent", (2.0, LATENT, 0.7, 0)),
+        (
+            "Denoising strength: 0.3, Hires upscale: 2, Hires steps: 15, Hires upscaler: R-ESRGAN 4x+",
+            (2.0, "R-ESRGAN 4x+", 0.3, 15),
+        ),
+        ("Denoising strength: 0.5, Hires resize: 1024x1024, Hires upscaler: Lanczos", (2.0, LANCZOS, 0.5, 0)),
+        (
+            "Denoising strength: 0.5, Hires upscale: 1.5, Hires upscaler: Latent (bicubic antialiased)",
+            (1.5, LATENT, 0.5, 0),
+        ),
+    ],
+)
 def test_another_programs_second_pass_is_taken_over(hires: str, expected: tuple[float, str, float, int]) -> None:
     read = metadata.settings_from_parameters(
-        f"a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Model: some, {hires}, Version: v1.9.4")
+        f"a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Model: some, {hires}, Version: v1.9.4"
+    )
     request = read.request
     assert isinstance(request, GenerateRequest) and read.not_carried == ()
     assert (request.enlarge, request.upscaler, request.enlarge_strength, request.enlarge_steps) == expected
@@ -373,7 +431,7 @@ def test_enlarging_what_was_enlarged_goes_by_what_the_first_said(studio: Studio)
         job = studio.done(upscale_of(path, sampled=False))
     path.unlink()
     (last,) = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
-    assert upscale_from(last) == UpscaleRequest(last, prompt="red apple")          # the chain has a gap
+    assert upscale_from(last) == UpscaleRequest(last, prompt="red apple")  # the chain has a gap
 
 
 def test_a_picture_that_says_nothing(tmp_path: Path) -> None:
@@ -403,7 +461,9 @@ def test_a_picture_may_not_point_to_another_machine(tmp_path: Path) -> None:
 # ---- the worker ------------------------------------------------------------------------------------------------------
 
 
-def test_a_plain_enlargement_needs_no_checkpoint_and_waits_in_the_queue_like_all(studio: Studio, tmp_path: Path) -> None:
+def test_a_plain_enlargement_needs_no_checkpoint_and_waits_in_the_queue_like_all(
+    studio: Studio, tmp_path: Path
+) -> None:
     job = studio.worker.submit(UpscaleRequest(picture(tmp_path / "image.png"), 2))
     assert isinstance(studio.ending(job), Finished)
     assert studio.kinds(job)[0] == "Started" and "Stepped" not in studio.kinds(job)
@@ -414,7 +474,7 @@ def test_a_plain_enlargement_needs_no_checkpoint_and_waits_in_the_queue_like_all
 
 def test_paused_stopped_and_taken_up_again_in_the_second_pass(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = studio.pixels(studio.done(REQUEST))
-    gate = Gate(monkeypatch, open_for=7)                                         # the calls of the first pass
+    gate = Gate(monkeypatch, open_for=7)  # the calls of the first pass
     job = studio.worker.submit(REQUEST)
     assert gate.waiting.wait(30)
     studio.worker.stop(job)
@@ -426,10 +486,10 @@ def test_paused_stopped_and_taken_up_again_in_the_second_pass(studio: Studio, mo
 
 
 def test_a_sampled_enlargement_is_restarted_too(studio: Studio, tmp_path: Path) -> None:
-    request = UpscaleRequest(picture(tmp_path / "image.png"), 2, checkpoint="tiny", prompt="red apple", strength=1.0, steps=4)
+    request = UpscaleRequest(
+        picture(tmp_path / "image.png"), 2, checkpoint="tiny", prompt="red apple", strength=1.0, steps=4
+    )
     job = studio.done(request)
     expected = studio.pixels(job)
     again = studio.worker.restart(job, 3)
     assert isinstance(studio.ending(again), Finished) and same(studio.pixels(again), expected)
-
-

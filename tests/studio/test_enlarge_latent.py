@@ -26,10 +26,18 @@ from tests.models import small, small_flow
 from tests.models.test_control import lively
 from tests.studio.test_generate_latent import run
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")    # diffusers, with NumPy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 
-REQUEST = GenerateRequest(prompt="a red apple", checkpoint="small", seed=11, steps=4, sampler="euler", guidance=5.0, enlarge=2,
-                          enlarge_strength=0.5)
+REQUEST = GenerateRequest(
+    prompt="a red apple",
+    checkpoint="small",
+    seed=11,
+    steps=4,
+    sampler="euler",
+    guidance=5.0,
+    enlarge=2,
+    enlarge_strength=0.5,
+)
 
 
 def load(folder: Path, make: Any, **options: Any) -> Any:
@@ -48,14 +56,28 @@ def test_as_a_whole_up_to_twice_the_trained_side(model: Any, tmp_path: Path, ups
     pixels, events = run(model, request, tmp_path, recording=(recording := Recording()))
     steps = [event for event in events if isinstance(event, Stepped)]
     assert pixels[0].shape == (128, 128, 3) and pixels[0].std() > 3
-    assert [(step.index, step.steps, step.previews[0].shape[0]) for step in steps] == [(1, 6, 8), (2, 6, 8), (3, 6, 8), (4, 6, 8),
-                                                                                       (5, 6, 16), (6, 6, 16)]
+    assert [(step.index, step.steps, step.previews[0].shape[0]) for step in steps] == [
+        (1, 6, 8),
+        (2, 6, 8),
+        (3, 6, 8),
+        (4, 6, 8),
+        (5, 6, 16),
+        (6, 6, 16),
+    ]
     again, _ = run(model, request, tmp_path, replay=Replay(recording, 6))
     assert np.array_equal(pixels[0], again[0])
 
 
-@pytest.mark.parametrize(("make", "side"), [
-    (small.small_sd1, 64), (small.small_sd2, 64), (small.small_sdxl, 64), (small_flow.small_sd3, 64), (small_flow.small_flux, 64)])
+@pytest.mark.parametrize(
+    ("make", "side"),
+    [
+        (small.small_sd1, 64),
+        (small.small_sd2, 64),
+        (small.small_sdxl, 64),
+        (small_flow.small_sd3, 64),
+        (small_flow.small_flux, 64),
+    ],
+)
 def test_in_windows_beyond(make: Any, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(tmp_path / "small", make)
     assert isinstance(model, LatentModel)
@@ -86,8 +108,21 @@ def test_the_ladder_is_that_of_a_window(tmp_path: Path) -> None:
     real = model.times
     model.times = lambda *arguments: times.append(real(*arguments)) or times[-1]
     clean = torch.zeros(1, *model.state_shape(256, 256))
-    list(sample(model, prompts=["x"], seeds=[1], width=256, height=256, steps=3, sampler="euler", guidance=1.0, clean=clean,
-                strength=0.7, windows=Windows(64, 16)))
+    list(
+        sample(
+            model,
+            prompts=["x"],
+            seeds=[1],
+            width=256,
+            height=256,
+            steps=3,
+            sampler="euler",
+            guidance=1.0,
+            clean=clean,
+            strength=0.7,
+            windows=Windows(64, 16),
+        )
+    )
     assert torch.equal(times[0], real(3, "uniform", 0.7, 64, 64))
 
 
@@ -101,13 +136,27 @@ def test_what_steers_is_cropped_to_each_window(model: Any, monkeypatch: pytest.M
     control = lively(model.network)
     seen: list[Tensor] = []
     real = control.forward
-    monkeypatch.setattr(control, "forward", lambda *arguments, **options: seen.append(options["controlnet_cond"]) or real(
-        *arguments, **options))
+    monkeypatch.setattr(
+        control,
+        "forward",
+        lambda *arguments, **options: seen.append(options["controlnet_cond"]) or real(*arguments, **options),
+    )
     image = torch.rand(1, 3, 128, 128)
-    *_, step = sample(model, prompts=["x"], seeds=[1], width=128, height=128, steps=1, sampler="euler", guidance=1.0,
-                      controls=(ControlHint(control, image),), windows=Windows(64, 0), clean=torch.zeros(1, 4, 16, 16))
+    *_, step = sample(
+        model,
+        prompts=["x"],
+        seeds=[1],
+        width=128,
+        height=128,
+        steps=1,
+        sampler="euler",
+        guidance=1.0,
+        controls=(ControlHint(control, image),),
+        windows=Windows(64, 0),
+        clean=torch.zeros(1, 4, 16, 16),
+    )
     assert bool(step.x.isfinite().all())
-    corners = [image[..., top:top + 64, left:left + 64] for top in (0, 64) for left in (0, 64)]
+    corners = [image[..., top : top + 64, left : left + 64] for top in (0, 64) for left in (0, 64)]
     assert len(seen) == 4 and all(torch.equal(one, other) for one, other in zip(seen, corners, strict=True))
 
 
@@ -127,7 +176,7 @@ def test_a_picture_that_does_not_fit_is_encoded_in_tiles(model: Any, monkeypatch
     state = encode(model, image, notes.append, lambda: None)
     assert notes == ["The picture was encoded in tiles, because it did not fit into memory at once."]
     assert state.shape == whole.shape and set(done) == {512}
-    assert (state - whole).abs().mean() < 0.15 * whole.std()       # its norms and its attention see less of the picture
+    assert (state - whole).abs().mean() < 0.15 * whole.std()  # its norms and its attention see less of the picture
 
 
 def test_a_pipeline_that_runs_itself_cannot(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_every_step_of_every_image_while_it_fits() -> None:
 def test_what_was_passed_over_shows_the_step_before_it_and_the_image_that_came() -> None:
     film = Film()
     film.put(3, 1, [picture(7)])
-    assert values(film, 3) == [7, 7]         # image 0 was never told
+    assert values(film, 3) == [7, 7]  # image 0 was never told
     assert film.at(2) == () and film.at(0) == ()
     assert values(film, 9) == [7, 7]
 
@@ -59,12 +59,12 @@ def test_thinned_out_evenly_within_its_bytes(steps: int, images: int, room: int)
         for step in range(1, steps + 1):
             film.put(step, first, [picture(step % 251)])
     newest = film.at(steps)
-    assert newest is film.steps()[-1]        # the last step is there whatever the room
+    assert newest is film.steps()[-1]  # the last step is there whatever the room
     assert len(film) == steps
     held = sum(len(pictures) for pictures in film.steps())
-    assert held <= max(room, 2 * images)     # the first and the newest at least
+    assert held <= max(room, 2 * images)  # the first and the newest at least
     between = np.diff(kept(film)[:-1])
-    assert len(set(between)) <= 1            # as far apart from one another, but for the newest
+    assert len(set(between)) <= 1  # as far apart from one another, but for the newest
     if steps * images <= room:
         assert kept(film) == list(range(1, steps + 1))
 
@@ -75,6 +75,6 @@ def test_bytes_are_counted_rightly_after_cutting(count: int) -> None:
     for step in range(1, 5):
         film.put(step, 0, [picture(step)] * 2)
     film.cut(0)
-    for step in range(1, 5):                 # as much room as there was at first
+    for step in range(1, 5):  # as much room as there was at first
         film.put(step, 0, [picture(step)] * min(count, 2))
     assert kept(film) == [1, 2, 3, 4]

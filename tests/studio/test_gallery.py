@@ -100,10 +100,25 @@ def test_a_folder_that_may_not_be_written_to_is_said(tmp_path: Path) -> None:
 
 def test_search_in_any_script_and_by_part_of_a_word(gallery: Gallery) -> None:
     apple, rocket = add(gallery, "a Red apple"), add(gallery, "火箭 rocket 100%", negative="blurry", checkpoint="emoji")
-    for words, found in (("", [rocket, apple]), ("app", [apple]), ("RED", [apple]), ("red rocket", []),
-                         ("火箭", [rocket]), ("ock", [rocket]), ("ro", [rocket]), ("blur", [rocket]), ("0%", [rocket]),
-                         ("emoji", [rocket]), ('"', []), ("*", []), ("AND", []), ("NEAR(", []), ("\0", [rocket, apple]),
-                         ("_", []), ("\udcff", [])):
+    for words, found in (
+        ("", [rocket, apple]),
+        ("app", [apple]),
+        ("RED", [apple]),
+        ("red rocket", []),
+        ("火箭", [rocket]),
+        ("ock", [rocket]),
+        ("ro", [rocket]),
+        ("blur", [rocket]),
+        ("0%", [rocket]),
+        ("emoji", [rocket]),
+        ('"', []),
+        ("*", []),
+        ("AND", []),
+        ("NEAR(", []),
+        ("\0", [rocket, apple]),
+        ("_", []),
+        ("\udcff", []),
+    ):
         assert gallery.images(search=words) == found, words
         assert gallery.count(words) == len(found)
     assert gallery.fits(apple.id, "apple") and not gallery.fits(rocket.id, "apple")
@@ -267,8 +282,14 @@ def test_thumbnails_are_small_kept_and_renewed(gallery: Gallery) -> None:
         assert (image.size, image.mode) == ((85, 256), "RGBA")
 
 
-@pytest.mark.parametrize("ruin", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:60]),
-                                  lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize(
+    "ruin",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:60]),
+        lambda path: path.write_bytes(b""),
+    ],
+)
 def test_a_picture_that_cannot_be_read_has_no_thumbnail(gallery: Gallery, ruin: Callable[[Path], object]) -> None:
     image = add(gallery)
     ruin(image.path)
@@ -315,13 +336,29 @@ def test_many_threads_at_once(gallery: Gallery) -> None:
 def crowd(gallery: Gallery) -> Gallery:
     """100,000 records, made without files."""
     text = json.dumps(GenerateRequest(prompt="a cat").to_json())
-    rows = ((f"day/{number}.png", float(number), number, 1, 64, 64, "a red cat" if number % 1000 == 0 else "a cat", "",
-             "starter", text, int(number % 5000 == 0)) for number in range(100_000))
+    rows = (
+        (
+            f"day/{number}.png",
+            float(number),
+            number,
+            1,
+            64,
+            64,
+            "a red cat" if number % 1000 == 0 else "a cat",
+            "",
+            "starter",
+            text,
+            int(number % 5000 == 0),
+        )
+        for number in range(100_000)
+    )
     with gallery.writing() as connection:
         connection.execute("DROP TRIGGER words_in")  # the words are put in at once below, which is quicker
         connection.executemany(
             "INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint, "
-            "request, starred) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            "request, starred) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
         connection.execute("INSERT INTO words (words) VALUES ('rebuild')")
     return gallery
 
@@ -336,7 +373,7 @@ def test_a_hundred_thousand_pictures_are_read_by_index(crowd: Gallery) -> None:
     assert crowd.count() == 100_000
     assert [int(image.created) for image in crowd.images(0, 3)] == [99_999, 99_998, 99_997]
     assert [int(image.created) for image in crowd.images(99_998, 5)] == [1, 0]
-    assert plan(crowd) == "SCAN images USING INDEX newest"          # in order: nothing is sorted
+    assert plan(crowd) == "SCAN images USING INDEX newest"  # in order: nothing is sorted
     assert plan(crowd, starred=True) == "SCAN images USING INDEX newest_starred"
     searched = plan(crowd, "red")
     assert "VIRTUAL TABLE INDEX" in searched and "USING INDEX newest" in searched and "TEMP B-TREE" not in searched

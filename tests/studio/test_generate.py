@@ -78,8 +78,11 @@ def same(one: list[Picture], other: list[Picture]) -> bool:
     return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def calls_of(model: PixelModel, monkeypatch: pytest.MonkeyPatch,
-             then: Callable[[int, Tensor], Tensor | None] = lambda number, answer: None) -> list[int]:
+def calls_of(
+    model: PixelModel,
+    monkeypatch: pytest.MonkeyPatch,
+    then: Callable[[int, Tensor], Tensor | None] = lambda number, answer: None,
+) -> list[int]:
     """The batch size of each network call; `then(number, answer)` may change the answer or raise."""
     calls: list[int] = []
     real = PixelModel._call
@@ -95,6 +98,7 @@ def calls_of(model: PixelModel, monkeypatch: pytest.MonkeyPatch,
 
 
 # The way up: what is said
+
 
 def test_steps_images_and_the_end(model: PixelModel) -> None:
     pixels, events = run(model, dataclasses.replace(REQUEST, count=2))
@@ -120,7 +124,9 @@ def test_time_left_counts_the_batches_to_come(model: PixelModel, monkeypatch: py
     monkeypatch.setattr(memory, "images_at_once", lambda *_: 2)
     _, events = run(model, dataclasses.replace(REQUEST, count=5))
     steps = [event for event in events if isinstance(event, Stepped)]
-    assert [(step.first, step.index) for step in steps] == [(first, index) for first in (0, 2, 4) for index in (1, 2, 3, 4)]
+    assert [(step.first, step.index) for step in steps] == [
+        (first, index) for first in (0, 2, 4) for index in (1, 2, 3, 4)
+    ]
     for step in steps:
         images_to_come = 5 - step.first - min(2, 5 - step.first)
         expected = step.seconds_per_step * (4 - step.index + 4 * images_to_come / min(2, 5 - step.first))
@@ -128,6 +134,7 @@ def test_time_left_counts_the_batches_to_come(model: PixelModel, monkeypatch: py
 
 
 # The same request, the same pixels
+
 
 def test_the_same_request_gives_the_same_pixels_to_the_bit(model: PixelModel, tmp_path: Path) -> None:
     request = dataclasses.replace(REQUEST, count=3, seed=2**63 - 3)
@@ -145,7 +152,8 @@ def test_in_another_batch_within_one_level(model: PixelModel, sampler: str) -> N
 
 
 def test_what_the_file_says_reproduces_it_to_the_bit(
-        model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(memory, "images_at_once", lambda *_: 2)
     gallery = Gallery(tmp_path / "images", tmp_path / "gallery.sqlite")
     request = dataclasses.replace(REQUEST, count=5, sampler="euler_ancestral", seed=40)
@@ -154,7 +162,9 @@ def test_what_the_file_says_reproduces_it_to_the_bit(
     read = metadata.read(saved[3].path)
     assert read.asked == request and read.request == dataclasses.replace(request, seed=43, count=1)
     batch = read.environment["batch"]
-    assert batch == [42, 43] and read.environment["model_hash"] == model.sha256[:10] and read.environment["threads"] >= 1
+    assert (
+        batch == [42, 43] and read.environment["model_hash"] == model.sha256[:10] and read.environment["threads"] >= 1
+    )
     again, _ = run(model, dataclasses.replace(read.request, seed=batch[0], count=len(batch)))
     assert np.array_equal(again[batch.index(43)], np.array(Image.open(saved[3].path)))
 
@@ -168,8 +178,11 @@ def test_going_on_after_images_that_are_there_already(model: PixelModel) -> None
 
 # Stop and pause
 
+
 @pytest.mark.parametrize("sampler", ["heun", "euler", "dpmpp_2m_sde"])
-def test_stop_acts_after_the_network_call_in_flight(model: PixelModel, monkeypatch: pytest.MonkeyPatch, sampler: str) -> None:
+def test_stop_acts_after_the_network_call_in_flight(
+    model: PixelModel, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
     control = Control()
     calls = calls_of(model, monkeypatch, lambda number, _: control.stop() if number == 3 else None)
     kept = InMemory()
@@ -207,9 +220,11 @@ def test_pauses_are_not_counted_as_time_of_steps(model: PixelModel, monkeypatch:
 
 # Starting again from a step
 
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_restarting_tells_again_and_calls_the_network_only_from_there(
-        model: PixelModel, monkeypatch: pytest.MonkeyPatch, sampler: str) -> None:
+    model: PixelModel, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
     request = dataclasses.replace(REQUEST, sampler=sampler, steps=6, count=2)
     recording = Recording()
     pixels, events = run(model, request, recording=recording)
@@ -229,7 +244,9 @@ def test_restarting_with_another_prompt_keeps_the_beginning(model: PixelModel) -
     recording, other = Recording(), Recording()
     request = dataclasses.replace(REQUEST, steps=8)
     pixels, _ = run(model, request, recording=recording)
-    changed, _ = run(model, dataclasses.replace(request, prompt="purple heart"), replay=Replay(recording, 6), recording=other)
+    changed, _ = run(
+        model, dataclasses.replace(request, prompt="purple heart"), replay=Replay(recording, 6), recording=other
+    )
     assert not same(pixels, changed)
     for step in range(1, 9):
         assert np.array_equal(recording.film.at(step)[0], other.film.at(step)[0]) == (step < 6)
@@ -262,6 +279,7 @@ def test_recordings_are_bounded(model: PixelModel, monkeypatch: pytest.MonkeyPat
 
 # Given pictures
 
+
 def noisy_picture(path: Path, size: tuple[int, int] = (16, 16)) -> Path:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
     return path
@@ -272,7 +290,9 @@ def test_unmasked_pixels_are_untouched_to_the_bit(model: PixelModel, tmp_path: P
     mask[4:12, 4:12] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     for sampler in SAMPLERS:
-        request = dataclasses.replace(REQUEST, init=init, mask=tmp_path / "mask.png", strength=0.9, sampler=sampler, count=2)
+        request = dataclasses.replace(
+            REQUEST, init=init, mask=tmp_path / "mask.png", strength=0.9, sampler=sampler, count=2
+        )
         pixels, _ = run(model, request)
         given = np.array(Image.open(init))
         for made in pixels:
@@ -290,7 +310,7 @@ def test_a_given_picture_is_scaled_and_a_weak_change_stays_near_it(model: PixelM
 def test_given_files_that_are_no_pictures(model: PixelModel, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     whole = noisy_picture(tmp_path / "whole.png", (200, 200)).read_bytes()
-    (tmp_path / "short.png").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "short.png").write_bytes(whole[: len(whole) // 2])
     Image.new("1", (30_000, 30_000)).save(tmp_path / "huge.png")
     for name in ("text.png", "short.png", "huge.png", "missing.png"):
         with pytest.raises(ImageProblem, match=name):
@@ -301,6 +321,7 @@ def test_given_files_that_are_no_pictures(model: PixelModel, tmp_path: Path) -> 
 
 
 # What goes wrong
+
 
 def test_sizes_it_cannot_do_are_refused_before_any_work(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = calls_of(model, monkeypatch)
@@ -370,6 +391,7 @@ def test_a_full_disk(model: PixelModel) -> None:
 
 
 # Previews
+
 
 def test_pictures_are_rounded_clipped_and_share_no_memory(model: PixelModel) -> None:
     state = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, float("nan")])[None, None, None].expand(2, 3, 1, 6).contiguous()

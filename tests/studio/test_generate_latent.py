@@ -30,10 +30,18 @@ from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
 from tests.models.families.beside import their_scheduler
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")    # diffusers, with NumPy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 
-REQUEST = GenerateRequest(prompt="a red apple", negative="ugly", checkpoint="small", seed=11, steps=5, sampler="euler",
-                          spacing="uniform", guidance=7.0)
+REQUEST = GenerateRequest(
+    prompt="a red apple",
+    negative="ugly",
+    checkpoint="small",
+    seed=11,
+    steps=5,
+    sampler="euler",
+    spacing="uniform",
+    guidance=7.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +70,16 @@ class Saved:
         return self
 
 
-def run(model: StableDiffusion, request: GenerateRequest, folder: Path, **options: Any) -> tuple[list[Picture], list[Event]]:
+def run(
+    model: StableDiffusion, request: GenerateRequest, folder: Path, **options: Any
+) -> tuple[list[Picture], list[Event]]:
     saved = Saved(folder)
     return saved.pixels, list(generate(request, model, 1, saved, options.pop("control", Control()), **options))
 
 
-def calls_of(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch, then: Callable[[int], None] = lambda number: None) -> list[int]:
+def calls_of(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch, then: Callable[[int], None] = lambda number: None
+) -> list[int]:
     """The batch of each of the network's calls; `then` hears their numbers, from 1."""
     calls: list[int] = []
     real = model.network.forward
@@ -85,8 +97,13 @@ def test_the_saved_pictures_are_those_of_diffusers(model: StableDiffusion, folde
     pixels, events = run(model, replace(REQUEST, count=2), tmp_path)
     pipeline = small.small_sd1(prediction="v_prediction")
     pipeline.scheduler = their_scheduler("euler", "uniform", prediction_type="v_prediction")
-    expected = pipeline(["a red apple"] * 2, negative_prompt=["ugly"] * 2, num_inference_steps=5, guidance_scale=7.0,
-                        generator=[torch.Generator().manual_seed(seed) for seed in (11, 12)]).images
+    expected = pipeline(
+        ["a red apple"] * 2,
+        negative_prompt=["ugly"] * 2,
+        num_inference_steps=5,
+        guidance_scale=7.0,
+        generator=[torch.Generator().manual_seed(seed) for seed in (11, 12)],
+    ).images
     assert [picture.shape for picture in pixels] == [(64, 64, 3)] * 2
     for ours, theirs in zip(pixels, expected, strict=True):
         assert np.abs(ours.astype(int) - np.array(theirs)).max() <= 1 and ours.std() > 3
@@ -97,7 +114,8 @@ def test_the_saved_pictures_are_those_of_diffusers(model: StableDiffusion, folde
 
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "unipc", "euler_ancestral"])
 def test_restarting_from_a_step_asks_the_network_only_from_there(
-        model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str) -> None:
+    model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
     request = replace(REQUEST, sampler=sampler)
     pixels, _ = run(model, request, tmp_path, recording=(recording := Recording()))
     calls = calls_of(model, monkeypatch)
@@ -107,7 +125,8 @@ def test_restarting_from_a_step_asks_the_network_only_from_there(
 
 
 def test_stop_and_pause_act_after_the_call_in_flight(
-        model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels, _ = run(model, REQUEST, tmp_path)
     control = Control()
     with monkeypatch.context() as patch, pytest.raises(Stopped):
@@ -137,15 +156,40 @@ def test_from_a_picture_and_into_a_part_of_it(model: StableDiffusion, tmp_path: 
 
 def test_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "apple.png"
-    assert cli.main(["generate", "a (red:1.2) apple", "--negative", "ugly", "--checkpoint", str(folder), "--steps", "3",
-                     "--sampler", "dpmpp_2m", "--spacing", "karras", "--guidance", "5", "--seed", "4", "--out", str(out)]) == 0
+    assert (
+        cli.main(
+            [
+                "generate",
+                "a (red:1.2) apple",
+                "--negative",
+                "ugly",
+                "--checkpoint",
+                str(folder),
+                "--steps",
+                "3",
+                "--sampler",
+                "dpmpp_2m",
+                "--spacing",
+                "karras",
+                "--guidance",
+                "5",
+                "--seed",
+                "4",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     with Image.open(out) as picture:
         assert picture.size == (64, 64)
         about = json.loads(picture.text["diffstudio"])  # type: ignore[attr-defined]
     assert "step 3 of 3" in capsys.readouterr().err and "(red:1.2)" in json.dumps(about)
 
 
-def test_another_autoencoder_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_autoencoder_from_the_command_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`--vae`: the picture is another one, and says which it was made with."""
     vae = tmp_path / "blessed.safetensors"
     safetensors.torch.save_file(vae_names(small.small_vae(seed=77).state_dict()), vae)

@@ -37,8 +37,9 @@ def mask(path: Path, width: int, height: int, box: tuple[int, int, int, int]) ->
 @pytest.fixture
 def request_(tmp_path: Path) -> GenerateRequest:
     """A picture of 200 × 100 with a square painted in its right half."""
-    return GenerateRequest(init=picture(tmp_path / "init.png", 200, 100),
-                           mask=mask(tmp_path / "mask.png", 200, 100, (140, 40, 160, 60)))
+    return GenerateRequest(
+        init=picture(tmp_path / "init.png", 200, 100), mask=mask(tmp_path / "mask.png", 200, 100, (140, 40, 160, 60))
+    )
 
 
 def read(request: GenerateRequest, width: int = 64, height: int = 64, **changes: Any) -> Given:
@@ -65,7 +66,9 @@ def test_only_the_masked_part_is_made_and_all_else_keeps_its_size_and_bits(reque
 
 
 @pytest.mark.parametrize("feather", [2, 6, 12])
-def test_a_feather_fades_inwards_and_leaves_what_is_outside(request_: GenerateRequest, tmp_path: Path, feather: int) -> None:
+def test_a_feather_fades_inwards_and_leaves_what_is_outside(
+    request_: GenerateRequest, tmp_path: Path, feather: int
+) -> None:
     large = mask(tmp_path / "large.png", 200, 100, (80, 20, 180, 90))
     found = read(request_, mask=large, masked_only=True, feather=feather)
     given = np.array(Image.open(str(request_.init)))
@@ -84,10 +87,16 @@ def test_a_mask_thinner_than_its_feather_is_still_painted() -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@examples(width=st.integers(20, 400), height=st.integers(20, 400), padding=st.integers(0, 60),
-          aspect=st.sampled_from([0.5, 1.0, 2.0]),
-          where=st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.05, 1), st.floats(0.05, 1)))
-def test_the_region_lies_in_the_picture_around_the_mask(width: int, height: int, padding: int, aspect: float, where: Any) -> None:
+@examples(
+    width=st.integers(20, 400),
+    height=st.integers(20, 400),
+    padding=st.integers(0, 60),
+    aspect=st.sampled_from([0.5, 1.0, 2.0]),
+    where=st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.05, 1), st.floats(0.05, 1)),
+)
+def test_the_region_lies_in_the_picture_around_the_mask(
+    width: int, height: int, padding: int, aspect: float, where: Any
+) -> None:
     painted = np.zeros((height, width), dtype=np.uint8)
     x, y = int(where[0] * width), int(where[1] * height)
     right, bottom = min(width, x + max(1, int(where[2] * width))), min(height, y + max(1, int(where[3] * height)))
@@ -123,11 +132,11 @@ def test_painting_around_a_picture(request_: GenerateRequest) -> None:
     found = read(wanted, 300, 120)
     whole = found.composed(red(300, 120))
     given = np.array(Image.open(str(request_.init)))
-    assert np.array_equal(whole[20 + 8:, :200 - 8], given[8:, :-8])       # all but where it fades over
+    assert np.array_equal(whole[20 + 8 :, : 200 - 8], given[8:, :-8])  # all but where it fades over
     assert (whole[:20, :190] == RED).all() and (whole[30:, 200:] == RED).all()
     assert found.mask is not None and found.mask[0, 0] == found.mask[119, 299] == 255 and found.mask[100, 50] == 0
     edge = read(dataclasses.replace(wanted, feather=0), 300, 120)
-    assert np.array_equal(edge.init[20:, 200:], np.repeat(given[:, -1:], 100, axis=1))   # begins from the edges' colours
+    assert np.array_equal(edge.init[20:, 200:], np.repeat(given[:, -1:], 100, axis=1))  # begins from the edges' colours
 
 
 def test_ways_to_come_to_a_size(request_: GenerateRequest) -> None:
@@ -140,10 +149,15 @@ def test_ways_to_come_to_a_size(request_: GenerateRequest) -> None:
 
 
 def test_what_makes_no_sense_is_refused(request_: GenerateRequest, tmp_path: Path) -> None:
-    for changes, words in (({"outpaint": (1, 2, 3)}, "painted around"), ({"outpaint": (1, 2, 3, -4)}, "bottom"),
-                           ({"feather": -1}, "feather"), ({"fill": "soup"}, "no fill"), ({"resize": "x"}, "way to resize"),
-                           ({"mask": None, "masked_only": True}, "no mask"),
-                           ({"init": None, "mask": None, "outpaint": (1, 0, 0, 0)}, "no picture")):
+    for changes, words in (
+        ({"outpaint": (1, 2, 3)}, "painted around"),
+        ({"outpaint": (1, 2, 3, -4)}, "bottom"),
+        ({"feather": -1}, "feather"),
+        ({"fill": "soup"}, "no fill"),
+        ({"resize": "x"}, "way to resize"),
+        ({"mask": None, "masked_only": True}, "no mask"),
+        ({"init": None, "mask": None, "outpaint": (1, 0, 0, 0)}, "no picture"),
+    ):
         with pytest.raises(BadRequest, match=words):
             dataclasses.replace(request_, **changes)  # type: ignore[arg-type]
     with pytest.raises(BadRequest, match="at most 8192 px"):
@@ -162,11 +176,23 @@ def test_what_is_transparent_in_a_mask_was_not_painted(request_: GenerateRequest
 
 
 def test_all_of_it_is_kept_in_json_and_told_to_others(request_: GenerateRequest) -> None:
-    wanted = dataclasses.replace(request_, fill=FillName.NOISE, feather=4, masked_only=True, padding=16, outpaint=(8, 0, 0, 8),
-                                 resize=ResizeName.PAD)
+    wanted = dataclasses.replace(
+        request_,
+        fill=FillName.NOISE,
+        feather=4,
+        masked_only=True,
+        padding=16,
+        outpaint=(8, 0, 0, 8),
+        resize=ResizeName.PAD,
+    )
     assert GenerateRequest.from_json(wanted.to_json()) == wanted
     text = parameters_text(wanted, {})
-    for part in ("Mask blur: 4", "Masked content: latent noise", "Inpaint area: Only masked", "Masked area padding: 16",
-                 'Outpaint: "8,0,0,8"'):
+    for part in (
+        "Mask blur: 4",
+        "Masked content: latent noise",
+        "Inpaint area: Only masked",
+        "Masked area padding: 16",
+        'Outpaint: "8,0,0,8"',
+    ):
         assert part in text
     assert "Mask" not in parameters_text(GenerateRequest(init=request_.init), {})

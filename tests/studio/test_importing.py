@@ -15,7 +15,9 @@ from diffstudio.studio.importing import import_file
 
 
 def weights(path: Path, content: bytes = b"\0" * 4000) -> Path:
-    header = json.dumps({"w": {"dtype": "F16", "shape": [len(content) // 2], "data_offsets": [0, len(content)]}}).encode()
+    header = json.dumps(
+        {"w": {"dtype": "F16", "shape": [len(content) // 2], "data_offsets": [0, len(content)]}}
+    ).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(struct.pack("<Q", len(header)) + header + content)
     return path
@@ -30,6 +32,7 @@ def brought(path: Path, folder: Path) -> Path:
 @pytest.fixture(params=["linked", "copied"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "copied":
+
         def refused(source: Path, target: Path) -> None:
             raise OSError("another disk")
 
@@ -44,7 +47,7 @@ def test_brought_once(tmp_path: Path, way: str) -> None:
     assert target.parent == folder and target.read_bytes() == source.read_bytes()
     assert (target.stat().st_ino == source.stat().st_ino) == (way == "linked")
     assert brought(source, folder) == target
-    assert brought(target, folder) == target              # it lies there already
+    assert brought(target, folder) == target  # it lies there already
     assert [path.name for path in folder.iterdir()] == ["one.safetensors"]
 
 

@@ -17,8 +17,16 @@ from tests.studio.a_studio import REQUEST, Studio
 from tests.ui.samples import checkpoint
 
 SD1 = checkpoint("sd1", family="sd1", width=512, height=512, parameters=1_066_000_000, metadata={})
-FLUX = checkpoint("flux", family="flux", width=1024, height=1024, parameters=12_000_000_000, metadata={}, size_bytes=7_000_000_000,
-                  layout=Layout.GGUF)
+FLUX = checkpoint(
+    "flux",
+    family="flux",
+    width=1024,
+    height=1024,
+    parameters=12_000_000_000,
+    metadata={},
+    size_bytes=7_000_000_000,
+    layout=Layout.GGUF,
+)
 NET = checkpoint("net", family="sd1", role=Role.CONTROLNET, parameters=361_000_000, metadata={})
 GIB = 2**30
 
@@ -33,13 +41,19 @@ def test_it_adds_up() -> None:
     assert one.needed == 4 * SD1.parameters + 512 * 512 * decoding_bytes("sd1") and one.fits and not one.negligible
     assert told(card).needed == 2 * SD1.parameters + 512 * 512 * decoding_bytes("sd1", 2)
     steered = told(cpu, controls=(NET,))
-    assert steered.needed - one.needed == 4 * NET.parameters         # while it is decoded, when most is needed, it says nothing
+    assert (
+        steered.needed - one.needed == 4 * NET.parameters
+    )  # while it is decoded, when most is needed, it says nothing
     assert told(cpu, width=1024, height=512).needed > one.needed
-    assert told(cpu, count=4) == one                                 # one after the other there
+    assert told(cpu, count=4) == one  # one after the other there
     four, many = told(card, count=4), told(card, count=64)
     assert four.needed - 2 * SD1.parameters == 4 * (told(card).needed - 2 * SD1.parameters)
     assert many.needed - 2 * SD1.parameters == 8 * (told(card).needed - 2 * SD1.parameters)
-    assert (usual_dtype("cuda", 10), usual_dtype("cuda", 10**9), usual_dtype("cpu", 10**9)) == ("float32", "bfloat16", "float32")
+    assert (usual_dtype("cuda", 10), usual_dtype("cuda", 10**9), usual_dtype("cpu", 10**9)) == (
+        "float32",
+        "bfloat16",
+        "float32",
+    )
 
 
 def test_a_batch_is_only_as_large_as_fits_an_accelerator() -> None:
@@ -53,12 +67,16 @@ def test_packed_weights_stay_packed_where_memory_is_short() -> None:
     assert FLUX.size_bytes < short.needed < 2 * FLUX.parameters and short.fits
 
 
-@pytest.mark.parametrize(("machine", "asked", "said"), [
-    (Machine("cuda", 6 * GIB, 3 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
-    (Machine("cuda", 2 * GIB, 2 * GIB), {}, "come to the accelerator one after the other"),
-    (Machine("cpu", 4 * GIB, 3 * GIB), {}, "Close other programs"),
-    (Machine("cpu", 8 * GIB, 6 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
-    (Machine("cpu", 8 * GIB, 5 * GIB), {"width": 4096, "height": 4096}, "choose a smaller size")])
+@pytest.mark.parametrize(
+    ("machine", "asked", "said"),
+    [
+        (Machine("cuda", 6 * GIB, 3 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
+        (Machine("cuda", 2 * GIB, 2 * GIB), {}, "come to the accelerator one after the other"),
+        (Machine("cpu", 4 * GIB, 3 * GIB), {}, "Close other programs"),
+        (Machine("cpu", 8 * GIB, 6 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
+        (Machine("cpu", 8 * GIB, 5 * GIB), {"width": 4096, "height": 4096}, "choose a smaller size"),
+    ],
+)
 def test_where_it_does_not_fit_it_says_what_will_be_done(machine: Machine, asked: Any, said: str) -> None:
     assert said in told(machine, **asked).plan and not told(machine, **asked).fits
 
@@ -66,7 +84,9 @@ def test_where_it_does_not_fit_it_says_what_will_be_done(machine: Machine, asked
 def test_a_second_pass_counts_where_it_is_larger() -> None:
     cpu = Machine("cpu", 32 * GIB, 24 * GIB)
     assert told(cpu, enlarge=2.0).needed == told(cpu, width=1024, height=1024).needed
-    assert told(cpu, enlarge=2.0, tiled=True) == told(cpu) == told(cpu, enlarge=4.0)       # whose windows are as large as trained
+    assert (
+        told(cpu, enlarge=2.0, tiled=True) == told(cpu) == told(cpu, enlarge=4.0)
+    )  # whose windows are as large as trained
     assert sampling_bytes("sd1") < decoding_bytes("sd1")
 
 
@@ -95,8 +115,13 @@ def test_what_steers_is_counted_as_large_as_it_is() -> None:
 
     with torch.device("meta"), torch.no_grad():
         network = ControlNetModel(cross_attention_dim=768)
-        down, middle = network(torch.empty(2, 4, 64, 64), torch.empty(2), torch.empty(2, 77, 768), torch.empty(2, 3, 512, 512),
-                               return_dict=False)
+        down, middle = network(
+            torch.empty(2, 4, 64, 64),
+            torch.empty(2),
+            torch.empty(2, 77, 768),
+            torch.empty(2, 3, 512, 512),
+            return_dict=False,
+        )
     said = sum(one.nbytes for one in down) + middle.nbytes
     one, steered = (estimate(SD1, 512, 512, 1, "float32", controls) for controls in ((), (NET,)))
     assert steered.sampling - one.sampling == said

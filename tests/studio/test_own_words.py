@@ -18,7 +18,9 @@ from tests.models import small
 from tests.models.adapter_files import random, write
 from tests.models.pickles import RAN, attack
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers', with NumPy 2
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # diffusers', with NumPy 2
 
 
 @pytest.fixture

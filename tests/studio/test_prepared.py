@@ -26,25 +26,25 @@ def test_a_step_is_a_line_one_px_wide() -> None:
         values[:, 12:] = 200
         found = edges(grey(values.T if turned else values), 100, 200)
         found = found.T if turned else found
-        assert found[:, 11].all() and found.sum() == 20               # the first of the two px that are as steep
+        assert found[:, 11].all() and found.sum() == 20  # the first of the two px that are as steep
 
 
 def test_a_disc_is_a_circle() -> None:
     radius, middle = 60.0, 80
     y, x = np.mgrid[:161, :161] - middle
     away = np.hypot(x, y)
-    disc = 255 * np.clip(radius + 0.5 - away, 0, 1)                   # its edge goes through half a px
+    disc = 255 * np.clip(radius + 0.5 - away, 0, 1)  # its edge goes through half a px
     found = edges(grey(disc), 100, 200)
     assert np.abs(away[found] - radius).max() < 1.5
-    assert set(np.round(np.degrees(np.arctan2(y[found], x[found])) / 4)) >= set(range(-44, 45))   # in all directions
+    assert set(np.round(np.degrees(np.arctan2(y[found], x[found])) / 4)) >= set(range(-44, 45))  # in all directions
     assert 4 * radius * np.sqrt(2) * 0.9 < found.sum() < 2 * np.pi * radius * 1.2
 
 
 def test_a_weak_edge_counts_where_it_goes_on_from_a_strong_one() -> None:
     values = np.full((40, 40), 100, np.uint8)
-    values[:20, 20:] = 200                                            # its slope is 400
-    values[20:, 20:] = 130                                            # and there 120
-    values[5:36, 4:9] = 130                                           # as weak, and joined to nothing
+    values[:20, 20:] = 200  # its slope is 400
+    values[20:, 20:] = 130  # and there 120
+    values[5:36, 4:9] = 130  # as weak, and joined to nothing
     found = edges(grey(values), 50, 300)
     assert found[:18, 19].all() and found[23:, 19].all() and not found[:, :14].any()
     assert edges(grey(values), 50, 100)[6:30, 3].all()
@@ -87,10 +87,10 @@ def test_it_fits_the_frame_by_the_rule_of_the_request(use: ControlUse) -> None:
     for shown in (cropped, stretched):
         assert shown.shape == (32, 32, 3) and not shown[:, :12].any() and (shown[:, 20:] == 255).all()
     within = control_picture(replace(use, prepare=PrepareName.INVERT), (32, 32), ResizeName.PAD)
-    assert not within[:8].any() and not within[24:].any()             # what lies around it is nothing
+    assert not within[:8].any() and not within[24:].any()  # what lies around it is nothing
     assert (within[8:24, :12] == 255).all() and not within[8:24, 20:].any()
     line = control_picture(replace(use, prepare=PrepareName.CANNY), (32, 32), ResizeName.PAD)
-    assert line[8:24].any(axis=(0, 2)).sum() == 1 and not line[:8].any()      # no edge around the picture
+    assert line[8:24].any(axis=(0, 2)).sum() == 1 and not line[:8].any()  # no edge around the picture
 
 
 def test_of_a_part_it_is_the_same_part(use: ControlUse) -> None:

@@ -56,9 +56,19 @@ def test_first_in_first_out_and_what_is_taken_waits_no_more(queue: Queue) -> Non
 
 
 def test_requests_come_back_whole(queue: Queue, tmp_path: Path) -> None:
-    request = GenerateRequest(prompt="赤い 🍎", negative="x", seed=2**63 - 9, count=8, init=tmp_path / "a.png",
-                              mask=tmp_path / "b.png", sampler=SamplerName.UNIPC, spacing=SpacingName.KARRAS, guidance=1.5,
-                              width=72, strength=0.25)
+    request = GenerateRequest(
+        prompt="赤い 🍎",
+        negative="x",
+        seed=2**63 - 9,
+        count=8,
+        init=tmp_path / "a.png",
+        mask=tmp_path / "b.png",
+        sampler=SamplerName.UNIPC,
+        spacing=SpacingName.KARRAS,
+        guidance=1.5,
+        width=72,
+        strength=0.25,
+    )
     queue.submit(request)
     assert queue.pending()[0].request == request
 
@@ -110,7 +120,10 @@ def test_a_killed_program_loses_nothing(tmp_path: Path) -> None:
     queue = Queue(path)
     pending = queue.pending()
     queue.close()
-    assert [(queued.request.prompt, queued.done, queued.attempts) for queued in pending] == [("first", 3, 1), ("second", 0, 0)]
+    assert [(queued.request.prompt, queued.done, queued.attempts) for queued in pending] == [
+        ("first", 3, 1),
+        ("second", 0, 0),
+    ]
     assert pending[0].request.seed == 2**62
 
 

@@ -11,8 +11,11 @@ import pytest
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import FORMAT, GenerateRequest, TrainRequest, UpscaleRequest, request_from_json
 
-REQUESTS = (GenerateRequest("red apple", seed=7, init=Path("a.png"), outpaint=(8, 0, 0, 8)), UpscaleRequest(Path("a.png"), 2.0),
-            TrainRequest(Path("pictures"), minutes=2.0))
+REQUESTS = (
+    GenerateRequest("red apple", seed=7, init=Path("a.png"), outpaint=(8, 0, 0, 8)),
+    UpscaleRequest(Path("a.png"), 2.0),
+    TrainRequest(Path("pictures"), minutes=2.0),
+)
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
@@ -29,8 +32,21 @@ def test_what_is_no_request_is_refused_in_a_sentence(kind: Any, values: Any) -> 
         request_from_json(values)
 
 
-@pytest.mark.parametrize("wrong", [{"prompt": 3}, {"seed": "seven"}, {"steps": None}, {"controls": 7}, {"controls": [{"image": 3}]},
-                                   {"outpaint": "1,2"}, {"init": 5}, {"vae": 4}, {"sampler": ["heun"]}, {"guidance": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt": 3},
+        {"seed": "seven"},
+        {"steps": None},
+        {"controls": 7},
+        {"controls": [{"image": 3}]},
+        {"outpaint": "1,2"},
+        {"init": 5},
+        {"vae": 4},
+        {"sampler": ["heun"]},
+        {"guidance": True},
+    ],
+)
 def test_values_of_the_wrong_kind_are_refused_in_a_sentence(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         GenerateRequest.from_json(REQUESTS[0].to_json() | wrong)

@@ -8,17 +8,38 @@ from diffstudio.training.run_folder import RunHeldOut, RunSamples, RunStarted, R
 
 
 def step(number: int, loss: float) -> RunStep:
-    return RunStep(step=number, steps=1000, pictures_seen=number * 64, loss=loss, gradient_norm=1.0, learning_rate=1e-3,
-                   pictures_per_second=60.0, elapsed_seconds=number, left_seconds=1000 - number)
+    return RunStep(
+        step=number,
+        steps=1000,
+        pictures_seen=number * 64,
+        loss=loss,
+        gradient_norm=1.0,
+        learning_rate=1e-3,
+        pictures_per_second=60.0,
+        elapsed_seconds=number,
+        left_seconds=1000 - number,
+    )
 
 
 def started(number: int) -> RunStarted:
-    return RunStarted(step=number, steps=1000, pid=1, parameters=1, pictures=1, held_out=1, device="cpu", dtype="float32",
-                      threads=1, why="")
+    return RunStarted(
+        step=number,
+        steps=1000,
+        pid=1,
+        parameters=1,
+        pictures=1,
+        held_out=1,
+        device="cpu",
+        dtype="float32",
+        threads=1,
+        why="",
+    )
 
 
 def sheet(number: int) -> RunSamples:
-    return RunSamples(step=number, ema=f"{number}-ema.png", raw=f"{number}-raw.png", columns=4, rows=2, size=16, prompts=())
+    return RunSamples(
+        step=number, ema=f"{number}-ema.png", raw=f"{number}-raw.png", columns=4, rows=2, size=16, prompts=()
+    )
 
 
 def test_the_curve_is_what_the_events_said() -> None:
@@ -35,8 +56,16 @@ def test_the_curve_is_what_the_events_said() -> None:
 
 def test_a_run_resumed_from_an_older_checkpoint_does_not_double_back() -> None:
     history = RunHistory()
-    history.take([started(0), *(step(n, 0.5) for n in range(1, 11)), RunHeldOut(5, 0.5),
-                  RunHeldOut(10, 0.5), sheet(5), sheet(10)])
+    history.take(
+        [
+            started(0),
+            *(step(n, 0.5) for n in range(1, 11)),
+            RunHeldOut(5, 0.5),
+            RunHeldOut(10, 0.5),
+            sheet(5),
+            sheet(10),
+        ]
+    )
     history.take([started(6), step(7, 0.4), step(8, 0.3)])
     view = history.view()
     assert view.steps.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -84,13 +113,16 @@ def test_smoothing_stays_on_a_steep_curve_that_is_measured_unevenly() -> None:
     assert smoothed(steps, losses) == pytest.approx(losses, rel=0.1)
 
 
-@pytest.mark.parametrize(("losses", "trend"), [
-    ([], Trend.UNKNOWN),
-    ([0.5, 0.4, 0.3], Trend.UNKNOWN),
-    ([0.5, 0.4, 0.3, 0.2, 0.18, 0.17, 0.16, 0.15], Trend.FALLING),
-    ([0.5, 0.3, 0.2, 0.1500, 0.1501, 0.1500, 0.1502, 0.1501], Trend.LEVEL),
-    ([0.5, 0.3, 0.2, 0.15, 0.16, 0.18, 0.20, 0.22], Trend.RISING),
-])
+@pytest.mark.parametrize(
+    ("losses", "trend"),
+    [
+        ([], Trend.UNKNOWN),
+        ([0.5, 0.4, 0.3], Trend.UNKNOWN),
+        ([0.5, 0.4, 0.3, 0.2, 0.18, 0.17, 0.16, 0.15], Trend.FALLING),
+        ([0.5, 0.3, 0.2, 0.1500, 0.1501, 0.1500, 0.1502, 0.1501], Trend.LEVEL),
+        ([0.5, 0.3, 0.2, 0.15, 0.16, 0.18, 0.20, 0.22], Trend.RISING),
+    ],
+)
 def test_the_trend_of_the_held_out_loss(losses: list[float], trend: Trend) -> None:
     found, sentence = held_out_trend(np.arange(1.0, len(losses) + 1) * 250, np.array(losses))
     assert found is trend

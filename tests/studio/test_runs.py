@@ -117,7 +117,9 @@ def test_pause_resume_and_stop(runs: Runs, pictures: Path, monkeypatch: pytest.M
     assert [event.step for event in first if isinstance(event, RunStarted)] == [0, stopped_at]
 
 
-def test_a_run_lives_on_without_the_object_that_started_it(runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_lives_on_without_the_object_that_started_it(
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     behave(monkeypatch, steps=100_000)
     run = runs.start(TrainRequest(folder=pictures))
     wait(lambda: only(runs).step > 3)
@@ -131,7 +133,9 @@ def test_a_run_lives_on_without_the_object_that_started_it(runs: Runs, pictures:
     wait(lambda: only(again).status is Status.STOPPED)
 
 
-def test_a_killed_run_is_interrupted_and_can_be_resumed(runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_is_interrupted_and_can_be_resumed(
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     behave(monkeypatch, steps=60, end="vanish")
     run = runs.start(TrainRequest(folder=pictures))
     summary = wait(lambda: next((s for s in runs.list() if s.status is Status.INTERRUPTED), None))
@@ -152,7 +156,8 @@ def test_a_failed_run_says_why_and_keeps_its_log(runs: Runs, pictures: Path, mon
 
 
 def test_a_process_that_ends_before_it_begins_is_a_failure_in_its_own_words(
-        runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     behave(monkeypatch, end="refuse")
     run = runs.start(TrainRequest(folder=pictures, minutes=3))
     summary = wait(lambda: next((s for s in runs.list() if s.status is Status.FAILED), None))
@@ -165,7 +170,8 @@ def test_a_process_that_ends_before_it_begins_is_a_failure_in_its_own_words(
 
 
 def test_a_run_stopped_while_it_prepares_is_stopped_and_not_a_failure(
-        runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     behave(monkeypatch, prepare=600)
     run = runs.start(TrainRequest(folder=pictures))
     assert only(runs).status is Status.STARTING
@@ -204,7 +210,9 @@ def test_a_process_number_used_again_is_not_the_run(runs: Runs, pictures: Path, 
     assert runs.summary(run).status is Status.INTERRUPTED
 
 
-def test_a_run_started_from_the_command_line_is_found(runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_started_from_the_command_line_is_found(
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     behave(monkeypatch, steps=100_000)
     process = subprocess.Popen([*FAKE, "train", str(pictures), "--run", str(runs.folder / "by hand")])
     try:
@@ -226,7 +234,8 @@ def test_a_finished_run_is_not_resumed(runs: Runs, pictures: Path) -> None:
 
 
 def test_a_run_is_removed_to_the_trash_but_not_while_it_goes_on(
-        runs: Runs, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: Runs, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trash = tmp_path / "trash"
     trash.mkdir()
     monkeypatch.setattr("send2trash.send2trash", lambda path: shutil.move(path, trash))
@@ -246,7 +255,8 @@ def test_a_run_is_removed_to_the_trash_but_not_while_it_goes_on(
 
 
 def test_a_trash_that_does_not_take_it_is_one_sentence(
-        runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -275,7 +285,9 @@ def test_no_folder_is_no_runs(tmp_path: Path) -> None:
 
 def test_a_run_that_took_the_place_of_another_is_read_anew(runs: Runs, pictures: Path) -> None:
     run = RunFolder.create(runs.folder / "one", Recipe(), pictures)
-    run.append(RunFinished(step=500, checkpoint="", learned=True, verdict="A long sentence about how very well it went"))
+    run.append(
+        RunFinished(step=500, checkpoint="", learned=True, verdict="A long sentence about how very well it went")
+    )
     assert runs.summary(run).step == 500
     (run.path / "events.jsonl").unlink()
     assert runs.summary(run).step == 0
@@ -284,20 +296,50 @@ def test_a_run_that_took_the_place_of_another_is_read_anew(runs: Runs, pictures:
 def test_the_measured_throughput_is_that_of_the_same_network_and_size(runs: Runs, pictures: Path) -> None:
     run = RunFolder.create(runs.folder / "one", Recipe(), pictures)
     assert runs.pictures_per_second(Recipe()) is None
-    run.append(RunStep(step=9, steps=10, pictures_seen=576, loss=0.1, gradient_norm=1, learning_rate=1e-3,
-                       pictures_per_second=51.5, elapsed_seconds=9, left_seconds=1))
+    run.append(
+        RunStep(
+            step=9,
+            steps=10,
+            pictures_seen=576,
+            loss=0.1,
+            gradient_norm=1,
+            learning_rate=1e-3,
+            pictures_per_second=51.5,
+            elapsed_seconds=9,
+            left_seconds=1,
+        )
+    )
     assert runs.pictures_per_second(Recipe()) == 51.5
     assert runs.pictures_per_second(Recipe(data=DataRecipe(size=32))) is None
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("emoji", "emoji"), ("a/b:c*?", "a b c"), ("  ..hidden. ", "hidden"), ("", "run"), ("猫の写真", "猫の写真"),
-    ("x" * 300, "x" * 60), ("...", "run"), ("new\nline", "new line"),
-])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("emoji", "emoji"),
+        ("a/b:c*?", "a b c"),
+        ("  ..hidden. ", "hidden"),
+        ("", "run"),
+        ("猫の写真", "猫の写真"),
+        ("x" * 300, "x" * 60),
+        ("...", "run"),
+        ("new\nline", "new line"),
+    ],
+)
 def test_names_that_every_file_system_takes(name: str, expected: str) -> None:
     assert file_name(name) == expected
 
 
 def started(pid: int) -> RunStarted:
-    return RunStarted(step=0, steps=10, pid=pid, parameters=1, pictures=1, held_out=0, device="cpu", dtype="float32",
-                      threads=1, why="")
+    return RunStarted(
+        step=0,
+        steps=10,
+        pid=pid,
+        parameters=1,
+        pictures=1,
+        held_out=0,
+        device="cpu",
+        dtype="float32",
+        threads=1,
+        why="",
+    )

@@ -13,9 +13,16 @@ from diffstudio.studio.settings import LONGEST_HISTORY, Settings, Theme, load_se
 
 
 def test_what_was_saved_is_read(tmp_path: Path) -> None:
-    settings = Settings(theme=Theme.LIGHT, device="cuda:1", threads=3, previews=False, compiled=True,
-                        images_folder=tmp_path / "bilder", model_folders=(tmp_path / "a", tmp_path / "ß"),
-                        prompt_history=("赤いりんご", "ghost"))
+    settings = Settings(
+        theme=Theme.LIGHT,
+        device="cuda:1",
+        threads=3,
+        previews=False,
+        compiled=True,
+        images_folder=tmp_path / "bilder",
+        model_folders=(tmp_path / "a", tmp_path / "ß"),
+        prompt_history=("赤いりんご", "ghost"),
+    )
     path = tmp_path / "deep" / "settings.json"
     save(settings, path)
     assert load_settings(path) == settings
@@ -40,8 +47,21 @@ def test_a_damaged_file_is_kept_aside(tmp_path: Path, text: str) -> None:
 
 def test_one_senseless_value_leaves_the_others(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
-    path.write_text(json.dumps({"format": 1, "threads": -4, "theme": "mauve", "device": "cpu", "previews": False,
-                                "model_folders": [1], "images_folder": 7, "prompt_history": [None], "other": 1}))
+    path.write_text(
+        json.dumps(
+            {
+                "format": 1,
+                "threads": -4,
+                "theme": "mauve",
+                "device": "cpu",
+                "previews": False,
+                "model_folders": [1],
+                "images_folder": 7,
+                "prompt_history": [None],
+                "other": 1,
+            }
+        )
+    )
     loaded = read_settings(path)
     assert loaded.settings == Settings(device="cpu", previews=False)
     for name in ("threads", "theme", "model_folders", "images_folder", "prompt_history"):

@@ -31,16 +31,30 @@ from tests.models.test_control import lively
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import Studio
 
-pytestmark = [pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),    # diffusers, with NumPy 2
-              pytest.mark.filterwarnings("ignore:`Transformer2DModelOutput` is deprecated:FutureWarning")]
-REQUEST = GenerateRequest(prompt="a red apple", negative="ugly", checkpoint="small", seed=11, steps=5,
-                          sampler="euler", spacing="trailing", guidance=4.0)  # type: ignore[arg-type]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers, with NumPy 2
+    pytest.mark.filterwarnings("ignore:`Transformer2DModelOutput` is deprecated:FutureWarning"),
+]
+REQUEST = GenerateRequest(
+    prompt="a red apple",
+    negative="ugly",
+    checkpoint="small",
+    seed=11,
+    steps=5,
+    sampler="euler",
+    spacing="trailing",
+    guidance=4.0,
+)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
     pipes = {"sd1": small.small_sd1(), "sdxl": small.small_sdxl()}
-    return pipes | {"edges": lively(pipes["sd1"].unet), "depth": lively(pipes["sd1"].unet, seed=4), "xl": lively(pipes["sdxl"].unet)}
+    return pipes | {
+        "edges": lively(pipes["sd1"].unet),
+        "depth": lively(pipes["sd1"].unet, seed=4),
+        "xl": lively(pipes["sdxl"].unet),
+    }
 
 
 @pytest.fixture
@@ -55,7 +69,7 @@ def shelf(made: dict[str, Any]) -> Path:
         made[name].save_pretrained(folder / "whole" / name)
         path = folder / "controlnet" / f"control_{name}.safetensors"
         (folder / "whole" / name / "diffusion_pytorch_model.safetensors").replace(path)
-        said[str(path.absolute())] = {"family": family, "role": "controlnet"}          # narrower than any that is known
+        said[str(path.absolute())] = {"family": family, "role": "controlnet"}  # narrower than any that is known
     for name, family in (("small", "sd1"), ("small-xl", "sdxl")):
         said[str((folder / name).absolute())] = {"family": family}
     paths.overrides().write_text(json.dumps({"format": 1, "files": said}), encoding="utf-8")
@@ -79,23 +93,36 @@ def studio(shelf: Path) -> Iterator[Studio]:
 
 
 def one(studio: Studio, request: GenerateRequest) -> np.ndarray:
-    picture, = studio.pixels(studio.done(request))
+    (picture,) = studio.pixels(studio.done(request))
     return picture
 
 
-def theirs(pipe: Any, kind: Any, request: GenerateRequest, nets: list[ControlNetModel], images: list[Any], **more: Any) -> np.ndarray:
+def theirs(
+    pipe: Any, kind: Any, request: GenerateRequest, nets: list[ControlNetModel], images: list[Any], **more: Any
+) -> np.ndarray:
     """diffusers' own pipeline, shown what we show."""
-    parts = pipe.components | {"controlnet": nets[0] if len(nets) == 1 else nets, "scheduler": their_scheduler("euler", "trailing")}
+    parts = pipe.components | {
+        "controlnet": nets[0] if len(nets) == 1 else nets,
+        "scheduler": their_scheduler("euler", "trailing"),
+    }
     steered = kind(**parts, **more)
     steered.set_progress_bar_config(disable=True)
     scales = [use.scale for use in request.controls]
     spans = [[use.begins for use in request.controls], [use.ends for use in request.controls]]
     alone = len(nets) == 1
     picture = steered(
-        request.prompt, negative_prompt=request.negative, image=images[0] if alone else images, num_inference_steps=request.steps,
-        guidance_scale=request.guidance, generator=[torch.Generator().manual_seed(request.seed)], width=64, height=64,
-        controlnet_conditioning_scale=scales[0] if alone else scales, control_guidance_start=spans[0][0] if alone else spans[0],
-        control_guidance_end=spans[1][0] if alone else spans[1]).images[0]
+        request.prompt,
+        negative_prompt=request.negative,
+        image=images[0] if alone else images,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance,
+        generator=[torch.Generator().manual_seed(request.seed)],
+        width=64,
+        height=64,
+        controlnet_conditioning_scale=scales[0] if alone else scales,
+        control_guidance_start=spans[0][0] if alone else spans[0],
+        control_guidance_end=spans[1][0] if alone else spans[1],
+    ).images[0]
     return np.array(picture)
 
 
@@ -123,8 +150,14 @@ def test_the_saved_picture_is_that_of_diffusers(studio: Studio, made: dict[str, 
 def test_for_xl_too(studio: Studio, made: dict[str, Any], drawing: Path) -> None:
     use = ControlUse("control_xl", drawing, PrepareName.CANNY, low=50, high=150)
     request = replace(REQUEST, checkpoint="small-xl", controls=(use,))
-    expected = theirs(made["sdxl"], diffusers.StableDiffusionXLControlNetPipeline, request, [made["xl"]],
-                      [shown(request.controls[0])], add_watermarker=False)
+    expected = theirs(
+        made["sdxl"],
+        diffusers.StableDiffusionXLControlNetPipeline,
+        request,
+        [made["xl"]],
+        [shown(request.controls[0])],
+        add_watermarker=False,
+    )
     assert np.abs(one(studio, request).astype(int) - expected).max() <= 1
 
 
@@ -143,7 +176,7 @@ def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Pat
     assert beside == sum(value.nbytes for value in model.controlnets.components.popitem()[1].parameters())  # type: ignore[attr-defined]
     assert "Loading" not in studio.kinds(studio.done(request)) and "Loading" not in studio.kinds(studio.done(REQUEST))
     studio.worker.settings = replace(studio.worker.settings, kept_gib=(alone + beside + 1000) / 2**30)
-    studio.done(replace(request, controls=(ControlUse("control_depth", drawing),)))       # there is no room for both
+    studio.done(replace(request, controls=(ControlUse("control_depth", drawing),)))  # there is no room for both
     assert list(model.controlnets.components) == [str(paths.checkpoints() / "controlnet" / "control_depth.safetensors")]  # type: ignore[attr-defined]
     studio.worker._kept.clear()
     assert studio.worker._kept.newest is None
@@ -157,7 +190,11 @@ def test_batches_pictures_to_start_from_and_masks(studio: Studio, drawing: Path,
     white[20:50, 30:70] = 255
     Image.fromarray(white).save(tmp_path / "mask.png")
     start = replace(REQUEST, init=drawing, mask=tmp_path / "mask.png", strength=0.8, fill=FillName.NOISE)
-    for request in (replace(start, mask=None, fill=FillName.ORIGINAL), start, replace(start, masked_only=True, padding=8)):
+    for request in (
+        replace(start, mask=None, fill=FillName.ORIGINAL),
+        start,
+        replace(start, masked_only=True, padding=8),
+    ):
         without, steered = one(studio, request), one(studio, replace(request, controls=(use,)))
         assert not np.array_equal(without, steered)
         if request.masked_only:
@@ -170,7 +207,9 @@ def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, mo
     from diffstudio.studio.given import Given
 
     asked: list[Any] = []
-    monkeypatch.setattr(prepared, "control_picture", lambda *args: asked.append(args[1:]) or np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(
+        prepared, "control_picture", lambda *args: asked.append(args[1:]) or np.zeros((64, 64, 3), np.uint8)
+    )
     whole = np.zeros((80, 96, 3), np.uint8)
     given = Given(np.zeros((64, 64, 3), np.uint8), None, whole, None, (8, 4, 40, 36))
 
@@ -179,8 +218,13 @@ def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, mo
             get = staticmethod(lambda checkpoint: None)
 
     for masked_only in (False, True):
-        request = replace(REQUEST, controls=(ControlUse("control_edges", drawing),), init=drawing, mask=drawing,
-                          masked_only=masked_only)
+        request = replace(
+            REQUEST,
+            controls=(ControlUse("control_edges", drawing),),
+            init=drawing,
+            mask=drawing,
+            masked_only=masked_only,
+        )
         looked = Steering(request, Library(), None)
         looked.look_up()
         looked.hints(Model(), 64, 64, given)  # type: ignore[arg-type]
@@ -198,11 +242,12 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(studio: Studio, dra
     write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
     use = ControlUse("control_edges", drawing)
     for request, said in (
-            (replace(REQUEST, controls=(replace(use, network="control_edge"),)), "Choose one of: control_edges"),
-            (replace(REQUEST, controls=(replace(use, network="small"),)), "small is none"),
-            (replace(REQUEST, controls=(replace(use, network="control_xl"),)), "made for Stable Diffusion XL"),
-            (replace(REQUEST, checkpoint="tiny", controls=(use,)), "takes no ControlNet"),
-            (replace(REQUEST, controls=(replace(use, image=tmp_path / "gone.png"),)), "is not there")):
+        (replace(REQUEST, controls=(replace(use, network="control_edge"),)), "Choose one of: control_edges"),
+        (replace(REQUEST, controls=(replace(use, network="small"),)), "small is none"),
+        (replace(REQUEST, controls=(replace(use, network="control_xl"),)), "made for Stable Diffusion XL"),
+        (replace(REQUEST, checkpoint="tiny", controls=(use,)), "takes no ControlNet"),
+        (replace(REQUEST, controls=(replace(use, image=tmp_path / "gone.png"),)), "is not there"),
+    ):
         job = studio.worker.submit(request)
         failed = studio.ending(job)
         assert isinstance(failed, Failed) and said in str(failed.error), failed
@@ -226,9 +271,12 @@ def test_its_loading_can_be_stopped(studio: Studio, drawing: Path) -> None:
 
 
 def test_the_file_says_what_steered_it(studio: Studio, shelf: Path, drawing: Path) -> None:
-    uses = (ControlUse("control_edges", drawing, PrepareName.CANNY, 0.8, 0.1, 0.9, 60, 150), ControlUse("control_depth", drawing))
+    uses = (
+        ControlUse("control_edges", drawing, PrepareName.CANNY, 0.8, 0.1, 0.9, 60, 150),
+        ControlUse("control_depth", drawing),
+    )
     request = replace(REQUEST, controls=uses)
-    saved, = [event for event in studio.of(studio.done(request)) if isinstance(event, ImageSaved)]
+    (saved,) = [event for event in studio.of(studio.done(request)) if isinstance(event, ImageSaved)]
     settings = metadata.read(saved.path)
     assert settings.request == request and settings.asked == request
     file = shelf / "controlnet" / "control_edges.safetensors"
@@ -236,16 +284,27 @@ def test_the_file_says_what_steered_it(studio: Studio, shelf: Path, drawing: Pat
     assert told[0]["name"] == "control_edges" and told[0]["hash"] == hashlib.sha256(file.read_bytes()).hexdigest()[:10]
     with Image.open(saved.path) as picture:
         text = picture.text["parameters"]  # type: ignore[attr-defined]
-    assert ('ControlNet 0: "Module: canny, Model: control_edges [' in text and "Weight: 0.8, Resize Mode: Crop and Resize" in text
-            and "Threshold A: 60, Threshold B: 150, Guidance Start: 0.1, Guidance End: 0.9" in text and "ControlNet 1:" in text)
+    assert (
+        'ControlNet 0: "Module: canny, Model: control_edges [' in text
+        and "Weight: 0.8, Resize Mode: Crop and Resize" in text
+        and "Threshold A: 60, Threshold B: 150, Guidance Start: 0.1, Guidance End: 0.9" in text
+        and "ControlNet 1:" in text
+    )
     read = metadata.settings_from_parameters(text)
     assert read.request.controls == () and read.not_carried[:2] == (
         "ControlNet 0, control_edges: canny, weight 0.8, from 0.1 to 0.9, without its picture",
-        "ControlNet 1, control_depth: none, weight 1, without its picture")
+        "ControlNet 1, control_depth: none, weight 1, without its picture",
+    )
 
 
 def test_requests_say_what_makes_no_sense(drawing: Path) -> None:
-    for values in ({"begins": 0.5, "ends": 0.5}, {"scale": -1}, {"low": 300, "high": 200}, {"prepare": "magic"}, {"network": ""}):
+    for values in (
+        {"begins": 0.5, "ends": 0.5},
+        {"scale": -1},
+        {"low": 300, "high": 200},
+        {"prepare": "magic"},
+        {"network": ""},
+    ):
         with pytest.raises(BadRequest):
             ControlUse(**{"network": "x", "image": drawing} | values)  # type: ignore[arg-type]
     use = ControlUse("x", drawing)

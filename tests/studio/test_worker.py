@@ -12,25 +12,15 @@ import numpy as np
 import pytest
 
 from diffstudio import paths
-from diffstudio.errors import (
-    BadRequest,
-)
+from diffstudio.errors import BadRequest
 from diffstudio.models.lease import Lease
-from diffstudio.studio.events import (
-    ENDINGS,
-    Cancelled,
-    Finished,
-    Loading,
-    Paused,
-    Resumed,
-    Started,
-    Stepped,
-)
+from diffstudio.studio.events import ENDINGS, Cancelled, Finished, Loading, Paused, Resumed, Started, Stepped
 from diffstudio.studio.settings import Settings
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import REQUEST, Gate, Studio
 
 # What is said
+
 
 def test_a_job_from_request_to_picture(studio: Studio) -> None:
     job = studio.done(dataclasses.replace(REQUEST, count=2))
@@ -50,9 +40,9 @@ def test_models_are_kept_within_the_budget(studio: Studio, tiny: Path) -> None:
     assert "Loading" in studio.kinds(other := studio.done(dataclasses.replace(REQUEST, checkpoint="other")))
     assert studio.worker._kept.newest is not first_model
     assert not np.array_equal(studio.pixels(second)[0], studio.pixels(other)[0])
-    assert "Loading" not in studio.kinds(studio.done(REQUEST))   # both fit
+    assert "Loading" not in studio.kinds(studio.done(REQUEST))  # both fit
     assert studio.worker._kept.newest is first_model
-    studio.worker.settings = Settings(kept_gib=0)                # only the one in use
+    studio.worker.settings = Settings(kept_gib=0)  # only the one in use
     for name in ("other", "tiny", "other"):
         job = studio.done(dataclasses.replace(REQUEST, checkpoint=name))
     assert "Loading" in studio.kinds(job) and len(studio.worker._kept) == 1
@@ -78,6 +68,7 @@ def test_filmstrips_are_of_the_last_job(studio: Studio) -> None:
 
 
 # Stop, pause, order
+
 
 def test_stop_is_heard_after_one_call(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch, open_for=3)
@@ -148,7 +139,12 @@ def test_what_waits_can_be_cancelled_and_reordered(studio: Studio, monkeypatch: 
     running = studio.worker.submit(REQUEST)
     assert gate.waiting.wait(30)
     one, two, three, four = (studio.worker.submit(REQUEST) for _ in range(4))
-    assert [queued.job for queued in studio.worker.pending()] == [one, two, three, four] and studio.worker.running() == running
+    assert [queued.job for queued in studio.worker.pending()] == [
+        one,
+        two,
+        three,
+        four,
+    ] and studio.worker.running() == running
     assert studio.worker.cancel_pending(two) and not studio.worker.cancel_pending(running)
     studio.worker.stop(three)
     assert studio.kinds(two) == studio.kinds(three) == ["Cancelled"]
@@ -159,7 +155,10 @@ def test_what_waits_can_be_cancelled_and_reordered(studio: Studio, monkeypatch: 
 
 
 def test_each_job_has_exactly_one_ending_and_it_is_last(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = [studio.worker.submit(dataclasses.replace(REQUEST, checkpoint=name)) for name in ("tiny", "missing", "tiny", "tiny")]
+    jobs = [
+        studio.worker.submit(dataclasses.replace(REQUEST, checkpoint=name))
+        for name in ("tiny", "missing", "tiny", "tiny")
+    ]
     for job in jobs:
         studio.worker.stop(jobs[2])
         studio.ending(job)
@@ -169,6 +168,7 @@ def test_each_job_has_exactly_one_ending_and_it_is_last(studio: Studio, monkeypa
 
 
 # The lease
+
 
 def test_pictures_wait_for_training_to_step_aside(studio: Studio) -> None:
     run = Lease()
@@ -191,13 +191,16 @@ def test_stop_while_waiting_for_training(studio: Studio) -> None:
 
 # Restarting from a step
 
+
 def test_restart_from_a_step(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     job = studio.done(dataclasses.replace(REQUEST, sampler="dpmpp_2m_sde", steps=6))
     gate = Gate(monkeypatch, open_for=100)
     again = studio.worker.restart(job, 5)
     assert isinstance(studio.ending(again), Finished)
     assert gate.calls == 2 and np.array_equal(studio.pixels(job)[0], studio.pixels(again)[0])
-    changed = studio.worker.restart(again, 5, dataclasses.replace(REQUEST, sampler="dpmpp_2m_sde", steps=6, prompt="rocket"))
+    changed = studio.worker.restart(
+        again, 5, dataclasses.replace(REQUEST, sampler="dpmpp_2m_sde", steps=6, prompt="rocket")
+    )
     assert isinstance(studio.ending(changed), Finished)
     films = studio.worker.filmstrip(changed)
     assert len(films) == 6 and not np.array_equal(studio.pixels(changed)[0], studio.pixels(job)[0])
@@ -206,7 +209,10 @@ def test_restart_from_a_step(studio: Studio, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_restarted_is_explained(studio: Studio) -> None:
     first, last = studio.done(REQUEST), studio.done(REQUEST)
     for job, step, request, why in (
-            (first, 2, None, "only the newest job"), (last, 0, None, "go from 1 to 4"), (last, 5, None, "go from 1 to 4"),
-            (last, 2, dataclasses.replace(REQUEST, steps=5), "only the prompts")):
+        (first, 2, None, "only the newest job"),
+        (last, 0, None, "go from 1 to 4"),
+        (last, 5, None, "go from 1 to 4"),
+        (last, 2, dataclasses.replace(REQUEST, steps=5), "only the prompts"),
+    ):
         with pytest.raises(BadRequest, match=why):
             studio.worker.restart(job, step, request)

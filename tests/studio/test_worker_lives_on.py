@@ -25,14 +25,7 @@ from diffstudio.errors import (
     StorageProblem,
 )
 from diffstudio.models.lease import Lease
-from diffstudio.studio.events import (
-    Failed,
-    Finished,
-    ImageSaved,
-    Loading,
-    Paused,
-    Stepped,
-)
+from diffstudio.studio.events import Failed, Finished, ImageSaved, Loading, Paused, Stepped
 from diffstudio.studio.queue import Queue
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
@@ -40,6 +33,7 @@ from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import REQUEST, Gate, Studio
 
 # What goes wrong
+
 
 def failure(studio: Studio, request: GenerateRequest) -> DiffstudioError:
     ending = studio.ending(studio.worker.submit(request))
@@ -51,7 +45,9 @@ def failure(studio: Studio, request: GenerateRequest) -> DiffstudioError:
 
 def test_every_failure_is_a_sentence_and_the_worker_lives_on(studio: Studio, tmp_path: Path) -> None:
     write_tiny_checkpoint(paths.checkpoints() / "wild.safetensors", spoil=True)
-    (paths.checkpoints() / "damaged.safetensors").write_bytes((paths.checkpoints() / "wild.safetensors").read_bytes()[:-9])
+    (paths.checkpoints() / "damaged.safetensors").write_bytes(
+        (paths.checkpoints() / "wild.safetensors").read_bytes()[:-9]
+    )
     changed = dataclasses.replace
     assert isinstance(failure(studio, changed(REQUEST, checkpoint="missing")), CheckpointMissing)
     assert isinstance(failure(studio, changed(REQUEST, checkpoint="damaged")), CheckpointDamaged)
@@ -73,8 +69,11 @@ def test_errors_nobody_foresaw_and_a_full_disk(studio: Studio, monkeypatch: pyte
 
         return adds
 
-    for error, kind in ((ZeroDivisionError("of what"), DiffstudioError), (MemoryError(), OutOfMemory),
-                        (StorageProblem("The picture could not be saved", "the disk is full"), StorageProblem)):
+    for error, kind in (
+        (ZeroDivisionError("of what"), DiffstudioError),
+        (MemoryError(), OutOfMemory),
+        (StorageProblem("The picture could not be saved", "the disk is full"), StorageProblem),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(studio.gallery, "add", add(error))
             assert type(failure(studio, REQUEST)) is kind
@@ -98,8 +97,10 @@ def test_a_job_that_killed_the_program_again_and_again_is_not_begun_once_more(op
 
 # Beginning and end
 
+
 def test_closing_in_the_middle_keeps_the_job_and_the_next_start_goes_on_with_it(
-        opened: Callable[[], Studio], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: Callable[[], Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from diffstudio.models import memory
 
     monkeypatch.setattr(memory, "images_at_once", lambda *_: 1)

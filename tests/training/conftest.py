@@ -10,13 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from diffstudio.models.checkpoint import Conditioning
-from diffstudio.training.recipe import (
-    DataRecipe,
-    NetworkRecipe,
-    OptimiserRecipe,
-    Recipe,
-    RunRecipe,
-)
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 
 SHAPES = ("disc", "square")
 
@@ -43,12 +37,34 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def recipe() -> Recipe:
     return Recipe(
-        name="for tests", data=DataRecipe(size=16, held_out=0.1),
-        network=NetworkRecipe(conditioning=Conditioning.TEXT, patch=4, margin=2, bottleneck=16, width=32, depth=2, heads=2,
-                              condition_width=32, vocabulary=300, text_tokens=6),
+        name="for tests",
+        data=DataRecipe(size=16, held_out=0.1),
+        network=NetworkRecipe(
+            conditioning=Conditioning.TEXT,
+            patch=4,
+            margin=2,
+            bottleneck=16,
+            width=32,
+            depth=2,
+            heads=2,
+            condition_width=32,
+            vocabulary=300,
+            text_tokens=6,
+        ),
         optimiser=OptimiserRecipe(warm_up_steps=5, ema=0.9),
-        run=RunRecipe(steps=12, batch=8, dtype="float32", device="cpu", threads=1, sample_every=6, sample_count=2,
-                      checkpoint_every=4, held_out_every=4, sample_steps=2))
+        run=RunRecipe(
+            steps=12,
+            batch=8,
+            dtype="float32",
+            device="cpu",
+            threads=1,
+            sample_every=6,
+            sample_count=2,
+            checkpoint_every=4,
+            held_out_every=4,
+            sample_steps=2,
+        ),
+    )
 
 
 @pytest.fixture

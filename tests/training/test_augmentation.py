@@ -56,8 +56,9 @@ def test_translations_are_whole_pixels_onto_the_background() -> None:
     assert shifts.abs().max() == 5
     for image, result, (right, down) in zip(images, moved, shifts.tolist(), strict=True):
         expected = BACKGROUND[:, None, None].expand_as(image).clone()
-        expected[:, max(0, down):24 + min(0, down), max(0, right):24 + min(0, right)] = image[
-            :, max(0, -down):24 + min(0, -down), max(0, -right):24 + min(0, -right)]
+        expected[:, max(0, down) : 24 + min(0, down), max(0, right) : 24 + min(0, right)] = image[
+            :, max(0, -down) : 24 + min(0, -down), max(0, -right) : 24 + min(0, -right)
+        ]
         torch.testing.assert_close(result, expected, atol=2e-4, rtol=0)
 
 

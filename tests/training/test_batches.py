@@ -42,15 +42,17 @@ def test_a_step_is_the_same_whenever_it_is_asked_for(batches: Batches) -> None:
 
 def test_an_epoch_is_every_training_picture_once_and_no_other(batches: Batches, pictures: PictureSet) -> None:
     size, batch = len(pictures.training_indices), 8
-    seen = [int(index) for step in range(size) for index in batches._indices(step)]      # `batch` epochs
+    seen = [int(index) for step in range(size) for index in batches._indices(step)]  # `batch` epochs
     for epoch in range(batch):
-        assert sorted(seen[epoch * size:(epoch + 1) * size]) == pictures.training_indices.tolist()
+        assert sorted(seen[epoch * size : (epoch + 1) * size]) == pictures.training_indices.tolist()
     assert Counter(seen).keys().isdisjoint(pictures.held_out_indices.tolist())
-    assert seen[:size] != seen[size:2 * size]
+    assert seen[:size] != seen[size : 2 * size]
 
 
 def test_another_seed_is_another_run(batches: Batches, pictures: PictureSet, recipe: Recipe) -> None:
-    other = Batches(pictures, replace(recipe, run=replace(recipe.run, seed=1)), CaptionTokenizer.learn(pictures.captions, 300))
+    other = Batches(
+        pictures, replace(recipe, run=replace(recipe.run, seed=1)), CaptionTokenizer.learn(pictures.captions, 300)
+    )
     assert not torch.equal(batches.at(0).images, other.at(0).images)
 
 
@@ -69,5 +71,7 @@ def test_classes_are_sometimes_left_unsaid(pictures: PictureSet, recipe: Recipe)
 
 
 def test_purposes_do_not_share_seeds() -> None:
-    seeds = {derived_seed(seed, purpose, index) for seed in range(3) for purpose in ("step", "epoch") for index in range(50)}
+    seeds = {
+        derived_seed(seed, purpose, index) for seed in range(3) for purpose in ("step", "epoch") for index in range(50)
+    }
     assert len(seeds) == 300 and all(0 <= seed < 2**63 for seed in seeds)

@@ -26,7 +26,7 @@ def test_shares_are_as_asked() -> None:
     expected = {"nothing": 0.1, "name": 0.5, "tags": 0.2, "name and tags": 0.2}
     assert shares.keys() == expected.keys()
     for name, share in expected.items():
-        assert abs(shares[name] - share) < 0.015, name   # four standard deviations
+        assert abs(shares[name] - share) < 0.015, name  # four standard deviations
 
 
 def test_says_only_what_the_caption_says() -> None:

@@ -33,7 +33,7 @@ def test_short_runs_take_the_small_network_and_accelerators_a_larger(folder: Pat
     assert choose("auto", report, minutes=1).recipe.name == recipes["tiny"].name
     assert "1 minute " in choose("auto", report, minutes=1).why
     assert choose("auto", report, minutes=120).recipe.name == recipes["small"].name
-    assert choose("auto", report, accelerator=True).recipe.name == recipes["small"].name   # for few pictures
+    assert choose("auto", report, accelerator=True).recipe.name == recipes["small"].name  # for few pictures
 
 
 def test_a_recipe_that_asks_for_less_gets_less(folder: Path, tmp_path: Path) -> None:

@@ -185,14 +185,17 @@ def test_stopping_leaves_nothing_behind_and_can_be_done_over(pictures: Path, cac
     report = report_of(pictures)
     done: list[int] = []
     with pytest.raises(Stopped):
-        prepare(report, SMALL, cache, on_progress=lambda number, _: done.append(number), cancelled=lambda: len(done) >= 5)
+        prepare(
+            report, SMALL, cache, on_progress=lambda number, _: done.append(number), cancelled=lambda: len(done) >= 5
+        )
     assert done == [1, 2, 3, 4, 5]
     assert list(cache.iterdir()) == []
     assert len(prepare(report, SMALL, cache, cancelled=lambda: False)) == 30
 
 
-def test_a_disk_without_room_is_said_before_anything_is_written(pictures: Path, cache: Path,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_said_before_anything_is_written(
+    pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 4096, 4096))
     with pytest.raises(StorageProblem, match="no room") as problem:
@@ -232,8 +235,16 @@ def test_old_and_abandoned_files_are_tidied_away(pictures: Path, cache: Path) ->
     assert {file.name for file in cache.iterdir()} == {"recent.npy", "b.npy.13.part", made.file.name}
 
 
-@pytest.mark.parametrize("data", [replace(SMALL, size=0), replace(SMALL, size=100_000), replace(SMALL, fit="stretch"),
-                                  replace(SMALL, background="mud"), replace(SMALL, held_out=1.5)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        replace(SMALL, size=0),
+        replace(SMALL, size=100_000),
+        replace(SMALL, fit="stretch"),
+        replace(SMALL, background="mud"),
+        replace(SMALL, held_out=1.5),
+    ],
+)
 def test_recipes_that_cannot_be(pictures: Path, cache: Path, data: DataRecipe) -> None:
     with pytest.raises(RunProblem):
         prepare(report_of(pictures), data, cache)
@@ -264,8 +275,10 @@ def test_the_held_out_pictures_stay_the_same_when_the_folder_grows() -> None:
     assert 150 <= sum(many.values()) <= 250
 
 
-@pytest.mark.parametrize(("count", "fraction", "least", "most"), [
-    (19, 0.0001, 0, 0), (20, 0.0001, 1, 1), (500, 0.0, 0, 0), (1, 0.99, 0, 0), (3, 0.999999, 0, 2)])
+@pytest.mark.parametrize(
+    ("count", "fraction", "least", "most"),
+    [(19, 0.0001, 0, 0), (20, 0.0001, 1, 1), (500, 0.0, 0, 0), (1, 0.99, 0, 0), (3, 0.999999, 0, 2)],
+)
 def test_how_many_are_held_out(count: int, fraction: float, least: int, most: int) -> None:
     held_out = _held_out(_made_up([f"{number}.png" for number in range(count)]), fraction)
     assert least <= sum(held_out.values()) <= most
@@ -276,7 +289,9 @@ def test_pictures_that_look_alike_are_not_divided(tmp_path: Path, cache: Path) -
     folder.mkdir()
     chance = np.random.default_rng(0)
     for number in range(60):
-        picture = Image.fromarray(chance.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((40, 40), Image.Resampling.NEAREST)
+        picture = Image.fromarray(chance.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize(
+            (40, 40), Image.Resampling.NEAREST
+        )
         picture.save(folder / f"{number}-a.png")
         picture.save(folder / f"{number}-b.png")
         picture.resize((80, 80), Image.Resampling.NEAREST).save(folder / f"{number}-c.jpg", quality=95, subsampling=0)

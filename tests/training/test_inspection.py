@@ -14,13 +14,7 @@ from PIL import Image
 
 from diffstudio.errors import FolderProblem
 from diffstudio.training import inspection
-from diffstudio.training.inspection import (
-    LONGEST_CAPTION,
-    FolderReport,
-    InspectionProgress,
-    in_order,
-    inspect_folder,
-)
+from diffstudio.training.inspection import LONGEST_CAPTION, FolderReport, InspectionProgress, in_order, inspect_folder
 
 
 def noise(seed: int, width: int = 40, height: int = 40, mode: str = "RGB") -> Image.Image:
@@ -71,13 +65,16 @@ def test_the_sentence_for_a_plain_folder(tmp_path: Path) -> None:
     assert report_of(tmp_path).sentence() == "3 pictures · 40 px · captions for all"
 
 
-@pytest.mark.parametrize(("content", "caption"), [
-    ("Ein rüstiger Löwe".encode(), "Ein rüstiger Löwe"),
-    ("\ufeffwith a mark".encode(), "with a mark"),
-    ("赤いリンゴ, تفاحة حمراء, 🍎".encode(), "赤いリンゴ, تفاحة حمراء, 🍎"),
-    ("Notepad's Unicode, żółw".encode("utf-16"), "Notepad's Unicode, żółw"),
-    (b"one\r\n two\t three ", "one two three"),
-])
+@pytest.mark.parametrize(
+    ("content", "caption"),
+    [
+        ("Ein rüstiger Löwe".encode(), "Ein rüstiger Löwe"),
+        ("\ufeffwith a mark".encode(), "with a mark"),
+        ("赤いリンゴ, تفاحة حمراء, 🍎".encode(), "赤いリンゴ, تفاحة حمراء, 🍎"),
+        ("Notepad's Unicode, żółw".encode("utf-16"), "Notepad's Unicode, żółw"),
+        (b"one\r\n two\t three ", "one two three"),
+    ],
+)
 def test_captions_in_any_script(tmp_path: Path, content: bytes, caption: str) -> None:
     put(tmp_path / "a.png", 0, content)
     report = report_of(tmp_path)
@@ -114,7 +111,7 @@ def test_other_ways_to_name_a_caption(tmp_path: Path) -> None:
 def test_hostile_neighbours_do_not_cost_the_good_pictures(tmp_path: Path) -> None:
     put(tmp_path / "good" / "a.png", 0, "fine")
     whole = put(tmp_path / "good" / "half.png", 1).read_bytes()
-    (tmp_path / "good" / "half.png").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "good" / "half.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "folder.png").mkdir()
@@ -131,7 +128,13 @@ def test_hostile_neighbours_do_not_cost_the_good_pictures(tmp_path: Path) -> Non
     assert [problem.why for problem in report.caption_problems] == ["it is not a plain file"]
     assert report.too_small == (Path("one.png"),)
     assert {skipped.path.as_posix() for skipped in report.skipped} == {
-        "good/half.png", "empty.png", "text.png", "itself.png", "lost.png", "good/a-pipe.jpg"}
+        "good/half.png",
+        "empty.png",
+        "text.png",
+        "itself.png",
+        "lost.png",
+        "good/a-pipe.jpg",
+    }
     assert all(skipped.why and not skipped.why.endswith(".") for skipped in report.skipped)
     assert "6 cannot be read" in report.sentence()
     assert "1 too small" in report.sentence()
@@ -159,7 +162,10 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(inspection.os, "scandir", scandir)
     report = report_of(tmp_path)
     assert len(report.pictures) == 1
-    assert (report.skipped[0].path, report.skipped[0].why) == (Path("locked"), "the folder cannot be read (permission denied)")
+    assert (report.skipped[0].path, report.skipped[0].why) == (
+        Path("locked"),
+        "the folder cannot be read (permission denied)",
+    )
 
 
 @pytest.mark.parametrize("kind", ["none", "file", "empty", "texts", "nested empties", "one pixel", "all broken"])
@@ -178,8 +184,15 @@ def test_folders_with_nothing_to_train_on(tmp_path: Path, kind: str) -> None:
         Image.new("RGB", (1, 1)).save(folder / "a.png")
     elif kind == "all broken":
         (folder / "a.png").write_text("hello")
-    reason = {"none": "no such folder", "file": "a file, not a folder", "empty": "is empty", "texts": "3 files (3 .txt) but no",
-              "nested empties": "no files", "one pixel": "smaller than 16 px", "all broken": "a.png, it is not a picture"}
+    reason = {
+        "none": "no such folder",
+        "file": "a file, not a folder",
+        "empty": "is empty",
+        "texts": "3 files (3 .txt) but no",
+        "nested empties": "no files",
+        "one pixel": "smaller than 16 px",
+        "all broken": "a.png, it is not a picture",
+    }
     with pytest.raises(FolderProblem) as problem:
         list(inspect_folder(folder))
     assert reason[kind] in problem.value.why
@@ -273,6 +286,9 @@ def test_inspecting_and_preparing_need_no_torch(tmp_path: Path) -> None:
         "folder = Path(sys.argv[1])\n"
         "*_, report = inspect_folder(folder)\n"
         "assert len(prepare(report, DataRecipe(size=16), folder / 'cache')) == 1\n"
-        "print('torch' in sys.modules, 'PySide6' in sys.modules)\n")
-    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=60, check=False)
+        "print('torch' in sys.modules, 'PySide6' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.stdout.strip(), done.stderr) == ("False False", "")

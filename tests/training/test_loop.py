@@ -57,15 +57,17 @@ def assert_same(first: RunFolder, second: RunFolder) -> None:
 
 def at_step(step: int, do: Callable[[], None]) -> Callable[[RunEvent], None]:
     """An on_event that acts once, at the checkpoint of `step`."""
+
     def on_event(event: RunEvent) -> None:
         if isinstance(event, RunCheckpoint) and event.step == step:
             do()
+
     return on_event
 
 
 def test_a_run_says_all_that_happens_and_ends_in_a_checkpoint(folder: Path, recipe_file: str, tmp_path: Path) -> None:
     run = train(tmp_path / "run", folder, recipe=recipe_file)
-    started, = events_of(run, RunStarted)
+    (started,) = events_of(run, RunStarted)
     assert isinstance(started, RunStarted) and started.pictures + started.held_out == 24 and started.steps == 12
     assert [event.step for event in events_of(run, RunSamples)] == [6, 12]
     assert [event.step for event in events_of(run, RunCheckpoint)] == [4, 8, 12]
@@ -76,7 +78,12 @@ def test_a_run_says_all_that_happens_and_ends_in_a_checkpoint(folder: Path, reci
     sheet = events_of(run, RunSamples)[-1]
     assert isinstance(sheet, RunSamples) and (run.path / sheet.ema).is_file() and (run.path / sheet.raw).is_file()
     about = read_checkpoint(run.latest_checkpoint)
-    assert (about.family, about.conditioning, about.origin, about.width) == ("pixel", Conditioning.TEXT, Origin.TRAINED, 16)
+    assert (about.family, about.conditioning, about.origin, about.width) == (
+        "pixel",
+        Conditioning.TEXT,
+        Origin.TRAINED,
+        16,
+    )
     assert about.json("run")["pictures_seen"] == 96 and about.json("recipe")["run"]["steps"] == 12
     assert weights.load(about).network.config.size == 16
     assert not list(run.path.rglob("*.part"))
@@ -96,13 +103,18 @@ def test_the_same_recipe_is_the_same_run(folder: Path, recipe_file: str, tmp_pat
 
 @pytest.mark.parametrize("optimiser", [OptimiserName.MUON, OptimiserName.ADAMW])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
-        optimiser: OptimiserName, folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    optimiser: OptimiserName, folder: Path, recipe: Recipe, tmp_path: Path
+) -> None:
     recipe = replace(recipe, optimiser=OptimiserRecipe(name=optimiser, warm_up_steps=5))
     recipe.write(tmp_path / "recipe.toml")
     whole = train(tmp_path / "whole", folder, recipe=str(tmp_path / "recipe.toml"))
     path = tmp_path / "halves"
-    halves = train(path, folder, recipe=str(tmp_path / "recipe.toml"),
-                   on_event=at_step(4, lambda: RunFolder(path).send(Command.STOP)))
+    halves = train(
+        path,
+        folder,
+        recipe=str(tmp_path / "recipe.toml"),
+        on_event=at_step(4, lambda: RunFolder(path).send(Command.STOP)),
+    )
     stopped = halves.events()[0][-1]
     assert isinstance(stopped, RunStopped) and 4 <= stopped.step < 12
     assert halves.latest_checkpoint.is_file()
@@ -118,14 +130,14 @@ def test_a_killed_run_goes_on_from_its_last_state(folder: Path, recipe_file: str
         pass
 
     def kill(event: RunEvent) -> None:
-        if isinstance(event, RunSamples):    # at step 6; the last state is from step 4
+        if isinstance(event, RunSamples):  # at step 6; the last state is from step 4
             raise Killed
 
     path = tmp_path / "killed"
     with pytest.raises(Killed):
         train(path, folder, recipe=recipe_file, on_event=kill)
     with (path / "events.jsonl").open("a") as file:
-        file.write('{"event": "ste')         # and in the middle of a line
+        file.write('{"event": "ste')  # and in the middle of a line
     run = train(path, resume=True)
     resumed = events_of(run, RunStarted)[-1]
     assert isinstance(resumed, RunStarted) and resumed.step == 4
@@ -186,8 +198,13 @@ def test_a_diverging_run_stops_and_says_so(folder: Path, recipe: Recipe, tmp_pat
 def test_minutes_become_steps_once(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
     recipe.write(tmp_path / "recipe.toml")
     path = tmp_path / "run"
-    run = train(path, folder, recipe=str(tmp_path / "recipe.toml"), minutes=0.01,
-                on_event=lambda event: RunFolder(path).send(Command.STOP) if isinstance(event, RunStarted) else None)
+    run = train(
+        path,
+        folder,
+        recipe=str(tmp_path / "recipe.toml"),
+        minutes=0.01,
+        on_event=lambda event: RunFolder(path).send(Command.STOP) if isinstance(event, RunStarted) else None,
+    )
     resolved = run.recipe().run
     assert resolved.steps >= 20 and resolved.dtype == "float32" and resolved.threads >= 1 and resolved.device == "cpu"
 
@@ -208,7 +225,7 @@ def test_nothing_to_be_told(folder: Path, recipe_file: str, tmp_path: Path) -> N
     run = train(tmp_path / "run", flat, recipe=recipe_file)
     assert read_checkpoint(run.latest_checkpoint).conditioning is Conditioning.NONE
     finished = run.events()[0][-1]
-    assert isinstance(finished, RunFinished) and "%" in finished.verdict   # judged without held-out pictures too
+    assert isinstance(finished, RunFinished) and "%" in finished.verdict  # judged without held-out pictures too
 
 
 def test_a_run_is_not_written_over(folder: Path, recipe_file: str, tmp_path: Path) -> None:

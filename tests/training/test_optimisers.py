@@ -38,8 +38,12 @@ def test_goes_downhill(name: OptimiserName) -> None:
 @pytest.mark.parametrize("name", list(OptimiserName))
 def test_every_parameter_is_in_exactly_one_group(name: OptimiserName) -> None:
     bowl = Bowl()
-    held = [id(parameter) for optimiser in optimisers.build(OptimiserRecipe(name=name), bowl)
-            for group in optimiser.param_groups for parameter in group["params"]]
+    held = [
+        id(parameter)
+        for optimiser in optimisers.build(OptimiserRecipe(name=name), bowl)
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+    ]
     assert sorted(held) == sorted(id(parameter) for parameter in bowl.parameters())
 
 

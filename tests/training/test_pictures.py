@@ -28,28 +28,36 @@ def saved(path: Path, picture: Image.Image, **how: object) -> Path:
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds next to nothing."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.parametrize(("mode", "colour", "suffix", "expected"), [
-    ("1", 1, "png", (255, 255, 255)),
-    ("L", 100, "png", (100, 100, 100)),
-    ("I;16", 65535 // 5, "png", (51, 51, 51)),
-    ("I;16", 65535 // 5, "tiff", (51, 51, 51)),
-    ("I", 65535 // 5, "tiff", (51, 51, 51)),
-    ("F", 0.2, "tiff", (51, 51, 51)),
-    ("F", 51.0, "tiff", (51, 51, 51)),
-    ("RGB", RED, "bmp", RED),
-    ("CMYK", (0, 255, 255, 0), "tiff", RED),
-    ("RGB", RED, "gif", RED),
-    ("RGB", RED, "ppm", RED),
-    ("RGB", RED, "tga", RED),
-])
-def test_any_mode_becomes_eight_bit_rgb(tmp_path: Path, mode: str, colour: object, suffix: str, expected: tuple) -> None:
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix", "expected"),
+    [
+        ("1", 1, "png", (255, 255, 255)),
+        ("L", 100, "png", (100, 100, 100)),
+        ("I;16", 65535 // 5, "png", (51, 51, 51)),
+        ("I;16", 65535 // 5, "tiff", (51, 51, 51)),
+        ("I", 65535 // 5, "tiff", (51, 51, 51)),
+        ("F", 0.2, "tiff", (51, 51, 51)),
+        ("F", 51.0, "tiff", (51, 51, 51)),
+        ("RGB", RED, "bmp", RED),
+        ("CMYK", (0, 255, 255, 0), "tiff", RED),
+        ("RGB", RED, "gif", RED),
+        ("RGB", RED, "ppm", RED),
+        ("RGB", RED, "tga", RED),
+    ],
+)
+def test_any_mode_becomes_eight_bit_rgb(
+    tmp_path: Path, mode: str, colour: object, suffix: str, expected: tuple
+) -> None:
     path = saved(tmp_path / f"picture.{suffix}", Image.new(mode, (20, 10), colour))
     picture, size = read_picture(path)
     assert picture.mode == "RGB"
@@ -117,27 +125,32 @@ def test_exif_rotation(tmp_path: Path, orientation: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own words, as it opens the file
 def test_damaged_exif_costs_the_rotation_and_not_the_picture(tmp_path: Path) -> None:
-    path = saved(tmp_path / "photo.jpg", Image.new("RGB", (40, 20), RED), exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 9)
+    path = saved(
+        tmp_path / "photo.jpg", Image.new("RGB", (40, 20), RED), exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 9
+    )
     assert read_picture(path)[1] == (40, 20)
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [("jpg", "RGB"), ("png", "RGB"), ("png", "RGBA")])
 def test_a_large_picture_comes_small_and_its_own_size_is_told(tmp_path: Path, suffix: str, mode: str) -> None:
-    path = saved(tmp_path / f"photo.{suffix}", Image.new(mode, (1600, 800), (*RED, 100)[:len(mode)]))
+    path = saved(tmp_path / f"photo.{suffix}", Image.new(mode, (1600, 800), (*RED, 100)[: len(mode)]))
     picture, size = read_picture(path, at_least=64)
     assert size == (1600, 800)
     assert min(picture.size) in range(64, 128)
     assert picture.width == pytest.approx(2 * picture.height, abs=1)
-    assert picture.getpixel((9, 9)) == pytest.approx((*RED, 100)[:len(mode)], abs=2)
+    assert picture.getpixel((9, 9)) == pytest.approx((*RED, 100)[: len(mode)], abs=2)
     assert read_picture(path, at_least=900)[0].size == read_picture(path)[0].size == (1600, 800)
 
 
-@pytest.mark.parametrize(("name", "content", "why"), [
-    ("empty.png", b"", "empty"),
-    ("text.png", b"Dear diary, this is not a picture at all.", "kind"),
-    ("bomb.png", png_header(30_000, 30_000), "megapixels"),
-    ("hole.png", png_header(64, 64), "cut short"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("empty.png", b"", "empty"),
+        ("text.png", b"Dear diary, this is not a picture at all.", "kind"),
+        ("bomb.png", png_header(30_000, 30_000), "megapixels"),
+        ("hole.png", png_header(64, 64), "cut short"),
+    ],
+)
 def test_hostile_files_are_named_with_a_reason(tmp_path: Path, name: str, content: bytes, why: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
@@ -158,7 +171,7 @@ def test_a_picture_between_pillows_two_limits_is_refused_before_it_is_decoded(tm
 def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)
     path = saved(tmp_path / f"half.{suffix}", Image.fromarray(noise))
-    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ImageProblem):
         read_picture(path, at_least=16)
 
@@ -176,13 +189,14 @@ SEEDS = {kind: _encoded(kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF",
 
 @settings(max_examples=300, deadline=None)
 @given(kind=st.sampled_from(sorted(SEEDS)), data=st.data())
-def test_any_damage_gives_a_picture_or_an_image_problem(tmp_path_factory: pytest.TempPathFactory, kind: str,
-                                                        data: st.DataObject) -> None:
+def test_any_damage_gives_a_picture_or_an_image_problem(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
     content = bytearray(SEEDS[kind])
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=6)):
         content[place] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / f"damaged.{kind.lower()}"
-    path.write_bytes(bytes(content[:data.draw(st.integers(0, len(content)))]))
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     try:
         picture, _ = read_picture(path, at_least=16)
     except ImageProblem as problem:

@@ -74,7 +74,8 @@ def test_a_paused_preparation_can_be_ended(tmp_path: Path, how: str) -> None:
 
 
 def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_nothing(
-        folder: Path, recipe_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder: Path, recipe_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, counted = tmp_path / "run", list[int]()
     monkeypatch.setattr("diffstudio.training.preparation.POLL_SECONDS", 0)
     before = Preparation.decoded
@@ -131,8 +132,8 @@ def strike(monkeypatch: pytest.MonkeyPatch, place: str, times: int, number: sign
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_signal_at_any_stage_ends_it_cleanly_and_it_goes_on_as_if_nothing_had_been(
-        stage: str, number: signal.Signals, folder: Path, recipe_file: str, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    stage: str, number: signal.Signals, folder: Path, recipe_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from diffstudio import paths
 
     path = tmp_path / "run"
@@ -160,8 +161,14 @@ def test_a_signal_at_any_stage_ends_it_cleanly_and_it_goes_on_as_if_nothing_had_
 
 
 def test_measuring_asks_before_every_step_whether_to_end(folder: Path, recipe_file: str, tmp_path: Path) -> None:
-    workplace = prepare.new_run(tmp_path / "run", folder, recipe_file, steps=None, minutes=None,
-                                preparation=Preparation(RunFolder(tmp_path / "run"), lambda event: None, lambda: False))
+    workplace = prepare.new_run(
+        tmp_path / "run",
+        folder,
+        recipe_file,
+        steps=None,
+        minutes=None,
+        preparation=Preparation(RunFolder(tmp_path / "run"), lambda event: None, lambda: False),
+    )
     asked = list[int]()
 
     def check() -> None:
@@ -174,7 +181,9 @@ def test_measuring_asks_before_every_step_whether_to_end(folder: Path, recipe_fi
     assert workplace.trainer.step_number == 0
 
 
-@pytest.mark.parametrize(("steps", "sheets"), [(160, [54, 108, 160]), (20, [7, 14, 20]), (1200, [250, 500, 750, 1000, 1200])])
+@pytest.mark.parametrize(
+    ("steps", "sheets"), [(160, [54, 108, 160]), (20, [7, 14, 20]), (1200, [250, 500, 750, 1000, 1200])]
+)
 def test_a_short_run_is_seen_on_its_way(steps: int, sheets: list[int]) -> None:
     lasted = prepare.lasting(RunRecipe(sample_every=250, checkpoint_every=250, held_out_every=125), steps)
     assert [step for step in range(1, steps + 1) if step % lasted.sample_every == 0 or step == steps] == sheets

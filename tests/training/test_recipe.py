@@ -32,27 +32,74 @@ from diffstudio.training.recipe import (
 )
 
 UNLIKE_THE_DEFAULTS = Recipe(
-    name="mine: \"quoted\", ünïcode 赤", description="two\nlines",
-    data=DataRecipe(size=32, background="black", fit="crop", held_out=0.1, exclude=("a", "b/c"), flips=0.0,
-                    rotation_degrees=5.0, translation=0.1, tell_augmentation=False),
-    network=NetworkRecipe(conditioning=Conditioning.CLASS, patch=4, margin=1, bottleneck=16, width=64, depth=2, heads=2,
-                          condition_width=32, vocabulary=100, text_tokens=4, drop_condition=0.2, name_share=0.1,
-                          tags_share=0.2),
+    name='mine: "quoted", ünïcode 赤',
+    description="two\nlines",
+    data=DataRecipe(
+        size=32,
+        background="black",
+        fit="crop",
+        held_out=0.1,
+        exclude=("a", "b/c"),
+        flips=0.0,
+        rotation_degrees=5.0,
+        translation=0.1,
+        tell_augmentation=False,
+    ),
+    network=NetworkRecipe(
+        conditioning=Conditioning.CLASS,
+        patch=4,
+        margin=1,
+        bottleneck=16,
+        width=64,
+        depth=2,
+        heads=2,
+        condition_width=32,
+        vocabulary=100,
+        text_tokens=4,
+        drop_condition=0.2,
+        name_share=0.1,
+        tags_share=0.2,
+    ),
     objective=ObjectiveRecipe(NoiseLevelsName.COSINE, mean=-1.0, deviation=2.0, sigma_floor=0.01),
-    optimiser=OptimiserRecipe(OptimiserName.SGD, learning_rate=1e-3, muon_learning_rate=0.1, weight_decay=0.01,
-                              betas=(0.8, 0.999), momentum=0.5, warm_up_steps=3, decay=DecayName.COSINE, decay_share=0.5,
-                              clip_norm=1.0, ema=0.9),
-    run=RunRecipe(steps=7, minutes=1.5, batch=3, seed=2**63 - 1, dtype="bfloat16", device="cpu", threads=2,
-                  sample_every=2, sample_count=4, checkpoint_every=3, held_out_every=5, prompts=("a, b", "赤い", ""),
-                  sample_steps=5, sample_guidance=1.0),
+    optimiser=OptimiserRecipe(
+        OptimiserName.SGD,
+        learning_rate=1e-3,
+        muon_learning_rate=0.1,
+        weight_decay=0.01,
+        betas=(0.8, 0.999),
+        momentum=0.5,
+        warm_up_steps=3,
+        decay=DecayName.COSINE,
+        decay_share=0.5,
+        clip_norm=1.0,
+        ema=0.9,
+    ),
+    run=RunRecipe(
+        steps=7,
+        minutes=1.5,
+        batch=3,
+        seed=2**63 - 1,
+        dtype="bfloat16",
+        device="cpu",
+        threads=2,
+        sample_every=2,
+        sample_count=4,
+        checkpoint_every=3,
+        held_out_every=5,
+        prompts=("a, b", "赤い", ""),
+        sample_steps=5,
+        sample_guidance=1.0,
+    ),
 )
 
 
 def numbers_of(recipe: Recipe) -> dict[str, Any]:
     """Every value by its dotted name."""
-    return {(f"{section}.{name}" if isinstance(values, dict) else section): value
-            for section, values in dataclasses.asdict(recipe).items()
-            for name, value in (values.items() if isinstance(values, dict) else [("", values)])}
+    return {
+        (f"{section}.{name}" if isinstance(values, dict) else section): value
+        for section, values in dataclasses.asdict(recipe).items()
+        for name, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }
 
 
 def test_this_recipe_differs_from_the_defaults_everywhere() -> None:
@@ -102,38 +149,41 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
     assert type(recipe.run.steps) is int
 
 
-@pytest.mark.parametrize(("section", "values", "said"), [
-    ("run", {"setps": 5}, "'setps', which is not known"),
-    ("data", {"size": "big"}, "recipe.data.size is 'big': it must be a whole number"),
-    ("data", {"size": 64.5}, "whole number"),
-    ("data", {"size": True}, "whole number"),
-    ("data", {"size": float("inf")}, "whole number"),
-    ("data", {"size": [64]}, "whole number"),
-    ("data", {"flips": "often"}, "a number"),
-    ("data", {"flips": float("nan")}, "a number"),
-    ("data", {"flips": 10**400}, "a number"),
-    ("data", {"tell_augmentation": 1}, "true or false"),
-    ("data", {"background": 5}, "text"),
-    ("data", {"exclude": "flags"}, "list of texts"),
-    ("data", {"exclude": ["flags", 5]}, "text"),
-    ("optimiser", {"betas": [0.9]}, "list of two numbers"),
-    ("optimiser", {"betas": "ab"}, "list of two numbers"),
-    ("optimiser", {"betas": [0.9, "x"]}, "a number"),
-    ("optimiser", {"betas": [0.9, 1.0]}, "below 1"),
-    ("optimiser", {"name": "adagrad"}, "one of muon, adamw"),
-    ("optimiser", {"name": ["adam"]}, "one of muon, adamw"),
-    ("network", {"conditioning": "smell"}, "one of none, class, text"),
-    ("network", {"name_share": 0.7, "tags_share": 0.7}, "more than 1 together"),
-    ("data", {"fit": "stretch"}, "pad, crop"),
-    ("run", {"dtype": "float8"}, "auto, float32, bfloat16"),
-    ("run", {"batch": 0}, "goes from 1"),
-    ("run", {"steps": -5}, "goes from 1"),
-    ("run", {"sample_every": 0}, "goes from 1"),
-    ("run", {"seed": 2**63}, "goes from 0"),
-    ("network", {"heads": 0}, "goes from 1"),
-    ("objective", {"sigma_floor": 0.0}, "goes from"),
-    ("optimiser", {"ema": 1.0}, "goes from 0"),
-])
+@pytest.mark.parametrize(
+    ("section", "values", "said"),
+    [
+        ("run", {"setps": 5}, "'setps', which is not known"),
+        ("data", {"size": "big"}, "recipe.data.size is 'big': it must be a whole number"),
+        ("data", {"size": 64.5}, "whole number"),
+        ("data", {"size": True}, "whole number"),
+        ("data", {"size": float("inf")}, "whole number"),
+        ("data", {"size": [64]}, "whole number"),
+        ("data", {"flips": "often"}, "a number"),
+        ("data", {"flips": float("nan")}, "a number"),
+        ("data", {"flips": 10**400}, "a number"),
+        ("data", {"tell_augmentation": 1}, "true or false"),
+        ("data", {"background": 5}, "text"),
+        ("data", {"exclude": "flags"}, "list of texts"),
+        ("data", {"exclude": ["flags", 5]}, "text"),
+        ("optimiser", {"betas": [0.9]}, "list of two numbers"),
+        ("optimiser", {"betas": "ab"}, "list of two numbers"),
+        ("optimiser", {"betas": [0.9, "x"]}, "a number"),
+        ("optimiser", {"betas": [0.9, 1.0]}, "below 1"),
+        ("optimiser", {"name": "adagrad"}, "one of muon, adamw"),
+        ("optimiser", {"name": ["adam"]}, "one of muon, adamw"),
+        ("network", {"conditioning": "smell"}, "one of none, class, text"),
+        ("network", {"name_share": 0.7, "tags_share": 0.7}, "more than 1 together"),
+        ("data", {"fit": "stretch"}, "pad, crop"),
+        ("run", {"dtype": "float8"}, "auto, float32, bfloat16"),
+        ("run", {"batch": 0}, "goes from 1"),
+        ("run", {"steps": -5}, "goes from 1"),
+        ("run", {"sample_every": 0}, "goes from 1"),
+        ("run", {"seed": 2**63}, "goes from 0"),
+        ("network", {"heads": 0}, "goes from 1"),
+        ("objective", {"sigma_floor": 0.0}, "goes from"),
+        ("optimiser", {"ema": 1.0}, "goes from 0"),
+    ],
+)
 def test_what_a_recipe_cannot_say(tmp_path: Path, section: str, values: dict[str, Any], said: str) -> None:
     with pytest.raises(RunProblem) as problem:
         Recipe.from_json({section: values})
@@ -141,7 +191,9 @@ def test_what_a_recipe_cannot_say(tmp_path: Path, section: str, values: dict[str
     assert len(str(problem.value)) < 400
 
 
-@pytest.mark.parametrize("values", [{"data": 5}, {"data": []}, {"data": "ab"}, {"data": None}, {"name": None}, [], "recipe"])
+@pytest.mark.parametrize(
+    "values", [{"data": 5}, {"data": []}, {"data": "ab"}, {"data": None}, {"name": None}, [], "recipe"]
+)
 def test_a_recipe_of_the_wrong_shape(values: Any) -> None:
     with pytest.raises(RunProblem):
         Recipe.from_json(values)
@@ -153,8 +205,9 @@ def test_a_recipe_of_another_format(written: object) -> None:
         Recipe.from_json({"format": written})
 
 
-@pytest.mark.parametrize("content", [b"= 5", b"\xff\xfe", b"name = 'a'\nname = 'b'", b"a = " + b"[" * 50_000,
-                                     b"[data]\n[data]\n"])
+@pytest.mark.parametrize(
+    "content", [b"= 5", b"\xff\xfe", b"name = 'a'\nname = 'b'", b"a = " + b"[" * 50_000, b"[data]\n[data]\n"]
+)
 def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.toml").write_bytes(content)
     with pytest.raises(RunProblem, match="r.toml") as problem:
@@ -169,16 +222,28 @@ def test_no_file(tmp_path: Path) -> None:
         assert "Errno" not in str(problem.value)
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
-NAMES = sorted({field.name for kind in (Recipe, DataRecipe, NetworkRecipe, ObjectiveRecipe, OptimiserRecipe, RunRecipe)
-                for field in dataclasses.fields(kind)})
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+NAMES = sorted(
+    {
+        field.name
+        for kind in (Recipe, DataRecipe, NetworkRecipe, ObjectiveRecipe, OptimiserRecipe, RunRecipe)
+        for field in dataclasses.fields(kind)
+    }
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
-@given(values=st.dictionaries(
-    st.sampled_from(NAMES), JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3), max_size=3))
-def test_anything_at_all_gives_a_recipe_that_can_be_written_or_a_run_problem(tmp_path: Path, values: dict[str, Any]) -> None:
+@given(
+    values=st.dictionaries(
+        st.sampled_from(NAMES), JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3), max_size=3
+    )
+)
+def test_anything_at_all_gives_a_recipe_that_can_be_written_or_a_run_problem(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
     try:
         recipe = Recipe.from_json(values)
     except RunProblem as problem:

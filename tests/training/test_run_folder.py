@@ -42,9 +42,15 @@ ONE_OF_EACH: list[RunEvent] = [
     RunStarted(0, 100, 4321, 8_500_000, 1792, 36, "cpu", "bfloat16", 2, "bfloat16 measures 1.4 times as fast here"),
     RunStep(10, 100, 640, 0.25, 1.5, 6e-4, 91.0, 7.0, 63.0),
     RunHeldOut(10, 0.24),
-    RunSamples(10, "samples/00000010-ema.png", "samples/00000010-raw.png", 4, 2, 64, ("ein Löwe", "赤いリンゴ", "a\nb\u2028c")),
+    RunSamples(
+        10, "samples/00000010-ema.png", "samples/00000010-raw.png", 4, 2, 64, ("ein Löwe", "赤いリンゴ", "a\nb\u2028c")
+    ),
     RunCheckpoint(10, "checkpoints/00000010.safetensors"),
-    RunWaiting(11), RunResumed(11), RunPaused(12), RunResumed(12), RunStopped(13),
+    RunWaiting(11),
+    RunResumed(11),
+    RunPaused(12),
+    RunResumed(12),
+    RunStopped(13),
     RunFailed(14, "The disk is full"),
     RunFinished(100, "checkpoints/latest.safetensors", True, "It learnt"),
 ]
@@ -98,19 +104,24 @@ def test_a_process_killed_in_the_middle_of_a_line(run: RunFolder) -> None:
     for cut in range(len(whole)):
         (run.path / "events.jsonl").write_bytes(whole + whole[:cut])
         events, offset = run.events()
-        assert (events, offset) == ([RunPaused(1)], len(whole))  # the unfinished line is not passed: it may be finished yet
+        assert (events, offset) == (
+            [RunPaused(1)],
+            len(whole),
+        )  # the unfinished line is not passed: it may be finished yet
         run.append(RunResumed(2))
         assert run.events(offset)[0] == ([RunPaused(1)] if cut == len(whole) - 1 else []) + [RunResumed(2)]
         assert run.events()[0][0] == RunPaused(1)
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_readable_run(run: RunFolder) -> None:
-    program = ("import sys; from pathlib import Path\n"
-               "from diffstudio.training.run_folder import Command, RunFolder, RunPaused\n"
-               "run = RunFolder.open(Path(sys.argv[1]))\n"
-               "for step in range(10**9):\n"
-               "    run.append(RunPaused(step)); run.send(Command.PAUSE)\n"
-               "    if step == 20: print('going', flush=True)\n")
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from diffstudio.training.run_folder import Command, RunFolder, RunPaused\n"
+        "run = RunFolder.open(Path(sys.argv[1]))\n"
+        "for step in range(10**9):\n"
+        "    run.append(RunPaused(step)); run.send(Command.PAUSE)\n"
+        "    if step == 20: print('going', flush=True)\n"
+    )
     for _ in range(3):
         writer = subprocess.Popen([sys.executable, "-c", program, run.path], stdout=subprocess.PIPE)
         with writer:
@@ -125,14 +136,28 @@ def test_a_writer_killed_at_any_moment_leaves_a_readable_run(run: RunFolder) -> 
     assert steps.count(20) == 3
 
 
-@pytest.mark.parametrize("line", [
-    b"{", b"null", b"[]", b"7", b'"step"', b"\xff\xfe\x00", b'{"event": "paused"}', b'{"event": ["paused"], "step": 1}',
-    b'{"format": 1, "event": "paused", "step": "one"}', b'{"format": 1, "event": "paused", "step": true}',
-    b'{"format": 1, "event": "held_out", "step": 1, "loss": null}', b"[" * 100_000, b'{"event": "dreamt", "step": 1}',
-    b'{"format": 2, "event": "paused", "step": 1}', b'{"format": "x", "event": "paused", "step": 1}',
-    b'{"format": 1, "event": "samples", "step": 1, "ema": "", "raw": "", "columns": 1, "rows": 1, "size": 1, "prompts": "cat"}',
-    b'{"format": 1, "event": "samples", "step": 1, "ema": "", "raw": "", "columns": 1, "rows": 1, "size": 1, "prompts": [1]}',
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b'"step"',
+        b"\xff\xfe\x00",
+        b'{"event": "paused"}',
+        b'{"event": ["paused"], "step": 1}',
+        b'{"format": 1, "event": "paused", "step": "one"}',
+        b'{"format": 1, "event": "paused", "step": true}',
+        b'{"format": 1, "event": "held_out", "step": 1, "loss": null}',
+        b"[" * 100_000,
+        b'{"event": "dreamt", "step": 1}',
+        b'{"format": 2, "event": "paused", "step": 1}',
+        b'{"format": "x", "event": "paused", "step": 1}',
+        b'{"format": 1, "event": "samples", "step": 1, "ema": "", "raw": "", "columns": 1, "rows": 1, "size": 1, "prompts": "cat"}',
+        b'{"format": 1, "event": "samples", "step": 1, "ema": "", "raw": "", "columns": 1, "rows": 1, "size": 1, "prompts": [1]}',
+    ],
+)
 def test_lines_that_are_no_event_are_passed_over(run: RunFolder, line: bytes) -> None:
     run.append(RunPaused(1))
     with (run.path / "events.jsonl").open("ab") as file:
@@ -157,7 +182,9 @@ def test_what_a_later_program_adds_does_no_harm(run: RunFolder) -> None:
 
 
 def test_whole_numbers_stand_for_fractions_and_words_that_are_not_text_are_kept(run: RunFolder) -> None:
-    (run.path / "events.jsonl").write_text('{"format": 1, "event": "held_out", "step": 3, "loss": 1}\n', encoding="utf-8")
+    (run.path / "events.jsonl").write_text(
+        '{"format": 1, "event": "held_out", "step": 3, "loss": 1}\n', encoding="utf-8"
+    )
     (event,), _ = run.events()
     assert event == RunHeldOut(3, 1.0)
     assert isinstance(event, RunHeldOut)
@@ -179,8 +206,9 @@ def test_commands_reach_the_run(run: RunFolder, command: Command) -> None:
     assert run.command() is command
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b'{"command": "dance"}', b'{"command": ["stop"]}', b"\xff",
-                                     b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"null", b"[]", b'{"command": "dance"}', b'{"command": ["stop"]}', b"\xff", b"[" * 100_000]
+)
 def test_a_damaged_control_file_lets_the_run_go_on(run: RunFolder, content: bytes) -> None:
     (run.path / "control.json").write_bytes(content)
     assert run.command() is Command.RUN
@@ -300,5 +328,7 @@ def test_events_are_plain_values_that_json_holds() -> None:
 
 def test_reading_needs_no_torch(run: RunFolder) -> None:
     program = "import sys; from diffstudio.training.run_folder import RunFolder; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
     assert done.stdout.strip() == "False"

@@ -30,7 +30,7 @@ from diffstudio.training.run_folder import RunEvent, RunFolder
 from diffstudio.ui.app import Desktop
 from tests.models.tiny import write_tiny_checkpoint
 
-PATIENCE_MS = 120_000   # torch is imported in here, in two processes, on a machine that may be busy
+PATIENCE_MS = 120_000  # torch is imported in here, in two processes, on a machine that may be busy
 
 
 class Ears:
@@ -38,9 +38,9 @@ class Ears:
 
     def __init__(self, desktop: Desktop) -> None:
         self.events: list[Event] = []
-        self.shown: list[tuple[str, QImage]] = []    # of each Stepped: the line of the step, the picture
+        self.shown: list[tuple[str, QImage]] = []  # of each Stepped: the line of the step, the picture
         self._room = desktop.generate_room
-        desktop.bridge.arrived.connect(self._hear)   # after the window's own connection
+        desktop.bridge.arrived.connect(self._hear)  # after the window's own connection
 
     def _hear(self, event: Event) -> None:
         self.events.append(event)
@@ -81,13 +81,36 @@ def close_desktop(desktop: Desktop) -> None:
 def quick_recipe() -> Recipe:
     """Learns 16 px pictures at some hundred steps a second."""
     return Recipe(
-        name="Quick: for tests", data=DataRecipe(size=16, held_out=0.1),
-        network=NetworkRecipe(conditioning=Conditioning.TEXT, patch=4, margin=2, bottleneck=16, width=32, depth=2, heads=2,
-                              condition_width=32, vocabulary=300, text_tokens=6),
-        optimiser=OptimiserRecipe(name=OptimiserName.ADAMW, learning_rate=2e-3, warm_up_steps=5, decay=DecayName.CONSTANT,
-                                  ema=0.9),
-        run=RunRecipe(steps=1_000_000, batch=8, dtype="float32", device="cpu", threads=1, sample_every=200, sample_count=4,
-                      checkpoint_every=100, held_out_every=50, sample_steps=2))
+        name="Quick: for tests",
+        data=DataRecipe(size=16, held_out=0.1),
+        network=NetworkRecipe(
+            conditioning=Conditioning.TEXT,
+            patch=4,
+            margin=2,
+            bottleneck=16,
+            width=32,
+            depth=2,
+            heads=2,
+            condition_width=32,
+            vocabulary=300,
+            text_tokens=6,
+        ),
+        optimiser=OptimiserRecipe(
+            name=OptimiserName.ADAMW, learning_rate=2e-3, warm_up_steps=5, decay=DecayName.CONSTANT, ema=0.9
+        ),
+        run=RunRecipe(
+            steps=1_000_000,
+            batch=8,
+            dtype="float32",
+            device="cpu",
+            threads=1,
+            sample_every=200,
+            sample_count=4,
+            checkpoint_every=100,
+            held_out_every=50,
+            sample_steps=2,
+        ),
+    )
 
 
 def recipe_file(folder: Path, recipe: Recipe | None = None, *, steps: int = 1_000_000) -> Path:

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 )
 
 _TOUCHED = (QAbstractButton, QComboBox, QAbstractSlider, QAbstractSpinBox, QLineEdit, QPlainTextEdit, QAbstractItemView)
-_WHOLE = (QComboBox, QAbstractSpinBox, QAbstractItemView, QLineEdit)    # what is in these is a part of them
+_WHOLE = (QComboBox, QAbstractSpinBox, QAbstractItemView, QLineEdit)  # what is in these is a part of them
 
 
 def controls(place: QWidget) -> list[QWidget]:
@@ -24,7 +24,8 @@ def controls(place: QWidget) -> list[QWidget]:
     found = []
     for widget in place.findChildren(QWidget):
         inner = isinstance(widget.parentWidget(), _WHOLE) or (
-            type(widget).__name__.startswith("QComboBoxPrivate") or widget.objectName().startswith("qt_"))
+            type(widget).__name__.startswith("QComboBoxPrivate") or widget.objectName().startswith("qt_")
+        )
         listed = isinstance(widget, QAbstractItemView) and isinstance(widget.window().parentWidget(), QComboBox)
         if isinstance(widget, _TOUCHED) and not isinstance(widget, QScrollBar) and not inner and not listed:
             found.append(widget)
@@ -37,7 +38,7 @@ def lacking(place: QWidget) -> list[str]:
     for widget in controls(place):
         if not widget.accessibleName().strip():
             wrong.append(f"{type(widget).__name__} {widget.objectName()} has no name")
-        if not widget.toolTip().strip() and not isinstance(widget, QAbstractItemView):     # its items have their own
+        if not widget.toolTip().strip() and not isinstance(widget, QAbstractItemView):  # its items have their own
             wrong.append(f"{widget.accessibleName()} has no tooltip")
         if not widget.focusPolicy() & Qt.FocusPolicy.TabFocus and not _by_arrows(widget):
             wrong.append(f"{widget.accessibleName()} cannot be reached by keyboard")

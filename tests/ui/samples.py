@@ -15,10 +15,21 @@ from diffstudio.studio.requests import GenerateRequest
 
 def checkpoint(name: str = "starter", **values: Any) -> Checkpoint:
     usual: dict[str, Any] = {
-        "path": Path(f"/models/{name}.safetensors"), "name": name, "title": name.title(), "family": "pixel",
-        "conditioning": Conditioning.TEXT, "classes": (), "width": 64, "height": 64, "parameters": 8_500_000, "dtype": "F16",
-        "size_bytes": 17_000_000, "origin": Origin.TRAINED, "modified": 0.0,
-        "metadata": {"diffstudio.network": json.dumps({"patch": 8}), "diffstudio.guidance": json.dumps({"scale": 4.0})}}
+        "path": Path(f"/models/{name}.safetensors"),
+        "name": name,
+        "title": name.title(),
+        "family": "pixel",
+        "conditioning": Conditioning.TEXT,
+        "classes": (),
+        "width": 64,
+        "height": 64,
+        "parameters": 8_500_000,
+        "dtype": "F16",
+        "size_bytes": 17_000_000,
+        "origin": Origin.TRAINED,
+        "modified": 0.0,
+        "metadata": {"diffstudio.network": json.dumps({"patch": 8}), "diffstudio.guidance": json.dumps({"scale": 4.0})},
+    }
     return Checkpoint(**(usual | values))
 
 
@@ -30,8 +41,17 @@ def picture(level: int = 0, side: int = 16) -> Picture:
 def stepped(job: JobId, index: int, steps: int, count: int = 1, first: int = 0, batch: int | None = None) -> Stepped:
     """After step `index`, each estimate has the grey 10 * index + its place (modulo 256)."""
     here = range(first, first + (count if batch is None else batch))
-    return Stepped(job, index, steps, first, count, 2.0 * (1 - index / steps), tuple(picture((10 * index + at) % 256) for at in here),
-                   0.04, (steps - index) * 0.04)
+    return Stepped(
+        job,
+        index,
+        steps,
+        first,
+        count,
+        2.0 * (1 - index / steps),
+        tuple(picture((10 * index + at) % 256) for at in here),
+        0.04,
+        (steps - index) * 0.04,
+    )
 
 
 def whole_job(job: JobId, request: GenerateRequest) -> list[Event]:

@@ -12,9 +12,7 @@ import pytest
 from PIL import Image
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import (
-    QWidget,
-)
+from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
@@ -154,8 +152,9 @@ def test_every_control_has_a_name_a_tooltip_and_a_way_by_keyboard(qtbot: QtBot, 
     assert not wrong, "\n".join(wrong)
 
 
-def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(qtbot: QtBot, opened: Callable[[], Desktop],
-                                                                     tmp_path: Path) -> None:
+def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(
+    qtbot: QtBot, opened: Callable[[], Desktop], tmp_path: Path
+) -> None:
     desktop = opened()
     desktop.generate_room.panel.prompt.set_text("purple heart")
     ears = Ears(desktop)
@@ -173,7 +172,7 @@ def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(qtbot: QtB
     assert desktop.generate_room.panel.prompt.text() == "purple heart"
     plain = tmp_path / "plain.png"
     Image.new("RGB", (8, 8)).save(plain)
-    desktop.open_picture(plain)              # it says nothing about itself: it is one to start from
+    desktop.open_picture(plain)  # it says nothing about itself: it is one to start from
     qtbot.waitUntil(lambda: desktop.generate_room.panel.start.picture() == plain)
     text = tmp_path / "text.png"
     text.write_text("hello")
@@ -183,7 +182,8 @@ def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(qtbot: QtB
 
 
 def test_a_file_that_is_no_checkpoint_can_be_put_into_the_trash(
-        qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch) -> None:
+    qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = paths.checkpoints() / "broken.safetensors"
     broken.parent.mkdir(parents=True, exist_ok=True)
     broken.write_bytes(b"not one")
@@ -217,8 +217,10 @@ def test_the_theme_changes_at_once_and_is_kept(qtbot: QtBot, opened: Callable[[]
 
 
 def test_the_window_opens_before_anything_heavy_is_loaded() -> None:
-    code = ("import sys; import diffstudio.ui.app; "
-            "heavy = {'torch', 'diffusers', 'transformers', 'pyqtgraph', 'scipy', 'safetensors', 'qtawesome'}; "
-            "print(sorted(heavy & set(sys.modules)))")
+    code = (
+        "import sys; import diffstudio.ui.app; "
+        "heavy = {'torch', 'diffusers', 'transformers', 'pyqtgraph', 'scipy', 'safetensors', 'qtawesome'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

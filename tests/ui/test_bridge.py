@@ -29,15 +29,32 @@ def test_steps_that_nobody_has_seen_give_way_to_newer_ones_and_nothing_else_does
     bridge, heard = Bridge(), list[Event]()
     bridge.arrived.connect(heard.append)
     saved = ImageSaved(1, 0, Path("a.png"), picture())
-    said: list[Event] = [Started(1, GenerateRequest()), *(stepped(1, index, 20) for index in range(1, 11)), Paused(1),
-                         *(stepped(1, index, 20) for index in range(11, 21)), saved, Finished(1, 1.0),
-                         stepped(2, 1, 20), stepped(3, 1, 20), Cancelled(3)]
+    said: list[Event] = [
+        Started(1, GenerateRequest()),
+        *(stepped(1, index, 20) for index in range(1, 11)),
+        Paused(1),
+        *(stepped(1, index, 20) for index in range(11, 21)),
+        saved,
+        Finished(1, 1.0),
+        stepped(2, 1, 20),
+        stepped(3, 1, 20),
+        Cancelled(3),
+    ]
     for event in said:  # the window's thread is busy with this loop, so nothing is delivered meanwhile
         bridge.emit_from_thread(event)
     qtbot.waitUntil(lambda: any(isinstance(event, Cancelled) for event in heard))
     kinds = [(type(event).__name__, event.job, getattr(event, "index", None)) for event in heard]
-    assert kinds == [("Started", 1, None), ("Stepped", 1, 10), ("Paused", 1, None), ("Stepped", 1, 20), ("ImageSaved", 1, 0),
-                     ("Finished", 1, None), ("Stepped", 2, 1), ("Stepped", 3, 1), ("Cancelled", 3, None)]
+    assert kinds == [
+        ("Started", 1, None),
+        ("Stepped", 1, 10),
+        ("Paused", 1, None),
+        ("Stepped", 1, 20),
+        ("ImageSaved", 1, 0),
+        ("Finished", 1, None),
+        ("Stepped", 2, 1),
+        ("Stepped", 3, 1),
+        ("Cancelled", 3, None),
+    ]
 
 
 def test_no_ending_is_lost_among_many_threads(qtbot: QtBot) -> None:

@@ -26,7 +26,9 @@ from tests.ui.samples import checkpoint
 pytestmark = pytest.mark.usefixtures("dressed", "home")
 
 SD1 = checkpoint("sd1", family="sd1", width=512, height=512, metadata={}, layout=Layout.ORIGINAL)
-INK = checkpoint("ink", family="sd1", role=Role.LORA, metadata={"ss_tag_frequency": json.dumps({"a": {"sumi-e": 9, "cat": 2}})})
+INK = checkpoint(
+    "ink", family="sd1", role=Role.LORA, metadata={"ss_tag_frequency": json.dumps({"a": {"sumi-e": 9, "cat": 2}})}
+)
 CANNY = checkpoint("canny", family="sd1", role=Role.CONTROLNET, metadata={})
 SHARP = checkpoint("4x-sharp", family="unknown", role=Role.UPSCALER, metadata={})
 MODELS = [SD1, replace(SD1, name="other", path=Path("/models/other.safetensors")), INK, CANNY, SHARP]
@@ -50,7 +52,12 @@ def panel(qtbot: QtBot, tmp_path: Path) -> Panel:
 
 
 def test_the_left_column_with_everything_in_it(panel: Panel) -> None:
-    assert panel.loras.rows[1].nears and panel.start.strength.isVisible() and panel.control.cards and panel.enlarge.scale.isVisible()
+    assert (
+        panel.loras.rows[1].nears
+        and panel.start.strength.isVisible()
+        and panel.control.cards
+        and panel.enlarge.scale.isVisible()
+    )
     assert not lacking(panel)
     picker = panel.loras.open_picker()
     assert not lacking(picker)
@@ -69,7 +76,9 @@ def test_tab_comes_to_every_control_of_the_column(panel: Panel) -> None:
     missing = [widget.accessibleName() for widget in wanted if widget not in seen and widget.focusProxy() not in seen]
     assert not missing
     places = [widget.mapTo(panel, widget.rect().topLeft()).y() for widget in tabbed(panel)]
-    assert all(after > before - 60 for before, after in zip(places, places[1:], strict=False)), "it goes down, and not up and down"
+    assert all(after > before - 60 for before, after in zip(places, places[1:], strict=False)), (
+        "it goes down, and not up and down"
+    )
 
 
 def tabbed(panel: Panel) -> list[QWidget]:
@@ -87,10 +96,14 @@ def test_the_sheets_and_windows(qtbot: QtBot, tmp_path: Path) -> None:
     image = QImage(64, 48, QImage.Format.Format_RGB32)
     image.fill(0)
     dialogs: list[QDialog] = [
-        ConvertSheet(SD1, tmp_path), MergeSheet(SD1, tmp_path, MODELS), BakeSheet(SD1, tmp_path, MODELS),
-        PruneSheet(SD1, tmp_path, {"averaged copies of the weights": 1000}), ExportSheet(SD1, tmp_path),
+        ConvertSheet(SD1, tmp_path),
+        MergeSheet(SD1, tmp_path, MODELS),
+        BakeSheet(SD1, tmp_path, MODELS),
+        PruneSheet(SD1, tmp_path, {"averaged copies of the weights": 1000}),
+        ExportSheet(SD1, tmp_path),
         PaintDialog(image, None, (0, 0, 0, 0)),
-        EnlargeDialog(UpscaleRequest(tmp_path / "a.png"), image, QSize(64, 48), MODELS, "sd1", sampled=True)]
+        EnlargeDialog(UpscaleRequest(tmp_path / "a.png"), image, QSize(64, 48), MODELS, "sd1", sampled=True),
+    ]
     for dialog in dialogs:
         qtbot.addWidget(dialog)
         assert len(controls(dialog)) > 3 and not lacking(dialog), dialog.windowTitle()

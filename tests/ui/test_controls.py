@@ -161,18 +161,29 @@ def test_a_slider_that_is_not_chosen_leaves_the_wheel_to_the_column(qtbot: QtBot
 
     def turn(part: QWidget) -> None:
         point = QPointF(10, 10)
-        qapp.sendEvent(part, QWheelEvent(point, part.mapToGlobal(point), QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton,
-                                         Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False))
+        qapp.sendEvent(
+            part,
+            QWheelEvent(
+                point,
+                part.mapToGlobal(point),
+                QPoint(),
+                QPoint(0, 120),
+                Qt.MouseButton.NoButton,
+                Qt.KeyboardModifier.NoModifier,
+                Qt.ScrollPhase.NoScrollPhase,
+                False,
+            ),
+        )
 
     for chosen, other in ((slider._box, slider._slider), (slider._slider, slider._box)):
         chosen.setFocus()
         turn(other)
         assert slider.value() == 20
-        assert other.focusPolicy() is Qt.FocusPolicy.StrongFocus          # nor does it become the chosen one by that
+        assert other.focusPolicy() is Qt.FocusPolicy.StrongFocus  # nor does it become the chosen one by that
 
 
 def test_a_picture_keeps_its_pixels_after_its_buffer_is_gone(qapp: QApplication) -> None:
-    pixels = np.zeros((5, 7, 3), np.uint8)   # a row of 21 bytes, which Qt would pad to 24
+    pixels = np.zeros((5, 7, 3), np.uint8)  # a row of 21 bytes, which Qt would pad to 24
     pixels[2, 3] = (200, 100, 50)
     image = numpy_to_qimage(pixels[:, :, :])
     pixels[:] = 255
@@ -184,10 +195,22 @@ def test_a_picture_keeps_its_pixels_after_its_buffer_is_gone(qapp: QApplication)
 
 def test_words_for_numbers() -> None:
     assert [human_bytes(count) for count in (512, 1536, 17_000_000, 3.2e9, 5e13)] == [
-        "512 B", "1.5 KB", "17.0 MB", "3.2 GB", "50.0 TB"]
-    assert [human_count(count) for count in (7, 8_500, 8_500_000, 24_000_000, 2.6e9)] == ["7", "8.5 k", "8.5 M", "24 M", "2.6 B"]
-    assert [human_duration(seconds) for seconds in (0.04, 2, 59.6, 75, 3600, 5000, 1e6, float("inf"), float("nan"))] == [
-        "0.04 s", "2 s", "1 min", "1 min 15 s", "1 h", "1 h 23 min", "12 days", "–", "–"]
+        "512 B",
+        "1.5 KB",
+        "17.0 MB",
+        "3.2 GB",
+        "50.0 TB",
+    ]
+    assert [human_count(count) for count in (7, 8_500, 8_500_000, 24_000_000, 2.6e9)] == [
+        "7",
+        "8.5 k",
+        "8.5 M",
+        "24 M",
+        "2.6 B",
+    ]
+    assert [
+        human_duration(seconds) for seconds in (0.04, 2, 59.6, 75, 3600, 5000, 1e6, float("inf"), float("nan"))
+    ] == ["0.04 s", "2 s", "1 min", "1 min 15 s", "1 h", "1 h 23 min", "12 days", "–", "–"]
 
 
 def test_the_one_button_shows_its_shortcut_where_there_is_room(qtbot: QtBot) -> None:
@@ -221,5 +244,6 @@ def test_hidden_widgets_take_no_room_in_a_flow(qtbot: QtBot) -> None:
 def test_what_qt_puts_into_a_search_field_has_a_name(qtbot: QtBot) -> None:
     field = SearchField("Search", "Words to look for")
     qtbot.addWidget(field)
-    assert [(button.accessibleName() or button.text(), bool(button.toolTip())) for button in field.findChildren(QToolButton)] == [
-        ("Clear", True), ("Search", True)]
+    assert [
+        (button.accessibleName() or button.text(), bool(button.toolTip())) for button in field.findChildren(QToolButton)
+    ] == [("Clear", True), ("Search", True)]

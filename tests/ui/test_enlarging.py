@@ -32,8 +32,12 @@ from tests.ui.test_app import LONG, Ears
 pytestmark = pytest.mark.usefixtures("dressed", "home")
 
 SHARP = checkpoint("4x-sharp", role=Role.UPSCALER, family="unknown")
-MODELS = [checkpoint(), checkpoint("dreams", family="sd1", width=512, height=512, metadata={}), SHARP,
-          checkpoint("odd", family="diffusers", width=512, height=512, metadata={})]
+MODELS = [
+    checkpoint(),
+    checkpoint("dreams", family="sd1", width=512, height=512, metadata={}),
+    SHARP,
+    checkpoint("odd", family="diffusers", width=512, height=512, metadata={}),
+]
 
 
 # ---- the left column -------------------------------------------------------------------------------------------------
@@ -76,14 +80,30 @@ def test_what_is_chosen_is_in_the_request_and_the_size_is_said(panel: Panel, qtb
     section.guidance._slider.setValue(section.guidance._slider.minimum())
     assert section.guidance._box.text() == "same" and panel.request().enlarge_guidance is None
     assert (request.enlarge, request.upscaler, request.enlarge_strength, request.enlarge_steps, request.tiled) == (
-        3, "4x-sharp", 0.25, 0, True)
+        3,
+        "4x-sharp",
+        0.25,
+        0,
+        True,
+    )
     section.remove_button.click()
     assert panel.request().enlarge == 1 and section.open_button.hasFocus()
 
 
 def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel, qtbot: QtBot) -> None:
-    request = GenerateRequest("ghost", checkpoint="dreams", width=512, height=512, enlarge=4, upscaler=LATENT, enlarge_strength=0.6,
-                              enlarge_steps=12, enlarge_guidance=2.5, tiled=True, seed=5)
+    request = GenerateRequest(
+        "ghost",
+        checkpoint="dreams",
+        width=512,
+        height=512,
+        enlarge=4,
+        upscaler=LATENT,
+        enlarge_strength=0.6,
+        enlarge_steps=12,
+        enlarge_guidance=2.5,
+        tiled=True,
+        seed=5,
+    )
     assert panel.use(request) and panel.request() == request
     with qtbot.waitSignal(panel.enlarge.failed) as failed:
         panel.use(GenerateRequest("ghost", checkpoint="starter", enlarge=2, upscaler="gone"))
@@ -118,7 +138,9 @@ def test_what_would_be_too_large_is_said_there_and_refused(panel: Panel, monkeyp
 # ---- the sheet -------------------------------------------------------------------------------------------------------
 
 
-def sheet(qtbot: QtBot, base: UpscaleRequest | None = None, size: QSize | None = None, *, sampled: bool = False) -> EnlargeDialog:
+def sheet(
+    qtbot: QtBot, base: UpscaleRequest | None = None, size: QSize | None = None, *, sampled: bool = False
+) -> EnlargeDialog:
     base = base or UpscaleRequest(Path("/images/apple.png"), prompt="red apple", checkpoint="dreams", steps=30, seed=4)
     image = QImage(16, 16, QImage.Format.Format_RGB32)
     dialog = EnlargeDialog(base, image, size or QSize(100, 60), MODELS, "starter", sampled=sampled)
@@ -138,7 +160,9 @@ def test_by_an_upscaler_alone(qtbot: QtBot) -> None:
     qtbot.waitUntil(dialog.isActiveWindow)
     with qtbot.waitSignal(dialog.enlarge_requested) as asked:
         qtbot.keyClick(dialog, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
-    assert asked.args == [UpscaleRequest(Path("/images/apple.png"), 4, "4x-sharp", prompt="red apple", steps=30, seed=4)]
+    assert asked.args == [
+        UpscaleRequest(Path("/images/apple.png"), 4, "4x-sharp", prompt="red apple", steps=30, seed=4)
+    ]
     assert not dialog.isVisible()
 
 
@@ -147,17 +171,22 @@ def test_and_finer_with_the_checkpoint_that_made_it(qtbot: QtBot) -> None:
     low = dialog.height()
     dialog.sampled.click()
     assert dialog.height() > low and dialog.checkpoint.value() == "dreams"
-    assert "odd" not in [dialog.checkpoint.combo.itemText(index).lower() for index in range(dialog.checkpoint.combo.count())]
+    assert "odd" not in [
+        dialog.checkpoint.combo.itemText(index).lower() for index in range(dialog.checkpoint.combo.count())
+    ]
     assert dialog.size_label.text() == "100 × 60 → 200 × 120 px"
     dialog.scale.chip(1.5).click()
-    assert dialog.size_label.text() == "100 × 60 → 152 × 88 px"         # in multiples of 8
+    assert dialog.size_label.text() == "100 × 60 → 152 × 88 px"  # in multiples of 8
     dialog.strength.set_value(0.45)
     dialog.prompt.setPlainText("green apple")
     dialog.upscaler.set_value(LATENT)
     with qtbot.waitSignal(dialog.enlarge_requested) as asked:
         dialog.button.click()
-    assert asked.args == [UpscaleRequest(Path("/images/apple.png"), 1.5, LATENT, "dreams", prompt="green apple", strength=0.45,
-                                         steps=30, seed=4)]
+    assert asked.args == [
+        UpscaleRequest(
+            Path("/images/apple.png"), 1.5, LATENT, "dreams", prompt="green apple", strength=0.45, steps=30, seed=4
+        )
+    ]
 
 
 def test_as_it_was_asked_before_and_what_is_not_here_any_more(qtbot: QtBot) -> None:
@@ -167,8 +196,10 @@ def test_as_it_was_asked_before_and_what_is_not_here_any_more(qtbot: QtBot) -> N
     assert dialog.request().upscaler == LANCZOS
     dialog.upscaler.set_value(LATENT)
     dialog.sampled.click()
-    assert dialog.request().upscaler == LANCZOS                            # without a checkpoint there is no latent
-    assert sheet(qtbot, UpscaleRequest(Path("/a.png"), checkpoint="lost"), sampled=True).request().checkpoint == "starter"
+    assert dialog.request().upscaler == LANCZOS  # without a checkpoint there is no latent
+    assert (
+        sheet(qtbot, UpscaleRequest(Path("/a.png"), checkpoint="lost"), sampled=True).request().checkpoint == "starter"
+    )
 
 
 def test_a_size_that_cannot_be_is_said_and_not_asked_for(qtbot: QtBot) -> None:
@@ -217,7 +248,7 @@ def test_the_room_shows_what_is_enlarged_and_no_film_where_nothing_is_sampled(qt
     room.panel.prompt.set_text("something else")
     with qtbot.waitSignal(room.restart_requested) as again:
         room.restart_button.click()
-    assert again.args == [2, 1, sampled]                                   # the left column is not about it
+    assert again.args == [2, 1, sampled]  # the left column is not about it
 
 
 def test_the_menu_offers_it(qtbot: QtBot, tmp_path: Path) -> None:
@@ -231,10 +262,17 @@ def test_the_menu_offers_it(qtbot: QtBot, tmp_path: Path) -> None:
     assert wanted.args == [tmp_path / "a.png", None]
 
 
-@pytest.mark.parametrize(("request_", "line"), [
-    (UpscaleRequest(Path("a.png"), 4, "4x-sharp"), "enlarged 4× by 4x-sharp"),
-    (UpscaleRequest(Path("a.png"), 2, checkpoint="dreams", strength=0.25), "enlarged 2× by Lanczos, finer with dreams at 0.25"),
-    (GenerateRequest(enlarge=1.5), "20 steps · Heun · guidance 3 · seed 0 · enlarged 1.5×")])
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        (UpscaleRequest(Path("a.png"), 4, "4x-sharp"), "enlarged 4× by 4x-sharp"),
+        (
+            UpscaleRequest(Path("a.png"), 2, checkpoint="dreams", strength=0.25),
+            "enlarged 2× by Lanczos, finer with dreams at 0.25",
+        ),
+        (GenerateRequest(enlarge=1.5), "20 steps · Heun · guidance 3 · seed 0 · enlarged 1.5×"),
+    ],
+)
 def test_what_was_done_in_a_line(request_: Any, line: str) -> None:
     assert words.settings_line(request_) == line
 
@@ -300,8 +338,9 @@ def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, des
     qtbot.waitUntil(ears.heard(Finished, 2), timeout=LONG)
     assert size_of(saved(ears)[1]) == (96, 96)
     record = desktop.gallery.find(saved(ears)[1])  # type: ignore[union-attr]
-    assert record is not None and record.request == UpscaleRequest(saved(ears)[0], 3, prompt="red apple", steps=4,
-                                                                   seed=record.request.seed)
+    assert record is not None and record.request == UpscaleRequest(
+        saved(ears)[0], 3, prompt="red apple", steps=4, seed=record.request.seed
+    )
     qtbot.waitUntil(lambda: gallery.model.rowCount() == 2, timeout=LONG)
 
     gallery.open_image(saved(ears)[1])
@@ -316,8 +355,11 @@ def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, des
 
 
 def test_a_picture_dropped_on_the_window_can_be_enlarged(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> None:
-    desktop.gallery.add(Image.new("RGB", (20, 10)), UpscaleRequest(tmp_path / "a.png", 2, prompt="moon"),  # type: ignore[union-attr]
-                        extra={})
+    desktop.gallery.add(
+        Image.new("RGB", (20, 10)),
+        UpscaleRequest(tmp_path / "a.png", 2, prompt="moon"),  # type: ignore[union-attr]
+        extra={},
+    )
     (path,) = [image.path for image in desktop.gallery.images()]  # type: ignore[union-attr]
     desktop.open_picture(path)
     dropped: Callable[[], list[PictureSettingsDialog]] = lambda: desktop.window.findChildren(PictureSettingsDialog)  # noqa: E731

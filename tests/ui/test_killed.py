@@ -24,8 +24,11 @@ from diffstudio.ui.single import name_for
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.a_desktop import PATIENCE_MS, Ears, close_desktop, open_desktop
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("dressed"),
-              pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 on Windows")]
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("dressed"),
+    pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 on Windows"),
+]
 ROOT = Path(__file__).resolve().parents[2]
 Start = Callable[[], "subprocess.Popen[bytes]"]
 
@@ -36,8 +39,14 @@ def start(home: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start_it() -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen([sys.executable, "-m", "diffstudio"], cwd=ROOT, stderr=subprocess.PIPE,
-                                        env=os.environ | {"QT_QPA_PLATFORM": "offscreen"}))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "diffstudio"],
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
+            )
+        )
         return started[-1]
 
     yield start_it
@@ -75,7 +84,7 @@ def test_a_second_start_leaves_the_first_alone_and_ends_well(qtbot: QtBot, start
     first.send_signal(signal.SIGTERM)
     assert "Traceback" not in ends_well(first)
     (paths.data() / "queue.sqlite").unlink()
-    third = start()                                   # the first is gone: this one is a window again
+    third = start()  # the first is gone: this one is a window again
     qtbot.waitUntil(is_open, timeout=PATIENCE_MS)
     assert third.poll() is None
     third.send_signal(signal.SIGTERM)
@@ -109,11 +118,13 @@ def test_a_job_goes_on_after_kill_9(qtbot: QtBot, start: Start, tiny: Path) -> N
     kept.close()
     assert [job.request.prompt for job in waiting] == ["red apple", "next"]
     assert waiting[0].attempts == 1
-    desktop = open_desktop(qtbot)                     # no lock of the dead one is in its way
+    desktop = open_desktop(qtbot)  # no lock of the dead one is in its way
     ears = Ears(desktop)
     try:
-        qtbot.waitUntil(lambda: desktop.worker is not None and not desktop.worker.pending()
-                        and desktop.worker.running() is None, timeout=PATIENCE_MS)
+        qtbot.waitUntil(
+            lambda: desktop.worker is not None and not desktop.worker.pending() and desktop.worker.running() is None,
+            timeout=PATIENCE_MS,
+        )
         qtbot.waitUntil(ears.heard(Finished), timeout=PATIENCE_MS)
         made = sorted(paths.images().rglob("*.png"))
         assert len(made) == count + 1

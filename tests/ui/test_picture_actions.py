@@ -22,7 +22,9 @@ from tests.ui.samples import picture
 def file(tmp_path: Path) -> Path:
     """A picture with its settings, as the gallery writes it."""
     path, image = tmp_path / "a.png", Image.fromarray(picture(9, 32))
-    image.save(path, pnginfo=metadata.write(image, GenerateRequest("red apple", seed=5, steps=9), {"checkpoint": "tiny"}))
+    image.save(
+        path, pnginfo=metadata.write(image, GenerateRequest("red apple", seed=5, steps=9), {"checkpoint": "tiny"})
+    )
     return path
 
 
@@ -61,7 +63,9 @@ def test_what_cannot_be_written_says_why_and_leaves_nothing(file: Path, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["moved.png"]
 
 
-def test_the_dialog_saves_where_it_is_told_and_hands_on_what_went_wrong(qtbot: QtBot, file: Path, tmp_path: Path) -> None:
+def test_the_dialog_saves_where_it_is_told_and_hands_on_what_went_wrong(
+    qtbot: QtBot, file: Path, tmp_path: Path
+) -> None:
     parent, failures = QWidget(), list[DiffstudioError]()
     qtbot.addWidget(parent)
     dialog = picture_actions.save_as(parent, QImage(), file, failures.append)

@@ -20,7 +20,9 @@ def test_it_is_known_why_a_picture_cannot_be_read(tmp_path: Path) -> None:
 
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     huge = tmp_path / "huge.png"
-    huge.write_bytes(whole.read_bytes()[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + whole.read_bytes()[33:])
+    huge.write_bytes(
+        whole.read_bytes()[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + whole.read_bytes()[33:]
+    )
     text = tmp_path / "text.png"
     text.write_text("hello")
     assert "30,000 × 30,000 px" in why_unreadable(huge)

@@ -16,21 +16,13 @@ from diffstudio.studio.requests import TrainRequest
 from diffstudio.training.run_folder import RunFolder, RunResumed, RunStarted, RunStep, RunWaiting
 from diffstudio.ui.app import TRAIN, Desktop
 from tests.training.conftest import write_pictures
-from tests.ui.a_desktop import (
-    PATIENCE_MS,
-    Ears,
-    close_desktop,
-    end_training,
-    events_of,
-    open_desktop,
-    recipe_file,
-)
+from tests.ui.a_desktop import PATIENCE_MS, Ears, close_desktop, end_training, events_of, open_desktop, recipe_file
 
 pytestmark = [pytest.mark.usefixtures("dressed"), pytest.mark.timeout(600)]
 BEAT_MS = 10
 BEATS = 300
 MANY_PICTURES = 1024
-LONGEST_GAP_SECONDS = 1.0     # loose: other programs may have the machine
+LONGEST_GAP_SECONDS = 1.0  # loose: other programs may have the machine
 
 
 class Heartbeat(QObject):
@@ -55,8 +47,10 @@ class Heartbeat(QObject):
 
     def summary(self) -> str:
         gaps = sorted(self.gaps)
-        shares = ", ".join(f"{share} % under {1000 * gaps[min(len(gaps) - 1, len(gaps) * share // 100)]:.0f} ms"
-                           for share in (50, 95, 99))
+        shares = ", ".join(
+            f"{share} % under {1000 * gaps[min(len(gaps) - 1, len(gaps) * share // 100)]:.0f} ms"
+            for share in (50, 95, 99)
+        )
         return f"{len(gaps)} beats of {BEAT_MS} ms: {shares}, longest {1000 * gaps[-1]:.0f} ms"
 
 
@@ -89,8 +83,9 @@ def ask_for_pictures(qtbot: QtBot, desktop: Desktop) -> Ears:
 
 
 def test_the_window_answers_while_it_trains_and_makes_pictures(
-        qtbot: QtBot, desktop: Desktop, run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    desktop.window.show_room(TRAIN)           # the curve and the samples are drawn too, as they come
+    qtbot: QtBot, desktop: Desktop, run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desktop.window.show_room(TRAIN)  # the curve and the samples are drawn too, as they come
     ears = ask_for_pictures(qtbot, desktop)
     heartbeats: dict[str, Heartbeat] = {}
     for name in (TRAIN, "Generate"):
@@ -109,7 +104,9 @@ def test_the_window_answers_while_it_trains_and_makes_pictures(
         assert max(beat.gaps) < LONGEST_GAP_SECONDS, beat.summary()
 
 
-def test_training_waits_while_pictures_are_made_and_then_goes_on(qtbot: QtBot, desktop: Desktop, run: RunFolder) -> None:
+def test_training_waits_while_pictures_are_made_and_then_goes_on(
+    qtbot: QtBot, desktop: Desktop, run: RunFolder
+) -> None:
     ears = ask_for_pictures(qtbot, desktop)
     waiting = events_of(run, RunWaiting)
     assert waiting, "pictures are being made and the run did not step aside"
@@ -117,8 +114,10 @@ def test_training_waits_while_pictures_are_made_and_then_goes_on(qtbot: QtBot, d
     told = len(run.events()[0])
     begun = ears.steps_done()
     qtbot.waitUntil(lambda: ears.steps_done() >= begun + 20, timeout=PATIENCE_MS)
-    assert len(run.events()[0]) == told and waiting[-1] == run.events()[0][-1], "the run went on while pictures were made"
-    desktop.generate_room.pause_button.click()       # who pauses makes nothing: the run may go on meanwhile
+    assert len(run.events()[0]) == told and waiting[-1] == run.events()[0][-1], (
+        "the run went on while pictures were made"
+    )
+    desktop.generate_room.pause_button.click()  # who pauses makes nothing: the run may go on meanwhile
     qtbot.waitUntil(lambda: bool(events_of(run, RunResumed)), timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: isinstance(run.events()[0][-1], RunStep), timeout=PATIENCE_MS)
     assert run.events()[0][-1].step > waiting[-1].step
@@ -128,4 +127,4 @@ def test_training_waits_while_pictures_are_made_and_then_goes_on(qtbot: QtBot, d
     qtbot.waitUntil(ears.heard(Cancelled), timeout=PATIENCE_MS)
     stopped_at = events_of(run, RunWaiting)[-1].step
     qtbot.waitUntil(lambda: run.events()[0][-1].step > stopped_at, timeout=PATIENCE_MS)
-    assert len(events_of(run, RunStarted)) == 1      # one process all along
+    assert len(events_of(run, RunStarted)) == 1  # one process all along

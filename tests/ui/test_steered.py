@@ -21,17 +21,22 @@ from tests.models.adapter_files import kohya, layers, write
 from tests.studio.test_steering import drawing, made, shelf  # noqa: F401 - fixtures
 from tests.ui.a_desktop import PATIENCE_MS, Ears, close_desktop, open_desktop
 
-pytestmark = [pytest.mark.usefixtures("dressed"),
-              pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),    # diffusers, with NumPy 2
-              pytest.mark.filterwarnings("ignore:`Transformer2DModelOutput` is deprecated:FutureWarning")]
+pytestmark = [
+    pytest.mark.usefixtures("dressed"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers, with NumPy 2
+    pytest.mark.filterwarnings("ignore:`Transformer2DModelOutput` is deprecated:FutureWarning"),
+]
 
 
 @pytest.fixture
 def desktop(qtbot: QtBot, shelf: Path, made: dict[str, Any]) -> Iterator[Desktop]:  # noqa: F811
     tensors = kohya("lora_unet", layers(made["sd1"].unet, "to_q", "to_v"), seed=3, alpha=8.0)
     write(shelf / "loras" / "style.safetensors", tensors, {"ss_base_model_version": "sd_v1-5"})
-    write(shelf / "loras" / "zeros.safetensors", {name: torch.zeros_like(value) for name, value in tensors.items()},
-          {"ss_base_model_version": "sd_v1-5"})
+    write(
+        shelf / "loras" / "zeros.safetensors",
+        {name: torch.zeros_like(value) for name, value in tensors.items()},
+        {"ss_base_model_version": "sd_v1-5"},
+    )
     desktop = open_desktop(qtbot)
     yield desktop
     close_desktop(desktop)
@@ -50,7 +55,7 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     assert panel.prompt.text() == "a red apple <lora:style:0.8> <lora:zeros:0.8>"
     panel.loras.rows[0].slider._slider.setValue(30)
     panel.control.add_picture(drawing)
-    card, = panel.control.cards
+    (card,) = panel.control.cards
     assert [card.network.combo.itemText(index) for index in range(2)] == ["control_depth", "control_edges"]
     card.network.set_value("control_edges")
     card.prepare.set_value(PrepareName.CANNY)
@@ -62,7 +67,11 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     qtbot.waitUntil(lambda: ears.count(Finished) + ears.count(Failed) == 1, timeout=PATIENCE_MS)
     assert ears.count(Finished) == 1, [event for event in ears.events if isinstance(event, Failed)]
     assert "Loading control_edges" in {event.what for event in ears.events if isinstance(event, Loading)}
-    assert ears.count(Noted) == 1 and room.banner.isVisible() and "zeros is all zeros and changes nothing" in room.banner.text()
+    assert (
+        ears.count(Noted) == 1
+        and room.banner.isVisible()
+        and "zeros is all zeros and changes nothing" in room.banner.text()
+    )
     saved = next(event for event in ears.events if isinstance(event, ImageSaved))
     request = metadata.read(saved.path).request
     assert request.prompt == "a red apple <lora:style:1.5> <lora:zeros:0.8>"
@@ -77,7 +86,9 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
 
 def _black(image: QImage) -> bool:
     """Mostly, as edges are."""
-    points = [image.pixelColor(x, y).lightness() for x in range(0, image.width(), 4) for y in range(0, image.height(), 4)]
+    points = [
+        image.pixelColor(x, y).lightness() for x in range(0, image.width(), 4) for y in range(0, image.height(), 4)
+    ]
     return sum(point < 20 for point in points) > 0.8 * len(points)
 
 

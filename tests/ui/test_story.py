@@ -36,7 +36,7 @@ from tests.ui.a_desktop import (
 
 pytestmark = [pytest.mark.usefixtures("dressed"), pytest.mark.timeout(900)]
 CONTROL, LEFT = Qt.KeyboardModifier.ControlModifier, Qt.MouseButton.LeftButton
-QUICK_MINUTES = 0.05     # measured into steps by the run itself; a person's shortest is one minute
+QUICK_MINUTES = 0.05  # measured into steps by the run itself; a person's shortest is one minute
 
 
 @pytest.fixture
@@ -70,7 +70,9 @@ def test_a_day_at_the_desktop(qtbot: QtBot, opened: Callable[[], Desktop], tmp_p
     stop_the_training_and_take_it_up_again(qtbot, desktop, run)
 
 
-def test_no_window_flashes_up_while_rooms_are_made(qtbot: QtBot, opened: Callable[[], Desktop], dressed: QApplication) -> None:
+def test_no_window_flashes_up_while_rooms_are_made(
+    qtbot: QtBot, opened: Callable[[], Desktop], dressed: QApplication
+) -> None:
     """What is shown before it has a parent is a window of its own for a moment, and takes the keyboard away."""
     desktop = opened()
     windows = Windows()
@@ -98,6 +100,7 @@ class Windows(QObject):
 
 # The first picture
 
+
 def watch_one_being_made(qtbot: QtBot, desktop: Desktop) -> None:
     room, ears = desktop.generate_room, Ears(desktop)
     assert desktop.window.current_room() == GENERATE and room.panel.prompt.hasFocus()
@@ -109,7 +112,9 @@ def watch_one_being_made(qtbot: QtBot, desktop: Desktop) -> None:
     qtbot.waitUntil(ears.heard(Finished), timeout=PATIENCE_MS)
     lines = [line for line, _ in ears.shown]
     steps = [int(line.split()[1]) for line in lines]
-    assert all(line.startswith("Step ") and " of 300" in line and "σ" in line and "left" in line for line in lines), lines
+    assert all(line.startswith("Step ") and " of 300" in line and "σ" in line and "left" in line for line in lines), (
+        lines
+    )
     assert len(steps) >= 2 and steps == sorted(set(steps)) and steps[-1] == 300
     previews = [bits(image) for _, image in ears.shown]
     assert len(set(previews)) == len(previews), "the picture did not change from one step to the next"
@@ -130,7 +135,7 @@ def look_through_its_steps(qtbot: QtBot, desktop: Desktop) -> None:
         assert room.canvas.scrubbing()
         seen.add(bits(room.canvas.image()))
     assert len(seen) == 3 and finished not in seen
-    qtbot.mouseMove(strip, QPoint(-50, 10))       # beyond its end, button held
+    qtbot.mouseMove(strip, QPoint(-50, 10))  # beyond its end, button held
     qtbot.mouseRelease(strip, LEFT, pos=QPoint(-50, 10))
     assert strip.value() == 1 and room.restart_button.isVisible()
     qtbot.keyClick(strip, Qt.Key.Key_Right)
@@ -177,7 +182,10 @@ def pause_and_resume_one(qtbot: QtBot, desktop: Desktop) -> None:
 
 # Training
 
-def start_training(qtbot: QtBot, desktop: Desktop, pictures: Path, recipe: Path, minutes: float, name: str) -> RunFolder:
+
+def start_training(
+    qtbot: QtBot, desktop: Desktop, pictures: Path, recipe: Path, minutes: float, name: str
+) -> RunFolder:
     """By dropping the folder on the Train room and pressing Start."""
     qtbot.keyClick(desktop.window, Qt.Key.Key_4, CONTROL)
     assert desktop.window.current_room() == TRAIN
@@ -238,6 +246,7 @@ def find_everything_in_its_place(qtbot: QtBot, desktop: Desktop) -> None:
 
 # Closing in the middle
 
+
 def close_in_the_middle_of_everything(qtbot: QtBot, desktop: Desktop, pictures: Path, recipe: Path) -> RunFolder:
     """A run trains and has stepped aside for a picture; another picture waits."""
     run = start_training(qtbot, desktop, pictures, recipe, 60.0, "long")
@@ -267,13 +276,17 @@ def find_everything_going_on(qtbot: QtBot, desktop: Desktop, run: RunFolder) -> 
     ears, before = Ears(desktop), saved_pictures()
     qtbot.waitUntil(lambda: len(saved_pictures()) == len(before) + 4, timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: len(desktop.generate_room.right.thumbs) == len(before) + 4, timeout=PATIENCE_MS)
-    prompts = [thumb.shown.request.prompt for thumb in desktop.generate_room.right.thumbs if thumb.shown.request is not None]
+    prompts = [
+        thumb.shown.request.prompt for thumb in desktop.generate_room.right.thumbs if thumb.shown.request is not None
+    ]
     assert prompts[:4] == ["waiting", "waiting", "unfinished", "unfinished"]
     assert desktop.worker is not None and not desktop.worker.pending()
     qtbot.waitUntil(desktop.generate_room.right.training.isVisible, timeout=PATIENCE_MS)
     qtbot.mouseClick(desktop.generate_room.right.training, LEFT)
     room = train_room(desktop)
-    qtbot.waitUntil(lambda: room.selected() == run.path, timeout=PATIENCE_MS)  # found, and shown without being asked for
+    qtbot.waitUntil(
+        lambda: room.selected() == run.path, timeout=PATIENCE_MS
+    )  # found, and shown without being asked for
     began_at = summary_of(desktop, run).step
     qtbot.waitUntil(lambda: status(room) is Status.TRAINING and step(room) > began_at, timeout=PATIENCE_MS)
     assert not ears.heard(Cancelled)()
@@ -283,8 +296,9 @@ def stop_the_training_and_take_it_up_again(qtbot: QtBot, desktop: Desktop, run: 
     room = train_room(desktop)
     qtbot.mouseClick(room.run_panel.button, LEFT)
     qtbot.waitUntil(lambda: status(room) is Status.PAUSED, timeout=PATIENCE_MS)
-    qtbot.waitUntil(lambda: room.run_panel.button.text() == Action.RESUME and room.run_panel.button.isEnabled(),
-                    timeout=PATIENCE_MS)
+    qtbot.waitUntil(
+        lambda: room.run_panel.button.text() == Action.RESUME and room.run_panel.button.isEnabled(), timeout=PATIENCE_MS
+    )
     qtbot.mouseClick(room.run_panel.button, LEFT)
     qtbot.waitUntil(lambda: status(room) is Status.TRAINING, timeout=PATIENCE_MS)
     stopped_at = stop(qtbot, room, run)
@@ -305,6 +319,7 @@ def stop(qtbot: QtBot, room: TrainRoom, run: RunFolder) -> int:
 
 
 # Words
+
 
 def train_room(desktop: Desktop) -> TrainRoom:
     room = desktop.window.room(TRAIN)

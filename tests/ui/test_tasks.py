@@ -70,7 +70,8 @@ def test_what_work_raises_can_be_caught_where_it_is_awaited(qtbot: QtBot, tasks:
 
 
 def test_what_nobody_catches_reaches_the_hook_that_shows_it(
-        qtbot: QtBot, tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    qtbot: QtBot, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: seen.append(error))
 
@@ -83,7 +84,8 @@ def test_what_nobody_catches_reaches_the_hook_that_shows_it(
 
 
 def test_cancelled_work_is_not_heard_of_and_closing_waits_for_it(
-        qtbot: QtBot, tasks: Tasks, gate: threading.Event) -> None:
+    qtbot: QtBot, tasks: Tasks, gate: threading.Event
+) -> None:
     begun, ended, heard = threading.Event(), threading.Event(), list[str]()
 
     def work() -> str:
@@ -124,7 +126,9 @@ def test_a_generator_tells_how_far_it_is(qtbot: QtBot, tasks: Tasks) -> None:
 
 
 @pytest.mark.parametrize("by", ["cancelling", "closing"])
-def test_a_generator_given_up_is_closed_after_its_step(qtbot: QtBot, tasks: Tasks, gate: threading.Event, by: str) -> None:
+def test_a_generator_given_up_is_closed_after_its_step(
+    qtbot: QtBot, tasks: Tasks, gate: threading.Event, by: str
+) -> None:
     begun, closed, seen = threading.Event(), threading.Event(), list[object]()
 
     def endless() -> Generator[str, None, None]:
@@ -213,6 +217,12 @@ code = loop.run_forever()
 loop.close()
 sys.exit(code)
 """
-    ended = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True,
-                           check=False, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -70,8 +70,11 @@ def test_a_geometry_that_makes_no_sense_is_passed_over(qtbot: QtBot, home: Path)
 def drop(window: MainWindow, *paths: Path) -> None:
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
-    window.dropEvent(QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton,
-                                Qt.KeyboardModifier.NoModifier))
+    window.dropEvent(
+        QDropEvent(
+            QPointF(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        )
+    )
 
 
 def test_a_picture_or_a_folder_can_be_dropped(qtbot: QtBot, window: MainWindow, tmp_path: Path) -> None:
@@ -102,10 +105,17 @@ def test_settings_change_at_once(qtbot: QtBot, tmp_path: Path) -> None:
 
 
 def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
-    request = GenerateRequest("a castle", negative="blurry", seed=9, vae="soft", enlarge=2,
-                              controls=(ControlUse("sd15_canny", Path("lines.png"), scale=0.8),))
-    dialog = PictureSettingsDialog(Path("x.png"), numpy_to_qimage(picture(3)),
-                                   PictureSettings(request, "AUTOMATIC1111", ("the LoRA “cats”",)))
+    request = GenerateRequest(
+        "a castle",
+        negative="blurry",
+        seed=9,
+        vae="soft",
+        enlarge=2,
+        controls=(ControlUse("sd15_canny", Path("lines.png"), scale=0.8),),
+    )
+    dialog = PictureSettingsDialog(
+        Path("x.png"), numpy_to_qimage(picture(3)), PictureSettings(request, "AUTOMATIC1111", ("the LoRA “cats”",))
+    )
     qtbot.addWidget(dialog)
     texts = [label.text() for label in dialog.findChildren(QLabel)]
     assert any("cats" in text for text in texts) and any("AUTOMATIC1111" in text for text in texts)
@@ -148,9 +158,11 @@ def test_where_no_lock_can_be_had_the_window_opens(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_behind_is_not_in_the_way(qtbot: QtBot, tmp_path: Path) -> None:
-    code = (f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.single import SingleInstance; import os, pathlib;"
-            f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); assert not one.hand_over();"
-            f"assert one.listen(); os._exit(9)")
+    code = (
+        f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.single import SingleInstance; import os, pathlib;"
+        f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); assert not one.hand_over();"
+        f"assert one.listen(); os._exit(9)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 9
     one = SingleInstance(tmp_path)
     began = time.monotonic()
@@ -192,7 +204,9 @@ def test_what_nobody_caught_is_told_and_logged(qtbot: QtBot, tmp_path: Path, mon
                 sys.excepthook(type(error), error, error.__traceback__)
         assert "ZeroDivisionError: a test's own" in told.args[0] and "safe" in told.args[0]
         with qtbot.waitSignal(troubles.told) as told:
-            thread = threading.Thread(target=lambda: (_ for _ in ()).throw(StorageProblem("The disk is full")), name="writer")
+            thread = threading.Thread(
+                target=lambda: (_ for _ in ()).throw(StorageProblem("The disk is full")), name="writer"
+            )
             thread.start()
             thread.join()
         assert told.args == ["The disk is full."]

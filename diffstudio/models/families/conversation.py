@@ -26,10 +26,12 @@ _GO_ON, _END = True, False
 class Reached:
     """The pipeline stands still after a call of its network."""
 
-    latents: Tensor            # as the pipeline holds them
-    estimate: Tensor           # of the clean latents, of the same shape; the latents themselves where none is known
-    share: float               # of its calls that are done, up to 1
-    level: float | None        # the noise now: t of a flow, sigma / alpha of every other; None where the scheduler does not say
+    latents: Tensor  # as the pipeline holds them
+    estimate: Tensor  # of the clean latents, of the same shape; the latents themselves where none is known
+    share: float  # of its calls that are done, up to 1
+    level: (
+        float | None
+    )  # the noise now: t of a flow, sigma / alpha of every other; None where the scheduler does not say
 
 
 class Conversation:
@@ -41,14 +43,16 @@ class Conversation:
         self._said: SimpleQueue[Reached | Future[Any]] = SimpleQueue()
         self._answers: SimpleQueue[bool] = SimpleQueue()
         self._future: Future[Any] | None = None
-        self._calls: dict[int, int] = {}        # of the network, by scheduler in the order of their turns
+        self._calls: dict[int, int] = {}  # of the network, by scheduler in the order of their turns
 
     def __enter__(self) -> Self:
         for scheduler in self._schedulers:
             scheduler.step = self._held(scheduler)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._answers.put(_END)
         self._thread.shutdown(wait=True)
         for scheduler in self._schedulers:
@@ -62,7 +66,9 @@ class Conversation:
             answer = step(model_output, timestep, sample, *rest, **named)
             latents = answer[0] if isinstance(answer, tuple) else answer.prev_sample
             estimate = _estimate(scheduler, answer, model_output, sample)
-            self._stand_still(Reached(latents, latents if estimate is None else estimate, self._share(scheduler), _level(scheduler)))
+            self._stand_still(
+                Reached(latents, latents if estimate is None else estimate, self._share(scheduler), _level(scheduler))
+            )
             return answer
 
         return held
@@ -92,8 +98,11 @@ class Conversation:
 
 def is_flow(scheduler: Any) -> bool:
     config: Mapping[str, Any] = getattr(scheduler, "config", {})
-    return "FlowMatch" in type(scheduler).__name__ or bool(config.get("use_flow_sigmas")) or \
-        config.get("prediction_type") == "flow_prediction"
+    return (
+        "FlowMatch" in type(scheduler).__name__
+        or bool(config.get("use_flow_sigmas"))
+        or config.get("prediction_type") == "flow_prediction"
+    )
 
 
 def _estimate(scheduler: Any, answer: Any, velocity: Tensor, sample: Tensor) -> Tensor | None:
@@ -102,8 +111,11 @@ def _estimate(scheduler: Any, answer: Any, velocity: Tensor, sample: Tensor) -> 
         sigma = float(scheduler.sigmas[max(0, scheduler.step_index - 1)])
         return sample.float() - sigma * velocity.float()
     kept = getattr(scheduler, "model_outputs", None)  # of multistep solvers that think in clean images
-    if kept and isinstance(kept[-1], Tensor) and (
-            scheduler.config.get("predict_x0") or "dpmsolver++" in str(scheduler.config.get("algorithm_type"))):
+    if (
+        kept
+        and isinstance(kept[-1], Tensor)
+        and (scheduler.config.get("predict_x0") or "dpmsolver++" in str(scheduler.config.get("algorithm_type")))
+    ):
         return kept[-1]
     said = answer[1] if isinstance(answer, tuple) and len(answer) > 1 else getattr(answer, "pred_original_sample", None)
     return said if isinstance(said, Tensor) and said.shape == sample.shape else None

@@ -41,7 +41,7 @@ class Shift:
     by_size: bool = False
     tokens: tuple[int, int] = (256, 4096)
     mu: tuple[float, float] = (0.5, 1.15)
-    linear: bool = False           # the shift is mu itself
+    linear: bool = False  # the shift is mu itself
     terminal: float = 0.0
 
     @classmethod
@@ -49,18 +49,26 @@ class Shift:
         """From diffusers' FlowMatchEulerDiscreteScheduler, whose defaults these are. CheckpointDamaged when it makes no sense."""
         try:
             shift = cls(
-                constant=float(config.get("shift", 1.0)), by_size=bool(config.get("use_dynamic_shifting", False)),
+                constant=float(config.get("shift", 1.0)),
+                by_size=bool(config.get("use_dynamic_shifting", False)),
                 tokens=(int(config.get("base_image_seq_len", 256)), int(config.get("max_image_seq_len", 4096))),
                 mu=(float(config.get("base_shift", 0.5)), float(config.get("max_shift", 1.15))),
                 linear=config.get("time_shift_type", "exponential") == "linear",
-                terminal=float(config.get("shift_terminal") or 0.0))
-            if not (0 < shift.constant < 1000 and shift.tokens[0] != shift.tokens[1] and max(map(abs, shift.mu)) < 10
-                    and 0 <= shift.terminal < 1):
+                terminal=float(config.get("shift_terminal") or 0.0),
+            )
+            if not (
+                0 < shift.constant < 1000
+                and shift.tokens[0] != shift.tokens[1]
+                and max(map(abs, shift.mu)) < 10
+                and 0 <= shift.terminal < 1
+            ):
                 raise ValueError(f"{shift}")
         except (TypeError, ValueError) as error:
-            raise CheckpointDamaged("The checkpoint does not say how it is to be sampled",
-                                    f"its scheduler_config.json makes no sense ({str(error)[:150]})",
-                                    "Get it again from where it came") from error
+            raise CheckpointDamaged(
+                "The checkpoint does not say how it is to be sampled",
+                f"its scheduler_config.json makes no sense ({str(error)[:150]})",
+                "Get it again from where it came",
+            ) from error
         return shift
 
     def at(self, tokens: int) -> float:
@@ -89,8 +97,10 @@ class Told:
         return Told(self.words + other.words, self.pooled + other.pooled)
 
     def rows(self, indices: Sequence[int]) -> Told:
-        return Told(tuple(self.words[index] for index in indices),
-                    tuple(self.pooled[index] for index in indices) if self.pooled else ())
+        return Told(
+            tuple(self.words[index] for index in indices),
+            tuple(self.pooled[index] for index in indices) if self.pooled else (),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +114,37 @@ class FlowPrompted:
 class FlowModel(LatentModel, ABC):
     """A latent model of the rectified-flow kind. The network's time is t in [0,1], its answer the velocity eps - x_0."""
 
-    unguided = 1.0                 # up to this guidance the negative prompt is not looked at
-    longest_prompt = 512           # tokens; the rest is cut
+    unguided = 1.0  # up to this guidance the negative prompt is not looked at
+    longest_prompt = 512  # tokens; the rest is cut
 
-    def __init__(self, checkpoint: Checkpoint | None, network: nn.Module, vae: nn.Module, family: str, shift: Shift, *,
-                 text_encoders: Mapping[str, nn.Module], tokenizers: Mapping[str, Any], device: torch.device,
-                 dtype: torch.dtype, side: int = 0, sha256: str = "") -> None:
-        super().__init__(checkpoint, RectifiedFlow(), network, vae, family, text_encoders=text_encoders,
-                         tokenizers=tokenizers, side=side or FAMILIES[family].side, device=device, dtype=dtype, sha256=sha256)
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        network: nn.Module,
+        vae: nn.Module,
+        family: str,
+        shift: Shift,
+        *,
+        text_encoders: Mapping[str, nn.Module],
+        tokenizers: Mapping[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+        side: int = 0,
+        sha256: str = "",
+    ) -> None:
+        super().__init__(
+            checkpoint,
+            RectifiedFlow(),
+            network,
+            vae,
+            family,
+            text_encoders=text_encoders,
+            tokenizers=tokenizers,
+            side=side or FAMILIES[family].side,
+            device=device,
+            dtype=dtype,
+            sha256=sha256,
+        )
         self.shift = shift
         self.schedule = RectifiedFlow(shift.at(self._tokens(*self.default_size)))
 
@@ -151,8 +184,12 @@ class FlowModel(LatentModel, ABC):
     def _read(self, encoder: str, ids: Tensor, **options: Any) -> Any:
         """What a text encoder answers, wherever it lies: it may have been moved out of the way since it was loaded."""
         module: Any = self.text_encoders[encoder]
-        return module(ids.to(module.device), **{name: value.to(module.device) if isinstance(value, Tensor) else value
-                                                for name, value in options.items()})
+        return module(
+            ids.to(module.device),
+            **{
+                name: value.to(module.device) if isinstance(value, Tensor) else value for name, value in options.items()
+            },
+        )
 
     @abstractmethod
     def _told(self, prompts: Sequence[str]) -> Told:
@@ -201,7 +238,9 @@ def unpack(packed: Tensor, height: int, width: int) -> Tensor:
 
 def token_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
     """[B,length] int64 on the CPU: cut or padded, with the tokenizer's own beginning and end."""
-    ids: Tensor = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    ids: Tensor = tokenizer(
+        list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
     return ids
 
 

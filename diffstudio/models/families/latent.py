@@ -17,7 +17,7 @@ from diffstudio.models.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.family import FAMILIES
 
-_LARGEST_TIMES_TRAINED = 4   # beyond that neither memory nor picture would hold
+_LARGEST_TIMES_TRAINED = 4  # beyond that neither memory nor picture would hold
 
 
 class LatentModel:
@@ -29,12 +29,24 @@ class LatentModel:
     """
 
     paints = False
-    guides_last_call = True    # as its own pipeline does
-    offloaded = 0          # how far: see models/offload.py
+    guides_last_call = True  # as its own pipeline does
+    offloaded = 0  # how far: see models/offload.py
 
-    def __init__(self, checkpoint: Checkpoint | None, schedule: Schedule, network: nn.Module, vae: nn.Module, family: str, *,
-                 text_encoders: Mapping[str, nn.Module], tokenizers: Mapping[str, Any], side: int, device: torch.device,
-                 dtype: torch.dtype, sha256: str = "") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        schedule: Schedule,
+        network: nn.Module,
+        vae: nn.Module,
+        family: str,
+        *,
+        text_encoders: Mapping[str, nn.Module],
+        tokenizers: Mapping[str, Any],
+        side: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        sha256: str = "",
+    ) -> None:
         self.checkpoint, self.schedule, self.sha256 = checkpoint, schedule, sha256
         self.network, self.vae = network, vae
         self.text_encoders, self.tokenizers = text_encoders, tokenizers
@@ -46,10 +58,10 @@ class LatentModel:
 
     def _know_autoencoder(self, config: Any) -> None:
         """What `vae.config` says of the latent space."""
-        self._scaling: float | Tensor = float(config.scaling_factor)                      # a number, or one for each channel
+        self._scaling: float | Tensor = float(config.scaling_factor)  # a number, or one for each channel
         self._shift: float | Tensor = float(getattr(config, "shift_factor", None) or 0.0)
         self.channels = int(config.latent_channels)
-        self.shrinks = 2 ** (len(config.block_out_channels) - 1)   # image px to one of the latent's
+        self.shrinks = 2 ** (len(config.block_out_channels) - 1)  # image px to one of the latent's
 
     @cached_property
     def adapters(self) -> Adapters:
@@ -81,9 +93,14 @@ class LatentModel:
         multiple, largest = self.multiple, self.largest_side
         if width % multiple == 0 == height % multiple and max(width, height) <= largest:
             return
-        near = " × ".join(str(min(largest, max(multiple, round(side / multiple) * multiple))) for side in (width, height))
-        raise BadRequest(f"This checkpoint cannot make pictures of {width} × {height}",
-                         f"its sides are multiples of {multiple} px, at most {largest}", f"Try {near}")
+        near = " × ".join(
+            str(min(largest, max(multiple, round(side / multiple) * multiple))) for side in (width, height)
+        )
+        raise BadRequest(
+            f"This checkpoint cannot make pictures of {width} × {height}",
+            f"its sides are multiples of {multiple} px, at most {largest}",
+            f"Try {near}",
+        )
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return self.channels, height // self.shrinks, width // self.shrinks
@@ -134,7 +151,7 @@ class LatentModel:
 
 # ---- previews --------------------------------------------------------------------------------------------------------
 
-_PALETTE_SIDE = 16             # px of the latent
+_PALETTE_SIDE = 16  # px of the latent
 
 
 def _palette(shrinks: int) -> Tensor:
@@ -147,7 +164,7 @@ def _palette(shrinks: int) -> Tensor:
     patches = torch.cartesian_prod(levels, levels, levels)[order].T.reshape(1, 3, 4, 8)
     width = _PALETTE_SIDE * shrinks
     y, x = torch.meshgrid(torch.linspace(0, 0.5, width // 2), torch.linspace(0, 1, width), indexing="ij")
-    turns = torch.stack((x + 0.25, 1.5 * y + 0.5 * x, x - 2 * y))          # each colour in a direction of its own
+    turns = torch.stack((x + 0.25, 1.5 * y + 0.5 * x, x - 2 * y))  # each colour in a direction of its own
     return torch.cat((F.interpolate(patches, (width // 2, width)), torch.cos(2 * torch.pi * turns)[None]), dim=2)
 
 
@@ -155,20 +172,29 @@ def fitted_colours(latents: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
     """weights [C,3] and bias [3] that come nearest to picture [B,3,H,W] from latents [B,C,h,w], by least squares."""
     colours = F.interpolate(picture, latents.shape[-2:], mode="area").permute(0, 2, 3, 1).reshape(-1, 3).double()
     told = latents.permute(0, 2, 3, 1).reshape(len(colours), -1).double()
-    found = torch.linalg.lstsq(F.pad(told, (0, 1), value=1.0), colours, driver="gelsd").solution          # [C + 1,3]
+    found = torch.linalg.lstsq(F.pad(told, (0, 1), value=1.0), colours, driver="gelsd").solution  # [C + 1,3]
     return found[:-1].float(), found[-1].float()
 
 
 _STABLE_DIFFUSION_1 = (
-    (0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473)), (0.0, 0.0, 0.0)
-_STABLE_DIFFUSION_XL = tuple(tuple(level / 127.5 for level in channel) for channel in (
-    (60, 60, 60), (-60, -5, 10), (25, 15, -5), (-70, -50, -35))), (150 / 127.5 - 1, 140 / 127.5 - 1, 130 / 127.5 - 1)
+    ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473)),
+    (0.0, 0.0, 0.0),
+)
+_STABLE_DIFFUSION_XL = (
+    tuple(
+        tuple(level / 127.5 for level in channel)
+        for channel in ((60, 60, 60), (-60, -5, 10), (25, 15, -5), (-70, -50, -35))
+    ),
+    (150 / 127.5 - 1, 140 / 127.5 - 1, 130 / 127.5 - 1),
+)
 
 # Channels to red, green and blue in [-1,1]: ([C,3], bias [3]). They are facts about published autoencoders, found by others by
 # regression on decoded pictures. Stable Diffusion 1 and 2, which share theirs: keturn in "Decoding latents to RGB without
 # upscaling", discuss.huggingface.co/t/23204, 2022. XL: T. A. Vass, "Explaining the SDXL latent space", 2023, given there in
 # levels of 0 .. 255.
 RGB_FACTORS: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[float, float, float]]] = {
-    "sd1": _STABLE_DIFFUSION_1, "sd2": _STABLE_DIFFUSION_1,
-    "sdxl": _STABLE_DIFFUSION_XL, "sdxl_refiner": _STABLE_DIFFUSION_XL,
+    "sd1": _STABLE_DIFFUSION_1,
+    "sd2": _STABLE_DIFFUSION_1,
+    "sdxl": _STABLE_DIFFUSION_XL,
+    "sdxl_refiner": _STABLE_DIFFUSION_XL,
 }

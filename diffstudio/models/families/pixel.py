@@ -30,8 +30,8 @@ class PixelPrompted:
     """A batch of conditions: what to show, and what to move away from."""
 
     wanted: Condition
-    unwanted: Condition    # the negative prompt; nothing without one
-    nothing: Condition     # for guidance 0, which ignores the prompt
+    unwanted: Condition  # the negative prompt; nothing without one
+    nothing: Condition  # for guidance 0, which ignores the prompt
 
 
 class PixelModel:
@@ -41,12 +41,21 @@ class PixelModel:
     """
 
     paints = False
-    guides_last_call = False   # that estimate is the picture, and guidance would lay grain over it
+    guides_last_call = False  # that estimate is the picture, and guidance would lay grain over it
 
-    def __init__(self, checkpoint: Checkpoint | None, network: PixelTransformer, tokenizer: CaptionTokenizer | None,
-                 classes: Sequence[str] = (), schedule: Schedule | None = None, *,
-                 guidance: Mapping[str, Any] | None = None, device: torch.device | None = None,
-                 dtype: torch.dtype = torch.float32, sha256: str = "") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        network: PixelTransformer,
+        tokenizer: CaptionTokenizer | None,
+        classes: Sequence[str] = (),
+        schedule: Schedule | None = None,
+        *,
+        guidance: Mapping[str, Any] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        sha256: str = "",
+    ) -> None:
         self.checkpoint = checkpoint
         self.network = network
         self.tokenizer = tokenizer
@@ -86,9 +95,11 @@ class PixelModel:
         possible = [min(largest, max(patch, round(side / patch) * patch)) for side in (width, height)]
         trained = f"{self.default_size[0]} × {self.default_size[1]}, for which it was trained"
         near = f"{possible[0]} × {possible[1]}"
-        raise BadRequest(f"This checkpoint cannot make pictures of {width} × {height}",
-                         f"its sides are multiples of {patch} px, at most {largest}",
-                         f"Try {trained}" if trained.startswith(near) else f"Try {near}, or {trained}")
+        raise BadRequest(
+            f"This checkpoint cannot make pictures of {width} × {height}",
+            f"its sides are multiples of {patch} px, at most {largest}",
+            f"Try {trained}" if trained.startswith(near) else f"Try {near}, or {trained}",
+        )
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width
@@ -119,8 +130,11 @@ class PixelModel:
             return names.index(wanted)
         near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
         choices = ", ".join(self.classes[names.index(name)] for name in near) or ", ".join(self.classes[:12])
-        raise BadRequest(f"This checkpoint does not know {prompt.strip()[:80]!r}",
-                         "it was trained on classes and takes the name of one", f"Try: {choices}")
+        raise BadRequest(
+            f"This checkpoint does not know {prompt.strip()[:80]!r}",
+            "it was trained on classes and takes the name of one",
+            f"Try: {choices}",
+        )
 
     def encode_image(self, image: Tensor) -> Tensor:
         return image.float()
@@ -142,8 +156,13 @@ class PixelModel:
             network = self._told(prompted.nothing)
         else:
             network = ClassifierFreeGuidance(
-                conditional=self._told(prompted.wanted), unconditional=None, scale=guidance,
-                interval=self._guidance_interval, both=self._both(prompted), t_max=self.schedule.t_max)
+                conditional=self._told(prompted.wanted),
+                unconditional=None,
+                scale=guidance,
+                interval=self._guidance_interval,
+                both=self._both(prompted),
+                t_max=self.schedule.t_max,
+            )
         return CleanPrediction(network, self.schedule)
 
     def _told(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
@@ -152,8 +171,12 @@ class PixelModel:
     def _both(self, prompted: PixelPrompted) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Both halves of guidance in one call of twice the batch."""
         parts = zip(prompted.wanted, prompted.unwanted, strict=True)
-        together = Condition(*(None if wanted is None or unwanted is None else torch.cat((wanted, unwanted))
-                               for wanted, unwanted in parts))  # each [2 B,...]
+        together = Condition(
+            *(
+                None if wanted is None or unwanted is None else torch.cat((wanted, unwanted))
+                for wanted, unwanted in parts
+            )
+        )  # each [2 B,...]
 
         def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             conditional, unconditional = self._call(torch.cat((x_t, x_t)), torch.cat((t, t)), together).chunk(2)
@@ -175,14 +198,29 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
         schedule = schedule_from_json(loaded.schedule)
         _check_guidance(loaded.guidance)
     except (TypeError, ValueError) as error:
-        raise CheckpointDamaged(f"{checkpoint.path.name} does not say how it is to be sampled", str(error)[:200],
-                                "Train or download it again") from error
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} does not say how it is to be sampled",
+            str(error)[:200],
+            "Train or download it again",
+        ) from error
     if not isinstance(schedule, RectifiedFlow):
-        raise CheckpointUnknown(f"{checkpoint.name} was trained on a noise schedule that cannot be used yet",
-                                f"it is {loaded.schedule['kind']}", "Choose another checkpoint")
+        raise CheckpointUnknown(
+            f"{checkpoint.name} was trained on a noise schedule that cannot be used yet",
+            f"it is {loaded.schedule['kind']}",
+            "Choose another checkpoint",
+        )
     network = loaded.network.to(device).eval().requires_grad_(False)
-    return PixelModel(checkpoint, network, loaded.tokenizer, loaded.classes, schedule, guidance=loaded.guidance, device=device,
-                      dtype=dtype, sha256=sha256)
+    return PixelModel(
+        checkpoint,
+        network,
+        loaded.tokenizer,
+        loaded.classes,
+        schedule,
+        guidance=loaded.guidance,
+        device=device,
+        dtype=dtype,
+        sha256=sha256,
+    )
 
 
 def _check_guidance(about: Mapping[str, Any]) -> None:

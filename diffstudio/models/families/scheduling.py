@@ -24,10 +24,18 @@ from diffstudio.diffusion.schedule import (
 from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.parts import Parts
 
-_CURVES = {"linear": BetaCurve.LINEAR, "scaled_linear": BetaCurve.SCALED_LINEAR, "squaredcos_cap_v2": BetaCurve.COSINE,
-           "sigmoid": BetaCurve.SIGMOID}
-_WRAPPERS: Mapping[str, Callable[[Network, Schedule], Denoiser]] = {"eps": EpsPrediction, "v": VPrediction, "x0": CleanPrediction}
-_MOST_TRAINED = 100_000           # steps of a schedule that is believed; published ones have 1,000
+_CURVES = {
+    "linear": BetaCurve.LINEAR,
+    "scaled_linear": BetaCurve.SCALED_LINEAR,
+    "squaredcos_cap_v2": BetaCurve.COSINE,
+    "sigmoid": BetaCurve.SIGMOID,
+}
+_WRAPPERS: Mapping[str, Callable[[Network, Schedule], Denoiser]] = {
+    "eps": EpsPrediction,
+    "v": VPrediction,
+    "x0": CleanPrediction,
+}
+_MOST_TRAINED = 100_000  # steps of a schedule that is believed; published ones have 1,000
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
@@ -36,10 +44,10 @@ class Scheduling:
     """A variance-preserving network's schedule, what it predicts, and what its configuration asks of ladders."""
 
     schedule: VariancePreserving
-    prediction: str               # "eps", "v" or "x0"
-    offset: int = 0               # training steps, of the spacing `leading`
-    distilled_steps: int = 0      # how many times a consistency model was distilled at; 0 for every other
-    aligned_xl: bool = False      # whose `align_your_steps` times
+    prediction: str  # "eps", "v" or "x0"
+    offset: int = 0  # training steps, of the spacing `leading`
+    distilled_steps: int = 0  # how many times a consistency model was distilled at; 0 for every other
+    aligned_xl: bool = False  # whose `align_your_steps` times
 
     def wrap(self, network: Network) -> Denoiser:
         return _WRAPPERS[self.prediction](network, self.schedule)
@@ -56,7 +64,9 @@ class Scheduling:
         return ladder(self.schedule, steps, lay, strength=strength)
 
 
-def scheduling_of(parts: Parts, name: str, prediction: str = "", *, distilled: bool = False, aligned_xl: bool = False) -> Scheduling:
+def scheduling_of(
+    parts: Parts, name: str, prediction: str = "", *, distilled: bool = False, aligned_xl: bool = False
+) -> Scheduling:
     """From the checkpoint's `scheduler`; Stable Diffusion's own where it has none. `prediction`, if any, overrules it.
 
     `name` is the checkpoint's. CheckpointUnknown for a schedule that cannot be walked here.
@@ -72,8 +82,13 @@ def scheduling_of(parts: Parts, name: str, prediction: str = "", *, distilled: b
         distilled_steps = int(config.get("original_inference_steps") or 50)
     else:
         distilled_steps = 0
-    return Scheduling(_schedule(config, name), prediction or _prediction(config, name), int(config.get("steps_offset") or 0),
-                      distilled_steps, aligned_xl)
+    return Scheduling(
+        _schedule(config, name),
+        prediction or _prediction(config, name),
+        int(config.get("steps_offset") or 0),
+        distilled_steps,
+        aligned_xl,
+    )
 
 
 def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
@@ -84,8 +99,13 @@ def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
         trained = int(config.get("num_train_timesteps", 1000))
         if not 1 < trained <= _MOST_TRAINED:
             raise _unknown(name, f"it has {trained:,} steps")
-        return VariancePreserving(curve, trained, float(config.get("beta_start", 0.00085)),
-                                  float(config.get("beta_end", 0.012)), bool(config.get("rescale_betas_zero_snr", False)))
+        return VariancePreserving(
+            curve,
+            trained,
+            float(config.get("beta_start", 0.00085)),
+            float(config.get("beta_end", 0.012)),
+            bool(config.get("rescale_betas_zero_snr", False)),
+        )
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise _unknown(name, str(error)[:200]) from error
 
@@ -98,7 +118,9 @@ def _prediction(config: Mapping[str, Any], name: str) -> str:
 
 
 def _unknown(name: str, why: str) -> CheckpointUnknown:
-    return CheckpointUnknown(f"{name} was trained on a noise schedule that cannot be used here", why, "Choose another checkpoint")
+    return CheckpointUnknown(
+        f"{name} was trained on a noise schedule that cannot be used here", why, "Choose another checkpoint"
+    )
 
 
 def _distilled(schedule: Schedule, steps: int, count: int) -> Tensor:
@@ -107,7 +129,10 @@ def _distilled(schedule: Schedule, steps: int, count: int) -> Tensor:
     BadRequest for more steps than there are times.
     """
     if steps > count:
-        raise BadRequest(f"This checkpoint has no {steps} different times of that spacing",
-                         f"it was distilled at {count}", "Ask for fewer steps; 4 to 8 do")
+        raise BadRequest(
+            f"This checkpoint has no {steps} different times of that spacing",
+            f"it was distilled at {count}",
+            "Ask for fewer steps; 4 to 8 do",
+        )
     apart = int(schedule.t_max) // count
     return (count - (torch.arange(steps, dtype=torch.float64) * count / steps).floor()) * apart

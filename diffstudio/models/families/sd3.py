@@ -16,9 +16,9 @@ from diffstudio.models.families.flow import PATCH, FlowModel, Shift, Told, part,
 from diffstudio.models.parts import Parts
 
 FAMILY = "sd3"
-_SHIFT = Shift(3.0)            # where a checkpoint comes without its scheduler
+_SHIFT = Shift(3.0)  # where a checkpoint comes without its scheduler
 _CLIPS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
-_THOUSANDTHS = 1000            # in which the network counts time
+_THOUSANDTHS = 1000  # in which the network counts time
 
 
 class SD3Model(FlowModel):
@@ -42,11 +42,13 @@ class SD3Model(FlowModel):
         return flow.shifted(torch.linspace(flow.t_max, lowest, steps, dtype=torch.float64))
 
     def _told(self, prompts: Sequence[str]) -> Told:
-        read = [self._read(encoder, token_ids(self.tokenizers[tokenizer], prompts, 77), output_hidden_states=True)
-                for tokenizer, encoder in _CLIPS]
-        short = torch.cat([clip.hidden_states[-2].to(self.device) for clip in read], dim=-1)       # [B,77,D1 + D2]
-        pooled = torch.cat([clip.text_embeds.to(self.device) for clip in read], dim=-1)            # [B,P1 + P2]
-        long = self._t5(prompts)                                                                   # [B,256,D]
+        read = [
+            self._read(encoder, token_ids(self.tokenizers[tokenizer], prompts, 77), output_hidden_states=True)
+            for tokenizer, encoder in _CLIPS
+        ]
+        short = torch.cat([clip.hidden_states[-2].to(self.device) for clip in read], dim=-1)  # [B,77,D1 + D2]
+        pooled = torch.cat([clip.text_embeds.to(self.device) for clip in read], dim=-1)  # [B,P1 + P2]
+        long = self._t5(prompts)  # [B,256,D]
         words = torch.cat([F.pad(short.to(long), (0, long.shape[-1] - short.shape[-1])), long], dim=1)
         return Told(tuple(words), tuple(pooled))
 
@@ -54,7 +56,9 @@ class SD3Model(FlowModel):
         """[B,256,D]: zeros without T5, as its makers left it out at random in training."""
         if not self.reads_with_t5:
             config: Any = self.network.config
-            return torch.zeros(len(prompts), self.longest_prompt, config.joint_attention_dim, device=self.device, dtype=self.dtype)
+            return torch.zeros(
+                len(prompts), self.longest_prompt, config.joint_attention_dim, device=self.device, dtype=self.dtype
+            )
         ids = token_ids(self.tokenizers["tokenizer_3"], prompts, self.longest_prompt)
         words: Tensor = self._read("text_encoder_3", ids).last_hidden_state
         return words.to(self.device)
@@ -63,8 +67,13 @@ class SD3Model(FlowModel):
         words, pooled = self._stacked(told.words), self._stacked(told.pooled)
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            answer: Tensor = self.network(hidden_states=x_t.to(self.dtype), timestep=_THOUSANDTHS * t, encoder_hidden_states=words,
-                                          pooled_projections=pooled, return_dict=False)[0]
+            answer: Tensor = self.network(
+                hidden_states=x_t.to(self.dtype),
+                timestep=_THOUSANDTHS * t,
+                encoder_hidden_states=words,
+                pooled_projections=pooled,
+                return_dict=False,
+            )[0]
             return answer
 
         return velocity
@@ -82,6 +91,16 @@ def load(checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torc
         encoders["text_encoder_3"] = part(parts, "text_encoder_3", T5EncoderModel, dtype, device)
     vae = part(parts, "vae", AutoencoderKL, vae_dtype(dtype), device)
     network = part(parts, "transformer", SD3Transformer2DModel, dtype, device)
-    return SD3Model(checkpoint, network, vae, FAMILY, read_shift(parts, _SHIFT), text_encoders=encoders, tokenizers=tokenizers,
-                    device=device, dtype=dtype, side=network.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1),
-                    sha256=sha256)
+    return SD3Model(
+        checkpoint,
+        network,
+        vae,
+        FAMILY,
+        read_shift(parts, _SHIFT),
+        text_encoders=encoders,
+        tokenizers=tokenizers,
+        device=device,
+        dtype=dtype,
+        side=network.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1),
+        sha256=sha256,
+    )

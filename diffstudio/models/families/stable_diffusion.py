@@ -26,22 +26,28 @@ from diffstudio.models.families.scheduling import Scheduling, scheduling_of
 from diffstudio.models.model import NO_HINTS, Hints
 from diffstudio.models.parts import Parts
 
-_RESCALE = 0.7                    # of guidance, where sampling begins without a trace of the picture: Lin et al. 2023, section 3.4
-_FEW_STEPS = ("turbo", "lightning", "hyper")   # in the names of checkpoints that were distilled with their guidance in them
-_DISTILLED_GUIDANCE = 8.0         # what consistency models were distilled with, about: Luo et al. 2023
+_RESCALE = 0.7  # of guidance, where sampling begins without a trace of the picture: Lin et al. 2023, section 3.4
+_FEW_STEPS = (
+    "turbo",
+    "lightning",
+    "hyper",
+)  # in the names of checkpoints that were distilled with their guidance in them
+_DISTILLED_GUIDANCE = 8.0  # what consistency models were distilled with, about: Luo et al. 2023
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """What the network is told of B pictures."""
 
-    words: Tensor                           # [B,L,D]
-    pooled: Tensor | None = None            # [B,P]: the whole prompt in one vector, for XL
-    score: Tensor | None = None             # [B,1]: how beautiful it is to be, for XL's refiner
+    words: Tensor  # [B,L,D]
+    pooled: Tensor | None = None  # [B,P]: the whole prompt in one vector, for XL
+    score: Tensor | None = None  # [B,1]: how beautiful it is to be, for XL's refiner
 
     def and_then(self, other: Told) -> Told:
         """Both, one after the other along the batch."""
-        return Told(torch.cat((self.words, other.words)), _cat(self.pooled, other.pooled), _cat(self.score, other.score))
+        return Told(
+            torch.cat((self.words, other.words)), _cat(self.pooled, other.pooled), _cat(self.score, other.score)
+        )
 
 
 def _cat(one: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -51,7 +57,7 @@ def _cat(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 @dataclass(frozen=True, slots=True)
 class StableDiffusionPrompted:
     wanted: Told
-    unwanted: Told                          # the negative prompt, or an empty one
+    unwanted: Told  # the negative prompt, or an empty one
 
 
 class StableDiffusion(LatentModel):
@@ -60,16 +66,38 @@ class StableDiffusion(LatentModel):
     `rescale` is how far guidance keeps each prediction's own spread, from 0 to 1.
     """
 
-    def __init__(self, checkpoint: Checkpoint | None, scheduling: Scheduling, network: nn.Module, vae: nn.Module, family: str, *,
-                 text_encoders: Mapping[str, nn.Module], tokenizers: Mapping[str, Any], device: torch.device,
-                 dtype: torch.dtype, sha256: str = "") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        scheduling: Scheduling,
+        network: nn.Module,
+        vae: nn.Module,
+        family: str,
+        *,
+        text_encoders: Mapping[str, nn.Module],
+        tokenizers: Mapping[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+        sha256: str = "",
+    ) -> None:
         config: Any = network.config
-        super().__init__(checkpoint, scheduling.schedule, network, vae, family, text_encoders=text_encoders, tokenizers=tokenizers,
-                         side=0, device=device, dtype=dtype, sha256=sha256)
+        super().__init__(
+            checkpoint,
+            scheduling.schedule,
+            network,
+            vae,
+            family,
+            text_encoders=text_encoders,
+            tokenizers=tokenizers,
+            side=0,
+            device=device,
+            dtype=dtype,
+            sha256=sha256,
+        )
         self.scheduling = scheduling
         self._side = _side(config.sample_size) * self.shrinks or self.family.side
-        self.paints = config.in_channels == 2 * self.channels + 1       # was shown a mask and what is around it
-        self._guidance_width = int(config.time_cond_proj_dim or 0)      # of its embedding, where it is an input
+        self.paints = config.in_channels == 2 * self.channels + 1  # was shown a mask and what is around it
+        self._guidance_width = int(config.time_cond_proj_dim or 0)  # of its embedding, where it is an input
         self.rescale = _RESCALE if scheduling.schedule.zero_terminal_snr else 0.0
         self.embeddings = Embeddings(text_encoders)
         self.controlnets = ControlNets()
@@ -98,22 +126,31 @@ class StableDiffusion(LatentModel):
             return out.last_hidden_state if layer == -1 else out.hidden_states[layer], getattr(out, "text_embeds", None)
 
         with self.embeddings.shown_to(encoder):
-            return prompts.encode_weighted(texts, self.embeddings.tokenizer(self.tokenizers[f"tokenizer{number}"]), encode)
+            return prompts.encode_weighted(
+                texts, self.embeddings.tokenizer(self.tokenizers[f"tokenizer{number}"]), encode
+            )
 
     # ---- what it says ------------------------------------------------------------------------------------------------
 
     def denoiser(self, prompted: StableDiffusionPrompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
         """Guidance of 1 and below asks the network once, with the prompt: networks that need none were distilled so."""
-        surroundings, steer = self._surroundings(hints), steering(hints.controls, self._indices(hints.times), self.dtype)
+        surroundings, steer = (
+            self._surroundings(hints),
+            steering(hints.controls, self._indices(hints.times), self.dtype),
+        )
         wanted = self._told(prompted.wanted, guidance, surroundings, steer)
         if guidance <= 1 or self._guidance_width:
             return self.scheduling.wrap(wanted)
         together = self._told(prompted.wanted.and_then(prompted.unwanted), guidance, surroundings, steer)
-        return self.scheduling.wrap(ClassifierFreeGuidance(
-            conditional=wanted, unconditional=None, scale=guidance, rescale=self.rescale, both=_both(together)))
+        return self.scheduling.wrap(
+            ClassifierFreeGuidance(
+                conditional=wanted, unconditional=None, scale=guidance, rescale=self.rescale, both=_both(together)
+            )
+        )
 
-    def _told(self, told: Told, guidance: float, surroundings: Callable[[Tensor], Tensor] | None,
-              steer: Steer | None = None) -> Network:
+    def _told(
+        self, told: Told, guidance: float, surroundings: Callable[[Tensor], Tensor] | None, steer: Steer | None = None
+    ) -> Network:
         """The network's own prediction [B,C,h,w] for x_t [B,C,h,w] and t [B], B as told."""
         network, dtype = self.network, self.dtype
         about_guidance = self._guidance_embedding(guidance) if self._guidance_width else None
@@ -123,8 +160,15 @@ class StableDiffusion(LatentModel):
             x = x_t if surroundings is None else torch.cat((x_t, surroundings(x_t)), dim=1)
             conditions = self._conditions(told, x_t)
             steered = {} if steer is None else steer(x_t, t, told.words, conditions)
-            prediction: Tensor = network(x.to(dtype), t, encoder_hidden_states=told.words, timestep_cond=about_guidance,
-                                         added_cond_kwargs=conditions, return_dict=False, **steered)[0]
+            prediction: Tensor = network(
+                x.to(dtype),
+                t,
+                encoder_hidden_states=told.words,
+                timestep_cond=about_guidance,
+                added_cond_kwargs=conditions,
+                return_dict=False,
+                **steered,
+            )[0]
             return prediction
 
         return predict
@@ -160,12 +204,16 @@ class StableDiffusion(LatentModel):
             shape = (1, 3, *(self.shrinks * side for side in x_t.shape[-2:]))
             if shape not in known:
                 image = torch.zeros(shape) if hints.image is None else hints.image
-                mask = torch.ones_like(image[:, :1]) if hints.mask is None or hints.image is None else (hints.mask >= 0.5).float()
+                mask = (
+                    torch.ones_like(image[:, :1])
+                    if hints.mask is None or hints.image is None
+                    else (hints.mask >= 0.5).float()
+                )
                 around = self.encode_image(image * (1 - mask))
                 small = F.interpolate(mask, x_t.shape[-2:]).to(around)
-                known[shape] = torch.cat((small.expand(len(around), -1, -1, -1), around), dim=1)   # [1 or B,1 + C,h,w]
+                known[shape] = torch.cat((small.expand(len(around), -1, -1, -1), around), dim=1)  # [1 or B,1 + C,h,w]
             shown = known[shape]
-            return shown.repeat(len(x_t) // len(shown), 1, 1, 1).to(x_t)    # twice the batch when guided
+            return shown.repeat(len(x_t) // len(shown), 1, 1, 1).to(x_t)  # twice the batch when guided
 
         return surroundings
 
@@ -187,32 +235,62 @@ def _side(sample_size: Any) -> int:
 _S = TypeVar("_S", bound=StableDiffusion)
 
 
-def load(checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = "") -> StableDiffusion:
+def load(
+    checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = ""
+) -> StableDiffusion:
     """The model of a checkpoint of family `sd1` or `sd2`. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
     return load_as(StableDiffusion, checkpoint, parts, device, dtype, sha256, encoders=("",))
 
 
-def load_as(kind: type[_S], checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str, *,
-            encoders: Sequence[str]) -> _S:
+def load_as(
+    kind: type[_S],
+    checkpoint: Checkpoint,
+    parts: Parts,
+    device: torch.device,
+    dtype: torch.dtype,
+    sha256: str,
+    *,
+    encoders: Sequence[str],
+) -> _S:
     """All parts where they are to run; `encoders` are the numbers of the text encoders, "" and "_2"."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     channels = parts.config("unet").get("in_channels", 4)
     if channels not in (4, 9):
-        raise CheckpointUnknown(f"{checkpoint.name} is of a kind that cannot be used yet",
-                                f"its network looks at {channels} channels", "Choose another checkpoint")
-    kinds: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel,
-                             "text_encoder_2": CLIPTextModelWithProjection}
+        raise CheckpointUnknown(
+            f"{checkpoint.name} is of a kind that cannot be used yet",
+            f"its network looks at {channels} channels",
+            "Choose another checkpoint",
+        )
+    kinds: dict[str, Any] = {
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+    }
 
     def module(name: str, dtype: torch.dtype = dtype) -> Any:
         return parts.module(name, kinds[name], dtype).to(device)
 
     network = module("unet")
     overflows = dtype is torch.float16 and bool(parts.config("vae").get("force_upcast", True))
-    scheduling = scheduling_of(parts, checkpoint.name, checkpoint.prediction,
-                               distilled=bool(network.config.time_cond_proj_dim), aligned_xl="_2" in encoders)
-    return kind(checkpoint, scheduling, network, module("vae", torch.float32 if overflows else dtype), checkpoint.family,
-                device=device, dtype=dtype, sha256=sha256,
-                text_encoders={f"text_encoder{n}": module(f"text_encoder{n}") for n in encoders},
-                tokenizers={f"tokenizer{n}": parts.tokenizer(f"tokenizer{n}", CLIPTokenizer) for n in encoders})
+    scheduling = scheduling_of(
+        parts,
+        checkpoint.name,
+        checkpoint.prediction,
+        distilled=bool(network.config.time_cond_proj_dim),
+        aligned_xl="_2" in encoders,
+    )
+    return kind(
+        checkpoint,
+        scheduling,
+        network,
+        module("vae", torch.float32 if overflows else dtype),
+        checkpoint.family,
+        device=device,
+        dtype=dtype,
+        sha256=sha256,
+        text_encoders={f"text_encoder{n}": module(f"text_encoder{n}") for n in encoders},
+        tokenizers={f"tokenizer{n}": parts.tokenizer(f"tokenizer{n}", CLIPTokenizer) for n in encoders},
+    )

@@ -13,8 +13,8 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.families.stable_diffusion import StableDiffusion, StableDiffusionPrompted, Told, load_as
 from diffstudio.models.parts import Parts
 
-_BEAUTIFUL, _UGLY = 6.0, 2.5      # the scores that the refiner's makers recommend for what is wanted and what is not
-_PENULTIMATE = -2                 # both encoders are read before their last layer: section 2.1
+_BEAUTIFUL, _UGLY = 6.0, 2.5  # the scores that the refiner's makers recommend for what is wanted and what is not
+_PENULTIMATE = -2  # both encoders are read before their last layer: section 2.1
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -36,12 +36,14 @@ class StableDiffusionXL(StableDiffusion):
         numbers = [name.removeprefix("text_encoder") for name in self.text_encoders]
         read = [self._encoded(number, texts, _PENULTIMATE) for number in numbers]
         pooled = read[-1].pooled
-        assert pooled is not None     # the second encoder, the last of them, has a projection
+        assert pooled is not None  # the second encoder, the last of them, has a projection
         halves = zip(torch.cat([one.states for one in read], dim=-1).chunk(2), pooled.chunk(2), strict=True)
         shown, avoided = (Told(words, whole) for words, whole in halves)
         if self.is_refiner:
             score = torch.full((len(wanted), 1), _BEAUTIFUL, device=self.device)
-            return StableDiffusionPrompted(replace(shown, score=score), replace(avoided, score=torch.full_like(score, _UGLY)))
+            return StableDiffusionPrompted(
+                replace(shown, score=score), replace(avoided, score=torch.full_like(score, _UGLY))
+            )
         if not negative.strip():
             avoided = Told(torch.zeros_like(shown.words), torch.zeros_like(pooled[: len(wanted)]))
         return StableDiffusionPrompted(shown, avoided)
@@ -50,12 +52,14 @@ class StableDiffusionXL(StableDiffusion):
         """The size that the picture had and where it was cropped, and the size it is to have or its score: section 2.2."""
         height, width = (float(self.shrinks * side) for side in x_t.shape[-2:])
         assert told.pooled is not None
-        size = torch.tensor([[height, width]], device=self.device).expand(len(told.words), -1)     # [B,2]
+        size = torch.tensor([[height, width]], device=self.device).expand(len(told.words), -1)  # [B,2]
         last = size if told.score is None else told.score
         return {"text_embeds": told.pooled, "time_ids": torch.cat((size, torch.zeros_like(size), last), dim=1)}
 
 
-def load(checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = "") -> StableDiffusionXL:
+def load(
+    checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = ""
+) -> StableDiffusionXL:
     """The model of a checkpoint of family `sdxl` or `sdxl_refiner`. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
     encoders = ("_2",) if checkpoint.family == "sdxl_refiner" else ("", "_2")
     return load_as(StableDiffusionXL, checkpoint, parts, device, dtype, sha256, encoders=encoders)

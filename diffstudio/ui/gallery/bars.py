@@ -22,8 +22,11 @@ class TopBar(QWidget):
         self.count_label = label("", "dim")
         self.trash = QuietButton("", "trash", "Pictures in the gallery's trash", name="Trash")
         self.rescan_button = QuietButton(
-            "", "arrows-clockwise", "Look through the folder again, for what other programs added or removed",
-            name="Look again")
+            "",
+            "arrows-clockwise",
+            "Look through the folder again, for what other programs added or removed",
+            name="Look again",
+        )
         row = QHBoxLayout(self)
         row.setContentsMargins(20, 12, 16, 4)
         row.setSpacing(8)

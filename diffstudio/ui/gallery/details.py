@@ -58,8 +58,16 @@ class Details(QFrame):
         column = QVBoxLayout(contents)
         column.setContentsMargins(16, 16, 16, 16)
         column.setSpacing(8)
-        for part in (self._prompt_title, self.prompt, self._negative_title, self.negative, SectionLabel("Settings"),
-                     self.nothing, self.facts, self.lost):
+        for part in (
+            self._prompt_title,
+            self.prompt,
+            self._negative_title,
+            self.negative,
+            SectionLabel("Settings"),
+            self.nothing,
+            self.facts,
+            self.lost,
+        ):
             if isinstance(part, SectionLabel) and part is not self._prompt_title:
                 column.addSpacing(8)
             column.addWidget(part)
@@ -79,9 +87,14 @@ class Details(QFrame):
         below.setSpacing(8)
         below.addWidget(self.reuse)
         flow = FlowLayout(spacing=8)
-        for button, wanted in ((self.star, self.star_wanted), (self.enlarge, self.enlarge_wanted), (self.copy, self.copy_wanted),
-                               (self.delete, self.delete_wanted), (self.save, self.save_wanted),
-                               (self.folder, self.folder_wanted)):
+        for button, wanted in (
+            (self.star, self.star_wanted),
+            (self.enlarge, self.enlarge_wanted),
+            (self.copy, self.copy_wanted),
+            (self.delete, self.delete_wanted),
+            (self.save, self.save_wanted),
+            (self.folder, self.folder_wanted),
+        ):
             flow.addWidget(button)
             button.clicked.connect(wanted)
         below.addLayout(flow)
@@ -107,8 +120,9 @@ class Details(QFrame):
         self.negative.set_text(request.negative if request else "")
         self.lost.hide()
         if image is None:
-            self.nothing.setText("Choose a picture to see how it was made." if chosen == 0
-                                 else f"{chosen:,} pictures are chosen.")
+            self.nothing.setText(
+                "Choose a picture to see how it was made." if chosen == 0 else f"{chosen:,} pictures are chosen."
+            )
         elif request is None:
             self.nothing.setText("This picture carries no settings.")
         self.nothing.setVisible(image is None or request is None)
@@ -163,25 +177,45 @@ def _facts(image: GalleryImage) -> list[tuple[str, str]]:
     facts = [("Size", f"{image.width} × {image.height} px")]
     request = image.request
     if isinstance(request, UpscaleRequest):
-        facts += [("Enlarged", f"{request.scale:g}× by {upscaler(request.upscaler)}"), ("Made from", request.source.name)]
+        facts += [
+            ("Enlarged", f"{request.scale:g}× by {upscaler(request.upscaler)}"),
+            ("Made from", request.source.name),
+        ]
         if request.checkpoint:
-            facts += [("Checkpoint", image.checkpoint), ("Strength", f"{request.strength:g}"), ("Steps", str(request.steps)),
-                      ("Guidance", f"{request.guidance:g}"), ("Sampler", SAMPLER_LABELS[request.sampler]),
-                      ("Seed", str(request.seed))]
+            facts += [
+                ("Checkpoint", image.checkpoint),
+                ("Strength", f"{request.strength:g}"),
+                ("Steps", str(request.steps)),
+                ("Guidance", f"{request.guidance:g}"),
+                ("Sampler", SAMPLER_LABELS[request.sampler]),
+                ("Seed", str(request.seed)),
+            ]
     elif request is not None:
         spacing = _SPACINGS.get(request.spacing) or request.spacing.capitalize()
-        facts += [("Checkpoint", image.checkpoint), ("Steps", str(request.steps)),
-                  ("Guidance", f"{request.guidance:g}"), ("Sampler", SAMPLER_LABELS[request.sampler]),
-                  ("Spacing", spacing), ("Seed", str(request.seed))]
+        facts += [
+            ("Checkpoint", image.checkpoint),
+            ("Steps", str(request.steps)),
+            ("Guidance", f"{request.guidance:g}"),
+            ("Sampler", SAMPLER_LABELS[request.sampler]),
+            ("Spacing", spacing),
+            ("Seed", str(request.seed)),
+        ]
         if request.init is not None:
             facts += [("Started from", request.init.name), ("Strength", f"{request.strength:g}")]
         if request.mask is not None:
             facts.append(("Mask", request.mask.name))
         if any(request.outpaint):
             facts.append(("Extended", _sides(request.outpaint)))
-        facts += [("Guided by", f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}") for use in request.controls]
+        facts += [
+            ("Guided by", f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}") for use in request.controls
+        ]
         if request.vae:
             facts.append(("Autoencoder", Path(request.vae).stem))
         if request.enlarge > 1:
-            facts.append(("Enlarged", f"{request.enlarge:g}× by {upscaler(request.upscaler)}, strength {request.enlarge_strength:g}"))
+            facts.append(
+                (
+                    "Enlarged",
+                    f"{request.enlarge:g}× by {upscaler(request.upscaler)}, strength {request.enlarge_strength:g}",
+                )
+            )
     return [*facts, ("Made", when(image.created)), ("File", image.path.name)]

@@ -11,8 +11,9 @@ from PySide6.QtWidgets import QMenu, QMessageBox, QWidget
 from diffstudio.ui import assets
 
 
-def ask_about_trash(parent: QWidget, count: int, bring_back: Callable[[], object],
-                    empty: Callable[[], object]) -> QMessageBox:
+def ask_about_trash(
+    parent: QWidget, count: int, bring_back: Callable[[], object], empty: Callable[[], object]
+) -> QMessageBox:
     are = "picture is" if count == 1 else "pictures are"
     box = QMessageBox(QMessageBox.Icon.NoIcon, "Trash", f"{count:,} {are} in the gallery's trash.", parent=parent)
     box.setInformativeText("Bring them back into the gallery, or move them on to the system's trash.")

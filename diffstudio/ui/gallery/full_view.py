@@ -15,14 +15,14 @@ from diffstudio.ui.gallery.picture_view import STEP, PictureView
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import Tasks
 
-LARGEST_SHOWN = 8192    # px a side that is decoded
+LARGEST_SHOWN = 8192  # px a side that is decoded
 
 
 class FullView(QWidget):
     """One picture with its zoom and its neighbours."""
 
     closed = Signal()
-    step_wanted = Signal(object)         # -1 or 1
+    step_wanted = Signal(object)  # -1 or 1
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import (
-    QEvent,
-    QModelIndex,
-    QPersistentModelIndex,
-    QRect,
-    QRectF,
-    QSize,
-    Qt,
-    Signal,
-)
+from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPen, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
@@ -20,9 +11,9 @@ from diffstudio.ui import assets, theme
 from diffstudio.ui.controls import describe
 from diffstudio.ui.gallery.model import IMAGE_ROLE, GalleryModel
 
-CELL = 156      # px, at least, gap included
+CELL = 156  # px, at least, gap included
 GAP = 12
-STAR = 26       # px a side of the corner that stars
+STAR = 26  # px a side of the corner that stars
 
 
 class ThumbnailDelegate(QStyledItemDelegate):
@@ -35,8 +26,9 @@ class ThumbnailDelegate(QStyledItemDelegate):
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
         return self._view.gridSize()
 
-    def paint(self, painter: QPainter, option: QStyleOptionViewItem,
-              index: QModelIndex | QPersistentModelIndex) -> None:
+    def paint(
+        self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> None:
         image = index.data(IMAGE_ROLE)
         model = index.model()
         if not isinstance(image, GalleryImage) or not isinstance(model, GalleryModel):
@@ -93,9 +85,9 @@ def _middle(image: QImage) -> QRectF:
 class ThumbnailGrid(QListView):
     """The list of pictures. Enter or a double click opens, Delete deletes; a click on the corner stars."""
 
-    opened = Signal(object)              # QModelIndex
+    opened = Signal(object)  # QModelIndex
     delete_wanted = Signal()
-    star_wanted = Signal(object)         # QModelIndex
+    star_wanted = Signal(object)  # QModelIndex
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,8 +156,11 @@ class ThumbnailGrid(QListView):
     def _star_under(self, event: QMouseEvent) -> QModelIndex:
         point = event.position().toPoint()
         index = self.indexAt(point)
-        on_star = (event.button() == Qt.MouseButton.LeftButton and index.isValid()
-                   and star_of(self.visualRect(index)).contains(point))
+        on_star = (
+            event.button() == Qt.MouseButton.LeftButton
+            and index.isValid()
+            and star_of(self.visualRect(index)).contains(point)
+        )
         return index if on_star else QModelIndex()
 
     def _fill(self) -> None:

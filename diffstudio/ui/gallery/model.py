@@ -26,8 +26,8 @@ from diffstudio.ui.generate.words import title_of
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import NewestFirst
 
-PAGE = 200                       # pictures in the first page; later pages grow with what is there
-THUMBNAIL_BYTES = 96 << 20       # of decoded thumbnails kept
+PAGE = 200  # pictures in the first page; later pages grow with what is there
+THUMBNAIL_BYTES = 96 << 20  # of decoded thumbnails kept
 IMAGE_ROLE = int(Qt.ItemDataRole.UserRole)
 
 Index = QModelIndex | QPersistentModelIndex
@@ -36,19 +36,19 @@ Index = QModelIndex | QPersistentModelIndex
 class GalleryModel(QAbstractListModel):
     """GalleryImages, the newest first, of which those that fit `search` and `starred`."""
 
-    counted = Signal()           # the number of pictures has changed
-    failed = Signal(object)      # StorageProblem: the records cannot be read
+    counted = Signal()  # the number of pictures has changed
+    failed = Signal(object)  # StorageProblem: the records cannot be read
 
     def __init__(self, gallery: Gallery, thumbnails: NewestFirst) -> None:
         super().__init__()
         self._gallery, self._maker = gallery, thumbnails
         self._images: list[GalleryImage] = []
-        self._rows: dict[int, int] | None = None   # id -> row; None when it must be made anew
+        self._rows: dict[int, int] | None = None  # id -> row; None when it must be made anew
         self._thumbnails: OrderedDict[int, QImage] = OrderedDict()
         self._thumbnail_bytes = 0
         self._unreadable: set[int] = set()
         self._complete = True
-        self._reached = 0                          # how many of the records' rows have been fetched
+        self._reached = 0  # how many of the records' rows have been fetched
         self.search, self.starred, self.total = "", False, 0
         thumbnails.answered.connect(self._thumbnail_made)
 

@@ -47,7 +47,7 @@ class Passage(QTextEdit):
         return QSize(120, self.height())
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        event.ignore()         # it shows all that it has: what it lies in scrolls
+        event.ignore()  # it shows all that it has: what it lies in scrolls
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

@@ -14,8 +14,8 @@ from diffstudio.ui.pictures import fitted, rounded
 
 LARGEST_ZOOM = 32.0
 STEP = 1.25
-SHARP_FROM = 4.0        # beyond this many screen px per picture px, the pixels themselves are shown
-MARGIN = 24             # px around a picture that fits
+SHARP_FROM = 4.0  # beyond this many screen px per picture px, the pixels themselves are shown
+MARGIN = 24  # px around a picture that fits
 
 
 class PictureView(QWidget):
@@ -24,7 +24,7 @@ class PictureView(QWidget):
     previous_wanted = Signal()
     next_wanted = Signal()
     closed = Signal()
-    zoomed = Signal(object)      # screen px per picture px
+    zoomed = Signal(object)  # screen px per picture px
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class PictureView(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumSize(120, 120)
         self._image, self._path = QImage(), Path()
-        self._zoom: float | None = None          # None: as large as it fits
-        self._centre = QPointF()                 # of the view, in the picture's px
-        self._size = QSize(1, 1)                 # of the whole picture; the image may be a small copy of it
+        self._zoom: float | None = None  # None: as large as it fits
+        self._centre = QPointF()  # of the view, in the picture's px
+        self._size = QSize(1, 1)  # of the whole picture; the image may be a small copy of it
         self._pressed: QPointF | None = None
         self._message = ""
 
@@ -108,7 +108,7 @@ class PictureView(QWidget):
     def wheelEvent(self, event: QWheelEvent) -> None:
         turns = event.angleDelta().y() / 120
         if turns and not self._image.isNull():
-            self.set_zoom(self.zoom() * STEP ** turns, event.position())
+            self.set_zoom(self.zoom() * STEP**turns, event.position())
         event.accept()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -150,16 +150,18 @@ class PictureView(QWidget):
         self._pressed = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        self.set_zoom(1.0 if self._zoom is None and self._fit() < 1 else 8.0 if self._zoom is None else None,
-                      event.position())
+        self.set_zoom(
+            1.0 if self._zoom is None and self._fit() < 1 else 8.0 if self._zoom is None else None, event.position()
+        )
 
     def _drag_out(self) -> None:
         data = QMimeData()
         data.setUrls([QUrl.fromLocalFile(str(self._path))])
         drag = QDrag(self)
         drag.setMimeData(data)
-        small = self._image.scaled(96, 96, Qt.AspectRatioMode.KeepAspectRatio,
-                                   Qt.TransformationMode.SmoothTransformation)
+        small = self._image.scaled(
+            96, 96, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+        )
         drag.setPixmap(QPixmap.fromImage(small))
         drag.exec(Qt.DropAction.CopyAction)
 
@@ -169,5 +171,6 @@ class PictureView(QWidget):
 
     def _keep_inside(self) -> None:
         """The picture covers the middle of the view."""
-        self._centre = QPointF(min(max(self._centre.x(), 0.0), self._size.width()),
-                               min(max(self._centre.y(), 0.0), self._size.height()))
+        self._centre = QPointF(
+            min(max(self._centre.x(), 0.0), self._size.width()), min(max(self._centre.y(), 0.0), self._size.height())
+        )

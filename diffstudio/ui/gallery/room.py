@@ -25,16 +25,16 @@ from diffstudio.ui.gallery.model import GalleryModel, title
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import NewestFirst, Tasks
 
-NARROW = 760            # px: below, the grid has the room to itself and settings are shown in the full view only
+NARROW = 760  # px: below, the grid has the room to itself and settings are shown in the full view only
 
 
 class GalleryRoom(QWidget):
     """Reads and changes a Gallery; what concerns other rooms it asks for by signal."""
 
-    reuse_requested = Signal(object)     # PictureRequest
-    enlarge_wanted = Signal(object)      # Path
-    generate_requested = Signal()        # from the empty gallery: go and make a picture
-    changed = Signal()                   # pictures were deleted, brought back or starred here
+    reuse_requested = Signal(object)  # PictureRequest
+    enlarge_wanted = Signal(object)  # Path
+    generate_requested = Signal()  # from the empty gallery: go and make a picture
+    changed = Signal()  # pictures were deleted, brought back or starred here
 
     def __init__(self, gallery: Gallery) -> None:
         super().__init__()
@@ -53,8 +53,12 @@ class GalleryRoom(QWidget):
         self.picture = self.full.picture
         self.bar = TopBar()
         self.message = Message()
-        self.empty = EmptyState("image-square", "No pictures yet", "Every picture you make is kept here, with all the "
-                                "settings that made it.", "Make a picture")
+        self.empty = EmptyState(
+            "image-square",
+            "No pictures yet",
+            "Every picture you make is kept here, with all the settings that made it.",
+            "Make a picture",
+        )
         self.nothing_found = EmptyState("magnifying-glass", "Nothing found", "", "Show all pictures")
         self._pages = QStackedWidget()
         for page in (self.grid, self.empty, self.nothing_found):
@@ -158,17 +162,28 @@ class GalleryRoom(QWidget):
         self.full.closed.connect(self.close_full)
         self.full.step_wanted.connect(self._step)
         details = self.details
-        for signal, act in ((details.reuse_wanted, self.reuse), (details.copy_wanted, self.copy),
-                            (details.save_wanted, self.save_as), (details.delete_wanted, self.delete_chosen),
-                            (details.folder_wanted, self.show_in_folder), (details.star_wanted, self.star_chosen),
-                            (details.enlarge_wanted, self.enlarge)):
+        for signal, act in (
+            (details.reuse_wanted, self.reuse),
+            (details.copy_wanted, self.copy),
+            (details.save_wanted, self.save_as),
+            (details.delete_wanted, self.delete_chosen),
+            (details.folder_wanted, self.show_in_folder),
+            (details.star_wanted, self.star_chosen),
+            (details.enlarge_wanted, self.enlarge),
+        ):
             signal.connect(act)
 
     def _make_shortcuts(self) -> None:
-        for keys, act in ((QKeySequence.StandardKey.Find, self._focus_search), ("Ctrl+D", self.star_chosen),
-                          (QKeySequence.StandardKey.Copy, self.copy), (QKeySequence.StandardKey.Save, self.save_as),
-                          (QKeySequence.StandardKey.Undo, self.undo), ("Ctrl+U", self.reuse), ("Ctrl+E", self.enlarge),
-                          (QKeySequence.StandardKey.Delete, self.delete_chosen)):
+        for keys, act in (
+            (QKeySequence.StandardKey.Find, self._focus_search),
+            ("Ctrl+D", self.star_chosen),
+            (QKeySequence.StandardKey.Copy, self.copy),
+            (QKeySequence.StandardKey.Save, self.save_as),
+            (QKeySequence.StandardKey.Undo, self.undo),
+            ("Ctrl+U", self.reuse),
+            ("Ctrl+E", self.enlarge),
+            (QKeySequence.StandardKey.Delete, self.delete_chosen),
+        ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
@@ -201,8 +216,10 @@ class GalleryRoom(QWidget):
                 return
             data.setImageData(pixels)
         QApplication.clipboard().setMimeData(data)
-        self._say("good", "The picture is on the clipboard." if len(images) == 1
-                  else f"{len(images):,} files are on the clipboard.")
+        self._say(
+            "good",
+            "The picture is on the clipboard." if len(images) == 1 else f"{len(images):,} files are on the clipboard.",
+        )
 
     def save_as(self) -> None:
         """Ask where, and save a copy there with its settings."""
@@ -370,8 +387,9 @@ class GalleryRoom(QWidget):
         elif self.model.total == 0:
             page = self.nothing_found
             words, stars = self.model.search.strip()[:80], "starred " if self.model.starred else ""
-            self.nothing_found.text.setText(f"No {stars}picture has “{words}” in its prompt." if words
-                                            else "No picture has a star.")
+            self.nothing_found.text.setText(
+                f"No {stars}picture has “{words}” in its prompt." if words else "No picture has a star."
+            )
         else:
             page = self.grid
         self._pages.setCurrentWidget(page)
@@ -404,8 +422,11 @@ class GalleryRoom(QWidget):
         starred = all(image.starred for image in chosen)
         entries += [("Remove star" if starred else "Star", "star", self.star_chosen), ("Copy", "copy", self.copy)]
         if one is not None:
-            entries += [("Enlarge …", "arrows-out", self.enlarge), ("Save as …", "floppy-disk", self.save_as),
-                        ("Show in folder", "folder-open", self.show_in_folder)]
+            entries += [
+                ("Enlarge …", "arrows-out", self.enlarge),
+                ("Save as …", "floppy-disk", self.save_as),
+                ("Show in folder", "folder-open", self.show_in_folder),
+            ]
         entries.append(("Delete", "trash", self.delete_chosen))
         dialogs.menu(self, entries).popup(source.mapToGlobal(at))
 

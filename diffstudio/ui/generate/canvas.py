@@ -27,7 +27,7 @@ from diffstudio.ui import picture_actions, theme
 from diffstudio.ui.controls import describe
 from diffstudio.ui.pictures import fitted, numpy_to_qimage, rounded
 
-GAP = 8            # px between the pictures of a grid
+GAP = 8  # px between the pictures of a grid
 MOST_ENLARGED = 4  # by the better method, which takes its time; Qt's own does the rest while it paints
 
 
@@ -37,14 +37,14 @@ class Shown:
 
     image: QImage = field(default_factory=QImage)
     path: Path | None = None
-    scaled: QImage = field(default_factory=QImage)   # for the size it is drawn at
+    scaled: QImage = field(default_factory=QImage)  # for the size it is drawn at
     scaled_for: QSize = field(default_factory=QSize)
 
 
 class Canvas(QWidget):
     """Click a picture of a grid to see it alone, Escape or another click to see them all. Arrows choose by keyboard."""
 
-    menu_wanted = Signal(object)        # QPoint, global
+    menu_wanted = Signal(object)  # QPoint, global
     selected = Signal()
 
     def __init__(self) -> None:
@@ -144,8 +144,10 @@ class Canvas(QWidget):
         top = room.y() + (room.height() - rows * height - (rows - 1) * GAP) / 2
         lefts = [round(left + column * (width + GAP)) for column in range(columns)]
         tops = [round(top + row * (height + GAP)) for row in range(rows)]
-        return [(index, QRectF(lefts[index % columns], tops[index // columns], round(width), round(height)))
-                for index in range(count)]
+        return [
+            (index, QRectF(lefts[index % columns], tops[index // columns], round(width), round(height)))
+            for index in range(count)
+        ]
 
     def _size_of(self, shown: Shown) -> QSize:
         return self._shape if shown.image.isNull() else shown.image.size()
@@ -229,7 +231,11 @@ class Canvas(QWidget):
         count = len(self._shown)
         if event.key() == Qt.Key.Key_Escape and self._alone:
             self._set_alone(False)
-        elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space) and count > 1 and not event.modifiers():
+        elif (
+            event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space)
+            and count > 1
+            and not event.modifiers()
+        ):
             self._set_alone(not self._alone)
         elif event.key() in steps and count > 1 and not event.modifiers():
             self._choose((self._chosen + steps[Qt.Key(event.key())]) % count)
@@ -261,7 +267,8 @@ def smooth(image: QImage, size: QSize) -> QImage:
     from PIL import Image  # after the first paint of the window
 
     image = image.convertToFormat(QImage.Format.Format_RGB32)  # what Qt paints fastest; PIL need not know the order
-    small = Image.frombuffer("RGBX", (image.width(), image.height()), bytes(image.constBits()), "raw", "RGBX",
-                             image.bytesPerLine(), 1)
+    small = Image.frombuffer(
+        "RGBX", (image.width(), image.height()), bytes(image.constBits()), "raw", "RGBX", image.bytesPerLine(), 1
+    )
     large = small.resize((max(1, size.width()), max(1, size.height())), Image.Resampling.BICUBIC)
     return QImage(large.tobytes(), large.width, large.height, 4 * large.width, QImage.Format.Format_RGB32).copy()

@@ -35,7 +35,7 @@ class CheckpointChooser(Card):
     """`chosen` carries the Checkpoint that a person chose."""
 
     chosen = Signal(object)
-    more_wanted = Signal()          # to the Models room
+    more_wanted = Signal()  # to the Models room
 
     def __init__(self) -> None:
         super().__init__(interactive=True, name="Checkpoint", tooltip="Choose the checkpoint that makes the pictures")

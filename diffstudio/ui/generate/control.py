@@ -33,12 +33,16 @@ from diffstudio.ui.generate.ways import AddButton
 from diffstudio.ui.pictures import fitted, read_image
 
 PICTURES = "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)"
-PREPARES = [(PrepareName.AS_GIVEN, "As it is"), (PrepareName.CANNY, "Edges (Canny)"), (PrepareName.SCRIBBLE, "Dark lines on white"),
-            (PrepareName.INVERT, "Inverted")]
+PREPARES = [
+    (PrepareName.AS_GIVEN, "As it is"),
+    (PrepareName.CANNY, "Edges (Canny)"),
+    (PrepareName.SCRIBBLE, "Dark lines on white"),
+    (PrepareName.INVERT, "Inverted"),
+]
 _GUESSES = (("canny", PrepareName.CANNY), ("scribble", PrepareName.SCRIBBLE), ("sketch", PrepareName.SCRIBBLE))
-_SEEN_PIXELS = 148             # high
-_LARGEST_SEEN = 640            # px of what is worked out for it
-_LOOK_AFTER_MS = 60            # without a change
+_SEEN_PIXELS = 148  # high
+_LARGEST_SEEN = 640  # px of what is worked out for it
+_LOOK_AFTER_MS = 60  # without a change
 
 
 def usual_prepare(network: str) -> PrepareName:
@@ -82,9 +86,9 @@ class Seen(QWidget):
 class ControlCard(QWidget):
     """One picture and its ControlNet."""
 
-    changed = Signal()             # also: look again at what the network sees
+    changed = Signal()  # also: look again at what the network sees
     remove_wanted = Signal()
-    picture_wanted = Signal()      # another one
+    picture_wanted = Signal()  # another one
 
     def __init__(self, path: Path, networks: Sequence[Checkpoint]) -> None:
         super().__init__()
@@ -93,16 +97,37 @@ class ControlCard(QWidget):
         self.name = Elided(path.name, mode=Qt.TextElideMode.ElideMiddle)
         self.swap_button = QuietButton("", "image", "Choose another picture for it", name="Another picture")
         self.remove_button = QuietButton("", "x", "Do not follow this picture", name="Remove the picture", role="dim")
-        self.network = LabelledCombo("ControlNet", (), "The network that reads the picture: those that fit the checkpoint")
-        self.prepare = LabelledCombo("What it is shown", PREPARES, "What is made of the picture before the network sees it: "
-                                     "depth maps, poses and edges made elsewhere go in as they are")
+        self.network = LabelledCombo(
+            "ControlNet", (), "The network that reads the picture: those that fit the checkpoint"
+        )
+        self.prepare = LabelledCombo(
+            "What it is shown",
+            PREPARES,
+            "What is made of the picture before the network sees it: "
+            "depth maps, poses and edges made elsewhere go in as they are",
+        )
         self.low = LabelledSlider("Weak edge", 0, 500, 100, tooltip="A slope below this is no edge")
-        self.high = LabelledSlider("Strong edge", 0, 500, 200, tooltip="A slope above this is an edge; weaker ones count where they "
-                                   "go on from one")
-        self.scale = LabelledSlider("Strength", 0, 2, 1.0, step=0.05, decimals=2, tooltip="How closely the picture is followed")
-        self.begins = LabelledSlider("From", 0, 99, 0, suffix=" %", tooltip="The part of the steps at which it begins to steer")
-        self.ends = LabelledSlider("Until", 1, 100, 100, suffix=" %", tooltip="The part of the steps at which it ends: what comes "
-                                   "later is free")
+        self.high = LabelledSlider(
+            "Strong edge",
+            0,
+            500,
+            200,
+            tooltip="A slope above this is an edge; weaker ones count where they go on from one",
+        )
+        self.scale = LabelledSlider(
+            "Strength", 0, 2, 1.0, step=0.05, decimals=2, tooltip="How closely the picture is followed"
+        )
+        self.begins = LabelledSlider(
+            "From", 0, 99, 0, suffix=" %", tooltip="The part of the steps at which it begins to steer"
+        )
+        self.ends = LabelledSlider(
+            "Until",
+            1,
+            100,
+            100,
+            suffix=" %",
+            tooltip="The part of the steps at which it ends: what comes later is free",
+        )
         self._prepare_chosen = False
         self._lay_out()
         self.set_networks(networks)
@@ -110,8 +135,16 @@ class ControlCard(QWidget):
         self._follow()
 
     def use(self) -> ControlUse:
-        return ControlUse(self.network.value(), self.path, self.prepare.value(), float(self.scale.value()),
-                          self.begins.value() / 100, self.ends.value() / 100, int(self.low.value()), int(self.high.value()))
+        return ControlUse(
+            self.network.value(),
+            self.path,
+            self.prepare.value(),
+            float(self.scale.value()),
+            self.begins.value() / 100,
+            self.ends.value() / 100,
+            int(self.low.value()),
+            int(self.high.value()),
+        )
 
     def show_use(self, use: ControlUse) -> None:
         self.network.set_value(use.network)
@@ -197,11 +230,11 @@ class ControlSection(QWidget):
     changed = Signal()
     failed = Signal(str)
     models_wanted = Signal()
-    beside_wanted = Signal(object, object)   # work for another thread, and who is told what it returned
+    beside_wanted = Signal(object, object)  # work for another thread, and who is told what it returned
 
     def __init__(self, size: Callable[[], tuple[int, int]]) -> None:
         super().__init__()
-        self._size = size                    # of the picture to be made, in px
+        self._size = size  # of the picture to be made, in px
         self._networks: tuple[Checkpoint, ...] = ()
         self._checkpoint: Checkpoint | None = None
         self._looking = self._look_again = False
@@ -211,7 +244,7 @@ class ControlSection(QWidget):
         self.add_button = AddButton("Guide by a picture …", "Guide", "path")
         self.add_button.clicked.connect(self._add_pressed)
         self.add_button.setAcceptDrops(True)
-        self.add_button.installEventFilter(self)        # wherever it is, it takes what the section takes
+        self.add_button.installEventFilter(self)  # wherever it is, it takes what the section takes
         self._timer = QTimer(self, singleShot=True, interval=_LOOK_AFTER_MS)
         self._timer.timeout.connect(self._look)
         self.setAcceptDrops(True)
@@ -239,7 +272,9 @@ class ControlSection(QWidget):
         names |= {str(network.path): network.name for network in self.fitting()}
         for use in request.controls:
             if use.network not in names:
-                self.failed.emit(f"The ControlNet {Path(use.network).name} is not here for this checkpoint, so it is left out.")
+                self.failed.emit(
+                    f"The ControlNet {Path(use.network).name} is not here for this checkpoint, so it is left out."
+                )
             elif read_image(use.image, 64).isNull():
                 self.failed.emit(f"The picture {use.image.name} is no longer there, so its ControlNet is left out.")
             else:
@@ -266,7 +301,9 @@ class ControlSection(QWidget):
 
     def fitting(self) -> list[Checkpoint]:
         checkpoint = self._checkpoint
-        return [network for network in self._networks if checkpoint is not None and not cannot_steer(network, checkpoint)]
+        return [
+            network for network in self._networks if checkpoint is not None and not cannot_steer(network, checkpoint)
+        ]
 
     def _offer(self) -> None:
         if fitting := self.fitting():
@@ -310,7 +347,7 @@ class ControlSection(QWidget):
         card.remove_wanted.connect(lambda: self._removed(card))
         card.picture_wanted.connect(lambda: self.choose(card.set_picture))
         self.cards.append(card)
-        self._column.insertWidget(len(self.cards), card)      # below the heading and those before it
+        self._column.insertWidget(len(self.cards), card)  # below the heading and those before it
         return card
 
     def _card_changed(self) -> None:
@@ -361,8 +398,10 @@ class ControlSection(QWidget):
         asked = [(card, card.use()) for card in self.cards] if self.fitting() else []
         if asked:
             self._looking = True
-            self.beside_wanted.emit(partial(_seen, [use for _, use in asked], self._size()),
-                                    lambda seen: self._show([card for card, _ in asked], seen))
+            self.beside_wanted.emit(
+                partial(_seen, [use for _, use in asked], self._size()),
+                lambda seen: self._show([card for card, _ in asked], seen),
+            )
 
     def _show(self, cards: list[ControlCard], seen: list[QImage | str]) -> None:
         for card, image in zip(cards, seen, strict=True):
@@ -381,10 +420,15 @@ class ControlSection(QWidget):
         for card in self.cards:
             card.setVisible(fitting)
         button = self.add_button
-        button.say(("Guide by another picture …" if self.cards else "Guide by a picture …") if fitting else "Get a ControlNet …",
-                   "Choose a picture whose edges, depth or lines are followed" if fitting else
-                   "To be guided by a picture takes a ControlNet that fits this checkpoint, and there is none here: "
-                   "bring one into Models")
+        button.say(
+            ("Guide by another picture …" if self.cards else "Guide by a picture …")
+            if fitting
+            else "Get a ControlNet …",
+            "Choose a picture whose edges, depth or lines are followed"
+            if fitting
+            else "To be guided by a picture takes a ControlNet that fits this checkpoint, and there is none here: "
+            "bring one into Models",
+        )
         button.setVisible(taken and len(self.cards) < MOST_CONTROLS)
 
 

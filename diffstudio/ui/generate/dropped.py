@@ -19,7 +19,7 @@ class PictureSettingsDialog(QDialog):
     """`use_requested` carries the request when a person wants it in the left column."""
 
     use_requested = Signal(object)
-    start_requested = Signal()           # make another picture from this one
+    start_requested = Signal()  # make another picture from this one
     enlarge_requested = Signal()
 
     def __init__(self, path: Path, image: QImage, settings: PictureSettings, parent: QWidget | None = None) -> None:
@@ -39,8 +39,11 @@ class PictureSettingsDialog(QDialog):
             describe(edit, name, f"{name} of the picture")
         self.negative.setFixedHeight(56)
         again = isinstance(request, UpscaleRequest)
-        self.use_button = PrimaryButton("Enlarge again …" if again else "Use these settings", "",
-                                        "Ask for it once more" if again else "Put them into the left column of the Generate room")
+        self.use_button = PrimaryButton(
+            "Enlarge again …" if again else "Use these settings",
+            "",
+            "Ask for it once more" if again else "Put them into the left column of the Generate room",
+        )
         self.start_button = QuietButton("Start from this picture", "image", "Change it, paint on it or extend it")
         self.start_button.clicked.connect(self._start)
         self.enlarge_button = QuietButton("Enlarge …", "arrows-out", "Make this picture larger")
@@ -99,9 +102,13 @@ def _table(request: PictureRequest, settings: PictureSettings) -> QGridLayout:
     grid.setVerticalSpacing(4)
     size = f"{settings.width} × {settings.height}" if settings.width and settings.height else "not told"
     rows: tuple[tuple[str, str], ...] = (
-        ("Checkpoint", request.checkpoint), ("Size", size), ("Steps", str(request.steps)),
+        ("Checkpoint", request.checkpoint),
+        ("Size", size),
+        ("Steps", str(request.steps)),
         ("Sampler", f"{words.SAMPLERS[request.sampler][0]}, {words.SPACINGS[request.spacing][0].lower()}"),
-        ("Guidance", f"{request.guidance:g}"), ("Seed", str(request.seed)))
+        ("Guidance", f"{request.guidance:g}"),
+        ("Seed", str(request.seed)),
+    )
     if isinstance(request, UpscaleRequest):
         rows = (("Size", size), ("Made by", words.enlarged_line(request)), ("Made from", request.source.name))
     else:
@@ -109,8 +116,13 @@ def _table(request: PictureRequest, settings: PictureSettings) -> QGridLayout:
         if request.vae:
             rows += (("Autoencoder", Path(request.vae).stem),)
         if request.enlarge > 1:
-            rows += (("Enlarged", f"{request.enlarge:g}× by {words.upscaler(request.upscaler)}, "
-                      f"strength {request.enlarge_strength:g}"),)
+            rows += (
+                (
+                    "Enlarged",
+                    f"{request.enlarge:g}× by {words.upscaler(request.upscaler)}, "
+                    f"strength {request.enlarge_strength:g}",
+                ),
+            )
     for row, (name, value) in enumerate(rows):
         grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
         grid.addWidget(Elided(value, pixels=theme.SMALL_PIXELS), row, 1)

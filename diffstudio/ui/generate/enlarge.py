@@ -27,15 +27,15 @@ from diffstudio.ui.controls import (
 from diffstudio.ui.generate import words
 from diffstudio.ui.generate.size import limits_of
 
-USUAL = 2.0                # times larger
-_SAME = -0.1               # on the slider of guidance, where 0 means none: as the first pass has it
+USUAL = 2.0  # times larger
+_SAME = -0.1  # on the slider of guidance, where 0 means none: as the first pass has it
 
 
 class EnlargeSection(QWidget):
     """`failed` carries a sentence for the room. Hidden where the checkpoint cannot go on from a picture, or one is painted on."""
 
     changed = Signal()
-    opened = Signal()              # what can be set is there now, and wants to be seen
+    opened = Signal()  # what can be set is there now, and wants to be seen
     failed = Signal(str)
 
     def __init__(self, size_to_make: Callable[[], tuple[int, int]]) -> None:
@@ -45,25 +45,50 @@ class EnlargeSection(QWidget):
         self._models: Sequence[Checkpoint] = ()
         self._wanted, self._painted = False, False
         usual = GenerateRequest()
-        self.open_button = QuietButton("Enlarge afterwards …", "arrows-out",
-                                       "Make each picture larger in a second pass, with more detail")
+        self.open_button = QuietButton(
+            "Enlarge afterwards …", "arrows-out", "Make each picture larger in a second pass, with more detail"
+        )
         self.heading = SectionLabel("Enlarged afterwards")
         self.remove_button = QuietButton("", "x", "Do not enlarge", name="Do not enlarge", role="dim")
         self.scale = ChipRow(words.SCALES, tooltips=words.SCALE_TIPS, name="How much larger")
         self.size_label = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.upscaler = LabelledCombo("Enlarged by", words.upscalers_of((), latent=False),
-                                      "What enlarges the picture before it is made finer")
-        self.strength = LabelledSlider("Strength", 0.01, 1, usual.enlarge_strength, step=0.01, decimals=2,
-                                       tooltip="How far that pass goes from the enlarged picture: little keeps it, much invents")
-        self.steps = LabelledSlider("Its steps", 0, 100, 0, zero="same",
-                                    tooltip="Steps of the second pass, of which the strength says how many are taken; "
-                                    "at the left end as many as above")
-        self.guidance = LabelledSlider("Its guidance", _SAME, 15, _SAME, step=0.1, decimals=1, zero="same",
-                                       tooltip="How closely the second pass follows the prompt; at the left end as "
-                                       "closely as the first")
+        self.upscaler = LabelledCombo(
+            "Enlarged by", words.upscalers_of((), latent=False), "What enlarges the picture before it is made finer"
+        )
+        self.strength = LabelledSlider(
+            "Strength",
+            0.01,
+            1,
+            usual.enlarge_strength,
+            step=0.01,
+            decimals=2,
+            tooltip="How far that pass goes from the enlarged picture: little keeps it, much invents",
+        )
+        self.steps = LabelledSlider(
+            "Its steps",
+            0,
+            100,
+            0,
+            zero="same",
+            tooltip="Steps of the second pass, of which the strength says how many are taken; "
+            "at the left end as many as above",
+        )
+        self.guidance = LabelledSlider(
+            "Its guidance",
+            _SAME,
+            15,
+            _SAME,
+            step=0.1,
+            decimals=1,
+            zero="same",
+            tooltip="How closely the second pass follows the prompt; at the left end as closely as the first",
+        )
         self.tiled = Check("In windows")
-        describe(self.tiled, "In windows", "Work on one part after the other: needs less memory. "
-                 "What is too large for the checkpoint goes so anyway")
+        describe(
+            self.tiled,
+            "In windows",
+            "Work on one part after the other: needs less memory. What is too large for the checkpoint goes so anyway",
+        )
         self._lay_out()
         self.scale.set_value(USUAL)
         self.open_button.clicked.connect(lambda: self._open(True))
@@ -102,9 +127,15 @@ class EnlargeSection(QWidget):
         if not self._wanted or not self.possible():
             return request
         self._result()
-        return replace(request, enlarge=float(self.scale.value()), upscaler=self.upscaler.value(), tiled=self.tiled.isChecked(),
-                       enlarge_strength=float(self.strength.value()), enlarge_steps=int(self.steps.value()),
-                       enlarge_guidance=None if self.guidance.value() == _SAME else float(self.guidance.value()))
+        return replace(
+            request,
+            enlarge=float(self.scale.value()),
+            upscaler=self.upscaler.value(),
+            tiled=self.tiled.isChecked(),
+            enlarge_strength=float(self.strength.value()),
+            enlarge_steps=int(self.steps.value()),
+            enlarge_guidance=None if self.guidance.value() == _SAME else float(self.guidance.value()),
+        )
 
     def use(self, request: GenerateRequest) -> None:
         """Show what a request says; an upscaler that is not here is said."""

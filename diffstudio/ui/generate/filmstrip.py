@@ -97,7 +97,9 @@ class Filmstrip(QAbstractSlider):
         """(step, rectangle): the steps shown, the last always among them."""
         steps, room = self.maximum(), max(SIDE, self.width())
         count = max(1, min(steps, (room + GAP) // (SIDE + GAP)))
-        gap = min(2.0 * GAP, (room - count * SIDE) / (count - 1)) if 1 < count < steps else GAP  # a full strip fills the room
+        gap = (
+            min(2.0 * GAP, (room - count * SIDE) / (count - 1)) if 1 < count < steps else GAP
+        )  # a full strip fills the room
         shown = [round(1 + (steps - 1) * index / max(1, count - 1)) for index in range(count)] if count > 1 else [steps]
         return [(step, QRectF(index * (SIDE + gap), 0, SIDE, SIDE)) for index, step in enumerate(shown)]
 

@@ -26,23 +26,15 @@ from diffstudio.studio.loras import (
 )
 from diffstudio.studio.wildcards import escaped
 from diffstudio.ui import assets, theme
-from diffstudio.ui.controls import (
-    Chip,
-    FlowLayout,
-    LabelledSlider,
-    QuietButton,
-    SectionLabel,
-    describe,
-    label,
-)
+from diffstudio.ui.controls import Chip, FlowLayout, LabelledSlider, QuietButton, SectionLabel, describe, label
 from diffstudio.ui.generate.prompt import PromptEdit
 from diffstudio.ui.generate.ways import AddButton
 from diffstudio.ui.inputs import SearchField
 
 USUAL_FACTOR = 0.8
 _MOST_CHIPS = 8
-_SEARCHABLE = 8                # with fewer there is nothing to search
-_LEFT_OUT = re.compile(r"(?i)neg|bad|worst|ugly|deform")   # in the names of words that were learnt to be left out
+_SEARCHABLE = 8  # with fewer there is nothing to search
+_LEFT_OUT = re.compile(r"(?i)neg|bad|worst|ugly|deform")  # in the names of words that were learnt to be left out
 
 
 def unescaped(text: str) -> str:
@@ -119,7 +111,7 @@ class LoraPicker(QFrame):
     def _pick(self, item: QListWidgetItem | None) -> None:
         if item is None or self._done:
             return
-        self._done = True          # a click may come as two signals
+        self._done = True  # a click may come as two signals
         name = item.data(Qt.ItemDataRole.UserRole)
         model = next(model for model in self._offered if model.name == name)
         self.close()
@@ -130,17 +122,26 @@ class LoraRow(QWidget):
     """One tag of the prompt."""
 
     factor_changed = Signal(float)
-    word_wanted = Signal(str)      # a trigger word, into the prompt
-    name_wanted = Signal(str)      # another LoRA in its place
+    word_wanted = Signal(str)  # a trigger word, into the prompt
+    name_wanted = Signal(str)  # another LoRA in its place
     remove_wanted = Signal()
 
     def __init__(self, use: LoraUse, lora: Checkpoint | None, trouble: str, near: Sequence[str]) -> None:
         super().__init__()
         self.lora, self.trouble = lora, trouble
         self.name = lora.title if lora is not None else unescaped(use.name)
-        self.slider = LabelledSlider(self.name, -2, 2, 1, step=0.05, decimals=2, tooltip="How strongly it counts: 1 as it was "
-                                     "trained, 0 not at all, below 0 the other way")
-        self.remove_button = QuietButton("", "x", f"Take {self.name} out of the prompt", name=f"Remove {self.name}", role="dim")
+        self.slider = LabelledSlider(
+            self.name,
+            -2,
+            2,
+            1,
+            step=0.05,
+            decimals=2,
+            tooltip="How strongly it counts: 1 as it was trained, 0 not at all, below 0 the other way",
+        )
+        self.remove_button = QuietButton(
+            "", "x", f"Take {self.name} out of the prompt", name=f"Remove {self.name}", role="dim"
+        )
         self.warning = label(trouble, "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.warning.setVisible(bool(trouble))
         self.words: list[Chip] = []
@@ -189,8 +190,8 @@ class LoraSection(QWidget):
         self._prompt, self._negative = prompt, negative
         self._models: tuple[Checkpoint, ...] = ()
         self._checkpoint: Checkpoint | None = None
-        self._shown: list[str] = []          # the names of the rows, as they stand in the prompt
-        self._slid: tuple[int, str] | None = None   # the row moved last, and the prompt that came of it
+        self._shown: list[str] = []  # the names of the rows, as they stand in the prompt
+        self._slid: tuple[int, str] | None = None  # the row moved last, and the prompt that came of it
         self.rows: list[LoraRow] = []
         self.heading = SectionLabel("LoRAs")
         self.add_button = AddButton("Add a LoRA …", "LoRA", "stack")
@@ -241,7 +242,9 @@ class LoraSection(QWidget):
     def _write(self, edit: PromptEdit, words: str) -> None:
         text, tags = _without_last_tags(edit.text())
         if words.casefold() not in text.casefold():
-            edit.change_to(f"{text.rstrip(',')}, {words}{tags}" if text else words + (f" {tags.lstrip()}" if tags else ""))
+            edit.change_to(
+                f"{text.rstrip(',')}, {words}{tags}" if text else words + (f" {tags.lstrip()}" if tags else "")
+            )
 
     def _slide(self, place: int, factor: float) -> None:
         before = self._prompt.text()
@@ -285,7 +288,7 @@ class LoraSection(QWidget):
             row.word_wanted.connect(lambda word: self._write(self._prompt, _literally(word)))
             row.show_words(self._prompt.text())
             self.rows.append(row)
-            self._column.insertWidget(1 + place, row)      # below the heading
+            self._column.insertWidget(1 + place, row)  # below the heading
         self._follow()
 
     def _row(self, use: LoraUse) -> LoraRow:
@@ -303,9 +306,11 @@ class LoraSection(QWidget):
         self.heading.setVisible(bool(self.rows))
         self.add_button.setVisible(bool(offered))
         loras = any(model.role is Role.LORA for model in offered)
-        self.add_button.say(("Add another LoRA …" if self.rows else "Add a LoRA …") if loras else "Add a learnt word …",
-                            "Choose among the LoRAs and learnt words (textual inversions) that fit this checkpoint; the prompt "
-                            "names them")
+        self.add_button.say(
+            ("Add another LoRA …" if self.rows else "Add a LoRA …") if loras else "Add a learnt word …",
+            "Choose among the LoRAs and learnt words (textual inversions) that fit this checkpoint; the prompt "
+            "names them",
+        )
         self.setVisible(text and bool(self.rows or (offered and self.isAncestorOf(self.add_button))))
 
 

@@ -15,9 +15,17 @@ from diffstudio.ui import assets, picture_actions
 from diffstudio.ui.generate.canvas import Canvas
 
 
-def picture_menu(parent: QWidget, image: QImage, path: Path | None, request: PictureRequest | None, *,
-                 use: Callable[[PictureRequest], None], start: Callable[[Path], None], enlarge: Callable[[Path], None],
-                 failed: Callable[[DiffstudioError], None]) -> QMenu:
+def picture_menu(
+    parent: QWidget,
+    image: QImage,
+    path: Path | None,
+    request: PictureRequest | None,
+    *,
+    use: Callable[[PictureRequest], None],
+    start: Callable[[Path], None],
+    enlarge: Callable[[Path], None],
+    failed: Callable[[DiffstudioError], None],
+) -> QMenu:
     """`path` is None for an estimate that is in no file, `request` where it is not known how the picture was made."""
     menu = QMenu(parent)
     menu.setAccessibleName("Picture")

@@ -27,20 +27,41 @@ class PaintDialog(QDialog):
         self.painter = MaskPainter()
         self.painter.set_picture(picture, mask, sides)
         self.painter.set_brush(max(SMALLEST, round(max(picture.width(), picture.height()) / 10)))
-        self.tool = ChipRow([(False, "Brush"), (True, "Eraser")], tooltips=("Paint", "Take paint away (E; Alt while it is held)"),
-                            name="Tool")
-        self.brush = LabelledSlider("Width", SMALLEST, LARGEST, self.painter.brush, suffix=" px",
-                                    tooltip="How wide the brush is ([ and ])")
-        self.softness = LabelledSlider("Softness", 0, 100, 100 * self.painter.softness, suffix=" %",
-                                       tooltip="How much the brush fades towards its edge")
+        self.tool = ChipRow(
+            [(False, "Brush"), (True, "Eraser")],
+            tooltips=("Paint", "Take paint away (E; Alt while it is held)"),
+            name="Tool",
+        )
+        self.brush = LabelledSlider(
+            "Width", SMALLEST, LARGEST, self.painter.brush, suffix=" px", tooltip="How wide the brush is ([ and ])"
+        )
+        self.softness = LabelledSlider(
+            "Softness",
+            0,
+            100,
+            100 * self.painter.softness,
+            suffix=" %",
+            tooltip="How much the brush fades towards its edge",
+        )
         self.undo = QuietButton("Undo", "arrow-u-up-left", "Take the last stroke back (Ctrl+Z)")
         self.redo = QuietButton("Redo", "arrow-u-up-right", "Bring it back again (Ctrl+Shift+Z)")
-        self.invert = QuietButton("Invert", "selection-inverse", "Paint what is not painted, and the other way round (Ctrl+I)")
+        self.invert = QuietButton(
+            "Invert", "selection-inverse", "Paint what is not painted, and the other way round (Ctrl+I)"
+        )
         self.everything = QuietButton("Everything", "selection-all", "Paint all of it (Ctrl+A)")
         self.clear = QuietButton("Clear", "eraser", "Take all paint away (Delete)")
-        self.sides = [LabelledSlider(name, 0, MOST_EXTENDED, side, step=SNAP, suffix=" px",
-                                     tooltip=f"How much is painted beyond the {name.lower()} edge; the edge can be dragged too")
-                      for name, side in zip(_SIDES, sides, strict=True)]
+        self.sides = [
+            LabelledSlider(
+                name,
+                0,
+                MOST_EXTENDED,
+                side,
+                step=SNAP,
+                suffix=" px",
+                tooltip=f"How much is painted beyond the {name.lower()} edge; the edge can be dragged too",
+            )
+            for name, side in zip(_SIDES, sides, strict=True)
+        ]
         self.cancel = QuietButton("Cancel", "", "Leave everything as it was (Escape)")
         self.accept_button = PrimaryButton("Use this mask", "", "Make what is painted anew (Ctrl+Enter)")
         self._lay_out()
@@ -65,8 +86,11 @@ class PaintDialog(QDialog):
         side.addWidget(SectionLabel("More around it"))
         for field in self.sides:
             side.addWidget(field)
-        side.addWidget(label("Or drag an edge of the frame. What is added is made anew.", "dim", pixels=theme.SMALL_PIXELS,
-                             wrap=True))
+        side.addWidget(
+            label(
+                "Or drag an edge of the frame. What is added is made anew.", "dim", pixels=theme.SMALL_PIXELS, wrap=True
+            )
+        )
         side.addStretch(1)
         buttons = QHBoxLayout()
         buttons.setSpacing(8)
@@ -88,9 +112,13 @@ class PaintDialog(QDialog):
         self.tool.value_changed.connect(self._choose_tool)
         self.brush.value_changed.connect(lambda value: painter.set_brush(int(value)))
         self.softness.value_changed.connect(self._soften)
-        for button, keys, act in ((self.undo, "Ctrl+Z", painter.undo), (self.redo, "Ctrl+Shift+Z", painter.redo),
-                                  (self.invert, "Ctrl+I", painter.invert), (self.everything, "Ctrl+A", painter.fill),
-                                  (self.clear, "Delete", painter.clear)):
+        for button, keys, act in (
+            (self.undo, "Ctrl+Z", painter.undo),
+            (self.redo, "Ctrl+Shift+Z", painter.redo),
+            (self.invert, "Ctrl+I", painter.invert),
+            (self.everything, "Ctrl+A", painter.fill),
+            (self.clear, "Delete", painter.clear),
+        ):
             button.clicked.connect(act)
             QShortcut(QKeySequence(keys), self, act)
         QShortcut(QKeySequence("Ctrl+Return"), self, self._accept)

@@ -25,15 +25,15 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from diffstudio.ui import theme
 from diffstudio.ui.controls import describe
 
-SMALLEST, LARGEST = 2, 512     # px of the picture: how wide the brush is
+SMALLEST, LARGEST = 2, 512  # px of the picture: how wide the brush is
 MOST_UNDO_BYTES = 256 << 20
-SNAP = 8                       # px of the picture: what the edges move by
+SNAP = 8  # px of the picture: what the edges move by
 MOST_EXTENDED = 2048
-_REACH = 10                    # px of the screen around an edge, in which it can be taken
-_MARGIN = 40                   # px of the screen around the picture, for the edges to be dragged into
-_SHOWN = 0.6                   # how much of the paint's colour is laid over the picture
+_REACH = 10  # px of the screen around an edge, in which it can be taken
+_MARGIN = 40  # px of the screen around the picture, for the edges to be dragged into
+_SHOWN = 0.6  # how much of the paint's colour is laid over the picture
 
-Sides = tuple[int, int, int, int]   # left, top, right, bottom in px of the picture
+Sides = tuple[int, int, int, int]  # left, top, right, bottom in px of the picture
 _NAMES = ("left", "top", "right", "bottom")
 
 
@@ -48,14 +48,18 @@ class _Change:
 class MaskPainter(QWidget):
     """The paint is one image in one colour: how opaque it is at a pixel is the mask there."""
 
-    painted = Signal()              # the mask is another
-    extended = Signal()             # the edges are elsewhere
-    brush_changed = Signal()        # its width or whether it erases, by a key
+    painted = Signal()  # the mask is another
+    extended = Signal()  # the edges are elsewhere
+    brush_changed = Signal()  # its width or whether it erases, by a key
 
     def __init__(self) -> None:
         super().__init__()
-        describe(self, "Mask", "Paint what is to be made anew. [ and ] change the brush, E erases, Alt erases while it is held, "
-                 "the wheel zooms, Space and the mouse move the picture")
+        describe(
+            self,
+            "Mask",
+            "Paint what is to be made anew. [ and ] change the brush, E erases, Alt erases while it is held, "
+            "the wheel zooms, Space and the mouse move the picture",
+        )
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.setMinimumSize(200, 160)
@@ -66,11 +70,11 @@ class MaskPainter(QWidget):
         self._redo: list[_Change] = []
         self._sides: Sides = (0, 0, 0, 0)
         self._zoom, self._shift = 1.0, QPointF()
-        self._last: QPointF | None = None          # of a stroke, in the picture
-        self._stroke: QImage | None = None         # the paint before it
+        self._last: QPointF | None = None  # of a stroke, in the picture
+        self._stroke: QImage | None = None  # the paint before it
         self._touched = QRect()
-        self._moved_from: QPointF | None = None    # while the picture is moved
-        self._edge: int | None = None              # while one is dragged
+        self._moved_from: QPointF | None = None  # while the picture is moved
+        self._edge: int | None = None  # while one is dragged
         self._space = False
         self._mouse: QPointF | None = None
 
@@ -91,7 +95,9 @@ class MaskPainter(QWidget):
     def mask_image(self) -> QImage:
         """Grey, at the picture's size: white where it is painted."""
         alpha = self._paint.convertToFormat(QImage.Format.Format_Alpha8)
-        grey = QImage(alpha.constBits(), alpha.width(), alpha.height(), alpha.bytesPerLine(), QImage.Format.Format_Grayscale8)
+        grey = QImage(
+            alpha.constBits(), alpha.width(), alpha.height(), alpha.bytesPerLine(), QImage.Format.Format_Grayscale8
+        )
         return grey.copy()
 
     def is_blank(self) -> bool:
@@ -186,8 +192,12 @@ class MaskPainter(QWidget):
 
     def picture_rect(self) -> QRectF:
         frame, scale = self.frame(), self.scale()
-        return QRectF(frame.x() + scale * self._sides[0], frame.y() + scale * self._sides[1],
-                      scale * self._picture.width(), scale * self._picture.height())
+        return QRectF(
+            frame.x() + scale * self._sides[0],
+            frame.y() + scale * self._sides[1],
+            scale * self._picture.width(),
+            scale * self._picture.height(),
+        )
 
     def to_picture(self, point: QPointF) -> QPointF:
         corner = self.picture_rect().topLeft()
@@ -198,9 +208,13 @@ class MaskPainter(QWidget):
         if not frame.adjusted(-_REACH, -_REACH, _REACH, _REACH).contains(point) or self._zoom > 1:
             return None
         if frame.adjusted(2, 2, -2, -2).contains(point) and self.picture_rect().contains(point):
-            return None                     # inside one paints
-        away = (abs(point.x() - frame.left()), abs(point.y() - frame.top()),
-                abs(point.x() - frame.right()), abs(point.y() - frame.bottom()))
+            return None  # inside one paints
+        away = (
+            abs(point.x() - frame.left()),
+            abs(point.y() - frame.top()),
+            abs(point.x() - frame.right()),
+            abs(point.y() - frame.bottom()),
+        )
         nearest = min(range(4), key=lambda side: away[side])
         return nearest if away[nearest] <= _REACH else None
 
@@ -233,8 +247,16 @@ class MaskPainter(QWidget):
         rect = touched.toAlignedRect().adjusted(-1, -1, 1, 1).intersected(self._paint.rect())
         self._touched = self._touched.united(rect)
         corner, scale = self.picture_rect().topLeft(), self.scale()
-        self.update(QRectF(corner.x() + rect.x() * scale, corner.y() + rect.y() * scale, rect.width() * scale,
-                           rect.height() * scale).toAlignedRect().adjusted(-2, -2, 2, 2))
+        self.update(
+            QRectF(
+                corner.x() + rect.x() * scale,
+                corner.y() + rect.y() * scale,
+                rect.width() * scale,
+                rect.height() * scale,
+            )
+            .toAlignedRect()
+            .adjusted(-2, -2, 2, 2)
+        )
 
     def begin_stroke(self, point: QPointF) -> None:
         self._stroke, self._touched, self._last = self._paint.copy(), QRect(), None
@@ -284,13 +306,20 @@ class MaskPainter(QWidget):
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(theme.colour("accent"))
         middle = frame.center()
-        places = (QPointF(frame.left(), middle.y()), QPointF(middle.x(), frame.top()), QPointF(frame.right(), middle.y()),
-                  QPointF(middle.x(), frame.bottom()))
+        places = (
+            QPointF(frame.left(), middle.y()),
+            QPointF(middle.x(), frame.top()),
+            QPointF(frame.right(), middle.y()),
+            QPointF(middle.x(), frame.bottom()),
+        )
         for side, place in enumerate(places):
             upright = side % 2 == 0
             size = QSize(5, 28) if upright else QSize(28, 5)
-            painter.drawRoundedRect(QRectF(place.x() - size.width() / 2, place.y() - size.height() / 2, size.width(), size.height()),
-                                    2.5, 2.5)
+            painter.drawRoundedRect(
+                QRectF(place.x() - size.width() / 2, place.y() - size.height() / 2, size.width(), size.height()),
+                2.5,
+                2.5,
+            )
             if self._sides[side]:
                 away = {0: QPointF(-30, -10), 1: QPointF(-30, -26), 2: QPointF(-30, -10), 3: QPointF(-30, 8)}[side]
                 painter.setPen(theme.colour("text"))
@@ -304,7 +333,9 @@ class MaskPainter(QWidget):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         point = event.position()
         self._edge = self._edge_at(point) if event.button() is Qt.MouseButton.LeftButton and not self._space else None
-        if event.button() is Qt.MouseButton.MiddleButton or (self._space and event.button() is Qt.MouseButton.LeftButton):
+        if event.button() is Qt.MouseButton.MiddleButton or (
+            self._space and event.button() is Qt.MouseButton.LeftButton
+        ):
             self._moved_from = point - self._shift
         elif event.button() is Qt.MouseButton.LeftButton and self._edge is None:
             self.begin_stroke(self.to_picture(point))
@@ -400,7 +431,9 @@ def _as_paint(mask: QImage, colour: QColor) -> QImage:
     paint = QImage(mask.size(), QImage.Format.Format_ARGB32_Premultiplied)
     paint.fill(colour)
     grey = mask.convertToFormat(QImage.Format.Format_Grayscale8)
-    alpha = QImage(grey.constBits(), grey.width(), grey.height(), grey.bytesPerLine(), QImage.Format.Format_Alpha8).copy()
+    alpha = QImage(
+        grey.constBits(), grey.width(), grey.height(), grey.bytesPerLine(), QImage.Format.Format_Alpha8
+    ).copy()
     painter = QPainter(paint)
     painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_DestinationIn)
     painter.drawImage(0, 0, alpha)

@@ -33,7 +33,7 @@ from diffstudio.ui.generate.size import SizeControl, limits_of
 from diffstudio.ui.generate.start import StartSection
 from diffstudio.ui.generate.ways import Ways
 
-_NEEDS_AFTER_MS = 150     # without a change
+_NEEDS_AFTER_MS = 150  # without a change
 MOST_IMAGES = 64  # of one press; the queue takes any number of presses
 
 
@@ -41,10 +41,12 @@ class Panel(QFrame):
     """`generate` carries the finished request."""
 
     generate = Signal(object)
-    count_wanted = Signal(object, object)   # Checkpoint, a prompt: how many of its tokens are read; answer with show_count
+    count_wanted = Signal(
+        object, object
+    )  # Checkpoint, a prompt: how many of its tokens are read; answer with show_count
     models_wanted = Signal()
-    needs_wanted = Signal(object)           # Wanted: how much memory that takes; answer with show_needs
-    said = Signal(str)                      # a sentence for the room
+    needs_wanted = Signal(object)  # Wanted: how much memory that takes; answer with show_needs
+    said = Signal(str)  # a sentence for the room
     beside_wanted = Signal(object, object)  # work for another thread, and who is told what it returned
 
     def __init__(self) -> None:
@@ -52,8 +54,13 @@ class Panel(QFrame):
         self.setObjectName("panel")
         self.setProperty("side", "left")
         self.checkpoint = CheckpointChooser()
-        self.prompt = PromptEdit("Prompt", "What the picture shows …", "What the picture shows. Up brings back earlier "
-                                 "prompts (Alt+Up while there is text); Ctrl+Enter generates", 3, history=True)
+        self.prompt = PromptEdit(
+            "Prompt",
+            "What the picture shows …",
+            "What the picture shows. Up brings back earlier prompts (Alt+Up while there is text); Ctrl+Enter generates",
+            3,
+            history=True,
+        )
         self.history = QuietButton("", "clock-counter-clockwise", "Earlier prompts", role="dim")
         self.negative = PromptEdit("Negative prompt", "Leave out …", "What the picture should not show", 1)
         self.unprompted = label("This checkpoint takes no prompt: it makes what it has learnt.", "dim", wrap=True)
@@ -63,35 +70,56 @@ class Panel(QFrame):
         self.loras = LoraSection(self.prompt, self.negative)
         self.control = ControlSection(self._size_to_make)
         self.enlarge = EnlargeSection(self._size_to_make)
-        self.steps = LabelledSlider("Steps", 1, 100, 20,
-                                    tooltip="How many steps from noise to picture: more are slower and finer")
-        self.guidance = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1,
-                                       tooltip="How closely the prompt is followed: 1 as it is, more is stronger and less "
-                                       "varied, 0 ignores it")
+        self.steps = LabelledSlider(
+            "Steps", 1, 100, 20, tooltip="How many steps from noise to picture: more are slower and finer"
+        )
+        self.guidance = LabelledSlider(
+            "Guidance",
+            0,
+            15,
+            3.0,
+            step=0.1,
+            decimals=1,
+            tooltip="How closely the prompt is followed: 1 as it is, more is stronger and less varied, 0 ignores it",
+        )
         self.guide_last = Check("Guide the last step")
-        describe(self.guide_last, "Guide the last step", "The last step's estimate is the picture, and guidance (CFG) lays grain "
-                 "over it. Pictures made before version 0.2 were drawn so: tick this to draw them again exactly")
+        describe(
+            self.guide_last,
+            "Guide the last step",
+            "The last step's estimate is the picture, and guidance (CFG) lays grain "
+            "over it. Pictures made before version 0.2 were drawn so: tick this to draw them again exactly",
+        )
         self.guide_last.hide()
-        self.sampler = LabelledCombo("Sampler", [(name, text) for name, (text, _) in words.SAMPLERS.items()],
-                                     "The method that walks from noise to picture")
-        self.spacing = LabelledCombo("Spacing", words.spacings_for(None), "How the steps are spread between noise and picture")
-        self.vae = LabelledCombo("Autoencoder", [("", "Its own")], "What turns the checkpoint's latents into a picture: its own, or "
-                                 "another of the same kind that is in your folders")
+        self.sampler = LabelledCombo(
+            "Sampler",
+            [(name, text) for name, (text, _) in words.SAMPLERS.items()],
+            "The method that walks from noise to picture",
+        )
+        self.spacing = LabelledCombo(
+            "Spacing", words.spacings_for(None), "How the steps are spread between noise and picture"
+        )
+        self.vae = LabelledCombo(
+            "Autoencoder",
+            [("", "Its own")],
+            "What turns the checkpoint's latents into a picture: its own, or "
+            "another of the same kind that is in your folders",
+        )
         self.vae.hide()
         self.seed = SeedControl()
-        self.count = LabelledSlider("Images", 1, MOST_IMAGES, 1,
-                                    tooltip="How many pictures; each has a seed of its own, one up from the last")
+        self.count = LabelledSlider(
+            "Images", 1, MOST_IMAGES, 1, tooltip="How many pictures; each has a seed of its own, one up from the last"
+        )
         self.needs = label("", "faint", pixels=theme.SMALL_PIXELS, wrap=True)
         self.needs.hide()
         self._needs_timer = QTimer(self, singleShot=True, interval=_NEEDS_AFTER_MS)
-        self._see_timer = QTimer(self, singleShot=True, interval=0)     # once what was opened has its place
+        self._see_timer = QTimer(self, singleShot=True, interval=0)  # once what was opened has its place
         self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
         self._busy = False
         self._models: tuple[Checkpoint, ...] = ()
-        self._looked = self._asked_early = False   # for checkpoints; for pictures, before any had been found
-        self._usual = FAMILIES["pixel"]    # the settings that the column began with, or took over last
-        self._shown: Path | None = None    # the checkpoint that the column was last made to fit
+        self._looked = self._asked_early = False  # for checkpoints; for pictures, before any had been found
+        self._usual = FAMILIES["pixel"]  # the settings that the column began with, or took over last
+        self._shown: Path | None = None  # the checkpoint that the column was last made to fit
         self.size_control.set_limits(None)
         self._explain_choices()
         self._lay_out()
@@ -141,17 +169,37 @@ class Panel(QFrame):
         """What the column says now. BadRequest where it says something impossible."""
         checkpoint = self.checkpoint.current()
         if checkpoint is None:
-            raise BadRequest("There is no checkpoint to make pictures with", remedy="Train one, or add a folder of models")
+            raise BadRequest(
+                "There is no checkpoint to make pictures with", remedy="Train one, or add a folder of models"
+            )
         count = int(self.count.value())
         if problem := self.seed.problem(count):
             raise BadRequest(problem.rstrip("."))
         width, height = self.size_control.size_wanted()
         prompt, negative = self._prompts(checkpoint)
-        return self.enlarge.applied(self.control.applied(self.start.applied(GenerateRequest(
-            prompt=prompt, negative=negative, checkpoint=checkpoint.name, seed=self.seed.value(),
-            steps=int(self.steps.value()), sampler=self.sampler.value(), spacing=self.spacing.value(),
-            guidance=float(self.guidance.value()), width=width, height=height, count=count, vae=self.vae.value() or "",
-            guide_last_call=True if self.guide_last.isChecked() and self._may_leave_last(checkpoint) else None))))
+        return self.enlarge.applied(
+            self.control.applied(
+                self.start.applied(
+                    GenerateRequest(
+                        prompt=prompt,
+                        negative=negative,
+                        checkpoint=checkpoint.name,
+                        seed=self.seed.value(),
+                        steps=int(self.steps.value()),
+                        sampler=self.sampler.value(),
+                        spacing=self.spacing.value(),
+                        guidance=float(self.guidance.value()),
+                        width=width,
+                        height=height,
+                        count=count,
+                        vae=self.vae.value() or "",
+                        guide_last_call=True
+                        if self.guide_last.isChecked() and self._may_leave_last(checkpoint)
+                        else None,
+                    )
+                )
+            )
+        )
 
     def use(self, request: GenerateRequest) -> bool:
         """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
@@ -254,7 +302,9 @@ class Panel(QFrame):
     @staticmethod
     def _may_leave_last(checkpoint: Checkpoint | None) -> bool:
         """Whether its last step goes unguided unless a person says otherwise: of the families, those that are trained here."""
-        return checkpoint is not None and checkpoint.family == "pixel" and checkpoint.conditioning is not Conditioning.NONE
+        return (
+            checkpoint is not None and checkpoint.family == "pixel" and checkpoint.conditioning is not Conditioning.NONE
+        )
 
     def _offer_autoencoders(self, checkpoint: Checkpoint | None) -> None:
         fitting = autoencoders_for(checkpoint, self._models) if checkpoint is not None else []
@@ -270,7 +320,10 @@ class Panel(QFrame):
         self.guidance.set_value(_usual_guidance(checkpoint, usual.guidance))
         if self.steps.value() == last.steps:
             self.steps.set_value(usual.steps)
-        for control, then, now in ((self.sampler, last.sampler, usual.sampler), (self.spacing, last.spacing, usual.spacing)):
+        for control, then, now in (
+            (self.sampler, last.sampler, usual.sampler),
+            (self.spacing, last.spacing, usual.spacing),
+        ):
             if control.value() == then:
                 control.set_value(now)
 

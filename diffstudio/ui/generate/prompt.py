@@ -17,8 +17,8 @@ from diffstudio.ui.controls import describe, label, restyle
 from diffstudio.ui.generate import words
 
 _MOST_IN_MENU = 30
-_COUNT_AFTER_MS = 150            # without a key
-_COUNT_PIXELS = 16               # of the line that says how long the prompt is
+_COUNT_AFTER_MS = 150  # without a key
+_COUNT_PIXELS = 16  # of the line that says how long the prompt is
 
 
 class PromptEdit(QPlainTextEdit):
@@ -29,9 +29,9 @@ class PromptEdit(QPlainTextEdit):
     how many tokens the prompt has; what the checkpoint does not read is underlined.
     """
 
-    count_wanted = Signal(object)    # the text, shortly after it has changed: answer with show_count
+    count_wanted = Signal(object)  # the text, shortly after it has changed: answer with show_count
     too_long = Signal(bool)
-    submitted = Signal()             # Ctrl+Enter, which the field would otherwise keep to itself
+    submitted = Signal()  # Ctrl+Enter, which the field would otherwise keep to itself
 
     def __init__(self, name: str, placeholder: str, tooltip: str, lines: int, history: bool = False) -> None:
         super().__init__()
@@ -75,9 +75,9 @@ class PromptEdit(QPlainTextEdit):
         rest = len(os.path.commonprefix([before[same:][::-1], text[same:][::-1]]))
         cursor = QTextCursor(self.document())
         cursor.setPosition(_units(before[:same]))
-        cursor.setPosition(_units(before[:len(before) - rest]), QTextCursor.MoveMode.KeepAnchor)
+        cursor.setPosition(_units(before[: len(before) - rest]), QTextCursor.MoveMode.KeepAnchor)
         cursor.joinPreviousEditBlock() if as_before else cursor.beginEditBlock()
-        cursor.insertText(text[same:len(text) - rest])
+        cursor.insertText(text[same : len(text) - rest])
         cursor.endEditBlock()
 
     def set_history(self, history: Sequence[str]) -> None:
@@ -116,8 +116,12 @@ class PromptEdit(QPlainTextEdit):
 
     def set_weighable(self, weighable: bool) -> None:
         self._weighable = weighable
-        self.setToolTip(f"{self._tooltip}. (word:1.2) counts more and [word] less; Ctrl+Up and Ctrl+Down change it for what is "
-                        "selected" if weighable else self._tooltip)
+        self.setToolTip(
+            f"{self._tooltip}. (word:1.2) counts more and [word] less; Ctrl+Up and Ctrl+Down change it for what is "
+            "selected"
+            if weighable
+            else self._tooltip
+        )
 
     def count_again(self) -> None:
         """Another checkpoint reads otherwise."""
@@ -168,26 +172,29 @@ class PromptEdit(QPlainTextEdit):
         unread.format.setUnderlineStyle(QTextCharFormat.UnderlineStyle.DashUnderline)
         unread.cursor = QTextCursor(self.document())
         text = self.toPlainText()
-        unread.cursor.setPosition(_units(text[:cut[0]]))
-        unread.cursor.setPosition(_units(text[:cut[1]]), QTextCursor.MoveMode.KeepAnchor)
+        unread.cursor.setPosition(_units(text[: cut[0]]))
+        unread.cursor.setPosition(_units(text[: cut[1]]), QTextCursor.MoveMode.KeepAnchor)
         self.setExtraSelections([unread])
 
     def viewportEvent(self, event: QEvent) -> bool:
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
             place = self.cursorForPosition(event.pos()).position()
-            if any(unread.cursor.selectionStart() <= place < unread.cursor.selectionEnd() for unread in self.extraSelections()):
+            if any(
+                unread.cursor.selectionStart() <= place < unread.cursor.selectionEnd()
+                for unread in self.extraSelections()
+            ):
                 QToolTip.showText(event.globalPos(), self.count.toolTip(), self)
                 return True
         return super().viewportEvent(event)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() == QEvent.Type.PaletteChange:   # another theme
+        if event.type() == QEvent.Type.PaletteChange:  # another theme
             self._mark_cut()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        right = min(self.width() - 10, self.viewport().geometry().right() - 2)        # beside the bar that scrolls
+        right = min(self.width() - 10, self.viewport().geometry().right() - 2)  # beside the bar that scrolls
         self.count.setGeometry(10, self.height() - _COUNT_PIXELS - 4, right - 10, _COUNT_PIXELS)
 
     def _check(self) -> None:
@@ -213,7 +220,7 @@ def _units(text: str) -> int:
 
 def _by_units(text: str, units: int) -> str:
     """As much of the text as so many units hold."""
-    return text.encode("utf-16-le", "surrogatepass")[:2 * units].decode("utf-16-le", "ignore")
+    return text.encode("utf-16-le", "surrogatepass")[: 2 * units].decode("utf-16-le", "ignore")
 
 
 def below(widget: QWidget, menu: QMenu) -> QPoint:

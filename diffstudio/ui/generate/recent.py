@@ -18,7 +18,7 @@ from diffstudio.ui.controls import Card, Elided, ProgressLine, QuietButton, Sect
 from diffstudio.ui.generate import words
 
 MOST_RECENT = 30
-_MOST_JOBS = 50   # cards drawn; the heading counts them all
+_MOST_JOBS = 50  # cards drawn; the heading counts them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class RecentPicture:
 class JobCard(Card):
     """A job that waits: what it is, and three small buttons."""
 
-    move_wanted = Signal(object)        # -1 up, 1 down
+    move_wanted = Signal(object)  # -1 up, 1 down
     remove_wanted = Signal()
 
     def __init__(self, queued: QueuedJob, place: int, last: bool) -> None:
@@ -42,7 +42,9 @@ class JobCard(Card):
         self.job = queued.job
         times = f" × {queued.request.count}" if queued.request.count > 1 else ""
         self._title, self._times = Elided(title), label(times)
-        self._about = Elided("next" if place == 0 else words.settings_line(queued.request), "dim", pixels=theme.SMALL_PIXELS)
+        self._about = Elided(
+            "next" if place == 0 else words.settings_line(queued.request), "dim", pixels=theme.SMALL_PIXELS
+        )
         self.up = QuietButton("", "caret-up", "Earlier", name=f"Move {title[:40]} up", role="dim")
         self.down = QuietButton("", "caret-down", "Later", name=f"Move {title[:40]} down", role="dim")
         self.remove = QuietButton("", "x", "Take it out of the queue", name=f"Remove {title[:40]}", role="dim")
@@ -122,12 +124,12 @@ class RecentThumb(Thumb):
 class RightColumn(QFrame):
     """Signals say what a person wants done; nothing is done here."""
 
-    move_wanted = Signal(object, object)     # JobId, -1 or 1
-    remove_wanted = Signal(object)           # JobId
-    live_wanted = Signal()                   # back to the picture being made
+    move_wanted = Signal(object, object)  # JobId, -1 or 1
+    remove_wanted = Signal(object)  # JobId
+    live_wanted = Signal()  # back to the picture being made
     training_wanted = Signal()
-    picture_chosen = Signal(object)          # RecentPicture
-    menu_wanted = Signal(object, object)     # RecentPicture, QPoint
+    picture_chosen = Signal(object)  # RecentPicture
+    menu_wanted = Signal(object, object)  # RecentPicture, QPoint
     gallery_wanted = Signal()
 
     def __init__(self) -> None:
@@ -142,8 +144,12 @@ class RightColumn(QFrame):
         self.status = Elided("", "dim", pixels=theme.SMALL_PIXELS)
         self.cards: list[JobCard] = []
         self.thumbs: list[RecentThumb] = []
-        self._empty_queue = label("Nothing waits. Press Generate again while a picture is made, and it takes its turn here.",
-                                  "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self._empty_queue = label(
+            "Nothing waits. Press Generate again while a picture is made, and it takes its turn here.",
+            "dim",
+            pixels=theme.SMALL_PIXELS,
+            wrap=True,
+        )
         self._empty_recent = label("Pictures you make appear here.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._total = 0
         self._columns = 3

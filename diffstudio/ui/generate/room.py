@@ -50,16 +50,16 @@ _LARGEST_BEFORE = 1024  # px of a picture's side, as it is shown while it is enl
 class GenerateRoom(QWidget):
     """Shows events and emits intents. `film` asks for all steps of a job, once it has ended."""
 
-    generate_requested = Signal(object)          # GenerateRequest, or UpscaleRequest to be tried again
-    enlarge_wanted = Signal(object, object)      # Path; UpscaleRequest as it was asked before, or None
-    pause_requested = Signal(object)             # JobId
+    generate_requested = Signal(object)  # GenerateRequest, or UpscaleRequest to be tried again
+    enlarge_wanted = Signal(object, object)  # Path; UpscaleRequest as it was asked before, or None
+    pause_requested = Signal(object)  # JobId
     resume_requested = Signal(object)
     stop_requested = Signal(object)
-    fetch_requested = Signal(object)             # the pieces that a checkpoint lacks, by their names in models/pieces.py
+    fetch_requested = Signal(object)  # the pieces that a checkpoint lacks, by their names in models/pieces.py
     fetch_stopped = Signal()
-    restart_requested = Signal(object, object, object)   # JobId, step, GenerateRequest
-    remove_requested = Signal(object)            # JobId
-    move_requested = Signal(object, object)      # JobId, -1 or 1
+    restart_requested = Signal(object, object, object)  # JobId, step, GenerateRequest
+    remove_requested = Signal(object)  # JobId
+    move_requested = Signal(object, object)  # JobId, -1 or 1
     gallery_wanted = Signal()
     models_wanted = Signal()
     training_wanted = Signal()
@@ -68,16 +68,16 @@ class GenerateRoom(QWidget):
         super().__init__()
         self.setObjectName("background")
         self._film = film
-        self._job: JobId | None = None            # being made, or the last that was
+        self._job: JobId | None = None  # being made, or the last that was
         self._busy = False
-        self._expecting = False                   # a job waits for the engine, and nothing else is shown
+        self._expecting = False  # a job waits for the engine, and nothing else is shown
         self._paused = False
         self._finished = False
-        self._live = True                         # the canvas shows the job; False while another picture is looked at
-        self._missing: list[str] = []      # what a request that is taken over names and is not here
+        self._live = True  # the canvas shows the job; False while another picture is looked at
+        self._missing: list[str] = []  # what a request that is taken over names and is not here
         self._request: PictureRequest | None = None
         self._newest: Stepped | None = None
-        self._notes: list[str] = []               # what is not as one would expect of the job that is shown
+        self._notes: list[str] = []  # what is not as one would expect of the job that is shown
         self._saved = 0
         self._looking_at: RecentPicture | None = None
         self.panel, self.right = Panel(), RightColumn()
@@ -90,8 +90,9 @@ class GenerateRoom(QWidget):
         self.pause_button = QuietButton("Pause", "pause-fill", "Pause after the network call in flight (Ctrl+P)")
         self.stop_button = QuietButton("Stop", "stop-fill", "Stop after the network call in flight (Ctrl+.)")
         self.restart_button = QuietButton("Restart from step 1", "arrow-counter-clockwise")
-        self.reuse_button = QuietButton("Use settings", "sliders-horizontal",
-                                        "Put the settings of this picture into the left column")
+        self.reuse_button = QuietButton(
+            "Use settings", "sliders-horizontal", "Put the settings of this picture into the left column"
+        )
         self.hint = Elided("", "dim", pixels=theme.SMALL_PIXELS)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = False
@@ -107,11 +108,21 @@ class GenerateRoom(QWidget):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         self.panel.set_checkpoints(checkpoints, problems)
         if checkpoints:
-            self.empty.say("sparkle", "What shall it be?", "Write what the picture shows and press Generate. You can watch it "
-                           "come out of the noise, step by step.", "Generate")
+            self.empty.say(
+                "sparkle",
+                "What shall it be?",
+                "Write what the picture shows and press Generate. You can watch it "
+                "come out of the noise, step by step.",
+                "Generate",
+            )
         else:
-            self.empty.say("cube", "No checkpoint yet", "A checkpoint is what makes the pictures. Train one on a folder of your "
-                           "own pictures, or add a folder of models in Settings.", "Train one")
+            self.empty.say(
+                "cube",
+                "No checkpoint yet",
+                "A checkpoint is what makes the pictures. Train one on a folder of your "
+                "own pictures, or add a folder of models in Settings.",
+                "Train one",
+            )
 
     def set_pending(self, pending: Sequence[QueuedJob]) -> None:
         self.right.set_pending(pending)
@@ -145,14 +156,17 @@ class GenerateRoom(QWidget):
             return
         self._missing = []
         if not self.panel.use(request):
-            self._missing.insert(0, f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays "
-                                 "chosen. The other settings are taken over.")
+            self._missing.insert(
+                0,
+                f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays "
+                "chosen. The other settings are taken over.",
+            )
         if self._missing:
             self.say("warn", " ".join(self._missing))
         self.panel.prompt.setFocus()
 
     def _tell(self, sentence: str) -> None:
-        self._missing.append(sentence)         # of a request that is taken over there may be several
+        self._missing.append(sentence)  # of a request that is taken over there may be several
         self.say("warn", sentence)
 
     def start_from(self, path: Path) -> None:
@@ -220,7 +234,9 @@ class GenerateRoom(QWidget):
         if isinstance(request, UpscaleRequest):
             return image_size(request.source)
         checkpoint = self.panel.checkpoint.current()
-        usual = (checkpoint.width, checkpoint.height) if checkpoint and checkpoint.width and checkpoint.height else (1, 1)
+        usual = (
+            (checkpoint.width, checkpoint.height) if checkpoint and checkpoint.width and checkpoint.height else (1, 1)
+        )
         return QSize(request.width or usual[0], request.height or usual[1])
 
     def _step(self, event: Stepped) -> None:
@@ -232,8 +248,11 @@ class GenerateRoom(QWidget):
             if self._live:
                 self.canvas.show_estimates(event.first, event.previews)
         batch = max(1, len(event.previews))
-        self._show_status(words.step_line(event), (event.first + batch * event.index / event.steps) / max(1, event.count),
-                          words.step_brief(event))
+        self._show_status(
+            words.step_line(event),
+            (event.first + batch * event.index / event.steps) / max(1, event.count),
+            words.step_brief(event),
+        )
 
     def _save(self, index: int, path: Path, image: QImage) -> None:
         self._saved += 1
@@ -267,13 +286,18 @@ class GenerateRoom(QWidget):
 
     def show_not_fetched(self, text: str) -> None:
         """`text` says why; it is empty where a person stopped it."""
-        self.say("bad" if text else "info", text or "What came of it is kept; the next time goes on from there.", "Try again")
+        self.say(
+            "bad" if text else "info", text or "What came of it is kept; the next time goes on from there.", "Try again"
+        )
 
     def _show_status(self, text: str, fraction: float | None, brief: str = "") -> None:
         self._status_text = text
         self.progress.set_fraction(fraction)
-        self.right.running.say(self.title.text() if self._live else words.title_of(self._request or GenerateRequest()),
-                               brief or text, fraction)
+        self.right.running.say(
+            self.title.text() if self._live else words.title_of(self._request or GenerateRequest()),
+            brief or text,
+            fraction,
+        )
         if self._live:
             self.status.setText(text)
 
@@ -288,7 +312,9 @@ class GenerateRoom(QWidget):
         self.pause_button.setText("Resume" if self._paused else "Pause")
         self.pause_button.set_icon("play-fill" if self._paused else "pause-fill")
         self.pause_button.setAccessibleName(self.pause_button.text())
-        self.pause_button.setToolTip("Go on (Ctrl+P)" if self._paused else "Pause after the network call in flight (Ctrl+P)")
+        self.pause_button.setToolTip(
+            "Go on (Ctrl+P)" if self._paused else "Pause after the network call in flight (Ctrl+P)"
+        )
         self._follow_restart(film and not self._busy)
         self.reuse_button.setVisible(self._request_shown() is not None and not self._busy)
         only_enlarged = isinstance(self._request, UpscaleRequest) and not self._request.checkpoint
@@ -322,7 +348,8 @@ class GenerateRoom(QWidget):
         button.set_icon("play-fill" if onwards else "arrow-counter-clockwise")
         button.setAccessibleName(button.text())
         kept = {1: "Make it again", 2: "Keep the first step and go on from there"}.get(
-            step, f"Keep the first {step - 1} steps and go on from there")
+            step, f"Keep the first {step - 1} steps and go on from there"
+        )
         by = ", with the prompt and guidance of the left column" if isinstance(self._request, GenerateRequest) else ""
         button.setToolTip(f"{kept}{by}")
 
@@ -354,7 +381,9 @@ class GenerateRoom(QWidget):
         self.canvas.scrub(None)
         self.canvas.show_one(image, picture.path)
         self.title.setText(words.title_of(picture.request) if picture.request else picture.path.name)
-        self.status.setText(words.settings_line(picture.request) if picture.request else f"{image.width()} × {image.height()}")
+        self.status.setText(
+            words.settings_line(picture.request) if picture.request else f"{image.width()} × {image.height()}"
+        )
         self._follow()
 
     def _back_to_live(self) -> None:
@@ -414,8 +443,16 @@ class GenerateRoom(QWidget):
             self.enlarge_wanted.emit(path, None)
 
     def menu(self, image: QImage, path: Path | None, request: PictureRequest | None) -> QMenu:
-        return picture_menu(self, image, path, request, use=self.use, start=self.start_from, failed=self._not_saved,
-                            enlarge=lambda path: self.enlarge_wanted.emit(path, None))
+        return picture_menu(
+            self,
+            image,
+            path,
+            request,
+            use=self.use,
+            start=self.start_from,
+            failed=self._not_saved,
+            enlarge=lambda path: self.enlarge_wanted.emit(path, None),
+        )
 
     def _open_menu(self, place: QPoint) -> None:
         self.menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(place)
@@ -433,8 +470,13 @@ class GenerateRoom(QWidget):
     # Making it
 
     def _make_actions(self) -> None:
-        for keys, do in (("Ctrl+Return", self.panel.submit), ("Ctrl+Enter", self.panel.submit),
-                         ("Ctrl+P", self._pause_or_resume), ("Ctrl+.", self._stop), ("Ctrl+E", self._enlarge)):
+        for keys, do in (
+            ("Ctrl+Return", self.panel.submit),
+            ("Ctrl+Enter", self.panel.submit),
+            ("Ctrl+P", self._pause_or_resume),
+            ("Ctrl+.", self._stop),
+            ("Ctrl+E", self._enlarge),
+        ):
             QShortcut(QKeySequence(keys), self, do, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
         add_shortcuts(self.canvas, self._not_saved)
 

@@ -25,7 +25,11 @@ class SeedControl(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.field = QLineEdit(str(new_seed()))
-        describe(self.field, "Seed", "The number that the noise is made from: the same seed and settings make the same picture")
+        describe(
+            self.field,
+            "Seed",
+            "The number that the noise is made from: the same seed and settings make the same picture",
+        )
         self.dice = QuietButton("", "dice-five", "Draw a new seed now", role="dim")
         self.new = Chip("New each time", tooltip="Every press of Generate draws a new seed", icon="shuffle")
         self.keep = Chip("Keep", tooltip="Every press of Generate uses this seed", icon="push-pin")

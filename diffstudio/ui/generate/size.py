@@ -15,7 +15,13 @@ from diffstudio.ui import theme
 from diffstudio.ui.controls import Combo, QuietButton, describe, label
 from diffstudio.ui.inputs import WholeField
 
-_SHAPES = (("Square", 1, 1), ("Landscape 4:3", 4, 3), ("Portrait 3:4", 3, 4), ("Wide 16:9", 16, 9), ("Tall 9:16", 9, 16))
+_SHAPES = (
+    ("Square", 1, 1),
+    ("Landscape 4:3", 4, 3),
+    ("Portrait 3:4", 3, 4),
+    ("Wide 16:9", 16, 9),
+    ("Tall 9:16", 9, 16),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,9 @@ class SizeControl(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._limits: SizeLimits | None = None
-        self.shapes = Combo("Shape of the picture", (), "Shapes with about as many pixels as the checkpoint was trained at")
+        self.shapes = Combo(
+            "Shape of the picture", (), "Shapes with about as many pixels as the checkpoint was trained at"
+        )
         self.width_box = _side("Width", "Width of the picture in pixels")
         self.height_box = _side("Height", "Height of the picture in pixels")
         self.swap = QuietButton("", "arrows-left-right", "Swap width and height", role="dim")

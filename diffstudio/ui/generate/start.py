@@ -31,8 +31,12 @@ from diffstudio.ui.system import pictures_folder
 
 _THUMB = 56
 _NO_SIDES: Sides = (0, 0, 0, 0)
-FILLS = [(FillName.ORIGINAL, "What was there"), (FillName.SURROUNDINGS, "Colours around it"), (FillName.NOISE, "Noise"),
-         (FillName.NOTHING, "Grey")]
+FILLS = [
+    (FillName.ORIGINAL, "What was there"),
+    (FillName.SURROUNDINGS, "Colours around it"),
+    (FillName.NOISE, "Noise"),
+    (FillName.NOTHING, "Grey"),
+]
 
 
 class StartSection(QWidget):
@@ -46,22 +50,39 @@ class StartSection(QWidget):
         self._path: Path | None = None
         self._mask: Path | None = None
         self._sides: Sides = _NO_SIDES
-        self.choose_button = AddButton("Start from a picture …", "Picture", "image",
-                                       "Choose a picture to change, to paint on or to extend")
+        self.choose_button = AddButton(
+            "Start from a picture …", "Picture", "image", "Choose a picture to change, to paint on or to extend"
+        )
         self.heading = SectionLabel("Starts from")
         self.thumb = Thumb(_THUMB, 6, name="The picture it starts from")
         self.name = Elided("", mode=Qt.TextElideMode.ElideMiddle)
         self.about = Elided("", "dim", pixels=theme.SMALL_PIXELS)
-        self.paint_button = QuietButton("", "paint-brush", "Paint what is to be made anew, or draw the frame larger", name="Paint")
+        self.paint_button = QuietButton(
+            "", "paint-brush", "Paint what is to be made anew, or draw the frame larger", name="Paint"
+        )
         self.remove_button = QuietButton("", "x", "Start from noise alone again", name="Remove the picture", role="dim")
-        self.strength = LabelledSlider("Strength", 0.01, 1, 0.6, step=0.01, decimals=2,
-                                       tooltip="How far from the picture: little changes little, 1 keeps nothing of it")
+        self.strength = LabelledSlider(
+            "Strength",
+            0.01,
+            1,
+            0.6,
+            step=0.01,
+            decimals=2,
+            tooltip="How far from the picture: little changes little, 1 keeps nothing of it",
+        )
         self.fill = LabelledCombo("Under the mask", FILLS, "What lies under the mask before it is made anew")
-        self.feather = LabelledSlider("Feather", 0, 128, 8, suffix=" px", tooltip="Over how many pixels what is painted fades in")
+        self.feather = LabelledSlider(
+            "Feather", 0, 128, 8, suffix=" px", tooltip="Over how many pixels what is painted fades in"
+        )
         self.masked_only = Check("Only the painted part, at full size")
-        describe(self.masked_only, "Only the painted part, at full size",
-                 "Make the part around the mask at the size of the picture's settings; the rest keeps its own size and every bit")
-        self.padding = LabelledSlider("Surroundings", 0, 256, 32, suffix=" px", tooltip="How much is seen around the painted part")
+        describe(
+            self.masked_only,
+            "Only the painted part, at full size",
+            "Make the part around the mask at the size of the picture's settings; the rest keeps its own size and every bit",
+        )
+        self.padding = LabelledSlider(
+            "Surroundings", 0, 256, 32, suffix=" px", tooltip="How much is seen around the painted part"
+        )
         self._lay_out()
         self.choose_button.clicked.connect(self.choose)
         self.paint_button.clicked.connect(self.paint)
@@ -78,8 +99,15 @@ class StartSection(QWidget):
         request = replace(request, init=self._path, strength=float(self.strength.value()))
         if not self.masked():
             return request
-        return replace(request, mask=self._mask, outpaint=self._sides, fill=self.fill.value(), feather=int(self.feather.value()),
-                       masked_only=self.masked_only.isChecked(), padding=int(self.padding.value()))
+        return replace(
+            request,
+            mask=self._mask,
+            outpaint=self._sides,
+            fill=self.fill.value(),
+            feather=int(self.feather.value()),
+            masked_only=self.masked_only.isChecked(),
+            padding=int(self.padding.value()),
+        )
 
     def use(self, request: GenerateRequest) -> None:
         """Show what a request says; a picture that is gone is left out, and said."""
@@ -124,8 +152,12 @@ class StartSection(QWidget):
     # ---- what a person does ------------------------------------------------------------------------------------------
 
     def choose(self) -> QFileDialog:
-        dialog = QFileDialog(self, "Start from a picture", pictures_folder(),
-                             "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)")
+        dialog = QFileDialog(
+            self,
+            "Start from a picture",
+            pictures_folder(),
+            "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)",
+        )
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(lambda name: self.set_picture(Path(name)))
@@ -154,7 +186,7 @@ class StartSection(QWidget):
             return
         self._sides = sides
         if self.masked() and not before:
-            self.strength.set_value(1.0)       # something new is wanted there, not a variation
+            self.strength.set_value(1.0)  # something new is wanted there, not a variation
         self._follow()
         self.changed.emit()
 

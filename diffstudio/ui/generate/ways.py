@@ -40,7 +40,7 @@ class Ways(QWidget):
         for button in buttons:
             hidden = button.isHidden()
             row.addWidget(button, 1)
-            button.setVisible(not hidden)        # one that changes its parent is hidden
+            button.setVisible(not hidden)  # one that changes its parent is hidden
             button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             button.installEventFilter(self)
         self._follow()

@@ -62,8 +62,12 @@ def usual_for(checkpoint: Checkpoint) -> Family | None:
 def kind_of(checkpoint: Checkpoint) -> str:
     """`pixel transformer · 8.5 M · 64 px`"""
     family = family_of(checkpoint.family)
-    parts = [family.title if family is not None else checkpoint.family, checkpoint.edition,
-             "paints" if checkpoint.inpainting else "", human_count(checkpoint.parameters) if checkpoint.parameters else ""]
+    parts = [
+        family.title if family is not None else checkpoint.family,
+        checkpoint.edition,
+        "paints" if checkpoint.inpainting else "",
+        human_count(checkpoint.parameters) if checkpoint.parameters else "",
+    ]
     if checkpoint.width and checkpoint.height:
         square = checkpoint.width == checkpoint.height
         parts.append(f"{checkpoint.width} px" if square else f"{checkpoint.width} × {checkpoint.height} px")
@@ -72,8 +76,10 @@ def kind_of(checkpoint: Checkpoint) -> str:
 
 def about(checkpoint: Checkpoint) -> str:
     """Everything in one tooltip."""
-    return (f"{checkpoint.title}\n{kind_of(checkpoint)} · {_CONDITIONINGS[checkpoint.conditioning]} · "
-            f"{_ORIGINS[checkpoint.origin]}\n{checkpoint.path}")
+    return (
+        f"{checkpoint.title}\n{kind_of(checkpoint)} · {_CONDITIONINGS[checkpoint.conditioning]} · "
+        f"{_ORIGINS[checkpoint.origin]}\n{checkpoint.path}"
+    )
 
 
 def noise_level(level: float) -> str:
@@ -85,8 +91,12 @@ def noise_level(level: float) -> str:
 
 def step_line(event: Stepped) -> str:
     """`Step 15 of 24 · σ 0.61 · 0.04 s/step · 2 s left`"""
-    parts = [f"Step {event.index} of {event.steps}", noise_level(event.noise_level),
-             f"{event.seconds_per_step:.2g} s/step", f"{human_duration(math.ceil(event.seconds_left))} left"]
+    parts = [
+        f"Step {event.index} of {event.steps}",
+        noise_level(event.noise_level),
+        f"{event.seconds_per_step:.2g} s/step",
+        f"{human_duration(math.ceil(event.seconds_left))} left",
+    ]
     if event.count > max(1, len(event.previews)):
         last = event.first + max(1, len(event.previews))
         which = f"{event.first + 1}–{last}" if last > event.first + 1 else f"{last}"
@@ -108,11 +118,23 @@ def token_count(counted: Counted) -> tuple[str, str, str]:
         return "", "faint", ""
     said = f"{'about ' if counted.drawn else ''}{tokens.used} / {tokens.room}"
     if tokens.used > tokens.room:
-        return said, "warn", (f"This checkpoint reads {tokens.room} tokens (words, or pieces of them) and no more: what is "
-                              "underlined at the end is not read. Say the most important things first")
+        return (
+            said,
+            "warn",
+            (
+                f"This checkpoint reads {tokens.room} tokens (words, or pieces of them) and no more: what is "
+                "underlined at the end is not read. Say the most important things first"
+            ),
+        )
     if tokens.chunks > 1:
-        return said, "faint", (f"{tokens.used} tokens (words, or pieces of them), read in {tokens.chunks} parts of up to "
-                               f"{tokens.room // tokens.chunks}")
+        return (
+            said,
+            "faint",
+            (
+                f"{tokens.used} tokens (words, or pieces of them), read in {tokens.chunks} parts of up to "
+                f"{tokens.room // tokens.chunks}"
+            ),
+        )
     return said, "faint", f"{tokens.used} tokens (words, or pieces of them) of the {tokens.room} that are read at once"
 
 
@@ -125,7 +147,10 @@ def memory(needs: Needs) -> str:
 
 def memory_plan(needs: Needs) -> str:
     """What is done about it."""
-    return needs.plan or "Memory for the checkpoint and the pictures; models that are kept loaded make room when it is needed"
+    return (
+        needs.plan
+        or "Memory for the checkpoint and the pictures; models that are kept loaded make room when it is needed"
+    )
 
 
 def pictures(count: int) -> str:
@@ -147,7 +172,9 @@ def settings_line(request: PictureRequest) -> str:
     """`24 steps · Heun · guidance 3 · seed 7`, or what it is enlarged by"""
     if isinstance(request, UpscaleRequest):
         return enlarged_line(request)
-    line = f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · guidance {request.guidance:g} · seed {request.seed}"
+    line = (
+        f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · guidance {request.guidance:g} · seed {request.seed}"
+    )
     return f"{line} · enlarged {request.enlarge:g}×" if request.enlarge > 1 else line
 
 
@@ -177,4 +204,8 @@ def upscaler(name: str) -> str:
 def upscalers_of(models: Sequence[Checkpoint], *, latent: bool) -> list[tuple[str, str]]:
     """(name, text) of what may enlarge a picture: with `latent` also the checkpoint's own way to hold it."""
     files = [(model.name, model.title) for model in models if model.role is Role.UPSCALER]
-    return [(LANCZOS, "Lanczos: smooth, quick"), *([(LATENT, "Latent: wants a strength above 0.5")] if latent else []), *files]
+    return [
+        (LANCZOS, "Lanczos: smooth, quick"),
+        *([(LATENT, "Latent: wants a strength above 0.5")] if latent else []),
+        *files,
+    ]

@@ -16,16 +16,7 @@ from diffstudio.studio.annotations import Annotation
 from diffstudio.studio.weight_requests import Tool
 from diffstudio.ui import theme
 from diffstudio.ui.basics import scroll_area
-from diffstudio.ui.controls import (
-    Banner,
-    Elided,
-    FlowLayout,
-    PrimaryButton,
-    QuietButton,
-    SectionLabel,
-    Thumb,
-    describe,
-)
+from diffstudio.ui.controls import Banner, Elided, FlowLayout, PrimaryButton, QuietButton, SectionLabel, Thumb, describe
 from diffstudio.ui.gallery.passage import Facts, Passage
 from diffstudio.ui.models import facts
 from diffstudio.ui.models.model import Entry, Problem
@@ -33,22 +24,23 @@ from diffstudio.ui.models.notes import NotesEditor
 from diffstudio.ui.models.taken_for import TakenFor
 from diffstudio.ui.models.words import WordChips
 
-WIDEST = 640            # px of text: longer lines are hard to read
-_SMALL = 72             # px of a picture that was made with it
+WIDEST = 640  # px of text: longer lines are hard to read
+_SMALL = 72  # px of a picture that was made with it
 _TOOLS = {
     Tool.CONVERT: ("Convert …", "arrows-left-right", "The same weights in another precision, or another kind of file"),
     Tool.MERGE: ("Merge …", "git-merge", "A checkpoint between this one and another"),
     Tool.BAKE: ("Add a LoRA …", "plus", "A checkpoint with a LoRA written into its weights"),
     Tool.PRUNE: ("Prune …", "scissors", "A smaller file, without what does not draw"),
-    Tool.EXPORT: ("Export …", "export", "A diffusers folder, for diffusers and programs around it")}
+    Tool.EXPORT: ("Export …", "export", "A diffusers folder, for diffusers and programs around it"),
+}
 
 
 class CheckpointDetails(QWidget):
     """The right side of the Models room."""
 
-    use_wanted = Signal()               # what the large button says: generate with it, or put it into the prompt
-    word_wanted = Signal(str)           # into the prompt
-    tool_wanted = Signal(object)        # Tool
+    use_wanted = Signal()  # what the large button says: generate with it, or put it into the prompt
+    word_wanted = Signal(str)  # into the prompt
+    tool_wanted = Signal(object)  # Tool
     star_wanted = Signal()
     folder_wanted = Signal()
     delete_wanted = Signal()
@@ -107,10 +99,28 @@ class CheckpointDetails(QWidget):
         for button in self.tools.values():
             row.addWidget(button)
         self._making = making
-        for part in (self.words, self.tags, self._made_with_title, self._made_with, self.notes, self._making_title, making,
-                     self._model_title, self.model_facts, self.taken_for, self._training_title, self.training_facts):
-            if part in (self._made_with_title, self.notes, self._making_title, self._model_title, self.taken_for,
-                        self._training_title):
+        for part in (
+            self.words,
+            self.tags,
+            self._made_with_title,
+            self._made_with,
+            self.notes,
+            self._making_title,
+            making,
+            self._model_title,
+            self.model_facts,
+            self.taken_for,
+            self._training_title,
+            self.training_facts,
+        ):
+            if part in (
+                self._made_with_title,
+                self.notes,
+                self._making_title,
+                self._model_title,
+                self.taken_for,
+                self._training_title,
+            ):
                 column.addSpacing(8)
             column.addWidget(part)
         column.addStretch(1)
@@ -211,7 +221,9 @@ class CheckpointDetails(QWidget):
         training = facts.training_facts(checkpoint, beside) if checkpoint else []
         self.training_facts.show_facts(training)
         self._training_title.setVisible(bool(training))
-        self._model_title.set_text("Checkpoint" if checkpoint is not None and checkpoint.role is Role.CHECKPOINT else "File")
+        self._model_title.set_text(
+            "Checkpoint" if checkpoint is not None and checkpoint.role is Role.CHECKPOINT else "File"
+        )
         self.about.setVisible(bool(self.about.text()))
         self._show_use(checkpoint)
         self.taken_for.show_checkpoint(checkpoint)
@@ -219,8 +231,11 @@ class CheckpointDetails(QWidget):
 
     def _show_use(self, checkpoint: Checkpoint | None) -> None:
         if goes_into_prompt(checkpoint):
-            tip = "Put its tag into the prompt of the Generate room" if checkpoint is not None and checkpoint.role is Role.LORA else (
-                "Put its word into the prompt of the Generate room")
+            tip = (
+                "Put its tag into the prompt of the Generate room"
+                if checkpoint is not None and checkpoint.role is Role.LORA
+                else ("Put its word into the prompt of the Generate room")
+            )
             self.use.setText("Use in prompt")
             describe(self.use, "Use in prompt", tip)
         else:
@@ -232,8 +247,12 @@ class CheckpointDetails(QWidget):
         """A pickle was looked through; as a safetensors file nobody needs to."""
         checkpoint = self._entry
         if convertible and isinstance(checkpoint, Checkpoint) and checkpoint.layout is Layout.PICKLE:
-            self.warning.say("info", "This file is a pickle: a program that could run anything. It was looked through, nothing in it "
-                             "would have, and it was not run. As a safetensors file it cannot.", "Convert to safetensors")
+            self.warning.say(
+                "info",
+                "This file is a pickle: a program that could run anything. It was looked through, nothing in it "
+                "would have, and it was not run. As a safetensors file it cannot.",
+                "Convert to safetensors",
+            )
             self.warning.close_button.hide()
             self.warning.show()
         else:

@@ -16,16 +16,42 @@ from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
 from diffstudio.models.trained_on import base_model, training_tags, trigger_words
 from diffstudio.ui.controls import human_bytes, human_count
 
-ROLES = {Role.CHECKPOINT: "checkpoint", Role.LORA: "LoRA", Role.EMBEDDING: "embedding", Role.VAE: "autoencoder",
-         Role.CONTROLNET: "ControlNet", Role.UPSCALER: "upscaler", Role.TEXT_ENCODER: "text encoder",
-         Role.NETWORK: "network alone", Role.UNKNOWN: "kind not known here"}
-ICONS = {Role.LORA: "stack", Role.EMBEDDING: "text-aa", Role.VAE: "image", Role.CONTROLNET: "path", Role.UPSCALER: "arrows-out"}
-LAYOUTS = {Layout.OURS: "made with diffstudio", Layout.ORIGINAL: "one file, named as its makers do",
-           Layout.DIFFUSERS: "one file, named as diffusers does", Layout.FOLDER: "a diffusers folder", Layout.GGUF: "a GGUF file",
-           Layout.PICKLE: "a pickle"}
+ROLES = {
+    Role.CHECKPOINT: "checkpoint",
+    Role.LORA: "LoRA",
+    Role.EMBEDDING: "embedding",
+    Role.VAE: "autoencoder",
+    Role.CONTROLNET: "ControlNet",
+    Role.UPSCALER: "upscaler",
+    Role.TEXT_ENCODER: "text encoder",
+    Role.NETWORK: "network alone",
+    Role.UNKNOWN: "kind not known here",
+}
+ICONS = {
+    Role.LORA: "stack",
+    Role.EMBEDDING: "text-aa",
+    Role.VAE: "image",
+    Role.CONTROLNET: "path",
+    Role.UPSCALER: "arrows-out",
+}
+LAYOUTS = {
+    Layout.OURS: "made with diffstudio",
+    Layout.ORIGINAL: "one file, named as its makers do",
+    Layout.DIFFUSERS: "one file, named as diffusers does",
+    Layout.FOLDER: "a diffusers folder",
+    Layout.GGUF: "a GGUF file",
+    Layout.PICKLE: "a pickle",
+}
 PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow", "x0": "the clean picture"}
 ORIGINS = {Origin.STARTER: "Came with the program", Origin.TRAINED: "Trained here", Origin.IMPORTED: "From elsewhere"}
-_DTYPES = {"F16": "16-bit", "BF16": "bfloat16", "F32": "32-bit", "F64": "64-bit", "F8_E4M3": "8-bit", "F8_E5M2": "8-bit"}
+_DTYPES = {
+    "F16": "16-bit",
+    "BF16": "bfloat16",
+    "F32": "32-bit",
+    "F64": "64-bit",
+    "F8_E4M3": "8-bit",
+    "F8_E5M2": "8-bit",
+}
 LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
 MOST_TAGS = 60
 
@@ -52,8 +78,11 @@ def summary(checkpoint: Checkpoint) -> str:
     if checkpoint.parameters:
         parts.append(human_count(checkpoint.parameters))
     if checkpoint.width:
-        parts.append(f"{checkpoint.width} px" if checkpoint.width == checkpoint.height
-                     else f"{checkpoint.width} × {checkpoint.height} px")
+        parts.append(
+            f"{checkpoint.width} px"
+            if checkpoint.width == checkpoint.height
+            else f"{checkpoint.width} × {checkpoint.height} px"
+        )
     return " · ".join([*parts, human_bytes(checkpoint.size_bytes)])
 
 
@@ -75,13 +104,23 @@ def model_facts(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> lis
     stored = _DTYPES.get(checkpoint.dtype, checkpoint.dtype)
     parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
     return [
-        ("Kind", kind(checkpoint)), ("Told", told(checkpoint)), ("Picture size", size), ("Parameters", parameters),
-        ("Predicts", PREDICTIONS.get(checkpoint.prediction, "")), ("Stored as", LAYOUTS[checkpoint.layout]),
-        ("Known by", checkpoint.reason), ("Made from", lineage(checkpoint)),
-        ("Strength", f"{beside.strength:g}, its maker says" if beside.strength else ""), ("Negative", beside.negative[:500]),
-        ("Size on disk", human_bytes(checkpoint.size_bytes)), ("Origin", ORIGINS[checkpoint.origin]),
-        ("Changed", time.strftime("%Y-%m-%d %H:%M", time.localtime(checkpoint.modified))), ("Name", checkpoint.name),
-        ("Licence", checkpoint.metadata.get("modelspec.license", "")[:300]), ("File", str(checkpoint.path))]
+        ("Kind", kind(checkpoint)),
+        ("Told", told(checkpoint)),
+        ("Picture size", size),
+        ("Parameters", parameters),
+        ("Predicts", PREDICTIONS.get(checkpoint.prediction, "")),
+        ("Stored as", LAYOUTS[checkpoint.layout]),
+        ("Known by", checkpoint.reason),
+        ("Made from", lineage(checkpoint)),
+        ("Strength", f"{beside.strength:g}, its maker says" if beside.strength else ""),
+        ("Negative", beside.negative[:500]),
+        ("Size on disk", human_bytes(checkpoint.size_bytes)),
+        ("Origin", ORIGINS[checkpoint.origin]),
+        ("Changed", time.strftime("%Y-%m-%d %H:%M", time.localtime(checkpoint.modified))),
+        ("Name", checkpoint.name),
+        ("Licence", checkpoint.metadata.get("modelspec.license", "")[:300]),
+        ("File", str(checkpoint.path)),
+    ]
 
 
 def lineage(checkpoint: Checkpoint) -> str:
@@ -94,8 +133,10 @@ def lineage(checkpoint: Checkpoint) -> str:
     if merged and isinstance(share, (int, float)) and len(names) == 3:
         return f"{names[0]} + {share:g} × ({names[1]} − {names[2]})"
     factors = [one.get("factor") for one in inputs]
-    return " + ".join(name if not isinstance(factor, (int, float)) else f"{factor:g} × {name}"
-                      for name, factor in zip(names, factors, strict=True))
+    return " + ".join(
+        name if not isinstance(factor, (int, float)) else f"{factor:g} × {name}"
+        for name, factor in zip(names, factors, strict=True)
+    )
 
 
 def words(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> list[tuple[str, int]]:
@@ -117,14 +158,18 @@ def training_facts(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> 
     optimiser, settings, data = (_inner(recipe, name) for name in ("optimiser", "run", "data"))
     loss = run.get("held_out_loss")
     facts = [
-        ("Recipe", _text(recipe.get("name"))), ("Steps", _count(run.get("steps"))),
+        ("Recipe", _text(recipe.get("name"))),
+        ("Steps", _count(run.get("steps"))),
         ("Pictures seen", _count(run.get("pictures_seen"))),
         ("Held-out loss", f"{loss:.4f}" if isinstance(loss, (int, float)) and not isinstance(loss, bool) else ""),
-        ("Optimiser", _text(optimiser.get("name"))), ("Batch", _count(settings.get("batch"))),
+        ("Optimiser", _text(optimiser.get("name"))),
+        ("Batch", _count(settings.get("batch"))),
         ("Base", (beside.base or base_model(checkpoint.metadata)) if not recipe else ""),
-        ("Called", _text(checkpoint.metadata.get("ss_output_name"))), ("Epochs", _text(checkpoint.metadata.get("ss_epoch"))),
+        ("Called", _text(checkpoint.metadata.get("ss_output_name"))),
+        ("Epochs", _text(checkpoint.metadata.get("ss_epoch"))),
         ("Pictures", _text(checkpoint.metadata.get("ss_num_train_images"))),
-        ("Flips", f"{data['flips']:.0%}" if isinstance(data.get("flips"), float) and data["flips"] else "")]
+        ("Flips", f"{data['flips']:.0%}" if isinstance(data.get("flips"), float) and data["flips"] else ""),
+    ]
     return [(name, value) for name, value in facts if value]
 
 

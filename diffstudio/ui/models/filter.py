@@ -17,11 +17,22 @@ from diffstudio.ui.models import facts
 from diffstudio.ui.models.model import Entry
 
 EVERYTHING = None
-_LEARNT_WORDS = ("modelspec.trigger_phrase", "modelspec.tags", "ss_tag_frequency")  # in the header, by those who train adapters
+_LEARNT_WORDS = (
+    "modelspec.trigger_phrase",
+    "modelspec.tags",
+    "ss_tag_frequency",
+)  # in the header, by those who train adapters
 KINDS = {
-    Role.CHECKPOINT: "Checkpoints", Role.LORA: "LoRAs", Role.EMBEDDING: "Embeddings", Role.VAE: "Autoencoders",
-    Role.CONTROLNET: "ControlNets", Role.UPSCALER: "Upscalers", Role.TEXT_ENCODER: "Text encoders",
-    Role.NETWORK: "Networks alone", Role.UNKNOWN: "Not known"}
+    Role.CHECKPOINT: "Checkpoints",
+    Role.LORA: "LoRAs",
+    Role.EMBEDDING: "Embeddings",
+    Role.VAE: "Autoencoders",
+    Role.CONTROLNET: "ControlNets",
+    Role.UPSCALER: "Upscalers",
+    Role.TEXT_ENCODER: "Text encoders",
+    Role.NETWORK: "Networks alone",
+    Role.UNKNOWN: "Not known",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +55,17 @@ class Wanted:
         words = self.words.casefold().split()
         if not words:
             return True
-        held = [entry.title, str(entry.path), said.note, *said.tags, beside.title, beside.description, beside.base, *beside.words,
-                *beside.tags]
+        held = [
+            entry.title,
+            str(entry.path),
+            said.note,
+            *said.tags,
+            beside.title,
+            beside.description,
+            beside.base,
+            *beside.words,
+            *beside.tags,
+        ]
         if isinstance(entry, Checkpoint):
             held += [facts.summary(entry), *(entry.metadata.get(key, "") for key in _LEARNT_WORDS)]
         text = "\n".join(held).casefold()
@@ -59,7 +79,9 @@ class FilterBar(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.search = SearchField("Search models …", "Words in the name, the kind, the tags, the note or the trigger words (Ctrl+F)")
+        self.search = SearchField(
+            "Search models …", "Words in the name, the kind, the tags, the note or the trigger words (Ctrl+F)"
+        )
         self.kind = Combo("Kind", [(EVERYTHING, "Every kind")], "Show one kind only: checkpoints, LoRAs, embeddings …")
         self.starred = Chip("Starred", tooltip="Show starred models only", icon="star")
         below = QHBoxLayout()

@@ -20,17 +20,17 @@ from diffstudio.ui.models import facts
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import NewestFirst
 
-MOST_PICTURES = 6        # of those made with the chosen one
-_PICTURE_SIDE = 256      # px
+MOST_PICTURES = 6  # of those made with the chosen one
+_PICTURE_SIDE = 256  # px
 
 
 class Lookups(QObject):
     """Answers come as signals, each with the path that was asked about."""
 
-    seen = Signal(object, object, object)          # Path, QImage, Sidecar
-    hashed = Signal(object, str)                   # Path, SHA-256
-    tools_found = Signal(object, object, object)   # Path, tuple[Tool, …], dict[str, int]: what pruning would leave out
-    made_with = Signal(object, object)             # Path, list[(QImage, str)]: the newest pictures and their prompts
+    seen = Signal(object, object, object)  # Path, QImage, Sidecar
+    hashed = Signal(object, str)  # Path, SHA-256
+    tools_found = Signal(object, object, object)  # Path, tuple[Tool, …], dict[str, int]: what pruning would leave out
+    made_with = Signal(object, object)  # Path, list[(QImage, str)]: the newest pictures and their prompts
 
     def __init__(self, gallery: Gallery | None) -> None:
         super().__init__()
@@ -87,9 +87,11 @@ class Lookups(QObject):
             assert self._gallery is not None
             try:
                 request = image.request
-                found.append((read_image(self._gallery.thumbnail(image)), request.prompt if request is not None else ""))
+                found.append(
+                    (read_image(self._gallery.thumbnail(image)), request.prompt if request is not None else "")
+                )
             except DiffstudioError:
-                continue        # gone since
+                continue  # gone since
         return found
 
     def _newest(self, checkpoint: Checkpoint, most: int) -> list[GalleryImage]:

@@ -44,7 +44,7 @@ class CheckpointsModel(QAbstractListModel):
     def __init__(self) -> None:
         super().__init__()
         self._all: list[Entry] = []
-        self._entries: list[Entry] = []          # of them, those that are shown
+        self._entries: list[Entry] = []  # of them, those that are shown
         self._fits: Callable[[Entry], bool] = lambda _: True
         self._starred: frozenset[Path] = frozenset()
         self._pictures: dict[Path, QImage] = {}
@@ -152,12 +152,18 @@ class CheckpointDelegate(QStyledItemDelegate):
             room -= 20
         painter.setFont(title_font)
         painter.setPen(theme.colour("text"))
-        painter.drawText(QRect(left, card.y() + 12, room, 20), int(Qt.AlignmentFlag.AlignVCenter),
-                         QFontMetrics(title_font).elidedText(title, Qt.TextElideMode.ElideRight, room))
+        painter.drawText(
+            QRect(left, card.y() + 12, room, 20),
+            int(Qt.AlignmentFlag.AlignVCenter),
+            QFontMetrics(title_font).elidedText(title, Qt.TextElideMode.ElideRight, room),
+        )
         painter.setFont(small_font)
         painter.setPen(theme.colour("warn" if problem else "dim"))
-        painter.drawText(QRect(left, card.y() + 33, room, 18), int(Qt.AlignmentFlag.AlignVCenter),
-                         QFontMetrics(small_font).elidedText(below, Qt.TextElideMode.ElideRight, room))
+        painter.drawText(
+            QRect(left, card.y() + 33, room, 18),
+            int(Qt.AlignmentFlag.AlignVCenter),
+            QFontMetrics(small_font).elidedText(below, Qt.TextElideMode.ElideRight, room),
+        )
         painter.restore()
 
 

@@ -13,7 +13,7 @@ from diffstudio.ui import theme
 from diffstudio.ui.controls import SectionLabel, describe
 
 KEPT_AFTER_MS = 800
-NOTE_HEIGHT = 84         # px: about four lines
+NOTE_HEIGHT = 84  # px: about four lines
 
 
 class _Note(QPlainTextEdit):
@@ -78,7 +78,9 @@ class NotesEditor(QWidget):
     def keep(self) -> None:
         """Say what was written, if it is something else than before."""
         self._timer.stop()
-        self._emit(Annotation(self.note.toPlainText()[:LONGEST_NOTE], tuple(self.tags.text().split(",")), self._said.favourite))
+        self._emit(
+            Annotation(self.note.toPlainText()[:LONGEST_NOTE], tuple(self.tags.text().split(",")), self._said.favourite)
+        )
 
     def _emit(self, said: Annotation) -> None:
         if said != self._said:

@@ -7,15 +7,7 @@ from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage, QKeyEvent, QKeySequence, QShortcut
-from PySide6.QtWidgets import (
-    QAbstractItemView,
-    QFrame,
-    QHBoxLayout,
-    QListView,
-    QStackedWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QAbstractItemView, QFrame, QHBoxLayout, QListView, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
@@ -59,23 +51,27 @@ class _List(QListView):
 class ModelsRoom(QWidget):
     """Shows what it is given; a `gallery` lends a picture to checkpoints that carry none. What is made here goes to `home`."""
 
-    generate_requested = Signal(object)   # Checkpoint
-    lora_wanted = Signal(object)          # Checkpoint, a LoRA or a textual inversion: into the prompt of the Generate room
-    words_wanted = Signal(str)            # words that a file was trained to know: the same
+    generate_requested = Signal(object)  # Checkpoint
+    lora_wanted = Signal(object)  # Checkpoint, a LoRA or a textual inversion: into the prompt of the Generate room
+    words_wanted = Signal(str)  # words that a file was trained to know: the same
     rescan_requested = Signal()
-    delete_requested = Signal(object)     # Checkpoint or Problem: a person has confirmed that its `path` may go
-    import_requested = Signal(object)     # list[Path]: files that were dropped here
-    folder_opened = Signal(object)        # Path of a folder that was shown in the file manager
+    delete_requested = Signal(object)  # Checkpoint or Problem: a person has confirmed that its `path` may go
+    import_requested = Signal(object)  # list[Path]: files that were dropped here
+    folder_opened = Signal(object)  # Path of a folder that was shown in the file manager
 
-    def __init__(self, gallery: Gallery | None = None, annotations: Annotations | None = None,
-                 home: Callable[[], Path] = paths.checkpoints) -> None:
+    def __init__(
+        self,
+        gallery: Gallery | None = None,
+        annotations: Annotations | None = None,
+        home: Callable[[], Path] = paths.checkpoints,
+    ) -> None:
         super().__init__()
         self._annotations = annotations if annotations is not None else Annotations()
         self.setObjectName("background")
         self._lookups, self.workshop = Lookups(gallery), Workshop(home, self)
         self._beside: dict[Path, Sidecar] = {}
-        self._left_out: dict[str, int] = {}   # what pruning the chosen one would leave out
-        self._awaited: tuple[Path, str] | None = None   # a file that was made and is to be chosen, and what to say then
+        self._left_out: dict[str, int] = {}  # what pruning the chosen one would leave out
+        self._awaited: tuple[Path, str] | None = None  # a file that was made and is to be chosen, and what to say then
         self.model = CheckpointsModel()
         self.list = _List()
         describe(self.list, "Checkpoints", "")
@@ -88,20 +84,25 @@ class ModelsRoom(QWidget):
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.heading = SectionLabel("Models")
-        self.rescan_button = QuietButton("", "arrows-clockwise", "Look through the model folders again",
-                                         name="Look again")
+        self.rescan_button = QuietButton(
+            "", "arrows-clockwise", "Look through the model folders again", name="Look again"
+        )
         self.progress = ProgressLine("Looking through the model folders")
         self.progress.set_fraction(None)
         self.filter = FilterBar()
         self._nothing_fits = EmptyState("magnifying-glass", "Nothing fits", "No model has these words.", "Show all")
         self._drop_hint = DropHint("Let go to add this to your models", self)
         self.setAcceptDrops(True)
-        self._scanned = False                 # until then nothing can be said about what is there
+        self._scanned = False  # until then nothing can be said about what is there
         self.message = Message()
         self.details = CheckpointDetails()
         self.empty = EmptyState(
-            "cube", "No models yet", "Models you train appear here, and those in the folders chosen in Settings, which may be "
-            "another program's. Drop a file here to bring it in.", "Look again")
+            "cube",
+            "No models yet",
+            "Models you train appear here, and those in the folders chosen in Settings, which may be "
+            "another program's. Drop a file here to bring it in.",
+            "Look again",
+        )
         self._lay_out()
         self.list.selectionModel().currentChanged.connect(self._show_chosen)
         self.list.used.connect(self._use)
@@ -130,13 +131,16 @@ class ModelsRoom(QWidget):
         self._lookups.made_with.connect(self._made_with)
         self.workshop.made.connect(self._made)
         self.workshop.failed.connect(lambda sentence: self.message.say("bad", sentence))
-        self.workshop.stopped.connect(lambda name: self.message.say("info", f"{name} was not made; nothing of it is left."))
+        self.workshop.stopped.connect(
+            lambda name: self.message.say("info", f"{name} was not made; nothing of it is left.")
+        )
         self._show_page()
 
     # What others call
 
-    def set_checkpoints(self, checkpoints: Sequence[Checkpoint],
-                        problems: Sequence[tuple[Path, DiffstudioError]] = ()) -> None:
+    def set_checkpoints(
+        self, checkpoints: Sequence[Checkpoint], problems: Sequence[tuple[Path, DiffstudioError]] = ()
+    ) -> None:
         """Show what a scan found; what was chosen stays chosen."""
         before, self._scanned = self.chosen(), True
         self.progress.hide()
@@ -232,7 +236,7 @@ class ModelsRoom(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
         row.addWidget(side, 2)
-        beside = QVBoxLayout()            # which keeps its place while there is nothing to show in it
+        beside = QVBoxLayout()  # which keeps its place while there is nothing to show in it
         beside.addWidget(self.details)
         row.addLayout(beside, 3)
         self._pages = QStackedWidget()
@@ -251,7 +255,7 @@ class ModelsRoom(QWidget):
         self._lists.setCurrentIndex(1 if self.model.everything() and not self.model.rowCount() else 0)
 
     def _show_chosen(self, *_: object) -> None:
-        self.details.notes.keep()             # of the one that was shown until now
+        self.details.notes.keep()  # of the one that was shown until now
         entry = self.chosen()
         self._show_entry(entry)
         if entry is not None:
@@ -263,7 +267,9 @@ class ModelsRoom(QWidget):
 
     def _show_entry(self, entry: Entry | None) -> None:
         picture = self.model.picture(entry) if entry is not None else QImage()
-        self.details.show_entry(entry, picture, self._beside.get(entry.path, NOTHING_BESIDE) if entry is not None else NOTHING_BESIDE)
+        self.details.show_entry(
+            entry, picture, self._beside.get(entry.path, NOTHING_BESIDE) if entry is not None else NOTHING_BESIDE
+        )
 
     def _checkpoints(self) -> list[Checkpoint]:
         return [entry for entry in self.model.everything() if isinstance(entry, Checkpoint)]
@@ -273,8 +279,11 @@ class ModelsRoom(QWidget):
     def _filter(self) -> None:
         before = self.chosen()
         wanted = self.filter.wanted()
-        self.model.set_filter(lambda entry: wanted.fits(entry, self._annotations.of(entry.path),
-                                                        self._beside.get(entry.path, NOTHING_BESIDE)))
+        self.model.set_filter(
+            lambda entry: wanted.fits(
+                entry, self._annotations.of(entry.path), self._beside.get(entry.path, NOTHING_BESIDE)
+            )
+        )
         self._choose_again(before)
 
     def _choose_again(self, before: Entry | None) -> None:
@@ -360,8 +369,15 @@ class ModelsRoom(QWidget):
 
     def _made(self, made: Made) -> None:
         """Shown once a scan has found it."""
-        self._awaited = made.path, " ".join((f"{made.path.name} was made ({human_bytes(made.size_bytes)}). It lies in "
-                                             f"{made.path.parent}.", *made.notes))
+        self._awaited = (
+            made.path,
+            " ".join(
+                (
+                    f"{made.path.name} was made ({human_bytes(made.size_bytes)}). It lies in {made.path.parent}.",
+                    *made.notes,
+                )
+            ),
+        )
         self.rescan_requested.emit()
 
     def _rescan(self) -> None:
@@ -387,6 +403,10 @@ class ModelsRoom(QWidget):
         entry = self.chosen()
         if entry is None or self.details.delete.isHidden():
             return
-        confirm(self, "Delete", f"Move {entry.path.name} to the system's trash?",
-                "Pictures made with it stay, but cannot be made again without it.",
-                lambda: self.delete_requested.emit(entry))
+        confirm(
+            self,
+            "Delete",
+            f"Move {entry.path.name} to the system's trash?",
+            "Pictures made with it stay, but cannot be made again without it.",
+            lambda: self.delete_requested.emit(entry),
+        )

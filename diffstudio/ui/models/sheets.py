@@ -40,8 +40,13 @@ from diffstudio.ui.controls import (
     label,
 )
 
-PRECISIONS = {Precision.KEEP: "As it is stored", Precision.FP32: "32 bits (fp32)", Precision.FP16: "16 bits (fp16)",
-              Precision.BF16: "16 bits (bf16)", Precision.FP8: "8 bits (fp8 e4m3)"}
+PRECISIONS = {
+    Precision.KEEP: "As it is stored",
+    Precision.FP32: "32 bits (fp32)",
+    Precision.FP16: "16 bits (fp16)",
+    Precision.BF16: "16 bits (bf16)",
+    Precision.FP8: "8 bits (fp8 e4m3)",
+}
 _SPARE_BYTES = 32 << 20
 AVERAGED = "averaged copies of the weights"
 
@@ -49,9 +54,9 @@ AVERAGED = "averaged copies of the weights"
 class ToolSheet(QDialog):
     """What every tool asks: the fields of its own, a name, a place, and a line that says what that takes."""
 
-    wanted = Signal(object)          # WeightRequest
+    wanted = Signal(object)  # WeightRequest
     verb, about, is_folder = "", "", False
-    button = ""                      # what the button says, where that is not the verb
+    button = ""  # what the button says, where that is not the verb
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -59,7 +64,7 @@ class ToolSheet(QDialog):
         self._home, self._named = home_of(checkpoint.role, folder), False
         self.setWindowTitle(f"{self.verb} {checkpoint.title}")
         self.setMinimumWidth(420)
-        self.resize(480, 10)             # as high as what is in it: see _fit
+        self.resize(480, 10)  # as high as what is in it: see _fit
         describe(self, f"{self.verb} {checkpoint.title}", " ")
         self.name = QLineEdit()
         self.name.setMaxLength(200)
@@ -70,8 +75,11 @@ class ToolSheet(QDialog):
         self.weight = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.cancel = QuietButton("Cancel", "", "Make nothing (Escape)")
         self.accept_button = PrimaryButton(self.button or self.verb, "", f"{self.button or self.verb} (Enter)")
-        self.precision = LabelledCombo("Stored in", [(one, PRECISIONS[one]) for one in self.precisions()],
-                                       "How its numbers are stored: fewer bits take less room, and 16 are what most programs use")
+        self.precision = LabelledCombo(
+            "Stored in",
+            [(one, PRECISIONS[one]) for one in self.precisions()],
+            "How its numbers are stored: fewer bits take less room, and 16 are what most programs use",
+        )
         self._lay_out()
         self._connect()
         self._follow()
@@ -164,8 +172,11 @@ class ToolSheet(QDialog):
             self.name.setText(free.name if self.is_folder else free.stem)
         self.place.setText(str(self._home))
         needed, free_bytes = self.size_bytes(), _free(self._home)
-        self.weight.setText(f"Takes about {human_bytes(needed)}; {human_bytes(free_bytes)} are free there."
-                            if free_bytes is not None else f"Takes about {human_bytes(needed)}.")
+        self.weight.setText(
+            f"Takes about {human_bytes(needed)}; {human_bytes(free_bytes)} are free there."
+            if free_bytes is not None
+            else f"Takes about {human_bytes(needed)}."
+        )
         trouble = self._trouble(needed, free_bytes)
         self.trouble.setText(trouble)
         self.trouble.setVisible(bool(trouble))
@@ -188,7 +199,7 @@ class ToolSheet(QDialog):
     def _trouble(self, needed: int, free_bytes: int | None) -> str:
         name = self.name.text().strip()
         if not name or any(letter in '/\\:*?"<>|' for letter in name) or name.strip(".") != name:
-            return "Give it a name without / \\ : * ? \" < > | and without a point at its end."
+            return 'Give it a name without / \\ : * ? " < > | and without a point at its end.'
         if os.path.lexists(self.target()):
             return "Something of that name is there already. Choose another."
         if free_bytes is not None and free_bytes < needed + _SPARE_BYTES:
@@ -196,7 +207,7 @@ class ToolSheet(QDialog):
         return ""
 
     def _accept(self) -> None:
-        self._follow()                  # what the disk says may have changed since
+        self._follow()  # what the disk says may have changed since
         if self.accept_button.isEnabled():
             self.wanted.emit(self.request())
             self.accept()
@@ -240,7 +251,9 @@ class ExportSheet(ToolSheet):
 class PruneSheet(ToolSheet):
     verb, about = "Prune", "A new file with what draws alone. This one stays as it is."
 
-    def __init__(self, checkpoint: Checkpoint, folder: Path, left_out: dict[str, int], parent: QWidget | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, folder: Path, left_out: dict[str, int], parent: QWidget | None = None
+    ) -> None:
         self.left_out = left_out
         lines = "\n".join(f"{what[:1].upper()}{what[1:]}: {human_bytes(size)}" for what, size in left_out.items())
         self.lines = label(lines, wrap=True)
@@ -271,24 +284,41 @@ class MergeSheet(ToolSheet):
     verb = "Merge"
     about = "A new checkpoint between two, or with what one learnt since another put upon it. Those it is made of stay as they are."
 
-    def __init__(self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None
+    ) -> None:
         self.others = {one.path: one for one in mergeable(checkpoint, others)}
         choices = [(path, one.title) for path, one in self.others.items()]
-        self.method = ChipRow([(Method.WEIGHTED_SUM, "Between two"), (Method.ADD_DIFFERENCE, "Add what one learnt")], tooltips=(
-            "Each number lies between those of the two: a (1 - m) + b m",
-            "What the second learnt since the third, put upon this one: a + m (b - c)"), name="Method")
+        self.method = ChipRow(
+            [(Method.WEIGHTED_SUM, "Between two"), (Method.ADD_DIFFERENCE, "Add what one learnt")],
+            tooltips=(
+                "Each number lies between those of the two: a (1 - m) + b m",
+                "What the second learnt since the third, put upon this one: a + m (b - c)",
+            ),
+            name="Method",
+        )
         self.second = LabelledCombo("With", choices, "The other checkpoint, of the same family")
-        self.third = LabelledCombo("Which was trained from", choices,
-                                   "What the second began as: the difference between the two is added")
-        self.share = LabelledSlider("How much of it", 0, 1, 0.5, step=0.01, decimals=2,
-                                    tooltip="The share of the second: 0 is this checkpoint, 1 all that the second brings")
+        self.third = LabelledCombo(
+            "Which was trained from", choices, "What the second began as: the difference between the two is added"
+        )
+        self.share = LabelledSlider(
+            "How much of it",
+            0,
+            1,
+            0.5,
+            step=0.01,
+            decimals=2,
+            tooltip="The share of the second: 0 is this checkpoint, 1 all that the second brings",
+        )
         self.sum = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.method.setVisible(False)
         super().__init__(checkpoint, folder, parent)
         self.method.setVisible(len(self.others) > 1)
         self.third.setVisible(False)
         self.third.set_value(list(self.others)[-1])
-        self.method.value_changed.connect(lambda method: self.share.set_value(1.0 if method is Method.ADD_DIFFERENCE else 0.5))
+        self.method.value_changed.connect(
+            lambda method: self.share.set_value(1.0 if method is Method.ADD_DIFFERENCE else 0.5)
+        )
         for control in (self.method, self.second, self.third, self.share):
             control.value_changed.connect(lambda _: self._follow())
 
@@ -309,8 +339,11 @@ class MergeSheet(ToolSheet):
         self.third.setVisible(self.adds())
         first, second, *third = (one.title for one in self.inputs())
         share = self.share.value()
-        self.sum.setText(f"{first} + {share:g} × ({second} − {third[0]})" if third else
-                         f"{1 - share:.0%} of {first}, {share:.0%} of {second}")
+        self.sum.setText(
+            f"{first} + {share:g} × ({second} − {third[0]})"
+            if third
+            else f"{1 - share:.0%} of {first}, {share:.0%} of {second}"
+        )
         super()._follow()
 
     def _trouble(self, needed: int, free_bytes: int | None) -> str:
@@ -327,10 +360,16 @@ class BakeSheet(ToolSheet):
     verb, button = "Add a LoRA to", "Add"
     about = "A new checkpoint that has the LoRA in its own weights and needs it no more. Both stay as they are."
 
-    def __init__(self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None
+    ) -> None:
         self.loras = {one.path: one for one in bakeable(checkpoint, others)}
-        self.lora = LabelledCombo("LoRA", [(path, one.title) for path, one in self.loras.items()], "What is written into the weights")
-        self.strength = LabelledSlider("How strongly", -2, 2, 1, step=0.05, decimals=2, tooltip="1 is as it was trained")
+        self.lora = LabelledCombo(
+            "LoRA", [(path, one.title) for path, one in self.loras.items()], "What is written into the weights"
+        )
+        self.strength = LabelledSlider(
+            "How strongly", -2, 2, 1, step=0.05, decimals=2, tooltip="1 is as it was trained"
+        )
         super().__init__(checkpoint, folder, parent)
         for control in (self.lora, self.strength):
             control.value_changed.connect(lambda _: self._follow())
@@ -346,4 +385,6 @@ class BakeSheet(ToolSheet):
 
     def request(self) -> WeightRequest:
         lora = self.loras[self.lora.value()]
-        return BakeRequest(self.checkpoint, ((lora, float(self.strength.value())),), self.target(), self.chosen_precision())
+        return BakeRequest(
+            self.checkpoint, ((lora, float(self.strength.value())),), self.target(), self.chosen_precision()
+        )

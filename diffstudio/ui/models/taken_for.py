@@ -19,15 +19,20 @@ _PREDICTING = (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN)
 class TakenFor(QWidget):
     """Two lists; what is chosen is kept at once. Hidden for files made with this program, which say what they are."""
 
-    kept = Signal(str)             # a sentence: look through the folders again
+    kept = Signal(str)  # a sentence: look through the folders again
     failed = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
         self._checkpoint: Checkpoint | None = None
-        self.family = LabelledCombo("Family", (), "The family that this file is opened as, where what was recognised is wrong")
-        self.prediction = LabelledCombo("Predicts", [("", "As its family does"), *_SAYS.items()],
-                                        "What its network says about a noisy picture: if pictures come out as mud, try another")
+        self.family = LabelledCombo(
+            "Family", (), "The family that this file is opened as, where what was recognised is wrong"
+        )
+        self.prediction = LabelledCombo(
+            "Predicts",
+            [("", "As its family does"), *_SAYS.items()],
+            "What its network says about a noisy picture: if pictures come out as mud, try another",
+        )
         column, pair = QVBoxLayout(self), QHBoxLayout()
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -51,8 +56,11 @@ class TakenFor(QWidget):
         except DiffstudioError as problem:
             self.failed.emit(str(problem))
             said = Override()
-        others = (family for family in FAMILIES.values()
-                  if family.latent and (family.name != "diffusers" or checkpoint.layout is Layout.FOLDER))
+        others = (
+            family
+            for family in FAMILIES.values()
+            if family.latent and (family.name != "diffusers" or checkpoint.layout is Layout.FOLDER)
+        )
         self.family.set_choices([("", "As recognised"), *((family.name, family.title) for family in others)])
         self.family.set_value(said.family)
         self.prediction.set_value(said.prediction)
@@ -70,5 +78,8 @@ class TakenFor(QWidget):
         except DiffstudioError as problem:
             self.failed.emit(str(problem))
             return
-        said = (FAMILIES[family].title if family else "", f"one that predicts {facts.PREDICTIONS[prediction]}" if prediction else "")
+        said = (
+            FAMILIES[family].title if family else "",
+            f"one that predicts {facts.PREDICTIONS[prediction]}" if prediction else "",
+        )
         self.kept.emit(f"{checkpoint.title} is taken for {', '.join(filter(None, said)) or 'what its file says'} now.")

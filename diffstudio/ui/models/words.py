@@ -11,8 +11,8 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from diffstudio.ui import assets
 from diffstudio.ui.controls import Chip, FlowLayout, QuietButton, SectionLabel
 
-LONGEST_SHOWN = 48       # characters of a chip; all of them are put into the prompt
-FEW, MANY = 12, 60       # chips at first, and after asking for more
+LONGEST_SHOWN = 48  # characters of a chip; all of them are put into the prompt
+FEW, MANY = 12, 60  # chips at first, and after asking for more
 
 
 class WordChip(Chip):
@@ -21,7 +21,7 @@ class WordChip(Chip):
     wanted = Signal(str)
 
     def __init__(self, word: str, times: int = 0) -> None:
-        shown = word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN - 1]}…"
+        shown = word if len(word) <= LONGEST_SHOWN else f"{word[: LONGEST_SHOWN - 1]}…"
         trained = f" {times:,} of the pictures it was trained on have it." if times else ""
         super().__init__(shown.replace("&", "&&"), checkable=False, tooltip=f"Add “{word}” to the prompt.{trained}")
         self.word = word
@@ -31,8 +31,10 @@ class WordChip(Chip):
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        for text, icon, act in (("Add to the prompt", "plus", lambda: self.wanted.emit(self.word)),
-                                ("Copy", "copy", lambda: QGuiApplication.clipboard().setText(self.word))):
+        for text, icon, act in (
+            ("Add to the prompt", "plus", lambda: self.wanted.emit(self.word)),
+            ("Copy", "copy", lambda: QGuiApplication.clipboard().setText(self.word)),
+        ):
             action = QAction(assets.icon(icon, "dim"), text, menu)
             action.triggered.connect(act)
             menu.addAction(action)
@@ -62,7 +64,9 @@ class WordChips(QWidget):
         column.addLayout(head)
         column.addWidget(self._holder)
         column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
-        self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(", ".join(word for word, _ in self._words)))
+        self.copy.clicked.connect(
+            lambda: QGuiApplication.clipboard().setText(", ".join(word for word, _ in self._words))
+        )
         self.hide()
 
     def show_words(self, words: Sequence[tuple[str, int]]) -> None:

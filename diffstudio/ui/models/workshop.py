@@ -27,8 +27,13 @@ from diffstudio.ui.controls import ProgressLine, QuietButton, describe, label
 from diffstudio.ui.models.sheets import BakeSheet, ConvertSheet, ExportSheet, MergeSheet, PruneSheet, ToolSheet
 from diffstudio.ui.tasks import Tasks
 
-_DOING = {ConvertRequest: "Converting", MergeRequest: "Merging", BakeRequest: "Adding", PruneRequest: "Pruning",
-          ExportRequest: "Exporting"}
+_DOING = {
+    ConvertRequest: "Converting",
+    MergeRequest: "Merging",
+    BakeRequest: "Adding",
+    PruneRequest: "Pruning",
+    ExportRequest: "Exporting",
+}
 
 
 class MakingBar(QFrame):
@@ -79,9 +84,9 @@ class MakingBar(QFrame):
 class Workshop(QObject):
     """Opens the sheet of a tool, and carries out what comes of it."""
 
-    made = Signal(object)            # Made
-    failed = Signal(str)             # a sentence
-    stopped = Signal(str)            # the name of what was not made
+    made = Signal(object)  # Made
+    failed = Signal(str)  # a sentence
+    stopped = Signal(str)  # the name of what was not made
 
     def __init__(self, home: Callable[[], Path], parent: QWidget) -> None:
         super().__init__(parent)
@@ -93,7 +98,9 @@ class Workshop(QObject):
         self.bar = MakingBar()
         self.bar.stop_wanted.connect(self.stop)
 
-    def open(self, tool: Tool, checkpoint: Checkpoint, others: Sequence[Checkpoint], left_out: dict[str, int]) -> QDialog:
+    def open(
+        self, tool: Tool, checkpoint: Checkpoint, others: Sequence[Checkpoint], left_out: dict[str, int]
+    ) -> QDialog:
         """The sheet of a tool, which was found to be possible for this checkpoint."""
         sheet: ToolSheet
         match tool:

@@ -191,8 +191,14 @@ class _Plot:
         self._raw.setData(history.steps, np.log10(np.maximum(history.losses, tiny)))
         self._smooth.setData(history.steps, np.log10(np.maximum(history.smoothed, tiny)))
         lone = len(history.held_out_steps) == 1  # one point makes no line
-        self._held_out.setData(history.held_out_steps, np.log10(np.maximum(history.held_out_losses, tiny)),
-                               symbol="o" if lone else None, symbolSize=6, symbolBrush=theme.colour("good"), symbolPen=None)
+        self._held_out.setData(
+            history.held_out_steps,
+            np.log10(np.maximum(history.held_out_losses, tiny)),
+            symbol="o" if lone else None,
+            symbolSize=6,
+            symbolBrush=theme.colour("good"),
+            symbolPen=None,
+        )
         shown = np.concatenate([history.losses, history.held_out_losses])
         low, high = math.log10(max(shown.min(), tiny)), math.log10(max(shown.max(), tiny))
         room = max(0.05, 0.06 * (high - low))
@@ -221,10 +227,10 @@ def _log_axis(pyqtgraph: Any) -> Any:
                 if len(values) >= max(2, min(4, size // 50)):
                     break
             most = max(2, int(size // 22))
-            return [(1.0, values[::math.ceil(len(values) / most)] if values else [])]
+            return [(1.0, values[:: math.ceil(len(values) / most)] if values else [])]
 
         def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
-            return [f"{10 ** value:.2g}" for value in values]
+            return [f"{10**value:.2g}" for value in values]
 
     return LogAxis("left")
 

@@ -13,8 +13,9 @@ from diffstudio.ui.controls import Elided, describe
 from diffstudio.ui.inputs import NumberField, Slider, lay_out_slider
 
 LONGEST_MINUTES = 60.0 * 24 * 30
-_PARTS = re.compile(r"^\s*(?:(?P<h>\d+(?:[.,]\d+)?)\s*h[a-z]*)?\s*(?:(?P<m>\d+(?:[.,]\d+)?)\s*(?:m[a-z]*)?)?\s*$",
-                    re.IGNORECASE)
+_PARTS = re.compile(
+    r"^\s*(?:(?P<h>\d+(?:[.,]\d+)?)\s*h[a-z]*)?\s*(?:(?P<m>\d+(?:[.,]\d+)?)\s*(?:m[a-z]*)?)?\s*$", re.IGNORECASE
+)
 
 
 def minutes_text(minutes: float) -> str:

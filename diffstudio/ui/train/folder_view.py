@@ -35,8 +35,8 @@ from diffstudio.ui.controls import (
 from diffstudio.ui.train.panel import short_path
 
 SHOWN_PICTURES = 60
-THUMB_SIDE = 72          # px
-MOST_LISTED = 2000       # lines of warnings: a list to read, not a database
+THUMB_SIDE = 72  # px
+MOST_LISTED = 2000  # lines of warnings: a list to read, not a database
 
 
 class FolderView(QStackedWidget):
@@ -46,9 +46,12 @@ class FolderView(QStackedWidget):
     def __init__(self) -> None:
         super().__init__()
         self.empty = EmptyState(
-            "folder-open", "Teach it your own pictures",
+            "folder-open",
+            "Teach it your own pictures",
             "Drop a folder of pictures here. Sub-folders become groups, and a text file beside a picture becomes its caption. "
-            "Everything stays on this machine.", "Choose a folder …")
+            "Everything stays on this machine.",
+            "Choose a folder …",
+        )
         self.inspecting = _Inspecting()
         self.found = _Found()
         for part in (self.empty, self.inspecting, self.found):
@@ -143,7 +146,9 @@ class _Found(QWidget):
         describe(self.title, short_path(report.folder))
         self.sentence.setText(report.sentence())
         named = [f"{name or 'not in a group'} {count:,}" for name, count in report.groups.items()]
-        self.groups.setText("  ·  ".join(named[:24]) + (f"  ·  and {len(named) - 24:,} more" if len(named) > 24 else ""))
+        self.groups.setText(
+            "  ·  ".join(named[:24]) + (f"  ·  and {len(named) - 24:,} more" if len(named) > 24 else "")
+        )
         self.groups.setVisible(len(named) > 1)
         self.warnings.show_report(report)
         self._heading.set_right("")
@@ -208,14 +213,20 @@ def warning_sentence(report: FolderReport) -> str:
     """`3 cannot be read and are left out · 12 are copies of others`; empty when all is well."""
     parts = []
     if report.skipped:
-        parts.append(f"{len(report.skipped):,} cannot be read and {'is' if len(report.skipped) == 1 else 'are'} left out")
+        parts.append(
+            f"{len(report.skipped):,} cannot be read and {'is' if len(report.skipped) == 1 else 'are'} left out"
+        )
     if report.too_small:
         parts.append(f"{len(report.too_small):,} too small, left out")
     if report.caption_problems:
-        parts.append(f"{len(report.caption_problems):,} {'caption' if len(report.caption_problems) == 1 else 'captions'} "
-                     f"not wholly read")
+        parts.append(
+            f"{len(report.caption_problems):,} {'caption' if len(report.caption_problems) == 1 else 'captions'} "
+            f"not wholly read"
+        )
     if report.duplicates:
-        parts.append(f"{len(report.duplicates):,} {'copy' if len(report.duplicates) == 1 else 'copies'} of others, kept")
+        parts.append(
+            f"{len(report.duplicates):,} {'copy' if len(report.duplicates) == 1 else 'copies'} of others, kept"
+        )
     if report.near_duplicates:
         parts.append(f"{len(report.near_duplicates):,} much like another, kept")
     return " · ".join(parts)

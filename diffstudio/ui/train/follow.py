@@ -17,7 +17,7 @@ class Look:
     """What a look found."""
 
     summaries: list[RunSummary]
-    run: RunFolder | None = None         # the one looked at closely
+    run: RunFolder | None = None  # the one looked at closely
     history: HistoryView | None = None
     recipe: Recipe | None = None
     log: str = ""

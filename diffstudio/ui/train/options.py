@@ -19,30 +19,50 @@ FLIPS, TURNS, SHIFTS = "flips", "turns", "shifts"
 CHANGES = (FLIPS, TURNS, SHIFTS)
 _USUAL = {FLIPS: 0.3, TURNS: 8.0, SHIFTS: 0.06}  # probability, degrees, fraction of the side: where the recipe has none
 
-OPTIMISERS = ((OptimiserName.MUON, "Muon + AdamW"), (OptimiserName.ADAMW, "AdamW"), (OptimiserName.ADAM, "Adam"),
-              (OptimiserName.RMSPROP, "RMSprop"), (OptimiserName.SGD, "SGD"))
-NOISE_LEVELS = ((NoiseLevelsName.LOGIT_NORMAL, "Logit-normal"), (NoiseLevelsName.LOG_NORMAL, "Log-normal"),
-                (NoiseLevelsName.UNIFORM, "Uniform"), (NoiseLevelsName.COSINE, "Cosine"))
+OPTIMISERS = (
+    (OptimiserName.MUON, "Muon + AdamW"),
+    (OptimiserName.ADAMW, "AdamW"),
+    (OptimiserName.ADAM, "Adam"),
+    (OptimiserName.RMSPROP, "RMSprop"),
+    (OptimiserName.SGD, "SGD"),
+)
+NOISE_LEVELS = (
+    (NoiseLevelsName.LOGIT_NORMAL, "Logit-normal"),
+    (NoiseLevelsName.LOG_NORMAL, "Log-normal"),
+    (NoiseLevelsName.UNIFORM, "Uniform"),
+    (NoiseLevelsName.COSINE, "Cosine"),
+)
 
 # Where another optimiser or distribution than the recipe's own is chosen, the recipe's numbers mean nothing to it.
-_LEARNING_RATES = {OptimiserName.MUON: 6e-4, OptimiserName.ADAMW: 6e-4, OptimiserName.ADAM: 6e-4,
-                   OptimiserName.RMSPROP: 2e-4, OptimiserName.SGD: 2e-2}
-_MEAN_AND_DEVIATION = {NoiseLevelsName.LOGIT_NORMAL: (0.6, 0.9),
-                       NoiseLevelsName.LOG_NORMAL: (-1.2, 1.2)}  # Karras et al. 2022, table 1
+_LEARNING_RATES = {
+    OptimiserName.MUON: 6e-4,
+    OptimiserName.ADAMW: 6e-4,
+    OptimiserName.ADAM: 6e-4,
+    OptimiserName.RMSPROP: 2e-4,
+    OptimiserName.SGD: 2e-2,
+}
+_MEAN_AND_DEVIATION = {
+    NoiseLevelsName.LOGIT_NORMAL: (0.6, 0.9),
+    NoiseLevelsName.LOG_NORMAL: (-1.2, 1.2),
+}  # Karras et al. 2022, table 1
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    size: int                          # px a side
+    size: int  # px a side
     optimiser: OptimiserName
     noise_levels: NoiseLevelsName
-    changes: tuple[str, ...]           # of FLIPS, TURNS, SHIFTS
+    changes: tuple[str, ...]  # of FLIPS, TURNS, SHIFTS
 
     @classmethod
     def of(cls, recipe: Recipe) -> Options:
         amounts = zip(CHANGES, (recipe.data.flips, recipe.data.rotation_degrees, recipe.data.translation), strict=True)
-        return cls(recipe.data.size, recipe.optimiser.name, recipe.objective.noise_levels,
-                   tuple(name for name, amount in amounts if amount > 0))
+        return cls(
+            recipe.data.size,
+            recipe.optimiser.name,
+            recipe.objective.noise_levels,
+            tuple(name for name, amount in amounts if amount > 0),
+        )
 
     def applied_to(self, recipe: Recipe) -> Recipe:
         """The recipe with these values; the very same recipe when it has them already."""
@@ -50,9 +70,13 @@ class Options:
         if self == before:
             return recipe
         data, optimiser, objective = recipe.data, recipe.optimiser, recipe.objective
-        data = replace(data, size=self.size, flips=self._amount(FLIPS, data.flips),
-                       rotation_degrees=self._amount(TURNS, data.rotation_degrees),
-                       translation=self._amount(SHIFTS, data.translation))
+        data = replace(
+            data,
+            size=self.size,
+            flips=self._amount(FLIPS, data.flips),
+            rotation_degrees=self._amount(TURNS, data.rotation_degrees),
+            translation=self._amount(SHIFTS, data.translation),
+        )
         if self.optimiser != before.optimiser:
             optimiser = replace(optimiser, name=self.optimiser, learning_rate=_LEARNING_RATES[self.optimiser])
         if self.noise_levels != before.noise_levels:
@@ -88,7 +112,9 @@ def estimate(minutes: float, pictures_per_second: float | None, now: float | Non
     """`About 310,000 pictures seen · ready near 14:20`, as far as it can be known."""
     now = time.time() if now is None else now
     ready = time.localtime(now + 60 * minutes)
-    days = (time.mktime((*ready[:3], 0, 0, 0, 0, 0, -1)) - time.mktime((*time.localtime(now)[:3], 0, 0, 0, 0, 0, -1))) / 86400
+    days = (
+        time.mktime((*ready[:3], 0, 0, 0, 0, 0, -1)) - time.mktime((*time.localtime(now)[:3], 0, 0, 0, 0, 0, -1))
+    ) / 86400
     clock = time.strftime("%H:%M", ready)
     when = clock if round(days) == 0 else f"{clock} tomorrow" if round(days) == 1 else f"{clock} in {round(days)} days"
     if not pictures_per_second:

@@ -44,9 +44,9 @@ from diffstudio.ui.train.options import (
     estimate,
 )
 
-PANEL_WIDTHS = 288, 328   # px, in a narrow window and in a wide one
+PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 CARD_THUMBS = 6
-THUMB_SIDE = 34     # px
+THUMB_SIDE = 34  # px
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class StartChoice:
     """What a person asked for when pressing Start."""
 
     folder: Path
-    recipe_name: str      # of a named recipe, or `auto`
-    recipe: Recipe        # with the person's changes
-    changed: bool         # whether there are any
+    recipe_name: str  # of a named recipe, or `auto`
+    recipe: Recipe  # with the person's changes
+    changed: bool  # whether there are any
     minutes: float
-    name: str             # of the run; empty: after the folder
+    name: str  # of the run; empty: after the folder
 
 
 class FolderCard(Card):
@@ -99,8 +99,8 @@ class NewRunPanel(QWidget):
     """Shows a form once there is a report; until then the choice of a folder."""
 
     folder_wanted = Signal()
-    start_wanted = Signal(object)       # StartChoice
-    recipe_changed = Signal(object)     # Recipe: another throughput may be known
+    start_wanted = Signal(object)  # StartChoice
+    recipe_changed = Signal(object)  # Recipe: another throughput may be known
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,26 +109,39 @@ class NewRunPanel(QWidget):
         self._accelerator = False
         self._pictures_per_second: float | None = None
         self.card = FolderCard()
-        self.choose = QuietButton("Another folder …", "folder-open", "Choose another folder of pictures to learn from (Ctrl+O)")
+        self.choose = QuietButton(
+            "Another folder …", "folder-open", "Choose another folder of pictures to learn from (Ctrl+O)"
+        )
         self.recipe = Combo("Recipe", (), "What kind of network is trained, and how")
         self.why = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.minutes = DurationSlider("Time to give", MINUTES, DEFAULT_MINUTES,
-                                      "How long to train; it can be stopped at any time")
-        self.side = LabelledCombo("Size", [(size, f"{size} px") for size in SIZES],
-                                  "Pictures are made this large: twice the side learns about four times as slowly")
+        self.minutes = DurationSlider(
+            "Time to give", MINUTES, DEFAULT_MINUTES, "How long to train; it can be stopped at any time"
+        )
+        self.side = LabelledCombo(
+            "Size",
+            [(size, f"{size} px") for size in SIZES],
+            "Pictures are made this large: twice the side learns about four times as slowly",
+        )
         self.optimiser = LabelledCombo("Optimiser", OPTIMISERS, "The rule by which the weights learn from the loss")
         self.noise = LabelledCombo("Noise levels", NOISE_LEVELS, "Which noise levels are practised how often")
-        self.changes = ChipRow([(FLIPS, "Flips"), (TURNS, "Turns"), (SHIFTS, "Shifts")], exclusive=False,
-                               name="Changes made to the pictures", tooltips=(
-            "Mirror some of the pictures: more to learn from, wrong for writing",
-            "Turn pictures by a few degrees; the network is told, so that what it makes stays upright",
-            "Move pictures a little; the network is told, so that what it makes stays in the middle"))
+        self.changes = ChipRow(
+            [(FLIPS, "Flips"), (TURNS, "Turns"), (SHIFTS, "Shifts")],
+            exclusive=False,
+            name="Changes made to the pictures",
+            tooltips=(
+                "Mirror some of the pictures: more to learn from, wrong for writing",
+                "Turn pictures by a few degrees; the network is told, so that what it makes stays upright",
+                "Move pictures a little; the network is told, so that what it makes stays in the middle",
+            ),
+        )
         self.enlarging = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.estimate = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.run_name = QLineEdit()
         self.run_name.setMaxLength(LONGEST_NAME)
         describe(self.run_name, "Name of the run", "What the run and its checkpoint are called")
-        self.start = PrimaryButton("Start training", "Ctrl+Enter", "Start training in a process of its own (Ctrl+Enter)")
+        self.start = PrimaryButton(
+            "Start training", "Ctrl+Enter", "Start training in a process of its own (Ctrl+Enter)"
+        )
         self.none = label("No folder has been chosen yet.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         for combo in (self.recipe, self.side.combo, self.optimiser.combo, self.noise.combo):
             combo.setStyleSheet("QComboBox { padding-right: 0; }")  # half a column is narrow
@@ -197,7 +210,9 @@ class NewRunPanel(QWidget):
         """What the inspection found; None takes the form away. RunProblem when the named recipes cannot be read."""
         self._report = report
         if report is not None:
-            self.recipe.set_choices([(AUTO, "Automatic"), *((name, recipe.name) for name, recipe in named_recipes().items())])
+            self.recipe.set_choices(
+                [(AUTO, "Automatic"), *((name, recipe.name) for name, recipe in named_recipes().items())]
+            )
             self.card.say(report.folder, report.sentence())
             self.run_name.setPlaceholderText(report.folder.resolve().name[:LONGEST_NAME])
             self._take_recipe()
@@ -215,18 +230,30 @@ class NewRunPanel(QWidget):
         if self._report is None or self._base is None:
             return None
         recipe = self.options().applied_to(self._base.recipe)
-        return StartChoice(self._report.folder, self.recipe.value(), recipe, recipe is not self._base.recipe,
-                           self.minutes.value(), self.run_name.text().strip())
+        return StartChoice(
+            self._report.folder,
+            self.recipe.value(),
+            recipe,
+            recipe is not self._base.recipe,
+            self.minutes.value(),
+            self.run_name.text().strip(),
+        )
 
     def options(self) -> Options:
-        return Options(self.side.value(), self.optimiser.value(), self.noise.value(),
-                       tuple(change for change in CHANGES if change in self.changes.value()))
+        return Options(
+            self.side.value(),
+            self.optimiser.value(),
+            self.noise.value(),
+            tuple(change for change in CHANGES if change in self.changes.value()),
+        )
 
     def _take_recipe(self, *_: object) -> None:
         """Show what the chosen recipe says."""
         if self._report is None:
             return
-        self._base = choose(self.recipe.value(), self._report, accelerator=self._accelerator, minutes=self.minutes.value())
+        self._base = choose(
+            self.recipe.value(), self._report, accelerator=self._accelerator, minutes=self.minutes.value()
+        )
         recipe = self._base.recipe
         options = Options.of(recipe)
         self.side.set_choices([(size, f"{size} px") for size in sorted({*SIZES, options.size})])
@@ -255,8 +282,10 @@ class NewRunPanel(QWidget):
             return
         assert self._report is not None
         smaller = self._report.smaller_than(choice.recipe.data.size)
-        self.enlarging.setText(f"{smaller:,} of {len(self._report.pictures):,} pictures are smaller than "
-                               f"{choice.recipe.data.size} px and will be enlarged")
+        self.enlarging.setText(
+            f"{smaller:,} of {len(self._report.pictures):,} pictures are smaller than "
+            f"{choice.recipe.data.size} px and will be enlarged"
+        )
         self.enlarging.setVisible(smaller > 0)
         self.recipe_changed.emit(choice.recipe)
 

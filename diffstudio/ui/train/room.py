@@ -50,17 +50,17 @@ from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.thumbnails import first_pictures, spread, thumbnail
 
-SHOWN_MS, HIDDEN_MS = 500, 2500      # between two looks at the runs
-_WIDE = 1180                         # px: from here on the columns are as broad as those of Generate
-OLD_RECIPE_SECONDS = 24 * 3600       # a recipe handed to a process that has long read it
+SHOWN_MS, HIDDEN_MS = 500, 2500  # between two looks at the runs
+_WIDE = 1180  # px: from here on the columns are as broad as those of Generate
+OLD_RECIPE_SECONDS = 24 * 3600  # a recipe handed to a process that has long read it
 
 
 class TrainRoom(QWidget):
     """`shut_down` before the window goes: it waits for the room's threads."""
 
-    checkpoint_ready = Signal(object)     # Path: a run has one to generate from, or a newer one at its end
-    generate_requested = Signal(object)   # Path
-    run_removed = Signal(object)          # Path of its folder, which is in the trash now
+    checkpoint_ready = Signal(object)  # Path: a run has one to generate from, or a newer one at its end
+    generate_requested = Signal(object)  # Path
+    run_removed = Signal(object)  # Path of its folder, which is in the trash now
 
     def __init__(self, runs: Runs, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -179,8 +179,11 @@ class TrainRoom(QWidget):
         self.run_view.removal_wanted.connect(lambda: self._ask_to_remove(self.selected()))
         self.runs_list.chosen.connect(self.select)
         self.runs_list.new_wanted.connect(lambda: self.select(None))
-        for keys, slot in (("Ctrl+O", self.choose_folder), ("Ctrl+N", lambda: self.select(None)),
-                           ("Delete", lambda: self._ask_to_remove(self.runs_list.focused() or self.selected()))):
+        for keys, slot in (
+            ("Ctrl+O", self.choose_folder),
+            ("Ctrl+N", lambda: self.select(None)),
+            ("Delete", lambda: self._ask_to_remove(self.runs_list.focused() or self.selected())),
+        ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.activated.connect(slot)
 
@@ -202,7 +205,9 @@ class TrainRoom(QWidget):
 
     def choose_folder(self) -> None:
         before = self.new_panel.choice()
-        dialog = QFileDialog(self, "Choose a folder of pictures", str(before.folder.parent) if before else pictures_folder())
+        dialog = QFileDialog(
+            self, "Choose a folder of pictures", str(before.folder.parent) if before else pictures_folder()
+        )
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setOption(QFileDialog.Option.ShowDirsOnly, True)
         dialog.fileSelected.connect(lambda chosen: self.inspect(Path(chosen)))
@@ -341,10 +346,14 @@ class TrainRoom(QWidget):
             self.message.say("warn", f"The run {summary.name} is still going on. Stop it first, then remove it.")
             self.message.show()
             return
-        confirm(self, "Remove", f"Move the run {summary.name} to the system's trash?",
-                "Its checkpoints, samples and loss curve go with it. The pictures it learned from stay, and so do those "
-                "made with it, but they cannot be made again without it.",
-                lambda: self._tasks.start(self._remove(summary.run)))
+        confirm(
+            self,
+            "Remove",
+            f"Move the run {summary.name} to the system's trash?",
+            "Its checkpoints, samples and loss curve go with it. The pictures it learned from stay, and so do those "
+            "made with it, but they cannot be made again without it.",
+            lambda: self._tasks.start(self._remove(summary.run)),
+        )
 
     async def _remove(self, run: RunFolder) -> None:
         self._removing.add(run.path)

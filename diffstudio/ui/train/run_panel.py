@@ -49,7 +49,7 @@ def next_action(summary: RunSummary) -> Action:
 
 
 class RunPanel(QWidget):
-    action_wanted = Signal(object)    # Action
+    action_wanted = Signal(object)  # Action
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,9 @@ class RunPanel(QWidget):
         self._action = next_action(summary)
         starting = summary.status is Status.STARTING  # it listens from its first step on; stopping works already
         self.button.setEnabled(self._asked is None and not starting)
-        self.button.setText("Preparing …" if starting else self._action if self._asked is None else _waiting_text(self._action))
+        self.button.setText(
+            "Preparing …" if starting else self._action if self._asked is None else _waiting_text(self._action)
+        )
         describe(self.button, self.button.text(), _TIPS[self._action])
 
     def set_thumbs(self, images: Sequence[QImage]) -> None:
@@ -138,11 +140,14 @@ def facts(recipe: Recipe | None, started: RunStarted | None) -> list[tuple[str, 
     if started is not None:
         said.append(("Network", f"{human_count(started.parameters)} parameters"))
     if recipe is not None:
-        said += [("Size", f"{recipe.data.size} px"), ("Told", {"none": "nothing", "class": "its group", "text": "its caption"}[
-                     recipe.network.conditioning]),
-                 ("Optimiser", optimiser_text(recipe.optimiser.name)),
-                 ("Noise levels", noise_levels_text(recipe.objective.noise_levels)),
-                 ("Pictures", changes_text(recipe)), ("Batch", f"{recipe.run.batch}")]
+        said += [
+            ("Size", f"{recipe.data.size} px"),
+            ("Told", {"none": "nothing", "class": "its group", "text": "its caption"}[recipe.network.conditioning]),
+            ("Optimiser", optimiser_text(recipe.optimiser.name)),
+            ("Noise levels", noise_levels_text(recipe.objective.noise_levels)),
+            ("Pictures", changes_text(recipe)),
+            ("Batch", f"{recipe.run.batch}"),
+        ]
     if started is not None:
         threads = f", {started.threads} threads" if started.device == "cpu" and started.threads > 1 else ""
         said.append(("Runs on", f"{started.device}, {started.dtype}{threads}"))

@@ -30,8 +30,11 @@ def status_line(summary: RunSummary) -> str:
             parts.append("drawing the last samples")
         case Status.TRAINING:
             if summary.pictures_per_second:
-                parts.append(f"{summary.pictures_per_second:,.0f} pictures/s" if summary.pictures_per_second >= 10
-                             else f"{summary.pictures_per_second:.1f} pictures/s")
+                parts.append(
+                    f"{summary.pictures_per_second:,.0f} pictures/s"
+                    if summary.pictures_per_second >= 10
+                    else f"{summary.pictures_per_second:.1f} pictures/s"
+                )
             if summary.left_seconds is not None:
                 parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")
         case Status.WAITING:
@@ -66,9 +69,12 @@ class RunView(QWidget):
         self.log.hide()
         self.curve = LossCurve(tasks)
         self.samples = SamplesThroughTime(tasks)
-        self.stop = QuietButton("Stop and keep", "stop", "End it after this step and keep what it learned; it can go on later")
-        self.generate = QuietButton("Generate", "sparkle",
-                                    "Make pictures with its newest checkpoint, while it goes on too")
+        self.stop = QuietButton(
+            "Stop and keep", "stop", "End it after this step and keep what it learned; it can go on later"
+        )
+        self.generate = QuietButton(
+            "Generate", "sparkle", "Make pictures with its newest checkpoint, while it goes on too"
+        )
         self.open = QuietButton("Open folder", "folder-open", "Show the run's files")
         self.remove = QuietButton("Remove", "trash")
         self.note = Elided("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
@@ -121,8 +127,11 @@ class RunView(QWidget):
         self._space.setVisible(nothing_to_draw and not summary.alive)
         self.stop.setVisible(summary.alive)
         self.remove.setEnabled(not summary.alive)
-        describe(self.remove, "Remove", "It is still going on: stop it first" if summary.alive
-                 else "Move the run to the system's trash (Delete)")
+        describe(
+            self.remove,
+            "Remove",
+            "It is still going on: stop it first" if summary.alive else "Move the run to the system's trash (Delete)",
+        )
         self.note.setText("closing the window does not stop the run" if summary.alive else "")
         self.generate.setVisible(summary.checkpoint is not None and summary.status is not Status.FINISHED)
 
@@ -153,7 +162,10 @@ class RunView(QWidget):
             case _:
                 kind, action = "", ""
         if kind and summary.verdict:
-            if (self.ending.text(), self.ending.action.text()) != (summary.verdict, action) or not self.ending.isVisible():
+            if (self.ending.text(), self.ending.action.text()) != (
+                summary.verdict,
+                action,
+            ) or not self.ending.isVisible():
                 self.ending.say(kind, summary.verdict, action)
                 self.ending.show()
         else:

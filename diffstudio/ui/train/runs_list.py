@@ -13,22 +13,17 @@ from diffstudio.studio.run_history import HistoryView, Trend
 from diffstudio.studio.runs import RunSummary
 from diffstudio.training.run_folder import Status
 from diffstudio.ui import assets, theme
-from diffstudio.ui.controls import (
-    Card,
-    Elided,
-    ProgressLine,
-    QuietButton,
-    SectionLabel,
-    describe,
-    label,
-    restyle,
-)
+from diffstudio.ui.controls import Card, Elided, ProgressLine, QuietButton, SectionLabel, describe, label, restyle
 from diffstudio.ui.train.panel import scrolled_column
 
-LIST_WIDTHS = 216, 260   # px, in a narrow window and in a wide one
+LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
 
-_TREND = {Trend.FALLING: ("trend-down", "good"), Trend.LEVEL: ("minus", "dim"), Trend.RISING: ("warning", "warn"),
-          Trend.UNKNOWN: ("hourglass", "dim")}
+_TREND = {
+    Trend.FALLING: ("trend-down", "good"),
+    Trend.LEVEL: ("minus", "dim"),
+    Trend.RISING: ("warning", "warn"),
+    Trend.UNKNOWN: ("hourglass", "dim"),
+}
 
 
 def status_text(summary: RunSummary) -> str:
@@ -61,7 +56,7 @@ def status_tone(summary: RunSummary) -> str:
 
 
 class RunCard(Card):
-    walked = Signal(int)             # to the next card (1) or the one before (-1), by the arrow keys
+    walked = Signal(int)  # to the next card (1) or the one before (-1), by the arrow keys
 
     def __init__(self, summary: RunSummary) -> None:
         super().__init__(interactive=True)
@@ -82,7 +77,11 @@ class RunCard(Card):
         restyle(self._status, "tone", status_tone(summary))
         self._line.setVisible(summary.alive)
         self._line.set_fraction(summary.fraction)
-        describe(self, f"{summary.name}, {status_text(summary)}", f"{summary.name}: {summary.verdict or status_text(summary)}")
+        describe(
+            self,
+            f"{summary.name}, {status_text(summary)}",
+            f"{summary.name}: {summary.verdict or status_text(summary)}",
+        )
 
     def status(self) -> str:
         return self._status.text()
@@ -96,7 +95,7 @@ class RunCard(Card):
 
 
 class RunsList(QWidget):
-    chosen = Signal(object)          # Path of a run's folder
+    chosen = Signal(object)  # Path of a run's folder
     new_wanted = Signal()
 
     def __init__(self) -> None:
@@ -105,8 +104,12 @@ class RunsList(QWidget):
         self._chosen: Path | None = None
         self._heading = SectionLabel("Runs", "0")
         self.new = QuietButton("New run", "plus", "Train on another folder, or again with other settings (Ctrl+N)")
-        self.none = label("No runs yet. The first one appears here as soon as it is started.", "dim",
-                          pixels=theme.SMALL_PIXELS, wrap=True)
+        self.none = label(
+            "No runs yet. The first one appears here as soon as it is started.",
+            "dim",
+            pixels=theme.SMALL_PIXELS,
+            wrap=True,
+        )
         self.trend = _TrendCard()
         self._column = scrolled_column(self)
         self._column.setSpacing(8)

@@ -18,9 +18,9 @@ from diffstudio.ui.controls import ChipRow, SectionLabel, describe, label, round
 from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import Tasks
 
-KEPT_SHEETS = 64         # decoded, so that scrubbing back and forth is smooth
-LARGEST_TILE = 176       # px on the screen
-GAP = 8                  # px between tiles
+KEPT_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
+LARGEST_TILE = 176  # px on the screen
+GAP = 8  # px between tiles
 AVERAGED, RAW, BOTH = "averaged", "raw", "both"
 
 
@@ -64,7 +64,10 @@ class SampleGrid(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
-        width, height = self._image.width() / max(1, self._sheet.columns), self._image.height() / max(1, self._sheet.rows)
+        width, height = (
+            self._image.width() / max(1, self._sheet.columns),
+            self._image.height() / max(1, self._sheet.rows),
+        )
         for index, place in enumerate(self.tiles()):
             column, row = index % self._sheet.columns, index // self._sheet.columns
             tile = self._image.copy(round(column * width), round(row * height), round(width), round(height))
@@ -87,7 +90,7 @@ class SampleGrid(QWidget):
         return ""
 
 
-_HEADING_WIDTH = 190   # px
+_HEADING_WIDTH = 190  # px
 _NO_SHEET = RunSamples(step=0, ema="", raw="", columns=1, rows=1, size=1, prompts=())
 
 
@@ -96,6 +99,7 @@ def fit_tiles(count: int, width: int, height: int, preferred: int) -> tuple[int,
 
     Full rows are worth a fifth of the side, and of those the `preferred` number of columns is taken where it is a tie.
     """
+
     def side(columns: int) -> int:
         rows = math.ceil(count / columns)
         return min((width - GAP * (columns - 1)) // columns, (height - GAP * (rows - 1)) // rows, LARGEST_TILE)
@@ -118,17 +122,31 @@ class SamplesThroughTime(QWidget):
         self._decoded: OrderedDict[Path, QImage] = OrderedDict()
         self._reading: asyncio.Task[None] | None = None
         describe(self, "Samples through time")
-        self.chips = ChipRow([(AVERAGED, "Averaged"), (RAW, "Raw"), (BOTH, "Side by side")], name="Which weights", tooltips=(
-            "Made by the average of the weights over the last steps (EMA): what the checkpoint keeps",
-            "Made by the weights as they are at that step", "Averaged on the left, raw on the right"))
-        self.averaged, self.raw = SampleGrid("Samples of the averaged weights"), SampleGrid("Samples of the raw weights")
-        self._names = (label("Averaged", "dim", pixels=theme.SMALL_PIXELS), label("Raw", "dim", pixels=theme.SMALL_PIXELS))
+        self.chips = ChipRow(
+            [(AVERAGED, "Averaged"), (RAW, "Raw"), (BOTH, "Side by side")],
+            name="Which weights",
+            tooltips=(
+                "Made by the average of the weights over the last steps (EMA): what the checkpoint keeps",
+                "Made by the weights as they are at that step",
+                "Averaged on the left, raw on the right",
+            ),
+        )
+        self.averaged, self.raw = (
+            SampleGrid("Samples of the averaged weights"),
+            SampleGrid("Samples of the raw weights"),
+        )
+        self._names = (
+            label("Averaged", "dim", pixels=theme.SMALL_PIXELS),
+            label("Raw", "dim", pixels=theme.SMALL_PIXELS),
+        )
         self._parts = (QWidget(), QWidget())
         self._waiting = label("The first samples come with the first checkpoint", "faint")
         self._waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        describe(self.slider, "Time of the samples", "Go back to earlier samples; at the right end the newest are shown")
+        describe(
+            self.slider, "Time of the samples", "Go back to earlier samples; at the right end the newest are shown"
+        )
         self._first = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._now = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._lay_out()
@@ -140,7 +158,9 @@ class SamplesThroughTime(QWidget):
         header = self._header = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         header.setSpacing(12)
         header.addWidget(SectionLabel("Samples through time"), 1)
-        self.chips.setFixedWidth(sum(self.chips.chip(which).sizeHint().width() for which in (AVERAGED, RAW, BOTH)) + 2 * 6)
+        self.chips.setFixedWidth(
+            sum(self.chips.chip(which).sizeHint().width() for which in (AVERAGED, RAW, BOTH)) + 2 * 6
+        )
         header.addWidget(self.chips)
         grids = QHBoxLayout()
         grids.setSpacing(20)
@@ -165,12 +185,16 @@ class SamplesThroughTime(QWidget):
         column.addLayout(times)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(self.chips.width(), super().minimumSizeHint().height())  # beside the heading only where there is room
+        return QSize(
+            self.chips.width(), super().minimumSizeHint().height()
+        )  # beside the heading only where there is room
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         room_for_both = self.width() >= self.chips.width() + _HEADING_WIDTH
-        self._header.setDirection(QBoxLayout.Direction.LeftToRight if room_for_both else QBoxLayout.Direction.TopToBottom)
+        self._header.setDirection(
+            QBoxLayout.Direction.LeftToRight if room_for_both else QBoxLayout.Direction.TopToBottom
+        )
         self._header.setSpacing(12 if room_for_both else 6)
 
     def show_samples(self, run: RunFolder | None, sheets: tuple[RunSamples, ...]) -> None:

@@ -13,7 +13,7 @@ from diffstudio.errors import ImageProblem
 from diffstudio.training.pictures import looks_like_a_picture, read_picture, square
 from diffstudio.ui.controls import numpy_to_qimage
 
-MOST_LOOKED_AT = 200   # files of a folder, when a few pictures of it are wanted
+MOST_LOOKED_AT = 200  # files of a folder, when a few pictures of it are wanted
 WHITE = (255, 255, 255)
 
 _T = TypeVar("_T")

@@ -26,26 +26,44 @@ from diffstudio.models.sampling import sample
 from tests.models import small
 
 CPU = torch.device("cpu")
-ROUNDING = 5e-6       # of the latents' norm
-KARRAS = 5e-5         # whose ladder shows that they add up betas in float32: sigma is 1e-5 off at its small end; measured 2e-5
+ROUNDING = 5e-6  # of the latents' norm
+KARRAS = 5e-5  # whose ladder shows that they add up betas in float32: sigma is 1e-5 off at its small end; measured 2e-5
 SEEDS = (5, 6)
 PROMPTS = ["a red apple", "the blue heart"]
 NEGATIVE = "ugly"
 SCHEDULERS: dict[str, Any] = {
-    "euler": diffusers.EulerDiscreteScheduler, "heun": diffusers.HeunDiscreteScheduler, "ddim": diffusers.DDIMScheduler,
-    "dpmpp_2m": diffusers.DPMSolverMultistepScheduler, "unipc": diffusers.UniPCMultistepScheduler,
-    "euler_ancestral": diffusers.EulerAncestralDiscreteScheduler, "lcm": diffusers.LCMScheduler}
+    "euler": diffusers.EulerDiscreteScheduler,
+    "heun": diffusers.HeunDiscreteScheduler,
+    "ddim": diffusers.DDIMScheduler,
+    "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
+    "unipc": diffusers.UniPCMultistepScheduler,
+    "euler_ancestral": diffusers.EulerAncestralDiscreteScheduler,
+    "lcm": diffusers.LCMScheduler,
+}
 OPTIONS: dict[str, dict[str, Any]] = {"ddim": {"clip_sample": False, "set_alpha_to_one": True}}
 THEIR_SPACING = {"uniform": "linspace", "karras": "linspace"}
-OVER_ALPHA = ("euler", "heun", "euler_ancestral")    # whose states are ours over alpha
+OVER_ALPHA = ("euler", "heun", "euler_ancestral")  # whose states are ours over alpha
 
 Pair = tuple[Any, StableDiffusion]
 Build = Callable[..., Pair]
 
 
 def checkpoint(folder: Path, family: str) -> Checkpoint:
-    return Checkpoint(path=folder, name=folder.name, title=folder.name, family=family, conditioning=Conditioning.TEXT, classes=(),
-                      width=0, height=0, parameters=0, dtype="F32", size_bytes=0, origin=Origin.IMPORTED, modified=0.0)
+    return Checkpoint(
+        path=folder,
+        name=folder.name,
+        title=folder.name,
+        family=family,
+        conditioning=Conditioning.TEXT,
+        classes=(),
+        width=0,
+        height=0,
+        parameters=0,
+        dtype="F32",
+        size_bytes=0,
+        origin=Origin.IMPORTED,
+        modified=0.0,
+    )
 
 
 def load(folder: Path, family: str) -> StableDiffusion:
@@ -55,8 +73,13 @@ def load(folder: Path, family: str) -> StableDiffusion:
 
 def their_scheduler(name: str, spacing: str, **options: Any) -> Any:
     karras = {"use_karras_sigmas": True} if spacing == "karras" else {}
-    return SCHEDULERS[name](**small.SCHEDULER | {"timestep_spacing": THEIR_SPACING.get(spacing, spacing)}
-                            | OPTIONS.get(name, {}) | karras | options)
+    return SCHEDULERS[name](
+        **small.SCHEDULER
+        | {"timestep_spacing": THEIR_SPACING.get(spacing, spacing)}
+        | OPTIONS.get(name, {})
+        | karras
+        | options
+    )
 
 
 def told_our_times(scheduler: Any, model: StableDiffusion) -> Any:
@@ -74,11 +97,20 @@ def generators() -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in SEEDS]
 
 
-def start(model: StableDiffusion, scheduler: Any, sampler: str, steps: int, times: Tensor, width: int = small.SIDE,
-          height: int = small.SIDE) -> Tensor:
+def start(
+    model: StableDiffusion,
+    scheduler: Any,
+    sampler: str,
+    steps: int,
+    times: Tensor,
+    width: int = small.SIDE,
+    height: int = small.SIDE,
+) -> Tensor:
     """The `latents` argument that begins their pipeline where ours begins: sigma * noise."""
     scheduler.set_timesteps(steps)
-    noise = torch.stack([torch.randn(model.state_shape(width, height), generator=generator) for generator in generators()])
+    noise = torch.stack(
+        [torch.randn(model.state_shape(width, height), generator=generator) for generator in generators()]
+    )
     alpha = float(model.schedule.alpha(times[0])) if sampler in OVER_ALPHA else 1.0
     return noise * float(model.schedule.sigma(times[0])) / alpha / float(scheduler.init_noise_sigma)
 

@@ -36,10 +36,13 @@ from tests.models.small_flow import (
     theirs,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")    # diffusers, with NumPy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 SMALL: dict[str, tuple[Callable[..., Any], Callable[..., FlowModel]]] = {
-    "flux": (small_flux, flux.load), "sd3": (small_sd3, sd3.load), "qwen_image": (small_qwen_image, qwen_image.load),
-    "z_image": (small_z_image, z_image.load)}
+    "flux": (small_flux, flux.load),
+    "sd3": (small_sd3, sd3.load),
+    "qwen_image": (small_qwen_image, qwen_image.load),
+    "z_image": (small_z_image, z_image.load),
+}
 
 
 def load(folder: Path, family: str, dtype: torch.dtype = torch.float32) -> FlowModel:
@@ -73,9 +76,22 @@ def test_every_spacing_falls_from_noise_to_nothing(tmp_path: Path, spacing: str)
         assert bool((times.diff() < 0).all()) and 0.5 < times[0] <= 1 and times[-1] == 0
 
 
-@pytest.mark.parametrize("scheduling", [
-    {"shift": 3.0}, {"shift": 0.5}, {"use_dynamic_shifting": True}, {"use_dynamic_shifting": True, "time_shift_type": "linear"},
-    {"use_dynamic_shifting": True, "base_shift": 0.3, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}])
+@pytest.mark.parametrize(
+    "scheduling",
+    [
+        {"shift": 3.0},
+        {"shift": 0.5},
+        {"use_dynamic_shifting": True},
+        {"use_dynamic_shifting": True, "time_shift_type": "linear"},
+        {
+            "use_dynamic_shifting": True,
+            "base_shift": 0.3,
+            "max_shift": 0.9,
+            "max_image_seq_len": 8192,
+            "shift_terminal": 0.02,
+        },
+    ],
+)
 @pytest.mark.parametrize("tokens", [16, 1000, 9000])
 def test_shifts_are_diffusers_own(scheduling: dict[str, Any], tokens: int) -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(**scheduling)
@@ -89,15 +105,26 @@ def test_shifts_are_diffusers_own(scheduling: dict[str, Any], tokens: int) -> No
     torch.testing.assert_close(shifted.float(), scheduler.sigmas[:-1], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("config", [{"shift": "three"}, {"shift": 0}, {"shift": math.nan}, {"shift_terminal": 1},
-                                    {"base_image_seq_len": 4096}, {"max_shift": 1e9}, {"base_shift": None}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"shift": "three"},
+        {"shift": 0},
+        {"shift": math.nan},
+        {"shift_terminal": 1},
+        {"base_image_seq_len": 4096},
+        {"max_shift": 1e9},
+        {"base_shift": None},
+    ],
+)
 def test_a_shift_that_makes_no_sense_is_refused(config: dict[str, Any]) -> None:
     with pytest.raises(CheckpointDamaged, match="does not say how it is to be sampled"):
         Shift.read(config)
 
 
-def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(tmp_path: Path,
-                                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load(tmp_path, "sd3")
     asked: list[list[str]] = []
     encode = model._told
@@ -117,7 +144,9 @@ def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(
 class OnOurLadder:
     """diffusers' multistep samplers for flows, on the ladder of the model instead of one of their own."""
 
-    def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float = 0.0) -> None:
+    def set_timesteps(
+        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float = 0.0
+    ) -> None:
         del device, mu
         steps = num_inference_steps or len(sigmas)
         super().set_timesteps(steps)  # type: ignore[misc]
@@ -134,9 +163,13 @@ def multistep(kind: Any, times: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "leading", "karras"])
-@pytest.mark.parametrize(("sampler", "kind"), [("dpmpp_2m", DPMSolverMultistepScheduler), ("unipc", UniPCMultistepScheduler)])
+@pytest.mark.parametrize(
+    ("sampler", "kind"), [("dpmpp_2m", DPMSolverMultistepScheduler), ("unipc", UniPCMultistepScheduler)]
+)
 @pytest.mark.parametrize("family", ["flux", "sd3", "qwen_image"])
-def test_multistep_samplers_are_diffusers_own(tmp_path: Path, family: str, sampler: str, kind: Any, spacing: str) -> None:
+def test_multistep_samplers_are_diffusers_own(
+    tmp_path: Path, family: str, sampler: str, kind: Any, spacing: str
+) -> None:
     """All of these start from noise alone where the ladder does, which `leading` and `karras` do not: their start is ours."""
     model = load(tmp_path, family)
     pipeline = DiffusionPipeline.from_pretrained(tmp_path)

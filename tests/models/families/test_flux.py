@@ -18,7 +18,7 @@ from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_flux, theirs
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]
-CLOSE = 1e-5                 # relative, in float32
+CLOSE = 1e-5  # relative, in float32
 
 
 def load(folder: Path) -> flux.FluxModel:
@@ -34,7 +34,10 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, flux.Fl
 def test_dev_draws_diffusers_own_pictures(dev: tuple[Any, flux.FluxModel]) -> None:
     pipeline, model = dev
     for guidance in (3.5, 1.0):
-        assert difference(ours(model, PROMPTS, guidance=guidance), theirs(pipeline, PROMPTS, guidance_scale=guidance)) < CLOSE
+        assert (
+            difference(ours(model, PROMPTS, guidance=guidance), theirs(pipeline, PROMPTS, guidance_scale=guidance))
+            < CLOSE
+        )
 
 
 def test_guidance_is_an_input_and_prompts_matter(dev: tuple[Any, flux.FluxModel]) -> None:
@@ -55,7 +58,9 @@ def test_schnell_draws_diffusers_own_pictures(tmp_path: Path) -> None:
 class Heun(FlowMatchHeunDiscreteScheduler):
     """diffusers' own steps, on the ladder that the pipeline asks its Euler scheduler for and this class would refuse."""
 
-    def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float = 0.0) -> None:
+    def set_timesteps(
+        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float = 0.0
+    ) -> None:
         FlowMatchHeunDiscreteScheduler.set_timesteps(self, len(sigmas))
         shifted = np.exp(mu) / (np.exp(mu) + (1 / np.asarray(sigmas) - 1))
         rungs = torch.tensor(shifted, dtype=torch.float32)
@@ -125,7 +130,9 @@ def test_tools_that_look_at_a_picture_are_refused(tmp_path: Path) -> None:
 
 def test_a_scheduler_that_makes_no_sense(tmp_path: Path) -> None:
     small_flux(tmp_path)
-    (tmp_path / "scheduler" / "scheduler_config.json").write_text('{"use_dynamic_shifting": true, "base_shift": "much"}')
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(
+        '{"use_dynamic_shifting": true, "base_shift": "much"}'
+    )
     with pytest.raises(CheckpointDamaged, match="does not say how it is to be sampled"):
         load(tmp_path)
 
@@ -142,10 +149,22 @@ def test_without_a_scheduler_it_is_sampled_as_its_kind_is(tmp_path: Path, dev: t
 def test_going_on_from_a_picture_dev_and_schnell(tmp_path: Path, guidance: bool, strength: float) -> None:
     pipeline, model = small_flux(tmp_path, guidance=guidance), load(tmp_path)
     image = torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    from_image = FluxImg2ImgPipeline(**{name: part for name, part in pipeline.components.items()
-                                        if name not in ("image_encoder", "feature_extractor")})
+    from_image = FluxImg2ImgPipeline(
+        **{
+            name: part
+            for name, part in pipeline.components.items()
+            if name not in ("image_encoder", "feature_extractor")
+        }
+    )
     from_image.set_progress_bar_config(disable=True)
-    latents = model.encode_image(image).repeat(2, 1, 1, 1)          # taken as they are; from an image theirs would draw
-    reference = theirs(from_image, PROMPTS, image=latents, strength=strength, guidance_scale=3.5, num_inference_steps=5,
-                       max_sequence_length=512 if guidance else 256)
+    latents = model.encode_image(image).repeat(2, 1, 1, 1)  # taken as they are; from an image theirs would draw
+    reference = theirs(
+        from_image,
+        PROMPTS,
+        image=latents,
+        strength=strength,
+        guidance_scale=3.5,
+        num_inference_steps=5,
+        max_sequence_length=512 if guidance else 256,
+    )
     assert difference(ours(model, PROMPTS, guidance=3.5, init=image, strength=strength, steps=5), reference) < CLOSE

@@ -39,10 +39,16 @@ from tests.models.small_flow import (
 )
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]
-ROUNDING = 1e-5       # the same calls; but small matrix products may end otherwise on some processors, by where their numbers lie
-REQUEST = GenerateRequest(prompt="red apple", checkpoint="aura", seed=5, steps=4, width=WIDTH, height=HEIGHT, guidance=3.0, count=2)
+ROUNDING = (
+    1e-5  # the same calls; but small matrix products may end otherwise on some processors, by where their numbers lie
+)
+REQUEST = GenerateRequest(
+    prompt="red apple", checkpoint="aura", seed=5, steps=4, width=WIDTH, height=HEIGHT, guidance=3.0, count=2
+)
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")   # diffusers' DPM++, to numpy
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy"
+)  # diffusers' DPM++, to numpy
 
 
 def load(folder: Path) -> general.GeneralModel:
@@ -89,14 +95,21 @@ def test_it_draws_diffusers_own_pictures(tmp_path: Path, build: Callable[[Path],
     assert difference(ours(model, PROMPTS, guidance=3.0), theirs(pipeline, PROMPTS, guidance_scale=3.0)) < ROUNDING
 
 
-def test_the_negative_prompt_and_guidance_are_handed_on(small: tuple[Any, general.GeneralModel], tmp_path: Path) -> None:
+def test_the_negative_prompt_and_guidance_are_handed_on(
+    small: tuple[Any, general.GeneralModel], tmp_path: Path
+) -> None:
     pipeline, model = small
     told = theirs(pipeline, PROMPTS, guidance_scale=2.0, negative_prompt=["ugly"] * 2)
     assert difference(ours(model, PROMPTS, negative="ugly", guidance=2.0), told) < ROUNDING
     assert difference(ours(model, PROMPTS, guidance=2.0), told) > 1e-4
     pipeline, model = small_qwen_image(tmp_path), load(tmp_path)  # whose `guidance_scale` is another one's
-    assert difference(ours(model, PROMPTS[:1], negative="ugly", guidance=4.0),
-                      theirs(pipeline, PROMPTS[:1], true_cfg_scale=4.0, negative_prompt=["ugly"])) < ROUNDING
+    assert (
+        difference(
+            ours(model, PROMPTS[:1], negative="ugly", guidance=4.0),
+            theirs(pipeline, PROMPTS[:1], true_cfg_scale=4.0, negative_prompt=["ugly"]),
+        )
+        < ROUNDING
+    )
 
 
 # ---- step by step ----------------------------------------------------------------------------------------------------
@@ -120,7 +133,9 @@ def test_every_step_has_an_estimate_in_the_shape_of_a_picture(tmp_path: Path, bu
 
 def test_the_estimate_is_of_the_clean_picture(model: general.GeneralModel) -> None:
     """Of a flow's last step the estimate is what it ends in; earlier ones are less noisy than the state."""
-    *before, last = list(sample(model, prompts=PROMPTS[:1], seeds=[5], width=WIDTH, height=HEIGHT, steps=4, guidance=3.0))
+    *before, last = list(
+        sample(model, prompts=PROMPTS[:1], seeds=[5], width=WIDTH, height=HEIGHT, steps=4, guidance=3.0)
+    )
     pipeline: Any = model.pipeline
     with torch.no_grad():
         decoded = pipeline.vae.decode(last.denoised / pipeline.vae.config.scaling_factor).sample
@@ -134,8 +149,9 @@ def test_two_calls_for_a_step_are_one_step(tmp_path: Path) -> None:
     flow = model.pipeline.scheduler
 
     class Heun(FlowMatchHeunDiscreteScheduler):
-        def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None,
-                          mu: float = 0) -> None:
+        def set_timesteps(
+            self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float = 0
+        ) -> None:
             FlowMatchHeunDiscreteScheduler.set_timesteps(self, len(sigmas))
 
     model.pipeline.scheduler = Heun()
@@ -200,7 +216,9 @@ def test_stop_acts_within_one_call_of_the_network(model: general.GeneralModel) -
     with Calls(model.network, stop) as calls, pytest.raises(Stopped):
         run(model, dataclasses.replace(REQUEST, steps=20, count=1), control=control)
     assert calls.count == 3
-    assert difference(ours(model, PROMPTS, guidance=3.0), ours(model, PROMPTS, guidance=3.0)) < ROUNDING  # and it draws on
+    assert (
+        difference(ours(model, PROMPTS, guidance=3.0), ours(model, PROMPTS, guidance=3.0)) < ROUNDING
+    )  # and it draws on
 
 
 def test_while_it_pauses_the_network_is_not_asked(model: general.GeneralModel) -> None:
@@ -213,7 +231,9 @@ def test_while_it_pauses_the_network_is_not_asked(model: general.GeneralModel) -
 
     made: list[Kept] = []
     with Calls(model.network, pause) as calls:
-        job = threading.Thread(target=lambda: made.append(run(model, dataclasses.replace(REQUEST, count=1), control=control)[0]))
+        job = threading.Thread(
+            target=lambda: made.append(run(model, dataclasses.replace(REQUEST, count=1), control=control)[0])
+        )
         job.start()
         assert paused.wait(30)
         asked = calls.count
@@ -252,13 +272,24 @@ def test_what_the_pipeline_refuses_is_told_in_words(tmp_path: Path, model: gener
 # ---- what is not opened ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, says", [
-    ("WanPipeline", "makes films"), ("StableAudioPipeline", "makes sounds"), ("DiTPipeline", "numbered classes"),
-    ("FluxFillPipeline", "changes pictures"), ("StableDiffusionControlNetPipeline", "is led by pictures"),
-    ("StableCascadePriorPipeline", "one half of a pipeline|changes pictures"), ("DDPMPipeline", "does not make pictures from text"),
-    ("AutoencoderKL", "is of a kind that is not known here"), ("NoSuchPipeline", "is of a kind that is not known here")])
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("WanPipeline", "makes films"),
+        ("StableAudioPipeline", "makes sounds"),
+        ("DiTPipeline", "numbered classes"),
+        ("FluxFillPipeline", "changes pictures"),
+        ("StableDiffusionControlNetPipeline", "is led by pictures"),
+        ("StableCascadePriorPipeline", "one half of a pipeline|changes pictures"),
+        ("DDPMPipeline", "does not make pictures from text"),
+        ("AutoencoderKL", "is of a kind that is not known here"),
+        ("NoSuchPipeline", "is of a kind that is not known here"),
+    ],
+)
 def test_pipelines_that_do_something_else_are_refused(tmp_path: Path, name: str, says: str) -> None:
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name, "scheduler": ["diffusers", "DDIMScheduler"]}))
+    (tmp_path / "model_index.json").write_text(
+        json.dumps({"_class_name": name, "scheduler": ["diffusers", "DDIMScheduler"]})
+    )
     with pytest.raises(CheckpointUnknown, match=says):
         load(tmp_path)
 

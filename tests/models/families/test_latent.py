@@ -30,7 +30,10 @@ def pictures(count: int, seed: int, side: int = 64) -> Tensor:
 
 
 def test_a_linear_latent_space_is_found_out_exactly(model: flux.FluxModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    mix, away = torch.randn(16, 3, generator=torch.Generator().manual_seed(1)), torch.linspace(-1, 1, 16).view(1, 16, 1, 1)
+    mix, away = (
+        torch.randn(16, 3, generator=torch.Generator().manual_seed(1)),
+        torch.linspace(-1, 1, 16).view(1, 16, 1, 1),
+    )
     asked: list[tuple[int, ...]] = []
 
     def encode(self: LatentModel, image: Tensor) -> Tensor:
@@ -42,14 +45,18 @@ def test_a_linear_latent_space_is_found_out_exactly(model: flux.FluxModel, monke
     state = model.encode_image(image)
     for _ in range(2):
         assert (model.latents_to_rgb(state) - F.avg_pool2d(image, 8)).abs().max() < 1e-4
-    assert asked == [(2, 3, 64, 64), (1, 3, 128, 128)]              # the palette is encoded once for a loaded model
+    assert asked == [(2, 3, 64, 64), (1, 3, 128, 128)]  # the palette is encoded once for a loaded model
 
 
 def test_colours_come_out_nearer_than_from_three_channels_where_nothing_is_linear(
-        model: flux.FluxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: flux.FluxModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mix = 0.7 * torch.randn(16, 3, generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(LatentModel, "_encode", lambda self, image: torch.tanh(
-        torch.einsum("bchw,dc->bdhw", F.avg_pool2d(image, 8), mix) + 0.5))
+    monkeypatch.setattr(
+        LatentModel,
+        "_encode",
+        lambda self, image: torch.tanh(torch.einsum("bchw,dc->bdhw", F.avg_pool2d(image, 8), mix) + 0.5),
+    )
     image = pictures(4, 1000)
     state, wanted = model.encode_image(image), F.avg_pool2d(image, 8)
 

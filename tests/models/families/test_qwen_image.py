@@ -18,8 +18,8 @@ from diffstudio.models.families.flow import FlowModel
 from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_qwen_image, theirs
 
-PROMPTS = ["red apple", "a photo of the sleeping cat"]   # of different lengths: the shorter one is masked
-CLOSE = 1e-5                 # relative, in float32
+PROMPTS = ["red apple", "a photo of the sleeping cat"]  # of different lengths: the shorter one is masked
+CLOSE = 1e-5  # relative, in float32
 
 
 def load(folder: Path) -> qwen_image.QwenImageModel:
@@ -56,7 +56,7 @@ def test_guidance_keeps_the_length_of_each_token(small: tuple[Any, qwen_image.Qw
 
     alone = lengths(model._network(told, 1.0))
     torch.testing.assert_close(lengths(model._guided(told, untold, 9.0)), alone)
-    assert ((lengths(FlowModel._guided(model, told, untold, 9.0)) - alone).abs() > 0.01 * alone).any()   # what others do
+    assert ((lengths(FlowModel._guided(model, told, untold, 9.0)) - alone).abs() > 0.01 * alone).any()  # what others do
 
 
 def test_what_it_is_told_matters(small: tuple[Any, qwen_image.QwenImageModel]) -> None:
@@ -85,7 +85,9 @@ def test_its_autoencoder_is_a_films_with_a_mean_for_each_channel(small: tuple[An
     pipeline, model = small
     image = torch.rand(2, 3, HEIGHT, WIDTH) * 2 - 1
     vae = pipeline.vae
-    mean, spread = (torch.tensor(values).view(1, 16, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))
+    mean, spread = (
+        torch.tensor(values).view(1, 16, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
     with torch.no_grad():
         latents = (vae.encode(image[:, :, None]).latent_dist.mode()[:, :, 0] - mean) / spread
         decoded = vae.decode((latents * spread + mean)[:, :, None]).sample[:, :, 0]

@@ -16,7 +16,7 @@ from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_sd3, theirs
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]
-CLOSE = 1e-5                 # relative, in float32
+CLOSE = 1e-5  # relative, in float32
 
 
 def load(folder: Path) -> sd3.SD3Model:
@@ -85,7 +85,9 @@ def test_a_missing_part_is_named_with_its_place(tmp_path: Path, name: str) -> No
 def test_uniform_times_are_diffusers_own(tmp_path: Path, scheduling: dict[str, Any]) -> None:
     pipeline, model = small_sd3(tmp_path, **scheduling), load(tmp_path)
     theirs(pipeline, PROMPTS[:1], num_inference_steps=5)
-    torch.testing.assert_close(model.times(5, "uniform", 1.0, WIDTH, HEIGHT).float(), pipeline.scheduler.sigmas, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        model.times(5, "uniform", 1.0, WIDTH, HEIGHT).float(), pipeline.scheduler.sigmas, atol=1e-6, rtol=0
+    )
     assert len(model.times(5, "uniform", 0.4, WIDTH, HEIGHT)) == 3
     assert torch.equal(model.times(1, "uniform", 1.0, WIDTH, HEIGHT), torch.tensor([1.0, 0.0]).double())
 
@@ -106,5 +108,7 @@ def test_from_a_given_picture(small: tuple[Any, sd3.SD3Model], strength: float) 
     torch.testing.assert_close(model.encode_image(image), latents)
     from_image = StableDiffusion3Img2ImgPipeline(**pipeline.components)
     from_image.set_progress_bar_config(disable=True)
-    reference = theirs(from_image, PROMPTS, image=latents, strength=strength, guidance_scale=4.5)  # latents are taken as they are
+    reference = theirs(
+        from_image, PROMPTS, image=latents, strength=strength, guidance_scale=4.5
+    )  # latents are taken as they are
     assert difference(ours(model, PROMPTS, guidance=4.5, init=image, strength=strength), reference) < CLOSE

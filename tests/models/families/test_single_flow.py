@@ -24,22 +24,37 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 State = dict[str, Tensor]
 BUILD: dict[str, tuple[Callable[..., Any], dict[str, Any], Any, Callable[[State], State]]] = {
-    "sd3": (small_flow.small_sd3, {}, sd3, makers.sd3), "sd3.5": (small_flow.small_sd3, {"newer": True}, sd3, makers.sd3),
+    "sd3": (small_flow.small_sd3, {}, sd3, makers.sd3),
+    "sd3.5": (small_flow.small_sd3, {"newer": True}, sd3, makers.sd3),
     "flux dev": (small_flow.small_flux, {}, flux, makers.flux),
     "flux schnell": (small_flow.small_flux, {"guidance": False}, flux, makers.flux),
     "z_image": (small_flow.small_z_image, {}, z_image, makers.z_image),
-    "qwen_image": (small_flow.small_qwen_image, {}, qwen_image, makers.qwen_image)}
-COMFY = {"sd3": {"text_encoder": "clip_l", "text_encoder_2": "clip_g", "text_encoder_3": "t5xxl"},
-         "flux": {"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
-         "z_image": {"text_encoder": "qwen3_4b"}, "qwen_image": {"text_encoder": "qwen25_7b"}}
-FILES = {"clip_l": "clip_l", "clip_g": "clip_g", "t5xxl": "t5xxl_fp16", "qwen3_4b": "qwen_3_4b", "qwen25_7b": "qwen_2.5_vl_7b"}
+    "qwen_image": (small_flow.small_qwen_image, {}, qwen_image, makers.qwen_image),
+}
+COMFY = {
+    "sd3": {"text_encoder": "clip_l", "text_encoder_2": "clip_g", "text_encoder_3": "t5xxl"},
+    "flux": {"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
+    "z_image": {"text_encoder": "qwen3_4b"},
+    "qwen_image": {"text_encoder": "qwen25_7b"},
+}
+FILES = {
+    "clip_l": "clip_l",
+    "clip_g": "clip_g",
+    "t5xxl": "t5xxl_fp16",
+    "qwen3_4b": "qwen_3_4b",
+    "qwen25_7b": "qwen_2.5_vl_7b",
+}
 
 
 class SmallWords(SingleFileParts):
     """The small pipelines' CLIPs have a vocabulary of their own."""
 
     def tokenizer(self, name: str, kind: type[Any]) -> Any:
-        return FolderParts(self._configs).tokenizer(name, kind) if kind.__name__.startswith("CLIP") else super().tokenizer(name, kind)
+        return (
+            FolderParts(self._configs).tokenizer(name, kind)
+            if kind.__name__.startswith("CLIP")
+            else super().tokenizer(name, kind)
+        )
 
 
 class Made:
@@ -49,12 +64,19 @@ class Made:
         build, options, self.module, self.makers = BUILD[which]
         self.family, self.folder = which.split()[0].removesuffix(".5"), folder
         self.pipeline = build(folder, **options)
-        self.parts: dict[str, State] = {name: {key: value.clone() for key, value in part.state_dict().items()}
-                                        for name, part in self.pipeline.components.items() if isinstance(part, torch.nn.Module)}
-        self.image = self.drawn(self.module.load(checkpoint_of(folder, self.family), FolderParts(folder), CPU, torch.float32))
+        self.parts: dict[str, State] = {
+            name: {key: value.clone() for key, value in part.state_dict().items()}
+            for name, part in self.pipeline.components.items()
+            if isinstance(part, torch.nn.Module)
+        }
+        self.image = self.drawn(
+            self.module.load(checkpoint_of(folder, self.family), FolderParts(folder), CPU, torch.float32)
+        )
 
     def drawn(self, model: Any) -> Tensor:
-        image: Tensor = ours(model, ["red apple", "a photo of the sleeping cat"], guidance=2.0, negative="ugly", steps=3)
+        image: Tensor = ours(
+            model, ["red apple", "a photo of the sleeping cat"], guidance=2.0, negative="ugly", steps=3
+        )
         return image
 
     def network(self, named: str) -> State:
@@ -69,8 +91,10 @@ class Made:
         if "embeddings.token_embedding.weight" in state:
             return below("text_model.", state)
         if self.family == "qwen_image":
-            return {name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): value
-                    for name, value in state.items()}
+            return {
+                name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): value
+                for name, value in state.items()
+            }
         if self.family == "z_image":
             return below("model.", state)
         return {name: value for name, value in state.items() if name != "encoder.embed_tokens.weight"}
@@ -78,7 +102,9 @@ class Made:
     def whole(self, named: str = "makers") -> State:
         """Everything in one file, as ComfyUI saves it, or under diffusers' names of the parts."""
         if named == "diffusers":
-            return {name: value for part, state in self.parts.items() for name, value in below(f"{part}.", state).items()}
+            return {
+                name: value for part, state in self.parts.items() for name, value in below(f"{part}.", state).items()
+            }
         tensors = below("model.diffusion_model.", self.network(named)) | below("vae.", self.vae())
         for part, called in COMFY[self.family].items():
             tensors |= below(f"text_encoders.{called}.transformer.", self.encoder(part))
@@ -96,7 +122,9 @@ def below(prefix: str, state: State) -> State:
 
 def saved(path: Path, tensors: State, **about: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path, metadata=about or None)
+    safetensors.torch.save_file(
+        {name: value.contiguous().clone() for name, value in tensors.items()}, path, metadata=about or None
+    )
     return path
 
 
@@ -145,7 +173,9 @@ def test_all_in_one_file(made: Callable[[str], Made], models: Path, which: str, 
 
 @pytest.mark.parametrize("named", ["makers", "diffusers"])
 @pytest.mark.parametrize("which", BUILD)
-def test_the_network_alone_with_pieces_of_comfyui(made: Callable[[str], Made], models: Path, which: str, named: str) -> None:
+def test_the_network_alone_with_pieces_of_comfyui(
+    made: Callable[[str], Made], models: Path, which: str, named: str
+) -> None:
     it = made(which)
     path = saved(models / "diffusion_models" / "alone.safetensors", it.network(named))
     pieces(models, it)

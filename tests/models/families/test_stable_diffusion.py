@@ -43,7 +43,7 @@ from tests.models.families.beside import (
 )
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning",                 # diffusers, with NumPy 2
+    "ignore:__array__ implementation:DeprecationWarning",  # diffusers, with NumPy 2
     "ignore:`Transformer2DModelOutput` is deprecated:FutureWarning",
 )
 
@@ -51,14 +51,33 @@ pytestmark = pytest.mark.filterwarnings(
 # ---- the same picture ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sampler", "spacing"), [
-    *((sampler, spacing) for sampler in ("euler", "heun") for spacing in ("uniform", "trailing", "leading", "karras")),
-    ("ddim", "trailing"), ("ddim", "leading"), ("dpmpp_2m", "trailing"), ("dpmpp_2m", "karras"), ("unipc", "trailing"),
-    ("unipc", "karras")])
-@pytest.mark.parametrize(("builder", "family", "prediction"), [
-    (builder, family, prediction) for prediction in ("epsilon", "v_prediction")
-    for builder, family in ((small.small_sd1, "sd1"), (small.small_sd2, "sd2"), (small.small_sdxl, "sdxl"))])
-def test_the_picture_is_theirs(build: Build, builder: Any, family: str, prediction: str, sampler: str, spacing: str) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "spacing"),
+    [
+        *(
+            (sampler, spacing)
+            for sampler in ("euler", "heun")
+            for spacing in ("uniform", "trailing", "leading", "karras")
+        ),
+        ("ddim", "trailing"),
+        ("ddim", "leading"),
+        ("dpmpp_2m", "trailing"),
+        ("dpmpp_2m", "karras"),
+        ("unipc", "trailing"),
+        ("unipc", "karras"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("builder", "family", "prediction"),
+    [
+        (builder, family, prediction)
+        for prediction in ("epsilon", "v_prediction")
+        for builder, family in ((small.small_sd1, "sd1"), (small.small_sd2, "sd2"), (small.small_sdxl, "sdxl"))
+    ],
+)
+def test_the_picture_is_theirs(
+    build: Build, builder: Any, family: str, prediction: str, sampler: str, spacing: str
+) -> None:
     pipeline, model = build(builder, family, prediction=prediction)
     pipeline.scheduler = their_scheduler(sampler, spacing, prediction_type=prediction)
     latents = start(model, pipeline.scheduler, sampler, 5, model.times(5, spacing, 1.0, 64, 64))
@@ -70,7 +89,7 @@ def test_the_picture_is_theirs(build: Build, builder: Any, family: str, predicti
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])       # DDIM steps 1000 / N down from each, wherever the next lies
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])  # DDIM steps 1000 / N down from each, wherever the next lies
 @pytest.mark.parametrize("spacing", ["uniform", "leading"])
 def test_on_the_times_that_they_list(build: Build, sampler: str, spacing: str, prediction: str) -> None:
     pipeline, model = build(small.small_sd1, "sd1", prediction=prediction)
@@ -88,7 +107,7 @@ def test_the_same_seeds_are_enough(build: Build, sampler: str) -> None:
     """With diffusers' `linspace` both begin from sigma * noise: nothing but seeds, steps, prompts and guidance is shared."""
     pipeline, model = build(small.small_sd1, "sd1", prediction="epsilon")
     pipeline.scheduler = their_scheduler(sampler, "uniform")
-    expected = theirs(pipeline, generator=generators(), guidance_scale=7.0, output_type="pt")    # [2,3,64,64] in [0,1]
+    expected = theirs(pipeline, generator=generators(), guidance_scale=7.0, output_type="pt")  # [2,3,64,64] in [0,1]
     found = model.decode(ours(model, sampler=sampler, spacing="uniform", guidance=7.0)) / 2 + 0.5
     assert (found.clamp(0, 1) - expected).abs().max() < 1e-5 and expected.std() > 0.01
 
@@ -104,7 +123,9 @@ def test_zero_terminal_snr_with_rescaled_guidance(build: Build) -> None:
     """Their state begins 4096 times as large, which costs it digits that ours keeps."""
     pipeline, model = build(small.small_sd2, "sd2", rescale_betas_zero_snr=True, timestep_spacing="trailing")
     assert model.rescale == 0.7 and model.schedule.alpha(torch.tensor(1000.0)) < 1e-3
-    pipeline.scheduler = their_scheduler("euler", "trailing", prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    pipeline.scheduler = their_scheduler(
+        "euler", "trailing", prediction_type="v_prediction", rescale_betas_zero_snr=True
+    )
     expected = theirs(pipeline, generator=generators(), guidance_scale=7.0, guidance_rescale=0.7)
     assert difference(ours(model, sampler="euler", spacing="trailing", guidance=7.0), expected) < 5e-5
     plain = theirs(pipeline, generator=generators(), guidance_scale=7.0)
@@ -116,7 +137,8 @@ def test_zero_terminal_snr_with_rescaled_guidance(build: Build) -> None:
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0])
 def test_without_guidance_the_network_is_asked_once_a_step(
-        build: Build, monkeypatch: pytest.MonkeyPatch, guidance: float) -> None:
+    build: Build, monkeypatch: pytest.MonkeyPatch, guidance: float
+) -> None:
     pipeline, model = build(small.small_sd1, "sd1", prediction="v_prediction")
     pipeline.scheduler = their_scheduler("euler", "uniform", prediction_type="v_prediction")
     expected = theirs(pipeline, generator=generators(), guidance_scale=guidance)
@@ -126,7 +148,8 @@ def test_without_guidance_the_network_is_asked_once_a_step(
 
 
 def test_guidance_is_one_call_of_twice_the_batch_and_moves_the_picture(
-        build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, model = build(small.small_sd1, "sd1", prediction="v_prediction")
     without = ours(model, sampler="euler", guidance=1.0)
     calls = watched(model, monkeypatch)
@@ -147,29 +170,44 @@ def mask() -> Tensor:
     return mask
 
 
-@pytest.mark.parametrize(("sampler", "spacing"), [
-    ("euler", "uniform"), ("heun", "trailing"), ("ddim", "leading"), ("dpmpp_2m", "trailing"), ("unipc", "trailing")])
+@pytest.mark.parametrize(
+    ("sampler", "spacing"),
+    [("euler", "uniform"), ("heun", "trailing"), ("ddim", "leading"), ("dpmpp_2m", "trailing"), ("unipc", "trailing")],
+)
 def test_image_to_image(build: Build, image: Tensor, sampler: str, spacing: str) -> None:
     pipeline, model = build(small.small_sd1, "sd1", prediction="epsilon")
     given = diffusers.StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
     given.set_progress_bar_config(disable=True)
     given.scheduler = their_scheduler(sampler, spacing)
-    latents = model.encode_image(image).repeat(2, 1, 1, 1)       # theirs would draw from the encoder's distribution
+    latents = model.encode_image(image).repeat(2, 1, 1, 1)  # theirs would draw from the encoder's distribution
     expected = theirs(given, image=latents, strength=0.6, generator=generators(), guidance_scale=5.0)
     found = ours(model, init=image, strength=0.6, sampler=sampler, spacing=spacing, guidance=5.0)
     assert difference(found, expected) < ROUNDING
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])
-@pytest.mark.parametrize(("builder", "family"), [(small.small_sd1, "sd1"), (small.small_sd2, "sd2"), (small.small_sdxl, "sdxl")])
-def test_painting_networks(build: Build, image: Tensor, mask: Tensor, builder: Any, family: str, strength: float) -> None:
+@pytest.mark.parametrize(
+    ("builder", "family"), [(small.small_sd1, "sd1"), (small.small_sd2, "sd2"), (small.small_sdxl, "sdxl")]
+)
+def test_painting_networks(
+    build: Build, image: Tensor, mask: Tensor, builder: Any, family: str, strength: float
+) -> None:
     pipeline, model = build(builder, family, prediction="v_prediction", inpainting=True)
     assert model.paints
     pipeline.scheduler = their_scheduler("euler", "uniform", prediction_type="v_prediction")
     clean = model.encode_image(image).repeat(2, 1, 1, 1)
     around = model.encode_image(image * (1 - mask)).repeat(2, 1, 1, 1)
-    expected = theirs(pipeline, **painted(model, pipeline, clean, strength), mask_image=mask, masked_image_latents=around,
-                      height=small.SIDE, width=small.SIDE, strength=strength, generator=generators(), guidance_scale=5.0)
+    expected = theirs(
+        pipeline,
+        **painted(model, pipeline, clean, strength),
+        mask_image=mask,
+        masked_image_latents=around,
+        height=small.SIDE,
+        width=small.SIDE,
+        strength=strength,
+        generator=generators(),
+        guidance_scale=5.0,
+    )
     found = ours(model, init=image, mask=mask, strength=strength, sampler="euler", spacing="uniform", guidance=5.0)
     assert difference(found, expected) < ROUNDING
     unmasked = ours(model, init=image, mask=torch.ones_like(mask), strength=strength, sampler="euler", guidance=5.0)
@@ -198,7 +236,8 @@ def test_a_painting_network_without_a_picture_paints_all_of_it(build: Build) -> 
 
 @pytest.mark.parametrize(("builder", "family"), [(small.small_sd1, "sd1"), (small.small_sdxl, "sdxl")])
 def test_consistency_models_read_their_guidance_and_are_asked_once(
-        build: Build, monkeypatch: pytest.MonkeyPatch, builder: Any, family: str) -> None:
+    build: Build, monkeypatch: pytest.MonkeyPatch, builder: Any, family: str
+) -> None:
     pipeline, model = build(builder, family, lcm=True)
     assert model.guidance == 8.0
     pipeline.scheduler = their_scheduler("lcm", "leading")
@@ -250,13 +289,19 @@ def test_checkpoints_distilled_for_few_steps_begin_without_guidance(tmp_path: Pa
         assert load(tmp_path / name, "sd1").guidance == guidance
 
 
-@pytest.mark.parametrize(("part", "changes", "why"), [
-    ("unet", {"in_channels": 5}, "looks at 5 channels"),
-    ("scheduler", {"_class_name": "EDMEulerScheduler"}, "its scheduler is EDMEulerScheduler"),
-    ("scheduler", {"trained_betas": [0.1]}, "its scheduler is DDIMScheduler"),
-    ("scheduler", {"beta_schedule": "magic"}, "its beta_schedule is 'magic'"),
-    ("scheduler", {"prediction_type": "magic"}, "predicts 'magic'")])
-def test_what_cannot_be_sampled_is_refused_with_its_reason(tmp_path: Path, part: str, changes: dict[str, Any], why: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "changes", "why"),
+    [
+        ("unet", {"in_channels": 5}, "looks at 5 channels"),
+        ("scheduler", {"_class_name": "EDMEulerScheduler"}, "its scheduler is EDMEulerScheduler"),
+        ("scheduler", {"trained_betas": [0.1]}, "its scheduler is DDIMScheduler"),
+        ("scheduler", {"beta_schedule": "magic"}, "its beta_schedule is 'magic'"),
+        ("scheduler", {"prediction_type": "magic"}, "predicts 'magic'"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused_with_its_reason(
+    tmp_path: Path, part: str, changes: dict[str, Any], why: str
+) -> None:
     small.small_sd1(tmp_path / "odd")
 
     class Odd(FolderParts):

@@ -15,7 +15,7 @@ from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_z_image, theirs
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]
-CLOSE = 1e-5                 # relative, in float32
+CLOSE = 1e-5  # relative, in float32
 
 
 def load(folder: Path) -> z_image.ZImageModel:
@@ -28,7 +28,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, z_ima
     yield small_z_image(folder), load(folder)
 
 
-@pytest.mark.parametrize("guidance", [0.0, 0.5, 4.0])   # it counts from zero: 0.5 already guides
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 4.0])  # it counts from zero: 0.5 already guides
 def test_it_draws_diffusers_own_pictures(small: tuple[Any, z_image.ZImageModel], guidance: float) -> None:
     pipeline, model = small
     reference = theirs(pipeline, PROMPTS, guidance_scale=guidance, negative_prompt=["ugly", "ugly"])
@@ -51,10 +51,14 @@ def test_one_of_a_batch_is_the_picture_made_alone(small: tuple[Any, z_image.ZIma
 def test_uniform_times_are_diffusers_own(small: tuple[Any, z_image.ZImageModel]) -> None:
     pipeline, model = small
     theirs(pipeline, PROMPTS[:1], guidance_scale=0.0, num_inference_steps=9)
-    torch.testing.assert_close(model.times(9, "uniform", 1.0, WIDTH, HEIGHT).float(), pipeline.scheduler.sigmas, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        model.times(9, "uniform", 1.0, WIDTH, HEIGHT).float(), pipeline.scheduler.sigmas, atol=1e-6, rtol=0
+    )
 
 
-def test_a_tokenizer_without_a_template_asks_as_qwen_does(tmp_path: Path, small: tuple[Any, z_image.ZImageModel]) -> None:
+def test_a_tokenizer_without_a_template_asks_as_qwen_does(
+    tmp_path: Path, small: tuple[Any, z_image.ZImageModel]
+) -> None:
     small_z_image(tmp_path)
     for template in (tmp_path / "tokenizer").glob("chat_template*"):
         template.unlink()

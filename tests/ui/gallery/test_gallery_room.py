@@ -47,8 +47,9 @@ def show(qtbot: QtBot, qapp: QApplication, gallery: Gallery) -> Callable[[], Gal
     return make
 
 
-def add(gallery: Gallery, prompt: str = "red apple", colour: str = "red", size: tuple[int, int] = (64, 48),
-        **more: Any) -> GalleryImage:
+def add(
+    gallery: Gallery, prompt: str = "red apple", colour: str = "red", size: tuple[int, int] = (64, 48), **more: Any
+) -> GalleryImage:
     return gallery.add(Image.new("RGB", size, colour), GenerateRequest(prompt=prompt, **more), extra={"device": "cpu"})
 
 
@@ -60,8 +61,9 @@ def click(qtbot: QtBot, button: QWidget) -> None:
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
-def pick(qtbot: QtBot, room: GalleryRoom, row: int,
-         modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
+def pick(
+    qtbot: QtBot, room: GalleryRoom, row: int, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier
+) -> None:
     spot = tile_of(room.grid.visualRect(room.model.index(row))).center()
     qtbot.mouseClick(room.grid.viewport(), Qt.MouseButton.LeftButton, modifier, spot)
 
@@ -75,7 +77,8 @@ def test_an_empty_gallery_invites(qtbot: QtBot, show: Callable[[], GalleryRoom])
 
 
 def test_a_picture_made_while_the_room_is_open_appears_first(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
     add(gallery, "old")
     room = show()
     room.image_added(add(gallery, "new").path)
@@ -89,9 +92,18 @@ def test_a_picture_made_while_the_room_is_open_appears_first(
 
 
 def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
-    add(gallery, "a ghost", seed=2**62, steps=31, guidance=4.5, sampler=SamplerName.DPMPP_2M_SDE, negative="fog",
-        spacing=SpacingName.LOG_SNR)
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    add(
+        gallery,
+        "a ghost",
+        seed=2**62,
+        steps=31,
+        guidance=4.5,
+        sampler=SamplerName.DPMPP_2M_SDE,
+        negative="fog",
+        spacing=SpacingName.LOG_SNR,
+    )
     room = show()
     pick(qtbot, room, 0)
     qtbot.waitUntil(lambda: ("Program", f"diffstudio {metadata.__version__}") in room.details.facts.facts())
@@ -107,20 +119,37 @@ def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
         qtbot.keyClick(room.grid, Qt.Key.Key_U, Qt.KeyboardModifier.ControlModifier)
 
 
-def test_what_steered_a_picture_and_what_decoded_it_is_told(gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
-    add(gallery, "a ghost <lora:ink:0.5>", init=Path("/a/start.png"), outpaint=(0, 0, 32, 16), vae="vae/softer.safetensors",
-        controls=(ControlUse("sd15_canny", Path("/a/lines.png"), scale=0.8), ControlUse("sd15_depth", Path("/a/depth.png"))))
+def test_what_steered_a_picture_and_what_decoded_it_is_told(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    add(
+        gallery,
+        "a ghost <lora:ink:0.5>",
+        init=Path("/a/start.png"),
+        outpaint=(0, 0, 32, 16),
+        vae="vae/softer.safetensors",
+        controls=(
+            ControlUse("sd15_canny", Path("/a/lines.png"), scale=0.8),
+            ControlUse("sd15_depth", Path("/a/depth.png")),
+        ),
+    )
     room = show()
     pick(qtbot, room, 0)
     assert titles(room) == ["a ghost"] and room.details.prompt.text() == "a ghost <lora:ink:0.5>"
     facts = room.details.facts.facts()
-    for fact in (("Started from", "start.png"), ("Extended", "32 px right, 16 px below"), ("Autoencoder", "softer"),
-                 ("Guided by", "lines.png, sd15_canny at 0.8"), ("Guided by", "depth.png, sd15_depth at 1")):
+    for fact in (
+        ("Started from", "start.png"),
+        ("Extended", "32 px right, 16 px below"),
+        ("Autoencoder", "softer"),
+        ("Guided by", "lines.png, sd15_canny at 0.8"),
+        ("Guided by", "depth.png, sd15_depth at 1"),
+    ):
         assert fact in facts
 
 
 def test_another_programs_picture_tells_what_was_not_taken_over(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
@@ -169,7 +198,8 @@ def test_searching_and_the_filter_for_stars(gallery: Gallery, show: Callable[[],
 
 
 def test_delete_and_undo_by_keyboard_and_by_banner(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
     images = [add(gallery, word) for word in ("one", "two", "three", "four")]
     room = show()
     with qtbot.waitSignal(room.changed):
@@ -178,7 +208,7 @@ def test_delete_and_undo_by_keyboard_and_by_banner(
     assert titles(room) == ["four", "two", "one"]
     assert "“three” moved to the trash" in room.message.text()
     assert not images[2].path.exists()
-    assert room.current() == gallery.get(images[1].id)       # the next one is chosen
+    assert room.current() == gallery.get(images[1].id)  # the next one is chosen
     assert room.bar.trash.isVisible()
     click(qtbot, room.message.banner.action)
     assert titles(room) == ["four", "three", "two", "one"] and images[2].path.exists()
@@ -194,8 +224,9 @@ def test_delete_and_undo_by_keyboard_and_by_banner(
     assert len(titles(room)) == 4
 
 
-def test_what_cannot_be_deleted_is_said(gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot,
-                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_deleted_is_said(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add(gallery)
     room = show()
 
@@ -210,7 +241,8 @@ def test_what_cannot_be_deleted_is_said(gallery: Gallery, show: Callable[[], Gal
 
 
 def test_one_picture_large_with_zoom_and_neighbours(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
     for word, colour in (("one", "red"), ("two", "green"), ("three", "blue")):
         add(gallery, word, colour, (100, 50))
     room = show()
@@ -253,13 +285,22 @@ def _picture_point(room: GalleryRoom, at: QPointF) -> QPointF:
 
 
 def _wheel(widget: QWidget, at: QPointF, turned: int) -> None:
-    event = QWheelEvent(at, QPointF(widget.mapToGlobal(at.toPoint())), QPoint(), QPoint(0, turned),
-                        Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False)
+    event = QWheelEvent(
+        at,
+        QPointF(widget.mapToGlobal(at.toPoint())),
+        QPoint(),
+        QPoint(0, turned),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
     QApplication.sendEvent(widget, event)
 
 
 def test_deleting_the_last_picture_in_the_full_view_ends_in_the_empty_gallery(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
     image = add(gallery)
     room = show()
     assert room.open_image(image.path) and not room.open_image(Path("/nowhere.png"))
@@ -285,7 +326,8 @@ def test_a_picture_that_vanished_says_so(gallery: Gallery, show: Callable[[], Ga
 
 
 def test_copy_and_drag_carry_the_file_and_the_pixels(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
     image, other = add(gallery, colour="blue"), add(gallery)
     room = show()
     pick(qtbot, room, 1)
@@ -300,7 +342,8 @@ def test_copy_and_drag_carry_the_file_and_the_pixels(
 
 
 def test_save_as_asks_where_and_keeps_the_settings(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, tmp_path: Path) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, tmp_path: Path
+) -> None:
     add(gallery, "keep me", seed=3)
     room = show()
     pick(qtbot, room, 0)
@@ -335,7 +378,8 @@ def test_the_menu_offers_what_works(gallery: Gallery, show: Callable[[], Gallery
 
 
 def test_the_trash_can_be_brought_back_or_emptied(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = [add(gallery, word) for word in ("one", "two")]
     gallery.delete([image.id for image in images])
     room = show()
@@ -362,12 +406,15 @@ def _answer(qtbot: QtBot, room: GalleryRoom, text: str) -> None:
 
 
 def test_pages_are_fetched_as_they_are_scrolled_to(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
     total = 3 * PAGE
     with gallery.writing() as connection:
         connection.executemany(
             "INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint) "
-            "VALUES (?, ?, 1, 1, 64, 64, '', '', '')", [(f"{number}.png", float(number)) for number in range(total)])
+            "VALUES (?, ?, 1, 1, 64, 64, '', '', '')",
+            [(f"{number}.png", float(number)) for number in range(total)],
+        )
     model = GalleryModel(gallery, thumbnails := NewestFirst("test"))
     model.show()
     assert model.rowCount() == PAGE and model.total == total and model.canFetchMore(QModelIndex())
@@ -397,7 +444,8 @@ def test_the_model_keeps_qts_rules(gallery: Gallery, qtbot: QtBot, qtmodeltester
 
 
 def test_narrow_wide_light_and_dark_all_fit(
-        gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, qapp: QApplication) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, qapp: QApplication
+) -> None:
     add(gallery, "word " * 400 + "x" * 3000, negative="n" * 500, checkpoint="c" * 200)
     room = show()
     pick(qtbot, room, 0)
@@ -426,7 +474,8 @@ def test_every_control_has_a_name_and_a_tip(gallery: Gallery, show: Callable[[],
 
 
 def test_closing_in_the_middle_of_thumbnails_leaves_nothing_running(
-        gallery: Gallery, show: Callable[[], GalleryRoom]) -> None:
+    gallery: Gallery, show: Callable[[], GalleryRoom]
+) -> None:
     for number in range(30):
         add(gallery, f"picture {number}")
     room = show()

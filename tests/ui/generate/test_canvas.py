@@ -45,7 +45,7 @@ def grey_at(canvas: Canvas, cell: QRectF) -> int:
 def test_one_picture_fills_the_room_in_its_shape(canvas: Canvas) -> None:
     canvas.begin(1, QSize(64, 64))
     canvas.show_estimates(0, [picture(90)])
-    (_, cell), = canvas.cells()
+    ((_, cell),) = canvas.cells()
     assert (cell.width(), cell.height()) == (480, 480)
     assert cell.center().x() == pytest.approx(320, abs=1)
     assert grey_at(canvas, cell) == 90
@@ -60,7 +60,7 @@ def test_several_pictures_lie_in_a_grid_without_touching(canvas: Canvas, count: 
     for index, cell in enumerate(cells):
         assert room.adjusted(-1, -1, 1, 1).contains(cell)
         assert cell.width() / cell.height() == pytest.approx(64 / 48, rel=0.05)
-        assert not any(cell.intersects(other) for other in cells[index + 1:])
+        assert not any(cell.intersects(other) for other in cells[index + 1 :])
 
 
 def test_an_estimate_gives_way_to_what_is_saved(canvas: Canvas) -> None:

@@ -69,7 +69,9 @@ def choose(combo: QComboBox, text: str) -> None:
 
 
 def test_it_is_offered_where_a_network_fits(section: ControlSection, qtbot: QtBot) -> None:
-    assert section.isVisible() and section.add_button.text() == "Guide by a picture …" and not section.heading.isVisible()
+    assert (
+        section.isVisible() and section.add_button.text() == "Guide by a picture …" and not section.heading.isVisible()
+    )
     section.set_models([SD1, XL_DEPTH])
     assert section.add_button.text() == "Get a ControlNet …"
     with qtbot.waitSignal(section.models_wanted):
@@ -83,9 +85,9 @@ def test_what_is_chosen_is_in_the_request(section: ControlSection, picture: Path
     request = GenerateRequest("a cat")
     assert section.applied(request) == request
     assert section.add_picture(picture)
-    card, = section.cards
+    (card,) = section.cards
     assert [card.network.combo.itemText(index) for index in range(2)] == [CANNY.title, DEPTH.title]
-    assert section.uses() == (ControlUse("sd15_canny", picture, PrepareName.CANNY),)       # a canny network wants edges
+    assert section.uses() == (ControlUse("sd15_canny", picture, PrepareName.CANNY),)  # a canny network wants edges
     choose(card.network.combo, DEPTH.title)
     assert section.uses()[0].prepare is PrepareName.AS_GIVEN and not card.low.isVisible()
     choose(card.prepare.combo, "Edges (Canny)")
@@ -98,8 +100,8 @@ def test_what_is_chosen_is_in_the_request(section: ControlSection, picture: Path
     wanted = ControlUse("sd15_depth", picture, PrepareName.CANNY, 0.7, 0.1, 0.8, 60, 150)
     assert section.uses() == (wanted,)
     choose(card.network.combo, CANNY.title)
-    assert section.uses() == (replace(wanted, network="sd15_canny"),)                # what a person chose stays
-    card.begins._slider.setValue(95)                                                    # the other end gives way
+    assert section.uses() == (replace(wanted, network="sd15_canny"),)  # what a person chose stays
+    card.begins._slider.setValue(95)  # the other end gives way
     assert (section.uses()[0].begins, section.uses()[0].ends) == (0.95, 0.96)
     card.low._slider.setValue(400)
     assert (section.uses()[0].low, section.uses()[0].high) == (400, 400)
@@ -116,7 +118,9 @@ def test_several_and_taken_away_again(section: ControlSection, qtbot: QtBot, pic
     assert not section.add_picture(tmp_path / "text.png") and "cannot be read" in said[-1]
     for _ in range(MOST_CONTROLS - 1):
         section.add_picture(picture)
-    assert not section.add_button.isVisible() and not section.add_picture(picture) and len(section.cards) == MOST_CONTROLS
+    assert (
+        not section.add_button.isVisible() and not section.add_picture(picture) and len(section.cards) == MOST_CONTROLS
+    )
 
 
 def test_pictures_are_dropped_on_it(section: ControlSection, picture: Path) -> None:
@@ -129,10 +133,12 @@ def test_what_the_network_sees_is_shown(section: ControlSection, qtbot: QtBot, p
 
     def white(card: Any) -> int:
         image = card.seen.image()
-        return sum(image.pixelColor(x, y).lightness() > 200 for x in range(image.width()) for y in range(image.height()))
+        return sum(
+            image.pixelColor(x, y).lightness() > 200 for x in range(image.width()) for y in range(image.height())
+        )
 
     section.add_picture(picture)
-    card, = section.cards
+    (card,) = section.cards
     qtbot.waitUntil(lambda: bool(threads.waiting))
     threads.do()
     assert (card.seen.image().width(), card.seen.image().height()) == (64, 64)
@@ -141,11 +147,11 @@ def test_what_the_network_sees_is_shown(section: ControlSection, qtbot: QtBot, p
     card.high._slider.setValue(500)
     card.low._slider.setValue(500)
     qtbot.waitUntil(lambda: bool(threads.waiting))
-    card.prepare.set_value(PrepareName.AS_GIVEN)            # while that is worked out it changes again
+    card.prepare.set_value(PrepareName.AS_GIVEN)  # while that is worked out it changes again
     card.changed.emit()
     qtbot.waitUntil(lambda: section._look_again)
     threads.do()
-    assert white(card) < edges                              # thresholds were higher
+    assert white(card) < edges  # thresholds were higher
     qtbot.waitUntil(lambda: bool(threads.waiting))
     threads.do()
     assert white(card) > 1000
@@ -157,19 +163,26 @@ def test_what_the_network_sees_is_shown(section: ControlSection, qtbot: QtBot, p
     card.changed.emit()
     qtbot.waitUntil(lambda: bool(threads.waiting))
     card.remove_wanted.emit()
-    threads.do()                                            # it is gone by then, and nobody minds
+    threads.do()  # it is gone by then, and nobody minds
 
 
 def test_a_request_comes_back_as_it_was(section: ControlSection, picture: Path, tmp_path: Path) -> None:
     said: list[str] = []
     section.failed.connect(said.append)
-    uses = (ControlUse("sd15_depth", picture, PrepareName.INVERT, 0.35, 0.25, 0.75, 10, 20), ControlUse("sd15_canny", picture))
+    uses = (
+        ControlUse("sd15_depth", picture, PrepareName.INVERT, 0.35, 0.25, 0.75, 10, 20),
+        ControlUse("sd15_canny", picture),
+    )
     section.use(GenerateRequest(controls=uses))
     assert section.uses() == uses
     section.use(GenerateRequest(controls=(replace(uses[0], network=str(DEPTH.path)),)))
     assert section.uses() == uses[:1]
-    section.use(GenerateRequest(controls=(replace(uses[0], network="gone"), replace(uses[1], image=tmp_path / "gone.png"))))
-    assert section.uses() == () and "ControlNet gone is not here" in said[0] and "gone.png is no longer there" in said[1]
+    section.use(
+        GenerateRequest(controls=(replace(uses[0], network="gone"), replace(uses[1], image=tmp_path / "gone.png")))
+    )
+    assert (
+        section.uses() == () and "ControlNet gone is not here" in said[0] and "gone.png is no longer there" in said[1]
+    )
 
 
 def test_another_checkpoint_takes_the_network_most_alike(section: ControlSection, picture: Path) -> None:

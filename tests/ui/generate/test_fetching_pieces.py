@@ -54,7 +54,7 @@ def test_what_is_missing_is_fetched_on_a_click(qtbot: QtBot, desktop: Desktop, h
     box = boxes(desktop)[0]
     assert "comfyanonymous/flux_text_encoders" in box.informativeText() and str(home) in box.informativeText()
     box.reject()
-    assert not hub.asked and not (home / "vae").exists()      # nothing without being agreed to
+    assert not hub.asked and not (home / "vae").exists()  # nothing without being agreed to
 
     room.banner.action.click()
     agree(desktop, room.banner.action.text().removesuffix(" …"))

@@ -20,8 +20,12 @@ from tests.ui.samples import checkpoint
 pytestmark = pytest.mark.usefixtures("dressed", "home")
 SD1 = checkpoint("sd1", family="sd1", width=512, height=512, metadata={})
 XL = checkpoint("xl", family="sdxl", width=1024, height=1024, metadata={})
-STYLE = checkpoint("Style One", family="sd1", role=Role.LORA, metadata={
-    "ss_output_name": "by-training", "ss_tag_frequency": json.dumps({"a": {"sks (hat)": 9, "cat": 2}})})
+STYLE = checkpoint(
+    "Style One",
+    family="sd1",
+    role=Role.LORA,
+    metadata={"ss_output_name": "by-training", "ss_tag_frequency": json.dumps({"a": {"sks (hat)": 9, "cat": 2}})},
+)
 SIGNS = checkpoint("my__style__{v2}", family="sd1", role=Role.LORA, metadata={})
 XL_STYLE = checkpoint("xl style", family="sdxl", role=Role.LORA, metadata={})
 WORD = checkpoint("charmander", family="sd1", role=Role.EMBEDDING, metadata={})
@@ -53,11 +57,11 @@ def test_what_fits_is_offered_and_one_is_chosen(panel: Panel, qtbot: QtBot) -> N
     qtbot.keyClick(picker.list, Qt.Key.Key_Down)
     qtbot.keyClick(picker.list, Qt.Key.Key_Return)
     assert panel.prompt.text() == "a cat <lora:Style One:0.8>" and not picker.isVisible()
-    row, = panel.loras.rows
+    (row,) = panel.loras.rows
     assert row.slider.value() == 0.8 and not row.warning.isVisible()
     assert panel.loras.add_button.accessibleName() == "Add another LoRA …"
     panel.use_lora(STYLE)
-    assert panel.prompt.text() == "a cat <lora:Style One:0.8>"           # once is enough
+    assert panel.prompt.text() == "a cat <lora:Style One:0.8>"  # once is enough
 
 
 def test_among_many_one_is_searched(panel: Panel, qtbot: QtBot) -> None:
@@ -89,20 +93,20 @@ def test_the_slider_writes_its_number_into_the_prompt(panel: Panel) -> None:
     assert panel.prompt.text() == "a <lora:Style One:0.8:2> cat <lora:by-training:-1.35>"
     assert panel.loras.rows == [one, two] and panel.prompt.textCursor().position() == 0
     panel.prompt.undo()
-    panel.prompt.undo()                                                  # one move of the hand is one step
+    panel.prompt.undo()  # one move of the hand is one step
     assert panel.prompt.text() == "a <lora:Style One:0.8:0.5> cat <lora:by-training:1>"
     assert (one.slider.value(), two.slider.value()) == (0.5, 1.0)
 
 
 def test_the_text_moves_the_slider(panel: Panel, qtbot: QtBot) -> None:
     qtbot.keyClicks(panel.prompt, "<lora:Style One:0.2>")
-    row, = panel.loras.rows
+    (row,) = panel.loras.rows
     assert row.slider.value() == 0.2
     panel.prompt.moveCursor(QTextCursor.MoveOperation.Left)
     qtbot.keyClicks(panel.prompt, "5")
     assert row.slider.value() == 0.25 and panel.loras.rows == [row]
     panel.prompt.set_text("<lora:Style One:7>")
-    assert row.slider.value() == 7.0                                     # beyond the slider's usual end
+    assert row.slider.value() == 7.0  # beyond the slider's usual end
     panel.prompt.set_text("a cat")
     assert panel.loras.rows == [] and not panel.loras.heading.isVisible()
 
@@ -130,7 +134,7 @@ def test_learnt_words_go_where_they_belong(panel: Panel) -> None:
 
 def test_names_with_the_signs_of_templates_mean_themselves(panel: Panel) -> None:
     panel.use_lora(SIGNS)
-    row, = panel.loras.rows
+    (row,) = panel.loras.rows
     assert row.lora == SIGNS and row.trouble == ""
     row.slider._slider.setValue(10)
     text, (use,) = lora_tags(expand(panel.prompt.text(), "1"))
@@ -139,7 +143,7 @@ def test_names_with_the_signs_of_templates_mean_themselves(panel: Panel) -> None
 
 def test_a_tag_that_names_nothing_is_marked_and_can_be_put_right(panel: Panel, qtbot: QtBot) -> None:
     panel.prompt.set_text("a cat <lora:Stile On:0.4>")
-    row, = panel.loras.rows
+    (row,) = panel.loras.rows
     qtbot.waitUntil(row.warning.isVisible)
     assert "no LoRA of that name" in row.warning.text()
     near = next(chip for chip in row.nears if chip.text() == "Style One")
@@ -153,7 +157,7 @@ def test_a_tag_that_names_nothing_is_marked_and_can_be_put_right(panel: Panel, q
 
 
 def test_it_is_hidden_where_there_is_nothing_to_choose(panel: Panel) -> None:
-    assert panel.loras.add_button.isVisible() and not panel.loras.isVisible()     # a button, and no rows
+    assert panel.loras.add_button.isVisible() and not panel.loras.isVisible()  # a button, and no rows
     panel.choose(MODELS[0])
     assert not panel.loras.isVisible()
     panel.prompt.set_text("<lora:Style One:1>")

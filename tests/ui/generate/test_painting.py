@@ -64,7 +64,7 @@ def stroke(qtbot: QtBot, painter: MaskPainter, *points: tuple[float, float]) -> 
 
 
 def values(image: QImage) -> Any:
-    rows = [bytes(image.constScanLine(row))[:image.width()] for row in range(image.height())]  # type: ignore[call-overload]
+    rows = [bytes(image.constScanLine(row))[: image.width()] for row in range(image.height())]  # type: ignore[call-overload]
     return np.array([list(row) for row in rows], dtype=np.uint8)
 
 
@@ -110,7 +110,7 @@ def test_erasing_undoing_redoing_inverting_and_clearing(painter: MaskPainter, qt
     painter.redo()
     assert np.array_equal(mask_of(painter), whole)
     stroke(qtbot, painter, (10, 10), (12, 10))
-    assert not painter.can_redo()                # another way was taken
+    assert not painter.can_redo()  # another way was taken
 
 
 def test_undo_is_bounded(painter: MaskPainter, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_an_edge_is_dragged_outwards_in_steps(painter: MaskPainter, qtbot: QtBot
     qtbot.mouseMove(painter, QPointF(frame.right() + 9 * scale, frame.center().y()).toPoint())
     assert painter.sides() == (0, 0, 8, 0)
     qtbot.mouseRelease(painter, LEFT, pos=QPoint(0, 0))
-    assert painter.is_blank()                    # dragging paints nothing
+    assert painter.is_blank()  # dragging paints nothing
     painter.set_sides((0, 16, 8, 0))
     assert painter.picture_rect().top() > painter.frame().top()
     assert painter.to_picture(QPointF(at(painter, 12, 34))).x() == pytest.approx(12, abs=1)
@@ -164,7 +164,9 @@ def section(qtbot: QtBot) -> Iterator[StartSection]:
 
 def test_choosing_painting_and_taking_it_away(section: StartSection, qtbot: QtBot, picture: Path) -> None:
     request = GenerateRequest("a cat")
-    assert section.applied(request) == request and section.choose_button.isVisible() and not section.strength.isVisible()
+    assert (
+        section.applied(request) == request and section.choose_button.isVisible() and not section.strength.isVisible()
+    )
     assert section.set_picture(picture)
     section.strength.set_value(0.4)
     assert section.applied(request) == dataclasses.replace(request, init=picture, strength=0.4)
@@ -183,7 +185,12 @@ def test_choosing_painting_and_taking_it_away(section: StartSection, qtbot: QtBo
     section.fill.set_value(FillName.NOISE)
     section.feather.set_value(3)
     made = section.applied(request)
-    assert (made.masked_only, made.fill, made.feather, made.padding) == (True, FillName.NOISE, 3, 32) and section.padding.isVisible()
+    assert (made.masked_only, made.fill, made.feather, made.padding) == (
+        True,
+        FillName.NOISE,
+        3,
+        32,
+    ) and section.padding.isVisible()
     other = StartSection()
     qtbot.addWidget(other)
     other.use(made)
@@ -208,8 +215,9 @@ def test_extending_by_fields(section: StartSection, qtbot: QtBot, picture: Path)
     assert section.applied(GenerateRequest()) == made
 
 
-def test_pictures_and_masks_that_are_gone_or_broken(section: StartSection, qtbot: QtBot, tmp_path: Path, picture: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_and_masks_that_are_gone_or_broken(
+    section: StartSection, qtbot: QtBot, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     section.failed.connect(said.append)
     (tmp_path / "text.png").write_text("hello")
@@ -230,7 +238,7 @@ def test_pictures_and_masks_that_are_gone_or_broken(section: StartSection, qtbot
 def test_masks_are_kept_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = keep_mask(b"one")
     assert keep_mask(b"one") == first and first.read_bytes() == b"one" and keep_mask(b"two") != first
-    monkeypatch.setattr(masks.paths, "data", lambda: first)      # a file where a folder should be
+    monkeypatch.setattr(masks.paths, "data", lambda: first)  # a file where a folder should be
     with pytest.raises(StorageProblem, match="cannot be kept"):
         keep_mask(b"three")
 

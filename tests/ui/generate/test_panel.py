@@ -52,13 +52,15 @@ def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None
     panel.seed.set_kept(77)
     panel.count.set_value(4)
     panel.size_control.set_size(96, 64)
-    assert panel.request() == GenerateRequest("red apple", "worm", "starter", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5,
-                                              96, 64, 4)
+    assert panel.request() == GenerateRequest(
+        "red apple", "worm", "starter", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5, 96, 64, 4
+    )
 
 
 def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel) -> None:
-    request = GenerateRequest("ghost, happy", "sheet", "other", LARGEST_SEED - 8, 12, SamplerName.DDPM, SpacingName.LOG_SNR, 7.5,
-                              256, 128, 3)
+    request = GenerateRequest(
+        "ghost, happy", "sheet", "other", LARGEST_SEED - 8, 12, SamplerName.DDPM, SpacingName.LOG_SNR, 7.5, 256, 128, 3
+    )
     assert panel.use(request)
     assert panel.request() == request
     assert panel.seed.keeps()
@@ -71,10 +73,12 @@ def test_a_request_whose_checkpoint_is_gone_is_taken_over_all_the_same(panel: Pa
 
 def test_another_autoencoder_is_offered_where_one_fits(panel: Panel, qtbot: QtBot) -> None:
     latent = checkpoint("dreamy", family="sd1", width=512, height=512, role=Role.CHECKPOINT)
-    mse = checkpoint("vae-ft-mse-840000", family="unknown", role=Role.VAE, conditioning=Conditioning.NONE, edition="4 channels")
+    mse = checkpoint(
+        "vae-ft-mse-840000", family="unknown", role=Role.VAE, conditioning=Conditioning.NONE, edition="4 channels"
+    )
     flux = checkpoint("ae", family="unknown", role=Role.VAE, conditioning=Conditioning.NONE, edition="16 channels")
     panel.set_checkpoints([checkpoint(), latent, mse, flux])
-    assert not panel.vae.isVisible()                       # the starter has none
+    assert not panel.vae.isVisible()  # the starter has none
     panel.choose(latent)
     assert panel.vae.isVisible() and panel.request().vae == ""
     panel.vae.combo.setFocus()
@@ -83,7 +87,7 @@ def test_another_autoencoder_is_offered_where_one_fits(panel: Panel, qtbot: QtBo
     assert request.vae == "vae-ft-mse-840000"
     panel.vae.set_value("")
     assert panel.use(request) and panel.request().vae == request.vae
-    with qtbot.waitSignal(panel.said) as said:             # and where it is gone, that is said
+    with qtbot.waitSignal(panel.said) as said:  # and where it is gone, that is said
         panel.use(dataclasses.replace(request, vae="ae"))
     assert "“ae” is not here" in said.args[0] and panel.request().vae == ""
 
@@ -111,7 +115,7 @@ def test_ctrl_enter_before_the_checkpoints_are_found_is_not_lost(qtbot: QtBot) -
     panel.set_checkpoints([])
     panel.submit()
     panel.set_checkpoints([checkpoint()])
-    assert len(asked) == 1     # there were none then, and the room said so
+    assert len(asked) == 1  # there were none then, and the room said so
 
 
 def test_a_new_seed_each_time_or_the_same_one(qtbot: QtBot, panel: Panel) -> None:
@@ -328,7 +332,7 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
     panel.show_needs(asked[-1], Needs(30_000_000_000, 24_000_000_000, "It is made in pieces."))
     assert panel.needs.property("tone") == "warn" and panel.needs.toolTip() == "It is made in pieces."
     panel.choose(checkpoint())
-    panel.show_needs(asked[0], Needs(9_000_000_000, 24_000_000_000, ""))       # an answer about another checkpoint
+    panel.show_needs(asked[0], Needs(9_000_000_000, 24_000_000_000, ""))  # an answer about another checkpoint
     assert not panel.needs.isVisible()
     panel.show_needs(Wanted(panel.request(), checkpoint()), Needs(1_000, 24_000_000_000, ""))
     assert not panel.needs.isVisible()
@@ -336,13 +340,20 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
 
 def test_what_can_be_added_stands_in_one_row_and_alone_says_more(panel: Panel, tmp_path: Path) -> None:
     start = panel.start.choose_button
-    assert panel.ways.isVisible() and start.text() == "Start from a picture …"       # a pixel model takes nothing else
+    assert panel.ways.isVisible() and start.text() == "Start from a picture …"  # a pixel model takes nothing else
     sd1 = checkpoint("sd1", family="sd1", metadata={})
     lora = checkpoint("ink", family="sd1", role=Role.LORA, metadata={})
     panel.set_checkpoints([sd1, lora])
-    assert [button.text() for button in (panel.loras.add_button, start, panel.control.add_button)] == ["LoRA", "Picture", "Guide"]
+    assert [button.text() for button in (panel.loras.add_button, start, panel.control.add_button)] == [
+        "LoRA",
+        "Picture",
+        "Guide",
+    ]
     assert start.accessibleName() == "Start from a picture …"
-    assert len({button.mapTo(panel, QPoint()).y() for button in (panel.loras.add_button, start, panel.control.add_button)}) == 1
+    assert (
+        len({button.mapTo(panel, QPoint()).y() for button in (panel.loras.add_button, start, panel.control.add_button)})
+        == 1
+    )
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     panel.start.set_picture(tmp_path / "a.png")
     assert not start.isVisible() and panel.start.isVisible() and panel.control.add_button.isVisible()
@@ -352,13 +363,17 @@ def test_what_can_be_added_stands_in_one_row_and_alone_says_more(panel: Panel, t
 
 def test_a_long_name_makes_the_column_no_wider(panel: Panel) -> None:
     sd1 = checkpoint("sd1", family="sd1", metadata={})
-    long = checkpoint("charcoal_sketches_of_the_nineteenth_century_v12_epoch_000014_of_20", family="sd1", role=Role.LORA,
-                      metadata={"modelspec.trigger_phrase": "a " * 80})
+    long = checkpoint(
+        "charcoal_sketches_of_the_nineteenth_century_v12_epoch_000014_of_20",
+        family="sd1",
+        role=Role.LORA,
+        metadata={"modelspec.trigger_phrase": "a " * 80},
+    )
     panel.set_checkpoints([sd1, long])
     panel.prompt.set_text(f"<lora:{long.name}:1> <lora:charcoal_sketches:1>")
     assert panel.loras.rows[1].nears and panel.loras.rows[0].words
     assert contents(panel).minimumSizeHint().width() <= 254
-    assert [panel.loras._column.indexOf(row) for row in panel.loras.rows] == [1, 2]      # below their heading
+    assert [panel.loras._column.indexOf(row) for row in panel.loras.rows] == [1, 2]  # below their heading
 
 
 def contents(panel: Panel) -> QWidget:
@@ -372,7 +387,7 @@ def test_a_title_leaves_out_the_tags_of_loras() -> None:
         return title_of(GenerateRequest(prompt))
 
     assert title("a cat <lora:ink:0.8>, on a  mat <lyco:b:1>") == "a cat, on a mat"
-    assert title("<lora:ink:0.8>") == "<lora:ink:0.8>"              # there is nothing else to call it by
+    assert title("<lora:ink:0.8>") == "<lora:ink:0.8>"  # there is nothing else to call it by
     assert title("a cat,on  a mat") == "a cat,on a mat" and title("") == "no prompt"
 
 

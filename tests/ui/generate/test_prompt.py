@@ -68,7 +68,7 @@ def test_tokens_are_counted_while_one_writes(qtbot: QtBot, panel: Panel) -> None
 
 
 def test_what_is_not_read_is_underlined_and_explained(qtbot: QtBot, panel: Panel) -> None:
-    text = "red 😀😀"                               # learnt as one word, and as four bytes each
+    text = "red 😀😀"  # learnt as one word, and as four bytes each
     panel.prompt.set_text(text + ", rocket")
     qtbot.waitUntil(lambda: panel.prompt.count.property("tone") == "warn")
     assert unread(panel.prompt).endswith("rocket")
@@ -106,9 +106,9 @@ def test_another_checkpoint_counts_otherwise(qtbot: QtBot, panel: Panel, tiny: C
     panel.count_wanted.connect(lambda checkpoint, text: asked.append(checkpoint))
     other = checkpoint("sd", family="sd1", metadata={})
     panel.choose(other)
-    qtbot.waitUntil(lambda: len(asked) == 2)      # for both fields
+    qtbot.waitUntil(lambda: len(asked) == 2)  # for both fields
     panel.show_count(tiny, "red", Counted(TokenCount(9, 9)))
-    assert panel.prompt.count.text() == "1 / 4"   # an answer that comes too late is not shown
+    assert panel.prompt.count.text() == "1 / 4"  # an answer that comes too late is not shown
     panel.show_count(other, "red", Counted(TokenCount(80, 150, 2)))
     assert panel.prompt.count.text() == "80 / 150"
     panel.show_count(other, "green", Counted(TokenCount(5, 75)))

@@ -217,8 +217,15 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_p
     request = GenerateRequest("ghost", seed=5, steps=9)
     menu = room.menu(numpy_to_qimage(picture(9)), file, request)
     actions = {action.text(): action for action in menu.actions() if action.text()}
-    assert list(actions) == ["Copy", "Save as …", "Use its settings", "Copy its prompt", "Start from this picture",
-                             "Enlarge …", "Show in folder"]
+    assert list(actions) == [
+        "Copy",
+        "Save as …",
+        "Use its settings",
+        "Copy its prompt",
+        "Start from this picture",
+        "Enlarge …",
+        "Show in folder",
+    ]
     actions["Copy"].trigger()
     data = qapp.clipboard().mimeData()
     assert data.hasImage() and data.urls()[0].toLocalFile() == str(file)
@@ -270,8 +277,18 @@ def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, 
     room.resize(width, height)
     qtbot.waitUntil(lambda: room.width() == width)
     room.grab()
-    for part in (room.panel, room.right, room.banner, room.canvas, room.filmstrip, room.restart_button, room.reuse_button,
-                 room.panel.button, room.title, room.status):
+    for part in (
+        room.panel,
+        room.right,
+        room.banner,
+        room.canvas,
+        room.filmstrip,
+        room.restart_button,
+        room.reuse_button,
+        room.panel.button,
+        room.title,
+        room.status,
+    ):
         corner = part.mapTo(room, part.rect().bottomRight())
         assert part.isVisible() and part.width() > 20
         assert corner.x() < width and corner.y() < height, part.accessibleName()

@@ -27,8 +27,11 @@ from tests.ui.models.test_models_room import checkpoint
 
 @pytest.fixture
 def three(tmp_path: Path) -> list[Checkpoint]:
-    return [checkpoint(tmp_path / "skies.safetensors", title="Skies"), checkpoint(tmp_path / "cats.safetensors", title="Cats"),
-            replace(checkpoint(tmp_path / "ink.safetensors", ours=False, title="Ink"), role=Role.LORA)]
+    return [
+        checkpoint(tmp_path / "skies.safetensors", title="Skies"),
+        checkpoint(tmp_path / "cats.safetensors", title="Cats"),
+        replace(checkpoint(tmp_path / "ink.safetensors", ours=False, title="Ink"), role=Role.LORA),
+    ]
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_words_kinds_and_a_way_back(room: ModelsRoom, qtbot: QtBot) -> None:
     assert room._nothing_fits.isVisible() and not room.details.isVisible()
     qtbot.mouseClick(room._nothing_fits.button, Qt.MouseButton.LeftButton)
     assert titles(room) == ["Skies", "Cats", "Ink"]
-    assert room.filter.kind.isVisible()                      # there are two kinds
+    assert room.filter.kind.isVisible()  # there are two kinds
     room.filter.kind.set_value(Role.LORA)
     room.filter.changed.emit()
     assert titles(room) == ["Ink"]
@@ -69,7 +72,7 @@ def test_a_star_is_kept_and_can_be_looked_for(room: ModelsRoom, qtbot: QtBot, th
     assert room.details.star.text() == "Starred" and Annotations().of(three[1].path).favourite
     qtbot.mouseClick(room.filter.starred, Qt.MouseButton.LeftButton)
     assert titles(room) == ["Cats"]
-    assert room.choose(three[0].path) and len(titles(room)) == 3   # what is chosen is shown, whatever was looked for
+    assert room.choose(three[0].path) and len(titles(room)) == 3  # what is chosen is shown, whatever was looked for
     room.choose(three[1].path)
     qtbot.keyClick(room.list, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)
     assert not Annotations().of(three[1].path)
@@ -79,7 +82,7 @@ def test_notes_and_tags_belong_to_their_model(room: ModelsRoom, qtbot: QtBot, th
     room.choose(three[0].path)
     qtbot.keyClicks(room.details.notes.tags, "calm, blue , calm")
     qtbot.keyClicks(room.details.notes.note, "guidance 4 is best")
-    room.choose(three[1].path)                               # at once: nothing is lost, nothing goes to the wrong one
+    room.choose(three[1].path)  # at once: nothing is lost, nothing goes to the wrong one
     assert room.details.notes.note.toPlainText() == ""
     assert Annotations().of(three[0].path) == Annotation("guidance 4 is best", ("calm", "blue"))
     assert not Annotations().of(three[1].path)
@@ -89,7 +92,9 @@ def test_notes_and_tags_belong_to_their_model(room: ModelsRoom, qtbot: QtBot, th
     assert room.details.notes.tags.completer() is not None
 
 
-def test_what_cannot_be_kept_is_said(room: ModelsRoom, monkeypatch: pytest.MonkeyPatch, three: list[Checkpoint]) -> None:
+def test_what_cannot_be_kept_is_said(
+    room: ModelsRoom, monkeypatch: pytest.MonkeyPatch, three: list[Checkpoint]
+) -> None:
     def full(path: Path, said: Annotation) -> None:
         raise StorageProblem("The disk is full")
 
@@ -108,18 +113,23 @@ def test_the_hash_appears_when_it_is_worked_out(room: ModelsRoom, qtbot: QtBot, 
 def drag(room: ModelsRoom, *paths: Path) -> QMimeData:
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
-    event = QDragEnterEvent(QPoint(10, 10), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton,
-                            Qt.KeyboardModifier.NoModifier)
+    event = QDragEnterEvent(
+        QPoint(10, 10), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    )
     room.dragEnterEvent(event)
     return data
 
 
-def test_files_of_weights_may_be_dropped_pictures_are_the_windows(room: ModelsRoom, qtbot: QtBot, tmp_path: Path) -> None:
+def test_files_of_weights_may_be_dropped_pictures_are_the_windows(
+    room: ModelsRoom, qtbot: QtBot, tmp_path: Path
+) -> None:
     drag(room, tmp_path / "picture.png")
     assert not room._drop_hint.isVisible()
     data = drag(room, tmp_path / "picture.png", tmp_path / "new.safetensors")
     assert room._drop_hint.isVisible()
-    drop = QDropEvent(QPoint(10, 10), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
+    drop = QDropEvent(
+        QPoint(10, 10), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    )
     with qtbot.waitSignal(room.import_requested) as caught:
         room.dropEvent(drop)
     assert caught.args == [[tmp_path / "new.safetensors"]] and not room._drop_hint.isVisible()
@@ -172,5 +182,5 @@ def test_a_file_that_is_still_being_written_is_looked_at_again(shelf: Shelf, qtb
     with qtbot.waitSignal(shelf.changed):
         shelf.rescan()
     assert names(shelf) == set() and len(shelf.problems) == 1
-    growing.write_bytes(whole)                                # no folder changes by this
+    growing.write_bytes(whole)  # no folder changes by this
     qtbot.waitUntil(lambda: names(shelf) == {"growing"}, timeout=10_000)

@@ -34,7 +34,7 @@ from diffstudio.ui.models.sheets import (
 from tests.models.headers import write_header
 from tests.models.tiny import write_tiny_checkpoint
 
-PATIENCE_MS = 60_000        # torch is imported in here, on a machine that may be busy
+PATIENCE_MS = 60_000  # torch is imported in here, on a machine that may be busy
 
 
 @pytest.fixture
@@ -97,10 +97,10 @@ def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path)
 def test_merged_between_two(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
     sheet = opened(room, qtbot, "one", Tool.MERGE)
     assert isinstance(sheet, MergeSheet) and sheet.second.value() == models / "two.safetensors"
-    assert not sheet.method.isVisible() and not sheet.third.isVisible()      # there is nothing to take a difference from
+    assert not sheet.method.isVisible() and not sheet.third.isVisible()  # there is nothing to take a difference from
     sheet.share._slider.setValue(25)
     assert sheet.sum.text() == "75% of one, 25% of two" and sheet.name.text() == "one-two-0.25"
-    qtbot.keyClicks(sheet.name, "s")                                         # a name of one's own stays
+    qtbot.keyClicks(sheet.name, "s")  # a name of one's own stays
     sheet.share._slider.setValue(30)
     assert sheet.name.text() == "one-two-0.25s"
     with qtbot.waitSignal(room.workshop.made, timeout=PATIENCE_MS) as caught:
@@ -147,15 +147,21 @@ def test_a_pickle_is_offered_a_safer_form(room: ModelsRoom, qtbot: QtBot, models
     assert not room.details.warning.isVisible()
 
 
-def test_names_places_and_full_disks(room: ModelsRoom, qtbot: QtBot, models: Path, tmp_path: Path,
-                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_places_and_full_disks(
+    room: ModelsRoom, qtbot: QtBot, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sheet = opened(room, qtbot, "one", Tool.CONVERT)
-    for name, why in (("two", "is there already"), ("", "Give it a name"), ("a/b", "Give it a name"), ("x.", "point at its end")):
+    for name, why in (
+        ("two", "is there already"),
+        ("", "Give it a name"),
+        ("a/b", "Give it a name"),
+        ("x.", "point at its end"),
+    ):
         sheet.name.clear()
         qtbot.keyClicks(sheet.name, name)
         sheet._name_edited()
         assert why in sheet.trouble.text() and sheet.trouble.isVisible() and not sheet.accept_button.isEnabled()
-        column = sheet.layout()                                              # all of it can be read
+        column = sheet.layout()  # all of it can be read
         assert column is not None and sheet.height() >= column.heightForWidth(sheet.width())
         assert sheet.trouble.height() >= sheet.trouble.heightForWidth(sheet.trouble.width())
     qtbot.keyClicks(sheet.name, "y")
@@ -177,22 +183,29 @@ def test_what_cannot_be_used_offers_no_tools(room: ModelsRoom, qtbot: QtBot, mod
     room.choose(models / "one.safetensors")
     qtbot.waitUntil(room.details.tools[Tool.CONVERT].isVisible)
     shown = [tool for tool, button in room.details.tools.items() if button.isVisible()]
-    assert shown == [Tool.CONVERT, Tool.MERGE]      # nothing to prune, no pipeline in diffusers, no LoRA for it
+    assert shown == [Tool.CONVERT, Tool.MERGE]  # nothing to prune, no pipeline in diffusers, no LoRA for it
     room.choose(models / "broken.safetensors")
-    assert not any(button.isVisible() for button in room.details.tools.values()) and not room.details._making_title.isVisible()
+    assert (
+        not any(button.isVisible() for button in room.details.tools.values())
+        and not room.details._making_title.isVisible()
+    )
 
 
 def large(folder: Path) -> Checkpoint:
     """Half a gigabyte of nothing."""
     shapes = {f"encoder.block.{number}.layer.0.SelfAttention.q.weight": (1024, 1024) for number in range(128)}
-    return replace(read_checkpoint(write_header(folder / "large.safetensors", shapes | {"shared.weight": (100, 8)}, "F32")),
-                   role=Role.TEXT_ENCODER)
+    return replace(
+        read_checkpoint(write_header(folder / "large.safetensors", shapes | {"shared.weight": (100, 8)}, "F32")),
+        role=Role.TEXT_ENCODER,
+    )
 
 
 def test_stopped_nothing_is_left_and_the_next_is_made(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
     checkpoint = large(models)
     room.workshop.carry_out(ConvertRequest(checkpoint, models / "short.safetensors", Precision.FP16))
-    room.workshop.carry_out(ConvertRequest(read_checkpoint(models / "one.safetensors"), models / "next.safetensors", Precision.FP16))
+    room.workshop.carry_out(
+        ConvertRequest(read_checkpoint(models / "one.safetensors"), models / "next.safetensors", Precision.FP16)
+    )
     qtbot.waitUntil(lambda: (room.workshop.bar.line.fraction() or 0) > 0.05, timeout=PATIENCE_MS)
     assert (models / "short.safetensors.part").exists()
     with qtbot.waitSignals([room.workshop.stopped, room.workshop.made], timeout=PATIENCE_MS):
@@ -221,6 +234,7 @@ def test_what_fails_says_why_in_the_room(room: ModelsRoom, qtbot: QtBot, models:
 
 
 # ---- the other sheets ------------------------------------------------------------------------------------------------
+
 
 def test_the_sheet_that_prunes(qtbot: QtBot, dressed: QApplication, models: Path) -> None:
     checkpoint = replace(read_checkpoint(models / "one.safetensors"), size_bytes=3_000_000_000)
@@ -256,15 +270,26 @@ def test_the_sheets_that_bake_and_export(qtbot: QtBot, dressed: QApplication, mo
 
 # ---- words, and what lies beside a file ----------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def told(models: Path, room: ModelsRoom) -> Path:
     """A LoRA of another trainer, with Civitai's description beside it."""
     frequency = {"10_inkwash": {"inkwash": 40, "mountain": 30, "mist": 12}}
-    path = write_header(models / "ink.safetensors", {"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": (4, 1280),
-                                                     "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": (1280, 4)},
-                        metadata={"ss_tag_frequency": json.dumps(frequency), "ss_base_model_version": "sd_v1",
-                                  "ss_output_name": "ink-v3"})
-    (models / "ink.civitai.info").write_text(json.dumps({"trainedWords": ["sumi-e"], "description": "<b>Brush</b> and ink"}))
+    path = write_header(
+        models / "ink.safetensors",
+        {
+            "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": (4, 1280),
+            "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": (1280, 4),
+        },
+        metadata={
+            "ss_tag_frequency": json.dumps(frequency),
+            "ss_base_model_version": "sd_v1",
+            "ss_output_name": "ink-v3",
+        },
+    )
+    (models / "ink.civitai.info").write_text(
+        json.dumps({"trainedWords": ["sumi-e"], "description": "<b>Brush</b> and ink"})
+    )
     (models / "ink.json").write_text(json.dumps({"preferred weight": 0.8}))
     from PySide6.QtGui import QImage
 
@@ -293,8 +318,10 @@ def test_words_are_shown_clicked_and_copied(room: ModelsRoom, qtbot: QtBot, told
 
 def test_a_lora_goes_into_the_prompt(room: ModelsRoom, qtbot: QtBot, told: Path) -> None:
     assert room.details.use.text() == "Use in prompt" == room.details.use.accessibleName()
-    for act in (lambda: qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton),
-                lambda: qtbot.keyClick(room.list, Qt.Key.Key_Return)):
+    for act in (
+        lambda: qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton),
+        lambda: qtbot.keyClick(room.list, Qt.Key.Key_Return),
+    ):
         with qtbot.waitSignal(room.lora_wanted) as caught:
             act()
         assert caught.args[0].path == told

@@ -25,9 +25,11 @@ pytestmark = pytest.mark.usefixtures("dressed")
 def desktop(qtbot: QtBot, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desktop]:
     monkeypatch.setattr(paths, "starter", lambda: home / "none")
     layer = "lora_unet_mid_block_attentions_0_proj_in"
-    write_header(paths.checkpoints() / "loras" / "ink.safetensors", {f"{layer}.lora_down.weight": (4, 1280),
-                                                                     f"{layer}.lora_up.weight": (1280, 4)},
-                 metadata={"modelspec.trigger_phrase": "sumi-e, brush"})
+    write_header(
+        paths.checkpoints() / "loras" / "ink.safetensors",
+        {f"{layer}.lora_down.weight": (4, 1280), f"{layer}.lora_up.weight": (1280, 4)},
+        metadata={"modelspec.trigger_phrase": "sumi-e, brush"},
+    )
     desktop = open_desktop(qtbot)
     yield desktop
     close_desktop(desktop)
@@ -40,7 +42,7 @@ def test_a_lora_and_its_words_go_into_the_prompt(desktop: Desktop, qtbot: QtBot)
     assert room.choose(paths.checkpoints() / "loras" / "ink.safetensors")
     qtbot.mouseClick(room.details.words.chips[0], Qt.MouseButton.LeftButton)
     assert prompt.text() == "red apple, sumi-e" and desktop.window.current_room() == MODELS
-    qtbot.mouseClick(room.details.words.chips[0], Qt.MouseButton.LeftButton)      # again: it is there already
+    qtbot.mouseClick(room.details.words.chips[0], Qt.MouseButton.LeftButton)  # again: it is there already
     assert prompt.text() == "red apple, sumi-e"
     qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton)
     assert desktop.window.current_room() == GENERATE and prompt.text().startswith("red apple, sumi-e <lora:ink:")
@@ -63,10 +65,15 @@ def test_what_was_made_in_the_room_can_be_drawn_with(desktop: Desktop, qtbot: Qt
     assert desktop.window.current_room() == GENERATE and chosen is not None and chosen.path == made
 
 
-def test_a_lora_dropped_on_the_window_is_brought_in_and_named_in_the_prompt(desktop: Desktop, qtbot: QtBot, tmp_path: Path) -> None:
+def test_a_lora_dropped_on_the_window_is_brought_in_and_named_in_the_prompt(
+    desktop: Desktop, qtbot: QtBot, tmp_path: Path
+) -> None:
     layer = "lora_unet_mid_block_attentions_0_proj_in"
-    dropped = write_header(tmp_path / "elsewhere" / "brush.safetensors", {
-        f"{layer}.lora_down.weight": (4, 1280), f"{layer}.lora_up.weight": (1280, 4)}, metadata={"ss_output_name": "brush"})
+    dropped = write_header(
+        tmp_path / "elsewhere" / "brush.safetensors",
+        {f"{layer}.lora_down.weight": (4, 1280), f"{layer}.lora_up.weight": (1280, 4)},
+        metadata={"ss_output_name": "brush"},
+    )
     prompt = desktop.generate_room.panel.prompt
     prompt.set_text("red apple")
     desktop.window.show_room(GENERATE)

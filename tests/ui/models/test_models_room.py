@@ -34,16 +34,29 @@ def picture(colour: str) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def checkpoint(path: Path, *, ours: bool = True, conditioning: str = "text", thumbnail: str = "", title: str = "",
-               run: Any = None, origin: Origin | None = None, **metadata: str) -> Checkpoint:
+def checkpoint(
+    path: Path,
+    *,
+    ours: bool = True,
+    conditioning: str = "text",
+    thumbnail: str = "",
+    title: str = "",
+    run: Any = None,
+    origin: Origin | None = None,
+    **metadata: str,
+) -> Checkpoint:
     """A real file with a real header, small."""
     held = {"modelspec.title": title or path.stem} | metadata
     if ours:
         about = {"family": "pixel", "conditioning": conditioning, "classes": ["cat", "dog"], "width": 64, "height": 64}
         recipe = {"name": "from scratch", "optimiser": {"name": "muon"}, "run": {"batch": 64}, "data": {"flips": 0.3}}
         run = {"steps": 6000, "pictures_seen": 384_000, "held_out_loss": 0.03456} if run is None else run
-        held |= {"diffstudio.format": "1", "diffstudio.model": json.dumps(about), "diffstudio.run": json.dumps(run),
-                 "diffstudio.recipe": json.dumps(recipe)}
+        held |= {
+            "diffstudio.format": "1",
+            "diffstudio.model": json.dumps(about),
+            "diffstudio.run": json.dumps(run),
+            "diffstudio.recipe": json.dumps(recipe),
+        }
         if thumbnail:
             held["diffstudio.thumbnail"] = json.dumps(thumbnail)
     header = json.dumps({"__metadata__": held, "w": {"dtype": "F16", "shape": [30, 50], "data_offsets": [0, 3000]}})
@@ -81,10 +94,16 @@ def some(tmp_path: Path) -> tuple[list[Checkpoint], list[tuple[Path, DiffstudioE
     with pytest.raises(CheckpointDamaged) as caught:
         read_checkpoint(broken)
     return [
-        checkpoint(tmp_path / "starter.safetensors", title="Starter · emoji 64", origin=Origin.STARTER,
-                   thumbnail=picture("red"), **{"modelspec.license": "MIT", "modelspec.description": "Emoji."}),
+        checkpoint(
+            tmp_path / "starter.safetensors",
+            title="Starter · emoji 64",
+            origin=Origin.STARTER,
+            thumbnail=picture("red"),
+            **{"modelspec.license": "MIT", "modelspec.description": "Emoji."},
+        ),
         checkpoint(tmp_path / "cats.safetensors", conditioning="class"),
-        checkpoint(tmp_path / "sdxl.safetensors", ours=False)], [(broken, caught.value)]
+        checkpoint(tmp_path / "sdxl.safetensors", ours=False),
+    ], [(broken, caught.value)]
 
 
 def click(qtbot: QtBot, widget: QWidget) -> None:
@@ -124,7 +143,8 @@ def test_what_a_checkpoint_is_and_how_it_was_trained(show: Callable[[], ModelsRo
 
 
 def test_generate_with_this_by_button_double_click_and_enter(
-        show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot) -> None:
+    show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot
+) -> None:
     room = show()
     room.set_checkpoints(*some)
     pick(qtbot, room, 1)
@@ -140,7 +160,8 @@ def test_generate_with_this_by_button_double_click_and_enter(
 
 
 def test_what_cannot_be_used_says_why_and_offers_no_generating(
-        show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot) -> None:
+    show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot
+) -> None:
     room = show()
     room.set_checkpoints(*some)
     for row, why in ((2, "does not know this kind"), (3, "is damaged or not a safetensors file")):
@@ -152,7 +173,8 @@ def test_what_cannot_be_used_says_why_and_offers_no_generating(
 
 
 def test_pictures_come_from_the_file_or_from_the_gallery(
-        show: Callable[[], ModelsRoom], some: Any, gallery: Gallery, qtbot: QtBot) -> None:
+    show: Callable[[], ModelsRoom], some: Any, gallery: Gallery, qtbot: QtBot
+) -> None:
     gallery.add(Image.new("RGB", (64, 64), "blue"), GenerateRequest(checkpoint="cats"), extra={})
     room = show()
     checkpoints, _ = some
@@ -167,7 +189,8 @@ def test_pictures_come_from_the_file_or_from_the_gallery(
 
 
 def test_looking_again_shows_progress_and_keeps_what_was_chosen(
-        show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
     room = show()
     room.set_checkpoints(*some)
     pick(qtbot, room, 1)
@@ -207,7 +230,8 @@ def _answer(qtbot: QtBot, room: ModelsRoom, text: str) -> None:
 
 
 def test_show_in_folder(
-        show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     room = show()
     room.set_checkpoints(*some)
     opened = []
@@ -220,12 +244,22 @@ def test_show_in_folder(
     assert str(some[0][0].path) in room.message.text()
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("run", "[1]"), ("run", "{"), ("run", '{"steps": "many", "held_out_loss": "low"}'), ("recipe", '{"run": 3}'),
-    ("recipe", '{"data": {"flips": "x"}, "optimiser": []}'), ("thumbnail", '"not base64!"'), ("thumbnail", "7"),
-    ("thumbnail", json.dumps(base64.b64encode(b"no picture").decode()))])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("run", "[1]"),
+        ("run", "{"),
+        ("run", '{"steps": "many", "held_out_loss": "low"}'),
+        ("recipe", '{"run": 3}'),
+        ("recipe", '{"data": {"flips": "x"}, "optimiser": []}'),
+        ("thumbnail", '"not base64!"'),
+        ("thumbnail", "7"),
+        ("thumbnail", json.dumps(base64.b64encode(b"no picture").decode())),
+    ],
+)
 def test_a_header_that_lies_is_shown_without_its_lies(
-        show: Callable[[], ModelsRoom], tmp_path: Path, qtbot: QtBot, key: str, value: str) -> None:
+    show: Callable[[], ModelsRoom], tmp_path: Path, qtbot: QtBot, key: str, value: str
+) -> None:
     odd = checkpoint(tmp_path / "odd.safetensors", **{f"diffstudio.{key}": value})
     odd = replace(odd, metadata=dict(odd.metadata) | {f"diffstudio.{key}": value})
     facts.training_facts(odd)
@@ -245,7 +279,8 @@ def test_the_model_keeps_qts_rules(some: Any, qtmodeltester: Any) -> None:
 
 
 def test_long_names_narrow_and_wide_light_and_dark(
-        show: Callable[[], ModelsRoom], tmp_path: Path, qtbot: QtBot, qapp: QApplication) -> None:
+    show: Callable[[], ModelsRoom], tmp_path: Path, qtbot: QtBot, qapp: QApplication
+) -> None:
     long = checkpoint(tmp_path / ("n" * 100) / ("n" * 200 + ".safetensors"), title="long title " * 30)
     room = show()
     room.set_checkpoints([long])
@@ -267,5 +302,5 @@ def test_the_list_keeps_its_place_where_nothing_fits(show: Callable[[], ModelsRo
     before = room.filter.mapTo(room, QPoint()).x()
     qtbot.keyClicks(room.filter.search, "zzz")
     qtbot.waitUntil(room._nothing_fits.isVisible)
-    room.grab()                                             # laid out again
+    room.grab()  # laid out again
     assert not room.details.isVisible() and room.filter.mapTo(room, QPoint()).x() == before

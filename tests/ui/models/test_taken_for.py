@@ -60,7 +60,7 @@ def test_what_is_said_is_kept_and_shown_and_taken_back(room: ModelsRoom) -> None
     choose(taken.family, "Stable Diffusion XL")
     assert chosen(room).family == "sdxl" and "You said so" in dict(room.details.model_facts.facts())["Known by"]
     assert room.message.text() == "old is taken for Stable Diffusion XL now."
-    assert taken.family.value() == "sdxl"                      # and is shown so when the room is looked at again
+    assert taken.family.value() == "sdxl"  # and is shown so when the room is looked at again
     choose(taken.prediction, "v")
     assert (chosen(room).family, chosen(room).prediction) == ("sdxl", "v")
     choose(taken.family, "As recognised")
@@ -81,13 +81,23 @@ def test_what_cannot_be_read_is_said(room: ModelsRoom) -> None:
     paths.overrides().write_text("{", encoding="utf-8")
     choose(room.details.taken_for.family, "Stable Diffusion XL")
     assert str(paths.overrides()) in room.message.text() and chosen(room).family == "sd1"
-    assert paths.overrides().read_text(encoding="utf-8") == "{"          # nothing is written over
+    assert paths.overrides().read_text(encoding="utf-8") == "{"  # nothing is written over
 
 
 def test_a_scroll_over_a_text_scrolls_what_it_lies_in(room: ModelsRoom) -> None:
-    text = next(passage for passage in room.details.model_facts.findChildren(Passage) if passage.accessibleName() == "Known by")
+    text = next(
+        passage for passage in room.details.model_facts.findChildren(Passage) if passage.accessibleName() == "Known by"
+    )
     point = QPointF(5, 5)
-    turned = QWheelEvent(point, text.viewport().mapToGlobal(point), QPoint(), QPoint(0, -240), Qt.MouseButton.NoButton,
-                         Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False)
+    turned = QWheelEvent(
+        point,
+        text.viewport().mapToGlobal(point),
+        QPoint(),
+        QPoint(0, -240),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
     text.wheelEvent(turned)
-    assert not turned.isAccepted() and text.verticalScrollBar().value() == 0       # it goes on to the column
+    assert not turned.isAccepted() and text.verticalScrollBar().value() == 0  # it goes on to the column

@@ -45,6 +45,7 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def behave(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """How the pretended training goes: see fake_training.py."""
+
     def set_behaviour(**how: Any) -> None:
         monkeypatch.setenv("FAKE_TRAINING", json.dumps(how))
 

@@ -21,10 +21,24 @@ from diffstudio.ui.train.samples import GAP, SamplesThroughTime, fit_tiles
 from diffstudio.ui.train.thumbnails import first_pictures, spread
 
 
-@pytest.mark.parametrize(("text", "minutes"), [
-    ("90", 90), ("90 min", 90), ("1 h 30 min", 90), ("1.5h", 90), ("1,5 h", 90), ("2 hours", 120), ("1h30", 90), ("45m", 45),
-    ("", None), ("0", None), ("soon", None), ("-5", None), ("1 h h", None),
-])
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("90", 90),
+        ("90 min", 90),
+        ("1 h 30 min", 90),
+        ("1.5h", 90),
+        ("1,5 h", 90),
+        ("2 hours", 120),
+        ("1h30", 90),
+        ("45m", 45),
+        ("", None),
+        ("0", None),
+        ("soon", None),
+        ("-5", None),
+        ("1 h h", None),
+    ],
+)
 def test_times_as_people_write_them(text: str, minutes: float | None) -> None:
     assert minutes_of(text) == minutes
 
@@ -61,15 +75,21 @@ def test_a_changed_option_changes_what_belongs_to_it_and_no_more() -> None:
     turned = replace(Options.of(recipe), changes=(TURNS,)).applied_to(recipe)
     assert (turned.data.flips, turned.data.translation) == (0, 0) and turned.data.rotation_degrees > 0
     assert (turned.network, turned.optimiser, turned.objective, turned.run) == (
-        recipe.network, recipe.optimiser, recipe.objective, recipe.run)
+        recipe.network,
+        recipe.optimiser,
+        recipe.objective,
+        recipe.run,
+    )
     other = replace(Options.of(recipe), noise_levels=NoiseLevelsName.LOG_NORMAL).applied_to(recipe)
     assert other.objective.mean < 0, "the mean of log sigma is not the mean of logit t"
     assert replace(Options.of(recipe), optimiser=OptimiserName.SGD).applied_to(recipe).optimiser.learning_rate > 1e-3
 
 
 def test_changes_in_words() -> None:
-    assert changes_text(Recipe(data=DataRecipe(flips=0.3, rotation_degrees=8, translation=0.06))) == \
-        "flips, turns to 8°, shifts to 6 %"
+    assert (
+        changes_text(Recipe(data=DataRecipe(flips=0.3, rotation_degrees=8, translation=0.06)))
+        == "flips, turns to 8°, shifts to 6 %"
+    )
     assert changes_text(Recipe(data=DataRecipe(flips=0, rotation_degrees=0, translation=0))) == "as they are"
 
 
@@ -81,8 +101,9 @@ def test_estimates_round_and_name_the_day() -> None:
     assert estimate(48 * 60, None, noon) == "Ready near 12:00 in 2 days"
 
 
-@pytest.mark.parametrize(("width", "height", "count"), [
-    (744, 340, 16), (744, 190, 16), (230, 220, 16), (300, 300, 1), (5, 5, 16)])
+@pytest.mark.parametrize(
+    ("width", "height", "count"), [(744, 340, 16), (744, 190, 16), (230, 220, 16), (300, 300, 1), (5, 5, 16)]
+)
 def test_tiles_fit_the_room_there_is(width: int, height: int, count: int) -> None:
     columns, side = fit_tiles(count, width, height, 8)
     rows = -(-count // columns)
@@ -96,7 +117,9 @@ def test_a_wide_room_keeps_full_rows() -> None:
     assert fit_tiles(16, 230, 220, 8)[0] == 4
 
 
-@pytest.mark.parametrize(("step", "text"), [(0, "0"), (500, "500"), (1500, "1.5k"), (20_000, "20k"), (1_500_000, "1.5M")])
+@pytest.mark.parametrize(
+    ("step", "text"), [(0, "0"), (500, "500"), (1500, "1.5k"), (20_000, "20k"), (1_500_000, "1.5M")]
+)
 def test_steps_as_ticks(step: float, text: str) -> None:
     assert step_text(step) == text
 
@@ -152,7 +175,7 @@ def test_there_are_always_a_few_ticks(qtbot: QtBot, low: float, high: float) -> 
     from diffstudio.ui.train.curve import _log_axis
 
     axis = _log_axis(pyqtgraph)
-    (_, values), = axis.tickValues(low, high, 200.0)
+    ((_, values),) = axis.tickValues(low, high, 200.0)
     assert all(low <= value <= high for value in values)
     assert len(values) <= 10
     if high - low > 0.05:

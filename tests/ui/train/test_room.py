@@ -83,7 +83,9 @@ def test_the_button_opens_a_dialog_and_its_answer_is_inspected(room: TrainRoom, 
     qtbot.waitUntil(lambda: room.new_panel.start.isVisible(), timeout=PATIENCE_MS)
 
 
-def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(
+    room: TrainRoom, qtbot: QtBot, pictures: Path
+) -> None:
     inspected(room, qtbot, pictures)
     found = room.folder_view.found
     assert found.title.text() == "toys"
@@ -109,14 +111,18 @@ def test_a_dropped_picture_is_left_to_the_window(room: TrainRoom, pictures: Path
     assert room.folder_view.currentWidget() is room.folder_view.empty
 
 
-@pytest.mark.parametrize(("fill", "said"), [
-    (lambda folder: None, "is empty"),
-    (lambda folder: (folder / "a.txt").write_text("words"), "no pictures"),
-    (lambda folder: (folder / "a.png").write_bytes(b"not one"), "its one picture cannot be used"),
-    (lambda folder: folder.rmdir(), "no such folder"),
-])
+@pytest.mark.parametrize(
+    ("fill", "said"),
+    [
+        (lambda folder: None, "is empty"),
+        (lambda folder: (folder / "a.txt").write_text("words"), "no pictures"),
+        (lambda folder: (folder / "a.png").write_bytes(b"not one"), "its one picture cannot be used"),
+        (lambda folder: folder.rmdir(), "no such folder"),
+    ],
+)
 def test_a_folder_that_cannot_be_used_is_said_in_the_window(
-        room: TrainRoom, qtbot: QtBot, tmp_path: Path, fill: Callable[[Path], None], said: str) -> None:
+    room: TrainRoom, qtbot: QtBot, tmp_path: Path, fill: Callable[[Path], None], said: str
+) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
     fill(folder)
@@ -129,7 +135,8 @@ def test_a_folder_that_cannot_be_used_is_said_in_the_window(
 
 
 def test_inspection_shows_progress_and_can_be_cancelled(
-        room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from diffstudio.training.inspection import InspectionProgress
     from diffstudio.ui.train import room as module
 
@@ -156,7 +163,9 @@ def test_inspection_shows_progress_and_can_be_cancelled(
     assert not room.message.isVisible()
 
 
-def test_from_a_folder_to_a_checkpoint(room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+def test_from_a_folder_to_a_checkpoint(
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     """The main job: drop, start, watch the loss and the samples, generate from what came out."""
     behave(steps=60, seconds=0.02, sample_every=10)
     ready: list[Path] = []
@@ -248,8 +257,13 @@ def test_pause_resume_and_stop(room: TrainRoom, qtbot: QtBot, pictures: Path, be
 
 
 def test_closing_the_window_does_not_end_the_run_and_reopening_finds_it(
-        room: TrainRoom, make_room: Callable[[], TrainRoom], runs: Runs, qtbot: QtBot, pictures: Path,
-        behave: Callable[..., None]) -> None:
+    room: TrainRoom,
+    make_room: Callable[[], TrainRoom],
+    runs: Runs,
+    qtbot: QtBot,
+    pictures: Path,
+    behave: Callable[..., None],
+) -> None:
     behave(steps=1_000_000, seconds=0.005)
     path = started(room, qtbot, pictures)
     reaches(room, qtbot, Status.TRAINING)
@@ -267,7 +281,8 @@ def test_closing_the_window_does_not_end_the_run_and_reopening_finds_it(
 
 
 def test_a_failed_run_says_why_and_shows_the_end_of_its_log(
-        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     behave(steps=30, end="fail")
     started(room, qtbot, pictures)
     reaches(room, qtbot, Status.FAILED)
@@ -277,7 +292,8 @@ def test_a_failed_run_says_why_and_shows_the_end_of_its_log(
 
 
 def test_a_run_that_never_began_can_be_tried_again(
-        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     behave(end="refuse")
     first = started(room, qtbot, pictures)
     reaches(room, qtbot, Status.FAILED)
@@ -292,7 +308,8 @@ def test_a_run_that_never_began_can_be_tried_again(
 
 
 def test_a_killed_run_is_resumed_with_one_click(
-        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     behave(steps=60, end="vanish", sample_every=5)
     started(room, qtbot, pictures)
     reaches(room, qtbot, Status.INTERRUPTED)
@@ -303,7 +320,8 @@ def test_a_killed_run_is_resumed_with_one_click(
 
 
 def test_what_is_asked_for_is_what_is_trained(
-        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     behave(steps=5)
     inspected(room, qtbot, pictures)
     panel = room.new_panel
@@ -350,7 +368,8 @@ def test_little_time_suits_another_recipe_and_says_so(room: TrainRoom, qtbot: Qt
 
 
 def test_the_estimate_is_of_what_was_measured(
-        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     inspected(room, qtbot, pictures)
     assert room.new_panel.estimate.text().startswith("Ready near ")
     choice = room.new_panel.choice()
@@ -360,11 +379,14 @@ def test_the_estimate_is_of_what_was_measured(
     run = runs.start(TrainRequest(folder=pictures, recipe=str(pictures.parent / "same.toml")))
     qtbot.waitUntil(lambda: runs.summary(run).status is Status.FINISHED, timeout=PATIENCE_MS)
     inspected(room, qtbot, pictures)
-    qtbot.waitUntil(lambda: "About 460,000 pictures seen" in room.new_panel.estimate.text(), timeout=PATIENCE_MS)  # 64 a second
+    qtbot.waitUntil(
+        lambda: "About 460,000 pictures seen" in room.new_panel.estimate.text(), timeout=PATIENCE_MS
+    )  # 64 a second
 
 
 def test_a_full_disk_is_one_sentence(
-        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inspected(room, qtbot, pictures)
 
     def full(*_: object, **__: object) -> None:
@@ -379,7 +401,8 @@ def test_a_full_disk_is_one_sentence(
 
 
 def test_a_run_whose_folder_is_deleted_leaves_the_list(
-        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     behave(steps=5)
     path = started(room, qtbot, pictures)
     reaches(room, qtbot, Status.FINISHED)
@@ -389,7 +412,8 @@ def test_a_run_whose_folder_is_deleted_leaves_the_list(
 
 
 def test_a_run_is_removed_with_the_keyboard_after_a_question(
-        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("send2trash.send2trash", shutil.rmtree)
     behave(steps=4000)
     path = started(room, qtbot, pictures)
@@ -409,7 +433,9 @@ def test_a_run_is_removed_with_the_keyboard_after_a_question(
         (box,) = room.findChildren(QMessageBox)
         assert path.name in box.text()
         assert "checkpoints" in box.informativeText()
-        qtbot.mouseClick(next(button for button in box.buttons() if button.text().strip("&") == text), Qt.MouseButton.LeftButton)
+        qtbot.mouseClick(
+            next(button for button in box.buttons() if button.text().strip("&") == text), Qt.MouseButton.LeftButton
+        )
         qtbot.waitUntil(lambda: not room.findChildren(QMessageBox))
 
     qtbot.mouseClick(room.run_view.remove, Qt.MouseButton.LeftButton)
@@ -426,11 +452,14 @@ def test_a_run_is_removed_with_the_keyboard_after_a_question(
 
 
 def test_runs_are_walked_by_keyboard(
-        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     behave(steps=3)
     for _ in range(2):
         runs.start(TrainRequest(folder=pictures))
-    qtbot.waitUntil(lambda: [card.status() for card in room.runs_list.cards().values()] == ["finished"] * 2, timeout=PATIENCE_MS)
+    qtbot.waitUntil(
+        lambda: [card.status() for card in room.runs_list.cards().values()] == ["finished"] * 2, timeout=PATIENCE_MS
+    )
     qtbot.keyClick(room, Qt.Key.Key_N, Qt.KeyboardModifier.ControlModifier)
     first, second = room.runs_list.cards().values()
     room.activateWindow()
@@ -451,7 +480,8 @@ def _inside(widget: QWidget, *kinds: type[QWidget]) -> bool:
 
 
 def test_everything_that_takes_the_keyboard_has_a_name_and_a_tooltip(
-        room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
     behave(steps=20)
     started(room, qtbot, pictures)
     reaches(room, qtbot, Status.FINISHED)
@@ -467,7 +497,8 @@ def test_everything_that_takes_the_keyboard_has_a_name_and_a_tooltip(
 
 @pytest.mark.parametrize("cast", ["dark", "light"])
 def test_it_fits_a_small_window_with_long_names(
-        room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None], cast: str) -> None:
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None], cast: str
+) -> None:
     app = QApplication.instance()
     assert isinstance(app, QApplication)
     theme.apply(app, cast)
@@ -489,7 +520,8 @@ def test_it_fits_a_small_window_with_long_names(
 
 
 def test_a_picture_of_the_folder_that_went_away_is_left_out(
-        room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from diffstudio.ui.train import room as module
 
     def gone(path: Path, side: int) -> QImage | None:
