@@ -55,7 +55,7 @@ class CheckpointProblem(DiffstudioError):
 
 
 class CheckpointMissing(CheckpointProblem):
-    """`pieces`: the text encoders, autoencoders and tokenizers that are not there, by their names in models/pieces.py."""
+    """`pieces`: the text encoders, autoencoders and tokenizers that are not there, by their names in models/components/requirements.py."""
 
     exit_code = 2
     pieces: tuple[str, ...] = ()

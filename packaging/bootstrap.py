@@ -330,7 +330,7 @@ def test_in_real_display() -> int:
             say("Xvfb did not start.")
             return 1
         return check(
-            [str(PYTHON), "-m", "pytest", "-m", "real_display", "tests/ui/test_real_display.py"],
+            [str(PYTHON), "-m", "pytest", "-m", "real_display", "tests/stories/test_real_display.py"],
             DISPLAY=f":{number}",
             QT_QPA_PLATFORM="xcb",
             DIFFSTUDIO_ARTEFACTS=str(ARTEFACTS),

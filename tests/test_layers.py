@@ -18,8 +18,8 @@ ROOT = Path(diffstudio.__file__).resolve().parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "safetensors.torch", "scipy")
 QT = ("PySide6", "shiboken6", "qtawesome", "pyqtgraph")
 # What the worker imports when it has work.
-GENERATING = {f"diffstudio.studio.{name}" for name in ("generate", "passes", "enlarging", "upscale")} | {
-    "diffstudio.studio.preview"
+GENERATING = {f"diffstudio.studio.generation.{name}" for name in ("generate", "passes", "enlarge", "upscale")} | {
+    "diffstudio.studio.generation.preview"
 }
 
 EVERYTHING = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio."))
@@ -30,11 +30,11 @@ LIGHT = [
     "diffstudio.paths",
     "diffstudio.cli",
     "diffstudio.models.checkpoint",
-    "diffstudio.models.library",
-    "diffstudio.models.lease",
+    "diffstudio.models.library.library",
+    "diffstudio.models.memory.lease",
     "diffstudio.training.recipe",
-    "diffstudio.training.run_folder",
-    "diffstudio.training.inspection",
+    "diffstudio.training.run.run_folder",
+    "diffstudio.training.data.inspect_folder",
     *PACKAGES,
     *(name for name in EVERYTHING if name.startswith("diffstudio.studio.") and name not in GENERATING),
 ]
@@ -89,7 +89,7 @@ class NoQt:
 
 sys.meta_path.insert(0, NoQt())
 from PIL import Image
-from tests.test_cli import TINY_RECIPE
+from tests.cli.test_cli import TINY_RECIPE
 from diffstudio import cli
 
 folder = Path({str(tmp_path)!r})

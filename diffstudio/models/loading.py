@@ -12,17 +12,18 @@ import torch
 from torch import nn
 
 from diffstudio.errors import BadRequest, CheckpointUnknown, Stopped
-from diffstudio.models.checkpoint import Checkpoint, Layout, Role, read_header
-from diffstudio.models.family import FAMILIES
-from diffstudio.models.faster import for_convolutions
-from diffstudio.models.finite import check_finite, modules_of
-from diffstudio.models.folder_check import check_folder
-from diffstudio.models.hashes import sha256_of
-from diffstudio.models.library import Library
-from diffstudio.models.memory import choose_dtype, free_bytes
+from diffstudio.models.checkpoint import Checkpoint, Layout, Role
+from diffstudio.models.compile import for_convolutions
+from diffstudio.models.components.components import parts_of
+from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.files.folder_check import check_folder
+from diffstudio.models.files.hashes import sha256_of
+from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.files.weights_reader import TORCH_DTYPES
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory.devices import choose_dtype, free_bytes
 from diffstudio.models.model import Model
-from diffstudio.models.parts import parts_of
-from diffstudio.models.weights_file import TORCH_DTYPES
+from diffstudio.models.nonfinite import check_finite, modules_of
 
 _FILES = {
     "sd1": "stable_diffusion",
@@ -122,7 +123,7 @@ def _looked_at(model: Any) -> dict[str, nn.Module]:
     """The parts in which to look for what is no number: all where the weights pass through here anyway.
 
     Weights that stay in the file as they are stored would be read once more, which takes half as long as to load them. The first
-    step of a picture tells as much (see studio/passes.py), except of the autoencoder, which is small.
+    step of a picture tells as much (see studio/generation/passes.py), except of the autoencoder, which is small.
     """
     parts = modules_of(model)
     stays = model.device.type == "cpu" and TORCH_DTYPES.get(model.checkpoint.dtype) is model.dtype

@@ -15,7 +15,7 @@ from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
 from diffstudio.models.model import ControlHint, Hints, Model, Prompted, RunsItself
-from diffstudio.models.tiled import Windows, check_size, tiled
+from diffstudio.models.multidiffusion import Windows, check_size, tiled
 
 _FEWEST_CALLS_WITH_A_PLAIN_LAST = 3  # with fewer, guidance would hardly act at all
 

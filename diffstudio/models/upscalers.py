@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
-from diffstudio.models import memory
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection_names import Role
-from diffstudio.models.tiles import Tile, each_tile, finish
-from diffstudio.models.weights_file import load_weights
+from diffstudio.models.detection.types import Role
+from diffstudio.models.files.weights_reader import load_weights
+from diffstudio.models.memory import devices
+from diffstudio.models.tiling import Tile, each_tile, finish
 
 _SLOPE = 0.2  # of the leaky rectifiers in ESRGAN
 _RESIDUAL = 0.2  # how much of a block's answer is added to what went in
@@ -144,9 +144,9 @@ class Upscaler:
                 made = yield from each_tile(enlarge, picture.cpu(), window, overlap, scale=self.scale // fold)
                 return made.clamp_(0, 1)
             except (RuntimeError, MemoryError) as error:
-                if not memory.is_out_of_memory(error):
+                if not devices.is_out_of_memory(error):
                     raise
-            memory.free_unused()  # outside the `except`, whose traceback would keep the tensors
+            devices.free_unused()  # outside the `except`, whose traceback would keep the tensors
             if window <= _SMALLEST_WINDOW:
                 raise OutOfMemory(
                     "The picture could not be enlarged",

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffstudio.models.checkpoint import Conditioning
+from diffstudio.networks.conditioning import Conditioning
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
+from diffstudio.atomic import write_whole
 from diffstudio.errors import BadRequest, StorageProblem
-from diffstudio.whole import write_whole
 
 FORMAT = 1
 LONGEST_HISTORY = 200  # prompts

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from diffstudio.errors import BadRequest, DiffstudioError, OutOfMemory, Stopped, StorageProblem
-from diffstudio.models.kept import KeptModels
-from diffstudio.models.lease import Lease
-from diffstudio.models.library import Library
-from diffstudio.studio.control import Control, Recording, Replay
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory.lease import Lease
+from diffstudio.models.memory.model_cache import KeptModels
 from diffstudio.studio.events import (
     ENDINGS,
     Cancelled,
@@ -34,20 +33,22 @@ from diffstudio.studio.events import (
     Resumed,
     Started,
 )
-from diffstudio.studio.loras import Loras
-from diffstudio.studio.machine import seems_accelerated
-from diffstudio.studio.needs import Machine
-from diffstudio.studio.queue import Queue, QueuedJob
+from diffstudio.studio.generation.controlnets import Steering
+from diffstudio.studio.generation.loras import Loras
+from diffstudio.studio.generation.upscaler_lookup import find_upscaler
+from diffstudio.studio.jobs.device_guess import seems_accelerated
+from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.jobs.memory_forecast import Machine
+from diffstudio.studio.jobs.queue import Queue, QueuedJob
+from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.prompts.wildcards import Wording
 from diffstudio.studio.requests import LANCZOS, PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
-from diffstudio.studio.steering import Steering
-from diffstudio.studio.upscaling import find_upscaler
-from diffstudio.studio.wildcards import Wording
 
 if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
     from diffstudio.models.model import Model
-    from diffstudio.studio.generate import Keeps
+    from diffstudio.studio.generation.generate import Keeps
 
 _MOST_ATTEMPTS = 3  # of a job during which the program was killed each time
 _log = logging.getLogger(__name__)
@@ -122,13 +123,13 @@ class Worker:
     def machine(self) -> Machine | None:
         """What the next job is computed on. None as long as that is not known: an accelerator's memory is once torch is loaded."""
         if self._usual_threads:
-            from diffstudio.models import memory
+            from diffstudio.models.memory import devices
 
             try:
-                device = memory.choose_device(self.settings.device)
+                device = devices.choose_device(self.settings.device)
             except BadRequest:
                 return None  # the job will say so
-            return Machine(device.type, memory.device_bytes(device), memory.free_bytes(device) + self._kept_bytes)
+            return Machine(device.type, devices.device_bytes(device), devices.free_bytes(device) + self._kept_bytes)
         if self.settings.device == "cpu" or self.settings.device == "auto" and not seems_accelerated():
             about = psutil.virtual_memory()
             return Machine("cpu", int(about.total), int(about.available))
@@ -341,7 +342,7 @@ class Worker:
         self._say_with_what(job, model)
         self._compile(job, model)
         self._hold(job, control)
-        from diffstudio.studio.generate import generate
+        from diffstudio.studio.generation.generate import generate
 
         yield from generate(
             request,
@@ -371,8 +372,8 @@ class Worker:
             self._compile(job, model)
         if request.checkpoint or request.upscaler != LANCZOS:
             self._hold(job, control)
-        from diffstudio.models import memory
-        from diffstudio.studio.upscale import upscale
+        from diffstudio.models.memory import devices
+        from diffstudio.studio.generation.upscale import upscale
 
         yield from upscale(
             request,
@@ -380,7 +381,7 @@ class Worker:
             job,
             self._gallery,
             control,
-            device=memory.choose_device(self.settings.device),
+            device=devices.choose_device(self.settings.device),
             previews=self.settings.previews,
             recording=running.recording,
             replay=self._replays.get(job),
@@ -395,19 +396,19 @@ class Worker:
         model.loaded_with = ()
 
     def _compile(self, job: JobId, model: Model) -> None:
-        from diffstudio.models.faster import compile_network
+        from diffstudio.models.compile import compile_network
 
         if note := compile_network(model, self.settings.compiled):
             self._emit(Noted(job, note))
 
     def _room_beside(self, model: Model, wanted_bytes: int) -> bool:
         """For a ControlNet; the models not used for longest go first."""
-        from diffstudio.models import memory
+        from diffstudio.models.memory import devices
 
         room = self._kept.make_room_beside(
-            model, wanted_bytes, memory.budget_bytes(model.device, self.settings.kept_gib)
+            model, wanted_bytes, devices.budget_bytes(model.device, self.settings.kept_gib)
         )
-        memory.free_unused()
+        devices.free_unused()
         return room
 
     def _hold(self, job: JobId, control: Control) -> None:
@@ -427,7 +428,7 @@ class Worker:
     def _get_ready(self, checkpoint: str | None) -> None:
         """Nobody waits for this, so nobody is told when it fails: the job that needs it will say why."""
         try:
-            import diffstudio.studio.generate  # noqa: F401
+            import diffstudio.studio.generation.generate  # noqa: F401
 
             if checkpoint:
                 self._loaded(self._library.find(checkpoint), lambda: self._closing, _said_to_nobody)
@@ -448,21 +449,22 @@ class Worker:
             say("Starting the engine", None)
         import torch
 
-        from diffstudio.models import loading, memory, offload
+        from diffstudio.models import loading
+        from diffstudio.models.memory import devices, offload
 
         if cancelled():
             raise Stopped("Stopped while loading")
         self._usual_threads = self._usual_threads or torch.get_num_threads()
         torch.set_num_threads(self.settings.threads or self._usual_threads)
-        device = memory.choose_device(self.settings.device)
-        budget = memory.budget_bytes(device, self.settings.kept_gib)
+        device = devices.choose_device(self.settings.device)
+        budget = devices.budget_bytes(device, self.settings.kept_gib)
         kept = self._kept.get(checkpoint, device, vae)
         if kept is not None:
             self._kept.keep_within(budget)
             return kept
-        dtype = memory.choose_dtype(device, checkpoint.parameters)
+        dtype = devices.choose_dtype(device, checkpoint.parameters)
         self._kept.make_room(checkpoint.parameters * dtype.itemsize, budget)
-        memory.free_unused()
+        devices.free_unused()
         what = f"Loading {checkpoint.title or checkpoint.name}"
 
         def load(place: torch.device) -> Model:

@@ -9,12 +9,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from diffstudio.errors import DiffstudioError, OutOfMemory, RunProblem, Stopped, StorageProblem
-from diffstudio.models.lease import Lease
-from diffstudio.models.memory import is_out_of_memory
-from diffstudio.training.keeping import Keeper
-from diffstudio.training.preparation import Preparation
-from diffstudio.training.prepare import Workplace, new_run, resumed_run
-from diffstudio.training.run_folder import (
+from diffstudio.models.memory.devices import is_out_of_memory
+from diffstudio.models.memory.lease import Lease
+from diffstudio.training.run.checkpointing import Keeper
+from diffstudio.training.run.monitor import DivergenceWatch, Meter, verdict
+from diffstudio.training.run.run_folder import (
     Command,
     RunEvent,
     RunFailed,
@@ -27,7 +26,8 @@ from diffstudio.training.run_folder import (
     RunStopped,
     RunWaiting,
 )
-from diffstudio.training.watch import DivergenceWatch, Meter, verdict
+from diffstudio.training.run.setup import Workplace, new_run, resumed_run
+from diffstudio.training.run.setup_progress import Preparation
 
 _POLL_SECONDS = 0.1
 _SECONDS_BETWEEN_EVENTS = 1.0

@@ -18,9 +18,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 
+from diffstudio.atomic import write_whole
 from diffstudio.errors import RunProblem
-from diffstudio.models.checkpoint import Conditioning
-from diffstudio.whole import write_whole
+from diffstudio.networks.conditioning import Conditioning
 
 FORMAT = 1
 

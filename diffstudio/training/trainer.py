@@ -28,8 +28,8 @@ from diffstudio.diffusion.losses import (
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 from diffstudio.training import optimisers
-from diffstudio.training.augmentation import Augmentation
-from diffstudio.training.batches import Batch, Batches, derived_seed
+from diffstudio.training.data.augmentation import Augmentation
+from diffstudio.training.data.batches import Batch, Batches, derived_seed
 from diffstudio.training.recipe import NoiseLevelsName, ObjectiveRecipe, Recipe
 
 HELD_OUT_TIMES = 4  # noise levels at which each held-out picture is judged

@@ -21,28 +21,29 @@ from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
-from diffstudio.studio.needs import Wanted, needs
+from diffstudio.studio.jobs.memory_forecast import Wanted, needs
+from diffstudio.studio.prompts.token_count import count
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings, Theme, read_settings, save
-from diffstudio.studio.token_count import count
-from diffstudio.ui import assets, system, theme
-from diffstudio.ui.arrivals import Arrivals
-from diffstudio.ui.awake import awake
 from diffstudio.ui.bridge import Bridge
-from diffstudio.ui.fetcher import Fetcher
-from diffstudio.ui.generate.recent import MOST_RECENT, RecentPicture
+from diffstudio.ui.generate.queue_and_history import MOST_RECENT, RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
-from diffstudio.ui.lookout import Lookout
-from diffstudio.ui.pictures import image_size, read_image, why_unreadable
-from diffstudio.ui.shelf import Shelf
-from diffstudio.ui.single import SingleInstance
+from diffstudio.ui.shell import desktop_environment
+from diffstudio.ui.shell.downloads import Fetcher
+from diffstudio.ui.shell.dropped_models import Arrivals
+from diffstudio.ui.shell.exception_hooks import Troubles
+from diffstudio.ui.shell.model_library import Shelf
+from diffstudio.ui.shell.run_monitor import Lookout
+from diffstudio.ui.shell.single_instance import SingleInstance
+from diffstudio.ui.shell.sleep_inhibitor import awake
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.troubles import Troubles
+from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.images import image_size, read_image, why_unreadable
 from diffstudio.ui.window import MainWindow, RoomEntry
 
 if TYPE_CHECKING:  # read after the first paint
-    from diffstudio.studio.gallery import Gallery
-    from diffstudio.studio.runs import Runs, RunSummary
+    from diffstudio.studio.gallery.gallery import Gallery
+    from diffstudio.studio.runs.runs import Runs, RunSummary
     from diffstudio.studio.worker import Worker
 
 GENERATE, GALLERY, MODELS, TRAIN = "Generate", "Gallery", "Models", "Train"
@@ -123,9 +124,9 @@ class Desktop(QObject):
             return
         self.shelf.rescan()
         try:
-            from diffstudio.studio.gallery import Gallery
-            from diffstudio.studio.queue import Queue
-            from diffstudio.studio.runs import Runs
+            from diffstudio.studio.gallery.gallery import Gallery
+            from diffstudio.studio.jobs.queue import Queue
+            from diffstudio.studio.runs.runs import Runs
             from diffstudio.studio.worker import Worker
 
             self.runs = self.runs or Runs(paths.runs())  # what failed is tried again when a room asks for it
@@ -184,7 +185,7 @@ class Desktop(QObject):
             self.worker.warm_up(chosen.name)
 
     def show_runs(self, summaries: Sequence[RunSummary]) -> None:
-        from diffstudio.ui.controls import human_duration
+        from diffstudio.ui.widgets.controls import human_duration
 
         alive = next((summary for summary in summaries if summary.alive), None)
         if alive is None:
@@ -341,8 +342,8 @@ class Desktop(QObject):
         self.tasks.start(self._enlarge(path, before))
 
     async def _enlarge(self, path: Path, before: UpscaleRequest | None) -> None:
-        from diffstudio.studio.upscaling import upscale_from
-        from diffstudio.ui.enlarge_dialog import EnlargeDialog
+        from diffstudio.studio.generation.upscaler_lookup import upscale_from
+        from diffstudio.ui.generate.upscale_dialog import EnlargeDialog
 
         image = await self.tasks.beside(read_image, path, 256)
         if image.isNull():
@@ -395,8 +396,8 @@ class Desktop(QObject):
         self.tasks.start(self._open_picture(path))
 
     async def _open_picture(self, path: Path) -> None:
-        from diffstudio.studio import metadata
-        from diffstudio.ui.generate.dropped import PictureSettingsDialog
+        from diffstudio.studio.metadata import metadata
+        from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
 
         try:
             settings = await self.tasks.beside(metadata.read, path)
@@ -495,7 +496,7 @@ def _raised_in_the_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]
 
 def main(argv: Sequence[str]) -> int:
     """The desktop application, until its window is closed. Where one is open already, that one comes forward."""
-    app = system.application(argv)
+    app = desktop_environment.application(argv)
     app.setApplicationName("diffstudio")
     app.setApplicationDisplayName("diffstudio")
     QGuiApplication.setDesktopFileName("diffstudio")
@@ -506,7 +507,7 @@ def main(argv: Sequence[str]) -> int:
     troubles = Troubles(paths.data() / "log.txt")
     troubles.install()
     loaded = read_settings()
-    assets.load_fonts()
+    icons.load_fonts()
     theme.apply(app, loaded.settings.theme)
     loop = qasync.QEventLoop(app)
     loop.set_exception_handler(_raised_in_the_loop)
@@ -516,7 +517,7 @@ def main(argv: Sequence[str]) -> int:
     troubles.told.connect(lambda sentence: desktop.window.say("bad", sentence))
     instance.called.connect(desktop.window.come_forward)
     app.styleHints().colorSchemeChanged.connect(desktop.system_theme_changed)
-    undo_signals = system.close_on_signals(desktop.window)
+    undo_signals = desktop_environment.close_on_signals(desktop.window)
     app.aboutToQuit.connect(instance.stop_listening)
     app.aboutToQuit.connect(desktop.close)  # while the loop runs: what waits is cancelled in it
     desktop.window.show()

@@ -11,9 +11,8 @@ from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLabel, QListWi
 
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
-from diffstudio.ui import theme
-from diffstudio.ui.basics import scroll_area
-from diffstudio.ui.controls import (
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import (
     Check,
     ChipRow,
     Combo,
@@ -24,7 +23,8 @@ from diffstudio.ui.controls import (
     describe,
     label,
 )
-from diffstudio.ui.picture_actions import open_folder
+from diffstudio.ui.widgets.helpers import scroll_area
+from diffstudio.ui.widgets.image_actions import open_folder
 
 _DEVICES = (
     ("auto", "The best there is"),

@@ -20,9 +20,9 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio import paths
-from diffstudio.ui import assets, theme
-from diffstudio.ui.arrivals import SUFFIXES as MODEL_SUFFIXES
-from diffstudio.ui.controls import Banner, describe
+from diffstudio.ui.shell.dropped_models import SUFFIXES as MODEL_SUFFIXES
+from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.controls import Banner, describe
 
 RAIL_WIDTH = 80
 SMALLEST = QSize(960, 620)
@@ -45,7 +45,7 @@ class RailButton(QToolButton):
     def __init__(self, text: str, icon: str, tooltip: str, *, checkable: bool = True) -> None:
         super().__init__()
         self.setText(text)
-        self.setIcon(assets.icon(icon, "dim", on="text"))
+        self.setIcon(icons.icon(icon, "dim", on="text"))
         self.setIconSize(QSize(22, 22))
         self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
         self.setCheckable(checkable)
@@ -68,7 +68,7 @@ class MainWindow(QMainWindow):
     def __init__(self) -> None:
         super().__init__()
         self.setWindowTitle("diffstudio")
-        self.setWindowIcon(assets.application_icon())
+        self.setWindowIcon(icons.application_icon())
         self.setMinimumSize(SMALLEST)
         self.setAcceptDrops(True)
         self._entries: list[RoomEntry] = []

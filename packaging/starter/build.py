@@ -17,12 +17,12 @@ from PIL import Image, ImageDraw
 
 from diffstudio import paths
 from diffstudio.models.checkpoint import read_checkpoint
-from diffstudio.networks import weights
+from diffstudio.models.families import pixel_file
 from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run_folder import RunFolder, RunHeldOut, RunStep
-from diffstudio.training.sheets import SheetMaker
+from diffstudio.training.run.run_folder import RunFolder, RunHeldOut, RunStep
+from diffstudio.training.run.sample_sheets import SheetMaker
 
 HERE = Path(__file__).resolve().parent
 TITLE = "Starter · emoji 64"
@@ -49,7 +49,7 @@ def train_starter(folder: Path, run: Path) -> None:
 
 def ship(run: RunFolder) -> None:
     checkpoint = read_checkpoint(run.latest_checkpoint)
-    loaded = weights.load(checkpoint)
+    loaded = pixel_file.load(checkpoint)
     recipe, told = run.recipe(), checkpoint.json("run")
     prompts = tuple((HERE / "prompts.txt").read_text(encoding="utf-8").split("\n")[:40])
     maker = SheetMaker(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
@@ -58,7 +58,7 @@ def ship(run: RunFolder) -> None:
     folder = paths.starter().parent
     folder.mkdir(parents=True, exist_ok=True)
     labelled(whole, prompts, side).save(folder / "sheet.png")
-    weights.save(
+    pixel_file.save(
         paths.starter(),
         loaded.network,
         title=TITLE,

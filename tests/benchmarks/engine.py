@@ -16,13 +16,14 @@ from typing import Any
 import torch
 
 from diffstudio.diffusion.denoiser import Denoiser
-from diffstudio.models import loading, memory
-from diffstudio.models.library import Library
+from diffstudio.models import loading
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory import devices
 from diffstudio.models.sampling import sample
 from diffstudio.studio.events import ENDINGS, Stepped
-from diffstudio.studio.files import NamedFiles
-from diffstudio.studio.preview import picture
-from diffstudio.studio.queue import Queue
+from diffstudio.studio.generation.output_files import NamedFiles
+from diffstudio.studio.generation.preview import picture
+from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.studio.worker import Worker
@@ -45,7 +46,7 @@ class Timed:
 
 def step_and_preview(checkpoint: str) -> dict[str, float]:
     """Medians over 60 steps of one picture, the first few left out."""
-    model = loading.load(Library().find(checkpoint), memory.choose_device("auto"))
+    model = loading.load(Library().find(checkpoint), devices.choose_device("auto"))
     timed: list[Timed] = []
 
     def wrap(denoiser: Denoiser) -> Denoiser:

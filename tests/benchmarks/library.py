@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from diffstudio.models.library import Library
+from diffstudio.models.library.library import Library
 from tests.models import headers
 
 

@@ -23,11 +23,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from diffstudio.models import loading, memory
-from diffstudio.models.adapters import AdapterUse
-from diffstudio.models.records import read_folder
-from diffstudio.studio.control import Control
-from diffstudio.studio.generate import generate
+from diffstudio.models import loading
+from diffstudio.models.adapters.adapters import AdapterUse
+from diffstudio.models.library.records import read_folder
+from diffstudio.models.memory import devices
+from diffstudio.studio.generation.generate import generate
+from diffstudio.studio.jobs.job_control import Control
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import adapter_files, small
 
@@ -105,7 +106,7 @@ class _Kept:
 def pictures(folder: Path) -> dict[str, float]:
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
-    model = loading.load(read_folder(folder), memory.choose_device("auto"))
+    model = loading.load(read_folder(folder), devices.choose_device("auto"))
     pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=model.dtype, safety_checker=None).to(
         model.device
     )

@@ -18,7 +18,8 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, EpsPrediction, FlowPrediction, VPrediction
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS
-from diffstudio.diffusion.schedule import RectifiedFlow, VariancePreserving, ladder
+from diffstudio.diffusion.schedule import RectifiedFlow, VariancePreserving
+from diffstudio.diffusion.spacing import ladder
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs, with NumPy 2
 

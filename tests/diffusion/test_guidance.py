@@ -8,7 +8,8 @@ from diffstudio.diffusion.denoiser import CleanPrediction, EpsPrediction, FlowPr
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import dpmpp_2m
-from diffstudio.diffusion.schedule import RectifiedFlow, VariancePreserving, ladder
+from diffstudio.diffusion.schedule import RectifiedFlow, VariancePreserving
+from diffstudio.diffusion.spacing import ladder
 from tests.diffusion.exact import Gaussian, no_noise
 
 FLOW = RectifiedFlow()

@@ -11,14 +11,8 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser, EDMPreconditioned, EpsPrediction, FlowPrediction
 from diffstudio.diffusion.noise import Noise, SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step
-from diffstudio.diffusion.schedule import (
-    NoiseSchedule,
-    RectifiedFlow,
-    Schedule,
-    VarianceExploding,
-    VariancePreserving,
-    ladder,
-)
+from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
+from diffstudio.diffusion.spacing import ladder
 from diffstudio.studio.requests import SamplerName
 from tests.diffusion.exact import SCHEDULES, Gaussian, Mixture, Point, log_snr_ladder, no_noise
 

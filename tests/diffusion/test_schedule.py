@@ -8,19 +8,14 @@ import torch
 from torch import Tensor
 
 from diffstudio.diffusion.schedule import (
-    ALIGNED_SD15,
-    ALIGNED_SDXL,
-    SPACINGS,
     BetaCurve,
     RectifiedFlow,
     Schedule,
     VarianceExploding,
     VariancePreserving,
-    align_your_steps,
-    ladder,
-    leading,
     schedule_from_json,
 )
+from diffstudio.diffusion.spacing import ALIGNED_SD15, ALIGNED_SDXL, SPACINGS, align_your_steps, ladder, leading
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import SpacingName
 from tests.diffusion.exact import SCHEDULES

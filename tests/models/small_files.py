@@ -15,9 +15,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint, Role
-from diffstudio.models.made import Made, Making
-from diffstudio.models.records import read_record
-from diffstudio.models.single_file import clip_vocabulary
+from diffstudio.models.components.single_file import clip_vocabulary
+from diffstudio.models.library.records import read_record
+from diffstudio.models.tools.spec import Made, Making
 from tests.models import small
 
 BUILDERS: dict[str, Callable[..., Any]] = {

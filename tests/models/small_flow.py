@@ -24,9 +24,10 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
+from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.model import Model
 from diffstudio.models.sampling import sample
+from diffstudio.networks.conditioning import Conditioning
 from tests.models.small import WORDS, _bytes, _lively, _saved, small_clip, small_clip_tokenizer, small_vae
 
 WIDTH, HEIGHT = 96, 64  # px: not a square, 12 × 8 latents, 24 tokens

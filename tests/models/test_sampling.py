@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
-from diffstudio.diffusion.schedule import SPACINGS
+from diffstudio.diffusion.spacing import SPACINGS
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Stopped
-from diffstudio.models import loading, memory
-from diffstudio.models.checkpoint import Conditioning, read_checkpoint
+from diffstudio.models import loading
+from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
+from diffstudio.models.memory import devices
 from diffstudio.models.sampling import sample
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
 from diffstudio.studio.requests import SamplerName, SpacingName
 from tests.models.tiny import CLASSES, write_tiny_checkpoint
@@ -236,23 +238,23 @@ def test_a_checkpoint_damaged_after_it_was_listed(tmp_path: Path) -> None:
 
 
 def test_devices() -> None:
-    assert memory.choose_device("cpu") == CPU
-    assert memory.choose_device("auto").type in ("cpu", "cuda", "mps")
+    assert devices.choose_device("cpu") == CPU
+    assert devices.choose_device("auto").type in ("cpu", "cuda", "mps")
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(BadRequest, match="Choose `auto` or `cpu`"):
-            memory.choose_device(name)
-    assert memory.choose_dtype(CPU, 10**12) is torch.float32
+            devices.choose_device(name)
+    assert devices.choose_dtype(CPU, 10**12) is torch.float32
 
 
 def test_how_many_at_once() -> None:
-    assert memory.images_at_once(64, 64, CPU) == 16
-    assert memory.images_at_once(128, 64, CPU) == 8
-    assert memory.images_at_once(8192, 8192, CPU) == 1
+    assert devices.images_at_once(64, 64, CPU) == 16
+    assert devices.images_at_once(128, 64, CPU) == 8
+    assert devices.images_at_once(8192, 8192, CPU) == 1
 
 
 def test_what_running_out_of_memory_looks_like() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50)
-    assert memory.is_out_of_memory(caught.value)
-    assert memory.is_out_of_memory(MemoryError()) and memory.is_out_of_memory(torch.OutOfMemoryError("CUDA"))
-    assert not memory.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert devices.is_out_of_memory(caught.value)
+    assert devices.is_out_of_memory(MemoryError()) and devices.is_out_of_memory(torch.OutOfMemoryError("CUDA"))
+    assert not devices.is_out_of_memory(RuntimeError("shapes do not match"))

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
-from diffstudio.models.detection_names import Role
-from diffstudio.models.records import read_record
-from diffstudio.models.tiles import finish
+from diffstudio.models.detection.types import Role
+from diffstudio.models.library.records import read_record
+from diffstudio.models.tiling import finish
 from diffstudio.models.upscalers import CompactNetwork, DenseNetwork, Upscaler, load_upscaler, upscaler_of
 from tests.models.tiny import write_tiny_checkpoint
 

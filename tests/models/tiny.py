@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from diffstudio.models.checkpoint import Conditioning
-from diffstudio.networks import weights
-from diffstudio.networks.text import CaptionTokenizer
+from diffstudio.models.families import pixel_file
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 
 CAPTIONS = ["red apple, fruit", "rocket, space", "purple heart", "grinning face"]
@@ -50,7 +50,7 @@ def write_tiny_checkpoint(
             if spoil and "write_patches" in name:
                 parameter.fill_(1e38)  # finite in the file, infinite once added up
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights.save(
+    pixel_file.save(
         path,
         network,
         title=path.stem,

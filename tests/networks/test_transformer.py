@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffstudio.models.checkpoint import Conditioning
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import (
     Condition,
     PixelTransformer,
@@ -15,7 +15,7 @@ from diffstudio.networks.transformer import (
     rotary_angles,
     rotate,
 )
-from diffstudio.training.choose import named_recipes
+from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.training.trainer import network_config
 
 

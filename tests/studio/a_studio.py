@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from diffstudio import paths
-from diffstudio.models.lease import Lease
-from diffstudio.models.library import Library
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import ENDINGS, Event, Finished, ImageSaved
-from diffstudio.studio.gallery import Gallery
-from diffstudio.studio.queue import Queue
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.studio.worker import Worker

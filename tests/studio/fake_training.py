@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from PIL import Image  # noqa: E402
 
 from diffstudio.training.recipe import Recipe, read_recipe  # noqa: E402
-from diffstudio.training.run_folder import (  # noqa: E402
+from diffstudio.training.run.run_folder import (  # noqa: E402
     Command,
     RunCheckpoint,
     RunFailed,

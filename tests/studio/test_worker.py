@@ -13,7 +13,7 @@ import pytest
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
-from diffstudio.models.lease import Lease
+from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import ENDINGS, Cancelled, Finished, Loading, Paused, Resumed, Started, Stepped
 from diffstudio.studio.settings import Settings
 from tests.models.tiny import write_tiny_checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from diffstudio.models.checkpoint import Conditioning
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 
 SHAPES = ("disc", "square")

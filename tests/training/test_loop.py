@@ -12,12 +12,13 @@ import torch
 
 from diffstudio import paths
 from diffstudio.errors import Diverged, FolderProblem, RunProblem
-from diffstudio.models.checkpoint import Conditioning, Origin, read_checkpoint
-from diffstudio.models.lease import Lease
-from diffstudio.networks import weights
+from diffstudio.models.checkpoint import Origin, read_checkpoint
+from diffstudio.models.families import pixel_file
+from diffstudio.models.memory.lease import Lease
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import OptimiserName, OptimiserRecipe, Recipe
-from diffstudio.training.run_folder import (
+from diffstudio.training.run.run_folder import (
     Command,
     RunCheckpoint,
     RunEvent,
@@ -85,7 +86,7 @@ def test_a_run_says_all_that_happens_and_ends_in_a_checkpoint(folder: Path, reci
         16,
     )
     assert about.json("run")["pictures_seen"] == 96 and about.json("recipe")["run"]["steps"] == 12
-    assert weights.load(about).network.config.size == 16
+    assert pixel_file.load(about).network.config.size == 16
     assert not list(run.path.rglob("*.part"))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from diffstudio import paths
 from diffstudio.errors import RunProblem
-from diffstudio.models.checkpoint import Conditioning
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training import recipe as module
 from diffstudio.training.recipe import (
     FORMAT,

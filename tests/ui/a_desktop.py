@@ -13,9 +13,9 @@ from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
-from diffstudio.models.checkpoint import Conditioning
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Event, Stepped
-from diffstudio.studio.runs import Runs
+from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import load_settings
 from diffstudio.training.recipe import (
     DataRecipe,
@@ -26,7 +26,7 @@ from diffstudio.training.recipe import (
     Recipe,
     RunRecipe,
 )
-from diffstudio.training.run_folder import RunEvent, RunFolder
+from diffstudio.training.run.run_folder import RunEvent, RunFolder
 from diffstudio.ui.app import Desktop
 from tests.models.tiny import write_tiny_checkpoint
 

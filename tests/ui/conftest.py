@@ -9,7 +9,7 @@ import pytest
 import qasync
 from PySide6.QtWidgets import QApplication
 
-from diffstudio.ui import assets, theme
+from diffstudio.ui.widgets import icons, theme
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,6 @@ def waiting_loop(request: pytest.FixtureRequest) -> Iterator[None]:
 def dressed(qapp: QApplication) -> QApplication:
     """With the fonts and the dark theme."""
     if "Inter" not in theme.font().families():
-        assets.load_fonts()
+        icons.load_fonts()
     theme.apply(qapp, "dark")
     return qapp

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Picture, Started, Stepped
 from diffstudio.studio.requests import GenerateRequest
 

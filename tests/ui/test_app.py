@@ -18,9 +18,9 @@ from pytestqt.qtbot import QtBot
 from diffstudio import paths
 from diffstudio.studio.events import Cancelled, Event, Finished, ImageSaved, Paused, Started, Stepped
 from diffstudio.studio.settings import Settings, Theme, load_settings
-from diffstudio.ui import theme
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.widgets import theme
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.a_walk import lacking
 
@@ -162,7 +162,7 @@ def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(
     qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
     made = desktop.generate_room.right.thumbs[0].shown.path
     desktop.open_picture(made)
-    from diffstudio.ui.generate.dropped import PictureSettingsDialog
+    from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
 
     qtbot.waitUntil(lambda: bool(desktop.window.findChildren(PictureSettingsDialog)))
     dialog = desktop.window.findChildren(PictureSettingsDialog)[0]

@@ -15,15 +15,15 @@ from PySide6.QtWidgets import QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.metadata import PictureSettings
+from diffstudio.studio.metadata.metadata import PictureSettings
 from diffstudio.studio.requests import ControlUse, GenerateRequest
 from diffstudio.studio.settings import Settings, Theme
-from diffstudio.ui.awake import _Companion, awake
-from diffstudio.ui.generate.dropped import PictureSettingsDialog
-from diffstudio.ui.pictures import numpy_to_qimage
+from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
 from diffstudio.ui.settings_dialog import SettingsDialog
-from diffstudio.ui.single import SingleInstance, name_for
-from diffstudio.ui.troubles import Troubles
+from diffstudio.ui.shell.exception_hooks import Troubles
+from diffstudio.ui.shell.single_instance import SingleInstance, name_for
+from diffstudio.ui.shell.sleep_inhibitor import _Companion, awake
+from diffstudio.ui.widgets.images import numpy_to_qimage
 from diffstudio.ui.window import MainWindow, RoomEntry
 from tests.ui.samples import picture
 
@@ -159,7 +159,7 @@ def test_where_no_lock_can_be_had_the_window_opens(tmp_path: Path) -> None:
 
 def test_what_a_crash_left_behind_is_not_in_the_way(qtbot: QtBot, tmp_path: Path) -> None:
     code = (
-        f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.single import SingleInstance; import os, pathlib;"
+        f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.shell.single_instance import SingleInstance; import os, pathlib;"
         f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); assert not one.hand_over();"
         f"assert one.listen(); os._exit(9)"
     )

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from diffstudio.diffusion.denoiser import Denoiser, FlowPrediction, Network
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
-from diffstudio.diffusion.schedule import SPACINGS, RectifiedFlow, Schedule, ladder, trailing
+from diffstudio.diffusion.schedule import RectifiedFlow, Schedule
+from diffstudio.diffusion.spacing import SPACINGS, ladder, trailing
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.components import Parts
+from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.latent import LatentModel
-from diffstudio.models.family import FAMILIES
 from diffstudio.models.model import NO_HINTS, Hints
-from diffstudio.models.parts import Parts
 
 PATCH = 2  # latent px along the side of what the transformers of all these families take as one token
 

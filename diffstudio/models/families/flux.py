@@ -12,6 +12,7 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.components import Parts
 from diffstudio.models.families.flow import (
     PATCH,
     FlowModel,
@@ -24,7 +25,6 @@ from diffstudio.models.families.flow import (
     unpack,
     vae_dtype,
 )
-from diffstudio.models.parts import Parts
 
 FAMILY = "flux"
 _DEV, _SCHNELL = Shift(by_size=True), Shift(1.0)  # where a checkpoint comes without its scheduler

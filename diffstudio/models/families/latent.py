@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffstudio.diffusion.samplers import SAMPLERS
-from diffstudio.diffusion.schedule import Schedule, ladder
+from diffstudio.diffusion.schedule import Schedule
+from diffstudio.diffusion.spacing import ladder
 from diffstudio.errors import BadRequest
-from diffstudio.models.adapters import Adapters
+from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.family import FAMILIES
+from diffstudio.models.detection.families_table import FAMILIES
 
 _LARGEST_TIMES_TRAINED = 4  # beyond that neither memory nor picture would hold
 
@@ -30,7 +31,7 @@ class LatentModel:
 
     paints = False
     guides_last_call = True  # as its own pipeline does
-    offloaded = 0  # how far: see models/offload.py
+    offloaded = 0  # how far: see models/memory/offload.py
 
     def __init__(
         self,

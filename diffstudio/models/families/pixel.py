@@ -13,12 +13,14 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.samplers import SAMPLERS
-from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, ladder, schedule_from_json
+from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from_json
+from diffstudio.diffusion.spacing import ladder
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.checkpoint import Checkpoint, Conditioning
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.families import pixel_file
 from diffstudio.models.model import NO_HINTS, Hints
-from diffstudio.networks import weights
-from diffstudio.networks.text import CaptionTokenizer
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
 
 FAMILY = "pixel"
@@ -193,7 +195,7 @@ class PixelModel:
 
 def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha256: str = "") -> PixelModel:
     """The model of a checkpoint that was trained here. CheckpointDamaged, CheckpointUnknown."""
-    loaded = weights.load(checkpoint)
+    loaded = pixel_file.load(checkpoint)
     try:
         schedule = schedule_from_json(loaded.schedule)
         _check_guidance(loaded.guidance)

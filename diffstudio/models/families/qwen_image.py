@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.components import Parts
 from diffstudio.models.families.flow import PATCH, FlowModel, Shift, Told, pack, part, read_shift, unpack, vae_dtype
-from diffstudio.models.parts import Parts
 
 FAMILY = "qwen_image"
 _SHIFT = Shift(by_size=True, tokens=(256, 8192), mu=(0.5, 0.9), terminal=0.02)  # where it comes without its scheduler

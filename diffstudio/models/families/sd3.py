@@ -12,8 +12,8 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.components import Parts
 from diffstudio.models.families.flow import PATCH, FlowModel, Shift, Told, part, read_shift, token_ids, vae_dtype
-from diffstudio.models.parts import Parts
 
 FAMILY = "sd3"
 _SHIFT = Shift(3.0)  # where a checkpoint comes without its scheduler

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from diffstudio.diffusion.denoiser import Denoiser, Network
 from diffstudio.diffusion.guidance import Both, ClassifierFreeGuidance
 from diffstudio.errors import CheckpointUnknown
-from diffstudio.models import prompts
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.control import ControlNets, Steer, steering
-from diffstudio.models.embeddings import Embeddings
+from diffstudio.models.components.components import Parts
+from diffstudio.models.conditioning import prompt_weighting
+from diffstudio.models.conditioning.controlnet import ControlNets, Steer, steering
+from diffstudio.models.conditioning.textual_inversion import Embeddings
 from diffstudio.models.families.latent import LatentModel
-from diffstudio.models.families.scheduling import Scheduling, scheduling_of
+from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
 from diffstudio.models.model import NO_HINTS, Hints
-from diffstudio.models.parts import Parts
 
 _RESCALE = 0.7  # of guidance, where sampling begins without a trace of the picture: Lin et al. 2023, section 3.4
 _FEW_STEPS = (
@@ -117,7 +117,7 @@ class StableDiffusion(LatentModel):
         words = self._encoded("", [*wanted, *[negative] * len(wanted)], -1).states
         return StableDiffusionPrompted(*(Told(half) for half in words.chunk(2)))
 
-    def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompts.Encoded:
+    def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompt_weighting.Encoded:
         """By the encoder of that number, "" or "_2": its last states, or those that many layers before the end (-2: one)."""
         encoder = self.text_encoders[f"text_encoder{number}"]
 
@@ -126,7 +126,7 @@ class StableDiffusion(LatentModel):
             return out.last_hidden_state if layer == -1 else out.hidden_states[layer], getattr(out, "text_embeds", None)
 
         with self.embeddings.shown_to(encoder):
-            return prompts.encode_weighted(
+            return prompt_weighting.encode_weighted(
                 texts, self.embeddings.tokenizer(self.tokenizers[f"tokenizer{number}"]), encode
             )
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.components import Parts
 from diffstudio.models.families.stable_diffusion import StableDiffusion, StableDiffusionPrompted, Told, load_as
-from diffstudio.models.parts import Parts
 
 _BEAUTIFUL, _UGLY = 6.0, 2.5  # the scores that the refiner's makers recommend for what is wanted and what is not
 _PENULTIMATE = -2  # both encoders are read before their last layer: section 2.1

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.components import Parts
 from diffstudio.models.families.flow import FlowModel, Shift, Told, part, read_shift, vae_dtype
-from diffstudio.models.parts import Parts
 
 FAMILY = "z_image"
 _SHIFT = Shift(3.0)  # of the turbo kind, where a checkpoint comes without its scheduler

@@ -9,18 +9,18 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio import metadata
-from diffstudio.studio.foreign import SAMPLER_LABELS
-from diffstudio.studio.gallery import GalleryImage
-from diffstudio.studio.metadata import PictureSettings
+from diffstudio.studio.gallery.gallery import GalleryImage
+from diffstudio.studio.metadata import metadata
+from diffstudio.studio.metadata.import_settings import SAMPLER_LABELS
+from diffstudio.studio.metadata.metadata import PictureSettings
 from diffstudio.studio.requests import SpacingName, UpscaleRequest
-from diffstudio.ui import theme
-from diffstudio.ui.basics import scroll_area
-from diffstudio.ui.controls import FlowLayout, PrimaryButton, QuietButton, SectionLabel, label
-from diffstudio.ui.gallery.model import when
-from diffstudio.ui.gallery.passage import Facts, Passage
-from diffstudio.ui.generate.words import upscaler
+from diffstudio.ui.gallery.item_model import when
+from diffstudio.ui.generate.labels import upscaler
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import FlowLayout, PrimaryButton, QuietButton, SectionLabel, label
+from diffstudio.ui.widgets.helpers import scroll_area
+from diffstudio.ui.widgets.wrapping_text import Facts, Passage
 
 WIDTH = 304
 _SPACINGS = {SpacingName.LOG_SNR: "Log SNR", SpacingName.ALIGN_YOUR_STEPS: "Align your steps"}

@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QMenu, QMessageBox, QWidget
 
-from diffstudio.ui import assets
+from diffstudio.ui.widgets import icons
 
 
 def ask_about_trash(
@@ -34,7 +34,7 @@ def menu(parent: QWidget, entries: Sequence[tuple[str, str, Callable[[], None]]]
     result = QMenu(parent)
     result.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     for text, icon, act in entries:
-        action = QAction(assets.icon(icon, "dim"), text, result)
+        action = QAction(icons.icon(icon, "dim"), text, result)
         action.triggered.connect(act)
         result.addAction(action)
     return result

@@ -8,12 +8,12 @@ from PySide6.QtCore import QSize, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.gallery import GalleryImage
-from diffstudio.ui.controls import QuietButton, label
-from diffstudio.ui.gallery.model import title
+from diffstudio.studio.gallery.gallery import GalleryImage
+from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.gallery.picture_view import STEP, PictureView
-from diffstudio.ui.pictures import read_image
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets.controls import QuietButton, label
+from diffstudio.ui.widgets.images import read_image
 
 LARGEST_SHOWN = 8192  # px a side that is decoded
 

@@ -6,10 +6,10 @@ from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QRect, QR
 from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPen, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
-from diffstudio.studio.gallery import GalleryImage
-from diffstudio.ui import assets, theme
-from diffstudio.ui.controls import describe
-from diffstudio.ui.gallery.model import IMAGE_ROLE, GalleryModel
+from diffstudio.studio.gallery.gallery import GalleryImage
+from diffstudio.ui.gallery.item_model import IMAGE_ROLE, GalleryModel
+from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.controls import describe
 
 CELL = 156  # px, at least, gap included
 GAP = 12
@@ -48,7 +48,7 @@ class ThumbnailDelegate(QStyledItemDelegate):
         elif model.unreadable(image):
             side = 28
             spot = QRect(round(tile.center().x()) - side // 2, round(tile.center().y()) - side // 2, side, side)
-            assets.icon("warning", "faint").paint(painter, spot)
+            icons.icon("warning", "faint").paint(painter, spot)
         chosen = bool(state & QStyle.StateFlag.State_Selected)
         if chosen or (state & QStyle.StateFlag.State_HasFocus and self._view.hasFocus()):
             painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -62,7 +62,7 @@ class ThumbnailDelegate(QStyledItemDelegate):
             painter.setBrush(shade)
             painter.drawEllipse(corner.adjusted(1, 1, -1, -1))
             name, role = ("star-fill", "warn") if image.starred else ("star", "text")
-            assets.icon(name, role).paint(painter, corner.adjusted(6, 6, -6, -6))
+            icons.icon(name, role).paint(painter, corner.adjusted(6, 6, -6, -6))
         painter.restore()
 
 

@@ -8,9 +8,9 @@ from PySide6.QtCore import QMimeData, QPointF, QRectF, QSize, Qt, QUrl, Signal
 from PySide6.QtGui import QDrag, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPixmap, QWheelEvent
 from PySide6.QtWidgets import QApplication, QWidget
 
-from diffstudio.ui import theme
-from diffstudio.ui.controls import describe
-from diffstudio.ui.pictures import fitted, rounded
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import describe
+from diffstudio.ui.widgets.images import fitted, rounded
 
 LARGEST_ZOOM = 32.0
 STEP = 1.25

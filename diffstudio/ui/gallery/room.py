@@ -11,19 +11,19 @@ from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut, QShowEv
 from PySide6.QtWidgets import QApplication, QDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
-from diffstudio.studio import metadata
-from diffstudio.studio.gallery import Gallery, GalleryImage
-from diffstudio.studio.gallery_rescan import RescanReport
-from diffstudio.ui import picture_actions
-from diffstudio.ui.controls import EmptyState
+from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.rescan import RescanReport
+from diffstudio.studio.metadata import metadata
 from diffstudio.ui.gallery import dialogs
-from diffstudio.ui.gallery.bars import Message, TopBar
 from diffstudio.ui.gallery.details import Details
 from diffstudio.ui.gallery.full_view import FullView
 from diffstudio.ui.gallery.grid import ThumbnailGrid
-from diffstudio.ui.gallery.model import GalleryModel, title
-from diffstudio.ui.pictures import read_image
+from diffstudio.ui.gallery.item_model import GalleryModel, title
+from diffstudio.ui.gallery.toolbars import Message, TopBar
 from diffstudio.ui.tasks import NewestFirst, Tasks
+from diffstudio.ui.widgets import image_actions
+from diffstudio.ui.widgets.controls import EmptyState
+from diffstudio.ui.widgets.images import read_image
 
 NARROW = 760  # px: below, the grid has the room to itself and settings are shown in the full view only
 
@@ -226,7 +226,7 @@ class GalleryRoom(QWidget):
         image = self.current()
         if image is None:
             return
-        self._dialog = picture_actions.ask_where_to_save(self, image.path, lambda target: self.save_copy(image, target))
+        self._dialog = image_actions.ask_where_to_save(self, image.path, lambda target: self.save_copy(image, target))
 
     def save_copy(self, image: GalleryImage, target: Path) -> None:
         if self._guarded(lambda: metadata.save_copy(image.path, target)):
@@ -234,7 +234,7 @@ class GalleryRoom(QWidget):
 
     def show_in_folder(self) -> None:
         image = self.current()
-        if image is not None and not picture_actions.show_in_folder(image.path):
+        if image is not None and not image_actions.show_in_folder(image.path):
             self._say("warn", f"No file manager could be opened. The picture is {image.path}.")
 
     def star_chosen(self) -> None:

@@ -23,9 +23,9 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.studio.events import Picture
-from diffstudio.ui import picture_actions, theme
-from diffstudio.ui.controls import describe
-from diffstudio.ui.pictures import fitted, numpy_to_qimage, rounded
+from diffstudio.ui.widgets import image_actions, theme
+from diffstudio.ui.widgets.controls import describe
+from diffstudio.ui.widgets.images import fitted, numpy_to_qimage, rounded
 
 GAP = 8  # px between the pictures of a grid
 MOST_ENLARGED = 4  # by the better method, which takes its time; Qt's own does the rest while it paints
@@ -59,7 +59,7 @@ class Canvas(QWidget):
         self._alone = False
         self._shape = QSize(1, 1)
         self._note = ""
-        self._press = picture_actions.Press()
+        self._press = image_actions.Press()
 
     # What is shown
 
@@ -213,7 +213,7 @@ class Canvas(QWidget):
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         if self._press.becomes_drag(event) and not self.image().isNull():
-            picture_actions.drag(self, self.image(), self.path())
+            image_actions.drag(self, self.image(), self.path())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if self._press.end() and event.button() == Qt.MouseButton.LeftButton and len(self._shown) > 1:

@@ -9,11 +9,11 @@ from PySide6.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QRes
 from PySide6.QtWidgets import QAbstractSlider, QSizePolicy
 
 from diffstudio.studio.events import Picture
-from diffstudio.studio.film import Film
-from diffstudio.ui import theme
-from diffstudio.ui.controls import describe
+from diffstudio.studio.jobs.preview_history import Film
 from diffstudio.ui.generate.canvas import smooth
-from diffstudio.ui.pictures import numpy_to_qimage, rounded
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import describe
+from diffstudio.ui.widgets.images import numpy_to_qimage, rounded
 
 SIDE = 72
 GAP = 8

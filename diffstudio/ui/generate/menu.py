@@ -11,8 +11,8 @@ from PySide6.QtWidgets import QMenu, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import PictureRequest
-from diffstudio.ui import assets, picture_actions
 from diffstudio.ui.generate.canvas import Canvas
+from diffstudio.ui.widgets import icons, image_actions
 
 
 def picture_menu(
@@ -32,19 +32,19 @@ def picture_menu(
     menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
 
     def add(icon: str, text: str, do: Callable[[], object]) -> None:
-        menu.addAction(assets.icon(icon, "dim"), text).triggered.connect(lambda: do())
+        menu.addAction(icons.icon(icon, "dim"), text).triggered.connect(lambda: do())
 
-    add("copy", "Copy", lambda: picture_actions.copy(image, path))
-    add("download-simple", "Save as …", lambda: picture_actions.save_as(parent, image, path, failed))
+    add("copy", "Copy", lambda: image_actions.copy(image, path))
+    add("download-simple", "Save as …", lambda: image_actions.save_as(parent, image, path, failed))
     if request is not None:
         menu.addSeparator()
         add("sliders-horizontal", "Use its settings", lambda: use(request))
-        add("text-t", "Copy its prompt", lambda: picture_actions.copy_text(request.prompt))
+        add("text-t", "Copy its prompt", lambda: image_actions.copy_text(request.prompt))
     if path is not None:
         menu.addSeparator()
         add("image", "Start from this picture", lambda: start(path))
         add("arrows-out", "Enlarge …", lambda: enlarge(path))
-        add("folder-open", "Show in folder", lambda: picture_actions.show_in_folder(path))
+        add("folder-open", "Show in folder", lambda: image_actions.show_in_folder(path))
     return menu
 
 
@@ -52,8 +52,8 @@ def add_shortcuts(canvas: Canvas, failed: Callable[[DiffstudioError], None]) -> 
     """Copy and Save as, while the canvas has the focus."""
     keys = QKeySequence.StandardKey
     for key, text, do in (
-        (keys.Copy, "Copy", lambda: picture_actions.copy(canvas.image(), canvas.path())),
-        (keys.Save, "Save as …", lambda: picture_actions.save_as(canvas, canvas.image(), canvas.path(), failed)),
+        (keys.Copy, "Copy", lambda: image_actions.copy(canvas.image(), canvas.path())),
+        (keys.Save, "Save as …", lambda: image_actions.save_as(canvas, canvas.image(), canvas.path(), failed)),
     ):
         action = QAction(text, canvas)
         action.setShortcut(QKeySequence(key))

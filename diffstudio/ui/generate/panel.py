@@ -12,26 +12,35 @@ from PySide6.QtGui import QKeySequence
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
-from diffstudio.models.checkpoint import Checkpoint, Conditioning
-from diffstudio.models.counting import reads_weights
-from diffstudio.models.family import FAMILIES
-from diffstudio.models.pieces import autoencoders_for
-from diffstudio.studio.needs import Needs, Wanted
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.search import autoencoders_for
+from diffstudio.models.conditioning.token_count import reads_weights
+from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.jobs.memory_forecast import Needs, Wanted
+from diffstudio.studio.prompts.token_count import Counted
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
-from diffstudio.studio.token_count import Counted
-from diffstudio.ui import theme
-from diffstudio.ui.basics import describe, restyle, scroll_area
-from diffstudio.ui.controls import Check, LabelledCombo, LabelledSlider, PrimaryButton, QuietButton, SectionLabel, label
-from diffstudio.ui.generate import words
-from diffstudio.ui.generate.checkpoints import CheckpointChooser
-from diffstudio.ui.generate.control import ControlSection
-from diffstudio.ui.generate.enlarge import EnlargeSection
-from diffstudio.ui.generate.loras import LoraSection
-from diffstudio.ui.generate.prompt import PromptEdit, below
-from diffstudio.ui.generate.seed import SeedControl
-from diffstudio.ui.generate.size import SizeControl, limits_of
-from diffstudio.ui.generate.start import StartSection
-from diffstudio.ui.generate.ways import Ways
+from diffstudio.ui.generate import labels
+from diffstudio.ui.generate.sections.add_buttons import Ways
+from diffstudio.ui.generate.sections.checkpoint_chooser import CheckpointChooser
+from diffstudio.ui.generate.sections.controlnet_section import ControlSection
+from diffstudio.ui.generate.sections.hires_section import EnlargeSection
+from diffstudio.ui.generate.sections.init_image_section import StartSection
+from diffstudio.ui.generate.sections.lora_section import LoraSection
+from diffstudio.ui.generate.sections.prompt import PromptEdit, below
+from diffstudio.ui.generate.sections.seed import SeedControl
+from diffstudio.ui.generate.sections.size import SizeControl, limits_of
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import (
+    Check,
+    LabelledCombo,
+    LabelledSlider,
+    PrimaryButton,
+    QuietButton,
+    SectionLabel,
+    label,
+)
+from diffstudio.ui.widgets.helpers import describe, restyle, scroll_area
 
 _NEEDS_AFTER_MS = 150  # without a change
 MOST_IMAGES = 64  # of one press; the queue takes any number of presses
@@ -92,11 +101,11 @@ class Panel(QFrame):
         self.guide_last.hide()
         self.sampler = LabelledCombo(
             "Sampler",
-            [(name, text) for name, (text, _) in words.SAMPLERS.items()],
+            [(name, text) for name, (text, _) in labels.SAMPLERS.items()],
             "The method that walks from noise to picture",
         )
         self.spacing = LabelledCombo(
-            "Spacing", words.spacings_for(None), "How the steps are spread between noise and picture"
+            "Spacing", labels.spacings_for(None), "How the steps are spread between noise and picture"
         )
         self.vae = LabelledCombo(
             "Autoencoder",
@@ -241,12 +250,12 @@ class Panel(QFrame):
 
     def show_needs(self, wanted: Wanted, needs: Needs | None) -> None:
         """None where it is not known."""
-        said = "" if needs is None or wanted.checkpoint != self.checkpoint.current() else words.memory(needs)
+        said = "" if needs is None or wanted.checkpoint != self.checkpoint.current() else labels.memory(needs)
         self.needs.setText(said)
         self.needs.setVisible(bool(said))
         if needs is not None:
             restyle(self.needs, "tone", "faint" if needs.fits else "warn")
-            describe(self.needs, said, words.memory_plan(needs))
+            describe(self.needs, said, labels.memory_plan(needs))
 
     def submit(self) -> None:
         """What the button does. Asked for while the folders are still being read, it is done when they have been."""
@@ -290,7 +299,7 @@ class Panel(QFrame):
         self.loras.set_checkpoint(checkpoint)
         self.control.set_checkpoint(checkpoint)
         self.enlarge.set_checkpoint(checkpoint)
-        self.spacing.set_choices(words.spacings_for(checkpoint))
+        self.spacing.set_choices(labels.spacings_for(checkpoint))
         self._offer_autoencoders(checkpoint)
         if checkpoint is not None and another and take_settings:
             self._take_usual(checkpoint)
@@ -313,7 +322,7 @@ class Panel(QFrame):
 
     def _take_usual(self, checkpoint: Checkpoint) -> None:
         """Settings that its makers recommend, in place of the last checkpoint's where nobody changed those."""
-        usual, last = words.usual_for(checkpoint), self._usual
+        usual, last = labels.usual_for(checkpoint), self._usual
         if usual is None:
             return
         self._usual = usual
@@ -360,7 +369,7 @@ class Panel(QFrame):
 
     def _explain_choices(self) -> None:
         tips = Qt.ItemDataRole.ToolTipRole
-        for index, (_, tip) in enumerate(words.SAMPLERS.values()):
+        for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
             self.sampler.combo.setItemData(index, tip, tips)
         self.sampler.set_value(SamplerName.HEUN)
 

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QMenu, QStackedWidget, QV
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.fetching import fetchable
+from diffstudio.models.components.download import fetchable
 from diffstudio.studio.events import (
     Cancelled,
     Event,
@@ -29,18 +29,19 @@ from diffstudio.studio.events import (
     Started,
     Stepped,
 )
-from diffstudio.studio.queue import QueuedJob
+from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
-from diffstudio.ui import theme
-from diffstudio.ui.controls import Banner, Elided, EmptyState, ProgressLine, QuietButton
-from diffstudio.ui.fetcher import button_text
-from diffstudio.ui.generate import words
+from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.canvas import Canvas
 from diffstudio.ui.generate.filmstrip import Filmstrip
 from diffstudio.ui.generate.menu import add_shortcuts, picture_menu
 from diffstudio.ui.generate.panel import Panel
-from diffstudio.ui.generate.recent import RecentPicture, RightColumn
-from diffstudio.ui.pictures import human_duration, image_size, numpy_to_qimage, read_image
+from diffstudio.ui.generate.queue_and_history import RecentPicture, RightColumn
+from diffstudio.ui.shell.downloads import button_text
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import Banner, Elided, EmptyState, ProgressLine, QuietButton
+from diffstudio.ui.widgets.formatting import human_duration
+from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image
 
 _ROOM_FOR_WORDS = 420  # px of the middle: below it a button has its sign alone
 _NARROW = 1180  # px: below it the columns are slimmer
@@ -55,7 +56,9 @@ class GenerateRoom(QWidget):
     pause_requested = Signal(object)  # JobId
     resume_requested = Signal(object)
     stop_requested = Signal(object)
-    fetch_requested = Signal(object)  # the pieces that a checkpoint lacks, by their names in models/pieces.py
+    fetch_requested = Signal(
+        object
+    )  # the pieces that a checkpoint lacks, by their names in models/components/requirements.py
     fetch_stopped = Signal()
     restart_requested = Signal(object, object, object)  # JobId, step, GenerateRequest
     remove_requested = Signal(object)  # JobId
@@ -130,7 +133,7 @@ class GenerateRoom(QWidget):
         if self._expecting:  # the engine is still being loaded
             request = pending[0].request
             self.canvas.begin(request.count, self._shape_of(request))
-            self.title.setText(words.title_of(request))
+            self.title.setText(labels.title_of(request))
             self._show_status("Getting ready …", None)
         self._follow()
 
@@ -206,10 +209,10 @@ class GenerateRoom(QWidget):
                 self._save(index, path, numpy_to_qimage(picture))
             case Finished(seconds=seconds):
                 self._finished = True
-                self._end(f"{words.pictures(self._saved)}  ·  {human_duration(seconds)}", 1.0)
+                self._end(f"{labels.pictures(self._saved)}  ·  {human_duration(seconds)}", 1.0)
             case Cancelled():
                 at = f" at step {self._newest.index} of {self._newest.steps}" if self._newest else ""
-                kept = f"  ·  {words.pictures(self._saved)} kept" if self._saved else ""
+                kept = f"  ·  {labels.pictures(self._saved)} kept" if self._saved else ""
                 self._end(f"Stopped{at}{kept}", self.progress.fraction() or 0.0)
             case Failed(error=error):
                 self._fail(error)
@@ -226,7 +229,7 @@ class GenerateRoom(QWidget):
         self.filmstrip.clear(request.steps)
         if isinstance(request, UpscaleRequest):
             self.canvas.show_saved(0, read_image(request.source, _LARGEST_BEFORE), request.source)
-        self.title.setText(words.title_of(request))
+        self.title.setText(labels.title_of(request))
         self._show_status("Starting …", None)
         self.say("info", "")
 
@@ -249,9 +252,9 @@ class GenerateRoom(QWidget):
                 self.canvas.show_estimates(event.first, event.previews)
         batch = max(1, len(event.previews))
         self._show_status(
-            words.step_line(event),
+            labels.step_line(event),
             (event.first + batch * event.index / event.steps) / max(1, event.count),
-            words.step_brief(event),
+            labels.step_brief(event),
         )
 
     def _save(self, index: int, path: Path, image: QImage) -> None:
@@ -260,7 +263,7 @@ class GenerateRoom(QWidget):
             self.canvas.show_saved(index, image, path)
         request = self._request
         if request is not None:
-            request = words.one_of(request, index)
+            request = labels.one_of(request, index)
         self.right.add_recent(RecentPicture(path, image, request))
 
     def _end(self, text: str, fraction: float) -> None:
@@ -294,7 +297,7 @@ class GenerateRoom(QWidget):
         self._status_text = text
         self.progress.set_fraction(fraction)
         self.right.running.say(
-            self.title.text() if self._live else words.title_of(self._request or GenerateRequest()),
+            self.title.text() if self._live else labels.title_of(self._request or GenerateRequest()),
             brief or text,
             fraction,
         )
@@ -380,9 +383,9 @@ class GenerateRoom(QWidget):
         self._live, self._looking_at = False, picture
         self.canvas.scrub(None)
         self.canvas.show_one(image, picture.path)
-        self.title.setText(words.title_of(picture.request) if picture.request else picture.path.name)
+        self.title.setText(labels.title_of(picture.request) if picture.request else picture.path.name)
         self.status.setText(
-            words.settings_line(picture.request) if picture.request else f"{image.width()} × {image.height()}"
+            labels.settings_line(picture.request) if picture.request else f"{image.width()} × {image.height()}"
         )
         self._follow()
 
@@ -392,7 +395,7 @@ class GenerateRoom(QWidget):
         self._live, self._looking_at = True, None
         self.canvas.begin(self._request.count, self._shape_of(self._request))
         self.canvas.show_estimates(0, self.filmstrip.at(self.filmstrip.last()))
-        self.title.setText(words.title_of(self._request))
+        self.title.setText(labels.title_of(self._request))
         self.status.setText(self._status_text)
         self._follow()
 
@@ -432,7 +435,7 @@ class GenerateRoom(QWidget):
             return self._looking_at.request if self._looking_at else None
         if self._request is None or self.canvas.is_empty():
             return None
-        return words.one_of(self._request, self.canvas.chosen())
+        return labels.one_of(self._request, self.canvas.chosen())
 
     def _reuse(self) -> None:
         if (request := self._request_shown()) is not None:

@@ -10,19 +10,28 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import CheckpointDangerous
 from diffstudio.models.checkpoint import Checkpoint, Layout, Origin, Role
-from diffstudio.models.hashes import short
-from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
-from diffstudio.studio.annotations import Annotation
-from diffstudio.studio.weight_requests import Tool
-from diffstudio.ui import theme
-from diffstudio.ui.basics import scroll_area
-from diffstudio.ui.controls import Banner, Elided, FlowLayout, PrimaryButton, QuietButton, SectionLabel, Thumb, describe
-from diffstudio.ui.gallery.passage import Facts, Passage
+from diffstudio.models.files.hashes import short
+from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
+from diffstudio.studio.library.annotations import Annotation
+from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.models import facts
-from diffstudio.ui.models.model import Entry, Problem
+from diffstudio.ui.models.item_model import Entry, Problem
 from diffstudio.ui.models.notes import NotesEditor
-from diffstudio.ui.models.taken_for import TakenFor
-from diffstudio.ui.models.words import WordChips
+from diffstudio.ui.models.trigger_words import WordChips
+from diffstudio.ui.models.type_override import TakenFor
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import (
+    Banner,
+    Elided,
+    FlowLayout,
+    PrimaryButton,
+    QuietButton,
+    SectionLabel,
+    Thumb,
+    describe,
+)
+from diffstudio.ui.widgets.helpers import scroll_area
+from diffstudio.ui.widgets.wrapping_text import Facts, Passage
 
 WIDEST = 640  # px of text: longer lines are hard to read
 _SMALL = 72  # px of a picture that was made with it

@@ -10,11 +10,12 @@ from typing import Any
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.checkpoint import Checkpoint, Conditioning, Layout, Origin, Role
-from diffstudio.models.family import family_of
-from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
-from diffstudio.models.trained_on import base_model, training_tags, trigger_words
-from diffstudio.ui.controls import human_bytes, human_count
+from diffstudio.models.checkpoint import Checkpoint, Layout, Origin, Role
+from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
+from diffstudio.models.library.training_metadata import base_model, training_tags, trigger_words
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.ui.widgets.controls import human_bytes, human_count
 
 ROLES = {
     Role.CHECKPOINT: "checkpoint",

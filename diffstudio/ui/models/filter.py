@@ -9,12 +9,12 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Role
-from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
-from diffstudio.studio.annotations import NOTHING_SAID, Annotation
-from diffstudio.ui.controls import Chip, Combo
-from diffstudio.ui.inputs import SearchField
+from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
+from diffstudio.studio.library.annotations import NOTHING_SAID, Annotation
 from diffstudio.ui.models import facts
-from diffstudio.ui.models.model import Entry
+from diffstudio.ui.models.item_model import Entry
+from diffstudio.ui.widgets.controls import Chip, Combo
+from diffstudio.ui.widgets.inputs import SearchField
 
 EVERYTHING = None
 _LEARNT_WORDS = (

@@ -8,9 +8,9 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import QCompleter, QLineEdit, QPlainTextEdit, QVBoxLayout, QWidget
 
-from diffstudio.studio.annotations import LONGEST_NOTE, NOTHING_SAID, Annotation
-from diffstudio.ui import theme
-from diffstudio.ui.controls import SectionLabel, describe
+from diffstudio.studio.library.annotations import LONGEST_NOTE, NOTHING_SAID, Annotation
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import SectionLabel, describe
 
 KEPT_AFTER_MS = 800
 NOTE_HEIGHT = 84  # px: about four lines

@@ -12,23 +12,23 @@ from PySide6.QtWidgets import QAbstractItemView, QFrame, QHBoxLayout, QListView,
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.made import Made
-from diffstudio.models.sidecars import NOTHING_BESIDE, Sidecar
-from diffstudio.studio.annotations import Annotation, Annotations
-from diffstudio.studio.gallery import Gallery
-from diffstudio.studio.weight_requests import Tool
-from diffstudio.ui import picture_actions
-from diffstudio.ui.arrivals import SUFFIXES
-from diffstudio.ui.confirm import confirm
-from diffstudio.ui.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe, human_bytes
-from diffstudio.ui.drops import DropHint, dropped_paths
-from diffstudio.ui.gallery.bars import Message
+from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
+from diffstudio.models.tools.spec import Made
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.library.annotations import Annotation, Annotations
+from diffstudio.studio.library.weight_requests import Tool
+from diffstudio.ui.gallery.toolbars import Message
 from diffstudio.ui.models import facts
+from diffstudio.ui.models.background_lookups import Lookups
 from diffstudio.ui.models.details import CheckpointDetails, goes_into_prompt
 from diffstudio.ui.models.filter import FilterBar
-from diffstudio.ui.models.lookups import Lookups
-from diffstudio.ui.models.model import CheckpointDelegate, CheckpointsModel, Entry, Problem
-from diffstudio.ui.models.workshop import Workshop
+from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel, Entry, Problem
+from diffstudio.ui.models.tool_runner import Workshop
+from diffstudio.ui.shell.dropped_models import SUFFIXES
+from diffstudio.ui.widgets import image_actions
+from diffstudio.ui.widgets.confirm_dialog import confirm
+from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe, human_bytes
+from diffstudio.ui.widgets.drag_and_drop import DropHint, dropped_paths
 
 LIST_WIDTH = 340
 
@@ -394,7 +394,7 @@ class ModelsRoom(QWidget):
         entry = self.chosen()
         if entry is None:
             return
-        if picture_actions.show_in_folder(entry.path):
+        if image_actions.show_in_folder(entry.path):
             self.folder_opened.emit(entry.path.parent)
         else:
             self.message.say("warn", f"No file manager could be opened. The file is {entry.path}.")

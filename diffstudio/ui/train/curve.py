@@ -13,10 +13,10 @@ from PySide6.QtCore import QEvent, QPointF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPalette, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.run_history import HistoryView
-from diffstudio.ui import theme
-from diffstudio.ui.controls import SectionLabel, describe, label
+from diffstudio.studio.runs.history import HistoryView
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import SectionLabel, describe, label
 
 _EMPTY = np.empty(0)
 

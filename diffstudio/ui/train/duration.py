@@ -8,9 +8,9 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QFontMetrics, QValidator
 from PySide6.QtWidgets import QWidget
 
-from diffstudio.ui import theme
-from diffstudio.ui.controls import Elided, describe
-from diffstudio.ui.inputs import NumberField, Slider, lay_out_slider
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import Elided, describe
+from diffstudio.ui.widgets.inputs import NumberField, Slider, lay_out_slider
 
 LONGEST_MINUTES = 60.0 * 24 * 30
 _PARTS = re.compile(

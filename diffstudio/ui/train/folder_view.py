@@ -18,9 +18,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from diffstudio.training.inspection import FolderReport, InspectionProgress
-from diffstudio.ui import theme
-from diffstudio.ui.controls import (
+from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress
+from diffstudio.ui.train.panel import short_path
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import (
     Banner,
     Elided,
     EmptyState,
@@ -32,7 +33,6 @@ from diffstudio.ui.controls import (
     describe,
     label,
 )
-from diffstudio.ui.train.panel import short_path
 
 SHOWN_PICTURES = 60
 THUMB_SIDE = 72  # px

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.run_history import HistoryView, RunHistory
-from diffstudio.studio.run_status import log_tail
-from diffstudio.studio.runs import Runs, RunSummary
+from diffstudio.studio.runs.history import HistoryView, RunHistory
+from diffstudio.studio.runs.runs import Runs, RunSummary
+from diffstudio.studio.runs.status import log_tail
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run_folder import RunFolder, Status
+from diffstudio.training.run.run_folder import RunFolder, Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,25 +10,10 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage, QKeySequence, QShortcut
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
-from diffstudio.studio.runs import LONGEST_NAME
-from diffstudio.training.choose import AUTO, Choice, choose, named_recipes
-from diffstudio.training.inspection import FolderReport
+from diffstudio.studio.runs.runs import LONGEST_NAME
+from diffstudio.training.data.inspect_folder import FolderReport
 from diffstudio.training.recipe import Recipe
-from diffstudio.ui import theme
-from diffstudio.ui.basics import scroll_area
-from diffstudio.ui.controls import (
-    Card,
-    ChipRow,
-    Combo,
-    Elided,
-    LabelledCombo,
-    PrimaryButton,
-    QuietButton,
-    SectionLabel,
-    Thumb,
-    describe,
-    label,
-)
+from diffstudio.training.recipe_choice import AUTO, Choice, choose, named_recipes
 from diffstudio.ui.train.duration import DurationSlider
 from diffstudio.ui.train.options import (
     CHANGES,
@@ -43,6 +28,21 @@ from diffstudio.ui.train.options import (
     Options,
     estimate,
 )
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import (
+    Card,
+    ChipRow,
+    Combo,
+    Elided,
+    LabelledCombo,
+    PrimaryButton,
+    QuietButton,
+    SectionLabel,
+    Thumb,
+    describe,
+    label,
+)
+from diffstudio.ui.widgets.helpers import scroll_area
 
 PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 CARD_THUMBS = 6

@@ -28,18 +28,14 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLay
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.machine import seems_accelerated
+from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.requests import TrainRequest
-from diffstudio.studio.run_history import HistoryView
-from diffstudio.studio.runs import Runs, RunSummary
-from diffstudio.training.inspection import FolderReport, PictureRecord, inspect_folder
+from diffstudio.studio.runs.history import HistoryView
+from diffstudio.studio.runs.runs import Runs, RunSummary
+from diffstudio.training.data.inspect_folder import FolderReport, PictureRecord, inspect_folder
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run_folder import RunFolder, RunStarted
-from diffstudio.ui.confirm import confirm
-from diffstudio.ui.controls import Banner, describe
-from diffstudio.ui.drops import DropHint, dropped_folder
-from diffstudio.ui.picture_actions import open_folder
-from diffstudio.ui.system import pictures_folder
+from diffstudio.training.run.run_folder import RunFolder, RunStarted
+from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
 from diffstudio.ui.train.follow import Follower, Look, look
@@ -49,6 +45,10 @@ from diffstudio.ui.train.run_panel import Action, RunPanel
 from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.thumbnails import first_pictures, spread, thumbnail
+from diffstudio.ui.widgets.confirm_dialog import confirm
+from diffstudio.ui.widgets.controls import Banner, describe
+from diffstudio.ui.widgets.drag_and_drop import DropHint, dropped_folder
+from diffstudio.ui.widgets.image_actions import open_folder
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two looks at the runs
 _WIDE = 1180  # px: from here on the columns are as broad as those of Generate

@@ -10,13 +10,13 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.runs import RunSummary
+from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run_folder import RunStarted, Status
-from diffstudio.ui import theme
-from diffstudio.ui.controls import Elided, PrimaryButton, SectionLabel, describe, human_count, label
+from diffstudio.training.run.run_folder import RunStarted, Status
 from diffstudio.ui.train.options import changes_text, noise_levels_text, optimiser_text
 from diffstudio.ui.train.panel import CARD_THUMBS, FolderCard, scrolled_column
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import Elided, PrimaryButton, SectionLabel, describe, human_count, label
 
 
 class Action(StrEnum):

@@ -6,14 +6,14 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
-from diffstudio.studio.run_history import HistoryView
-from diffstudio.studio.runs import RunSummary
-from diffstudio.training.run_folder import Status
-from diffstudio.ui import theme
-from diffstudio.ui.controls import Banner, Elided, ProgressLine, QuietButton, describe, human_duration, label
+from diffstudio.studio.runs.history import HistoryView
+from diffstudio.studio.runs.runs import RunSummary
+from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.curve import LossCurve
 from diffstudio.ui.train.samples import SamplesThroughTime
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import Banner, Elided, ProgressLine, QuietButton, describe, human_duration, label
 
 
 def status_line(summary: RunSummary) -> str:

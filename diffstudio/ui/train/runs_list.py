@@ -9,12 +9,21 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.run_history import HistoryView, Trend
-from diffstudio.studio.runs import RunSummary
-from diffstudio.training.run_folder import Status
-from diffstudio.ui import assets, theme
-from diffstudio.ui.controls import Card, Elided, ProgressLine, QuietButton, SectionLabel, describe, label, restyle
+from diffstudio.studio.runs.history import HistoryView, Trend
+from diffstudio.studio.runs.runs import RunSummary
+from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.train.panel import scrolled_column
+from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.controls import (
+    Card,
+    Elided,
+    ProgressLine,
+    QuietButton,
+    SectionLabel,
+    describe,
+    label,
+    restyle,
+)
 
 LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
 
@@ -197,6 +206,6 @@ class _TrendCard(QWidget):
         if history is not None and known:
             trend, sentence = history.trend()
             icon, tone = _TREND[trend]
-            self._icon.setPixmap(assets.pixmap(icon, 16, tone))
+            self._icon.setPixmap(icons.pixmap(icon, 16, tone))
             self.text.setText(sentence)
             describe(self, sentence)

@@ -12,11 +12,11 @@ from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt
 from PySide6.QtGui import QHelpEvent, QImage, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QToolTip, QVBoxLayout, QWidget
 
-from diffstudio.training.run_folder import RunFolder, RunSamples
-from diffstudio.ui import theme
-from diffstudio.ui.controls import ChipRow, SectionLabel, describe, label, rounded
-from diffstudio.ui.pictures import read_image
+from diffstudio.training.run.run_folder import RunFolder, RunSamples
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import ChipRow, SectionLabel, describe, label, rounded
+from diffstudio.ui.widgets.images import read_image
 
 KEPT_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
 LARGEST_TILE = 176  # px on the screen

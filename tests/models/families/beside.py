@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from diffstudio.diffusion.samplers import Step
-from diffstudio.models.checkpoint import Checkpoint, Conditioning, Origin
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.components.components import FolderParts
 from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
 from diffstudio.models.families.stable_diffusion import StableDiffusion
-from diffstudio.models.parts import FolderParts
 from diffstudio.models.sampling import sample
+from diffstudio.networks.conditioning import Conditioning
 from tests.models import small
 
 CPU = torch.device("cpu")

@@ -17,11 +17,11 @@ from diffusers import (
 )
 
 from diffstudio.diffusion.samplers import SAMPLERS
-from diffstudio.diffusion.schedule import SPACINGS
+from diffstudio.diffusion.spacing import SPACINGS
 from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.components.components import FolderParts
 from diffstudio.models.families import flux, qwen_image, sd3, z_image
 from diffstudio.models.families.flow import FlowModel, Shift, Told
-from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import (
     CPU,
     HEIGHT,

@@ -12,9 +12,9 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler, FluxImg2ImgPipeline
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
+from diffstudio.models.components.components import FolderParts
 from diffstudio.models.families import flux
 from diffstudio.models.families.flow import pack, unpack
-from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_flux, theirs
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]

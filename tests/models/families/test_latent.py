@@ -17,7 +17,7 @@ from tests.models import small_flow as small
 
 @pytest.fixture
 def model(tmp_path: Any) -> flux.FluxModel:
-    from diffstudio.models.parts import FolderParts
+    from diffstudio.models.components.components import FolderParts
 
     small.small_flux(tmp_path)
     return flux.load(small.checkpoint_of(tmp_path, "flux"), FolderParts(tmp_path), small.CPU, torch.float32)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.errors import CheckpointMissing, CheckpointUnknown
+from diffstudio.models.components.components import FolderParts
 from diffstudio.models.families import qwen_image
 from diffstudio.models.families.flow import FlowModel
-from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_qwen_image, theirs
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]  # of different lengths: the shorter one is masked

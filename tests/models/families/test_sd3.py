@@ -11,8 +11,8 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler, StableDiffusion3Img2ImgPipeline
 
 from diffstudio.errors import BadRequest, CheckpointMissing
+from diffstudio.models.components.components import FolderParts
 from diffstudio.models.families import sd3
-from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_sd3, theirs
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]

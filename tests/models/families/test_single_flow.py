@@ -12,11 +12,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.single_file import SingleFileParts
 from diffstudio.models.families import flux, qwen_image, sd3, z_image
-from diffstudio.models.library import Library
-from diffstudio.models.original_names import vae_names
-from diffstudio.models.parts import FolderParts
-from diffstudio.models.single_file import SingleFileParts
+from diffstudio.models.library.library import Library
+from diffstudio.models.state_dicts.to_original import vae_names
 from tests.models import makers, small_flow
 from tests.models.small_flow import CPU, checkpoint_of, ours
 

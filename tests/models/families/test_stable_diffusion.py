@@ -16,10 +16,10 @@ from torch import Tensor
 
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.errors import BadRequest, CheckpointUnknown
+from diffstudio.models.components.components import FolderParts
 from diffstudio.models.families import stable_diffusion
 from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.model import Hints
-from diffstudio.models.parts import FolderParts
 from diffstudio.models.sampling import sample
 from tests.models import small
 from tests.models.families.beside import (

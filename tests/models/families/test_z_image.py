@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from diffstudio.errors import CheckpointMissing
+from diffstudio.models.components.components import FolderParts
 from diffstudio.models.families import z_image
-from diffstudio.models.parts import FolderParts
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_z_image, theirs
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]

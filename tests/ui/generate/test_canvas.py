@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.generate.canvas import Canvas, smooth
 from diffstudio.ui.generate.filmstrip import Filmstrip
-from diffstudio.ui.pictures import numpy_to_qimage
+from diffstudio.ui.widgets.images import numpy_to_qimage
 from tests.ui.samples import picture
 
 pytestmark = pytest.mark.usefixtures("dressed")

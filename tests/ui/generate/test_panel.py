@@ -14,13 +14,14 @@ from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import BadRequest
-from diffstudio.models.checkpoint import Conditioning, Role
-from diffstudio.studio.needs import Needs, Wanted
+from diffstudio.models.checkpoint import Role
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.jobs.memory_forecast import Needs, Wanted
 from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName
-from diffstudio.ui.generate import words
+from diffstudio.ui.generate import labels
+from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.generate.panel import Panel
-from diffstudio.ui.generate.size import SizeLimits, limits_of
-from diffstudio.ui.generate.words import title_of
+from diffstudio.ui.generate.sections.size import SizeLimits, limits_of
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed")
@@ -38,8 +39,8 @@ def panel(qtbot: QtBot) -> Panel:
 
 
 def test_every_sampler_and_spacing_has_a_name_and_an_explanation() -> None:
-    assert set(words.SAMPLERS) == set(SamplerName)
-    assert set(words.SPACINGS) == set(SpacingName)
+    assert set(labels.SAMPLERS) == set(SamplerName)
+    assert set(labels.SPACINGS) == set(SpacingName)
 
 
 def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None:

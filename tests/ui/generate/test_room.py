@@ -13,12 +13,12 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
-from diffstudio.studio.queue import QueuedJob
+from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
-from diffstudio.ui.controls import Elided
-from diffstudio.ui.generate.recent import RecentPicture
+from diffstudio.ui.generate.queue_and_history import RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
-from diffstudio.ui.pictures import numpy_to_qimage
+from diffstudio.ui.widgets.controls import Elided
+from diffstudio.ui.widgets.images import numpy_to_qimage
 from tests.ui.samples import checkpoint, picture, stepped, whole_job
 
 pytestmark = pytest.mark.usefixtures("dressed")

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from pytestqt.qtbot import QtBot
 
-from diffstudio.studio.runs import Runs
-from diffstudio.ui import assets, theme
+from diffstudio.studio.runs.runs import Runs
 from diffstudio.ui.train.room import TrainRoom
+from diffstudio.ui.widgets import icons, theme
 
 FAKE = (sys.executable, str(Path(__file__).resolve().parents[2] / "studio" / "fake_training.py"))
 PATIENCE_MS = 60_000  # a busy machine starts processes slowly
@@ -72,7 +72,7 @@ def make_room(qtbot: QtBot, runs: Runs) -> Iterator[Callable[[], TrainRoom]]:
 
     app = QApplication.instance()
     assert isinstance(app, QApplication)
-    assets.load_fonts()
+    icons.load_fonts()
     theme.apply(app, "dark")
     opened: list[TrainRoom] = []
 

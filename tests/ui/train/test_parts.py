@@ -11,7 +11,7 @@ import pytest
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
-from diffstudio.studio.run_history import HistoryView
+from diffstudio.studio.runs.history import HistoryView
 from diffstudio.training.recipe import DataRecipe, NoiseLevelsName, OptimiserName, Recipe
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.curve import LossCurve, step_text

@@ -16,12 +16,12 @@ from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QGra
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.requests import TrainRequest
-from diffstudio.studio.runs import Runs
+from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.recipe import NoiseLevelsName, OptimiserName
-from diffstudio.training.run_folder import Status
-from diffstudio.ui import theme
+from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run_panel import Action
+from diffstudio.ui.widgets import theme
 
 PATIENCE_MS = 30_000
 
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_used_is_said_in_the_window(
 def test_inspection_shows_progress_and_can_be_cancelled(
     room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffstudio.training.inspection import InspectionProgress
+    from diffstudio.training.data.inspect_folder import InspectionProgress
     from diffstudio.ui.train import room as module
 
     closed = []

@@ -1,0 +1,57 @@
+"""How arguments are parsed: text, paths and numbers, each refused in a sentence."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from diffstudio.errors import BadRequest
+
+if TYPE_CHECKING:
+    pass
+
+
+# Arguments
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        verb = self.prog.removeprefix("diffstudio").strip()
+        ask = f"diffstudio {verb} --help".replace("  ", " ")
+        raise BadRequest(message[:1].upper() + message[1:300].rstrip("."), remedy=f"`{ask}` tells more")
+
+
+def as_text(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!a} is not text in UTF-8") from None
+    return text
+
+
+def as_path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a path is needed and there is none")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"the home folder in {text[:80]!r} is not known here") from None
+
+
+def as_whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        if len(text) > 40 and text.isdecimal():
+            raise argparse.ArgumentTypeError(f"a number of {len(text):,} digits is too large") from None
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+
+
+def as_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None

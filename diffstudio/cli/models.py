@@ -1,0 +1,209 @@
+"""The verbs of `diffstudio models`: what there is, what one of them is, what a person says it is, and bringing one in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffstudio.cli.arguments import as_path, as_text
+from diffstudio.cli.terminal import one_line, progress
+from diffstudio.cli.weights import add_weights
+from diffstudio.errors import BadRequest, StorageProblem
+
+if TYPE_CHECKING:
+    from diffstudio.models.checkpoint import Checkpoint
+
+
+def add_models(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "models",
+        help="the checkpoints on this machine",
+        allow_abbrev=False,
+        description="The checkpoints on this machine: the starter, what was trained here, and what lies "
+        "in the folders of models.",
+    )
+    kinds = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def add(name: str, about: str, do: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = kinds.add_parser(
+            name, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False
+        )
+        parser.set_defaults(do=do)
+        return parser
+
+    listing = add("list", "all of them, one a line", _list_models)
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.add_argument(
+        "--role", metavar="NAME", type=as_text, help="those alone that are for this: checkpoint, lora, vae …"
+    )
+    showing = add("show", "everything one of them says about itself", _show_model)
+    showing.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
+    showing.add_argument("--json", action="store_true", help="as JSON")
+    setting = add("set", "say what one of them is, where it was taken for something else", _set_model)
+    setting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
+    setting.add_argument("--family", metavar="NAME", type=as_text, default="")
+    setting.add_argument(
+        "--prediction", metavar="NAME", type=as_text, default="", help="what its network predicts: eps, v, flow, x0"
+    )
+    setting.add_argument("--clear", action="store_true", help="back to what is found out from the file")
+    bringing = add("import", "bring a file into the folder of models", _import_model)
+    bringing.add_argument("file", metavar="FILE", type=as_path)
+    getting = add("fetch", "get a text encoder, an autoencoder or a tokenizer from its public place", _fetch_pieces)
+    getting.add_argument("pieces", metavar="PIECE", nargs="*", type=as_text, help="without one: what there is")
+    add_weights(add)
+
+
+def _list_models(arguments: argparse.Namespace) -> int:
+    from diffstudio.models.checkpoint import Role
+    from diffstudio.models.library.library import Library
+    from diffstudio.studio.settings import load_settings
+
+    library = Library(load_settings().folders)
+    checkpoints = [found for found in library.scan() if arguments.role in (None, str(found.role))]
+    if arguments.role is not None and arguments.role not in set(Role):
+        raise BadRequest(f"There is no role called {arguments.role[:40]!r}", remedy=f"Say one of {', '.join(Role)}")
+    if arguments.json:
+        print(_json([_as_json(checkpoint) for checkpoint in checkpoints]))
+    elif checkpoints:
+        rows = [("NAME", "KIND", "TOLD", "SIZE", "PARAMETERS", "FILE", "ORIGIN", "ROLE")]
+        rows += [
+            (
+                one_line(c.name),
+                one_line(c.family),
+                str(c.conditioning),
+                f"{c.width} x {c.height}" if c.width else "?",
+                f"{c.parameters / 1e6:.1f} M",
+                f"{c.size_bytes / 1e6:.1f} MB",
+                str(c.origin),
+                str(c.role),
+            )
+            for c in checkpoints
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
+        print("There are no checkpoints yet. Train one with `diffstudio train FOLDER`.", file=sys.stderr)
+    for path, problem in library.problems:
+        print(one_line(f"diffstudio: {path} was left out. {problem}"), file=sys.stderr)
+    return 0
+
+
+def _show_model(arguments: argparse.Namespace) -> int:
+    from diffstudio.models.files.hashes import sha256_of, short
+    from diffstudio.models.library.library import Library
+    from diffstudio.studio.settings import load_settings
+
+    checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
+    hashes = (
+        {} if checkpoint.path.is_dir() else {"sha256": (sha256 := sha256_of(checkpoint.path)), "auto_v2": short(sha256)}
+    )
+    about = _as_json(checkpoint) | hashes | {"metadata": dict(checkpoint.metadata)}
+    if arguments.json:
+        print(_json(about))
+        return 0
+    for name, value in about.items():
+        if name != "metadata" and value not in ([], ""):
+            print(one_line(f"{name:<13}{', '.join(map(str, value)) if isinstance(value, list) else value}"))
+    for name, text in sorted(checkpoint.metadata.items()):
+        print(one_line(f"{name} = {text if len(text) <= 200 else text[:197] + '...'}"))
+    return 0
+
+
+def _json(value: Any) -> str:
+    """In the scripts of its names, unless one of them is no text at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2)
+    return text
+
+
+def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "name": checkpoint.name,
+        "title": checkpoint.title,
+        "path": str(checkpoint.path),
+        "family": checkpoint.family,
+        "conditioning": str(checkpoint.conditioning),
+        "classes": list(checkpoint.classes),
+        "width": checkpoint.width,
+        "height": checkpoint.height,
+        "parameters": checkpoint.parameters,
+        "dtype": checkpoint.dtype,
+        "size_bytes": checkpoint.size_bytes,
+        "origin": str(checkpoint.origin),
+        "modified": checkpoint.modified,
+        "role": str(checkpoint.role),
+        "layout": str(checkpoint.layout),
+        "prediction": checkpoint.prediction,
+        "inpainting": checkpoint.inpainting,
+        "reason": checkpoint.reason,
+    }
+
+
+def _set_model(arguments: argparse.Namespace) -> int:
+    from diffstudio.models.library.library import Library
+    from diffstudio.models.library.overrides import Overrides
+    from diffstudio.studio.settings import load_settings
+
+    checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
+    overrides = Overrides()
+    if arguments.clear:
+        said = "is what its file says again" if overrides.clear(checkpoint) else "had nothing said about it"
+        print(one_line(f"{checkpoint.name} {said}."))
+        return 0
+    if not arguments.family and not arguments.prediction:
+        raise BadRequest("Nothing is said about it", remedy="Give --family, --prediction, or --clear")
+    overrides.put(checkpoint, arguments.family, arguments.prediction)
+    now = Overrides().applied(checkpoint)
+    print(one_line(f"{now.name}: {now.family}, predicts {now.prediction}."))
+    return 0
+
+
+def _fetch_pieces(arguments: argparse.Namespace) -> int:
+    from diffstudio import paths
+    from diffstudio.cli.terminal import stop_signals
+    from diffstudio.models.components.download import ORIGINS, about_bytes, fetch
+    from diffstudio.models.components.requirements import PIECES
+    from diffstudio.studio.settings import load_settings
+
+    for piece in ORIGINS if not arguments.pieces else ():
+        origins = " and ".join(f"{origin.repository}: {origin.file}" for origin in ORIGINS[piece])
+        print(f"{piece:<15} {about_bytes((piece,)) / 1e9:5.1f} GB  {PIECES[piece].title}, from {origins}")
+    folders = load_settings().folders
+    with stop_signals() as stop:
+        for piece in arguments.pieces:
+            say = partial(_say_fetched, PIECES[piece].title if piece in PIECES else piece)
+            for path in fetch(piece, folders[0] if folders else paths.checkpoints(), say, lambda: stop.wanted):
+                progress("", last=True)
+                print(path)
+    return 0
+
+
+def _say_fetched(title: str, done: int, of: int) -> None:
+    progress(f"{title}: {done / 1e6:,.0f} of {of / 1e6:,.0f} MB")
+
+
+def _import_model(arguments: argparse.Namespace) -> int:
+    from diffstudio import paths
+    from diffstudio.studio.library.importing import import_file
+    from diffstudio.studio.settings import load_settings
+
+    folders = load_settings().folders
+    try:
+        for item in import_file(arguments.file, folders[0] if folders else paths.checkpoints()):
+            if isinstance(item, Path):
+                print(item)
+            elif sys.stderr.isatty():
+                progress(f"{arguments.file.name}: {item:.0%}")
+    except OSError as error:
+        raise StorageProblem(f"{arguments.file} cannot be read", error.strerror or str(error)) from error
+    return 0

@@ -1,0 +1,243 @@
+"""The verbs of `diffstudio models` on files of weights: scan, and what makes one of others: convert, merge, bake, prune, export."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffstudio.cli.arguments import as_number, as_path, as_text
+from diffstudio.cli.terminal import one_line, progress, stop_signals
+from diffstudio.errors import BadRequest, Stopped
+
+if TYPE_CHECKING:
+    from diffstudio.models.checkpoint import Checkpoint, Role
+    from diffstudio.models.tools.spec import Precision
+    from diffstudio.studio.library.weight_requests import WeightRequest
+
+Add = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
+
+
+def add_weights(add: Add) -> None:
+    """`add` makes a verb."""
+    scanning = add("scan", "what opening a file could run, found out without opening it", _scan)
+    scanning.add_argument("files", metavar="FILE", nargs="+", type=as_path, help="or a folder: every pickle in it")
+    scanning.add_argument("--json", action="store_true", help="as JSON")
+    converting = add(
+        "convert", "the same weights in a safetensors file: from a pickle, a folder, or in another precision", _convert
+    )
+    converting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
+    merging = add("merge", "one checkpoint of two: a (1 - m) + b m; with a third a + m (b - c)", _merge)
+    merging.add_argument(
+        "checkpoints", metavar="NAME|PATH", nargs="+", type=as_text, help="a, b, and c where a difference is added"
+    )
+    merging.add_argument(
+        "--share", metavar="M", type=as_number, default=None, help="m, from 0 to 1 (default 0.5; 1 with a third)"
+    )
+    merging.add_argument("--beyond", action="store_true", help="allow shares below 0 and above 1")
+    baking = add("bake", "a checkpoint with LoRAs written into its weights", _bake)
+    baking.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
+    baking.add_argument(
+        "loras", metavar="LORA[:FACTOR]", nargs="+", type=as_text, help="a name or a path, and how strongly (default 1)"
+    )
+    pruning = add(
+        "prune", "a checkpoint without what does not draw: averaged copies, what training left behind", _prune
+    )
+    pruning.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
+    pruning.add_argument("--ema", action="store_true", help="let the averaged weights take the place of the others")
+    exporting = add("export", "a diffusers folder of a checkpoint", _export)
+    exporting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
+    for verb in (converting, merging, baking, pruning, exporting):
+        verb.add_argument(
+            "--precision",
+            metavar="NAME",
+            type=as_text,
+            default="keep",
+            help="fp32, fp16, bf16, fp8, or keep (the default): as it is stored",
+        )
+        verb.add_argument(
+            "--out", metavar="PATH", type=as_path, help="where it goes; into the folder of models unless given"
+        )
+
+
+# The verbs
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    """Ends with 1 when one of them is dangerous or cannot be read."""
+    told = [_scanned(file) for given in arguments.files for file in _in_it(given)]
+    if arguments.json:
+        print(json.dumps(told, indent=2))
+    else:
+        for about in told:
+            for line in _said_of(about):
+                print(one_line(line))
+    return int(any(about["verdict"] in ("dangerous", "unreadable") for about in told))
+
+
+def _in_it(given: Path) -> list[Path]:
+    """Of a folder every pickle below it; itself where there is none."""
+    from diffstudio.models.files.formats import PICKLES
+
+    if not given.is_dir():
+        return [given]
+    return sorted(path for path in given.rglob("*") if path.suffix.lower() in PICKLES and path.is_file()) or [given]
+
+
+def _scanned(file: Path) -> dict[str, Any]:
+    from diffstudio.errors import DiffstudioError
+    from diffstudio.models.files.formats import PICKLES
+    from diffstudio.models.files.pickle_globals import Kind
+    from diffstudio.models.files.pickle_scan import scan_pickle
+    from diffstudio.models.library.records import read_record
+
+    about: dict[str, Any] = {"format": 1, "file": str(file), "verdict": "harmless", "reason": ""}
+    try:
+        if file.suffix.lower() in PICKLES:
+            scan = scan_pickle(file)
+            about |= {kind.name.lower(): [found.name for found in scan.found if found.kind is kind] for kind in Kind}
+            about["would_run"] = [call for found in scan.dangerous for call in found.calls]
+            about["tensors"] = len(scan.tensors)
+            about["verdict"] = "dangerous" if scan.dangerous else "unreadable" if scan.problem else "harmless"
+            scan.check()
+        else:
+            about["verdict"] = "no pickle"
+        about["reason"] = read_record(file).reason
+    except DiffstudioError as error:
+        about |= {"reason": str(error)} | ({} if about["verdict"] == "dangerous" else {"verdict": "unreadable"})
+    return about
+
+
+_LISTED = {
+    "would_run": "would have run",
+    "dangerous": "dangerous",
+    "unknown": "named, never run",
+    "allowed": "weights are made of",
+}
+
+
+def _said_of(about: dict[str, Any]) -> list[str]:
+    kind = {"no pickle": "not a pickle: nothing in it can run"}.get(about["verdict"], about["verdict"])
+    return [
+        f"{about['file']}: {kind}",
+        *([f"  {about['reason']}"] if about["reason"] else []),
+        *(f"  {title}: {', '.join(about[key])}" for key, title in _LISTED.items() if about.get(key)),
+    ]
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from diffstudio.studio.library.weight_requests import ConvertRequest
+
+    checkpoint, precision = _find(arguments.checkpoint), _precision(arguments)
+    name = checkpoint.name if precision == "keep" else f"{checkpoint.name}-{precision}"
+    return _made(ConvertRequest(checkpoint, _target(arguments, name, checkpoint.role), precision))
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from diffstudio.models.tools.spec import Method
+    from diffstudio.studio.library.weight_requests import MergeRequest
+
+    if not 2 <= len(arguments.checkpoints) <= 3:
+        raise BadRequest(
+            f"{len(arguments.checkpoints)} checkpoints were given",
+            "a merge is of two or three",
+            "Merge what comes of it with the next",
+        )
+    inputs = tuple(_find(name) for name in arguments.checkpoints)
+    method = Method.ADD_DIFFERENCE if len(inputs) == 3 else Method.WEIGHTED_SUM
+    share = arguments.share if arguments.share is not None else 1.0 if len(inputs) == 3 else 0.5
+    name = "-".join((*(one.name for one in inputs), f"{share:g}"))
+    target = _target(arguments, name, inputs[0].role)
+    return _made(MergeRequest(inputs, target, share, method, _precision(arguments), arguments.beyond))
+
+
+def _bake(arguments: argparse.Namespace) -> int:
+    from diffstudio.studio.library.weight_requests import BakeRequest
+
+    checkpoint, loras = _find(arguments.checkpoint), tuple(_lora(text) for text in arguments.loras)
+    name = "-".join((checkpoint.name, *(lora.name for lora, _ in loras)))
+    return _made(BakeRequest(checkpoint, loras, _target(arguments, name, checkpoint.role), _precision(arguments)))
+
+
+def _lora(text: str) -> tuple[Checkpoint, float]:
+    """`name:0.8`; a path may hold a colon itself."""
+    name, colon, factor = text.rpartition(":")
+    try:
+        return (_find(name), float(factor)) if colon else (_find(text), 1.0)
+    except ValueError:
+        return _find(text), 1.0
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    from diffstudio.studio.library.weight_requests import PruneRequest
+
+    checkpoint = _find(arguments.checkpoint)
+    target = _target(arguments, f"{checkpoint.name}-pruned", checkpoint.role)
+    return _made(PruneRequest(checkpoint, target, _precision(arguments), arguments.ema))
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from diffstudio.studio.library.weight_requests import ExportRequest
+
+    checkpoint = _find(arguments.checkpoint)
+    target = _target(arguments, f"{checkpoint.name}-diffusers", checkpoint.role, is_folder=True)
+    return _made(ExportRequest(checkpoint, target, _precision(arguments)))
+
+
+# What they share
+
+
+def _find(name: str) -> Checkpoint:
+    from diffstudio.models.library.library import Library
+    from diffstudio.studio.settings import load_settings
+
+    return Library(load_settings().folders).find(name)
+
+
+def _precision(arguments: argparse.Namespace) -> Precision:
+    from diffstudio.models.tools.spec import Precision
+
+    said = arguments.precision.lower().removeprefix("float").replace("fp8_e4m3fn", "fp8")
+    try:
+        return Precision(said if not said.isdigit() else f"fp{said}")
+    except ValueError:
+        raise BadRequest(
+            f"There is no precision called {arguments.precision[:40]!r}", remedy=f"Say one of {', '.join(Precision)}"
+        ) from None
+
+
+def _target(arguments: argparse.Namespace, name: str, role: Role, *, is_folder: bool = False) -> Path:
+    from diffstudio import paths
+    from diffstudio.studio.library.weight_requests import home_of, proposed
+    from diffstudio.studio.settings import load_settings
+
+    if arguments.out is not None:
+        return Path(arguments.out)
+    folders = load_settings().folders
+    return proposed(name, home_of(role, folders[0] if folders else paths.checkpoints()), is_folder=is_folder)
+
+
+def _made(request: WeightRequest) -> int:
+    """Carry it out, with a line of progress; Ctrl+C leaves nothing behind."""
+    from diffstudio.models.tools.spec import Made
+    from diffstudio.studio.library.weight_requests import carry_out
+
+    making = carry_out(request)
+    with stop_signals() as stop:
+        try:
+            for item in making:
+                if isinstance(item, Made):
+                    progress("", last=True)
+                    for note in item.notes:
+                        print(one_line(note), file=sys.stderr)
+                    print(item.path, flush=True)
+                elif stop.wanted:
+                    raise Stopped("Stopped", remedy="Nothing was left behind")
+                elif sys.stderr.isatty():
+                    progress(f"{request.target.name}: {item:.0%}")
+        finally:
+            making.close()
+    return 0

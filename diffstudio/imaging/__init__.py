@@ -1,0 +1,1 @@
+"""Images from anywhere, read without trusting them. No torch."""

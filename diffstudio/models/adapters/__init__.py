@@ -1,0 +1,1 @@
+"""LoRA, LoHa, LoKr, DoRA and full-rank adapters on a loaded model."""

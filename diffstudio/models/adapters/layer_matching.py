@@ -1,0 +1,277 @@
+"""Which modules of a model in memory a file of LoRA means: whatever it calls them, diffusers' names are what is found.
+
+Each module is listed under all names that trainers know it by, dots and underscores alike: diffusers' own, for U-Nets those of
+the original `ldm` and `sgm` code, for FLUX, Stable Diffusion 3 and Z-Image those of the original transformers, whose fused
+matrices (`qkv`) are several modules here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from diffstudio.models.adapters.low_rank import Rows
+
+NETWORK = "network"  # the part that denoises; the other parts are text encoders, by diffusers' names
+
+# How layers begin, with underscores for dots, and which parts that may mean: the first that has such a module.
+_PREFIXES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    *(
+        (prefix, (NETWORK,))
+        for prefix in (
+            "lora_unet_",
+            "lora_transformer_",
+            "unet_",
+            "transformer_",
+            "diffusion_model_",
+            "model_diffusion_model_",
+            "lycoris_",
+            "base_model_model_",
+            "",
+        )
+    ),
+    *((prefix, ("text_encoder", "text_encoder_2")) for prefix in ("lora_te_", "lycoris_te_")),
+    *(
+        (prefix, ("text_encoder",))
+        for prefix in (
+            "lora_te1_",
+            "text_encoder_",
+            "clip_l_",
+            "text_encoders_clip_l_transformer_",
+            "base_model_model_",
+            "",
+        )
+    ),
+    *(
+        (prefix, ("text_encoder_2",))
+        for prefix in ("lora_te2_", "text_encoder_2_", "clip_g_", "text_encoders_clip_g_transformer_")
+    ),
+    *(
+        (prefix, ("text_encoder_3", "text_encoder_2"))
+        for prefix in ("lora_te3_", "text_encoder_3_", "t5xxl_", "text_encoders_t5xxl_transformer_")
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A module that a layer of a file is for."""
+
+    part: str
+    module: str  # its path within the part
+    rows: Rows | None = None  # which rows of the layer's matrix are for it; None for all, in their order
+
+
+class Names:
+    """The modules of a network and its text encoders by every name."""
+
+    def __init__(self, network: nn.Module, text_encoders: Mapping[str, nn.Module]) -> None:
+        self._tables = {NETWORK: _table(NETWORK, network, _network_aliases(network))}
+        for part, encoder in text_encoders.items():
+            self._tables[part] = _table(part, encoder, _encoder_aliases(encoder))
+
+    def places(self, layer: str) -> tuple[Place, ...]:
+        """The modules of one layer of a file; none when the model has no such."""
+        name = _reduced(layer)
+        for prefix, parts in _PREFIXES:
+            if name.startswith(prefix):
+                for part in parts:
+                    if found := self._tables.get(part, {}).get(name[len(prefix) :]):
+                        return found
+        return ()
+
+
+_Alias = tuple[str, str, Rows | None]  # another name, the module's path, its rows of what the other name stands for
+
+
+def _table(part: str, root: nn.Module, aliases: Iterator[_Alias]) -> dict[str, tuple[Place, ...]]:
+    table: dict[str, tuple[Place, ...]] = {}
+    for name, path, rows in aliases:
+        key = _reduced(name)
+        table[key] = (*table.get(key, ()), Place(part, path, rows)) if rows is not None else (Place(part, path),)
+    for path, _ in layers_of(root):
+        table[_reduced(path)] = (Place(part, path),)
+        if path.endswith(".to_out.0"):  # the list of projection and dropout, which diffusers' old names stand for
+            table[_reduced(path[:-2])] = (Place(part, path),)
+    return table
+
+
+def layers_of(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All modules that have a weight of their own, by their paths."""
+    for path, module in root.named_modules():
+        if module._parameters.get("weight") is not None:
+            yield path, module
+
+
+def _reduced(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _encoder_aliases(encoder: nn.Module) -> Iterator[_Alias]:
+    """CLIP's with and without `text_model`, which transformers has left out since version 5."""
+    for path, _ in layers_of(encoder):
+        yield (path.removeprefix("text_model.") if path.startswith("text_model.") else f"text_model.{path}"), path, None
+
+
+def _network_aliases(network: nn.Module) -> Iterator[_Alias]:
+    paths = [path for path, _ in layers_of(network)]
+    beginnings = {path.split(".")[0] for path in paths}
+    if {"down_blocks", "up_blocks"} <= beginnings:
+        yield from _unet_aliases(paths)
+    elif "single_transformer_blocks" in beginnings:
+        yield from _renamed(network, _FLUX)
+    elif {"transformer_blocks", "pos_embed"} <= beginnings:
+        yield from _renamed(network, _SD3)
+    elif {"noise_refiner", "context_refiner"} <= beginnings:
+        yield from _renamed(network, _Z_IMAGE)
+
+
+# U-Nets: diffusers counts blocks, the original code counts layers.
+
+_IN_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_AROUND = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+_IN_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
+_IN_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
+
+
+def _unet_aliases(paths: list[str]) -> Iterator[_Alias]:
+    depth = 1 + max(
+        int(match[4])
+        for path in paths
+        if (match := _IN_BLOCK.match(path)) and match[1] == "down" and match[3] == "resnets"
+    )  # resnets of a block on the way down; one more on the way up
+    attended = {
+        match[2] for path in paths if (match := _IN_BLOCK.match(path)) and match[1] == "up" and match[3] == "attentions"
+    }
+    for path in paths:
+        if path in _AROUND:
+            yield _AROUND[path], path, None
+        elif match := _IN_MIDDLE.match(path):
+            kind, index, inner = match.groups()
+            number = 1 if kind == "attentions" else 2 * int(index)
+            yield f"middle_block.{number}.{_IN_RESNET.get(inner, inner)}", path, None
+        elif match := _IN_BLOCK.match(path):
+            way, block, kind, index, inner = match.groups()
+            column = 1 if kind == "attentions" else 0
+            if way == "down":
+                number = (depth + 1) * int(block) + 1 + (depth if kind == "downsamplers" else int(index))
+                inner = "op" if kind == "downsamplers" else _IN_RESNET.get(inner, inner)
+                yield f"input_blocks.{number}.{column}.{inner}", path, None
+            else:
+                number = (depth + 1) * int(block) + (depth if kind == "upsamplers" else int(index))
+                column = (2 if block in attended else 1) if kind == "upsamplers" else column
+                yield f"output_blocks.{number}.{column}.{_IN_RESNET.get(inner, inner)}", path, None
+
+
+# Transformers: diffusers' path, the original's, which piece of a fused matrix it is, and whether scale and shift change places.
+
+
+@dataclass(frozen=True, slots=True)
+class _Rename:
+    ours: str  # a regular expression; {q}, {k}, {v} are its group `which`
+    theirs: str
+    piece: int | None = None  # of a fused matrix: `which` counts from here
+    swapped: bool = False  # its two halves, in modulations that have only two (diffusers' AdaLayerNormContinuous)
+
+
+_EMBEDDERS = ("time_text_embed.timestep_embedder", "time_text_embed.text_embedder", "time_text_embed.guidance_embedder")
+_FLUX = (
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.to_(?P<which>[qkv])", r"double_blocks.\1.img_attn.qkv", 0),
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.add_(?P<which>[qkv])_proj", r"double_blocks.\1.txt_attn.qkv", 0),
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.to_out\.0", r"double_blocks.\1.img_attn.proj"),
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.to_add_out", r"double_blocks.\1.txt_attn.proj"),
+    _Rename(r"transformer_blocks\.(\d+)\.ff\.net\.0\.proj", r"double_blocks.\1.img_mlp.0"),
+    _Rename(r"transformer_blocks\.(\d+)\.ff\.net\.2", r"double_blocks.\1.img_mlp.2"),
+    _Rename(r"transformer_blocks\.(\d+)\.ff_context\.net\.0\.proj", r"double_blocks.\1.txt_mlp.0"),
+    _Rename(r"transformer_blocks\.(\d+)\.ff_context\.net\.2", r"double_blocks.\1.txt_mlp.2"),
+    _Rename(r"transformer_blocks\.(\d+)\.norm1\.linear", r"double_blocks.\1.img_mod.lin"),
+    _Rename(r"transformer_blocks\.(\d+)\.norm1_context\.linear", r"double_blocks.\1.txt_mod.lin"),
+    _Rename(r"single_transformer_blocks\.(\d+)\.attn\.to_(?P<which>[qkv])", r"single_blocks.\1.linear1", 0),
+    _Rename(r"single_transformer_blocks\.(\d+)\.proj_mlp", r"single_blocks.\1.linear1", 3),
+    _Rename(r"single_transformer_blocks\.(\d+)\.proj_out", r"single_blocks.\1.linear2"),
+    _Rename(r"single_transformer_blocks\.(\d+)\.norm\.linear", r"single_blocks.\1.modulation.lin"),
+    *(
+        _Rename(rf"{re.escape(ours)}\.linear_{number}", f"{theirs}.{layer}_layer")
+        for ours, theirs in zip(_EMBEDDERS, ("time_in", "vector_in", "guidance_in"), strict=True)
+        for number, layer in ((1, "in"), (2, "out"))
+    ),
+    _Rename("context_embedder", "txt_in"),
+    _Rename("x_embedder", "img_in"),
+    _Rename(r"norm_out\.linear", "final_layer.adaLN_modulation.1", swapped=True),
+    _Rename("proj_out", "final_layer.linear"),
+)
+_SD3 = (
+    _Rename(r"transformer_blocks\.(\d+)\.(attn2?)\.to_(?P<which>[qkv])", r"joint_blocks.\1.x_block.\2.qkv", 0),
+    _Rename(
+        r"transformer_blocks\.(\d+)\.attn\.add_(?P<which>[qkv])_proj", r"joint_blocks.\1.context_block.attn.qkv", 0
+    ),
+    _Rename(r"transformer_blocks\.(\d+)\.(attn2?)\.to_out\.0", r"joint_blocks.\1.x_block.\2.proj"),
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.to_add_out", r"joint_blocks.\1.context_block.attn.proj"),
+    _Rename(r"transformer_blocks\.(\d+)\.ff\.net\.0\.proj", r"joint_blocks.\1.x_block.mlp.fc1"),
+    _Rename(r"transformer_blocks\.(\d+)\.ff\.net\.2", r"joint_blocks.\1.x_block.mlp.fc2"),
+    _Rename(r"transformer_blocks\.(\d+)\.ff_context\.net\.0\.proj", r"joint_blocks.\1.context_block.mlp.fc1"),
+    _Rename(r"transformer_blocks\.(\d+)\.ff_context\.net\.2", r"joint_blocks.\1.context_block.mlp.fc2"),
+    _Rename(r"transformer_blocks\.(\d+)\.norm1\.linear", r"joint_blocks.\1.x_block.adaLN_modulation.1"),
+    _Rename(
+        r"transformer_blocks\.(\d+)\.norm1_context\.linear",
+        r"joint_blocks.\1.context_block.adaLN_modulation.1",
+        swapped=True,
+    ),
+    *(
+        _Rename(rf"{re.escape(ours)}\.linear_{number}", f"{theirs}.mlp.{layer}")
+        for ours, theirs in (
+            ("time_text_embed.timestep_embedder", "t_embedder"),
+            ("time_text_embed.text_embedder", "y_embedder"),
+        )
+        for number, layer in ((1, 0), (2, 2))
+    ),
+    _Rename(r"pos_embed\.proj", "x_embedder.proj"),
+    _Rename(r"norm_out\.linear", "final_layer.adaLN_modulation.1", swapped=True),
+    _Rename("proj_out", "final_layer.linear"),
+)
+_Z_IMAGE = (
+    _Rename(r"(\w+\.\d+)\.attention\.to_(?P<which>[qkv])", r"\1.attention.qkv", 0),
+    _Rename(r"(\w+\.\d+)\.attention\.to_out\.0", r"\1.attention.out"),
+    _Rename(r"all_x_embedder\.2-1", "x_embedder"),
+    _Rename(r"all_final_layer\.2-1\.(.+)", r"final_layer.\1"),
+)
+
+
+def _renamed(network: nn.Module, renames: tuple[_Rename, ...]) -> Iterator[_Alias]:
+    fused: dict[str, dict[int, tuple[str, int]]] = {}  # the fused matrix: its pieces, each with path and rows
+    for path, module in layers_of(network):
+        outs, ins = int(getattr(module, "out_features", 0)), int(getattr(module, "in_features", 0))
+        for rename in renames:
+            if match := re.fullmatch(rename.ours, path):
+                name = match.expand(rename.theirs)
+                if rename.piece is not None:
+                    piece = rename.piece + ("qkv".index(match["which"]) if "which" in match.groupdict() else 0)
+                    fused.setdefault(name, {})[piece] = path, outs
+                elif rename.swapped and outs == 2 * ins:
+                    yield name, path, ((ins, outs), (0, ins))
+                else:
+                    yield name, path, None
+                break
+    for name, pieces in fused.items():
+        start = 0
+        for _, (path, outs) in sorted(pieces.items()):
+            yield name, path, ((start, start + outs),)
+            start += outs

@@ -1,0 +1,1 @@
+"""What steers a denoiser: weighted prompts, textual inversions, ControlNets."""

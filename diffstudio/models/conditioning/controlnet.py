@@ -1,0 +1,204 @@
+"""ControlNet: a copy of half the network that is shown a picture of edges, depth or the like, and steers the whole one.
+
+Zhang et al. 2023, arXiv 2302.05543. For Stable Diffusion 1, 2 and XL, whose U-Nets take what it says at each level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Stopped
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.files.weights_reader import load_weights
+from diffstudio.models.model import ControlHint
+
+Steer = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
+_EMBEDDING = "controlnet_cond_embedding"
+
+
+def steering(controls: Sequence[ControlHint], times: Tensor | None, dtype: torch.dtype) -> Steer | None:
+    """What the U-Net is to be called with besides: from x_t [B,C,h,w], t [B], words [B,L,D] and its other conditions.
+
+    `times` [steps+1] is the ladder, of which each control steers its own part. None where there is nothing to steer with.
+    """
+    if not controls:
+        return None
+    spans = [_span(control, times) for control in controls]
+
+    def steer(x_t: Tensor, t: Tensor, words: Tensor, conditions: Any) -> dict[str, Any]:
+        down: list[Tensor] = []
+        mid: Tensor | None = None
+        for control, (newest, oldest) in zip(controls, spans, strict=True):
+            if not oldest <= float(t[0]) <= newest:
+                continue
+            picture = control.image.to(x_t.device, dtype).expand(len(x_t), -1, -1, -1)
+            here, middle = control.network(
+                x_t.to(dtype),
+                t,
+                encoder_hidden_states=words,
+                controlnet_cond=picture,
+                conditioning_scale=control.scale,
+                added_cond_kwargs=conditions,
+                return_dict=False,
+            )
+            down = [one + other for one, other in zip(down, here, strict=True)] if down else list(here)
+            mid = middle if mid is None else mid + middle
+        return {} if mid is None else {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+
+    return steer
+
+
+def _span(control: ControlHint, times: Tensor | None) -> tuple[float, float]:
+    """The first and the last of the falling times that it steers, as the network is told them: an index is one less.
+
+    As in diffusers, a step belongs to it when it begins and ends within the part of the steps that is asked for.
+    """
+    if times is None or (control.begins <= 0 and control.ends >= 1):
+        return float("inf"), -float("inf")
+    steps = len(times) - 1
+    inside = [
+        index for index in range(steps) if index / steps >= control.begins and (index + 1) / steps <= control.ends
+    ]
+    if not inside:
+        return -float("inf"), float("inf")
+    half = 1e-6 * max(1.0, float(times[0]))  # for rounding on the way
+    return float(times[inside[0]]) + half, float(times[inside[-1]]) - half
+
+
+class ControlNets:
+    """The ControlNets in memory beside a model, by their files. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[Path, tuple[float, nn.Module]] = {}
+
+    @property
+    def components(self) -> Mapping[str, nn.Module]:
+        """What takes memory here, as a pipeline of diffusers lists its own."""
+        return {str(path): network for path, (_, network) in self._loaded.items()}
+
+    def get(self, checkpoint: Checkpoint) -> nn.Module | None:
+        """The one of exactly this file."""
+        modified, network = self._loaded.get(checkpoint.path, (0.0, None))
+        return network if modified == checkpoint.modified else None
+
+    def put(self, checkpoint: Checkpoint, network: nn.Module) -> None:
+        self._loaded[checkpoint.path] = (checkpoint.modified, network)
+
+    def keep_only(self, wanted: Sequence[Checkpoint]) -> None:
+        """Let go of all others."""
+        paths = {checkpoint.path for checkpoint in wanted}
+        self._loaded = {path: one for path, one in self._loaded.items() if path in paths}
+
+
+def load_controlnet(
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    device: torch.device,
+    dtype: torch.dtype,
+    weights: Mapping[str, Tensor] | None = None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> nn.Module:
+    """diffusers' ControlNetModel for the U-Net `network`, whose shape it shares; `weights` where they were read before.
+
+    CheckpointDamaged when tensors are missing; CheckpointUnknown when it steers another kind of network; Stopped soon after
+    `cancelled()` becomes true.
+    """
+    from diffusers import ControlNetModel
+
+    state = _diffusers_names(dict(_read(checkpoint.path) if weights is None else weights), network, checkpoint.name)
+    embedding = [
+        state[key].shape[0]
+        for key in sorted((key for key in state if key.startswith(_EMBEDDING) and key.endswith("weight")), key=_order)
+    ]
+    if not embedding or "conv_in.weight" not in state:
+        raise CheckpointUnknown(f"{checkpoint.name} is not a ControlNet that is known here", remedy="Choose another")
+    config = {
+        **_shared_config(network),
+        "in_channels": state["conv_in.weight"].shape[1],
+        "conditioning_channels": state[f"{_EMBEDDING}.conv_in.weight"].shape[1],
+        "conditioning_embedding_out_channels": _levels(embedding),
+    }
+    with torch.device("meta"):
+        control: Any = ControlNetModel(**config)
+    _check_shapes(state, control, checkpoint.name)
+    here: dict[str, Tensor] = {}
+    for number, (name, tensor) in enumerate(state.items(), 1):  # which are read from the disk only now
+        if cancelled():
+            raise Stopped("Stopped while a ControlNet was loaded")
+        here[name] = tensor.to(device, dtype, copy=True)
+        on_progress(number / len(state))
+    control.load_state_dict(here, assign=True)
+    steers: nn.Module = control.eval().requires_grad_(False)
+    return steers
+
+
+def _shared_config(network: nn.Module) -> dict[str, Any]:
+    """What a ControlNet's shape has in common with its U-Net's."""
+    import inspect
+
+    from diffusers import ControlNetModel
+
+    config: Any = network.config
+    return {name: config[name] for name in inspect.signature(ControlNetModel.__init__).parameters if name in config}
+
+
+def _levels(channels: list[int]) -> tuple[int, ...]:
+    """Of conv_in, then two convolutions for each level but the last, then conv_out: the widths of the levels."""
+    return (channels[0], *channels[2:-1:2])
+
+
+def _order(key: str) -> tuple[int, int]:
+    """conv_in, blocks.0 …, conv_out."""
+    if ".blocks." in key:
+        return 1, int(key.split(".")[2])
+    return (0, 0) if ".conv_in." in key else (2, 0)
+
+
+def _check_shapes(state: Mapping[str, Tensor], control: nn.Module, name: str) -> None:
+    expected = {key: tuple(value.shape) for key, value in control.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    if expected.keys() == found.keys() and expected == found:
+        return
+    missing = sorted(expected.keys() - found.keys())
+    if missing and len(missing) < len(expected) // 4 and not found.keys() - expected.keys():
+        raise CheckpointDamaged(f"{name} is not whole", f"{missing[0]} is missing", "Get it again from where it came")
+    raise CheckpointUnknown(
+        f"{name} steers another kind of checkpoint",
+        "its layers are not those of the chosen one",
+        "Choose a checkpoint of the family that it was made for",
+    )
+
+
+def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) -> dict[str, Tensor]:
+    if any("lllite" in key or key == "lora_controlnet" for key in state):
+        raise CheckpointUnknown(
+            f"{name} is a light kind of ControlNet that is not known here", remedy="Choose a whole ControlNet"
+        )
+    if not any(key.removeprefix("control_model.").startswith("zero_convs.") for key in state):
+        return state
+    from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+
+    try:
+        converted: dict[str, Tensor] = convert_controlnet_checkpoint(state, config=dict(_shared_config(network)))
+    except (KeyError, TypeError, IndexError) as error:
+        raise CheckpointUnknown(
+            f"{name} is not a ControlNet that is known here", str(error)[:200], "Choose another"
+        ) from error
+    return {key: value for key, value in converted.items() if value is not None}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, or of a diffusers folder's one file. CheckpointDamaged, CheckpointDangerous."""
+    if not path.is_dir():
+        return load_weights(path)
+    files = [
+        *sorted(path.glob("diffusion_pytorch_model*.safetensors"), key=lambda file: len(file.name)),
+        *sorted(path.glob("diffusion_pytorch_model*.bin"), key=lambda file: len(file.name)),
+    ]
+    return load_weights(files[0]) if files else {}

@@ -1,0 +1,173 @@
+"""Textual inversions: words of a person's own, each some vectors that CLIP's text encoders read in place of words' (Gal et al. 2022).
+
+While a prompt is encoded, each name stands for tokens below zero, which no vocabulary has, and the encoder's table of words
+is made to answer those with the vectors; afterwards tokenizer and encoder are as they were. Numbers below zero and not above the
+vocabulary, because CLIP finds the end of a prompt at the largest of its tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.files.weights_reader import load_weights
+
+MOST_VECTORS = 512  # of one word: many chunks of a prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A word and what it means to each encoder, by the width of the encoder's own words."""
+
+    name: str
+    vectors: Mapping[int, Tensor]  # D -> [n,D], float32 on the CPU; n alike for all
+
+    @property
+    def length(self) -> int:
+        """How many tokens it takes."""
+        return len(next(iter(self.vectors.values())))
+
+
+def read_embedding(path: Path, name: str = "") -> Embedding:
+    """A file of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor called anyhow).
+
+    CheckpointMissing, CheckpointDamaged, CheckpointDangerous, and CheckpointUnknown for what is no textual inversion.
+    """
+    found = [
+        value
+        for value in load_weights(path).values()
+        if value.is_floating_point() and value.ndim in (1, 2) and value.numel()
+    ]
+    vectors: dict[int, Tensor] = {}
+    for value in found:
+        rows = value.to(torch.float32, copy=True).reshape(-1, value.shape[-1])
+        vectors.setdefault(rows.shape[1], rows)
+    lengths = {len(rows) for rows in vectors.values()}
+    if not vectors or len(found) != len(vectors) or len(lengths) != 1 or max(lengths) > MOST_VECTORS:
+        raise CheckpointUnknown(
+            f"{path.name} is not a textual inversion that can be read",
+            "it does not hold one word's vectors",
+            "Choose another file",
+        )
+    if not all(bool(torch.isfinite(rows).all()) for rows in vectors.values()):
+        raise CheckpointDamaged(
+            f"{path.name} holds values that are no numbers", remedy="Get it again from where it came"
+        )
+    return Embedding(name or path.stem, vectors)
+
+
+def names_in(text: str, names: Sequence[str]) -> list[str]:
+    """Those of the names that stand in a text as words of their own, in whatever case; `embedding:name` is one of them too."""
+    pattern = _pattern(names)
+    by_folded = {name.casefold(): name for name in names}
+    return (
+        list(dict.fromkeys(by_folded[match["name"].casefold()] for match in pattern.finditer(text))) if pattern else []
+    )
+
+
+def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
+    """The longest name first, so that `bad-hands` does not hide in `bad-hands-5`."""
+    if not names:
+        return None
+    ordered = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.compile(rf"(?:\bembedding:)?(?<![\w-])(?P<name>{ordered})(?![\w-])", re.IGNORECASE)
+
+
+class Embeddings:
+    """The words of a person's own that the CLIP encoders of one model know now."""
+
+    def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
+        self._encoders = encoders
+        self._known: tuple[Embedding, ...] = ()
+
+    def use(self, embeddings: Sequence[Embedding]) -> tuple[str, ...]:
+        """Know exactly these from now on; a sentence for each that was made for other encoders, whose name stays a common word."""
+        widths = [_table(encoder).embedding_dim for encoder in self._encoders.values()]
+        fitting = [one for one in embeddings if all(width in one.vectors for width in widths)]
+        self._known = tuple(fitting)
+        return tuple(
+            f"The embedding {one.name} does not fit this checkpoint and is read as a common word: its vectors have "
+            f"{_numbers(one.vectors)} numbers, and the text encoders here read {_numbers(widths)}."
+            for one in embeddings
+            if one not in fitting
+        )
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self._known)
+
+    def tokenizer(self, tokenizer: Any) -> Any:
+        """The tokenizer, knowing the names: what it is called with and answers is the same, as far as prompts need it."""
+        return _Reading(tokenizer, self._known) if self._known else tokenizer
+
+    @contextmanager
+    def shown_to(self, encoder: nn.Module) -> Iterator[None]:
+        """Within, the encoder understands the tokens below zero that `tokenizer` gives for the names."""
+        if not self._known:
+            yield
+            return
+        table = _table(encoder)
+        vectors = torch.cat([one.vectors[table.embedding_dim] for one in self._known]).to(table.weight)  # [N,D]
+
+        def answer(table: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            asked.append(args[0])
+            return (args[0].clamp_min(0), *args[1:])
+
+        def put_in(table: nn.Module, args: tuple[Tensor, ...], words: Tensor) -> Tensor:
+            ids = asked.pop()
+            return torch.where((ids < 0)[..., None], vectors[(-1 - ids).clamp_min(0)], words)
+
+        asked: list[Tensor] = []
+        hooks = [table.register_forward_pre_hook(answer), table.register_forward_hook(put_in)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+class _Reading:
+    """Stands before a tokenizer, and takes the names out of what it is to read."""
+
+    def __init__(self, tokenizer: Any, known: Sequence[Embedding]) -> None:
+        self._tokenizer = tokenizer
+        self._pattern = _pattern([one.name for one in known])
+        self._ids: dict[str, list[int]] = {}
+        below = 0
+        for one in known:
+            self._ids[one.name.casefold()] = list(range(below - 1, below - 1 - one.length, -1))
+            below -= one.length
+
+    def __call__(self, text: str, **options: Any) -> SimpleNamespace:
+        assert self._pattern is not None
+        ids: list[int] = []
+        reached = 0
+        for match in self._pattern.finditer(text):
+            ids += self._plain(text[reached : match.start()], options)
+            ids += self._ids[match["name"].casefold()]
+            reached = match.end()
+        return SimpleNamespace(input_ids=ids + self._plain(text[reached:], options))
+
+    def _plain(self, text: str, options: dict[str, Any]) -> list[int]:
+        return list(self._tokenizer(text, **options).input_ids) if text.strip() else []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+def _table(encoder: Any) -> nn.Embedding:
+    table: nn.Embedding = encoder.get_input_embeddings()
+    return table
+
+
+def _numbers(widths: Any) -> str:
+    return " and ".join(f"{width:,}" for width in sorted(set(widths)))

@@ -1,0 +1,126 @@
+"""Which files are LoRAs and their kin, and whose: by the names that kohya, PEFT, diffusers and OneTrainer give. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.types import CONTEXTS, Detected, Layout, Names, Role, family_said
+
+_MARK = re.compile(
+    r"\.lora_(?:down|up|A|B|mid|embedding_A|magnitude_vector)\b|[._]lora\.(?:down|up)\.weight$|\.lora_linear_layer\."
+    r"|\.(?:hada_w|lokr_w)\d|\.dora_scale$|\.oft_(?:blocks|diag|R)\b|\.diff(?:_b)?$",
+    re.M,
+)
+_SIGNS = ("lora", "hada_w", "lokr_w", "dora_scale", "oft_", ".diff")
+_KINDS = (
+    (".hada_w", "a LoHa"),
+    (".lokr_w", "a LoKr"),
+    (".oft_", "an OFT"),
+    (".dora_scale", "a DoRA"),
+    ("lora_magnitude_vector", "a DoRA"),
+    ("lora", "a LoRA"),
+    (".diff", "differences of whole weights"),
+)
+
+# What a name looks like with every point written as an underscore, whoever wrote it; those of one model only come first. A pattern is
+# looked for where one of the words is that it cannot do without: to find words takes a tenth of the time.
+_NAMED = tuple(
+    (words, re.compile(pattern, re.M), family)
+    for words, pattern, family in (
+        (
+            ("double_stream_modulation", "to_qkv_mlp_proj"),
+            r"double_stream_modulation|to_qkv_mlp_proj",
+            "unknown",
+        ),  # FLUX.2
+        (
+            ("double_blocks", "single_transformer_blocks", "single_blocks"),
+            r"(?:^|_)(?:double_blocks|single_transformer_blocks|single_blocks)_\d",
+            "flux",
+        ),
+        (("joint_blocks",), r"(?:^|_)joint_blocks_\d", "sd3"),
+        (("_img_m", "_txt_m"), r"(?:^|_)transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)_", "qwen_image"),
+        (
+            ("_refiner_", "_attention_", "_feed_forward_", "_adaLN_modulation_"),
+            r"(?:^|_)(?:noise_refiner|context_refiner)_\d|(?:^|_)layers_\d+_(?:attention|feed_forward|adaLN_modulation)_",
+            "z_image",
+        ),
+        (
+            ("lora_te2_", "text_encoder_2_", *(f"_transformer_blocks_{number}" for number in range(1, 10))),
+            r"^lora_te2_|^text_encoder_2_|(?:input_blocks_\d+_1|attentions_\d)_transformer_blocks_[1-9]",
+            "sdxl",
+        ),
+    )
+)
+
+
+def adapter_of(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+    """None for what is no LoRA and none of its kin."""
+    if not any(sign in names.joined for sign in _SIGNS):
+        return None  # the quick way out, which nearly all checkpoints take
+    if _MARK.search(names.joined) is None or names.joined.count("\n") > 100 and len(_MARK.findall(names.joined)) < 4:
+        return None  # a whole checkpoint with a stray name
+    kind = next((title for sign, title in _KINDS if sign in names.joined), "changes to a checkpoint")
+    family, why = _family(names, metadata)
+    ours = ".lora_A" in names.joined or "_lora.down" in names.joined or "lora_linear_layer" in names.joined
+    whose = f"for {FAMILIES[family].title}, by {why}" if family in FAMILIES else "for a model that is not known here"
+    return Detected(
+        Role.LORA, family, layout=Layout.DIFFUSERS if ours else Layout.ORIGINAL, reason=f"Named as {kind} {whose}."
+    )
+
+
+def _family(names: Names, metadata: Mapping[str, str]) -> tuple[str, str]:
+    """With what it was known by."""
+    plain = names.joined.replace(".", "_")
+    for words, pattern, family in _NAMED:
+        if any(word in plain for word in words) and pattern.search(plain):
+            return family, "the names of its blocks"
+    for attended in ("attn2_to_k", "attn2_to_v"):
+        if (width := _input_width(names, attended)) in CONTEXTS:
+            return CONTEXTS[width], f"words of {width:,} numbers"
+    width = (
+        _input_width(names, "attn_to_q")
+        or _input_width(names, "attn_add_q_proj")
+        or _input_width(names, "attn_to_out_0")
+    )
+    if width:  # joint attention: diffusers calls it alike for three families
+        blocks = [int(found) for found in re.findall(r"(?:^|_)transformer_blocks_(\d+)_attn", plain, re.M)]
+        if width == 3072 and blocks:
+            return ("qwen_image" if max(blocks) >= 19 else "flux"), f"{max(blocks) + 1} blocks of 3,072 numbers"
+        if width in (1536, 2432):
+            return "sd3", f"blocks of {width:,} numbers"
+    for said in ("ss_base_model_version", "modelspec.architecture", "base_model"):
+        if (family := family_said(metadata.get(said, ""))) != "unknown":
+            return family, "its metadata"
+    if (width := _input_width(names, "self_attn_q_proj")) in (768, 1024):
+        return CONTEXTS[width], f"a text encoder of {width:,} numbers"
+    return "unknown", ""
+
+
+_INWARDS = (
+    ".lora_down.weight",
+    ".lora_A.weight",
+    ".lora_A.default.weight",
+    ".lora.down.weight",
+    "_lora.down.weight",
+    ".lora_linear_layer.down.weight",
+    ".hada_w1_b",
+    ".diff",
+    ".lora.A.weight",
+)
+
+
+def _input_width(names: Names, module: str) -> int:
+    """How many numbers go into the first module whose name ends so; 0 where none does or its shapes do not say."""
+    for name, shape in names.shapes.items():
+        if module not in (plain := name.replace(".", "_")) and module.replace("_to_", "_processor_to_") not in plain:
+            continue
+        if len(shape) >= 2 and name.endswith(_INWARDS):
+            return shape[1]
+        if name.endswith((".lokr_w1", ".lokr_w1_b")):
+            base = name[: name.index(".lokr_w1")]
+            right = names.shape(f"{base}.lokr_w2") or names.shape(f"{base}.lokr_w2_b")
+            if len(shape) >= 2 and len(right) >= 2:
+                return shape[1] * right[1]
+    return 0

@@ -1,0 +1,421 @@
+"""Every other pipeline of diffusers that makes pictures from text: diffusers draws, we watch, pause and stop.
+
+Its sampler and spacing are the pipeline's own, whatever a request says; size, negative prompt and guidance are handed on as
+far as the pipeline takes them. Code that comes with a folder is never run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffstudio.diffusion.denoiser import Denoiser
+from diffstudio.diffusion.samplers import SAMPLERS, Step
+from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.adapters.adapters import Adapters
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.components import Parts, what_nonsense_raises
+from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.families.flow import unpack
+from diffstudio.models.families.pipeline_stepper import Conversation, Reached, is_flow
+from diffstudio.models.model import NO_HINTS, Hints
+
+FAMILY = "diffusers"
+_LARGEST_SIDE = 4096  # px
+_SIDE = 1024  # px, of a pipeline that does not say what it was trained at
+_ELSE = (  # what parameters of such names tell: that a pipeline does something else than make pictures from text
+    ("video", "makes films"),
+    ("frame", "makes films"),
+    ("audio", "makes sounds"),
+    ("waveform", "makes sounds"),
+    ("gen_length", "writes text"),
+    ("class_label", "makes pictures of numbered classes"),
+    ("control_image", "is led by pictures"),
+    ("controlnet", "is led by pictures"),
+    ("adapter_conditioning", "is led by pictures"),
+)
+_PICTURES = frozenset({"image", "images", "mask_image", "reference_image"})  # taken by those that change pictures
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralPrompted:
+    wanted: tuple[str, ...]
+    unwanted: tuple[str, ...]
+
+
+class GeneralModel:
+    """A pipeline as a Model that `runs_itself`. States are the pipeline's latents; that of the last step is the images."""
+
+    paints = False
+    guides_last_call = True  # as its own pipeline does
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        pipeline: Any,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        sha256: str = "",
+    ) -> None:
+        self.checkpoint, self.pipeline, self.sha256 = checkpoint, pipeline, sha256
+        self.device, self.dtype = device, dtype
+        self.takes: Mapping[str, inspect.Parameter] = inspect.signature(pipeline.__call__).parameters
+        self.schedule: Schedule = (
+            RectifiedFlow() if is_flow(pipeline.components.get("scheduler")) else VarianceExploding()
+        )
+        guidance = self.takes[name].default if (name := self._guidance_name) else None
+        self.guidance = float(guidance) if isinstance(guidance, (int, float)) else FAMILIES[FAMILY].guidance
+        parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+        self.network = next(
+            (parts[name] for name in ("transformer", "unet", "prior", "decoder") if name in parts), nn.Module()
+        )
+        self.text_encoders = {name: part for name, part in parts.items() if "text_encoder" in name}
+        self.vae = parts.get("vae")
+
+    @cached_property
+    def adapters(self) -> Adapters:
+        """The LoRAs that are attached to it."""
+        return Adapters(self.network, self.text_encoders)
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        config: Any = getattr(self.network, "config", {})
+        said = getattr(self.pipeline, "default_sample_size", None) or config.get("sample_size")
+        sides = said if isinstance(said, (tuple, list)) else (said, said)
+        height, width = (side * self._shrinks if isinstance(side, int) else _SIDE for side in sides[:2])
+        return width, height
+
+    @property
+    def _shrinks(self) -> int:
+        """Image px to one of the latents'."""
+        factor = getattr(self.pipeline, "vae_scale_factor", 8)
+        return factor if isinstance(factor, int) else 8
+
+    @property
+    def multiple(self) -> int:
+        return FAMILIES[FAMILY].multiple
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """Any name will do: none is looked at."""
+        return tuple(SAMPLERS)
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def check_size(self, width: int, height: int) -> None:
+        free = "width" in self.takes and "height" in self.takes
+        if not free and (width, height) != self.default_size:
+            raise BadRequest(
+                f"This checkpoint cannot make pictures of {width} × {height}",
+                "it has one size",
+                f"Try {' × '.join(map(str, self.default_size))}",
+            )
+        multiple = self.multiple
+        if (
+            width % multiple
+            or height % multiple
+            or not multiple <= min(width, height) <= max(width, height) <= _LARGEST_SIDE
+        ):
+            near = " × ".join(
+                str(min(_LARGEST_SIDE, max(multiple, round(side / multiple) * multiple))) for side in (width, height)
+            )
+            raise BadRequest(
+                f"This checkpoint cannot make pictures of {width} × {height}",
+                f"its sides are multiples of {multiple} px, at most {_LARGEST_SIDE}",
+                f"Try {near}",
+            )
+
+    def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        return 3, height, width
+
+    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> GeneralPrompted:
+        """The pipeline encodes them itself when it draws."""
+        prompts = (prompt,) * count if isinstance(prompt, str) else tuple(prompt)
+        return GeneralPrompted(prompts, (negative,) * len(prompts))
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        raise BadRequest(
+            "This checkpoint makes pictures from text alone",
+            "it runs in diffusers' own pipeline",
+            "Take the given picture away, or choose another checkpoint",
+        )
+
+    def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
+        """As many as asked for; which they are is the pipeline's own affair."""
+        if steps < 1:
+            raise BadRequest(f"A picture cannot be made in {steps} steps", "", "Ask for one or more")
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+
+    def denoiser(self, prompted: GeneralPrompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
+        raise BadRequest(
+            "This checkpoint cannot be taken apart", "it runs in diffusers' own pipeline", "Choose another checkpoint"
+        )
+
+    def decode(self, state: Tensor) -> Tensor:
+        return state
+
+    def latents_to_rgb(self, state: Tensor) -> Tensor:
+        rgb = state[:, :3] if state.shape[1] >= 3 else state[:, :1].expand(-1, 3, -1, -1)
+        return rgb.clamp(-1, 1)
+
+    # ---- drawing -----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        prompted: GeneralPrompted,
+        seeds: Sequence[int],
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        wrap: Callable[[Denoiser], Denoiser] | None = None,
+    ) -> Iterator[Step]:
+        """One Step for each of `steps`, however many calls of its network the pipeline makes of them.
+
+        What `wrap` returns is called before each of those calls. BadRequest for what the pipeline refuses.
+        """
+        call = self._call(prompted, seeds, width, height, steps, guidance)
+        with Conversation(lambda: self.pipeline(**call), self._schedulers) as talk:
+            drawing = _Drawing(talk, self.schedule, width // self._shrinks, height // self._shrinks)
+            denoiser = wrap(drawing) if wrap is not None else drawing
+            x, t, index = torch.zeros(len(seeds), 3, 1, 1, device=self.device), self.schedule.t_max, 0
+            while True:
+                drawing.expect_one_more()
+                denoised = denoiser(x, torch.full((len(seeds),), t, dtype=torch.float64))
+                if drawing.made is not None:
+                    yield Step(steps, 0.0, _images(drawing.made).to(self.device), denoised)
+                    return
+                x, t, before = drawing.latents(denoised), drawing.level(t), index
+                index = max(index, int(drawing.share * steps + 1e-6)) if drawing.went_on else index + 1
+                index = min(steps - 1, index)
+                if index > before:
+                    yield Step(index, t, x, denoised)
+
+    def _call(
+        self, prompted: GeneralPrompted, seeds: Sequence[int], width: int, height: int, steps: int, guidance: float
+    ) -> dict[str, Any]:
+        wishes: dict[str, Any] = {
+            "prompt": list(prompted.wanted),
+            "width": width,
+            "height": height,
+            "num_inference_steps": steps,
+            "output_type": "pt",
+            "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+        }
+        if (name := self._guidance_name) is not None:
+            wishes[name] = guidance
+        if any(prompted.unwanted) or self._guidance_name == "true_cfg_scale":
+            wishes["negative_prompt"] = list(prompted.unwanted)
+        return {name: value for name, value in wishes.items() if name in self.takes}
+
+    @property
+    def _schedulers(self) -> list[Any]:
+        """One, or that of each half."""
+        found = {
+            id(part): part
+            for name, part in self.pipeline.components.items()
+            if name.endswith("scheduler") and part is not None
+        }
+        return list(found.values())
+
+    @property
+    def _guidance_name(self) -> str | None:
+        """That of Qwen-Image's kin is a number for distilled models, and not the one that a person means."""
+        names = [
+            name
+            for name in ("guidance_scale", "true_cfg_scale")
+            if name in self.takes and self.takes[name].default is not None
+        ]
+        return names[0] if names else None
+
+
+class _Drawing:
+    """A pipeline as the denoiser that a job watches: each call lets it go on by one call of its network.
+
+    Calls that were answered by others, as when a job starts again from its middle, are made up for.
+    """
+
+    def __init__(self, talk: Conversation, schedule: Schedule, width: int, height: int) -> None:
+        self.schedule = schedule
+        self.made: Any = None  # what the pipeline gave in the end
+        self.went_on = False  # whether the newest answer came from here, and was not known already
+        self._wanted = 0
+        self._talk, self._width, self._height = talk, width, height
+        self._asked = 0
+        self._last: Reached | None = None
+
+    def expect_one_more(self) -> None:
+        self._wanted += 1
+        self.went_on = False
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        while self._asked < self._wanted and self.made is None:
+            self._go_on()
+        self.went_on = True
+        return x_t if self._last is None else _as_map(self._last.estimate, self._width, self._height)
+
+    def _go_on(self) -> None:
+        try:
+            said = self._talk.next()
+        except ValueError as error:
+            raise BadRequest(
+                "The pipeline of this checkpoint refuses the request",
+                str(error).splitlines()[0][:200],
+                "Try another size or other settings",
+            ) from error
+        if not isinstance(said, Reached):
+            self.made = said
+            return
+        self._last, self._asked = said, self._asked + 1
+        if said.share >= 1:
+            self._go_on()  # nothing more is asked: it decodes, and is done
+
+    @property
+    def share(self) -> float:
+        return self._last.share if self._last is not None else 0.0
+
+    def latents(self, otherwise: Tensor) -> Tensor:
+        return _as_map(self._last.latents, self._width, self._height) if self._last is not None else otherwise
+
+    def level(self, before: float) -> float:
+        """The time just reached; where the scheduler does not say, it falls evenly."""
+        if self._last is None:
+            return before
+        return self._last.level if self._last.level is not None else self.schedule.t_max * (1 - self._last.share)
+
+
+def _as_map(latents: Tensor, width: int, height: int) -> Tensor:
+    """Latents in the shape of a picture of this many latent px [B,C,h,w], float32, however a pipeline lays them out."""
+    latents = latents.float()
+    match latents.ndim:
+        case 4:
+            return latents
+        case 5:
+            return latents[:, :, 0]  # a film of one frame
+        case 3 if latents.shape[1] == width * height:
+            return latents.transpose(1, 2).unflatten(2, (height, width))  # a token for each
+        case 3 if latents.shape[1] == (width // 2) * (height // 2) and latents.shape[2] % 4 == 0:
+            return unpack(latents, height // 2 * 2, width // 2 * 2)  # a token for each 2 × 2
+    return latents.new_zeros(len(latents), 3, 1, 1)  # nobody knows
+
+
+def _images(made: Any) -> Tensor:
+    """The pictures [B,3,H,W] in [-1,1] of a pipeline's output. CheckpointUnknown when they are none."""
+    images = getattr(made, "images", None)
+    if images is None:
+        raise CheckpointUnknown(
+            "The pipeline of this checkpoint made no pictures",
+            f"it gave a {type(made).__name__}",
+            "Choose another checkpoint",
+        )
+    if not isinstance(images, Tensor):
+        import numpy as np
+
+        images = torch.stack(
+            [torch.from_numpy(np.asarray(image.convert("RGB"))).permute(2, 0, 1) / 255 for image in images]
+        )
+    return images.float() * 2 - 1
+
+
+# ---- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load(
+    checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = ""
+) -> GeneralModel:
+    """CheckpointDamaged; CheckpointUnknown for a pipeline that is not known, brings its own code, or does something else."""
+    kind = _pipeline_class(checkpoint)
+    plain = list(checkpoint.path.glob("*/*.safetensors"))
+    variant = "fp16" if plain and all(".fp16." in file.name for file in plain) else None
+    try:
+        pipeline = kind.from_pretrained(
+            checkpoint.path, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
+        )
+    except ImportError as error:
+        raise CheckpointUnknown(
+            f"{checkpoint.name} cannot be used here",
+            str(error).strip().splitlines()[0][:200],
+            "Install what is missing, or choose another checkpoint",
+        ) from error
+    except what_nonsense_raises() as error:
+        raise CheckpointDamaged(
+            f"{checkpoint.name} cannot be loaded",
+            str(error).splitlines()[0][:200] if str(error) else "",
+            "Get it again from where it came",
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.eval().requires_grad_(False)
+    return GeneralModel(checkpoint, pipeline.to(device), device=device, dtype=dtype, sha256=sha256)
+
+
+def _pipeline_class(checkpoint: Checkpoint) -> Any:
+    """diffusers' own class that the folder names, if it makes pictures from text."""
+    import diffusers
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    index = _index(checkpoint.path)
+    name = index.get("_class_name")
+    if not isinstance(name, str) or any(checkpoint.path.rglob("*.py")):
+        raise CheckpointUnknown(
+            f"{checkpoint.name} brings program code of its own", "such code is never run", "Choose another checkpoint"
+        )
+    kind = getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
+        raise CheckpointUnknown(
+            f"{checkpoint.name} is of a kind that is not known here",
+            f"diffusers {diffusers.__version__} has no {name[:80]}",
+            "Update diffusers, or choose another",
+        )
+    does = _does_else(kind, kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values())
+    if does or not any(part.endswith("scheduler") for part in index):
+        raise CheckpointUnknown(
+            f"{checkpoint.name} {does or 'does not draw step by step'}",
+            f"it is a {name}, and here only pictures are made, from text",
+            "Choose a checkpoint that makes pictures",
+        )
+    return kind
+
+
+def _does_else(kind: Any, known: bool) -> str:
+    """What a pipeline does, by what it takes, if that is not to make pictures from text; `known` ones may take pictures too."""
+    takes = inspect.signature(kind.__call__).parameters
+    for sign, does in _ELSE:
+        if any(sign in name for name in takes):
+            return does
+    if not known and _PICTURES & takes.keys():
+        return "changes pictures"
+    needs = {
+        name
+        for name, parameter in takes.items()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD and name != "self"
+    }
+    if "prompt" not in takes:
+        return "does not make pictures from text"
+    return "is one half of a pipeline" if needs - {"prompt"} or kind.__name__.endswith("PriorPipeline") else ""
+
+
+def _index(folder: Path) -> Mapping[str, Any]:
+    path = folder / "model_index.json"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointDamaged(
+            f"{path} cannot be read", str(error)[:200], "Get it again from where it came"
+        ) from error
+    if not isinstance(index, dict):
+        raise CheckpointDamaged(f"{path} is not a table", remedy="Get it again from where it came")
+    return index

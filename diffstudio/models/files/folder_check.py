@@ -1,0 +1,160 @@
+"""A diffusers folder that nobody vouches for, looked at before diffusers or transformers read it. No torch.
+
+Its JSON says which classes are made, how large, and from which files. All three are checked: classes are diffusers' and transformers'
+own, sizes have to do with the weights that lie there, and files lie in the folder. What is a link leads where its owner put it; the
+cache of the Hugging Face hub is made of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from diffstudio.errors import CheckpointDamaged, CheckpointDangerous, CheckpointMissing, CheckpointUnknown
+from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
+from diffstudio.models.files.pickle_globals import Kind, kind_of
+from diffstudio.models.files.pickle_scan import scan_pickle
+from diffstudio.models.files.safetensors_header import plain_file_size, read_header
+
+_LARGEST_JSON_BYTES = 64 << 20  # a large tokenizer.json has 20
+_MOST_FILES = 10_000
+_USUAL, _TIMES = 4096, 8  # a number is at most the one, or so many times the largest side of a tensor
+_FEW = 16  # layers; more than that only where there are as many tensors
+_NO_SIZES = ("theta", "_id", "seed", "max_position", "window")
+_LIBRARIES = ("diffusers", "transformers")
+
+
+def check_folder(folder: Path) -> None:
+    """CheckpointDangerous, CheckpointUnknown, CheckpointDamaged, CheckpointMissing."""
+    index = read_json(folder / INDEX)
+    for name, value in index.items():
+        if not name.startswith("_") and isinstance(value, list):
+            _check_class(folder, name, value)
+    try:
+        for component in sorted(path for path in folder.iterdir() if path.is_dir()):
+            _check_component(component)
+    except OSError as error:
+        raise _damaged(folder, (error.strerror or str(error)).lower()) from error
+
+
+def _check_component(component: Path) -> None:
+    files = [path for path, _ in zip(component.iterdir(), range(_MOST_FILES), strict=False)]
+    for path in sorted(files):
+        if path.name.endswith(".index.json"):
+            _check_pieces(path, read_json(path))
+        elif path.suffix == ".json":
+            if "auto_map" in read_json(path) and path.name == "config.json":
+                raise CheckpointUnknown(
+                    f"{component.parent.name} brings program code of its own",
+                    "such code is never run",
+                    "Choose another checkpoint",
+                )
+        elif path.exists() and not path.is_dir():
+            plain_file_size(path)
+    if (component / "config.json").is_file():
+        config = read_json(component / "config.json")
+        if "" in config:
+            raise _damaged(component / "config.json", "it is not a table")
+        _check_sizes(component, config, files)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that is a table, or a list of words under `""`. CheckpointMissing, CheckpointDamaged."""
+    try:
+        if plain_file_size(path) > _LARGEST_JSON_BYTES:
+            raise ValueError("it is too large")
+        table = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointMissing(f"{path} is not there", remedy="Get the folder again from where it came") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)[:200]) from error
+    if not isinstance(table, (dict, list)):
+        raise _damaged(path, "it is not a table")
+    return table if isinstance(table, dict) else {"": table}
+
+
+def _check_class(folder: Path, part: str, said: list[Any]) -> None:
+    """`["diffusers", "UNet2DConditionModel"]`, or a pipeline's own part: `["stable_diffusion", "StableDiffusionSafetyChecker"]`."""
+    if said == [None, None] or len(said) == 2 and said[0] is None:
+        return
+    if len(said) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in said):
+        library, name = (str(word)[:80] for word in (*said, "", "")[:2])
+        if kind_of(library, name) is not Kind.DANGEROUS:
+            raise _damaged(folder / INDEX, f"it does not say what its {part[:40]} is")
+    else:
+        library, name = said
+        if library in _LIBRARIES or _is_pipeline(library):
+            return
+    if kind_of(library, name) is Kind.DANGEROUS:
+        raise CheckpointDangerous(
+            f"{folder.name} is dangerous and was not opened",
+            f"opening it would have imported {library}.{name}",
+            "Delete it, and get the model elsewhere",
+        )
+    raise CheckpointUnknown(
+        f"{folder.name} cannot be used",
+        f"its {part[:40]} is {library}.{name}, which is not diffusers' or transformers' own",
+        "Choose another checkpoint",
+    )
+
+
+def _is_pipeline(library: str) -> bool:
+    found = find_spec("diffusers")  # which does not import it
+    places = found.submodule_search_locations or () if found is not None else ()
+    return any((Path(place) / "pipelines" / library).is_dir() for place in places)
+
+
+def _check_pieces(path: Path, table: Mapping[str, Any]) -> None:
+    """Where large weights are cut into pieces: `model-00001-of-00002.safetensors`, beside it."""
+    named = table.get("weight_map", {})
+    if not isinstance(named, dict) or not all(isinstance(piece, str) for piece in named.values()):
+        raise _damaged(path, "it does not say in which files the weights are")
+    for piece in sorted(set(named.values())):
+        if piece in ("", ".", "..") or any(mark in piece for mark in ("/", "\\", ":", "\0")):
+            raise CheckpointDangerous(
+                f"{path.parent.parent.name} is dangerous and was not opened",
+                f"{path.parent.name}/{path.name} reaches for {piece[:80]!r}, which lies elsewhere",
+                "Delete it, and get the model elsewhere",
+            )
+
+
+def _check_sizes(component: Path, config: Mapping[str, Any], files: Sequence[Path]) -> None:
+    shapes = [shape for path in files for shape in _shapes(path)]
+    if not shapes:
+        return
+    largest = max(_USUAL, _TIMES * max((side for shape in shapes for side in shape), default=0))
+    for key, value in _numbers(config):
+        counts = any(word in key for word in ("layers", "blocks", "depth"))
+        most = max(_FEW, len(shapes)) if counts else largest
+        if abs(value) > most and not any(word in key for word in _NO_SIZES):
+            raise _damaged(
+                component / "config.json", f"{key[:60]} is {value:,}, which does not go with the weights beside it"
+            )
+
+
+def _shapes(path: Path) -> list[tuple[int, ...]]:
+    if path.suffix in SAFETENSORS:
+        return [entry.shape for entry in read_header(path)[0].values()]
+    return list(scan_pickle(path).shapes.values()) if path.suffix in PICKLES else []
+
+
+def _numbers(config: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
+    """Every whole number, with the name it stands under; and how long each list is."""
+    if depth > 8:
+        return
+    if type(config) is int:
+        yield key, config
+    elif isinstance(config, dict):
+        for name, value in config.items():
+            yield from _numbers(value, str(name), depth + 1)
+    elif isinstance(config, list):
+        yield key, len(config)
+        for value in config:
+            yield from _numbers(value, key, depth + 1)
+
+
+def _damaged(path: Path, why: str) -> CheckpointDamaged:
+    return CheckpointDamaged(f"{path} cannot be read", why, "Get it again from where it came")

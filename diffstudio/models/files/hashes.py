@@ -1,0 +1,114 @@
+"""Hashes: the SHA-256 of a file of weights, worked out once for as long as the file stays as it is. No torch.
+
+Other programs name a model by it, or by its first ten digits (AUTOMATIC1111's `AutoV2`), so it goes into pictures' metadata.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from diffstudio import paths
+from diffstudio.atomic import write_whole
+from diffstudio.errors import CheckpointMissing, Stopped, StorageProblem
+
+FORMAT = 1
+_CHUNK_BYTES = 8 << 20
+_SHORT = 10
+_lock = threading.Lock()  # of the file that remembers; other processes may write it too, and then the last one's stands
+
+
+def short(sha256: str) -> str:
+    """AutoV2: how AUTOMATIC1111 and Civitai write it."""
+    return sha256[:_SHORT]
+
+
+def known_sha256(path: Path) -> str:
+    """Of the file as it is now, where it was worked out before; empty otherwise."""
+    stamp = _stamp(path)
+    entry = _read().get(str(path.absolute()))
+    return entry[2] if entry is not None and stamp is not None and (entry[0], entry[1]) == stamp else ""
+
+
+def sha256_of(
+    path: Path, progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None
+) -> str:
+    """Of the whole file, in hexadecimal digits; `progress` hears fractions from 0 to 1.
+
+    Raises CheckpointMissing when it cannot be read, Stopped soon after `cancelled()` becomes true.
+    """
+    steps = hashing(path)
+    try:
+        while True:
+            done = next(steps)
+            if cancelled is not None and cancelled():
+                raise Stopped("Stopped while the checkpoint's hash was worked out")
+            if progress is not None and done:
+                progress(done)
+    except StopIteration as ended:
+        return str(ended.value)
+    finally:
+        steps.close()
+
+
+def hashing(path: Path) -> Generator[float, None, str]:
+    """The same step by step: yields how much is done, from 0 to 1, and returns the hash. CheckpointMissing."""
+    if known := known_sha256(path):
+        return known
+    digest, done = hashlib.sha256(), 0
+    try:
+        stamp, size = _stamp(path), max(1, path.stat().st_size)
+        with path.open("rb") as file:
+            yield 0.0
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                yield min(1.0, done / size)
+    except OSError as error:
+        raise CheckpointMissing(
+            f"{path} cannot be read", error.strerror or str(error), "Check the disk, or choose another checkpoint"
+        ) from error
+    if stamp is not None and stamp == _stamp(path):  # else it changed meanwhile, and this is no file's hash
+        _remember(path, stamp, digest.hexdigest())
+    return digest.hexdigest()
+
+
+_Stamp = tuple[int, int]  # bytes, ns of the last change
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def _file() -> Path:
+    return paths.cache() / "hashes.json"
+
+
+def _read() -> dict[str, tuple[int, int, str]]:
+    """What is remembered; nothing of it when the file is not what was written here."""
+    try:
+        stored = json.loads(_file().read_text(encoding="utf-8"))
+        if stored["format"] != FORMAT:
+            return {}
+        return {
+            path: (int(size), int(changed), str(sha256)) for path, (size, changed, sha256) in stored["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _remember(path: Path, stamp: _Stamp, sha256: str) -> None:
+    """Whoever cannot write it works it out again next time."""
+    with _lock, contextlib.suppress(OSError, StorageProblem):
+        remembered = {known: entry for known, entry in _read().items() if Path(known).exists()}
+        remembered[str(path.absolute())] = (*stamp, sha256)
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        write_whole(_file(), json.dumps({"format": FORMAT, "files": remembered}))

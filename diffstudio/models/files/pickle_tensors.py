@@ -1,0 +1,171 @@
+"""Which tensors a pickle describes, under which names, read from what `pickle_machine` noted. No torch, no weights.
+
+PyTorch writes a tensor as a call, `_rebuild_tensor_v2(storage, offset, size, stride, …)`, and its numbers as a storage outside the
+pickle. Everything else in the file (optimisers, callbacks, whatever) is passed by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+from diffstudio.models.files.pickle_globals import DTYPES, STORAGES
+from diffstudio.models.files.pickle_interpreter import Global, Made, Persistent, Unreadable
+
+_WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model_state", "string_to_param", "module")
+_MOST_VALUES = 200_000  # that are looked at
+_DEEPEST, _MOST_SIDES = 6, 16
+BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "U16": 2,
+    "U32": 4,
+    "U64": 8,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "F8_E8M0": 1,
+}
+
+
+class PickledTensor(NamedTuple):
+    """A view of a storage, in numbers, not bytes, from its beginning."""
+
+    dtype: str  # as safetensors calls it: F16
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    storage: str  # the key of its storage
+    numbers: int  # how many the storage holds, as the pickle says
+
+    @property
+    def length(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        return BYTES[self.dtype]
+
+    @property
+    def contiguous(self) -> bool:
+        expected = 1
+        for side, step in zip(reversed(self.shape), reversed(self.stride), strict=True):
+            if side != 1 and step != expected:
+                return False
+            expected *= side
+        return True
+
+
+def tensors_in(root: Any) -> dict[str, PickledTensor]:
+    """By name, as the weights are called: without the name of the table that a trainer put them in, with points between others.
+
+    Unreadable for a tensor that cannot be, or tables without end.
+    """
+    walk = _Walk()
+    table = _table(root)
+    for _ in range(_DEEPEST):
+        inner = next(
+            (inner for wrapper in _WRAPPERS if (inner := _table(table.get(wrapper))) and walk.any_in(inner)), None
+        )
+        if inner is None:
+            break
+        table = inner
+    return dict(walk.through(table))
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self._left = _MOST_VALUES
+
+    def through(
+        self, table: Mapping[Any, Any], prefix: str = "", depth: int = 0
+    ) -> Iterator[tuple[str, PickledTensor]]:
+        for key, value in table.items():
+            self._left -= 1
+            if self._left < 0:
+                raise Unreadable("its tables have no end")
+            name = f"{prefix}{key}"
+            if (tensor := _tensor(value)) is not None:
+                yield name, tensor
+            elif depth < _DEEPEST and (inner := _table(value)):
+                yield from self.through(inner, f"{name}.", depth + 1)
+
+    def any_in(self, table: Mapping[Any, Any]) -> bool:
+        return any(True for _ in self.through(table))
+
+
+def _table(value: Any) -> dict[Any, Any]:
+    """A dictionary of any kind, or what a module holds; empty for all else."""
+    if type(value) is dict:
+        return value
+    if type(value) is not Made:
+        return {}
+    state = value.state
+    if type(state) is dict and type(held := state.get("_parameters")) in (dict, Made):
+        parts = [_table(part) for part in (held, state.get("_buffers"), state.get("_modules"))]
+        return {key: inner for part in parts for key, inner in part.items()}
+    return value.items
+
+
+def _tensor(value: Any, depth: int = 0) -> PickledTensor | None:
+    """None for what is no tensor, or a kind of tensor that weights are not made of: a sparse one, a complex one."""
+    if (
+        type(value) is not Made
+        or type(value.callee) is not Global
+        or type(args := value.args) is not tuple
+        or depth > 4
+    ):
+        return None
+    match value.callee.module, value.callee.name:
+        case "torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" if len(args) >= 4:
+            said = args[6] if value.callee.name.endswith("v3") and len(args) > 6 else None
+            return _view(args[0], args[1], args[2], args[3], said)
+        case ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") | ("torch.nn.parameter", _) if (
+            args
+        ):
+            return _tensor(args[0], depth + 1)
+        case "torch._tensor", "_rebuild_from_type_v2" if len(args) >= 3:
+            return _tensor(Made(args[0], args[2]), depth + 1)
+    return None
+
+
+def _view(storage: Any, offset: Any, size: Any, stride: Any, said: Any) -> PickledTensor | None:
+    if type(size) is Made and type(size.args) is tuple and len(size.args) == 1:  # torch.Size((…,))
+        size = size.args[0]
+    stored = storage.id if type(storage) is Persistent else None
+    if type(stored) is not tuple or len(stored) < 5 or stored[0] != "storage" or type(stored[1]) is not Global:
+        raise Unreadable("a tensor in it has no storage")
+    _, kind, key, _, numbers, *view = stored
+    dtype = DTYPES.get(said.name) if type(said) is Global else STORAGES.get(kind.name)
+    if dtype is None:
+        return None
+    if type(said) is Global and type(numbers) is int:  # an untyped storage counts bytes
+        numbers //= BYTES[dtype]
+    if view and type(view[0]) is tuple and len(view[0]) == 3 and type(view[0][1]) is int and type(offset) is int:
+        offset += view[0][1]
+    if not (
+        isinstance(key, str)
+        and _whole(offset, numbers)
+        and type(size) is tuple
+        and type(stride) is tuple
+        and len(size) == len(stride) <= _MOST_SIDES
+        and _whole(*size, *stride)
+    ):
+        raise Unreadable("a tensor in it makes no sense")
+    count = prod(size)
+    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
+    if count and (last >= numbers or count > numbers):
+        raise Unreadable("a tensor in it is larger than its storage")
+    return PickledTensor(dtype, size, stride, offset, key, numbers)
+
+
+def _whole(*values: Any) -> bool:
+    return all(type(value) is int and 0 <= value < 1 << 62 for value in values)

@@ -1,0 +1,174 @@
+"""The tensors of one file of weights, some rows of them at a time, as they are stored: numbers, eighths with scales, GGUF blocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.files.quantized import EIGHTHS, Packed, joined, unpacks
+from diffstudio.models.files.weights_reader import WeightsFile, open_weights
+
+_SCALES = (".scale_weight", ".weight_scale")  # beside fp8 weights: what they are to be multiplied by
+_WAY = ".comfy_quant"  # how a weight is packed, as JSON
+_NOT_WEIGHTS = ("position_ids", "logit_scale", "scaled_fp8", ".scale_input", ".input_scale", _WAY)
+_PLAIN_EIGHTHS = (
+    "float8_e4m3fn",
+    "float8_e5m2",
+)  # of the ways to pack that ComfyUI writes beside a weight, those read here
+
+
+class Weights(Protocol):
+    """One open file."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of the weights alone: without their scales and what else goes with them."""
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor | Packed:
+        """Those rows of a tensor; of one without rows, all of it. CheckpointDamaged where they cannot be read."""
+
+
+class FileWeights:
+    """Of a safetensors file or a pickle: weights stay where the file lies until they are cast, or first used."""
+
+    def __init__(self, file: WeightsFile) -> None:
+        self._file = file
+        names = file.names()
+        self._scales = {
+            name.removesuffix(suffix) + ".weight": name for name in names for suffix in _SCALES if name.endswith(suffix)
+        }
+        self._ways = {name.removesuffix(_WAY) + ".weight": name for name in names if name.endswith(_WAY)}
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(file.shape(name)) for name in names if not name.endswith((*_NOT_WEIGHTS, *_SCALES))
+        }
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor | Packed:
+        if name in self._ways:
+            self._check_way(name)
+        tensor = self._file.get_tensor(name)
+        tensor = tensor[start:stop] if tensor.ndim and (start, stop) != (0, len(tensor)) else tensor
+        scale = self._file.get_tensor(self._scales[name]).float() if name in self._scales else None
+        if scale is not None and scale.numel() > 1:
+            scale = scale.reshape(-1, 1)[start:stop]  # one for each row
+        elif scale is not None:
+            scale = scale.reshape(())
+        if tensor.dtype in EIGHTHS and tensor.ndim == 2:
+            return Packed(tensor.contiguous().view(torch.uint8), tensor.dtype, scale)
+        if scale is None:
+            return tensor
+        return tensor.float() * (scale if scale.ndim == 0 else scale.reshape(-1, *(1,) * (tensor.ndim - 1)))
+
+    def _check_way(self, name: str) -> None:
+        try:
+            way = json.loads(bytes(self._file.get_tensor(self._ways[name]).tolist()))["format"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise damaged(self._file.path, f"it does not say how {name} is packed") from error
+        if way not in _PLAIN_EIGHTHS:
+            raise CheckpointUnknown(
+                f"{self._file.path.name} cannot be used yet",
+                f"its weights are packed as {str(way)[:40]}",
+                "Get it in fp16, bf16 or fp8",
+            )
+
+
+class GgufWeights:
+    """Of a `.gguf` file, mapped into memory: blocks that diffusers unpacks stay packed, all others become numbers at once."""
+
+    def __init__(self, path: Path) -> None:
+        import gguf
+
+        from diffstudio.models.files.gguf_header import read_gguf_header
+
+        self._path = path
+        header = read_gguf_header(path)  # which looks at every length before it is believed
+        if header.reads_prompts:
+            raise CheckpointUnknown(
+                f"{path.name} cannot be used yet",
+                "it is a language model in a GGUF file",
+                "Get the text encoder as .safetensors",
+            )
+        try:
+            self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            MemoryError,
+        ) as error:
+            raise damaged(path, str(error)) from error
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: header.shapes[name]
+            for name in self._tensors
+            if name in header.shapes and not name.endswith(_NOT_WEIGHTS)
+        }
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor | Packed:
+        """Copied out of the file: the numbers are all needed, and the file may be replaced meanwhile."""
+        import gguf
+
+        tensor, shape, kinds = self._tensors[name], self.shapes[name], gguf.GGMLQuantizationType
+        kind, data = kinds(tensor.tensor_type), tensor.data
+        cut = len(shape) == 2 and tensor.data.ndim == 2 and len(data) == shape[0]  # a matrix, whose rows are apart
+        data = data[start:stop] if cut else data
+        shape = (stop - start, *shape[1:]) if cut else shape
+        if kind in (kinds.F32, kinds.F16, kinds.F64):
+            found: Tensor | Packed = torch.tensor(data)
+        elif kind is kinds.BF16:
+            found = torch.tensor(data).view(torch.bfloat16)
+        elif unpacks(int(kind)):
+            found = Packed(torch.tensor(data.reshape(-1, data.shape[-1])), int(kind))
+        else:
+            found = self._numbers(data, kind, name)
+        if isinstance(found, Packed):
+            if cut:
+                return found
+            found = found.dense(torch.float32)
+        return found.reshape(shape) if cut or not shape else found.reshape(shape)[start:stop]
+
+    def _numbers(self, blocks: Any, kind: Any, name: str) -> Tensor:
+        import gguf
+
+        try:
+            return torch.tensor(gguf.quants.dequantize(blocks, kind))
+        except (NotImplementedError, KeyError, ValueError) as error:
+            raise CheckpointUnknown(
+                f"{self._path.name} cannot be used yet",
+                f"{name} is packed as {kind.name}",
+                "Get it in another packing, Q8_0 or Q4_K",
+            ) from error
+
+
+def open_stored(path: Path) -> Weights:
+    """CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
+    return GgufWeights(path) if path.suffix.lower() == ".gguf" else FileWeights(open_weights(path))
+
+
+def together(pieces: list[Tensor | Packed], dtype: torch.dtype, packed: bool) -> Tensor | Packed:
+    """One below the other, in `dtype` unless they may stay `packed` and all are."""
+    alike = [one for one in pieces if isinstance(one, Packed)]
+    if (
+        packed
+        and len(alike) == len(pieces)
+        and len({one.kind for one in alike}) == 1
+        and all((one.scale is None) == (alike[0].scale is None) for one in alike)
+    ):
+        return joined(alike)
+    dense = [
+        one.dense(dtype) if isinstance(one, Packed) else one.to(dtype) if one.is_floating_point() else one
+        for one in pieces
+    ]
+    return dense[0] if len(dense) == 1 else torch.cat(dense)
+
+
+def damaged(path: Path, why: str) -> CheckpointDamaged:
+    return CheckpointDamaged(f"{path.name} cannot be read", why[:200], "Get it again from where it came")

@@ -1,0 +1,214 @@
+"""WeightsFile: the tensors of one file by name, whatever it is stored as. Weights stay where the file lies until they are asked for.
+
+A pickle is gone through first (`pickle_scan`), and its tensors are then put together from what that found: nothing in the file is
+ever called, not even what PyTorch's own `weights_only` loading would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import safetensors
+import torch
+from torch import Tensor
+
+from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.files.formats import PICKLES
+from diffstudio.models.files.pickle_interpreter import Unreadable
+from diffstudio.models.files.pickle_scan import PickleScan, damaged, scan_pickle
+from diffstudio.models.files.pickle_tensors import PickledTensor
+from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.files.zip_archive import ZipMembers
+
+TORCH_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}
+
+
+class WeightsFile(Protocol):
+    """Tensors by name; `metadata` is what the file says about itself. Close it, or use it in a `with`."""
+
+    path: Path
+    metadata: Mapping[str, str]
+
+    def __enter__(self) -> WeightsFile: ...
+
+    def __exit__(self, *raised: object) -> None: ...
+
+    def names(self) -> list[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def dtype(self, name: str) -> torch.dtype: ...
+
+    def get_tensor(self, name: str) -> Tensor:
+        """On the CPU, as stored, and mapped from the file where that can be. CheckpointDamaged."""
+
+    def close(self) -> None:
+        """Tensors that were given out stay as they are."""
+
+
+def open_weights(path: Path) -> WeightsFile:
+    """A safetensors file or a pickle, by how its name ends.
+
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would have run something.
+    """
+    return PickleWeights(path) if path.suffix.lower() in PICKLES else SafetensorsWeights(path)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file by name, as stored; for files that are small. Raises as `open_weights` does."""
+    with open_weights(path) as file:
+        return {name: file.get_tensor(name) for name in file.names()}
+
+
+class _Closing:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class SafetensorsWeights(_Closing):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metadata: Mapping[str, str]
+        self._entries, self.metadata = read_header(path)
+        try:
+            self._file: Any = safetensors.safe_open(str(path), framework="pt")
+        except RuntimeError:
+            self._file = None  # larger than what this machine maps: tensors are read one by one
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise _damaged(path, error) from error
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._entries[name].shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        if (dtype := TORCH_DTYPES.get(self._entries[name].dtype)) is None:
+            raise damaged(self.path, f"its numbers are of a kind that is not known here ({self._entries[name].dtype})")
+        return dtype
+
+    def get_tensor(self, name: str) -> Tensor:
+        if self._file is None:
+            return self._read(name)
+        try:
+            tensor: Tensor = self._file.get_tensor(name)
+        except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError) as error:
+            raise _damaged(self.path, error) from error
+        return tensor
+
+    def _read(self, name: str) -> Tensor:
+        entry = self._entries[name]
+        data = bytearray(entry.end - entry.start)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(8 + int.from_bytes(file.read(8), "little") + entry.start)
+                whole = file.readinto(data) == len(data)
+        except OSError as error:
+            raise _damaged(self.path, error) from error
+        if not whole:
+            raise damaged(self.path, "it was cut short")
+        return (
+            torch.frombuffer(data, dtype=self.dtype(name)).reshape(entry.shape)
+            if data
+            else torch.empty(entry.shape, dtype=self.dtype(name))
+        )
+
+    def close(self) -> None:
+        self._file = None
+
+
+class PickleWeights(_Closing):
+    def __init__(self, path: Path, scan: PickleScan | None = None) -> None:
+        self.path = path
+        self.metadata: Mapping[str, str] = {}
+        self.scan = scan or scan_pickle(path)
+        self.scan.check()
+        self._tensors = self.scan.tensors
+        self._packed: dict[str, torch.UntypedStorage] = {}
+        self._whole: Any = None  # the file, mapped
+
+    def names(self) -> list[str]:
+        return list(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._tensors[name].shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        return TORCH_DTYPES[self._tensors[name].dtype]
+
+    def get_tensor(self, name: str) -> Tensor:
+        tensor = self._tensors[name]
+        dtype = TORCH_DTYPES[tensor.dtype]
+        try:
+            storage = self._storage(tensor)
+            return torch.empty(0, dtype=dtype).set_(storage, tensor.offset, tensor.shape, tensor.stride)
+        except (OSError, RuntimeError, Unreadable) as error:
+            raise _damaged(self.path, error) from error
+
+    def close(self) -> None:
+        self._packed.clear()
+        self._whole = None
+
+    def _storage(self, tensor: PickledTensor) -> torch.UntypedStorage:
+        stored, length = self.scan.storages[tensor.storage], tensor.numbers * tensor.itemsize
+        if stored.start < 0:
+            if stored.member not in self._packed:
+                with self.path.open("rb") as file:
+                    data = ZipMembers(file, self.path.stat().st_size).read(stored.member, stored.size_bytes)
+                self._packed[stored.member] = _as_storage(bytearray(data))
+            return self._packed[stored.member]
+        if (whole := self._mapped()) is None:
+            numbers = bytearray(length)
+            with self.path.open("rb") as file:
+                file.seek(stored.start)
+                if file.readinto(numbers) != length:
+                    raise Unreadable("it was cut short")
+            return _as_storage(numbers)
+        part: torch.UntypedStorage = whole[stored.start : stored.start + length]
+        return part if stored.start % tensor.itemsize == 0 else part.clone()
+
+    def _mapped(self) -> Any:
+        """The file, and nothing ever written back to it; None where it is larger than what this machine maps."""
+        if self._whole is None:
+            size = self.path.stat().st_size
+            if any(one.start + one.size_bytes > size for one in self.scan.storages.values()):
+                raise Unreadable("it was changed meanwhile")
+            try:
+                self._whole = torch.UntypedStorage.from_file(str(self.path), False, size)
+            except RuntimeError:
+                return None
+        return self._whole
+
+
+def _as_storage(data: bytearray) -> torch.UntypedStorage:
+    return torch.frombuffer(data, dtype=torch.uint8).untyped_storage() if data else torch.UntypedStorage(0)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointDamaged:
+    return damaged(path, (str(error).splitlines() or [""])[0][:200])

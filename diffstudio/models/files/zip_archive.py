@@ -1,0 +1,118 @@
+"""The members of a zip file that nobody vouches for: how many there are and how large, looked at before any is opened. No torch."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from typing import BinaryIO
+
+from diffstudio.models.files.pickle_interpreter import Unreadable
+
+_LARGEST_DIRECTORY_BYTES = 4 << 20  # some 40,000 members
+_LARGEST_RATIO = 20  # of all members to the file: weights hardly shrink, and PyTorch does not try to
+_SPARE_BYTES = 4 << 20  # that a small file may grow to whatever its ratio
+_WHAT_GOES_WRONG = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    OSError,
+)
+
+
+class ZipMembers:
+    """By name. Unreadable for what a zip that PyTorch wrote never is: packed out of proportion, doubled, overlapping, elsewhere."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        try:
+            self._zip = zipfile.ZipFile(_InPieces(file))
+        except Unreadable:
+            raise
+        except _WHAT_GOES_WRONG as error:
+            raise Unreadable(f"as a zip file it is cut short or damaged ({str(error)[:80]})") from error
+        infos = self._zip.infolist()
+        self.infos = {info.filename: info for info in infos}
+        if len(self.infos) != len(infos):
+            raise Unreadable("two of its members have one name")
+        whole = sum(info.file_size for info in infos)
+        if whole > _LARGEST_RATIO * size + _SPARE_BYTES:
+            raise Unreadable(f"it is a zip bomb: {size:,} bytes that would become {whole:,}")
+        reached = 0
+        for info in sorted(infos, key=lambda info: info.header_offset):
+            _check(info)
+            if info.header_offset < reached:
+                raise Unreadable("its members overlap, as those of a zip bomb do")
+            reached = info.header_offset + info.compress_size
+        if reached > size:
+            raise Unreadable("it was cut short")
+
+    def read(self, name: str, most: int) -> bytes:
+        """A member, of at most so many bytes."""
+        info = self.infos[name]
+        if info.file_size > most:
+            raise Unreadable(f"its member {name[:80]!r} has {info.file_size:,} bytes")
+        try:
+            with self._zip.open(info) as member:
+                data = member.read(info.file_size + 1)
+        except _WHAT_GOES_WRONG as error:
+            raise Unreadable(f"its member {name[:80]!r} is damaged") from error
+        if len(data) != info.file_size:
+            raise Unreadable(f"its member {name[:80]!r} was cut short")
+        return data
+
+    def start(self, name: str) -> int:
+        """Where the bytes of a member begin in the file; -1 for one that is packed."""
+        info = self.infos[name]
+        if info.compress_type != zipfile.ZIP_STORED:
+            return -1
+        self._file.seek(info.header_offset)
+        header = self._file.read(30)
+        if len(header) != 30 or header[:4] != b"PK\3\4":
+            raise Unreadable(f"its member {name[:80]!r} is damaged")
+        name_bytes, extra_bytes = struct.unpack("<HH", header[26:])
+        return info.header_offset + 30 + int(name_bytes) + int(extra_bytes)
+
+
+def _check(info: zipfile.ZipInfo) -> None:
+    name = info.filename
+    if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
+        raise Unreadable(f"its member {name[:80]!r} lies elsewhere")
+    if info.flag_bits & 1:
+        raise Unreadable("it is encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Unreadable("it is packed in a way that PyTorch does not use")
+    if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+        raise Unreadable(f"its member {name[:80]!r} does not have the size it declares")
+
+
+class _InPieces:
+    """A file that gives no more at once than a directory may have: zipfile reads that whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size if 0 <= size <= _LARGEST_DIRECTORY_BYTES else _LARGEST_DIRECTORY_BYTES + 1)
+        if len(data) > _LARGEST_DIRECTORY_BYTES:
+            raise Unreadable("it declares too many members")
+        return data
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        """It is its owner's."""

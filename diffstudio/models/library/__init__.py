@@ -1,0 +1,1 @@
+"""The model folders as one list, and what is remembered about each file."""

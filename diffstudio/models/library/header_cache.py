@@ -1,0 +1,148 @@
+"""Remembered: what was found out about files of models, from one start of the program to the next. No torch.
+
+A header of Stable Diffusion XL takes tens of milliseconds to read and to understand; a thousand files took many seconds at each
+start. What is remembered of a file counts for as long as the file stays as it is, and the code that read it. It is a cache:
+whoever cannot read or write it reads headers.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from diffstudio import __version__, paths
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.detection.types import Layout, Role
+from diffstudio.networks.conditioning import Conditioning
+
+FORMAT = 1
+Stamp = tuple[Path, int, int]  # path, ns of its last change, bytes
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, changed_ns INTEGER NOT NULL, size_bytes INTEGER NOT NULL, suggested TEXT NOT NULL,
+    record TEXT NOT NULL, metadata TEXT NOT NULL) WITHOUT ROWID
+"""
+_KINDS = {"conditioning": Conditioning, "origin": Origin, "role": Role, "layout": Layout}
+_FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name not in ("path", "metadata"))
+
+
+class Remembered:
+    """`suggested` is the role and origin that were known of a file before it was read, which the record depends on."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file or paths.cache() / "library.sqlite"
+
+    def records(self) -> dict[tuple[Stamp, str], Checkpoint]:
+        """All of them, in no time: their metadata is read when somebody asks for it."""
+        found: dict[tuple[Stamp, str], Checkpoint] = {}
+        with suppress(sqlite3.Error, OSError), closing(self._open()) as database:
+            for path, changed, size, suggested, record in database.execute(
+                "SELECT path, changed_ns, size_bytes, suggested, record FROM files"
+            ):
+                with suppress(ValueError, TypeError, KeyError, RecursionError):
+                    stamp = Path(path), changed, size
+                    found[stamp, suggested] = _checkpoint(Path(path), json.loads(record), _Metadata(self._file, path))
+        return found
+
+    def keep(self, new: Iterable[tuple[Stamp, str, Checkpoint]], gone: Iterable[Path]) -> None:
+        """Remember these, and forget those."""
+        rows = [
+            (str(path), changed, size, suggested, _told(checkpoint), json.dumps(dict(checkpoint.metadata)))
+            for (path, changed, size), suggested, checkpoint in new
+            if _is_text(str(path))
+        ]
+        with suppress(sqlite3.Error, OSError), closing(self._open()) as database, database:
+            database.executemany(
+                "DELETE FROM files WHERE path = ?", [(str(path),) for path in gone if _is_text(str(path))]
+            )
+            database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def _open(self) -> sqlite3.Connection:
+        """Empty where it was written by other code, or is damaged."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._prepared()
+        except sqlite3.DatabaseError:
+            self._file.unlink(missing_ok=True)
+            return self._prepared()
+
+    def _prepared(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._file, timeout=5)
+        try:
+            version = _version()
+            if database.execute("PRAGMA user_version").fetchone()[0] != version:
+                with database:
+                    database.execute("DROP TABLE IF EXISTS files")
+                    database.execute(_SCHEMA)
+                    database.execute(f"PRAGMA user_version = {version}")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+
+class _Metadata(Mapping[str, str]):
+    """A header's metadata, read from where it is remembered when it is first asked for; some trainers write megabytes."""
+
+    def __init__(self, file: Path, path: str) -> None:
+        self._file, self._path = file, path
+        self._told: dict[str, str] | None = None
+
+    def _all(self) -> dict[str, str]:
+        if self._told is None:
+            self._told = {}
+            with (
+                suppress(sqlite3.Error, ValueError, RecursionError),
+                closing(sqlite3.connect(self._file, timeout=5)) as database,
+            ):
+                for (text,) in database.execute("SELECT metadata FROM files WHERE path = ?", [self._path]):
+                    told = json.loads(text)
+                    self._told = {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
+        return self._told
+
+    def __getitem__(self, key: str) -> str:
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+def _told(checkpoint: Checkpoint) -> str:
+    return json.dumps({name: getattr(checkpoint, name) for name in _FIELDS})
+
+
+def _checkpoint(path: Path, told: dict[str, Any], metadata: Mapping[str, str]) -> Checkpoint:
+    values = {name: _KINDS[name](told[name]) if name in _KINDS else told[name] for name in _FIELDS}
+    return Checkpoint(path=path, metadata=metadata, **values | {"classes": tuple(told["classes"])})
+
+
+def _version() -> int:
+    """Of what is stored and of the code that found it out: 31 bits that are others when either is."""
+    import zlib
+
+    here = Path(__file__).parent
+    changed = [
+        f"{file.name}{file.stat().st_mtime_ns}"
+        for file in sorted(here.glob("*.py"))
+        if file.name.startswith(
+            ("checkpoint", "detection", "records", "prediction", "gguf", "pickle", "family", "shared")
+        )
+    ]
+    return zlib.crc32(f"{FORMAT} {__version__} {' '.join(changed)}".encode()) & 0x7FFFFFFF
+
+
+def _is_text(name: str) -> bool:
+    """Names that are no text cannot be stored."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

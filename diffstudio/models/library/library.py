@@ -1,0 +1,204 @@
+"""Library: the folders of models on disk, as a list of Checkpoints of every role. Headers only: no weights, no torch."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from diffstudio import paths
+from diffstudio.errors import CheckpointMissing, DiffstudioError
+from diffstudio.models.checkpoint import Checkpoint, Origin, Role, read_checkpoint
+from diffstudio.models.detection.types import Layout
+from diffstudio.models.files.formats import INDEX, SUFFIXES
+from diffstudio.models.library.header_cache import Remembered
+from diffstudio.models.library.model_folders import roots_of, walk
+from diffstudio.models.library.overrides import Overrides
+from diffstudio.models.library.records import read_record
+
+STARTER = "starter"  # the name that always means the checkpoint that ships with the program
+
+_Stamp = tuple[Path, int, int]  # path, ns of its last change, bytes: while these stand, its header is not read again
+
+
+class Library:
+    """The starter, what was trained here, and every model below `folders` (none given: the usual one), of every role.
+
+    Of folders that other programs keep their models in only those with models are looked through. Safe to scan from another
+    thread than the one that finds: each result is put in place whole.
+    """
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self.folders = tuple(folders) or (paths.checkpoints(),)
+        self.problems: list[tuple[Path, DiffstudioError]] = []
+        self._checkpoints: list[Checkpoint] | None = None
+        self._seen: dict[_Stamp, Checkpoint | DiffstudioError] = {}
+
+    def scan(self) -> list[Checkpoint]:
+        """Every model that can be read, each under a name of its own: the starter, then the newest first.
+
+        Afterwards `problems` names the files that cannot be read, with why.
+        """
+        found: list[Checkpoint] = []
+        problems: list[tuple[Path, DiffstudioError]] = []
+        seen: dict[_Stamp, Checkpoint | DiffstudioError] = {}
+        said = self._said(problems)
+        known, new = self._remembered(), list[tuple[_Stamp, str, Checkpoint]]()
+        for path, stamp, origin, name, role in self._files():
+            suggested = f"{role} {origin} {_changed_beside(path)}"
+            read = seen[stamp] = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
+            if (
+                isinstance(read, Checkpoint)
+                and read.layout is not Layout.FOLDER
+                and stamp not in self._seen
+                and (stamp, suggested) not in known
+            ):
+                new.append((stamp, suggested, read))  # of a folder only the index has a stamp, and its files may change
+            if isinstance(read, Checkpoint):
+                found.append(replace(said.applied(read) if said else read, name=name or read.name))
+            else:
+                problems.append((path, read))
+        found.sort(
+            key=lambda checkpoint: (checkpoint.origin is not Origin.STARTER, -checkpoint.modified, checkpoint.path)
+        )
+        gone = {path for path, _, _ in {*self._seen, *(stamp for stamp, _ in known)}} - {path for path, _, _ in seen}
+        if new or gone:
+            Remembered().keep(new, [path for path in gone if not path.exists()])
+        self._seen, self.problems, self._checkpoints = seen, problems, _with_own_names(found)
+        return list(self._checkpoints)
+
+    def _remembered(self) -> dict[tuple[_Stamp, str], Checkpoint]:
+        """From an earlier start of the program, at the first scan of this one."""
+        return Remembered().records() if self._checkpoints is None else {}
+
+    def find(self, name_or_path: str | Path) -> Checkpoint:
+        """The model of that name, or at that path: a file, or a diffusers folder.
+
+        CheckpointMissing names those that sound alike; CheckpointDamaged when the file is there and cannot be read.
+        """
+        wanted = str(name_or_path)
+        if wanted == STARTER:
+            return _starter()
+        if self._checkpoints is not None and (known := self._named(wanted)) is not None and known.path.exists():
+            return self._again(known)
+        path = _as_path(wanted)
+        if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file() or (path / INDEX).is_file()):
+            for checkpoint in self.scan():
+                if checkpoint.path == path.absolute():
+                    return checkpoint
+            return Overrides().applied(read_record(path))
+        self.scan()
+        if (known := self._named(wanted)) is not None:
+            return known
+        for damaged, error in self.problems:
+            if wanted in (damaged.stem, _run_name(damaged)):
+                raise error
+        names = [checkpoint.name for checkpoint in self._checkpoints or () if checkpoint.draws]
+        near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5) or names[:5]
+        raise CheckpointMissing(
+            f"There is no checkpoint called {wanted[:80]!r}",
+            remedy=f"Choose one of: {', '.join(near)}" if near else "Train one, or put one into the models folder",
+        )
+
+    def _again(self, known: Checkpoint) -> Checkpoint:
+        """As it is on the disk now, under the name that it has."""
+        role = known.role if known.path.is_file() else Role.UNKNOWN
+        read = read_record(known.path, origin=known.origin, role=role)
+        return replace(Overrides().applied(read), name=known.name)
+
+    @staticmethod
+    def _said(problems: list[tuple[Path, DiffstudioError]]) -> Overrides | None:
+        try:
+            return Overrides()
+        except DiffstudioError as error:
+            problems.append((paths.overrides(), error))
+            return None
+
+    def _named(self, name: str) -> Checkpoint | None:
+        return next((checkpoint for checkpoint in self._checkpoints or () if checkpoint.name == name), None)
+
+    def _files(self) -> Iterator[tuple[Path, _Stamp, Origin | None, str, Role]]:
+        """Each file and diffusers folder once: its stamp, where it came from, the name it would like, what its folder is for."""
+        given: set[tuple[int, int]] = set()
+        for path, origin, name, role in self._candidates():
+            try:
+                about = os.stat(path)
+                if stat.S_ISDIR(about.st_mode):
+                    about = os.stat(path / INDEX)
+                elif not stat.S_ISREG(about.st_mode):
+                    continue
+            except OSError:
+                continue  # gone since the folder was listed
+            identity = (about.st_dev, about.st_ino)  # however it is called, and whatever link led there
+            if identity not in given:
+                given.add(identity)
+                path = path.absolute()
+                yield path, (path, about.st_mtime_ns, about.st_size), origin, name, role
+
+    def _candidates(self) -> Iterator[tuple[Path, Origin | None, str, Role]]:
+        if paths.starter().is_file():
+            yield paths.starter(), Origin.STARTER, STARTER, Role.UNKNOWN
+        runs = paths.runs()
+        for path in sorted(runs.glob("*/checkpoints/latest.safetensors")):
+            yield path, Origin.TRAINED, _run_name(path), Role.UNKNOWN
+        for folder in self.folders:
+            for root in roots_of(folder):
+                for path, role in walk(root.absolute(), runs):
+                    yield path, None, "", role
+
+
+def _as_path(name: str) -> Path | None:
+    """None for what no file can be called: too long, or below the home of somebody who is not there."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return path
+
+
+def _starter() -> Checkpoint:
+    path = paths.starter()
+    if not path.is_file():
+        raise CheckpointMissing(
+            "The starter checkpoint is not installed",
+            f"{path} is not there",
+            "Install diffstudio again, or choose a checkpoint of your own",
+        )
+    return replace(read_checkpoint(path, origin=Origin.STARTER), name=STARTER)
+
+
+def _run_name(latest: Path) -> str:
+    return latest.parent.parent.name
+
+
+def _changed_beside(path: Path) -> int:
+    """Of the description that may lie beside a checkpoint (see prediction.py); 0 where there is none."""
+    try:
+        return os.stat(path.with_suffix(".yaml")).st_mtime_ns
+    except (OSError, ValueError):
+        return 0
+
+
+def _read(path: Path, origin: Origin | None, role: Role) -> Checkpoint | DiffstudioError:
+    try:
+        return read_record(path, origin=origin, role=role)
+    except DiffstudioError as error:
+        return error
+
+
+def _with_own_names(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Where two would have one name, the run keeps it, then what draws, then the first path: a name goes on meaning one file."""
+    names: dict[Path, str] = {}
+    taken = {STARTER}
+    for checkpoint in sorted(checkpoints, key=lambda one: (one.origin is not Origin.TRAINED, not one.draws, one.path)):
+        name, number = checkpoint.name, 1
+        while name in taken and checkpoint.origin is not Origin.STARTER:
+            number += 1
+            name = f"{checkpoint.name}-{number}"
+        taken.add(name)
+        names[checkpoint.path] = name
+    return [replace(checkpoint, name=names[checkpoint.path]) for checkpoint in checkpoints]

@@ -1,0 +1,115 @@
+"""Folders that other programs keep their models in: where to look in them, and what lies where. No torch.
+
+AUTOMATIC1111's web UI and Forge have `models/Stable-diffusion`, `models/Lora` and `embeddings`; ComfyUI has
+`models/checkpoints`, `models/loras`, and `extra_model_paths.yaml` for what lies elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffstudio.models.detection.types import Role
+from diffstudio.models.files.formats import INDEX, SUFFIXES
+
+# What a folder of this name holds, in lower case; only believed of files that do not say it themselves.
+ROLES: Mapping[str, Role] = {
+    "stable-diffusion": Role.CHECKPOINT,
+    "checkpoints": Role.CHECKPOINT,
+    "lora": Role.LORA,
+    "loras": Role.LORA,
+    "lycoris": Role.LORA,
+    "vae": Role.VAE,
+    "controlnet": Role.CONTROLNET,
+    "esrgan": Role.UPSCALER,
+    "realesrgan": Role.UPSCALER,
+    "swinir": Role.UPSCALER,
+    "dat": Role.UPSCALER,
+    "upscale_models": Role.UPSCALER,
+    "embeddings": Role.EMBEDDING,
+    "diffusion_models": Role.NETWORK,
+    "unet": Role.NETWORK,
+    "text_encoders": Role.TEXT_ENCODER,
+    "text_encoder": Role.TEXT_ENCODER,
+    "clip": Role.TEXT_ENCODER,
+}
+_LARGEST_YAML_BYTES = 1 << 20
+_SKIPPED = frozenset({"venv", "node_modules", "__pycache__", "site-packages"})
+
+
+def program_of(folder: Path) -> str:
+    """Whose folder it is, its root or its folder of models: `AUTOMATIC1111`, `ComfyUI`, or empty for any other."""
+    for root in (folder, folder.parent):
+        if (root / "models" / "Stable-diffusion").is_dir() and (root is folder or folder.name == "models"):
+            return "AUTOMATIC1111"
+        if (root / "models" / "checkpoints").is_dir() and (root is folder or folder.name == "models"):
+            return "ComfyUI"
+    return ""
+
+
+def roots_of(folder: Path) -> tuple[Path, ...]:
+    """Where to look in a folder that a person gave: of a program's own only what holds models, with what it names elsewhere."""
+    program = program_of(folder)
+    if not program:
+        return (folder,)
+    root = folder if (folder / "models").is_dir() else folder.parent
+    if program == "AUTOMATIC1111":
+        return tuple(path for path in (root / "models", root / "embeddings") if path.is_dir())
+    return (root / "models", *_extra_paths(root / "extra_model_paths.yaml"))
+
+
+def _extra_paths(file: Path) -> tuple[Path, ...]:
+    """The folders that ComfyUI is told to look in besides its own; none where that cannot be read."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        if file.stat().st_size > _LARGEST_YAML_BYTES:
+            return ()
+        told: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return ()
+    found: dict[Path, None] = {}
+    for section in told.values() if isinstance(told, dict) else ():
+        if not isinstance(section, dict):
+            continue
+        base = file.parent / os.path.expanduser(str(section.get("base_path", "")))
+        for kind, places in section.items():
+            if kind in ("base_path", "is_default", "custom_nodes") or not isinstance(places, str):
+                continue
+            for place in places.splitlines():
+                if place.strip() and (path := base / os.path.expanduser(place.strip())).is_dir():
+                    found[path] = None
+    return tuple(found)
+
+
+def walk(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
+    """Every file of weights and every diffusers folder below `root`, in order, with the role that their folder suggests.
+
+    Links are followed, each folder once; what lies in a diffusers folder, in hidden folders, in those that were never
+    finished and below `avoid` is left out.
+    """
+    entered: set[tuple[int, int]] = set()
+    waiting: list[tuple[str, Role]] = [(str(root), ROLES.get(root.name.lower(), Role.UNKNOWN))]
+    while waiting:
+        folder, role = waiting.pop()
+        try:
+            about = os.stat(folder)
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue  # gone, or not for us to read
+        if (about.st_dev, about.st_ino) in entered or folder == str(avoid):
+            continue
+        entered.add((about.st_dev, about.st_ino))
+        if any(entry.name == INDEX for entry in entries):
+            yield Path(folder), role
+            continue
+        below: list[tuple[str, Role]] = []
+        for entry in entries:
+            if entry.is_dir():
+                if not entry.name.startswith(".") and not entry.name.endswith(".part") and entry.name not in _SKIPPED:
+                    below.append((entry.path, ROLES.get(entry.name.lower(), role)))
+            elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
+                yield Path(entry.path), role
+        waiting += reversed(below)

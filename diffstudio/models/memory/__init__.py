@@ -1,0 +1,1 @@
+"""Devices, memory estimates, offloading, the out-of-memory fallback and the accelerator lease."""

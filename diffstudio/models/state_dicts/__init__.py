@@ -1,0 +1,1 @@
+"""State-dict keys of every naming, and how they map to diffusers' keys."""

@@ -1,0 +1,1 @@
+"""Tools that write weight files: convert, merge, fuse LoRA, prune, export."""

@@ -1,0 +1,271 @@
+"""Merging: one checkpoint of two or three of a family, tensor by tensor, whatever each is named and stored in.
+
+With m the share, a weighted sum is a (1 - m) + b m, and adding a difference a + m (b - c): what b learnt since c, put upon a.
+Worked out in float32. The file says what it was made of: `modelspec.merged_from`, and `diffstudio.merge` with the hashes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffstudio.errors import BadRequest, CheckpointUnknown
+from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.components.components import parts_of
+from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.files.hashes import hashing
+from diffstudio.models.state_dicts.split import State, by_part, has_makers_names, in_makers_names, in_one_file, unscaled
+from diffstudio.models.tools.convert import Narrowed, about, check_precision, signs
+from diffstudio.models.tools.prune import leftover
+from diffstudio.models.tools.spec import Made, Making, Method, Precision, checked_file
+from diffstudio.models.tools.weights_writer import open_weights, write_file
+
+FORMAT = 1  # of diffstudio.merge
+_HASHED = 0.2  # of the whole time, about
+_GROUPS = re.compile(
+    r"(?:model\.diffusion_model|first_stage_model|cond_stage_model|conditioner\.embedders\.\d|unet|transformer|vae"
+    r"|text_encoder(?:_\d)?|text_encoders\.\w+)\."
+)
+_OURS_ALIKE = {
+    "network": "networks of other sizes",
+    "tokenizer": "other words",
+    "schedule": "other schedules of noise",
+    "guidance": "",
+}
+
+
+def merge(
+    inputs: Sequence[Checkpoint],
+    target: Path,
+    share: float = 0.5,
+    method: Method = Method.WEIGHTED_SUM,
+    precision: Precision = Precision.KEEP,
+    *,
+    beyond: bool = False,
+    title: str = "",
+) -> Making:
+    """A file at `target`: in `precision`, or in that of the first, whose tensors' names it has too.
+
+    `beyond` allows shares outside 0 to 1. BadRequest for checkpoints that do not go together, naming the tensor.
+    """
+    target = checked_file(target)
+    check_together(inputs, method)
+    if not torch.isfinite(torch.tensor(share)) or not (beyond or 0 <= share <= 1):
+        raise BadRequest(
+            f"A share of {share:g} is not between 0 and 1",
+            "it would go beyond what either of them learnt",
+            "Choose one between them, or say that you mean it with --beyond",
+        )
+    check_precision(inputs[0], precision)
+    parents: list[dict[str, Any]] = []
+    for number, checkpoint in enumerate(inputs):
+        parents.append((yield from parent_of(checkpoint, "abc"[number], number / len(inputs), _HASHED / len(inputs))))
+    opened = [open_weights(checkpoint) for checkpoint in inputs]
+    try:
+        named = in_one_naming(inputs, [weights.tensors for weights in opened])
+        merged, notes = merged_tensors(inputs, named, share, method)
+        recipe = {"format": FORMAT, "method": str(method), "share": share, "inputs": parents}
+        metadata = described(inputs[0], opened[0].metadata, title or target.stem, parents) | {
+            "diffstudio.merge": json.dumps(recipe, ensure_ascii=False)
+        }
+        narrowed = Narrowed()
+        stored = narrowed.stored(merged, precision) | (signs(inputs[0]) if inputs[0].layout is Layout.FOLDER else {})
+        for fraction in write_file(target, stored, metadata):
+            yield _HASHED + (1 - _HASHED) * fraction
+    finally:
+        for weights in opened:
+            weights.__exit__(None, None, None)
+    yield Made(target, target.stat().st_size, (*notes, *narrowed.notes(precision)))
+
+
+# ---- what goes together ----------------------------------------------------------------------------------------------
+
+
+def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
+    """BadRequest for what cannot be merged, as far as records tell."""
+    wanted = 3 if method is Method.ADD_DIFFERENCE else 2
+    if len(inputs) != wanted:
+        raise BadRequest(f"{len(inputs)} checkpoints were given", f"{method} takes {wanted}", "Give as many")
+    first = inputs[0]
+    for checkpoint in inputs:
+        if not checkpoint.draws or checkpoint.family == "diffusers":
+            raise CheckpointUnknown(
+                f"{checkpoint.name} cannot be merged",
+                checkpoint.reason.rstrip(".") or "it makes no pictures",
+                "Choose checkpoints of a family that is known here",
+            )
+    for other in inputs[1:]:
+        whose = [family.title if (family := family_of(one.family)) else one.family for one in (first, other)]
+        if other.family != first.family:
+            raise BadRequest(
+                f"{first.name} and {other.name} cannot be merged",
+                f"the one is a {whose[0]}, the other a {whose[1]}",
+                "Choose two of one family",
+            )
+        if first.prediction and other.prediction and other.prediction != first.prediction:
+            raise BadRequest(
+                f"{first.name} and {other.name} cannot be merged",
+                f"the one predicts {first.prediction}, the other {other.prediction}",
+                "Choose two that predict the same",
+            )
+        if first.family == "pixel":
+            _check_ours(first, other)
+
+
+def _check_ours(first: Checkpoint, other: Checkpoint) -> None:
+    """Those trained here: numbers mean the same only where the network is, and words only where the tokenizer is."""
+    differs = (
+        "classes"
+        if first.classes != other.classes
+        else next(
+            (
+                why
+                for key, why in _OURS_ALIKE.items()
+                if why and first.metadata.get(f"diffstudio.{key}") != other.metadata.get(f"diffstudio.{key}")
+            ),
+            "",
+        )
+    )
+    if differs:
+        raise BadRequest(
+            f"{first.name} and {other.name} cannot be merged",
+            f"they have {differs}",
+            "Merge checkpoints of one run, or of runs that began from the same one",
+        )
+
+
+def in_one_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> list[dict[str, Tensor]]:
+    """Each one's tensors that draw, under names that mean the same in all: the first's own, or else its makers'."""
+    drawing = [unscaled({name: tensor for name, tensor in state.items() if not leftover(name)}) for state in tensors]
+    alike = all(len(drawing[0].keys() & other.keys()) * 2 > min(len(drawing[0]), len(other)) for other in drawing[1:])
+    if alike and inputs[0].layout is not Layout.FOLDER:
+        return drawing
+    family = inputs[0].family
+    parts = [by_part(state, family, parts_of(checkpoint)) for checkpoint, state in zip(inputs, drawing, strict=True)]
+    makers = has_makers_names(family) and inputs[0].layout is not Layout.DIFFUSERS
+    return [in_makers_names(family, one) if makers else in_one_file(one) for one in parts]
+
+
+# ---- the arithmetic --------------------------------------------------------------------------------------------------
+
+
+def merged_tensors(
+    inputs: Sequence[Checkpoint], named: Sequence[State], share: float, method: Method
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The first's tensors with the others', each in the first's dtype, to be worked out when they are written; and notes."""
+    first, groups = named[0], [{_group(name) for name in state} for state in named]
+    lacking: dict[str, str] = {}  # group -> who has none of it
+    for checkpoint, state, held in zip(inputs[1:], named[1:], groups[1:], strict=True):
+        for name in state:
+            if name not in first and _group(name) in groups[0]:
+                raise _unlike(inputs[0], checkpoint, f"{name} is in {checkpoint.name} alone")
+        lacking |= dict.fromkeys(groups[0] - held, checkpoint.name)
+    merged: dict[str, Tensor] = {}
+    for name, tensor in first.items():
+        if not tensor.is_floating_point() or tensor.numel() == 0 or _group(name) in lacking:
+            merged[name] = tensor
+            continue
+        for checkpoint, state in zip(inputs[1:], named[1:], strict=True):
+            if name not in state:
+                raise _unlike(inputs[0], checkpoint, f"{name} is in {inputs[0].name} alone")
+            _check_shapes(inputs[0], checkpoint, name, tensor, state[name])
+        merged[name] = _mixed(tensor, [state[name] for state in named[1:]], share, method)
+    notes = [
+        f"{_title(group)} is that of {inputs[0].name}: {whose} has none." for group, whose in sorted(lacking.items())
+    ]
+    return merged, notes
+
+
+def _mixed(a: Tensor, others: Sequence[Tensor], share: float, method: Method) -> Tensor:
+    """In float32, stored as `a` is. Of a network that paints, the channels that the others lack stay its own."""
+    if a.shape != others[0].shape:
+        own = others[0].shape[1]
+        return torch.cat([_mixed(a[:, :own], others, share, method), a[:, own:]], 1)
+    match method:
+        case Method.WEIGHTED_SUM:
+            exact = torch.lerp(a.float(), others[0].float(), share)  # exactly a at 0 and exactly b at 1
+        case Method.ADD_DIFFERENCE:
+            exact = a.float() + share * (others[0].float() - others[1].float())
+    return exact.to(a.dtype)
+
+
+def _check_shapes(first: Checkpoint, other: Checkpoint, name: str, a: Tensor, b: Tensor) -> None:
+    painting = a.ndim == b.ndim == 4 and a.shape[1] == 9 and b.shape[1] == 4 and a.shape[::2] == b.shape[::2]
+    if a.shape != b.shape and not painting:
+        sides = [" × ".join(map(str, one.shape)) or "one number" for one in (a, b)]
+        raise _unlike(first, other, f"{name} is {sides[0]} in the one and {sides[1]} in the other")
+
+
+def _unlike(first: Checkpoint, other: Checkpoint, why: str) -> BadRequest:
+    return BadRequest(f"{first.name} and {other.name} cannot be merged", why, "Choose two that are built alike")
+
+
+def _group(name: str) -> str:
+    """The component that a tensor belongs to; empty for a network that stands alone."""
+    found = _GROUPS.match(name)
+    return found[0].rstrip(".") if found is not None else ""
+
+
+def _title(group: str) -> str:
+    if group in ("first_stage_model", "vae"):
+        return "The autoencoder"
+    return "The network" if group in ("", "model.diffusion_model", "unet", "transformer") else "A text encoder"
+
+
+# ---- what the file says of itself ------------------------------------------------------------------------------------
+
+_NOT_INHERITED = ("thumbnail", "run", "recipe", "merge", "bake")
+_OF_THE_FILE = (
+    "modelspec.hash_sha256",
+    "modelspec.thumbnail",
+    "modelspec.description",
+    "modelspec.date",
+    "modelspec.title",
+    "sshs_",
+)
+
+
+def described(
+    first: Checkpoint, metadata: Mapping[str, str], title: str, parents: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """The first's metadata, without what is true of that file alone, and ModelSpec's word for its parents."""
+    kept = {
+        key: value
+        for key, value in metadata.items()
+        if not key.startswith(_OF_THE_FILE) and key.removeprefix("diffstudio.") not in _NOT_INHERITED
+    }
+    if "diffstudio.format" in kept:
+        kept |= {"diffstudio.run": "{}", "diffstudio.recipe": "{}"}
+    spec = {key: value for key, value in about(first, title).items() if key not in kept}
+    return (
+        kept
+        | spec
+        | {"modelspec.title": title, "modelspec.merged_from": ", ".join(str(parent["name"]) for parent in parents)}
+    )
+
+
+def parent_of(checkpoint: Checkpoint, letter: str, begun: float, part: float) -> Generator[float, None, dict[str, Any]]:
+    """What is told of one input: its name, its hash, and how it came about, where it says so itself."""
+    sha256 = ""
+    if checkpoint.layout is not Layout.FOLDER:
+        hashed = hashing(checkpoint.path)
+        while True:
+            try:
+                yield begun * _HASHED + part * next(hashed)
+            except StopIteration as ended:
+                sha256 = ended.value
+                break
+    told: dict[str, Any] = {"as": letter, "name": checkpoint.name, "title": checkpoint.title, "sha256": sha256}
+    for key in ("merge", "bake", "recipe", "run"):
+        if text := checkpoint.metadata.get(f"diffstudio.{key}"):
+            try:
+                told[key] = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+    return told

@@ -1,0 +1,291 @@
+"""Files of tensors read and written one tensor at a time, whatever their size: a safetensors file, a pickle, a diffusers folder.
+
+What is written appears whole or not at all, beside itself first, and never over another file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
+from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.files.folder_check import check_folder
+from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
+from diffstudio.models.files.lazy_tensor import later, now
+from diffstudio.models.files.safetensors_header import TensorEntry, read_header
+from diffstudio.models.files.weights_reader import TORCH_DTYPES, PickleWeights
+
+State = Mapping[str, Tensor]
+Metadata = Mapping[str, str]
+_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+_SPARE_BYTES = 32 << 20  # left free on a disk
+_PART = ".part"  # what is not whole yet
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+class Weights:
+    """The tensors of a checkpoint, each there when `later.now` asks for it. To be used in a `with`."""
+
+    def __init__(self, tensors: State, metadata: Metadata, files: contextlib.ExitStack) -> None:
+        self.tensors, self.metadata, self._files = tensors, metadata, files
+
+    def __enter__(self) -> Weights:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.close()
+
+
+def open_weights(checkpoint: Checkpoint) -> Weights:
+    """Of a folder under `unet.` and the like. CheckpointUnknown for packed weights; else what reading raises."""
+    match checkpoint.layout:
+        case Layout.GGUF:
+            raise CheckpointUnknown(
+                f"{checkpoint.name} is a GGUF file",
+                "its weights are packed, and stay as they are",
+                "Use the safetensors file that it was made from",
+            )
+        case Layout.PICKLE:
+            files = contextlib.ExitStack()
+            return Weights(_pickled(checkpoint.path, files), {}, files)
+        case Layout.FOLDER:
+            check_folder(checkpoint.path)
+            return _opened(_component_files(checkpoint.path))
+        case _:
+            return _opened([("", checkpoint.path)])
+
+
+def _pickled(path: Path, files: contextlib.ExitStack, prefix: str = "") -> State:
+    file = files.enter_context(contextlib.closing(PickleWeights(path)))
+    return {
+        prefix + name: later(entry.shape, TORCH_DTYPES[entry.dtype], partial(file.get_tensor, name))
+        for name, entry in file.scan.tensors.items()
+    }
+
+
+def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    with contextlib.ExitStack() as files:
+        for prefix, path in paths:
+            if path.suffix.lower() in PICKLES:
+                tensors |= _pickled(path, files, prefix)
+                continue
+            entries, said = read_header(path)
+            metadata |= {} if prefix else said
+            try:
+                file = files.enter_context(FileIO(path))
+                start = 8 + struct.unpack("<Q", file.read(8))[0]
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            for name, entry in entries.items():
+                if entry.dtype not in TORCH_DTYPES:
+                    raise CheckpointUnknown(
+                        f"{path.name} holds numbers of a kind that cannot be worked with", entry.dtype
+                    )
+                tensors[prefix + name] = later(
+                    entry.shape, TORCH_DTYPES[entry.dtype], partial(_read, path, file, start, entry)
+                )
+        return Weights(tensors, metadata, files.pop_all())
+
+
+def _component_files(folder: Path) -> list[tuple[str, Path]]:
+    """Of each component the plain variant, or else the first, in all its pieces; pickles where there is nothing else."""
+    found: list[tuple[str, Path]] = []
+    for component in sorted(path for path in folder.iterdir() if path.is_dir()):
+        every = sorted(component.iterdir())
+        files = [path for path in every if path.suffix in SAFETENSORS] or [
+            path for path in every if path.suffix in PICKLES
+        ]
+        wanted = min((variant(path) for path in files), default="")
+        found += [(f"{component.name}.", path) for path in files if variant(path) == wanted]
+    if not found:
+        raise CheckpointUnknown(
+            f"{folder.name} holds no weights",
+            "there are neither safetensors files nor pickles in it",
+            "Get it again from where it came",
+        )
+    return found
+
+
+def _read(path: Path, file: FileIO, start: int, entry: TensorEntry) -> Tensor:
+    """Not mapped into memory: what was read is gone when the tensor is."""
+    raw = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+    view, done = _bytes(raw), 0
+    try:
+        file.seek(start + entry.start)
+        while done < len(view):
+            count = file.readinto(view[done:])
+            if not count:
+                raise OSError("it ends too early")
+            done += count
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return raw.view(TORCH_DTYPES[entry.dtype]).reshape(entry.shape)
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointDamaged:
+    return CheckpointDamaged(
+        f"{path.name} cannot be read",
+        (error.strerror or str(error)).lower(),
+        "Check the disk, or get it again from where it came",
+    )
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def size_of(tensors: State) -> int:
+    """Bytes of the numbers alone."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def check_place(target: Path, size_bytes: int) -> None:
+    """BadRequest where something lies at `target` already, StorageProblem where it cannot be written or would not fit."""
+    try:
+        if os.path.lexists(target):
+            raise BadRequest(
+                f"There is a {'folder' if target.is_dir() else 'file'} at {target} already",
+                "nothing is written over",
+                "Choose another name",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(target.parent).free
+    except OSError as error:
+        raise unwritable(target, error) from error
+    if free < size_bytes + _SPARE_BYTES:
+        raise StorageProblem(
+            f"{target.name} would not fit on the disk",
+            f"it takes {size_bytes / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free at {target.parent}",
+            "Free some space, or choose another place",
+        )
+
+
+@contextlib.contextmanager
+def placed(target: Path) -> Iterator[Path]:
+    """Where to write what is to lie at `target`: there when the block has ended well, and nothing of it otherwise.
+
+    BadRequest when it, or what another program writes for it, is there; StorageProblem for what the disk says.
+    """
+    beside = target.with_name(f"{target.name}{_PART}")
+    if os.path.lexists(beside):
+        raise BadRequest(
+            f"{beside} is in the way",
+            "it was left by something that did not end well, or is being written now",
+            "Delete it, or choose another name",
+        )
+    try:
+        yield beside
+        _put(beside, target)
+    except FileExistsError as error:
+        raise BadRequest(
+            f"There is something at {target} by now", "nothing is written over", "Choose another name"
+        ) from error
+    except OSError as error:
+        raise unwritable(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(beside) if beside.is_dir() else beside.unlink(missing_ok=True)
+
+
+def _put(beside: Path, target: Path) -> None:
+    """Never over another: a second name for the file, then away with the first. Folders and disks without links are renamed."""
+    if beside.is_file():
+        try:
+            os.link(beside, target)
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            pass
+    if os.path.lexists(target):
+        raise FileExistsError(target)
+    beside.rename(target)
+
+
+def unwritable(target: Path, error: OSError) -> StorageProblem:
+    return StorageProblem(
+        f"{target} cannot be written",
+        (error.strerror or str(error)).lower(),
+        "Free some space, allow writing there, or choose another place",
+    )
+
+
+def write_file(path: Path, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
+    """A safetensors file; yields how much of it is written, from 0 to 1. Closed before its end, it leaves nothing behind.
+
+    BadRequest, StorageProblem; CheckpointDamaged for numbers that are none.
+    """
+    check_place(path, size_of(tensors))
+    with placed(path) as beside:
+        yield from write_into(beside, tensors, metadata)
+
+
+def write_into(path: Path, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
+    """A safetensors file at a place that nobody looks at yet; the widest numbers first, so that all lie even."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, object] = (
+        {"__metadata__": {key: as_text(value) for key, value in metadata.items()}} if metadata else {}
+    )
+    end, whole = 0, max(1, size_of(tensors))
+    for name in order:
+        start, end = end, end + tensors[name].numel() * tensors[name].element_size()
+        header[name] = {
+            "dtype": _NAMES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with FileIO(path, "x") as file:
+        _all_of(file, memoryview(struct.pack("<Q", len(text)) + text))
+        done = 0
+        for name in order:
+            yield done / whole
+            real = now(tensors[name])
+            if real.is_floating_point() and bool(_is_nan(real)):
+                raise CheckpointDamaged(
+                    f"{path.name.removesuffix(_PART)} was not made",
+                    f"{name[:200]} holds values that are no numbers",
+                    "Choose another file: this one is damaged, or its training diverged",
+                )
+            _all_of(file, _bytes(real))
+            done += real.numel() * real.element_size()
+        os.fsync(file.fileno())
+    yield 1.0
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    numbers: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(numbers)
+
+
+def _is_nan(tensor: Tensor) -> Tensor:
+    return torch.isnan(tensor.half() if tensor.element_size() == 1 else tensor).any()
+
+
+def _all_of(file: FileIO, data: memoryview) -> None:
+    while data:
+        data = data[file.write(data) :]
+
+
+def as_text(value: str) -> str:
+    """What can be written as UTF-8: names of files may hold bytes that are no text."""
+    return value.encode("utf-8", "replace").decode("utf-8")

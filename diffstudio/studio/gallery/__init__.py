@@ -1,0 +1,1 @@
+"""The gallery: image files and the database of their settings."""

@@ -1,0 +1,196 @@
+"""LoRAs in prompts: `<lora:name:0.8>` is read out, the name is looked up in the library, the file is attached to the model.
+
+The prompt alone says which LoRAs a picture is made with, so it travels with the request, through the history and into other
+programs as it is. Numbers mean what they mean to AUTOMATIC1111: `<lora:name:0.8>` is for network and text encoders alike,
+`<lora:name:0.8:0.5>` 0.8 for the text encoders and 0.5 for the network, and `te=` and `unet=` say so in words. No torch is
+imported here before something is attached.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffstudio.errors import CheckpointMissing
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.types import Role
+from diffstudio.models.library.library import Library
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.prompts.lora_tags import LoraUse, lora_tags
+
+if TYPE_CHECKING:
+    from diffstudio.models.adapters.adapters import AdapterUse
+    from diffstudio.models.model import Model
+_HASH_DIGITS = 12  # AutoV3: how AUTOMATIC1111 writes a LoRA's, without its header, into `Lora hashes`
+_MOST_TRIGGERS = 12
+_CHUNK_BYTES = 8 << 20
+
+
+def find_lora(library: Library, name: str) -> Checkpoint:
+    """The LoRA of that name: its file's, in any case, or the one its training gave it.
+
+    A path is taken for the name of its file, so that no prompt makes the program look at a place. CheckpointMissing names
+    those that sound alike.
+    """
+    plain = _plain(name)
+    try:
+        found = library.find(plain) if plain else None
+    except CheckpointMissing:
+        found = None
+    if found is not None and found.role is Role.LORA:
+        return found
+    loras = [checkpoint for checkpoint in library.scan() if checkpoint.role is Role.LORA]
+    if (called := lora_called(loras, name)) is not None:
+        return called
+    near = like(loras, name)
+    raise CheckpointMissing(
+        f"There is no LoRA called {plain[:80]!r}",
+        "the prompt asks for it" if found is None else f"{plain[:80]} is none",
+        f"Choose one of: {', '.join(near)}"
+        if near
+        else "Put its .safetensors file into a folder of models, or take its tag out",
+    )
+
+
+def lora_called(loras: Sequence[Checkpoint], name: str) -> Checkpoint | None:
+    """The one of that name, in any case, or that its training called so."""
+    folded = _plain(name).casefold()
+    for known_by in (lambda lora: (lora.name, lora.path.stem), lambda lora: (lora.metadata.get("ss_output_name", ""),)):
+        for lora in loras:
+            if folded and folded in (called.casefold() for called in known_by(lora)):
+                return lora
+    return None
+
+
+def like(loras: Sequence[Checkpoint], name: str) -> list[str]:
+    """Names that are much like it; where none is, some that there are."""
+    names = [lora.name for lora in loras]
+    return difflib.get_close_matches(_plain(name), names, n=3, cutoff=0.5) or names[:5]
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors").strip()
+
+
+def misfit(lora: Checkpoint, checkpoint: Checkpoint) -> str:
+    """Why a LoRA cannot do anything for a checkpoint, a sentence without its full stop; empty where it may."""
+    theirs, ours = family_of(lora.family), family_of(checkpoint.family)
+    if ours is not None and not ours.latent:
+        return "This checkpoint takes no LoRAs"
+    if theirs is None or ours is None or theirs is ours:
+        return ""
+    return f"Made for {theirs.title}, and this checkpoint is {ours.title}"
+
+
+def trigger_words(lora: Checkpoint) -> tuple[str, ...]:
+    """What to write so that it shows: what its maker says, else the words it was most often trained with."""
+    said = lora.metadata.get("modelspec.trigger_phrase") or lora.metadata.get("ss_trigger_words") or ""
+    if words := [word.strip() for word in said.strip("[]").replace('"', "").split(",") if word.strip()]:
+        return tuple(words[:_MOST_TRIGGERS])
+    try:
+        folders = json.loads(lora.metadata.get("ss_tag_frequency", "{}"))
+    except (ValueError, RecursionError):
+        return ()
+    counts: dict[str, int] = {}
+    for tags in folders.values() if isinstance(folders, dict) else ():
+        for tag, count in tags.items() if isinstance(tags, dict) else ():
+            if tag.strip() and isinstance(count, int):
+                counts[tag.strip()] = counts.get(tag.strip(), 0) + count
+    return tuple(sorted(counts, key=lambda tag: -counts[tag])[:_MOST_TRIGGERS])
+
+
+def autov3(lora: Checkpoint) -> str:
+    """The hash that other programs find a LoRA by: of its tensors, so that changed metadata does not change it.
+
+    Trainers write it into the header (`sshs_model_hash`), which is believed, as AUTOMATIC1111 does. Empty for a file that is gone.
+    """
+    said = lora.metadata.get("sshs_model_hash", "")
+    if re.fullmatch(r"[0-9a-fA-F]{64}", said):
+        return said[:_HASH_DIGITS].lower()
+    digest = hashlib.sha256()
+    try:
+        with lora.path.open("rb") as file:
+            file.seek(8 + struct.unpack("<Q", file.read(8))[0])
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except (OSError, struct.error, OverflowError):
+        return ""
+    return digest.hexdigest()[:_HASH_DIGITS]
+
+
+class Loras:
+    """The LoRAs of one request: read out of its prompts, found in the library, attached to its model. For one thread.
+
+    The name of a class, for a checkpoint that knows classes, is no prompt, whatever signs are in it.
+    """
+
+    def __init__(self, library: Library | None, checkpoint: Checkpoint | None = None) -> None:
+        self._library = library
+        self._tagged = checkpoint is None or checkpoint.conditioning is not Conditioning.CLASS
+        self._found: dict[str, Checkpoint] = {}
+        self._hashes: dict[Path, str] = {}
+        self._said: set[str] = set()
+
+    def read(self, prompt: str) -> tuple[str, tuple[LoraUse, ...]]:
+        """As `lora_tags`."""
+        return lora_tags(prompt) if self._tagged else (prompt, ())
+
+    def alike(self, prompts: Sequence[str]) -> int:
+        """How many of the prompts, from the first on, ask for the same LoRAs: they fit into a batch."""
+        uses = self.read(prompts[0])[1]
+        return next((number for number, prompt in enumerate(prompts) if self.read(prompt)[1] != uses), len(prompts))
+
+    def look_up(self, uses: Sequence[LoraUse]) -> None:
+        """CheckpointMissing for a name that stands for nothing."""
+        for use in uses:
+            if use.name not in self._found:
+                self._found[use.name] = find_lora(self._library or Library(), use.name)
+
+    def attach(
+        self, model: Model, uses: Sequence[LoraUse], cancelled: Callable[[], bool] | None = None
+    ) -> tuple[str, ...]:
+        """Have exactly these attached to the model; a sentence for each that does not do what one would expect.
+
+        Raises CheckpointMissing, CheckpointDamaged and Stopped; then the model has none.
+        """
+        adapters: Any = getattr(model, "adapters", None)
+        if adapters is None:
+            return (
+                self._not_said(["This checkpoint takes no LoRAs, so those in the prompt do nothing."]) if uses else ()
+            )
+        self.look_up(uses)
+        attached = adapters.use([self._adapter_use(use) for use in uses], cancelled)
+        return self._not_said([one.note for one in attached])
+
+    def about(self, uses: Sequence[LoraUse]) -> dict[str, Any]:
+        """What a picture's record says of them: `loras`, each with name, hash and factors; nothing where there are none."""
+        told = [
+            {"name": use.name, "hash": self._hash(self._found[use.name]), "network": use.network, "text": use.text}
+            for use in uses
+            if use.name in self._found
+        ]
+        return {"loras": told} if told else {}
+
+    def _not_said(self, notes: Sequence[str]) -> tuple[str, ...]:
+        """Those that have not been said of this request before."""
+        fresh = tuple(dict.fromkeys(note for note in notes if note and note not in self._said))
+        self._said.update(fresh)
+        return fresh
+
+    def _adapter_use(self, use: LoraUse) -> AdapterUse:
+        from diffstudio.models.adapters.adapters import AdapterUse
+
+        lora = self._found[use.name]
+        return AdapterUse(lora.path, use.name, use.network, use.text, lora.family)
+
+    def _hash(self, lora: Checkpoint) -> str:
+        if lora.path not in self._hashes:
+            self._hashes[lora.path] = autov3(lora)
+        return self._hashes[lora.path]

@@ -1,0 +1,149 @@
+"""Annotations: what a person says about files of weights: a note, tags, a star. Nothing is written into the files themselves."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from diffstudio import paths
+from diffstudio.atomic import write_whole
+from diffstudio.errors import StorageProblem
+
+FORMAT = 1
+LONGEST_NOTE = 20_000  # characters
+LONGEST_TAG = 60
+MOST_TAGS = 50
+
+_Stamp = tuple[str, int, int]  # name, bytes, ns of the last change: by these a file that was moved is known again
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    note: str = ""
+    tags: tuple[str, ...] = ()
+    favourite: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "note", self.note[:LONGEST_NOTE])
+        object.__setattr__(self, "tags", tidy_tags(self.tags))
+
+    def __bool__(self) -> bool:
+        return bool(self.note or self.tags or self.favourite)
+
+
+def tidy_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Without spaces around them, empty ones, or the same one twice whatever its case; in the order they came."""
+    tidy: dict[str, str] = {}
+    for tag in tags:
+        words = " ".join(tag.split())[:LONGEST_TAG]
+        if words:
+            tidy.setdefault(words.casefold(), words)
+    return tuple(tidy.values())[:MOST_TAGS]
+
+
+NOTHING_SAID = Annotation()
+
+
+class Annotations:
+    """What is said about each file, kept in one JSON file. A file that moved keeps what was said about it.
+
+    Safe to call from any thread. A file that cannot be read is put aside, as `problem` says, and nothing is known then.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file or paths.data() / "annotations.json"
+        self._lock = threading.Lock()
+        self.problem = ""
+        self._said: dict[Path, tuple[_Stamp, Annotation]] = {}
+        self._read()
+
+    def of(self, path: Path) -> Annotation:
+        """Nothing said is an empty Annotation."""
+        with self._lock:
+            path = path.absolute()
+            if (found := self._said.get(path)) is not None:
+                return found[1]
+            stamp = _stamp(path)
+            moved = [
+                known for known, (known_stamp, _) in self._said.items() if known_stamp == stamp and not known.exists()
+            ]
+            if stamp is None or not moved:
+                return NOTHING_SAID
+            self._said[path] = self._said.pop(moved[0])
+            return self._said[path][1]
+
+    def put(self, path: Path, annotation: Annotation) -> None:
+        """StorageProblem when it cannot be kept; what was said before stands then."""
+        with self._lock:
+            path = path.absolute()
+            before = dict(self._said)
+            if annotation:
+                self._said[path] = (_stamp(path) or (path.name, 0, 0), annotation)
+            else:
+                self._said.pop(path, None)
+            try:
+                self._write()
+            except StorageProblem:
+                self._said = before
+                raise
+
+    def tags(self) -> list[str]:
+        """Every tag there is, those used most first."""
+        count: dict[str, int] = {}
+        with self._lock:
+            for _, annotation in self._said.values():
+                for tag in annotation.tags:
+                    count[tag] = count.get(tag, 0) + 1
+        return sorted(count, key=lambda tag: (-count[tag], tag.casefold()))
+
+    def _read(self) -> None:
+        try:
+            stored = json.loads(self._file.read_text(encoding="utf-8"))
+            if stored["format"] != FORMAT:
+                raise ValueError(f"it is of format {stored['format']!r} and this program reads {FORMAT}")
+            for path, entry in stored["files"].items():
+                annotation = Annotation(
+                    str(entry["note"]), tuple(str(tag) for tag in entry["tags"]), entry["favourite"] is True
+                )
+                name, size, changed = entry["stamp"]
+                self._said[Path(path)] = (str(name), int(size), int(changed)), annotation
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self._said = {}
+            self._put_aside(str(error)[:200])
+
+    def _put_aside(self, why: str) -> None:
+        aside = self._file.with_suffix(".damaged.json")
+        try:
+            self._file.replace(aside)
+            where = f"it was kept as {aside}"
+        except OSError:
+            where = "nothing can be noted until it is moved away"
+        self.problem = f"The notes on models in {self._file} cannot be read ({why}); {where}."
+
+    def _write(self) -> None:
+        files: dict[str, Any] = {
+            str(path): {"stamp": stamp} | asdict(annotation) for path, (stamp, annotation) in sorted(self._said.items())
+        }
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageProblem(
+                f"{self._file} cannot be written",
+                error.strerror or str(error),
+                "Free some space or allow writing there",
+            ) from error
+        write_whole(self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False))
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return path.name, about.st_size, about.st_mtime_ns

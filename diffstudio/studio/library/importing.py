@@ -1,0 +1,91 @@
+"""A file of weights from elsewhere, brought into the person's own folder of models."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.models.checkpoint import Role
+from diffstudio.models.files.hashes import sha256_of
+from diffstudio.models.library.records import read_record
+
+_CHUNK_BYTES = 8 << 20
+FOLDERS = {
+    Role.LORA: "loras",
+    Role.EMBEDDING: "embeddings",
+    Role.VAE: "vae",
+    Role.CONTROLNET: "controlnet",
+    Role.UPSCALER: "upscale_models",
+    Role.TEXT_ENCODER: "text_encoders",
+    Role.NETWORK: "diffusion_models",
+}
+
+
+def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]:
+    """How much is done, from 0 to 1; at last where the file lies: below `folder`, in a sub-folder for its kind.
+
+    On one disk it is the same file under a second name, which takes no room; elsewhere a copy. What lies there already is
+    left alone: the same content is not brought twice, another of that name gets a number. Closed before its end, it leaves
+    nothing behind. Raises CheckpointDamaged for what is no file of weights, BadRequest for a folder, StorageProblem when it
+    cannot be written.
+    """
+    where = folder / FOLDERS.get(read_record(path).role, "")
+    try:
+        if path.resolve().is_relative_to(folder.resolve()):
+            yield path.absolute()
+            return
+        if path.is_dir():
+            raise BadRequest(
+                f"{path.name} is a folder",
+                "files are brought in, and folders stay where they are",
+                "Name the folder that holds it among the folders of models in Settings",
+            )
+        where.mkdir(parents=True, exist_ok=True)
+        target = _name_for(path, where)
+        if not target.exists() and not _linked(path, target):
+            yield from _copied(path, target)
+    except OSError as error:
+        raise StorageProblem(
+            f"{path.name} cannot be brought to {where}",
+            error.strerror or str(error),
+            "Free some space, or choose another folder in Settings",
+        ) from error
+    yield target.absolute()
+
+
+def _name_for(path: Path, where: Path) -> Path:
+    """A name that is free, or that of a file with the same content."""
+    number, target = 1, where / path.name
+    while target.exists():
+        if target.stat().st_size == path.stat().st_size and sha256_of(target) == sha256_of(path):
+            break
+        number += 1
+        target = where / f"{path.stem}-{number}{path.suffix}"
+    return target
+
+
+def _linked(path: Path, target: Path) -> bool:
+    try:
+        os.link(path, target)
+    except OSError:
+        return False  # another disk, or a file system without such names
+    return True
+
+
+def _copied(path: Path, target: Path) -> Generator[float, None, None]:
+    beside, size, done = target.with_name(f"{target.name}.part"), max(1, path.stat().st_size), 0
+    try:
+        with path.open("rb") as source, beside.open("wb") as copy:
+            while chunk := source.read(_CHUNK_BYTES):
+                copy.write(chunk)
+                done += len(chunk)
+                yield min(1.0, done / size)
+        shutil.copystat(path, beside)
+        beside.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Generation settings inside image files, ours and those of other programs."""

@@ -1,0 +1,318 @@
+"""What a picture says about how it was made: written into every PNG, and read back from ours and from others'.
+
+A PNG made here carries its request twice: `parameters`, the text that AUTOMATIC1111 introduced and most programs
+read, and `diffstudio`, JSON with the whole request and what else decides the pixels, which reproduces it exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from diffstudio import __version__
+from diffstudio.atomic import told
+from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.imaging.thumbnail import open_picture
+from diffstudio.studio.metadata import a1111_controlnet, import_settings
+from diffstudio.studio.metadata.image_text import PictureText, read_text
+from diffstudio.studio.prompts import lora_tags
+from diffstudio.studio.prompts.wildcards import escaped
+from diffstudio.studio.requests import (
+    LARGEST_SIDE,
+    FillName,
+    GenerateRequest,
+    PictureRequest,
+    TrainRequest,
+    UpscaleRequest,
+    request_from_json,
+)
+
+JSON_KEY = "diffstudio"
+TEXT_KEY = "parameters"
+LARGEST_JSON_CHARACTERS = 1 << 20
+_TOLD = ("prompt", "negative")  # what an image was told, where that is not what the request says
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSettings:
+    """How a picture was made, as far as this program can ask for it again."""
+
+    request: PictureRequest  # this picture alone: its own seed, count 1
+    source: str  # the program that made it
+    not_carried: tuple[str, ...] = ()  # what it says that a request here cannot hold, a phrase each
+    asked: PictureRequest | None = None  # ours only: the request it was one picture of
+    environment: Mapping[str, Any] = field(default_factory=dict)  # ours only: version, torch, device, dtype, batch …
+    width: int = 0  # px of the file
+    height: int = 0
+
+    @property
+    def checkpoint(self) -> str:
+        """The name of the checkpoint that made it, also where the request gave a path."""
+        return str(self.environment.get("model") or self.request.checkpoint)
+
+
+def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
+    """The request in AUTOMATIC1111's grammar (`create_infotext` and `parse_generation_parameters` there).
+
+    `about` may hold `index` (which of the request's images, 0-based), `width` and `height` (px, as made, before they were
+    enlarged), `model` (what to call the checkpoint), `model_hash`, `version`, and `prompt` and `negative`: what the request's
+    came to. Of a picture that was only enlarged, `source_text` is what it said of itself before.
+    """
+    if isinstance(request, UpscaleRequest):
+        return _upscaled_text(request, about)
+    prompt, negative = about.get("prompt", request.prompt), about.get("negative", request.negative)
+    width, height = about.get("width", request.width), about.get("height", request.height)
+    fields: dict[str, Any] = {
+        "Steps": request.steps,
+        "Sampler": import_settings.SAMPLER_LABELS[request.sampler],
+        "Schedule type": import_settings.SPACING_LABELS[request.spacing],
+        "CFG scale": _plain(request.guidance),
+        "Seed": request.seed + int(about.get("index", 0)),
+        "Size": f"{width}x{height}" if width and height else None,
+        "Model hash": about.get("model_hash"),
+        "Model": about.get("model") or Path(request.checkpoint).name.removesuffix(".safetensors"),
+        "VAE": Path(request.vae).name or None,
+        "Denoising strength": _plain(request.strength) if request.init is not None else None,
+        **_enlarged(request),
+        **_painted(request),
+        **a1111_controlnet.fields(request, about.get("controlnets")),
+        "Template": request.prompt if prompt != request.prompt else None,
+        "Negative Template": request.negative if negative != request.negative else None,
+        "Lora hashes": lora_tags.hashes_text(about.get("loras")),
+        "TI hashes": lora_tags.hashes_text(about.get("embeddings")),
+        "Version": f"diffstudio {about.get('version', __version__)}",
+    }
+    return _lines(prompt, negative, fields)
+
+
+def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
+    lines = [prompt]
+    if negative:
+        lines.append(f"Negative prompt: {negative}")
+    told = {name: import_settings.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
+    lines.append(", ".join(f"{name}: {value}" for name, value in told.items()))
+    return _storable("\n".join(lines))
+
+
+def _storable(text: str) -> str:
+    return (
+        text.replace("\0", " ").encode("utf-8", "replace").decode()
+    )  # half a surrogate pair, from a terminal say, has no UTF-8
+
+
+def _enlarged(request: GenerateRequest) -> dict[str, Any]:
+    """AUTOMATIC1111's names of a second pass; its strength is `Denoising strength` there, unless that is the first one's."""
+    if request.enlarge <= 1:
+        return {}
+    strength = "Hires denoising strength" if request.init is not None else "Denoising strength"
+    return {
+        strength: _plain(request.enlarge_strength),
+        "Hires upscale": _plain(request.enlarge),
+        "Hires steps": request.enlarge_steps or None,
+        "Hires upscaler": import_settings.upscaler_label(request.upscaler),
+        "Hires CFG Scale": None if request.enlarge_guidance is None else _plain(request.enlarge_guidance),
+        "Hires tiles": "yes" if request.tiled else None,
+    }
+
+
+def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
+    """As its extras write it: what the picture said before, and `Postprocess …`."""
+    done = {
+        "Postprocess upscale by": _plain(request.scale),
+        "Postprocess upscaler": import_settings.upscaler_label(request.upscaler),
+    }
+    before = str(about.get("source_text") or "").strip()
+    if not request.checkpoint and before:
+        return _storable(
+            f"{before}, " + ", ".join(f"{name}: {import_settings.quoted(str(value))}" for name, value in done.items())
+        )
+    sampled = (
+        {}
+        if not request.checkpoint
+        else {
+            "Steps": request.steps,
+            "Sampler": import_settings.SAMPLER_LABELS[request.sampler],
+            "Schedule type": import_settings.SPACING_LABELS[request.spacing],
+            "CFG scale": _plain(request.guidance),
+            "Seed": request.seed,
+            "Model hash": about.get("model_hash"),
+            "Model": about.get("model") or Path(request.checkpoint).name,
+            "Denoising strength": _plain(request.strength),
+        }
+    )
+    size = f"{about['width']}x{about['height']}" if about.get("width") and about.get("height") else None
+    return _lines(
+        request.prompt,
+        request.negative,
+        sampled | {"Size": size} | done | {"Version": f"diffstudio {about.get('version', __version__)}"},
+    )
+
+
+_FILLS = {FillName.SURROUNDINGS: "fill", FillName.NOISE: "latent noise", FillName.NOTHING: "latent nothing"}
+
+
+def _painted(request: GenerateRequest) -> dict[str, Any]:
+    """AUTOMATIC1111's names of what is asked for about a mask; `Outpaint` is ours."""
+    if request.mask is None and not any(request.outpaint):
+        return {}
+    return {
+        "Mask blur": request.feather or None,
+        "Masked content": _FILLS.get(request.fill),
+        "Inpaint area": "Only masked" if request.masked_only else None,
+        "Masked area padding": request.padding if request.masked_only else None,
+        "Outpaint": ",".join(map(str, request.outpaint)) if any(request.outpaint) else None,
+    }
+
+
+def request_json(request: PictureRequest, about: Mapping[str, Any]) -> str:
+    """The whole request as `GenerateRequest.to_json` has it, with `image` (which one this is) and `environment`."""
+    index = int(about.get("index", 0))
+    environment = {name: value for name, value in about.items() if name not in ("index", "source_text", *_TOLD)}
+    environment.setdefault("version", __version__)
+    this = {"index": index, "seed": request.seed + index} | {name: about[name] for name in _TOLD if name in about}
+    values = request.to_json() | {"image": this, "environment": environment}
+    return json.dumps(values, default=str)
+
+
+def of_one(request: PictureRequest, about: Mapping[str, Any]) -> PictureRequest:
+    """One image's own request: its seed, count 1, and what the wildcards came to. `about` as in `parameters_text`."""
+    if isinstance(request, UpscaleRequest):
+        return request
+    told = {name: escaped(about[name]) for name in _TOLD if isinstance(about.get(name), str)}
+    return replace(
+        request,
+        seed=request.seed + int(about.get("index", 0)),
+        count=1,
+        prompt=told.get("prompt", request.prompt),
+        negative=told.get("negative", request.negative),
+    )
+
+
+def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any]) -> PngInfo:
+    """The texts for `image.save(path, pnginfo=…)`: `parameters` and `diffstudio`.
+
+    `about`: JSON values that say how the pixels came to be: `index`, `torch`, `device`, `dtype`, `batch` (the seeds
+    computed together, in order), `model`, `model_hash`, `prompt` and `negative` where the request's are templates,
+    and whatever else; version and size are added.
+    """
+    about = {"width": image.width, "height": image.height} | dict(about)
+    texts = PngInfo()
+    texts.add_text(TEXT_KEY, parameters_text(request, about))
+    texts.add_text(JSON_KEY, request_json(request, about))
+    return texts
+
+
+def read(path: Path) -> PictureSettings:
+    """The settings a picture carries: ours exactly, those of other programs as far as they carry.
+
+    Raises ImageProblem when the file is not a picture, is damaged, or carries no settings that can be read.
+    """
+    return settings_of(read_text(path), path.name)
+
+
+def settings_of(picture: PictureText, name: str) -> PictureSettings:
+    """As `read`, from texts already taken from the file called `name`."""
+    if JSON_KEY in picture.texts:
+        try:
+            settings = _ours(picture.texts[JSON_KEY])
+        except (ImageProblem, BadRequest):
+            if TEXT_KEY not in picture.texts:
+                raise
+        else:
+            return replace(settings, width=picture.width, height=picture.height)
+    carried = import_settings.read_texts(picture.texts, picture.width, picture.height)
+    if carried is None:
+        raise ImageProblem(
+            f"{name} carries no settings",
+            "it was not made by a program that writes them, or they were removed on the way",
+            "Choose another picture",
+        )
+    return PictureSettings(
+        carried.request, carried.source, carried.not_carried, width=picture.width, height=picture.height
+    )
+
+
+def settings_from_parameters(text: str) -> PictureSettings:
+    """The settings in a text of AUTOMATIC1111's grammar. Raises ImageProblem when it is none."""
+    carried = import_settings.read_parameters(text)
+    if carried is None:
+        raise ImageProblem("The text holds no settings", remedy="Paste the whole text, with its line of `Steps: …`")
+    return PictureSettings(carried.request, carried.source, carried.not_carried)
+
+
+def request_from_parameters(text: str) -> PictureRequest:
+    """The request in a text of AUTOMATIC1111's grammar, as far as it carries. Raises ImageProblem when it is none."""
+    return settings_from_parameters(text).request
+
+
+def save_copy(source: Path, target: Path) -> None:
+    """Save a picture elsewhere: byte for byte, or as JPEG or WebP where the new name says so, its settings in EXIF.
+
+    Raises ImageProblem when the picture cannot be read or the format is not one of these, StorageProblem when it
+    cannot be written. The file appears whole or not at all.
+    """
+    part = target.with_name(f".{target.name[:200]}.part")
+    formats = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".png": "PNG"}
+    kind = formats.get(target.suffix.lower())
+    if kind is None:
+        ending = target.suffix or "a name without an ending"
+        raise ImageProblem(
+            f"{target.name} was not written",
+            f"{ending} is not a kind of picture written here",
+            "Name it .png, .jpg or .webp",
+        )
+    if not source.exists():
+        raise ImageProblem(f"There is no picture at {source}", remedy="It may have been moved or deleted")
+    with told(f"{target.name} could not be written", target.parent):
+        try:
+            if kind == formats.get(source.suffix.lower()):
+                shutil.copyfile(source, part)
+            else:
+                picture = open_picture(source, LARGEST_SIDE)
+                if kind == "JPEG" and picture.mode == "RGBA":
+                    white = Image.new("RGBA", picture.size, "white")
+                    picture = Image.alpha_composite(white, picture)
+                exif = Image.Exif()
+                text = read_text(source).texts.get(TEXT_KEY, "")
+                if text:
+                    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text[:30_000].encode("utf-16-be")
+                picture = picture.convert("RGB") if kind == "JPEG" else picture
+                picture.save(part, kind, quality=95, exif=exif)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _ours(text: str) -> PictureSettings:
+    try:
+        values = json.loads(text) if len(text) <= LARGEST_JSON_CHARACTERS else None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or values.get("kind", "generate") not in ("generate", "upscale"):
+        raise ImageProblem("The settings in the picture are damaged", remedy="Choose another picture")
+    asked = request_from_json({"kind": "generate"} | values)
+    assert not isinstance(asked, TrainRequest)
+    import_settings.check_types(asked)
+    image, environment = values.get("image"), values.get("environment")
+    image = image if isinstance(image, dict) else {}
+    index = image.get("index", 0)
+    if not isinstance(index, int) or not 0 <= index < asked.count:
+        index = 0
+    return PictureSettings(
+        of_one(asked, image | {"index": index}),
+        "diffstudio",
+        asked=asked,
+        environment=environment if isinstance(environment, dict) else {},
+    )
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else repr(float(number))

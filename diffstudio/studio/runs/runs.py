@@ -1,0 +1,295 @@
+"""Runs: the training runs on this machine. Starts each in a process of its own, finds them again, says how each is doing.
+
+A run outlives the window that started it, so nothing about it is kept in memory only: its folder says what it did
+(`training.run_folder`), and `process.json` beside that which process was started on it last. No torch, no Qt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffstudio.errors import DiffstudioError, RunProblem, StorageProblem
+from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.runs.process import Detached, Launch, birth, launched, read_launch, terminate, write_launch
+from diffstudio.studio.runs.status import ALIVE, Told, living, modified, size_of, status_of
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.run.run_folder import Command, RunFolder, Status
+
+LONGEST_NAME = 60  # characters of a run's folder name
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run as a list shows it. Numbers are None until the run has said them."""
+
+    run: RunFolder
+    status: Status
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    held_out: float | None = None
+    pictures_seen: int = 0
+    pictures_per_second: float | None = None
+    left_seconds: float | None = None
+    pid: int | None = None  # of its process, while that lives
+    verdict: str = ""  # how it ended, in a sentence; empty while it goes on
+    learned: bool | None = None  # of a finished run
+    pictures: Path | None = None  # the folder it learns from
+    prepared: float | None = None  # how much of its pictures is decoded, 0 to 1, while that goes on
+    created: float = 0.0  # seconds since the epoch
+    checkpoint: Path | None = None  # what can be generated from, once there is one
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def alive(self) -> bool:
+        return self.status in ALIVE
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        if self.status is Status.FINISHED:
+            return 1.0
+        return min(1.0, self.step / self.steps) if self.steps > 0 else 0.0
+
+
+class Runs:
+    """The runs below one folder. Every method may be called from any thread, and reads only what is new."""
+
+    def __init__(self, folder: Path, *, command: Sequence[str] = (sys.executable, "-m", "diffstudio")) -> None:
+        self.folder = folder
+        self._command = tuple(command)
+        self._told: dict[Path, Told] = {}
+        self._children: list[Detached] = []
+        self._lock = threading.RLock()
+
+    def start(self, request: TrainRequest, *, name: str = "") -> RunFolder:
+        """Start a new run in a process of its own; or, with `resume`, go on with the one in `request.run`.
+
+        `name` is what the run is called when the request names no folder for it; otherwise it is called after its
+        pictures. StorageProblem when its folder cannot be made, RunProblem when the process cannot be started.
+        """
+        if request.resume:
+            if request.run is None:
+                raise RunProblem("No run was named to resume")
+            return self._resumed(RunFolder.open(request.run))
+        if request.folder is None:
+            raise RunProblem("No folder of pictures was given to train on")
+        run = RunFolder(self._new_folder(request.run, name or request.folder.resolve().name))
+        arguments = ["train", str(request.folder), "--recipe", request.recipe, "--run", str(run.path)]
+        if request.minutes is not None:
+            arguments += ["--minutes", f"{request.minutes:g}"]
+        if request.steps is not None:
+            arguments += ["--steps", str(request.steps)]
+        self._launch(run, arguments, request)
+        return run
+
+    def list(self) -> list[RunSummary]:
+        """Every run in the folder, the newest first."""
+        try:
+            folders = [path for path in self.folder.iterdir() if path.is_dir()]
+        except OSError:  # not made yet, or not there any more
+            return []
+        with self._lock:
+            self._reap()
+            summaries = [self.summary(RunFolder(path)) for path in folders if _is_run(path)]
+        return sorted(summaries, key=lambda summary: (-summary.created, summary.name))
+
+    def summary(self, run: RunFolder) -> RunSummary:
+        """How one run is doing now, told from its events and its process."""
+        with self._lock:
+            told = self._told.get(run.path)
+            if told is None or told.is_stale(run):
+                told = self._told[run.path] = Told()
+            told.read(run)
+            launch = read_launch(run.path)
+            pid = living(run, told, launch)
+            status, verdict = status_of(run, told, launch, pid)
+            latest = run.latest_checkpoint
+            return RunSummary(
+                run=run,
+                status=status,
+                step=told.step,
+                steps=told.steps,
+                loss=told.loss,
+                held_out=told.held_out,
+                pictures_seen=told.pictures_seen,
+                pictures_per_second=told.pictures_per_second,
+                left_seconds=told.left_seconds if status in ALIVE else None,
+                pid=pid,
+                verdict=verdict,
+                learned=told.learned if status is Status.FINISHED else None,
+                pictures=_pictures(run, launch),
+                prepared=told.prepared if status is Status.STARTING else None,
+                created=_created(run, launch),
+                checkpoint=latest if latest.is_file() else None,
+            )
+
+    def pause(self, run: RunFolder) -> None:
+        """Ask it to pause at its next step. Nothing happens to a run that is not going on."""
+        if self.summary(run).alive:
+            _send(run, Command.PAUSE)
+
+    def resume(self, run: RunFolder) -> None:
+        """Let a paused run go on; start a stopped or interrupted one again from where its last checkpoint was."""
+        if self.summary(run).status is Status.PAUSED:  # it may be none to open yet: it was being prepared
+            _send(run, Command.RUN)
+        else:
+            self._resumed(RunFolder.open(run.path))
+
+    def stop(self, run: RunFolder) -> None:
+        """Ask it to end at its next step, keeping what it learned."""
+        with self._lock:
+            summary = self.summary(run)
+            launch = read_launch(run.path)
+            if not summary.alive:
+                return
+            preparing = summary.status is Status.STARTING or not run.recipe_file.is_file()
+            if preparing and launch is not None and launch.pid == summary.pid:
+                write_launch(run.path, replace(launch, stopped=True))  # it may not have read its control file yet
+                terminate(launch.pid)
+            else:
+                _send(run, Command.STOP)
+
+    def remove(self, run: RunFolder) -> None:
+        """Move its folder, with all it learned, to the system's trash; the pictures it learned from stay.
+
+        RunProblem while a process works on it, StorageProblem when the trash does not take it. May take as long as copying.
+        """
+        from send2trash import send2trash
+
+        with self._lock:
+            if self.summary(run).alive:
+                raise RunProblem(f"The run {run.name} is still going on", remedy="Stop it first, then remove it")
+            with run.worked_on():  # nor does a process that has said nothing yet
+                pass
+        try:
+            send2trash(run.path)
+        except OSError as error:
+            raise StorageProblem(
+                f"The run {run.name} could not be put into the trash",
+                error.strerror or str(error),
+                f"Delete {run.path} yourself",
+            ) from error
+        with self._lock:
+            self._told.pop(run.path, None)
+
+    def again(self, run: RunFolder) -> RunFolder:
+        """Start a new run that asks for what a failed one asked for. RunProblem when that is not known any more."""
+        launch = read_launch(run.path)
+        if launch is None or not launch.request:
+            raise RunProblem(
+                f"What was asked of the run {run.name} is not known", remedy="Choose its folder and start anew"
+            )
+        request = TrainRequest.from_json(launch.request | {"run": None, "resume": False})
+        return self.start(request, name=run.name)
+
+    def pictures_per_second(self, recipe: Recipe) -> float | None:
+        """The throughput that the newest run of the same network, size and batch measured here; None if there is none."""
+        for summary in self.list():
+            if not summary.pictures_per_second:
+                continue
+            with contextlib.suppress(DiffstudioError):
+                other = summary.run.recipe()
+                if (other.network, other.data.size, other.run.batch) == (
+                    recipe.network,
+                    recipe.data.size,
+                    recipe.run.batch,
+                ):
+                    return summary.pictures_per_second
+        return None
+
+    def _resumed(self, run: RunFolder) -> RunFolder:
+        with self._lock:
+            summary = self.summary(run)
+            if summary.status is Status.FINISHED:
+                raise RunProblem(f"The run {run.name} is finished", remedy="Start a new one to train for longer")
+            _send(run, Command.RUN)
+            if not summary.alive:
+                self._launch(run, ["train", "--resume", "--run", str(run.path)], None)
+        return run
+
+    def _new_folder(self, wanted: Path | None, name: str) -> Path:
+        try:
+            if wanted is not None:
+                wanted.mkdir(parents=True, exist_ok=True)
+                return wanted
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stem = file_name(name)
+            for number in range(1, 10_000):
+                path = self.folder / (stem if number == 1 else f"{stem} {number}")
+                with contextlib.suppress(FileExistsError):
+                    path.mkdir()
+                    return path
+        except OSError as error:
+            raise StorageProblem(
+                f"The run folder below {wanted or self.folder} cannot be made",
+                error.strerror or str(error),
+                "Free some space or choose another place",
+            ) from error
+        raise RunProblem(f"There are too many runs called {name}", remedy="Delete some of them")
+
+    def _launch(self, run: RunFolder, arguments: Sequence[str], request: TrainRequest | None) -> None:
+        before = read_launch(run.path)
+        asked = request.to_json() if request is not None else (before.request if before is not None else {})
+        offset = size_of(run.path / "events.jsonl")
+        try:
+            with (run.path / "log.txt").open("ab") as log:
+                log_offset = log.tell()
+                child = launched([*self._command, *arguments], log)
+        except OSError as error:
+            raise RunProblem(
+                "The training process cannot be started",
+                error.strerror or str(error),
+                "Free some space or memory, then try again",
+            ) from error
+        self._children.append(child)
+        with contextlib.suppress(OSError):  # the events will name the process too
+            write_launch(run.path, Launch(child.pid, birth(child.pid), offset, log_offset, asked))
+
+    def _reap(self) -> None:
+        """Let the ended children go: a zombie would look alive to others."""
+        self._children = [child for child in self._children if child.poll() is None]
+
+
+def file_name(name: str) -> str:
+    """A name that every file system takes, as near to `name` as that allows."""
+    plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', " ", name)
+    plain = re.sub(r"\s+", " ", plain)[:LONGEST_NAME].strip(" .")
+    return plain or "run"
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.toml").is_file() or (folder / "process.json").is_file()
+
+
+def _pictures(run: RunFolder, launch: Launch | None) -> Path | None:
+    with contextlib.suppress(DiffstudioError, KeyError, TypeError):
+        return Path(run.about()["pictures"])
+    asked = launch.request.get("folder") if launch is not None else None
+    return Path(asked) if isinstance(asked, str) else None
+
+
+def _created(run: RunFolder, launch: Launch | None) -> float:
+    with contextlib.suppress(DiffstudioError, KeyError, TypeError, ValueError):
+        return float(run.about()["created"])
+    return launch.born if launch is not None else modified(run.path)
+
+
+def _send(run: RunFolder, command: Command) -> None:
+    try:
+        run.send(command)
+    except OSError as error:
+        raise StorageProblem(
+            f"The run {run.name} cannot be told to {command}",
+            error.strerror or str(error),
+            "Free some space, then try again",
+        ) from error

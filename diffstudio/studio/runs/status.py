@@ -1,0 +1,154 @@
+"""How a training run is doing: what its events have said, and whether its process still lives."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.studio.runs.process import Launch, lives
+from diffstudio.training.run.run_folder import (
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    RunFolder,
+    RunHeldOut,
+    RunPaused,
+    RunPreparing,
+    RunResumed,
+    RunStarted,
+    RunStep,
+    RunStopped,
+    RunWaiting,
+    Status,
+)
+
+LOG_TAIL_BYTES = 16_384
+
+ALIVE = frozenset({Status.STARTING, Status.TRAINING, Status.WAITING, Status.PAUSED})
+_GONE = "Its process ended without a word: it was killed, or the machine went down"
+
+
+@dataclass(slots=True)
+class Told:
+    """What the events of one run have said so far."""
+
+    offset: int = 0
+    status: Status = Status.STARTING
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    held_out: float | None = None
+    pictures_seen: int = 0
+    pictures_per_second: float | None = None
+    left_seconds: float | None = None
+    pid: int | None = None
+    verdict: str = ""
+    learned: bool | None = None
+    prepared: float | None = None  # how much of its pictures is decoded, 0 to 1, while that goes on
+
+    def is_stale(self, run: RunFolder) -> bool:
+        """Whether this was told by another run that had the same place."""
+        return size_of(run.path / "events.jsonl") < self.offset
+
+    def read(self, run: RunFolder) -> None:
+        events, self.offset = run.events(self.offset)
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: RunEvent) -> None:
+        self.step = event.step
+        if not isinstance(event, RunPaused | RunPreparing):
+            self.prepared = None
+        match event:
+            case RunPreparing():
+                self.status, self.prepared = Status.STARTING, event.done / max(1, event.pictures)
+            case RunStarted():
+                self.status, self.steps, self.pid = Status.TRAINING, event.steps, event.pid
+                self.verdict, self.learned, self.left_seconds = "", None, None
+            case RunStep():
+                self.status, self.steps = Status.TRAINING, event.steps
+                self.loss, self.pictures_seen, self.left_seconds = event.loss, event.pictures_seen, event.left_seconds
+                self.pictures_per_second = event.pictures_per_second
+            case RunHeldOut():
+                self.held_out = event.loss
+            case RunPaused():
+                self.status = Status.PAUSED
+            case RunWaiting():
+                self.status = Status.WAITING
+            case RunResumed():
+                self.status = Status.TRAINING
+            case RunStopped():
+                self.status, self.verdict = Status.STOPPED, _stopped_at(event.step)
+            case RunFinished():
+                self.status, self.verdict, self.learned = Status.FINISHED, event.verdict, event.learned
+            case RunFailed():
+                self.status, self.verdict = Status.FAILED, event.why
+            case _:
+                pass
+
+
+def status_of(run: RunFolder, told: Told, launch: Launch | None, pid: int | None) -> tuple[Status, str]:
+    silent = launch is not None and told.offset <= launch.events_before  # nothing said since it was started
+    silent |= launch is not None and told.prepared is not None and told.status is Status.STARTING  # or not begun yet
+    if pid is not None:
+        if silent or told.status not in ALIVE:
+            ended = told.status not in ALIVE and not silent
+            return (told.status, told.verdict) if ended else (Status.STARTING, "")
+        return told.status, ""
+    if silent and launch is not None and launch.stopped:
+        return Status.STOPPED, _stopped_at(told.step) if told.step else "Stopped before it began"
+    if silent and launch is not None:
+        return Status.FAILED, _last_words(run, launch.log_before)
+    if told.status in ALIVE:
+        return Status.INTERRUPTED, _GONE
+    return told.status, told.verdict
+
+
+def _stopped_at(step: int) -> str:
+    return f"Stopped at step {step:,}; it can go on from there"
+
+
+def _last_words(run: RunFolder, log_before: int) -> str:
+    if size_of(run.path / "log.txt") > log_before:
+        words = log_tail(run, lines=1)
+        if words:
+            return words
+    return "Its process ended before it could begin"
+
+
+def living(run: RunFolder, told: Told, launch: Launch | None) -> int | None:
+    """The number of the process that works on the run, None when there is none."""
+    if launch is not None and lives(launch.pid, born_near=launch.born):
+        return launch.pid
+    if told.pid is not None and (launch is None or told.pid != launch.pid):  # started from a command line
+        spoke = modified(run.path / "events.jsonl")
+        if lives(told.pid, born_before=spoke):
+            return told.pid
+    return None
+
+
+def log_tail(run: RunFolder, lines: int = 12) -> str:
+    """The last lines that the run's processes wrote to standard error; empty when there are none."""
+    try:
+        with (run.path / "log.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    written = [line.rstrip() for line in re.split(r"[\r\n]+", text)]  # progress rewrites its line with a \r
+    return "\n".join([line for line in written if line][-lines:])
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

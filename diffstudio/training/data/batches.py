@@ -1,0 +1,106 @@
+"""What each step of a run sees. Every draw is made from the run's seed and the step's number alone, so that a resumed
+run draws what an uninterrupted one would, and nothing about chance needs to be stored."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.networks.transformer import Condition
+from diffstudio.training.data.augmentation import Augmentation
+from diffstudio.training.data.captions import CaptionDropout
+from diffstudio.training.data.dataset import PictureSet
+from diffstudio.training.recipe import Recipe
+
+MOST_HELD_OUT = 256  # pictures: enough for a steady figure, few enough for memory and time
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    images: Tensor  # [B,3,S,S] float32 in [-1,1]
+    condition: Condition
+    generator: torch.Generator  # for times and noise; a CPU generator, used by nothing else
+
+    def to(self, device: torch.device) -> Batch:
+        moved = Condition(*(part if part is None else part.to(device) for part in self.condition))
+        return Batch(self.images.to(device), moved, self.generator)
+
+
+class Batches:
+    """`at(step)` is the batch of that step, 0-based: pictures in a new order each epoch, without gaps between epochs."""
+
+    def __init__(self, pictures: PictureSet, recipe: Recipe, tokenizer: CaptionTokenizer | None) -> None:
+        network = recipe.network
+        self._pictures, self._recipe, self._tokenizer = pictures, recipe, tokenizer
+        self._training = pictures.training_indices
+        self._augmentation = Augmentation(recipe.data)
+        self._dropout = CaptionDropout(network.drop_condition, network.name_share, network.tags_share)
+
+    def at(self, step: int) -> Batch:
+        seed = derived_seed(self._recipe.run.seed, "step", step)
+        generator = torch.Generator().manual_seed(seed)
+        indices = self._indices(step)
+        images, told = self._augmentation.apply(self._pictures.batch(indices), generator)
+        condition = self._condition(indices, random.Random(seed))
+        return Batch(images, condition._replace(told=told if self._recipe.data.tell_augmentation else None), generator)
+
+    def held_out(self) -> Batch:
+        """The held-out pictures (at most MOST_HELD_OUT) as they are, captions whole; the same noise at every call."""
+        indices = self._pictures.held_out_indices
+        indices = indices[:: -(-len(indices) // MOST_HELD_OUT) or 1]
+        generator = torch.Generator().manual_seed(derived_seed(self._recipe.run.seed, "held out", 0))
+        return Batch(
+            self._pictures.batch(indices),
+            self.condition_of(
+                [self._pictures.captions[index] for index in indices],
+                [int(self._pictures.labels[index]) for index in indices],
+            ),
+            generator,
+        )
+
+    def mean_image(self) -> Tensor:
+        """[3,S,S] in [-1,1], over at most a thousand training pictures."""
+        chosen = self._training[:: max(1, len(self._training) // 1000)]
+        return self._pictures.batch(chosen).mean(dim=0)
+
+    def condition_of(self, captions: list[str], labels: list[int]) -> Condition:
+        """What the network is told for these captions or labels, whichever it knows."""
+        match self._recipe.network.conditioning:
+            case Conditioning.TEXT:
+                assert self._tokenizer is not None
+                return Condition(words=self._tokenizer.encode(captions, self._recipe.network.text_tokens))
+            case Conditioning.CLASS:
+                return Condition(labels=torch.tensor(labels, dtype=torch.int64))
+            case Conditioning.NONE:
+                return Condition()
+
+    def _condition(self, indices: np.ndarray, chance: random.Random) -> Condition:
+        captions = [self._dropout.draw(self._pictures.captions[index], chance) for index in indices]
+        nothing = len(self._pictures.classes)
+        labels = [
+            nothing if chance.random() < self._recipe.network.drop_condition else int(self._pictures.labels[index])
+            for index in indices
+        ]
+        return self.condition_of(captions, labels)
+
+    def _indices(self, step: int) -> np.ndarray:
+        size, batch = len(self._training), self._recipe.run.batch
+        places = np.arange(step * batch, (step + 1) * batch)
+        orders = {
+            epoch: np.random.default_rng(derived_seed(self._recipe.run.seed, "epoch", epoch)).permutation(size)
+            for epoch in range(int(places[0]) // size, int(places[-1]) // size + 1)
+        }
+        return np.array([self._training[orders[int(place) // size][int(place) % size]] for place in places])
+
+
+def derived_seed(seed: int, purpose: str, index: int) -> int:
+    """A seed of 63 bits that no other purpose or index shares."""
+    digest = hashlib.sha256(f"{seed} {purpose} {index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,1 @@
+"""A training run on disk: setup, run folder, checkpoints, sample sheets, monitoring."""

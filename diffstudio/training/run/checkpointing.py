@@ -1,0 +1,115 @@
+"""Keeper: what a run leaves on disk - states to resume from, checkpoints to generate with, sample sheets to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from diffstudio.errors import Stopped, StorageProblem
+from diffstudio.models.families import pixel_file
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.run import sample_sheets
+from diffstudio.training.run.run_folder import RunCheckpoint, RunSamples
+from diffstudio.training.run.setup import Workplace
+
+KEPT_CHECKPOINTS = 3
+
+
+class Keeper:
+    def __init__(self, workplace: Workplace) -> None:
+        self._at = workplace
+        classes = workplace.pictures.classes if workplace.recipe.network.conditioning is Conditioning.CLASS else ()
+        self._classes = classes
+        self._sheets = sample_sheets.SheetMaker(
+            workplace.recipe,
+            workplace.tokenizer,
+            classes,
+            workplace.trainer.device,
+            sample_sheets.prompts_of(workplace.recipe, workplace.pictures),
+        )
+        self._thumbnail: Image.Image | None = None
+        self.latest = str(workplace.run.latest_checkpoint.relative_to(workplace.run.path))
+
+    def save_state(self) -> None:
+        """Everything that resuming needs, written beside itself and renamed. StorageProblem when it cannot be."""
+        path = self._at.run.state_file
+        beside = path.with_name(path.name + ".part")
+        try:
+            with beside.open("wb") as file:
+                torch.save(self._at.trainer.state(), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            full = "the disk is full, or the place may not be written to"  # all that torch's own words come to
+            why = (isinstance(error, OSError) and error.strerror) or full
+            raise StorageProblem(
+                "The state of the run could not be written", why, "Free some space and resume the run"
+            ) from error
+
+    def checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:
+        """The averaged weights as a checkpoint of this step, which becomes the latest; old ones make room."""
+        trainer, run = self._at.trainer, self._at.run
+        path = run.path / "checkpoints" / f"{trainer.step_number:08d}.safetensors"
+        pixel_file.save(
+            path,
+            trainer.average.module,  # type: ignore[arg-type]
+            title=run.name,
+            tokenizer=self._at.tokenizer,
+            classes=self._classes,
+            schedule=trainer.schedule.to_json(),
+            recipe=self._at.recipe.to_json(),
+            thumbnail=self._thumbnail,
+            guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": self._at.recipe.run.sample_guidance},
+            dtype=torch.float16,
+            run={
+                "steps": trainer.step_number,
+                "pictures_seen": trainer.step_number * self._at.recipe.run.batch,
+                "held_out_loss": held_out_loss,
+            },
+        )
+        self._make_latest(path)
+        for old in sorted(path.parent.glob("[0-9]*.safetensors"))[:-KEPT_CHECKPOINTS]:
+            with suppress(OSError):
+                old.unlink()
+        yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}")
+
+    def samples(self, before_call: Callable[[], None]) -> Iterator[RunSamples]:
+        """Sheets of the averaged and the raw weights; none when `before_call` raises Stopped on the way."""
+        trainer, folder = self._at.trainer, self._at.run.path / "samples"
+        names = {"ema": f"{trainer.step_number:08d}-ema.png", "raw": f"{trainer.step_number:08d}-raw.png"}
+        try:
+            for name, network in (("ema", trainer.average.module), ("raw", trainer.network)):
+                drawn = self._sheets.draw(network, before_call)
+                sample_sheets.write(drawn, folder / names[name])
+                if name == "ema":
+                    self._thumbnail = sample_sheets.thumbnail_of(drawn, self._at.recipe.data.size)
+        except Stopped:
+            return
+        yield RunSamples(
+            trainer.step_number,
+            f"samples/{names['ema']}",
+            f"samples/{names['raw']}",
+            self._sheets.columns,
+            self._sheets.rows,
+            self._at.recipe.data.size,
+            self._sheets.prompts,
+        )
+
+    def _make_latest(self, path: Path) -> None:
+        latest = self._at.run.latest_checkpoint
+        beside = latest.with_name(latest.name + ".part")
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(path, beside)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, beside)
+        os.replace(beside, latest)

@@ -1,0 +1,228 @@
+"""The gallery as a list that Qt shows: pages are fetched as they are scrolled to, thumbnails as they are painted."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from PySide6.QtCore import (
+    QAbstractListModel,
+    QByteArray,
+    QMimeData,
+    QModelIndex,
+    QPersistentModelIndex,
+    Qt,
+    QUrl,
+    Signal,
+)
+from PySide6.QtGui import QImage
+
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.ui.generate.labels import title_of
+from diffstudio.ui.tasks import NewestFirst
+from diffstudio.ui.widgets.images import read_image
+
+PAGE = 200  # pictures in the first page; later pages grow with what is there
+THUMBNAIL_BYTES = 96 << 20  # of decoded thumbnails kept
+IMAGE_ROLE = int(Qt.ItemDataRole.UserRole)
+
+Index = QModelIndex | QPersistentModelIndex
+
+
+class GalleryModel(QAbstractListModel):
+    """GalleryImages, the newest first, of which those that fit `search` and `starred`."""
+
+    counted = Signal()  # the number of pictures has changed
+    failed = Signal(object)  # StorageProblem: the records cannot be read
+
+    def __init__(self, gallery: Gallery, thumbnails: NewestFirst) -> None:
+        super().__init__()
+        self._gallery, self._maker = gallery, thumbnails
+        self._images: list[GalleryImage] = []
+        self._rows: dict[int, int] | None = None  # id -> row; None when it must be made anew
+        self._thumbnails: OrderedDict[int, QImage] = OrderedDict()
+        self._thumbnail_bytes = 0
+        self._unreadable: set[int] = set()
+        self._complete = True
+        self._reached = 0  # how many of the records' rows have been fetched
+        self.search, self.starred, self.total = "", False, 0
+        thumbnails.answered.connect(self._thumbnail_made)
+
+    # What Qt asks
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
+        return 0 if parent.isValid() else len(self._images)
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        image = self.image(index)
+        if image is None:
+            return None
+        match role:
+            case Qt.ItemDataRole.DisplayRole:
+                return title(image)
+            case Qt.ItemDataRole.ToolTipRole:
+                return "\n".join((title(image)[:300], described(image)))
+            case Qt.ItemDataRole.AccessibleTextRole:
+                return f"{title(image)[:300]}, {described(image)}{', starred' if image.starred else ''}"
+            case _ if role == IMAGE_ROLE:
+                return image
+        return None
+
+    def canFetchMore(self, parent: Index) -> bool:
+        return not parent.isValid() and not self._complete
+
+    def fetchMore(self, parent: Index) -> None:
+        if not self.canFetchMore(parent):
+            return
+        fresh = self._next_page()
+        if fresh:
+            self.beginInsertRows(QModelIndex(), len(self._images), len(self._images) + len(fresh) - 1)
+            self._images += fresh
+            self._rows = None
+            self.endInsertRows()
+
+    def _next_page(self) -> list[GalleryImage]:
+        wanted = max(PAGE, len(self._images) // 8)  # growing: laying out anew costs as much as what is there
+        try:
+            page = self._gallery.images(self._reached, wanted, self.search, self.starred)
+        except StorageProblem as problem:
+            self._complete = True
+            self.failed.emit(problem)
+            return []
+        self._complete = len(page) < wanted
+        self._reached += len(page)
+        rows = self._row_of()
+        return [image for image in page if image.id not in rows]  # another process may have added in between
+
+    def flags(self, index: Index) -> Qt.ItemFlag:
+        return super().flags(index) | (Qt.ItemFlag.ItemIsDragEnabled if index.isValid() else Qt.ItemFlag.NoItemFlags)
+
+    def mimeTypes(self) -> list[str]:
+        return ["text/uri-list"]
+
+    def mimeData(self, indexes: Sequence[QModelIndex]) -> QMimeData:
+        """The files themselves, to be dropped on a file manager or another program."""
+        data = QMimeData()
+        images = [image for index in indexes if (image := self.image(index)) is not None]
+        data.setUrls([QUrl.fromLocalFile(str(image.path)) for image in images])
+        return data
+
+    def supportedDragActions(self) -> Qt.DropAction:
+        return Qt.DropAction.CopyAction
+
+    def roleNames(self) -> dict[int, QByteArray]:
+        return super().roleNames() | {IMAGE_ROLE: QByteArray(b"image")}
+
+    # What the room asks
+
+    def image(self, index: Index) -> GalleryImage | None:
+        return self._images[index.row()] if index.isValid() and index.row() < len(self._images) else None
+
+    def index_of(self, image_id: int) -> QModelIndex:
+        """Its index, invalid when it is not among those fetched."""
+        row = self._row_of().get(image_id)
+        return QModelIndex() if row is None else self.index(row)
+
+    def show(self, search: str = "", starred: bool = False) -> None:
+        """Start anew with the pictures that fit."""
+        self.beginResetModel()
+        self.search, self.starred = search, starred
+        self._images, self._rows, self._complete, self._reached = [], None, False, 0
+        self._unreadable.clear()
+        self._images, self._rows = self._next_page(), None
+        self.endResetModel()
+        self._count()
+
+    def add(self, images: Iterable[GalleryImage]) -> None:
+        """Put pictures where they belong by time, if they fit the filter; those not yet scrolled to come by paging."""
+        for image in images:
+            if image.id in self._row_of() or not self._gallery.fits(image.id, self.search, self.starred):
+                continue
+            row = bisect_left(self._images, (-image.created, -image.id), key=lambda each: (-each.created, -each.id))
+            if row == len(self._images) and not self._complete:
+                continue
+            self.beginInsertRows(QModelIndex(), row, row)
+            self._images.insert(row, image)
+            self._reached += 1
+            self._rows = None
+            self.endInsertRows()
+        self._count()
+
+    def remove(self, image_ids: Iterable[int]) -> None:
+        for row in sorted((row for each in image_ids if (row := self._row_of().get(each)) is not None), reverse=True):
+            self.beginRemoveRows(QModelIndex(), row, row)
+            del self._images[row]
+            self._reached -= 1
+            self._rows = None
+            self.endRemoveRows()
+        self._count()
+
+    def replace(self, image: GalleryImage) -> None:
+        """Show a picture's new record; it leaves when it does not fit the filter any more."""
+        row = self._row_of().get(image.id)
+        if row is None:
+            return
+        if self.starred and not image.starred:
+            self.remove([image.id])
+            return
+        self._images[row] = image
+        self.dataChanged.emit(self.index(row), self.index(row))
+
+    def thumbnail(self, image: GalleryImage) -> QImage | None:
+        """The small picture if it is at hand; otherwise it is made, and the row changes when it is there."""
+        found = self._thumbnails.get(image.id)
+        if found is not None:
+            self._thumbnails.move_to_end(image.id)
+        elif image.id not in self._unreadable:
+            self._maker.ask(image.id, lambda: read_image(self._gallery.thumbnail(image)))
+        return found
+
+    def forget_thumbnails(self) -> None:
+        """Look at every file again: some have changed."""
+        self._thumbnails.clear()
+        self._thumbnail_bytes = 0
+
+    def unreadable(self, image: GalleryImage) -> bool:
+        return image.id in self._unreadable
+
+    def _thumbnail_made(self, image_id: int, result: QImage | None) -> None:
+        if result is None or result.isNull():
+            self._unreadable.add(image_id)
+        else:
+            self._thumbnails[image_id] = result
+            self._thumbnail_bytes += result.sizeInBytes()
+            while self._thumbnail_bytes > THUMBNAIL_BYTES and len(self._thumbnails) > 1:
+                self._thumbnail_bytes -= self._thumbnails.popitem(last=False)[1].sizeInBytes()
+        index = self.index_of(image_id)
+        if index.isValid():
+            self.dataChanged.emit(index, index)
+
+    def _row_of(self) -> dict[int, int]:
+        if self._rows is None:
+            self._rows = {image.id: row for row, image in enumerate(self._images)}
+        return self._rows
+
+    def _count(self) -> None:
+        try:
+            self.total = self._gallery.count(self.search, self.starred)
+        except StorageProblem as problem:
+            self.failed.emit(problem)
+        self.counted.emit()
+
+
+def title(image: GalleryImage) -> str:
+    """What a picture is called: its prompt, or its file's name."""
+    return title_of(image.request) if image.request and image.request.prompt.strip() else image.path.name
+
+
+def described(image: GalleryImage) -> str:
+    return f"{image.width} × {image.height} px · {when(image.created)}"
+
+
+def when(seconds: float) -> str:
+    """Day and time as people write them here: 2026-11-23 14:05."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,61 @@
+"""What is above the pictures: the search over all of them, and the buttons around one that is shown large."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QWidget
+
+from diffstudio.ui.widgets.controls import Banner, Chip, QuietButton, label
+from diffstudio.ui.widgets.inputs import SearchField
+
+
+class TopBar(QWidget):
+    """Search, the filter for stars, how many there are, the trash. `changed` when a search is to be made."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.search = SearchField("Search prompts …", "Words in the prompt or the checkpoint's name (Ctrl+F)")
+        self.search.setMaximumWidth(360)
+        self.starred = Chip("Starred", tooltip="Show starred pictures only", icon="star")
+        self.count_label = label("", "dim")
+        self.trash = QuietButton("", "trash", "Pictures in the gallery's trash", name="Trash")
+        self.rescan_button = QuietButton(
+            "",
+            "arrows-clockwise",
+            "Look through the folder again, for what other programs added or removed",
+            name="Look again",
+        )
+        row = QHBoxLayout(self)
+        row.setContentsMargins(20, 12, 16, 4)
+        row.setSpacing(8)
+        row.addWidget(self.search, 4)
+        row.addWidget(self.starred)
+        row.addStretch(1)
+        for part in (self.count_label, self.trash, self.rescan_button):
+            row.addWidget(part)
+        self.search.searched.connect(self.changed)
+        self.starred.clicked.connect(self.search.search_now)
+
+
+class Message(QWidget):
+    """A banner with the space around it, which is there only while something is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.banner = Banner()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(20, 4, 20, 12)
+        row.addWidget(self.banner)
+        self.banner.dismissed.connect(self.hide)
+        self.hide()
+
+    def say(self, kind: str, text: str, action: str = "") -> None:
+        self.banner.say(kind, text, action)
+        self.banner.show()
+        self.show()
+
+    def text(self) -> str:
+        """What is being said; empty when nothing is."""
+        return "" if self.isHidden() else self.banner.text()

@@ -1,0 +1,441 @@
+"""MaskPainter: a picture on which one paints what is to be made anew, and whose edges one drags outwards for more of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import (
+    QColor,
+    QEnterEvent,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QRadialGradient,
+    QResizeEvent,
+    QWheelEvent,
+)
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import describe
+
+SMALLEST, LARGEST = 2, 512  # px of the picture: how wide the brush is
+MOST_UNDO_BYTES = 256 << 20
+SNAP = 8  # px of the picture: what the edges move by
+MOST_EXTENDED = 2048
+_REACH = 10  # px of the screen around an edge, in which it can be taken
+_MARGIN = 40  # px of the screen around the picture, for the edges to be dragged into
+_SHOWN = 0.6  # how much of the paint's colour is laid over the picture
+
+Sides = tuple[int, int, int, int]  # left, top, right, bottom in px of the picture
+_NAMES = ("left", "top", "right", "bottom")
+
+
+@dataclass(slots=True)
+class _Change:
+    """A part of the paint as it was before."""
+
+    where: QRect
+    before: QImage
+
+
+class MaskPainter(QWidget):
+    """The paint is one image in one colour: how opaque it is at a pixel is the mask there."""
+
+    painted = Signal()  # the mask is another
+    extended = Signal()  # the edges are elsewhere
+    brush_changed = Signal()  # its width or whether it erases, by a key
+
+    def __init__(self) -> None:
+        super().__init__()
+        describe(
+            self,
+            "Mask",
+            "Paint what is to be made anew. [ and ] change the brush, E erases, Alt erases while it is held, "
+            "the wheel zooms, Space and the mouse move the picture",
+        )
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMouseTracking(True)
+        self.setMinimumSize(200, 160)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.brush, self.softness, self.erases = 64, 0.3, False
+        self._picture, self._paint = QImage(), QImage()
+        self._undo: list[_Change] = []
+        self._redo: list[_Change] = []
+        self._sides: Sides = (0, 0, 0, 0)
+        self._zoom, self._shift = 1.0, QPointF()
+        self._last: QPointF | None = None  # of a stroke, in the picture
+        self._stroke: QImage | None = None  # the paint before it
+        self._touched = QRect()
+        self._moved_from: QPointF | None = None  # while the picture is moved
+        self._edge: int | None = None  # while one is dragged
+        self._space = False
+        self._mouse: QPointF | None = None
+
+    # ---- what it shows -----------------------------------------------------------------------------------------------
+
+    def set_picture(self, picture: QImage, mask: QImage | None = None, sides: Sides = (0, 0, 0, 0)) -> None:
+        """`mask` is grey, white where it is painted; it is stretched over the picture."""
+        self._picture = picture.convertToFormat(QImage.Format.Format_RGB32)
+        self._paint = QImage(picture.size(), QImage.Format.Format_ARGB32_Premultiplied)
+        self._paint.fill(Qt.GlobalColor.transparent)
+        self._undo.clear()
+        self._redo.clear()
+        self._sides, self._zoom, self._shift = sides, 1.0, QPointF()
+        if mask is not None and not mask.isNull():
+            self._paint = _as_paint(mask.scaled(picture.size()), self._colour())
+        self.update()
+
+    def mask_image(self) -> QImage:
+        """Grey, at the picture's size: white where it is painted."""
+        alpha = self._paint.convertToFormat(QImage.Format.Format_Alpha8)
+        grey = QImage(
+            alpha.constBits(), alpha.width(), alpha.height(), alpha.bytesPerLine(), QImage.Format.Format_Grayscale8
+        )
+        return grey.copy()
+
+    def is_blank(self) -> bool:
+        """Whether nothing is painted."""
+        mask = self.mask_image()
+        blank = QImage(mask.size(), mask.format())
+        blank.fill(0)
+        return mask == blank
+
+    def sides(self) -> Sides:
+        """How far the frame reaches beyond the picture."""
+        return self._sides
+
+    def set_sides(self, sides: Sides) -> None:
+        self._sides = sides
+        self.update()
+
+    # ---- what can be done with all of it -----------------------------------------------------------------------------
+
+    def invert(self) -> None:
+        def inverted() -> QImage:
+            mask = self.mask_image()
+            mask.invertPixels()
+            return _as_paint(mask, self._colour())
+
+        self._replace(inverted)
+
+    def clear(self) -> None:
+        self._replace(lambda: self._filled(Qt.GlobalColor.transparent))
+
+    def fill(self) -> None:
+        self._replace(lambda: self._filled(self._colour()))
+
+    def undo(self) -> None:
+        self._swap(self._undo, self._redo)
+
+    def redo(self) -> None:
+        self._swap(self._redo, self._undo)
+
+    def can_undo(self) -> bool:
+        return bool(self._undo)
+
+    def can_redo(self) -> bool:
+        return bool(self._redo)
+
+    def _filled(self, colour: QColor | Qt.GlobalColor) -> QImage:
+        filled = QImage(self._paint.size(), self._paint.format())
+        filled.fill(colour)
+        return filled
+
+    def _replace(self, make: Callable[[], QImage]) -> None:
+        before = self._paint
+        self._paint = make()
+        self._remember(_Change(before.rect(), before))
+        self.update()
+
+    def _remember(self, change: _Change) -> None:
+        self._undo.append(change)
+        self._redo.clear()
+        while len(self._undo) > 1 and sum(one.before.sizeInBytes() for one in self._undo) > MOST_UNDO_BYTES:
+            del self._undo[0]
+        self.painted.emit()
+
+    def _swap(self, taken: list[_Change], given: list[_Change]) -> None:
+        if not taken:
+            return
+        change = taken.pop()
+        given.append(_Change(change.where, self._paint.copy(change.where)))
+        painter = QPainter(self._paint)
+        painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_Source)
+        painter.drawImage(change.where.topLeft(), change.before)
+        painter.end()
+        self.painted.emit()
+        self.update()
+
+    # ---- where it lies -----------------------------------------------------------------------------------------------
+
+    def scale(self) -> float:
+        """px of the screen for one of the picture."""
+        width = self._picture.width() + self._sides[0] + self._sides[2]
+        height = self._picture.height() + self._sides[1] + self._sides[3]
+        room_x, room_y = max(1, self.width() - 2 * _MARGIN), max(1, self.height() - 2 * _MARGIN)
+        return self._zoom * min(room_x / max(1, width), room_y / max(1, height))
+
+    def frame(self) -> QRectF:
+        """On the screen: the picture and what is to be added to it."""
+        left, top, right, bottom = self._sides
+        size = QSize(self._picture.width() + left + right, self._picture.height() + top + bottom)
+        width, height = size.width() * self.scale(), size.height() * self.scale()
+        corner = QPointF((self.width() - width) / 2, (self.height() - height) / 2) + self._shift
+        return QRectF(corner.x(), corner.y(), width, height)
+
+    def picture_rect(self) -> QRectF:
+        frame, scale = self.frame(), self.scale()
+        return QRectF(
+            frame.x() + scale * self._sides[0],
+            frame.y() + scale * self._sides[1],
+            scale * self._picture.width(),
+            scale * self._picture.height(),
+        )
+
+    def to_picture(self, point: QPointF) -> QPointF:
+        corner = self.picture_rect().topLeft()
+        return QPointF((point.x() - corner.x()) / self.scale(), (point.y() - corner.y()) / self.scale())
+
+    def _edge_at(self, point: QPointF) -> int | None:
+        frame = self.frame()
+        if not frame.adjusted(-_REACH, -_REACH, _REACH, _REACH).contains(point) or self._zoom > 1:
+            return None
+        if frame.adjusted(2, 2, -2, -2).contains(point) and self.picture_rect().contains(point):
+            return None  # inside one paints
+        away = (
+            abs(point.x() - frame.left()),
+            abs(point.y() - frame.top()),
+            abs(point.x() - frame.right()),
+            abs(point.y() - frame.bottom()),
+        )
+        nearest = min(range(4), key=lambda side: away[side])
+        return nearest if away[nearest] <= _REACH else None
+
+    # ---- painting ----------------------------------------------------------------------------------------------------
+
+    def stroke_to(self, point: QPointF) -> None:
+        """Paint from where the stroke was, in px of the picture."""
+        last = self._last or point
+        away = math.hypot(point.x() - last.x(), point.y() - last.y())
+        dabs = max(1, math.ceil(away / max(1.0, self.brush / 8)))
+        painter = QPainter(self._paint)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        if self._erasing():
+            painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_DestinationOut)
+        radius, touched = self.brush / 2, QRectF()
+        for index in range(1, dabs + 1):
+            centre = last + (point - last) * (index / dabs)
+            gradient = QRadialGradient(centre, radius)
+            solid, clear = self._colour(), self._colour()
+            clear.setAlpha(0)
+            gradient.setColorAt(0, solid)
+            gradient.setColorAt(max(0.0, min(0.999, 1 - self.softness)), solid)
+            gradient.setColorAt(1, clear if self.softness > 0 else solid)
+            painter.setBrush(gradient)
+            painter.drawEllipse(centre, radius, radius)
+            touched = touched.united(QRectF(centre.x() - radius, centre.y() - radius, self.brush, self.brush))
+        painter.end()
+        self._last = point
+        rect = touched.toAlignedRect().adjusted(-1, -1, 1, 1).intersected(self._paint.rect())
+        self._touched = self._touched.united(rect)
+        corner, scale = self.picture_rect().topLeft(), self.scale()
+        self.update(
+            QRectF(
+                corner.x() + rect.x() * scale,
+                corner.y() + rect.y() * scale,
+                rect.width() * scale,
+                rect.height() * scale,
+            )
+            .toAlignedRect()
+            .adjusted(-2, -2, 2, 2)
+        )
+
+    def begin_stroke(self, point: QPointF) -> None:
+        self._stroke, self._touched, self._last = self._paint.copy(), QRect(), None
+        self.stroke_to(point)
+
+    def end_stroke(self) -> None:
+        if self._stroke is not None and not self._touched.isEmpty():
+            self._remember(_Change(self._touched, self._stroke.copy(self._touched)))
+        self._stroke = self._last = None
+
+    def set_brush(self, brush: int) -> None:
+        self.brush = max(SMALLEST, min(LARGEST, brush))
+        self.update()
+
+    def _erasing(self) -> bool:
+        from PySide6.QtWidgets import QApplication
+
+        return self.erases != bool(QApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier)
+
+    def _colour(self) -> QColor:
+        return QColor(theme.colour("bad"))
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
+        frame, where = self.frame(), self.picture_rect()
+        if any(self._sides):
+            painter.fillRect(frame, theme.colour("raised"))
+            tint = self._colour()
+            tint.setAlphaF(0.25)
+            painter.fillRect(frame, tint)
+        painter.drawImage(where, self._picture)
+        painter.setOpacity(_SHOWN)
+        painter.drawImage(where, self._paint)
+        painter.setOpacity(1.0)
+        painter.setPen(QPen(theme.colour("accent" if any(self._sides) else "line"), 1))
+        painter.drawRect(frame)
+        self._paint_handles(painter, frame)
+        if self._mouse is not None and self._edge is None and self._moved_from is None and where.contains(self._mouse):
+            radius = self.brush / 2 * self.scale()
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            for colour, width in ((QColor(0, 0, 0, 160), 3.0), (QColor(255, 255, 255, 230), 1.2)):
+                painter.setPen(QPen(colour, width))
+                painter.drawEllipse(self._mouse, radius, radius)
+
+    def _paint_handles(self, painter: QPainter, frame: QRectF) -> None:
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(theme.colour("accent"))
+        middle = frame.center()
+        places = (
+            QPointF(frame.left(), middle.y()),
+            QPointF(middle.x(), frame.top()),
+            QPointF(frame.right(), middle.y()),
+            QPointF(middle.x(), frame.bottom()),
+        )
+        for side, place in enumerate(places):
+            upright = side % 2 == 0
+            size = QSize(5, 28) if upright else QSize(28, 5)
+            painter.drawRoundedRect(
+                QRectF(place.x() - size.width() / 2, place.y() - size.height() / 2, size.width(), size.height()),
+                2.5,
+                2.5,
+            )
+            if self._sides[side]:
+                away = {0: QPointF(-30, -10), 1: QPointF(-30, -26), 2: QPointF(-30, -10), 3: QPointF(-30, 8)}[side]
+                painter.setPen(theme.colour("text"))
+                painter.setFont(theme.font(theme.SMALL_PIXELS))
+                spot = QRectF(place + away + (QPointF(0, 28) if upright else QPointF()), QSize(60, 18).toSizeF())
+                painter.drawText(spot, int(Qt.AlignmentFlag.AlignCenter), f"+{self._sides[side]} px")
+                painter.setPen(Qt.PenStyle.NoPen)
+
+    # ---- what a person does ------------------------------------------------------------------------------------------
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        point = event.position()
+        self._edge = self._edge_at(point) if event.button() is Qt.MouseButton.LeftButton and not self._space else None
+        if event.button() is Qt.MouseButton.MiddleButton or (
+            self._space and event.button() is Qt.MouseButton.LeftButton
+        ):
+            self._moved_from = point - self._shift
+        elif event.button() is Qt.MouseButton.LeftButton and self._edge is None:
+            self.begin_stroke(self.to_picture(point))
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        point = event.position()
+        self._move_ring(point)
+        if self._moved_from is not None:
+            self._shift = point - self._moved_from
+            self.update()
+        elif self._edge is not None:
+            self._drag_edge(self._edge, point)
+        elif self._stroke is not None:
+            self.stroke_to(self.to_picture(point))
+        else:
+            edge = self._edge_at(point)
+            inside = self.picture_rect().contains(point)
+            shape = Qt.CursorShape.BlankCursor if inside and edge is None else Qt.CursorShape.ArrowCursor
+            if edge is not None:
+                shape = Qt.CursorShape.SizeHorCursor if edge % 2 == 0 else Qt.CursorShape.SizeVerCursor
+            self.setCursor(Qt.CursorShape.OpenHandCursor if self._space else shape)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        self._moved_from = self._edge = None
+        self.end_stroke()
+        self.update()
+
+    def _move_ring(self, point: QPointF | None) -> None:
+        reach = self.brush / 2 * self.scale() + 4
+        for spot in (self._mouse, point):
+            if spot is not None:
+                self.update(QRectF(spot.x() - reach, spot.y() - reach, 2 * reach, 2 * reach).toAlignedRect())
+        self._mouse = point
+
+    def _drag_edge(self, side: int, point: QPointF) -> None:
+        at = self.to_picture(point)
+        size = self._picture.size()
+        beyond = (-at.x(), -at.y(), at.x() - size.width(), at.y() - size.height())[side]
+        snapped = max(0, min(MOST_EXTENDED, round(beyond / SNAP) * SNAP))
+        sides = [*self._sides]
+        if sides[side] != snapped:
+            sides[side] = snapped
+            self._sides = (sides[0], sides[1], sides[2], sides[3])
+            self.extended.emit()
+            self.update()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        point = event.position()
+        before = self.to_picture(point)
+        self._zoom = max(1.0, min(16.0, self._zoom * 1.0015 ** event.angleDelta().y()))
+        if self._zoom == 1.0:
+            self._shift = QPointF()
+        else:
+            corner, scale = self.picture_rect().topLeft(), self.scale()
+            self._shift += point - QPointF(corner.x() + before.x() * scale, corner.y() + before.y() * scale)
+        self.update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        match event.key():
+            case Qt.Key.Key_BracketLeft | Qt.Key.Key_BracketRight:
+                wider = event.key() == Qt.Key.Key_BracketRight
+                self.set_brush(round(self.brush * (1.25 if wider else 0.8)) + (1 if wider else 0))
+                self.brush_changed.emit()
+            case Qt.Key.Key_E:
+                self.erases = not self.erases
+                self.brush_changed.emit()
+            case Qt.Key.Key_Space:
+                self._space = True
+                self.setCursor(Qt.CursorShape.OpenHandCursor)
+            case _:
+                super().keyPressEvent(event)
+
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Space and not event.isAutoRepeat():
+            self._space = False
+        super().keyReleaseEvent(event)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        self._move_ring(None)
+        super().leaveEvent(event)
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        self.setFocus()
+        super().enterEvent(event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.update()
+
+
+def _as_paint(mask: QImage, colour: QColor) -> QImage:
+    """One colour, as opaque as the grey mask is white."""
+    paint = QImage(mask.size(), QImage.Format.Format_ARGB32_Premultiplied)
+    paint.fill(colour)
+    grey = mask.convertToFormat(QImage.Format.Format_Grayscale8)
+    alpha = QImage(
+        grey.constBits(), grey.width(), grey.height(), grey.bytesPerLine(), QImage.Format.Format_Alpha8
+    ).copy()
+    painter = QPainter(paint)
+    painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_DestinationIn)
+    painter.drawImage(0, 0, alpha)
+    painter.end()
+    return paint

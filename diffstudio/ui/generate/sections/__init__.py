@@ -1,0 +1,1 @@
+"""The sections of the Generate panel, top to bottom."""

@@ -1,0 +1,123 @@
+"""The checkpoint chooser: a card with a picture, the title and the kind, that opens the list of all of them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+from PySide6.QtCore import QPoint, QRect, Qt, Signal
+from PySide6.QtGui import QIcon, QImage, QPainter, QPaintEvent, QPixmap
+from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout
+
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.ui.generate import labels
+from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.controls import Card, Elided, Thumb, describe
+
+LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
+
+
+def thumbnail(checkpoint: Checkpoint) -> QImage | None:
+    """The sample picture that a checkpoint's header carries; None where there is none or it cannot be read."""
+    text = checkpoint.metadata.get("diffstudio.thumbnail") or checkpoint.metadata.get("modelspec.thumbnail", "")
+    if not text or len(text) > LARGEST_THUMBNAIL_CHARACTERS:
+        return None
+    try:
+        data = base64.b64decode(text.strip('"').rpartition(",")[2], validate=False)
+    except (binascii.Error, ValueError):
+        return None
+    image = QImage.fromData(data)
+    return None if image.isNull() else image
+
+
+class CheckpointChooser(Card):
+    """`chosen` carries the Checkpoint that a person chose."""
+
+    chosen = Signal(object)
+    more_wanted = Signal()  # to the Models room
+
+    def __init__(self) -> None:
+        super().__init__(interactive=True, name="Checkpoint", tooltip="Choose the checkpoint that makes the pictures")
+        self._checkpoints: tuple[Checkpoint, ...] = ()
+        self._current: Checkpoint | None = None
+        self._thumb = Thumb(40, name="Sample of the checkpoint")
+        self._title = Elided("Looking for checkpoints …", bold=True)
+        self._kind = Elided("", "dim", pixels=theme.SMALL_PIXELS)
+        row, texts = QHBoxLayout(self), QVBoxLayout()
+        row.setContentsMargins(8, 8, 34, 8)
+        row.setSpacing(10)
+        texts.setSpacing(2)
+        texts.addWidget(self._title)
+        texts.addWidget(self._kind)
+        row.addWidget(self._thumb)
+        row.addLayout(texts, 1)
+        self.clicked.connect(self.open_menu)
+
+    def current(self) -> Checkpoint | None:
+        return self._current
+
+    def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
+        """All that there are. The one chosen stays chosen as long as it is there."""
+        self._checkpoints = tuple(checkpoints)
+        name = self._current.name if self._current else None
+        same = next((checkpoint for checkpoint in checkpoints if checkpoint.name == name), None)
+        self._show(same or (checkpoints[0] if checkpoints else None))
+
+    def choose(self, name_or_path: str) -> bool:
+        """By name or path, as a request names it. False when there is none such."""
+        for checkpoint in self._checkpoints:
+            if name_or_path in (checkpoint.name, str(checkpoint.path)):
+                self._show(checkpoint)
+                return True
+        return False
+
+    def menu(self) -> QMenu:
+        menu = QMenu(self)
+        menu.setAccessibleName("Checkpoints")
+        menu.setToolTipsVisible(True)
+        for checkpoint in self._checkpoints:
+            title = checkpoint.title if len(checkpoint.title) < 48 else checkpoint.title[:47] + "…"
+            action = menu.addAction(f"{title}\t{labels.kind_of(checkpoint)}".replace("&", "&&"))
+            action.setToolTip(labels.about(checkpoint))
+            action.setIcon(_icon_of(checkpoint))
+            action.setCheckable(False)
+            action.triggered.connect(lambda _=False, checkpoint=checkpoint: self._choose(checkpoint))
+            if checkpoint == self._current:
+                menu.setActiveAction(action)
+        menu.addSeparator()
+        menu.addAction(icons.icon("stack", "dim"), "All models …").triggered.connect(self.more_wanted)
+        return menu
+
+    def open_menu(self) -> None:
+        menu = self.menu()
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.setMinimumWidth(self.width())
+        menu.popup(self.mapToGlobal(QPoint(0, self.height() + 4)))
+
+    def _choose(self, checkpoint: Checkpoint) -> None:
+        self._show(checkpoint)
+        self.chosen.emit(checkpoint)
+
+    def _show(self, checkpoint: Checkpoint | None) -> None:
+        self._current = checkpoint
+        if checkpoint is None:
+            self._title.setText("No checkpoint yet")
+            self._kind.setText("train one, or add a folder of models")
+            self._thumb.set_image(None)
+            describe(self, "Checkpoint: none", "There is no checkpoint to make pictures with")
+            return
+        self._title.setText(checkpoint.title)
+        self._kind.setText(labels.kind_of(checkpoint))
+        self._thumb.set_image(thumbnail(checkpoint) or icons.pixmap("cube", 80, "dim"))
+        describe(self, f"Checkpoint: {checkpoint.title}", labels.about(checkpoint))
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        rect = QRect(self.width() - 28, (self.height() - 12) // 2, 12, 12)
+        icons.icon("caret-down-fill", "dim").paint(QPainter(self), rect)
+
+
+def _icon_of(checkpoint: Checkpoint) -> QIcon:
+    image = thumbnail(checkpoint)
+    return QIcon(QPixmap.fromImage(image)) if image is not None else icons.icon("cube", "dim")

@@ -1,0 +1,323 @@
+"""The LoRAs that the prompt names, one row for each, and a list to choose more from. The prompt is the one truth: rows follow it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from PySide6.QtCore import QPoint, QSize, Qt, Signal
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+
+from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.generation.loras import like, lora_called, misfit, trigger_words
+from diffstudio.studio.prompts.lora_tags import TAG, LoraUse, changed, use_of, with_another, with_use
+from diffstudio.studio.prompts.wildcards import escaped
+from diffstudio.ui.generate.sections.add_buttons import AddButton
+from diffstudio.ui.generate.sections.prompt import PromptEdit
+from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.controls import Chip, FlowLayout, LabelledSlider, QuietButton, SectionLabel, describe, label
+from diffstudio.ui.widgets.inputs import SearchField
+
+USUAL_FACTOR = 0.8
+_MOST_CHIPS = 8
+_SEARCHABLE = 8  # with fewer there is nothing to search
+_LEFT_OUT = re.compile(r"(?i)neg|bad|worst|ugly|deform")  # in the names of words that were learnt to be left out
+
+
+def unescaped(text: str) -> str:
+    """What a name in a prompt means: the signs of templates in it are written with a backslash."""
+    return re.sub(r"\\([{}_#])", r"\1", text)
+
+
+class LoraPicker(QFrame):
+    """A list over the window, searched by typing. `picked` carries the Checkpoint: a LoRA, or a textual inversion."""
+
+    picked = Signal(object)
+
+    def __init__(self, parent: QWidget, offered: Sequence[Checkpoint]) -> None:
+        super().__init__(parent, Qt.WindowType.Popup)
+        self.setObjectName("card")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        describe(self, "LoRAs and learnt words")
+        self._offered, self._texts = offered, dict[str, str]()
+        self.search = SearchField("Search", "Words of its name or of what it was trained with; Enter takes the first")
+        self.list = QListWidget()
+        describe(self.list, "LoRAs and learnt words", "Enter or a click takes one")
+        self.list.setIconSize(QSize(16, 16))
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.setSpacing(8)
+        column.addWidget(self.search)
+        column.addWidget(self.list)
+        self.search.setVisible(len(offered) > _SEARCHABLE)
+        self.search.textChanged.connect(self._fill)
+        self.search.returnPressed.connect(lambda: self._pick(self.list.currentItem()))
+        self.list.itemClicked.connect(self._pick)
+        self.list.itemActivated.connect(self._pick)
+        self._done = False
+        self._fill()
+
+    def open_below(self, button: QWidget, width: int) -> None:
+        rows = min(len(self._offered), 9)
+        searched = self.search.sizeHint().height() + 8 if self.search.isVisibleTo(self) else 0
+        self.setFixedSize(width, 28 * rows + 2 * self.list.frameWidth() + 16 + searched)
+        self.move(button.mapToGlobal(QPoint(0, button.height() + 4)))
+        self.show()
+        (self.search if self.search.isVisibleTo(self) else self.list).setFocus()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Down and self.search.hasFocus():
+            self.list.setFocus()
+        else:
+            super().keyPressEvent(event)
+
+    def _fill(self) -> None:
+        words = self.search.text().casefold().split()
+        self.list.clear()
+        for model in self._offered:
+            if words and not all(word in self._searched(model) for word in words):
+                continue
+            lora = model.role is Role.LORA
+            item = QListWidgetItem(icons.icon("stack" if lora else "text-aa", "dim"), model.name)
+            item.setToolTip(f"{model.path}\n{model.reason}")
+            item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{model.name}, {'a LoRA' if lora else 'a learnt word'}")
+            item.setData(Qt.ItemDataRole.UserRole, model.name)
+            item.setSizeHint(QSize(0, 28))
+            self.list.addItem(item)
+        self.list.setCurrentRow(0)
+
+    def _searched(self, model: Checkpoint) -> str:
+        """What is searched of it; what it was trained with may be long, and is read when first asked for."""
+        if model.name not in self._texts:
+            triggers = trigger_words(model) if model.role is Role.LORA else ()
+            self._texts[model.name] = " ".join((model.name, model.title, *triggers)).casefold()
+        return self._texts[model.name]
+
+    def _pick(self, item: QListWidgetItem | None) -> None:
+        if item is None or self._done:
+            return
+        self._done = True  # a click may come as two signals
+        name = item.data(Qt.ItemDataRole.UserRole)
+        model = next(model for model in self._offered if model.name == name)
+        self.close()
+        self.picked.emit(model)
+
+
+class LoraRow(QWidget):
+    """One tag of the prompt."""
+
+    factor_changed = Signal(float)
+    word_wanted = Signal(str)  # a trigger word, into the prompt
+    name_wanted = Signal(str)  # another LoRA in its place
+    remove_wanted = Signal()
+
+    def __init__(self, use: LoraUse, lora: Checkpoint | None, trouble: str, near: Sequence[str]) -> None:
+        super().__init__()
+        self.lora, self.trouble = lora, trouble
+        self.name = lora.title if lora is not None else unescaped(use.name)
+        self.slider = LabelledSlider(
+            self.name,
+            -2,
+            2,
+            1,
+            step=0.05,
+            decimals=2,
+            tooltip="How strongly it counts: 1 as it was trained, 0 not at all, below 0 the other way",
+        )
+        self.remove_button = QuietButton(
+            "", "x", f"Take {self.name} out of the prompt", name=f"Remove {self.name}", role="dim"
+        )
+        self.warning = label(trouble, "warn", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.warning.setVisible(bool(trouble))
+        self.words: list[Chip] = []
+        chips = QWidget()
+        flow = FlowLayout(chips, 4)
+        for word in trigger_words(lora)[:_MOST_CHIPS] if lora is not None else ():
+            chip = Chip(word, checkable=False, tooltip=f"Add “{word}” to the prompt, which it was trained with")
+            chip.clicked.connect(partial(self.word_wanted.emit, word))
+            self.words.append(chip)
+            flow.addWidget(chip)
+        self.nears = [Chip(name, checkable=False, tooltip=f"Put {name} in its place") for name in near]
+        for name, chip in zip(near, self.nears, strict=True):
+            chip.clicked.connect(partial(self.name_wanted.emit, name))
+            flow.addWidget(chip)
+        chips.setVisible(bool(self.words or self.nears))
+        top, column = QHBoxLayout(), QVBoxLayout(self)
+        top.setSpacing(4)
+        top.addWidget(self.slider, 1)
+        top.addWidget(self.remove_button, 0, Qt.AlignmentFlag.AlignTop)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addLayout(top)
+        column.addWidget(self.warning)
+        column.addWidget(chips)
+        self.slider.value_changed.connect(lambda value: self.factor_changed.emit(float(value)))
+        self.remove_button.clicked.connect(self.remove_wanted)
+        self.show_use(use)
+
+    def show_use(self, use: LoraUse) -> None:
+        """Its factor, also one beyond what the slider usually has."""
+        if use.network != self.slider.value():
+            self.slider.set_range(min(-2.0, use.network), max(2.0, use.network))
+            self.slider.set_value(use.network)
+
+    def show_words(self, prompt: str) -> None:
+        """Those that stand in the prompt already cannot be added again."""
+        for chip in self.words:
+            chip.setEnabled(chip.text().casefold() not in prompt.casefold())
+
+
+class LoraSection(QWidget):
+    """Follows the two fields; what is done here is done to their texts."""
+
+    def __init__(self, prompt: PromptEdit, negative: PromptEdit) -> None:
+        super().__init__()
+        self._prompt, self._negative = prompt, negative
+        self._models: tuple[Checkpoint, ...] = ()
+        self._checkpoint: Checkpoint | None = None
+        self._shown: list[str] = []  # the names of the rows, as they stand in the prompt
+        self._slid: tuple[int, str] | None = None  # the row moved last, and the prompt that came of it
+        self.rows: list[LoraRow] = []
+        self.heading = SectionLabel("LoRAs")
+        self.add_button = AddButton("Add a LoRA …", "LoRA", "stack")
+        self.add_button.clicked.connect(self.open_picker)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(8)
+        self._column.addWidget(self.heading)
+        self._column.addWidget(self.add_button)
+        prompt.textChanged.connect(self._follow_text)
+        self._follow()
+
+    # ---- what there is -----------------------------------------------------------------------------------------------
+
+    def set_models(self, models: Sequence[Checkpoint]) -> None:
+        """Of all models there are, the LoRAs and the textual inversions."""
+        self._models = tuple(model for model in models if model.role in (Role.LORA, Role.EMBEDDING))
+        self._rebuild()
+
+    def set_checkpoint(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint != self._checkpoint:
+            self._checkpoint = checkpoint
+            self._rebuild()
+
+    def offered(self) -> list[Checkpoint]:
+        """Those that fit the checkpoint and can be named in a prompt, LoRAs first."""
+        if self._checkpoint is None or self._checkpoint.conditioning is not Conditioning.TEXT:
+            return []
+        fitting = [model for model in self._models if not misfit(model, self._checkpoint) and _can_be_named(model)]
+        return sorted(fitting, key=lambda model: (model.role is not Role.LORA, model.name.casefold()))
+
+    # ---- what a person does ------------------------------------------------------------------------------------------
+
+    def open_picker(self) -> LoraPicker:
+        picker = LoraPicker(self, self.offered())
+        picker.picked.connect(self.add)
+        picker.open_below(self.add_button, max(self.width(), 240))
+        return picker
+
+    def add(self, model: Checkpoint) -> None:
+        """Name it in the prompt: a LoRA by its tag, a textual inversion as a word, in the negative prompt if it sounds so."""
+        if model.role is Role.EMBEDDING:
+            self._write(self._negative if _LEFT_OUT.search(model.name) else self._prompt, escaped(model.name))
+        elif not any(row.lora == model for row in self.rows):
+            use = LoraUse(escaped(model.name), USUAL_FACTOR, USUAL_FACTOR)
+            self._prompt.change_to(with_another(self._prompt.text(), use))
+
+    def _write(self, edit: PromptEdit, words: str) -> None:
+        text, tags = _without_last_tags(edit.text())
+        if words.casefold() not in text.casefold():
+            edit.change_to(
+                f"{text.rstrip(',')}, {words}{tags}" if text else words + (f" {tags.lstrip()}" if tags else "")
+            )
+
+    def _slide(self, place: int, factor: float) -> None:
+        before = self._prompt.text()
+        after = with_use(before, place, changed(self._uses()[place], factor))
+        self._prompt.change_to(after, as_before=self._slid == (place, before))
+        self._slid = place, after
+
+    def _remove(self, place: int) -> None:
+        self._prompt.change_to(with_use(self._prompt.text(), place, None))
+        self.add_button.setFocus()
+
+    def _rename(self, place: int, name: str) -> None:
+        self._prompt.change_to(with_use(self._prompt.text(), place, replace(self._uses()[place], name=escaped(name))))
+
+    # ---- following the prompt ----------------------------------------------------------------------------------------
+
+    def _uses(self) -> list[LoraUse]:
+        return [use_of(match) for match in TAG.finditer(self._prompt.text())]
+
+    def _follow_text(self) -> None:
+        uses = self._uses()
+        if [use.name for use in uses] != self._shown:
+            self._rebuild()
+            return
+        for row, use in zip(self.rows, uses, strict=True):
+            row.show_use(use)
+            row.show_words(self._prompt.text())
+
+    def _rebuild(self) -> None:
+        for row in self.rows:
+            self._column.removeWidget(row)
+            row.hide()
+            row.deleteLater()
+        uses = self._uses()
+        self.rows, self._shown = [], [use.name for use in uses]
+        for place, use in enumerate(uses):
+            row = self._row(use)
+            row.factor_changed.connect(partial(self._slide, place))
+            row.name_wanted.connect(partial(self._rename, place))
+            row.remove_wanted.connect(partial(self._remove, place))
+            row.word_wanted.connect(lambda word: self._write(self._prompt, _literally(word)))
+            row.show_words(self._prompt.text())
+            self.rows.append(row)
+            self._column.insertWidget(1 + place, row)  # below the heading
+        self._follow()
+
+    def _row(self, use: LoraUse) -> LoraRow:
+        loras = [model for model in self._models if model.role is Role.LORA]
+        lora = lora_called(loras, unescaped(use.name))
+        if lora is None:
+            offered = [model for model in self.offered() if model.role is Role.LORA]
+            return LoraRow(use, None, "There is no LoRA of that name here.", like(offered, unescaped(use.name))[:3])
+        why = misfit(lora, self._checkpoint) if self._checkpoint is not None else ""
+        return LoraRow(use, lora, f"{why}, so it does nothing." if why else "", ())
+
+    def _follow(self) -> None:
+        text = self._checkpoint is not None and self._checkpoint.conditioning is Conditioning.TEXT
+        offered = self.offered()
+        self.heading.setVisible(bool(self.rows))
+        self.add_button.setVisible(bool(offered))
+        loras = any(model.role is Role.LORA for model in offered)
+        self.add_button.say(
+            ("Add another LoRA …" if self.rows else "Add a LoRA …") if loras else "Add a learnt word …",
+            "Choose among the LoRAs and learnt words (textual inversions) that fit this checkpoint; the prompt "
+            "names them",
+        )
+        self.setVisible(text and bool(self.rows or (offered and self.isAncestorOf(self.add_button))))
+
+
+def _can_be_named(model: Checkpoint) -> bool:
+    """Whether a tag with its name means it."""
+    match = TAG.fullmatch(LoraUse(escaped(model.name)).tag())
+    return model.role is not Role.LORA or (match is not None and unescaped(match[1]) == model.name)
+
+
+def _without_last_tags(prompt: str) -> tuple[str, str]:
+    """What it says, and the tags that it ends with."""
+    end = re.search(r"(?:\s*<[^<>]*>)*\s*$", prompt)
+    place = end.start() if end is not None else len(prompt)
+    return prompt[:place].rstrip(), prompt[place:].rstrip()
+
+
+def _literally(word: str) -> str:
+    """A prompt that means these words, whatever signs are in them."""
+    return escaped(re.sub(r"[()\[\]]", r"\\\g<0>", word))

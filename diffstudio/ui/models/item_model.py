@@ -1,0 +1,181 @@
+"""The checkpoints as a list that Qt shows, followed by the files that could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt
+from PySide6.QtGui import QFontMetrics, QImage, QPainter, QPainterPath, QPen
+from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.ui.models import facts
+from diffstudio.ui.widgets import icons, theme
+
+ENTRY_ROLE = int(Qt.ItemDataRole.UserRole)
+ROW_HEIGHT = 72
+PICTURE = 52
+
+Index = QModelIndex | QPersistentModelIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file among the checkpoints that cannot be used, and why."""
+
+    path: Path
+    error: DiffstudioError
+
+    @property
+    def title(self) -> str:
+        return self.path.name
+
+
+Entry = Checkpoint | Problem
+
+
+class CheckpointsModel(QAbstractListModel):
+    """Checkpoints, then problems."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all: list[Entry] = []
+        self._entries: list[Entry] = []  # of them, those that are shown
+        self._fits: Callable[[Entry], bool] = lambda _: True
+        self._starred: frozenset[Path] = frozenset()
+        self._pictures: dict[Path, QImage] = {}
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
+        return 0 if parent.isValid() else len(self._entries)
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        entry = self.entry(index)
+        if entry is None:
+            return None
+        match role:
+            case Qt.ItemDataRole.DisplayRole:
+                return entry.title
+            case Qt.ItemDataRole.ToolTipRole:
+                return str(entry.path)
+            case Qt.ItemDataRole.AccessibleTextRole:
+                if isinstance(entry, Checkpoint):
+                    return f"{entry.title}, {facts.summary(entry)}, {facts.ORIGINS[entry.origin]}"
+                return f"{entry.path.name} cannot be used: {entry.error}"
+            case _ if role == ENTRY_ROLE:
+                return entry
+        return None
+
+    def entry(self, index: Index) -> Entry | None:
+        return self._entries[index.row()] if index.isValid() and index.row() < len(self._entries) else None
+
+    def set_entries(self, entries: Sequence[Entry]) -> None:
+        self._all = list(entries)
+        self._look_again()
+
+    def set_filter(self, fits: Callable[[Entry], bool]) -> None:
+        """Show only those that fit."""
+        self._fits = fits
+        self._look_again()
+
+    def set_starred(self, paths: frozenset[Path]) -> None:
+        """Which of them carry a star."""
+        changed = self._starred ^ paths
+        self._starred = paths
+        for path in changed:
+            self._repaint(path)
+
+    def starred(self, entry: Entry) -> bool:
+        return entry.path in self._starred
+
+    def everything(self) -> list[Entry]:
+        """Shown or not."""
+        return list(self._all)
+
+    def _look_again(self) -> None:
+        self.beginResetModel()
+        self._entries = [entry for entry in self._all if self._fits(entry)]
+        self.endResetModel()
+
+    def row_of(self, path: Path) -> int | None:
+        return next((row for row, entry in enumerate(self._entries) if entry.path == path), None)
+
+    def picture(self, entry: Entry) -> QImage:
+        """Its thumbnail; null when none is known."""
+        return self._pictures.get(entry.path, QImage())
+
+    def set_picture(self, path: Path, picture: QImage) -> None:
+        self._pictures[path] = picture
+        self._repaint(path)
+
+    def _repaint(self, path: Path) -> None:
+        row = self.row_of(path)
+        if row is not None:
+            self.dataChanged.emit(self.index(row), self.index(row))
+
+
+class CheckpointDelegate(QStyledItemDelegate):
+    """A picture, a title, a line of facts."""
+
+    def __init__(self, view: QListView) -> None:
+        super().__init__(view)
+        self._view = view
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
+        return QSize(160, ROW_HEIGHT)
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
+        entry, model = index.data(ENTRY_ROLE), index.model()
+        if entry is None or not isinstance(model, CheckpointsModel):
+            return
+        problem = isinstance(entry, Problem)
+        card = option.rect.adjusted(0, 0, 0, -8)
+        painter.save()
+        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
+        painter.setClipRect(option.rect)
+        chosen = bool(option.state & QStyle.StateFlag.State_Selected)
+        hovered = bool(option.state & QStyle.StateFlag.State_MouseOver)
+        painter.setPen(QPen(theme.colour("accent"), 1) if chosen else Qt.PenStyle.NoPen)
+        painter.setBrush(theme.colour("hover" if hovered and not chosen else "raised"))
+        painter.drawRoundedRect(QRectF(card).adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
+        spot = QRect(card.x() + 6, card.y() + 6, PICTURE, PICTURE)
+        _picture(painter, spot, model.picture(entry), "warning" if problem else facts.ICONS.get(entry.role, "cube"))
+        left, room = spot.right() + 13, card.right() - spot.right() - 24
+        title_font, small_font = theme.font(bold=True), theme.font(theme.SMALL_PIXELS)
+        title = str(index.data(Qt.ItemDataRole.DisplayRole))
+        below = "cannot be used" if problem else facts.summary(entry)
+        if model.starred(entry):
+            icons.icon("star-fill", "warn").paint(painter, QRect(card.right() - 26, card.y() + 14, 14, 14))
+            room -= 20
+        painter.setFont(title_font)
+        painter.setPen(theme.colour("text"))
+        painter.drawText(
+            QRect(left, card.y() + 12, room, 20),
+            int(Qt.AlignmentFlag.AlignVCenter),
+            QFontMetrics(title_font).elidedText(title, Qt.TextElideMode.ElideRight, room),
+        )
+        painter.setFont(small_font)
+        painter.setPen(theme.colour("warn" if problem else "dim"))
+        painter.drawText(
+            QRect(left, card.y() + 33, room, 18),
+            int(Qt.AlignmentFlag.AlignVCenter),
+            QFontMetrics(small_font).elidedText(below, Qt.TextElideMode.ElideRight, room),
+        )
+        painter.restore()
+
+
+def _picture(painter: QPainter, spot: QRect, picture: QImage, icon: str) -> None:
+    path = QPainterPath()
+    path.addRoundedRect(QRectF(spot), 6, 6)
+    painter.fillPath(path, theme.colour("line"))
+    if picture.isNull():
+        icons.icon(icon, "warn" if icon == "warning" else "dim").paint(painter, spot.adjusted(15, 15, -15, -15))
+        return
+    painter.setClipPath(path, Qt.ClipOperation.IntersectClip)
+    side = min(picture.width(), picture.height())
+    middle = QRectF((picture.width() - side) / 2, (picture.height() - side) / 2, side, side)
+    painter.drawImage(QRectF(spot), picture, middle)
+    painter.setClipping(False)

@@ -1,0 +1,174 @@
+"""Makes files of weights beside the window, one after another, and shows how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtWidgets import QDialog, QFrame, QHBoxLayout, QVBoxLayout, QWidget
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.tools.spec import Made
+from diffstudio.studio.library.weight_requests import (
+    BakeRequest,
+    ConvertRequest,
+    ExportRequest,
+    MergeRequest,
+    PruneRequest,
+    Tool,
+    WeightRequest,
+    carry_out,
+)
+from diffstudio.ui.models.weight_tool_dialogs import (
+    BakeSheet,
+    ConvertSheet,
+    ExportSheet,
+    MergeSheet,
+    PruneSheet,
+    ToolSheet,
+)
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets.controls import ProgressLine, QuietButton, describe, label
+from diffstudio.ui.widgets.helpers import Elided
+
+_DOING = {
+    ConvertRequest: "Converting",
+    MergeRequest: "Merging",
+    BakeRequest: "Adding",
+    PruneRequest: "Pruning",
+    ExportRequest: "Exporting",
+}
+
+
+class MakingBar(QFrame):
+    """What is being made, how much of it is, and a way to stop."""
+
+    stop_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("panel")
+        self.setProperty("side", "left")
+        self._doing = ""
+        self.what = Elided("")
+        self.percent = label("", "dim")
+        self.line = ProgressLine("How much of the file is made")
+        self.stop = QuietButton("Stop", "stop", "Stop making it; nothing is left behind")
+        words = QHBoxLayout()
+        words.addWidget(self.what, 1)
+        words.addWidget(self.percent)
+        column = QVBoxLayout()
+        column.setSpacing(6)
+        column.addLayout(words)
+        column.addWidget(self.line)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(24, 8, 20, 10)
+        row.setSpacing(16)
+        row.addLayout(column, 1)
+        row.addWidget(self.stop)
+        self.stop.clicked.connect(self.stop_wanted)
+        self.hide()
+
+    def begin(self, request: WeightRequest, more: int) -> None:
+        self._doing = f"{_DOING[type(request)]}: {request.target.name}"
+        describe(self.line, self._doing)
+        self.show_more(more)
+        self.show_fraction(0.0)
+        self.show()
+
+    def show_more(self, more: int) -> None:
+        """How many wait after it."""
+        self.what.setText(f"{self._doing}, {more} more after it" if more else self._doing)
+
+    def show_fraction(self, fraction: float) -> None:
+        self.line.set_fraction(fraction)
+        self.percent.setText(f"{fraction:.0%}")
+
+
+class Workshop(QObject):
+    """Opens the sheet of a tool, and carries out what comes of it."""
+
+    made = Signal(object)  # Made
+    failed = Signal(str)  # a sentence
+    stopped = Signal(str)  # the name of what was not made
+
+    def __init__(self, home: Callable[[], Path], parent: QWidget) -> None:
+        super().__init__(parent)
+        self._home, self._window = home, parent
+        self._tasks = Tasks("weights", workers=1)
+        self._waiting: list[WeightRequest] = []
+        self._current: asyncio.Task[None] | None = None
+        self._over = False
+        self.bar = MakingBar()
+        self.bar.stop_wanted.connect(self.stop)
+
+    def open(
+        self, tool: Tool, checkpoint: Checkpoint, others: Sequence[Checkpoint], left_out: dict[str, int]
+    ) -> QDialog:
+        """The sheet of a tool, which was found to be possible for this checkpoint."""
+        sheet: ToolSheet
+        match tool:
+            case Tool.CONVERT:
+                sheet = ConvertSheet(checkpoint, self._home(), self._window)
+            case Tool.MERGE:
+                sheet = MergeSheet(checkpoint, self._home(), others, self._window)
+            case Tool.BAKE:
+                sheet = BakeSheet(checkpoint, self._home(), others, self._window)
+            case Tool.PRUNE:
+                sheet = PruneSheet(checkpoint, self._home(), left_out, self._window)
+            case Tool.EXPORT:
+                sheet = ExportSheet(checkpoint, self._home(), self._window)
+        sheet.wanted.connect(self.carry_out)
+        sheet.finished.connect(sheet.deleteLater)
+        sheet.open()
+        return sheet
+
+    def carry_out(self, request: WeightRequest) -> None:
+        """After those that were asked for before."""
+        self._waiting.append(request)
+        if self._current is None:
+            self._next()
+        else:
+            self.bar.show_more(len(self._waiting))
+
+    def busy(self) -> bool:
+        return self._current is not None
+
+    def stop(self) -> None:
+        """What is being made; what waits comes next."""
+        if self._current is not None:
+            self._current.cancel()
+
+    def close(self) -> None:
+        """Nothing half is left behind, and nothing is made afterwards."""
+        self._over = True
+        self._waiting.clear()
+        self._tasks.close()
+
+    def _next(self) -> None:
+        if self._over or not self._waiting:
+            self._current = None
+            self.bar.hide()
+            return
+        request = self._waiting.pop(0)
+        self.bar.begin(request, len(self._waiting))
+        self._current = self._tasks.start(self._carry_out(request))
+
+    async def _carry_out(self, request: WeightRequest) -> None:
+        try:
+            async for item in self._tasks.each(carry_out(request)):
+                if isinstance(item, Made):
+                    self.made.emit(item)
+                else:
+                    self.bar.show_fraction(item)
+        except DiffstudioError as problem:
+            self.failed.emit(str(problem))
+        except asyncio.CancelledError:
+            if not self._over:
+                self.stopped.emit(request.target.name)
+            raise
+        finally:
+            self._next()

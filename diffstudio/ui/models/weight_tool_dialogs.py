@@ -1,0 +1,390 @@
+"""The sheets of the tools on files of weights: what is to be made, what it will weigh, and where it goes. Each emits one request."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+
+from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.tools.spec import Method, Precision, estimated_bytes
+from diffstudio.studio.library.weight_requests import (
+    BakeRequest,
+    ConvertRequest,
+    ExportRequest,
+    MergeRequest,
+    PruneRequest,
+    WeightRequest,
+    bakeable,
+    home_of,
+    mergeable,
+    precisions,
+    proposed,
+)
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import (
+    Check,
+    ChipRow,
+    LabelledCombo,
+    LabelledSlider,
+    PrimaryButton,
+    QuietButton,
+    describe,
+    human_bytes,
+    label,
+)
+from diffstudio.ui.widgets.helpers import Elided
+
+PRECISIONS = {
+    Precision.KEEP: "As it is stored",
+    Precision.FP32: "32 bits (fp32)",
+    Precision.FP16: "16 bits (fp16)",
+    Precision.BF16: "16 bits (bf16)",
+    Precision.FP8: "8 bits (fp8 e4m3)",
+}
+_SPARE_BYTES = 32 << 20
+AVERAGED = "averaged copies of the weights"
+
+
+class ToolSheet(QDialog):
+    """What every tool asks: the fields of its own, a name, a place, and a line that says what that takes."""
+
+    wanted = Signal(object)  # WeightRequest
+    verb, about, is_folder = "", "", False
+    button = ""  # what the button says, where that is not the verb
+
+    def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.checkpoint = checkpoint
+        self._home, self._named = home_of(checkpoint.role, folder), False
+        self.setWindowTitle(f"{self.verb} {checkpoint.title}")
+        self.setMinimumWidth(420)
+        self.resize(480, 10)  # as high as what is in it: see _fit
+        describe(self, f"{self.verb} {checkpoint.title}", " ")
+        self.name = QLineEdit()
+        self.name.setMaxLength(200)
+        describe(self.name, "Name", "What the new one is called; nothing is ever written over")
+        self.place = Elided("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
+        self.change_place = QuietButton("Change …", "folder-open", "Put it into another folder", name="Change folder")
+        self.trouble = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.weight = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.cancel = QuietButton("Cancel", "", "Make nothing (Escape)")
+        self.accept_button = PrimaryButton(self.button or self.verb, "", f"{self.button or self.verb} (Enter)")
+        self.precision = LabelledCombo(
+            "Stored in",
+            [(one, PRECISIONS[one]) for one in self.precisions()],
+            "How its numbers are stored: fewer bits take less room, and 16 are what most programs use",
+        )
+        self._lay_out()
+        self._connect()
+        self._follow()
+        self.accept_button.setFocus()
+
+    # ---- what each tool says for itself ------------------------------------------------------------------------------
+
+    def precisions(self) -> tuple[Precision, ...]:
+        small = self.checkpoint.layout is Layout.OURS
+        return (Precision.KEEP, Precision.FP16, Precision.BF16, Precision.FP32, *(() if small else (Precision.FP8,)))
+
+    def fields(self) -> Sequence[QWidget]:
+        """Above the name; each calls `_follow` when it changes."""
+        return ()
+
+    def usual_name(self) -> str:
+        raise NotImplementedError
+
+    def request(self) -> WeightRequest:
+        raise NotImplementedError
+
+    def size_bytes(self) -> int:
+        return estimated_bytes(self.checkpoint, self.chosen_precision())
+
+    # ---- what they share ---------------------------------------------------------------------------------------------
+
+    def chosen_precision(self) -> Precision:
+        found: Precision = self.precision.value()
+        return found
+
+    def target(self) -> Path:
+        return self._home / f"{self.name.text().strip()}{'' if self.is_folder else '.safetensors'}"
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(24, 24, 24, 20)
+        column.setSpacing(8)
+        column.addWidget(Elided(f"{self.verb} {self.checkpoint.title}", pixels=16, bold=True))
+        column.addWidget(label(self.about, "dim", wrap=True))
+        column.addSpacing(8)
+        for field in (*self.fields(), self.precision):
+            column.addWidget(field)
+            column.addSpacing(4)
+        name = label("Name")
+        name.setBuddy(self.name)
+        column.addWidget(name)
+        column.addWidget(self.name)
+        where = QHBoxLayout()
+        where.addWidget(self.place, 1)
+        where.addWidget(self.change_place)
+        column.addLayout(where)
+        column.addWidget(self.weight)
+        column.addWidget(self.trouble)
+        column.addSpacing(8)
+        column.addStretch(1)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(8)
+        buttons.addStretch(1)
+        buttons.addWidget(self.cancel)
+        buttons.addWidget(self.accept_button)
+        column.addLayout(buttons)
+
+    def _connect(self) -> None:
+        self.precision.value_changed.connect(lambda _: self._follow())
+        self.name.textEdited.connect(self._name_edited)
+        self.change_place.clicked.connect(self._ask_for_place)
+        self.cancel.clicked.connect(self.reject)
+        self.accept_button.clicked.connect(self._accept)
+        self.accept_button.setDefault(True)
+
+    def _name_edited(self) -> None:
+        self._named = True
+        self._follow()
+
+    def _ask_for_place(self) -> None:
+        dialog = QFileDialog(self, "Where shall it go?", str(self._home))
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(lambda path: self.set_place(Path(path)))
+        dialog.open()
+
+    def set_place(self, folder: Path) -> None:
+        self._home = folder
+        self._follow()
+
+    def _follow(self) -> None:
+        """Say what the choices come to."""
+        if not self._named:
+            free = proposed(self.usual_name(), self._home, is_folder=self.is_folder)
+            self.name.setText(free.name if self.is_folder else free.stem)
+        self.place.setText(str(self._home))
+        needed, free_bytes = self.size_bytes(), _free(self._home)
+        self.weight.setText(
+            f"Takes about {human_bytes(needed)}; {human_bytes(free_bytes)} are free there."
+            if free_bytes is not None
+            else f"Takes about {human_bytes(needed)}."
+        )
+        trouble = self._trouble(needed, free_bytes)
+        self.trouble.setText(trouble)
+        self.trouble.setVisible(bool(trouble))
+        self.accept_button.setEnabled(not trouble)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Texts wrap and fields come and go: never lower than all of it, which Qt would allow."""
+        column = self.layout()
+        if column is not None:
+            column.activate()
+            height = column.heightForWidth(self.width())
+            self.setMinimumHeight(height)
+            self.resize(self.width(), height)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._fit()
+
+    def _trouble(self, needed: int, free_bytes: int | None) -> str:
+        name = self.name.text().strip()
+        if not name or any(letter in '/\\:*?"<>|' for letter in name) or name.strip(".") != name:
+            return 'Give it a name without / \\ : * ? " < > | and without a point at its end.'
+        if os.path.lexists(self.target()):
+            return "Something of that name is there already. Choose another."
+        if free_bytes is not None and free_bytes < needed + _SPARE_BYTES:
+            return "There is not enough room on that disk. Free some, or choose another folder."
+        return ""
+
+    def _accept(self) -> None:
+        self._follow()  # what the disk says may have changed since
+        if self.accept_button.isEnabled():
+            self.wanted.emit(self.request())
+            self.accept()
+
+
+def _free(folder: Path) -> int | None:
+    """Bytes free where that folder is, or would be; None where that cannot be said."""
+    for path in (folder, *folder.parents):
+        try:
+            return shutil.disk_usage(path).free
+        except OSError:
+            continue
+    return None
+
+
+class ConvertSheet(ToolSheet):
+    verb, about = "Convert", "The same weights in a new safetensors file. This one stays as it is."
+
+    def precisions(self) -> tuple[Precision, ...]:
+        return precisions(self.checkpoint)
+
+    def usual_name(self) -> str:
+        precision = self.chosen_precision()
+        return self.checkpoint.name if precision is Precision.KEEP else f"{self.checkpoint.name}-{precision}"
+
+    def request(self) -> WeightRequest:
+        return ConvertRequest(self.checkpoint, self.target(), self.chosen_precision())
+
+
+class ExportSheet(ToolSheet):
+    verb, is_folder = "Export", True
+    about = "A diffusers folder, which diffusers and programs around it open by its name."
+
+    def usual_name(self) -> str:
+        return f"{self.checkpoint.name}-diffusers"
+
+    def request(self) -> WeightRequest:
+        return ExportRequest(self.checkpoint, self.target(), self.chosen_precision())
+
+
+class PruneSheet(ToolSheet):
+    verb, about = "Prune", "A new file with what draws alone. This one stays as it is."
+
+    def __init__(
+        self, checkpoint: Checkpoint, folder: Path, left_out: dict[str, int], parent: QWidget | None = None
+    ) -> None:
+        self.left_out = left_out
+        lines = "\n".join(f"{what[:1].upper()}{what[1:]}: {human_bytes(size)}" for what, size in left_out.items())
+        self.lines = label(lines, wrap=True)
+        self.lines.setAccessibleName(f"Left out: {lines}")
+        self.ema = Check("Use the averaged weights in place of the others")
+        describe(self.ema, "Use the averaged weights", "They often draw better, and are not what to train on")
+        self.ema.setVisible(False)
+        super().__init__(checkpoint, folder, parent)
+        self.ema.setVisible(AVERAGED in left_out)
+
+    def fields(self) -> Sequence[QWidget]:
+        return label("Left out:", "dim"), self.lines, self.ema
+
+    def usual_name(self) -> str:
+        precision = self.chosen_precision()
+        return f"{self.checkpoint.name}-pruned" + ("" if precision is Precision.KEEP else f"-{precision}")
+
+    def size_bytes(self) -> int:
+        kept = self.checkpoint.size_bytes - sum(self.left_out.values())
+        whole = max(1, self.checkpoint.size_bytes)
+        return max(0, estimated_bytes(self.checkpoint, self.chosen_precision()) * kept // whole)
+
+    def request(self) -> WeightRequest:
+        return PruneRequest(self.checkpoint, self.target(), self.chosen_precision(), self.ema.isChecked())
+
+
+class MergeSheet(ToolSheet):
+    verb = "Merge"
+    about = "A new checkpoint between two, or with what one learnt since another put upon it. Those it is made of stay as they are."
+
+    def __init__(
+        self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None
+    ) -> None:
+        self.others = {one.path: one for one in mergeable(checkpoint, others)}
+        choices = [(path, one.title) for path, one in self.others.items()]
+        self.method = ChipRow(
+            [(Method.WEIGHTED_SUM, "Between two"), (Method.ADD_DIFFERENCE, "Add what one learnt")],
+            tooltips=(
+                "Each number lies between those of the two: a (1 - m) + b m",
+                "What the second learnt since the third, put upon this one: a + m (b - c)",
+            ),
+            name="Method",
+        )
+        self.second = LabelledCombo("With", choices, "The other checkpoint, of the same family")
+        self.third = LabelledCombo(
+            "Which was trained from", choices, "What the second began as: the difference between the two is added"
+        )
+        self.share = LabelledSlider(
+            "How much of it",
+            0,
+            1,
+            0.5,
+            step=0.01,
+            decimals=2,
+            tooltip="The share of the second: 0 is this checkpoint, 1 all that the second brings",
+        )
+        self.sum = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.method.setVisible(False)
+        super().__init__(checkpoint, folder, parent)
+        self.method.setVisible(len(self.others) > 1)
+        self.third.setVisible(False)
+        self.third.set_value(list(self.others)[-1])
+        self.method.value_changed.connect(
+            lambda method: self.share.set_value(1.0 if method is Method.ADD_DIFFERENCE else 0.5)
+        )
+        for control in (self.method, self.second, self.third, self.share):
+            control.value_changed.connect(lambda _: self._follow())
+
+    def fields(self) -> Sequence[QWidget]:
+        return self.method, self.second, self.third, self.share, self.sum
+
+    def inputs(self) -> tuple[Checkpoint, ...]:
+        second, third = self.others[self.second.value()], self.others[self.third.value()]
+        return (self.checkpoint, second, third) if self.adds() else (self.checkpoint, second)
+
+    def adds(self) -> bool:
+        return self.method.value() is Method.ADD_DIFFERENCE
+
+    def usual_name(self) -> str:
+        return "-".join((*(one.name for one in self.inputs()), f"{self.share.value():g}"))
+
+    def _follow(self) -> None:
+        self.third.setVisible(self.adds())
+        first, second, *third = (one.title for one in self.inputs())
+        share = self.share.value()
+        self.sum.setText(
+            f"{first} + {share:g} × ({second} − {third[0]})"
+            if third
+            else f"{1 - share:.0%} of {first}, {share:.0%} of {second}"
+        )
+        super()._follow()
+
+    def _trouble(self, needed: int, free_bytes: int | None) -> str:
+        if self.adds() and self.second.value() == self.third.value():
+            return "There is no difference between a checkpoint and itself. Choose another."
+        return super()._trouble(needed, free_bytes)
+
+    def request(self) -> WeightRequest:
+        method = Method.ADD_DIFFERENCE if self.adds() else Method.WEIGHTED_SUM
+        return MergeRequest(self.inputs(), self.target(), float(self.share.value()), method, self.chosen_precision())
+
+
+class BakeSheet(ToolSheet):
+    verb, button = "Add a LoRA to", "Add"
+    about = "A new checkpoint that has the LoRA in its own weights and needs it no more. Both stay as they are."
+
+    def __init__(
+        self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None
+    ) -> None:
+        self.loras = {one.path: one for one in bakeable(checkpoint, others)}
+        self.lora = LabelledCombo(
+            "LoRA", [(path, one.title) for path, one in self.loras.items()], "What is written into the weights"
+        )
+        self.strength = LabelledSlider(
+            "How strongly", -2, 2, 1, step=0.05, decimals=2, tooltip="1 is as it was trained"
+        )
+        super().__init__(checkpoint, folder, parent)
+        for control in (self.lora, self.strength):
+            control.value_changed.connect(lambda _: self._follow())
+
+    def fields(self) -> Sequence[QWidget]:
+        return self.lora, self.strength
+
+    def usual_name(self) -> str:
+        return f"{self.checkpoint.name}-{self.loras[self.lora.value()].name}"
+
+    def _trouble(self, needed: int, free_bytes: int | None) -> str:
+        return "At 0 it would change nothing." if not self.strength.value() else super()._trouble(needed, free_bytes)
+
+    def request(self) -> WeightRequest:
+        lora = self.loras[self.lora.value()]
+        return BakeRequest(
+            self.checkpoint, ((lora, float(self.strength.value())),), self.target(), self.chosen_precision()
+        )

@@ -1,0 +1,91 @@
+"""The system around the window: what it has, and what it asks of us."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+from PySide6.QtCore import QMessageLogContext, QSocketNotifier, QStandardPaths, QtMsgType, qInstallMessageHandler
+from PySide6.QtWidgets import QApplication, QWidget
+
+from diffstudio.studio.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def application(argv: Sequence[str]) -> QApplication:
+    """Qt's own beginning. Where it finds no display it would end the process with a core dump: here with a sentence."""
+    said: list[str] = []
+
+    def heard(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:
+        if kind is QtMsgType.QtFatalMsg:
+            shown = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+            why = f"Qt says: {' '.join(said[0].split())}" if said and shown else "there is no display"
+            print(
+                f"diffstudio: The window cannot open: {why}. Start it on a desktop, where Qt's libraries are installed "
+                "(`sudo apt-get install libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1` on Debian); "
+                "`diffstudio generate` makes pictures without one.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(1)  # Qt aborts when this returns
+        said.append(text)
+
+    before = qInstallMessageHandler(heard)
+    try:
+        return QApplication([sys.argv[0], *argv])
+    finally:
+        qInstallMessageHandler(before)
+        for text in said:
+            _log.warning("Qt: %s", text)
+
+
+def machine(settings: Settings) -> str:
+    """`CPU, 2 threads · 1.9 of 24 GB`"""
+    import psutil
+
+    from diffstudio.studio.jobs.device_guess import seems_accelerated
+
+    auto = "accelerator" if seems_accelerated() else "CPU"
+    device = {"auto": auto, "cpu": "CPU"}.get(settings.device, settings.device)
+    if device == "CPU":
+        threads = settings.threads or os.cpu_count() or 1
+        device += f", {threads} thread{'s' if threads > 1 else ''}"
+    memory = psutil.virtual_memory()
+    return f"{device}  ·  {(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB"
+
+
+def pictures_folder() -> str:
+    """Where a person's own pictures are likely to be: a dialog begins there."""
+    usual = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.PicturesLocation)
+    return usual if os.path.isdir(usual) else os.path.expanduser("~")
+
+
+def close_on_signals(window: QWidget) -> Callable[[], None]:
+    """SIGINT and SIGTERM close the window as its cross would. Returns what undoes it."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    notifier = QSocketNotifier(ours.fileno(), QSocketNotifier.Type.Read)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def heard() -> None:
+        ours.recv(64)
+        window.close()
+
+    notifier.activated.connect(heard)
+
+    def undo() -> None:
+        notifier.setEnabled(False)
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        ours.close()
+        theirs.close()
+
+    return undo

@@ -1,0 +1,1 @@
+"""The controls every room is built from, the theme, and the icons."""

@@ -1,0 +1,349 @@
+"""The controls every room is built from; those that hold a value are in `inputs`, and offered here too.
+
+Each sets its accessible name and its tooltip, can be reached and worked by keyboard, and elides or wraps what is too long.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QShowEvent
+from PySide6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionButton,
+    QStylePainter,
+    QVBoxLayout,
+    QWidget,
+)
+
+from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
+from diffstudio.ui.widgets.helpers import Elided, describe, label, restyle
+from diffstudio.ui.widgets.images import Thumb, numpy_to_qimage, rounded
+from diffstudio.ui.widgets.inputs import Check, Chip, ChipRow, Combo, LabelledCombo, LabelledSlider
+
+__all__ = [
+    "Banner",
+    "Card",
+    "Check",
+    "Chip",
+    "ChipRow",
+    "Combo",
+    "Elided",
+    "EmptyState",
+    "FlowLayout",
+    "LabelledCombo",
+    "LabelledSlider",
+    "PrimaryButton",
+    "ProgressLine",
+    "QuietButton",
+    "SectionLabel",
+    "Thumb",
+    "describe",
+    "human_bytes",
+    "human_count",
+    "human_duration",
+    "label",
+    "numpy_to_qimage",
+    "restyle",
+    "rounded",
+]
+
+
+class SectionLabel(QWidget):
+    """The heading of a part of a column, with something small at its right end."""
+
+    def __init__(self, text: str, right: str = "") -> None:
+        super().__init__()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        self._left = label(text.upper(), "dim", pixels=theme.TINY_PIXELS)
+        self._left.setFont(theme.font(theme.TINY_PIXELS, bold=True, spaced=True))
+        self._left.setAccessibleName(text)
+        self._right = Elided(right, "dim", pixels=theme.SMALL_PIXELS)
+        self._right.setAlignment(Qt.AlignmentFlag.AlignRight)
+        row.addWidget(self._left)
+        row.addWidget(self._right, 1)
+
+    def set_right(self, text: str) -> None:
+        self._right.setText(text)
+
+    def set_text(self, text: str) -> None:
+        self._left.setText(text.upper())
+        self._left.setAccessibleName(text)
+
+
+class PrimaryButton(QPushButton):
+    """The one button of a room, with its shortcut beside its text."""
+
+    def __init__(self, text: str, shortcut_hint: str = "", tooltip: str = "") -> None:
+        super().__init__(text)
+        self._hint = shortcut_hint
+        self.setMinimumHeight(36)
+        self.setFont(theme.font(bold=True))
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        describe(self, text, tooltip or (f"{text} ({shortcut_hint})" if shortcut_hint else text))
+
+    def setText(self, text: str) -> None:
+        super().setText(text)
+        self.setAccessibleName(text)
+
+    def sizeHint(self) -> QSize:
+        hint = super().sizeHint()
+        extra = QFontMetrics(theme.font(theme.SMALL_PIXELS)).horizontalAdvance(self._hint) + 12 if self._hint else 0
+        return QSize(hint.width() + extra, max(36, hint.height()))
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QStylePainter(self)
+        option = QStyleOptionButton()
+        self.initStyleOption(option)
+        option.text = ""
+        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
+        ink = theme.colour("on_strong" if self.isEnabled() else "faint")
+        small, metrics = theme.font(theme.SMALL_PIXELS), QFontMetrics(self.font())
+        width = metrics.horizontalAdvance(self.text())
+        hint_width = QFontMetrics(small).horizontalAdvance(self._hint) if self._hint else 0
+        if width + hint_width + 44 > self.width():
+            hint_width = 0
+        left = (self.width() - width - (hint_width + 12 if hint_width else 0)) // 2
+        painter.setPen(ink)
+        painter.setFont(self.font())
+        room = QRect(max(left, 8), 0, min(width + 2, self.width() - 16), self.height())
+        painter.drawText(
+            room,
+            int(Qt.AlignmentFlag.AlignVCenter),
+            metrics.elidedText(self.text(), Qt.TextElideMode.ElideRight, room.width()),
+        )
+        if hint_width:
+            ink.setAlphaF(0.72)
+            painter.setPen(ink)
+            painter.setFont(small)
+            painter.drawText(
+                QRect(left + width + 12, 0, hint_width + 2, self.height()),
+                int(Qt.AlignmentFlag.AlignVCenter),
+                self._hint,
+            )
+
+
+class QuietButton(QPushButton):
+    """A button that waits its turn: an icon, a text, or both. Without a text it has no frame either."""
+
+    def __init__(self, text: str, icon: str = "", tooltip: str = "", *, name: str = "", role: str = "text") -> None:
+        super().__init__(text)
+        describe(self, name or text or tooltip, tooltip)
+        self.setIconSize(QSize(16, 16))
+        if icon:
+            self.set_icon(icon, role)
+        if not text:
+            self.setFlat(True)
+            self.setFixedSize(28, 28)
+
+    def set_icon(self, icon: str, role: str = "text") -> None:
+        self.setIcon(icons.icon(icon, role))
+
+
+class Card(QFrame):
+    """A raised surface. `interactive` makes it a thing to click or to open with Enter or Space."""
+
+    clicked = Signal()
+
+    def __init__(self, interactive: bool = False, name: str = "", tooltip: str = "") -> None:
+        super().__init__()
+        self._interactive = interactive
+        if name:
+            describe(self, name, tooltip)
+        if interactive:
+            self.setProperty("interactive", True)
+            self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            self.setCursor(Qt.CursorShape.PointingHandCursor)
+
+    def set_chosen(self, chosen: bool) -> None:
+        restyle(self, "chosen", chosen)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        inside = self.rect().contains(event.position().toPoint())
+        if self._interactive and inside and event.button() == Qt.MouseButton.LeftButton:
+            self.clicked.emit()
+        else:
+            super().mouseReleaseEvent(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if self._interactive and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.clicked.emit()
+        else:
+            super().keyPressEvent(event)
+
+
+class ProgressLine(QWidget):
+    """A thin line; `set_fraction(None)` moves without saying how far."""
+
+    def __init__(self, name: str = "Progress") -> None:
+        super().__init__()
+        describe(self, name)
+        self.setFixedHeight(4)
+        self._fraction: float | None = 0.0
+        self._phase = 0.0
+        self._timer = QTimer(self)
+        self._timer.setInterval(33)
+        self._timer.timeout.connect(self._advance)
+
+    def set_fraction(self, fraction: float | None) -> None:
+        self._fraction = None if fraction is None else min(max(fraction, 0.0), 1.0)
+        self.setAccessibleDescription("" if fraction is None else f"{fraction:.0%}")
+        self._follow()
+        self.update()
+
+    def fraction(self) -> float | None:
+        return self._fraction
+
+    def _follow(self) -> None:
+        moving = self._fraction is None and self.isVisible()
+        if moving != self._timer.isActive():
+            self._timer.start() if moving else self._timer.stop()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._follow()
+
+    def hideEvent(self, event: QEvent) -> None:
+        self._timer.stop()
+
+    def _advance(self) -> None:
+        self._phase = (self._phase + 0.02) % 1.3
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        whole = QRectF(self.rect())
+        painter.setBrush(theme.colour("line"))
+        painter.drawRoundedRect(whole, 2, 2)
+        if self._fraction is None:
+            start = (self._phase - 0.3) * whole.width()
+            part = QRectF(start, 0, 0.3 * whole.width(), whole.height()).intersected(whole)
+        else:
+            part = QRectF(0, 0, whole.width() * self._fraction, whole.height())
+        if part.width() > 0:
+            painter.setBrush(QColor(theme.colour("accent")))
+            painter.drawRoundedRect(part, 2, 2)
+
+
+class EmptyState(QWidget):
+    """What goes here, and the one button that brings it."""
+
+    clicked = Signal()
+
+    def __init__(self, icon: str, title: str, text: str, button_text: str | None = None) -> None:
+        super().__init__()
+        self._icon = icon
+        self._picture = QLabel()
+        self._picture.setFixedHeight(48)
+        self.title, self.text = label(title, pixels=16, bold=True, wrap=True), label(text, "dim", wrap=True)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(24, 24, 24, 24)
+        column.setSpacing(8)
+        column.addStretch(1)
+        for part in (self._picture, self.title, self.text):
+            part.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+            part.setMaximumWidth(460)
+            row = QHBoxLayout()
+            row.addStretch(1)
+            row.addWidget(part, 20)
+            row.addStretch(1)
+            column.addLayout(row)
+        self.button = PrimaryButton(button_text or "")
+        self.button.clicked.connect(self.clicked)
+        column.addSpacing(8)
+        column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
+        self.button.setVisible(bool(button_text))  # not before it has a parent: it would be a window for a moment
+        column.addStretch(1)
+        self._draw()
+
+    def say(self, icon: str, title: str, text: str, button_text: str = "") -> None:
+        """Invite to something else; without a button's text there is no button."""
+        self._icon = icon
+        self.title.setText(title)
+        self.text.setText(text)
+        self.button.setText(button_text)
+        describe(self.button, button_text)
+        self.button.setVisible(bool(button_text))
+        self._draw()
+
+    def _draw(self) -> None:
+        self._picture.setPixmap(icons.pixmap(self._icon, 40, "faint"))
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.PaletteChange:
+            self._draw()
+
+
+_BANNER_ICONS = {
+    "info": ("info", "accent"),
+    "warn": ("warning", "warn"),
+    "bad": ("warning-circle", "bad"),
+    "good": ("check-circle", "good"),
+}
+
+
+class Banner(QFrame):
+    """Something to know, in the window: what, why, what to do, and a button that does it. It can be dismissed."""
+
+    acted = Signal()
+    dismissed = Signal()
+
+    def __init__(self, kind: str = "info", text: str = "", action: str = "") -> None:
+        super().__init__()
+        self._picture = QLabel()
+        self._picture.setFixedWidth(20)
+        self._text = label("", wrap=True)
+        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._text.setMinimumWidth(80)
+        self.action = QuietButton("x", name="Action")
+        self.close_button = QuietButton("", "x", "Dismiss this message")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(12, 8, 8, 8)
+        row.setSpacing(8)
+        row.addWidget(self._picture)
+        row.addWidget(self._text, 1)
+        row.addWidget(self.action)
+        row.addWidget(self.close_button)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.action.clicked.connect(self.acted)
+        self.close_button.clicked.connect(self._dismiss)
+        self.say(kind, text, action)
+
+    def say(self, kind: str, text: str, action: str = "") -> None:
+        """Show another message; an empty text hides the banner."""
+        self._kind = kind
+        restyle(self, "kind", kind)
+        self._text.setText(text if len(text) < 600 else text[:600] + " …")
+        self.setAccessibleName(text[:200])
+        self.action.setText(action)
+        self.action.setVisible(bool(action))
+        if action:
+            describe(self.action, action)
+        self._draw()
+        if not text:
+            self.hide()
+
+    def text(self) -> str:
+        return self._text.text()
+
+    def _dismiss(self) -> None:
+        self.hide()
+        self.dismissed.emit()
+
+    def _draw(self) -> None:
+        self._picture.setPixmap(icons.pixmap(*_BANNER_ICONS[self._kind][:1], 18, _BANNER_ICONS[self._kind][1]))
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.PaletteChange and hasattr(self, "_kind"):
+            self._draw()

@@ -1,0 +1,93 @@
+"""What every control does: say its name, follow the style sheet, show a text that fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent
+from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
+
+from diffstudio.ui.widgets import theme
+
+
+def describe(widget: QWidget, name: str, tooltip: str = "") -> None:
+    """Give a widget its accessible name and its tooltip (the name where there is nothing more to say)."""
+    widget.setAccessibleName(name)
+    widget.setToolTip(tooltip or name)
+
+
+def restyle(widget: QWidget, property_name: str, value: Any) -> None:
+    """Set a property the style sheet looks at, and have it look again."""
+    if widget.property(property_name) == value:
+        return
+    widget.setProperty(property_name, value)
+    widget.style().unpolish(widget)
+    widget.style().polish(widget)
+    widget.update()
+
+
+def label(
+    text: str = "", tone: str = "", *, pixels: int = theme.FONT_PIXELS, bold: bool = False, wrap: bool = False
+) -> QLabel:
+    """A text in one of the tones dim, faint, good, warn, bad, accent (or the plain one)."""
+    result = QLabel(text)
+    result.setTextFormat(Qt.TextFormat.PlainText)
+    result.setProperty("tone", tone)
+    result.setFont(theme.font(pixels, bold=bold))
+    result.setWordWrap(wrap)
+    return result
+
+
+def scroll_area(contents: QWidget) -> QScrollArea:
+    """Scrolls up and down only, and is no stop on the way by keyboard: what is in it is."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    area.setWidget(contents)
+    return area
+
+
+class Elided(QLabel):
+    """One line that ends in an ellipsis where it does not fit; the whole text is its tooltip then."""
+
+    def __init__(
+        self,
+        text: str = "",
+        tone: str = "",
+        *,
+        pixels: int = theme.FONT_PIXELS,
+        bold: bool = False,
+        mode: Qt.TextElideMode = Qt.TextElideMode.ElideRight,
+    ) -> None:
+        super().__init__()
+        self._mode = mode
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setProperty("tone", tone)
+        self.setFont(theme.font(pixels, bold=bold))
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setText(text)
+
+    def setText(self, text: str) -> None:
+        super().setText(" ".join(text.split()))
+        self.updateGeometry()
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(24, super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        metrics = QFontMetrics(self.font())
+        return QSize(min(metrics.horizontalAdvance(self.text()), 4000) + 2, metrics.height() + 2)
+
+    def shown_text(self) -> str:
+        return QFontMetrics(self.font()).elidedText(self.text(), self._mode, self.contentsRect().width())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        shown = self.shown_text()
+        if (tip := self.text() if shown != self.text() else "") != self.toolTip():
+            self.setToolTip(tip)
+        painter.drawText(self.contentsRect(), int(self.alignment() | Qt.AlignmentFlag.AlignVCenter), shown)

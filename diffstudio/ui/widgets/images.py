@@ -1,0 +1,175 @@
+"""Pictures on the screen, and the words for sizes and times: shared by every room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtGui import (
+    QImage,
+    QImageIOHandler,
+    QImageReader,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+)
+from PySide6.QtWidgets import QLabel
+
+from diffstudio.ui.widgets import theme
+
+
+def numpy_to_qimage(picture: NDArray[np.uint8]) -> QImage:
+    """[H,W,3] RGB, [H,W,4] RGBA or [H,W] grey, uint8 -> an image that owns its pixels (Qt only borrows a buffer)."""
+    picture = np.ascontiguousarray(picture, dtype=np.uint8)
+    height, width = picture.shape[:2]
+    channels = picture.shape[2] if picture.ndim == 3 else 1
+    formats = {1: QImage.Format.Format_Grayscale8, 3: QImage.Format.Format_RGB888, 4: QImage.Format.Format_RGBA8888}
+    return QImage(picture.data, width, height, width * channels, formats[channels]).copy()
+
+
+def read_image(path: Path, largest: int | None = None) -> QImage:
+    """A picture file, scaled down while it is read where a side is over `largest` px; a null image on any trouble."""
+    reader = QImageReader(str(path))
+    reader.setAutoTransform(True)
+    size = reader.size()
+    if largest and size.isValid() and max(size.width(), size.height()) > largest:
+        reader.setScaledSize(size.scaled(largest, largest, Qt.AspectRatioMode.KeepAspectRatio))
+    return reader.read()
+
+
+def image_size(path: Path) -> QSize:
+    """Width and height in px of a picture as it is shown, from its header; 1 × 1 where it cannot be read."""
+    reader = QImageReader(str(path))
+    size = reader.size()
+    if not size.isValid() or size.isEmpty():
+        return QSize(1, 1)
+    return (
+        size.transposed() if reader.transformation() & QImageIOHandler.Transformation.TransformationRotate90 else size
+    )
+
+
+def why_unreadable(path: Path) -> str:
+    """Of a picture that `read_image` gave nothing for; empty where it is no picture at all."""
+    size = QImageReader(str(path)).size()
+    if not size.isValid():
+        return ""
+    if 4 * size.width() * size.height() > QImageReader.allocationLimit() * 2**20 > 0:
+        return f"{size.width():,} × {size.height():,} px are more than is read here"
+    return "the file is cut short or damaged"
+
+
+def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:
+    """Draw the whole picture into `rect` with smooth interpolation and rounded corners."""
+    painter.save()
+    painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
+    path = QPainterPath()
+    path.addRoundedRect(rect, radius, radius)
+    painter.setClipPath(path)
+    if isinstance(image, QImage):
+        painter.drawImage(rect, image)
+    else:
+        painter.drawPixmap(rect, image, QRectF(image.rect()))
+    painter.setClipping(False)
+    if theme.name() == "light":  # a picture on white needs an edge there
+        painter.setPen(QPen(theme.colour("line"), 1))
+        painter.drawRoundedRect(rect.adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
+    painter.restore()
+
+
+def fitted(size: QSize, room: QRectF) -> QRectF:
+    """The largest rectangle of the shape of `size` in the middle of `room`, on whole pixels."""
+    scale = min(room.width() / max(1, size.width()), room.height() / max(1, size.height()))
+    width, height = round(size.width() * scale), round(size.height() * scale)
+    left, top = room.x() + (room.width() - width) / 2, room.y() + (room.height() - height) / 2
+    return QRectF(round(left), round(top), width, height)
+
+
+class Thumb(QLabel):
+    """A picture in a rounded square. `clickable` makes it a thing to click or to open with Enter or Space."""
+
+    clicked = Signal()
+
+    def __init__(
+        self, size: int, radius: int = 6, *, name: str = "Picture", tooltip: str = "", clickable: bool = False
+    ) -> None:
+        super().__init__()
+        self._side, self._radius, self._image, self._scaled = size, radius, QImage(), QImage()
+        self._chosen, self._clickable = False, clickable
+        self.setFixedSize(size, size)
+        self.setAccessibleName(name)
+        self.setToolTip(tooltip or name)
+        if clickable:
+            self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            self.setCursor(Qt.CursorShape.PointingHandCursor)
+
+    def set_image(self, image: QImage | QPixmap | Path | NDArray[np.uint8] | None) -> None:
+        """The picture to show: its middle square. None, or a file that cannot be read, shows an empty tile."""
+        match image:
+            case None:
+                self._image = QImage()
+            case Path():
+                self._image = read_image(image, 2 * self._side)
+            case QPixmap():
+                self._image = image.toImage()
+            case QImage():
+                self._image = image
+            case _:
+                self._image = numpy_to_qimage(image)
+        self._scaled = QImage()
+        self.update()
+
+    def image(self) -> QImage:
+        return self._image
+
+    def set_side(self, side: int) -> None:
+        if side != self._side:
+            self._side, self._scaled = side, QImage()
+            self.setFixedSize(side, side)
+
+    def set_chosen(self, chosen: bool) -> None:
+        self._chosen = chosen
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        rect = QRectF(self.rect())
+        if self._image.isNull():
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(theme.colour("line"))
+            painter.drawRoundedRect(rect, self._radius, self._radius)
+        else:
+            if self._scaled.isNull():
+                self._scaled = _square(self._image, round(self._side * self.devicePixelRatioF()))
+            rounded(painter, self._scaled, rect, self._radius)
+        if self._chosen or self.hasFocus():
+            painter.setPen(QPen(theme.colour("accent"), 2))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(rect.adjusted(1, 1, -1, -1), self._radius, self._radius)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        inside = self.rect().contains(event.position().toPoint())
+        if self._clickable and inside and event.button() == Qt.MouseButton.LeftButton:
+            self.clicked.emit()
+        else:
+            super().mouseReleaseEvent(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if self._clickable and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.clicked.emit()
+        else:
+            super().keyPressEvent(event)
+
+
+def _square(image: QImage, side: int) -> QImage:
+    """The middle square of a picture, `side` px."""
+    scaled = image.scaled(
+        side, side, Qt.AspectRatioMode.KeepAspectRatioByExpanding, Qt.TransformationMode.SmoothTransformation
+    )
+    return scaled.copy((scaled.width() - side) // 2, (scaled.height() - side) // 2, side, side)

@@ -1,0 +1,368 @@
+"""Controls that hold a value: sliders, drop-downs, chips, boxes to tick.
+
+Each reports what a person did by a signal that does not fire when the program sets the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QFontMetrics, QIcon, QPainter, QPaintEvent, QWheelEvent
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QSlider,
+    QSpinBox,
+    QStyle,
+    QStyleOptionButton,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.helpers import Elided, describe
+
+SEARCH_DELAY_MS = 150
+_NARROWEST_CHIP = 64  # px
+
+
+def _scroll_if_chosen(control: QWidget, scroll: Callable[[QWheelEvent], None], event: QWheelEvent) -> None:
+    """A scroll over a control that has not been chosen is the column's."""
+    if control.hasFocus():
+        scroll(event)
+    else:
+        event.ignore()
+
+
+class Slider(QSlider):
+    """A slider that a scroll over it does not move unless it has been chosen."""
+
+    def __init__(self) -> None:
+        super().__init__(Qt.Orientation.Horizontal)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        _scroll_if_chosen(self, super().wheelEvent, event)
+
+
+class NumberField(QDoubleSpinBox):
+    """A number to type, which a scroll over it does not change unless it has been chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        _scroll_if_chosen(self, super().wheelEvent, event)
+
+
+class WholeField(QSpinBox):
+    """The same for whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        _scroll_if_chosen(self, super().wheelEvent, event)
+
+
+def lay_out_slider(whole: QWidget, name: Elided, field: QWidget, slider: QSlider) -> None:
+    """The name and the field to type into, and the slider below them."""
+    name.setBuddy(field)
+    column, row = QVBoxLayout(whole), QHBoxLayout()
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(2)
+    row.addWidget(name, 1)
+    row.addWidget(field)
+    column.addLayout(row)
+    column.addWidget(slider)
+
+
+class LabelledSlider(QWidget):
+    """A name, a value to type into, and a slider below. `value_changed` carries an int where `decimals` is 0.
+
+    `zero` is shown in place of the smallest value.
+    """
+
+    value_changed = Signal(object)
+
+    def __init__(
+        self,
+        text: str,
+        minimum: float,
+        maximum: float,
+        value: float,
+        *,
+        step: float = 1,
+        decimals: int = 0,
+        suffix: str = "",
+        tooltip: str = "",
+        zero: str = "",
+    ) -> None:
+        super().__init__()
+        self._decimals, self._scale = decimals, 1 / step
+        self._label = Elided(text)
+        self._box = NumberField()
+        self._box.setProperty("bare", True)
+        self._box.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self._box.setDecimals(decimals)
+        self._box.setSingleStep(step)
+        self._box.setSuffix(suffix)
+        self._box.setSpecialValueText(zero)
+        self._box.setKeyboardTracking(False)
+        self._box.setFont(theme.font(bold=True))
+        self._slider = Slider()
+        for part in (self._box, self._slider):
+            describe(part, text, tooltip)
+        describe(self, text, tooltip)
+        lay_out_slider(self, self._label, self._box, self._slider)
+        self.set_range(minimum, maximum)
+        self.set_value(value)
+        self._slider.valueChanged.connect(self._slid)
+        self._box.valueChanged.connect(self._typed)
+
+    def value(self) -> int | float:
+        value = self._box.value()
+        return round(value) if self._decimals == 0 else round(value, self._decimals)
+
+    def set_value(self, value: float) -> None:
+        """Without telling anybody."""
+        for part, shown in ((self._box, value), (self._slider, round(value * self._scale))):
+            part.blockSignals(True)
+            part.setValue(shown)  # type: ignore[arg-type]
+            part.blockSignals(False)
+        self._slider.update()
+
+    def set_range(self, minimum: float, maximum: float) -> None:
+        for part in (self._box, self._slider):
+            part.blockSignals(True)
+        self._box.setRange(minimum, maximum)
+        self._slider.setRange(round(minimum * self._scale), round(maximum * self._scale))
+        self._slider.setPageStep(max(1, round((maximum - minimum) * self._scale / 10)))
+        for part in (self._box, self._slider):
+            part.blockSignals(False)
+        metrics = QFontMetrics(self._box.font())
+        texts = (self._box.textFromValue(maximum), self._box.textFromValue(minimum))
+        shown = (*(text + self._box.suffix() for text in texts), self._box.specialValueText())
+        self._box.setFixedWidth(max(map(metrics.horizontalAdvance, shown)) + 16)
+
+    def _slid(self, position: int) -> None:
+        self._box.blockSignals(True)
+        self._box.setValue(position / self._scale)
+        self._box.blockSignals(False)
+        self.value_changed.emit(self.value())
+
+    def _typed(self, value: float) -> None:
+        self._slider.blockSignals(True)
+        self._slider.setValue(round(value * self._scale))
+        self._slider.blockSignals(False)
+        self._slider.update()
+        self.value_changed.emit(self.value())
+
+
+class Combo(QComboBox):
+    """A drop-down of (value, text) choices. `chosen` carries the value when a person chooses."""
+
+    chosen = Signal(object)
+
+    def __init__(self, name: str, choices: Sequence[tuple[Any, str]] = (), tooltip: str = "") -> None:
+        super().__init__()
+        describe(self, name, tooltip)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(4)
+        self.setMaxVisibleItems(14)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._values: list[Any] = []
+        self.set_choices(choices)
+        self.activated.connect(lambda index: self.chosen.emit(self._values[index]))
+
+    def set_choices(self, choices: Sequence[tuple[Any, str]]) -> None:
+        """New choices; the old value stays where it is still among them."""
+        before = self.value()
+        self._values = [value for value, _ in choices]
+        self.clear()
+        for index, (_, text) in enumerate(choices):
+            self.addItem(text)
+            self.setItemData(index, text, Qt.ItemDataRole.ToolTipRole)
+        self.set_value(before)
+
+    def value(self) -> Any:
+        index = self.currentIndex()
+        return self._values[index] if 0 <= index < len(self._values) else None
+
+    def set_value(self, value: Any) -> bool:
+        """True when it is one of the choices; otherwise the first stays chosen."""
+        found = value in self._values
+        self.setCurrentIndex(self._values.index(value) if found else (0 if self._values else -1))
+        return found
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        _scroll_if_chosen(self, super().wheelEvent, event)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QStylePainter(self)
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        room = (
+            self.style()
+            .subControlRect(QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self)
+            .width()
+            - 4
+        )
+        option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.TextElideMode.ElideRight, room)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        mode = QIcon.Mode.Normal if self.isEnabled() else QIcon.Mode.Disabled
+        rect = QRect(self.width() - 24, (self.height() - 12) // 2, 12, 12)
+        icons.icon("caret-down-fill", "dim").paint(painter, rect, mode=mode)
+
+
+class LabelledCombo(QWidget):
+    """A name above a drop-down."""
+
+    value_changed = Signal(object)
+
+    def __init__(self, text: str, choices: Sequence[tuple[Any, str]] = (), tooltip: str = "") -> None:
+        super().__init__()
+        self.combo = Combo(text, choices, tooltip)
+        describe(self, text, tooltip)
+        self._label = Elided(text)
+        self._label.setBuddy(self.combo)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self._label)
+        column.addWidget(self.combo)
+        self.combo.chosen.connect(self.value_changed)
+
+    def value(self) -> Any:
+        return self.combo.value()
+
+    def set_value(self, value: Any) -> bool:
+        return self.combo.set_value(value)
+
+    def set_choices(self, choices: Sequence[tuple[Any, str]]) -> None:
+        self.combo.set_choices(choices)
+
+
+class Chip(QPushButton):
+    """A small rounded choice. One that is longer than its row ends in an ellipsis."""
+
+    def __init__(self, text: str, checkable: bool = True, tooltip: str = "", icon: str = "") -> None:
+        super().__init__(text)
+        self.setCheckable(checkable)
+        self.setIconSize(QSize(14, 14))
+        self.setFont(theme.font(theme.SMALL_PIXELS))
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        if icon:
+            self.setIcon(icons.icon(icon, "dim", on="accent"))
+        describe(self, text, tooltip)
+
+    def minimumSizeHint(self) -> QSize:
+        whole = super().minimumSizeHint()
+        return QSize(min(whole.width(), _NARROWEST_CHIP), whole.height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter, option = QStylePainter(self), QStyleOptionButton()
+        self.initStyleOption(option)
+        if (short := self.sizeHint().width() - self.width()) > 0:
+            room = self.fontMetrics().horizontalAdvance(option.text) - short
+            option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room)
+        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
+
+
+class ChipRow(QWidget):
+    """Chips that wrap. `value_changed` carries the value (exclusive) or the tuple of chosen values."""
+
+    value_changed = Signal(object)
+
+    def __init__(
+        self, choices: Sequence[tuple[Any, str]], exclusive: bool = True, tooltips: Sequence[str] = (), name: str = ""
+    ) -> None:
+        super().__init__()
+        self._exclusive = exclusive
+        self._values = [value for value, _ in choices]
+        self._chips = [
+            Chip(text, tooltip=tooltips[index] if index < len(tooltips) else "")
+            for index, (_, text) in enumerate(choices)
+        ]
+        if name:
+            describe(self, name)
+        self._group = QButtonGroup(self)
+        self._group.setExclusive(exclusive)
+        flow = FlowLayout(self)
+        for index, chip in enumerate(self._chips):
+            flow.addWidget(chip)
+            self._group.addButton(chip, index)
+        if exclusive and self._chips:
+            self._chips[0].setChecked(True)
+        self._group.idClicked.connect(lambda _: self.value_changed.emit(self.value()))
+
+    def value(self) -> Any:
+        on = tuple(value for value, chip in zip(self._values, self._chips, strict=True) if chip.isChecked())
+        return (on[0] if on else None) if self._exclusive else on
+
+    def set_value(self, value: Any) -> None:
+        """One value (or None for none of them), or the values that are to be on."""
+        wanted = (value,) if self._exclusive else tuple(value)
+        self._group.setExclusive(False)
+        for each, chip in zip(self._values, self._chips, strict=True):
+            chip.setChecked(each in wanted)
+        self._group.setExclusive(self._exclusive)
+
+    def chip(self, value: Any) -> Chip:
+        return self._chips[self._values.index(value)]
+
+
+class Check(QCheckBox):
+    """A box to tick. The style sheet draws the box, this the tick."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        if self.isChecked():
+            option = QStyleOptionButton()
+            self.initStyleOption(option)
+            box = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self)
+            icons.icon("check-bold", "on_strong").paint(QPainter(self), box.adjusted(2, 2, -2, -2))
+
+
+class SearchField(QLineEdit):
+    """Words to look for. `searched` once a person stops typing for a moment, or presses Enter."""
+
+    searched = Signal()
+
+    def __init__(self, placeholder: str, tooltip: str) -> None:
+        super().__init__()
+        self.setPlaceholderText(placeholder)
+        self.setClearButtonEnabled(True)
+        self.setMaxLength(1000)
+        self.setMinimumWidth(80)
+        for cross in self.findChildren(QToolButton):  # Qt's own, which appears with the first letter
+            describe(cross, "Clear", "Look for nothing, and show everything again")
+        self.addAction(icons.icon("magnifying-glass", "dim"), QLineEdit.ActionPosition.LeadingPosition).setText(
+            "Search"
+        )
+        describe(self, "Search", tooltip)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SEARCH_DELAY_MS)
+        self.textChanged.connect(lambda: self._timer.start())
+        self.returnPressed.connect(self.search_now)
+        self._timer.timeout.connect(self.searched)
+
+    def search_now(self) -> None:
+        self._timer.stop()
+        self.searched.emit()

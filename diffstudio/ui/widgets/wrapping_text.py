@@ -1,0 +1,104 @@
+"""Text to read and select: it wraps where it must, in the middle of a path too, and is as high as it is long."""
+
+from __future__ import annotations
+
+import math
+
+from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtGui import QResizeEvent, QTextOption, QWheelEvent
+from PySide6.QtWidgets import QFrame, QGridLayout, QSizePolicy, QTextEdit, QWidget
+
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import label
+
+
+class Passage(QTextEdit):
+    """Plain text in one of the tones of `controls.label`."""
+
+    def __init__(self, text: str = "", tone: str = "text", *, pixels: int = theme.SMALL_PIXELS) -> None:
+        super().__init__()
+        self._tone = tone
+        self.setReadOnly(True)
+        self.setAcceptRichText(False)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFont(theme.font(pixels))
+        self.setTabChangesFocus(True)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setMinimumWidth(40)
+        self.document().setDocumentMargin(0)
+        self._dress()
+        self.set_text(text)
+
+    def set_text(self, text: str) -> None:
+        self.setPlainText(text)
+        self._follow()
+
+    def text(self) -> str:
+        return self.toPlainText()
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(40, self.height())
+
+    def sizeHint(self) -> QSize:
+        return QSize(120, self.height())
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        event.ignore()  # it shows all that it has: what it lies in scrolls
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._follow()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.PaletteChange and hasattr(self, "_tone"):
+            self._dress()
+
+    def _follow(self) -> None:
+        self.document().setTextWidth(max(1, self.viewport().width()))
+        height = math.ceil(self.document().size().height())
+        if height != self.height():
+            self.setFixedHeight(height)
+
+    def _dress(self) -> None:
+        sheet = f"background: transparent; border: none; padding: 0; color: {theme.colour(self._tone).name()};"
+        if sheet != self.styleSheet():
+            self.setStyleSheet(sheet)
+
+
+class Facts(QWidget):
+    """Names, in a column of at least `name_width` px, and values."""
+
+    def __init__(self, name_width: int = 76) -> None:
+        super().__init__()
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(12)
+        self._grid.setVerticalSpacing(8)
+        self._grid.setColumnMinimumWidth(0, name_width)
+        self._grid.setColumnStretch(1, 1)
+        self._shown: list[tuple[str, str]] = []
+
+    def show_facts(self, facts: list[tuple[str, str]]) -> None:
+        """Show those that have a value."""
+        shown = [(name, value) for name, value in facts if value]
+        if shown == self._shown:
+            return
+        self._shown = shown
+        while (item := self._grid.takeAt(0)) is not None:
+            widget = item.widget()
+            if widget is not None:
+                widget.hide()
+                widget.deleteLater()
+        for row, (name, value) in enumerate(shown):
+            right = Passage(value)
+            right.setAccessibleName(name)
+            self._grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0, Qt.AlignmentFlag.AlignTop)
+            self._grid.addWidget(right, row, 1, Qt.AlignmentFlag.AlignTop)
+
+    def facts(self) -> list[tuple[str, str]]:
+        return list(self._shown)

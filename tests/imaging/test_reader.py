@@ -1,0 +1,274 @@
+"""One picture file: every mode of Pillow's, and files that are not what they say."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from diffstudio.errors import ImageProblem, RunProblem
+from diffstudio.imaging.reader import looks_like_a_picture, read_picture
+from diffstudio.training.data.preprocess import background_of, square
+from diffstudio.training.recipe import DataRecipe
+
+RED = (255, 0, 0)
+
+
+def saved(path: Path, picture: Image.Image, **how: object) -> Path:
+    picture.save(path, **how)
+    return path
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix", "expected"),
+    [
+        ("1", 1, "png", (255, 255, 255)),
+        ("L", 100, "png", (100, 100, 100)),
+        ("I;16", 65535 // 5, "png", (51, 51, 51)),
+        ("I;16", 65535 // 5, "tiff", (51, 51, 51)),
+        ("I", 65535 // 5, "tiff", (51, 51, 51)),
+        ("F", 0.2, "tiff", (51, 51, 51)),
+        ("F", 51.0, "tiff", (51, 51, 51)),
+        ("RGB", RED, "bmp", RED),
+        ("CMYK", (0, 255, 255, 0), "tiff", RED),
+        ("RGB", RED, "gif", RED),
+        ("RGB", RED, "ppm", RED),
+        ("RGB", RED, "tga", RED),
+    ],
+)
+def test_any_mode_becomes_eight_bit_rgb(
+    tmp_path: Path, mode: str, colour: object, suffix: str, expected: tuple
+) -> None:
+    path = saved(tmp_path / f"picture.{suffix}", Image.new(mode, (20, 10), colour))
+    picture, size = read_picture(path)
+    assert picture.mode == "RGB"
+    assert size == picture.size == (20, 10)
+    assert picture.getpixel((7, 7)) == pytest.approx(expected, abs=1)
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    picture, _ = read_picture(saved(tmp_path / "print.jpg", Image.new("CMYK", (32, 32), (0, 255, 255, 0))), at_least=16)
+    assert picture.mode == "RGB"
+    assert picture.getpixel((3, 3)) == pytest.approx(RED, abs=4)
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "RGB with a colour key"])
+def test_what_shines_through_is_seen(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "picture.png"
+    match mode:
+        case "P":
+            picture = Image.new("P", (20, 20), 0)
+            picture.putpalette([9, 9, 9, 255, 0, 0])
+            picture.paste(1, (10, 0, 20, 20))
+            picture.save(path, transparency=0)
+        case "RGB with a colour key":
+            picture = Image.new("RGB", (20, 20), (9, 9, 9))
+            picture.paste(RED, (10, 0, 20, 20))
+            picture.save(path, transparency=(9, 9, 9))
+        case _:
+            picture = Image.new(mode, (20, 20), 0)
+            picture.paste(RED + (255,) if mode == "RGBA" else (200, 255), (10, 0, 20, 20))
+            picture.save(path)
+    read, _ = read_picture(path)
+    assert read.mode == "RGBA"
+    assert read.getpixel((0, 0))[3] == 0
+    assert read.getpixel((19, 0))[3] == 255
+    on_blue = square(read, 20, (0, 0, 255), "pad")
+    assert tuple(on_blue[5, 2]) == (0, 0, 255)
+    assert tuple(on_blue[5, 17]) == ((200, 200, 200) if mode == "LA" else RED)
+
+
+def test_a_wholly_opaque_alpha_channel_is_no_transparency(tmp_path: Path) -> None:
+    assert read_picture(saved(tmp_path / "a.png", Image.new("RGBA", (20, 20), RED + (255,))))[0].mode == "RGB"
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_the_first_frame_of_an_animation(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, (0, 255, 0), (0, 0, 255))]
+    path = saved(tmp_path / f"film.{suffix}", frames[0], save_all=True, append_images=frames[1:], duration=50)
+    assert read_picture(path)[0].convert("RGB").getpixel((8, 8)) == pytest.approx(RED, abs=4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation(tmp_path: Path, orientation: int) -> None:
+    """A camera held in each of eight ways: the red corner is top left, whatever the pixels' own order."""
+    upright = Image.new("RGB", (64, 32))
+    upright.paste(RED, (0, 0, 16, 16))
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose that stores `upright` for each orientation
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture, size = read_picture(saved(tmp_path / "photo.jpg", stored, exif=exif, quality=95))
+    assert size == picture.size == (64, 32)
+    assert picture.getpixel((8, 8))[0] > 200
+    assert max(picture.getpixel((60, 28))) < 40
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own words, as it opens the file
+def test_damaged_exif_costs_the_rotation_and_not_the_picture(tmp_path: Path) -> None:
+    path = saved(
+        tmp_path / "photo.jpg", Image.new("RGB", (40, 20), RED), exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 9
+    )
+    assert read_picture(path)[1] == (40, 20)
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("jpg", "RGB"), ("png", "RGB"), ("png", "RGBA")])
+def test_a_large_picture_comes_small_and_its_own_size_is_told(tmp_path: Path, suffix: str, mode: str) -> None:
+    path = saved(tmp_path / f"photo.{suffix}", Image.new(mode, (1600, 800), (*RED, 100)[: len(mode)]))
+    picture, size = read_picture(path, at_least=64)
+    assert size == (1600, 800)
+    assert min(picture.size) in range(64, 128)
+    assert picture.width == pytest.approx(2 * picture.height, abs=1)
+    assert picture.getpixel((9, 9)) == pytest.approx((*RED, 100)[: len(mode)], abs=2)
+    assert read_picture(path, at_least=900)[0].size == read_picture(path)[0].size == (1600, 800)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("empty.png", b"", "empty"),
+        ("text.png", b"Dear diary, this is not a picture at all.", "kind"),
+        ("bomb.png", png_header(30_000, 30_000), "megapixels"),
+        ("hole.png", png_header(64, 64), "cut short"),
+    ],
+)
+def test_hostile_files_are_named_with_a_reason(tmp_path: Path, name: str, content: bytes, why: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ImageProblem) as problem:
+        read_picture(path)
+    assert why in problem.value.why
+    assert name in str(problem.value)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as it is outside tests: said, not raised
+def test_a_picture_between_pillows_two_limits_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    (tmp_path / "poster.png").write_bytes(png_header(12_000, 10_000))
+    with pytest.raises(ImageProblem, match="12,000 x 10,000 px"):
+        read_picture(tmp_path / "poster.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tiff", "bmp"])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)
+    path = saved(tmp_path / f"half.{suffix}", Image.fromarray(noise))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageProblem):
+        read_picture(path, at_least=16)
+
+
+def _encoded(kind: str) -> bytes:
+    noise = np.random.default_rng(1).integers(0, 255, (24, 24, 4), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    file = io.BytesIO()
+    (picture.convert("RGB") if kind == "JPEG" else picture).save(file, kind)
+    return file.getvalue()
+
+
+SEEDS = {kind: _encoded(kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")}
+
+
+@settings(max_examples=300, deadline=None)
+@given(kind=st.sampled_from(sorted(SEEDS)), data=st.data())
+def test_any_damage_gives_a_picture_or_an_image_problem(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
+    content = bytearray(SEEDS[kind])
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=6)):
+        content[place] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / f"damaged.{kind.lower()}"
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    try:
+        picture, _ = read_picture(path, at_least=16)
+    except ImageProblem as problem:
+        assert problem.why
+    else:
+        assert picture.mode in ("RGB", "RGBA")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    assert not looks_like_a_picture(tmp_path / "pipe")
+    with pytest.raises(ImageProblem, match="plain file"):
+        read_picture(tmp_path / "pipe.png")
+
+
+def test_permission_and_absence_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageProblem, match="not there"):
+        read_picture(tmp_path / "gone.png")
+    path = saved(tmp_path / "locked.png", Image.new("RGB", (20, 20)))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(ImageProblem, match="may not be read"):
+        read_picture(path)
+
+
+def test_what_looks_like_a_picture(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (20, 20))
+    assert looks_like_a_picture(saved(tmp_path / "A.JPG", picture))
+    assert looks_like_a_picture(saved(tmp_path / "0001", picture, format="PNG"))
+    (tmp_path / "LICENSE").write_text("Do what you like.")
+    (tmp_path / "drawing.eps").write_text("%!PS")  # would start another program
+    for name in ("LICENSE", "drawing.eps", "notes.txt"):
+        assert not looks_like_a_picture(tmp_path / name)
+
+
+def test_pad_shows_the_whole_picture_and_crop_its_middle() -> None:
+    wide = Image.new("RGB", (90, 30), RED)
+    wide.paste((0, 255, 0), (30, 0, 60, 30))
+    padded = square(wide, 30, (0, 0, 255), "pad")
+    assert padded.shape == (30, 30, 3)
+    assert tuple(padded[2, 15]) == (0, 0, 255)
+    assert tuple(padded[15, 2]) == RED
+    assert tuple(padded[15, 15]) == (0, 255, 0)
+    cropped = square(wide, 30, (0, 0, 255), "crop")
+    assert (cropped == np.array((0, 255, 0))).all()
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+@pytest.mark.parametrize("size", [(5000, 1), (1, 5000), (1, 1), (16, 17)])
+def test_any_shape_fits(size: tuple[int, int], fit: str) -> None:
+    assert square(Image.new("RGBA", size, RED + (128,)), 32, (255, 255, 255), fit).shape == (32, 32, 3)
+
+
+def test_no_dark_rim_around_what_is_cut_out() -> None:
+    """Red on nothing, the nothing stored as black: resized onto white, every pixel is a mixture of red and white."""
+    across = np.hypot(*np.mgrid[-63.5:64.5, -63.5:64.5]) < 50
+    pixels = np.zeros((128, 128, 4), dtype=np.uint8)
+    pixels[across] = (255, 0, 0, 255)
+    laid = square(Image.fromarray(pixels), 40, (255, 255, 255), "pad").astype(int)
+    assert laid[..., 0].min() >= 253
+    assert np.abs(laid[..., 1] - laid[..., 2]).max() <= 1
+    assert ((laid[..., 1] > 20) & (laid[..., 1] < 235)).any()  # the rim itself is there, and soft
+
+
+def test_backgrounds() -> None:
+    assert background_of(DataRecipe(background="#102030")) == (16, 32, 48)
+    assert background_of(DataRecipe(background="white")) == (255, 255, 255)
+    with pytest.raises(RunProblem, match="not a colour"):
+        background_of(DataRecipe(background="blurple"))

@@ -1,0 +1,370 @@
+"""Text encoders, autoencoders and tokenizers in a person's folders: which of several is taken, and what is said without one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from transformers import Qwen2Tokenizer, T5Tokenizer
+
+from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
+from diffstudio.models import loading
+from diffstudio.models.checkpoint import Checkpoint, read_checkpoint
+from diffstudio.models.components.components import FolderParts, parts_of
+from diffstudio.models.components.requirements import NEEDS, PIECES, InFile, InFolder, Need
+from diffstudio.models.components.search import Elsewhere, autoencoders_for
+from diffstudio.models.components.single_file import SingleFileParts
+from diffstudio.models.components.tokenizers import tokenizer_in
+from diffstudio.models.library.library import Library
+from diffstudio.models.state_dicts.to_original import PARTS, original_names, vae_names
+from tests.models import headers, small
+from tests.models.families.beside import checkpoint, ours
+from tests.models.families.test_single_flow import Made, below, pieces, saved, with_tokenizers
+from tests.models.headers import write_header
+from tests.models.small_flow import CPU, checkpoint_of, small_qwen_tokenizer, small_t5_tokenizer
+
+T5 = {"vocab_size": 32128, "d_model": 4096}
+CLIP_L = {"vocab_size": 49408, "hidden_size": 768}
+LATENTS = {"latent_channels": 16, "scaling_factor": 0.3611, "shift_factor": 0.1159}
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    (tmp_path / "models" / "checkpoints").mkdir(parents=True)  # ComfyUI's
+    return tmp_path / "models"
+
+
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return Made("flux dev", tmp_path_factory.mktemp("flux") / "folder")
+
+
+def need(family: str, part: str) -> Need:
+    return next(one for one in NEEDS[family] if one.part == part)
+
+
+def network(models: Path) -> Checkpoint:
+    return read_checkpoint(
+        write_header(models / "diffusion_models" / "flux1-dev.safetensors", headers.bfl_flux(), "BF16")
+    )
+
+
+def found(models: Path, part: str, config: dict[str, Any], family: str = "flux") -> Any:
+    return Elsewhere(network(models), Library([models])).find(need(family, part), config)
+
+
+def test_autoencoders_that_may_take_the_place_of_a_checkpoints_own(models: Path) -> None:
+    for name, shapes in {
+        "vae-ft-mse-840000-ema-pruned": headers.vae(),
+        "sdxl_vae": headers.vae(),
+        "ae": headers.vae(16),
+        "qwen_image_vae": headers.qwen_vae(),
+        "somebodys": headers.ldm_vae(),
+    }.items():
+        write_header(models / "vae" / f"{name}.safetensors", shapes)
+    for family in ("sd1", "sdxl"):
+        write_header(models / "checkpoints" / f"{family}.safetensors", headers.whole(family))
+    network(models)
+    found = {model.name: model for model in Library([models]).scan()}
+    offered = {
+        name: {vae.name for vae in autoencoders_for(found[name], found.values())}
+        for name in ("sd1", "sdxl", "flux1-dev")
+    }
+    assert offered == {
+        "sd1": {"vae-ft-mse-840000-ema-pruned", "somebodys"},
+        "sdxl": {"sdxl_vae", "somebodys"},
+        "flux1-dev": {"ae"},
+    }
+
+
+# ---- which one -------------------------------------------------------------------------------------------------------
+
+
+def test_published_text_encoders_are_known_by_their_headers(models: Path) -> None:
+    encoders = models / "text_encoders"
+    clip_l = write_header(encoders / "clip_l.safetensors", headers.clip())
+    clip_g = write_header(encoders / "clip_g.safetensors", headers.clip(1280, 32))
+    t5 = write_header(encoders / "t5xxl_fp8_e4m3fn.safetensors", headers.t5(), "F8_E4M3")
+    assert found(models, "text_encoder", CLIP_L) == InFile(clip_l, "")
+    assert found(models, "text_encoder_2", CLIP_L | {"hidden_size": 1280}, "sd3") == InFile(clip_g, "")
+    assert found(models, "text_encoder_2", T5) == InFile(t5, "")
+    better = write_header(encoders / "t5xxl_fp16.safetensors", headers.t5())
+    assert found(models, "text_encoder_2", T5) == InFile(better, "")  # the more exact one of two
+    write_header(encoders / "umt5.safetensors", headers.t5() | {"shared.weight": (256384, 4096)}, "F32")
+    assert found(models, "text_encoder_2", T5) == InFile(better, "")
+    assert found(models, "text_encoder_2", T5 | {"d_model": 2048}) is None
+
+
+@pytest.mark.parametrize(
+    ("called", "fits"),
+    [
+        ("ae", {"vae-flux"}),
+        ("flux_vae", {"vae-flux"}),
+        ("sd3_vae", {"vae-sd3"}),
+        ("sd3.5-vae", {"vae-sd3"}),
+        ("vae_16", {"vae-flux", "vae-sd3"}),
+    ],
+)
+def test_autoencoders_of_one_size_are_told_apart_by_their_names(models: Path, called: str, fits: set[str]) -> None:
+    path = write_header(models / "vae" / f"{called}.safetensors", headers.ldm_vae(16), "F32")
+    for family, kind in (("flux", "vae-flux"), ("sd3", "vae-sd3")):
+        assert found(models, "vae", LATENTS, family) == (InFile(path, "") if kind in fits else None)
+
+
+def test_one_that_is_called_right_goes_before_a_more_exact_one(models: Path) -> None:
+    write_header(models / "vae" / "another.safetensors", headers.ldm_vae(16), "F32")
+    named = write_header(models / "vae" / "ae.safetensors", headers.ldm_vae(16), "BF16")
+    assert found(models, "vae", LATENTS) == InFile(named, "")
+    assert found(models, "vae", LATENTS | {"latent_channels": 4}) is None
+
+
+def test_diffusers_folders_lend_and_so_do_whole_checkpoints(models: Path, flux: Made, tmp_path: Path) -> None:
+    config = {
+        name: json.loads((flux.folder / name / "config.json").read_text())
+        for name in ("vae", "text_encoder", "text_encoder_2")
+    }
+    shutil.copytree(flux.folder, models / "diffusers" / "small-flux")
+    for part, about in config.items():
+        assert found(models, part, about) == InFolder(models / "diffusers" / "small-flux", part)
+    assert (
+        found(models, "vae", config["vae"] | {"scaling_factor": 1.5305}) is None
+    )  # Stable Diffusion 3's, of the same size
+    shutil.rmtree(models / "diffusers")
+    whole = saved(models / "checkpoints" / "whole.safetensors", flux.whole())
+    assert found(models, "vae", config["vae"]) == InFile(whole, "vae.")
+    assert found(models, "text_encoder_2", config["text_encoder_2"]) == InFile(
+        whole, "text_encoders.t5xxl.transformer."
+    )
+
+
+def test_a_network_draws_with_what_a_folder_lends(models: Path, flux: Made) -> None:
+    shutil.copytree(flux.folder, models / "diffusers" / "small-flux")
+    path = saved(models / "diffusion_models" / "alone.safetensors", flux.network("makers"))
+    model = flux.load(path, Library([models]))
+    assert torch.equal(flux.drawn(model), flux.image)
+
+
+def test_stable_diffusion_3_draws_without_t5_and_with_one_that_is_found(models: Path, tmp_path: Path) -> None:
+    it = Made("sd3", tmp_path / "sd3")
+    tensors = {name: value for name, value in it.whole().items() if "t5xxl" not in name}
+    path = saved(models / "checkpoints" / "sd3_medium_incl_clips.safetensors", tensors)
+    without = it.load(path, Library([models]))
+    assert not without.reads_with_t5 and not torch.equal(it.drawn(without), it.image)
+    saved(models / "text_encoders" / "t5xxl.safetensors", it.encoder("text_encoder_3"))
+    with_tokenizers(models, it.folder)
+    assert torch.equal(it.drawn(it.load(path, Library([models]))), it.image)
+
+
+# ---- what is missing -------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_missing_is_named_at_once(models: Path) -> None:
+    with pytest.raises(CheckpointMissing) as caught:
+        loading.load(network(models), CPU, library=Library([models]))
+    said = str(caught.value)
+    assert (
+        "flux1-dev has no text encoder CLIP L, text encoder T5 XXL, autoencoder of FLUX.1 and tokenizer of T5" in said
+    )
+    assert (
+        "Put text_encoders/clip_l.safetensors, text_encoders/t5xxl_fp16.safetensors, vae/ae.safetensors and "
+        f"tokenizers/t5/tokenizer.json into {models}."
+    ) in said
+    assert caught.value.pieces == ("clip_l", "t5", "vae-flux", "tokenizer-t5")
+    assert set(caught.value.pieces) <= set(PIECES)
+
+
+def test_what_was_found_elsewhere_is_said(models: Path, flux: Made) -> None:
+    path = saved(models / "diffusion_models" / "alone.safetensors", flux.network("makers"))
+    pieces(models, flux)
+    parts = SingleFileParts(checkpoint_of(path, "flux"), flux.folder, Library([models]))
+    parts.complete()
+    assert parts.notes == (
+        "The text encoder CLIP L from clip_l.safetensors, the text encoder T5 XXL from t5xxl_fp16.safetensors "
+        "and the autoencoder of FLUX.1 from ae.safetensors go with alone.safetensors.",
+    )
+    whole = saved(models / "checkpoints" / "whole.safetensors", flux.whole())
+    assert SingleFileParts(checkpoint_of(whole, "flux"), flux.folder, Library([models])).notes == ()
+
+
+# ---- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+def test_tokenizers_are_known_by_their_words(tmp_path: Path) -> None:
+    small_t5_tokenizer().save_pretrained(tmp_path / "t5")
+    small_qwen_tokenizer().save_pretrained(tmp_path / "qwen")
+    small.small_clip_tokenizer().save_pretrained(tmp_path / "clip")
+    known = {name: tokenizer_in(tmp_path / name) for name in ("t5", "qwen", "clip", "nothing")}
+    assert known["t5"] is not None and known["qwen"] is not None and known["clip"] is known["nothing"] is None
+    assert (known["t5"].kind, known["t5"].words) == ("t5", len(small_t5_tokenizer()))
+    assert (known["qwen"].kind, known["qwen"].words) == ("qwen", len(small_qwen_tokenizer()))
+    (tmp_path / "t5" / "tokenizer.json").write_text("[" * 100_000)
+    assert tokenizer_in(tmp_path / "t5") is None
+
+
+def test_qwens_in_the_form_that_comfyui_has_it(tmp_path: Path) -> None:
+    """`vocab.json`, `merges.txt` and a `tokenizer_config.json` with the words that begin and end a turn."""
+    small_qwen_tokenizer().save_pretrained(tmp_path / "new")
+    whole = json.loads((tmp_path / "new" / "tokenizer.json").read_text())
+    old = tmp_path / "comfy" / "text_encoders" / "qwen25_tokenizer"
+    old.mkdir(parents=True)
+    (old / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]))
+    (old / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in whole["model"]["merges"]))
+    added = {str(token.pop("id")): token for token in whole["added_tokens"]}
+    (old / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "Qwen2Tokenizer",
+                "added_tokens_decoder": added,
+                "pad_token": "<|endoftext|>",
+                "eos_token": "<|im_end|>",
+                "chat_template": "another model's",
+            }
+        )
+    )
+    known = tokenizer_in(old)
+    assert known is not None and known.kind == "qwen" and known.words == len(small_qwen_tokenizer())
+    (tmp_path / "models" / "checkpoints").mkdir(parents=True)
+    elsewhere = Elsewhere(
+        checkpoint_of(tmp_path / "models" / "z.safetensors", "z_image"), Library([tmp_path / "models"])
+    )
+    assert elsewhere.tokenizer("qwen", known.words, None) == old
+    assert (
+        elsewhere.tokenizer("qwen", known.words - 1, None) is None
+        and elsewhere.tokenizer("t5", known.words, None) is None
+    )
+    text = "<|im_start|>user\na red apple<|im_end|>\n"
+    assert Qwen2Tokenizer.from_pretrained(old)(text).input_ids == small_qwen_tokenizer()(text).input_ids
+
+
+def test_t5s_file_alone_is_enough(tmp_path: Path) -> None:
+    small_t5_tokenizer().save_pretrained(tmp_path / "whole")
+    (tmp_path / "t5_tokenizer").mkdir()
+    shutil.copy(tmp_path / "whole" / "tokenizer.json", tmp_path / "t5_tokenizer")
+    assert tokenizer_in(tmp_path / "t5_tokenizer") is not None
+    read = T5Tokenizer.from_pretrained(tmp_path / "t5_tokenizer", local_files_only=True)
+    assert read("a red apple").input_ids == small_t5_tokenizer()("a red apple").input_ids
+
+
+# ---- autoencoders that a person chose --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("sd1") / "folder"
+    pipeline = small.small_sd1(folder)
+    return folder, {part: getattr(pipeline, part).state_dict() for part in PARTS["sd1"]}
+
+
+def another_vae(seed: int = 77) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = small.small_vae(seed=seed).state_dict()
+    return state
+
+
+def test_a_vae_beside_the_checkpoint_and_under_its_name_is_used(
+    tmp_path: Path, sd1: tuple[Path, dict[str, Any]]
+) -> None:
+    folder, parts = sd1
+    path = saved(tmp_path / "anything-v3.safetensors", original_names("sd1", parts))
+    beside = saved(tmp_path / "anything-v3.vae.safetensors", vae_names(another_vae()))
+    from diffusers import AutoencoderKL
+
+    read = SingleFileParts(checkpoint(path, "sd1"), folder)
+    vae = read.module("vae", AutoencoderKL, torch.float32)
+    assert all(torch.equal(value, another_vae()[name]) for name, value in vae.state_dict().items())
+    assert read.notes == (
+        "The autoencoder of Stable Diffusion from anything-v3.vae.safetensors goes with anything-v3.safetensors.",
+    )
+    beside.unlink()
+    vae = SingleFileParts(checkpoint(path, "sd1"), folder).module("vae", AutoencoderKL, torch.float32)
+    assert all(torch.equal(value, parts["vae"][name]) for name, value in vae.state_dict().items())
+
+
+@pytest.mark.parametrize("named", ["makers", "diffusers"])
+def test_another_autoencoder_for_a_diffusers_folder(
+    tmp_path: Path, sd1: tuple[Path, dict[str, Any]], named: str
+) -> None:
+    folder, _ = sd1
+    vae = saved(tmp_path / "other.safetensors", vae_names(another_vae()) if named == "makers" else another_vae())
+    record = read_checkpoint(vae)
+    model = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32, vae=record)
+    plain = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
+    assert all(torch.equal(value, another_vae()[name]) for name, value in model.vae.state_dict().items())
+    assert model.loaded_with == (f"{vae.name} is the autoencoder of {folder.name} now.",) and plain.loaded_with == ()
+    assert torch.equal(ours(model, steps=2), ours(plain, steps=2))
+    assert not torch.equal(model.decode(ours(model, steps=2)), plain.decode(ours(plain, steps=2)))
+
+
+def test_one_that_does_not_fit_is_refused(tmp_path: Path, sd1: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = sd1
+    film = read_checkpoint(saved(tmp_path / "film.safetensors", small.small_vae(16).state_dict()))
+    with pytest.raises(CheckpointUnknown, match="film is no autoencoder for .*latents of another kind"):
+        parts_of(Library([folder.parent]).find(folder), vae=film)
+    with pytest.raises(BadRequest, match="it draws in pixels"):
+        loading.load(Library().find("starter"), CPU, vae=film)
+
+
+# ---- diffusers folders in all their variants ---------------------------------------------------------------------------
+
+
+def test_variants_of_a_component(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    vae = small.small_vae()
+    whole = vae.state_dict()
+    vae.save_pretrained(tmp_path / "plain" / "vae")
+    vae.save_pretrained(tmp_path / "half" / "vae", variant="fp16")
+    vae.save_pretrained(tmp_path / "parts" / "vae", max_shard_size="40KB")
+    vae.save_pretrained(tmp_path / "both" / "vae", variant="fp16", max_shard_size="40KB")
+    shutil.copytree(tmp_path / "half" / "vae", tmp_path / "mixed" / "vae")
+    small.small_vae(seed=5).save_pretrained(tmp_path / "mixed" / "vae", variant="non_ema")
+    vae.save_pretrained(tmp_path / "pickle" / "vae", safe_serialization=False)
+    for kind in ("plain", "half", "parts", "both", "mixed", "pickle"):
+        read = FolderParts(tmp_path / kind).module("vae", AutoencoderKL, torch.float32)
+        assert all(torch.equal(value, whole[name]) for name, value in read.state_dict().items()), kind
+        assert not read.training and not any(value.requires_grad for value in read.parameters())
+    with pytest.raises(CheckpointMissing, match="has no text_encoder"):
+        FolderParts(tmp_path / "plain").module("text_encoder", AutoencoderKL, torch.float32)
+
+
+def test_one_file_among_whole_checkpoints_of_another_family_lends_nothing(models: Path, flux: Made) -> None:
+    saved(models / "checkpoints" / "odd.safetensors", below("first_stage_model.", flux.parts["vae"]))
+    config = json.loads((flux.folder / "text_encoder" / "config.json").read_text())
+    assert found(models, "text_encoder", config) is None
+
+
+def test_a_folder_of_pickles_alone_draws_the_same(tmp_path: Path, sd1: tuple[Path, dict[str, Any]]) -> None:
+    """As they were published before safetensors; gone through first, and nothing in them is run."""
+    folder, _ = sd1
+    shutil.copytree(folder, tmp_path / "old")
+    for weights in sorted((tmp_path / "old").glob("*/*.safetensors")):
+        pickled = "pytorch_model.bin" if weights.name.startswith("model") else "diffusion_pytorch_model.bin"
+        torch.save(dict(safetensors.torch.load_file(weights)), weights.with_name(pickled))
+        weights.unlink()
+    record = Library([tmp_path]).find(tmp_path / "old")
+    assert record.draws and record.family == "sd1" and "pickles, looked through" in record.reason
+    assert record.parameters == Library([folder.parent]).find(folder).parameters
+    model, plain = (
+        loading.load(record, CPU, torch.float32),
+        loading.load(Library([folder.parent]).find(folder), CPU, torch.float32),
+    )
+    assert torch.equal(ours(model, steps=2), ours(plain, steps=2))
+
+
+def test_an_old_checkpoint_file_draws_the_same(tmp_path: Path, sd1: tuple[Path, dict[str, Any]]) -> None:
+    """A `.ckpt` of its makers' names, below `state_dict`, with what a trainer leaves beside it."""
+    from diffstudio.models.families import stable_diffusion
+    from tests.models.components.test_single_file import SmallWords
+
+    folder, parts = sd1
+    path = tmp_path / "v1-5-pruned-emaonly.ckpt"
+    torch.save({"state_dict": original_names("sd1", parts), "global_step": 840000, "epoch": 1}, path)
+    model = stable_diffusion.load(
+        checkpoint(path, "sd1"), SmallWords(checkpoint(path, "sd1"), folder), CPU, torch.float32
+    )
+    plain = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
+    assert torch.equal(ours(model, steps=2), ours(plain, steps=2))

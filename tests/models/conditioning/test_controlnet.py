@@ -1,0 +1,183 @@
+"""ControlNets steer as they do in diffusers' own pipelines, whatever their tensors are called; what is none is refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from diffusers import ControlNetModel
+from torch import Tensor
+
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.conditioning.controlnet import load_controlnet
+from diffstudio.models.families.stable_diffusion import StableDiffusion
+from diffstudio.models.model import ControlHint
+from tests.models import small
+from tests.models.families.beside import (
+    CPU,
+    NEGATIVE,
+    PROMPTS,
+    ROUNDING,
+    checkpoint,
+    difference,
+    generators,
+    load,
+    ours,
+    start,
+    their_scheduler,
+)
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning",  # diffusers, with NumPy 2
+    "ignore:`Transformer2DModelOutput` is deprecated:FutureWarning",
+)
+PICTURE = torch.rand(1, 3, small.SIDE, small.SIDE, generator=torch.Generator().manual_seed(3))
+
+
+def lively(network: Any, seed: int = 9) -> ControlNetModel:
+    """A ControlNet for that network, whose last convolutions are not zero as at the start of training."""
+    torch.manual_seed(seed)
+    control = ControlNetModel.from_unet(network, conditioning_embedding_out_channels=(8, 16, 24, 32)).eval()
+    with torch.no_grad():
+        for part in (
+            control.controlnet_down_blocks,
+            control.controlnet_mid_block,
+            control.controlnet_cond_embedding.conv_out,
+        ):
+            for parameter in part.parameters():
+                parameter.normal_(std=0.05)
+    return control
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, StableDiffusion, ControlNetModel]]:
+    made = {}
+    for family, build in (("sd1", small.small_sd1), ("sdxl", small.small_sdxl)):
+        folder = tmp_path_factory.mktemp(family)
+        pipeline = build(folder)
+        made[family] = pipeline, load(folder, family), lively(pipeline.unet)
+    return made
+
+
+def hint(model: StableDiffusion, control: ControlNetModel, **options: Any) -> ControlHint:
+    own = load_controlnet(checkpoint(Path("control"), "sd1"), model.network, CPU, torch.float32, control.state_dict())
+    return ControlHint(own, PICTURE, **options)
+
+
+KINDS = {"sd1": diffusers.StableDiffusionControlNetPipeline, "sdxl": diffusers.StableDiffusionXLControlNetPipeline}
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize(("scale", "begins", "ends"), [(1.0, 0.0, 1.0), (0.6, 0.2, 0.8)])
+def test_as_in_diffusers(pipelines: Any, family: str, scale: float, begins: float, ends: float) -> None:
+    pipeline, model, control = pipelines[family]
+    scheduler = their_scheduler("euler", "trailing")
+    parts = pipeline.components | {"controlnet": control, "scheduler": scheduler}
+    if family == "sdxl":
+        parts |= {"add_watermarker": False}
+    steered = KINDS[family](**parts)
+    steered.set_progress_bar_config(disable=True)
+    times = model.times(5, "trailing", 1.0, small.SIDE, small.SIDE)
+    expected = steered(
+        PROMPTS,
+        image=PICTURE,
+        num_inference_steps=5,
+        output_type="latent",
+        negative_prompt=[NEGATIVE] * 2,
+        guidance_scale=4.0,
+        controlnet_conditioning_scale=scale,
+        control_guidance_start=begins,
+        control_guidance_end=ends,
+        generator=generators(),
+        latents=start(model, scheduler, "euler", 5, times),
+    ).images
+    settings: dict[str, Any] = {"sampler": "euler", "spacing": "trailing", "guidance": 4.0}
+    made = ours(model, controls=[hint(model, control, scale=scale, begins=begins, ends=ends)], **settings)
+    assert difference(made, expected) < ROUNDING
+    assert difference(made, ours(model, **settings)) > 100 * ROUNDING
+
+
+def test_several_add_up_and_none_is_none(pipelines: Any) -> None:
+    _, model, control = pipelines["sd1"]
+    one = hint(model, control)
+    half = replace(one, scale=0.5)
+    settings: dict[str, Any] = {"sampler": "euler", "guidance": 3.0, "steps": 3}
+    assert (
+        difference(ours(model, controls=[half, half], **settings), ours(model, controls=[one], **settings)) < ROUNDING
+    )
+    assert torch.equal(ours(model, controls=[replace(one, begins=0.9, ends=0.95)], **settings), ours(model, **settings))
+
+
+def makers_names(control: ControlNetModel) -> dict[str, Tensor]:
+    """The same tensors as ControlNet's own code calls them."""
+    return {f"control_model.{_makers(name)}": value for name, value in control.state_dict().items()}
+
+
+def _makers(name: str) -> str:
+    resnet = {
+        "norm1": "in_layers.0",
+        "conv1": "in_layers.2",
+        "time_emb_proj": "emb_layers.1",
+        "norm2": "out_layers.0",
+        "conv2": "out_layers.3",
+        "conv_shortcut": "skip_connection",
+    }
+    if found := re.match(r"time_embedding\.linear_(\d)\.(\w+)", name):
+        return f"time_embed.{2 * int(found[1]) - 2}.{found[2]}"
+    if found := re.match(r"conv_in\.(\w+)", name):
+        return f"input_blocks.0.0.{found[1]}"
+    if found := re.match(r"controlnet_down_blocks\.(\d+)\.(\w+)", name):
+        return f"zero_convs.{found[1]}.0.{found[2]}"
+    if found := re.match(r"controlnet_mid_block\.(\w+)", name):
+        return f"middle_block_out.0.{found[1]}"
+    if found := re.match(r"controlnet_cond_embedding\.(conv_in|blocks\.(\d+)|conv_out)\.(\w+)", name):
+        index = 0 if found[1] == "conv_in" else 14 if found[1] == "conv_out" else 2 * int(found[2]) + 2
+        return f"input_hint_block.{index}.{found[3]}"
+    if found := re.match(r"down_blocks\.(\d)\.downsamplers\.0\.conv\.(\w+)", name):
+        return f"input_blocks.{3 * int(found[1]) + 3}.0.op.{found[2]}"
+    if found := re.match(r"(?:down_blocks\.(\d)|mid_block)\.(resnets|attentions)\.(\d)\.(.*)", name):
+        level, kind, index, rest = found.groups()
+        first = rest.split(".")[0]
+        rest = rest.replace(first, resnet[first], 1) if kind == "resnets" else rest
+        if level is None:
+            return f"middle_block.{2 * int(index) if kind == 'resnets' else 1}.{rest}"
+        return f"input_blocks.{3 * int(level) + 1 + int(index)}.{0 if kind == 'resnets' else 1}.{rest}"
+    raise AssertionError(name)
+
+
+def test_the_makers_own_names(pipelines: Any) -> None:
+    _, model, control = pipelines["sd1"]
+    own = load_controlnet(checkpoint(Path("makers"), "sd1"), model.network, CPU, torch.float32, makers_names(control))
+    expected = control.state_dict()
+    assert own.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in own.state_dict().items())
+
+
+def test_a_file_and_a_folder(pipelines: Any, tmp_path: Path) -> None:
+    _, model, control = pipelines["sd1"]
+    control.save_pretrained(tmp_path / "folder")
+    for path in (tmp_path / "folder", tmp_path / "folder" / "diffusion_pytorch_model.safetensors"):
+        own = load_controlnet(checkpoint(path, "sd1"), model.network, CPU, torch.float32)
+        assert all(torch.equal(value, control.state_dict()[name]) for name, value in own.state_dict().items())
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(CheckpointDamaged, match="not a safetensors file"):
+        load_controlnet(checkpoint(tmp_path / "text.safetensors", "sd1"), model.network, CPU, torch.float32)
+
+
+def test_what_does_not_fit_is_said(pipelines: Any) -> None:
+    _, sd1, control = pipelines["sd1"]
+    _, sdxl, _ = pipelines["sdxl"]
+    with pytest.raises(CheckpointUnknown, match="steers another kind"):
+        load_controlnet(checkpoint(Path("other"), "sd1"), sdxl.network, CPU, torch.float32, control.state_dict())
+    short = control.state_dict()
+    del short["mid_block.resnets.0.conv1.weight"]
+    with pytest.raises(CheckpointDamaged, match="not whole"):
+        load_controlnet(checkpoint(Path("short"), "sd1"), sd1.network, CPU, torch.float32, short)
+    for weights in ({"lllite_unet.weight": torch.zeros(1)}, {"x": torch.zeros(1)}, {}):
+        with pytest.raises(CheckpointUnknown):
+            load_controlnet(checkpoint(Path("odd"), "sd1"), sd1.network, CPU, torch.float32, weights)

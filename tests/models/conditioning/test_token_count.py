@@ -1,0 +1,95 @@
+"""Tokens counted without torch are those that the families read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from diffstudio import paths
+from diffstudio.models.checkpoint import Layout, read_checkpoint
+from diffstudio.models.conditioning.prompt_weighting import TokenCount
+from diffstudio.models.conditioning.token_count import counted, reads_weights
+from tests.models.tiny import write_tiny_checkpoint
+from tests.ui.samples import checkpoint
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,.:;()[]!'"
+MERGES = [("c", "a"), ("ca", "t</w>"), ("'", "s</w>"), ("d", "o"), ("(", "(</w>")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A diffusers folder with a CLIP tokenizer of a few words, and one of T5's kind."""
+    clip, t5 = tmp_path / "tokenizer", tmp_path / "tokenizer_2"
+    clip.mkdir()
+    t5.mkdir()
+    words = [
+        *LETTERS,
+        *(f"{letter}</w>" for letter in LETTERS),
+        *("".join(pair) for pair in MERGES),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    (clip / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
+    (clip / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in MERGES))
+    letters = Tokenizer(models.WordLevel({"?": 0, "a": 1, "cat": 2}, unk_token="?"))
+    letters.pre_tokenizer = pre_tokenizers.Whitespace()
+    letters.save(str(t5 / "tokenizer.json"))
+    return tmp_path
+
+
+def test_clip_is_counted_as_transformers_reads_it(folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers import CLIPTokenizer
+
+    theirs = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    of = checkpoint("sd", path=folder, family="sd1", layout=Layout.FOLDER, metadata={})
+    for text in ("", "cat", "A CAT's  dog,\ncat", "don't 42, ca((t", "<|endoftext|> cat", "x" * 90):
+        used = len(theirs(text, add_special_tokens=False).input_ids)
+        chunks = max(1, -(-used // 75))
+        assert counted(of, text.replace("(", r"\(")) == TokenCount(used, 75 * chunks, chunks)
+    assert counted(of, "(cat:1.3) BREAK dog") == TokenCount(3, 150, 2)
+
+
+def test_what_flux_cuts_is_counted_by_its_second_tokenizer(folder: Path) -> None:
+    of = checkpoint("flux", path=folder, family="flux", layout=Layout.FOLDER, metadata={})
+    assert counted(of, "a cat") == TokenCount(2, 511)
+    long = "a " * 600
+    count = counted(of, long)
+    assert count is not None
+    assert (count.used, count.cut) == (600, (1022, 1199))
+
+
+def test_what_is_not_at_hand_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "resources", lambda: tmp_path / "none")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "vocab.json").write_text("{")
+    assert (
+        counted(checkpoint("sd", path=tmp_path, family="sd1", layout=Layout.FOLDER, metadata={}, modified=1.0), "a")
+        is None
+    )
+    assert counted(checkpoint("z", path=tmp_path, family="unknown", layout=Layout.FOLDER, metadata={}), "a") is None
+
+
+def test_the_checkpoints_made_here_are_counted_by_their_own(tmp_path: Path) -> None:
+    of = read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors"))
+    assert counted(of, "red apple, fruit") == TokenCount(3, 4)
+    assert not reads_weights(of)
+    assert reads_weights(checkpoint("sd", family="sdxl"))
+
+
+def test_no_torch_is_loaded_for_it(tmp_path: Path) -> None:
+    path = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
+    code = (
+        "import sys; from pathlib import Path; from diffstudio.models.checkpoint import read_checkpoint;"
+        "from diffstudio.studio.prompts.token_count import count; tiny = read_checkpoint(Path(sys.argv[1]));"
+        "assert count(tiny, 'red apple').tokens.used == 2;"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)

@@ -1,0 +1,95 @@
+"""A checkpoint made here comes back as it was, says what it is in its header, and refuses what is damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from diffstudio.errors import CheckpointDamaged, StorageProblem
+from diffstudio.models.checkpoint import read_checkpoint
+from diffstudio.models.families import pixel_file
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from tests.networks.test_transformer import small, stirred
+
+
+@pytest.fixture
+def tokenizer() -> CaptionTokenizer:
+    return CaptionTokenizer.learn(["red apple", "ghost"], 300)
+
+
+@pytest.fixture
+def network(tokenizer: CaptionTokenizer) -> PixelTransformer:
+    return stirred(small(conditioning=Conditioning.TEXT, vocabulary=tokenizer.vocabulary, text_tokens=4))
+
+
+def test_comes_back_as_it_was(tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer) -> None:
+    path = tmp_path / "a.safetensors"
+    pixel_file.save(
+        path,
+        network,
+        title="An apple",
+        tokenizer=tokenizer,
+        thumbnail=Image.new("RGB", (8, 8), "red"),
+        run={"steps": 3},
+    )
+    loaded = pixel_file.load(path)
+    assert loaded.tokenizer is not None
+    x, t = torch.randn(2, 3, 16, 16), torch.rand(2)
+    condition = Condition(words=loaded.tokenizer.encode(["red apple", "ghost"], 4))
+    assert torch.equal(loaded.network(x, t, condition), network(x, t, condition))
+    about = read_checkpoint(path)
+    assert (about.family, about.conditioning, about.width, about.title) == ("pixel", Conditioning.TEXT, 16, "An apple")
+    assert about.json("run") == {"steps": 3} and about.json("schedule")["kind"] == "rectified_flow"
+    picture = pixel_file.thumbnail(about)
+    assert picture is not None and picture[:4] == b"RIFF"
+    assert sorted(file.name for file in tmp_path.glob("a*")) == [path.name]
+
+
+def test_half_precision_is_half_the_file(tmp_path: Path, network: PixelTransformer) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    pixel_file.save(whole, network, title="x")
+    pixel_file.save(half, network, title="x", dtype=torch.float16)
+    tensors = 4 * sum(parameter.numel() for parameter in network.parameters())
+    assert abs(whole.stat().st_size - half.stat().st_size - tensors // 2) < 500  # headers write offsets in decimals
+    assert (read_checkpoint(whole).dtype, read_checkpoint(half).dtype) == ("F32", "F16")
+
+
+def test_numbers_that_are_not_finite_are_refused(
+    tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer
+) -> None:
+    with torch.no_grad():
+        network.write_patches.bias[0] = float("nan")
+    pixel_file.save(tmp_path / "a.safetensors", network, title="x", tokenizer=tokenizer)
+    with pytest.raises(CheckpointDamaged, match="not finite"):
+        pixel_file.load(tmp_path / "a.safetensors")
+
+
+def test_tensors_that_do_not_fit_the_header_are_refused(
+    tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer
+) -> None:
+    path = tmp_path / "a.safetensors"
+    pixel_file.save(path, network, title="x", tokenizer=tokenizer)
+    tensors, metadata = safetensors.torch.load_file(path), dict(read_checkpoint(path).metadata)
+    tensors.pop("write_patches.bias")
+    safetensors.torch.save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointDamaged, match="do not match"):
+        pixel_file.load(path)
+
+
+def test_a_header_that_lies_is_refused(tmp_path: Path, network: PixelTransformer) -> None:
+    path = tmp_path / "a.safetensors"
+    pixel_file.save(path, network, title="x")  # without the tokenizer that a text network needs
+    with pytest.raises(CheckpointDamaged):
+        pixel_file.load(path)
+
+
+def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path: Path, network: PixelTransformer) -> None:
+    with pytest.raises(StorageProblem):
+        pixel_file.save(tmp_path / "missing" / "a.safetensors", network, title="x")
+    assert not list(tmp_path.glob("**/a*"))

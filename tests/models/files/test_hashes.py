@@ -1,0 +1,76 @@
+"""Hashes are right, worked out once, and never believed for another file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from diffstudio import paths
+from diffstudio.errors import CheckpointMissing, Stopped
+from diffstudio.models.files import hashes
+from diffstudio.models.files.hashes import known_sha256, sha256_of, short
+
+CONTENT = os.urandom(100_000)
+RIGHT = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def test_worked_out_once(file: Path) -> None:
+    told: list[float] = []
+    assert known_sha256(file) == ""
+    assert sha256_of(file, told.append) == RIGHT == known_sha256(file)
+    assert told[-1] == 1.0
+    assert short(RIGHT) == RIGHT[:10]
+    told.clear()
+    assert sha256_of(file, told.append) == RIGHT and told == []  # remembered: not read again
+
+
+def test_a_changed_file_is_another(file: Path) -> None:
+    sha256_of(file)
+    stamp = file.stat().st_mtime_ns
+    file.write_bytes(CONTENT[:-1])  # shorter
+    assert known_sha256(file) == ""
+    file.write_bytes(CONTENT[::-1])  # as long, later
+    os.utime(file, ns=(stamp, stamp + 1))
+    assert known_sha256(file) == "" and sha256_of(file) == hashlib.sha256(CONTENT[::-1]).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"format": 99, "files": {}}', '{"format": 1, "files": {"a": 3}}', "[" * 100_000]
+)
+def test_a_damaged_memory_is_no_memory(file: Path, damage: str) -> None:
+    sha256_of(file)
+    (paths.cache() / "hashes.json").write_text(damage)
+    assert known_sha256(file) == "" and sha256_of(file) == RIGHT == known_sha256(file)
+
+
+def test_files_that_are_gone_are_forgotten(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"x")
+    sha256_of(other)
+    other.unlink()
+    sha256_of(file)
+    assert str(other) not in (paths.cache() / "hashes.json").read_text()
+
+
+def test_stopped_and_missing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashes, "_CHUNK_BYTES", 1000)
+    with pytest.raises(Stopped):
+        sha256_of(file, cancelled=lambda: True)
+    with pytest.raises(CheckpointMissing, match="cannot be read"):
+        sha256_of(tmp_path / "nothing")
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(file: Path) -> None:
+    paths.cache().parent.mkdir(parents=True, exist_ok=True)
+    paths.cache().write_text("a file where the folder should be")
+    assert sha256_of(file) == RIGHT and known_sha256(file) == ""

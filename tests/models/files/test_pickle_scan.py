@@ -1,0 +1,538 @@
+"""Pickles built to attack: each is refused in a sentence that says what it would have run, at once, in little memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import pickletools
+import struct
+import tarfile
+import time
+import tracemalloc
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from diffstudio.errors import (
+    CheckpointDamaged,
+    CheckpointDangerous,
+    CheckpointProblem,
+    CheckpointUnknown,
+    DiffstudioError,
+)
+from diffstudio.models.detection.types import Layout, Role
+from diffstudio.models.files.pickle_globals import Kind, kind_of
+from diffstudio.models.files.pickle_interpreter import MOST_OPCODES, Machine
+from diffstudio.models.files.pickle_scan import scan_pickle
+from diffstudio.models.library.records import read_record
+from tests.models.pickles import (
+    EMPTY_TUPLE,
+    MARK,
+    RAN,
+    REDUCE,
+    STOP,
+    TUPLE,
+    attack,
+    called,
+    imported,
+    table,
+    tensor,
+    text,
+    zipped,
+)
+
+SECONDS, MEGABYTES = 3.0, 160  # of the processor, some times what is needed: that there is a bound, not how fast it is
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not (tmp_path / RAN).exists(), "a pickle was run"
+
+
+def refused(path: Path, kind: type[CheckpointProblem] = CheckpointDamaged) -> str:
+    """What is said, in one sentence or two."""
+    began = time.process_time()
+    with pytest.raises(kind) as raised:
+        read_record(path)
+    assert time.process_time() - began < SECONDS
+    said = str(raised.value)
+    assert "\n" not in said and len(said) < 600
+    return said
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+# ---- what would run something ------------------------------------------------------------------------------------------
+
+SYSTEM = imported("os", "system")
+COMMAND = text(f"touch {RAN}")
+ARGUMENTS = MARK + COMMAND + TUPLE
+RUN = ARGUMENTS + REDUCE + STOP
+LAST = struct.pack("<I", (1 << 32) - 1)
+ATTACKS: dict[str, tuple[bytes, str]] = {
+    "reduce": (b"\x80\x02" + called(SYSTEM, COMMAND) + STOP, f"os.system('touch {RAN}')"),
+    "reduce, protocol 0": (f"cos\nsystem\n(S'touch {RAN}'\ntR.".encode(), f"os.system('touch {RAN}')"),
+    "inst": (MARK + COMMAND + b"ios\nsystem\n" + STOP, f"os.system('touch {RAN}')"),
+    "obj": (MARK + SYSTEM + COMMAND + b"o" + STOP, f"os.system('touch {RAN}')"),
+    "newobj": (b"\x80\x02" + imported("subprocess", "Popen") + ARGUMENTS + b"\x81" + STOP, "subprocess.Popen('touch"),
+    "newobj with names": (
+        b"\x80\x04" + imported("subprocess", "Popen") + ARGUMENTS + b"}\x92" + STOP,
+        "subprocess.Popen(",
+    ),
+    "stack global": (b"\x80\x04" + text("os") + text("system") + b"\x93" + RUN, "os.system("),
+    "stack global of what was remembered": (
+        b"\x80\x04" + text("system") + b"\x94" + text("posix") + b"\x9400" + b"h\x01h\x00\x93" + RUN,
+        "posix.system(",
+    ),
+    "remembered out of order": (
+        b"\x80\x02" + text("os") + b"r" + LAST + b"0" + text("x") + b"q\x010j" + LAST + text("system") + b"\x93" + RUN,
+        "os.system(",
+    ),
+    "a chain of getattr": (
+        b"\x80\x02"
+        + called(
+            called(
+                imported("builtins", "getattr"), called(imported("builtins", "__import__"), text("os")), text("system")
+            ),
+            COMMAND,
+        )
+        + STOP,
+        "builtins.getattr(",
+    ),
+    "getattr of what is allowed": (
+        b"\x80\x02"
+        + called(imported("builtins", "getattr"), imported("collections", "OrderedDict"), text("__class__"))
+        + STOP,
+        "builtins.getattr(collections.OrderedDict, '__class__')",
+    ),
+    "a point in the name": (
+        b"\x80\x04" + text("torch.serialization") + text("os.system") + b"\x93" + RUN,
+        "torch.serialization.os.system(",
+    ),
+    "eval": (b"\x80\x02" + called(imported("__builtin__", "eval"), text("1 + 1")) + STOP, "__builtin__.eval('1 + 1')"),
+    "exec, hidden in numpy": (
+        b"\x80\x02" + called(imported("numpy.testing._private.utils", "runstring"), text("x"), b"}") + STOP,
+        "runstring(",
+    ),
+    "torch's own doors": (
+        b"\x80\x02" + called(imported("torch.hub", "load"), text("a/b")) + STOP,
+        "torch.hub.load('a/b')",
+    ),
+    "a pickle that torch would open": (
+        b"\x80\x02" + called(imported("torch.storage", "_load_from_bytes"), b"C\x03abc") + STOP,
+        "torch.storage._load_from_bytes(",
+    ),
+    "thrown away": (b"\x80\x02" + called(SYSTEM, COMMAND) + b"0N" + STOP, "os.system("),
+    "thrown away with a mark": (b"\x80\x02" + MARK + called(SYSTEM, COMMAND) + b"1N" + STOP, "os.system("),
+    "before it breaks": (b"\x80\x02" + called(SYSTEM, COMMAND) + b"\xff\xff", "os.system("),
+    "before it ends": (b"\x80\x02" + called(SYSTEM, COMMAND), "os.system("),
+    "put into an object": (
+        b"\x80\x02"
+        + imported("collections", "OrderedDict")
+        + EMPTY_TUPLE
+        + REDUCE
+        + called(SYSTEM, COMMAND)
+        + b"b"
+        + STOP,
+        "os.system(",
+    ),
+    "an extension": (b"\x80\x02\x82\x01)R" + called(SYSTEM, COMMAND) + STOP, "os.system("),
+    "imported alone": (b"\x80\x02" + imported("antigravity", "fly") + STOP, "antigravity.fly"),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("container", ["alone", "zip", "after another"])
+def test_what_would_run_is_named(tmp_path: Path, name: str, container: str) -> None:
+    data, said = ATTACKS[name]
+    match container:
+        case "alone":
+            path = written(tmp_path / "a.ckpt", data)
+        case "zip":
+            path = zipped(tmp_path / "a.pt", data)
+        case _:
+            path = written(tmp_path / "a.bin", pickle.dumps({"x": 1}) + data)
+    assert said in refused(path, CheckpointDangerous)
+
+
+def test_python_itself_would_run_them(tmp_path: Path) -> None:
+    """That these are attacks at all: opened in the usual way, one leaves something behind."""
+    pickle.loads(ATTACKS["a chain of getattr"][0])
+    assert (tmp_path / RAN).exists()
+    (tmp_path / RAN).unlink()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_every_protocol(tmp_path: Path, protocol: int) -> None:
+    path = written(
+        tmp_path / "a.pt", pickle.dumps({"weights": [1, 2.5, b"x", "y", (None, True)], "x": attack()}, protocol)
+    )
+    assert f"{os.system.__module__}.system('touch {RAN}')" in refused(path, CheckpointDangerous)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_beside_weights(tmp_path: Path, new: bool) -> None:
+    torch.save(
+        {"state_dict": {"a": torch.ones(3)}, "callback": attack()},
+        tmp_path / "a.ckpt",
+        _use_new_zipfile_serialization=new,
+    )
+    said = refused(tmp_path / "a.ckpt", CheckpointDangerous)
+    assert said == (
+        f"a.ckpt is dangerous and was not opened: opening it would have run {os.system.__module__}.system("
+        f"'touch {RAN}'). Delete it, and get the model elsewhere, as a safetensors file."
+    )
+
+
+@pytest.mark.parametrize("outer", [0, 2, 3, 5])
+@pytest.mark.parametrize("inner", [0, 2, 5])
+def test_pickles_within_pickles(tmp_path: Path, outer: int, inner: int) -> None:
+    nested = pickle.dumps({"harmless": [1, 2], "deeper": pickle.dumps(attack(), inner)}, inner)
+    path = written(tmp_path / "a.pt", pickle.dumps({"a": nested, "b": bytearray(nested)}, outer))
+    assert "in a pickle within the pickle" in refused(path, CheckpointDangerous)
+
+
+def test_a_harmless_constant_is_not_taken_for_a_pickle(tmp_path: Path) -> None:
+    texts = {"config": "model:\n  system: x\ncos\nsystem\n", "raw": bytes(range(256)), "text": "\x80\x02 os system"}
+    torch.save({"a": torch.ones(2), **texts}, tmp_path / "a.pt")
+    scan_pickle(tmp_path / "a.pt").check()
+
+
+def test_the_tar_files_of_old(tmp_path: Path) -> None:
+    def tarred(name: str, data: bytes) -> Path:
+        with tarfile.open(tmp_path / name, "w") as archive:
+            entry = tarfile.TarInfo("pickle")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+        return tmp_path / name
+
+    assert "os.system(" in refused(tarred("a.pth", ATTACKS["reduce"][0]), CheckpointDangerous)
+    assert "before 2017" in refused(tarred("b.pth", pickle.dumps({"a": 1})))
+
+
+# ---- what would take all memory, or for ever ---------------------------------------------------------------------------
+
+
+def _bomb(path: Path, size: int) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}))
+        with archive.open("archive/data/0", "w", force_zip64=True) as member:
+            for _ in range(size >> 20):
+                member.write(bytes(1 << 20))
+    return path
+
+
+def _twice(path: Path) -> Path:
+    with pytest.warns(UserWarning, match="Duplicate"):
+        return zipped(path, table(), {"archive/data.pkl": ATTACKS["reduce"][0]})
+
+
+def _overlapping(path: Path) -> Path:
+    """Two entries of the directory for one member."""
+    data = zipped(path, table(), {"archive/data/0": bytes(64), "archive/data/1": bytes(64)}).read_bytes()
+    first, second = (data.index(b"archive/data/" + digit) - 30 for digit in (b"0", b"1"))
+    at = data.rindex(b"archive/data/1") - 46 + 42
+    assert struct.unpack("<I", data[at : at + 4])[0] == second
+    path.write_bytes(data[:at] + struct.pack("<I", first) + data[at + 4 :])
+    return path
+
+
+def _directory_of_a_million(path: Path) -> Path:
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", *([0] * 6), 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    data = b"PK\3\4" + entry * 1_000_000
+    return written(path, data + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, len(data) - 4, 4, 0))
+
+
+def _one_tensor(path: Path, members: Mapping[str, bytes] | None = None, **about: Any) -> Path:
+    return zipped(path, table(a=tensor(**about)), {"archive/data/0": bytes(16)} | dict(members or {}))
+
+
+BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a zip bomb": (lambda path: _bomb(path, 64 << 20), "zip bomb"),
+    "a pickle that was a bomb": (
+        lambda path: zipped(path, b"N" * (40 << 20), compression=zipfile.ZIP_DEFLATED),
+        "bytes",
+    ),
+    "two members of one name": (_twice, "one name"),
+    "a member elsewhere": (lambda path: zipped(path, table(), {"archive/data/../../../x": b"x"}), "lies elsewhere"),
+    "a member at the root": (lambda path: zipped(path, table(), {"/etc/x": b"x"}), "lies elsewhere"),
+    "members that overlap": (_overlapping, "overlap"),
+    "a million members": (_directory_of_a_million, "too many members"),
+    "a zip cut short": (lambda path: written(path, _one_tensor(path).read_bytes()[:-40]), "cut short"),
+    "a zip cut in half": (lambda path: written(path, _one_tensor(path).read_bytes()[:200]), "cut short"),
+    "LONG4": (lambda path: written(path, b"\x80\x02\x8b" + struct.pack("<i", -1) + b"x."), "cut short"),
+    "BINUNICODE8": (lambda path: written(path, b"\x80\x04\x8d" + struct.pack("<Q", 1 << 62) + b"x."), "cut short"),
+    "BINBYTES8": (lambda path: written(path, b"\x80\x04\x8e" + struct.pack("<Q", (1 << 64) - 1) + b"x."), "cut short"),
+    "BYTEARRAY8": (lambda path: written(path, b"\x80\x05\x96" + struct.pack("<Q", 100 << 30) + b"x."), "cut short"),
+    "instructions without end": (lambda path: written(path, b"\x80\x02" + b"N0" * MOST_OPCODES + STOP), "instructions"),
+    "marks without end": (lambda path: written(path, b"(" * (2 * MOST_OPCODES)), "too deeply"),
+    "a tower": (lambda path: written(path, b"N" + b"\x85" * (MOST_OPCODES - 10) + b"}" + b"."), "no weights"),
+    "a tower that doubles, as a key": (
+        lambda path: written(path, b"\x80\x02N" + b"2\x86" * 200 + b"q\x000}h\x00Ns."),
+        "no weights",
+    ),
+    "a number of a million digits": (lambda path: written(path, b"I" + b"9" * 1_000_000 + b"\n."), "no weights"),
+    "nothing": (lambda path: written(path, b""), "empty"),
+    "no pickle": (lambda path: written(path, b"ggml" + b"\n" * 1000), "makes no sense"),
+    "a program for TorchScript": (
+        lambda path: zipped(path, table(), {"archive/code/x.py": b"1", "archive/constants.pkl": table()}),
+        "TorchScript",
+    ),
+    "numbers the other way round": (
+        lambda path: _one_tensor(path, {"archive/byteorder": b"big"}),
+        "another kind of processor",
+    ),
+    "a storage that is not there": (lambda path: zipped(path, table(a=tensor())), "missing"),
+    "a storage that is short": (lambda path: _one_tensor(path, {"archive/data/0": bytes(12)}), "shorter"),
+    "a tensor beyond its storage": (lambda path: _one_tensor(path, offset=1), "larger than"),
+    "a tensor below its storage": (lambda path: _one_tensor(path, offset=-1), "no sense"),
+    "a negative side": (lambda path: _one_tensor(path, size=(-4,)), "no sense"),
+    "a side that is no number": (lambda path: _one_tensor(path, size=("x",)), "no sense"),
+    "one number spread over all memory": (
+        lambda path: _one_tensor(path, size=(1 << 40, 1 << 20), stride=(0, 0)),
+        "larger than",
+    ),
+    "a storage shared a million times": (
+        lambda path: zipped(
+            path,
+            table(**{f"a{i}": tensor(numbers=100_000, size=(100_000,)) for i in range(100)}),
+            {"archive/data/0": bytes(400_000)},
+        ),
+        "would take",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(tmp_path: Path, name: str) -> None:
+    build, said = BOMBS[name]
+    path = build(tmp_path / "a.ckpt")
+    began = time.process_time()
+    assert said in _reason(path)
+    assert time.process_time() - began < SECONDS
+    tracemalloc.start()
+    try:
+        _reason(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MEGABYTES << 20
+
+
+def _reason(path: Path) -> str:
+    try:
+        return read_record(path).reason
+    except DiffstudioError as error:
+        return str(error)
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    for begin in (b"\x80\x02}", b"\x80\x04\x8e" + struct.pack("<Q", 3 << 30), b"PK\3\4", bytes(8)):
+        with (tmp_path / "a.ckpt").open("wb") as file:
+            file.write(begin)
+            file.truncate(4 << 30)
+        refused(tmp_path / "a.ckpt")
+
+
+def test_tables_that_hold_themselves(tmp_path: Path) -> None:
+    inner = b"}q\x00" + text("x") + b"h\x00s"
+    zipped(tmp_path / "a.pt", b"\x80\x02" + inner + STOP)
+    assert read_record(tmp_path / "a.pt").reason.startswith("There are no weights in it")
+    twice = [b"}(" + text("x") + b"h%c" % i + text("y") + b"h%c" % i + b"uq%c" % (i + 1) for i in range(100)]
+    doubling = b"\x80\x02}q\x00" + b"".join(twice) + STOP
+    zipped(tmp_path / "b.pt", doubling)
+    assert read_record(tmp_path / "b.pt").reason.startswith("There are no weights in it")
+
+
+# ---- what is harmless --------------------------------------------------------------------------------------------------
+
+
+def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> None:
+    class ModelCheckpoint:
+        best = 3
+
+    ModelCheckpoint.__module__, ModelCheckpoint.__qualname__ = __name__, "ModelCheckpoint"
+    globals()["ModelCheckpoint"] = ModelCheckpoint
+    try:
+        torch.save(
+            {
+                "state_dict": OrderedDict(a=torch.ones(2, 3)),
+                "callbacks": {ModelCheckpoint: ModelCheckpoint()},
+                "epoch": 3,
+                "optimizer_states": [torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()],
+            },
+            tmp_path / "a.ckpt",
+        )
+    finally:
+        del globals()["ModelCheckpoint"]
+    scan = scan_pickle(tmp_path / "a.ckpt")
+    scan.check()
+    assert [found.name for found in scan.leftovers] == [f"{__name__}.ModelCheckpoint"]
+    assert scan.shapes == {"a": (2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "kind"),
+    [
+        ("torch", "HalfStorage", Kind.ALLOWED),
+        ("torch._utils", "_rebuild_tensor_v2", Kind.ALLOWED),
+        ("collections", "OrderedDict", Kind.ALLOWED),
+        ("numpy.core.multiarray", "scalar", Kind.ALLOWED),
+        ("builtins", "set", Kind.ALLOWED),
+        ("_codecs", "encode", Kind.ALLOWED),
+        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", Kind.UNKNOWN),
+        ("torch.optim.adam", "Adam", Kind.UNKNOWN),
+        ("omegaconf.listconfig", "ListConfig", Kind.UNKNOWN),
+        ("functools", "partial", Kind.UNKNOWN),
+        ("pathlib", "PosixPath", Kind.UNKNOWN),
+        ("os", "system", Kind.DANGEROUS),
+        ("os.path", "join", Kind.DANGEROUS),
+        ("builtins", "open", Kind.DANGEROUS),
+        ("mymodule", "__builtins__.eval", Kind.DANGEROUS),
+        ("torch._dynamo.guards", "GuardBuilder.get", Kind.DANGEROUS),
+        ("operator", "attrgetter", Kind.DANGEROUS),
+        ("torch", "load", Kind.DANGEROUS),
+        ("types", "CodeType", Kind.DANGEROUS),
+    ],
+)
+def test_names_are_sorted(module: str, name: str, kind: Kind) -> None:
+    assert kind_of(module, name) is kind
+
+
+def test_all_that_pytorch_allows_is_allowed_or_unknown_here() -> None:
+    """PyTorch's own list for `weights_only`: none of it is thought dangerous."""
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    wrong = [full for full in _get_allowed_globals() if kind_of(*full.rpartition(".")[::2]) is Kind.DANGEROUS]
+    assert wrong == []
+
+
+def test_every_instruction_is_known() -> None:
+    from diffstudio.models.files import pickle_interpreter
+
+    known = {
+        bytes([code]) for code, does in enumerate(pickle_interpreter._DOES) if does is not pickle_interpreter._no_opcode
+    } | {STOP}
+    assert known == {opcode.code.encode("latin-1") for opcode in pickletools.opcodes}
+
+
+def _held_in(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text() | st.integers(0, 9), inner)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(), _held_in
+    ),
+    st.integers(0, 5),
+)
+def test_plain_values_come_out_as_pickle_has_them(value: Any, protocol: int) -> None:
+    """Where nothing would be called, both machines agree."""
+    pickled = pickle.dumps(value, protocol)
+    if any(opcode.name in ("REDUCE", "GLOBAL", "STACK_GLOBAL") for opcode, _, _ in pickletools.genops(pickled)):
+        return  # bytes, before protocol 3
+    if any(isinstance(one, int) and abs(one) > 1 << 120 for one in _leaves(value)):
+        return  # longer than any number that says something about weights
+    assert Machine(pickled).run() == value
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _leaves(one)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from (*_leaves(key), *_leaves(one))
+    else:
+        yield value
+
+
+# ---- whatever the bytes ------------------------------------------------------------------------------------------------
+
+_HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def _saved(new: bool) -> bytes:
+    file = io.BytesIO()
+    torch.save(
+        {"state_dict": {"a": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.half)}, "epoch": 3},
+        file,
+        _use_new_zipfile_serialization=new,
+    )
+    return file.getvalue()
+
+
+@_HERE
+@given(data=st.data(), new=st.booleans())
+def test_bytes_that_were_changed(tmp_path: Path, data: st.DataObject, new: bool) -> None:
+    whole = bytearray(_saved(new))
+    for _ in range(data.draw(st.integers(1, 6))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    whole = whole[: data.draw(st.integers(0, len(whole)))] if data.draw(st.booleans()) else whole
+    _only_our_errors(written(tmp_path / "a.pt", bytes(whole)))
+
+
+@_HERE
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\x80\x02", b"\x80\x04\x95", b"(", b"}(", b"PK\3\4", b"c"]))
+def test_any_bytes(tmp_path: Path, tail: bytes, head: bytes) -> None:
+    _only_our_errors(written(tmp_path / "a.ckpt", head + tail))
+
+
+@_HERE
+@given(
+    st.lists(
+        st.sampled_from(
+            [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
+            + [text("os"), text("system"), SYSTEM, tensor(), b"K\x01", b"q\x00", b"h\x00", b"1\n"]
+        ),
+        max_size=60,
+    )
+)
+def test_any_instructions(tmp_path: Path, instructions: list[bytes]) -> None:
+    _only_our_errors(zipped(tmp_path / "a.pt", b"".join(instructions) + STOP, {"archive/data/0": bytes(16)}))
+
+
+def _only_our_errors(path: Path) -> None:
+    from diffstudio.models.files.weights_reader import load_weights
+
+    try:
+        record = read_record(path)
+        assert record.layout is Layout.PICKLE and record.reason
+        for value in load_weights(path).values():
+            value.sum()
+    except DiffstudioError as error:
+        assert str(error)
+
+
+def test_what_it_holds_is_known_from_the_scan_alone(tmp_path: Path) -> None:
+    torch.save(
+        {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": {"*": torch.ones(2, 768)}, "name": "cat"},
+        tmp_path / "cat.pt",
+    )
+    record = read_record(tmp_path / "cat.pt")
+    assert (record.role, record.family, record.layout) == (Role.EMBEDDING, "sd1", Layout.PICKLE)
+    assert (record.parameters, record.dtype) == (1536, "F32")
+    assert record.reason == (
+        "2 vectors as wide as the words of Stable Diffusion 1: a textual inversion. "
+        "A pickle, looked through and harmless."
+    )
+
+
+def test_a_zip_of_something_else(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.bin", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "not one of PyTorch's" in refused(tmp_path / "a.bin", CheckpointUnknown)

@@ -1,0 +1,51 @@
+"""The tokenizer: every script, the same words for the same text, and a round trip through a file."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffstudio.networks.caption_tokenizer import PADDING, CaptionTokenizer
+
+CAPTIONS = ["red apple, fruit", "green apple, fruit", "pizza, cheese, slice", "Kätzchen", "猫, 動物", "صاروخ"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CaptionTokenizer:
+    return CaptionTokenizer.learn(CAPTIONS * 3, 400)
+
+
+def test_a_learnt_word_is_one(tokenizer: CaptionTokenizer) -> None:
+    assert tokenizer.count("apple") == 1 and tokenizer.count("red apple") == 2
+
+
+def test_case_commas_and_spaces_do_not_count(tokenizer: CaptionTokenizer) -> None:
+    written = tokenizer.encode(["Red  APPLE, fruit", "red apple fruit"], 8)
+    assert written[0].tolist() == written[1].tolist()
+
+
+def test_cut_and_padded(tokenizer: CaptionTokenizer) -> None:
+    assert tokenizer.encode(["", "apple " * 50], 4)[0].tolist() == [PADDING] * 4
+    assert PADDING not in tokenizer.encode(["apple " * 50], 4)
+    assert tokenizer.encode([], 4).shape == (0, 4)
+
+
+def test_survives_its_file(tokenizer: CaptionTokenizer) -> None:
+    again = CaptionTokenizer.from_json(tokenizer.to_json())
+    assert again.vocabulary == tokenizer.vocabulary
+    assert again.encode(CAPTIONS, 12).tolist() == tokenizer.encode(CAPTIONS, 12).tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40))
+def test_any_text_is_words_that_are_known(text: str) -> None:
+    tokenizer = CaptionTokenizer.learn(CAPTIONS, 300)
+    ids = tokenizer.encode([text], 64)[0]
+    assert ((ids >= 0) & (ids < tokenizer.vocabulary)).all()
+    if text.strip(" \t\r\n,"):
+        assert tokenizer.count("x" + text) > 0
+
+
+def test_no_captions_still_make_a_tokenizer() -> None:
+    assert CaptionTokenizer.learn([], 100).count("anything") > 0

@@ -1,0 +1,117 @@
+"""Every control of the sections, sheets and windows that open on demand has a name, a tooltip and a way by keyboard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QDialog, QWidget
+from pytestqt.qtbot import QtBot
+
+from diffstudio.models.checkpoint import Layout, Role
+from diffstudio.studio.requests import UpscaleRequest
+from diffstudio.ui.generate.mask_dialog import PaintDialog
+from diffstudio.ui.generate.panel import Panel
+from diffstudio.ui.generate.upscale_dialog import EnlargeDialog
+from diffstudio.ui.models.details import CheckpointDetails
+from diffstudio.ui.models.weight_tool_dialogs import BakeSheet, ConvertSheet, ExportSheet, MergeSheet, PruneSheet
+from tests.ui.a_walk import controls, lacking
+from tests.ui.samples import checkpoint
+
+pytestmark = pytest.mark.usefixtures("dressed", "home")
+
+SD1 = checkpoint("sd1", family="sd1", width=512, height=512, metadata={}, layout=Layout.ORIGINAL)
+INK = checkpoint(
+    "ink", family="sd1", role=Role.LORA, metadata={"ss_tag_frequency": json.dumps({"a": {"sumi-e": 9, "cat": 2}})}
+)
+CANNY = checkpoint("canny", family="sd1", role=Role.CONTROLNET, metadata={})
+SHARP = checkpoint("4x-sharp", family="unknown", role=Role.UPSCALER, metadata={})
+MODELS = [SD1, replace(SD1, name="other", path=Path("/models/other.safetensors")), INK, CANNY, SHARP]
+
+
+@pytest.fixture
+def panel(qtbot: QtBot, tmp_path: Path) -> Panel:
+    """With everything that can be in it: LoRAs that are here and not, a picture to start from and one that guides, enlarged."""
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
+    panel = Panel()
+    qtbot.addWidget(panel)
+    panel.resize(288, 3000)
+    panel.set_checkpoints(MODELS)
+    panel.choose(SD1)
+    panel.show()
+    qtbot.waitExposed(panel)
+    panel.prompt.set_text("a cat <lora:ink:1> <lora:inc:1>")
+    assert panel.start.set_picture(tmp_path / "a.png") and panel.control.add_picture(tmp_path / "a.png")
+    panel.enlarge.open_button.click()
+    return panel
+
+
+def test_the_left_column_with_everything_in_it(panel: Panel) -> None:
+    assert (
+        panel.loras.rows[1].nears
+        and panel.start.strength.isVisible()
+        and panel.control.cards
+        and panel.enlarge.scale.isVisible()
+    )
+    assert not lacking(panel)
+    picker = panel.loras.open_picker()
+    assert not lacking(picker)
+    picker.close()
+
+
+def test_tab_comes_to_every_control_of_the_column(panel: Panel) -> None:
+    seen: set[QWidget] = set()
+    here: QWidget = panel.checkpoint
+    for _ in range(300):
+        seen.add(here)
+        here = here.nextInFocusChain()
+        if here is panel.checkpoint:
+            break
+    wanted = {widget for widget in controls(panel) if widget.isVisible() and widget.isEnabled()}
+    missing = [widget.accessibleName() for widget in wanted if widget not in seen and widget.focusProxy() not in seen]
+    assert not missing
+    places = [widget.mapTo(panel, widget.rect().topLeft()).y() for widget in tabbed(panel)]
+    assert all(after > before - 60 for before, after in zip(places, places[1:], strict=False)), (
+        "it goes down, and not up and down"
+    )
+
+
+def tabbed(panel: Panel) -> list[QWidget]:
+    """The visible controls in the order in which Tab comes to them, from the prompt to the button at the foot."""
+    order: list[QWidget] = []
+    here: QWidget = panel.prompt
+    while here is not panel.button:
+        if here.isVisible() and here.focusPolicy() & Qt.FocusPolicy.TabFocus and here in controls(panel):
+            order.append(here)
+        here = here.nextInFocusChain()
+    return order
+
+
+def test_the_sheets_and_windows(qtbot: QtBot, tmp_path: Path) -> None:
+    image = QImage(64, 48, QImage.Format.Format_RGB32)
+    image.fill(0)
+    dialogs: list[QDialog] = [
+        ConvertSheet(SD1, tmp_path),
+        MergeSheet(SD1, tmp_path, MODELS),
+        BakeSheet(SD1, tmp_path, MODELS),
+        PruneSheet(SD1, tmp_path, {"averaged copies of the weights": 1000}),
+        ExportSheet(SD1, tmp_path),
+        PaintDialog(image, None, (0, 0, 0, 0)),
+        EnlargeDialog(UpscaleRequest(tmp_path / "a.png"), image, QSize(64, 48), MODELS, "sd1", sampled=True),
+    ]
+    for dialog in dialogs:
+        qtbot.addWidget(dialog)
+        assert len(controls(dialog)) > 3 and not lacking(dialog), dialog.windowTitle()
+
+
+def test_the_details_of_models_of_every_role(qtbot: QtBot) -> None:
+    details = CheckpointDetails()
+    qtbot.addWidget(details)
+    for model in MODELS:
+        details.show_entry(model, QImage())
+        assert not lacking(details), model.name

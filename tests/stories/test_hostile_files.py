@@ -1,0 +1,520 @@
+"""Headers, folders and tokenizers built to attack: refused in a sentence, at once, in little memory, with nothing run."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from diffstudio.errors import (
+    CheckpointDamaged,
+    CheckpointDangerous,
+    CheckpointProblem,
+    CheckpointUnknown,
+    DiffstudioError,
+)
+from diffstudio.models import loading
+from diffstudio.models.checkpoint import read_checkpoint
+from diffstudio.models.files.folder_check import check_folder
+from diffstudio.models.files.quantized_reader import open_stored
+from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.files.weights_reader import load_weights
+from diffstudio.models.library.records import read_record
+from diffstudio.models.tools.export import export
+from tests.models import small, small_flow
+from tests.models.pickles import RAN, attack
+
+CPU = torch.device("cpu")
+SECONDS, MEGABYTES = 3.0, 64  # of the processor, some times what is needed: that there is a bound, not how fast it is
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not (tmp_path / RAN).exists(), "something was run"
+
+
+def refused(act: Callable[[], object], kind: type[DiffstudioError] = CheckpointDamaged) -> str:
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(kind) as raised:
+            act()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < SECONDS and peak < MEGABYTES << 20
+    return str(raised.value)
+
+
+# ---- safetensors -------------------------------------------------------------------------------------------------------
+
+
+def tensor(begin: int = 0, end: int = 8, shape: Any = (2,), dtype: Any = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape) if isinstance(shape, tuple) else shape, "data_offsets": [begin, end]}
+
+
+def header(text: bytes | dict[str, Any], data: int = 8, length: int | None = None) -> bytes:
+    written = text if isinstance(text, bytes) else json.dumps(text).encode()
+    return struct.pack("<Q", len(written) if length is None else length) + written + bytes(data)
+
+
+ONE = json.dumps(tensor()).encode()
+HEADERS: dict[str, tuple[bytes, str]] = {
+    "100 GB": (header({}, length=100 << 30), "does not fit"),
+    "all there is": (header({}, length=(1 << 64) - 1), "does not fit"),
+    "negative, if it had a sign": (header({}, length=1 << 63), "does not fit"),
+    "one byte beyond the file": (header({"a": tensor()}, 0, length=70), "does not fit"),
+    "of nothing": (header(b"", 0), "does not fit"),
+    "cut short": (b"\x10\0\0", "does not fit"),
+    "empty": (b"", "does not fit"),
+    "overlapping": (header({"a": tensor(), "b": tensor(4, 12)}, 12), "overlap"),
+    "the same place twice": (header({"a": tensor(), "b": tensor()}), "overlap"),
+    "a hole": (header({"a": tensor(), "b": tensor(16, 24)}, 24), "holes"),
+    "a hole at the beginning": (header({"a": tensor(8, 16)}, 16), "holes"),
+    "beyond the end": (header({"a": tensor(), "b": tensor(8, 16)}), "fill the file"),
+    "something behind": (header({"a": tensor()}, 9), "fill the file"),
+    "two of one name": (header(b'{"a":' + ONE + b',"a":' + ONE + b"}"), "occurs twice"),
+    "two of one name, one in disguise": (header(b'{"a":' + ONE + b',"\\u0061":' + ONE + b"}"), "occurs twice"),
+    "two shapes": (header(b'{"a":{"dtype":"F32","shape":[2],"shape":[1,2],"data_offsets":[0,8]}}'), "occurs twice"),
+    "metadata twice": (header(b'{"__metadata__":{},"__metadata__":{"x":"y"},"a":' + ONE + b"}"), "occurs twice"),
+    "a product that overflows": (header({"a": tensor(shape=(1 << 32, 1 << 32))}), "does not have the size"),
+    "a product that overflows to what fits": (
+        header({"a": tensor(shape=((1 << 63) + 1, 2, 1 << 62, 4))}),
+        "does not have the size",
+    ),
+    "a million sides": (header({"a": tensor(shape=(1 << 60,) * 500_000)}), "not described"),
+    "a side of a thousand digits": (header({"a": tensor(shape=(10**1000,))}), "does not have the size"),
+    "a side of ten thousand digits": (
+        header(b'{"a":{"dtype":"F32","shape":[' + b"9" * 10_000 + b'],"data_offsets":[0,8]}}'),
+        "cannot be read",
+    ),
+    "an infinite side": (header(b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,8]}}'), "not described"),
+    "half a side": (header({"a": tensor(shape=(2.5,))}), "not described"),
+    "a side that is a text": (header({"a": tensor(shape="2")}), "not described"),
+    "a side that is true": (header({"a": tensor(0, 4, shape=(True,))}, 4), "not described"),
+    "a negative side": (header({"a": tensor(shape=(-2,))}), "negative"),
+    "endless sides of nothing": (header({"a": tensor(0, 0, (1 << 40, 1 << 40, 0))}, 0), "without end"),
+    "two negative sides": (header({"a": tensor(shape=(-1, -2))}), "negative"),
+    "a negative place": (header({"a": tensor(-8, 0)}), "negative"),
+    "backwards": (header({"a": tensor(8, 0)}), "does not have the size"),
+    "an unknown dtype": (header({"a": tensor(dtype="F33")}), "does not have the size"),
+    "a dtype that is a list": (header({"a": tensor(dtype=["F32"])}), "does not have the size"),
+    "three places": (header({"a": {**tensor(), "data_offsets": [0, 8, 9]}}), "not described"),
+    "no table": (header(b"[1,2,3]"), "not a table"),
+    "a number": (header(b"12"), "not a table"),
+    "no description": (header({"a": 3}), "not described"),
+    "nested without end": (header(b"[" * 200_000), "cannot be read"),
+    "objects without end": (header(b'{"a":' * 200_000), "cannot be read"),
+    "no JSON": (header(b"\x80\x02}."), "cannot be read"),
+    "text that is none": (header(b'{"\xff\xfe":' + ONE + b"}"), "cannot be read"),
+    "half a letter": (header(b'{"\\ud800":' + ONE + b"}"), "cannot be read"),
+    "metadata that is no text": (header({"__metadata__": {"a": [1]}, "x": tensor()}), "metadata"),
+    "a pickle under another name": (b"\x80\x02cos\nsystem\nX\x05\0\0\0touch\x85R.", "does not fit"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers(tmp_path: Path, name: str) -> None:
+    data, said = HEADERS[name]
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(data)
+    assert said in refused(lambda: read_record(path))
+    refused(lambda: load_weights(path))
+
+
+def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", 3 << 30) + b"{")
+        file.truncate(4 << 30)
+    assert "does not fit" in refused(lambda: read_record(tmp_path / "a.safetensors"))
+
+
+_HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_SOUND = header(
+    {
+        "__metadata__": {"title": "x"},
+        "cat": tensor(0, 24, (2, 3)),
+        "b": tensor(24, 26, (1,), "F16"),
+        "empty": tensor(26, 26, (0, 4), "BF16"),
+    },
+    26,
+)
+
+
+@_HERE
+@given(st.data())
+def test_headers_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
+    whole = bytearray(_SOUND)
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(
+            st.integers(0, 255) | st.sampled_from(b'0123456789[]{}",:\\-')
+        )
+    whole += data.draw(st.binary(max_size=3))
+    _only_our_errors(tmp_path / "a.safetensors", bytes(whole))
+
+
+@_HERE
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", "a"]) | st.text(max_size=3), inner
+            )
+        ),
+    ),
+    st.integers(0, 20),
+)
+def test_headers_of_any_json(tmp_path: Path, value: Any, data: int) -> None:
+    _only_our_errors(tmp_path / "a.safetensors", header(json.dumps(value).encode(), data))
+
+
+def _only_our_errors(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    try:
+        assert read_record(path).name == path.stem
+        for value in load_weights(path).values():
+            value.float().sum()
+    except DiffstudioError as error:
+        assert str(error)
+
+
+# ---- GGUF --------------------------------------------------------------------------------------------------------------
+
+
+def text(value: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(value) if length is None else length) + value
+
+
+def gguf(tensors: int, entries: int, *parts: bytes, version: int = 3) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", version, tensors, entries) + b"".join(parts)
+
+
+def described(name: bytes = b"a", sides: tuple[int, ...] = (8,), kind: int = 0, offset: int = 0) -> bytes:
+    return text(name) + struct.pack(f"<I{len(sides)}QIQ", len(sides), *sides, kind, offset)
+
+
+GGUFS: dict[str, tuple[bytes, str]] = {
+    "tensors without end": (gguf(1 << 63, 0), "declares"),
+    "entries without end": (gguf(0, 1 << 63), "declares"),
+    "a text of 100 GB": (gguf(0, 1, text(b"a", 100 << 30)), "declares"),
+    "a list of 100 GB": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 4, 100 << 30)), "declares"),
+    "a list of lists": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 9, 1)), "no list may hold"),
+    "texts without end": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 8, 600_000), bytes(5_000_000)), "texts"),
+    "an entry of no kind": (gguf(0, 1, text(b"a"), struct.pack("<I", 77)), "kind 77"),
+    "a tensor larger than the file": (gguf(1, 0, described(sides=(1 << 40,))), "does not fit"),
+    "a product that overflows": (gguf(1, 0, described(sides=(1 << 32, 1 << 32))), "does not fit"),
+    "beyond the end": (gguf(1, 0, described(offset=1 << 40)), "does not fit"),
+    "a hundred sides": (gguf(1, 0, described(sides=(1,) * 100)), "sides"),
+    "two of one name": (gguf(2, 0, described(), described(), bytes(64)), "two of its tensors"),
+    "another shape": (
+        gguf(1, 1, text(b"comfy.gguf.orig_shape.a"), struct.pack("<IIQii", 9, 5, 2, -2, -4), described(), bytes(64)),
+        "shape",
+    ),
+    "another version": (gguf(0, 0, version=99), "version"),
+    "cut short": (gguf(3, 0, described())[:-3], "cut short"),
+    "no GGUF": (b"PK\3\4", "begin"),
+}
+
+
+@pytest.mark.parametrize("name", GGUFS)
+def test_gguf_headers(tmp_path: Path, name: str) -> None:
+    data, said = GGUFS[name]
+    path = tmp_path / "a.gguf"
+    path.write_bytes(data)
+    assert said in refused(lambda: read_record(path))
+    refused(lambda: open_stored(path), CheckpointProblem)
+
+
+@_HERE
+@given(st.data())
+def test_gguf_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
+    whole = bytearray(
+        gguf(
+            2,
+            1,
+            text(b"general.architecture"),
+            struct.pack("<I", 8),
+            text(b"flux"),
+            described(b"x", (4, 2)),
+            described(b"y", (32,), 8, 64),
+            bytes(200),
+        )
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "a.gguf"
+    path.write_bytes(bytes(whole))
+    try:
+        read_record(path)
+        stored = open_stored(path)
+        for name, shape in stored.shapes.items():
+            stored.rows(name, 0, shape[0] if shape else 0)
+    except DiffstudioError as error:
+        assert str(error)
+
+
+# ---- folders -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "sd"
+    small.small_sd1(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(sound: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    import shutil
+
+    return Path(shutil.copytree(sound, tmp_path / "sd"))
+
+
+def told(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def loaded(folder: Path) -> Any:
+    return loading.load(read_record(folder), CPU)
+
+
+def test_a_sound_folder_passes(folder: Path) -> None:
+    check_folder(folder)
+    assert loaded(folder).network is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (["os", "system"], CheckpointDangerous),
+        (["subprocess", "Popen"], CheckpointDangerous),
+        (["builtins", "eval"], CheckpointDangerous),
+        (["evil_module", "Thing"], CheckpointUnknown),
+        (["unet.evil", "Thing"], CheckpointDamaged),
+        (["diffusers"], CheckpointDamaged),
+        (["diffusers", 3], CheckpointDamaged),
+        (["../evil", "X"], CheckpointDamaged),
+        (["diffusers", "os.system"], CheckpointDangerous),
+    ],
+)
+@pytest.mark.parametrize("pipeline", ["StableDiffusionPipeline", "PixArtAlphaPipeline"])
+def test_classes_of_others_are_never_imported(
+    folder: Path, said: list[Any], kind: type[DiffstudioError], pipeline: str
+) -> None:
+    (folder / "evil_module.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\nclass Thing: pass\n")
+    told(folder / "model_index.json", unet=said, _class_name=pipeline)
+    with pytest.raises(kind):
+        loaded(folder)
+    assert "evil_module" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "name", [["pipeline", "Mine"], "Mine", "../Mine", None, "DiffusionPipeline", "OnnxRuntimeModel"]
+)
+def test_pipelines_of_others_are_never_run(folder: Path, name: Any) -> None:
+    (folder / "pipeline.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\nclass Mine: pass\n")
+    told(folder / "model_index.json", _class_name=name, custom_pipeline="pipeline", trust_remote_code=True)
+    with pytest.raises(CheckpointUnknown):
+        loaded(folder)
+
+
+def test_code_in_a_configuration_is_never_run(folder: Path) -> None:
+    (folder / "text_encoder" / "modeling.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\n")
+    told(folder / "text_encoder" / "config.json", auto_map={"AutoModel": "modeling.Mine"}, trust_remote_code=True)
+    with pytest.raises(CheckpointUnknown, match="code of its own"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize(
+    "piece", ["../../secret.safetensors", "/etc/passwd", "..", "a/b.safetensors", "C:evil", "..\\x"]
+)
+@pytest.mark.parametrize("index", ["unet/diffusion_pytorch_model", "text_encoder/model"])
+def test_pieces_that_lie_elsewhere(folder: Path, piece: str, index: str) -> None:
+    (folder / f"{index}.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": piece}})
+    )
+    with pytest.raises(CheckpointDangerous, match="lies elsewhere"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("unet", "cross_attention_dim", 10**9),
+        ("unet", "in_channels", 10**9),
+        ("unet", "block_out_channels", [10**9] * 4),
+        ("unet", "layers_per_block", 10**9),
+        ("unet", "layers_per_block", 10**5),
+        ("unet", "sample_size", -(10**9)),
+        ("vae", "latent_channels", 10**9),
+        ("vae", "block_out_channels", [8] * 10**6),
+        ("text_encoder", "hidden_size", 10**9),
+        ("text_encoder", "num_hidden_layers", 10**9),
+        ("text_encoder", "vocab_size", 10**12),
+    ],
+)
+def test_absurd_sizes_take_no_room(folder: Path, part: str, key: str, value: Any) -> None:
+    told(folder / part / "config.json", **{key: value})
+    assert "does not go with the weights" in refused(lambda: check_folder(folder))
+    with pytest.raises(CheckpointDamaged):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("steps", [10**9, 10**30])
+def test_a_schedule_without_end_takes_no_room(folder: Path, steps: int) -> None:
+    told(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=steps)
+    with pytest.raises(CheckpointUnknown, match="it has 1,000,000,000"):
+        loaded(folder)
+
+
+def test_nothing_is_made_of_a_folder_that_reaches_elsewhere(folder: Path, tmp_path: Path) -> None:
+    (folder / "unet" / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"conv_in.weight": "/etc/passwd"}})
+    )
+    with pytest.raises(CheckpointDangerous, match="lies elsewhere"):
+        list(export(read_record(folder), tmp_path / "exported"))
+    assert not (tmp_path / "exported").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), "x", None, [], {}, -1, 0, True, [[]]])
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("unet", "cross_attention_dim"),
+        ("unet", "block_out_channels"),
+        ("text_encoder", "hidden_size"),
+        ("vae", "latent_channels"),
+        ("scheduler", "num_train_timesteps"),
+        ("unet", "down_block_types"),
+    ],
+)
+def test_configurations_that_make_no_sense(folder: Path, part: str, key: str, value: Any) -> None:
+    path = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    told(path, **{key: value})
+    try:
+        loaded(folder)
+    except DiffstudioError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_index.json",
+        "unet/config.json",
+        "text_encoder/config.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/tokenizer.json",
+    ],
+)
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"3", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe\0", b'"\\ud800"', b"null"]
+)
+def test_json_that_is_none(folder: Path, name: str, data: bytes) -> None:
+    (folder / name).write_bytes(data)
+    try:
+        loaded(folder)
+    except DiffstudioError as error:
+        assert str(error)
+
+
+TOKENIZERS: dict[str, Any] = {
+    "nothing in it": {},
+    "no model": {"version": "1.0"},
+    "an unknown model": {"version": "1.0", "model": {"type": "Evil"}},
+    "no words": {"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}},
+    "merges of no words": {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["x y"]}},
+    "numbers beyond all": {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 10**12}, "merges": []}},
+    "an expression that never ends": {
+        "version": "1.0",
+        "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "(a+)+$" * 20 + "("},
+            "behavior": "Isolated",
+            "invert": False,
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tokenizers(folder: Path, name: str) -> None:
+    (folder / "tokenizer" / "tokenizer.json").write_text(json.dumps(TOKENIZERS[name]))
+    try:
+        loaded(folder).encode_prompt("a cat", "", 1)
+    except DiffstudioError as error:
+        assert str(error)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links(folder: Path, tmp_path: Path) -> None:
+    """As the hub's cache has them, links are followed; what they lead to is a file of weights or nothing."""
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    moved = tmp_path / "blob"
+    path.rename(moved)
+    path.symlink_to(moved)
+    assert loaded(folder).network is not None
+    for target in ("/dev/zero", "/etc/hostname", str(path), str(tmp_path)):
+        path.unlink()
+        path.symlink_to(target)
+        with pytest.raises(CheckpointProblem):
+            loaded(folder)
+    config = folder / "unet" / "config.json"
+    config.unlink()
+    os.mkfifo(config)
+    with pytest.raises(CheckpointProblem):
+        loaded(folder)
+
+
+def test_pickles_in_a_folder(folder: Path) -> None:
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({"a": torch.ones(2), "x": attack()}, folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(CheckpointDangerous, match="would have run"):
+        loaded(folder)
+
+
+def test_pickles_in_a_folder_that_draws_itself(tmp_path: Path) -> None:
+    """diffusers' own loading is told never to open one."""
+    folder = tmp_path / "aura"
+    small_flow.small_auraflow(folder)
+    for part in ("text_encoder", "transformer", "vae"):
+        for path in (folder / part).glob("*.safetensors"):
+            path.unlink()
+            torch.save({"a": torch.ones(2), "x": attack()}, path.with_suffix(".bin"))
+            torch.save(attack(), folder / part / "pytorch_model.bin")
+    with pytest.raises(CheckpointDangerous):
+        loaded(folder)
+    with pytest.raises(DiffstudioError):
+        loading.load(replace(read_record(small_folder_of(tmp_path)), path=folder), CPU)
+
+
+def small_folder_of(tmp_path: Path) -> Path:
+    small_flow.small_auraflow(tmp_path / "sound")
+    return tmp_path / "sound"
+
+
+def test_headers_are_what_a_record_is_made_of(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(_SOUND)
+    entries, metadata = read_header(tmp_path / "a.safetensors")
+    assert metadata == {"title": "x"} and entries["cat"].shape == (2, 3) and entries["empty"].shape == (0, 4)
+    assert read_checkpoint(tmp_path / "a.safetensors").parameters == 7

@@ -1,0 +1,321 @@
+"""ControlNets from the request to the picture: found, loaded and kept beside the model, shown what they are to see, told about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import ControlNetModel
+from PIL import Image, ImageDraw
+
+from diffstudio import paths
+from diffstudio.errors import BadRequest, CheckpointMissing, ImageProblem
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory.model_cache import weights_bytes
+from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, Loading
+from diffstudio.studio.generation.control_preprocess import control_picture
+from diffstudio.studio.generation.controlnets import Steering, cannot_steer, find_controlnet
+from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import ControlUse, FillName, GenerateRequest, PrepareName, ResizeName
+from tests.models import small
+from tests.models.conditioning.test_controlnet import lively
+from tests.models.families.beside import their_scheduler
+from tests.models.tiny import write_tiny_checkpoint
+from tests.studio.a_studio import Studio
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers, with NumPy 2
+    pytest.mark.filterwarnings("ignore:`Transformer2DModelOutput` is deprecated:FutureWarning"),
+]
+REQUEST = GenerateRequest(
+    prompt="a red apple",
+    negative="ugly",
+    checkpoint="small",
+    seed=11,
+    steps=5,
+    sampler="euler",
+    spacing="trailing",
+    guidance=4.0,
+)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    pipes = {"sd1": small.small_sd1(), "sdxl": small.small_sdxl()}
+    return pipes | {
+        "edges": lively(pipes["sd1"].unet),
+        "depth": lively(pipes["sd1"].unet, seed=4),
+        "xl": lively(pipes["sdxl"].unet),
+    }
+
+
+@pytest.fixture
+def shelf(made: dict[str, Any]) -> Path:
+    """Small checkpoints of Stable Diffusion 1 and XL, and ControlNets for them."""
+    folder = paths.checkpoints()
+    made["sd1"].save_pretrained(folder / "small")
+    made["sdxl"].save_pretrained(folder / "small-xl")
+    (folder / "controlnet").mkdir()
+    said = {}
+    for name, family in (("edges", "sd1"), ("depth", "sd1"), ("xl", "sdxl")):
+        made[name].save_pretrained(folder / "whole" / name)
+        path = folder / "controlnet" / f"control_{name}.safetensors"
+        (folder / "whole" / name / "diffusion_pytorch_model.safetensors").replace(path)
+        said[str(path.absolute())] = {"family": family, "role": "controlnet"}  # narrower than any that is known
+    for name, family in (("small", "sd1"), ("small-xl", "sdxl")):
+        said[str((folder / name).absolute())] = {"family": family}
+    paths.overrides().write_text(json.dumps({"format": 1, "files": said}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Path:
+    picture = Image.new("RGB", (96, 80), (240, 240, 230))
+    ImageDraw.Draw(picture).ellipse((20, 10, 70, 60), fill=(30, 60, 160))
+    picture.save(tmp_path / "drawing.png")
+    return tmp_path / "drawing.png"
+
+
+@pytest.fixture
+def studio(shelf: Path) -> Iterator[Studio]:
+    studio = Studio(previews=False)
+    studio.worker.start()
+    yield studio
+    studio.close()
+
+
+def one(studio: Studio, request: GenerateRequest) -> np.ndarray:
+    (picture,) = studio.pixels(studio.done(request))
+    return picture
+
+
+def theirs(
+    pipe: Any, kind: Any, request: GenerateRequest, nets: list[ControlNetModel], images: list[Any], **more: Any
+) -> np.ndarray:
+    """diffusers' own pipeline, shown what we show."""
+    parts = pipe.components | {
+        "controlnet": nets[0] if len(nets) == 1 else nets,
+        "scheduler": their_scheduler("euler", "trailing"),
+    }
+    steered = kind(**parts, **more)
+    steered.set_progress_bar_config(disable=True)
+    scales = [use.scale for use in request.controls]
+    spans = [[use.begins for use in request.controls], [use.ends for use in request.controls]]
+    alone = len(nets) == 1
+    picture = steered(
+        request.prompt,
+        negative_prompt=request.negative,
+        image=images[0] if alone else images,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance,
+        generator=[torch.Generator().manual_seed(request.seed)],
+        width=64,
+        height=64,
+        controlnet_conditioning_scale=scales[0] if alone else scales,
+        control_guidance_start=spans[0][0] if alone else spans[0],
+        control_guidance_end=spans[1][0] if alone else spans[1],
+    ).images[0]
+    return np.array(picture)
+
+
+def shown(use: ControlUse) -> Image.Image:
+    return Image.fromarray(control_picture(use, (64, 64), ResizeName.CROP))
+
+
+def test_the_saved_picture_is_that_of_diffusers(studio: Studio, made: dict[str, Any], drawing: Path) -> None:
+    edges = ControlUse("control_edges", drawing, PrepareName.CANNY, 0.8, low=50, high=150)
+    depth = ControlUse("control_depth", drawing, PrepareName.INVERT, 0.6, 0.2, 0.8)
+    kind = diffusers.StableDiffusionControlNetPipeline
+    more = {"requires_safety_checker": False}
+    request = replace(REQUEST, controls=(edges,))
+    alone = one(studio, request)
+    expected = theirs(made["sd1"], kind, request, [made["edges"]], [shown(edges)], **more)
+    assert np.abs(alone.astype(int) - expected).max() <= 1
+    request = replace(REQUEST, controls=(edges, depth))
+    both = one(studio, request)
+    expected = theirs(made["sd1"], kind, request, [made["edges"], made["depth"]], [shown(edges), shown(depth)], **more)
+    assert np.abs(both.astype(int) - expected).max() <= 1
+    plain = one(studio, REQUEST)
+    assert not np.array_equal(alone, plain) and not np.array_equal(both, alone)
+
+
+def test_for_xl_too(studio: Studio, made: dict[str, Any], drawing: Path) -> None:
+    use = ControlUse("control_xl", drawing, PrepareName.CANNY, low=50, high=150)
+    request = replace(REQUEST, checkpoint="small-xl", controls=(use,))
+    expected = theirs(
+        made["sdxl"],
+        diffusers.StableDiffusionXLControlNetPipeline,
+        request,
+        [made["xl"]],
+        [shown(request.controls[0])],
+        add_watermarker=False,
+    )
+    assert np.abs(one(studio, request).astype(int) - expected).max() <= 1
+
+
+def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Path) -> None:
+    request = replace(REQUEST, controls=(ControlUse("control_edges", drawing),))
+    one(studio, REQUEST)
+    model = studio.worker._kept.newest
+    assert model is not None
+    alone = weights_bytes(model)
+    first = studio.done(request)
+    loading = [event for event in studio.of(first) if isinstance(event, Loading)]
+    assert {event.what for event in loading} == {"Loading control_edges"} and loading[-1].fraction == 1.0
+    fractions = [event.fraction for event in loading]
+    assert fractions == sorted(fractions, key=lambda fraction: fraction or 0.0) and len(fractions) > 10
+    beside = weights_bytes(model) - alone
+    assert beside == sum(value.nbytes for value in model.controlnets.components.popitem()[1].parameters())  # type: ignore[attr-defined]
+    assert "Loading" not in studio.kinds(studio.done(request)) and "Loading" not in studio.kinds(studio.done(REQUEST))
+    studio.worker.settings = replace(studio.worker.settings, kept_gib=(alone + beside + 1000) / 2**30)
+    studio.done(replace(request, controls=(ControlUse("control_depth", drawing),)))  # there is no room for both
+    assert list(model.controlnets.components) == [str(paths.checkpoints() / "controlnet" / "control_depth.safetensors")]  # type: ignore[attr-defined]
+    studio.worker._kept.clear()
+    assert studio.worker._kept.newest is None
+
+
+def test_batches_pictures_to_start_from_and_masks(studio: Studio, drawing: Path, tmp_path: Path) -> None:
+    use = ControlUse("control_edges", drawing, PrepareName.CANNY, low=50, high=150)
+    two = studio.pixels(studio.done(replace(REQUEST, controls=(use,), count=2)))
+    assert np.abs(two[1].astype(int) - one(studio, replace(REQUEST, controls=(use,), seed=12))).max() <= 1
+    white = np.zeros((80, 96), np.uint8)
+    white[20:50, 30:70] = 255
+    Image.fromarray(white).save(tmp_path / "mask.png")
+    start = replace(REQUEST, init=drawing, mask=tmp_path / "mask.png", strength=0.8, fill=FillName.NOISE)
+    for request in (
+        replace(start, mask=None, fill=FillName.ORIGINAL),
+        start,
+        replace(start, masked_only=True, padding=8),
+    ):
+        without, steered = one(studio, request), one(studio, replace(request, controls=(use,)))
+        assert not np.array_equal(without, steered)
+        if request.masked_only:
+            kept = np.array(Image.open(drawing))[white == 0]
+            assert np.array_equal(steered[white == 0], kept)
+
+
+def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffstudio.studio.generation import control_preprocess
+    from diffstudio.studio.generation.init_image import Given
+
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        control_preprocess, "control_picture", lambda *args: asked.append(args[1:]) or np.zeros((64, 64, 3), np.uint8)
+    )
+    whole = np.zeros((80, 96, 3), np.uint8)
+    given = Given(np.zeros((64, 64, 3), np.uint8), None, whole, None, (8, 4, 40, 36))
+
+    class Model:
+        class controlnets:
+            get = staticmethod(lambda checkpoint: None)
+
+    for masked_only in (False, True):
+        request = replace(
+            REQUEST,
+            controls=(ControlUse("control_edges", drawing),),
+            init=drawing,
+            mask=drawing,
+            masked_only=masked_only,
+        )
+        looked = Steering(request, Library(), None)
+        looked.look_up()
+        looked.hints(Model(), 64, 64, given)  # type: ignore[arg-type]
+    assert asked == [((64, 64), ResizeName.CROP, None, None), ((64, 64), ResizeName.CROP, (96, 80), (8, 4, 40, 36))]
+
+
+def test_restarting_replays_it(studio: Studio, drawing: Path) -> None:
+    job = studio.done(replace(REQUEST, controls=(ControlUse("control_edges", drawing),)))
+    again = studio.worker.restart(job, 3)
+    assert isinstance(studio.ending(again), Finished)
+    assert np.array_equal(*(studio.pixels(one)[0] for one in (job, again)))
+
+
+def test_what_does_not_fit_is_said_before_anything_is_loaded(studio: Studio, drawing: Path, tmp_path: Path) -> None:
+    write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
+    use = ControlUse("control_edges", drawing)
+    for request, said in (
+        (replace(REQUEST, controls=(replace(use, network="control_edge"),)), "Choose one of: control_edges"),
+        (replace(REQUEST, controls=(replace(use, network="small"),)), "small is none"),
+        (replace(REQUEST, controls=(replace(use, network="control_xl"),)), "made for Stable Diffusion XL"),
+        (replace(REQUEST, checkpoint="tiny", controls=(use,)), "takes no ControlNet"),
+        (replace(REQUEST, controls=(replace(use, image=tmp_path / "gone.png"),)), "is not there"),
+    ):
+        job = studio.worker.submit(request)
+        failed = studio.ending(job)
+        assert isinstance(failed, Failed) and said in str(failed.error), failed
+        assert "Loading" not in studio.kinds(job)
+    assert cannot_steer(find_controlnet(Library(), "CONTROL_EDGES"), Library().find("small")) == ""
+
+
+def test_its_loading_can_be_stopped(studio: Studio, drawing: Path) -> None:
+    heard = studio.hear
+
+    def stop_in_the_middle(event: Event) -> None:
+        heard(event)
+        if isinstance(event, Loading) and "control_edges" in event.what and event.fraction:
+            studio.worker.stop(event.job)
+
+    studio.worker._emit = stop_in_the_middle
+    job = studio.worker.submit(replace(REQUEST, controls=(ControlUse("control_edges", drawing),)))
+    assert isinstance(studio.ending(job), Cancelled)
+    model = studio.worker._kept.newest
+    assert model is not None and not model.controlnets.components and "ImageSaved" not in studio.kinds(job)  # type: ignore[attr-defined]
+
+
+def test_the_file_says_what_steered_it(studio: Studio, shelf: Path, drawing: Path) -> None:
+    uses = (
+        ControlUse("control_edges", drawing, PrepareName.CANNY, 0.8, 0.1, 0.9, 60, 150),
+        ControlUse("control_depth", drawing),
+    )
+    request = replace(REQUEST, controls=uses)
+    (saved,) = [event for event in studio.of(studio.done(request)) if isinstance(event, ImageSaved)]
+    settings = metadata.read(saved.path)
+    assert settings.request == request and settings.asked == request
+    file = shelf / "controlnet" / "control_edges.safetensors"
+    told = settings.environment["controlnets"]
+    assert told[0]["name"] == "control_edges" and told[0]["hash"] == hashlib.sha256(file.read_bytes()).hexdigest()[:10]
+    with Image.open(saved.path) as picture:
+        text = picture.text["parameters"]  # type: ignore[attr-defined]
+    assert (
+        'ControlNet 0: "Module: canny, Model: control_edges [' in text
+        and "Weight: 0.8, Resize Mode: Crop and Resize" in text
+        and "Threshold A: 60, Threshold B: 150, Guidance Start: 0.1, Guidance End: 0.9" in text
+        and "ControlNet 1:" in text
+    )
+    read = metadata.settings_from_parameters(text)
+    assert read.request.controls == () and read.not_carried[:2] == (
+        "ControlNet 0, control_edges: canny, weight 0.8, from 0.1 to 0.9, without its picture",
+        "ControlNet 1, control_depth: none, weight 1, without its picture",
+    )
+
+
+def test_requests_say_what_makes_no_sense(drawing: Path) -> None:
+    for values in (
+        {"begins": 0.5, "ends": 0.5},
+        {"scale": -1},
+        {"low": 300, "high": 200},
+        {"prepare": "magic"},
+        {"network": ""},
+    ):
+        with pytest.raises(BadRequest):
+            ControlUse(**{"network": "x", "image": drawing} | values)  # type: ignore[arg-type]
+    use = ControlUse("x", drawing)
+    with pytest.raises(BadRequest, match="at most 8"):
+        GenerateRequest(controls=(use,) * 9)
+    request = GenerateRequest(controls=[use])  # type: ignore[arg-type]
+    assert GenerateRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
+    for hostile in ([1], [{}], "x", 5, [{"network": "a"}, None], [{"network": "a", "image": 3, "scale": []}]):
+        with pytest.raises(BadRequest):
+            GenerateRequest.from_json({"format": 1, "controls": hostile})
+    with pytest.raises(ImageProblem, match="another machine"):
+        metadata._ours(json.dumps(GenerateRequest(controls=(ControlUse("x", Path("//far/away.png")),)).to_json()))
+    with pytest.raises(CheckpointMissing, match="Put its file"):
+        find_controlnet(Library(), "x")

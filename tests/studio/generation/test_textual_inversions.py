@@ -1,0 +1,56 @@
+"""Textual inversions in a request: found by name, shown to the model, and said where they cannot be."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from diffstudio.models.conditioning.textual_inversion import Embeddings
+from diffstudio.models.files.hashes import sha256_of
+from diffstudio.models.library.library import Library
+from diffstudio.studio.generation.textual_inversions import OwnWords
+from tests.models import small
+from tests.models.adapter_files import random, write
+from tests.models.pickles import RAN, attack
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # diffusers', with NumPy 2
+
+
+@pytest.fixture
+def library(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "models" / "embeddings"
+    write(folder / "mine.safetensors", {"emb_params": random(2, 768)})
+    write(folder / "wide.safetensors", {"emb_params": random(1, 1024)})
+    torch.save({"string_to_param": {"*": random(1, 768)}, "name": "old"}, folder / "old.pt")
+    (folder / "evil.pt").write_bytes(pickle.dumps({"string_to_param": attack()}))
+    (tmp_path / "models" / "cut.safetensors").write_bytes(b"short")
+    return Library((tmp_path / "models",))
+
+
+def model() -> Any:
+    return SimpleNamespace(embeddings=Embeddings({"text_encoder": small.small_clip(768, 1)}))
+
+
+def test_those_named_are_shown_and_told(library: Library) -> None:
+    words, shown = OwnWords(library), model()
+    assert words.show(shown, ["a cat by mine", "old"]) == ()
+    assert set(shown.embeddings.known) == {"mine", "old"}
+    told = {one["name"]: one["hash"] for one in words.about()["embeddings"]}
+    assert told == {name: sha256_of(library.find(name).path)[:12] for name in ("mine", "old")}
+    assert words.show(shown, ["a cat"]) == () and words.about() == {}
+
+
+def test_what_cannot_be_shown_is_said_once_and_stays_a_word(library: Library) -> None:
+    words, shown = OwnWords(library), model()
+    dangerous, unfit = words.show(shown, ["wide evil cat", "cut"])
+    assert "wide does not fit this checkpoint" in unfit
+    assert "The embedding evil is read as a common word" in dangerous and "would have run" in dangerous
+    assert shown.embeddings.known == () and words.show(shown, ["evil wide"]) == () and not Path(RAN).exists()

@@ -1,0 +1,128 @@
+"""What a job will take is told before it runs, and what will be done where it does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import pytest
+
+from diffstudio.models.checkpoint import Role
+from diffstudio.models.detection.types import Layout
+from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes, usual_dtype
+from diffstudio.studio.jobs.memory_forecast import Machine, Needs, Wanted, needs
+from diffstudio.studio.requests import GenerateRequest
+from tests.studio.a_studio import REQUEST, Studio
+from tests.ui.samples import checkpoint
+
+SD1 = checkpoint("sd1", family="sd1", width=512, height=512, parameters=1_066_000_000, metadata={})
+FLUX = checkpoint(
+    "flux",
+    family="flux",
+    width=1024,
+    height=1024,
+    parameters=12_000_000_000,
+    metadata={},
+    size_bytes=7_000_000_000,
+    layout=Layout.GGUF,
+)
+NET = checkpoint("net", family="sd1", role=Role.CONTROLNET, parameters=361_000_000, metadata={})
+GIB = 2**30
+
+
+def told(machine: Machine, model: Any = SD1, controls: Any = (), **asked: Any) -> Needs:
+    return needs(Wanted(GenerateRequest(**asked), model, controls), machine)
+
+
+def test_it_adds_up() -> None:
+    cpu, card = Machine("cpu", 32 * GIB, 24 * GIB), Machine("cuda", 24 * GIB, 22 * GIB)
+    one = told(cpu)
+    assert one.needed == 4 * SD1.parameters + 512 * 512 * decoding_bytes("sd1") and one.fits and not one.negligible
+    assert told(card).needed == 2 * SD1.parameters + 512 * 512 * decoding_bytes("sd1", 2)
+    steered = told(cpu, controls=(NET,))
+    assert (
+        steered.needed - one.needed == 4 * NET.parameters
+    )  # while it is decoded, when most is needed, it says nothing
+    assert told(cpu, width=1024, height=512).needed > one.needed
+    assert told(cpu, count=4) == one  # one after the other there
+    four, many = told(card, count=4), told(card, count=64)
+    assert four.needed - 2 * SD1.parameters == 4 * (told(card).needed - 2 * SD1.parameters)
+    assert many.needed - 2 * SD1.parameters == 8 * (told(card).needed - 2 * SD1.parameters)
+    assert (usual_dtype("cuda", 10), usual_dtype("cuda", 10**9), usual_dtype("cpu", 10**9)) == (
+        "float32",
+        "bfloat16",
+        "float32",
+    )
+
+
+def test_a_batch_is_only_as_large_as_fits_an_accelerator() -> None:
+    small = Machine("cuda", 8 * GIB, 4 * GIB)
+    assert told(small, count=8).fits and told(small, count=8).needed <= 0.9 * small.free_bytes
+
+
+def test_packed_weights_stay_packed_where_memory_is_short() -> None:
+    assert told(Machine("cuda", 80 * GIB, 75 * GIB), FLUX).needed > 2 * FLUX.parameters
+    short = told(Machine("cuda", 16 * GIB, 15 * GIB), FLUX)
+    assert FLUX.size_bytes < short.needed < 2 * FLUX.parameters and short.fits
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "said"),
+    [
+        (Machine("cuda", 6 * GIB, 3 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
+        (Machine("cuda", 2 * GIB, 2 * GIB), {}, "come to the accelerator one after the other"),
+        (Machine("cpu", 4 * GIB, 3 * GIB), {}, "Close other programs"),
+        (Machine("cpu", 8 * GIB, 6 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
+        (Machine("cpu", 8 * GIB, 5 * GIB), {"width": 4096, "height": 4096}, "choose a smaller size"),
+    ],
+)
+def test_where_it_does_not_fit_it_says_what_will_be_done(machine: Machine, asked: Any, said: str) -> None:
+    assert said in told(machine, **asked).plan and not told(machine, **asked).fits
+
+
+def test_a_second_pass_counts_where_it_is_larger() -> None:
+    cpu = Machine("cpu", 32 * GIB, 24 * GIB)
+    assert told(cpu, enlarge=2.0).needed == told(cpu, width=1024, height=1024).needed
+    assert (
+        told(cpu, enlarge=2.0, tiled=True) == told(cpu) == told(cpu, enlarge=4.0)
+    )  # whose windows are as large as trained
+    assert sampling_bytes("sd1") < decoding_bytes("sd1")
+
+
+def test_next_to_nothing_is_not_worth_a_word() -> None:
+    starter = checkpoint()
+    assert told(Machine("cpu", 32 * GIB, 24 * GIB), starter).negligible
+    assert not told(Machine("cpu", 32 * GIB, 24 * GIB), replace(starter, parameters=10**9)).negligible
+
+
+def test_the_worker_knows_its_machine(studio: Studio) -> None:
+    before = studio.worker.machine()
+    assert before is not None and before.device == "cpu" and before.total_bytes == psutil.virtual_memory().total
+    studio.done(REQUEST)
+    after = studio.worker.machine()
+    assert after is not None and after.device == "cpu" and 0 < after.free_bytes < after.total_bytes
+    kept = studio.worker._kept.weights_bytes()
+    assert kept > 0 and studio.worker._kept_bytes == kept
+    studio.worker.settings = replace(studio.worker.settings, device="nonsense")
+    assert studio.worker.machine() is None
+
+
+def test_what_steers_is_counted_as_large_as_it_is() -> None:
+    """What a ControlNet of Stable Diffusion 1 says to all levels, on the meta device, which holds no numbers."""
+    import torch
+    from diffusers import ControlNetModel
+
+    with torch.device("meta"), torch.no_grad():
+        network = ControlNetModel(cross_attention_dim=768)
+        down, middle = network(
+            torch.empty(2, 4, 64, 64),
+            torch.empty(2),
+            torch.empty(2, 77, 768),
+            torch.empty(2, 3, 512, 512),
+            return_dict=False,
+        )
+    said = sum(one.nbytes for one in down) + middle.nbytes
+    one, steered = (estimate(SD1, 512, 512, 1, "float32", controls) for controls in ((), (NET,)))
+    assert steered.sampling - one.sampling == said
+    assert abs(steered.weights - one.weights - sum(4 * weight.numel() for weight in network.parameters())) < 2_000_000

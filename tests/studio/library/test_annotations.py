@@ -1,0 +1,85 @@
+"""Annotations are kept, follow a file that moves, and survive damage and full disks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.library import annotations as module
+from diffstudio.studio.library.annotations import Annotation, Annotations
+
+SAID = Annotation("good for skies — 空", ("landscape", "calm"), favourite=True)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "models" / "one.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    return path
+
+
+def test_kept_over_a_restart(weights: Path, tmp_path: Path) -> None:
+    file = tmp_path / "annotations.json"
+    Annotations(file).put(weights, SAID)
+    again = Annotations(file)
+    assert again.of(weights) == SAID and again.problem == ""
+    assert not again.of(weights.with_name("other.safetensors"))
+    again.put(weights, Annotation())
+    assert not Annotations(file).of(weights)
+
+
+def test_follows_a_file_that_moves_but_not_a_copy(weights: Path, tmp_path: Path) -> None:
+    import shutil
+
+    kept = Annotations(tmp_path / "annotations.json")
+    kept.put(weights, SAID)
+    copy = tmp_path / "copy" / weights.name
+    copy.parent.mkdir()
+    shutil.copy2(weights, copy)
+    assert not kept.of(copy)  # the one it was said about is still there
+    moved = tmp_path / "elsewhere" / weights.name
+    moved.parent.mkdir()
+    weights.rename(moved)
+    copy.unlink()
+    assert kept.of(moved) == SAID
+    kept.put(moved, kept.of(moved))
+    assert Annotations(tmp_path / "annotations.json").of(moved) == SAID
+
+
+def test_tags_are_tidied_and_counted(weights: Path, tmp_path: Path) -> None:
+    kept = Annotations(tmp_path / "annotations.json")
+    kept.put(weights, Annotation(tags=("  two   words ", "Sky", "sky", "", "x" * 100)))
+    kept.put(weights.with_name("b"), Annotation(tags=("Sky",)))
+    assert kept.of(weights).tags == ("two words", "Sky", "x" * module.LONGEST_TAG)
+    assert kept.tags()[0] == "Sky" and len(kept.tags()) == 3
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"format": 2, "files": {}}', '{"format": 1, "files": {"a": {}}}', "[" * 100_000]
+)
+def test_a_damaged_file_is_put_aside(weights: Path, tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "annotations.json"
+    file.write_text(damage)
+    kept = Annotations(file)
+    assert "cannot be read" in kept.problem and (tmp_path / "annotations.damaged.json").read_text() == damage
+    kept.put(weights, SAID)
+    assert Annotations(file).of(weights) == SAID
+
+
+def test_what_cannot_be_written_changes_nothing(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Annotations(tmp_path / "annotations.json")
+    kept.put(weights, SAID)
+
+    def full(path: Path, text: str) -> None:
+        raise StorageProblem("no room")
+
+    monkeypatch.setattr(module, "write_whole", full)
+    with pytest.raises(StorageProblem):
+        kept.put(weights, Annotation("other"))
+    assert kept.of(weights) == SAID
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageProblem, match="cannot be written"):
+        Annotations(tmp_path / "file" / "annotations.json").put(weights, SAID)

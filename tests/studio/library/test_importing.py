@@ -1,0 +1,86 @@
+"""Files brought in: linked or copied, never twice, never over another, nothing left half."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem
+from diffstudio.studio.library import importing
+from diffstudio.studio.library.importing import import_file
+
+
+def weights(path: Path, content: bytes = b"\0" * 4000) -> Path:
+    header = json.dumps(
+        {"w": {"dtype": "F16", "shape": [len(content) // 2], "data_offsets": [0, len(content)]}}
+    ).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(header)) + header + content)
+    return path
+
+
+def brought(path: Path, folder: Path) -> Path:
+    *_, last = import_file(path, folder)
+    assert isinstance(last, Path)
+    return last
+
+
+@pytest.fixture(params=["linked", "copied"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "copied":
+
+        def refused(source: Path, target: Path) -> None:
+            raise OSError("another disk")
+
+        monkeypatch.setattr(os, "link", refused)
+        monkeypatch.setattr(importing, "_CHUNK_BYTES", 1000)
+    return str(request.param)
+
+
+def test_brought_once(tmp_path: Path, way: str) -> None:
+    source, folder = weights(tmp_path / "down" / "one.safetensors"), tmp_path / "models"
+    target = brought(source, folder)
+    assert target.parent == folder and target.read_bytes() == source.read_bytes()
+    assert (target.stat().st_ino == source.stat().st_ino) == (way == "linked")
+    assert brought(source, folder) == target
+    assert brought(target, folder) == target  # it lies there already
+    assert [path.name for path in folder.iterdir()] == ["one.safetensors"]
+
+
+def test_another_of_that_name_gets_a_number(tmp_path: Path, way: str) -> None:
+    folder = tmp_path / "models"
+    first = brought(weights(tmp_path / "a" / "one.safetensors"), folder)
+    second = brought(weights(tmp_path / "b" / "one.safetensors", b"\1" * 4000), folder)
+    assert second.name == "one-2.safetensors" and first.read_bytes() != second.read_bytes()
+    assert brought(tmp_path / "b" / "one.safetensors", folder) == second
+
+
+def test_given_up_in_the_middle_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_linked", lambda *_: False)
+    monkeypatch.setattr(importing, "_CHUNK_BYTES", 1000)
+    steps = import_file(weights(tmp_path / "one.safetensors"), tmp_path / "models")
+    fraction = next(steps)
+    assert isinstance(fraction, float) and 0 < fraction < 1
+    steps.close()
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_what_is_no_model_or_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(CheckpointDamaged):
+        brought(tmp_path / "text.safetensors", tmp_path / "models")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageProblem, match="cannot be brought"):
+        brought(weights(tmp_path / "one.safetensors"), tmp_path / "file")
+
+
+def test_a_folder_stays_where_it_is(tmp_path: Path) -> None:
+    weights(tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    with pytest.raises(BadRequest, match="model is a folder.*in Settings"):
+        brought(tmp_path / "model", tmp_path / "models")
+    assert brought(tmp_path / "model", tmp_path) == tmp_path / "model"

@@ -1,0 +1,77 @@
+"""What a step sees depends on the seed and the step alone, and an epoch is every picture once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.data.batches import Batches, derived_seed
+from diffstudio.training.data.dataset import PictureSet, prepare
+from diffstudio.training.data.inspect_folder import FolderReport, inspect_folder
+from diffstudio.training.recipe import Recipe
+
+
+@pytest.fixture
+def pictures(folder: Path, recipe: Recipe, tmp_path: Path) -> PictureSet:
+    *_, report = inspect_folder(folder)
+    assert isinstance(report, FolderReport)
+    return prepare(report, recipe.data, tmp_path / "cache")
+
+
+@pytest.fixture
+def batches(pictures: PictureSet, recipe: Recipe) -> Batches:
+    return Batches(pictures, recipe, CaptionTokenizer.learn(pictures.captions, 300))
+
+
+def test_a_step_is_the_same_whenever_it_is_asked_for(batches: Batches) -> None:
+    first = batches.at(5)
+    batches.at(0)
+    again = batches.at(5)
+    assert torch.equal(first.images, again.images)
+    assert first.condition.words is not None and again.condition.words is not None
+    assert torch.equal(first.condition.words, again.condition.words)
+    assert torch.equal(torch.rand(4, generator=first.generator), torch.rand(4, generator=again.generator))
+    assert not torch.equal(first.images, batches.at(6).images)
+
+
+def test_an_epoch_is_every_training_picture_once_and_no_other(batches: Batches, pictures: PictureSet) -> None:
+    size, batch = len(pictures.training_indices), 8
+    seen = [int(index) for step in range(size) for index in batches._indices(step)]  # `batch` epochs
+    for epoch in range(batch):
+        assert sorted(seen[epoch * size : (epoch + 1) * size]) == pictures.training_indices.tolist()
+    assert Counter(seen).keys().isdisjoint(pictures.held_out_indices.tolist())
+    assert seen[:size] != seen[size : 2 * size]
+
+
+def test_another_seed_is_another_run(batches: Batches, pictures: PictureSet, recipe: Recipe) -> None:
+    other = Batches(
+        pictures, replace(recipe, run=replace(recipe.run, seed=1)), CaptionTokenizer.learn(pictures.captions, 300)
+    )
+    assert not torch.equal(batches.at(0).images, other.at(0).images)
+
+
+def test_held_out_pictures_are_whole_and_unmoved(batches: Batches, pictures: PictureSet) -> None:
+    held_out = batches.held_out()
+    assert torch.equal(held_out.images, pictures.batch(pictures.held_out_indices))
+    assert held_out.condition.told is None
+
+
+def test_classes_are_sometimes_left_unsaid(pictures: PictureSet, recipe: Recipe) -> None:
+    by_class = replace(recipe, network=replace(recipe.network, conditioning=Conditioning.CLASS, drop_condition=0.25))
+    told = Batches(pictures, by_class, None)
+    labels = torch.cat([told.at(step).condition.labels for step in range(100)])  # type: ignore[misc]
+    assert abs(float((labels == 2).float().mean()) - 0.25) < 0.06
+    assert set(labels.tolist()) == {0, 1, 2}
+
+
+def test_purposes_do_not_share_seeds() -> None:
+    seeds = {
+        derived_seed(seed, purpose, index) for seed in range(3) for purpose in ("step", "epoch") for index in range(50)
+    }
+    assert len(seeds) == 300 and all(0 <= seed < 2**63 for seed in seeds)

@@ -1,0 +1,317 @@
+"""The prepared set: right pixels, made once, made anew when something changed, and never left half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffstudio.errors import FolderProblem, RunProblem, Stopped, StorageProblem
+from diffstudio.training.data import dataset
+from diffstudio.training.data.dataset import PictureSet, prepare
+from diffstudio.training.data.inspect_folder import FolderReport, PictureRecord, inspect_folder
+from diffstudio.training.recipe import DataRecipe
+
+SMALL = DataRecipe(size=16)
+
+
+def report_of(folder: Path) -> FolderReport:
+    *_, report = inspect_folder(folder)
+    assert isinstance(report, FolderReport)
+    return report
+
+
+def colour_of(number: int) -> tuple[int, int, int]:
+    return (number * 37 % 256, number * 91 % 256, number * 53 % 256)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """30 plain pictures, each of its own colour, in three groups."""
+    folder = tmp_path / "pictures"
+    for number in range(30):
+        path = folder / f"group-{number % 3}" / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20 + number, 20), colour_of(number)).save(path)
+        if number % 2:
+            path.with_suffix(".txt").write_text(f"number {number}")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "pictures"
+
+
+def test_every_picture_with_its_own_caption_and_group(pictures: Path, cache: Path) -> None:
+    made = prepare(report_of(pictures), SMALL, cache)
+    assert len(made) == 30
+    assert made.size == 16
+    assert made.images.dtype == np.uint8
+    assert made.images.shape == (30, 16, 16, 3)
+    assert isinstance(made.images, np.memmap)
+    assert made.classes == ("group-0", "group-1", "group-2")
+    for index, path in enumerate(made.paths):
+        number = int(path.stem)
+        assert tuple(made.images[index, 8, 8]) == colour_of(number)
+        assert made.captions[index] == (f"number {number}" if number % 2 else "")
+        assert made.classes[made.labels[index]] == path.parts[0]
+    assert made.labels.dtype == np.int64
+    assert made.skipped == ()
+
+
+def test_batch_is_the_pictures_in_their_order_from_minus_one_to_one(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for name, colour in (("a", (0, 0, 0)), ("b", (255, 128, 0)), ("c", (255, 255, 255))):
+        Image.new("RGB", (16, 16), colour).save(tmp_path / "p" / f"{name}.png")
+    made = prepare(report_of(tmp_path / "p"), SMALL, cache)
+    batch = made.batch([2, 1, 0, 1])
+    assert batch.shape == (4, 3, 16, 16)
+    assert batch.dtype == torch.float32
+    assert batch.is_contiguous()
+    expected = torch.tensor([[1, 1, 1], [1, 128 / 127.5 - 1, -1], [-1, -1, -1], [1, 128 / 127.5 - 1, -1]])
+    torch.testing.assert_close(batch, expected[:, :, None, None].expand_as(batch))
+    torch.testing.assert_close(made.batch(torch.tensor([2, 1, 0, 1])), batch)
+    batch.zero_()  # a copy: the pictures themselves stay
+    assert made.images[2].min() == 255
+
+
+def test_the_second_time_nothing_is_decoded(pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = report_of(pictures)
+    first = prepare(report, SMALL, cache)
+
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("a picture was decoded again")
+
+    monkeypatch.setattr(dataset, "read_picture", never)
+    again = prepare(report, replace(SMALL, flips=0.9, rotation_degrees=9.0), cache)  # what is not in the pixels
+    assert again.file == first.file
+    assert (again.images == first.images).all()
+
+
+@pytest.mark.parametrize("change", ["touched", "size", "fit", "background", "one more", "one less", "excluded"])
+def test_what_changes_the_pixels_makes_another_file(pictures: Path, cache: Path, change: str) -> None:
+    first = prepare(report_of(pictures), SMALL, cache)
+    data = SMALL
+    match change:
+        case "touched":
+            os.utime(pictures / "group-0" / "00.png", (1, 1))
+        case "size":
+            data = replace(SMALL, size=24)
+        case "fit":
+            data = replace(SMALL, fit="crop")
+        case "background":
+            data = replace(SMALL, background="#123456")
+        case "one more":
+            Image.new("RGB", (30, 30)).save(pictures / "new.png")
+        case "one less":
+            (pictures / "group-0" / "00.png").unlink()
+        case "excluded":
+            data = replace(SMALL, exclude=("group-1",))
+    second = prepare(report_of(pictures), data, cache)
+    assert second.file != first.file
+    assert len(second) == {"one more": 31, "one less": 29, "excluded": 20}.get(change, 30)
+
+
+@pytest.mark.parametrize("damage", ["short", "empty", "text", "other shape"])
+def test_a_damaged_cache_is_made_anew(pictures: Path, cache: Path, damage: str) -> None:
+    report = report_of(pictures)
+    first = prepare(report, SMALL, cache)
+    right = np.array(first.images)
+    first.file.unlink()  # a new file: the map of the old one must not change under us
+    match damage:
+        case "short":
+            np.save(first.file, right)
+            first.file.write_bytes(first.file.read_bytes()[:-100])
+        case "empty":
+            first.file.touch()
+        case "text":
+            first.file.write_text("not an array")
+        case "other shape":
+            np.save(first.file, right[:5])
+    assert (prepare(report, SMALL, cache).images == right).all()
+
+
+def test_excluded_folders(pictures: Path, cache: Path) -> None:
+    report = report_of(pictures)
+    made = prepare(report, replace(SMALL, exclude=("group-1", "group")), cache)  # whole names only
+    assert made.classes == ("group-0", "group-2")
+    with pytest.raises(FolderProblem, match="left out"):
+        prepare(report, replace(SMALL, exclude=("group-0", "group-1", "group-2")), cache)
+
+
+def test_nested_folders_are_excluded_by_their_path(tmp_path: Path, cache: Path) -> None:
+    for name in ("a/x/1.png", "a/y/2.png", "x/3.png"):
+        path = tmp_path / "p" / name
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (20, 20), colour_of(int(path.stem))).save(path)
+    made = prepare(report_of(tmp_path / "p"), replace(SMALL, exclude=("a/x",)), cache)
+    assert [path.as_posix() for path in made.paths] == ["a/y/2.png", "x/3.png"]
+
+
+def test_pictures_lost_since_the_inspection_are_left_out_and_named(pictures: Path, cache: Path) -> None:
+    report = report_of(pictures)
+    (pictures / "group-0" / "03.png").unlink()
+    (pictures / "group-1" / "07.png").write_bytes(b"overwritten with something else")
+    made = prepare(report, SMALL, cache)
+    assert len(made) == 28
+    assert {skipped.path.name for skipped in made.skipped} == {"03.png", "07.png"}
+    for index, path in enumerate(made.paths):
+        assert tuple(made.images[index, 8, 8]) == colour_of(int(path.stem))
+    assert made.images.shape[0] == len(made.captions) == len(made.labels) == len(made.held_out) == 28
+
+
+def test_all_pictures_lost(pictures: Path, cache: Path) -> None:
+    report = report_of(pictures)
+    shutil.rmtree(pictures)
+    with pytest.raises(FolderProblem):
+        prepare(report, SMALL, cache)
+
+
+def test_progress_counts_every_picture(pictures: Path, cache: Path) -> None:
+    told: list[tuple[int, int]] = []
+    prepare(report_of(pictures), SMALL, cache, on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 30) for done in range(1, 31)]
+
+
+def test_stopping_leaves_nothing_behind_and_can_be_done_over(pictures: Path, cache: Path) -> None:
+    report = report_of(pictures)
+    done: list[int] = []
+    with pytest.raises(Stopped):
+        prepare(
+            report, SMALL, cache, on_progress=lambda number, _: done.append(number), cancelled=lambda: len(done) >= 5
+        )
+    assert done == [1, 2, 3, 4, 5]
+    assert list(cache.iterdir()) == []
+    assert len(prepare(report, SMALL, cache, cancelled=lambda: False)) == 30
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(
+    pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 4096, 4096))
+    with pytest.raises(StorageProblem, match="no room") as problem:
+        prepare(report_of(pictures), SMALL, cache)
+    assert problem.value.remedy and "16 MiB are needed and 0 MiB are free" in str(problem.value)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_no_half_file(pictures: Path, cache: Path) -> None:
+    """A real failing write: the system refuses to let files grow beyond a few KB."""
+    resource = pytest.importorskip("resource", reason="this system has no limit on file sizes")
+    report = report_of(pictures)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        with pytest.raises(StorageProblem, match="cannot be written"):
+            prepare(report, SMALL, cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(cache.iterdir()) == []
+    assert len(prepare(report, SMALL, cache)) == 30
+
+
+def test_a_cache_in_an_impossible_place(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageProblem):
+        prepare(report_of(pictures), SMALL, tmp_path / "file" / "cache")
+
+
+def test_old_and_abandoned_files_are_tidied_away(pictures: Path, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    for name, age_days in (("old.npy", 40), ("recent.npy", 5), ("a.npy.12.part", 2), ("b.npy.13.part", 0)):
+        (cache / name).write_bytes(b"x")
+        then = (cache / name).stat().st_mtime - age_days * 86400
+        os.utime(cache / name, (then, then))
+    made = prepare(report_of(pictures), SMALL, cache)
+    assert {file.name for file in cache.iterdir()} == {"recent.npy", "b.npy.13.part", made.file.name}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        replace(SMALL, size=0),
+        replace(SMALL, size=100_000),
+        replace(SMALL, fit="stretch"),
+        replace(SMALL, background="mud"),
+        replace(SMALL, held_out=1.5),
+    ],
+)
+def test_recipes_that_cannot_be(pictures: Path, cache: Path, data: DataRecipe) -> None:
+    with pytest.raises(RunProblem):
+        prepare(report_of(pictures), data, cache)
+
+
+def test_transparency_is_laid_on_the_background(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "p").mkdir()
+    Image.new("RGBA", (32, 16), (255, 0, 0, 128)).save(tmp_path / "p" / "a.png")
+    made = prepare(report_of(tmp_path / "p"), replace(SMALL, background="#0000ff"), cache)
+    assert tuple(made.images[0, 0, 0]) == (0, 0, 255)
+    np.testing.assert_allclose(made.images[0, 8, 8].astype(int), (128, 0, 127), atol=1)
+
+
+def _made_up(names: list[str], **more: object) -> FolderReport:
+    return FolderReport(Path("p"), tuple(PictureRecord(Path(name), 9, 9, None, "", False) for name in names), **more)
+
+
+def _held_out(report: FolderReport, fraction: float) -> dict[Path, bool]:
+    paths = [record.path for record in report.pictures]
+    chosen = dataset._held_out(paths, [*report.duplicates, *report.near_duplicates], fraction)
+    return dict(zip(paths, chosen.tolist(), strict=True))
+
+
+def test_the_held_out_pictures_stay_the_same_when_the_folder_grows() -> None:
+    few = _held_out(_made_up([f"{number}.png" for number in range(0, 2000, 2)]), 0.1)
+    many = _held_out(_made_up([f"{number}.png" for number in range(2000)]), 0.1)
+    assert all(many[path] == kept_apart for path, kept_apart in few.items())
+    assert 150 <= sum(many.values()) <= 250
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "least", "most"),
+    [(19, 0.0001, 0, 0), (20, 0.0001, 1, 1), (500, 0.0, 0, 0), (1, 0.99, 0, 0), (3, 0.999999, 0, 2)],
+)
+def test_how_many_are_held_out(count: int, fraction: float, least: int, most: int) -> None:
+    held_out = _held_out(_made_up([f"{number}.png" for number in range(count)]), fraction)
+    assert least <= sum(held_out.values()) <= most
+
+
+def test_pictures_that_look_alike_are_not_divided(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    for number in range(60):
+        picture = Image.fromarray(chance.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize(
+            (40, 40), Image.Resampling.NEAREST
+        )
+        picture.save(folder / f"{number}-a.png")
+        picture.save(folder / f"{number}-b.png")
+        picture.resize((80, 80), Image.Resampling.NEAREST).save(folder / f"{number}-c.jpg", quality=95, subsampling=0)
+    report = report_of(folder)
+    assert len(report.duplicates) == 60
+    assert len(report.near_duplicates) >= 55
+    made = prepare(report, replace(SMALL, held_out=0.3), cache)
+    apart = dict(zip(made.paths, made.held_out.tolist(), strict=True))
+    assert 20 < sum(apart.values()) < 90
+    assert all(apart[first] == apart[second] for first, second in report.duplicates + report.near_duplicates)
+
+
+def test_a_folder_where_all_look_alike_is_divided_all_the_same() -> None:
+    names = [f"{number:03}.png" for number in range(200)]
+    pairs = tuple((Path(names[0]), Path(name)) for name in names[1:])
+    assert 10 < sum(_held_out(_made_up(names, near_duplicates=pairs), 0.2).values()) < 80
+
+
+def test_indices_of_both_sides(pictures: Path, cache: Path) -> None:
+    made: PictureSet = prepare(report_of(pictures), replace(SMALL, held_out=0.2), cache)
+    assert len(made.held_out_indices) >= 1
+    assert sorted([*made.training_indices, *made.held_out_indices]) == list(range(30))
+    assert made.held_out[made.held_out_indices].all()

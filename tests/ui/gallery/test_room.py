@@ -1,0 +1,485 @@
+"""The Gallery room as a person uses it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import QModelIndex, QPoint, QPointF, Qt
+from PySide6.QtGui import QImage, QWheelEvent
+from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox, QPushButton, QWidget
+from pytestqt.qtbot import QtBot
+
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import ControlUse, GenerateRequest, SamplerName, SpacingName
+from diffstudio.ui.gallery.grid import star_of, tile_of
+from diffstudio.ui.gallery.item_model import PAGE, GalleryModel
+from diffstudio.ui.gallery.room import NARROW, GalleryRoom
+from diffstudio.ui.tasks import NewestFirst
+from diffstudio.ui.widgets import theme
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, home: Path) -> Iterator[Gallery]:
+    gallery = Gallery(tmp_path / "images", tmp_path / "gallery.sqlite")
+    yield gallery
+    gallery.close()
+
+
+@pytest.fixture
+def show(qtbot: QtBot, qapp: QApplication, gallery: Gallery) -> Callable[[], GalleryRoom]:
+    def make() -> GalleryRoom:
+        theme.apply(qapp, "dark")
+        room = GalleryRoom(gallery)
+        qtbot.addWidget(room, before_close_func=lambda widget: widget.shut_down())
+        room.resize(1100, 700)
+        with qtbot.waitExposed(room):
+            room.show()
+        qtbot.waitUntil(lambda: room.bar.rescan_button.isEnabled())
+        return room
+
+    return make
+
+
+def add(
+    gallery: Gallery, prompt: str = "red apple", colour: str = "red", size: tuple[int, int] = (64, 48), **more: Any
+) -> GalleryImage:
+    return gallery.add(Image.new("RGB", size, colour), GenerateRequest(prompt=prompt, **more), extra={"device": "cpu"})
+
+
+def titles(room: GalleryRoom) -> list[str]:
+    return [room.model.data(room.model.index(row)) for row in range(room.model.rowCount())]
+
+
+def click(qtbot: QtBot, button: QWidget) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def pick(
+    qtbot: QtBot, room: GalleryRoom, row: int, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier
+) -> None:
+    spot = tile_of(room.grid.visualRect(room.model.index(row))).center()
+    qtbot.mouseClick(room.grid.viewport(), Qt.MouseButton.LeftButton, modifier, spot)
+
+
+def test_an_empty_gallery_invites(qtbot: QtBot, show: Callable[[], GalleryRoom]) -> None:
+    room = show()
+    assert room.empty.isVisible() and not room.details.isVisible()
+    assert room.empty.button is not None
+    with qtbot.waitSignal(room.generate_requested):
+        click(qtbot, room.empty.button)
+
+
+def test_a_picture_made_while_the_room_is_open_appears_first(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    add(gallery, "old")
+    room = show()
+    room.image_added(add(gallery, "new").path)
+    assert titles(room) == ["new", "old"]
+    assert room.bar.count_label.text() == "2 pictures"
+    room.image_added(gallery.images()[0].path)
+    assert room.model.rowCount() == 2
+    room.image_added(Path("/elsewhere/x.png"))
+    qtbot.waitUntil(lambda: room.model.thumbnail(gallery.images()[0]) is not None)
+    assert room.grid.isVisible() and not room.empty.isVisible()
+
+
+def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    add(
+        gallery,
+        "a ghost",
+        seed=2**62,
+        steps=31,
+        guidance=4.5,
+        sampler=SamplerName.DPMPP_2M_SDE,
+        negative="fog",
+        spacing=SpacingName.LOG_SNR,
+    )
+    room = show()
+    pick(qtbot, room, 0)
+    qtbot.waitUntil(lambda: ("Program", f"diffstudio {metadata.__version__}") in room.details.facts.facts())
+    facts = dict(room.details.facts.facts())
+    assert room.details.prompt.text() == "a ghost" and room.details.negative.text() == "fog"
+    assert (facts["Seed"], facts["Steps"], facts["Guidance"]) == (str(2**62), "31", "4.5")
+    assert (facts["Sampler"], facts["Spacing"], facts["Size"]) == ("DPM++ 2M SDE", "Log SNR", "64 × 48 px")
+    assert facts["Computed"] == "cpu"
+    with qtbot.waitSignal(room.reuse_requested) as caught:
+        click(qtbot, room.details.reuse)
+    assert caught.args[0] == gallery.images()[0].request
+    with qtbot.waitSignal(room.reuse_requested):
+        qtbot.keyClick(room.grid, Qt.Key.Key_U, Qt.KeyboardModifier.ControlModifier)
+
+
+def test_what_steered_a_picture_and_what_decoded_it_is_told(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    add(
+        gallery,
+        "a ghost <lora:ink:0.5>",
+        init=Path("/a/start.png"),
+        outpaint=(0, 0, 32, 16),
+        vae="vae/softer.safetensors",
+        controls=(
+            ControlUse("sd15_canny", Path("/a/lines.png"), scale=0.8),
+            ControlUse("sd15_depth", Path("/a/depth.png")),
+        ),
+    )
+    room = show()
+    pick(qtbot, room, 0)
+    assert titles(room) == ["a ghost"] and room.details.prompt.text() == "a ghost <lora:ink:0.5>"
+    facts = room.details.facts.facts()
+    for fact in (
+        ("Started from", "start.png"),
+        ("Extended", "32 px right, 16 px below"),
+        ("Autoencoder", "softer"),
+        ("Guided by", "lines.png, sd15_canny at 0.8"),
+        ("Guided by", "depth.png, sd15_depth at 1"),
+    ):
+        assert fact in facts
+
+
+def test_another_programs_picture_tells_what_was_not_taken_over(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("parameters", "a fort\nSteps: 9, Sampler: Euler a, CFG scale: 7, Seed: 4, Clip skip: 2")
+    Image.new("RGB", (32, 32)).save(gallery.folder / "theirs.png", pnginfo=info)
+    Image.new("RGB", (32, 32)).save(gallery.folder / "photo.png")
+    room = show()  # the first look finds both
+    qtbot.waitUntil(lambda: room.model.rowCount() == 2)
+    assert "2 added" in room.message.text()
+    row = titles(room).index("a fort")
+    pick(qtbot, room, row)
+    qtbot.waitUntil(room.details.lost.isVisible)
+    assert "Clip skip: 2" in room.details.lost.text()
+    assert ("Program", "AUTOMATIC1111") in room.details.facts.facts()
+    pick(qtbot, room, 1 - row)
+    assert room.details.nothing.isVisible() and not room.details.reuse.isVisible()
+    assert not room.details.lost.isVisible()
+
+
+def test_searching_and_the_filter_for_stars(gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    for word in ("red apple", "rocket", "green apple"):
+        add(gallery, word)
+    room = show()
+    qtbot.keyClick(room.grid, Qt.Key.Key_F, Qt.KeyboardModifier.ControlModifier)
+    assert room.bar.search.hasFocus()
+    qtbot.keyClicks(room.bar.search, "apple")
+    qtbot.waitUntil(lambda: titles(room) == ["green apple", "red apple"])
+    assert room.bar.count_label.text() == "2 pictures"
+    corner = star_of(room.grid.visualRect(room.model.index(1))).center()
+    qtbot.mouseClick(room.grid.viewport(), Qt.MouseButton.LeftButton, pos=corner)
+    assert gallery.count(starred=True) == 1
+    click(qtbot, room.bar.starred)
+    assert titles(room) == ["red apple"]
+    pick(qtbot, room, 0)
+    qtbot.keyClick(room.grid, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)
+    assert room.nothing_found.isVisible()  # unstarred, it leaves the starred
+    assert room.nothing_found.button is not None
+    click(qtbot, room.nothing_found.button)
+    assert len(titles(room)) == 3 and room.bar.search.text() == "" and not room.bar.starred.isChecked()
+    room.bar.search.setText("rock")
+    qtbot.keyClick(room.bar.search, Qt.Key.Key_Return)
+    room.image_added(add(gallery, "an owl").path)
+    assert titles(room) == ["rocket"]
+    room.image_added(add(gallery, "rocket two").path)
+    assert titles(room) == ["rocket two", "rocket"]
+
+
+def test_delete_and_undo_by_keyboard_and_by_banner(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    images = [add(gallery, word) for word in ("one", "two", "three", "four")]
+    room = show()
+    with qtbot.waitSignal(room.changed):
+        pick(qtbot, room, 1)
+        qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    assert titles(room) == ["four", "two", "one"]
+    assert "“three” moved to the trash" in room.message.text()
+    assert not images[2].path.exists()
+    assert room.current() == gallery.get(images[1].id)  # the next one is chosen
+    assert room.bar.trash.isVisible()
+    click(qtbot, room.message.banner.action)
+    assert titles(room) == ["four", "three", "two", "one"] and images[2].path.exists()
+    assert room.message.text() == "" and not room.bar.trash.isVisible()
+    pick(qtbot, room, 0)
+    pick(qtbot, room, 2, Qt.KeyboardModifier.ShiftModifier)
+    assert "3 pictures are chosen" in room.details.nothing.text()
+    click(qtbot, room.details.delete)
+    assert titles(room) == ["one"] and "3 pictures moved" in room.message.text()
+    qtbot.keyClick(room.grid, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert titles(room) == ["four", "three", "two", "one"]
+    qtbot.keyClick(room.grid, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)  # nothing is left to undo
+    assert len(titles(room)) == 4
+
+
+def test_what_cannot_be_deleted_is_said(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(gallery)
+    room = show()
+
+    def refuse(_: object) -> list[int]:
+        raise StorageProblem("x.png could not be deleted", "the folder may not be written to", "Look at its rights")
+
+    monkeypatch.setattr(gallery, "delete", refuse)
+    pick(qtbot, room, 0)
+    qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    assert room.message.text() == "x.png could not be deleted: the folder may not be written to. Look at its rights."
+    assert room.model.rowCount() == 1
+
+
+def test_one_picture_large_with_zoom_and_neighbours(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    for word, colour in (("one", "red"), ("two", "green"), ("three", "blue")):
+        add(gallery, word, colour, (100, 50))
+    room = show()
+    pick(qtbot, room, 1)
+    qtbot.keyClick(room.grid, Qt.Key.Key_Return)
+    assert room.is_full() and room.picture.hasFocus()
+    qtbot.waitUntil(lambda: room.picture.image().size().width() == 100)
+    assert room.picture.image().pixelColor(50, 25).green() > 100
+    fitted = room.picture.zoom()
+    assert fitted > 1 and room.full.zoom_label.text() == f"{fitted:.0%}"
+    qtbot.keyClick(room.picture, Qt.Key.Key_Right)
+    assert room.details.prompt.text() == "one" and not room.full.next.isEnabled()
+    qtbot.keyClick(room.picture, Qt.Key.Key_Right)  # the last: nothing follows
+    assert room.details.prompt.text() == "one"
+    click(qtbot, room.full.previous)
+    assert room.details.prompt.text() == "two"
+    qtbot.waitUntil(lambda: not room.picture.image().isNull())
+    qtbot.keyClick(room.picture, Qt.Key.Key_1)
+    assert room.picture.zoom() == 1.0 and room.full.zoom_label.text() == "100%"
+    qtbot.keyClick(room.picture, Qt.Key.Key_Plus)
+    assert room.picture.zoom() == 1.25
+    spot = room.picture.picture_rect().center() + QPointF(30, 12)
+    before = _picture_point(room, spot)
+    _wheel(room.picture, spot, 480)
+    assert room.picture.zoom() > 2
+    assert (_picture_point(room, spot) - before).manhattanLength() < 0.01  # what is under the pointer stays there
+    for _ in range(60):
+        click(qtbot, room.full.zoom_in)
+    assert room.picture.zoom() == 32.0
+    click(qtbot, room.full.zoom_fit)
+    assert room.picture.is_fitted() and room.picture.zoom() == pytest.approx(fitted)
+    qtbot.keyClick(room.picture, Qt.Key.Key_Delete)
+    assert room.is_full() and room.details.prompt.text() == "one" and room.model.rowCount() == 2
+    qtbot.keyClick(room.picture, Qt.Key.Key_Escape)
+    assert not room.is_full() and room.grid.hasFocus()
+
+
+def _picture_point(room: GalleryRoom, at: QPointF) -> QPointF:
+    return (at - room.picture.picture_rect().topLeft()) / room.picture.zoom()
+
+
+def _wheel(widget: QWidget, at: QPointF, turned: int) -> None:
+    event = QWheelEvent(
+        at,
+        QPointF(widget.mapToGlobal(at.toPoint())),
+        QPoint(),
+        QPoint(0, turned),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    QApplication.sendEvent(widget, event)
+
+
+def test_deleting_the_last_picture_in_the_full_view_ends_in_the_empty_gallery(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    image = add(gallery)
+    room = show()
+    assert room.open_image(image.path) and not room.open_image(Path("/nowhere.png"))
+    qtbot.keyClick(room.picture, Qt.Key.Key_Delete)
+    assert not room.is_full() and room.empty.isVisible() and not room.details.isVisible()
+    click(qtbot, room.message.banner.action)
+    assert room.grid.isVisible() and titles(room) == ["red apple"]
+
+
+def test_a_picture_that_vanished_says_so(gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    image = add(gallery)
+    room = show()
+    image.path.unlink()
+    pick(qtbot, room, 0)
+    qtbot.keyClick(room.grid, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: "cannot be read" in room.picture.accessibleDescription())
+    qtbot.keyClick(room.picture, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    assert "cannot be read" in room.message.text()
+    room.close_full()
+    room.rescan()
+    qtbot.waitUntil(room.empty.isVisible)
+    assert "1 gone" in room.message.text()
+
+
+def test_copy_and_drag_carry_the_file_and_the_pixels(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    image, other = add(gallery, colour="blue"), add(gallery)
+    room = show()
+    pick(qtbot, room, 1)
+    qtbot.keyClick(room.grid, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    data = QApplication.clipboard().mimeData()
+    assert [Path(url.toLocalFile()) for url in data.urls()] == [image.path]
+    pixels = data.imageData()
+    assert isinstance(pixels, QImage) and pixels.pixelColor(3, 3).blue() == 255
+    dragged = room.model.mimeData([room.model.index(0), room.model.index(1)])
+    assert [Path(url.toLocalFile()) for url in dragged.urls()] == [other.path, image.path]
+    assert room.model.flags(room.model.index(0)) & Qt.ItemFlag.ItemIsDragEnabled
+
+
+def test_save_as_asks_where_and_keeps_the_settings(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, tmp_path: Path
+) -> None:
+    add(gallery, "keep me", seed=3)
+    room = show()
+    pick(qtbot, room, 0)
+    qtbot.keyClick(room.grid, Qt.Key.Key_S, Qt.KeyboardModifier.ControlModifier)
+    dialog = room.findChild(QFileDialog)
+    assert dialog is not None and dialog.isVisible()
+    dialog.fileSelected.emit(str(tmp_path / "mine.webp"))
+    dialog.close()
+    assert metadata.read(tmp_path / "mine.webp").request.seed == 3
+    assert room.message.text() == f"Saved as {tmp_path / 'mine.webp'}."
+    image = room.current()
+    assert image is not None
+    room.save_copy(image, tmp_path / "nowhere" / "x.png")
+    assert "could not be written" in room.message.text()
+
+
+@pytest.mark.qt_log_ignore("grabbing the keyboard", extend=True)  # the offscreen platform, about itself
+def test_the_menu_offers_what_works(gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    add(gallery)
+    Image.new("RGB", (8, 8)).save(gallery.folder / "photo.png")
+    os.utime(gallery.folder / "photo.png", (1, 1))
+    room = show()
+    qtbot.waitUntil(lambda: room.model.rowCount() == 2)
+    for row, expected in ((0, True), (1, False)):
+        pick(qtbot, room, row)
+        room.grid.customContextMenuRequested.emit(QPoint(5, 5))
+        menu = room.findChildren(QMenu)[-1]
+        texts = [action.text() for action in menu.actions()]
+        assert ("Reuse settings" in texts) is expected
+        assert {"Open", "Star", "Copy", "Save as …", "Show in folder", "Delete"} <= set(texts)
+        menu.close()
+
+
+def test_the_trash_can_be_brought_back_or_emptied(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [add(gallery, word) for word in ("one", "two")]
+    gallery.delete([image.id for image in images])
+    room = show()
+    assert room.empty.isVisible()
+    _answer(qtbot, room, "Bring back")
+    assert titles(room) == ["two", "one"]
+    monkeypatch.setattr("send2trash.send2trash", lambda path: os.unlink(path))
+    pick(qtbot, room, 0)
+    qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    _answer(qtbot, room, "Cancel")
+    assert gallery.trash_count() == 1
+    _answer(qtbot, room, "Empty trash")
+    assert gallery.trash_count() == 0 and "1 picture moved to the system's trash" in room.message.text()
+    assert not room.bar.trash.isVisible()
+    room.undo()
+    assert titles(room) == ["one"]
+
+
+def _answer(qtbot: QtBot, room: GalleryRoom, text: str) -> None:
+    click(qtbot, room.bar.trash)
+    box = room.findChildren(QMessageBox)[-1]
+    button = next(button for button in box.findChildren(QPushButton) if button.text().replace("&", "") == text)
+    click(qtbot, button)
+
+
+def test_pages_are_fetched_as_they_are_scrolled_to(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    total = 3 * PAGE
+    with gallery.writing() as connection:
+        connection.executemany(
+            "INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint) "
+            "VALUES (?, ?, 1, 1, 64, 64, '', '', '')",
+            [(f"{number}.png", float(number)) for number in range(total)],
+        )
+    model = GalleryModel(gallery, thumbnails := NewestFirst("test"))
+    model.show()
+    assert model.rowCount() == PAGE and model.total == total and model.canFetchMore(QModelIndex())
+    newest = add(gallery, "newest")
+    model.add([newest])
+    while model.canFetchMore(QModelIndex()):
+        model.fetchMore(QModelIndex())
+    names = [image.path.name for row in range(model.rowCount()) if (image := model.image(model.index(row)))]
+    assert names == [newest.path.name, *(f"{number}.png" for number in reversed(range(total)))]
+    model.remove(gallery.delete([newest.id]))
+    assert model.rowCount() == model.total == total
+    thumbnails.close()
+
+
+def test_the_model_keeps_qts_rules(gallery: Gallery, qtbot: QtBot, qtmodeltester: Any) -> None:
+    images = [add(gallery, word) for word in ("one", "two", "three")]
+    thumbnails = NewestFirst("test")
+    model = GalleryModel(gallery, thumbnails)
+    qtmodeltester.check(model)
+    model.show()
+    qtmodeltester.check(model)
+    model.remove([images[1].id])
+    model.add([images[1]])
+    model.show("two")
+    qtmodeltester.check(model)
+    thumbnails.close()
+
+
+def test_narrow_wide_light_and_dark_all_fit(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, qapp: QApplication
+) -> None:
+    add(gallery, "word " * 400 + "x" * 3000, negative="n" * 500, checkpoint="c" * 200)
+    room = show()
+    pick(qtbot, room, 0)
+    for wish in ("light", "dark"):
+        theme.apply(qapp, wish)
+        for width in (500, NARROW, 1900):
+            qtbot.waitUntil(lambda width=width: room.resize(width, 500) or room.width() == width)
+            assert room.details.isVisible() is (width >= NARROW)
+            for part in (room.details.prompt, room.details.facts, room.bar.rescan_button):
+                if part.isVisible():
+                    assert part.mapTo(room, QPoint(part.width(), 0)).x() <= room.width()
+            assert not room.grab().isNull()
+    qtbot.waitUntil(lambda: room.resize(500, 500) or room.width() == 500)
+    qtbot.keyClick(room.grid, Qt.Key.Key_Return)
+    assert room.details.isVisible() and room.minimumSizeHint().width() <= 880  # of the smallest window
+
+
+def test_every_control_has_a_name_and_a_tip(gallery: Gallery, show: Callable[[], GalleryRoom]) -> None:
+    add(gallery)
+    room = show()
+    for button in room.findChildren(QPushButton):
+        if not button.objectName().startswith("qt_"):
+            assert button.accessibleName(), button.text()
+            assert button.toolTip() or not button.isEnabled() or button.isHidden(), button.text()
+    assert room.bar.search.accessibleName() and room.grid.accessibleName() and room.picture.accessibleName()
+
+
+def test_closing_in_the_middle_of_thumbnails_leaves_nothing_running(
+    gallery: Gallery, show: Callable[[], GalleryRoom]
+) -> None:
+    for number in range(30):
+        add(gallery, f"picture {number}")
+    room = show()
+    room.refresh()
+    room.grab()
+    room.shut_down()
+    assert not room._thumbnails.busy()

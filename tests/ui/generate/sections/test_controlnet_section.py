@@ -1,0 +1,219 @@
+"""Guided by pictures: chosen, prepared, looked at as the network sees them; what comes of it is the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QComboBox, QPushButton, QSlider, QWidget
+from pytestqt.qtbot import QtBot
+
+from diffstudio.models.checkpoint import Role
+from diffstudio.studio.requests import MOST_CONTROLS, ControlUse, GenerateRequest, PrepareName
+from diffstudio.ui.generate.panel import Panel
+from diffstudio.ui.generate.sections.controlnet_section import ControlSection, usual_prepare
+from tests.ui.a_desktop import drop_folder
+from tests.ui.samples import checkpoint
+
+pytestmark = pytest.mark.usefixtures("dressed", "home")
+SD1 = checkpoint("sd1", family="sd1", width=512, height=512, metadata={})
+XL = checkpoint("xl", family="sdxl", width=1024, height=1024, metadata={})
+FLUX = checkpoint("flux", family="flux", width=1024, height=1024, metadata={})
+CANNY = checkpoint("sd15_canny", family="sd1", role=Role.CONTROLNET)
+DEPTH = checkpoint("sd15_depth", family="sd1", role=Role.CONTROLNET)
+XL_DEPTH = checkpoint("xl_depth", family="sdxl", role=Role.CONTROLNET)
+MODELS = [checkpoint(), SD1, XL, FLUX, CANNY, DEPTH, XL_DEPTH]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    image = Image.new("RGB", (160, 120), "white")
+    ImageDraw.Draw(image).ellipse((30, 20, 120, 100), fill=(200, 170, 160))
+    image.save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+class Threads:
+    """What is asked to be done beside the window, done when the test says so."""
+
+    def __init__(self, section: ControlSection) -> None:
+        self.waiting: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        section.beside_wanted.connect(lambda work, answer: self.waiting.append((work, answer)))
+
+    def do(self) -> None:
+        work, answer = self.waiting.pop(0)
+        answer(work())
+
+
+@pytest.fixture
+def section(qtbot: QtBot) -> ControlSection:
+    section = ControlSection(lambda: (64, 64))
+    qtbot.addWidget(section)
+    section.resize(300, 700)
+    section.set_models(MODELS)
+    section.set_checkpoint(SD1)
+    section.show()
+    qtbot.waitExposed(section)
+    return section
+
+
+def choose(combo: QComboBox, text: str) -> None:
+    """As a person does: from the list."""
+    combo.setCurrentIndex(combo.findText(text))
+    combo.activated.emit(combo.currentIndex())
+
+
+def test_it_is_offered_where_a_network_fits(section: ControlSection, qtbot: QtBot) -> None:
+    assert (
+        section.isVisible() and section.add_button.text() == "Guide by a picture …" and not section.heading.isVisible()
+    )
+    section.set_models([SD1, XL_DEPTH])
+    assert section.add_button.text() == "Get a ControlNet …"
+    with qtbot.waitSignal(section.models_wanted):
+        qtbot.mouseClick(section.add_button, Qt.MouseButton.LeftButton)
+    for other in (FLUX, checkpoint()):
+        section.set_checkpoint(other)
+        assert not section.isVisible()
+
+
+def test_what_is_chosen_is_in_the_request(section: ControlSection, picture: Path) -> None:
+    request = GenerateRequest("a cat")
+    assert section.applied(request) == request
+    assert section.add_picture(picture)
+    (card,) = section.cards
+    assert [card.network.combo.itemText(index) for index in range(2)] == [CANNY.title, DEPTH.title]
+    assert section.uses() == (ControlUse("sd15_canny", picture, PrepareName.CANNY),)  # a canny network wants edges
+    choose(card.network.combo, DEPTH.title)
+    assert section.uses()[0].prepare is PrepareName.AS_GIVEN and not card.low.isVisible()
+    choose(card.prepare.combo, "Edges (Canny)")
+    assert card.low.isVisible() and card.high.isVisible()
+    card.low._slider.setValue(60)
+    card.high._slider.setValue(150)
+    card.scale._slider.setValue(14)
+    card.begins._slider.setValue(10)
+    card.ends._slider.setValue(80)
+    wanted = ControlUse("sd15_depth", picture, PrepareName.CANNY, 0.7, 0.1, 0.8, 60, 150)
+    assert section.uses() == (wanted,)
+    choose(card.network.combo, CANNY.title)
+    assert section.uses() == (replace(wanted, network="sd15_canny"),)  # what a person chose stays
+    card.begins._slider.setValue(95)  # the other end gives way
+    assert (section.uses()[0].begins, section.uses()[0].ends) == (0.95, 0.96)
+    card.low._slider.setValue(400)
+    assert (section.uses()[0].low, section.uses()[0].high) == (400, 400)
+
+
+def test_several_and_taken_away_again(section: ControlSection, qtbot: QtBot, picture: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    section.failed.connect(said.append)
+    assert section.add_picture(picture) and section.add_picture(picture) and len(section.uses()) == 2
+    assert section.heading.isVisible() and section.add_button.text() == "Guide by another picture …"
+    qtbot.mouseClick(section.cards[0].remove_button, Qt.MouseButton.LeftButton)
+    assert len(section.uses()) == 1
+    (tmp_path / "text.png").write_text("hello")
+    assert not section.add_picture(tmp_path / "text.png") and "cannot be read" in said[-1]
+    for _ in range(MOST_CONTROLS - 1):
+        section.add_picture(picture)
+    assert (
+        not section.add_button.isVisible() and not section.add_picture(picture) and len(section.cards) == MOST_CONTROLS
+    )
+
+
+def test_pictures_are_dropped_on_it(section: ControlSection, picture: Path) -> None:
+    drop_folder(section, picture)
+    assert [use.image for use in section.uses()] == [picture]
+
+
+def test_what_the_network_sees_is_shown(section: ControlSection, qtbot: QtBot, picture: Path) -> None:
+    threads = Threads(section)
+
+    def white(card: Any) -> int:
+        image = card.seen.image()
+        return sum(
+            image.pixelColor(x, y).lightness() > 200 for x in range(image.width()) for y in range(image.height())
+        )
+
+    section.add_picture(picture)
+    (card,) = section.cards
+    qtbot.waitUntil(lambda: bool(threads.waiting))
+    threads.do()
+    assert (card.seen.image().width(), card.seen.image().height()) == (64, 64)
+    edges = white(card)
+    assert 60 < edges < 600
+    card.high._slider.setValue(500)
+    card.low._slider.setValue(500)
+    qtbot.waitUntil(lambda: bool(threads.waiting))
+    card.prepare.set_value(PrepareName.AS_GIVEN)  # while that is worked out it changes again
+    card.changed.emit()
+    qtbot.waitUntil(lambda: section._look_again)
+    threads.do()
+    assert white(card) < edges  # thresholds were higher
+    qtbot.waitUntil(lambda: bool(threads.waiting))
+    threads.do()
+    assert white(card) > 1000
+    picture.unlink()
+    card.changed.emit()
+    qtbot.waitUntil(lambda: bool(threads.waiting))
+    threads.do()
+    assert card.seen.image().isNull() and "picture.png" in card.seen.toolTip()
+    card.changed.emit()
+    qtbot.waitUntil(lambda: bool(threads.waiting))
+    card.remove_wanted.emit()
+    threads.do()  # it is gone by then, and nobody minds
+
+
+def test_a_request_comes_back_as_it_was(section: ControlSection, picture: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    section.failed.connect(said.append)
+    uses = (
+        ControlUse("sd15_depth", picture, PrepareName.INVERT, 0.35, 0.25, 0.75, 10, 20),
+        ControlUse("sd15_canny", picture),
+    )
+    section.use(GenerateRequest(controls=uses))
+    assert section.uses() == uses
+    section.use(GenerateRequest(controls=(replace(uses[0], network=str(DEPTH.path)),)))
+    assert section.uses() == uses[:1]
+    section.use(
+        GenerateRequest(controls=(replace(uses[0], network="gone"), replace(uses[1], image=tmp_path / "gone.png")))
+    )
+    assert (
+        section.uses() == () and "ControlNet gone is not here" in said[0] and "gone.png is no longer there" in said[1]
+    )
+
+
+def test_another_checkpoint_takes_the_network_most_alike(section: ControlSection, picture: Path) -> None:
+    section.add_picture(picture)
+    choose(section.cards[0].network.combo, DEPTH.title)
+    section.set_checkpoint(XL)
+    assert [use.network for use in section.uses()] == ["xl_depth"]
+    section.set_checkpoint(FLUX)
+    assert section.uses() == ()
+    section.set_checkpoint(SD1)
+    assert [use.network for use in section.uses()] == ["sd15_depth"]
+
+
+def test_the_whole_column_says_it_and_everything_has_a_name(qtbot: QtBot, picture: Path) -> None:
+    panel = Panel()
+    qtbot.addWidget(panel)
+    panel.set_checkpoints(MODELS)
+    panel.choose(SD1)
+    panel.control.add_picture(picture)
+    request = panel.request()
+    assert [use.network for use in request.controls] == ["sd15_canny"]
+    panel.use(replace(request, controls=()))
+    assert panel.request().controls == ()
+    panel.use(request)
+    assert panel.request().controls == request.controls
+    for kind in (QPushButton, QComboBox, QSlider):
+        for widget in panel.control.findChildren(kind):
+            assert isinstance(widget, QWidget) and widget.accessibleName() and widget.toolTip()
+
+
+def test_what_a_network_most_likely_wants() -> None:
+    assert usual_prepare("control_v11p_sd15_canny") is PrepareName.CANNY
+    assert usual_prepare("diffusers_xl_Scribble") is PrepareName.SCRIBBLE
+    assert usual_prepare("control_v11f1p_sd15_depth") is PrepareName.AS_GIVEN

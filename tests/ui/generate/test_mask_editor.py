@@ -1,0 +1,260 @@
+"""Starting from a picture: choosing it, painting on it with the mouse, drawing its frame larger, and what comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QPushButton
+from pytestqt.qtbot import QtBot
+
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.generation import masks
+from diffstudio.studio.generation.masks import keep_mask
+from diffstudio.studio.requests import FillName, GenerateRequest
+from diffstudio.ui.generate.mask_dialog import PaintDialog
+from diffstudio.ui.generate.mask_editor import MaskPainter
+from diffstudio.ui.generate.panel import Panel
+from diffstudio.ui.generate.sections import init_image_section as start_module
+from diffstudio.ui.generate.sections.init_image_section import StartSection
+from tests.ui.samples import checkpoint
+
+pytestmark = pytest.mark.usefixtures("dressed", "home")
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(1).integers(0, 255, (100, 160, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+@pytest.fixture
+def painter(qtbot: QtBot, picture: Path) -> MaskPainter:
+    painter = MaskPainter()
+    qtbot.addWidget(painter)
+    painter.resize(720, 520)
+    painter.set_picture(QImage(str(picture)))
+    painter.set_brush(20)
+    painter.softness = 0.0
+    with qtbot.waitExposed(painter):
+        painter.show()
+    return painter
+
+
+def at(painter: MaskPainter, x: float, y: float) -> QPoint:
+    """Of a px of the picture, on the widget."""
+    rect, scale = painter.picture_rect(), painter.scale()
+    return QPointF(rect.x() + x * scale, rect.y() + y * scale).toPoint()
+
+
+def stroke(qtbot: QtBot, painter: MaskPainter, *points: tuple[float, float]) -> None:
+    qtbot.mousePress(painter, LEFT, pos=at(painter, *points[0]))
+    for point in points[1:]:
+        qtbot.mouseMove(painter, at(painter, *point))
+    qtbot.mouseRelease(painter, LEFT, pos=at(painter, *points[-1]))
+
+
+def values(image: QImage) -> Any:
+    rows = [bytes(image.constScanLine(row))[: image.width()] for row in range(image.height())]  # type: ignore[call-overload]
+    return np.array([list(row) for row in rows], dtype=np.uint8)
+
+
+def mask_of(painter: MaskPainter) -> Any:
+    return values(painter.mask_image())
+
+
+def test_a_stroke_is_where_the_mouse_was(painter: MaskPainter, qtbot: QtBot) -> None:
+    assert painter.is_blank()
+    stroke(qtbot, painter, (30, 50), (100, 50))
+    found = mask_of(painter)
+    assert found.shape == (100, 160) and found[50, 30] == found[50, 65] == found[50, 100] == 255
+    assert (found[:38] == 0).all() and (found[62:] == 0).all() and (found[:, 115:] == 0).all()
+    assert not painter.is_blank()
+
+
+def test_softness_fades_towards_the_edge(painter: MaskPainter, qtbot: QtBot) -> None:
+    painter.set_brush(60)
+    painter.softness = 1.0
+    stroke(qtbot, painter, (80, 50), (80, 50))
+    row = mask_of(painter)[50, 80:112].astype(int)
+    assert row[0] > 240 and row[-1] < 20 and (np.diff(row) <= 1).all() and len(set(row)) > 10
+
+
+def test_erasing_undoing_redoing_inverting_and_clearing(painter: MaskPainter, qtbot: QtBot) -> None:
+    stroke(qtbot, painter, (40, 50), (120, 50))
+    whole = mask_of(painter)
+    qtbot.keyClick(painter, Qt.Key.Key_E)
+    stroke(qtbot, painter, (80, 20), (80, 80))
+    cut = mask_of(painter)
+    assert cut[50, 80] == 0 and cut[50, 50] == 255
+    painter.undo()
+    assert np.array_equal(mask_of(painter), whole)
+    painter.redo()
+    assert np.array_equal(mask_of(painter), cut)
+    painter.invert()
+    assert np.array_equal(mask_of(painter), 255 - cut)
+    painter.clear()
+    assert painter.is_blank()
+    for _ in range(4):
+        painter.undo()
+    assert painter.is_blank() and not painter.can_undo()
+    painter.redo()
+    assert np.array_equal(mask_of(painter), whole)
+    stroke(qtbot, painter, (10, 10), (12, 10))
+    assert not painter.can_redo()  # another way was taken
+
+
+def test_undo_is_bounded(painter: MaskPainter, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffstudio.ui.generate import mask_editor as module
+
+    monkeypatch.setattr(module, "MOST_UNDO_BYTES", 3 * 160 * 100 * 4)
+    for _ in range(10):
+        painter.fill()
+    assert len(painter._undo) == 3
+
+
+def test_the_brush_by_keys_and_the_wheel_zooms_where_it_points(painter: MaskPainter, qtbot: QtBot) -> None:
+    qtbot.keyClick(painter, Qt.Key.Key_BracketRight)
+    assert painter.brush > 20
+    qtbot.keyClick(painter, Qt.Key.Key_BracketLeft)
+    qtbot.keyClick(painter, Qt.Key.Key_BracketLeft)
+    assert painter.brush < 20
+    spot = QPointF(at(painter, 40, 30))
+    before = painter.scale()
+    painter._zoom, kept = 4.0, painter.to_picture(spot)
+    assert painter.scale() == pytest.approx(4 * before) and kept != painter.to_picture(QPointF(0, 0))
+
+
+def test_an_edge_is_dragged_outwards_in_steps(painter: MaskPainter, qtbot: QtBot) -> None:
+    frame, scale = painter.frame(), painter.scale()
+    qtbot.mousePress(painter, LEFT, pos=QPointF(frame.right() + 4, frame.center().y()).toPoint())
+    qtbot.mouseMove(painter, QPointF(frame.right() + 9 * scale, frame.center().y()).toPoint())
+    assert painter.sides() == (0, 0, 8, 0)
+    qtbot.mouseRelease(painter, LEFT, pos=QPoint(0, 0))
+    assert painter.is_blank()  # dragging paints nothing
+    painter.set_sides((0, 16, 8, 0))
+    assert painter.picture_rect().top() > painter.frame().top()
+    assert painter.to_picture(QPointF(at(painter, 12, 34))).x() == pytest.approx(12, abs=1)
+
+
+def test_a_mask_comes_back_as_it_was(painter: MaskPainter, qtbot: QtBot, picture: Path) -> None:
+    stroke(qtbot, painter, (40, 50), (120, 60))
+    kept = painter.mask_image()
+    painter.set_picture(QImage(str(picture)), kept)
+    assert np.abs(values(kept).astype(int) - mask_of(painter)).max() <= 1
+
+
+@pytest.fixture
+def section(qtbot: QtBot) -> Iterator[StartSection]:
+    section = StartSection()
+    qtbot.addWidget(section)
+    section.resize(300, 500)
+    section.show()
+    yield section
+
+
+def test_choosing_painting_and_taking_it_away(section: StartSection, qtbot: QtBot, picture: Path) -> None:
+    request = GenerateRequest("a cat")
+    assert (
+        section.applied(request) == request and section.choose_button.isVisible() and not section.strength.isVisible()
+    )
+    assert section.set_picture(picture)
+    section.strength.set_value(0.4)
+    assert section.applied(request) == dataclasses.replace(request, init=picture, strength=0.4)
+    assert not section.fill.isVisible()
+    dialog = section.paint()
+    assert dialog is not None
+    dialog.painter.set_brush(30)
+    stroke(qtbot, dialog.painter, (80, 50), (90, 50))
+    assert dialog.undo.isEnabled() and not dialog.redo.isEnabled()
+    qtbot.mouseClick(dialog.accept_button, LEFT)
+    made = section.applied(request)
+    assert made.mask is not None and made.strength == 1.0 and section.about.text() == "painted"
+    kept = np.array(Image.open(made.mask))
+    assert kept.shape == (100, 160) and kept[50, 85] == 255 and kept[5, 5] == 0
+    section.masked_only.setChecked(True)
+    section.fill.set_value(FillName.NOISE)
+    section.feather.set_value(3)
+    made = section.applied(request)
+    assert (made.masked_only, made.fill, made.feather, made.padding) == (
+        True,
+        FillName.NOISE,
+        3,
+        32,
+    ) and section.padding.isVisible()
+    other = StartSection()
+    qtbot.addWidget(other)
+    other.use(made)
+    assert other.applied(request) == made
+    qtbot.mouseClick(section.remove_button, LEFT)
+    assert section.applied(request) == request and section.choose_button.isVisible()
+
+
+def test_extending_by_fields(section: StartSection, qtbot: QtBot, picture: Path) -> None:
+    section.set_picture(picture)
+    dialog = section.paint()
+    assert dialog is not None
+    dialog.sides[0].set_value(64)
+    dialog.sides[0].value_changed.emit(64)
+    assert dialog.painter.sides() == (64, 0, 0, 0)
+    qtbot.mouseClick(dialog.accept_button, LEFT)
+    made = section.applied(GenerateRequest())
+    assert made.outpaint == (64, 0, 0, 0) and made.mask is None and section.about.text() == "extended"
+    again = section.paint()
+    assert again is not None and again.painter.sides() == (64, 0, 0, 0)
+    qtbot.mouseClick(again.cancel, LEFT)
+    assert section.applied(GenerateRequest()) == made
+
+
+def test_pictures_and_masks_that_are_gone_or_broken(
+    section: StartSection, qtbot: QtBot, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    section.failed.connect(said.append)
+    (tmp_path / "text.png").write_text("hello")
+    assert not section.set_picture(tmp_path / "text.png") and "it is not a picture" in said[-1]
+    section.use(GenerateRequest(init=picture, mask=tmp_path / "gone.png"))
+    assert "no longer there" in said[-1] and section.applied(GenerateRequest()).mask is None
+
+    def full(png: bytes) -> Path:
+        raise StorageProblem("The mask cannot be kept", "the disk is full")
+
+    monkeypatch.setattr(start_module, "keep_mask", full)
+    section._painted(b"png", (0, 0, 0, 0))
+    assert "the disk is full" in said[-1] and section.applied(GenerateRequest()).mask is None
+    picture.unlink()
+    assert section.paint() is None and "no longer be read" in said[-1]
+
+
+def test_masks_are_kept_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = keep_mask(b"one")
+    assert keep_mask(b"one") == first and first.read_bytes() == b"one" and keep_mask(b"two") != first
+    monkeypatch.setattr(masks.paths, "data", lambda: first)  # a file where a folder should be
+    with pytest.raises(StorageProblem, match="cannot be kept"):
+        keep_mask(b"three")
+
+
+def test_the_whole_column_says_it(qtbot: QtBot, picture: Path) -> None:
+    panel = Panel()
+    qtbot.addWidget(panel)
+    panel.set_checkpoints([checkpoint()])
+    panel.start.set_picture(picture)
+    assert panel.request().init == picture
+    panel.use(GenerateRequest("x"))
+    assert panel.request().init is None
+
+
+def test_everything_has_a_name(qtbot: QtBot, picture: Path) -> None:
+    dialog = PaintDialog(QImage(str(picture)), None, (0, 0, 0, 0))
+    qtbot.addWidget(dialog)
+    for button in dialog.findChildren(QPushButton):
+        assert button.accessibleName() and button.toolTip()

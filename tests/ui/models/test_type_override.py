@@ -1,0 +1,103 @@
+"""What a person says that a file is, said in the Models room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QWheelEvent
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from diffstudio import paths
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.library.library import Library
+from diffstudio.models.library.overrides import Overrides
+from diffstudio.studio.library.annotations import Annotations
+from diffstudio.ui.models.room import ModelsRoom
+from diffstudio.ui.widgets.controls import LabelledCombo
+from diffstudio.ui.widgets.wrapping_text import Passage
+from tests.models import headers
+from tests.models.tiny import write_tiny_checkpoint
+
+
+@pytest.fixture
+def room(qtbot: QtBot, dressed: QApplication, tmp_path: Path, home: Path) -> Iterator[ModelsRoom]:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    headers.write_header(folder / "old.safetensors", headers.whole("sd1"))
+    write_tiny_checkpoint(folder / "ours.safetensors")
+    library = Library([folder])
+    room = ModelsRoom(None, Annotations(), lambda: folder)
+    room.rescan_requested.connect(lambda: room.set_checkpoints(library.scan(), library.problems))
+    qtbot.addWidget(room, before_close_func=lambda widget: widget.shut_down())
+    room.resize(1100, 800)
+    with qtbot.waitExposed(room):
+        room.show()
+    room.rescan_requested.emit()
+    assert room.choose(folder / "old.safetensors")
+    yield room
+
+
+def choose(choice: LabelledCombo, text: str) -> None:
+    """As a person does: from the list."""
+    choice.combo.setCurrentIndex(choice.combo.findText(text))
+    choice.combo.activated.emit(choice.combo.currentIndex())
+
+
+def chosen(room: ModelsRoom) -> Checkpoint:
+    entry = room.chosen()
+    assert isinstance(entry, Checkpoint)
+    return entry
+
+
+def test_what_is_said_is_kept_and_shown_and_taken_back(room: ModelsRoom) -> None:
+    taken = room.details.taken_for
+    assert taken.isVisibleTo(room) and (taken.family.value(), taken.prediction.value()) == ("", "")
+    recognised = chosen(room)
+    choose(taken.family, "Stable Diffusion XL")
+    assert chosen(room).family == "sdxl" and "You said so" in dict(room.details.model_facts.facts())["Known by"]
+    assert room.message.text() == "old is taken for Stable Diffusion XL now."
+    assert taken.family.value() == "sdxl"  # and is shown so when the room is looked at again
+    choose(taken.prediction, "v")
+    assert (chosen(room).family, chosen(room).prediction) == ("sdxl", "v")
+    choose(taken.family, "As recognised")
+    assert (chosen(room).family, chosen(room).prediction) == ("sd1", "v")
+    choose(taken.prediction, "As its family does")
+    assert chosen(room) == recognised and Overrides().of(recognised) is None
+    assert room.message.text() == "old is taken for what its file says now."
+
+
+def test_a_checkpoint_made_here_says_what_it_is(room: ModelsRoom) -> None:
+    ours = next(entry for entry in room._checkpoints() if entry.name == "ours")
+    room.choose(ours.path)
+    assert not room.details.taken_for.isVisibleTo(room)
+
+
+def test_what_cannot_be_read_is_said(room: ModelsRoom) -> None:
+    paths.overrides().parent.mkdir(parents=True, exist_ok=True)
+    paths.overrides().write_text("{", encoding="utf-8")
+    choose(room.details.taken_for.family, "Stable Diffusion XL")
+    assert str(paths.overrides()) in room.message.text() and chosen(room).family == "sd1"
+    assert paths.overrides().read_text(encoding="utf-8") == "{"  # nothing is written over
+
+
+def test_a_scroll_over_a_text_scrolls_what_it_lies_in(room: ModelsRoom) -> None:
+    text = next(
+        passage for passage in room.details.model_facts.findChildren(Passage) if passage.accessibleName() == "Known by"
+    )
+    point = QPointF(5, 5)
+    turned = QWheelEvent(
+        point,
+        text.viewport().mapToGlobal(point),
+        QPoint(),
+        QPoint(0, -240),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    text.wheelEvent(turned)
+    assert not turned.isAccepted() and text.verticalScrollBar().value() == 0  # it goes on to the column

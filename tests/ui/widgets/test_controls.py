@@ -1,0 +1,249 @@
+"""The controls: what they report, what they do not, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, QRect, Qt
+from PySide6.QtGui import QColor
+from PySide6.QtWidgets import QApplication, QToolButton, QWidget
+from pytestqt.qtbot import QtBot
+
+from diffstudio.ui.widgets import controls
+from diffstudio.ui.widgets.controls import (
+    Banner,
+    Card,
+    ChipRow,
+    Combo,
+    Elided,
+    EmptyState,
+    LabelledSlider,
+    PrimaryButton,
+    ProgressLine,
+    Thumb,
+    human_bytes,
+    human_count,
+    human_duration,
+    numpy_to_qimage,
+)
+from diffstudio.ui.widgets.inputs import SearchField
+
+pytestmark = pytest.mark.usefixtures("dressed")
+
+
+def shown(qtbot: QtBot, widget: QWidget, width: int = 300, height: int = 80) -> None:
+    qtbot.addWidget(widget)
+    widget.resize(width, height)
+    widget.show()
+    qtbot.waitExposed(widget)
+
+
+def test_a_slider_tells_what_a_person_did_and_not_what_the_program_did(qtbot: QtBot) -> None:
+    slider = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1)
+    shown(qtbot, slider)
+    told: list[float] = []
+    slider.value_changed.connect(told.append)
+    slider.set_value(4.5)
+    assert (slider.value(), told) == (4.5, [])
+    qtbot.keyClick(slider._slider, Qt.Key.Key_Right)
+    assert (slider.value(), told) == (4.6, [4.6])
+    slider._box.setFocus()
+    slider._box.selectAll()
+    qtbot.keyClicks(slider._box, "7.2")
+    qtbot.keyClick(slider._box, Qt.Key.Key_Return)
+    assert (slider.value(), slider._slider.value()) == (7.2, 72)
+
+
+def test_a_whole_slider_gives_whole_numbers_and_keeps_to_its_range(qtbot: QtBot) -> None:
+    slider = LabelledSlider("Steps", 1, 100, 20)
+    qtbot.addWidget(slider)
+    assert isinstance(slider.value(), int)
+    slider.set_value(1000)
+    assert slider.value() == 100
+
+
+def test_a_combo_keeps_its_value_when_its_choices_change(qtbot: QtBot) -> None:
+    combo = Combo("Sampler", [("a", "A"), ("b", "B")])
+    qtbot.addWidget(combo)
+    told: list[object] = []
+    combo.chosen.connect(told.append)
+    assert combo.set_value("b")
+    assert not combo.set_value("nothing")
+    combo.set_value("b")
+    combo.set_choices([("b", "B again"), ("c", "C")])
+    assert (combo.value(), told) == ("b", [])
+    shown(qtbot, combo)
+    combo.setFocus()
+    qtbot.keyClick(combo, Qt.Key.Key_Down)
+    assert told == ["c"]
+
+
+def test_chips_are_one_of_many_or_any_of_many(qtbot: QtBot) -> None:
+    one, many = ChipRow([(1, "One"), (2, "Two")]), ChipRow([(1, "One"), (2, "Two")], exclusive=False)
+    for row in (one, many):
+        shown(qtbot, row)
+    told: list[object] = []
+    one.value_changed.connect(told.append)
+    assert one.value() == 1
+    qtbot.mouseClick(one.chip(2), Qt.MouseButton.LeftButton)
+    assert (one.value(), told) == (2, [2])
+    many.set_value((1, 2))
+    assert many.value() == (1, 2)
+    qtbot.keyClick(many.chip(1), Qt.Key.Key_Space)
+    assert many.value() == (2,)
+
+
+def test_chips_wrap_where_the_width_ends(qtbot: QtBot) -> None:
+    row = ChipRow([(index, f"Choice {index}") for index in range(6)])
+    shown(qtbot, row, 600)
+    in_one_row = row.heightForWidth(600)
+    assert row.heightForWidth(160) >= 3 * in_one_row
+
+
+def test_a_long_text_ends_in_an_ellipsis_and_is_whole_in_the_tooltip(qtbot: QtBot) -> None:
+    text = Elided("a castle in the mountains " * 20)
+    shown(qtbot, text, 120, 24)
+    text.grab()
+    assert text.shown_text().endswith("…")
+    assert text.toolTip() == text.text()
+    text.setText("short")
+    text.grab()
+    assert (text.shown_text(), text.toolTip()) == ("short", "")
+
+
+@pytest.mark.parametrize("key", [Qt.Key.Key_Return, Qt.Key.Key_Space])
+def test_what_can_be_clicked_can_be_opened_by_keyboard(qtbot: QtBot, key: Qt.Key) -> None:
+    for widget in (Card(interactive=True, name="A card"), Thumb(48, clickable=True)):
+        shown(qtbot, widget)
+        with qtbot.waitSignal(widget.clicked):
+            qtbot.keyClick(widget, key)
+        with qtbot.waitSignal(widget.clicked):
+            qtbot.mouseClick(widget, Qt.MouseButton.LeftButton, pos=QPoint(10, 10))
+
+
+def test_a_banner_says_acts_and_goes(qtbot: QtBot) -> None:
+    banner = Banner("bad", "The disk is full: 12 MB are left. Free some space.", "Try again")
+    shown(qtbot, banner)
+    assert "disk is full" in banner.accessibleName()
+    with qtbot.waitSignal(banner.acted):
+        qtbot.mouseClick(banner.action, Qt.MouseButton.LeftButton)
+    with qtbot.waitSignal(banner.dismissed):
+        qtbot.mouseClick(banner.close_button, Qt.MouseButton.LeftButton)
+    assert not banner.isVisible()
+
+
+def test_an_empty_state_invites(qtbot: QtBot) -> None:
+    empty = EmptyState("sparkle", "Nothing here", "Make a picture.", "Make one")
+    shown(qtbot, empty, 400, 300)
+    with qtbot.waitSignal(empty.clicked):
+        qtbot.mouseClick(empty.button, Qt.MouseButton.LeftButton)
+    empty.say("cube", "Nothing to do", "Wait.")
+    assert not empty.button.isVisible()
+
+
+def test_progress_moves_only_while_it_is_seen(qtbot: QtBot) -> None:
+    line = ProgressLine()
+    shown(qtbot, line)
+    line.set_fraction(None)
+    assert line._timer.isActive()
+    line.hide()
+    assert not line._timer.isActive()
+    line.set_fraction(7.0)
+    assert line.fraction() == 1.0
+
+
+def test_a_slider_that_is_not_chosen_leaves_the_wheel_to_the_column(qtbot: QtBot, qapp: QApplication) -> None:
+    from PySide6.QtCore import QPointF
+    from PySide6.QtGui import QWheelEvent
+
+    slider = LabelledSlider("Steps", 1, 100, 20)
+    shown(qtbot, slider)
+
+    def turn(part: QWidget) -> None:
+        point = QPointF(10, 10)
+        qapp.sendEvent(
+            part,
+            QWheelEvent(
+                point,
+                part.mapToGlobal(point),
+                QPoint(),
+                QPoint(0, 120),
+                Qt.MouseButton.NoButton,
+                Qt.KeyboardModifier.NoModifier,
+                Qt.ScrollPhase.NoScrollPhase,
+                False,
+            ),
+        )
+
+    for chosen, other in ((slider._box, slider._slider), (slider._slider, slider._box)):
+        chosen.setFocus()
+        turn(other)
+        assert slider.value() == 20
+        assert other.focusPolicy() is Qt.FocusPolicy.StrongFocus  # nor does it become the chosen one by that
+
+
+def test_a_picture_keeps_its_pixels_after_its_buffer_is_gone(qapp: QApplication) -> None:
+    pixels = np.zeros((5, 7, 3), np.uint8)  # a row of 21 bytes, which Qt would pad to 24
+    pixels[2, 3] = (200, 100, 50)
+    image = numpy_to_qimage(pixels[:, :, :])
+    pixels[:] = 255
+    assert (image.width(), image.height()) == (7, 5)
+    assert image.pixelColor(3, 2) == QColor(200, 100, 50)
+    assert image.pixelColor(6, 4) == QColor(0, 0, 0)
+    assert numpy_to_qimage(pixels[::2, ::2]).size().toTuple() == (4, 3)
+
+
+def test_words_for_numbers() -> None:
+    assert [human_bytes(count) for count in (512, 1536, 17_000_000, 3.2e9, 5e13)] == [
+        "512 B",
+        "1.5 KB",
+        "17.0 MB",
+        "3.2 GB",
+        "50.0 TB",
+    ]
+    assert [human_count(count) for count in (7, 8_500, 8_500_000, 24_000_000, 2.6e9)] == [
+        "7",
+        "8.5 k",
+        "8.5 M",
+        "24 M",
+        "2.6 B",
+    ]
+    assert [
+        human_duration(seconds) for seconds in (0.04, 2, 59.6, 75, 3600, 5000, 1e6, float("inf"), float("nan"))
+    ] == ["0.04 s", "2 s", "1 min", "1 min 15 s", "1 h", "1 h 23 min", "12 days", "–", "–"]
+
+
+def test_the_one_button_shows_its_shortcut_where_there_is_room(qtbot: QtBot) -> None:
+    button = PrimaryButton("Generate", "Ctrl+Enter")
+    shown(qtbot, button, 60, 36)
+    assert button.accessibleName() == "Generate"
+    assert "Ctrl+Enter" in button.toolTip()
+    button.grab()
+    assert controls.PrimaryButton("x").minimumHeight() == 36
+
+
+def test_hidden_widgets_take_no_room_in_a_flow(qtbot: QtBot) -> None:
+
+    whole = QWidget()
+    qtbot.addWidget(whole)
+    flow, parts = controls.FlowLayout(whole, spacing=8), [QWidget() for _ in range(3)]
+    for part in parts:
+        part.setFixedSize(50, 20)
+        flow.addWidget(part)
+    parts[1].hide()
+    whole.show()
+    flow.setGeometry(QRect(0, 0, 200, 100))
+    assert [part.x() for part in (parts[0], parts[2])] == [0, 58]
+    assert flow.heightForWidth(108) == 20
+    parts[1].show()
+    flow.setGeometry(QRect(0, 0, 200, 100))
+    assert [part.x() for part in parts] == [0, 58, 116]
+    assert flow.heightForWidth(108) == 48
+
+
+def test_what_qt_puts_into_a_search_field_has_a_name(qtbot: QtBot) -> None:
+    field = SearchField("Search", "Words to look for")
+    qtbot.addWidget(field)
+    assert [
+        (button.accessibleName() or button.text(), bool(button.toolTip())) for button in field.findChildren(QToolButton)
+    ] == [("Clear", True), ("Search", True)]
