@@ -19,7 +19,7 @@ from diffstudio.errors import StorageProblem
 _TRIES = 20  # at 10 ms each
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8 beside `path` and renames it: a reader, or a crash, meets the old file or the new one.
 
     StorageProblem, with the old file as it was and nothing left beside it, when that cannot be done.

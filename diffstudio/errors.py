@@ -89,5 +89,5 @@ class OutOfMemory(DiffstudioError):
     pass
 
 
-class Stopped(DiffstudioError):
+class Interrupted(DiffstudioError):
     exit_code = 130

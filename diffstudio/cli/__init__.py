@@ -19,7 +19,7 @@ from diffstudio.cli.models import add_models
 from diffstudio.cli.pictures import add_upscale
 from diffstudio.cli.terminal import keep_the_log_in_a_file, log_file, say, take_any_name
 from diffstudio.cli.train import add_train
-from diffstudio.errors import DiffstudioError, Stopped
+from diffstudio.errors import DiffstudioError, Interrupted
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     except DiffstudioError as error:
         return say(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return say("Stopped.", Stopped.exit_code)
+        return say("Stopped.", Interrupted.exit_code)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -9,14 +9,14 @@ from typing import Any
 
 from diffstudio.cli.arguments import as_number, as_path, as_text
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests import ControlUse, PrepareName
+from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 
 _ABOUT = ("control_as", "control_scale", "control_range", "control_thresholds")
 
 
 def add_controls(verb: Any) -> None:
     """Each may be given several times, once for each picture."""
-    usual = ControlUse("x", Path("x"))
+    usual = ControlNetUse("x", Path("x"))
     verb.add_argument(
         "--control",
         metavar="IMAGE",
@@ -31,7 +31,7 @@ def add_controls(verb: Any) -> None:
         "--control-as",
         metavar="NAME",
         action="append",
-        help=f"what is made of it first: {', '.join(PrepareName)} (default {usual.prepare})",
+        help=f"what is made of it first: {', '.join(PreprocessorName)} (default {usual.prepare})",
     )
     verb.add_argument(
         "--control-scale",
@@ -56,7 +56,7 @@ def add_controls(verb: Any) -> None:
     )
 
 
-def controls_of(arguments: argparse.Namespace) -> tuple[ControlUse, ...]:
+def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
     """What they ask for, in their order. What is said once holds for all. BadRequest where the counts make no sense."""
     said = vars(arguments)
     images, networks = said.get("control", ()), said.get("controlnet", ())
@@ -85,7 +85,7 @@ def controls_of(arguments: argparse.Namespace) -> tuple[ControlUse, ...]:
             values["begins"], values["ends"] = ranges[index]
         if thresholds:
             values["low"], values["high"] = map(round, thresholds[index])
-        uses.append(ControlUse(network, image, **values))
+        uses.append(ControlNetUse(network, image, **values))
     return tuple(uses)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffstudio.cli.arguments import as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.terminal import progress, say, stop_signals
-from diffstudio.errors import BadRequest, ImageProblem, Stopped
+from diffstudio.errors import BadRequest, ImageProblem, Interrupted
 from diffstudio.studio.requests import (
     LANCZOS,
     LATENT,
@@ -83,7 +83,7 @@ def _told(event: Any) -> bool:
             raise error
         case events.Cancelled():
             progress("", last=True)
-            raise Stopped("Stopped before all pictures were made")
+            raise Interrupted("Stopped before all pictures were made")
         case events.Finished():
             return True
     return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diffstudio import paths
 from diffstudio.cli.arguments import as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.terminal import duration, progress, stop_signals
-from diffstudio.errors import BadRequest, Stopped
+from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.studio.requests import TrainRequest
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if run.latest_checkpoint.exists():
         print(run.latest_checkpoint, flush=True)
     if stop.wanted and seen and isinstance(seen[-1], RunStopped):
-        raise Stopped(
+        raise Interrupted(
             f"Stopped at step {seen[-1].step:,}", remedy=f"Go on with `diffstudio train --resume --run {run.path}`"
         )
     return 0

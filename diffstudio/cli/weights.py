@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffstudio.cli.arguments import as_number, as_path, as_text
 from diffstudio.cli.terminal import one_line, progress, stop_signals
-from diffstudio.errors import BadRequest, Stopped
+from diffstudio.errors import BadRequest, Interrupted
 
 if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint, Role
@@ -155,11 +155,11 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _bake(arguments: argparse.Namespace) -> int:
-    from diffstudio.studio.library.weight_requests import BakeRequest
+    from diffstudio.studio.library.weight_requests import FuseLoraRequest
 
     checkpoint, loras = _find(arguments.checkpoint), tuple(_lora(text) for text in arguments.loras)
     name = "-".join((checkpoint.name, *(lora.name for lora, _ in loras)))
-    return _made(BakeRequest(checkpoint, loras, _target(arguments, name, checkpoint.role), _precision(arguments)))
+    return _made(FuseLoraRequest(checkpoint, loras, _target(arguments, name, checkpoint.role), _precision(arguments)))
 
 
 def _lora(text: str) -> tuple[Checkpoint, float]:
@@ -235,7 +235,7 @@ def _made(request: WeightRequest) -> int:
                         print(one_line(note), file=sys.stderr)
                     print(item.path, flush=True)
                 elif stop.wanted:
-                    raise Stopped("Stopped", remedy="Nothing was left behind")
+                    raise Interrupted("Stopped", remedy="Nothing was left behind")
                 elif sys.stderr.isatty():
                     progress(f"{request.target.name}: {item:.0%}")
         finally:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from diffstudio.models.families.latent import LatentModel
-from diffstudio.models.files.quantized import PackedLinear
+from diffstudio.models.files.quantized import QuantizedLinear
 from diffstudio.models.model import Model
 
 BACKEND = "inductor"  # of torch.compile
@@ -54,7 +54,7 @@ def leave_as_it_is(network: Any) -> None:
 def _hindrance(model: LatentModel) -> str:
     if model.offloaded:
         return "its parts come to the accelerator one after the other"
-    if any(isinstance(module, PackedLinear) for module in model.network.modules()):
+    if any(isinstance(module, QuantizedLinear) for module in model.network.modules()):
         return "its weights are packed"
     if BACKEND != "inductor":
         return ""

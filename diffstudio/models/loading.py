@@ -11,10 +11,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from diffstudio.errors import BadRequest, CheckpointUnknown, Stopped
+from diffstudio.errors import BadRequest, CheckpointUnknown, Interrupted
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
 from diffstudio.models.compile import for_convolutions
-from diffstudio.models.components.components import parts_of
+from diffstudio.models.components.components import components_of
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.hashes import sha256_of
@@ -111,7 +111,7 @@ def _read(
 
         return pixel.load(checkpoint, device, dtype)
     family: Any = import_module(f"diffstudio.models.families.{_FILES[checkpoint.family]}")
-    parts: Any = parts_of(checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device))
+    parts: Any = components_of(checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device))
     if hasattr(parts, "complete"):
         parts.complete()  # before anything large is read
     model: Any = family.load(checkpoint, _Watched(parts, progress, stop), device, dtype)
@@ -196,7 +196,7 @@ def _check_draws(checkpoint: Checkpoint) -> None:
 
 def _stop_if(stop: Callable[[], bool]) -> None:
     if stop():
-        raise Stopped("Stopped while loading")
+        raise Interrupted("Stopped while loading")
 
 
 def _never() -> bool:

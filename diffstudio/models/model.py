@@ -19,7 +19,7 @@ Prompted: TypeAlias = Any  # what a family makes of a prompt; only that family l
 
 
 @dataclass(frozen=True, slots=True)
-class ControlHint:
+class ControlNetInput:
     """A picture that steers, and the ControlNet that reads it."""
 
     network: Any  # diffusers' ControlNetModel, where the model is
@@ -30,16 +30,16 @@ class ControlHint:
 
 
 @dataclass(frozen=True, slots=True)
-class Hints:
+class ImageInputs:
     """The pictures a network is shown besides its prompt, where it was trained to look at some."""
 
     image: Tensor | None = None  # [1 or B,3,H,W] in [-1,1]: what is painted on
     mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]: 1 is painted anew
-    controls: tuple[ControlHint, ...] = ()
+    controls: tuple[ControlNetInput, ...] = ()
     times: Tensor | None = None  # [steps+1]: the ladder, of which controls steer a part
 
 
-NO_HINTS = Hints()
+NO_IMAGES = ImageInputs()
 
 
 class Model(Protocol):
@@ -93,7 +93,7 @@ class Model(Protocol):
         BadRequest for a spacing that its schedule does not have.
         """
 
-    def denoiser(self, prompted: Prompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
+    def denoiser(self, prompted: Prompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
         """The guided Denoiser for states [B,C,h,w], B as prompted. Hints that it was not trained to see are ignored."""
 
     def decode(self, state: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class RunsItself(Protocol):
+class PipelineModel(Protocol):
     """A Model whose sampler is its own: it is told everything at once and says how it goes."""
 
     def run(

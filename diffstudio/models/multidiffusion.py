@@ -15,7 +15,7 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
-from diffstudio.models.model import Hints, Model
+from diffstudio.models.model import ImageInputs, Model
 from diffstudio.models.tiling import Tile, each_tile, finish, tiles
 
 _TIMES_TRAINED = 2  # up to so many times the trained side a model makes a given picture well as a whole
@@ -76,8 +76,8 @@ class TiledDenoiser:
 
 def tiled(
     model: Model,
-    whole: Callable[[Hints], Denoiser],
-    hints: Hints,
+    whole: Callable[[ImageInputs], Denoiser],
+    hints: ImageInputs,
     shrinks: int,
     windows: Windows,
     between: Callable[[], None] = lambda: None,
@@ -92,7 +92,7 @@ def tiled(
     return TiledDenoiser(denoiser_of, model.schedule, windows.side // shrinks, windows.overlap // shrinks, between)
 
 
-def cropped(hints: Hints, tile: Tile, shrinks: int) -> Hints:
+def cropped(hints: ImageInputs, tile: Tile, shrinks: int) -> ImageInputs:
     """What lies in a window of the state, of pictures `shrinks` times as large."""
 
     def part(picture: Tensor | None) -> Tensor | None:

@@ -14,7 +14,7 @@ from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
-from diffstudio.models.model import ControlHint, Hints, Model, Prompted, RunsItself
+from diffstudio.models.model import ControlNetInput, ImageInputs, Model, PipelineModel, Prompted
 from diffstudio.models.multidiffusion import Windows, check_size, tiled
 
 _FEWEST_CALLS_WITH_A_PLAIN_LAST = 3  # with fewer, guidance would hardly act at all
@@ -37,7 +37,7 @@ def sample(
     init: Tensor | None = None,
     mask: Tensor | None = None,
     strength: float = 1.0,
-    controls: Sequence[ControlHint] = (),
+    controls: Sequence[ControlNetInput] = (),
     wrap: Wrap | None = None,
     clean: Tensor | None = None,
     windows: Windows | None = None,
@@ -67,7 +67,7 @@ def sample(
         )
     if conditioning is None:
         conditioning = model.encode_prompt(list(prompts) if prompts is not None else "", "", len(seeds))
-    if isinstance(model, RunsItself):
+    if isinstance(model, PipelineModel):
         if begun:
             raise BadRequest(
                 "This checkpoint makes pictures from text alone",
@@ -75,7 +75,7 @@ def sample(
                 "Take the given picture away, or choose another checkpoint",
             )
         return model.run(conditioning, seeds, width, height, steps, guidance, wrap)
-    shape, hints = model.state_shape(width, height), Hints(init, mask, tuple(controls), times)
+    shape, hints = model.state_shape(width, height), ImageInputs(init, mask, tuple(controls), times)
 
     def guided(scale: float) -> Denoiser:
         if windows is None:

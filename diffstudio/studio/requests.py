@@ -73,7 +73,7 @@ class FillName(StrEnum):
     NOTHING = "nothing"  # grey
 
 
-class PrepareName(StrEnum):
+class PreprocessorName(StrEnum):
     """What is made of a picture before a ControlNet sees it."""
 
     AS_GIVEN = "as_given"  # nothing: it is a depth map, or edges or a scribble drawn white on black
@@ -83,12 +83,12 @@ class PrepareName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ControlUse:
+class ControlNetUse:
     """A picture that steers, and the ControlNet that reads it."""
 
     network: str  # a name from the library, or a path
     image: Path
-    prepare: PrepareName = PrepareName.AS_GIVEN
+    prepare: PreprocessorName = PreprocessorName.AS_GIVEN
     scale: float = 1.0  # how much of what it says is heard
     begins: float = 0.0  # the part of the steps that it steers
     ends: float = 1.0
@@ -96,7 +96,7 @@ class ControlUse:
     high: int = 200  # and one above is an edge by itself; between, where it goes on from one
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prepare", _named(PrepareName, "way to prepare a picture", self.prepare))
+        object.__setattr__(self, "prepare", _named(PreprocessorName, "way to prepare a picture", self.prepare))
         _a_name("The ControlNet", self.network)
         _in_range("The strength of a ControlNet", self.scale, 0.0, 4.0)
         _in_range("The beginning of a ControlNet", self.begins, 0.0, 1.0)
@@ -114,7 +114,7 @@ class ControlUse:
             )
 
     @classmethod
-    def from_json(cls, values: Any) -> ControlUse:
+    def from_json(cls, values: Any) -> ControlNetUse:
         known = _known(cls, {"format": FORMAT} | values) if isinstance(values, dict) else {}
         return _made(cls, known | {"image": Path(str(known.get("image") or "."))})
 
@@ -152,7 +152,7 @@ class GenerateRequest:
     enlarge_steps: int = 0  # of that ladder; 0 is as many as `steps`
     enlarge_guidance: float | None = None  # of that pass; None is `guidance`, or none of it where that spoils it
     tiled: bool = False  # that pass goes in windows, also where the checkpoint could do it whole
-    controls: tuple[ControlUse, ...] = ()  # pictures that steer it
+    controls: tuple[ControlNetUse, ...] = ()  # pictures that steer it
     vae: str = ""  # an autoencoder to use in place of the checkpoint's own: a name from the library, or a path
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ class GenerateRequest:
         object.__setattr__(self, "fill", _named(FillName, "fill", self.fill))
         object.__setattr__(self, "outpaint", _four(self.outpaint))
         object.__setattr__(self, "controls", tuple(self.controls))
-        if not all(isinstance(use, ControlUse) for use in self.controls):
+        if not all(isinstance(use, ControlNetUse) for use in self.controls):
             raise BadRequest("The pictures that are to steer cannot be read", remedy="Choose them again")
         if len(self.controls) > MOST_CONTROLS:
             raise BadRequest(
@@ -214,7 +214,7 @@ class GenerateRequest:
             if known.get(name) is not None:
                 known[name] = _as_path(known[name])
         if isinstance(known.get("controls"), (list, tuple)):
-            known["controls"] = tuple(ControlUse.from_json(use) for use in known["controls"])
+            known["controls"] = tuple(ControlNetUse.from_json(use) for use in known["controls"])
         return _made(cls, known)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import write_whole
+from diffstudio.atomic import write_text
 from diffstudio.errors import BadRequest, StorageProblem
 
 FORMAT = 1
@@ -131,7 +131,7 @@ def save(settings: Settings, path: Path | None = None) -> None:
             error.strerror or str(error),
             "Free some space or allow writing there",
         ) from error
-    write_whole(path, json.dumps(settings.to_json(), indent=2) + "\n")
+    write_text(path, json.dumps(settings.to_json(), indent=2) + "\n")
 
 
 def _value(name: str, value: Any) -> Any:

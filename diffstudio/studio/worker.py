@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from diffstudio.errors import BadRequest, DiffstudioError, OutOfMemory, Stopped, StorageProblem
+from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, OutOfMemory, StorageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.lease import Lease
-from diffstudio.models.memory.model_cache import KeptModels
+from diffstudio.models.memory.model_cache import ModelCache
 from diffstudio.studio.events import (
     ENDINGS,
     Cancelled,
@@ -33,11 +33,11 @@ from diffstudio.studio.events import (
     Resumed,
     Started,
 )
-from diffstudio.studio.generation.controlnets import Steering
-from diffstudio.studio.generation.loras import Loras
+from diffstudio.studio.generation.controlnets import RequestControlNets
+from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.upscaler_lookup import find_upscaler
 from diffstudio.studio.jobs.device_guess import seems_accelerated
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.memory_forecast import Machine
 from diffstudio.studio.jobs.queue import Queue, QueuedJob
 from diffstudio.studio.jobs.recording import Recording, Replay
@@ -48,7 +48,7 @@ from diffstudio.studio.settings import Settings
 if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
     from diffstudio.models.model import Model
-    from diffstudio.studio.generation.generate import Keeps
+    from diffstudio.studio.generation.generate import ImageStore
 
 _MOST_ATTEMPTS = 3  # of a job during which the program was killed each time
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 class _Running:
     job: JobId
     request: PictureRequest
-    control: Control
+    control: JobControl
     recording: Recording = field(default_factory=Recording)
 
 
@@ -72,7 +72,7 @@ class Worker:
         self,
         queue: Queue,
         library: Library,
-        gallery: Keeps,
+        gallery: ImageStore,
         settings: Settings,
         emit: Callable[[Event], None],
         *,
@@ -87,7 +87,7 @@ class Worker:
         self._replays: dict[JobId, Replay] = {}
         self._closing = False
         self._warm_up: str | None = None  # a checkpoint's name to have ready; "" for torch alone
-        self._kept = KeptModels()
+        self._kept = ModelCache()
         self._thread = threading.Thread(target=self._work, name="diffstudio-worker", daemon=True)
         self._warm_up_at: float | None = None
         self._usual_threads = 0  # what torch chose for itself, once it is loaded
@@ -140,15 +140,15 @@ class Worker:
 
     def stop(self, job: JobId) -> None:
         """End a job after the network call in flight, or take it out of the queue; Cancelled follows."""
-        if not self._tell(job, Control.stop) and not self.cancel_pending(job):
-            self._tell(job, Control.stop)  # it was begun just now
+        if not self._tell(job, JobControl.stop) and not self.cancel_pending(job):
+            self._tell(job, JobControl.stop)  # it was begun just now
 
     def pause(self, job: JobId) -> None:
         """Pause the running job after the network call in flight; Paused follows. The accelerator is free meanwhile."""
-        self._tell(job, Control.pause)
+        self._tell(job, JobControl.pause)
 
     def resume(self, job: JobId) -> None:
-        self._tell(job, Control.resume)
+        self._tell(job, JobControl.resume)
 
     def cancel_pending(self, job: JobId) -> bool:
         """Take a job that waits out of the queue; Cancelled follows. False when it does not wait there."""
@@ -210,7 +210,7 @@ class Worker:
             self._thread.join()
         self._queue.close()
 
-    def _tell(self, job: JobId, what: Callable[[Control], None]) -> bool:
+    def _tell(self, job: JobId, what: Callable[[JobControl], None]) -> bool:
         with self._changed:
             running = self._running
         if running is None or running.job != job:
@@ -258,7 +258,7 @@ class Worker:
             self._running = self._last = _Running(queued.job, queued.request, self._control(queued.job))
         return queued
 
-    def _control(self, job: JobId) -> Control:
+    def _control(self, job: JobId) -> JobControl:
         """Whoever pauses lets go of the accelerator, so that training goes on meanwhile."""
 
         def on_pause() -> None:
@@ -269,7 +269,7 @@ class Worker:
             self._hold(job, control)
             self._emit(Resumed(job))
 
-        control = Control(on_pause, on_resume)
+        control = JobControl(on_pause, on_resume)
         return control
 
     def _do(self, queued: QueuedJob) -> None:
@@ -285,7 +285,7 @@ class Worker:
                     "Ask for fewer or smaller images",
                 )
             ending = self._make(queued, running)
-        except Stopped:
+        except Interrupted:
             ending = Cancelled(queued.job)
         except DiffstudioError as error:
             ending = Failed(queued.job, error)
@@ -323,13 +323,13 @@ class Worker:
             yield from self._upscaled(request, job, running)
             return
         checkpoint = self._library.find(request.checkpoint)
-        told, loras = Wording(request, checkpoint).of(queued.done), Loras(self._library, checkpoint)
+        told, loras = Wording(request, checkpoint).of(queued.done), RequestLoras(self._library, checkpoint)
         loras.look_up(
             loras.read(told.prompt)[1]
         )  # what cannot be drawn or is not there is said before anything is loaded
         if request.enlarge > 1:
             find_upscaler(request.upscaler, self._library)
-        steering = Steering(request, self._library, checkpoint)
+        steering = RequestControlNets(request, self._library, checkpoint)
         steering.look_up()
         vae = self._library.find(request.vae) if request.vae else None
         model = self._loaded(
@@ -411,7 +411,7 @@ class Worker:
         devices.free_unused()
         return room
 
-    def _hold(self, job: JobId, control: Control) -> None:
+    def _hold(self, job: JobId, control: JobControl) -> None:
         if self._lease is None:
             self._lease = Lease()
         self._lease.acquire(
@@ -453,7 +453,7 @@ class Worker:
         from diffstudio.models.memory import devices, offload
 
         if cancelled():
-            raise Stopped("Stopped while loading")
+            raise Interrupted("Stopped while loading")
         self._usual_threads = self._usual_threads or torch.get_num_threads()
         torch.set_num_threads(self.settings.threads or self._usual_threads)
         device = devices.choose_device(self.settings.device)

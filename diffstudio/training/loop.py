@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from diffstudio.errors import DiffstudioError, OutOfMemory, RunProblem, Stopped, StorageProblem
+from diffstudio.errors import DiffstudioError, Interrupted, OutOfMemory, RunProblem, StorageProblem
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
-from diffstudio.training.run.checkpointing import Keeper
+from diffstudio.training.run.checkpointing import Checkpointer
 from diffstudio.training.run.monitor import DivergenceWatch, Meter, verdict
 from diffstudio.training.run.run_folder import (
     Command,
@@ -67,7 +67,7 @@ def train(
                 step = events[-1].step if events else 0
                 try:
                     workplace = resumed_run(run, Preparation(left, say, cancelled, step))
-                except Stopped:
+                except Interrupted:
                     say(RunStopped(step))
                     raise
             elif folder is not None:
@@ -124,7 +124,7 @@ def _work(workplace: Workplace, say: Callable[[RunEvent], None]) -> None:
 def run_events(workplace: Workplace, lease: Lease) -> Iterator[RunEvent]:
     """The run, as what happens. It ends with RunFinished or RunStopped, or raises Diverged, OutOfMemory, StorageProblem."""
     run, trainer, recipe = workplace.run, workplace.trainer, workplace.recipe.run
-    keeper, meter, watch = Keeper(workplace), Meter(recipe.batch), DivergenceWatch()
+    keeper, meter, watch = Checkpointer(workplace), Meter(recipe.batch), DivergenceWatch()
     interruption = Interruption(run, lease)
     yield started(workplace)
     with lease.held(f"training {run.name}", cancelled=interruption.stop_asked):
@@ -213,7 +213,7 @@ class Interruption:
     def check_between_calls(self) -> None:
         """While samples are drawn: step aside for pictures, and raise Stopped when asked to pause or stop."""
         if self._asked() is not Command.RUN:
-            raise Stopped("The samples were not finished")
+            raise Interrupted("The samples were not finished")
         self._lease.yield_if_wanted(cancelled=self.stop_asked)
 
     def stop_asked(self) -> bool:
@@ -223,7 +223,7 @@ class Interruption:
         """Wait for the lease; False when a stop is asked for meanwhile."""
         try:
             self._lease.acquire(f"training {self._run.name}", cancelled=self.stop_asked)
-        except Stopped:
+        except Interrupted:
             return False
         return True
 

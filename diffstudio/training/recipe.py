@@ -18,7 +18,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 
-from diffstudio.atomic import write_whole
+from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 
@@ -154,7 +154,7 @@ class Recipe:
 
     def write(self, path: Path) -> None:
         """Every value, defaults included; whole or not at all. StorageProblem when the place cannot be written to."""
-        write_whole(path, tomli_w.dumps(self.to_json()))
+        write_text(path, tomli_w.dumps(self.to_json()))
 
 
 def read_recipe(path: Path) -> Recipe:

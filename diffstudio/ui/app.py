@@ -29,11 +29,11 @@ from diffstudio.ui.bridge import Bridge
 from diffstudio.ui.generate.queue_and_history import MOST_RECENT, RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.shell import desktop_environment
-from diffstudio.ui.shell.downloads import Fetcher
-from diffstudio.ui.shell.dropped_models import Arrivals
-from diffstudio.ui.shell.exception_hooks import Troubles
-from diffstudio.ui.shell.model_library import Shelf
-from diffstudio.ui.shell.run_monitor import Lookout
+from diffstudio.ui.shell.downloads import Downloads
+from diffstudio.ui.shell.dropped_models import DroppedModels
+from diffstudio.ui.shell.exception_hooks import ExceptionHooks
+from diffstudio.ui.shell.model_library import ModelLibrary
+from diffstudio.ui.shell.run_monitor import RunMonitor
 from diffstudio.ui.shell.single_instance import SingleInstance
 from diffstudio.ui.shell.sleep_inhibitor import awake
 from diffstudio.ui.tasks import Tasks
@@ -56,8 +56,8 @@ class Desktop(QObject):
         super().__init__()
         self.settings = settings
         self.bridge, self.tasks, self.awake = Bridge(), Tasks(), awake()
-        self.shelf, self.lookout = Shelf(settings.folders, self.tasks), Lookout(self.tasks, settings)
-        self.fetcher = Fetcher(self.tasks)
+        self.shelf, self.lookout = ModelLibrary(settings.folders, self.tasks), RunMonitor(self.tasks, settings)
+        self.fetcher = Downloads(self.tasks)
         self.gallery: Gallery | None = None
         self.worker: Worker | None = None
         self.runs: Runs | None = None
@@ -80,7 +80,7 @@ class Desktop(QObject):
     def _connect(self) -> None:
         room, window = self.generate_room, self.window
         self.bridge.arrived.connect(self.take)
-        self.arrivals = Arrivals(self.shelf)
+        self.arrivals = DroppedModels(self.shelf)
         self.shelf.changed.connect(self.show_checkpoints)
         self.shelf.failed.connect(lambda sentence: window.say("bad", sentence))
         self.lookout.runs_seen.connect(self.show_runs)
@@ -343,7 +343,7 @@ class Desktop(QObject):
 
     async def _enlarge(self, path: Path, before: UpscaleRequest | None) -> None:
         from diffstudio.studio.generation.upscaler_lookup import upscale_from
-        from diffstudio.ui.generate.upscale_dialog import EnlargeDialog
+        from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 
         image = await self.tasks.beside(read_image, path, 256)
         if image.isNull():
@@ -351,7 +351,7 @@ class Desktop(QObject):
             return
         base = before if before is not None else await self.tasks.beside(upscale_from, path)
         chosen = self.generate_room.panel.checkpoint.current()
-        dialog = EnlargeDialog(
+        dialog = UpscaleDialog(
             base,
             image,
             image_size(path),
@@ -504,7 +504,7 @@ def main(argv: Sequence[str]) -> int:
     if instance.hand_over():
         return 0
     instance.listen()
-    troubles = Troubles(paths.data() / "log.txt")
+    troubles = ExceptionHooks(paths.data() / "log.txt")
     troubles.install()
     loaded = read_settings()
     icons.load_fonts()

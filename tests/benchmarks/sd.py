@@ -28,7 +28,7 @@ from diffstudio.models.adapters.adapters import AdapterUse
 from diffstudio.models.library.records import read_folder
 from diffstudio.models.memory import devices
 from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import adapter_files, small
 
@@ -125,7 +125,7 @@ def pictures(folder: Path) -> dict[str, float]:
     )
 
     def ours() -> None:
-        for _ in generate(request, model, 1, _Kept(), Control()):
+        for _ in generate(request, model, 1, _Kept(), JobControl()):
             pass
 
     def theirs() -> None:

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from diffstudio import cli, paths
-from diffstudio.errors import Stopped
+from diffstudio.errors import Interrupted
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel_file import load
 from diffstudio.studio.metadata import metadata
@@ -302,7 +302,7 @@ def test_a_signal_stops_generating_cleanly(tiny: Path, tmp_path: Path, number: s
         process.send_signal(number)
         begun = time.monotonic()
         rest = process.stderr.read()
-        assert process.wait(timeout=30) == Stopped.exit_code and time.monotonic() - begun < 10
+        assert process.wait(timeout=30) == Interrupted.exit_code and time.monotonic() - begun < 10
     assert rest.splitlines()[-1] == "diffstudio: Stopped before all pictures were made."
     assert all(file.suffix == ".png" for file in (tmp_path / "out").iterdir())
 
@@ -416,7 +416,7 @@ def test_a_signal_stops_training_with_a_checkpoint(
                 break
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == Stopped.exit_code
+    assert process.returncode == Interrupted.exit_code
     assert err.splitlines()[-1].startswith("diffstudio: Stopped at step ") and "--resume" in err
     assert Path(out.strip()).is_file()
     assert not list(run_folder.rglob("*.part"))

@@ -13,7 +13,7 @@ from PIL import Image
 from diffstudio.cli import _parser, main
 from diffstudio.cli.controlnet import controls_of
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests import ControlUse, PrepareName
+from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 from tests.studio.generation.test_controlnets import drawing, made, shelf  # noqa: F401 - fixtures
 
 pytestmark = [
@@ -28,7 +28,7 @@ def parsed(*arguments: str) -> argparse.Namespace:
 
 def test_one_and_several() -> None:
     assert controls_of(parsed()) == ()
-    assert controls_of(parsed("--control", "a.png", "--controlnet", "n")) == (ControlUse("n", Path("a.png")),)
+    assert controls_of(parsed("--control", "a.png", "--controlnet", "n")) == (ControlNetUse("n", Path("a.png")),)
     several = parsed(
         "--control",
         "a.png",
@@ -52,8 +52,8 @@ def test_one_and_several() -> None:
         "60,120",
     )
     assert controls_of(several) == (
-        ControlUse("n", Path("a.png"), PrepareName.CANNY, 0.5, 0.1, 0.9, 60, 120),
-        ControlUse("m", Path("b.png"), PrepareName.INVERT, 0.5, 0.0, 0.5, 60, 120),
+        ControlNetUse("n", Path("a.png"), PreprocessorName.CANNY, 0.5, 0.1, 0.9, 60, 120),
+        ControlNetUse("m", Path("b.png"), PreprocessorName.INVERT, 0.5, 0.0, 0.5, 60, 120),
     )
 
 

@@ -14,11 +14,11 @@ from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, VariancePreserving
 from diffstudio.diffusion.spacing import ladder
-from diffstudio.errors import BadRequest, Stopped
+from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
-from diffstudio.models.model import ControlHint, Hints
+from diffstudio.models.model import ControlNetInput, ImageInputs
 from diffstudio.models.multidiffusion import TiledDenoiser, Windows, cropped, tiled, windows_for
 from diffstudio.models.sampling import sample
 from diffstudio.models.tiling import Tile
@@ -104,18 +104,18 @@ def test_stopping_is_looked_for_before_each_window_and_windows_are_all_that_is_s
 
     def stop_after_two() -> None:
         if len(seen) == 2:
-            raise Stopped("Stopped")
+            raise Interrupted("Stopped")
 
     denoiser = TiledDenoiser(lambda tile: Watched(FLOW), FLOW, 16, 4, stop_after_two)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         denoiser(torch.randn(1, 3, 40, 40), torch.ones(1))
     assert seen == [(1, 3, 16, 16)] * 2
 
 
 def test_hints_are_cropped_to_each_window() -> None:
     image = torch.arange(64.0).view(1, 1, 8, 8)
-    hints = Hints(
-        image.expand(-1, 3, -1, -1), image, (ControlHint("net", image.expand(-1, 3, -1, -1), 0.5),), torch.ones(3)
+    hints = ImageInputs(
+        image.expand(-1, 3, -1, -1), image, (ControlNetInput("net", image.expand(-1, 3, -1, -1), 0.5),), torch.ones(3)
     )
     part = cropped(hints, Tile(top=1, left=2, height=2, width=2), 2)
     assert part.mask is not None and torch.equal(part.mask, image[..., 2:6, 4:8])
@@ -129,22 +129,24 @@ class Pictures:
 
     schedule = FLOW
 
-    def denoiser(self, hints: Hints) -> Any:
+    def denoiser(self, hints: ImageInputs) -> Any:
         made.append(hints)
         return lambda x_t, t: torch.zeros_like(x_t) if hints.image is None else hints.image.expand_as(x_t)
 
 
-made: list[Hints] = []
+made: list[ImageInputs] = []
 
 
 def test_each_window_is_shown_its_own_part_and_one_denoiser_serves_where_there_is_nothing_to_show() -> None:
     made.clear()
     model: Any = Pictures()
     picture = torch.rand(1, 3, 40, 40)
-    answer = tiled(model, model.denoiser, Hints(picture), 1, Windows(16, 8))(torch.zeros(2, 3, 40, 40), torch.ones(2))
+    answer = tiled(model, model.denoiser, ImageInputs(picture), 1, Windows(16, 8))(
+        torch.zeros(2, 3, 40, 40), torch.ones(2)
+    )
     assert torch.allclose(answer, picture.expand(2, -1, -1, -1), atol=1e-6) and len(made) == 16
     made.clear()
-    tiled(model, model.denoiser, Hints(), 1, Windows(16, 8))(torch.zeros(1, 3, 40, 40), torch.ones(1))
+    tiled(model, model.denoiser, ImageInputs(), 1, Windows(16, 8))(torch.zeros(1, 3, 40, 40), torch.ones(1))
     assert len(made) == 1
 
 

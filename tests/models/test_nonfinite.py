@@ -13,13 +13,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Stopped
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models import loading
 from diffstudio.models.library.records import read_record
 from diffstudio.models.nonfinite import check_finite
 from diffstudio.models.tools.convert import convert
 from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
 from tests.models.small_files import made, record, small_world
@@ -81,7 +81,7 @@ def test_in_a_folder(tmp_path: Path, part: str, file: str, name: str) -> None:
     model = loading.load(read_record(folder), CPU)
     request = GenerateRequest(prompt="a cat", checkpoint="sd", steps=2, sampler="euler", spacing="uniform")
     with pytest.raises(CheckpointDamaged, match=said):
-        list(generate(request, model, 1, _Nowhere(), Control()))
+        list(generate(request, model, 1, _Nowhere(), JobControl()))
 
 
 class _Nowhere:
@@ -132,9 +132,9 @@ def test_what_does_not_fit_into_halves_is_said_so() -> None:
 
 def test_it_can_be_stopped() -> None:
     def look() -> None:
-        raise Stopped("enough")
+        raise Interrupted("enough")
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         check_finite(_named("F32"), module(torch.ones(1)), look)
 
 

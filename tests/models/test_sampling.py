@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.spacing import SPACINGS
-from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Stopped
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
@@ -217,7 +217,7 @@ def test_loading_tells_how_far_it_is_and_can_be_stopped(tmp_path: Path) -> None:
     heard: list[float] = []
     loading.load(checkpoint, CPU, on_progress=heard.append)
     assert heard[0] == 0.0 and heard[-1] == 1.0 and heard == sorted(heard)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         loading.load(checkpoint, CPU, cancelled=lambda: True)
 
 

@@ -15,11 +15,17 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.models.checkpoint import Layout, Role
 from diffstudio.studio.requests import UpscaleRequest
-from diffstudio.ui.generate.mask_dialog import PaintDialog
+from diffstudio.ui.generate.mask_dialog import MaskDialog
 from diffstudio.ui.generate.panel import Panel
-from diffstudio.ui.generate.upscale_dialog import EnlargeDialog
+from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.models.details import CheckpointDetails
-from diffstudio.ui.models.weight_tool_dialogs import BakeSheet, ConvertSheet, ExportSheet, MergeSheet, PruneSheet
+from diffstudio.ui.models.weight_tool_dialogs import (
+    ConvertDialog,
+    ExportDialog,
+    FuseLoraDialog,
+    MergeDialog,
+    PruneDialog,
+)
 from tests.ui.a_walk import controls, lacking
 from tests.ui.samples import checkpoint
 
@@ -96,13 +102,13 @@ def test_the_sheets_and_windows(qtbot: QtBot, tmp_path: Path) -> None:
     image = QImage(64, 48, QImage.Format.Format_RGB32)
     image.fill(0)
     dialogs: list[QDialog] = [
-        ConvertSheet(SD1, tmp_path),
-        MergeSheet(SD1, tmp_path, MODELS),
-        BakeSheet(SD1, tmp_path, MODELS),
-        PruneSheet(SD1, tmp_path, {"averaged copies of the weights": 1000}),
-        ExportSheet(SD1, tmp_path),
-        PaintDialog(image, None, (0, 0, 0, 0)),
-        EnlargeDialog(UpscaleRequest(tmp_path / "a.png"), image, QSize(64, 48), MODELS, "sd1", sampled=True),
+        ConvertDialog(SD1, tmp_path),
+        MergeDialog(SD1, tmp_path, MODELS),
+        FuseLoraDialog(SD1, tmp_path, MODELS),
+        PruneDialog(SD1, tmp_path, {"averaged copies of the weights": 1000}),
+        ExportDialog(SD1, tmp_path),
+        MaskDialog(image, None, (0, 0, 0, 0)),
+        UpscaleDialog(UpscaleRequest(tmp_path / "a.png"), image, QSize(64, 48), MODELS, "sd1", sampled=True),
     ]
     for dialog in dialogs:
         qtbot.addWidget(dialog)

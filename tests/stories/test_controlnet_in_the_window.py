@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.studio.events import Failed, Finished, ImageSaved, Loading, Noted
 from diffstudio.studio.jobs.memory_forecast import Machine
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import ControlUse, PrepareName
+from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 from diffstudio.ui.app import Desktop
 from tests.models.adapter_files import kohya, layers, write
 from tests.studio.generation.test_controlnets import drawing, made, shelf  # noqa: F401 - fixtures
@@ -58,7 +58,7 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     (card,) = panel.control.cards
     assert [card.network.combo.itemText(index) for index in range(2)] == ["control_depth", "control_edges"]
     card.network.set_value("control_edges")
-    card.prepare.set_value(PrepareName.CANNY)
+    card.prepare.set_value(PreprocessorName.CANNY)
     card.changed.emit()
     qtbot.waitUntil(lambda: not card.seen.image().isNull() and _black(card.seen.image()), timeout=PATIENCE_MS)
     panel.size_control.set_size(128, 128)
@@ -75,7 +75,7 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     saved = next(event for event in ears.events if isinstance(event, ImageSaved))
     request = metadata.read(saved.path).request
     assert request.prompt == "a red apple <lora:style:1.5> <lora:zeros:0.8>"
-    assert request.controls == (ControlUse("control_edges", drawing, PrepareName.CANNY),)
+    assert request.controls == (ControlNetUse("control_edges", drawing, PreprocessorName.CANNY),)
     panel.prompt.set_text("something else")
     panel.control.use(request.__class__())
     assert panel.loras.rows == [] and panel.control.cards == []

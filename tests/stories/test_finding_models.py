@@ -19,7 +19,7 @@ from diffstudio.models.files.hashes import sha256_of
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.shell import model_library as shelf_module
-from diffstudio.ui.shell.model_library import Shelf
+from diffstudio.ui.shell.model_library import ModelLibrary
 from diffstudio.ui.tasks import Tasks
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.models.test_room import checkpoint
@@ -136,22 +136,24 @@ def test_files_of_weights_may_be_dropped_pictures_are_the_windows(
 
 
 @pytest.fixture
-def shelf(qtbot: QtBot, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+def shelf(qtbot: QtBot, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelLibrary]:
     monkeypatch.setattr(shelf_module, "WATCH_DELAY_MS", 20)
     (tmp_path / "models").mkdir()
     tasks = Tasks("shelf")
-    shelf = Shelf([tmp_path / "models"], tasks)
+    shelf = ModelLibrary([tmp_path / "models"], tasks)
     yield shelf
     shelf.close()
     tasks.close()
     shelf.deleteLater()
 
 
-def names(shelf: Shelf) -> set[str]:
+def names(shelf: ModelLibrary) -> set[str]:
     return {found.name for found in shelf.checkpoints} - {"starter"}
 
 
-def test_what_is_dropped_is_brought_in_and_what_is_none_is_named(shelf: Shelf, qtbot: QtBot, tmp_path: Path) -> None:
+def test_what_is_dropped_is_brought_in_and_what_is_none_is_named(
+    shelf: ModelLibrary, qtbot: QtBot, tmp_path: Path
+) -> None:
     source = write_tiny_checkpoint(tmp_path / "down" / "new.safetensors")
     (tmp_path / "down" / "text.safetensors").write_text("hello")
     failed: list[str] = []
@@ -163,7 +165,7 @@ def test_what_is_dropped_is_brought_in_and_what_is_none_is_named(shelf: Shelf, q
     assert len(failed) == 1 and "text.safetensors" in failed[0]
 
 
-def test_a_file_that_appears_or_goes_is_noticed(shelf: Shelf, qtbot: QtBot, tmp_path: Path) -> None:
+def test_a_file_that_appears_or_goes_is_noticed(shelf: ModelLibrary, qtbot: QtBot, tmp_path: Path) -> None:
     with qtbot.waitSignal(shelf.changed):
         shelf.rescan()
     (tmp_path / "models" / "below").mkdir()
@@ -175,7 +177,9 @@ def test_a_file_that_appears_or_goes_is_noticed(shelf: Shelf, qtbot: QtBot, tmp_
     qtbot.waitUntil(lambda: names(shelf) == set(), timeout=10_000)
 
 
-def test_a_file_that_is_still_being_written_is_looked_at_again(shelf: Shelf, qtbot: QtBot, tmp_path: Path) -> None:
+def test_a_file_that_is_still_being_written_is_looked_at_again(
+    shelf: ModelLibrary, qtbot: QtBot, tmp_path: Path
+) -> None:
     whole = write_tiny_checkpoint(tmp_path / "whole.safetensors").read_bytes()
     growing = tmp_path / "models" / "growing.safetensors"
     growing.write_bytes(whole[:1000])

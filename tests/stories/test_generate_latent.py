@@ -16,16 +16,16 @@ from PIL import Image
 from torch import Tensor
 
 from diffstudio import cli
-from diffstudio.errors import Stopped
+from diffstudio.errors import Interrupted
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.library.records import read_folder
-from diffstudio.models.memory.model_cache import KeptModels
+from diffstudio.models.memory.model_cache import ModelCache
 from diffstudio.models.state_dicts.to_original import vae_names
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
 from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
@@ -75,7 +75,7 @@ def run(
     model: StableDiffusion, request: GenerateRequest, folder: Path, **options: Any
 ) -> tuple[list[Picture], list[Event]]:
     saved = Saved(folder)
-    return saved.pixels, list(generate(request, model, 1, saved, options.pop("control", Control()), **options))
+    return saved.pixels, list(generate(request, model, 1, saved, options.pop("control", JobControl()), **options))
 
 
 def calls_of(
@@ -129,13 +129,13 @@ def test_stop_and_pause_act_after_the_call_in_flight(
     model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels, _ = run(model, REQUEST, tmp_path)
-    control = Control()
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+    control = JobControl()
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
         calls = calls_of(model, patch, lambda number: control.stop() if number == 2 else None)
         run(model, REQUEST, tmp_path, control=control)
     assert len(calls) == 2
     resumed: list[int] = []
-    control = Control(on_pause=lambda: (resumed.append(len(calls)), control.resume())[0])
+    control = JobControl(on_pause=lambda: (resumed.append(len(calls)), control.resume())[0])
     with monkeypatch.context() as patch:
         calls = calls_of(model, patch, lambda number: control.pause() if number == 3 else None)
         paused, _ = run(model, REQUEST, tmp_path, control=control)
@@ -211,7 +211,7 @@ def test_a_model_in_memory_is_kept_apart_by_its_autoencoder(folder: Path, tmp_pa
     vae = tmp_path / "other.safetensors"
     safetensors.torch.save_file(small.small_vae(seed=77).state_dict(), vae)
     record, cpu = read_folder(folder), torch.device("cpu")
-    kept, chosen = KeptModels(), read_checkpoint(vae)
+    kept, chosen = ModelCache(), read_checkpoint(vae)
     plain, other = loading.load(record, cpu), loading.load(record, cpu, vae=chosen)
     kept.put(plain)
     assert kept.get(record, cpu, chosen) is None

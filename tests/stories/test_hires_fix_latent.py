@@ -16,7 +16,7 @@ from diffstudio.models import loading
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.library.records import read_folder
 from diffstudio.models.memory.oom_fallback import encode
-from diffstudio.models.model import ControlHint
+from diffstudio.models.model import ControlNetInput
 from diffstudio.models.multidiffusion import Windows
 from diffstudio.models.sampling import sample
 from diffstudio.studio.events import Stepped
@@ -151,7 +151,7 @@ def test_what_steers_is_cropped_to_each_window(model: Any, monkeypatch: pytest.M
         steps=1,
         sampler="euler",
         guidance=1.0,
-        controls=(ControlHint(control, image),),
+        controls=(ControlNetInput(control, image),),
         windows=Windows(64, 0),
         clean=torch.zeros(1, 4, 16, 16),
     )

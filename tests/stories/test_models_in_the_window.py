@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio import paths
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.app import GENERATE, MODELS, Desktop
-from diffstudio.ui.models.weight_tool_dialogs import ToolSheet
+from diffstudio.ui.models.weight_tool_dialogs import ToolDialog
 from diffstudio.ui.window import RailButton
 from tests.models.headers import write_header
 from tests.ui.a_desktop import PATIENCE_MS, close_desktop, drop_folder, open_desktop
@@ -55,7 +55,7 @@ def test_what_was_made_in_the_room_can_be_drawn_with(desktop: Desktop, qtbot: Qt
     assert room.choose(paths.checkpoints() / "tiny.safetensors")
     qtbot.waitUntil(room.details.tools[Tool.CONVERT].isVisible, timeout=PATIENCE_MS)
     qtbot.mouseClick(room.details.tools[Tool.CONVERT], Qt.MouseButton.LeftButton)
-    sheet = next(sheet for sheet in room.findChildren(ToolSheet) if sheet.isVisible())
+    sheet = next(sheet for sheet in room.findChildren(ToolDialog) if sheet.isVisible())
     qtbot.keyClick(sheet, Qt.Key.Key_Return)
     made = paths.checkpoints() / "tiny-fp16.safetensors"
     qtbot.waitUntil(lambda: room.chosen() is not None and room.chosen().path == made, timeout=PATIENCE_MS)

@@ -24,7 +24,7 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.room import GenerateRoom
-from diffstudio.ui.generate.upscale_dialog import EnlargeDialog
+from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.samples import checkpoint, picture, stepped
 from tests.ui.test_app import LONG, Ears
@@ -140,10 +140,10 @@ def test_what_would_be_too_large_is_said_there_and_refused(panel: Panel, monkeyp
 
 def sheet(
     qtbot: QtBot, base: UpscaleRequest | None = None, size: QSize | None = None, *, sampled: bool = False
-) -> EnlargeDialog:
+) -> UpscaleDialog:
     base = base or UpscaleRequest(Path("/images/apple.png"), prompt="red apple", checkpoint="dreams", steps=30, seed=4)
     image = QImage(16, 16, QImage.Format.Format_RGB32)
-    dialog = EnlargeDialog(base, image, size or QSize(100, 60), MODELS, "starter", sampled=sampled)
+    dialog = UpscaleDialog(base, image, size or QSize(100, 60), MODELS, "starter", sampled=sampled)
     qtbot.addWidget(dialog)
     dialog.show()
     qtbot.waitExposed(dialog)
@@ -295,11 +295,11 @@ def desktop(qtbot: QtBot, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     desktop.close()
 
 
-def opened_sheet(qtbot: QtBot, desktop: Desktop) -> EnlargeDialog:
-    found: list[EnlargeDialog] = []
+def opened_sheet(qtbot: QtBot, desktop: Desktop) -> UpscaleDialog:
+    found: list[UpscaleDialog] = []
 
     def there() -> bool:
-        found[:] = [dialog for dialog in desktop.window.findChildren(EnlargeDialog) if dialog.isVisible()]
+        found[:] = [dialog for dialog in desktop.window.findChildren(UpscaleDialog) if dialog.isVisible()]
         return bool(found)
 
     qtbot.waitUntil(there, timeout=LONG)

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.checkpoint import Layout, Role, read_checkpoint
-from diffstudio.models.components.components import FolderParts, parts_of
+from diffstudio.models.components.components import FolderComponents, components_of
 from diffstudio.models.families import pixel_file as networks
 from diffstudio.models.families import stable_diffusion
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.export import export
-from diffstudio.models.tools.fuse_lora import bake
+from diffstudio.models.tools.fuse_lora import fuse_lora
 from diffstudio.models.tools.merge import merge
 from diffstudio.models.tools.prune import averaged, left_out_bytes, prune
 from diffstudio.models.tools.spec import Method, Precision
@@ -119,7 +119,7 @@ def test_other_precisions(
     )
     model = stable_diffusion.load(
         record(tmp_path / "short.safetensors", "sd1"),
-        parts_of(record(tmp_path / "short.safetensors", "sd1")),
+        components_of(record(tmp_path / "short.safetensors", "sd1")),
         CPU,
         torch.float32,
     )
@@ -228,9 +228,9 @@ def test_whatever_they_are_named_and_stored_in(small_world: World, tmp_path: Pat
     a = single(small_world, family, tmp_path / "a.safetensors")
     half = made(convert(record(a, family), tmp_path / "half.safetensors", Precision.FP16)).path
     exact = load(a)
-    from diffstudio.models.state_dicts.split import by_part, in_one_file
+    from diffstudio.models.state_dicts.split import by_component, in_one_file
 
-    diffusers_named = in_one_file(by_part(exact, family, parts_of(record(a, family))))
+    diffusers_named = in_one_file(by_component(exact, family, components_of(record(a, family))))
     safetensors.torch.save_file(
         {name: value.contiguous() for name, value in diffusers_named.items()}, tmp_path / "d.safetensors"
     )
@@ -343,7 +343,7 @@ def test_given_up_a_merge_leaves_nothing(small_world: World, tmp_path: Path) -> 
 def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Path, stored: str) -> None:
     folder = small_world("sd1")
     one = record(single(small_world, "sd1", tmp_path / "one.safetensors"), "sd1")
-    model = stable_diffusion.load(one, parts_of(one), CPU, torch.float32)
+    model = stable_diffusion.load(one, components_of(one), CPU, torch.float32)
     path = adapter_files.write(
         tmp_path / "ink.safetensors",
         adapter_files.kohya("lora_unet", adapter_files.layers(model.network, "to_q", "to_out.0", "conv1"))
@@ -351,14 +351,14 @@ def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Pa
     )
     lora = replace(record(path, "sd1"), role=Role.LORA)
     source = one if stored == "makers" else record(folder, "sd1")
-    result = made(bake(source, [(lora, 0.7)], tmp_path / "baked.safetensors"))
+    result = made(fuse_lora(source, [(lora, 0.7)], tmp_path / "baked.safetensors"))
     from diffstudio.models.adapters.adapters import AdapterUse
 
     plain = ours(model, steps=2, sampler="euler")
     model.adapters.use([AdapterUse(path, "ink", 0.7, 0.7)])
     attached = ours(model, steps=2, sampler="euler")
     baked = record(result.path, "sd1")
-    found = ours(stable_diffusion.load(baked, parts_of(baked), CPU, torch.float32), steps=2, sampler="euler")
+    found = ours(stable_diffusion.load(baked, components_of(baked), CPU, torch.float32), steps=2, sampler="euler")
     assert difference(found, attached) < 1e-5 < difference(plain, attached)
     recipe = json.loads(read_checkpoint(result.path).metadata["diffstudio.bake"])
     assert [(each["name"], each.get("factor")) for each in recipe["inputs"]] == [(source.name, None), ("ink", 0.7)]
@@ -373,10 +373,10 @@ def test_a_lora_that_does_nothing_is_not_baked(small_world: World, tmp_path: Pat
     safetensors.torch.save_file(stranger, tmp_path / "stranger.safetensors")
     lora = record(tmp_path / "stranger.safetensors", "sd1", role=Role.LORA)
     with pytest.raises(BadRequest, match="stranger does not fit this checkpoint"):
-        list(bake(one, [(lora, 1.0)], tmp_path / "x.safetensors"))
+        list(fuse_lora(one, [(lora, 1.0)], tmp_path / "x.safetensors"))
     for loras, why in (([], "No LoRA"), ([(lora, 0.0)], "makes no difference"), ([(one, 1.0)], "is not a LoRA")):
         with pytest.raises(BadRequest, match=why):
-            list(bake(one, loras, tmp_path / "x.safetensors"))
+            list(fuse_lora(one, loras, tmp_path / "x.safetensors"))
     assert not (tmp_path / "x.safetensors").exists()
 
 
@@ -458,8 +458,8 @@ def test_a_merged_checkpoint_exported_gives_the_same_picture_in_diffusers(small_
     folder = made(export(merged, tmp_path / "exported")).path
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    model = stable_diffusion.load(merged, parts_of(merged), CPU, torch.float32)
-    beside = stable_diffusion.load(record(folder, "sd1"), FolderParts(folder), CPU, torch.float32)
+    model = stable_diffusion.load(merged, components_of(merged), CPU, torch.float32)
+    beside = stable_diffusion.load(record(folder, "sd1"), FolderComponents(folder), CPU, torch.float32)
     assert torch.equal(ours(model, steps=3, sampler="euler"), ours(beside, steps=3, sampler="euler"))
     assert torch.equal(
         pipeline.encode_prompt("a red apple", "cpu", 1, False)[0],

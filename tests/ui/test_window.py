@@ -16,11 +16,11 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.metadata.metadata import PictureSettings
-from diffstudio.studio.requests import ControlUse, GenerateRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
 from diffstudio.ui.settings_dialog import SettingsDialog
-from diffstudio.ui.shell.exception_hooks import Troubles
+from diffstudio.ui.shell.exception_hooks import ExceptionHooks
 from diffstudio.ui.shell.single_instance import SingleInstance, name_for
 from diffstudio.ui.shell.sleep_inhibitor import _Companion, awake
 from diffstudio.ui.widgets.images import numpy_to_qimage
@@ -111,7 +111,7 @@ def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
         seed=9,
         vae="soft",
         enlarge=2,
-        controls=(ControlUse("sd15_canny", Path("lines.png"), scale=0.8),),
+        controls=(ControlNetUse("sd15_canny", Path("lines.png"), scale=0.8),),
     )
     dialog = PictureSettingsDialog(
         Path("x.png"), numpy_to_qimage(picture(3)), PictureSettings(request, "AUTOMATIC1111", ("the LoRA “cats”",))
@@ -194,7 +194,7 @@ def test_staying_awake_ends_with_what_asked_for_it() -> None:
 
 def test_what_nobody_caught_is_told_and_logged(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", lambda *_: None)  # that of pytest-qt, which would fail the test
-    troubles = Troubles(tmp_path / "log.txt")
+    troubles = ExceptionHooks(tmp_path / "log.txt")
     troubles.install()
     try:
         with qtbot.waitSignal(troubles.told) as told:

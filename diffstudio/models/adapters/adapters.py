@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from diffstudio.errors import Stopped
+from diffstudio.errors import Interrupted
 from diffstudio.models.adapters.adapter_file import AdapterFile, read_adapter
 from diffstudio.models.adapters.layer_matching import NETWORK, Names, Place
 from diffstudio.models.adapters.low_rank import Change, LowRank, Rows, added
@@ -185,7 +185,7 @@ class Adapters:
             self._restore(target)
         for target, wanted in sums.items():
             if cancelled is not None and cancelled():
-                raise Stopped("Stopped while a LoRA was attached")
+                raise Interrupted("Stopped while a LoRA was attached")
             touched = self._touched.get(target)
             if touched is not None and _same(touched.sum, wanted):
                 continue

@@ -27,7 +27,7 @@ _FILES = (Layout.ORIGINAL, Layout.DIFFUSERS, Layout.GGUF, Layout.PICKLE)
 _M = TypeVar("_M", bound=nn.Module)
 
 
-class Parts(Protocol):
+class Components(Protocol):
     """Where a family gets its components from."""
 
     def has(self, name: str) -> bool: ...
@@ -44,7 +44,7 @@ class Parts(Protocol):
     def tokenizer(self, name: str, kind: type[Any]) -> Any: ...
 
 
-class FolderParts:
+class FolderComponents:
     """A diffusers folder: `model_index.json` and one sub-folder for each component."""
 
     notes: tuple[str, ...] = ()
@@ -111,23 +111,23 @@ class FolderParts:
             ) from error
 
 
-def parts_of(
+def components_of(
     checkpoint: Checkpoint,
     library: Library | None = None,
     *,
     vae: Checkpoint | None = None,
     dense_bytes: float = float("inf"),
-) -> Parts:
+) -> Components:
     """Where its components are; what a single file lacks may lie in the library. `vae` is to be used in place of its own.
 
     CheckpointUnknown for a file that cannot be taken apart, and for an autoencoder that does not fit; else as SingleFileParts.
     """
-    from diffstudio.models.components.single_file import FolderWithVae, SingleFileParts
+    from diffstudio.models.components.single_file import FolderWithVae, SingleFileComponents
 
     if checkpoint.layout is Layout.FOLDER:
-        return FolderParts(checkpoint.path) if vae is None else FolderWithVae(checkpoint, vae)
+        return FolderComponents(checkpoint.path) if vae is None else FolderWithVae(checkpoint, vae)
     if checkpoint.layout in _FILES:
-        return SingleFileParts(checkpoint, library=library, vae=vae, dense_bytes=dense_bytes)
+        return SingleFileComponents(checkpoint, library=library, vae=vae, dense_bytes=dense_bytes)
     raise CheckpointUnknown(
         f"{checkpoint.name} is stored in a way that cannot be opened yet", remedy="Choose another checkpoint"
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import BadRequest, CheckpointMissing, Stopped, StorageProblem
+from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted, StorageProblem
 from diffstudio.models.components.requirements import PIECES
 
 _STAGE = ".fetching"  # hidden, so that no scan of the models looks into it
@@ -183,7 +183,7 @@ def _listen(process: subprocess.Popen[str], told: _Told, cancelled: Callable[[],
     assert process.stdout is not None
     for line in process.stdout:
         if cancelled():
-            raise Stopped(
+            raise Interrupted(
                 "Stopped while fetching", remedy="What is there already is kept, and the next time goes on from there"
             )
         told.hear(line)

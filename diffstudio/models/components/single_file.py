@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import FolderParts, empty, what_nonsense_raises
+from diffstudio.models.components.components import FolderComponents, empty, what_nonsense_raises
 from diffstudio.models.components.requirements import NEEDS, PIECES, InFile, InFolder, Need, Place, found_in, missing
 from diffstudio.models.components.search import Elsewhere, place_of_vae
-from diffstudio.models.files.quantized import Packed, PackedLinear
+from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor
 from diffstudio.models.files.quantized_reader import Weights, open_stored, together
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.infer_config import derived
@@ -51,7 +51,7 @@ _ALONE = {
 _UNUSED = ("model.visual", "lm_head")  # of language models that only read prompts: left out where they are not stored
 
 
-class SingleFileParts:
+class SingleFileComponents:
     """`configs` is the folder of configurations: that of the checkpoint's family when none is given.
 
     What the file lacks is looked for in the `library`; `vae` takes the place of its own autoencoder. The network's matrices stay as
@@ -109,7 +109,7 @@ class SingleFileParts:
     def config(self, name: str) -> Mapping[str, Any]:
         place = self._place(name)
         if isinstance(place, InFolder):
-            return FolderParts(place.folder).config(place.component)
+            return FolderComponents(place.folder).config(place.component)
         return self._usual(name) | self._own(name)
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
@@ -121,7 +121,7 @@ class SingleFileParts:
                 else self._nothing(name)
             )
         if isinstance(place, InFolder):
-            return FolderParts(place.folder).module(place.component, kind, dtype)
+            return FolderComponents(place.folder).module(place.component, kind, dtype)
         try:
             module = empty(kind, dict(self.config(name)))
         except what_nonsense_raises() as error:
@@ -144,7 +144,7 @@ class SingleFileParts:
         folder = self._tokenizer_folder(encoder)
         if folder is None:
             raise missing(self.checkpoint, [f"tokenizer-{PIECES[self._needs[encoder].kind].tokenizer}"], self._library)
-        tokenizer = FolderParts(folder.parent).tokenizer(folder.name, kind)
+        tokenizer = FolderComponents(folder.parent).tokenizer(folder.name, kind)
         tokenizer.chat_template = None  # it may be that of another model with the same words; families know their own
         return tokenizer
 
@@ -268,7 +268,7 @@ class SingleFileParts:
         weights, state, done = self._weights(place), dict[str, Tensor](), 0
         for key, wanted in expected.items():
             found = self._value(key, wanted, sources[key], weights, dtype, packs and _is_linear(module, key))
-            if isinstance(found, Packed):
+            if isinstance(found, QuantizedTensor):
                 _pack(module, key, found, dtype)
             elif found.shape != wanted.shape:
                 raise self._not_whole(
@@ -310,13 +310,13 @@ class SingleFileParts:
         weights: Weights,
         dtype: torch.dtype,
         packed: bool,
-    ) -> Tensor | Packed:
+    ) -> Tensor | QuantizedTensor:
         if source is None:
             return torch.eye(
                 len(wanted), dtype=dtype
             )  # CLIP L without its projection, as SD3's makers read it in their own code
         found = together([weights.rows(run.name, run.start, run.stop) for run in source], dtype, packed)
-        if isinstance(found, Packed):
+        if isinstance(found, QuantizedTensor):
             return found
         if key.endswith("text_projection.weight") and source[0].name.endswith("text_projection"):
             return found.T.contiguous()  # OpenCLIP multiplies from the other side
@@ -335,7 +335,7 @@ class SingleFileParts:
         )
 
 
-class FolderWithVae(FolderParts):
+class FolderWithVae(FolderComponents):
     """A diffusers folder whose autoencoder another takes the place of."""
 
     def __init__(self, checkpoint: Checkpoint, vae: Checkpoint) -> None:
@@ -349,7 +349,7 @@ class FolderWithVae(FolderParts):
         self._place = place_of_vae(vae, checkpoint, self.config("vae"))
         self.notes = (f"{_where(self._place)} is the autoencoder of {checkpoint.name} now.",)
         self._other = (
-            SingleFileParts(replace(vae, family=checkpoint.family), checkpoint.path, vae=vae)
+            SingleFileComponents(replace(vae, family=checkpoint.family), checkpoint.path, vae=vae)
             if isinstance(self._place, InFile)
             else None
         )
@@ -359,7 +359,7 @@ class FolderWithVae(FolderParts):
             return super().module(name, kind, dtype)
         if self._other is not None:
             return self._other.module(name, kind, dtype)
-        return FolderParts(self._place.path.parent).module(self._place.path.name, kind, dtype)
+        return FolderComponents(self._place.path.parent).module(self._place.path.name, kind, dtype)
 
 
 def _where(place: Place) -> str:
@@ -376,11 +376,11 @@ def _is_linear(module: nn.Module, key: str) -> bool:
     return kind == "weight" and type(module.get_submodule(path)) is nn.Linear
 
 
-def _pack(module: nn.Module, key: str, packed: Packed, dtype: torch.dtype) -> None:
+def _pack(module: nn.Module, key: str, packed: QuantizedTensor, dtype: torch.dtype) -> None:
     """In the place of a linear layer one that unpacks its matrix when it is used."""
     parent, _, child = key.removesuffix(".weight").rpartition(".")
     layer = module.get_submodule(key.removesuffix(".weight"))
-    setattr(module.get_submodule(parent), child, PackedLinear(packed, layer.bias, dtype))  # type: ignore[arg-type]
+    setattr(module.get_submodule(parent), child, QuantizedLinear(packed, layer.bias, dtype))  # type: ignore[arg-type]
 
 
 def _leave_out(module: nn.Module, path: str, rows: Recipe) -> None:

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Stopped
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.files.weights_reader import load_weights
-from diffstudio.models.model import ControlHint
+from diffstudio.models.model import ControlNetInput
 
 Steer = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
 _EMBEDDING = "controlnet_cond_embedding"
 
 
-def steering(controls: Sequence[ControlHint], times: Tensor | None, dtype: torch.dtype) -> Steer | None:
+def steering(controls: Sequence[ControlNetInput], times: Tensor | None, dtype: torch.dtype) -> Steer | None:
     """What the U-Net is to be called with besides: from x_t [B,C,h,w], t [B], words [B,L,D] and its other conditions.
 
     `times` [steps+1] is the ladder, of which each control steers its own part. None where there is nothing to steer with.
@@ -53,7 +53,7 @@ def steering(controls: Sequence[ControlHint], times: Tensor | None, dtype: torch
     return steer
 
 
-def _span(control: ControlHint, times: Tensor | None) -> tuple[float, float]:
+def _span(control: ControlNetInput, times: Tensor | None) -> tuple[float, float]:
     """The first and the last of the falling times that it steers, as the network is told them: an index is one less.
 
     As in diffusers, a step belongs to it when it begins and ends within the part of the steps that is asked for.
@@ -130,7 +130,7 @@ def load_controlnet(
     here: dict[str, Tensor] = {}
     for number, (name, tensor) in enumerate(state.items(), 1):  # which are read from the disk only now
         if cancelled():
-            raise Stopped("Stopped while a ControlNet was loaded")
+            raise Interrupted("Stopped while a ControlNet was loaded")
         here[name] = tensor.to(device, dtype, copy=True)
         on_progress(number / len(state))
     control.load_state_dict(here, assign=True)

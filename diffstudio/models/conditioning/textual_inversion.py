@@ -25,7 +25,7 @@ MOST_VECTORS = 512  # of one word: many chunks of a prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Embedding:
+class TextualInversion:
     """A word and what it means to each encoder, by the width of the encoder's own words."""
 
     name: str
@@ -37,7 +37,7 @@ class Embedding:
         return len(next(iter(self.vectors.values())))
 
 
-def read_embedding(path: Path, name: str = "") -> Embedding:
+def read_textual_inversion(path: Path, name: str = "") -> TextualInversion:
     """A file of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor called anyhow).
 
     CheckpointMissing, CheckpointDamaged, CheckpointDangerous, and CheckpointUnknown for what is no textual inversion.
@@ -62,7 +62,7 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
         raise CheckpointDamaged(
             f"{path.name} holds values that are no numbers", remedy="Get it again from where it came"
         )
-    return Embedding(name or path.stem, vectors)
+    return TextualInversion(name or path.stem, vectors)
 
 
 def names_in(text: str, names: Sequence[str]) -> list[str]:
@@ -82,14 +82,14 @@ def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
     return re.compile(rf"(?:\bembedding:)?(?<![\w-])(?P<name>{ordered})(?![\w-])", re.IGNORECASE)
 
 
-class Embeddings:
+class TextualInversions:
     """The words of a person's own that the CLIP encoders of one model know now."""
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
         self._encoders = encoders
-        self._known: tuple[Embedding, ...] = ()
+        self._known: tuple[TextualInversion, ...] = ()
 
-    def use(self, embeddings: Sequence[Embedding]) -> tuple[str, ...]:
+    def use(self, embeddings: Sequence[TextualInversion]) -> tuple[str, ...]:
         """Know exactly these from now on; a sentence for each that was made for other encoders, whose name stays a common word."""
         widths = [_table(encoder).embedding_dim for encoder in self._encoders.values()]
         fitting = [one for one in embeddings if all(width in one.vectors for width in widths)]
@@ -138,7 +138,7 @@ class Embeddings:
 class _Reading:
     """Stands before a tokenizer, and takes the names out of what it is to read."""
 
-    def __init__(self, tokenizer: Any, known: Sequence[Embedding]) -> None:
+    def __init__(self, tokenizer: Any, known: Sequence[TextualInversion]) -> None:
         self._tokenizer = tokenizer
         self._pattern = _pattern([one.name for one in known])
         self._ids: dict[str, list[int]] = {}

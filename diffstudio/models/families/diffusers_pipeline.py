@@ -23,11 +23,11 @@ from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExplo
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Parts, what_nonsense_raises
+from diffstudio.models.components.components import Components, what_nonsense_raises
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.flow import unpack
-from diffstudio.models.families.pipeline_stepper import Conversation, Reached, is_flow
-from diffstudio.models.model import NO_HINTS, Hints
+from diffstudio.models.families.pipeline_stepper import PipelineStepper, Reached, is_flow
+from diffstudio.models.model import NO_IMAGES, ImageInputs
 
 FAMILY = "diffusers"
 _LARGEST_SIDE = 4096  # px
@@ -47,12 +47,12 @@ _PICTURES = frozenset({"image", "images", "mask_image", "reference_image"})  # t
 
 
 @dataclass(frozen=True, slots=True)
-class GeneralPrompted:
+class DiffusersPipelinePrompted:
     wanted: tuple[str, ...]
     unwanted: tuple[str, ...]
 
 
-class GeneralModel:
+class DiffusersPipelineModel:
     """A pipeline as a Model that `runs_itself`. States are the pipeline's latents; that of the last step is the images."""
 
     paints = False
@@ -140,10 +140,12 @@ class GeneralModel:
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width
 
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> GeneralPrompted:
+    def encode_prompt(
+        self, prompt: str | Sequence[str], negative: str = "", count: int = 1
+    ) -> DiffusersPipelinePrompted:
         """The pipeline encodes them itself when it draws."""
         prompts = (prompt,) * count if isinstance(prompt, str) else tuple(prompt)
-        return GeneralPrompted(prompts, (negative,) * len(prompts))
+        return DiffusersPipelinePrompted(prompts, (negative,) * len(prompts))
 
     def encode_image(self, image: Tensor) -> Tensor:
         raise BadRequest(
@@ -158,7 +160,9 @@ class GeneralModel:
             raise BadRequest(f"A picture cannot be made in {steps} steps", "", "Ask for one or more")
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 
-    def denoiser(self, prompted: GeneralPrompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
+    def denoiser(
+        self, prompted: DiffusersPipelinePrompted, guidance: float, hints: ImageInputs = NO_IMAGES
+    ) -> Denoiser:
         raise BadRequest(
             "This checkpoint cannot be taken apart", "it runs in diffusers' own pipeline", "Choose another checkpoint"
         )
@@ -174,7 +178,7 @@ class GeneralModel:
 
     def run(
         self,
-        prompted: GeneralPrompted,
+        prompted: DiffusersPipelinePrompted,
         seeds: Sequence[int],
         width: int,
         height: int,
@@ -187,7 +191,7 @@ class GeneralModel:
         What `wrap` returns is called before each of those calls. BadRequest for what the pipeline refuses.
         """
         call = self._call(prompted, seeds, width, height, steps, guidance)
-        with Conversation(lambda: self.pipeline(**call), self._schedulers) as talk:
+        with PipelineStepper(lambda: self.pipeline(**call), self._schedulers) as talk:
             drawing = _Drawing(talk, self.schedule, width // self._shrinks, height // self._shrinks)
             denoiser = wrap(drawing) if wrap is not None else drawing
             x, t, index = torch.zeros(len(seeds), 3, 1, 1, device=self.device), self.schedule.t_max, 0
@@ -204,7 +208,13 @@ class GeneralModel:
                     yield Step(index, t, x, denoised)
 
     def _call(
-        self, prompted: GeneralPrompted, seeds: Sequence[int], width: int, height: int, steps: int, guidance: float
+        self,
+        prompted: DiffusersPipelinePrompted,
+        seeds: Sequence[int],
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
     ) -> dict[str, Any]:
         wishes: dict[str, Any] = {
             "prompt": list(prompted.wanted),
@@ -247,7 +257,7 @@ class _Drawing:
     Calls that were answered by others, as when a job starts again from its middle, are made up for.
     """
 
-    def __init__(self, talk: Conversation, schedule: Schedule, width: int, height: int) -> None:
+    def __init__(self, talk: PipelineStepper, schedule: Schedule, width: int, height: int) -> None:
         self.schedule = schedule
         self.made: Any = None  # what the pipeline gave in the end
         self.went_on = False  # whether the newest answer came from here, and was not known already
@@ -333,8 +343,8 @@ def _images(made: Any) -> Tensor:
 
 
 def load(
-    checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = ""
-) -> GeneralModel:
+    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
+) -> DiffusersPipelineModel:
     """CheckpointDamaged; CheckpointUnknown for a pipeline that is not known, brings its own code, or does something else."""
     kind = _pipeline_class(checkpoint)
     plain = list(checkpoint.path.glob("*/*.safetensors"))
@@ -359,7 +369,7 @@ def load(
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
-    return GeneralModel(checkpoint, pipeline.to(device), device=device, dtype=dtype, sha256=sha256)
+    return DiffusersPipelineModel(checkpoint, pipeline.to(device), device=device, dtype=dtype, sha256=sha256)
 
 
 def _pipeline_class(checkpoint: Checkpoint) -> Any:

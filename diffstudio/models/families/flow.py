@@ -21,10 +21,10 @@ from diffstudio.diffusion.schedule import RectifiedFlow, Schedule
 from diffstudio.diffusion.spacing import SPACINGS, ladder, trailing
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.latent import LatentModel
-from diffstudio.models.model import NO_HINTS, Hints
+from diffstudio.models.model import NO_IMAGES, ImageInputs
 
 PATCH = 2  # latent px along the side of what the transformers of all these families take as one token
 
@@ -197,7 +197,7 @@ class FlowModel(LatentModel, ABC):
         """The prompts in the words of this family's encoders."""
 
     @torch.no_grad()
-    def denoiser(self, prompted: FlowPrompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
+    def denoiser(self, prompted: FlowPrompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
         if guidance <= self.unguided:
             return FlowPrediction(self._network(prompted.wanted, guidance), self.schedule)
         return FlowPrediction(self._guided(prompted.wanted, self._each(prompted.unwanted), guidance), self.schedule)
@@ -245,7 +245,7 @@ def token_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
     return ids
 
 
-def read_shift(parts: Parts, otherwise: Shift) -> Shift:
+def read_shift(parts: Components, otherwise: Shift) -> Shift:
     """What the checkpoint's scheduler says, or what its family is known by."""
     return Shift.read(parts.config("scheduler")) if parts.has("scheduler") else otherwise
 
@@ -255,7 +255,7 @@ def vae_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype is torch.float16 else dtype
 
 
-def part(parts: Parts, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
+def part(parts: Components, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """A component of diffusers' or transformers' class `kind`, where it is to work. CheckpointMissing, CheckpointDamaged."""
     module: Any = parts.module(name, kind, dtype)
     if module.dtype is torch.float32 and dtype is not torch.float32:

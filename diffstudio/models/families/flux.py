@@ -12,7 +12,7 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 from diffstudio.models.families.flow import (
     PATCH,
     FlowModel,
@@ -72,7 +72,9 @@ class FluxModel(FlowModel):
         return velocity
 
 
-def load(checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = "") -> FluxModel:
+def load(
+    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
+) -> FluxModel:
     """CheckpointMissing, CheckpointDamaged; CheckpointUnknown for those of FLUX.1's tools that want a picture to look at."""
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer

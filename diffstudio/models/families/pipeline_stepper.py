@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from diffstudio.errors import Stopped
+from diffstudio.errors import Interrupted
 
 _GO_ON, _END = True, False
 
@@ -34,7 +34,7 @@ class Reached:
     )  # the noise now: t of a flow, sigma / alpha of every other; None where the scheduler does not say
 
 
-class Conversation:
+class PipelineStepper:
     """`with` it a pipeline is asked for one step at a time. What the pipeline raises is raised by `next`."""
 
     def __init__(self, draw: Callable[[], Any], schedulers: Sequence[Any]) -> None:
@@ -83,7 +83,7 @@ class Conversation:
         """In the pipeline's thread."""
         self._said.put(reached)
         if self._answers.get() is _END:
-            raise Stopped("Stopped")
+            raise Interrupted("Stopped")
 
     def next(self) -> Reached | Any:
         """Where the pipeline stands after one more call of its network, or in the end what it made."""

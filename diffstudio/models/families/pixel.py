@@ -18,7 +18,7 @@ from diffstudio.diffusion.spacing import ladder
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.families import pixel_file
-from diffstudio.models.model import NO_HINTS, Hints
+from diffstudio.models.model import NO_IMAGES, ImageInputs
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
@@ -150,7 +150,7 @@ class PixelModel:
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         return ladder(self.schedule, steps, spacing, strength=strength)
 
-    def denoiser(self, prompted: PixelPrompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
+    def denoiser(self, prompted: PixelPrompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
         network: Callable[[Tensor, Tensor], Tensor]
         if self.config.conditioning is Conditioning.NONE or guidance == 1.0:
             network = self._told(prompted.wanted)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 from diffstudio.models.families.flow import PATCH, FlowModel, Shift, Told, pack, part, read_shift, unpack, vae_dtype
 
 FAMILY = "qwen_image"
@@ -106,7 +106,7 @@ class QwenImageModel(FlowModel):
 
 
 def load(
-    checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = ""
+    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> QwenImageModel:
     """CheckpointMissing, CheckpointDamaged; CheckpointUnknown for those that edit a picture or part it into layers."""
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel

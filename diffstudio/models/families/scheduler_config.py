@@ -14,7 +14,7 @@ from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, EpsPredicti
 from diffstudio.diffusion.schedule import BetaCurve, Schedule, VariancePreserving
 from diffstudio.diffusion.spacing import ALIGNED_SDXL, Spacing, align_your_steps, ladder, leading
 from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 
 _CURVES = {
     "linear": BetaCurve.LINEAR,
@@ -57,7 +57,7 @@ class Scheduling:
 
 
 def scheduling_of(
-    parts: Parts, name: str, prediction: str = "", *, distilled: bool = False, aligned_xl: bool = False
+    parts: Components, name: str, prediction: str = "", *, distilled: bool = False, aligned_xl: bool = False
 ) -> Scheduling:
     """From the checkpoint's `scheduler`; Stable Diffusion's own where it has none. `prediction`, if any, overrules it.
 

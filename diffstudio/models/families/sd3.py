@@ -12,7 +12,7 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 from diffstudio.models.families.flow import PATCH, FlowModel, Shift, Told, part, read_shift, token_ids, vae_dtype
 
 FAMILY = "sd3"
@@ -79,7 +79,9 @@ class SD3Model(FlowModel):
         return velocity
 
 
-def load(checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = "") -> SD3Model:
+def load(
+    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
+) -> SD3Model:
     """Without `text_encoder_3`, T5, prompts are read by the CLIPs alone. CheckpointMissing, CheckpointDamaged."""
     from diffusers import AutoencoderKL, SD3Transformer2DModel
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer

@@ -18,13 +18,13 @@ from diffstudio.diffusion.denoiser import Denoiser, Network
 from diffstudio.diffusion.guidance import Both, ClassifierFreeGuidance
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning import prompt_weighting
 from diffstudio.models.conditioning.controlnet import ControlNets, Steer, steering
-from diffstudio.models.conditioning.textual_inversion import Embeddings
+from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
-from diffstudio.models.model import NO_HINTS, Hints
+from diffstudio.models.model import NO_IMAGES, ImageInputs
 
 _RESCALE = 0.7  # of guidance, where sampling begins without a trace of the picture: Lin et al. 2023, section 3.4
 _FEW_STEPS = (
@@ -99,7 +99,7 @@ class StableDiffusion(LatentModel):
         self.paints = config.in_channels == 2 * self.channels + 1  # was shown a mask and what is around it
         self._guidance_width = int(config.time_cond_proj_dim or 0)  # of its embedding, where it is an input
         self.rescale = _RESCALE if scheduling.schedule.zero_terminal_snr else 0.0
-        self.embeddings = Embeddings(text_encoders)
+        self.embeddings = TextualInversions(text_encoders)
         self.controlnets = ControlNets()
         if self._guidance_width:
             self.guidance = _DISTILLED_GUIDANCE
@@ -132,7 +132,7 @@ class StableDiffusion(LatentModel):
 
     # ---- what it says ------------------------------------------------------------------------------------------------
 
-    def denoiser(self, prompted: StableDiffusionPrompted, guidance: float, hints: Hints = NO_HINTS) -> Denoiser:
+    def denoiser(self, prompted: StableDiffusionPrompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
         """Guidance of 1 and below asks the network once, with the prompt: networks that need none were distilled so."""
         surroundings, steer = (
             self._surroundings(hints),
@@ -191,7 +191,7 @@ class StableDiffusion(LatentModel):
 
     # ---- what it is shown --------------------------------------------------------------------------------------------
 
-    def _surroundings(self, hints: Hints) -> Callable[[Tensor], Tensor] | None:
+    def _surroundings(self, hints: ImageInputs) -> Callable[[Tensor], Tensor] | None:
         """For a network that paints: the mask and the picture without what is under it, as latents [B,1 + C,h,w].
 
         Without a picture all is to be painted. The mask is read as it was in training: nearest pixels, all or nothing.
@@ -236,7 +236,7 @@ _S = TypeVar("_S", bound=StableDiffusion)
 
 
 def load(
-    checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = ""
+    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> StableDiffusion:
     """The model of a checkpoint of family `sd1` or `sd2`. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
     return load_as(StableDiffusion, checkpoint, parts, device, dtype, sha256, encoders=("",))
@@ -245,7 +245,7 @@ def load(
 def load_as(
     kind: type[_S],
     checkpoint: Checkpoint,
-    parts: Parts,
+    parts: Components,
     device: torch.device,
     dtype: torch.dtype,
     sha256: str,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 from diffstudio.models.families.stable_diffusion import StableDiffusion, StableDiffusionPrompted, Told, load_as
 
 _BEAUTIFUL, _UGLY = 6.0, 2.5  # the scores that the refiner's makers recommend for what is wanted and what is not
@@ -58,7 +58,7 @@ class StableDiffusionXL(StableDiffusion):
 
 
 def load(
-    checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = ""
+    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> StableDiffusionXL:
     """The model of a checkpoint of family `sdxl` or `sdxl_refiner`. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
     encoders = ("_2",) if checkpoint.family == "sdxl_refiner" else ("", "_2")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 from diffstudio.models.families.flow import FlowModel, Shift, Told, part, read_shift, vae_dtype
 
 FAMILY = "z_image"
@@ -58,7 +58,7 @@ class ZImageModel(FlowModel):
 
 
 def load(
-    checkpoint: Checkpoint, parts: Parts, device: torch.device, dtype: torch.dtype, sha256: str = ""
+    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> ZImageModel:
     """CheckpointMissing, CheckpointDamaged."""
     from diffusers import AutoencoderKL, ZImageTransformer2DModel

@@ -13,8 +13,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from diffstudio import paths
-from diffstudio.atomic import write_whole
-from diffstudio.errors import CheckpointMissing, Stopped, StorageProblem
+from diffstudio.atomic import write_text
+from diffstudio.errors import CheckpointMissing, Interrupted, StorageProblem
 
 FORMAT = 1
 _CHUNK_BYTES = 8 << 20
@@ -46,7 +46,7 @@ def sha256_of(
         while True:
             done = next(steps)
             if cancelled is not None and cancelled():
-                raise Stopped("Stopped while the checkpoint's hash was worked out")
+                raise Interrupted("Stopped while the checkpoint's hash was worked out")
             if progress is not None and done:
                 progress(done)
     except StopIteration as ended:
@@ -111,4 +111,4 @@ def _remember(path: Path, stamp: _Stamp, sha256: str) -> None:
         remembered = {known: entry for known, entry in _read().items() if Path(known).exists()}
         remembered[str(path.absolute())] = (*stamp, sha256)
         _file().parent.mkdir(parents=True, exist_ok=True)
-        write_whole(_file(), json.dumps({"format": FORMAT, "files": remembered}))
+        write_text(_file(), json.dumps({"format": FORMAT, "files": remembered}))

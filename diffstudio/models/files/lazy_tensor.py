@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 
-class Later(Tensor):
+class LazyTensor(Tensor):
     """`described` is a tensor on the device `meta`; `make` brings the real one, on the CPU."""
 
     described: Tensor
     make: Callable[[], Tensor]
 
     @staticmethod
-    def __new__(cls, described: Tensor, make: Callable[[], Tensor]) -> Later:
-        found: Later = Tensor._make_wrapper_subclass(
+    def __new__(cls, described: Tensor, make: Callable[[], Tensor]) -> LazyTensor:
+        found: LazyTensor = Tensor._make_wrapper_subclass(
             cls,
             described.shape,
             strides=described.stride(),
@@ -44,7 +44,7 @@ class Later(Tensor):
         described = operation(*tree_map_only(Tensor, _described, args), **tree_map_only(Tensor, _described, kwargs))
 
         def make() -> Any:
-            return operation(*tree_map_only(Later, now, args), **tree_map_only(Later, now, kwargs))
+            return operation(*tree_map_only(LazyTensor, now, args), **tree_map_only(LazyTensor, now, kwargs))
 
         if isinstance(described, Tensor):
             return cls(described, make)
@@ -57,13 +57,13 @@ def _one_of(make: Callable[[], Any], place: int) -> Tensor:
 
 
 def later(shape: tuple[int, ...], dtype: torch.dtype, make: Callable[[], Tensor]) -> Tensor:
-    return Later(torch.empty(shape, dtype=dtype, device="meta"), make)
+    return LazyTensor(torch.empty(shape, dtype=dtype, device="meta"), make)
 
 
 def now(tensor: Tensor) -> Tensor:
     """The tensor itself."""
-    return tensor.make() if isinstance(tensor, Later) else tensor
+    return tensor.make() if isinstance(tensor, LazyTensor) else tensor
 
 
 def _described(tensor: Tensor) -> Tensor:
-    return tensor.described if isinstance(tensor, Later) else tensor.to("meta")
+    return tensor.described if isinstance(tensor, LazyTensor) else tensor.to("meta")

@@ -19,7 +19,7 @@ Kind: TypeAlias = "torch.dtype | int"  # one of EIGHTHS, or the number of a kind
 
 
 @dataclass(frozen=True)
-class Packed:
+class QuantizedTensor:
     """A matrix [out,in], or a vector or a kernel stored as one."""
 
     stored: Tensor  # uint8 [out, bytes of a row]
@@ -39,7 +39,7 @@ class Packed:
         numbers, size = _block(self.kind)
         return bytes_a_row // size * numbers
 
-    def cut(self, start: int, stop: int) -> Packed:
+    def cut(self, start: int, stop: int) -> QuantizedTensor:
         scale = self.scale if self.scale is None or self.scale.ndim == 0 else self.scale[start:stop]
         return replace(self, stored=self.stored[start:stop], scale=scale, shape=())
 
@@ -48,7 +48,7 @@ class Packed:
         return found.reshape(self.shape) if self.shape else found
 
 
-def joined(pieces: list[Packed]) -> Packed:
+def joined(pieces: list[QuantizedTensor]) -> QuantizedTensor:
     """One below the other; they are of one kind."""
     first = pieces[0]
     if len(pieces) == 1:
@@ -58,7 +58,7 @@ def joined(pieces: list[Packed]) -> Packed:
         if first.scale is None
         else torch.cat([one.scale.reshape(-1, 1).expand(one.rows, 1) for one in pieces if one.scale is not None])
     )
-    return Packed(torch.cat([one.stored for one in pieces]), first.kind, scale)
+    return QuantizedTensor(torch.cat([one.stored for one in pieces]), first.kind, scale)
 
 
 def unpacked(stored: Tensor, kind: Kind, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -91,10 +91,10 @@ def _block(kind: int) -> tuple[int, int]:
     return numbers, size
 
 
-class PackedLinear(nn.Linear):
+class QuantizedLinear(nn.Linear):
     """A linear layer whose matrix stays packed. `weight` holds its bytes: see models/adapters/adapters.py for what LoRAs do with those."""
 
-    def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(self, packed: QuantizedTensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = packed.columns, packed.rows
         self.kind, self.compute_dtype = (

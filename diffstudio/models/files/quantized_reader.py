@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.files.quantized import EIGHTHS, Packed, joined, unpacks
+from diffstudio.models.files.quantized import EIGHTHS, QuantizedTensor, joined, unpacks
 from diffstudio.models.files.weights_reader import WeightsFile, open_weights
 
 _SCALES = (".scale_weight", ".weight_scale")  # beside fp8 weights: what they are to be multiplied by
@@ -30,7 +30,7 @@ class Weights(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of the weights alone: without their scales and what else goes with them."""
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor | Packed:
+    def rows(self, name: str, start: int, stop: int) -> Tensor | QuantizedTensor:
         """Those rows of a tensor; of one without rows, all of it. CheckpointDamaged where they cannot be read."""
 
 
@@ -48,7 +48,7 @@ class FileWeights:
             name: tuple(file.shape(name)) for name in names if not name.endswith((*_NOT_WEIGHTS, *_SCALES))
         }
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor | Packed:
+    def rows(self, name: str, start: int, stop: int) -> Tensor | QuantizedTensor:
         if name in self._ways:
             self._check_way(name)
         tensor = self._file.get_tensor(name)
@@ -59,7 +59,7 @@ class FileWeights:
         elif scale is not None:
             scale = scale.reshape(())
         if tensor.dtype in EIGHTHS and tensor.ndim == 2:
-            return Packed(tensor.contiguous().view(torch.uint8), tensor.dtype, scale)
+            return QuantizedTensor(tensor.contiguous().view(torch.uint8), tensor.dtype, scale)
         if scale is None:
             return tensor
         return tensor.float() * (scale if scale.ndim == 0 else scale.reshape(-1, *(1,) * (tensor.ndim - 1)))
@@ -112,7 +112,7 @@ class GgufWeights:
             if name in header.shapes and not name.endswith(_NOT_WEIGHTS)
         }
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor | Packed:
+    def rows(self, name: str, start: int, stop: int) -> Tensor | QuantizedTensor:
         """Copied out of the file: the numbers are all needed, and the file may be replaced meanwhile."""
         import gguf
 
@@ -122,14 +122,14 @@ class GgufWeights:
         data = data[start:stop] if cut else data
         shape = (stop - start, *shape[1:]) if cut else shape
         if kind in (kinds.F32, kinds.F16, kinds.F64):
-            found: Tensor | Packed = torch.tensor(data)
+            found: Tensor | QuantizedTensor = torch.tensor(data)
         elif kind is kinds.BF16:
             found = torch.tensor(data).view(torch.bfloat16)
         elif unpacks(int(kind)):
-            found = Packed(torch.tensor(data.reshape(-1, data.shape[-1])), int(kind))
+            found = QuantizedTensor(torch.tensor(data.reshape(-1, data.shape[-1])), int(kind))
         else:
             found = self._numbers(data, kind, name)
-        if isinstance(found, Packed):
+        if isinstance(found, QuantizedTensor):
             if cut:
                 return found
             found = found.dense(torch.float32)
@@ -153,9 +153,9 @@ def open_stored(path: Path) -> Weights:
     return GgufWeights(path) if path.suffix.lower() == ".gguf" else FileWeights(open_weights(path))
 
 
-def together(pieces: list[Tensor | Packed], dtype: torch.dtype, packed: bool) -> Tensor | Packed:
+def together(pieces: list[Tensor | QuantizedTensor], dtype: torch.dtype, packed: bool) -> Tensor | QuantizedTensor:
     """One below the other, in `dtype` unless they may stay `packed` and all are."""
-    alike = [one for one in pieces if isinstance(one, Packed)]
+    alike = [one for one in pieces if isinstance(one, QuantizedTensor)]
     if (
         packed
         and len(alike) == len(pieces)
@@ -164,7 +164,7 @@ def together(pieces: list[Tensor | Packed], dtype: torch.dtype, packed: bool) ->
     ):
         return joined(alike)
     dense = [
-        one.dense(dtype) if isinstance(one, Packed) else one.to(dtype) if one.is_floating_point() else one
+        one.dense(dtype) if isinstance(one, QuantizedTensor) else one.to(dtype) if one.is_floating_point() else one
         for one in pieces
     ]
     return dense[0] if len(dense) == 1 else torch.cat(dense)

@@ -31,7 +31,7 @@ _KINDS = {"conditioning": Conditioning, "origin": Origin, "role": Role, "layout"
 _FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name not in ("path", "metadata"))
 
 
-class Remembered:
+class HeaderCache:
     """`suggested` is the role and origin that were known of a file before it was read, which the record depends on."""
 
     def __init__(self, file: Path | None = None) -> None:

@@ -14,7 +14,7 @@ from diffstudio.errors import CheckpointMissing, DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Origin, Role, read_checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, SUFFIXES
-from diffstudio.models.library.header_cache import Remembered
+from diffstudio.models.library.header_cache import HeaderCache
 from diffstudio.models.library.model_folders import roots_of, walk
 from diffstudio.models.library.overrides import Overrides
 from diffstudio.models.library.records import read_record
@@ -66,13 +66,13 @@ class Library:
         )
         gone = {path for path, _, _ in {*self._seen, *(stamp for stamp, _ in known)}} - {path for path, _, _ in seen}
         if new or gone:
-            Remembered().keep(new, [path for path in gone if not path.exists()])
+            HeaderCache().keep(new, [path for path in gone if not path.exists()])
         self._seen, self.problems, self._checkpoints = seen, problems, _with_own_names(found)
         return list(self._checkpoints)
 
     def _remembered(self) -> dict[tuple[_Stamp, str], Checkpoint]:
         """From an earlier start of the program, at the first scan of this one."""
-        return Remembered().records() if self._checkpoints is None else {}
+        return HeaderCache().records() if self._checkpoints is None else {}
 
     def find(self, name_or_path: str | Path) -> Checkpoint:
         """The model of that name, or at that path: a file, or a diffusers folder.

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from diffstudio import paths
-from diffstudio.atomic import write_whole
+from diffstudio.atomic import write_text
 from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint, Role, described
 from diffstudio.models.detection.families_table import FAMILIES
@@ -129,7 +129,7 @@ class Overrides:
                 f"{self.file} cannot be written", error.strerror or str(error), "Allow writing there"
             ) from error
         stored = {str(path): asdict(override) for path, override in sorted(files.items())}
-        write_whole(self.file, json.dumps({"format": FORMAT, "files": stored}, indent=1, ensure_ascii=False))
+        write_text(self.file, json.dumps({"format": FORMAT, "files": stored}, indent=1, ensure_ascii=False))
         self._files = dict(files)
 
 

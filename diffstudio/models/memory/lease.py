@@ -25,7 +25,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from diffstudio import paths
-from diffstudio.errors import Stopped, StorageProblem
+from diffstudio.errors import Interrupted, StorageProblem
 
 _POLL_SECONDS = 0.02
 
@@ -79,7 +79,7 @@ class Lease:
                     on_wait()
                 told = True
                 if cancelled is not None and cancelled():
-                    raise Stopped("Stopped while waiting for the accelerator")
+                    raise Interrupted("Stopped while waiting for the accelerator")
                 time.sleep(_POLL_SECONDS)
         except BaseException:
             self._wanted.release()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from diffstudio.models.model import Model
 
 
-class KeptModels:
+class ModelCache:
     """The models in memory, the one used last at the end. The newest stays however large it is; older ones go when room is needed.
 
     Not for several threads at once.

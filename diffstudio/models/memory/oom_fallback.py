@@ -26,7 +26,7 @@ _Way = tuple[Callable[[], Tensor], int, str]  # what to try, the bytes that it t
 _SHARE = 0.9  # of the free memory that is counted on
 
 
-class Relief:
+class OutOfMemoryFallback:
     """Of one job. `drop_others` lets go of other models and says how many those were; `in_windows` sees less of a picture at once.
 
     The latter says what that means, or nothing where it cannot.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffstudio.models.components.components import Parts
+from diffstudio.models.components.components import Components
 from diffstudio.models.state_dicts.to_diffusers import Rows, recipe
 from diffstudio.models.state_dicts.to_original import PARTS, clip_names, original_names
 
@@ -33,7 +33,7 @@ _SCALES = (".scale_weight", ".weight_scale")  # beside fp8 weights: what they ar
 _CONVOLVED = re.compile(r"attentions\.\d+\.(?:to_q|to_k|to_v|to_out\.0)\.weight$")  # in the makers' autoencoders
 
 
-def by_part(tensors: State, family: str, parts: Parts) -> dict[str, dict[str, Tensor]]:
+def by_component(tensors: State, family: str, parts: Components) -> dict[str, dict[str, Tensor]]:
     """What a file holds of each component, in diffusers' names; `parts` knows the components' configurations.
 
     What belongs to none (averaged copies, a trainer's leftovers) is left out.

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.files.hashes import hashing
 from diffstudio.models.files.lazy_tensor import later, now
-from diffstudio.models.state_dicts.split import State, by_part, has_makers_names, in_makers_names, unscaled
+from diffstudio.models.state_dicts.split import State, by_component, has_makers_names, in_makers_names, unscaled
 from diffstudio.models.tools.spec import Made, Making, Precision, checked_file, precision_of
 from diffstudio.models.tools.weights_writer import open_weights, write_file
 
@@ -112,7 +112,9 @@ def folder_in_one(checkpoint: Checkpoint, tensors: State) -> dict[str, Tensor]:
             f"how those of {title} are named is not known here",
             "Use the folder as it is; its precision can be changed",
         )
-    named = in_makers_names(checkpoint.family, by_part(tensors, checkpoint.family, FolderParts(checkpoint.path)))
+    named = in_makers_names(
+        checkpoint.family, by_component(tensors, checkpoint.family, FolderComponents(checkpoint.path))
+    )
     return named | signs(checkpoint)
 
 

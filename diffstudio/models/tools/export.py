@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
-from diffstudio.models.components.components import Parts, parts_of
+from diffstudio.models.components.components import Components, components_of
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
-from diffstudio.models.state_dicts.split import ENCODERS, State, by_part
+from diffstudio.models.state_dicts.split import ENCODERS, State, by_component
 from diffstudio.models.tools.convert import Narrowed, check_precision
 from diffstudio.models.tools.prune import leftover
 from diffstudio.models.tools.spec import Made, Making, Precision
@@ -77,7 +77,7 @@ def export(checkpoint: Checkpoint, target: Path, precision: Precision = Precisio
             components = _folder_components(weights.tensors)
             parts = None
         else:
-            parts = parts_of(checkpoint)
+            parts = components_of(checkpoint)
             components = _components(checkpoint, weights.tensors, parts)
         stored = {part: narrowed.stored(state, precision) for part, state in components.items()}
         whole = sum(size_of(state) for state in stored.values())
@@ -109,9 +109,11 @@ def _file_of(part: str, folder: Path) -> str:
 # ---- from one file ---------------------------------------------------------------------------------------------------
 
 
-def _components(checkpoint: Checkpoint, tensors: State, parts: Parts) -> dict[str, dict[str, Tensor]]:
+def _components(checkpoint: Checkpoint, tensors: State, parts: Components) -> dict[str, dict[str, Tensor]]:
     """All that the pipeline has weights of, each whole: those of the file, and those that lie elsewhere."""
-    found = by_part({name: tensor for name, tensor in tensors.items() if not leftover(name)}, checkpoint.family, parts)
+    found = by_component(
+        {name: tensor for name, tensor in tensors.items() if not leftover(name)}, checkpoint.family, parts
+    )
     wanted = [
         part
         for part in ("unet", "vae", *ENCODERS[:2])
@@ -174,7 +176,7 @@ def empty_module(kind: type[Any], config: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _write_about(checkpoint: Checkpoint, parts: Parts, folder: Path, components: tuple[str, ...]) -> None:
+def _write_about(checkpoint: Checkpoint, parts: Components, folder: Path, components: tuple[str, ...]) -> None:
     """Configurations, tokenizers, and the index that names them."""
     import diffusers
     from transformers import CLIPTokenizer

@@ -16,12 +16,12 @@ from diffstudio.models.adapters.adapters import Adapters, AdapterUse, Sum
 from diffstudio.models.adapters.layer_matching import NETWORK
 from diffstudio.models.adapters.low_rank import added
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
-from diffstudio.models.components.components import parts_of
+from diffstudio.models.components.components import components_of
 from diffstudio.models.files.lazy_tensor import later, now
 from diffstudio.models.state_dicts.split import (
     ENCODERS,
     NETWORKS,
-    by_part,
+    by_component,
     has_makers_names,
     in_makers_names,
     in_one_file,
@@ -36,7 +36,7 @@ from diffstudio.models.tools.weights_writer import open_weights, write_file
 _HASHED = 0.2
 
 
-def bake(
+def fuse_lora(
     checkpoint: Checkpoint,
     loras: Sequence[tuple[Checkpoint, float]],
     target: Path,
@@ -58,9 +58,9 @@ def bake(
     for told, (_, factor) in zip(parents[1:], loras, strict=True):
         told["factor"] = factor
     with open_weights(checkpoint) as weights:
-        parts = parts_of(checkpoint)
+        parts = components_of(checkpoint)
         drawing = {name: tensor for name, tensor in weights.tensors.items() if not leftover(name)}
-        components = by_part(drawing, checkpoint.family, parts)
+        components = by_component(drawing, checkpoint.family, parts)
         modules = {part: _blank(parts.config(part)) for part in components if part in (*NETWORKS, *ENCODERS)}
         network = next(part for part in NETWORKS if part in modules)
         adapters = Adapters(modules[network], {part: module for part, module in modules.items() if part != network})

@@ -17,10 +17,17 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
-from diffstudio.models.components.components import parts_of
+from diffstudio.models.components.components import components_of
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.files.hashes import hashing
-from diffstudio.models.state_dicts.split import State, by_part, has_makers_names, in_makers_names, in_one_file, unscaled
+from diffstudio.models.state_dicts.split import (
+    State,
+    by_component,
+    has_makers_names,
+    in_makers_names,
+    in_one_file,
+    unscaled,
+)
 from diffstudio.models.tools.convert import Narrowed, about, check_precision, signs
 from diffstudio.models.tools.prune import leftover
 from diffstudio.models.tools.spec import Made, Making, Method, Precision, checked_file
@@ -147,7 +154,10 @@ def in_one_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> lis
     if alike and inputs[0].layout is not Layout.FOLDER:
         return drawing
     family = inputs[0].family
-    parts = [by_part(state, family, parts_of(checkpoint)) for checkpoint, state in zip(inputs, drawing, strict=True)]
+    parts = [
+        by_component(state, family, components_of(checkpoint))
+        for checkpoint, state in zip(inputs, drawing, strict=True)
+    ]
     makers = has_makers_names(family) and inputs[0].layout is not Layout.DIFFUSERS
     return [in_makers_names(family, one) if makers else in_one_file(one) for one in parts]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffstudio.studio.events import Picture
 from diffstudio.studio.generation.init_image import fitted, read_rgb
-from diffstudio.studio.requests import ControlUse, PrepareName, ResizeName
+from diffstudio.studio.requests import ControlNetUse, PreprocessorName, ResizeName
 
 _TURN = 0.4142135623730950488  # tan 22.5°: up to there a slope counts as level
 _LINE = 127  # a line's darkest channel is below
@@ -19,7 +19,7 @@ _AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
 
 
 def control_picture(
-    use: ControlUse,
+    use: ControlNetUse,
     size: tuple[int, int],
     way: ResizeName,
     whole: tuple[int, int] | None = None,
@@ -47,16 +47,16 @@ def control_picture(
     return prepare(np.array(picture), use)
 
 
-def prepare(picture: Picture, use: ControlUse) -> Picture:
+def prepare(picture: Picture, use: ControlNetUse) -> Picture:
     """picture [H,W,3] -> what is made of it, of the same shape."""
     match use.prepare:
-        case PrepareName.AS_GIVEN:
+        case PreprocessorName.AS_GIVEN:
             return picture
-        case PrepareName.INVERT:
+        case PreprocessorName.INVERT:
             return 255 - picture
-        case PrepareName.SCRIBBLE:  # as thick as they were drawn: so they were in training
+        case PreprocessorName.SCRIBBLE:  # as thick as they were drawn: so they were in training
             return _white(picture.min(axis=2) < _LINE)
-        case PrepareName.CANNY:
+        case PreprocessorName.CANNY:
             return _white(edges(picture, use.low, use.high))
 
 
@@ -123,13 +123,13 @@ def _joined(weak: NDArray[np.bool_], strong: NDArray[np.bool_]) -> NDArray[np.bo
 # ---- to be looked at -------------------------------------------------------------------------------------------------
 
 
-def shown_small(use: ControlUse, size: tuple[int, int], way: ResizeName, largest: int) -> Picture:
+def shown_small(use: ControlNetUse, size: tuple[int, int], way: ResizeName, largest: int) -> Picture:
     """What the network sees at `size`, no side over `largest` px: lines one px wide stay as bright as they are."""
     picture = control_picture(use, size, way)
     every = -(-max(picture.shape[:2]) // largest)  # ceiling
     if every == 1:
         return picture
-    if use.prepare in (PrepareName.AS_GIVEN, PrepareName.INVERT):
+    if use.prepare in (PreprocessorName.AS_GIVEN, PreprocessorName.INVERT):
         small = Image.fromarray(picture)
         small.thumbnail((largest, largest), Image.Resampling.BOX)
         return np.array(small)

@@ -14,11 +14,11 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of, short
 from diffstudio.models.library.library import Library
-from diffstudio.studio.requests import ControlUse, PictureRequest, ResizeName
+from diffstudio.studio.requests import ControlNetUse, PictureRequest, ResizeName
 
 if TYPE_CHECKING:
-    from diffstudio.models.model import ControlHint, Model
-    from diffstudio.studio.generation.init_image import Given
+    from diffstudio.models.model import ControlNetInput, Model
+    from diffstudio.studio.generation.init_image import InitImage
 
 STEERED = ("sd1", "sd2", "sdxl")  # the families that ControlNets are made for here
 _OLD_HASH = (0x100000, 0x10000)  # which bytes of a file are hashed for it
@@ -58,16 +58,16 @@ def find_controlnet(library: Library, name: str) -> Checkpoint:
     )
 
 
-class Steering:
+class RequestControlNets:
     """Of one request and for one thread."""
 
     def __init__(self, request: PictureRequest, library: Library | None, checkpoint: Checkpoint | None) -> None:
-        self._uses: Sequence[ControlUse] = getattr(request, "controls", ())
+        self._uses: Sequence[ControlNetUse] = getattr(request, "controls", ())
         self._resize: ResizeName = getattr(request, "resize", ResizeName.CROP)
         self._in_part = bool(getattr(request, "masked_only", False))
         self._library, self._checkpoint = library, checkpoint
         self._found: dict[str, Checkpoint] = {}
-        self._hints: dict[tuple[int, int], tuple[ControlHint, ...]] = {}
+        self._hints: dict[tuple[int, int], tuple[ControlNetInput, ...]] = {}
 
     def look_up(self) -> None:
         """Find every network and picture, so that what is not there is said before anything is loaded.
@@ -130,7 +130,9 @@ class Steering:
         if network.path.is_file():
             sha256_of(network.path, None, cancelled)  # for the picture's record: now, while it can be stopped
 
-    def hints(self, model: Model, width: int, height: int, given: Given | None = None) -> tuple[ControlHint, ...]:
+    def hints(
+        self, model: Model, width: int, height: int, given: InitImage | None = None
+    ) -> tuple[ControlNetInput, ...]:
         """What steers a picture of width × height px, where `load` was called before. ImageProblem for what is no picture."""
         if not self._uses:
             return ()
@@ -138,17 +140,19 @@ class Steering:
             self._hints[width, height] = tuple(self._hint(use, model, width, height, given) for use in self._uses)
         return self._hints[width, height]
 
-    def _hint(self, use: ControlUse, model: Any, width: int, height: int, given: Given | None) -> ControlHint:
+    def _hint(
+        self, use: ControlNetUse, model: Any, width: int, height: int, given: InitImage | None
+    ) -> ControlNetInput:
         import torch
 
-        from diffstudio.models.model import ControlHint
+        from diffstudio.models.model import ControlNetInput
         from diffstudio.studio.generation.control_preprocess import control_picture
 
         part = given if self._in_part else None
         whole, box = (None, None) if part is None else ((part.whole.shape[1], part.whole.shape[0]), part.box)
         picture = control_picture(use, (width, height), self._resize, whole, box)
         image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
-        return ControlHint(model.controlnets.get(self._found[use.network]), image, use.scale, use.begins, use.ends)
+        return ControlNetInput(model.controlnets.get(self._found[use.network]), image, use.scale, use.begins, use.ends)
 
     def about(self) -> dict[str, Any]:
         """What a picture's record says of them: `controlnets`, in their order, each with name and hashes; nothing without any."""

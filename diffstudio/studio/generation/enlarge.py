@@ -25,7 +25,7 @@ _BYTES_PER_PIXEL = 3 * (4 + 4)  # while a network's windows are put together, an
 _SHARE = 0.9  # of the free memory that is counted on
 
 
-class Enlarging:
+class Enlarger:
     """The upscaler of one job, loaded when it is first needed. CheckpointMissing, CheckpointUnknown where the name is none's."""
 
     def __init__(self, name: str, library: Library | None, device: torch.device) -> None:

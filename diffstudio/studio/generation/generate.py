@@ -15,13 +15,13 @@ from torch import Tensor
 from diffstudio.errors import BadRequest
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
-from diffstudio.models.memory.oom_fallback import Relief, decode, images_at_once
-from diffstudio.models.model import ControlHint, Model
+from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
+from diffstudio.models.model import ControlNetInput, Model
 from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted
-from diffstudio.studio.generation.controlnets import Steering
-from diffstudio.studio.generation.enlarge import Enlarging
-from diffstudio.studio.generation.init_image import Given, canvas_size, read_given
-from diffstudio.studio.generation.loras import Loras
+from diffstudio.studio.generation.controlnets import RequestControlNets
+from diffstudio.studio.generation.enlarge import Enlarger
+from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image
+from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.passes import (
     IN_WINDOWS,
     Pass,
@@ -32,8 +32,8 @@ from diffstudio.studio.generation.passes import (
     second_pass,
 )
 from diffstudio.studio.generation.preview import as_pictures, shrunk
-from diffstudio.studio.generation.textual_inversions import OwnWords
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.prompts.wildcards import Wording
 from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, enlarged_size
@@ -44,7 +44,7 @@ class Saved(Protocol):
     def path(self) -> Path: ...
 
 
-class Keeps(Protocol):
+class ImageStore(Protocol):
     """Where finished images go: the gallery, or the files that the command line names."""
 
     def add(self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any]) -> Saved: ...
@@ -54,8 +54,8 @@ def generate(
     request: GenerateRequest,
     model: Model,
     job: JobId,
-    gallery: Keeps,
-    control: Control,
+    gallery: ImageStore,
+    control: JobControl,
     *,
     previews: bool = True,
     done: int = 0,
@@ -74,10 +74,10 @@ def generate(
     """
     began = time.monotonic()
     request, width, height = _sized(request, model)
-    given = read_given(request, width, height)
+    given = load_init_image(request, width, height)
     passes = _passes(request, model, width, height, given is not None)
     watch = Watch(job, control, recording or Recording(), replay, previews)
-    steering = Steering(request, library, model.checkpoint)
+    steering = RequestControlNets(request, library, model.checkpoint)
     steering.load(model, cancelled=control.stopped)
     work = _Work(
         request,
@@ -90,11 +90,11 @@ def generate(
         watch,
         steering,
         Wording(request, model.checkpoint),
-        Loras(library, model.checkpoint),
-        OwnWords(library),
-        Enlarging(request.upscaler, library, model.device) if len(passes) > 1 else None,
+        RequestLoras(library, model.checkpoint),
+        RequestTextualInversions(library),
+        Enlarger(request.upscaler, library, model.device) if len(passes) > 1 else None,
     )
-    relief = Relief(model, drop_others, work.in_windows)
+    relief = OutOfMemoryFallback(model, drop_others, work.in_windows)
     at_once = min(images_at_once(model, *seen) for seen in work.seen())
     while done < request.count:
         count = work.count_of_batch(done, at_once)
@@ -150,16 +150,16 @@ class _Work:
     request: GenerateRequest
     model: Model
     job: JobId
-    gallery: Keeps
-    control: Control
+    gallery: ImageStore
+    control: JobControl
     passes: tuple[Pass, ...]
-    given: Given | None
+    given: InitImage | None
     watch: Watch
-    steering: Steering
+    steering: RequestControlNets
     wording: Wording
-    loras: Loras
-    own_words: OwnWords
-    enlarging: Enlarging | None
+    loras: RequestLoras
+    own_words: RequestTextualInversions
+    enlarging: Enlarger | None
 
     def seen(self) -> list[tuple[int, int]]:
         """Width and height of what the network looks at in each pass."""
@@ -216,7 +216,7 @@ class _Work:
             saved = self.gallery.add(Image.fromarray(whole), request, extra=about)
             yield ImageSaved(self.job, first + offset, saved.path, shrunk(whole))
 
-    def _steered_by(self, one: Pass, given: Given | None = None) -> tuple[ControlHint, ...]:
+    def _steered_by(self, one: Pass, given: InitImage | None = None) -> tuple[ControlNetInput, ...]:
         return self.steering.hints(self.model, one.width, one.height, given)
 
     def _enlarged(self, x: Tensor, larger: Pass) -> Generator[Event, None, Tensor]:
@@ -264,11 +264,11 @@ class _Work:
         )
 
 
-def _as_tensor(given: Given | None) -> Tensor | None:
+def _as_tensor(given: InitImage | None) -> Tensor | None:
     """[1,3,H,W] in [-1,1]."""
     return None if given is None else torch.from_numpy(given.init).permute(2, 0, 1)[None].float() / 127.5 - 1.0
 
 
-def _mask_as_tensor(given: Given | None) -> Tensor | None:
+def _mask_as_tensor(given: InitImage | None) -> Tensor | None:
     """[1,1,H,W] in [0,1]."""
     return None if given is None or given.mask is None else torch.from_numpy(given.mask)[None, None].float() / 255.0

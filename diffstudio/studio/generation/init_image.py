@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in px
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class InitImage:
     """What the model starts from, and how what it makes goes back into the picture that was given."""
 
     init: Picture  # [H,W,3] at the size to be made
@@ -47,7 +47,7 @@ class Given:
         return whole
 
 
-def read_given(request: GenerateRequest, width: int, height: int) -> Given | None:
+def load_init_image(request: GenerateRequest, width: int, height: int) -> InitImage | None:
     """What the request gives, for a picture of width × height px to be made; None when it gives nothing.
 
     ImageProblem when a file is no whole picture, BadRequest for a mask that paints nothing or a frame that is too large.
@@ -57,7 +57,7 @@ def read_given(request: GenerateRequest, width: int, height: int) -> Given | Non
     picture = read_rgb(request.init)
     if request.mask is None and not any(request.outpaint):
         whole = np.array(fitted(picture, (width, height), request.resize))
-        return Given(whole, None, whole, None, (0, 0, width, height))
+        return InitImage(whole, None, whole, None, (0, 0, width, height))
     mask = _read_mask(request.mask, picture.size) if request.mask is not None else Image.new("L", picture.size, 0)
     if any(request.outpaint):
         picture, mask = _extended(picture, mask, request)
@@ -77,7 +77,7 @@ def read_given(request: GenerateRequest, width: int, height: int) -> Given | Non
     filled = Image.fromarray(_filled(whole, painted, request.fill, request.seed))
     init = np.array(filled.crop(box).resize((width, height), Image.Resampling.LANCZOS))
     small = np.array(mask.crop(box).resize((width, height), Image.Resampling.BILINEAR))
-    return Given(init, small, whole, softened(painted, request.feather), box)
+    return InitImage(init, small, whole, softened(painted, request.feather), box)
 
 
 def canvas_size(request: GenerateRequest) -> tuple[int, int] | None:

@@ -125,7 +125,7 @@ def autov3(lora: Checkpoint) -> str:
     return digest.hexdigest()[:_HASH_DIGITS]
 
 
-class Loras:
+class RequestLoras:
     """The LoRAs of one request: read out of its prompts, found in the library, attached to its model. For one thread.
 
     The name of a class, for a checkpoint that knows classes, is no prompt, whatever signs are in it.

@@ -17,13 +17,13 @@ from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import BadRequest, CheckpointProblem
 from diffstudio.models.families.pixel import PixelModel
-from diffstudio.models.model import ControlHint, Model, Prompted, RunsItself
+from diffstudio.models.model import ControlNetInput, Model, PipelineModel, Prompted
 from diffstudio.models.multidiffusion import Windows, check_size, windows_for
 from diffstudio.models.nonfinite import check_finite, modules_of
 from diffstudio.models.sampling import noise_level, sample
 from diffstudio.studio.events import Event, JobId, Stepped
 from diffstudio.studio.generation.preview import picture
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import PictureRequest
 
@@ -61,7 +61,7 @@ def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], st
     A pixel model is guided to put all of the prompt into each window, and falls apart beyond its own size: unless it is asked to, it
     goes by what is there.
     """
-    if isinstance(model, RunsItself):
+    if isinstance(model, PipelineModel):
         raise BadRequest(
             "This checkpoint cannot go on from an enlarged picture",
             "it makes pictures from text alone",
@@ -96,7 +96,7 @@ class Watch:
     """Who looks on while a job's pictures are made."""
 
     job: JobId
-    control: Control
+    control: JobControl
     recording: Recording
     replay: Replay | None
     previews: bool
@@ -131,7 +131,7 @@ class Passes:
         init: Tensor | None = None,
         mask: Tensor | None = None,
         clean: Tensor | None = None,
-        controls: Sequence[ControlHint] = (),
+        controls: Sequence[ControlNetInput] = (),
     ) -> Generator[Event, None, Tensor]:
         """Walk pass number `which` and say each step; returns the last state [B,C,h,w]. Arguments as in `sampling.sample`."""
         one, before, watch = self.passes[which], sum(self._steps[:which]), self.watch
@@ -201,7 +201,7 @@ class Watched:
     """
 
     def __init__(
-        self, denoiser: Denoiser, control: Control, recording: Recording, told_before: Iterator[Tensor]
+        self, denoiser: Denoiser, control: JobControl, recording: Recording, told_before: Iterator[Tensor]
     ) -> None:
         self.schedule = denoiser.schedule
         self._denoiser, self._control, self._recording, self._told_before = denoiser, control, recording, told_before

@@ -13,18 +13,18 @@ from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.library import Library
 
 if TYPE_CHECKING:
-    from diffstudio.models.conditioning.textual_inversion import Embedding
+    from diffstudio.models.conditioning.textual_inversion import TextualInversion
     from diffstudio.models.model import Model
 
 _HASH_DIGITS = 12  # how AUTOMATIC1111 writes a textual inversion's, into `TI hashes`
 
 
-class OwnWords:
+class RequestTextualInversions:
     """For one request and one thread. Files are read when a prompt first names them, and once."""
 
     def __init__(self, library: Library | None) -> None:
         self._library = library
-        self._read: dict[str, Embedding | str] = {}  # or why it cannot be read
+        self._read: dict[str, TextualInversion | str] = {}  # or why it cannot be read
         self._shown: tuple[str, ...] = ()
         self._said: set[str] = set()
 
@@ -60,15 +60,15 @@ class OwnWords:
         told = [{"name": name, "hash": sha256_of(self._files[name].path)[:_HASH_DIGITS]} for name in self._shown]
         return {"embeddings": told} if told else {}
 
-    def _known(self, name: str) -> Embedding | str:
+    def _known(self, name: str) -> TextualInversion | str:
         """Its words must not stop a picture whose prompt happens to hold them: what is damaged is said, and stays a word."""
         if name not in self._read:
-            from diffstudio.models.conditioning.textual_inversion import read_embedding
+            from diffstudio.models.conditioning.textual_inversion import read_textual_inversion
 
             try:
                 if name not in self._files:
                     raise self._unreadable[name]
-                self._read[name] = read_embedding(self._files[name].path, name)
+                self._read[name] = read_textual_inversion(self._files[name].path, name)
             except DiffstudioError as error:
                 self._read[name] = f"The embedding {name} is read as a common word. {error}"
         return self._read[name]

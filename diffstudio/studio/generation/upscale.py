@@ -16,13 +16,13 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.imaging.reader import read_picture
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
-from diffstudio.models.memory.oom_fallback import Relief, decode, encode
+from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, encode
 from diffstudio.models.model import Model
 from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted, Picture
-from diffstudio.studio.generation.enlarge import Enlarging, as_image, told
-from diffstudio.studio.generation.generate import Keeps
+from diffstudio.studio.generation.enlarge import Enlarger, as_image, told
+from diffstudio.studio.generation.generate import ImageStore
 from diffstudio.studio.generation.init_image import BACKGROUND, filled_from_around
-from diffstudio.studio.generation.loras import Loras
+from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.passes import (
     IN_WINDOWS,
     Pass,
@@ -33,8 +33,8 @@ from diffstudio.studio.generation.passes import (
     second_pass,
 )
 from diffstudio.studio.generation.preview import as_pictures, shrunk
-from diffstudio.studio.generation.textual_inversions import OwnWords
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.requests import LATENT, UpscaleRequest, enlarged_size
@@ -44,8 +44,8 @@ def upscale(
     request: UpscaleRequest,
     model: Model | None,
     job: JobId,
-    gallery: Keeps,
-    control: Control,
+    gallery: ImageStore,
+    control: JobControl,
     *,
     device: torch.device,
     previews: bool = True,
@@ -65,7 +65,7 @@ def upscale(
     picture, (width, height) = read_picture(request.source)
     multiple = model.multiple if model is not None else 1
     size = enlarged_size(width, height, request.scale, multiple)
-    enlarging = Enlarging(request.upscaler, library, device)
+    enlarging = Enlarger(request.upscaler, library, device)
     if model is None:
         made = yield from _plain(picture, size, enlarging, request, job, control)
         about = enlarging.about()
@@ -83,7 +83,9 @@ def upscale(
             second_pass(request, model, size, request.steps, request.strength),
             library,
         )
-        pixels = yield from work.sampled_again(_on_white(picture), Relief(model, drop_others, work.in_windows))
+        pixels = yield from work.sampled_again(
+            _on_white(picture), OutOfMemoryFallback(model, drop_others, work.in_windows)
+        )
         made, request, about = Image.fromarray(pixels), work.request, work.about()
     saved = gallery.add(made, request, extra=about | {"index": 0, "source_text": _text_of(request.source)})
     yield ImageSaved(job, 0, saved.path, shrunk(np.array(made.convert("RGB"))))
@@ -93,10 +95,10 @@ def upscale(
 def _plain(
     picture: Image.Image,
     size: tuple[int, int],
-    enlarging: Enlarging,
+    enlarging: Enlarger,
     request: UpscaleRequest,
     job: JobId,
-    control: Control,
+    control: JobControl,
 ) -> Generator[Event, None, Image.Image]:
     """By the upscaler alone. What is transparent has colours of its own, which are replaced by those around it beforehand."""
     colours = np.array(picture.convert("RGB"))
@@ -117,12 +119,12 @@ class _Sampling:
     request: UpscaleRequest
     model: Model
     job: JobId
-    enlarging: Enlarging
+    enlarging: Enlarger
     watch: Watch
     larger: Pass
     library: Library | None
 
-    def sampled_again(self, picture: Picture, relief: Relief) -> Generator[Event, None, Picture]:
+    def sampled_again(self, picture: Picture, relief: OutOfMemoryFallback) -> Generator[Event, None, Picture]:
         """Where the memory does not suffice, in smaller pieces."""
         while True:
             try:
@@ -135,7 +137,7 @@ class _Sampling:
 
     def _attempt(self, picture: Picture) -> Generator[Event, None, Picture]:
         request, model, control, notes = self.request, self.model, self.watch.control, list[str]()
-        loras, own_words = Loras(self.library, model.checkpoint), OwnWords(self.library)
+        loras, own_words = RequestLoras(self.library, model.checkpoint), RequestTextualInversions(self.library)
         prompt, uses = loras.read(request.prompt)
         negative = loras.read(request.negative)[0]
         for note in (*loras.attach(model, uses, control.stopped), *own_words.show(model, [prompt, negative])):

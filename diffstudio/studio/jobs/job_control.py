@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from diffstudio.errors import Stopped
+from diffstudio.errors import Interrupted
 
 if TYPE_CHECKING:
     pass
 
 
-class Control:
+class JobControl:
     """Stop and pause, looked at before every call of the network.
 
     `on_pause` and `on_resume` are called by the working thread when it really pauses and goes on; `on_resume` may wait for
@@ -55,7 +55,7 @@ class Control:
         if self._paused and not self._stopped:
             self._wait()
         if self._stopped:
-            raise Stopped("Stopped")
+            raise Interrupted("Stopped")
 
     def _wait(self) -> None:
         began = time.monotonic()

@@ -36,7 +36,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class MemoryForecast:
     """In bytes; `plan` says in a sentence what will be done where it does not fit, and is empty where it does."""
 
     needed: int
@@ -53,7 +53,7 @@ class Needs:
         return self.fits and self.needed < 0.02 * self.free
 
 
-def needs(wanted: Wanted, machine: Machine) -> Needs:
+def needs(wanted: Wanted, machine: Machine) -> MemoryForecast:
     """As estimated from headers alone, for the largest batch and pass of the request."""
     dtype = usual_dtype(machine.device, wanted.checkpoint.parameters)
     width, height, tiled = _seen(wanted)
@@ -64,7 +64,7 @@ def needs(wanted: Wanted, machine: Machine) -> Needs:
             break  # there a batch is only as large as fits
         needed = more
     plan = _plan(needed, machine, tiled)
-    return Needs(needed.total, machine.free_bytes, plan)
+    return MemoryForecast(needed.total, machine.free_bytes, plan)
 
 
 def _of(wanted: Wanted, width: int, height: int, count: int, dtype: str, machine: Machine) -> Estimate:

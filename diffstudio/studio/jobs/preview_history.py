@@ -9,7 +9,7 @@ from diffstudio.studio.events import Picture
 LARGEST_BYTES = 256 << 20
 
 
-class Film:
+class PreviewHistory:
     """The previews of every step, of each of the job's images, within `largest_bytes`.
 
     What does not fit is thinned out: every second step of those kept is forgotten, so that a long job keeps fewer of its

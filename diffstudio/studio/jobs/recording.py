@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from diffstudio.studio.events import Picture
-from diffstudio.studio.jobs.preview_history import Film
+from diffstudio.studio.jobs.preview_history import PreviewHistory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ class Recording:
 
     batches: list[BatchRecord] = field(default_factory=list)
     complete: bool = True  # False once it was too much: the estimates are forgotten then
-    film: Film = field(default_factory=Film)
+    film: PreviewHistory = field(default_factory=PreviewHistory)
     _estimate_bytes: int = 0
 
     def begin(self, first: int, count: int, steps: int) -> BatchRecord:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import write_whole
+from diffstudio.atomic import write_text
 from diffstudio.errors import StorageProblem
 
 FORMAT = 1
@@ -138,7 +138,7 @@ class Annotations:
                 error.strerror or str(error),
                 "Free some space or allow writing there",
             ) from error
-        write_whole(self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False))
+        write_text(self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False))
 
 
 def _stamp(path: Path) -> _Stamp | None:

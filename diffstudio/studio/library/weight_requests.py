@@ -58,7 +58,7 @@ class MergeRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class BakeRequest:
+class FuseLoraRequest:
     """A checkpoint with LoRAs written into its weights, each with its factor."""
 
     checkpoint: Checkpoint
@@ -86,7 +86,7 @@ class ExportRequest:
     precision: Precision = Precision.KEEP
 
 
-WeightRequest: TypeAlias = ConvertRequest | MergeRequest | BakeRequest | PruneRequest | ExportRequest
+WeightRequest: TypeAlias = ConvertRequest | MergeRequest | FuseLoraRequest | PruneRequest | ExportRequest
 
 
 def carry_out(request: WeightRequest) -> Making:
@@ -102,10 +102,10 @@ def carry_out(request: WeightRequest) -> Making:
             yield from merge(
                 request.inputs, request.target, request.share, request.method, request.precision, beyond=request.beyond
             )
-        case BakeRequest():
-            from diffstudio.models.tools.fuse_lora import bake
+        case FuseLoraRequest():
+            from diffstudio.models.tools.fuse_lora import fuse_lora
 
-            yield from bake(request.checkpoint, request.loras, request.target, request.precision)
+            yield from fuse_lora(request.checkpoint, request.loras, request.target, request.precision)
         case PruneRequest():
             from diffstudio.models.tools.prune import prune
 
@@ -124,7 +124,7 @@ def offered(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Tool,
     can = [
         (Tool.CONVERT, bool(precisions(checkpoint))),
         (Tool.MERGE, bool(mergeable(checkpoint, others))),
-        (Tool.BAKE, bool(bakeable(checkpoint, others))),
+        (Tool.BAKE, bool(fusable(checkpoint, others))),
         (Tool.PRUNE, bool(left_out_bytes(checkpoint))),
         (Tool.EXPORT, exported(checkpoint)),
     ]
@@ -163,7 +163,7 @@ def mergeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Chec
     ]
 
 
-def bakeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
+def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The LoRAs that may be written into it."""
     if not _opened(checkpoint) or not checkpoint.draws or checkpoint.family in ("pixel", "diffusers"):
         return []

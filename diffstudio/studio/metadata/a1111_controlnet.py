@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffstudio.studio.requests import ControlUse, PictureRequest, PrepareName, ResizeName
+from diffstudio.studio.requests import ControlNetUse, PictureRequest, PreprocessorName, ResizeName
 
 _MODULES = {
-    PrepareName.AS_GIVEN: "none",
-    PrepareName.CANNY: "canny",
-    PrepareName.SCRIBBLE: "invert (from white bg & black line)",
-    PrepareName.INVERT: "invert (from white bg & black line)",
+    PreprocessorName.AS_GIVEN: "none",
+    PreprocessorName.CANNY: "canny",
+    PreprocessorName.SCRIBBLE: "invert (from white bg & black line)",
+    PreprocessorName.INVERT: "invert (from white bg & black line)",
 }
 _RESIZED = {ResizeName.CROP: "Crop and Resize", ResizeName.PAD: "Resize and Fill", ResizeName.STRETCH: "Just Resize"}
 _NAME = re.compile(r"ControlNet \d{1,2}")
@@ -29,7 +29,7 @@ def fields(request: PictureRequest, told: Any) -> dict[str, str]:
     }
 
 
-def _text(use: ControlUse, resize: ResizeName, told: Any) -> str:
+def _text(use: ControlNetUse, resize: ResizeName, told: Any) -> str:
     told = told if isinstance(told, dict) else {}
     name = str(told.get("name") or Path(use.network).stem)
     values = {
@@ -38,7 +38,7 @@ def _text(use: ControlUse, resize: ResizeName, told: Any) -> str:
         "Weight": f"{use.scale:g}",
         "Resize Mode": _RESIZED[resize],
     }
-    if use.prepare is PrepareName.CANNY:
+    if use.prepare is PreprocessorName.CANNY:
         values |= {"Threshold A": str(use.low), "Threshold B": str(use.high)}
     values |= {
         "Guidance Start": f"{use.begins:g}",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from diffstudio.errors import FolderProblem, ImageProblem, RunProblem, Stopped, StorageProblem
+from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem
 from diffstudio.imaging.reader import read_picture
 from diffstudio.training.data.inspect_folder import FolderReport, PictureRecord, Skipped, in_order
 from diffstudio.training.data.preprocess import background_of, square
@@ -230,7 +230,7 @@ def _write(
                     if on_progress is not None:
                         on_progress(done, len(records))
                     if cancelled is not None and cancelled():
-                        raise Stopped("Preparing the pictures was stopped")
+                        raise Interrupted("Preparing the pictures was stopped")
             if bad:
                 out.seek(0)
                 _write_header(out, len(records) - len(bad), data.size)

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from diffstudio.errors import FolderProblem, ImageProblem
 from diffstudio.imaging.reader import looks_like_a_picture, read_picture
-from diffstudio.training.data.near_duplicates import Fingerprint, fingerprint, similar_pairs
+from diffstudio.training.data.near_duplicates import Fingerprint, fingerprint, near_duplicates
 
 SMALLEST_SIDE = 16  # px; below this there is nothing to learn from
 LONGEST_CAPTION = 64 * 1024  # bytes read of a caption file
@@ -292,7 +292,7 @@ def _report(folder: Path, read: list[_Read], skipped: list[Skipped]) -> FolderRe
     if not pictures:
         small = [Skipped(path, f"it is smaller than {SMALLEST_SIDE} px") for path in too_small]
         raise _no_pictures(folder, skipped + small, Counter())
-    same, near = similar_pairs(prints)
+    same, near = near_duplicates(prints)
     return FolderReport(
         folder=folder,
         pictures=tuple(pictures),

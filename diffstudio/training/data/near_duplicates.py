@@ -42,7 +42,7 @@ def fingerprint(picture: Image.Image) -> Fingerprint:
     return Fingerprint(exact, int.from_bytes(bits.tobytes(), "big"), colours)
 
 
-def similar_pairs(prints: Sequence[Fingerprint]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def near_duplicates(prints: Sequence[Fingerprint]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Pairs (first, later) of the same pictures, and of near ones; each later picture is named at most once in all."""
     first_of: dict[bytes, int] = {}
     same: list[tuple[int, int]] = []

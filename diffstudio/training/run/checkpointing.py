@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from diffstudio.errors import Stopped, StorageProblem
+from diffstudio.errors import Interrupted, StorageProblem
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.run import sample_sheets
@@ -21,7 +21,7 @@ from diffstudio.training.run.setup import Workplace
 KEPT_CHECKPOINTS = 3
 
 
-class Keeper:
+class Checkpointer:
     def __init__(self, workplace: Workplace) -> None:
         self._at = workplace
         classes = workplace.pictures.classes if workplace.recipe.network.conditioning is Conditioning.CLASS else ()
@@ -92,7 +92,7 @@ class Keeper:
                 sample_sheets.write(drawn, folder / names[name])
                 if name == "ema":
                     self._thumbnail = sample_sheets.thumbnail_of(drawn, self._at.recipe.data.size)
-        except Stopped:
+        except Interrupted:
             return
         yield RunSamples(
             trainer.step_number,

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, TypeAlias, get_type_hints
 
 from filelock import FileLock, Timeout
 
-from diffstudio.atomic import write_whole
+from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.training.recipe import Recipe, read_recipe
 
@@ -353,7 +353,7 @@ class RunFolder:
         return value
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
-        write_whole(self.path / name, json.dumps(value))
+        write_text(self.path / name, json.dumps(value))
 
 
 def _parsed(lines: bytes) -> Iterator[RunEvent]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from diffstudio import paths
-from diffstudio.atomic import write_whole
+from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
@@ -58,14 +58,14 @@ def new_run(
     recipe = _sized(choice.recipe, steps, minutes)
     device = choose_device(recipe.run.device)
     pictures = _prepared(report, recipe, preparation)
-    tokenizer = learnt_tokenizer(recipe, pictures)
+    tokenizer = learned_tokenizer(recipe, pictures)
     threads = min(recipe.run.threads or torch.get_num_threads(), os.cpu_count() or 1)
     torch.set_num_threads(threads)
     recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))
     recipe, trainer, measured = _measured(recipe, pictures, tokenizer, device, preparation)
     run = RunFolder.create(path, recipe, folder)
     if tokenizer is not None:
-        write_whole(run.tokenizer_file, tokenizer.to_json())
+        write_text(run.tokenizer_file, tokenizer.to_json())
     return Workplace(
         run, recipe, pictures, tokenizer, trainer, Batches(pictures, recipe, tokenizer), f"{choice.why} {measured}"
     )
@@ -84,7 +84,7 @@ def resumed_run(path: Path, preparation: Preparation) -> Workplace:
     pictures = _prepared(report, recipe, preparation)
     tokenizer = None
     if recipe.network.conditioning is Conditioning.TEXT:
-        tokenizer = _stored_tokenizer(run) if run.tokenizer_file.exists() else learnt_tokenizer(recipe, pictures)
+        tokenizer = _stored_tokenizer(run) if run.tokenizer_file.exists() else learned_tokenizer(recipe, pictures)
     device = choose_device(recipe.run.device)
     torch.set_num_threads(recipe.run.threads or torch.get_num_threads())
     trainer = _trainer(recipe, pictures, tokenizer, device)
@@ -143,7 +143,7 @@ def _prepared(report: FolderReport, recipe: Recipe, preparation: Preparation) ->
     )
 
 
-def learnt_tokenizer(recipe: Recipe, pictures: PictureSet) -> CaptionTokenizer | None:
+def learned_tokenizer(recipe: Recipe, pictures: PictureSet) -> CaptionTokenizer | None:
     if recipe.network.conditioning is not Conditioning.TEXT:
         return None
     return CaptionTokenizer.learn(pictures.captions, recipe.network.vocabulary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from diffstudio.errors import Stopped
+from diffstudio.errors import Interrupted
 from diffstudio.training.run.run_folder import Command, RunEvent, RunFolder, RunPaused, RunPreparing, RunResumed
 
 SECONDS_BETWEEN_EVENTS = 0.5
@@ -52,4 +52,4 @@ class Preparation:
     def check(self) -> None:
         """Raise Stopped when it is to end here."""
         if self.stop_asked():
-            raise Stopped("Stopped before the training began")
+            raise Interrupted("Stopped before the training began")

@@ -20,7 +20,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import FlowLayout, PrimaryButton, QuietButton, SectionLabel, label
 from diffstudio.ui.widgets.helpers import scroll_area
-from diffstudio.ui.widgets.wrapping_text import Facts, Passage
+from diffstudio.ui.widgets.wrapping_text import Facts, WrappingText
 
 WIDTH = 304
 _SPACINGS = {SpacingName.LOG_SNR: "Log SNR", SpacingName.ALIGN_YOUR_STEPS: "Align your steps"}
@@ -46,12 +46,12 @@ class Details(QFrame):
         self.setFixedWidth(WIDTH)
         self._image: GalleryImage | None = None
         self._settings: PictureSettings | None = None
-        self.prompt, self.negative = Passage(pixels=theme.FONT_PIXELS), Passage(tone="dim")
+        self.prompt, self.negative = WrappingText(pixels=theme.FONT_PIXELS), WrappingText(tone="dim")
         self.prompt.setAccessibleName("Prompt")
         self.negative.setAccessibleName("Leave out")
         self._prompt_title, self._negative_title = SectionLabel("Prompt"), SectionLabel("Leave out")
         self.facts = Facts()
-        self.lost = Passage(tone="warn")
+        self.lost = WrappingText(tone="warn")
         self.nothing = label("", "dim", wrap=True)
         contents = QWidget()
         contents.setObjectName("contents")

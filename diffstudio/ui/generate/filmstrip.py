@@ -9,7 +9,7 @@ from PySide6.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QRes
 from PySide6.QtWidgets import QAbstractSlider, QSizePolicy
 
 from diffstudio.studio.events import Picture
-from diffstudio.studio.jobs.preview_history import Film
+from diffstudio.studio.jobs.preview_history import PreviewHistory
 from diffstudio.ui.generate.canvas import smooth
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import describe
@@ -33,14 +33,14 @@ class Filmstrip(QAbstractSlider):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFixedHeight(SIDE)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._film = Film()
+        self._film = PreviewHistory()
         self._image = 0
         self._tiles: dict[tuple[int, int], QImage] = {}
         self.clear(1)
 
     def clear(self, steps: int) -> None:
         """An empty strip for so many steps."""
-        self._film, self._tiles, self._image = Film(), {}, 0
+        self._film, self._tiles, self._image = PreviewHistory(), {}, 0
         self.blockSignals(True)
         self.setRange(1, max(1, steps))
         self.setPageStep(max(1, steps // 10))
@@ -62,7 +62,7 @@ class Filmstrip(QAbstractSlider):
     def set_film(self, film: Sequence[tuple[Picture, ...]]) -> None:
         """All steps, once the worker has them together."""
         follows = self.value() >= self.last()
-        self._film, self._tiles = Film(), {}
+        self._film, self._tiles = PreviewHistory(), {}
         for index, pictures in enumerate(film):
             self._film.put(index + 1, 0, pictures)
         if follows:

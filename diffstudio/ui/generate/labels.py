@@ -11,7 +11,7 @@ from diffstudio.models.checkpoint import Checkpoint, Origin, Role
 from diffstudio.models.detection.families_table import Family, family_of, usual
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Stepped
-from diffstudio.studio.jobs.memory_forecast import Needs
+from diffstudio.studio.jobs.memory_forecast import MemoryForecast
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.token_count import Counted
 from diffstudio.studio.requests import (
@@ -139,14 +139,14 @@ def token_count(counted: Counted) -> tuple[str, str, str]:
     return said, "faint", f"{tokens.used} tokens (words, or pieces of them) of the {tokens.room} that are read at once"
 
 
-def memory(needs: Needs) -> str:
+def memory(needs: MemoryForecast) -> str:
     """`Takes about 3.4 GB of the 24 GB that are free`; empty where that is next to nothing."""
     if needs.negligible:
         return ""
     return f"Takes about {human_bytes(needs.needed)} of the {human_bytes(needs.free)} that are free"
 
 
-def memory_plan(needs: Needs) -> str:
+def memory_plan(needs: MemoryForecast) -> str:
     """What is done about it."""
     return (
         needs.plan

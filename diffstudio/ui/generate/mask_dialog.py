@@ -6,7 +6,7 @@ from PySide6.QtCore import QBuffer, QIODevice, Signal
 from PySide6.QtGui import QImage, QKeySequence, QShortcut
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.ui.generate.mask_editor import LARGEST, MOST_EXTENDED, SMALLEST, SNAP, MaskPainter, Sides
+from diffstudio.ui.generate.mask_editor import LARGEST, MOST_EXTENDED, SMALLEST, SNAP, MaskEditor, Sides
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import (
     ChipRow,
@@ -21,7 +21,7 @@ from diffstudio.ui.widgets.controls import (
 _SIDES = ("Left", "Top", "Right", "Bottom")
 
 
-class PaintDialog(QDialog):
+class MaskDialog(QDialog):
     """`done_painting` carries the mask as PNG bytes, or None where nothing is painted, and how far the frame was extended."""
 
     done_painting = Signal(object, object)
@@ -32,7 +32,7 @@ class PaintDialog(QDialog):
         describe(self, "Paint what is to be made anew", " ")
         self.resize(1080, 760)
         self.setMinimumSize(640, 480)
-        self.painter = MaskPainter()
+        self.painter = MaskEditor()
         self.painter.set_picture(picture, mask, sides)
         self.painter.set_brush(max(SMALLEST, round(max(picture.width(), picture.height()) / 10)))
         self.tool = ChipRow(

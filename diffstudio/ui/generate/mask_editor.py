@@ -45,7 +45,7 @@ class _Change:
     before: QImage
 
 
-class MaskPainter(QWidget):
+class MaskEditor(QWidget):
     """The paint is one image in one colour: how opaque it is at a pixel is the mask there."""
 
     painted = Signal()  # the mask is another

@@ -17,15 +17,15 @@ from diffstudio.models.components.search import autoencoders_for
 from diffstudio.models.conditioning.token_count import reads_weights
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.jobs.memory_forecast import Needs, Wanted
+from diffstudio.studio.jobs.memory_forecast import MemoryForecast, Wanted
 from diffstudio.studio.prompts.token_count import Counted
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.sections.add_buttons import Ways
+from diffstudio.ui.generate.sections.add_buttons import AddButtons
 from diffstudio.ui.generate.sections.checkpoint_chooser import CheckpointChooser
-from diffstudio.ui.generate.sections.controlnet_section import ControlSection
-from diffstudio.ui.generate.sections.hires_section import EnlargeSection
-from diffstudio.ui.generate.sections.init_image_section import StartSection
+from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
+from diffstudio.ui.generate.sections.hires_section import HiresSection
+from diffstudio.ui.generate.sections.init_image_section import InitImageSection
 from diffstudio.ui.generate.sections.lora_section import LoraSection
 from diffstudio.ui.generate.sections.prompt import PromptEdit, below
 from diffstudio.ui.generate.sections.seed import SeedControl
@@ -74,11 +74,11 @@ class Panel(QFrame):
         self.negative = PromptEdit("Negative prompt", "Leave out …", "What the picture should not show", 1)
         self.unprompted = label("This checkpoint takes no prompt: it makes what it has learnt.", "dim", wrap=True)
         self.classes = LabelledCombo("Class", (), "What the picture shows: the classes this checkpoint was trained on")
-        self.start = StartSection()
+        self.start = InitImageSection()
         self.size_control = SizeControl()
         self.loras = LoraSection(self.prompt, self.negative)
-        self.control = ControlSection(self._size_to_make)
-        self.enlarge = EnlargeSection(self._size_to_make)
+        self.control = ControlNetSection(self._size_to_make)
+        self.enlarge = HiresSection(self._size_to_make)
         self.steps = LabelledSlider(
             "Steps", 1, 100, 20, tooltip="How many steps from noise to picture: more are slower and finer"
         )
@@ -248,7 +248,7 @@ class Panel(QFrame):
         with contextlib.suppress(BadRequest):
             self.needs_wanted.emit(Wanted(self.request(), checkpoint, self.control.networks()))
 
-    def show_needs(self, wanted: Wanted, needs: Needs | None) -> None:
+    def show_needs(self, wanted: Wanted, needs: MemoryForecast | None) -> None:
         """None where it is not known."""
         said = "" if needs is None or wanted.checkpoint != self.checkpoint.current() else labels.memory(needs)
         self.needs.setText(said)
@@ -413,7 +413,7 @@ class Panel(QFrame):
         column.addWidget(self.prompt)
         column.addWidget(self.negative)
         column.addWidget(self.classes)
-        self.ways = Ways((self.loras.add_button, self.start.choose_button, self.control.add_button))
+        self.ways = AddButtons((self.loras.add_button, self.start.choose_button, self.control.add_button))
         column.addWidget(self.ways)
         column.addWidget(self.loras)
         column.addWidget(self.start)

@@ -33,7 +33,7 @@ from diffstudio.ui.widgets.helpers import restyle
 _THUMB = 112  # px
 
 
-class EnlargeDialog(QDialog):
+class UpscaleDialog(QDialog):
     """`enlarge_requested` carries the UpscaleRequest. `base` is what the picture says of itself, or how it was enlarged before."""
 
     enlarge_requested = Signal(object)

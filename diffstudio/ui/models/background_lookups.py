@@ -24,7 +24,7 @@ MOST_PICTURES = 6  # of those made with the chosen one
 _PICTURE_SIDE = 256  # px
 
 
-class Lookups(QObject):
+class BackgroundLookups(QObject):
     """Answers come as signals, each with the path that was asked about."""
 
     seen = Signal(object, object, object)  # Path, QImage, Sidecar

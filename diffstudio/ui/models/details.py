@@ -17,8 +17,8 @@ from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.models import facts
 from diffstudio.ui.models.item_model import Entry, Problem
 from diffstudio.ui.models.notes import NotesEditor
-from diffstudio.ui.models.trigger_words import WordChips
-from diffstudio.ui.models.type_override import TakenFor
+from diffstudio.ui.models.trigger_words import TriggerWordChips
+from diffstudio.ui.models.type_override import TypeOverride
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import (
     Banner,
@@ -31,7 +31,7 @@ from diffstudio.ui.widgets.controls import (
     describe,
 )
 from diffstudio.ui.widgets.helpers import scroll_area
-from diffstudio.ui.widgets.wrapping_text import Facts, Passage
+from diffstudio.ui.widgets.wrapping_text import Facts, WrappingText
 
 WIDEST = 640  # px of text: longer lines are hard to read
 _SMALL = 72  # px of a picture that was made with it
@@ -61,15 +61,15 @@ class CheckpointDetails(QWidget):
         self.picture = Thumb(128, theme.RADIUS, name="A picture made with this checkpoint")
         self.title = Elided("", pixels=18, bold=True)
         self.below = Elided("", "dim")
-        self.about = Passage(pixels=theme.FONT_PIXELS)
+        self.about = WrappingText(pixels=theme.FONT_PIXELS)
         self.warning = Banner()
-        self.words = WordChips("Trigger words", "Copy the trigger words")
-        self.tags = WordChips("Trained on", "Copy the tags of the pictures it was trained on")
+        self.words = TriggerWordChips("Trigger words", "Copy the trigger words")
+        self.tags = TriggerWordChips("Trained on", "Copy the tags of the pictures it was trained on")
         self.model_facts, self.training_facts = Facts(96), Facts(96)
         self._training_title = SectionLabel("Training")
         self._model_title = SectionLabel("Checkpoint")
         self.use = PrimaryButton("Generate with this", tooltip="Choose this checkpoint in the Generate room")
-        self.notes, self.taken_for = NotesEditor(), TakenFor()
+        self.notes, self.taken_for = NotesEditor(), TypeOverride()
         self.star = QuietButton("Star", "star", "Keep this model among the starred (Ctrl+D)")
         self.folder = QuietButton("Show in folder", "folder-open", "Open the folder this file is in")
         self.delete = QuietButton("Delete", "trash", "Move this file to the system's trash")

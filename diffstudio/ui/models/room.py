@@ -19,11 +19,11 @@ from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.gallery.toolbars import Message
 from diffstudio.ui.models import facts
-from diffstudio.ui.models.background_lookups import Lookups
+from diffstudio.ui.models.background_lookups import BackgroundLookups
 from diffstudio.ui.models.details import CheckpointDetails, goes_into_prompt
 from diffstudio.ui.models.filter import FilterBar
 from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel, Entry, Problem
-from diffstudio.ui.models.tool_runner import Workshop
+from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.shell.dropped_models import SUFFIXES
 from diffstudio.ui.widgets import image_actions
 from diffstudio.ui.widgets.confirm_dialog import confirm
@@ -68,7 +68,7 @@ class ModelsRoom(QWidget):
         super().__init__()
         self._annotations = annotations if annotations is not None else Annotations()
         self.setObjectName("background")
-        self._lookups, self.workshop = Lookups(gallery), Workshop(home, self)
+        self._lookups, self.workshop = BackgroundLookups(gallery), ToolRunner(home, self)
         self._beside: dict[Path, Sidecar] = {}
         self._left_out: dict[str, int] = {}  # what pruning the chosen one would leave out
         self._awaited: tuple[Path, str] | None = None  # a file that was made and is to be chosen, and what to say then

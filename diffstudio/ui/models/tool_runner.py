@@ -13,9 +13,9 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.tools.spec import Made
 from diffstudio.studio.library.weight_requests import (
-    BakeRequest,
     ConvertRequest,
     ExportRequest,
+    FuseLoraRequest,
     MergeRequest,
     PruneRequest,
     Tool,
@@ -23,12 +23,12 @@ from diffstudio.studio.library.weight_requests import (
     carry_out,
 )
 from diffstudio.ui.models.weight_tool_dialogs import (
-    BakeSheet,
-    ConvertSheet,
-    ExportSheet,
-    MergeSheet,
-    PruneSheet,
-    ToolSheet,
+    ConvertDialog,
+    ExportDialog,
+    FuseLoraDialog,
+    MergeDialog,
+    PruneDialog,
+    ToolDialog,
 )
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import ProgressLine, QuietButton, describe, label
@@ -37,13 +37,13 @@ from diffstudio.ui.widgets.helpers import Elided
 _DOING = {
     ConvertRequest: "Converting",
     MergeRequest: "Merging",
-    BakeRequest: "Adding",
+    FuseLoraRequest: "Adding",
     PruneRequest: "Pruning",
     ExportRequest: "Exporting",
 }
 
 
-class MakingBar(QFrame):
+class ToolProgressBar(QFrame):
     """What is being made, how much of it is, and a way to stop."""
 
     stop_wanted = Signal()
@@ -88,7 +88,7 @@ class MakingBar(QFrame):
         self.percent.setText(f"{fraction:.0%}")
 
 
-class Workshop(QObject):
+class ToolRunner(QObject):
     """Opens the sheet of a tool, and carries out what comes of it."""
 
     made = Signal(object)  # Made
@@ -102,25 +102,25 @@ class Workshop(QObject):
         self._waiting: list[WeightRequest] = []
         self._current: asyncio.Task[None] | None = None
         self._over = False
-        self.bar = MakingBar()
+        self.bar = ToolProgressBar()
         self.bar.stop_wanted.connect(self.stop)
 
     def open(
         self, tool: Tool, checkpoint: Checkpoint, others: Sequence[Checkpoint], left_out: dict[str, int]
     ) -> QDialog:
         """The sheet of a tool, which was found to be possible for this checkpoint."""
-        sheet: ToolSheet
+        sheet: ToolDialog
         match tool:
             case Tool.CONVERT:
-                sheet = ConvertSheet(checkpoint, self._home(), self._window)
+                sheet = ConvertDialog(checkpoint, self._home(), self._window)
             case Tool.MERGE:
-                sheet = MergeSheet(checkpoint, self._home(), others, self._window)
+                sheet = MergeDialog(checkpoint, self._home(), others, self._window)
             case Tool.BAKE:
-                sheet = BakeSheet(checkpoint, self._home(), others, self._window)
+                sheet = FuseLoraDialog(checkpoint, self._home(), others, self._window)
             case Tool.PRUNE:
-                sheet = PruneSheet(checkpoint, self._home(), left_out, self._window)
+                sheet = PruneDialog(checkpoint, self._home(), left_out, self._window)
             case Tool.EXPORT:
-                sheet = ExportSheet(checkpoint, self._home(), self._window)
+                sheet = ExportDialog(checkpoint, self._home(), self._window)
         sheet.wanted.connect(self.carry_out)
         sheet.finished.connect(sheet.deleteLater)
         sheet.open()

@@ -15,7 +15,7 @@ LONGEST_SHOWN = 48  # characters of a chip; all of them are put into the prompt
 FEW, MANY = 12, 60  # chips at first, and after asking for more
 
 
-class WordChip(Chip):
+class TriggerWordChip(Chip):
     """One word, or a few: Enter, Space and a click say that it is wanted; the menu copies it."""
 
     wanted = Signal(str)
@@ -41,7 +41,7 @@ class WordChip(Chip):
         menu.popup(event.globalPos())
 
 
-class WordChips(QWidget):
+class TriggerWordChips(QWidget):
     """A heading, the chips, and a way to copy them all. Hidden while there are none."""
 
     wanted = Signal(str)
@@ -49,7 +49,7 @@ class WordChips(QWidget):
     def __init__(self, title: str, copies: str) -> None:
         super().__init__()
         self._words: list[tuple[str, int]] = []
-        self.chips: list[WordChip] = []
+        self.chips: list[TriggerWordChip] = []
         self.copy = QuietButton("", "copy", copies, name=copies)
         self.more = QuietButton("More", "", "Show more of them")
         self.more.clicked.connect(lambda: self._fill(MANY))
@@ -84,7 +84,7 @@ class WordChips(QWidget):
             self._flow.removeWidget(chip)
             chip.hide()
             chip.deleteLater()
-        self.chips = [WordChip(word, times) for word, times in self._words[:most]]
+        self.chips = [TriggerWordChip(word, times) for word, times in self._words[:most]]
         for chip in self.chips:
             chip.wanted.connect(self.wanted)
             self._flow.addWidget(chip)

@@ -16,7 +16,7 @@ _SAYS = {"eps": "The noise (eps)", "v": "v", "flow": "The flow", "x0": "The clea
 _PREDICTING = (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN)
 
 
-class TakenFor(QWidget):
+class TypeOverride(QWidget):
     """Two lists; what is chosen is kept at once. Hidden for files made with this program, which say what they are."""
 
     kept = Signal(str)  # a sentence: look through the folders again

@@ -14,13 +14,13 @@ from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLineEdit, QVBo
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.tools.spec import Method, Precision, estimated_bytes
 from diffstudio.studio.library.weight_requests import (
-    BakeRequest,
     ConvertRequest,
     ExportRequest,
+    FuseLoraRequest,
     MergeRequest,
     PruneRequest,
     WeightRequest,
-    bakeable,
+    fusable,
     home_of,
     mergeable,
     precisions,
@@ -51,7 +51,7 @@ _SPARE_BYTES = 32 << 20
 AVERAGED = "averaged copies of the weights"
 
 
-class ToolSheet(QDialog):
+class ToolDialog(QDialog):
     """What every tool asks: the fields of its own, a name, a place, and a line that says what that takes."""
 
     wanted = Signal(object)  # WeightRequest
@@ -223,7 +223,7 @@ def _free(folder: Path) -> int | None:
     return None
 
 
-class ConvertSheet(ToolSheet):
+class ConvertDialog(ToolDialog):
     verb, about = "Convert", "The same weights in a new safetensors file. This one stays as it is."
 
     def precisions(self) -> tuple[Precision, ...]:
@@ -237,7 +237,7 @@ class ConvertSheet(ToolSheet):
         return ConvertRequest(self.checkpoint, self.target(), self.chosen_precision())
 
 
-class ExportSheet(ToolSheet):
+class ExportDialog(ToolDialog):
     verb, is_folder = "Export", True
     about = "A diffusers folder, which diffusers and programs around it open by its name."
 
@@ -248,7 +248,7 @@ class ExportSheet(ToolSheet):
         return ExportRequest(self.checkpoint, self.target(), self.chosen_precision())
 
 
-class PruneSheet(ToolSheet):
+class PruneDialog(ToolDialog):
     verb, about = "Prune", "A new file with what draws alone. This one stays as it is."
 
     def __init__(
@@ -280,7 +280,7 @@ class PruneSheet(ToolSheet):
         return PruneRequest(self.checkpoint, self.target(), self.chosen_precision(), self.ema.isChecked())
 
 
-class MergeSheet(ToolSheet):
+class MergeDialog(ToolDialog):
     verb = "Merge"
     about = "A new checkpoint between two, or with what one learnt since another put upon it. Those it is made of stay as they are."
 
@@ -356,14 +356,14 @@ class MergeSheet(ToolSheet):
         return MergeRequest(self.inputs(), self.target(), float(self.share.value()), method, self.chosen_precision())
 
 
-class BakeSheet(ToolSheet):
+class FuseLoraDialog(ToolDialog):
     verb, button = "Add a LoRA to", "Add"
     about = "A new checkpoint that has the LoRA in its own weights and needs it no more. Both stay as they are."
 
     def __init__(
         self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None
     ) -> None:
-        self.loras = {one.path: one for one in bakeable(checkpoint, others)}
+        self.loras = {one.path: one for one in fusable(checkpoint, others)}
         self.lora = LabelledCombo(
             "LoRA", [(path, one.title) for path, one in self.loras.items()], "What is written into the weights"
         )
@@ -385,6 +385,6 @@ class BakeSheet(ToolSheet):
 
     def request(self) -> WeightRequest:
         lora = self.loras[self.lora.value()]
-        return BakeRequest(
+        return FuseLoraRequest(
             self.checkpoint, ((lora, float(self.strength.value())),), self.target(), self.chosen_precision()
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMessageBox, QWidget
 
-from diffstudio.errors import DiffstudioError, Stopped
+from diffstudio.errors import DiffstudioError, Interrupted
 from diffstudio.models.components.download import about_bytes, fetch, repositories
 from diffstudio.models.components.requirements import PIECES
 from diffstudio.ui.tasks import Tasks
@@ -17,7 +17,7 @@ from diffstudio.ui.widgets.confirm_dialog import confirm
 from diffstudio.ui.widgets.formatting import human_bytes
 
 
-class Fetcher(QObject):
+class Downloads(QObject):
     """One order at a time. Nothing is fetched that was not agreed to."""
 
     coming = Signal(str)  # a sentence: which piece, and how much of it
@@ -57,7 +57,7 @@ class Fetcher(QObject):
             for piece in pieces:
                 self._say(piece, 0, 0)
                 await self._tasks.beside(fetch, piece, home, self._hears(piece), self._stop.is_set)
-        except Stopped:
+        except Interrupted:
             self.failed.emit("")
         except DiffstudioError as error:
             self.failed.emit(str(error))

@@ -7,19 +7,19 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from diffstudio.models.checkpoint import Checkpoint, Role
-from diffstudio.ui.shell.model_library import Shelf
+from diffstudio.ui.shell.model_library import ModelLibrary
 
 SUFFIXES = frozenset({".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin"})
 
 
-class Arrivals(QObject):
+class DroppedModels(QObject):
     """What the Models room brings in by itself is none of its business."""
 
     prompted = Signal(object)  # Checkpoint: a LoRA or a textual inversion, for the prompt
     drawing = Signal(object)  # Checkpoint: to make pictures with
     said = Signal(str, str)  # a tone and a sentence for the window; an empty one takes the last away
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: ModelLibrary) -> None:
         super().__init__()
         self._shelf = shelf
         self._names: set[str] = set()  # of what is on its way

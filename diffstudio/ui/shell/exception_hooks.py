@@ -16,7 +16,7 @@ from diffstudio.errors import DiffstudioError
 _log = logging.getLogger("diffstudio")
 
 
-class Troubles(QObject):
+class ExceptionHooks(QObject):
     """While installed, `told` carries a sentence for each exception that reached the top of any thread."""
 
     told = Signal(str)

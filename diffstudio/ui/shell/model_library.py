@@ -20,7 +20,7 @@ STILL_WRITTEN_SECONDS = 10  # a file that cannot be read and changed so lately i
 MOST_WATCHED = 1_000  # folders: systems allow only so many
 
 
-class Shelf(QObject):
+class ModelLibrary(QObject):
     """Holds what the last scan of the library found, and scans again when a folder changes."""
 
     changed = Signal()  # there has been a scan

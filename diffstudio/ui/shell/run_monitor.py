@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # read after the first paint
 BETWEEN_MS = 3000
 
 
-class Lookout(QObject):
+class RunMonitor(QObject):
     """Looks from `begin` to `end`."""
 
     runs_seen = Signal(object)  # list[RunSummary]

@@ -10,7 +10,7 @@ from typing import Protocol
 _REASON = "making pictures"
 
 
-class Awake(Protocol):
+class SleepInhibitor(Protocol):
     """`how` is what Settings tells: the means, or why there is none."""
 
     how: str
@@ -76,7 +76,7 @@ class _Windows:
         ctypes.windll.kernel32.SetThreadExecutionState(state)  # type: ignore[attr-defined,unused-ignore]
 
 
-def awake() -> Awake:
+def awake() -> SleepInhibitor:
     """The means of this system."""
     if sys.platform == "win32":
         return _Windows()

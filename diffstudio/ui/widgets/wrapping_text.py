@@ -12,7 +12,7 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import label
 
 
-class Passage(QTextEdit):
+class WrappingText(QTextEdit):
     """Plain text in one of the tones of `controls.label`."""
 
     def __init__(self, text: str = "", tone: str = "text", *, pixels: int = theme.SMALL_PIXELS) -> None:
@@ -95,7 +95,7 @@ class Facts(QWidget):
                 widget.hide()
                 widget.deleteLater()
         for row, (name, value) in enumerate(shown):
-            right = Passage(value)
+            right = WrappingText(value)
             right.setAccessibleName(name)
             self._grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0, Qt.AlignmentFlag.AlignTop)
             self._grid.addWidget(right, row, 1, Qt.AlignmentFlag.AlignTop)

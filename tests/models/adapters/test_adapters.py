@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing, Stopped
+from diffstudio.errors import CheckpointDamaged, CheckpointMissing, Interrupted
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse
 from tests.models import small
 from tests.models.adapter_files import kohya, layers, lora_for, random, write
@@ -501,7 +501,7 @@ def test_files_that_cannot_be_believed_are_refused_and_nothing_stays_attached(sd
             adapters.use([good, AdapterUse(path, "bad")])
         assert adapters.attached == ()
         assert all(torch.equal(value, before[name]) for name, value in weights_of(sd1).items())
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         adapters.use([good], lambda: True)
     assert all(torch.equal(value, before[name]) for name, value in weights_of(sd1).items())
 
@@ -522,7 +522,7 @@ def test_matrices_that_do_not_belong_together_are_left_out_with_a_note(tmp_path:
 
 
 def test_packed_weights_stay_as_they_are_and_say_the_change_besides(tmp_path: Path) -> None:
-    class Packed(nn.Linear):
+    class QuantizedTensor(nn.Linear):
         """A layer whose weight is stored in eight bits and unpacked for every call."""
 
         def forward(self, x: Tensor) -> Tensor:
@@ -530,7 +530,7 @@ def test_packed_weights_stay_as_they_are_and_say_the_change_besides(tmp_path: Pa
 
     def net() -> nn.ModuleDict:
         torch.manual_seed(0)
-        made = nn.ModuleDict({"a": Packed(8, 6), "b": Packed(8, 6)})
+        made = nn.ModuleDict({"a": QuantizedTensor(8, 6), "b": QuantizedTensor(8, 6)})
         for layer in made.values():
             layer.weight = nn.Parameter(layer.weight.data.to(torch.float8_e4m3fn), requires_grad=False)
         return made

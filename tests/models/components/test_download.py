@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.errors import BadRequest, CheckpointMissing, Stopped
+from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted
 from diffstudio.models.components import download
 from diffstudio.models.components.download import ORIGINS, fetch, fetchable
 from diffstudio.models.components.requirements import PIECES
@@ -127,7 +127,7 @@ def test_whoever_stops_goes_on_from_there(hub: Hub, tmp_path: Path) -> None:
     def cancelled() -> bool:
         return bool(seen) and seen[-1] >= 10_000_000
 
-    with pytest.raises(Stopped, match="goes on from there"):
+    with pytest.raises(Interrupted, match="goes on from there"):
         fetch("vae-flux", tmp_path, lambda done, of: seen.append(done), cancelled)
     hub.slow.set()
     assert not (tmp_path / "vae" / "ae.safetensors").exists()

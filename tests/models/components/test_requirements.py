@@ -15,10 +15,10 @@ from transformers import Qwen2Tokenizer, T5Tokenizer
 from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint, read_checkpoint
-from diffstudio.models.components.components import FolderParts, parts_of
+from diffstudio.models.components.components import FolderComponents, components_of
 from diffstudio.models.components.requirements import NEEDS, PIECES, InFile, InFolder, Need
 from diffstudio.models.components.search import Elsewhere, autoencoders_for
-from diffstudio.models.components.single_file import SingleFileParts
+from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.components.tokenizers import tokenizer_in
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.to_original import PARTS, original_names, vae_names
@@ -181,14 +181,14 @@ def test_everything_that_is_missing_is_named_at_once(models: Path) -> None:
 def test_what_was_found_elsewhere_is_said(models: Path, flux: Made) -> None:
     path = saved(models / "diffusion_models" / "alone.safetensors", flux.network("makers"))
     pieces(models, flux)
-    parts = SingleFileParts(checkpoint_of(path, "flux"), flux.folder, Library([models]))
+    parts = SingleFileComponents(checkpoint_of(path, "flux"), flux.folder, Library([models]))
     parts.complete()
     assert parts.notes == (
         "The text encoder CLIP L from clip_l.safetensors, the text encoder T5 XXL from t5xxl_fp16.safetensors "
         "and the autoencoder of FLUX.1 from ae.safetensors go with alone.safetensors.",
     )
     whole = saved(models / "checkpoints" / "whole.safetensors", flux.whole())
-    assert SingleFileParts(checkpoint_of(whole, "flux"), flux.folder, Library([models])).notes == ()
+    assert SingleFileComponents(checkpoint_of(whole, "flux"), flux.folder, Library([models])).notes == ()
 
 
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
@@ -273,14 +273,14 @@ def test_a_vae_beside_the_checkpoint_and_under_its_name_is_used(
     beside = saved(tmp_path / "anything-v3.vae.safetensors", vae_names(another_vae()))
     from diffusers import AutoencoderKL
 
-    read = SingleFileParts(checkpoint(path, "sd1"), folder)
+    read = SingleFileComponents(checkpoint(path, "sd1"), folder)
     vae = read.module("vae", AutoencoderKL, torch.float32)
     assert all(torch.equal(value, another_vae()[name]) for name, value in vae.state_dict().items())
     assert read.notes == (
         "The autoencoder of Stable Diffusion from anything-v3.vae.safetensors goes with anything-v3.safetensors.",
     )
     beside.unlink()
-    vae = SingleFileParts(checkpoint(path, "sd1"), folder).module("vae", AutoencoderKL, torch.float32)
+    vae = SingleFileComponents(checkpoint(path, "sd1"), folder).module("vae", AutoencoderKL, torch.float32)
     assert all(torch.equal(value, parts["vae"][name]) for name, value in vae.state_dict().items())
 
 
@@ -303,7 +303,7 @@ def test_one_that_does_not_fit_is_refused(tmp_path: Path, sd1: tuple[Path, dict[
     folder, _ = sd1
     film = read_checkpoint(saved(tmp_path / "film.safetensors", small.small_vae(16).state_dict()))
     with pytest.raises(CheckpointUnknown, match="film is no autoencoder for .*latents of another kind"):
-        parts_of(Library([folder.parent]).find(folder), vae=film)
+        components_of(Library([folder.parent]).find(folder), vae=film)
     with pytest.raises(BadRequest, match="it draws in pixels"):
         loading.load(Library().find("starter"), CPU, vae=film)
 
@@ -324,11 +324,11 @@ def test_variants_of_a_component(tmp_path: Path) -> None:
     small.small_vae(seed=5).save_pretrained(tmp_path / "mixed" / "vae", variant="non_ema")
     vae.save_pretrained(tmp_path / "pickle" / "vae", safe_serialization=False)
     for kind in ("plain", "half", "parts", "both", "mixed", "pickle"):
-        read = FolderParts(tmp_path / kind).module("vae", AutoencoderKL, torch.float32)
+        read = FolderComponents(tmp_path / kind).module("vae", AutoencoderKL, torch.float32)
         assert all(torch.equal(value, whole[name]) for name, value in read.state_dict().items()), kind
         assert not read.training and not any(value.requires_grad for value in read.parameters())
     with pytest.raises(CheckpointMissing, match="has no text_encoder"):
-        FolderParts(tmp_path / "plain").module("text_encoder", AutoencoderKL, torch.float32)
+        FolderComponents(tmp_path / "plain").module("text_encoder", AutoencoderKL, torch.float32)
 
 
 def test_one_file_among_whole_checkpoints_of_another_family_lends_nothing(models: Path, flux: Made) -> None:

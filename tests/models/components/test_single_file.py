@@ -18,8 +18,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.checkpoint import Checkpoint, Layout
-from diffstudio.models.components.components import FolderParts, empty, parts_of
-from diffstudio.models.components.single_file import SingleFileParts, clip_vocabulary
+from diffstudio.models.components.components import FolderComponents, components_of, empty
+from diffstudio.models.components.single_file import SingleFileComponents, clip_vocabulary
 from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
 from diffstudio.models.files.quantized_reader import open_stored, together
 from diffstudio.models.state_dicts import to_diffusers
@@ -55,11 +55,11 @@ def single(path: Path, family: str, tensors: dict[str, Tensor], **about: Any) ->
     return replace(checkpoint(path, family), layout=Layout.ORIGINAL, **about)
 
 
-class SmallWords(SingleFileParts):
+class SmallWords(SingleFileComponents):
     """The small pipelines have a vocabulary of their own."""
 
     def tokenizer(self, name: str, kind: type[Any]) -> Any:
-        return FolderParts(self._configs).tokenizer(name, kind)
+        return FolderComponents(self._configs).tokenizer(name, kind)
 
 
 def load(checkpoint: Checkpoint, folder: Path) -> Any:
@@ -93,7 +93,7 @@ def test_the_same_weights_in_the_same_places(
 def test_the_same_picture(folders: Callable[[str], Made], tmp_path: Path) -> None:
     folder, parts = folders("sd1")
     one = load(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts)), folder)
-    other = stable_diffusion.load(checkpoint(folder, "sd1"), FolderParts(folder), CPU, torch.float32)
+    other = stable_diffusion.load(checkpoint(folder, "sd1"), FolderComponents(folder), CPU, torch.float32)
     assert torch.equal(ours(one, steps=3, sampler="euler"), ours(other, steps=3, sampler="euler"))
 
 
@@ -159,8 +159,10 @@ def test_narrower_ones_are_as_wide_as_their_tensors(tmp_path: Path, family: str,
     tensors = original_names(family, parts) if named == "makers" else diffusers_names(parts)
     one = single(tmp_path / "one.safetensors", family, tensors, prediction="eps")
     loading = stable_diffusion_xl if family == "sdxl" else stable_diffusion
-    found = loading.load(one, SingleFileParts(one), CPU, torch.float32)
-    other = loading.load(checkpoint(tmp_path / "folder", family), FolderParts(tmp_path / "folder"), CPU, torch.float32)
+    found = loading.load(one, SingleFileComponents(one), CPU, torch.float32)
+    other = loading.load(
+        checkpoint(tmp_path / "folder", family), FolderComponents(tmp_path / "folder"), CPU, torch.float32
+    )
     settings: dict[str, Any] = {"steps": 2, "sampler": "euler", "width": 64, "height": 64}
     assert torch.equal(ours(found, **settings), ours(other, **settings))
 
@@ -170,7 +172,7 @@ def test_a_width_that_makes_no_sense_is_said(folders: Callable[[str], Made], tmp
     _, parts = folders("sd1")
     one = single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts))
     with pytest.raises(CheckpointDamaged, match="The vae of one.safetensors is not whole.*divisible"):
-        SingleFileParts(one).module("vae", AutoencoderKL, torch.float32)
+        SingleFileComponents(one).module("vae", AutoencoderKL, torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_what_is_missing_or_misshapen_is_named(folders: Callable[[str], Made], t
         load(single(tmp_path / "c.safetensors", "sd1", odd), folder)
     (tmp_path / "d.safetensors").write_text("hello")
     with pytest.raises(CheckpointDamaged, match="damaged or not a safetensors file"):
-        SingleFileParts(checkpoint(tmp_path / "d.safetensors", "sd1"))
+        SingleFileComponents(checkpoint(tmp_path / "d.safetensors", "sd1"))
 
 
 def test_clips_own_words() -> None:
@@ -294,7 +296,7 @@ def test_published_networks_in_full_size_have_a_place_for_every_tensor(tmp_path:
 
     family, makers, theirs = NETWORKS[which]
     path = headers.write_header(tmp_path / "network.safetensors", makers(), "BF16")
-    parts = SingleFileParts(replace(checkpoint(path, family), layout=Layout.ORIGINAL))
+    parts = SingleFileComponents(replace(checkpoint(path, family), layout=Layout.ORIGINAL))
     config = parts.config("transformer")
     module = empty(getattr(diffusers, str(config["_class_name"])), dict(config))
     assert {name: tuple(value.shape) for name, value in module.state_dict().items()} == theirs()
@@ -327,9 +329,9 @@ def test_fluxs_names_lead_where_diffusers_own_converter_leads() -> None:
 
 def test_parts_of_a_single_file(folders: Callable[[str], Made], tmp_path: Path) -> None:
     _, parts = folders("sd1")
-    found = parts_of(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts), prediction="v"))
+    found = components_of(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts), prediction="v"))
     assert (
-        isinstance(found, SingleFileParts)
+        isinstance(found, SingleFileComponents)
         and found.has("unet")
         and found.has("tokenizer")
         and not found.has("text_encoder_2")

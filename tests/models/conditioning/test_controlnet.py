@@ -16,7 +16,7 @@ from torch import Tensor
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.conditioning.controlnet import load_controlnet
 from diffstudio.models.families.stable_diffusion import StableDiffusion
-from diffstudio.models.model import ControlHint
+from diffstudio.models.model import ControlNetInput
 from tests.models import small
 from tests.models.families.beside import (
     CPU,
@@ -64,9 +64,9 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, 
     return made
 
 
-def hint(model: StableDiffusion, control: ControlNetModel, **options: Any) -> ControlHint:
+def hint(model: StableDiffusion, control: ControlNetModel, **options: Any) -> ControlNetInput:
     own = load_controlnet(checkpoint(Path("control"), "sd1"), model.network, CPU, torch.float32, control.state_dict())
-    return ControlHint(own, PICTURE, **options)
+    return ControlNetInput(own, PICTURE, **options)
 
 
 KINDS = {"sd1": diffusers.StableDiffusionControlNetPipeline, "sdxl": diffusers.StableDiffusionXLControlNetPipeline}

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointProblem, CheckpointUnknown
 from diffstudio.models.conditioning.prompt_weighting import encode_weighted
-from diffstudio.models.conditioning.textual_inversion import Embedding, Embeddings, names_in, read_embedding
+from diffstudio.models.conditioning.textual_inversion import (
+    TextualInversion,
+    TextualInversions,
+    names_in,
+    read_textual_inversion,
+)
 from tests.models import small
 from tests.models.adapter_files import random, write
 
@@ -18,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
 )  # diffusers', with NumPy 2
 
 
-def states(pipe: Any, embeddings: Embeddings, prompt: str, number: str = "") -> Tensor:
+def states(pipe: Any, embeddings: TextualInversions, prompt: str, number: str = "") -> Tensor:
     """[1,77,D] as Stable Diffusion 1 reads it."""
     encoder = getattr(pipe, f"text_encoder{number}")
 
@@ -37,11 +42,14 @@ def test_a_prompt_reads_as_with_diffusers(count: int, tmp_path: Path) -> None:
     vectors = random(count, 32, seed=1, scale=1.0)
     theirs.load_textual_inversion({"<mine>": vectors if count > 1 else vectors[0]}, token="my-style_2")
     expected, unwanted = theirs.encode_prompt("a photo of my-style_2 cat", "cpu", 1, True, "ugly my-style_2")
-    embeddings = Embeddings({"text_encoder": ours.text_encoder})
-    assert embeddings.use([read_embedding(write(tmp_path / "my-style_2.safetensors", {"emb_params": vectors}))]) == ()
+    embeddings = TextualInversions({"text_encoder": ours.text_encoder})
+    assert (
+        embeddings.use([read_textual_inversion(write(tmp_path / "my-style_2.safetensors", {"emb_params": vectors}))])
+        == ()
+    )
     torch.testing.assert_close(states(ours, embeddings, "a photo of My-Style_2 cat"), expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(states(ours, embeddings, "ugly embedding:my-style_2"), unwanted, rtol=0, atol=1e-6)
-    assert (states(ours, Embeddings({}), "a photo of my-style_2 cat") - expected).abs().max() > 0.1
+    assert (states(ours, TextualInversions({}), "a photo of my-style_2 cat") - expected).abs().max() > 0.1
 
 
 def test_the_end_of_a_prompt_is_found_where_it_is(tmp_path: Path) -> None:
@@ -49,10 +57,10 @@ def test_the_end_of_a_prompt_is_found_where_it_is(tmp_path: Path) -> None:
     pipe = small.small_sdxl()
     word = pipe.tokenizer_2("cat", add_special_tokens=False).input_ids
     table = pipe.text_encoder_2.get_input_embeddings()
-    same = Embedding("feline", {table.embedding_dim: table.weight.detach()[word].clone()})
+    same = TextualInversion("feline", {table.embedding_dim: table.weight.detach()[word].clone()})
     for end in (2, pipe.tokenizer_2.eos_token_id):
         pipe.text_encoder_2.text_model.eos_token_id = pipe.text_encoder_2.config.eos_token_id = end
-        embeddings = Embeddings({"text_encoder_2": pipe.text_encoder_2})
+        embeddings = TextualInversions({"text_encoder_2": pipe.text_encoder_2})
         expected = states(pipe, embeddings, "a cat, blue", "_2")
         embeddings.use([same])
         torch.testing.assert_close(states(pipe, embeddings, "a feline, blue", "_2"), expected)
@@ -62,34 +70,37 @@ def test_weights_and_chunks_hold_for_words_of_ones_own() -> None:
     pipe = small.small_sd1()
     table = pipe.text_encoder.get_input_embeddings()
     word = pipe.tokenizer("cat", add_special_tokens=False).input_ids
-    embeddings = Embeddings({"text_encoder": pipe.text_encoder})
-    embeddings.use([Embedding("feline", {32: table.weight.detach()[word].clone()})])
+    embeddings = TextualInversions({"text_encoder": pipe.text_encoder})
+    embeddings.use([TextualInversion("feline", {32: table.weight.detach()[word].clone()})])
     for prompt in ("(a {}:1.3) dog", "red " * 80 + "{}", "{}, {} BREAK {}"):
-        plain = states(pipe, Embeddings({}), prompt.replace("{}", "cat"))
+        plain = states(pipe, TextualInversions({}), prompt.replace("{}", "cat"))
         assert torch.equal(states(pipe, embeddings, prompt.replace("{}", "feline")), plain)
 
 
 def test_nothing_is_left_in_tokenizer_and_encoder() -> None:
     pipe = small.small_sd1()
-    before, size = states(pipe, Embeddings({}), "a mine cat"), len(pipe.tokenizer)
-    embeddings = Embeddings({"text_encoder": pipe.text_encoder})
-    embeddings.use([Embedding("mine", {32: random(2, 32)})])
+    before, size = states(pipe, TextualInversions({}), "a mine cat"), len(pipe.tokenizer)
+    embeddings = TextualInversions({"text_encoder": pipe.text_encoder})
+    embeddings.use([TextualInversion("mine", {32: random(2, 32)})])
     assert not torch.equal(states(pipe, embeddings, "a mine cat"), before)
     embeddings.use([])
     assert torch.equal(states(pipe, embeddings, "a mine cat"), before)
     assert len(pipe.tokenizer) == size and not pipe.text_encoder.get_input_embeddings()._forward_hooks
     with pytest.raises(RuntimeError):
-        embeddings.use([Embedding("mine", {32: random(2, 32)})])
+        embeddings.use([TextualInversion("mine", {32: random(2, 32)})])
         with embeddings.shown_to(pipe.text_encoder):
             raise RuntimeError
-    assert torch.equal(states(pipe, Embeddings({}), "a mine cat"), before)
+    assert torch.equal(states(pipe, TextualInversions({}), "a mine cat"), before)
 
 
 def test_one_for_other_encoders_says_so_and_stays_a_word() -> None:
     pipe = small.small_sdxl()
-    embeddings = Embeddings({"text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2})
+    embeddings = TextualInversions({"text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2})
     (note,) = embeddings.use(
-        [Embedding("half", {32: random(1, 32)}), Embedding("both", {32: random(2, 32), 40: random(2, 40)})]
+        [
+            TextualInversion("half", {32: random(1, 32)}),
+            TextualInversion("both", {32: random(2, 32), 40: random(2, 40)}),
+        ]
     )
     assert "half does not fit" in note and "have 32 numbers" in note and "read 32 and 40" in note
     assert embeddings.known == ("both",)
@@ -135,7 +146,7 @@ def test_files_of_all_kinds(tmp_path: Path, tensors: dict[str, Tensor], widths: 
         tmp_path / "x.pt",
     )
     for path in (write(tmp_path / "x.safetensors", tensors), tmp_path / "x.bin", tmp_path / "x.pt"):
-        found = read_embedding(path)
+        found = read_textual_inversion(path)
         assert (
             found.name == "x"
             and set(found.vectors) == widths
@@ -156,4 +167,4 @@ def test_files_of_all_kinds(tmp_path: Path, tensors: dict[str, Tensor], widths: 
 )
 def test_what_is_no_word_is_refused(tensors: dict[str, Tensor], kind: type[CheckpointProblem], tmp_path: Path) -> None:
     with pytest.raises(kind):
-        read_embedding(write(tmp_path / "a.safetensors", tensors))
+        read_textual_inversion(write(tmp_path / "a.safetensors", tensors))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffstudio.diffusion.samplers import Step
 from diffstudio.models.checkpoint import Checkpoint, Origin
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
 from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.sampling import sample
@@ -69,7 +69,7 @@ def checkpoint(folder: Path, family: str) -> Checkpoint:
 
 def load(folder: Path, family: str) -> StableDiffusion:
     read = stable_diffusion_xl.load if family.startswith("sdxl") else stable_diffusion.load
-    return read(checkpoint(folder, family), FolderParts(folder), CPU, torch.float32)
+    return read(checkpoint(folder, family), FolderComponents(folder), CPU, torch.float32)
 
 
 def their_scheduler(name: str, spacing: str, **options: Any) -> Any:

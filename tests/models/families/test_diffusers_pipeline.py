@@ -16,13 +16,13 @@ from diffusers import FlowMatchHeunDiscreteScheduler
 from PIL import Image
 from torch import Tensor, nn
 
-from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Stopped
-from diffstudio.models.components.components import FolderParts
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Interrupted
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import diffusers_pipeline
 from diffstudio.models.sampling import sample
 from diffstudio.studio.events import Event, Finished, ImageSaved, Stepped
 from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import GenerateRequest
 from tests.models.small_flow import (
@@ -52,18 +52,18 @@ pytestmark = pytest.mark.filterwarnings(
 )  # diffusers' DPM++, to numpy
 
 
-def load(folder: Path) -> diffusers_pipeline.GeneralModel:
-    return diffusers_pipeline.load(checkpoint_of(folder, "diffusers"), FolderParts(folder), CPU, torch.float32)
+def load(folder: Path) -> diffusers_pipeline.DiffusersPipelineModel:
+    return diffusers_pipeline.load(checkpoint_of(folder, "diffusers"), FolderComponents(folder), CPU, torch.float32)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, diffusers_pipeline.GeneralModel]]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, diffusers_pipeline.DiffusersPipelineModel]]:
     folder = tmp_path_factory.mktemp("auraflow")
     yield small_auraflow(folder), load(folder)
 
 
 @pytest.fixture
-def model(small: tuple[Any, diffusers_pipeline.GeneralModel]) -> diffusers_pipeline.GeneralModel:
+def model(small: tuple[Any, diffusers_pipeline.DiffusersPipelineModel]) -> diffusers_pipeline.DiffusersPipelineModel:
     return small[1]
 
 
@@ -97,7 +97,7 @@ def test_it_draws_diffusers_own_pictures(tmp_path: Path, build: Callable[[Path],
 
 
 def test_the_negative_prompt_and_guidance_are_handed_on(
-    small: tuple[Any, diffusers_pipeline.GeneralModel], tmp_path: Path
+    small: tuple[Any, diffusers_pipeline.DiffusersPipelineModel], tmp_path: Path
 ) -> None:
     pipeline, model = small
     told = theirs(pipeline, PROMPTS, guidance_scale=2.0, negative_prompt=["ugly"] * 2)
@@ -132,7 +132,7 @@ def test_every_step_has_an_estimate_in_the_shape_of_a_picture(tmp_path: Path, bu
     assert "step" not in vars(model.pipeline.scheduler) and "step" not in vars(small.scheduler)  # left as it was
 
 
-def test_the_estimate_is_of_the_clean_picture(model: diffusers_pipeline.GeneralModel) -> None:
+def test_the_estimate_is_of_the_clean_picture(model: diffusers_pipeline.DiffusersPipelineModel) -> None:
     """Of a flow's last step the estimate is what it ends in; earlier ones are less noisy than the state."""
     *before, last = list(
         sample(model, prompts=PROMPTS[:1], seeds=[5], width=WIDTH, height=HEIGHT, steps=4, guidance=3.0)
@@ -162,7 +162,7 @@ def test_two_calls_for_a_step_are_one_step(tmp_path: Path) -> None:
     model.pipeline.scheduler = flow
 
 
-def test_who_leaves_early_leaves_nothing_running(model: diffusers_pipeline.GeneralModel) -> None:
+def test_who_leaves_early_leaves_nothing_running(model: diffusers_pipeline.DiffusersPipelineModel) -> None:
     with Calls(model.network) as calls:
         steps = sample(model, prompts=PROMPTS[:1], seeds=[5], width=WIDTH, height=HEIGHT, steps=8, guidance=3.0)
         next(steps)
@@ -191,14 +191,14 @@ class Kept:
 
 
 def run(
-    model: diffusers_pipeline.GeneralModel, request: GenerateRequest = REQUEST, **options: Any
+    model: diffusers_pipeline.DiffusersPipelineModel, request: GenerateRequest = REQUEST, **options: Any
 ) -> tuple[Kept, list[Event]]:
     kept = Kept()
-    return kept, list(generate(request, model, 1, kept, options.pop("control", Control()), **options))
+    return kept, list(generate(request, model, 1, kept, options.pop("control", JobControl()), **options))
 
 
 def test_a_job_shows_every_step_and_saves_diffusers_pictures(
-    small: tuple[Any, diffusers_pipeline.GeneralModel],
+    small: tuple[Any, diffusers_pipeline.DiffusersPipelineModel],
 ) -> None:
     pipeline, model = small
     kept, events = run(model)
@@ -211,14 +211,14 @@ def test_a_job_shows_every_step_and_saves_diffusers_pictures(
     assert all(np.array_equal(made, reference) for made, reference in zip(kept.pixels, levels, strict=True))
 
 
-def test_stop_acts_within_one_call_of_the_network(model: diffusers_pipeline.GeneralModel) -> None:
-    control = Control()
+def test_stop_acts_within_one_call_of_the_network(model: diffusers_pipeline.DiffusersPipelineModel) -> None:
+    control = JobControl()
 
     def stop(count: int) -> None:
         if count == 3:
             control.stop()
 
-    with Calls(model.network, stop) as calls, pytest.raises(Stopped):
+    with Calls(model.network, stop) as calls, pytest.raises(Interrupted):
         run(model, dataclasses.replace(REQUEST, steps=20, count=1), control=control)
     assert calls.count == 3
     assert (
@@ -226,9 +226,9 @@ def test_stop_acts_within_one_call_of_the_network(model: diffusers_pipeline.Gene
     )  # and it draws on
 
 
-def test_while_it_pauses_the_network_is_not_asked(model: diffusers_pipeline.GeneralModel) -> None:
+def test_while_it_pauses_the_network_is_not_asked(model: diffusers_pipeline.DiffusersPipelineModel) -> None:
     paused = threading.Event()
-    control = Control(on_pause=paused.set)
+    control = JobControl(on_pause=paused.set)
 
     def pause(count: int) -> None:
         if count == 2:
@@ -248,7 +248,7 @@ def test_while_it_pauses_the_network_is_not_asked(model: diffusers_pipeline.Gene
     assert len(made[0].pixels) == 1
 
 
-def test_from_the_middle_it_ends_in_the_same_picture(model: diffusers_pipeline.GeneralModel) -> None:
+def test_from_the_middle_it_ends_in_the_same_picture(model: diffusers_pipeline.DiffusersPipelineModel) -> None:
     recording = Recording()
     whole, _ = run(model, recording=recording)
     again, events = run(model, replay=Replay(recording, 3))
@@ -256,7 +256,9 @@ def test_from_the_middle_it_ends_in_the_same_picture(model: diffusers_pipeline.G
     assert [event.index for event in events if isinstance(event, Stepped)] == [1, 2, 3, 4]
 
 
-def test_what_the_pipeline_refuses_is_told_in_words(tmp_path: Path, model: diffusers_pipeline.GeneralModel) -> None:
+def test_what_the_pipeline_refuses_is_told_in_words(
+    tmp_path: Path, model: diffusers_pipeline.DiffusersPipelineModel
+) -> None:
     with pytest.raises(BadRequest, match="multiples of 8 px.*Try 96 × 64"):
         run(model, dataclasses.replace(REQUEST, width=100))
     with pytest.raises(BadRequest, match="from text alone"):

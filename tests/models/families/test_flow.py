@@ -19,7 +19,7 @@ from diffusers import (
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.spacing import SPACINGS
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import flux, qwen_image, sd3, z_image
 from diffstudio.models.families.flow import FlowModel, Shift, Told
 from tests.models.small_flow import (
@@ -49,7 +49,7 @@ def load(folder: Path, family: str, dtype: torch.dtype = torch.float32) -> FlowM
     build, read = SMALL[family]
     if not (folder / "model_index.json").exists():
         build(folder)
-    return read(checkpoint_of(folder, family), FolderParts(folder), CPU, dtype)
+    return read(checkpoint_of(folder, family), FolderComponents(folder), CPU, dtype)
 
 
 @pytest.mark.parametrize("family", SMALL)

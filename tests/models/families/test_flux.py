@@ -12,7 +12,7 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler, FluxImg2ImgPipeline
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import flux
 from diffstudio.models.families.flow import pack, unpack
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_flux, theirs
@@ -22,7 +22,7 @@ CLOSE = 1e-5  # relative, in float32
 
 
 def load(folder: Path) -> flux.FluxModel:
-    return flux.load(checkpoint_of(folder, "flux"), FolderParts(folder), CPU, torch.float32)
+    return flux.load(checkpoint_of(folder, "flux"), FolderComponents(folder), CPU, torch.float32)
 
 
 @pytest.fixture(scope="module")

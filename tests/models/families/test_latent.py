@@ -17,10 +17,10 @@ from tests.models import small_flow as small
 
 @pytest.fixture
 def model(tmp_path: Any) -> flux.FluxModel:
-    from diffstudio.models.components.components import FolderParts
+    from diffstudio.models.components.components import FolderComponents
 
     small.small_flux(tmp_path)
-    return flux.load(small.checkpoint_of(tmp_path, "flux"), FolderParts(tmp_path), small.CPU, torch.float32)
+    return flux.load(small.checkpoint_of(tmp_path, "flux"), FolderComponents(tmp_path), small.CPU, torch.float32)
 
 
 def pictures(count: int, seed: int, side: int = 64) -> Tensor:

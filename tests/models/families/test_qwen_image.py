@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.errors import CheckpointMissing, CheckpointUnknown
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import qwen_image
 from diffstudio.models.families.flow import FlowModel
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_qwen_image, theirs
@@ -23,7 +23,7 @@ CLOSE = 1e-5  # relative, in float32
 
 
 def load(folder: Path) -> qwen_image.QwenImageModel:
-    return qwen_image.load(checkpoint_of(folder, "qwen_image"), FolderParts(folder), CPU, torch.float32)
+    return qwen_image.load(checkpoint_of(folder, "qwen_image"), FolderComponents(folder), CPU, torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler, StableDiffusion3Img2ImgPipeline
 
 from diffstudio.errors import BadRequest, CheckpointMissing
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import sd3
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_sd3, theirs
 
@@ -20,7 +20,7 @@ CLOSE = 1e-5  # relative, in float32
 
 
 def load(folder: Path) -> sd3.SD3Model:
-    return sd3.load(checkpoint_of(folder, "sd3"), FolderParts(folder), CPU, torch.float32)
+    return sd3.load(checkpoint_of(folder, "sd3"), FolderComponents(folder), CPU, torch.float32)
 
 
 @pytest.fixture(scope="module")

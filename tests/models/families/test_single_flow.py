@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from diffstudio.models.components.components import FolderParts
-from diffstudio.models.components.single_file import SingleFileParts
+from diffstudio.models.components.components import FolderComponents
+from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.families import flux, qwen_image, sd3, z_image
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.to_original import vae_names
@@ -46,12 +46,12 @@ FILES = {
 }
 
 
-class SmallWords(SingleFileParts):
+class SmallWords(SingleFileComponents):
     """The small pipelines' CLIPs have a vocabulary of their own."""
 
     def tokenizer(self, name: str, kind: type[Any]) -> Any:
         return (
-            FolderParts(self._configs).tokenizer(name, kind)
+            FolderComponents(self._configs).tokenizer(name, kind)
             if kind.__name__.startswith("CLIP")
             else super().tokenizer(name, kind)
         )
@@ -70,7 +70,7 @@ class Made:
             if isinstance(part, torch.nn.Module)
         }
         self.image = self.drawn(
-            self.module.load(checkpoint_of(folder, self.family), FolderParts(folder), CPU, torch.float32)
+            self.module.load(checkpoint_of(folder, self.family), FolderComponents(folder), CPU, torch.float32)
         )
 
     def drawn(self, model: Any) -> Tensor:

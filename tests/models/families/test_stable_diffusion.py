@@ -16,10 +16,10 @@ from torch import Tensor
 
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.errors import BadRequest, CheckpointUnknown
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import stable_diffusion
 from diffstudio.models.families.stable_diffusion import StableDiffusion
-from diffstudio.models.model import Hints
+from diffstudio.models.model import ImageInputs
 from diffstudio.models.sampling import sample
 from tests.models import small
 from tests.models.families.beside import (
@@ -228,7 +228,7 @@ def test_a_painting_network_without_a_picture_paints_all_of_it(build: Build) -> 
     blank, everywhere = torch.zeros(1, 3, small.SIDE, small.SIDE), torch.ones(1, 1, small.SIDE, small.SIDE)
     prompted, x, t = model.encode_prompt(PROMPTS), torch.randn(2, 4, 8, 8), torch.full((2,), 500.0)
     found = model.denoiser(prompted, 5.0)(x, t)
-    assert torch.equal(found, model.denoiser(prompted, 5.0, Hints(blank, everywhere))(x, t))
+    assert torch.equal(found, model.denoiser(prompted, 5.0, ImageInputs(blank, everywhere))(x, t))
 
 
 # ---- consistency models ----------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_what_cannot_be_sampled_is_refused_with_its_reason(
 ) -> None:
     small.small_sd1(tmp_path / "odd")
 
-    class Odd(FolderParts):
+    class Odd(FolderComponents):
         def config(self, name: str) -> Any:
             return dict(super().config(name)) | (changes if name == part else {})
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffstudio.errors import CheckpointMissing
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import z_image
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_z_image, theirs
 
@@ -19,7 +19,7 @@ CLOSE = 1e-5  # relative, in float32
 
 
 def load(folder: Path) -> z_image.ZImageModel:
-    return z_image.load(checkpoint_of(folder, "z_image"), FolderParts(folder), CPU, torch.float32)
+    return z_image.load(checkpoint_of(folder, "z_image"), FolderComponents(folder), CPU, torch.float32)
 
 
 @pytest.fixture(scope="module")

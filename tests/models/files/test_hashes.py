@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffstudio import paths
-from diffstudio.errors import CheckpointMissing, Stopped
+from diffstudio.errors import CheckpointMissing, Interrupted
 from diffstudio.models.files import hashes
 from diffstudio.models.files.hashes import known_sha256, sha256_of, short
 
@@ -64,7 +64,7 @@ def test_files_that_are_gone_are_forgotten(file: Path, tmp_path: Path) -> None:
 
 def test_stopped_and_missing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashes, "_CHUNK_BYTES", 1000)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         sha256_of(file, cancelled=lambda: True)
     with pytest.raises(CheckpointMissing, match="cannot be read"):
         sha256_of(tmp_path / "nothing")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.models.files.lazy_tensor import Later, later, now
+from diffstudio.models.files.lazy_tensor import LazyTensor, later, now
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
 
@@ -42,7 +42,7 @@ def test_every_operation_is_put_off_and_then_done(do: Callable[[Tensor], Tensor]
     reads: list[None] = []
     put_off = do(wait(X, lambda: reads.append(None)))
     expected = do(X)
-    assert isinstance(put_off, Later) and not reads
+    assert isinstance(put_off, LazyTensor) and not reads
     assert (put_off.shape, put_off.dtype, put_off.element_size()) == (
         expected.shape,
         expected.dtype,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Layout, Role
-from diffstudio.models.files.quantized import Packed, PackedLinear, joined, unpacks
+from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor, joined, unpacks
 from diffstudio.models.files.quantized_reader import open_stored
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_record
@@ -56,8 +56,8 @@ def write_gguf(path: Path, tensors: State, kind: Kind, architecture: str = "flux
     return come_to
 
 
-def packed_layers(model: Any) -> list[PackedLinear]:
-    return [layer for part in modules_of(model) for layer in part.modules() if isinstance(layer, PackedLinear)]
+def packed_layers(model: Any) -> list[QuantizedLinear]:
+    return [layer for part in modules_of(model) for layer in part.modules() if isinstance(layer, QuantizedLinear)]
 
 
 @pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q5_1, Kind.Q4_0])
@@ -88,7 +88,7 @@ def test_blocks_are_unpacked_as_ggml_does(kind: Kind) -> None:
     with np.errstate(all="ignore"):
         expected = torch.tensor(gguf.quants.dequantize(blocks, kind))
     sound = expected.isfinite() & (expected.abs() < 1e6)
-    packed = Packed(torch.tensor(blocks), int(kind))
+    packed = QuantizedTensor(torch.tensor(blocks), int(kind))
     assert (packed.rows, packed.columns) == (6, 4 * numbers) == tuple(expected.shape)
     found = packed.dense(torch.float32)
     assert bool(sound.any())
@@ -159,7 +159,7 @@ def test_what_cannot_be_unpacked_is_said(flux: Made, tmp_path: Path) -> None:
         weights.rows("a.weight", 0, 8)
     way = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
     weights = open_stored(saved(tmp_path / "plain.safetensors", tensors | {"a.comfy_quant": way}))
-    assert isinstance(weights.rows("a.weight", 2, 4), Packed) and set(weights.shapes) == {"a.weight"}
+    assert isinstance(weights.rows("a.weight", 2, 4), QuantizedTensor) and set(weights.shapes) == {"a.weight"}
     (tmp_path / "short.gguf").write_bytes(b"GGUF\x03\0\0\0")
     with pytest.raises(CheckpointDamaged, match="short.gguf"):
         open_stored(tmp_path / "short.gguf")
@@ -191,10 +191,10 @@ def test_a_convolution_stored_as_rows_has_its_own_shape_again(tmp_path: Path) ->
 
 def test_a_packed_layer_is_a_linear_layer() -> None:
     linear = nn.Linear(16, 8)
-    packed = Packed(
+    packed = QuantizedTensor(
         linear.weight.data.to(torch.float8_e4m3fn).view(torch.uint8), torch.float8_e4m3fn, torch.tensor(2.0)
     )
-    layer = PackedLinear(packed, linear.bias.data, torch.float32)
+    layer = QuantizedLinear(packed, linear.bias.data, torch.float32)
     x = torch.randn(3, 16)
     expected = nn.functional.linear(x, linear.weight.to(torch.float8_e4m3fn).float() * 2, linear.bias)
     assert torch.equal(layer(x), expected) and (layer.in_features, layer.out_features) == (16, 8)

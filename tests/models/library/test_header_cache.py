@@ -12,7 +12,7 @@ import pytest
 from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library import library as library_module
-from diffstudio.models.library.header_cache import Remembered
+from diffstudio.models.library.header_cache import HeaderCache
 from diffstudio.models.library.library import Library
 from tests.models.headers import write_header
 from tests.models.tiny import write_tiny_checkpoint
@@ -77,7 +77,7 @@ def test_what_changed_is_read_again_and_what_went_is_forgotten(folder: Path, rea
         "new.safetensors",
         "tiny.safetensors",
     ]
-    assert {stamp[0].name for stamp, _ in Remembered().records()} == {"tiny.safetensors", "new.safetensors"}
+    assert {stamp[0].name for stamp, _ in HeaderCache().records()} == {"tiny.safetensors", "new.safetensors"}
 
 
 def test_a_description_that_appears_beside_it_counts(folder: Path, read: list[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.errors import Stopped, StorageProblem
+from diffstudio.errors import Interrupted, StorageProblem
 from diffstudio.models.memory.lease import Lease
 
 HOLDS_UNTIL_KILLED = """
@@ -41,7 +41,7 @@ def test_one_holder_at_a_time_and_it_is_named(tmp_path: Path) -> None:
         assert one.holder() == other.holder() == "training emoji"
         waited: list[str] = []
         with (
-            pytest.raises(Stopped),
+            pytest.raises(Interrupted),
             other.held("another run", lambda: len(waited) > 0, on_wait=lambda: waited.append("once")),
         ):
             pytest.fail("two hold it")
@@ -107,7 +107,7 @@ def test_a_run_that_is_to_stop_does_not_wait_for_pictures(tmp_path: Path) -> Non
     run, pictures = Lease(tmp_path), Lease(tmp_path)
     run.acquire("a run")
     pictures._taken(pictures._wanted)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         run.yield_if_wanted(cancelled=lambda: True)
     assert pictures.holder() is None
     run.release()  # harmless: it is not held any more

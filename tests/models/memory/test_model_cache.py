@@ -13,7 +13,7 @@ import torch
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint, read_checkpoint
 from diffstudio.models.memory import devices
-from diffstudio.models.memory.model_cache import KeptModels, modules_of, weights_bytes
+from diffstudio.models.memory.model_cache import ModelCache, modules_of, weights_bytes
 from diffstudio.models.model import Model
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -25,7 +25,7 @@ def checkpoints(tmp_path: Path) -> list[Checkpoint]:
     return [read_checkpoint(write_tiny_checkpoint(tmp_path / f"{seed}.safetensors", seed=seed)) for seed in range(3)]
 
 
-def loaded(kept: KeptModels, checkpoint: Checkpoint, budget: int) -> Model:
+def loaded(kept: ModelCache, checkpoint: Checkpoint, budget: int) -> Model:
     """As the worker does it."""
     model = kept.get(checkpoint, CPU)
     if model is None:
@@ -43,7 +43,7 @@ def test_the_size_of_a_model_is_that_of_its_weights(checkpoints: list[Checkpoint
 
 
 def test_what_was_used_last_stays(checkpoints: list[Checkpoint]) -> None:
-    kept = KeptModels()
+    kept = ModelCache()
     one = weights_bytes(loading.load(checkpoints[0], CPU))
     first, second = (loaded(kept, checkpoint, 2 * one) for checkpoint in checkpoints[:2])
     assert loaded(kept, checkpoints[0], 2 * one) is first
@@ -56,7 +56,7 @@ def test_what_was_used_last_stays(checkpoints: list[Checkpoint]) -> None:
 
 
 def test_without_a_budget_only_the_one_in_use_stays(checkpoints: list[Checkpoint]) -> None:
-    kept = KeptModels()
+    kept = ModelCache()
     for checkpoint in checkpoints:
         model = loaded(kept, checkpoint, 0)
         assert len(kept) == 1
@@ -64,7 +64,7 @@ def test_without_a_budget_only_the_one_in_use_stays(checkpoints: list[Checkpoint
 
 
 def test_a_file_that_has_changed_is_another_model(checkpoints: list[Checkpoint]) -> None:
-    kept = KeptModels()
+    kept = ModelCache()
     loaded(kept, checkpoints[0], 1 << 30)
     write_tiny_checkpoint(checkpoints[0].path, seed=9)
     os.utime(checkpoints[0].path, (1, 1))
@@ -73,7 +73,7 @@ def test_a_file_that_has_changed_is_another_model(checkpoints: list[Checkpoint])
 
 
 def test_the_others_can_be_dropped(checkpoints: list[Checkpoint]) -> None:
-    kept = KeptModels()
+    kept = ModelCache()
     assert kept.drop_others() == 0
     for checkpoint in checkpoints:
         newest = loaded(kept, checkpoint, 1 << 30)
@@ -94,7 +94,7 @@ def test_fifty_changes_of_checkpoint_leave_nothing_behind(tmp_path: Path) -> Non
         read_checkpoint(write_tiny_checkpoint(tmp_path / f"{seed}.safetensors", seed=seed, width=512))
         for seed in range(2)
     ]
-    kept, process = KeptModels(), psutil.Process()
+    kept, process = ModelCache(), psutil.Process()
     state = torch.zeros(1, 3, 16, 16)
 
     def change(times: int) -> tuple[int, int]:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffstudio.errors import OutOfMemory, Stopped
+from diffstudio.errors import Interrupted, OutOfMemory
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.memory import devices, offload
 from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes
 from diffstudio.models.memory.offload import Offload
-from diffstudio.models.memory.oom_fallback import Relief, decode, images_at_once
+from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
 from diffstudio.models.sampling import sample
 from tests.models import small
 from tests.models.families.beside import load
@@ -113,9 +113,9 @@ def test_between_tiles_one_can_stop(model: StableDiffusion, monkeypatch: pytest.
     done = fails_above(model, monkeypatch, 32 * 32)
 
     def check() -> None:
-        raise Stopped("Stopped")
+        raise Interrupted("Stopped")
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         decode(model, even(model), lambda said: None, check)
     assert len(done) == 1
 
@@ -133,7 +133,7 @@ def test_what_fits_in_no_piece_is_raised_and_other_errors_at_once(
 
 def test_one_thing_after_the_other(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     others = [2, 0, 0, 0]
-    worker = Relief(model, lambda: others.pop(0))
+    worker = OutOfMemoryFallback(model, lambda: others.pop(0))
     assert worker.after_failure(4, 64, 64) == (
         4,
         "The memory was full: 2 checkpoints that had been kept loaded made room.",
@@ -155,7 +155,7 @@ def test_on_an_accelerator_parts_and_then_layers_move_out(
 
     monkeypatch.setattr(offload, "offload", moved)
     model.device = CUDA
-    worker = Relief(model)
+    worker = OutOfMemoryFallback(model)
     assert "its parts come" in worker.after_failure(1, 64, 64)[1]
     assert "its layers come" in worker.after_failure(1, 64, 64)[1]
     with pytest.raises(OutOfMemory):

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from diffstudio import paths
-from diffstudio.models.components.components import FolderParts
+from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.files.lazy_tensor import later
-from diffstudio.models.state_dicts.split import by_part, in_makers_names, in_one_file
+from diffstudio.models.state_dicts.split import by_component, in_makers_names, in_one_file
 from diffstudio.models.tools.export import component_class, empty_module
 from diffstudio.models.tools.prune import leftover
 from tests.models import headers
@@ -31,8 +31,8 @@ def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_component_is_whole(family: str) -> None:
-    parts = FolderParts(Path(paths.resources() / "families" / family))
-    found = by_part(tensors(headers.whole(family)), family, parts)
+    parts = FolderComponents(Path(paths.resources() / "families" / family))
+    found = by_component(tensors(headers.whole(family)), family, parts)
     for part, state in found.items():
         module = empty_module(component_class(parts.config(part)), parts.config(part))
         expected = {name.removeprefix("text_model."): tuple(value.shape) for name, value in module.state_dict().items()}
@@ -44,8 +44,8 @@ def test_every_component_is_whole(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_there_and_back(family: str) -> None:
-    parts = FolderParts(Path(paths.resources() / "families" / family))
-    there = by_part(tensors(headers.whole(family)), family, parts)
+    parts = FolderComponents(Path(paths.resources() / "families" / family))
+    there = by_component(tensors(headers.whole(family)), family, parts)
     makers = in_makers_names(family, there)
     shapes = {name: shape for name, shape in headers.whole(family).items() if not name.endswith("logit_scale")}
     unread = {
@@ -54,8 +54,8 @@ def test_there_and_back(family: str) -> None:
     assert {name: tuple(value.shape) for name, value in makers.items()} == {
         name: shape for name, shape in shapes.items() if name not in unread
     }
-    again = by_part(makers, family, parts)
-    by_diffusers = by_part(in_one_file(there), family, parts)
+    again = by_component(makers, family, parts)
+    by_diffusers = by_component(in_one_file(there), family, parts)
     for part, state in there.items():
         assert state.keys() == again[part].keys() == by_diffusers[part].keys()
 

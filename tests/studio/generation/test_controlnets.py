@@ -22,9 +22,9 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.model_cache import weights_bytes
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, Loading
 from diffstudio.studio.generation.control_preprocess import control_picture
-from diffstudio.studio.generation.controlnets import Steering, cannot_steer, find_controlnet
+from diffstudio.studio.generation.controlnets import RequestControlNets, cannot_steer, find_controlnet
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import ControlUse, FillName, GenerateRequest, PrepareName, ResizeName
+from diffstudio.studio.requests import ControlNetUse, FillName, GenerateRequest, PreprocessorName, ResizeName
 from tests.models import small
 from tests.models.conditioning.test_controlnet import lively
 from tests.models.families.beside import their_scheduler
@@ -126,13 +126,13 @@ def theirs(
     return np.array(picture)
 
 
-def shown(use: ControlUse) -> Image.Image:
+def shown(use: ControlNetUse) -> Image.Image:
     return Image.fromarray(control_picture(use, (64, 64), ResizeName.CROP))
 
 
 def test_the_saved_picture_is_that_of_diffusers(studio: Studio, made: dict[str, Any], drawing: Path) -> None:
-    edges = ControlUse("control_edges", drawing, PrepareName.CANNY, 0.8, low=50, high=150)
-    depth = ControlUse("control_depth", drawing, PrepareName.INVERT, 0.6, 0.2, 0.8)
+    edges = ControlNetUse("control_edges", drawing, PreprocessorName.CANNY, 0.8, low=50, high=150)
+    depth = ControlNetUse("control_depth", drawing, PreprocessorName.INVERT, 0.6, 0.2, 0.8)
     kind = diffusers.StableDiffusionControlNetPipeline
     more = {"requires_safety_checker": False}
     request = replace(REQUEST, controls=(edges,))
@@ -148,7 +148,7 @@ def test_the_saved_picture_is_that_of_diffusers(studio: Studio, made: dict[str, 
 
 
 def test_for_xl_too(studio: Studio, made: dict[str, Any], drawing: Path) -> None:
-    use = ControlUse("control_xl", drawing, PrepareName.CANNY, low=50, high=150)
+    use = ControlNetUse("control_xl", drawing, PreprocessorName.CANNY, low=50, high=150)
     request = replace(REQUEST, checkpoint="small-xl", controls=(use,))
     expected = theirs(
         made["sdxl"],
@@ -162,7 +162,7 @@ def test_for_xl_too(studio: Studio, made: dict[str, Any], drawing: Path) -> None
 
 
 def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Path) -> None:
-    request = replace(REQUEST, controls=(ControlUse("control_edges", drawing),))
+    request = replace(REQUEST, controls=(ControlNetUse("control_edges", drawing),))
     one(studio, REQUEST)
     model = studio.worker._kept.newest
     assert model is not None
@@ -176,14 +176,14 @@ def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Pat
     assert beside == sum(value.nbytes for value in model.controlnets.components.popitem()[1].parameters())  # type: ignore[attr-defined]
     assert "Loading" not in studio.kinds(studio.done(request)) and "Loading" not in studio.kinds(studio.done(REQUEST))
     studio.worker.settings = replace(studio.worker.settings, kept_gib=(alone + beside + 1000) / 2**30)
-    studio.done(replace(request, controls=(ControlUse("control_depth", drawing),)))  # there is no room for both
+    studio.done(replace(request, controls=(ControlNetUse("control_depth", drawing),)))  # there is no room for both
     assert list(model.controlnets.components) == [str(paths.checkpoints() / "controlnet" / "control_depth.safetensors")]  # type: ignore[attr-defined]
     studio.worker._kept.clear()
     assert studio.worker._kept.newest is None
 
 
 def test_batches_pictures_to_start_from_and_masks(studio: Studio, drawing: Path, tmp_path: Path) -> None:
-    use = ControlUse("control_edges", drawing, PrepareName.CANNY, low=50, high=150)
+    use = ControlNetUse("control_edges", drawing, PreprocessorName.CANNY, low=50, high=150)
     two = studio.pixels(studio.done(replace(REQUEST, controls=(use,), count=2)))
     assert np.abs(two[1].astype(int) - one(studio, replace(REQUEST, controls=(use,), seed=12))).max() <= 1
     white = np.zeros((80, 96), np.uint8)
@@ -204,14 +204,14 @@ def test_batches_pictures_to_start_from_and_masks(studio: Studio, drawing: Path,
 
 def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffstudio.studio.generation import control_preprocess
-    from diffstudio.studio.generation.init_image import Given
+    from diffstudio.studio.generation.init_image import InitImage
 
     asked: list[Any] = []
     monkeypatch.setattr(
         control_preprocess, "control_picture", lambda *args: asked.append(args[1:]) or np.zeros((64, 64, 3), np.uint8)
     )
     whole = np.zeros((80, 96, 3), np.uint8)
-    given = Given(np.zeros((64, 64, 3), np.uint8), None, whole, None, (8, 4, 40, 36))
+    given = InitImage(np.zeros((64, 64, 3), np.uint8), None, whole, None, (8, 4, 40, 36))
 
     class Model:
         class controlnets:
@@ -220,19 +220,19 @@ def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, mo
     for masked_only in (False, True):
         request = replace(
             REQUEST,
-            controls=(ControlUse("control_edges", drawing),),
+            controls=(ControlNetUse("control_edges", drawing),),
             init=drawing,
             mask=drawing,
             masked_only=masked_only,
         )
-        looked = Steering(request, Library(), None)
+        looked = RequestControlNets(request, Library(), None)
         looked.look_up()
         looked.hints(Model(), 64, 64, given)  # type: ignore[arg-type]
     assert asked == [((64, 64), ResizeName.CROP, None, None), ((64, 64), ResizeName.CROP, (96, 80), (8, 4, 40, 36))]
 
 
 def test_restarting_replays_it(studio: Studio, drawing: Path) -> None:
-    job = studio.done(replace(REQUEST, controls=(ControlUse("control_edges", drawing),)))
+    job = studio.done(replace(REQUEST, controls=(ControlNetUse("control_edges", drawing),)))
     again = studio.worker.restart(job, 3)
     assert isinstance(studio.ending(again), Finished)
     assert np.array_equal(*(studio.pixels(one)[0] for one in (job, again)))
@@ -240,7 +240,7 @@ def test_restarting_replays_it(studio: Studio, drawing: Path) -> None:
 
 def test_what_does_not_fit_is_said_before_anything_is_loaded(studio: Studio, drawing: Path, tmp_path: Path) -> None:
     write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
-    use = ControlUse("control_edges", drawing)
+    use = ControlNetUse("control_edges", drawing)
     for request, said in (
         (replace(REQUEST, controls=(replace(use, network="control_edge"),)), "Choose one of: control_edges"),
         (replace(REQUEST, controls=(replace(use, network="small"),)), "small is none"),
@@ -264,7 +264,7 @@ def test_its_loading_can_be_stopped(studio: Studio, drawing: Path) -> None:
             studio.worker.stop(event.job)
 
     studio.worker._emit = stop_in_the_middle
-    job = studio.worker.submit(replace(REQUEST, controls=(ControlUse("control_edges", drawing),)))
+    job = studio.worker.submit(replace(REQUEST, controls=(ControlNetUse("control_edges", drawing),)))
     assert isinstance(studio.ending(job), Cancelled)
     model = studio.worker._kept.newest
     assert model is not None and not model.controlnets.components and "ImageSaved" not in studio.kinds(job)  # type: ignore[attr-defined]
@@ -272,8 +272,8 @@ def test_its_loading_can_be_stopped(studio: Studio, drawing: Path) -> None:
 
 def test_the_file_says_what_steered_it(studio: Studio, shelf: Path, drawing: Path) -> None:
     uses = (
-        ControlUse("control_edges", drawing, PrepareName.CANNY, 0.8, 0.1, 0.9, 60, 150),
-        ControlUse("control_depth", drawing),
+        ControlNetUse("control_edges", drawing, PreprocessorName.CANNY, 0.8, 0.1, 0.9, 60, 150),
+        ControlNetUse("control_depth", drawing),
     )
     request = replace(REQUEST, controls=uses)
     (saved,) = [event for event in studio.of(studio.done(request)) if isinstance(event, ImageSaved)]
@@ -306,8 +306,8 @@ def test_requests_say_what_makes_no_sense(drawing: Path) -> None:
         {"network": ""},
     ):
         with pytest.raises(BadRequest):
-            ControlUse(**{"network": "x", "image": drawing} | values)  # type: ignore[arg-type]
-    use = ControlUse("x", drawing)
+            ControlNetUse(**{"network": "x", "image": drawing} | values)  # type: ignore[arg-type]
+    use = ControlNetUse("x", drawing)
     with pytest.raises(BadRequest, match="at most 8"):
         GenerateRequest(controls=(use,) * 9)
     request = GenerateRequest(controls=[use])  # type: ignore[arg-type]
@@ -316,6 +316,6 @@ def test_requests_say_what_makes_no_sense(drawing: Path) -> None:
         with pytest.raises(BadRequest):
             GenerateRequest.from_json({"format": 1, "controls": hostile})
     with pytest.raises(ImageProblem, match="another machine"):
-        metadata._ours(json.dumps(GenerateRequest(controls=(ControlUse("x", Path("//far/away.png")),)).to_json()))
+        metadata._ours(json.dumps(GenerateRequest(controls=(ControlNetUse("x", Path("//far/away.png")),)).to_json()))
     with pytest.raises(CheckpointMissing, match="Put its file"):
         find_controlnet(Library(), "x")

@@ -15,17 +15,17 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown, ImageProblem, OutOfMemory, Stopped
+from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown, ImageProblem, Interrupted, OutOfMemory
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
 from diffstudio.studio.events import Event, Failed, Finished, ImageSaved, Loading, Noted, Stepped
-from diffstudio.studio.generation.enlarge import Enlarging
+from diffstudio.studio.generation.enlarge import Enlarger
 from diffstudio.studio.generation.upscale import upscale
 from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_from, upscale_of
-from diffstudio.studio.jobs.job_control import Control
+from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import (
@@ -83,7 +83,7 @@ class Kept(InMemory):
 
 def upscaled(request: UpscaleRequest, model: PixelModel | None = None, **options: Any) -> tuple[Kept, list[Event]]:
     kept = Kept()
-    return kept, list(upscale(request, model, 1, kept, options.pop("control", Control()), device=CPU, **options))
+    return kept, list(upscale(request, model, 1, kept, options.pop("control", JobControl()), device=CPU, **options))
 
 
 # ---- the second pass -------------------------------------------------------------------------------------------------
@@ -147,9 +147,9 @@ def test_what_is_too_large_for_the_model_goes_in_windows_and_is_stopped_between_
     model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = dataclasses.replace(REQUEST, sampler="euler", enlarge=4, guidance=1.0)
-    control = Control()
+    control = JobControl()
     calls = calls_of(model, monkeypatch, lambda number, answer: control.stop() if number == 10 else None)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         run(model, request, control=control)
     assert len(calls) == 10
     (large,), _ = run(model, request)
@@ -311,7 +311,7 @@ def test_memory_is_asked_about_beforehand(tmp_path: Path, home: Path, monkeypatc
 
 def test_a_network_that_does_not_fit_is_given_smaller_windows(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_upscaler(paths.checkpoints() / "4x.safetensors")
-    enlarging = Enlarging("4x", Library([paths.checkpoints()]), CPU)
+    enlarging = Enlarger("4x", Library([paths.checkpoints()]), CPU)
     seen: list[int] = []
     upscaler = loading_of(enlarging)
     real = upscaler.network.forward
@@ -328,7 +328,7 @@ def test_a_network_that_does_not_fit_is_given_smaller_windows(home: Path, monkey
     assert seen[:2] == [150, 128] and set(seen[2:]) == {64}
 
 
-def loading_of(enlarging: Enlarging) -> Any:
+def loading_of(enlarging: Enlarger) -> Any:
     for _ in enlarging.enlarged(np.zeros((4, 4, 3), np.uint8), 16, 16):
         pass
     assert enlarging._upscaler is not None
@@ -337,9 +337,9 @@ def loading_of(enlarging: Enlarging) -> Any:
 
 def test_stopped_between_the_windows_of_an_upscaler(tmp_path: Path, home: Path) -> None:
     write_upscaler(paths.checkpoints() / "4x.safetensors")
-    control = Control()
+    control = JobControl()
     events: list[Event] = []
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         for event in upscale(
             UpscaleRequest(picture(tmp_path / "i.png", (600, 20)), 4, "4x"),
             None,

@@ -19,8 +19,8 @@ from diffstudio.errors import (
     CheckpointProblem,
     DiffstudioError,
     ImageProblem,
+    Interrupted,
     OutOfMemory,
-    Stopped,
     StorageProblem,
 )
 from diffstudio.models import loading
@@ -31,8 +31,8 @@ from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepp
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.generation.generate import generate
 from diffstudio.studio.generation.preview import as_pictures, picture, shrunk
-from diffstudio.studio.jobs.job_control import Control
-from diffstudio.studio.jobs.preview_history import Film
+from diffstudio.studio.jobs.job_control import JobControl
+from diffstudio.studio.jobs.preview_history import PreviewHistory
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
@@ -72,7 +72,7 @@ class InMemory:
 
 def run(model: PixelModel, request: GenerateRequest, **options: Any) -> tuple[list[Picture], list[Event]]:
     kept = InMemory()
-    events = list(generate(request, model, 1, kept, options.pop("control", Control()), **options))
+    events = list(generate(request, model, 1, kept, options.pop("control", JobControl()), **options))
     return kept.pixels, events
 
 
@@ -159,7 +159,7 @@ def test_what_the_file_says_reproduces_it_to_the_bit(
     monkeypatch.setattr(devices, "images_at_once", lambda *_: 2)
     gallery = Gallery(tmp_path / "images", tmp_path / "gallery.sqlite")
     request = dataclasses.replace(REQUEST, count=5, sampler="euler_ancestral", seed=40)
-    saved = [event for event in generate(request, model, 1, gallery, Control()) if isinstance(event, ImageSaved)]
+    saved = [event for event in generate(request, model, 1, gallery, JobControl()) if isinstance(event, ImageSaved)]
     gallery.close()
     read = metadata.read(saved[3].path)
     assert read.asked == request and read.request == dataclasses.replace(request, seed=43, count=1)
@@ -185,19 +185,19 @@ def test_going_on_after_images_that_are_there_already(model: PixelModel) -> None
 def test_stop_acts_after_the_network_call_in_flight(
     model: PixelModel, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    control = Control()
+    control = JobControl()
     calls = calls_of(model, monkeypatch, lambda number, _: control.stop() if number == 3 else None)
     kept = InMemory()
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         list(generate(dataclasses.replace(REQUEST, sampler=sampler, steps=10), model, 1, kept, control))
     assert len(calls) == 3 and kept.kept == []
 
 
 def test_stop_in_the_very_last_call_saves_nothing(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    control = Control()
+    control = JobControl()
     calls_of(model, monkeypatch, lambda number, _: control.stop() if number == 4 else None)
     kept = InMemory()
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         list(generate(dataclasses.replace(REQUEST, sampler="euler"), model, 1, kept, control))
     assert kept.kept == []
 
@@ -211,7 +211,7 @@ def test_pauses_are_not_counted_as_time_of_steps(model: PixelModel, monkeypatch:
         timers.append(threading.Timer(0.3, control.resume))
         timers[-1].start()
 
-    control = Control(on_pause=resume_soon)
+    control = JobControl(on_pause=resume_soon)
     calls_of(model, monkeypatch, lambda number, _: control.pause() if number == 1 else None)
     paused_pixels, events = run(model, REQUEST, control=control)
     timers[0].join()
@@ -258,8 +258,8 @@ def test_a_stopped_job_is_taken_up_where_it_was_stopped(model: PixelModel, monke
     request = dataclasses.replace(REQUEST, steps=6, sampler="dpmpp_2m", count=3)
     whole, _ = run(model, request)
     monkeypatch.setattr(devices, "images_at_once", lambda *_: 2)
-    control, recording = Control(), Recording()
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+    control, recording = JobControl(), Recording()
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
         calls_of(model, patch, lambda number, _: control.stop() if number == 9 else None)  # in the second batch
         run(model, request, control=control, recording=recording)
     assert [len(record.calls_after) for record in recording.batches] == [6, 3]
@@ -273,7 +273,7 @@ def test_recordings_are_bounded(model: PixelModel, monkeypatch: pytest.MonkeyPat
     from diffstudio.studio.jobs import recording as recording_module
 
     monkeypatch.setattr(recording_module, "LARGEST_RECORDING_BYTES", 3 * 16 * 16 * 4 * 2)
-    recording = Recording(film=Film(3 * 16 * 16 * 3))
+    recording = Recording(film=PreviewHistory(3 * 16 * 16 * 3))
     run(model, REQUEST, recording=recording)
     assert not recording.complete and recording.batches[0].estimates == []  # a part of them is of no use to anybody
     assert [len(images) for images in recording.film.steps()] == [1, 0, 1, 1]  # three fit
@@ -336,7 +336,7 @@ def test_what_is_no_number_ends_in_a_sentence_at_once(model: PixelModel, monkeyp
     calls = calls_of(model, monkeypatch, lambda number, answer: answer * float("nan") if number == 3 else None)
     kept = InMemory()
     with pytest.raises(CheckpointProblem, match="came apart in step 3"):
-        list(generate(dataclasses.replace(REQUEST, steps=9, sampler="euler"), model, 1, kept, Control()))
+        list(generate(dataclasses.replace(REQUEST, steps=9, sampler="euler"), model, 1, kept, JobControl()))
     assert len(calls) == 3 and kept.kept == []
 
 
@@ -389,7 +389,7 @@ def test_a_full_disk(model: PixelModel) -> None:
             raise StorageProblem("The picture could not be saved", "the disk is full", "Free some space and try again")
 
     with pytest.raises(DiffstudioError, match="the disk is full"):
-        list(generate(REQUEST, model, 1, Full(), Control()))
+        list(generate(REQUEST, model, 1, Full(), JobControl()))
 
 
 # Previews

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffstudio.errors import BadRequest
-from diffstudio.studio.generation.init_image import Given, _region, canvas_size, read_given, softened
+from diffstudio.studio.generation.init_image import InitImage, _region, canvas_size, load_init_image, softened
 from diffstudio.studio.metadata.metadata import parameters_text
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
 
@@ -42,8 +42,8 @@ def request_(tmp_path: Path) -> GenerateRequest:
     )
 
 
-def read(request: GenerateRequest, width: int = 64, height: int = 64, **changes: Any) -> Given:
-    found = read_given(dataclasses.replace(request, **changes), width, height)
+def read(request: GenerateRequest, width: int = 64, height: int = 64, **changes: Any) -> InitImage:
+    found = load_init_image(dataclasses.replace(request, **changes), width, height)
     assert found is not None
     return found
 

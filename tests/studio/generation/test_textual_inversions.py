@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from diffstudio.models.conditioning.textual_inversion import Embeddings
+from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.library import Library
-from diffstudio.studio.generation.textual_inversions import OwnWords
+from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
 from tests.models import small
 from tests.models.adapter_files import random, write
 from tests.models.pickles import RAN, attack
@@ -36,11 +36,11 @@ def library(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libr
 
 
 def model() -> Any:
-    return SimpleNamespace(embeddings=Embeddings({"text_encoder": small.small_clip(768, 1)}))
+    return SimpleNamespace(embeddings=TextualInversions({"text_encoder": small.small_clip(768, 1)}))
 
 
 def test_those_named_are_shown_and_told(library: Library) -> None:
-    words, shown = OwnWords(library), model()
+    words, shown = RequestTextualInversions(library), model()
     assert words.show(shown, ["a cat by mine", "old"]) == ()
     assert set(shown.embeddings.known) == {"mine", "old"}
     told = {one["name"]: one["hash"] for one in words.about()["embeddings"]}
@@ -49,7 +49,7 @@ def test_those_named_are_shown_and_told(library: Library) -> None:
 
 
 def test_what_cannot_be_shown_is_said_once_and_stays_a_word(library: Library) -> None:
-    words, shown = OwnWords(library), model()
+    words, shown = RequestTextualInversions(library), model()
     dangerous, unfit = words.show(shown, ["wide evil cat", "cut"])
     assert "wide does not fit this checkpoint" in unfit
     assert "The embedding evil is read as a common word" in dangerous and "would have run" in dangerous

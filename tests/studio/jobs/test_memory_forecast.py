@@ -11,7 +11,7 @@ import pytest
 from diffstudio.models.checkpoint import Role
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes, usual_dtype
-from diffstudio.studio.jobs.memory_forecast import Machine, Needs, Wanted, needs
+from diffstudio.studio.jobs.memory_forecast import Machine, MemoryForecast, Wanted, needs
 from diffstudio.studio.requests import GenerateRequest
 from tests.studio.a_studio import REQUEST, Studio
 from tests.ui.samples import checkpoint
@@ -31,7 +31,7 @@ NET = checkpoint("net", family="sd1", role=Role.CONTROLNET, parameters=361_000_0
 GIB = 2**30
 
 
-def told(machine: Machine, model: Any = SD1, controls: Any = (), **asked: Any) -> Needs:
+def told(machine: Machine, model: Any = SD1, controls: Any = (), **asked: Any) -> MemoryForecast:
     return needs(Wanted(GenerateRequest(**asked), model, controls), machine)
 
 

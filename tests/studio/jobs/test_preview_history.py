@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffstudio.studio.events import Picture
-from diffstudio.studio.jobs.preview_history import Film
+from diffstudio.studio.jobs.preview_history import PreviewHistory
 
 PICTURE_BYTES = 2 * 2 * 3
 
@@ -17,16 +17,16 @@ def picture(value: int) -> Picture:
     return np.full((2, 2, 3), value, dtype=np.uint8)
 
 
-def values(film: Film, step: int) -> list[int]:
+def values(film: PreviewHistory, step: int) -> list[int]:
     return [int(image[0, 0, 0]) for image in film.at(step)]
 
 
-def kept(film: Film) -> list[int]:
+def kept(film: PreviewHistory) -> list[int]:
     return [step for step, images in enumerate(film.steps(), 1) if images]
 
 
 def test_every_step_of_every_image_while_it_fits() -> None:
-    film = Film()
+    film = PreviewHistory()
     for first in (0, 2):
         for step in range(1, 6):
             film.put(step, first, [picture(10 * step + first), picture(10 * step + first + 1)])
@@ -35,7 +35,7 @@ def test_every_step_of_every_image_while_it_fits() -> None:
 
 
 def test_what_was_passed_over_shows_the_step_before_it_and_the_image_that_came() -> None:
-    film = Film()
+    film = PreviewHistory()
     film.put(3, 1, [picture(7)])
     assert values(film, 3) == [7, 7]  # image 0 was never told
     assert film.at(2) == () and film.at(0) == ()
@@ -43,7 +43,7 @@ def test_what_was_passed_over_shows_the_step_before_it_and_the_image_that_came()
 
 
 def test_a_later_telling_replaces_an_earlier_one() -> None:
-    film = Film()
+    film = PreviewHistory()
     film.put(1, 0, [picture(1), picture(2)])
     film.put(1, 1, [picture(3)])
     assert values(film, 1) == [1, 3]
@@ -54,7 +54,7 @@ def test_a_later_telling_replaces_an_earlier_one() -> None:
 @settings(max_examples=60, deadline=None)
 @given(steps=st.integers(1, 200), images=st.integers(1, 6), room=st.integers(1, 40))
 def test_thinned_out_evenly_within_its_bytes(steps: int, images: int, room: int) -> None:
-    film = Film(room * PICTURE_BYTES)
+    film = PreviewHistory(room * PICTURE_BYTES)
     for first in range(images):
         for step in range(1, steps + 1):
             film.put(step, first, [picture(step % 251)])
@@ -71,7 +71,7 @@ def test_thinned_out_evenly_within_its_bytes(steps: int, images: int, room: int)
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_bytes_are_counted_rightly_after_cutting(count: int) -> None:
-    film = Film(8 * PICTURE_BYTES)
+    film = PreviewHistory(8 * PICTURE_BYTES)
     for step in range(1, 5):
         film.put(step, 0, [picture(step)] * 2)
     film.cut(0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffstudio.errors import FolderProblem, RunProblem, Stopped, StorageProblem
+from diffstudio.errors import FolderProblem, Interrupted, RunProblem, StorageProblem
 from diffstudio.training.data import dataset
 from diffstudio.training.data.dataset import PictureSet, prepare
 from diffstudio.training.data.inspect_folder import FolderReport, PictureRecord, inspect_folder
@@ -184,7 +184,7 @@ def test_progress_counts_every_picture(pictures: Path, cache: Path) -> None:
 def test_stopping_leaves_nothing_behind_and_can_be_done_over(pictures: Path, cache: Path) -> None:
     report = report_of(pictures)
     done: list[int] = []
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         prepare(
             report, SMALL, cache, on_progress=lambda number, _: done.append(number), cancelled=lambda: len(done) >= 5
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffstudio.cli.terminal import stop_signals
-from diffstudio.errors import RunProblem, Stopped
+from diffstudio.errors import Interrupted, RunProblem
 from diffstudio.training import trainer
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import RunRecipe
@@ -70,7 +70,7 @@ def test_a_paused_preparation_can_be_ended(tmp_path: Path, how: str) -> None:
         else:
             ended.set()
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         Preparation(run, say, ended.is_set).check()
 
 
@@ -88,7 +88,7 @@ def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_no
             RunFolder(path).send(Command.STOP)
 
     monkeypatch.setattr(Preparation, "decoded", decoded)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         train(path, folder, recipe=recipe_file)
     assert counted == [1, 2, 3, 4, 5]
     assert not path.exists()
@@ -102,7 +102,7 @@ STAGES = {
     "preparation": ("diffstudio.training.data.dataset.square", 3),
     "measuring": ("diffstudio.training.trainer.Trainer.step", 2),
     "first steps": ("diffstudio.training.trainer.Trainer.step", 1),
-    "writing a checkpoint": ("diffstudio.training.run.checkpointing.Keeper.checkpoint", 1),
+    "writing a checkpoint": ("diffstudio.training.run.checkpointing.Checkpointer.checkpoint", 1),
 }
 
 
@@ -150,7 +150,7 @@ def test_a_signal_at_any_stage_ends_it_cleanly_and_it_goes_on_as_if_nothing_had_
             try:
                 train(path, folder, recipe=recipe_file, minutes=minutes, cancelled=lambda: stop.wanted)
                 begun = True
-            except Stopped:
+            except Interrupted:
                 begun = False
             assert stop.wanted
     assert begun == (stage in ("first steps", "writing a checkpoint"))
@@ -175,9 +175,9 @@ def test_measuring_asks_before_every_step_whether_to_end(folder: Path, recipe_fi
     def check() -> None:
         asked.append(1)
         if len(asked) == 4:
-            raise Stopped("Enough")
+            raise Interrupted("Enough")
 
-    with pytest.raises(Stopped, match="Enough"):
+    with pytest.raises(Interrupted, match="Enough"):
         trainer.seconds_per_step(workplace.trainer, workplace.batches, check)
     assert workplace.trainer.step_number == 0
 

@@ -17,7 +17,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import ControlUse, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.gallery.grid import star_of, tile_of
 from diffstudio.ui.gallery.item_model import PAGE, GalleryModel
 from diffstudio.ui.gallery.room import NARROW, GalleryRoom
@@ -129,8 +129,8 @@ def test_what_steered_a_picture_and_what_decoded_it_is_told(
         outpaint=(0, 0, 32, 16),
         vae="vae/softer.safetensors",
         controls=(
-            ControlUse("sd15_canny", Path("/a/lines.png"), scale=0.8),
-            ControlUse("sd15_depth", Path("/a/depth.png")),
+            ControlNetUse("sd15_canny", Path("/a/lines.png"), scale=0.8),
+            ControlNetUse("sd15_depth", Path("/a/depth.png")),
         ),
     )
     room = show()

@@ -19,11 +19,11 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.generation import masks
 from diffstudio.studio.generation.masks import keep_mask
 from diffstudio.studio.requests import FillName, GenerateRequest
-from diffstudio.ui.generate.mask_dialog import PaintDialog
-from diffstudio.ui.generate.mask_editor import MaskPainter
+from diffstudio.ui.generate.mask_dialog import MaskDialog
+from diffstudio.ui.generate.mask_editor import MaskEditor
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections import init_image_section as start_module
-from diffstudio.ui.generate.sections.init_image_section import StartSection
+from diffstudio.ui.generate.sections.init_image_section import InitImageSection
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed", "home")
@@ -38,8 +38,8 @@ def picture(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def painter(qtbot: QtBot, picture: Path) -> MaskPainter:
-    painter = MaskPainter()
+def painter(qtbot: QtBot, picture: Path) -> MaskEditor:
+    painter = MaskEditor()
     qtbot.addWidget(painter)
     painter.resize(720, 520)
     painter.set_picture(QImage(str(picture)))
@@ -50,13 +50,13 @@ def painter(qtbot: QtBot, picture: Path) -> MaskPainter:
     return painter
 
 
-def at(painter: MaskPainter, x: float, y: float) -> QPoint:
+def at(painter: MaskEditor, x: float, y: float) -> QPoint:
     """Of a px of the picture, on the widget."""
     rect, scale = painter.picture_rect(), painter.scale()
     return QPointF(rect.x() + x * scale, rect.y() + y * scale).toPoint()
 
 
-def stroke(qtbot: QtBot, painter: MaskPainter, *points: tuple[float, float]) -> None:
+def stroke(qtbot: QtBot, painter: MaskEditor, *points: tuple[float, float]) -> None:
     qtbot.mousePress(painter, LEFT, pos=at(painter, *points[0]))
     for point in points[1:]:
         qtbot.mouseMove(painter, at(painter, *point))
@@ -68,11 +68,11 @@ def values(image: QImage) -> Any:
     return np.array([list(row) for row in rows], dtype=np.uint8)
 
 
-def mask_of(painter: MaskPainter) -> Any:
+def mask_of(painter: MaskEditor) -> Any:
     return values(painter.mask_image())
 
 
-def test_a_stroke_is_where_the_mouse_was(painter: MaskPainter, qtbot: QtBot) -> None:
+def test_a_stroke_is_where_the_mouse_was(painter: MaskEditor, qtbot: QtBot) -> None:
     assert painter.is_blank()
     stroke(qtbot, painter, (30, 50), (100, 50))
     found = mask_of(painter)
@@ -81,7 +81,7 @@ def test_a_stroke_is_where_the_mouse_was(painter: MaskPainter, qtbot: QtBot) -> 
     assert not painter.is_blank()
 
 
-def test_softness_fades_towards_the_edge(painter: MaskPainter, qtbot: QtBot) -> None:
+def test_softness_fades_towards_the_edge(painter: MaskEditor, qtbot: QtBot) -> None:
     painter.set_brush(60)
     painter.softness = 1.0
     stroke(qtbot, painter, (80, 50), (80, 50))
@@ -89,7 +89,7 @@ def test_softness_fades_towards_the_edge(painter: MaskPainter, qtbot: QtBot) -> 
     assert row[0] > 240 and row[-1] < 20 and (np.diff(row) <= 1).all() and len(set(row)) > 10
 
 
-def test_erasing_undoing_redoing_inverting_and_clearing(painter: MaskPainter, qtbot: QtBot) -> None:
+def test_erasing_undoing_redoing_inverting_and_clearing(painter: MaskEditor, qtbot: QtBot) -> None:
     stroke(qtbot, painter, (40, 50), (120, 50))
     whole = mask_of(painter)
     qtbot.keyClick(painter, Qt.Key.Key_E)
@@ -113,7 +113,7 @@ def test_erasing_undoing_redoing_inverting_and_clearing(painter: MaskPainter, qt
     assert not painter.can_redo()  # another way was taken
 
 
-def test_undo_is_bounded(painter: MaskPainter, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undo_is_bounded(painter: MaskEditor, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffstudio.ui.generate import mask_editor as module
 
     monkeypatch.setattr(module, "MOST_UNDO_BYTES", 3 * 160 * 100 * 4)
@@ -122,7 +122,7 @@ def test_undo_is_bounded(painter: MaskPainter, qtbot: QtBot, monkeypatch: pytest
     assert len(painter._undo) == 3
 
 
-def test_the_brush_by_keys_and_the_wheel_zooms_where_it_points(painter: MaskPainter, qtbot: QtBot) -> None:
+def test_the_brush_by_keys_and_the_wheel_zooms_where_it_points(painter: MaskEditor, qtbot: QtBot) -> None:
     qtbot.keyClick(painter, Qt.Key.Key_BracketRight)
     assert painter.brush > 20
     qtbot.keyClick(painter, Qt.Key.Key_BracketLeft)
@@ -134,7 +134,7 @@ def test_the_brush_by_keys_and_the_wheel_zooms_where_it_points(painter: MaskPain
     assert painter.scale() == pytest.approx(4 * before) and kept != painter.to_picture(QPointF(0, 0))
 
 
-def test_an_edge_is_dragged_outwards_in_steps(painter: MaskPainter, qtbot: QtBot) -> None:
+def test_an_edge_is_dragged_outwards_in_steps(painter: MaskEditor, qtbot: QtBot) -> None:
     frame, scale = painter.frame(), painter.scale()
     qtbot.mousePress(painter, LEFT, pos=QPointF(frame.right() + 4, frame.center().y()).toPoint())
     qtbot.mouseMove(painter, QPointF(frame.right() + 9 * scale, frame.center().y()).toPoint())
@@ -146,7 +146,7 @@ def test_an_edge_is_dragged_outwards_in_steps(painter: MaskPainter, qtbot: QtBot
     assert painter.to_picture(QPointF(at(painter, 12, 34))).x() == pytest.approx(12, abs=1)
 
 
-def test_a_mask_comes_back_as_it_was(painter: MaskPainter, qtbot: QtBot, picture: Path) -> None:
+def test_a_mask_comes_back_as_it_was(painter: MaskEditor, qtbot: QtBot, picture: Path) -> None:
     stroke(qtbot, painter, (40, 50), (120, 60))
     kept = painter.mask_image()
     painter.set_picture(QImage(str(picture)), kept)
@@ -154,15 +154,15 @@ def test_a_mask_comes_back_as_it_was(painter: MaskPainter, qtbot: QtBot, picture
 
 
 @pytest.fixture
-def section(qtbot: QtBot) -> Iterator[StartSection]:
-    section = StartSection()
+def section(qtbot: QtBot) -> Iterator[InitImageSection]:
+    section = InitImageSection()
     qtbot.addWidget(section)
     section.resize(300, 500)
     section.show()
     yield section
 
 
-def test_choosing_painting_and_taking_it_away(section: StartSection, qtbot: QtBot, picture: Path) -> None:
+def test_choosing_painting_and_taking_it_away(section: InitImageSection, qtbot: QtBot, picture: Path) -> None:
     request = GenerateRequest("a cat")
     assert (
         section.applied(request) == request and section.choose_button.isVisible() and not section.strength.isVisible()
@@ -191,7 +191,7 @@ def test_choosing_painting_and_taking_it_away(section: StartSection, qtbot: QtBo
         3,
         32,
     ) and section.padding.isVisible()
-    other = StartSection()
+    other = InitImageSection()
     qtbot.addWidget(other)
     other.use(made)
     assert other.applied(request) == made
@@ -199,7 +199,7 @@ def test_choosing_painting_and_taking_it_away(section: StartSection, qtbot: QtBo
     assert section.applied(request) == request and section.choose_button.isVisible()
 
 
-def test_extending_by_fields(section: StartSection, qtbot: QtBot, picture: Path) -> None:
+def test_extending_by_fields(section: InitImageSection, qtbot: QtBot, picture: Path) -> None:
     section.set_picture(picture)
     dialog = section.paint()
     assert dialog is not None
@@ -216,7 +216,7 @@ def test_extending_by_fields(section: StartSection, qtbot: QtBot, picture: Path)
 
 
 def test_pictures_and_masks_that_are_gone_or_broken(
-    section: StartSection, qtbot: QtBot, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    section: InitImageSection, qtbot: QtBot, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     section.failed.connect(said.append)
@@ -254,7 +254,7 @@ def test_the_whole_column_says_it(qtbot: QtBot, picture: Path) -> None:
 
 
 def test_everything_has_a_name(qtbot: QtBot, picture: Path) -> None:
-    dialog = PaintDialog(QImage(str(picture)), None, (0, 0, 0, 0))
+    dialog = MaskDialog(QImage(str(picture)), None, (0, 0, 0, 0))
     qtbot.addWidget(dialog)
     for button in dialog.findChildren(QPushButton):
         assert button.accessibleName() and button.toolTip()

@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Role
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.jobs.memory_forecast import Needs, Wanted
+from diffstudio.studio.jobs.memory_forecast import MemoryForecast, Wanted
 from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
@@ -322,7 +322,7 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
     panel.set_checkpoints([checkpoint(), xl])
     panel.choose(xl)
     qtbot.waitUntil(lambda: bool(asked) and asked[-1].checkpoint == xl)
-    panel.show_needs(asked[-1], Needs(9_000_000_000, 24_000_000_000, ""))
+    panel.show_needs(asked[-1], MemoryForecast(9_000_000_000, 24_000_000_000, ""))
     assert panel.needs.isVisible() and panel.needs.text() == "Takes about 9.0 GB of the 24.0 GB that are free"
     assert panel.needs.property("tone") == "faint" and panel.needs.toolTip()
     count = len(asked)
@@ -330,12 +330,12 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
     panel.count.value_changed.emit(4)
     qtbot.waitUntil(lambda: len(asked) > count)
     assert asked[-1].request.count == 4
-    panel.show_needs(asked[-1], Needs(30_000_000_000, 24_000_000_000, "It is made in pieces."))
+    panel.show_needs(asked[-1], MemoryForecast(30_000_000_000, 24_000_000_000, "It is made in pieces."))
     assert panel.needs.property("tone") == "warn" and panel.needs.toolTip() == "It is made in pieces."
     panel.choose(checkpoint())
-    panel.show_needs(asked[0], Needs(9_000_000_000, 24_000_000_000, ""))  # an answer about another checkpoint
+    panel.show_needs(asked[0], MemoryForecast(9_000_000_000, 24_000_000_000, ""))  # an answer about another checkpoint
     assert not panel.needs.isVisible()
-    panel.show_needs(Wanted(panel.request(), checkpoint()), Needs(1_000, 24_000_000_000, ""))
+    panel.show_needs(Wanted(panel.request(), checkpoint()), MemoryForecast(1_000, 24_000_000_000, ""))
     assert not panel.needs.isVisible()
 
 

@@ -18,7 +18,7 @@ from diffstudio.models.library.overrides import Overrides
 from diffstudio.studio.library.annotations import Annotations
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.widgets.controls import LabelledCombo
-from diffstudio.ui.widgets.wrapping_text import Passage
+from diffstudio.ui.widgets.wrapping_text import WrappingText
 from tests.models import headers
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -86,7 +86,9 @@ def test_what_cannot_be_read_is_said(room: ModelsRoom) -> None:
 
 def test_a_scroll_over_a_text_scrolls_what_it_lies_in(room: ModelsRoom) -> None:
     text = next(
-        passage for passage in room.details.model_facts.findChildren(Passage) if passage.accessibleName() == "Known by"
+        passage
+        for passage in room.details.model_facts.findChildren(WrappingText)
+        if passage.accessibleName() == "Known by"
     )
     point = QPointF(5, 5)
     turned = QWheelEvent(

@@ -24,12 +24,12 @@ from diffstudio.studio.library.weight_requests import ConvertRequest, MergeReque
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.models.weight_tool_dialogs import (
     AVERAGED,
-    BakeSheet,
-    ConvertSheet,
-    ExportSheet,
-    MergeSheet,
-    PruneSheet,
-    ToolSheet,
+    ConvertDialog,
+    ExportDialog,
+    FuseLoraDialog,
+    MergeDialog,
+    PruneDialog,
+    ToolDialog,
 )
 from tests.models.headers import write_header
 from tests.models.tiny import write_tiny_checkpoint
@@ -62,26 +62,26 @@ def room(qtbot: QtBot, dressed: QApplication, models: Path) -> Iterator[ModelsRo
     yield room
 
 
-def opened(room: ModelsRoom, qtbot: QtBot, name: str, tool: Tool) -> ToolSheet:
+def opened(room: ModelsRoom, qtbot: QtBot, name: str, tool: Tool) -> ToolDialog:
     """The sheet that a click on a tool's button opens."""
     entry = next(entry for entry in room._checkpoints() if entry.name == name)
     room.choose(entry.path)
     button = room.details.tools[tool]
     qtbot.waitUntil(button.isVisible)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-    sheet = next(sheet for sheet in room.findChildren(ToolSheet) if sheet.isVisible())
+    sheet = next(sheet for sheet in room.findChildren(ToolDialog) if sheet.isVisible())
     assert sheet.isModal() and sheet.windowTitle().endswith(entry.title)
     return sheet
 
 
-def accept(sheet: ToolSheet, qtbot: QtBot) -> None:
+def accept(sheet: ToolDialog, qtbot: QtBot) -> None:
     assert sheet.accept_button.isEnabled(), sheet.trouble.text()
     qtbot.mouseClick(sheet.accept_button, Qt.MouseButton.LeftButton)
 
 
 def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
     sheet = opened(room, qtbot, "one", Tool.CONVERT)
-    assert isinstance(sheet, ConvertSheet) and sheet.name.text() == "one-fp16" and sheet.place.text() == str(models)
+    assert isinstance(sheet, ConvertDialog) and sheet.name.text() == "one-fp16" and sheet.place.text() == str(models)
     assert "Takes about" in sheet.weight.text() and "are free there" in sheet.weight.text()
     with qtbot.waitSignal(room.workshop.made, timeout=PATIENCE_MS) as caught:
         accept(sheet, qtbot)
@@ -96,7 +96,7 @@ def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path)
 
 def test_merged_between_two(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
     sheet = opened(room, qtbot, "one", Tool.MERGE)
-    assert isinstance(sheet, MergeSheet) and sheet.second.value() == models / "two.safetensors"
+    assert isinstance(sheet, MergeDialog) and sheet.second.value() == models / "two.safetensors"
     assert not sheet.method.isVisible() and not sheet.third.isVisible()  # there is nothing to take a difference from
     sheet.share._slider.setValue(25)
     assert sheet.sum.text() == "75% of one, 25% of two" and sheet.name.text() == "one-two-0.25"
@@ -115,7 +115,7 @@ def test_adding_what_one_learnt(qtbot: QtBot, dressed: QApplication, room: Model
     write_tiny_checkpoint(models / "three.safetensors", seed=2)
     room.rescan_requested.emit()
     sheet = opened(room, qtbot, "one", Tool.MERGE)
-    assert isinstance(sheet, MergeSheet) and sheet.method.isVisible()
+    assert isinstance(sheet, MergeDialog) and sheet.method.isVisible()
     wanted: list[object] = []
     sheet.wanted.connect(wanted.append)
     sheet.wanted.disconnect(room.workshop.carry_out)
@@ -139,7 +139,7 @@ def test_a_pickle_is_offered_a_safer_form(room: ModelsRoom, qtbot: QtBot, models
     qtbot.waitUntil(room.details.warning.isVisible)
     assert "was looked through" in room.details.warning.text()
     qtbot.mouseClick(room.details.warning.action, Qt.MouseButton.LeftButton)
-    sheet = next(sheet for sheet in room.findChildren(ToolSheet) if sheet.isVisible())
+    sheet = next(sheet for sheet in room.findChildren(ToolDialog) if sheet.isVisible())
     assert sheet.chosen_precision() is Precision.KEEP and sheet.place.text() == str(models / "embeddings")
     with qtbot.waitSignal(room.workshop.made, timeout=PATIENCE_MS) as caught:
         accept(sheet, qtbot)
@@ -238,7 +238,7 @@ def test_what_fails_says_why_in_the_room(room: ModelsRoom, qtbot: QtBot, models:
 
 def test_the_sheet_that_prunes(qtbot: QtBot, dressed: QApplication, models: Path) -> None:
     checkpoint = replace(read_checkpoint(models / "one.safetensors"), size_bytes=3_000_000_000)
-    sheet = PruneSheet(checkpoint, models, {AVERAGED: 1_000_000_000, "the trainer's notes": 8})
+    sheet = PruneDialog(checkpoint, models, {AVERAGED: 1_000_000_000, "the trainer's notes": 8})
     qtbot.addWidget(sheet)
     sheet.show()
     assert "Averaged copies of the weights: 1.0 GB" in sheet.lines.text() and "2.0 GB" in sheet.weight.text()
@@ -246,7 +246,7 @@ def test_the_sheet_that_prunes(qtbot: QtBot, dressed: QApplication, models: Path
     sheet.ema.setChecked(True)
     request = sheet.request()
     assert request.target == models / "one-pruned.safetensors" and getattr(request, "ema", False)
-    without = PruneSheet(checkpoint, models, {"the trainer's notes": 8})
+    without = PruneDialog(checkpoint, models, {"the trainer's notes": 8})
     qtbot.addWidget(without)
     without.show()
     assert not without.ema.isVisible()
@@ -255,7 +255,7 @@ def test_the_sheet_that_prunes(qtbot: QtBot, dressed: QApplication, models: Path
 def test_the_sheets_that_bake_and_export(qtbot: QtBot, dressed: QApplication, models: Path) -> None:
     checkpoint = replace(read_checkpoint(models / "one.safetensors"), family="sd1")
     lora = replace(checkpoint, role=Role.LORA, path=models / "ink.safetensors", name="ink", title="Ink")
-    sheet = BakeSheet(checkpoint, models, [checkpoint, lora])
+    sheet = FuseLoraDialog(checkpoint, models, [checkpoint, lora])
     qtbot.addWidget(sheet)
     assert sheet.accept_button.text() == "Add" and sheet.name.text() == "one-ink"
     sheet.strength.set_value(0)
@@ -263,7 +263,7 @@ def test_the_sheets_that_bake_and_export(qtbot: QtBot, dressed: QApplication, mo
     assert not sheet.accept_button.isEnabled()
     sheet.strength.set_value(0.6)
     assert getattr(sheet.request(), "loras", None) == ((lora, 0.6),)
-    out = ExportSheet(checkpoint, models)
+    out = ExportDialog(checkpoint, models)
     qtbot.addWidget(out)
     assert out.target() == models / "one-diffusers" and out.request().target.suffix == ""
 

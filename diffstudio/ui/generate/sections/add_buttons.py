@@ -28,7 +28,7 @@ class AddButton(QuietButton):
         self.setText(self._word if brief else self._sentence)
 
 
-class Ways(QWidget):
+class AddButtons(QWidget):
     """Those of the buttons that are not hidden, equally wide; hidden itself where all are."""
 
     def __init__(self, buttons: Sequence[AddButton]) -> None:

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.studio.generation.controlnets import STEERED, cannot_steer
-from diffstudio.studio.requests import MOST_CONTROLS, ControlUse, GenerateRequest, PrepareName, ResizeName
+from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import (
@@ -34,20 +34,24 @@ from diffstudio.ui.widgets.images import fitted, read_image
 
 PICTURES = "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)"
 PREPARES = [
-    (PrepareName.AS_GIVEN, "As it is"),
-    (PrepareName.CANNY, "Edges (Canny)"),
-    (PrepareName.SCRIBBLE, "Dark lines on white"),
-    (PrepareName.INVERT, "Inverted"),
+    (PreprocessorName.AS_GIVEN, "As it is"),
+    (PreprocessorName.CANNY, "Edges (Canny)"),
+    (PreprocessorName.SCRIBBLE, "Dark lines on white"),
+    (PreprocessorName.INVERT, "Inverted"),
 ]
-_GUESSES = (("canny", PrepareName.CANNY), ("scribble", PrepareName.SCRIBBLE), ("sketch", PrepareName.SCRIBBLE))
+_GUESSES = (
+    ("canny", PreprocessorName.CANNY),
+    ("scribble", PreprocessorName.SCRIBBLE),
+    ("sketch", PreprocessorName.SCRIBBLE),
+)
 _SEEN_PIXELS = 148  # high
 _LARGEST_SEEN = 640  # px of what is worked out for it
 _LOOK_AFTER_MS = 60  # without a change
 
 
-def usual_prepare(network: str) -> PrepareName:
+def usual_prepare(network: str) -> PreprocessorName:
     """What a ControlNet of that name is most likely to want of a photograph or a drawing."""
-    return next((prepare for word, prepare in _GUESSES if word in network.casefold()), PrepareName.AS_GIVEN)
+    return next((prepare for word, prepare in _GUESSES if word in network.casefold()), PreprocessorName.AS_GIVEN)
 
 
 class Seen(QWidget):
@@ -83,7 +87,7 @@ class Seen(QWidget):
             painter.drawText(whole.adjusted(8, 8, -8, -8), flags, self._trouble)
 
 
-class ControlCard(QWidget):
+class ControlNetCard(QWidget):
     """One picture and its ControlNet."""
 
     changed = Signal()  # also: look again at what the network sees
@@ -134,8 +138,8 @@ class ControlCard(QWidget):
         self._connect()
         self._follow()
 
-    def use(self) -> ControlUse:
-        return ControlUse(
+    def use(self) -> ControlNetUse:
+        return ControlNetUse(
             self.network.value(),
             self.path,
             self.prepare.value(),
@@ -146,7 +150,7 @@ class ControlCard(QWidget):
             int(self.high.value()),
         )
 
-    def show_use(self, use: ControlUse) -> None:
+    def show_use(self, use: ControlNetUse) -> None:
         self.network.set_value(use.network)
         self.prepare.set_value(use.prepare)
         self._prepare_chosen = True
@@ -203,7 +207,7 @@ class ControlCard(QWidget):
 
     def _follow(self) -> None:
         for slider in (self.low, self.high):
-            slider.setVisible(self.prepare.value() is PrepareName.CANNY)
+            slider.setVisible(self.prepare.value() is PreprocessorName.CANNY)
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -224,7 +228,7 @@ class ControlCard(QWidget):
             column.addLayout(line)
 
 
-class ControlSection(QWidget):
+class ControlNetSection(QWidget):
     """Hidden for checkpoints that take no ControlNet; without one that fits it says where they come from."""
 
     changed = Signal()
@@ -239,7 +243,7 @@ class ControlSection(QWidget):
         self._checkpoint: Checkpoint | None = None
         self._looking = self._look_again = False
         self._missing = False
-        self.cards: list[ControlCard] = []
+        self.cards: list[ControlNetCard] = []
         self.heading = SectionLabel("Guided by")
         self.add_button = AddButton("Guide by a picture …", "Guide", "path")
         self.add_button.clicked.connect(self._add_pressed)
@@ -261,7 +265,7 @@ class ControlSection(QWidget):
         """The request with what is chosen here."""
         return replace(request, controls=self.uses())
 
-    def uses(self) -> tuple[ControlUse, ...]:
+    def uses(self) -> tuple[ControlNetUse, ...]:
         return tuple(card.use() for card in self.cards) if self.fitting() else ()
 
     def use(self, request: GenerateRequest) -> None:
@@ -341,8 +345,8 @@ class ControlSection(QWidget):
         else:
             self.models_wanted.emit()
 
-    def _add(self, path: Path) -> ControlCard:
-        card = ControlCard(path, self.fitting())
+    def _add(self, path: Path) -> ControlNetCard:
+        card = ControlNetCard(path, self.fitting())
         card.changed.connect(self._card_changed)
         card.remove_wanted.connect(lambda: self._removed(card))
         card.picture_wanted.connect(lambda: self.choose(card.set_picture))
@@ -354,13 +358,13 @@ class ControlSection(QWidget):
         self.look_again()
         self.changed.emit()
 
-    def _removed(self, card: ControlCard) -> None:
+    def _removed(self, card: ControlNetCard) -> None:
         self._remove(card)
         self._follow()
         self.changed.emit()
         self.add_button.setFocus()
 
-    def _remove(self, card: ControlCard) -> None:
+    def _remove(self, card: ControlNetCard) -> None:
         self.cards.remove(card)
         self._column.removeWidget(card)
         card.hide()
@@ -403,7 +407,7 @@ class ControlSection(QWidget):
                 lambda seen: self._show([card for card, _ in asked], seen),
             )
 
-    def _show(self, cards: list[ControlCard], seen: list[QImage | str]) -> None:
+    def _show(self, cards: list[ControlNetCard], seen: list[QImage | str]) -> None:
         for card, image in zip(cards, seen, strict=True):
             if card in self.cards:
                 card.seen.show_image(*((QImage(), image) if isinstance(image, str) else (image, "")))
@@ -432,7 +436,7 @@ class ControlSection(QWidget):
         button.setVisible(taken and len(self.cards) < MOST_CONTROLS)
 
 
-def _seen(uses: Sequence[ControlUse], size: tuple[int, int]) -> list[QImage | str]:
+def _seen(uses: Sequence[ControlNetUse], size: tuple[int, int]) -> list[QImage | str]:
     """What each network sees, or why it cannot be shown. For another thread."""
     from diffstudio.studio.generation.control_preprocess import shown_small
 

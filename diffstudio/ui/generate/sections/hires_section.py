@@ -31,7 +31,7 @@ USUAL = 2.0  # times larger
 _SAME = -0.1  # on the slider of guidance, where 0 means none: as the first pass has it
 
 
-class EnlargeSection(QWidget):
+class HiresSection(QWidget):
     """`failed` carries a sentence for the room. Hidden where the checkpoint cannot go on from a picture, or one is painted on."""
 
     changed = Signal()

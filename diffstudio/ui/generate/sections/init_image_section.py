@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.generation.masks import keep_mask
 from diffstudio.studio.requests import FillName, GenerateRequest
-from diffstudio.ui.generate.mask_dialog import PaintDialog
+from diffstudio.ui.generate.mask_dialog import MaskDialog
 from diffstudio.ui.generate.mask_editor import Sides
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.shell.desktop_environment import pictures_folder
@@ -39,7 +39,7 @@ FILLS = [
 ]
 
 
-class StartSection(QWidget):
+class InitImageSection(QWidget):
     """`failed` carries a sentence for the room."""
 
     changed = Signal()
@@ -164,14 +164,14 @@ class StartSection(QWidget):
         dialog.open()
         return dialog
 
-    def paint(self) -> PaintDialog | None:
+    def paint(self) -> MaskDialog | None:
         """In a window of its own, at the picture's own size."""
         image = read_image(self._path) if self._path is not None else QImage()
         if image.isNull():
             self.failed.emit("The picture can no longer be read, so it cannot be painted on.")
             return None
         mask = read_image(self._mask) if self._mask is not None else None
-        dialog = PaintDialog(image, mask, self._sides, self.window())
+        dialog = MaskDialog(image, mask, self._sides, self.window())
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.done_painting.connect(self._painted)
         dialog.open()

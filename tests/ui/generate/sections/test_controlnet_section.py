@@ -14,9 +14,9 @@ from PySide6.QtWidgets import QComboBox, QPushButton, QSlider, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.models.checkpoint import Role
-from diffstudio.studio.requests import MOST_CONTROLS, ControlUse, GenerateRequest, PrepareName
+from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName
 from diffstudio.ui.generate.panel import Panel
-from diffstudio.ui.generate.sections.controlnet_section import ControlSection, usual_prepare
+from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection, usual_prepare
 from tests.ui.a_desktop import drop_folder
 from tests.ui.samples import checkpoint
 
@@ -41,7 +41,7 @@ def picture(tmp_path: Path) -> Path:
 class Threads:
     """What is asked to be done beside the window, done when the test says so."""
 
-    def __init__(self, section: ControlSection) -> None:
+    def __init__(self, section: ControlNetSection) -> None:
         self.waiting: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
         section.beside_wanted.connect(lambda work, answer: self.waiting.append((work, answer)))
 
@@ -51,8 +51,8 @@ class Threads:
 
 
 @pytest.fixture
-def section(qtbot: QtBot) -> ControlSection:
-    section = ControlSection(lambda: (64, 64))
+def section(qtbot: QtBot) -> ControlNetSection:
+    section = ControlNetSection(lambda: (64, 64))
     qtbot.addWidget(section)
     section.resize(300, 700)
     section.set_models(MODELS)
@@ -68,7 +68,7 @@ def choose(combo: QComboBox, text: str) -> None:
     combo.activated.emit(combo.currentIndex())
 
 
-def test_it_is_offered_where_a_network_fits(section: ControlSection, qtbot: QtBot) -> None:
+def test_it_is_offered_where_a_network_fits(section: ControlNetSection, qtbot: QtBot) -> None:
     assert (
         section.isVisible() and section.add_button.text() == "Guide by a picture …" and not section.heading.isVisible()
     )
@@ -81,15 +81,17 @@ def test_it_is_offered_where_a_network_fits(section: ControlSection, qtbot: QtBo
         assert not section.isVisible()
 
 
-def test_what_is_chosen_is_in_the_request(section: ControlSection, picture: Path) -> None:
+def test_what_is_chosen_is_in_the_request(section: ControlNetSection, picture: Path) -> None:
     request = GenerateRequest("a cat")
     assert section.applied(request) == request
     assert section.add_picture(picture)
     (card,) = section.cards
     assert [card.network.combo.itemText(index) for index in range(2)] == [CANNY.title, DEPTH.title]
-    assert section.uses() == (ControlUse("sd15_canny", picture, PrepareName.CANNY),)  # a canny network wants edges
+    assert section.uses() == (
+        ControlNetUse("sd15_canny", picture, PreprocessorName.CANNY),
+    )  # a canny network wants edges
     choose(card.network.combo, DEPTH.title)
-    assert section.uses()[0].prepare is PrepareName.AS_GIVEN and not card.low.isVisible()
+    assert section.uses()[0].prepare is PreprocessorName.AS_GIVEN and not card.low.isVisible()
     choose(card.prepare.combo, "Edges (Canny)")
     assert card.low.isVisible() and card.high.isVisible()
     card.low._slider.setValue(60)
@@ -97,7 +99,7 @@ def test_what_is_chosen_is_in_the_request(section: ControlSection, picture: Path
     card.scale._slider.setValue(14)
     card.begins._slider.setValue(10)
     card.ends._slider.setValue(80)
-    wanted = ControlUse("sd15_depth", picture, PrepareName.CANNY, 0.7, 0.1, 0.8, 60, 150)
+    wanted = ControlNetUse("sd15_depth", picture, PreprocessorName.CANNY, 0.7, 0.1, 0.8, 60, 150)
     assert section.uses() == (wanted,)
     choose(card.network.combo, CANNY.title)
     assert section.uses() == (replace(wanted, network="sd15_canny"),)  # what a person chose stays
@@ -107,7 +109,7 @@ def test_what_is_chosen_is_in_the_request(section: ControlSection, picture: Path
     assert (section.uses()[0].low, section.uses()[0].high) == (400, 400)
 
 
-def test_several_and_taken_away_again(section: ControlSection, qtbot: QtBot, picture: Path, tmp_path: Path) -> None:
+def test_several_and_taken_away_again(section: ControlNetSection, qtbot: QtBot, picture: Path, tmp_path: Path) -> None:
     said: list[str] = []
     section.failed.connect(said.append)
     assert section.add_picture(picture) and section.add_picture(picture) and len(section.uses()) == 2
@@ -123,12 +125,12 @@ def test_several_and_taken_away_again(section: ControlSection, qtbot: QtBot, pic
     )
 
 
-def test_pictures_are_dropped_on_it(section: ControlSection, picture: Path) -> None:
+def test_pictures_are_dropped_on_it(section: ControlNetSection, picture: Path) -> None:
     drop_folder(section, picture)
     assert [use.image for use in section.uses()] == [picture]
 
 
-def test_what_the_network_sees_is_shown(section: ControlSection, qtbot: QtBot, picture: Path) -> None:
+def test_what_the_network_sees_is_shown(section: ControlNetSection, qtbot: QtBot, picture: Path) -> None:
     threads = Threads(section)
 
     def white(card: Any) -> int:
@@ -147,7 +149,7 @@ def test_what_the_network_sees_is_shown(section: ControlSection, qtbot: QtBot, p
     card.high._slider.setValue(500)
     card.low._slider.setValue(500)
     qtbot.waitUntil(lambda: bool(threads.waiting))
-    card.prepare.set_value(PrepareName.AS_GIVEN)  # while that is worked out it changes again
+    card.prepare.set_value(PreprocessorName.AS_GIVEN)  # while that is worked out it changes again
     card.changed.emit()
     qtbot.waitUntil(lambda: section._look_again)
     threads.do()
@@ -166,12 +168,12 @@ def test_what_the_network_sees_is_shown(section: ControlSection, qtbot: QtBot, p
     threads.do()  # it is gone by then, and nobody minds
 
 
-def test_a_request_comes_back_as_it_was(section: ControlSection, picture: Path, tmp_path: Path) -> None:
+def test_a_request_comes_back_as_it_was(section: ControlNetSection, picture: Path, tmp_path: Path) -> None:
     said: list[str] = []
     section.failed.connect(said.append)
     uses = (
-        ControlUse("sd15_depth", picture, PrepareName.INVERT, 0.35, 0.25, 0.75, 10, 20),
-        ControlUse("sd15_canny", picture),
+        ControlNetUse("sd15_depth", picture, PreprocessorName.INVERT, 0.35, 0.25, 0.75, 10, 20),
+        ControlNetUse("sd15_canny", picture),
     )
     section.use(GenerateRequest(controls=uses))
     assert section.uses() == uses
@@ -185,7 +187,7 @@ def test_a_request_comes_back_as_it_was(section: ControlSection, picture: Path, 
     )
 
 
-def test_another_checkpoint_takes_the_network_most_alike(section: ControlSection, picture: Path) -> None:
+def test_another_checkpoint_takes_the_network_most_alike(section: ControlNetSection, picture: Path) -> None:
     section.add_picture(picture)
     choose(section.cards[0].network.combo, DEPTH.title)
     section.set_checkpoint(XL)
@@ -214,6 +216,6 @@ def test_the_whole_column_says_it_and_everything_has_a_name(qtbot: QtBot, pictur
 
 
 def test_what_a_network_most_likely_wants() -> None:
-    assert usual_prepare("control_v11p_sd15_canny") is PrepareName.CANNY
-    assert usual_prepare("diffusers_xl_Scribble") is PrepareName.SCRIBBLE
-    assert usual_prepare("control_v11f1p_sd15_depth") is PrepareName.AS_GIVEN
+    assert usual_prepare("control_v11p_sd15_canny") is PreprocessorName.CANNY
+    assert usual_prepare("diffusers_xl_Scribble") is PreprocessorName.SCRIBBLE
+    assert usual_prepare("control_v11f1p_sd15_depth") is PreprocessorName.AS_GIVEN
