@@ -1,7 +1,7 @@
 """How fast it is on this machine: `python -m tests.benchmarks [--readme] [--checkpoint NAME] [--only WORD …]`.
 
 Every measurement is a process of its own, so that its launch is a launch and its peak of memory its own. Prints a table;
-`--readme` writes it into README.md as well. Nothing here is asserted: times differ from machine to machine.
+`--readme` writes it into resources/manual/figures.md as well. Nothing here is asserted: times differ from machine to machine.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ def with_table(readme: str, text: str) -> str:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--readme", action="store_true", help="write the table into resources/manual/figures.md")
     parser.add_argument(
         "--checkpoint", default="starter", help="what pictures are made with: `starter`, or the path of a file"
     )
@@ -276,7 +276,7 @@ def main(argv: list[str]) -> int:
     text = f"{machine()}\n\n{table(rows)}"
     print(text)
     if arguments.readme:
-        readme = ROOT / "README.md"
+        readme = ROOT / "resources" / "manual" / "figures.md"
         readme.write_text(with_table(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
     return 0
 
