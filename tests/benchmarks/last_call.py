@@ -45,7 +45,10 @@ def main() -> None:
     print("| steps | guided: difference | grain | last call unguided: difference | grain |")
     print("| --- | --- | --- | --- | --- |")
     for steps in (20, 10, 5):
-        cells = [f"{((made := images(steps, guided)) - reference).square().mean():.1e} | {grain(made):.3f}" for guided in (True, False)]
+        cells = [
+            f"{((made := images(steps, guided)) - reference).square().mean():.1e} | {grain(made):.3f}"
+            for guided in (True, False)
+        ]
         print(f"| {steps} | {' | '.join(cells)} |")
 
 
