@@ -122,6 +122,7 @@ def add_generate(verbs: Any) -> None:
 
 def _generate(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
+    from diffstudio.models.library.lookup import find_vae
     from diffstudio.studio.settings import load_settings
 
     names = {field.name for field in dataclasses.fields(GenerateRequest)}
@@ -147,8 +148,10 @@ def _generate(arguments: argparse.Namespace) -> int:
     request = GenerateRequest(**asked, controls=controls_of(arguments))
     settings = load_settings()
     library = Library(settings.folders)
-    for name in filter(None, (request.checkpoint, request.vae)):
-        library.find(name)  # before anything heavy is loaded
+    if request.checkpoint:
+        library.find(request.checkpoint)  # before anything heavy is loaded
+    if request.vae:
+        find_vae(library, request.vae)
     return make(request, arguments.out, library, settings)
 
 

@@ -146,6 +146,7 @@ def add_upscale(verbs: Any) -> None:
 
 def _upscale(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
+    from diffstudio.models.library.lookup import find_vae
     from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_of
     from diffstudio.studio.settings import load_settings
 
@@ -165,6 +166,8 @@ def _upscale(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     library = Library(settings.folders)
     find_upscaler(request.upscaler, library)
-    for name in filter(None, (request.checkpoint, request.vae)):
-        library.find(name)  # before anything heavy is loaded
+    if request.checkpoint:
+        library.find(request.checkpoint)  # before anything heavy is loaded
+    if request.vae:
+        find_vae(library, request.vae)
     return make(request, arguments.out, library, settings)

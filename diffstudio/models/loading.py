@@ -34,7 +34,7 @@ _FILES = {
     "flux": "flux",
     "z_image": "z_image",
     "qwen_image": "qwen_image",
-    "diffusers": "general",
+    "diffusers": "diffusers_pipeline",
 }
 _DENSE_SHARE = (
     0.5  # of the free memory, up to which a network's packed weights are unpacked at once: faster than in each step

@@ -17,6 +17,7 @@ import psutil
 
 from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, OutOfMemory, StorageProblem
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.lookup import find_vae
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.memory.model_cache import ModelCache
 from diffstudio.studio.events import (
@@ -331,7 +332,7 @@ class Worker:
             find_upscaler(request.upscaler, self._library)
         steering = RequestControlNets(request, self._library, checkpoint)
         steering.look_up()
-        vae = self._library.find(request.vae) if request.vae else None
+        vae = find_vae(self._library, request.vae) if request.vae else None
         model = self._loaded(
             checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae
         )
@@ -364,7 +365,7 @@ class Worker:
         find_upscaler(request.upscaler, self._library)
         if request.checkpoint:
             checkpoint = self._library.find(request.checkpoint)
-            vae = self._library.find(request.vae) if request.vae else None
+            vae = find_vae(self._library, request.vae) if request.vae else None
             model = self._loaded(
                 checkpoint, control.stopped, lambda what, fraction: self._emit(Loading(job, what, fraction)), vae
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from diffstudio.diffusion.spacing import ladder
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.families import pixel_file
+from diffstudio.models.library.lookup import similar_names
 from diffstudio.models.model import NO_IMAGES, ImageInputs
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
@@ -130,7 +130,7 @@ class PixelModel:
         names = [name.casefold() for name in self.classes]
         if wanted in names:
             return names.index(wanted)
-        near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
+        near = similar_names(wanted, names, cutoff=0.4)
         choices = ", ".join(self.classes[names.index(name)] for name in near) or ", ".join(self.classes[:12])
         raise BadRequest(
             f"This checkpoint does not know {prompt.strip()[:80]!r}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from diffstudio.models.checkpoint import Checkpoint, Origin, Role, read_checkpoi
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 from diffstudio.models.library.header_cache import HeaderCache
+from diffstudio.models.library.lookup import no_such_model
 from diffstudio.models.library.model_folders import roots_of, walk
 from diffstudio.models.library.overrides import Overrides
 from diffstudio.models.library.records import read_record
@@ -97,11 +97,7 @@ class Library:
             if wanted in (damaged.stem, _run_name(damaged)):
                 raise error
         names = [checkpoint.name for checkpoint in self._checkpoints or () if checkpoint.draws]
-        near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5) or names[:5]
-        raise CheckpointMissing(
-            f"There is no checkpoint called {wanted[:80]!r}",
-            remedy=f"Choose one of: {', '.join(near)}" if near else "Train one, or put one into the models folder",
-        )
+        raise no_such_model("checkpoint", wanted, names, install="Train one, or put one into a models folder")
 
     def _again(self, known: Checkpoint) -> Checkpoint:
         """As it is on the disk now, under the name that it has."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffstudio.errors import BadRequest, CheckpointMissing, ImageProblem
+from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of, short
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.lookup import find_model
 from diffstudio.studio.requests import ControlNetUse, PictureRequest, ResizeName
 
 if TYPE_CHECKING:
@@ -38,24 +38,8 @@ def cannot_steer(network: Checkpoint, checkpoint: Checkpoint) -> str:
 
 
 def find_controlnet(library: Library, name: str) -> Checkpoint:
-    """The ControlNet of that name, in any case, or at that path. CheckpointMissing names those that sound alike."""
-    try:
-        found = library.find(name)
-    except CheckpointMissing:
-        found = None
-    if found is not None and found.role is Role.CONTROLNET:
-        return found
-    networks = [checkpoint for checkpoint in library.scan() if checkpoint.role is Role.CONTROLNET]
-    for network in networks:
-        if name.casefold() in (network.name.casefold(), network.path.stem.casefold()):
-            return network
-    names = [network.name for network in networks]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
-    raise CheckpointMissing(
-        f"There is no ControlNet called {name[:80]!r}",
-        "" if found is None else f"{name[:80]} is none",
-        f"Choose one of: {', '.join(near)}" if near else "Put its file into a folder of models",
-    )
+    """The ControlNet of that name, in any case, or at that path. CheckpointMissing suggests similar names."""
+    return find_model(library, name, (Role.CONTROLNET,), "ControlNet")
 
 
 class RequestControlNets:

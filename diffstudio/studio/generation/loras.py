@@ -8,7 +8,6 @@ imported here before something is attached.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -17,11 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffstudio.errors import CheckpointMissing
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.lookup import find_model, stem_of
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.lora_tags import LoraUse, lora_tags
 
@@ -34,49 +33,18 @@ _CHUNK_BYTES = 8 << 20
 
 
 def find_lora(library: Library, name: str) -> Checkpoint:
-    """The LoRA of that name: its file's, in any case, or the one its training gave it.
+    """The LoRA of that name: its file's, in any case, or the one its trainer gave it.
 
-    A path is taken for the name of its file, so that no prompt makes the program look at a place. CheckpointMissing names
-    those that sound alike.
+    Of a path only the file name counts, so that no prompt makes the program open a file anywhere. CheckpointMissing suggests
+    similar names.
     """
-    plain = _plain(name)
-    try:
-        found = library.find(plain) if plain else None
-    except CheckpointMissing:
-        found = None
-    if found is not None and found.role is Role.LORA:
-        return found
-    loras = [checkpoint for checkpoint in library.scan() if checkpoint.role is Role.LORA]
-    if (called := lora_called(loras, name)) is not None:
-        return called
-    near = like(loras, name)
-    raise CheckpointMissing(
-        f"There is no LoRA called {plain[:80]!r}",
-        "the prompt asks for it" if found is None else f"{plain[:80]} is none",
-        f"Choose one of: {', '.join(near)}"
-        if near
-        else "Put its .safetensors file into a folder of models, or take its tag out",
+    return find_model(
+        library,
+        stem_of(name),
+        (Role.LORA,),
+        "LoRA",
+        install="Put its .safetensors file into a models folder, or remove its tag from the prompt",
     )
-
-
-def lora_called(loras: Sequence[Checkpoint], name: str) -> Checkpoint | None:
-    """The one of that name, in any case, or that its training called so."""
-    folded = _plain(name).casefold()
-    for known_by in (lambda lora: (lora.name, lora.path.stem), lambda lora: (lora.metadata.get("ss_output_name", ""),)):
-        for lora in loras:
-            if folded and folded in (called.casefold() for called in known_by(lora)):
-                return lora
-    return None
-
-
-def like(loras: Sequence[Checkpoint], name: str) -> list[str]:
-    """Names that are much like it; where none is, some that there are."""
-    names = [lora.name for lora in loras]
-    return difflib.get_close_matches(_plain(name), names, n=3, cutoff=0.5) or names[:5]
-
-
-def _plain(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors").strip()
 
 
 def misfit(lora: Checkpoint, checkpoint: Checkpoint) -> str:

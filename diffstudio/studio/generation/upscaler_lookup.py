@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown, ImageProblem
+from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.lookup import find_model
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.metadata import PictureSettings
 from diffstudio.studio.requests import LANCZOS, LATENT, UpscaleRequest
@@ -18,29 +18,10 @@ _MOST_FORBEARS = 8
 
 
 def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
-    """The file of that upscaler; None for those that need none. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
+    """The upscaler of that name, in any case, or at that path; None for the built-in ones. CheckpointMissing, CheckpointDamaged."""
     if name in (LANCZOS, LATENT):
         return None
-    try:
-        if library is None:
-            raise CheckpointMissing("")
-        found = library.find(name)
-    except CheckpointMissing:
-        there = (
-            [checkpoint.name for checkpoint in library.scan() if checkpoint.role is Role.UPSCALER]
-            if library is not None
-            else []
-        )
-        near = difflib.get_close_matches(name, there, n=3, cutoff=0.4) or there[:5]
-        raise CheckpointMissing(
-            f"There is no upscaler called {name[:80]!r}",
-            remedy=f"Choose one of: {', '.join([*near, LANCZOS])}, or put one into the models folder",
-        ) from None
-    if found.role is not Role.UPSCALER:
-        raise CheckpointUnknown(
-            f"{found.name} is not an upscaler", found.reason.rstrip("."), f"Choose one that is, or {LANCZOS}"
-        )
-    return found
+    return find_model(library, name, (Role.UPSCALER,), "upscaler", built_in=(LANCZOS,))
 
 
 def upscale_from(image: Path) -> UpscaleRequest:

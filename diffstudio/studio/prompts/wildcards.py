@@ -9,7 +9,6 @@ nothing; a line that begins with `# ` is a comment.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from diffstudio import paths
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.library.lookup import similar_names
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest
 
@@ -229,7 +229,7 @@ def _manager(folder: Path) -> WildcardManager:
 
 
 def _nothing_called(name: str, folder: Path, names: list[str], broken: list[str]) -> BadRequest:
-    near = difflib.get_close_matches(name, names, n=1) or [other for other in names if name and name in other][:1]
+    near = similar_names(name, names, most=1, cutoff=0.6) or [other for other in names if name and name in other][:1]
     why = "; ".join([f"nothing below {folder} is called that", *broken[:2]])
     remedy = (
         f"Write __{near[0]}__, if that was meant" if near else f"Put a file {name}.txt there with a choice on each line"

@@ -243,7 +243,7 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(studio: Studio, dra
     use = ControlNetUse("control_edges", drawing)
     for request, said in (
         (replace(REQUEST, controls=(replace(use, network="control_edge"),)), "Choose one of: control_edges"),
-        (replace(REQUEST, controls=(replace(use, network="small"),)), "small is none"),
+        (replace(REQUEST, controls=(replace(use, network="small"),)), "small is not a ControlNet"),
         (replace(REQUEST, controls=(replace(use, network="control_xl"),)), "made for Stable Diffusion XL"),
         (replace(REQUEST, checkpoint="tiny", controls=(use,)), "takes no ControlNet"),
         (replace(REQUEST, controls=(replace(use, image=tmp_path / "gone.png"),)), "is not there"),

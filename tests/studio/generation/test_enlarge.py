@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown, ImageProblem, Interrupted, OutOfMemory
+from diffstudio.errors import BadRequest, CheckpointMissing, ImageProblem, Interrupted, OutOfMemory
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
@@ -207,7 +207,7 @@ def test_what_cannot_be_is_said_before_any_work(
     calls = calls_of(model, monkeypatch)
     with pytest.raises(CheckpointMissing, match="no upscaler called 'none'.*lanczos"):
         run(model, dataclasses.replace(REQUEST, upscaler="none"), library=Library([tmp_path / "nothing"]))
-    with pytest.raises(CheckpointUnknown, match="not an upscaler"):
+    with pytest.raises(CheckpointMissing, match="starter is not an upscaler.*lanczos"):
         find_upscaler("starter", Library([tmp_path]))
     with pytest.raises(BadRequest, match="What is painted is not enlarged"):
         dataclasses.replace(REQUEST, init=tmp_path / "a.png", mask=tmp_path / "b.png")

@@ -111,7 +111,7 @@ def test_a_lora_is_found_by_its_file_in_any_case_or_by_what_its_training_called_
     library = Library()
     for name in ("Style One", "style one", "style-by-training", "../../Style One.safetensors", r"\\far\away\Style One"):
         assert find_lora(library, name).path == shelf / "loras" / "Style One.safetensors"
-    for name, said in (("Style Two", "Style One"), ("small", "small is none"), ("", "other")):
+    for name, said in (("Style Two", "Style One"), ("small", "small is not a LoRA"), ("", "other")):
         with pytest.raises(CheckpointMissing, match=said):
             find_lora(library, name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.library.lookup import similar_names
 from diffstudio.studio.generation.controlnets import STEERED, cannot_steer
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName
 from diffstudio.ui.generate.sections.add_buttons import AddButton
@@ -165,7 +165,7 @@ class ControlNetCard(QWidget):
         """Those that fit. One that is called much like the one chosen before takes its place where that does not."""
         before, names = self.network.value(), [network.name for network in networks]
         self.network.set_choices([(network.name, network.title) for network in networks])
-        if before is not None and before not in names and (near := difflib.get_close_matches(before, names, 1, 0.3)):
+        if before is not None and before not in names and (near := similar_names(before, names, most=1, cutoff=0.3)):
             self.network.set_value(near[0])
         self._guess()
 

@@ -12,8 +12,9 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.library.lookup import match_name, similar_names, stem_of
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.generation.loras import like, lora_called, misfit, trigger_words
+from diffstudio.studio.generation.loras import misfit, trigger_words
 from diffstudio.studio.prompts.lora_tags import TAG, LoraUse, changed, use_of, with_another, with_use
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.ui.generate.sections.add_buttons import AddButton
@@ -284,10 +285,11 @@ class LoraSection(QWidget):
 
     def _row(self, use: LoraUse) -> LoraRow:
         loras = [model for model in self._models if model.role is Role.LORA]
-        lora = lora_called(loras, unescaped(use.name))
+        name = stem_of(unescaped(use.name))
+        lora = match_name(loras, name)
         if lora is None:
-            offered = [model for model in self.offered() if model.role is Role.LORA]
-            return LoraRow(use, None, "There is no LoRA of that name here.", like(offered, unescaped(use.name))[:3])
+            names = [model.name for model in self.offered() if model.role is Role.LORA]
+            return LoraRow(use, None, "There is no LoRA of that name here.", (similar_names(name, names) or names)[:3])
         why = misfit(lora, self._checkpoint) if self._checkpoint is not None else ""
         return LoraRow(use, lora, f"{why}, so it does nothing." if why else "", ())
 
