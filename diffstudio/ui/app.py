@@ -38,7 +38,7 @@ from diffstudio.ui.shell.single_instance import SingleInstance
 from diffstudio.ui.shell.sleep_inhibitor import awake
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.images import image_size, read_image, why_unreadable
+from diffstudio.ui.widgets.images import image_size, read_image, unreadable_reason
 from diffstudio.ui.window import MainWindow, RoomEntry
 
 if TYPE_CHECKING:  # read after the first paint
@@ -82,7 +82,7 @@ class Desktop(QObject):
         self.bridge.arrived.connect(self.take)
         self.arrivals = DroppedModels(self.shelf)
         self.shelf.changed.connect(self.show_checkpoints)
-        self.shelf.failed.connect(lambda sentence: window.say("bad", sentence))
+        self.shelf.failed.connect(lambda sentence: window.show_message("bad", sentence))
         self.lookout.runs_seen.connect(self.show_runs)
         self.lookout.machine_seen.connect(room.set_machine)
         self.lookout.learnt.connect(self.shelf.rescan)
@@ -113,7 +113,7 @@ class Desktop(QObject):
         window.model_dropped.connect(self.arrivals.bring)
         self.arrivals.prompted.connect(self.use_lora)
         self.arrivals.drawing.connect(self.generate_with)
-        self.arrivals.said.connect(window.say)
+        self.arrivals.said.connect(window.show_message)
         window.shown.connect(self.begin, Qt.ConnectionType.QueuedConnection)
 
     # After the first paint
@@ -139,7 +139,7 @@ class Desktop(QObject):
                 self.bridge.emit_from_thread,
             )
         except DiffstudioError as error:
-            self.window.say("bad", str(error))
+            self.window.show_message("bad", str(error))
             return
         self.worker.start()
         for request in self._waiting:
@@ -154,20 +154,20 @@ class Desktop(QObject):
 
     async def _recover(self, gallery: Gallery) -> None:
         """The gallery's records were lost: its pictures are still there."""
-        await self.tasks.beside(gallery.rescan)
+        await self.tasks.to_thread(gallery.rescan)
         self.show_recent()
 
     async def _count(self, checkpoint: Checkpoint, text: str) -> None:
-        self.generate_room.panel.show_count(checkpoint, text, await self.tasks.beside(count, checkpoint, text))
+        self.generate_room.panel.show_count(checkpoint, text, await self.tasks.to_thread(count, checkpoint, text))
 
     async def _needs(self, wanted: Wanted) -> None:
         """Of memory, by the job that the panel describes."""
         if self.worker is not None:
-            machine = await self.tasks.beside(self.worker.machine)
+            machine = await self.tasks.to_thread(self.worker.machine)
             self.generate_room.panel.show_needs(wanted, needs(wanted, machine) if machine is not None else None)
 
     async def _beside(self, work: Callable[[], Any], answer: Callable[[Any], None]) -> None:
-        answer(await self.tasks.beside(work))
+        answer(await self.tasks.to_thread(work))
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
@@ -185,7 +185,7 @@ class Desktop(QObject):
             self.worker.warm_up(chosen.name)
 
     def show_runs(self, summaries: Sequence[RunSummary]) -> None:
-        from diffstudio.ui.widgets.controls import human_duration
+        from diffstudio.ui.widgets.formatting import human_duration
 
         alive = next((summary for summary in summaries if summary.alive), None)
         if alive is None:
@@ -266,7 +266,7 @@ class Desktop(QObject):
                 RecentPicture(image.path, read_image(image.path, 192), image.request) for image in images
             ], gallery.count()
 
-        self.generate_room.set_recent(*await self.tasks.beside(read))
+        self.generate_room.set_recent(*await self.tasks.to_thread(read))
 
     def _tell(self, what: Callable[[Worker], Any]) -> None:
         """Ask the worker for something, and say what it refuses."""
@@ -275,7 +275,7 @@ class Desktop(QObject):
         try:
             what(self.worker)
         except DiffstudioError as error:
-            self.generate_room.say("bad", str(error))
+            self.generate_room.show_message("bad", str(error))
 
     # The other rooms
 
@@ -345,11 +345,11 @@ class Desktop(QObject):
         from diffstudio.studio.generation.upscaler_lookup import upscale_from
         from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 
-        image = await self.tasks.beside(read_image, path, 256)
+        image = await self.tasks.to_thread(read_image, path, 256)
         if image.isNull():
-            self.window.say("warn", f"{path.name} cannot be read as a picture, so it cannot be enlarged.")
+            self.window.show_message("warn", f"{path.name} cannot be read as a picture, so it cannot be enlarged.")
             return
-        base = before if before is not None else await self.tasks.beside(upscale_from, path)
+        base = before if before is not None else await self.tasks.to_thread(upscale_from, path)
         chosen = self.generate_room.panel.checkpoint.current()
         dialog = UpscaleDialog(
             base,
@@ -382,7 +382,7 @@ class Desktop(QObject):
     async def _generate_with_file(self, path: Path) -> None:
         made = await self.shelf.find(path)
         if made is None:
-            self.window.say("warn", f"There is no checkpoint at {path} yet.")
+            self.window.show_message("warn", f"There is no checkpoint at {path} yet.")
         else:
             self.generate_with(made)
 
@@ -400,20 +400,20 @@ class Desktop(QObject):
         from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
 
         try:
-            settings = await self.tasks.beside(metadata.read, path)
+            settings = await self.tasks.to_thread(metadata.read, path)
         except DiffstudioError as error:
-            if (await self.tasks.beside(read_image, path, 64)).isNull():
-                why = await self.tasks.beside(why_unreadable, path)
-                self.window.say(
+            if (await self.tasks.to_thread(read_image, path, 64)).isNull():
+                why = await self.tasks.to_thread(unreadable_reason, path)
+                self.window.show_message(
                     "warn", f"{path.name} cannot be opened: {why}. Choose another picture." if why else str(error)
                 )
             else:  # a picture that says nothing about itself is one to start from
                 self.start_from(path)
             return
         except OSError as error:
-            self.window.say("warn", f"{path.name} could not be read: {error}.")
+            self.window.show_message("warn", f"{path.name} could not be read: {error}.")
             return
-        dialog = PictureSettingsDialog(path, await self.tasks.beside(read_image, path, 512), settings, self.window)
+        dialog = PictureSettingsDialog(path, await self.tasks.to_thread(read_image, path, 512), settings, self.window)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.use_requested.connect(self.use)
         dialog.start_requested.connect(lambda: self.start_from(path))
@@ -445,7 +445,9 @@ class Desktop(QObject):
         if settings.folders != before.folders:
             self.shelf.set_folders(settings.folders)
         if settings.images != before.images:
-            self.window.say("info", f"Pictures are kept in {settings.images} from the next start of diffstudio on.")
+            self.window.show_message(
+                "info", f"Pictures are kept in {settings.images} from the next start of diffstudio on."
+            )
         self._save_settings()
 
     def dress(self) -> None:
@@ -463,7 +465,7 @@ class Desktop(QObject):
         try:
             save(self.settings)
         except DiffstudioError as error:
-            self.window.say("bad", str(error))
+            self.window.show_message("bad", str(error))
 
     # The end
 
@@ -513,8 +515,8 @@ def main(argv: Sequence[str]) -> int:
     loop.set_exception_handler(_raised_in_the_loop)
     desktop = Desktop(loaded.settings)
     if loaded.problem:
-        desktop.window.say("warn", loaded.problem)
-    troubles.told.connect(lambda sentence: desktop.window.say("bad", sentence))
+        desktop.window.show_message("warn", loaded.problem)
+    troubles.told.connect(lambda sentence: desktop.window.show_message("bad", sentence))
     instance.called.connect(desktop.window.come_forward)
     app.styleHints().colorSchemeChanged.connect(desktop.system_theme_changed)
     undo_signals = desktop_environment.close_on_signals(desktop.window)

@@ -12,19 +12,10 @@ from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLabel, QListWi
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Check,
-    ChipRow,
-    Combo,
-    Elided,
-    PrimaryButton,
-    QuietButton,
-    SectionLabel,
-    describe,
-    label,
-)
-from diffstudio.ui.widgets.helpers import scroll_area
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.image_actions import open_folder
+from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
 
 _DEVICES = (
     ("auto", "The best there is"),
@@ -55,11 +46,11 @@ class SettingsDialog(QDialog):
         devices = list(_DEVICES)
         if settings.device not in dict(devices):
             devices.append((settings.device, settings.device))
-        self.device = Combo(
+        self.device = ComboBox(
             "Device", devices, "What does the arithmetic; one that is not there is told when a picture starts"
         )
         cores = os.cpu_count() or 1
-        self.threads = Combo(
+        self.threads = ComboBox(
             "Threads",
             [
                 (0, f"All {cores} cores" if cores > 1 else "One core"),
@@ -67,19 +58,19 @@ class SettingsDialog(QDialog):
             ],
             "How many cores one picture may use on the processor",
         )
-        self.kept = Combo(
+        self.kept = ComboBox(
             "Memory for checkpoints",
             _kept_choices(settings.kept_gib),
             "How much memory checkpoints may keep, so that one used before is there at once. The one in use may "
             "take more",
         )
-        self.previews = Check("Show the picture while it is made")
+        self.previews = CheckBox("Show the picture while it is made")
         describe(
             self.previews,
             "Previews",
             "An estimate after every step; costs little, and without it there is no filmstrip",
         )
-        self.compiled = Check("Compile checkpoints")
+        self.compiled = CheckBox("Compile checkpoints")
         describe(
             self.compiled,
             "Compile checkpoints",
@@ -90,14 +81,16 @@ class SettingsDialog(QDialog):
         describe(self.folders, "Folders of models", "Looked through for checkpoints, with their sub-folders")
         self.folders.setFixedHeight(92)
         self.folders.setObjectName("raised")
-        self.add_folder = QuietButton("Add folder …", "plus", "Look for checkpoints in another folder")
-        self.remove_folder = QuietButton("Remove", "minus", "Do not look in the chosen folder any more; its files stay")
-        self.images = Elided("", mode=Qt.TextElideMode.ElideMiddle)
-        self.choose_images = QuietButton(
-            "Change …", "", "Keep new pictures in another folder; those that are there stay"
+        self.add_folder = SecondaryButton("Add folder…", "plus", "Look for checkpoints in another folder")
+        self.remove_folder = SecondaryButton(
+            "Remove", "minus", "Do not look in the chosen folder any more; its files stay"
         )
-        self.open_images = QuietButton("Open", "", "Show the folder of pictures in the file manager")
-        self.open_data = QuietButton("Open", "", "Show diffstudio's own folder in the file manager")
+        self.images = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
+        self.choose_images = SecondaryButton(
+            "Change…", "", "Keep new pictures in another folder; those that are there stay"
+        )
+        self.open_images = SecondaryButton("Open", "", "Show the folder of pictures in the file manager")
+        self.open_data = SecondaryButton("Open", "", "Show diffstudio's own folder in the file manager")
         self.done_button = PrimaryButton("Done", "", "Close (Escape)")
         self._lay_out(sleep)
         self._show()
@@ -193,7 +186,7 @@ class SettingsDialog(QDialog):
         column.addLayout(_buttons(self.choose_images, self.open_images))
         column.addSpacing(8)
         column.addWidget(SectionLabel("Everything else"))
-        own = Elided(str(paths.data()), mode=Qt.TextElideMode.ElideMiddle)
+        own = ElidedLabel(str(paths.data()), mode=Qt.TextElideMode.ElideMiddle)
         column.addWidget(own)
         column.addLayout(_buttons(self.open_data))
         column.addWidget(label(f"Staying awake: {sleep}", "dim", pixels=theme.SMALL_PIXELS, wrap=True))

@@ -42,11 +42,11 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
-    async def beside(self, work: Callable[..., _T], *args: Any) -> _T:
+    async def to_thread(self, work: Callable[..., _T], *args: Any) -> _T:
         """What `work(*args)` returns, or raises, from a thread. Cancelled, work that has begun goes on unheard."""
         return await asyncio.wrap_future(self._pool.submit(work, *args))
 
-    async def each(self, items: Generator[_T, None, None]) -> AsyncIterator[_T]:
+    async def iterate_in_thread(self, items: Generator[_T, None, None]) -> AsyncIterator[_T]:
         """The items of a generator that runs in threads. Cancelled, it is closed after the step under way."""
         turn = threading.Lock()
 
@@ -59,7 +59,7 @@ class Tasks:
                 items.close()
 
         try:
-            while (item := await self.beside(step)) is not _END:
+            while (item := await self.to_thread(step)) is not _END:
                 yield item
         finally:
             self._pool.submit(end)
@@ -80,14 +80,14 @@ class Tasks:
             sys.excepthook(type(error), error, error.__traceback__)
 
 
-class NewestFirst(QObject):
+class NewestFirstQueue(QObject):
     """Questions answered one at a time, the last asked first: thumbnails on the screen before those scrolled past.
 
     Asking again for a key that still waits moves it to the front. When more than `most` wait, the oldest are dropped:
     they will be asked for again.
     """
 
-    answered = Signal(object, object)  # the key; what the function returned, None where the file could not be read
+    completed = Signal(object, object)  # the key; what the function returned, None where the file could not be read
 
     def __init__(self, name: str, most: int = 400) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class NewestFirst(QObject):
         self._current: Hashable | None = None
         self._answering: asyncio.Task[None] | None = None
 
-    def ask(self, key: Hashable, function: Callable[[], Any]) -> None:
+    def submit(self, key: Hashable, function: Callable[[], Any]) -> None:
         if key == self._current:
             return
         self._waiting.pop(key, None)
@@ -119,9 +119,9 @@ class NewestFirst(QObject):
             while self._waiting:
                 self._current, function = self._waiting.popitem()
                 try:
-                    result = await self._tasks.beside(function)
+                    result = await self._tasks.to_thread(function)
                 except (DiffstudioError, OSError):
                     result = None
-                self.answered.emit(self._current, result)
+                self.completed.emit(self._current, result)
         finally:
             self._current = None

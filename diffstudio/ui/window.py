@@ -22,7 +22,8 @@ from PySide6.QtWidgets import (
 from diffstudio import paths
 from diffstudio.ui.shell.dropped_models import SUFFIXES as MODEL_SUFFIXES
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.controls import Banner, describe
+from diffstudio.ui.widgets.controls import Banner
+from diffstudio.ui.widgets.helpers import describe
 
 RAIL_WIDTH = 80
 SMALLEST = QSize(960, 620)
@@ -152,9 +153,9 @@ class MainWindow(QMainWindow):
 
     # Messages
 
-    def say(self, kind: str, text: str, action: str = "") -> None:
+    def show_message(self, kind: str, text: str, action: str = "") -> None:
         """A message that belongs to no room."""
-        self.banner.say(kind, text, action)
+        self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
         self._message_box.setVisible(bool(text))
 

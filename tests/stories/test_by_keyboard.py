@@ -26,7 +26,7 @@ from diffstudio.ui.models.weight_tool_dialogs import (
     MergeDialog,
     PruneDialog,
 )
-from tests.ui.a_walk import controls, lacking
+from tests.ui.accessibility import accessibility_problems, controls
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed", "home")
@@ -64,9 +64,9 @@ def test_the_left_column_with_everything_in_it(panel: Panel) -> None:
         and panel.control.cards
         and panel.enlarge.scale.isVisible()
     )
-    assert not lacking(panel)
+    assert not accessibility_problems(panel)
     picker = panel.loras.open_picker()
-    assert not lacking(picker)
+    assert not accessibility_problems(picker)
     picker.close()
 
 
@@ -112,7 +112,7 @@ def test_the_sheets_and_windows(qtbot: QtBot, tmp_path: Path) -> None:
     ]
     for dialog in dialogs:
         qtbot.addWidget(dialog)
-        assert len(controls(dialog)) > 3 and not lacking(dialog), dialog.windowTitle()
+        assert len(controls(dialog)) > 3 and not accessibility_problems(dialog), dialog.windowTitle()
 
 
 def test_the_details_of_models_of_every_role(qtbot: QtBot) -> None:
@@ -120,4 +120,4 @@ def test_the_details_of_models_of_every_role(qtbot: QtBot) -> None:
     qtbot.addWidget(details)
     for model in MODELS:
         details.show_entry(model, QImage())
-        assert not lacking(details), model.name
+        assert not accessibility_problems(details), model.name

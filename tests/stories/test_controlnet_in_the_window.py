@@ -19,7 +19,7 @@ from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 from diffstudio.ui.app import Desktop
 from tests.models.adapter_files import kohya, layers, write
 from tests.studio.generation.test_controlnets import drawing, made, shelf  # noqa: F401 - fixtures
-from tests.ui.a_desktop import PATIENCE_MS, Ears, close_desktop, open_desktop
+from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop
 
 pytestmark = [
     pytest.mark.usefixtures("dressed"),
@@ -43,7 +43,7 @@ def desktop(qtbot: QtBot, shelf: Path, made: dict[str, Any]) -> Iterator[Desktop
 
 
 def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing: Path) -> None:  # noqa: F811
-    ears, room = Ears(desktop), desktop.generate_room
+    ears, room = EventRecorder(desktop), desktop.generate_room
     panel = room.panel
     panel.choose(next(each for each in desktop.checkpoints if each.name == "small"))
     panel.prompt.set_text("a red apple")

@@ -15,7 +15,7 @@ from diffstudio.ui.app import Desktop
 from tests.models import headers
 from tests.models.components.test_download import Hub, hub
 from tests.models.headers import write_header
-from tests.ui.a_desktop import PATIENCE_MS, close_desktop, open_desktop
+from tests.ui.desktop_helpers import PATIENCE_MS, close_desktop, open_desktop
 
 __all__ = ["hub"]
 PIECES = ("clip_l", "t5", "vae-flux", "tokenizer-t5")
@@ -57,7 +57,7 @@ def test_what_is_missing_is_fetched_on_a_click(qtbot: QtBot, desktop: Desktop, h
     assert not hub.asked and not (home / "vae").exists()  # nothing without being agreed to
 
     room.banner.action.click()
-    agree(desktop, room.banner.action.text().removesuffix(" …"))
+    agree(desktop, room.banner.action.text().removesuffix("…"))
     qtbot.waitUntil(lambda: room.banner.text().endswith("are there now."), timeout=PATIENCE_MS)
     assert room.banner.action.text() == "Try again"
     assert (home / "text_encoders" / "t5xxl_fp16.safetensors").read_bytes() == b"some bytes of it"

@@ -22,7 +22,7 @@ from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.shell.single_instance import name_for
 from tests.models.tiny import write_tiny_checkpoint
-from tests.ui.a_desktop import PATIENCE_MS, Ears, close_desktop, open_desktop
+from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -119,7 +119,7 @@ def test_a_job_goes_on_after_kill_9(qtbot: QtBot, start: Start, tiny: Path) -> N
     assert [job.request.prompt for job in waiting] == ["red apple", "next"]
     assert waiting[0].attempts == 1
     desktop = open_desktop(qtbot)  # no lock of the dead one is in its way
-    ears = Ears(desktop)
+    ears = EventRecorder(desktop)
     try:
         qtbot.waitUntil(
             lambda: desktop.worker is not None and not desktop.worker.pending() and desktop.worker.running() is None,

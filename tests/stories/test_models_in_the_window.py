@@ -16,7 +16,7 @@ from diffstudio.ui.app import GENERATE, MODELS, Desktop
 from diffstudio.ui.models.weight_tool_dialogs import ToolDialog
 from diffstudio.ui.window import RailButton
 from tests.models.headers import write_header
-from tests.ui.a_desktop import PATIENCE_MS, close_desktop, drop_folder, open_desktop
+from tests.ui.desktop_helpers import PATIENCE_MS, close_desktop, drop_folder, open_desktop
 
 pytestmark = pytest.mark.usefixtures("dressed")
 

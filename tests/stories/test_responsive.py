@@ -16,7 +16,15 @@ from diffstudio.studio.requests import TrainRequest
 from diffstudio.training.run.run_folder import RunFolder, RunResumed, RunStarted, RunStep, RunWaiting
 from diffstudio.ui.app import TRAIN, Desktop
 from tests.training.conftest import write_pictures
-from tests.ui.a_desktop import PATIENCE_MS, Ears, close_desktop, end_training, events_of, open_desktop, recipe_file
+from tests.ui.desktop_helpers import (
+    PATIENCE_MS,
+    EventRecorder,
+    close_desktop,
+    end_training,
+    events_of,
+    open_desktop,
+    recipe_file,
+)
 
 pytestmark = [pytest.mark.usefixtures("dressed"), pytest.mark.timeout(600)]
 BEAT_MS = 10
@@ -72,9 +80,9 @@ def run(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> RunFolder:
     return run
 
 
-def ask_for_pictures(qtbot: QtBot, desktop: Desktop) -> Ears:
+def ask_for_pictures(qtbot: QtBot, desktop: Desktop) -> EventRecorder:
     """More steps than any machine gets through in the time of a test, with a preview each; until the first is done."""
-    ears, panel = Ears(desktop), desktop.generate_room.panel
+    ears, panel = EventRecorder(desktop), desktop.generate_room.panel
     panel.steps.set_value(1000)
     panel.count.set_value(MANY_PICTURES)
     panel.submit()

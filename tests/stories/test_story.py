@@ -23,9 +23,9 @@ from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run_panel import Action
 from tests.training.conftest import write_pictures
-from tests.ui.a_desktop import (
+from tests.ui.desktop_helpers import (
     PATIENCE_MS,
-    Ears,
+    EventRecorder,
     close_desktop,
     drop_folder,
     end_training,
@@ -102,7 +102,7 @@ class Windows(QObject):
 
 
 def watch_one_being_made(qtbot: QtBot, desktop: Desktop) -> None:
-    room, ears = desktop.generate_room, Ears(desktop)
+    room, ears = desktop.generate_room, EventRecorder(desktop)
     assert desktop.window.current_room() == GENERATE and room.panel.prompt.hasFocus()
     room.panel.steps.set_value(300)
     qtbot.keyClicks(room.panel.prompt, "red apple")
@@ -145,7 +145,7 @@ def look_through_its_steps(qtbot: QtBot, desktop: Desktop) -> None:
 
 
 def stop_one(qtbot: QtBot, desktop: Desktop) -> None:
-    room, ears, before = desktop.generate_room, Ears(desktop), saved_pictures()
+    room, ears, before = desktop.generate_room, EventRecorder(desktop), saved_pictures()
     room.panel.steps.set_value(1000)
     room.panel.count.set_value(4)
     qtbot.mouseClick(room.panel.button, LEFT)
@@ -159,7 +159,7 @@ def stop_one(qtbot: QtBot, desktop: Desktop) -> None:
 
 def pause_and_resume_one(qtbot: QtBot, desktop: Desktop) -> None:
     """And a pause changes nothing: the same request without one gives the same pixels."""
-    room, ears = desktop.generate_room, Ears(desktop)
+    room, ears = desktop.generate_room, EventRecorder(desktop)
     room.panel.steps.set_value(600)
     room.panel.count.set_value(1)
     qtbot.keyClick(room.panel.prompt, Qt.Key.Key_Return, CONTROL)
@@ -219,7 +219,7 @@ def train_to_the_end(qtbot: QtBot, desktop: Desktop, pictures: Path, recipe: Pat
 
 
 def make_one_with_what_was_learnt(qtbot: QtBot, desktop: Desktop, trained: Path) -> None:
-    ears = Ears(desktop)
+    ears = EventRecorder(desktop)
     qtbot.mouseClick(train_room(desktop).run_panel.button, LEFT)
     qtbot.waitUntil(lambda: desktop.window.current_room() == GENERATE, timeout=PATIENCE_MS)
     room = desktop.generate_room
@@ -252,7 +252,7 @@ def close_in_the_middle_of_everything(qtbot: QtBot, desktop: Desktop, pictures: 
     run = start_training(qtbot, desktop, pictures, recipe, 60.0, "long")
     qtbot.waitUntil(lambda: bool(events_of(run, RunStep)), timeout=PATIENCE_MS)
     qtbot.keyClick(desktop.window, Qt.Key.Key_1, CONTROL)
-    room, ears = desktop.generate_room, Ears(desktop)
+    room, ears = desktop.generate_room, EventRecorder(desktop)
     room.choose_checkpoint(next(checkpoint for checkpoint in desktop.checkpoints if checkpoint.name == "tiny"))
     room.panel.steps.set_value(1000)
     room.panel.count.set_value(2)
@@ -273,7 +273,7 @@ def close_in_the_middle_of_everything(qtbot: QtBot, desktop: Desktop, pictures: 
 
 
 def find_everything_going_on(qtbot: QtBot, desktop: Desktop, run: RunFolder) -> None:
-    ears, before = Ears(desktop), saved_pictures()
+    ears, before = EventRecorder(desktop), saved_pictures()
     qtbot.waitUntil(lambda: len(saved_pictures()) == len(before) + 4, timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: len(desktop.generate_room.right.thumbs) == len(before) + 4, timeout=PATIENCE_MS)
     prompts = [
@@ -350,5 +350,5 @@ def bits(image: Any) -> bytes:
     return bytes(image.constBits())
 
 
-def last(ears: Ears, kind: type[Any]) -> Any:
+def last(ears: EventRecorder, kind: type[Any]) -> Any:
     return [event for event in ears.events if isinstance(event, kind)][-1]

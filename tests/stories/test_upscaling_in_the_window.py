@@ -27,7 +27,7 @@ from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.samples import checkpoint, picture, stepped
-from tests.ui.test_app import LONG, Ears
+from tests.ui.test_app import LONG, EventRecorder
 
 pytestmark = pytest.mark.usefixtures("dressed", "home")
 
@@ -223,7 +223,7 @@ def test_the_room_shows_what_is_enlarged_and_no_film_where_nothing_is_sampled(qt
     room.take(Started(1, plain))
     assert room.canvas.image().pixelColor(0, 0).red() == 77 and not room.filmstrip.isVisible()
     room.take(Loading(1, "Enlarging", 0.5))
-    assert room.status.text() == "Enlarging … 50%" and room.title.text() == "small"
+    assert room.status.text() == "Enlarging… 50%" and room.title.text() == "small"
     room.take(ImageSaved(1, 0, tmp_path / "large.png", picture(80, 64)))
     room.take(Finished(1, 0.5))
     room.activateWindow()
@@ -256,7 +256,7 @@ def test_the_menu_offers_it(qtbot: QtBot, tmp_path: Path) -> None:
     qtbot.addWidget(room)
     Image.fromarray(picture(9)).save(tmp_path / "a.png")
     menu = room.menu(QImage(str(tmp_path / "a.png")), tmp_path / "a.png", None)
-    action = next(action for action in menu.actions() if action.text() == "Enlarge …")
+    action = next(action for action in menu.actions() if action.text() == "Enlarge…")
     with qtbot.waitSignal(room.enlarge_wanted) as wanted:
         action.trigger()
     assert wanted.args == [tmp_path / "a.png", None]
@@ -306,7 +306,7 @@ def opened_sheet(qtbot: QtBot, desktop: Desktop) -> UpscaleDialog:
     return found[0]
 
 
-def saved(ears: Ears) -> list[Path]:
+def saved(ears: EventRecorder) -> list[Path]:
     return [event.path for event in ears.events if isinstance(event, ImageSaved)]
 
 
@@ -316,7 +316,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, desktop: Desktop) -> None:
-    room, ears = desktop.generate_room, Ears(desktop)
+    room, ears = desktop.generate_room, EventRecorder(desktop)
     room.panel.steps.set_value(4)
     room.panel.prompt.set_text("red apple")
     room.panel.enlarge.open_button.click()
@@ -364,7 +364,7 @@ def test_a_picture_dropped_on_the_window_can_be_enlarged(qtbot: QtBot, desktop: 
     desktop.open_picture(path)
     dropped: Callable[[], list[PictureSettingsDialog]] = lambda: desktop.window.findChildren(PictureSettingsDialog)  # noqa: E731
     qtbot.waitUntil(lambda: bool(dropped()) and dropped()[0].isVisible(), timeout=LONG)
-    assert dropped()[0].use_button.text() == "Enlarge again …"
+    assert dropped()[0].use_button.text() == "Enlarge again…"
     dropped()[0].enlarge_button.click()
     dialog = opened_sheet(qtbot, desktop)
     assert dialog.request().source == path and dialog.size_label.text().startswith("20 × 10 → 40 × 20")
@@ -373,7 +373,7 @@ def test_a_picture_dropped_on_the_window_can_be_enlarged(qtbot: QtBot, desktop: 
 
 def test_what_is_no_picture_is_said_so(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> None:
     said: list[str] = []
-    desktop.window.say = lambda kind, text, *rest: said.append(text)  # type: ignore[method-assign]
+    desktop.window.show_message = lambda kind, text, *rest: said.append(text)  # type: ignore[method-assign]
     desktop.enlarge(tmp_path / "gone.png")
     qtbot.waitUntil(lambda: bool(said), timeout=LONG)
     assert "gone.png cannot be read" in said[0]
@@ -390,5 +390,5 @@ def test_the_gallerys_menu_offers_it(qtbot: QtBot, desktop: Desktop) -> None:
     opened_sheet(qtbot, desktop).reject()
     gallery.grid.customContextMenuRequested.emit(QPoint(5, 5))
     (menu,) = [menu for menu in gallery.findChildren(QMenu) if menu.isVisible()]
-    assert "Enlarge …" in [action.text() for action in menu.actions()]
+    assert "Enlarge…" in [action.text() for action in menu.actions()]
     menu.close()

@@ -22,14 +22,14 @@ from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.widgets import theme
 from tests.models.tiny import write_tiny_checkpoint
-from tests.ui.a_walk import lacking
+from tests.ui.accessibility import accessibility_problems
 
 pytestmark = pytest.mark.usefixtures("dressed")
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 60_000  # ms: torch is imported in here, perhaps for the first time
 
 
-class Ears:
+class EventRecorder:
     """Everything the worker said, as it arrived in the window."""
 
     def __init__(self, desktop: Desktop) -> None:
@@ -66,7 +66,7 @@ def opened(qtbot: QtBot, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
     desktop = opened()
-    room, ears = desktop.generate_room, Ears(desktop)
+    room, ears = desktop.generate_room, EventRecorder(desktop)
     qtbot.keyClicks(room.panel.prompt, "red apple")
     qtbot.keyClick(room.panel.prompt, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
     qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
@@ -80,7 +80,7 @@ def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opene
 
 def test_pause_resume_stop_and_go_on(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
     desktop = opened()
-    room, ears = desktop.generate_room, Ears(desktop)
+    room, ears = desktop.generate_room, EventRecorder(desktop)
     room.panel.steps.set_range(1, 1000)
     room.panel.steps.set_value(1000)
     room.panel.submit()
@@ -100,7 +100,7 @@ def test_pause_resume_stop_and_go_on(qtbot: QtBot, opened: Callable[[], Desktop]
 
 def test_the_queue_waits_and_can_be_changed(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
     desktop = opened()
-    room, ears = desktop.generate_room, Ears(desktop)
+    room, ears = desktop.generate_room, EventRecorder(desktop)
     room.panel.steps.set_range(1, 1000)
     room.panel.steps.set_value(1000)
     room.panel.submit()
@@ -122,7 +122,7 @@ def test_the_queue_waits_and_can_be_changed(qtbot: QtBot, opened: Callable[[], D
 
 def test_what_was_being_made_is_made_after_reopening(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
     desktop = opened()
-    ears = Ears(desktop)
+    ears = EventRecorder(desktop)
     desktop.generate_room.panel.steps.set_range(1, 1000)
     desktop.generate_room.panel.steps.set_value(900)
     desktop.generate_room.panel.prompt.set_text("unfinished")
@@ -148,7 +148,7 @@ def test_every_control_has_a_name_a_tooltip_and_a_way_by_keyboard(qtbot: QtBot, 
     desktop = opened()
     dialog = SettingsDialog(desktop.settings, "as it is", desktop.window)
     places: list[QWidget] = [desktop.window, dialog, *(desktop.window.room(name) for name in (GALLERY, MODELS, TRAIN))]
-    wrong = [fault for place in places for fault in lacking(place)]
+    wrong = [fault for place in places for fault in accessibility_problems(place)]
     assert not wrong, "\n".join(wrong)
 
 
@@ -157,7 +157,7 @@ def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(
 ) -> None:
     desktop = opened()
     desktop.generate_room.panel.prompt.set_text("purple heart")
-    ears = Ears(desktop)
+    ears = EventRecorder(desktop)
     desktop.generate_room.panel.submit()
     qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
     made = desktop.generate_room.right.thumbs[0].shown.path

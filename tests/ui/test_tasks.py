@@ -12,7 +12,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import ImageProblem, StorageProblem
-from diffstudio.ui.tasks import NewestFirst, Tasks
+from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +45,7 @@ def test_work_is_done_in_a_thread_and_goes_on_in_the_windows(qtbot: QtBot, tasks
     seen: list[object] = []
 
     async def doing() -> None:
-        seen.append((await tasks.beside(lambda: threading.current_thread().name)).partition("_")[0])
+        seen.append((await tasks.to_thread(lambda: threading.current_thread().name)).partition("_")[0])
         seen.append(threading.current_thread() is threading.main_thread())
 
     tasks.start(doing())
@@ -59,7 +59,7 @@ def test_what_work_raises_can_be_caught_where_it_is_awaited(qtbot: QtBot, tasks:
 
     async def doing() -> None:
         try:
-            await tasks.beside(fail)
+            await tasks.to_thread(fail)
         except StorageProblem as error:
             seen.append(str(error))
 
@@ -76,7 +76,7 @@ def test_what_nobody_catches_reaches_the_hook_that_shows_it(
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: seen.append(error))
 
     async def doing() -> None:
-        await tasks.beside(lambda: 1 / 0)
+        await tasks.to_thread(lambda: 1 / 0)
 
     tasks.start(doing())
     qtbot.waitUntil(lambda: bool(seen))
@@ -94,7 +94,7 @@ def test_cancelled_work_is_not_heard_of_and_closing_waits_for_it(
         return "done"
 
     async def doing() -> None:
-        heard.append(await tasks.beside(work))
+        heard.append(await tasks.to_thread(work))
 
     first = tasks.start(doing())
     assert first is not None
@@ -116,7 +116,7 @@ def test_a_generator_tells_how_far_it_is(qtbot: QtBot, tasks: Tasks) -> None:
             yield number, threading.current_thread() is threading.main_thread()
 
     async def doing() -> None:
-        seen.extend([item async for item in tasks.each(counting())])
+        seen.extend([item async for item in tasks.iterate_in_thread(counting())])
         seen.append("end")
 
     seen: list[object] = []
@@ -139,7 +139,7 @@ def test_a_generator_given_up_is_closed_after_its_step(
             closed.set()
 
     async def doing() -> None:
-        async for item in tasks.each(endless()):
+        async for item in tasks.iterate_in_thread(endless()):
             seen.append(item)
 
     task = tasks.start(doing())
@@ -159,34 +159,34 @@ def test_a_generator_given_up_is_closed_after_its_step(
 
 
 def test_the_newest_question_is_answered_first_and_the_oldest_is_dropped(qtbot: QtBot, gate: threading.Event) -> None:
-    newest_first, begun, answers = NewestFirst("newest", most=3), threading.Event(), list[tuple[object, object]]()
-    newest_first.answered.connect(lambda key, result: answers.append((key, result)))
-    newest_first.ask("first", waits_at(gate, begun))
+    newest_first, begun, answers = NewestFirstQueue("newest", most=3), threading.Event(), list[tuple[object, object]]()
+    newest_first.completed.connect(lambda key, result: answers.append((key, result)))
+    newest_first.submit("first", waits_at(gate, begun))
     qtbot.waitUntil(begun.is_set)
-    newest_first.ask("first", lambda: "under way already")
+    newest_first.submit("first", lambda: "under way already")
 
     def damaged() -> None:
         raise ImageProblem("It is damaged")
 
     for key, function in (("a", str), ("b", damaged), ("c", lambda: "c"), ("d", lambda: "d"), ("b", damaged)):
-        newest_first.ask(key, function)
+        newest_first.submit(key, function)
     gate.set()
     qtbot.waitUntil(lambda: not newest_first.busy())
     assert answers == [("first", "done"), ("b", None), ("d", "d"), ("c", "c")]
-    newest_first.ask("first", lambda: "again")
+    newest_first.submit("first", lambda: "again")
     qtbot.waitUntil(lambda: not newest_first.busy())
     assert answers[-1] == ("first", "again")
     newest_first.close()
 
 
 def test_a_handler_that_fails_does_not_end_the_answers(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
-    newest_first, answers = NewestFirst("newest"), list[object]()
-    newest_first.answered.connect(lambda key, result: answers.append(key))
+    newest_first, answers = NewestFirstQueue("newest"), list[object]()
+    newest_first.completed.connect(lambda key, result: answers.append(key))
     raised: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: raised.append(error))
-    newest_first.ask("bad", lambda: 1 / 0)
+    newest_first.submit("bad", lambda: 1 / 0)
     qtbot.waitUntil(lambda: bool(raised))
-    newest_first.ask("bad", lambda: 1)
+    newest_first.submit("bad", lambda: 1)
     qtbot.waitUntil(lambda: bool(answers))
     newest_first.close()
 
@@ -197,18 +197,18 @@ def test_a_program_that_ends_in_the_middle_of_waiting_ends_in_silence(tmp_path: 
 import sys, time, qasync
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
-from diffstudio.ui.tasks import NewestFirst, Tasks
+from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 app = QApplication([])
 loop = qasync.QEventLoop(app)
-tasks, newest_first = Tasks(), NewestFirst("newest")
+tasks, newest_first = Tasks(), NewestFirstQueue("newest")
 async def wait():
-    await tasks.beside(time.sleep, 0.2)
+    await tasks.to_thread(time.sleep, 0.2)
     print("never")
 def begin():
     for _ in range(5):
         tasks.start(wait())
     for number in range(5):
-        newest_first.ask(number, lambda: time.sleep(0.1))
+        newest_first.submit(number, lambda: time.sleep(0.1))
 QTimer.singleShot(0, begin)
 QTimer.singleShot(50, app.quit)
 app.aboutToQuit.connect(tasks.close)

@@ -217,7 +217,7 @@ def test_what_nobody_caught_is_told_and_logged(qtbot: QtBot, tmp_path: Path, mon
 
 
 def test_a_message_can_be_dismissed(qtbot: QtBot, window: MainWindow) -> None:
-    window.say("warn", "Something to know.")
+    window.show_message("warn", "Something to know.")
     assert window.banner.isVisible()
     window.banner.close_button.click()
     assert not window.banner.isVisible() and not window._message_box.isVisible()

@@ -18,9 +18,10 @@ from diffstudio.ui.gallery.item_model import when
 from diffstudio.ui.generate.labels import upscaler
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import FlowLayout, PrimaryButton, QuietButton, SectionLabel, label
-from diffstudio.ui.widgets.helpers import scroll_area
-from diffstudio.ui.widgets.wrapping_text import Facts, WrappingText
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.helpers import label, scroll_area
+from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
 WIDTH = 304
 _SPACINGS = {SpacingName.LOG_SNR: "Log SNR", SpacingName.ALIGN_YOUR_STEPS: "Align your steps"}
@@ -50,7 +51,7 @@ class Details(QFrame):
         self.prompt.setAccessibleName("Prompt")
         self.negative.setAccessibleName("Leave out")
         self._prompt_title, self._negative_title = SectionLabel("Prompt"), SectionLabel("Leave out")
-        self.facts = Facts()
+        self.facts = FactsTable()
         self.lost = WrappingText(tone="warn")
         self.nothing = label("", "dim", wrap=True)
         contents = QWidget()
@@ -75,12 +76,12 @@ class Details(QFrame):
         self._scroll = scroll_area(contents)
 
         self.reuse = PrimaryButton("Reuse settings", tooltip="Put these settings into the Generate room (Ctrl+U)")
-        self.enlarge = QuietButton("Enlarge …", "arrows-out", "Make the picture larger (Ctrl+E)", name="Enlarge")
-        self.star = QuietButton("Star", "star", "Keep this picture among the starred (Ctrl+D)")
-        self.copy = QuietButton("Copy", "copy", "Copy the picture (Ctrl+C)")
-        self.save = QuietButton("Save as", "floppy-disk", "Save a copy elsewhere (Ctrl+S)")
-        self.folder = QuietButton("Show in folder", "folder-open", "Open the folder this picture is in")
-        self.delete = QuietButton("Delete", "trash", "Move to the gallery's trash (Delete); it can be undone")
+        self.enlarge = SecondaryButton("Enlarge…", "arrows-out", "Make the picture larger (Ctrl+E)", name="Enlarge")
+        self.star = SecondaryButton("Star", "star", "Keep this picture among the starred (Ctrl+D)")
+        self.copy = SecondaryButton("Copy", "copy", "Copy the picture (Ctrl+C)")
+        self.save = SecondaryButton("Save as", "floppy-disk", "Save a copy elsewhere (Ctrl+S)")
+        self.folder = SecondaryButton("Show in folder", "folder-open", "Open the folder this picture is in")
+        self.delete = SecondaryButton("Delete", "trash", "Move to the gallery's trash (Delete); it can be undone")
         self._buttons = QWidget()
         below = QVBoxLayout(self._buttons)
         below.setContentsMargins(16, 8, 16, 16)
@@ -146,7 +147,7 @@ class Details(QFrame):
 
     async def _read(self, image: GalleryImage) -> None:
         try:
-            settings = await self._tasks.beside(metadata.read, image.path)
+            settings = await self._tasks.to_thread(metadata.read, image.path)
         except (DiffstudioError, OSError):
             return  # the records have what there is to say
         if self._image is not None and self._image.path == image.path:

@@ -12,7 +12,8 @@ from diffstudio.studio.gallery.gallery import GalleryImage
 from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.gallery.picture_view import STEP, PictureView
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets.controls import QuietButton, label
+from diffstudio.ui.widgets.controls import SecondaryButton
+from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.images import read_image
 
 LARGEST_SHOWN = 8192  # px a side that is decoded
@@ -29,13 +30,13 @@ class FullView(QWidget):
         self._tasks = tasks
         self._reading: asyncio.Task[None] | None = None
         self.picture = PictureView()
-        self.back = QuietButton("Gallery", "arrow-left", "Back to all pictures (Esc)")
+        self.back = SecondaryButton("Gallery", "arrow-left", "Back to all pictures (Esc)")
         self.zoom_label = label("", "dim")
-        self.previous = QuietButton("", "caret-left", "The picture before (left arrow)", name="Previous picture")
-        self.next = QuietButton("", "caret-right", "The next picture (right arrow)", name="Next picture")
-        self.zoom_out = QuietButton("", "minus", "Smaller (-)", name="Zoom out")
-        self.zoom_in = QuietButton("", "plus", "Larger (+)", name="Zoom in")
-        self.zoom_fit = QuietButton("", "corners-out", "As large as it fits (0)", name="Fit")
+        self.previous = SecondaryButton("", "caret-left", "The picture before (left arrow)", name="Previous picture")
+        self.next = SecondaryButton("", "caret-right", "The next picture (right arrow)", name="Next picture")
+        self.zoom_out = SecondaryButton("", "minus", "Smaller (-)", name="Zoom out")
+        self.zoom_in = SecondaryButton("", "plus", "Larger (+)", name="Zoom in")
+        self.zoom_fit = SecondaryButton("", "corners-out", "As large as it fits (0)", name="Fit")
         above = QHBoxLayout()
         above.setContentsMargins(16, 12, 16, 4)
         above.setSpacing(4)
@@ -77,7 +78,7 @@ class FullView(QWidget):
         self._reading = self._tasks.start(self._read(image))
 
     async def _read(self, image: GalleryImage) -> None:
-        whole = await self._tasks.beside(read_image, image.path, LARGEST_SHOWN)
+        whole = await self._tasks.to_thread(read_image, image.path, LARGEST_SHOWN)
         if whole.isNull():
             self.picture.set_message(f"{image.path.name} cannot be read. It may have been moved or damaged.")
         else:

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemD
 from diffstudio.studio.gallery.gallery import GalleryImage
 from diffstudio.ui.gallery.item_model import IMAGE_ROLE, GalleryModel
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.controls import describe
+from diffstudio.ui.widgets.helpers import describe
 
 CELL = 156  # px, at least, gap included
 GAP = 12

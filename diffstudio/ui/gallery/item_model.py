@@ -23,7 +23,7 @@ from PySide6.QtGui import QImage
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.ui.generate.labels import title_of
-from diffstudio.ui.tasks import NewestFirst
+from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets.images import read_image
 
 PAGE = 200  # pictures in the first page; later pages grow with what is there
@@ -39,7 +39,7 @@ class GalleryModel(QAbstractListModel):
     counted = Signal()  # the number of pictures has changed
     failed = Signal(object)  # StorageProblem: the records cannot be read
 
-    def __init__(self, gallery: Gallery, thumbnails: NewestFirst) -> None:
+    def __init__(self, gallery: Gallery, thumbnails: NewestFirstQueue) -> None:
         super().__init__()
         self._gallery, self._maker = gallery, thumbnails
         self._images: list[GalleryImage] = []
@@ -50,7 +50,7 @@ class GalleryModel(QAbstractListModel):
         self._complete = True
         self._reached = 0  # how many of the records' rows have been fetched
         self.search, self.starred, self.total = "", False, 0
-        thumbnails.answered.connect(self._thumbnail_made)
+        thumbnails.completed.connect(self._thumbnail_made)
 
     # What Qt asks
 
@@ -178,7 +178,7 @@ class GalleryModel(QAbstractListModel):
         if found is not None:
             self._thumbnails.move_to_end(image.id)
         elif image.id not in self._unreadable:
-            self._maker.ask(image.id, lambda: read_image(self._gallery.thumbnail(image)))
+            self._maker.submit(image.id, lambda: read_image(self._gallery.thumbnail(image)))
         return found
 
     def forget_thumbnails(self) -> None:

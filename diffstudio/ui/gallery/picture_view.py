@@ -9,7 +9,7 @@ from PySide6.QtGui import QDrag, QImage, QKeyEvent, QMouseEvent, QPainter, QPain
 from PySide6.QtWidgets import QApplication, QWidget
 
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import describe
+from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import fitted, rounded
 
 LARGEST_ZOOM = 32.0

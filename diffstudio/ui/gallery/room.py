@@ -20,7 +20,7 @@ from diffstudio.ui.gallery.full_view import FullView
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel, title
 from diffstudio.ui.gallery.toolbars import Message, TopBar
-from diffstudio.ui.tasks import NewestFirst, Tasks
+from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import image_actions
 from diffstudio.ui.widgets.controls import EmptyState
 from diffstudio.ui.widgets.images import read_image
@@ -40,7 +40,7 @@ class GalleryRoom(QWidget):
         super().__init__()
         self.setObjectName("background")
         self._gallery = gallery
-        self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirst("thumbnails")
+        self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirstQueue("thumbnails")
         self.model = GalleryModel(gallery, self._thumbnails)
         self._deleted: list[int] = []
         self._dialog: QDialog | None = None
@@ -212,7 +212,9 @@ class GalleryRoom(QWidget):
         if len(images) == 1:
             pixels = read_image(images[0].path)
             if pixels.isNull():
-                self.message.say("bad", f"{images[0].path.name} cannot be read. It may have been moved or damaged.")
+                self.message.show_message(
+                    "bad", f"{images[0].path.name} cannot be read. It may have been moved or damaged."
+                )
                 return
             data.setImageData(pixels)
         QApplication.clipboard().setMimeData(data)
@@ -295,7 +297,7 @@ class GalleryRoom(QWidget):
 
     async def _rescan(self) -> None:
         try:
-            report = await self._tasks.beside(self._gallery.rescan, lambda: self._closing)
+            report = await self._tasks.to_thread(self._gallery.rescan, lambda: self._closing)
         except DiffstudioError as error:
             self._fail(error)
         else:
@@ -423,8 +425,8 @@ class GalleryRoom(QWidget):
         entries += [("Remove star" if starred else "Star", "star", self.star_chosen), ("Copy", "copy", self.copy)]
         if one is not None:
             entries += [
-                ("Enlarge …", "arrows-out", self.enlarge),
-                ("Save as …", "floppy-disk", self.save_as),
+                ("Enlarge…", "arrows-out", self.enlarge),
+                ("Save as…", "floppy-disk", self.save_as),
                 ("Show in folder", "folder-open", self.show_in_folder),
             ]
         entries.append(("Delete", "trash", self.delete_chosen))
@@ -460,7 +462,7 @@ class GalleryRoom(QWidget):
         self._say("bad", str(problem))
 
     def _say(self, kind: str, text: str, action: str = "") -> None:
-        self.message.say(kind, text, action)
+        self.message.show_message(kind, text, action)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
-from diffstudio.ui.widgets.controls import Banner, Chip, QuietButton, label
-from diffstudio.ui.widgets.inputs import SearchField
+from diffstudio.ui.widgets.controls import Banner, SecondaryButton
+from diffstudio.ui.widgets.helpers import label
+from diffstudio.ui.widgets.inputs import Chip, SearchField
 
 
 class TopBar(QWidget):
@@ -16,12 +17,12 @@ class TopBar(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.search = SearchField("Search prompts …", "Words in the prompt or the checkpoint's name (Ctrl+F)")
+        self.search = SearchField("Search prompts…", "Words in the prompt or the checkpoint's name (Ctrl+F)")
         self.search.setMaximumWidth(360)
         self.starred = Chip("Starred", tooltip="Show starred pictures only", icon="star")
         self.count_label = label("", "dim")
-        self.trash = QuietButton("", "trash", "Pictures in the gallery's trash", name="Trash")
-        self.rescan_button = QuietButton(
+        self.trash = SecondaryButton("", "trash", "Pictures in the gallery's trash", name="Trash")
+        self.rescan_button = SecondaryButton(
             "",
             "arrows-clockwise",
             "Look through the folder again, for what other programs added or removed",
@@ -51,8 +52,8 @@ class Message(QWidget):
         self.banner.dismissed.connect(self.hide)
         self.hide()
 
-    def say(self, kind: str, text: str, action: str = "") -> None:
-        self.banner.say(kind, text, action)
+    def show_message(self, kind: str, text: str, action: str = "") -> None:
+        self.banner.show_message(kind, text, action)
         self.banner.show()
         self.show()
 

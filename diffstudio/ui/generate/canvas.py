@@ -24,7 +24,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.studio.events import Picture
 from diffstudio.ui.widgets import image_actions, theme
-from diffstudio.ui.widgets.controls import describe
+from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import fitted, numpy_to_qimage, rounded
 
 GAP = 8  # px between the pictures of a grid
@@ -59,7 +59,7 @@ class Canvas(QWidget):
         self._alone = False
         self._shape = QSize(1, 1)
         self._note = ""
-        self._press = image_actions.Press()
+        self._press = image_actions.ClickOrDrag()
 
     # What is shown
 

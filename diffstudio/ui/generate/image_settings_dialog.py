@@ -12,7 +12,9 @@ from diffstudio.studio.metadata.metadata import PictureSettings
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import Elided, PrimaryButton, QuietButton, SectionLabel, Thumb, describe, label
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.images import Thumbnail
 
 
 class PictureSettingsDialog(QDialog):
@@ -29,7 +31,7 @@ class PictureSettingsDialog(QDialog):
         self.resize(600, 480)
         self.setMinimumSize(420, 320)
         describe(self, f"Settings of {path.name}", " ")
-        picture = Thumb(160, 8, name=path.name)
+        picture = Thumbnail(160, 8, name=path.name)
         picture.set_image(image)
         self.prompt = QPlainTextEdit(request.prompt or "no prompt")
         self.negative = QPlainTextEdit(request.negative)
@@ -40,19 +42,19 @@ class PictureSettingsDialog(QDialog):
         self.negative.setFixedHeight(56)
         again = isinstance(request, UpscaleRequest)
         self.use_button = PrimaryButton(
-            "Enlarge again …" if again else "Use these settings",
+            "Enlarge again…" if again else "Use these settings",
             "",
             "Ask for it once more" if again else "Put them into the left column of the Generate room",
         )
-        self.start_button = QuietButton("Start from this picture", "image", "Change it, paint on it or extend it")
+        self.start_button = SecondaryButton("Start from this picture", "image", "Change it, paint on it or extend it")
         self.start_button.clicked.connect(self._start)
-        self.enlarge_button = QuietButton("Enlarge …", "arrows-out", "Make this picture larger")
+        self.enlarge_button = SecondaryButton("Enlarge…", "arrows-out", "Make this picture larger")
         self.enlarge_button.clicked.connect(self._enlarge)
-        self.close_button = QuietButton("Close", "", "Close (Escape)")
+        self.close_button = SecondaryButton("Close", "", "Close (Escape)")
         facts = QVBoxLayout()
         facts.setSpacing(4)
-        facts.addWidget(Elided(path.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
-        facts.addWidget(Elided(f"made with {settings.source}", "dim"))
+        facts.addWidget(ElidedLabel(path.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
+        facts.addWidget(ElidedLabel(f"made with {settings.source}", "dim"))
         facts.addSpacing(8)
         facts.addLayout(_table(request, settings))
         facts.addStretch(1)
@@ -125,6 +127,6 @@ def _table(request: PictureRequest, settings: PictureSettings) -> QGridLayout:
             )
     for row, (name, value) in enumerate(rows):
         grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
-        grid.addWidget(Elided(value, pixels=theme.SMALL_PIXELS), row, 1)
+        grid.addWidget(ElidedLabel(value, pixels=theme.SMALL_PIXELS), row, 1)
     grid.setColumnStretch(1, 1)
     return grid

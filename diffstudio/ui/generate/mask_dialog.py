@@ -8,15 +8,9 @@ from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.ui.generate.mask_editor import LARGEST, MOST_EXTENDED, SMALLEST, SNAP, MaskEditor, Sides
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    ChipRow,
-    LabelledSlider,
-    PrimaryButton,
-    QuietButton,
-    SectionLabel,
-    describe,
-    label,
-)
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.inputs import ChipRow, LabelledSlider
 
 _SIDES = ("Left", "Top", "Right", "Bottom")
 
@@ -51,13 +45,13 @@ class MaskDialog(QDialog):
             suffix=" %",
             tooltip="How much the brush fades towards its edge",
         )
-        self.undo = QuietButton("Undo", "arrow-u-up-left", "Take the last stroke back (Ctrl+Z)")
-        self.redo = QuietButton("Redo", "arrow-u-up-right", "Bring it back again (Ctrl+Shift+Z)")
-        self.invert = QuietButton(
+        self.undo = SecondaryButton("Undo", "arrow-u-up-left", "Take the last stroke back (Ctrl+Z)")
+        self.redo = SecondaryButton("Redo", "arrow-u-up-right", "Bring it back again (Ctrl+Shift+Z)")
+        self.invert = SecondaryButton(
             "Invert", "selection-inverse", "Paint what is not painted, and the other way round (Ctrl+I)"
         )
-        self.everything = QuietButton("Everything", "selection-all", "Paint all of it (Ctrl+A)")
-        self.clear = QuietButton("Clear", "eraser", "Take all paint away (Delete)")
+        self.everything = SecondaryButton("Everything", "selection-all", "Paint all of it (Ctrl+A)")
+        self.clear = SecondaryButton("Clear", "eraser", "Take all paint away (Delete)")
         self.sides = [
             LabelledSlider(
                 name,
@@ -70,7 +64,7 @@ class MaskDialog(QDialog):
             )
             for name, side in zip(_SIDES, sides, strict=True)
         ]
-        self.cancel = QuietButton("Cancel", "", "Leave everything as it was (Escape)")
+        self.cancel = SecondaryButton("Cancel", "", "Leave everything as it was (Escape)")
         self.accept_button = PrimaryButton("Use this mask", "", "Make what is painted anew (Ctrl+Enter)")
         self._lay_out()
         self._connect()

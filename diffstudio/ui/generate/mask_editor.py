@@ -23,7 +23,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import describe
+from diffstudio.ui.widgets.helpers import describe
 
 SMALLEST, LARGEST = 2, 512  # px of the picture: how wide the brush is
 MOST_UNDO_BYTES = 256 << 20

@@ -35,7 +35,7 @@ def picture_menu(
         menu.addAction(icons.icon(icon, "dim"), text).triggered.connect(lambda: do())
 
     add("copy", "Copy", lambda: image_actions.copy(image, path))
-    add("download-simple", "Save as …", lambda: image_actions.save_as(parent, image, path, failed))
+    add("download-simple", "Save as…", lambda: image_actions.save_as(parent, image, path, failed))
     if request is not None:
         menu.addSeparator()
         add("sliders-horizontal", "Use its settings", lambda: use(request))
@@ -43,7 +43,7 @@ def picture_menu(
     if path is not None:
         menu.addSeparator()
         add("image", "Start from this picture", lambda: start(path))
-        add("arrows-out", "Enlarge …", lambda: enlarge(path))
+        add("arrows-out", "Enlarge…", lambda: enlarge(path))
         add("folder-open", "Show in folder", lambda: image_actions.show_in_folder(path))
     return menu
 
@@ -53,7 +53,7 @@ def add_shortcuts(canvas: Canvas, failed: Callable[[DiffstudioError], None]) -> 
     keys = QKeySequence.StandardKey
     for key, text, do in (
         (keys.Copy, "Copy", lambda: image_actions.copy(canvas.image(), canvas.path())),
-        (keys.Save, "Save as …", lambda: image_actions.save_as(canvas, canvas.image(), canvas.path(), failed)),
+        (keys.Save, "Save as…", lambda: image_actions.save_as(canvas, canvas.image(), canvas.path(), failed)),
     ):
         action = QAction(text, canvas)
         action.setShortcut(QKeySequence(key))

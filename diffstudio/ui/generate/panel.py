@@ -31,16 +31,9 @@ from diffstudio.ui.generate.sections.prompt import PromptEdit, below
 from diffstudio.ui.generate.sections.seed import SeedControl
 from diffstudio.ui.generate.sections.size import SizeControl, limits_of
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Check,
-    LabelledCombo,
-    LabelledSlider,
-    PrimaryButton,
-    QuietButton,
-    SectionLabel,
-    label,
-)
-from diffstudio.ui.widgets.helpers import describe, restyle, scroll_area
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import describe, label, scroll_area, set_style_property
+from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 _NEEDS_AFTER_MS = 150  # without a change
 MOST_IMAGES = 64  # of one press; the queue takes any number of presses
@@ -65,15 +58,17 @@ class Panel(QFrame):
         self.checkpoint = CheckpointChooser()
         self.prompt = PromptEdit(
             "Prompt",
-            "What the picture shows …",
+            "What the picture shows…",
             "What the picture shows. Up brings back earlier prompts (Alt+Up while there is text); Ctrl+Enter generates",
             3,
             history=True,
         )
-        self.history = QuietButton("", "clock-counter-clockwise", "Earlier prompts", role="dim")
-        self.negative = PromptEdit("Negative prompt", "Leave out …", "What the picture should not show", 1)
+        self.history = SecondaryButton("", "clock-counter-clockwise", "Earlier prompts", role="dim")
+        self.negative = PromptEdit("Negative prompt", "Leave out…", "What the picture should not show", 1)
         self.unprompted = label("This checkpoint takes no prompt: it makes what it has learnt.", "dim", wrap=True)
-        self.classes = LabelledCombo("Class", (), "What the picture shows: the classes this checkpoint was trained on")
+        self.classes = LabelledComboBox(
+            "Class", (), "What the picture shows: the classes this checkpoint was trained on"
+        )
         self.start = InitImageSection()
         self.size_control = SizeControl()
         self.loras = LoraSection(self.prompt, self.negative)
@@ -91,7 +86,7 @@ class Panel(QFrame):
             decimals=1,
             tooltip="How closely the prompt is followed: 1 as it is, more is stronger and less varied, 0 ignores it",
         )
-        self.guide_last = Check("Guide the last step")
+        self.guide_last = CheckBox("Guide the last step")
         describe(
             self.guide_last,
             "Guide the last step",
@@ -99,15 +94,15 @@ class Panel(QFrame):
             "over it. Pictures made before version 0.2 were drawn so: tick this to draw them again exactly",
         )
         self.guide_last.hide()
-        self.sampler = LabelledCombo(
+        self.sampler = LabelledComboBox(
             "Sampler",
             [(name, text) for name, (text, _) in labels.SAMPLERS.items()],
             "The method that walks from noise to picture",
         )
-        self.spacing = LabelledCombo(
+        self.spacing = LabelledComboBox(
             "Spacing", labels.spacings_for(None), "How the steps are spread between noise and picture"
         )
-        self.vae = LabelledCombo(
+        self.vae = LabelledComboBox(
             "Autoencoder",
             [("", "Its own")],
             "What turns the checkpoint's latents into a picture: its own, or "
@@ -254,7 +249,7 @@ class Panel(QFrame):
         self.needs.setText(said)
         self.needs.setVisible(bool(said))
         if needs is not None:
-            restyle(self.needs, "tone", "faint" if needs.fits else "warn")
+            set_style_property(self.needs, "tone", "faint" if needs.fits else "warn")
             describe(self.needs, said, labels.memory_plan(needs))
 
     def submit(self) -> None:

@@ -14,8 +14,9 @@ from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import image_actions, theme
-from diffstudio.ui.widgets.controls import Card, Elided, ProgressLine, QuietButton, SectionLabel, Thumb, describe, label
-from diffstudio.ui.widgets.helpers import scroll_area
+from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area
+from diffstudio.ui.widgets.images import Thumbnail
 
 MOST_RECENT = 30
 _MOST_JOBS = 50  # cards drawn; the heading counts them all
@@ -43,13 +44,13 @@ class JobCard(Card):
         )
         self.job = queued.job
         times = f" × {queued.request.count}" if queued.request.count > 1 else ""
-        self._title, self._times = Elided(title), label(times)
-        self._about = Elided(
+        self._title, self._times = ElidedLabel(title), label(times)
+        self._about = ElidedLabel(
             "next" if place == 0 else labels.settings_line(queued.request), "dim", pixels=theme.SMALL_PIXELS
         )
-        self.up = QuietButton("", "caret-up", "Earlier", name=f"Move {title[:40]} up", role="dim")
-        self.down = QuietButton("", "caret-down", "Later", name=f"Move {title[:40]} down", role="dim")
-        self.remove = QuietButton("", "x", "Take it out of the queue", name=f"Remove {title[:40]}", role="dim")
+        self.up = SecondaryButton("", "caret-up", "Earlier", name=f"Move {title[:40]} up", role="dim")
+        self.down = SecondaryButton("", "caret-down", "Later", name=f"Move {title[:40]} down", role="dim")
+        self.remove = SecondaryButton("", "x", "Take it out of the queue", name=f"Remove {title[:40]}", role="dim")
         for button in (self.up, self.down, self.remove):
             button.setFixedSize(22, 22)
         self.up.setEnabled(place > 0)
@@ -77,8 +78,8 @@ class RunningCard(Card):
 
     def __init__(self, name: str, tooltip: str) -> None:
         super().__init__(interactive=True, name=name, tooltip=tooltip)
-        self._title = Elided("")
-        self._about = Elided("", "dim", pixels=theme.SMALL_PIXELS)
+        self._title = ElidedLabel("")
+        self._about = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.progress = ProgressLine(name)
         column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 10, 8)
@@ -88,13 +89,13 @@ class RunningCard(Card):
         column.addSpacing(4)
         column.addWidget(self.progress)
 
-    def say(self, title: str, about: str, fraction: float | None) -> None:
+    def set_progress(self, title: str, about: str, fraction: float | None) -> None:
         self._title.setText(title)
         self._about.setText(about)
         self.progress.set_fraction(fraction)
 
 
-class RecentThumb(Thumb):
+class RecentThumb(Thumbnail):
     """A small picture: click to look at it, drag it out, right-click for more."""
 
     menu_wanted = Signal(object)
@@ -105,7 +106,7 @@ class RecentThumb(Thumb):
         super().__init__(side, name=title[:120], tooltip=about, clickable=True)
         self.shown = picture
         self.set_image(picture.image)
-        self._press = image_actions.Press()
+        self._press = image_actions.ClickOrDrag()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         self._press.begin(event)
@@ -142,8 +143,8 @@ class RightColumn(QFrame):
         self.running = RunningCard("Being made", "Show the picture that is being made")
         self.training = RunningCard("Training", "Show the training run")
         self.recent_heading = SectionLabel("Recent")
-        self.gallery_button = QuietButton("", "squares-four", "All pictures", role="dim")
-        self.status = Elided("", "dim", pixels=theme.SMALL_PIXELS)
+        self.gallery_button = SecondaryButton("", "squares-four", "All pictures", role="dim")
+        self.status = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.cards: list[JobCard] = []
         self.thumbs: list[RecentThumb] = []
         self._empty_queue = label(

@@ -39,8 +39,9 @@ from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import RecentPicture, RightColumn
 from diffstudio.ui.shell.downloads import button_text
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import Banner, Elided, EmptyState, ProgressLine, QuietButton
+from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
+from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image
 
 _ROOM_FOR_WORDS = 420  # px of the middle: below it a button has its sign alone
@@ -86,17 +87,17 @@ class GenerateRoom(QWidget):
         self.panel, self.right = Panel(), RightColumn()
         self.banner = Banner()
         self.banner.hide()
-        self.title = Elided("", pixels=15, bold=True)
-        self.status = Elided("", "dim", mode=Qt.TextElideMode.ElideRight)
+        self.title = ElidedLabel("", pixels=15, bold=True)
+        self.status = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
         self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress of the picture")
-        self.empty = EmptyState("sparkle", "Looking for checkpoints …", "")
-        self.pause_button = QuietButton("Pause", "pause-fill", "Pause after the network call in flight (Ctrl+P)")
-        self.stop_button = QuietButton("Stop", "stop-fill", "Stop after the network call in flight (Ctrl+.)")
-        self.restart_button = QuietButton("Restart from step 1", "arrow-counter-clockwise")
-        self.reuse_button = QuietButton(
+        self.empty = EmptyState("sparkle", "Looking for checkpoints…", "")
+        self.pause_button = SecondaryButton("Pause", "pause-fill", "Pause after the network call in flight (Ctrl+P)")
+        self.stop_button = SecondaryButton("Stop", "stop-fill", "Stop after the network call in flight (Ctrl+.)")
+        self.restart_button = SecondaryButton("Restart from step 1", "arrow-counter-clockwise")
+        self.reuse_button = SecondaryButton(
             "Use settings", "sliders-horizontal", "Put the settings of this picture into the left column"
         )
-        self.hint = Elided("", "dim", pixels=theme.SMALL_PIXELS)
+        self.hint = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = False
         self._failed_request: PictureRequest | None = None
@@ -111,7 +112,7 @@ class GenerateRoom(QWidget):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         self.panel.set_checkpoints(checkpoints, problems)
         if checkpoints:
-            self.empty.say(
+            self.empty.set_content(
                 "sparkle",
                 "What shall it be?",
                 "Write what the picture shows and press Generate. You can watch it "
@@ -119,7 +120,7 @@ class GenerateRoom(QWidget):
                 "Generate",
             )
         else:
-            self.empty.say(
+            self.empty.set_content(
                 "cube",
                 "No checkpoint yet",
                 "A checkpoint is what makes the pictures. Train one on a folder of your "
@@ -134,7 +135,7 @@ class GenerateRoom(QWidget):
             request = pending[0].request
             self.canvas.begin(request.count, self._shape_of(request))
             self.title.setText(labels.title_of(request))
-            self._show_status("Getting ready …", None)
+            self._show_status("Getting ready…", None)
         self._follow()
 
     def set_recent(self, pictures: Sequence[RecentPicture], total: int) -> None:
@@ -149,7 +150,7 @@ class GenerateRoom(QWidget):
     def set_training(self, title: str, about: str, fraction: float | None) -> None:
         """A training run that is under way; an empty title for none."""
         if title:
-            self.right.training.say(title, about, fraction)
+            self.right.training.set_progress(title, about, fraction)
         self.right.show_training(bool(title))
 
     def use(self, request: PictureRequest) -> None:
@@ -165,12 +166,12 @@ class GenerateRoom(QWidget):
                 "chosen. The other settings are taken over.",
             )
         if self._missing:
-            self.say("warn", " ".join(self._missing))
+            self.show_message("warn", " ".join(self._missing))
         self.panel.prompt.setFocus()
 
     def _tell(self, sentence: str) -> None:
         self._missing.append(sentence)  # of a request that is taken over there may be several
-        self.say("warn", sentence)
+        self.show_message("warn", sentence)
 
     def start_from(self, path: Path) -> None:
         """Put a picture into the left column, to change, paint on or extend."""
@@ -179,10 +180,10 @@ class GenerateRoom(QWidget):
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.panel.choose(checkpoint)
 
-    def say(self, kind: str, text: str, action: str = "", does: Callable[[], object] | None = None) -> None:
+    def show_message(self, kind: str, text: str, action: str = "", does: Callable[[], object] | None = None) -> None:
         """`does` is what the button does; without it the failed request is made again."""
         self._banner_does = does or self._try_again
-        self.banner.say(kind, text, action)
+        self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
 
     def take(self, event: Event) -> None:
@@ -193,10 +194,10 @@ class GenerateRoom(QWidget):
             case _ if event.job != self._job:
                 return
             case Loading(what=what, fraction=fraction):
-                self._show_status(f"{what} …" if fraction is None else f"{what} … {fraction:.0%}", fraction)
+                self._show_status(f"{what}…" if fraction is None else f"{what}… {fraction:.0%}", fraction)
             case Noted(text=text):
                 self._notes.append(text)
-                self.say("warn", "\n".join(self._notes))
+                self.show_message("warn", "\n".join(self._notes))
             case Stepped():
                 self._step(event)
             case Paused():
@@ -230,8 +231,8 @@ class GenerateRoom(QWidget):
         if isinstance(request, UpscaleRequest):
             self.canvas.show_saved(0, read_image(request.source, _LARGEST_BEFORE), request.source)
         self.title.setText(labels.title_of(request))
-        self._show_status("Starting …", None)
-        self.say("info", "")
+        self._show_status("Starting…", None)
+        self.show_message("info", "")
 
     def _shape_of(self, request: PictureRequest) -> QSize:
         if isinstance(request, UpscaleRequest):
@@ -276,27 +277,27 @@ class GenerateRoom(QWidget):
         self._failed_request = self._request
         self._end("It did not work", self.progress.fraction() or 0.0)
         if pieces := fetchable(getattr(error, "pieces", ())):
-            self.say("bad", str(error), f"{button_text(pieces)} …", lambda: self.fetch_requested.emit(pieces))
+            self.show_message("bad", str(error), f"{button_text(pieces)}…", lambda: self.fetch_requested.emit(pieces))
         else:
-            self.say("bad", str(error), "Try again" if self._request is not None else "")
+            self.show_message("bad", str(error), "Try again" if self._request is not None else "")
 
     def show_fetching(self, text: str) -> None:
         """Something that the failed request lacks is on its way."""
-        self.say("info", text, "Stop", self.fetch_stopped.emit)
+        self.show_message("info", text, "Stop", self.fetch_stopped.emit)
 
     def show_fetched(self, text: str) -> None:
-        self.say("good", text, "Try again" if self._failed_request is not None else "")
+        self.show_message("good", text, "Try again" if self._failed_request is not None else "")
 
     def show_not_fetched(self, text: str) -> None:
         """`text` says why; it is empty where a person stopped it."""
-        self.say(
+        self.show_message(
             "bad" if text else "info", text or "What came of it is kept; the next time goes on from there.", "Try again"
         )
 
     def _show_status(self, text: str, fraction: float | None, brief: str = "") -> None:
         self._status_text = text
         self.progress.set_fraction(fraction)
-        self.right.running.say(
+        self.right.running.set_progress(
             self.title.text() if self._live else labels.title_of(self._request or GenerateRequest()),
             brief or text,
             fraction,
@@ -378,7 +379,9 @@ class GenerateRoom(QWidget):
     def _look_at(self, picture: RecentPicture) -> None:
         image = read_image(picture.path, 2048)
         if image.isNull():
-            self.say("warn", f"{picture.path.name} is no longer where it was: it may have been moved or deleted.")
+            self.show_message(
+                "warn", f"{picture.path.name} is no longer where it was: it may have been moved or deleted."
+            )
             return
         self._live, self._looking_at = False, picture
         self.canvas.scrub(None)
@@ -406,7 +409,7 @@ class GenerateRoom(QWidget):
     def _stop(self) -> None:
         if self._busy and self._job is not None:
             self.stop_requested.emit(self._job)
-            self._show_status("Stopping …", self.progress.fraction())
+            self._show_status("Stopping…", self.progress.fraction())
 
     def _restart(self) -> None:
         if self._busy or self._job is None or self._request is None:
@@ -426,7 +429,7 @@ class GenerateRoom(QWidget):
 
     def _try_again(self) -> None:
         if self._failed_request is not None:
-            self.say("info", "")
+            self.show_message("info", "")
             self.generate_requested.emit(self._failed_request)
 
     def _request_shown(self) -> PictureRequest | None:
@@ -464,7 +467,7 @@ class GenerateRoom(QWidget):
         self.menu(picture.image, picture.path, picture.request).popup(place)
 
     def _not_saved(self, error: DiffstudioError) -> None:
-        self.say("bad", str(error))
+        self.show_message("bad", str(error))
 
     def _checkpoint_title(self) -> str:
         checkpoint = self.panel.checkpoint.current()

@@ -16,19 +16,10 @@ from diffstudio.studio.requests import LANCZOS, UpscaleRequest, enlarged_size
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Check,
-    ChipRow,
-    Elided,
-    LabelledCombo,
-    LabelledSlider,
-    PrimaryButton,
-    QuietButton,
-    Thumb,
-    describe,
-    label,
-)
-from diffstudio.ui.widgets.helpers import restyle
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
+from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
 
 _THUMB = 112  # px
 
@@ -56,15 +47,15 @@ class UpscaleDialog(QDialog):
         self.setWindowTitle("Enlarge")
         describe(self, f"Enlarge {base.source.name}", " ")
         self.setMinimumWidth(440)
-        picture = Thumb(_THUMB, 8, name=base.source.name)
+        picture = Thumbnail(_THUMB, 8, name=base.source.name)
         picture.set_image(image)
         self.size_label = label("", "dim", wrap=True)
         self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="How much larger")
         self.scale.set_value(labels.nearest_scale(base.scale))
-        self.upscaler = LabelledCombo(
+        self.upscaler = LabelledComboBox(
             "Enlarged by", (), "What enlarges it; upscalers from your folders of models are here too"
         )
-        self.sampled = Check("Make it finer with a checkpoint")
+        self.sampled = CheckBox("Make it finer with a checkpoint")
         describe(
             self.sampled,
             "Make it finer with a checkpoint",
@@ -72,7 +63,7 @@ class UpscaleDialog(QDialog):
         )
         self.sampled.setChecked(sampled and bool(self._drawing))
         self.sampled.setVisible(bool(self._drawing))
-        self.checkpoint = LabelledCombo(
+        self.checkpoint = LabelledComboBox(
             "Checkpoint",
             [(name, one.title) for name, one in self._drawing.items()],
             "The checkpoint that makes it finer: best the one that made the picture",
@@ -90,17 +81,17 @@ class UpscaleDialog(QDialog):
         )
         self.prompt = QPlainTextEdit(base.prompt)
         self.prompt.setTabChangesFocus(True)
-        self.prompt.setPlaceholderText("What the picture shows …")
+        self.prompt.setPlaceholderText("What the picture shows…")
         self.prompt.setFixedHeight(64)
         describe(self.prompt, "Prompt", "What the picture shows; taken from the picture where it says so")
-        self.tiled = Check("In windows")
+        self.tiled = CheckBox("In windows")
         describe(
             self.tiled,
             "In windows",
             "Work on one part after the other: needs less memory. What is too large for the checkpoint goes so anyway",
         )
         self.tiled.setChecked(base.tiled)
-        self.cancel = QuietButton("Cancel", "", "Close (Escape)")
+        self.cancel = SecondaryButton("Cancel", "", "Close (Escape)")
         self.button = PrimaryButton("Enlarge", "", "Put it into the queue (Ctrl+Enter)")
         self._offer(base.upscaler)
         self._lay_out(picture)
@@ -149,11 +140,11 @@ class UpscaleDialog(QDialog):
         self._offer()
         try:
             width, height = self._result()
-            restyle(self.size_label, "tone", "dim")
+            set_style_property(self.size_label, "tone", "dim")
             self.size_label.setText(f"{self._size.width():,} × {self._size.height():,} → {width:,} × {height:,} px")
             self.button.setEnabled(True)
         except BadRequest as problem:
-            restyle(self.size_label, "tone", "bad")
+            set_style_property(self.size_label, "tone", "bad")
             self.size_label.setText(str(problem))
             self.button.setEnabled(False)
         self.resize(self.width(), self.sizeHint().height())
@@ -172,10 +163,10 @@ class UpscaleDialog(QDialog):
         for keys in ("Ctrl+Return", "Ctrl+Enter"):
             QShortcut(QKeySequence(keys), self, self._accept)
 
-    def _lay_out(self, picture: Thumb) -> None:
+    def _lay_out(self, picture: Thumbnail) -> None:
         facts = QVBoxLayout()
         facts.setSpacing(8)
-        facts.addWidget(Elided(self._base.source.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
+        facts.addWidget(ElidedLabel(self._base.source.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
         facts.addWidget(self.scale)
         facts.addWidget(self.size_label)
         facts.addStretch(1)

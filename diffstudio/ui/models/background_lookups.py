@@ -17,7 +17,7 @@ from diffstudio.models.tools.prune import left_out_bytes
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.library.weight_requests import Tool, offered
 from diffstudio.ui.models import facts
-from diffstudio.ui.tasks import NewestFirst
+from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets.images import read_image
 
 MOST_PICTURES = 6  # of those made with the chosen one
@@ -35,24 +35,24 @@ class BackgroundLookups(QObject):
     def __init__(self, gallery: Gallery | None) -> None:
         super().__init__()
         self._gallery = gallery
-        self._looks = NewestFirst("checkpoint-pictures", most=20_000)
-        self._chosen = NewestFirst("checkpoint-details", most=3)
-        self._hashes = NewestFirst("checkpoint-hashes", most=1)
+        self._looks = NewestFirstQueue("checkpoint-pictures", most=20_000)
+        self._chosen = NewestFirstQueue("checkpoint-details", most=3)
+        self._hashes = NewestFirstQueue("checkpoint-hashes", most=1)
         self._hashing: Path | None = None
-        self._looks.answered.connect(self._seen)
-        self._chosen.answered.connect(self._answered)
-        self._hashes.answered.connect(self._hashed)
+        self._looks.completed.connect(self._seen)
+        self._chosen.completed.connect(self._answered)
+        self._hashes.completed.connect(self._hashed)
 
     def look_at(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Every one's picture and what lies beside it, the first of them first."""
         for checkpoint in reversed(checkpoints):
-            self._looks.ask((checkpoint.path, checkpoint.modified), partial(self._look, checkpoint))
+            self._looks.submit((checkpoint.path, checkpoint.modified), partial(self._look, checkpoint))
 
     def choose(self, checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> None:
         """What is only told of the one that is chosen."""
-        self._chosen.ask(("tools", checkpoint.path), partial(_tools, checkpoint, tuple(others)))
+        self._chosen.submit(("tools", checkpoint.path), partial(_tools, checkpoint, tuple(others)))
         if self._gallery is not None:
-            self._chosen.ask(("pictures", checkpoint.path), partial(self._pictures, checkpoint))
+            self._chosen.submit(("pictures", checkpoint.path), partial(self._pictures, checkpoint))
 
     def hash(self, path: Path) -> None:
         """Worked out while nothing else is asked about; `hashed` at once where it is known."""
@@ -61,7 +61,7 @@ class BackgroundLookups(QObject):
             self.hashed.emit(path, known)
         elif path.is_file():
             self._hashing = path
-            self._hashes.ask(path, partial(sha256_of, path, cancelled=lambda: self._hashing != path))
+            self._hashes.submit(path, partial(sha256_of, path, cancelled=lambda: self._hashing != path))
 
     def close(self) -> None:
         self._hashing = None

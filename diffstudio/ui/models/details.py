@@ -20,27 +20,20 @@ from diffstudio.ui.models.notes import NotesEditor
 from diffstudio.ui.models.trigger_words import TriggerWordChips
 from diffstudio.ui.models.type_override import TypeOverride
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Banner,
-    Elided,
-    FlowLayout,
-    PrimaryButton,
-    QuietButton,
-    SectionLabel,
-    Thumb,
-    describe,
-)
-from diffstudio.ui.widgets.helpers import scroll_area
-from diffstudio.ui.widgets.wrapping_text import Facts, WrappingText
+from diffstudio.ui.widgets.controls import Banner, PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, scroll_area
+from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
 WIDEST = 640  # px of text: longer lines are hard to read
 _SMALL = 72  # px of a picture that was made with it
 _TOOLS = {
-    Tool.CONVERT: ("Convert …", "arrows-left-right", "The same weights in another precision, or another kind of file"),
-    Tool.MERGE: ("Merge …", "git-merge", "A checkpoint between this one and another"),
-    Tool.BAKE: ("Add a LoRA …", "plus", "A checkpoint with a LoRA written into its weights"),
-    Tool.PRUNE: ("Prune …", "scissors", "A smaller file, without what does not draw"),
-    Tool.EXPORT: ("Export …", "export", "A diffusers folder, for diffusers and programs around it"),
+    Tool.CONVERT: ("Convert…", "arrows-left-right", "The same weights in another precision, or another kind of file"),
+    Tool.MERGE: ("Merge…", "git-merge", "A checkpoint between this one and another"),
+    Tool.BAKE: ("Add a LoRA…", "plus", "A checkpoint with a LoRA written into its weights"),
+    Tool.PRUNE: ("Prune…", "scissors", "A smaller file, without what does not draw"),
+    Tool.EXPORT: ("Export…", "export", "A diffusers folder, for diffusers and programs around it"),
 }
 
 
@@ -58,22 +51,22 @@ class CheckpointDetails(QWidget):
         super().__init__()
         self._entry: Entry | None = None
         self._beside, self._hash = NOTHING_BESIDE, ""
-        self.picture = Thumb(128, theme.RADIUS, name="A picture made with this checkpoint")
-        self.title = Elided("", pixels=18, bold=True)
-        self.below = Elided("", "dim")
+        self.picture = Thumbnail(128, theme.RADIUS, name="A picture made with this checkpoint")
+        self.title = ElidedLabel("", pixels=18, bold=True)
+        self.below = ElidedLabel("", "dim")
         self.about = WrappingText(pixels=theme.FONT_PIXELS)
         self.warning = Banner()
         self.words = TriggerWordChips("Trigger words", "Copy the trigger words")
         self.tags = TriggerWordChips("Trained on", "Copy the tags of the pictures it was trained on")
-        self.model_facts, self.training_facts = Facts(96), Facts(96)
+        self.model_facts, self.training_facts = FactsTable(96), FactsTable(96)
         self._training_title = SectionLabel("Training")
         self._model_title = SectionLabel("Checkpoint")
         self.use = PrimaryButton("Generate with this", tooltip="Choose this checkpoint in the Generate room")
         self.notes, self.taken_for = NotesEditor(), TypeOverride()
-        self.star = QuietButton("Star", "star", "Keep this model among the starred (Ctrl+D)")
-        self.folder = QuietButton("Show in folder", "folder-open", "Open the folder this file is in")
-        self.delete = QuietButton("Delete", "trash", "Move this file to the system's trash")
-        self.tools = {tool: QuietButton(text, icon, tip) for tool, (text, icon, tip) in _TOOLS.items()}
+        self.star = SecondaryButton("Star", "star", "Keep this model among the starred (Ctrl+D)")
+        self.folder = SecondaryButton("Show in folder", "folder-open", "Open the folder this file is in")
+        self.delete = SecondaryButton("Delete", "trash", "Move this file to the system's trash")
+        self.tools = {tool: SecondaryButton(text, icon, tip) for tool, (text, icon, tip) in _TOOLS.items()}
         self._connect()
         self._lay_out()
 
@@ -190,7 +183,7 @@ class CheckpointDetails(QWidget):
                 widget.hide()
                 widget.deleteLater()
         for image, prompt in pictures:
-            small = Thumb(_SMALL, name=prompt or "A picture made with it", tooltip=prompt)
+            small = Thumbnail(_SMALL, name=prompt or "A picture made with it", tooltip=prompt)
             small.set_image(image)
             self._strip.addWidget(small)
             small.show()
@@ -256,7 +249,7 @@ class CheckpointDetails(QWidget):
         """A pickle was looked through; as a safetensors file nobody needs to."""
         checkpoint = self._entry
         if convertible and isinstance(checkpoint, Checkpoint) and checkpoint.layout is Layout.PICKLE:
-            self.warning.say(
+            self.warning.show_message(
                 "info",
                 "This file is a pickle: a program that could run anything. It was looked through, nothing in it "
                 "would have, and it was not run. As a safetensors file it cannot.",

@@ -15,7 +15,7 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
 from diffstudio.models.library.training_metadata import base_model, training_tags, trigger_words
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.ui.widgets.controls import human_bytes, human_count
+from diffstudio.ui.widgets.formatting import human_bytes, human_count
 
 ROLES = {
     Role.CHECKPOINT: "checkpoint",

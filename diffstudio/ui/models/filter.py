@@ -13,8 +13,7 @@ from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
 from diffstudio.studio.library.annotations import NOTHING_SAID, Annotation
 from diffstudio.ui.models import facts
 from diffstudio.ui.models.item_model import Entry
-from diffstudio.ui.widgets.controls import Chip, Combo
-from diffstudio.ui.widgets.inputs import SearchField
+from diffstudio.ui.widgets.inputs import Chip, ComboBox, SearchField
 
 EVERYTHING = None
 _LEARNT_WORDS = (
@@ -80,9 +79,11 @@ class FilterBar(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.search = SearchField(
-            "Search models …", "Words in the name, the kind, the tags, the note or the trigger words (Ctrl+F)"
+            "Search models…", "Words in the name, the kind, the tags, the note or the trigger words (Ctrl+F)"
         )
-        self.kind = Combo("Kind", [(EVERYTHING, "Every kind")], "Show one kind only: checkpoints, LoRAs, embeddings …")
+        self.kind = ComboBox(
+            "Kind", [(EVERYTHING, "Every kind")], "Show one kind only: checkpoints, LoRAs, embeddings…"
+        )
         self.starred = Chip("Starred", tooltip="Show starred models only", icon="star")
         below = QHBoxLayout()
         below.setSpacing(8)

@@ -10,7 +10,8 @@ from PySide6.QtWidgets import QCompleter, QLineEdit, QPlainTextEdit, QVBoxLayout
 
 from diffstudio.studio.library.annotations import LONGEST_NOTE, NOTHING_SAID, Annotation
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import SectionLabel, describe
+from diffstudio.ui.widgets.controls import SectionLabel
+from diffstudio.ui.widgets.helpers import describe
 
 KEPT_AFTER_MS = 800
 NOTE_HEIGHT = 84  # px: about four lines
@@ -37,7 +38,7 @@ class NotesEditor(QWidget):
         self.tags.setMaxLength(2000)
         describe(self.tags, "Tags", "Words to find this model by, with commas between them")
         self.note = _Note()
-        self.note.setPlaceholderText("What it is good for, settings that worked …")
+        self.note.setPlaceholderText("What it is good for, settings that worked…")
         self.note.setTabChangesFocus(True)
         self.note.setFixedHeight(NOTE_HEIGHT)
         self.note.setFont(theme.font(theme.FONT_PIXELS))

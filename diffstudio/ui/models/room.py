@@ -27,8 +27,10 @@ from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.shell.dropped_models import SUFFIXES
 from diffstudio.ui.widgets import image_actions
 from diffstudio.ui.widgets.confirm_dialog import confirm
-from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, QuietButton, SectionLabel, describe, human_bytes
-from diffstudio.ui.widgets.drag_and_drop import DropHint, dropped_paths
+from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.drag_and_drop import DropOverlay, dropped_paths
+from diffstudio.ui.widgets.formatting import human_bytes
+from diffstudio.ui.widgets.helpers import describe
 
 LIST_WIDTH = 340
 
@@ -84,14 +86,14 @@ class ModelsRoom(QWidget):
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.heading = SectionLabel("Models")
-        self.rescan_button = QuietButton(
+        self.rescan_button = SecondaryButton(
             "", "arrows-clockwise", "Look through the model folders again", name="Look again"
         )
         self.progress = ProgressLine("Looking through the model folders")
         self.progress.set_fraction(None)
         self.filter = FilterBar()
         self._nothing_fits = EmptyState("magnifying-glass", "Nothing fits", "No model has these words.", "Show all")
-        self._drop_hint = DropHint("Let go to add this to your models", self)
+        self._drop_hint = DropOverlay("Let go to add this to your models", self)
         self.setAcceptDrops(True)
         self._scanned = False  # until then nothing can be said about what is there
         self.message = Message()
@@ -117,7 +119,7 @@ class ModelsRoom(QWidget):
         self.details.tool_wanted.connect(self._open_tool)
         self.details.star_wanted.connect(self._star)
         self.details.taken_for.kept.connect(self._taken_for)
-        self.details.taken_for.failed.connect(lambda sentence: self.message.say("bad", sentence))
+        self.details.taken_for.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
         self.details.notes.changed.connect(self._note)
         for keys, act in (("Ctrl+F", self._focus_search), ("Ctrl+D", self._star)):
             shortcut = QShortcut(QKeySequence(keys), self)
@@ -130,9 +132,9 @@ class ModelsRoom(QWidget):
         self._lookups.tools_found.connect(self._tools_found)
         self._lookups.made_with.connect(self._made_with)
         self.workshop.made.connect(self._made)
-        self.workshop.failed.connect(lambda sentence: self.message.say("bad", sentence))
+        self.workshop.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
         self.workshop.stopped.connect(
-            lambda name: self.message.say("info", f"{name} was not made; nothing of it is left.")
+            lambda name: self.message.show_message("info", f"{name} was not made; nothing of it is left.")
         )
         self._show_page()
 
@@ -155,7 +157,7 @@ class ModelsRoom(QWidget):
         self._choose_again(before)
         self._lookups.look_at(checkpoints)
         if self._awaited is not None and self.choose(self._awaited[0]):
-            self.message.say("good", self._awaited[1])
+            self.message.show_message("good", self._awaited[1])
             self._awaited = None
 
     def choose(self, path: Path) -> bool:
@@ -175,7 +177,7 @@ class ModelsRoom(QWidget):
         """Say in the room what went wrong with what it asked for."""
         self.progress.hide()
         self.rescan_button.setEnabled(True)
-        self.message.say("bad", str(problem))
+        self.message.show_message("bad", str(problem))
 
     def show_bringing(self, name: str, fraction: float | None) -> None:
         """How much of a file that was dropped is copied; None when it has ended."""
@@ -185,7 +187,7 @@ class ModelsRoom(QWidget):
 
     def show_brought(self, path: Path) -> None:
         if self.choose(path):
-            self.message.say("good", f"{path.name} lies in {path.parent} now.")
+            self.message.show_message("good", f"{path.name} lies in {path.parent} now.")
 
     def shut_down(self) -> None:
         """Keep what was written, and wait for what is done beside the window."""
@@ -315,7 +317,7 @@ class ModelsRoom(QWidget):
         try:
             self._annotations.put(entry.path, said)
         except StorageProblem as problem:
-            self.message.say("bad", str(problem))
+            self.message.show_message("bad", str(problem))
         self.details.show_said(self._annotations.of(entry.path))
         self._read_stars(self.model.everything())
 
@@ -360,7 +362,7 @@ class ModelsRoom(QWidget):
 
     def _word(self, word: str) -> None:
         self.words_wanted.emit(word)
-        self.message.say("good", f"“{word}” is in the prompt now.")
+        self.message.show_message("good", f"“{word}” is in the prompt now.")
 
     def _open_tool(self, tool: Tool) -> None:
         entry = self.chosen()
@@ -388,7 +390,7 @@ class ModelsRoom(QWidget):
 
     def _taken_for(self, sentence: str) -> None:
         self._rescan()
-        self.message.say("good", sentence)
+        self.message.show_message("good", sentence)
 
     def _show_in_folder(self) -> None:
         entry = self.chosen()
@@ -397,7 +399,7 @@ class ModelsRoom(QWidget):
         if image_actions.show_in_folder(entry.path):
             self.folder_opened.emit(entry.path.parent)
         else:
-            self.message.say("warn", f"No file manager could be opened. The file is {entry.path}.")
+            self.message.show_message("warn", f"No file manager could be opened. The file is {entry.path}.")
 
     def _ask_to_delete(self) -> None:
         entry = self.chosen()

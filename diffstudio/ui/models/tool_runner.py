@@ -31,8 +31,8 @@ from diffstudio.ui.models.weight_tool_dialogs import (
     ToolDialog,
 )
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets.controls import ProgressLine, QuietButton, describe, label
-from diffstudio.ui.widgets.helpers import Elided
+from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
 _DOING = {
     ConvertRequest: "Converting",
@@ -53,10 +53,10 @@ class ToolProgressBar(QFrame):
         self.setObjectName("panel")
         self.setProperty("side", "left")
         self._doing = ""
-        self.what = Elided("")
+        self.what = ElidedLabel("")
         self.percent = label("", "dim")
         self.line = ProgressLine("How much of the file is made")
-        self.stop = QuietButton("Stop", "stop", "Stop making it; nothing is left behind")
+        self.stop = SecondaryButton("Stop", "stop", "Stop making it; nothing is left behind")
         words = QHBoxLayout()
         words.addWidget(self.what, 1)
         words.addWidget(self.percent)
@@ -159,7 +159,7 @@ class ToolRunner(QObject):
 
     async def _carry_out(self, request: WeightRequest) -> None:
         try:
-            async for item in self._tasks.each(carry_out(request)):
+            async for item in self._tasks.iterate_in_thread(carry_out(request)):
                 if isinstance(item, Made):
                     self.made.emit(item)
                 else:

@@ -9,7 +9,9 @@ from PySide6.QtGui import QAction, QContextMenuEvent, QGuiApplication
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
 from diffstudio.ui.widgets import icons
-from diffstudio.ui.widgets.controls import Chip, FlowLayout, QuietButton, SectionLabel
+from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.inputs import Chip
 
 LONGEST_SHOWN = 48  # characters of a chip; all of them are put into the prompt
 FEW, MANY = 12, 60  # chips at first, and after asking for more
@@ -50,8 +52,8 @@ class TriggerWordChips(QWidget):
         super().__init__()
         self._words: list[tuple[str, int]] = []
         self.chips: list[TriggerWordChip] = []
-        self.copy = QuietButton("", "copy", copies, name=copies)
-        self.more = QuietButton("More", "", "Show more of them")
+        self.copy = SecondaryButton("", "copy", copies, name=copies)
+        self.more = SecondaryButton("More", "", "Show more of them")
         self.more.clicked.connect(lambda: self._fill(MANY))
         head = QHBoxLayout()
         head.addWidget(SectionLabel(title), 1)

@@ -10,7 +10,8 @@ from diffstudio.models.checkpoint import Checkpoint, Layout, Role
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.library.overrides import Override, Overrides
 from diffstudio.ui.models import facts
-from diffstudio.ui.widgets.controls import LabelledCombo, SectionLabel
+from diffstudio.ui.widgets.controls import SectionLabel
+from diffstudio.ui.widgets.inputs import LabelledComboBox
 
 _SAYS = {"eps": "The noise (eps)", "v": "v", "flow": "The flow", "x0": "The clean picture"}
 _PREDICTING = (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN)
@@ -25,10 +26,10 @@ class TypeOverride(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._checkpoint: Checkpoint | None = None
-        self.family = LabelledCombo(
+        self.family = LabelledComboBox(
             "Family", (), "The family that this file is opened as, where what was recognised is wrong"
         )
-        self.prediction = LabelledCombo(
+        self.prediction = LabelledComboBox(
             "Predicts",
             [("", "As its family does"), *_SAYS.items()],
             "What its network says about a noisy picture: if pictures come out as mud, try another",

@@ -27,18 +27,10 @@ from diffstudio.studio.library.weight_requests import (
     proposed,
 )
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Check,
-    ChipRow,
-    LabelledCombo,
-    LabelledSlider,
-    PrimaryButton,
-    QuietButton,
-    describe,
-    human_bytes,
-    label,
-)
-from diffstudio.ui.widgets.helpers import Elided
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
+from diffstudio.ui.widgets.formatting import human_bytes
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
 
 PRECISIONS = {
     Precision.KEEP: "As it is stored",
@@ -69,13 +61,15 @@ class ToolDialog(QDialog):
         self.name = QLineEdit()
         self.name.setMaxLength(200)
         describe(self.name, "Name", "What the new one is called; nothing is ever written over")
-        self.place = Elided("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
-        self.change_place = QuietButton("Change …", "folder-open", "Put it into another folder", name="Change folder")
+        self.place = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
+        self.change_place = SecondaryButton(
+            "Change…", "folder-open", "Put it into another folder", name="Change folder"
+        )
         self.trouble = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.weight = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.cancel = QuietButton("Cancel", "", "Make nothing (Escape)")
+        self.cancel = SecondaryButton("Cancel", "", "Make nothing (Escape)")
         self.accept_button = PrimaryButton(self.button or self.verb, "", f"{self.button or self.verb} (Enter)")
-        self.precision = LabelledCombo(
+        self.precision = LabelledComboBox(
             "Stored in",
             [(one, PRECISIONS[one]) for one in self.precisions()],
             "How its numbers are stored: fewer bits take less room, and 16 are what most programs use",
@@ -117,7 +111,7 @@ class ToolDialog(QDialog):
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 24, 24, 20)
         column.setSpacing(8)
-        column.addWidget(Elided(f"{self.verb} {self.checkpoint.title}", pixels=16, bold=True))
+        column.addWidget(ElidedLabel(f"{self.verb} {self.checkpoint.title}", pixels=16, bold=True))
         column.addWidget(label(self.about, "dim", wrap=True))
         column.addSpacing(8)
         for field in (*self.fields(), self.precision):
@@ -258,7 +252,7 @@ class PruneDialog(ToolDialog):
         lines = "\n".join(f"{what[:1].upper()}{what[1:]}: {human_bytes(size)}" for what, size in left_out.items())
         self.lines = label(lines, wrap=True)
         self.lines.setAccessibleName(f"Left out: {lines}")
-        self.ema = Check("Use the averaged weights in place of the others")
+        self.ema = CheckBox("Use the averaged weights in place of the others")
         describe(self.ema, "Use the averaged weights", "They often draw better, and are not what to train on")
         self.ema.setVisible(False)
         super().__init__(checkpoint, folder, parent)
@@ -297,8 +291,8 @@ class MergeDialog(ToolDialog):
             ),
             name="Method",
         )
-        self.second = LabelledCombo("With", choices, "The other checkpoint, of the same family")
-        self.third = LabelledCombo(
+        self.second = LabelledComboBox("With", choices, "The other checkpoint, of the same family")
+        self.third = LabelledComboBox(
             "Which was trained from", choices, "What the second began as: the difference between the two is added"
         )
         self.share = LabelledSlider(
@@ -364,7 +358,7 @@ class FuseLoraDialog(ToolDialog):
         self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None
     ) -> None:
         self.loras = {one.path: one for one in fusable(checkpoint, others)}
-        self.lora = LabelledCombo(
+        self.lora = LabelledComboBox(
             "LoRA", [(path, one.title) for path, one in self.loras.items()], "What is written into the weights"
         )
         self.strength = LabelledSlider(

@@ -56,7 +56,7 @@ class Downloads(QObject):
         try:
             for piece in pieces:
                 self._say(piece, 0, 0)
-                await self._tasks.beside(fetch, piece, home, self._hears(piece), self._stop.is_set)
+                await self._tasks.to_thread(fetch, piece, home, self._hears(piece), self._stop.is_set)
         except Interrupted:
             self.failed.emit("")
         except DiffstudioError as error:

@@ -75,13 +75,13 @@ class ModelLibrary(QObject):
         self._tasks.start(self._delete(path))
 
     async def _scan(self) -> None:
-        self.checkpoints = await self._tasks.beside(self.library.scan)
+        self.checkpoints = await self._tasks.to_thread(self.library.scan)
         self.problems = list(self.library.problems)
         await self._watch()
         self.changed.emit()
 
     async def _watch(self) -> None:
-        folders = await self._tasks.beside(_folders_below, self.library.folders)
+        folders = await self._tasks.to_thread(_folders_below, self.library.folders)
         if self._closed:
             return
         watched = set(self._watcher.directories())
@@ -95,7 +95,7 @@ class ModelLibrary(QObject):
     async def _bring(self, files: list[Path]) -> None:
         for path in files:
             try:
-                async for item in self._tasks.each(import_file(path, self.library.folders[0])):
+                async for item in self._tasks.iterate_in_thread(import_file(path, self.library.folders[0])):
                     if isinstance(item, Path):
                         await self._scan()
                         self.brought.emit(item)
@@ -110,7 +110,7 @@ class ModelLibrary(QObject):
         from send2trash import send2trash
 
         try:
-            await self._tasks.beside(send2trash, path)
+            await self._tasks.to_thread(send2trash, path)
         except OSError as error:
             self.failed.emit(f"{path.name} could not be put into the trash: {error}. Delete {path} yourself.")
         await self._scan()

@@ -51,9 +51,9 @@ class RunMonitor(QObject):
 
     async def _look(self, runs: Runs) -> None:
         try:
-            summaries = await self._tasks.beside(runs.list)
-            learnt = await self._tasks.beside(_learnt_by, summaries)
-            self.machine_seen.emit(await self._tasks.beside(machine, self.settings))
+            summaries = await self._tasks.to_thread(runs.list)
+            learnt = await self._tasks.to_thread(_learnt_by, summaries)
+            self.machine_seen.emit(await self._tasks.to_thread(machine, self.settings))
         except (DiffstudioError, OSError):
             return  # the Train room says what is the matter with its folder; here the next look may do better
         finally:

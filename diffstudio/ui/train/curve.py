@@ -16,7 +16,8 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, 
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import SectionLabel, describe, label
+from diffstudio.ui.widgets.controls import SectionLabel
+from diffstudio.ui.widgets.helpers import describe, label
 
 _EMPTY = np.empty(0)
 
@@ -73,7 +74,7 @@ class LossCurve(QWidget):
             self._plot.dress()
 
     async def _build(self) -> None:
-        self._plot = _Plot(await self._tasks.beside(_import_pyqtgraph))
+        self._plot = _Plot(await self._tasks.to_thread(_import_pyqtgraph))
         self._plot.widget.scene().sigMouseMoved.connect(self._point)
         self._area.addWidget(self._plot.widget)
         self._draw()

@@ -9,8 +9,8 @@ from PySide6.QtGui import QFontMetrics, QValidator
 from PySide6.QtWidgets import QWidget
 
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import Elided, describe
-from diffstudio.ui.widgets.inputs import NumberField, Slider, lay_out_slider
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.inputs import DecimalField, Slider, lay_out_slider
 
 LONGEST_MINUTES = 60.0 * 24 * 30
 _PARTS = re.compile(
@@ -35,7 +35,7 @@ def minutes_of(text: str) -> float | None:
     return min(total, LONGEST_MINUTES) if total > 0 else None
 
 
-class _Field(NumberField):
+class _Field(DecimalField):
     def textFromValue(self, value: float) -> str:
         return minutes_text(value)
 
@@ -69,7 +69,7 @@ class DurationSlider(QWidget):
         self.slider.setPageStep(3)
         for part in (self, self.field, self.slider):
             describe(part, text, tooltip)
-        lay_out_slider(self, Elided(text), self.field, self.slider)
+        lay_out_slider(self, ElidedLabel(text), self.field, self.slider)
         self.set_value(minutes)
         self.field.valueChanged.connect(self._typed)
         self.slider.valueChanged.connect(self._slid)

@@ -21,18 +21,10 @@ from PySide6.QtWidgets import (
 from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress
 from diffstudio.ui.train.panel import short_path
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Banner,
-    Elided,
-    EmptyState,
-    FlowLayout,
-    ProgressLine,
-    QuietButton,
-    SectionLabel,
-    Thumb,
-    describe,
-    label,
-)
+from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.images import Thumbnail
 
 SHOWN_PICTURES = 60
 THUMB_SIDE = 72  # px
@@ -50,7 +42,7 @@ class FolderView(QStackedWidget):
             "Teach it your own pictures",
             "Drop a folder of pictures here. Sub-folders become groups, and a text file beside a picture becomes its caption. "
             "Everything stays on this machine.",
-            "Choose a folder …",
+            "Choose a folder…",
         )
         self.inspecting = _Inspecting()
         self.found = _Found()
@@ -81,11 +73,11 @@ class FolderView(QStackedWidget):
 class _Inspecting(QWidget):
     def __init__(self) -> None:
         super().__init__()
-        self.title = Elided("", pixels=16, bold=True)
+        self.title = ElidedLabel("", pixels=16, bold=True)
         self.line = ProgressLine("Inspection")
         self.count = label("", "dim")
-        self.path = Elided("", "faint", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
-        self.cancel = QuietButton("Cancel", "x", "Stop looking through the folder (Esc)")
+        self.path = ElidedLabel("", "faint", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
+        self.cancel = SecondaryButton("Cancel", "x", "Stop looking through the folder (Esc)")
         self.cancel.setShortcut("Esc")
         inner = QVBoxLayout()
         inner.setSpacing(12)
@@ -104,7 +96,7 @@ class _Inspecting(QWidget):
     def begin(self, folder: Path) -> None:
         self.title.setText(f"Looking through {folder.name or folder}")
         self.line.set_fraction(None)
-        self.count.setText("Finding the pictures …")
+        self.count.setText("Finding the pictures…")
         self.path.setText("")
 
     def advance(self, progress: InspectionProgress) -> None:
@@ -112,14 +104,14 @@ class _Inspecting(QWidget):
             self.line.set_fraction(progress.done / progress.total)
             self.count.setText(f"{progress.done:,} of {progress.total:,} pictures")
         else:
-            self.count.setText(f"Finding the pictures … {progress.done:,} so far")
+            self.count.setText(f"Finding the pictures… {progress.done:,} so far")
         self.path.setText(str(progress.path))
 
 
 class _Found(QWidget):
     def __init__(self) -> None:
         super().__init__()
-        self.title = Elided("", pixels=16, bold=True)
+        self.title = ElidedLabel("", pixels=16, bold=True)
         self.sentence = label("", "dim", wrap=True)
         self.warnings = Warnings()
         self.groups = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
@@ -161,7 +153,7 @@ class _Found(QWidget):
                 widget.setParent(None)
                 widget.deleteLater()
         for image, about in pictures:
-            thumb = Thumb(THUMB_SIDE, 8, name=about, tooltip=about)
+            thumb = Thumbnail(THUMB_SIDE, 8, name=about, tooltip=about)
             thumb.set_image(image)
             self._flow.addWidget(thumb)
             thumb.show()
@@ -200,7 +192,7 @@ class Warnings(QWidget):
         self.list.hide()
         self.setVisible(bool(lines))
         if lines:
-            self.banner.say("warn", warning_sentence(report), "Show them")
+            self.banner.show_message("warn", warning_sentence(report), "Show them")
             self.banner.show()
 
     def _toggle(self) -> None:

@@ -29,20 +29,10 @@ from diffstudio.ui.train.options import (
     estimate,
 )
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Card,
-    ChipRow,
-    Combo,
-    Elided,
-    LabelledCombo,
-    PrimaryButton,
-    QuietButton,
-    SectionLabel,
-    Thumb,
-    describe,
-    label,
-)
-from diffstudio.ui.widgets.helpers import scroll_area
+from diffstudio.ui.widgets.controls import Card, PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area
+from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledComboBox
 
 PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 CARD_THUMBS = 6
@@ -66,9 +56,11 @@ class FolderCard(Card):
 
     def __init__(self) -> None:
         super().__init__()
-        self.path = Elided("", mode=Qt.TextElideMode.ElideMiddle)
+        self.path = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.sentence = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.thumbs = [Thumb(THUMB_SIDE, name=f"Picture {number + 1} of the folder") for number in range(CARD_THUMBS)]
+        self.thumbs = [
+            Thumbnail(THUMB_SIDE, name=f"Picture {number + 1} of the folder") for number in range(CARD_THUMBS)
+        ]
         row = QHBoxLayout()
         row.setSpacing(6)
         for thumb in self.thumbs:
@@ -88,7 +80,7 @@ class FolderCard(Card):
             thumb.setVisible(index < len(images))
             thumb.set_image(images[index] if index < len(images) else None)
 
-    def say(self, folder: Path, sentence: str) -> None:
+    def show_folder(self, folder: Path, sentence: str) -> None:
         self.path.setText(short_path(folder))
         describe(self, f"Folder {folder}", str(folder))
         self.sentence.setText(sentence)
@@ -109,21 +101,21 @@ class NewRunPanel(QWidget):
         self._accelerator = False
         self._pictures_per_second: float | None = None
         self.card = FolderCard()
-        self.choose = QuietButton(
-            "Another folder …", "folder-open", "Choose another folder of pictures to learn from (Ctrl+O)"
+        self.choose = SecondaryButton(
+            "Another folder…", "folder-open", "Choose another folder of pictures to learn from (Ctrl+O)"
         )
-        self.recipe = Combo("Recipe", (), "What kind of network is trained, and how")
+        self.recipe = ComboBox("Recipe", (), "What kind of network is trained, and how")
         self.why = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.minutes = DurationSlider(
             "Time to give", MINUTES, DEFAULT_MINUTES, "How long to train; it can be stopped at any time"
         )
-        self.side = LabelledCombo(
+        self.side = LabelledComboBox(
             "Size",
             [(size, f"{size} px") for size in SIZES],
             "Pictures are made this large: twice the side learns about four times as slowly",
         )
-        self.optimiser = LabelledCombo("Optimiser", OPTIMISERS, "The rule by which the weights learn from the loss")
-        self.noise = LabelledCombo("Noise levels", NOISE_LEVELS, "Which noise levels are practised how often")
+        self.optimiser = LabelledComboBox("Optimiser", OPTIMISERS, "The rule by which the weights learn from the loss")
+        self.noise = LabelledComboBox("Noise levels", NOISE_LEVELS, "Which noise levels are practised how often")
         self.changes = ChipRow(
             [(FLIPS, "Flips"), (TURNS, "Turns"), (SHIFTS, "Shifts")],
             exclusive=False,
@@ -213,7 +205,7 @@ class NewRunPanel(QWidget):
             self.recipe.set_choices(
                 [(AUTO, "Automatic"), *((name, recipe.name) for name, recipe in named_recipes().items())]
             )
-            self.card.say(report.folder, report.sentence())
+            self.card.show_folder(report.folder, report.sentence())
             self.run_name.setPlaceholderText(report.folder.resolve().name[:LONGEST_NAME])
             self._take_recipe()
         self._show_form()

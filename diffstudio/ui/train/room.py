@@ -46,8 +46,9 @@ from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.thumbnails import first_pictures, spread, thumbnail
 from diffstudio.ui.widgets.confirm_dialog import confirm
-from diffstudio.ui.widgets.controls import Banner, describe
-from diffstudio.ui.widgets.drag_and_drop import DropHint, dropped_folder
+from diffstudio.ui.widgets.controls import Banner
+from diffstudio.ui.widgets.drag_and_drop import DropOverlay, dropped_folder
+from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.image_actions import open_folder
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two looks at the runs
@@ -86,7 +87,7 @@ class TrainRoom(QWidget):
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
         self._lay_out()
-        self._drop_hint = DropHint("Let go to train on this folder", self)
+        self._drop_hint = DropOverlay("Let go to train on this folder", self)
         self._connect()
         self.new_panel.set_accelerator(seems_accelerated())
         self.folder_view.show_empty()
@@ -246,7 +247,7 @@ class TrainRoom(QWidget):
     async def _inspect(self, folder: Path) -> None:
         report = None
         try:
-            async for item in self._tasks.each(inspect_folder(folder)):
+            async for item in self._tasks.iterate_in_thread(inspect_folder(folder)):
                 if isinstance(item, FolderReport):
                     report = item
                 else:
@@ -266,7 +267,7 @@ class TrainRoom(QWidget):
         side = round(THUMB_SIDE * self.devicePixelRatioF())
         made: list[tuple[QImage, str]] = []
         for picture in spread(report.pictures, SHOWN_PICTURES):
-            image = await self._tasks.beside(thumbnail, report.folder / picture.path, side)
+            image = await self._tasks.to_thread(thumbnail, report.folder / picture.path, side)
             if image is not None:
                 made.append((image, _about(picture)))
         self.new_panel.set_thumbs([image for image, _ in spread(made, CARD_THUMBS)])
@@ -343,7 +344,9 @@ class TrainRoom(QWidget):
         if summary is None or path in self._removing:
             return
         if summary.alive:
-            self.message.say("warn", f"The run {summary.name} is still going on. Stop it first, then remove it.")
+            self.message.show_message(
+                "warn", f"The run {summary.name} is still going on. Stop it first, then remove it."
+            )
             self.message.show()
             return
         confirm(
@@ -358,7 +361,7 @@ class TrainRoom(QWidget):
     async def _remove(self, run: RunFolder) -> None:
         self._removing.add(run.path)
         try:
-            await self._tasks.beside(self._runs.remove, run)
+            await self._tasks.to_thread(self._runs.remove, run)
         except DiffstudioError as error:
             self._complain(error)
         else:
@@ -378,14 +381,14 @@ class TrainRoom(QWidget):
 
     async def _show_speed(self, recipe: Recipe) -> None:
         """How fast the same network went on this machine before, if it did."""
-        self.new_panel.set_pictures_per_second(await self._tasks.beside(self._runs.pictures_per_second, recipe))
+        self.new_panel.set_pictures_per_second(await self._tasks.to_thread(self._runs.pictures_per_second, recipe))
 
     # -- looking, and showing what was found
 
     async def _look(self) -> None:
         generation = self._generation
         try:
-            found = await self._tasks.beside(look, self._runs, self._follower)
+            found = await self._tasks.to_thread(look, self._runs, self._follower)
         except (DiffstudioError, OSError) as error:
             self._complain(error)
             return
@@ -450,8 +453,8 @@ class TrainRoom(QWidget):
     async def _show_run_thumbs(self, folder: Path) -> None:
         side = round(CARD_THUMB_SIDE * self.devicePixelRatioF())
         made: list[QImage] = []
-        async for path in self._tasks.each(first_pictures(folder)):
-            image = await self._tasks.beside(thumbnail, path, side)
+        async for path in self._tasks.iterate_in_thread(first_pictures(folder)):
+            image = await self._tasks.to_thread(thumbnail, path, side)
             if image is not None:
                 made.append(image)
             if len(made) == CARD_THUMBS:
@@ -459,7 +462,7 @@ class TrainRoom(QWidget):
         self.run_panel.set_thumbs(made)
 
     def _complain(self, error: Exception) -> None:
-        self.message.say("bad", str(error))
+        self.message.show_message("bad", str(error))
         self.message.show()
 
 

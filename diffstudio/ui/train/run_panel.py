@@ -16,7 +16,9 @@ from diffstudio.training.run.run_folder import RunStarted, Status
 from diffstudio.ui.train.options import changes_text, noise_levels_text, optimiser_text
 from diffstudio.ui.train.panel import CARD_THUMBS, FolderCard, scrolled_column
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import Elided, PrimaryButton, SectionLabel, describe, human_count, label
+from diffstudio.ui.widgets.controls import PrimaryButton, SectionLabel
+from diffstudio.ui.widgets.formatting import human_count
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
 
 class Action(StrEnum):
@@ -85,7 +87,7 @@ class RunPanel(QWidget):
         if started is not None:
             sentence = f"{started.pictures:,} pictures"
             sentence += f" · {started.held_out:,} more kept apart to test it" if started.held_out else ""
-        self.card.say(summary.pictures or Path("?"), sentence)
+        self.card.show_folder(summary.pictures or Path("?"), sentence)
         self.recipe_name.setText(recipe.name if recipe is not None else "")
         for part in (self._recipe_title, self.recipe_name):
             part.setVisible(recipe is not None)
@@ -98,7 +100,7 @@ class RunPanel(QWidget):
         starting = summary.status is Status.STARTING  # it listens from its first step on; stopping works already
         self.button.setEnabled(self._asked is None and not starting)
         self.button.setText(
-            "Preparing …" if starting else self._action if self._asked is None else _waiting_text(self._action)
+            "Preparing…" if starting else self._action if self._asked is None else _waiting_text(self._action)
         )
         describe(self.button, self.button.text(), _TIPS[self._action])
 
@@ -124,14 +126,14 @@ class RunPanel(QWidget):
                 widget.deleteLater()
         for row, (name, value) in enumerate(shown):
             self._facts.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
-            text = Elided(value, pixels=theme.SMALL_PIXELS)
+            text = ElidedLabel(value, pixels=theme.SMALL_PIXELS)
             text.setAlignment(Qt.AlignmentFlag.AlignRight)
             describe(text, f"{name}: {value}")
             self._facts.addWidget(text, row, 1)
 
 
 def _waiting_text(action: Action) -> str:
-    return {Action.PAUSE: "Pausing after this step …", Action.RESUME: "Resuming …"}.get(action, f"{action} …")
+    return {Action.PAUSE: "Pausing after this step…", Action.RESUME: "Resuming…"}.get(action, f"{action}…")
 
 
 def facts(recipe: Recipe | None, started: RunStarted | None) -> list[tuple[str, str]]:

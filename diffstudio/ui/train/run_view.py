@@ -13,7 +13,9 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.curve import LossCurve
 from diffstudio.ui.train.samples import SamplesThroughTime
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import Banner, Elided, ProgressLine, QuietButton, describe, human_duration, label
+from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
+from diffstudio.ui.widgets.formatting import human_duration
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
 
 def status_line(summary: RunSummary) -> str:
@@ -22,10 +24,10 @@ def status_line(summary: RunSummary) -> str:
     match summary.status:
         case Status.STARTING:
             if summary.prepared is None:
-                return "Starting …"
+                return "Starting…"
             if summary.prepared >= 1:
-                return "Trying what is fastest on this machine …"
-            return f"Preparing the pictures, {100 * summary.prepared:.0f} % …"
+                return "Trying what is fastest on this machine…"
+            return f"Preparing the pictures, {100 * summary.prepared:.0f} %…"
         case Status.TRAINING if summary.steps and summary.step >= summary.steps:
             parts.append("drawing the last samples")
         case Status.TRAINING:
@@ -54,7 +56,7 @@ class RunView(QWidget):
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
-        self.title = Elided("", pixels=16, bold=True)
+        self.title = ElidedLabel("", pixels=16, bold=True)
         self.status = label("", "dim")
         self.line = ProgressLine("Progress of the run")
         self.ending = Banner("info", "")
@@ -69,15 +71,15 @@ class RunView(QWidget):
         self.log.hide()
         self.curve = LossCurve(tasks)
         self.samples = SamplesThroughTime(tasks)
-        self.stop = QuietButton(
+        self.stop = SecondaryButton(
             "Stop and keep", "stop", "End it after this step and keep what it learned; it can go on later"
         )
-        self.generate = QuietButton(
+        self.generate = SecondaryButton(
             "Generate", "sparkle", "Make pictures with its newest checkpoint, while it goes on too"
         )
-        self.open = QuietButton("Open folder", "folder-open", "Show the run's files")
-        self.remove = QuietButton("Remove", "trash")
-        self.note = Elided("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
+        self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
+        self.remove = SecondaryButton("Remove", "trash")
+        self.note = ElidedLabel("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
         self._space = QWidget()  # in the place of the curve where there is none
         self._can_resume = False
         self._lay_out()
@@ -141,7 +143,7 @@ class RunView(QWidget):
 
     def show_stopping(self) -> None:
         self.stop.setEnabled(False)
-        self.stop.setText("Stopping …")
+        self.stop.setText("Stopping…")
 
     def show_not_stopping(self) -> None:
         self.stop.setEnabled(True)
@@ -166,7 +168,7 @@ class RunView(QWidget):
                 summary.verdict,
                 action,
             ) or not self.ending.isVisible():
-                self.ending.say(kind, summary.verdict, action)
+                self.ending.show_message(kind, summary.verdict, action)
                 self.ending.show()
         else:
             self.ending.hide()

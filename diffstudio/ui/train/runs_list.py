@@ -14,16 +14,8 @@ from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.train.panel import scrolled_column
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.controls import (
-    Card,
-    Elided,
-    ProgressLine,
-    QuietButton,
-    SectionLabel,
-    describe,
-    label,
-    restyle,
-)
+from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
 
 LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
 
@@ -69,8 +61,8 @@ class RunCard(Card):
 
     def __init__(self, summary: RunSummary) -> None:
         super().__init__(interactive=True)
-        self._name = Elided("", bold=False)
-        self._status = Elided("", "dim", pixels=theme.SMALL_PIXELS)
+        self._name = ElidedLabel("", bold=False)
+        self._status = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self._line = ProgressLine()
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 10, 12, 10)
@@ -83,7 +75,7 @@ class RunCard(Card):
     def show_summary(self, summary: RunSummary) -> None:
         self._name.setText(summary.name)
         self._status.setText(status_text(summary))
-        restyle(self._status, "tone", status_tone(summary))
+        set_style_property(self._status, "tone", status_tone(summary))
         self._line.setVisible(summary.alive)
         self._line.set_fraction(summary.fraction)
         describe(
@@ -112,7 +104,7 @@ class RunsList(QWidget):
         self._cards: dict[Path, RunCard] = {}
         self._chosen: Path | None = None
         self._heading = SectionLabel("Runs", "0")
-        self.new = QuietButton("New run", "plus", "Train on another folder, or again with other settings (Ctrl+N)")
+        self.new = SecondaryButton("New run", "plus", "Train on another folder, or again with other settings (Ctrl+N)")
         self.none = label(
             "No runs yet. The first one appears here as soon as it is started.",
             "dim",

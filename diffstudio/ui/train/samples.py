@@ -15,8 +15,10 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QTo
 from diffstudio.training.run.run_folder import RunFolder, RunSamples
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import ChipRow, SectionLabel, describe, label, rounded
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.controls import SectionLabel
+from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.images import read_image, rounded
+from diffstudio.ui.widgets.inputs import ChipRow
 
 KEPT_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
 LARGEST_TILE = 176  # px on the screen
@@ -257,7 +259,7 @@ class SamplesThroughTime(QWidget):
         self._reading = self._tasks.start(self._read(run, sheet, wanted))
 
     async def _read(self, run: RunFolder, sheet: RunSamples, wanted: Sequence[Path]) -> None:
-        self._decoded |= await self._tasks.beside(lambda: {path: read_image(path) for path in wanted})
+        self._decoded |= await self._tasks.to_thread(lambda: {path: read_image(path) for path in wanted})
         while len(self._decoded) > 2 * KEPT_SHEETS:
             self._decoded.popitem(last=False)
         if run == self._run and sheet == self.current():

@@ -12,7 +12,7 @@ from PySide6.QtGui import QImage
 from diffstudio.errors import ImageProblem
 from diffstudio.imaging.reader import looks_like_a_picture, read_picture
 from diffstudio.training.data.preprocess import square
-from diffstudio.ui.widgets.controls import numpy_to_qimage
+from diffstudio.ui.widgets.images import numpy_to_qimage
 
 MOST_LOOKED_AT = 200  # files of a folder, when a few pictures of it are wanted
 WHITE = (255, 255, 255)

@@ -1,6 +1,6 @@
-"""The controls every room is built from; those that hold a value are in `inputs`, and offered here too.
+"""Buttons, cards, headings, banners and progress bars that every room uses; controls that hold a value are in `inputs`.
 
-Each sets its accessible name and its tooltip, can be reached and worked by keyboard, and elides or wraps what is too long.
+Each one sets its accessible name and tooltip, works from the keyboard, and elides or wraps text that does not fit.
 """
 
 from __future__ import annotations
@@ -21,38 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.flow_layout import FlowLayout
-from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
-from diffstudio.ui.widgets.helpers import Elided, describe, label, restyle
-from diffstudio.ui.widgets.images import Thumb, numpy_to_qimage, rounded
-from diffstudio.ui.widgets.inputs import Check, Chip, ChipRow, Combo, LabelledCombo, LabelledSlider
-
-__all__ = [
-    "Banner",
-    "Card",
-    "Check",
-    "Chip",
-    "ChipRow",
-    "Combo",
-    "Elided",
-    "EmptyState",
-    "FlowLayout",
-    "LabelledCombo",
-    "LabelledSlider",
-    "PrimaryButton",
-    "ProgressLine",
-    "QuietButton",
-    "SectionLabel",
-    "Thumb",
-    "describe",
-    "human_bytes",
-    "human_count",
-    "human_duration",
-    "label",
-    "numpy_to_qimage",
-    "restyle",
-    "rounded",
-]
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
 
 
 class SectionLabel(QWidget):
@@ -65,7 +34,7 @@ class SectionLabel(QWidget):
         self._left = label(text.upper(), "dim", pixels=theme.TINY_PIXELS)
         self._left.setFont(theme.font(theme.TINY_PIXELS, bold=True, spaced=True))
         self._left.setAccessibleName(text)
-        self._right = Elided(right, "dim", pixels=theme.SMALL_PIXELS)
+        self._right = ElidedLabel(right, "dim", pixels=theme.SMALL_PIXELS)
         self._right.setAlignment(Qt.AlignmentFlag.AlignRight)
         row.addWidget(self._left)
         row.addWidget(self._right, 1)
@@ -130,7 +99,7 @@ class PrimaryButton(QPushButton):
             )
 
 
-class QuietButton(QPushButton):
+class SecondaryButton(QPushButton):
     """A button that waits its turn: an icon, a text, or both. Without a text it has no frame either."""
 
     def __init__(self, text: str, icon: str = "", tooltip: str = "", *, name: str = "", role: str = "text") -> None:
@@ -163,7 +132,7 @@ class Card(QFrame):
             self.setCursor(Qt.CursorShape.PointingHandCursor)
 
     def set_chosen(self, chosen: bool) -> None:
-        restyle(self, "chosen", chosen)
+        set_style_property(self, "chosen", chosen)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         inside = self.rect().contains(event.position().toPoint())
@@ -265,8 +234,8 @@ class EmptyState(QWidget):
         column.addStretch(1)
         self._draw()
 
-    def say(self, icon: str, title: str, text: str, button_text: str = "") -> None:
-        """Invite to something else; without a button's text there is no button."""
+    def set_content(self, icon: str, title: str, text: str, button_text: str = "") -> None:
+        """Show another icon and text; without `button_text` there is no button."""
         self._icon = icon
         self.title.setText(title)
         self.text.setText(text)
@@ -305,8 +274,8 @@ class Banner(QFrame):
         self._text = label("", wrap=True)
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._text.setMinimumWidth(80)
-        self.action = QuietButton("x", name="Action")
-        self.close_button = QuietButton("", "x", "Dismiss this message")
+        self.action = SecondaryButton("x", name="Action")
+        self.close_button = SecondaryButton("", "x", "Dismiss this message")
         row = QHBoxLayout(self)
         row.setContentsMargins(12, 8, 8, 8)
         row.setSpacing(8)
@@ -317,12 +286,12 @@ class Banner(QFrame):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.action.clicked.connect(self.acted)
         self.close_button.clicked.connect(self._dismiss)
-        self.say(kind, text, action)
+        self.show_message(kind, text, action)
 
-    def say(self, kind: str, text: str, action: str = "") -> None:
+    def show_message(self, kind: str, text: str, action: str = "") -> None:
         """Show another message; an empty text hides the banner."""
         self._kind = kind
-        restyle(self, "kind", kind)
+        set_style_property(self, "kind", kind)
         self._text.setText(text if len(text) < 600 else text[:600] + " …")
         self.setAccessibleName(text[:200])
         self.action.setText(action)

@@ -12,7 +12,7 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 
 
-class DropHint(QWidget):
+class DropOverlay(QWidget):
     """Lies over a room while something it takes is held above it, and says what letting go would do."""
 
     def __init__(self, text: str, parent: QWidget) -> None:

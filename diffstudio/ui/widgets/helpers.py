@@ -17,7 +17,7 @@ def describe(widget: QWidget, name: str, tooltip: str = "") -> None:
     widget.setToolTip(tooltip or name)
 
 
-def restyle(widget: QWidget, property_name: str, value: Any) -> None:
+def set_style_property(widget: QWidget, property_name: str, value: Any) -> None:
     """Set a property the style sheet looks at, and have it look again."""
     if widget.property(property_name) == value:
         return
@@ -50,7 +50,7 @@ def scroll_area(contents: QWidget) -> QScrollArea:
     return area
 
 
-class Elided(QLabel):
+class ElidedLabel(QLabel):
     """One line that ends in an ellipsis where it does not fit; the whole text is its tooltip then."""
 
     def __init__(

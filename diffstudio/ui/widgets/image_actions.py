@@ -17,7 +17,7 @@ from diffstudio.errors import DiffstudioError, StorageProblem
 _FILTERS = {".png": "PNG (*.png)", ".jpg": "JPEG (*.jpg)", ".webp": "WebP (*.webp)"}
 
 
-def mime_of(image: QImage, path: Path | None) -> QMimeData:
+def mime_data(image: QImage, path: Path | None) -> QMimeData:
     """The pixels for programs that paint, the file (with its settings) for those that take files."""
     data = QMimeData()
     if not image.isNull():
@@ -28,14 +28,14 @@ def mime_of(image: QImage, path: Path | None) -> QMimeData:
 
 
 def copy(image: QImage, path: Path | None = None) -> None:
-    QGuiApplication.clipboard().setMimeData(mime_of(image, path))
+    QGuiApplication.clipboard().setMimeData(mime_data(image, path))
 
 
 def copy_text(text: str) -> None:
     QGuiApplication.clipboard().setText(text)
 
 
-class Press:
+class ClickOrDrag:
     """A press of the left button, which becomes a click or, moved far enough, a drag."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Press:
 def drag(source: QWidget, image: QImage, path: Path | None) -> None:
     """Start dragging; returns when it is dropped somewhere or given up."""
     drag = QDrag(source)
-    drag.setMimeData(mime_of(image, path))
+    drag.setMimeData(mime_data(image, path))
     small = QPixmap.fromImage(
         image.scaled(QSize(96, 96), Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation)
     )

@@ -54,7 +54,7 @@ def image_size(path: Path) -> QSize:
     )
 
 
-def why_unreadable(path: Path) -> str:
+def unreadable_reason(path: Path) -> str:
     """Of a picture that `read_image` gave nothing for; empty where it is no picture at all."""
     size = QImageReader(str(path)).size()
     if not size.isValid():
@@ -90,7 +90,7 @@ def fitted(size: QSize, room: QRectF) -> QRectF:
     return QRectF(round(left), round(top), width, height)
 
 
-class Thumb(QLabel):
+class Thumbnail(QLabel):
     """A picture in a rounded square. `clickable` makes it a thing to click or to open with Enter or Space."""
 
     clicked = Signal()

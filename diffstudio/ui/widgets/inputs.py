@@ -32,7 +32,7 @@ from PySide6.QtWidgets import (
 
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.flow_layout import FlowLayout
-from diffstudio.ui.widgets.helpers import Elided, describe
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 
 SEARCH_DELAY_MS = 150
 _NARROWEST_CHIP = 64  # px
@@ -57,7 +57,7 @@ class Slider(QSlider):
         _scroll_if_chosen(self, super().wheelEvent, event)
 
 
-class NumberField(QDoubleSpinBox):
+class DecimalField(QDoubleSpinBox):
     """A number to type, which a scroll over it does not change unless it has been chosen."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class NumberField(QDoubleSpinBox):
         _scroll_if_chosen(self, super().wheelEvent, event)
 
 
-class WholeField(QSpinBox):
+class IntegerField(QSpinBox):
     """The same for whole numbers."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class WholeField(QSpinBox):
         _scroll_if_chosen(self, super().wheelEvent, event)
 
 
-def lay_out_slider(whole: QWidget, name: Elided, field: QWidget, slider: QSlider) -> None:
+def lay_out_slider(whole: QWidget, name: ElidedLabel, field: QWidget, slider: QSlider) -> None:
     """The name and the field to type into, and the slider below them."""
     name.setBuddy(field)
     column, row = QVBoxLayout(whole), QHBoxLayout()
@@ -114,8 +114,8 @@ class LabelledSlider(QWidget):
     ) -> None:
         super().__init__()
         self._decimals, self._scale = decimals, 1 / step
-        self._label = Elided(text)
-        self._box = NumberField()
+        self._label = ElidedLabel(text)
+        self._box = DecimalField()
         self._box.setProperty("bare", True)
         self._box.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._box.setDecimals(decimals)
@@ -173,7 +173,7 @@ class LabelledSlider(QWidget):
         self.value_changed.emit(self.value())
 
 
-class Combo(QComboBox):
+class ComboBox(QComboBox):
     """A drop-down of (value, text) choices. `chosen` carries the value when a person chooses."""
 
     chosen = Signal(object)
@@ -230,16 +230,16 @@ class Combo(QComboBox):
         icons.icon("caret-down-fill", "dim").paint(painter, rect, mode=mode)
 
 
-class LabelledCombo(QWidget):
+class LabelledComboBox(QWidget):
     """A name above a drop-down."""
 
     value_changed = Signal(object)
 
     def __init__(self, text: str, choices: Sequence[tuple[Any, str]] = (), tooltip: str = "") -> None:
         super().__init__()
-        self.combo = Combo(text, choices, tooltip)
+        self.combo = ComboBox(text, choices, tooltip)
         describe(self, text, tooltip)
-        self._label = Elided(text)
+        self._label = ElidedLabel(text)
         self._label.setBuddy(self.combo)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -327,7 +327,7 @@ class ChipRow(QWidget):
         return self._chips[self._values.index(value)]
 
 
-class Check(QCheckBox):
+class CheckBox(QCheckBox):
     """A box to tick. The style sheet draws the box, this the tick."""
 
     def paintEvent(self, event: QPaintEvent) -> None:

@@ -9,11 +9,11 @@ from PySide6.QtGui import QResizeEvent, QTextOption, QWheelEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QSizePolicy, QTextEdit, QWidget
 
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import label
+from diffstudio.ui.widgets.helpers import label
 
 
 class WrappingText(QTextEdit):
-    """Plain text in one of the tones of `controls.label`."""
+    """Plain text in one of the tones of `helpers.label`."""
 
     def __init__(self, text: str = "", tone: str = "text", *, pixels: int = theme.SMALL_PIXELS) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class WrappingText(QTextEdit):
             self.setStyleSheet(sheet)
 
 
-class Facts(QWidget):
+class FactsTable(QWidget):
     """Names, in a column of at least `name_width` px, and values."""
 
     def __init__(self, name_width: int = 76) -> None:

@@ -21,7 +21,7 @@ from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerNa
 from diffstudio.ui.gallery.grid import star_of, tile_of
 from diffstudio.ui.gallery.item_model import PAGE, GalleryModel
 from diffstudio.ui.gallery.room import NARROW, GalleryRoom
-from diffstudio.ui.tasks import NewestFirst
+from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets import theme
 
 
@@ -373,7 +373,7 @@ def test_the_menu_offers_what_works(gallery: Gallery, show: Callable[[], Gallery
         menu = room.findChildren(QMenu)[-1]
         texts = [action.text() for action in menu.actions()]
         assert ("Reuse settings" in texts) is expected
-        assert {"Open", "Star", "Copy", "Save as …", "Show in folder", "Delete"} <= set(texts)
+        assert {"Open", "Star", "Copy", "Save as…", "Show in folder", "Delete"} <= set(texts)
         menu.close()
 
 
@@ -415,7 +415,7 @@ def test_pages_are_fetched_as_they_are_scrolled_to(
             "VALUES (?, ?, 1, 1, 64, 64, '', '', '')",
             [(f"{number}.png", float(number)) for number in range(total)],
         )
-    model = GalleryModel(gallery, thumbnails := NewestFirst("test"))
+    model = GalleryModel(gallery, thumbnails := NewestFirstQueue("test"))
     model.show()
     assert model.rowCount() == PAGE and model.total == total and model.canFetchMore(QModelIndex())
     newest = add(gallery, "newest")
@@ -431,7 +431,7 @@ def test_pages_are_fetched_as_they_are_scrolled_to(
 
 def test_the_model_keeps_qts_rules(gallery: Gallery, qtbot: QtBot, qtmodeltester: Any) -> None:
     images = [add(gallery, word) for word in ("one", "two", "three")]
-    thumbnails = NewestFirst("test")
+    thumbnails = NewestFirstQueue("test")
     model = GalleryModel(gallery, thumbnails)
     qtmodeltester.check(model)
     model.show()

@@ -54,13 +54,23 @@ def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None
     panel.count.set_value(4)
     panel.size_control.set_size(96, 64)
     assert panel.request() == GenerateRequest(
-        "red apple", "worm", "starter", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5, 96, 64, 4
+        "red apple", "worm", "starter", 77, 31, SamplerName.UNIPC, SpacingName.KARRAS, 4.5, width=96, height=64, count=4
     )
 
 
 def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel) -> None:
     request = GenerateRequest(
-        "ghost, happy", "sheet", "other", LARGEST_SEED - 8, 12, SamplerName.DDPM, SpacingName.LOG_SNR, 7.5, 256, 128, 3
+        "ghost, happy",
+        "sheet",
+        "other",
+        LARGEST_SEED - 8,
+        12,
+        SamplerName.DDPM,
+        SpacingName.LOG_SNR,
+        7.5,
+        width=256,
+        height=128,
+        count=3,
     )
     assert panel.use(request)
     assert panel.request() == request
@@ -341,7 +351,7 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
 
 def test_what_can_be_added_stands_in_one_row_and_alone_says_more(panel: Panel, tmp_path: Path) -> None:
     start = panel.start.choose_button
-    assert panel.ways.isVisible() and start.text() == "Start from a picture …"  # a pixel model takes nothing else
+    assert panel.ways.isVisible() and start.text() == "Start from a picture…"  # a pixel model takes nothing else
     sd1 = checkpoint("sd1", family="sd1", metadata={})
     lora = checkpoint("ink", family="sd1", role=Role.LORA, metadata={})
     panel.set_checkpoints([sd1, lora])
@@ -350,7 +360,7 @@ def test_what_can_be_added_stands_in_one_row_and_alone_says_more(panel: Panel, t
         "Picture",
         "Guide",
     ]
-    assert start.accessibleName() == "Start from a picture …"
+    assert start.accessibleName() == "Start from a picture…"
     assert (
         len({button.mapTo(panel, QPoint()).y() for button in (panel.loras.add_button, start, panel.control.add_button)})
         == 1

@@ -17,7 +17,7 @@ from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.queue_and_history import RecentPicture
 from diffstudio.ui.generate.room import GenerateRoom
-from diffstudio.ui.widgets.controls import Elided
+from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images import numpy_to_qimage
 from tests.ui.samples import checkpoint, picture, stepped, whole_job
 
@@ -55,7 +55,7 @@ def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:
     room.take(Started(1, REQUEST))
     assert room.canvas.isVisible() and room.stop_button.isVisible()
     room.take(Loading(1, "Loading Starter", 0.4))
-    assert room.status.text() == "Loading Starter … 40%"
+    assert room.status.text() == "Loading Starter… 40%"
     room.take(stepped(1, 3, 8))
     assert room.status.text() == "Step 3 of 8 · σ 1.25 · 0.04 s/step · 1 s left"
     assert room.progress.fraction() == pytest.approx(3 / 8)
@@ -81,7 +81,7 @@ def test_all_that_a_request_names_and_is_not_here_is_said_at_once(room: Generate
 def test_a_job_that_waits_for_the_engine_is_not_met_with_an_invitation(room: GenerateRoom) -> None:
     room.set_pending([QueuedJob(1, REQUEST, 0, 0)])
     assert not room.empty.isVisible()
-    assert (room.title.text(), room.status.text(), room.progress.fraction()) == ("red apple", "Getting ready …", None)
+    assert (room.title.text(), room.status.text(), room.progress.fraction()) == ("red apple", "Getting ready…", None)
     room.set_pending([])
     assert room.empty.isVisible()
 
@@ -108,7 +108,7 @@ def test_pause_resume_and_stop_by_mouse_and_keyboard(qtbot: QtBot, room: Generat
     assert room.pause_button.accessibleName() == "Pause"
     with qtbot.waitSignal(room.stop_requested):
         qtbot.keyClick(room, Qt.Key.Key_Period, Qt.KeyboardModifier.ControlModifier)
-    assert room.status.text() == "Stopping …"
+    assert room.status.text() == "Stopping…"
     room.take(Cancelled(7))
     assert room.status.text() == "Stopped at step 3 of 8"
     assert "not saved" in room.canvas._note
@@ -219,11 +219,11 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_p
     actions = {action.text(): action for action in menu.actions() if action.text()}
     assert list(actions) == [
         "Copy",
-        "Save as …",
+        "Save as…",
         "Use its settings",
         "Copy its prompt",
         "Start from this picture",
-        "Enlarge …",
+        "Enlarge…",
         "Show in folder",
     ]
     actions["Copy"].trigger()
@@ -234,7 +234,7 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_p
     actions["Copy its prompt"].trigger()
     assert qapp.clipboard().text() == "ghost"
     bare = [action.text() for action in room.menu(numpy_to_qimage(picture(9)), None, None).actions() if action.text()]
-    assert bare == ["Copy", "Save as …"]
+    assert bare == ["Copy", "Save as…"]
 
 
 def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRoom) -> None:
@@ -272,7 +272,9 @@ def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, 
     room.set_pending([QueuedJob(5, GenerateRequest("x " * 200, count=64), 0, 0)])
     run(room, 5, replace(REQUEST, prompt="a castle " * 100))
     room.take(Cancelled(1))
-    room.say("bad", "Something long to say about what happened and why, and about what can be done. " * 3, "Try again")
+    room.show_message(
+        "bad", "Something long to say about what happened and why, and about what can be done. " * 3, "Try again"
+    )
     room.setMinimumSize(1, 1)  # as in the window, which decides for itself how small it may be
     room.resize(width, height)
     qtbot.waitUntil(lambda: room.width() == width)
@@ -299,7 +301,7 @@ def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, 
 
 def test_the_queue_says_less_than_the_head_of_the_picture(room: GenerateRoom) -> None:
     run(room, 3)
-    assert "Step 3 of 8 · 1 s left" in [part.text() for part in room.right.running.findChildren(Elided)]
+    assert "Step 3 of 8 · 1 s left" in [part.text() for part in room.right.running.findChildren(ElidedLabel)]
 
 
 def test_the_focus_of_a_button_that_goes_is_not_left_to_chance(qtbot: QtBot, room: GenerateRoom) -> None:

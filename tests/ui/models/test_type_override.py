@@ -17,7 +17,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.library.overrides import Overrides
 from diffstudio.studio.library.annotations import Annotations
 from diffstudio.ui.models.room import ModelsRoom
-from diffstudio.ui.widgets.controls import LabelledCombo
+from diffstudio.ui.widgets.inputs import LabelledComboBox
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 from tests.models import headers
 from tests.models.tiny import write_tiny_checkpoint
@@ -41,7 +41,7 @@ def room(qtbot: QtBot, dressed: QApplication, tmp_path: Path, home: Path) -> Ite
     yield room
 
 
-def choose(choice: LabelledCombo, text: str) -> None:
+def choose(choice: LabelledComboBox, text: str) -> None:
     """As a person does: from the list."""
     choice.combo.setCurrentIndex(choice.combo.findText(text))
     choice.combo.activated.emit(choice.combo.currentIndex())

@@ -240,7 +240,7 @@ def test_pause_resume_and_stop(room: TrainRoom, qtbot: QtBot, pictures: Path, be
     qtbot.waitUntil(lambda: room.run_panel.button.isEnabled(), timeout=PATIENCE_MS)
     assert room.run_panel.button.text() == "Pause training"
     qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
-    assert room.run_panel.button.text() == "Pausing after this step …" or status(room) is Status.PAUSED
+    assert room.run_panel.button.text() == "Pausing after this step…" or status(room) is Status.PAUSED
     reaches(room, qtbot, Status.PAUSED)
     assert room.run_panel.button.text() == "Resume training"
     assert "paused" in room.run_view.status.text()

@@ -9,24 +9,12 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 from pytestqt.qtbot import QtBot
 
-from diffstudio.ui.widgets import controls
-from diffstudio.ui.widgets.controls import (
-    Banner,
-    Card,
-    ChipRow,
-    Combo,
-    Elided,
-    EmptyState,
-    LabelledSlider,
-    PrimaryButton,
-    ProgressLine,
-    Thumb,
-    human_bytes,
-    human_count,
-    human_duration,
-    numpy_to_qimage,
-)
-from diffstudio.ui.widgets.inputs import SearchField
+from diffstudio.ui.widgets.controls import Banner, Card, EmptyState, PrimaryButton, ProgressLine
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
+from diffstudio.ui.widgets.helpers import ElidedLabel
+from diffstudio.ui.widgets.images import Thumbnail, numpy_to_qimage
+from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledSlider, SearchField
 
 pytestmark = pytest.mark.usefixtures("dressed")
 
@@ -63,7 +51,7 @@ def test_a_whole_slider_gives_whole_numbers_and_keeps_to_its_range(qtbot: QtBot)
 
 
 def test_a_combo_keeps_its_value_when_its_choices_change(qtbot: QtBot) -> None:
-    combo = Combo("Sampler", [("a", "A"), ("b", "B")])
+    combo = ComboBox("Sampler", [("a", "A"), ("b", "B")])
     qtbot.addWidget(combo)
     told: list[object] = []
     combo.chosen.connect(told.append)
@@ -101,7 +89,7 @@ def test_chips_wrap_where_the_width_ends(qtbot: QtBot) -> None:
 
 
 def test_a_long_text_ends_in_an_ellipsis_and_is_whole_in_the_tooltip(qtbot: QtBot) -> None:
-    text = Elided("a castle in the mountains " * 20)
+    text = ElidedLabel("a castle in the mountains " * 20)
     shown(qtbot, text, 120, 24)
     text.grab()
     assert text.shown_text().endswith("…")
@@ -113,7 +101,7 @@ def test_a_long_text_ends_in_an_ellipsis_and_is_whole_in_the_tooltip(qtbot: QtBo
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Return, Qt.Key.Key_Space])
 def test_what_can_be_clicked_can_be_opened_by_keyboard(qtbot: QtBot, key: Qt.Key) -> None:
-    for widget in (Card(interactive=True, name="A card"), Thumb(48, clickable=True)):
+    for widget in (Card(interactive=True, name="A card"), Thumbnail(48, clickable=True)):
         shown(qtbot, widget)
         with qtbot.waitSignal(widget.clicked):
             qtbot.keyClick(widget, key)
@@ -137,7 +125,7 @@ def test_an_empty_state_invites(qtbot: QtBot) -> None:
     shown(qtbot, empty, 400, 300)
     with qtbot.waitSignal(empty.clicked):
         qtbot.mouseClick(empty.button, Qt.MouseButton.LeftButton)
-    empty.say("cube", "Nothing to do", "Wait.")
+    empty.set_content("cube", "Nothing to do", "Wait.")
     assert not empty.button.isVisible()
 
 
@@ -219,14 +207,14 @@ def test_the_one_button_shows_its_shortcut_where_there_is_room(qtbot: QtBot) -> 
     assert button.accessibleName() == "Generate"
     assert "Ctrl+Enter" in button.toolTip()
     button.grab()
-    assert controls.PrimaryButton("x").minimumHeight() == 36
+    assert PrimaryButton("x").minimumHeight() == 36
 
 
 def test_hidden_widgets_take_no_room_in_a_flow(qtbot: QtBot) -> None:
 
     whole = QWidget()
     qtbot.addWidget(whole)
-    flow, parts = controls.FlowLayout(whole, spacing=8), [QWidget() for _ in range(3)]
+    flow, parts = FlowLayout(whole, spacing=8), [QWidget() for _ in range(3)]
     for part in parts:
         part.setFixedSize(50, 20)
         flow.addWidget(part)

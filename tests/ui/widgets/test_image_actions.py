@@ -14,7 +14,7 @@ from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.widgets import image_actions
-from diffstudio.ui.widgets.controls import numpy_to_qimage
+from diffstudio.ui.widgets.images import numpy_to_qimage
 from tests.ui.samples import picture
 
 

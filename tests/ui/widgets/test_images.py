@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffstudio.ui.widgets.images import read_image, why_unreadable
+from diffstudio.ui.widgets.images import read_image, unreadable_reason
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
@@ -25,7 +25,7 @@ def test_it_is_known_why_a_picture_cannot_be_read(tmp_path: Path) -> None:
     )
     text = tmp_path / "text.png"
     text.write_text("hello")
-    assert "30,000 × 30,000 px" in why_unreadable(huge)
-    assert why_unreadable(text) == ""
+    assert "30,000 × 30,000 px" in unreadable_reason(huge)
+    assert unreadable_reason(text) == ""
     whole.write_bytes(whole.read_bytes()[:2000])
-    assert "cut short" in why_unreadable(whole)
+    assert "cut short" in unreadable_reason(whole)

@@ -86,9 +86,14 @@ def test_every_icon_that_the_window_names_is_there(dressed: QApplication) -> Non
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call):
                 called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-                place = {"icon": 0, "pixmap": 0, "EmptyState": 0, "QuietButton": 1, "set_icon": 0, "RoomEntry": 1}.get(
-                    called
-                )
+                place = {
+                    "icon": 0,
+                    "pixmap": 0,
+                    "EmptyState": 0,
+                    "SecondaryButton": 1,
+                    "set_icon": 0,
+                    "RoomEntry": 1,
+                }.get(called)
                 if place is not None and len(call.args) > place and isinstance(call.args[place], ast.Constant):
                     value = call.args[place].value
                     named |= {value} if isinstance(value, str) and value else set()

@@ -7,24 +7,25 @@ from collections.abc import Sequence
 from PySide6.QtCore import QEvent, QObject
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
-from diffstudio.ui.widgets.controls import QuietButton, describe, restyle
+from diffstudio.ui.widgets.controls import SecondaryButton
+from diffstudio.ui.widgets.helpers import describe, set_style_property
 
 
-class AddButton(QuietButton):
+class AddButton(SecondaryButton):
     """Its accessible name is the sentence, whichever is shown."""
 
     def __init__(self, sentence: str, word: str, icon: str, tooltip: str = "") -> None:
         super().__init__(sentence, icon, tooltip)
         self._sentence, self._word, self._brief = sentence, word, False
 
-    def say(self, sentence: str, tooltip: str) -> None:
+    def set_texts(self, sentence: str, tooltip: str) -> None:
         self._sentence = sentence
         describe(self, sentence, tooltip)
         self.set_brief(self._brief)
 
     def set_brief(self, brief: bool) -> None:
         self._brief = brief
-        restyle(self, "brief", brief)
+        set_style_property(self, "brief", brief)
         self.setText(self._word if brief else self._sentence)
 
 

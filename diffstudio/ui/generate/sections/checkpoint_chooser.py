@@ -13,7 +13,9 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.controls import Card, Elided, Thumb, describe
+from diffstudio.ui.widgets.controls import Card
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.images import Thumbnail
 
 LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
 
@@ -41,9 +43,9 @@ class CheckpointChooser(Card):
         super().__init__(interactive=True, name="Checkpoint", tooltip="Choose the checkpoint that makes the pictures")
         self._checkpoints: tuple[Checkpoint, ...] = ()
         self._current: Checkpoint | None = None
-        self._thumb = Thumb(40, name="Sample of the checkpoint")
-        self._title = Elided("Looking for checkpoints …", bold=True)
-        self._kind = Elided("", "dim", pixels=theme.SMALL_PIXELS)
+        self._thumb = Thumbnail(40, name="Sample of the checkpoint")
+        self._title = ElidedLabel("Looking for checkpoints…", bold=True)
+        self._kind = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         row, texts = QHBoxLayout(self), QVBoxLayout()
         row.setContentsMargins(8, 8, 34, 8)
         row.setSpacing(10)
@@ -86,7 +88,7 @@ class CheckpointChooser(Card):
             if checkpoint == self._current:
                 menu.setActiveAction(action)
         menu.addSeparator()
-        menu.addAction(icons.icon("stack", "dim"), "All models …").triggered.connect(self.more_wanted)
+        menu.addAction(icons.icon("stack", "dim"), "All models…").triggered.connect(self.more_wanted)
         return menu
 
     def open_menu(self) -> None:

@@ -19,18 +19,11 @@ from diffstudio.studio.generation.controlnets import STEERED, cannot_steer
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Elided,
-    LabelledCombo,
-    LabelledSlider,
-    QuietButton,
-    SectionLabel,
-    describe,
-    numpy_to_qimage,
-    rounded,
-)
+from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.drag_and_drop import dropped_paths
-from diffstudio.ui.widgets.images import fitted, read_image
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.images import fitted, numpy_to_qimage, read_image, rounded
+from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
 PICTURES = "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)"
 PREPARES = [
@@ -98,13 +91,15 @@ class ControlNetCard(QWidget):
         super().__init__()
         self.path = path
         self.seen = Seen()
-        self.name = Elided(path.name, mode=Qt.TextElideMode.ElideMiddle)
-        self.swap_button = QuietButton("", "image", "Choose another picture for it", name="Another picture")
-        self.remove_button = QuietButton("", "x", "Do not follow this picture", name="Remove the picture", role="dim")
-        self.network = LabelledCombo(
+        self.name = ElidedLabel(path.name, mode=Qt.TextElideMode.ElideMiddle)
+        self.swap_button = SecondaryButton("", "image", "Choose another picture for it", name="Another picture")
+        self.remove_button = SecondaryButton(
+            "", "x", "Do not follow this picture", name="Remove the picture", role="dim"
+        )
+        self.network = LabelledComboBox(
             "ControlNet", (), "The network that reads the picture: those that fit the checkpoint"
         )
-        self.prepare = LabelledCombo(
+        self.prepare = LabelledComboBox(
             "What it is shown",
             PREPARES,
             "What is made of the picture before the network sees it: "
@@ -245,7 +240,7 @@ class ControlNetSection(QWidget):
         self._missing = False
         self.cards: list[ControlNetCard] = []
         self.heading = SectionLabel("Guided by")
-        self.add_button = AddButton("Guide by a picture …", "Guide", "path")
+        self.add_button = AddButton("Guide by a picture…", "Guide", "path")
         self.add_button.clicked.connect(self._add_pressed)
         self.add_button.setAcceptDrops(True)
         self.add_button.installEventFilter(self)  # wherever it is, it takes what the section takes
@@ -424,10 +419,8 @@ class ControlNetSection(QWidget):
         for card in self.cards:
             card.setVisible(fitting)
         button = self.add_button
-        button.say(
-            ("Guide by another picture …" if self.cards else "Guide by a picture …")
-            if fitting
-            else "Get a ControlNet …",
+        button.set_texts(
+            ("Guide by another picture…" if self.cards else "Guide by a picture…") if fitting else "Get a ControlNet…",
             "Choose a picture whose edges, depth or lines are followed"
             if fitting
             else "To be guided by a picture takes a ControlNet that fits this checkpoint, and there is none here: "

@@ -15,17 +15,9 @@ from diffstudio.studio.requests import LANCZOS, GenerateRequest, enlarged_size
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Check,
-    ChipRow,
-    LabelledCombo,
-    LabelledSlider,
-    QuietButton,
-    SectionLabel,
-    describe,
-    label,
-)
-from diffstudio.ui.widgets.helpers import restyle
+from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import describe, label, set_style_property
+from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
 
 USUAL = 2.0  # times larger
 _SAME = -0.1  # on the slider of guidance, where 0 means none: as the first pass has it
@@ -45,14 +37,14 @@ class HiresSection(QWidget):
         self._models: Sequence[Checkpoint] = ()
         self._wanted, self._painted = False, False
         usual = GenerateRequest()
-        self.open_button = QuietButton(
-            "Enlarge afterwards …", "arrows-out", "Make each picture larger in a second pass, with more detail"
+        self.open_button = SecondaryButton(
+            "Enlarge afterwards…", "arrows-out", "Make each picture larger in a second pass, with more detail"
         )
         self.heading = SectionLabel("Enlarged afterwards")
-        self.remove_button = QuietButton("", "x", "Do not enlarge", name="Do not enlarge", role="dim")
+        self.remove_button = SecondaryButton("", "x", "Do not enlarge", name="Do not enlarge", role="dim")
         self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="How much larger")
         self.size_label = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.upscaler = LabelledCombo(
+        self.upscaler = LabelledComboBox(
             "Enlarged by", labels.upscalers_of((), latent=False), "What enlarges the picture before it is made finer"
         )
         self.strength = LabelledSlider(
@@ -83,7 +75,7 @@ class HiresSection(QWidget):
             zero="same",
             tooltip="How closely the second pass follows the prompt; at the left end as closely as the first",
         )
-        self.tiled = Check("In windows")
+        self.tiled = CheckBox("In windows")
         describe(
             self.tiled,
             "In windows",
@@ -189,10 +181,10 @@ class HiresSection(QWidget):
         width, height = self._size_to_make()
         try:
             larger = self._result()
-            restyle(self.size_label, "tone", "dim")
+            set_style_property(self.size_label, "tone", "dim")
             self.size_label.setText(f"{width:,} × {height:,} → {larger[0]:,} × {larger[1]:,} px")
         except BadRequest as problem:
-            restyle(self.size_label, "tone", "bad")
+            set_style_property(self.size_label, "tone", "bad")
             self.size_label.setText(str(problem))
 
     def _lay_out(self) -> None:

@@ -17,17 +17,10 @@ from diffstudio.ui.generate.mask_editor import Sides
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import (
-    Check,
-    Elided,
-    LabelledCombo,
-    LabelledSlider,
-    QuietButton,
-    SectionLabel,
-    Thumb,
-    describe,
-)
-from diffstudio.ui.widgets.images import read_image, why_unreadable
+from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.images import Thumbnail, read_image, unreadable_reason
+from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 _THUMB = 56
 _NO_SIDES: Sides = (0, 0, 0, 0)
@@ -51,16 +44,18 @@ class InitImageSection(QWidget):
         self._mask: Path | None = None
         self._sides: Sides = _NO_SIDES
         self.choose_button = AddButton(
-            "Start from a picture …", "Picture", "image", "Choose a picture to change, to paint on or to extend"
+            "Start from a picture…", "Picture", "image", "Choose a picture to change, to paint on or to extend"
         )
         self.heading = SectionLabel("Starts from")
-        self.thumb = Thumb(_THUMB, 6, name="The picture it starts from")
-        self.name = Elided("", mode=Qt.TextElideMode.ElideMiddle)
-        self.about = Elided("", "dim", pixels=theme.SMALL_PIXELS)
-        self.paint_button = QuietButton(
+        self.thumb = Thumbnail(_THUMB, 6, name="The picture it starts from")
+        self.name = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
+        self.about = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self.paint_button = SecondaryButton(
             "", "paint-brush", "Paint what is to be made anew, or draw the frame larger", name="Paint"
         )
-        self.remove_button = QuietButton("", "x", "Start from noise alone again", name="Remove the picture", role="dim")
+        self.remove_button = SecondaryButton(
+            "", "x", "Start from noise alone again", name="Remove the picture", role="dim"
+        )
         self.strength = LabelledSlider(
             "Strength",
             0.01,
@@ -70,11 +65,11 @@ class InitImageSection(QWidget):
             decimals=2,
             tooltip="How far from the picture: little changes little, 1 keeps nothing of it",
         )
-        self.fill = LabelledCombo("Under the mask", FILLS, "What lies under the mask before it is made anew")
+        self.fill = LabelledComboBox("Under the mask", FILLS, "What lies under the mask before it is made anew")
         self.feather = LabelledSlider(
             "Feather", 0, 128, 8, suffix=" px", tooltip="Over how many pixels what is painted fades in"
         )
-        self.masked_only = Check("Only the painted part, at full size")
+        self.masked_only = CheckBox("Only the painted part, at full size")
         describe(
             self.masked_only,
             "Only the painted part, at full size",
@@ -134,7 +129,7 @@ class InitImageSection(QWidget):
         """False, and a sentence, when it cannot be read."""
         image = read_image(path, 2 * _THUMB)
         if image.isNull():
-            why = why_unreadable(path)
+            why = unreadable_reason(path)
             self.failed.emit(f"{path.name} cannot be started from: {why or 'it is not a picture'}. Choose another.")
             return False
         self._path, self._mask, self._sides = path, None, _NO_SIDES

@@ -20,8 +20,10 @@ from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.prompt import PromptEdit
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.controls import Chip, FlowLayout, LabelledSlider, QuietButton, SectionLabel, describe, label
-from diffstudio.ui.widgets.inputs import SearchField
+from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.inputs import Chip, LabelledSlider, SearchField
 
 USUAL_FACTOR = 0.8
 _MOST_CHIPS = 8
@@ -131,7 +133,7 @@ class LoraRow(QWidget):
             decimals=2,
             tooltip="How strongly it counts: 1 as it was trained, 0 not at all, below 0 the other way",
         )
-        self.remove_button = QuietButton(
+        self.remove_button = SecondaryButton(
             "", "x", f"Take {self.name} out of the prompt", name=f"Remove {self.name}", role="dim"
         )
         self.warning = label(trouble, "warn", pixels=theme.SMALL_PIXELS, wrap=True)
@@ -186,7 +188,7 @@ class LoraSection(QWidget):
         self._slid: tuple[int, str] | None = None  # the row moved last, and the prompt that came of it
         self.rows: list[LoraRow] = []
         self.heading = SectionLabel("LoRAs")
-        self.add_button = AddButton("Add a LoRA …", "LoRA", "stack")
+        self.add_button = AddButton("Add a LoRA…", "LoRA", "stack")
         self.add_button.clicked.connect(self.open_picker)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
@@ -299,8 +301,8 @@ class LoraSection(QWidget):
         self.heading.setVisible(bool(self.rows))
         self.add_button.setVisible(bool(offered))
         loras = any(model.role is Role.LORA for model in offered)
-        self.add_button.say(
-            ("Add another LoRA …" if self.rows else "Add a LoRA …") if loras else "Add a learnt word …",
+        self.add_button.set_texts(
+            ("Add another LoRA…" if self.rows else "Add a LoRA…") if loras else "Add a learnt word…",
             "Choose among the LoRAs and learnt words (textual inversions) that fit this checkpoint; the prompt "
             "names them",
         )

@@ -14,7 +14,7 @@ from diffstudio.studio.prompts.token_count import Counted
 from diffstudio.studio.requests import LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import describe, label, restyle
+from diffstudio.ui.widgets.helpers import describe, label, set_style_property
 
 _MOST_IN_MENU = 30
 _COUNT_AFTER_MS = 150  # without a key
@@ -108,7 +108,7 @@ class PromptEdit(QPlainTextEdit):
         self._counted = counted
         self.count.setText(shown)
         describe(self.count, f"Tokens: {said}", tip)
-        restyle(self.count, "tone", tone)
+        set_style_property(self.count, "tone", tone)
         room = _COUNT_PIXELS if self._always_counts or shown else 0
         self.setViewportMargins(0, 0, 0, room)
         self.setFixedHeight(self._usual_height + room)
@@ -202,7 +202,7 @@ class PromptEdit(QPlainTextEdit):
         over = len(self.toPlainText()) > LONGEST_PROMPT
         if over != self._over:
             self._over = over
-            restyle(self, "wrong", over)
+            set_style_property(self, "wrong", over)
             self.too_long.emit(over)
 
     def canInsertFromMimeData(self, source: QMimeData) -> bool:

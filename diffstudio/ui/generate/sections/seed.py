@@ -8,7 +8,9 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.requests import LARGEST_SEED
-from diffstudio.ui.widgets.controls import Chip, QuietButton, describe, label, restyle
+from diffstudio.ui.widgets.controls import SecondaryButton
+from diffstudio.ui.widgets.helpers import describe, label, set_style_property
+from diffstudio.ui.widgets.inputs import Chip
 
 LARGEST_DRAWN = 2**32 - 1  # a seed drawn here is one that every other program takes too
 
@@ -30,7 +32,7 @@ class SeedControl(QWidget):
             "Seed",
             "The number that the noise is made from: the same seed and settings make the same picture",
         )
-        self.dice = QuietButton("", "dice-five", "Draw a new seed now", role="dim")
+        self.dice = SecondaryButton("", "dice-five", "Draw a new seed now", role="dim")
         self.new = Chip("New each time", tooltip="Every press of Generate draws a new seed", icon="shuffle")
         self.keep = Chip("Keep", tooltip="Every press of Generate uses this seed", icon="push-pin")
         self.group = QButtonGroup(self)
@@ -77,14 +79,14 @@ class SeedControl(QWidget):
     def next(self) -> int:
         if not self.keeps():
             self.field.setText(str(new_seed()))
-            restyle(self.field, "wrong", False)
+            set_style_property(self.field, "wrong", False)
         return self.value()
 
     def set_kept(self, seed: int) -> None:
         """Show this one and keep it."""
         self.field.setText(str(seed))
         self.keep.setChecked(True)
-        restyle(self.field, "wrong", False)
+        set_style_property(self.field, "wrong", False)
 
     def _take(self, seed: int) -> None:
         self.set_kept(seed)
@@ -92,5 +94,5 @@ class SeedControl(QWidget):
 
     def _edited(self) -> None:
         self.keep.setChecked(True)  # whoever types a seed means it
-        restyle(self.field, "wrong", bool(self.problem()))
+        set_style_property(self.field, "wrong", bool(self.problem()))
         self.changed.emit()

@@ -12,8 +12,9 @@ from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import Combo, QuietButton, describe, label
-from diffstudio.ui.widgets.inputs import WholeField
+from diffstudio.ui.widgets.controls import SecondaryButton
+from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.inputs import ComboBox, IntegerField
 
 _SHAPES = (
     ("Square", 1, 1),
@@ -78,12 +79,12 @@ class SizeControl(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._limits: SizeLimits | None = None
-        self.shapes = Combo(
+        self.shapes = ComboBox(
             "Shape of the picture", (), "Shapes with about as many pixels as the checkpoint was trained at"
         )
         self.width_box = _side("Width", "Width of the picture in pixels")
         self.height_box = _side("Height", "Height of the picture in pixels")
-        self.swap = QuietButton("", "arrows-left-right", "Swap width and height", role="dim")
+        self.swap = SecondaryButton("", "arrows-left-right", "Swap width and height", role="dim")
         self._reason = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._reason.setObjectName("reason")
         self._custom = ""
@@ -181,7 +182,7 @@ class SizeControl(QWidget):
 
 
 def _side(name: str, tooltip: str) -> QSpinBox:
-    box = WholeField()
+    box = IntegerField()
     describe(box, name, tooltip)
     box.setSuffix(" px")
     box.setRange(8, 8192)

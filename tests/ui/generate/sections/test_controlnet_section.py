@@ -17,7 +17,7 @@ from diffstudio.models.checkpoint import Role
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection, usual_prepare
-from tests.ui.a_desktop import drop_folder
+from tests.ui.desktop_helpers import drop_folder
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed", "home")
@@ -70,10 +70,10 @@ def choose(combo: QComboBox, text: str) -> None:
 
 def test_it_is_offered_where_a_network_fits(section: ControlNetSection, qtbot: QtBot) -> None:
     assert (
-        section.isVisible() and section.add_button.text() == "Guide by a picture …" and not section.heading.isVisible()
+        section.isVisible() and section.add_button.text() == "Guide by a picture…" and not section.heading.isVisible()
     )
     section.set_models([SD1, XL_DEPTH])
-    assert section.add_button.text() == "Get a ControlNet …"
+    assert section.add_button.text() == "Get a ControlNet…"
     with qtbot.waitSignal(section.models_wanted):
         qtbot.mouseClick(section.add_button, Qt.MouseButton.LeftButton)
     for other in (FLUX, checkpoint()):
@@ -113,7 +113,7 @@ def test_several_and_taken_away_again(section: ControlNetSection, qtbot: QtBot, 
     said: list[str] = []
     section.failed.connect(said.append)
     assert section.add_picture(picture) and section.add_picture(picture) and len(section.uses()) == 2
-    assert section.heading.isVisible() and section.add_button.text() == "Guide by another picture …"
+    assert section.heading.isVisible() and section.add_button.text() == "Guide by another picture…"
     qtbot.mouseClick(section.cards[0].remove_button, Qt.MouseButton.LeftButton)
     assert len(section.uses()) == 1
     (tmp_path / "text.png").write_text("hello")

@@ -60,7 +60,7 @@ def test_what_fits_is_offered_and_one_is_chosen(panel: Panel, qtbot: QtBot) -> N
     assert panel.prompt.text() == "a cat <lora:Style One:0.8>" and not picker.isVisible()
     (row,) = panel.loras.rows
     assert row.slider.value() == 0.8 and not row.warning.isVisible()
-    assert panel.loras.add_button.accessibleName() == "Add another LoRA …"
+    assert panel.loras.add_button.accessibleName() == "Add another LoRA…"
     panel.use_lora(STYLE)
     assert panel.prompt.text() == "a cat <lora:Style One:0.8>"  # once is enough
 

@@ -32,7 +32,7 @@ def controls(place: QWidget) -> list[QWidget]:
     return found
 
 
-def lacking(place: QWidget) -> list[str]:
+def accessibility_problems(place: QWidget) -> list[str]:
     """What is wrong with which."""
     wrong = []
     for widget in controls(place):

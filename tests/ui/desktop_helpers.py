@@ -33,7 +33,7 @@ from tests.models.tiny import write_tiny_checkpoint
 PATIENCE_MS = 120_000  # torch is imported in here, in two processes, on a machine that may be busy
 
 
-class Ears:
+class EventRecorder:
     """What the worker said as it arrived in the window, and what the window showed right then."""
 
     def __init__(self, desktop: Desktop) -> None:

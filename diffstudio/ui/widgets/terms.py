@@ -1,0 +1,24 @@
+"""The names of generation settings as every room labels them: the terms that A1111, ComfyUI and InvokeAI use."""
+
+from __future__ import annotations
+
+CFG_SCALE = "CFG scale"
+CHECKPOINT = "Checkpoint"
+CONTROLNET = "ControlNet"
+DENOISING_STRENGTH = "Denoising strength"
+EMBEDDING = "Embedding (textual inversion)"
+HIRES_FIX = "Hires fix"
+INIT_IMAGE = "Init image"  # what img2img starts from
+LORA = "LoRA"
+MASK = "Mask"
+NEGATIVE_PROMPT = "Negative prompt"
+OUTPAINT = "Outpaint"
+PROMPT = "Prompt"
+SAMPLER = "Sampler"
+SCHEDULER = "Scheduler"  # `SpacingName`: how the noise levels of the steps are spaced
+SEED = "Seed"
+SIZE = "Size"
+STEPS = "Steps"
+TRIGGER_WORDS = "Trigger words"
+UPSCALER = "Upscaler"
+VAE = "VAE"
