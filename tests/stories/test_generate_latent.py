@@ -13,7 +13,6 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from tests.models.families.beside import their_scheduler
 from torch import Tensor
 
 from diffstudio import cli
@@ -30,6 +29,7 @@ from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
+from tests.models.families.beside import their_scheduler
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 

@@ -14,7 +14,6 @@ import diffusers
 import pytest
 import safetensors.torch
 import torch
-from tests.models.families.beside import CPU, ROUNDING, difference, ours, start, their_scheduler, theirs
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
@@ -30,6 +29,7 @@ from diffstudio.models.tools.merge import merge
 from diffstudio.models.tools.prune import averaged, left_out_bytes, prune
 from diffstudio.models.tools.spec import Method, Precision
 from tests.models import adapter_files
+from tests.models.families.beside import CPU, ROUNDING, difference, ours, start, their_scheduler, theirs
 from tests.models.small_files import made, record, small_world
 from tests.models.tiny import write_tiny_checkpoint
 
