@@ -1,12 +1,15 @@
-"""The loop. Every sampler walks a state down a ladder of times and yields a Step at each.
+"""Samplers: from noise to an image in a sequence of denoising steps, written as generators that yield a `Step` each.
 
-A Sampler is a generator: whoever runs it looks at each step, waits as long as they like and leaves when they like. `x`
-[B,C,H,W] is the state at times[0]; `times` [steps + 1] falls, usually to 0; `noise` is asked by the stochastic ones
-alone. All of it is done in the dtype and on the device of `x`; the denoiser runs without gradients.
+    x            [B,C,H,W]   the state at times[0]; all arithmetic is done in its dtype and on its device
+    times        [steps + 1] falling, usually to 0; converted to float64 on the CPU
+    denoiser     called without gradients, one or two times per step
+    noise        called by the stochastic samplers only
 
-There is one move: the state is taken apart into image and noise, x = alpha * D + sigma * eps, and put together again at
-the next level, with part of its noise replaced by new. Samplers differ in how they estimate D and in how much noise they
-renew. Said so, in alpha and sigma alone, they serve every schedule, also one that starts with alpha = 0.
+The caller may inspect each step, pause between steps or stop iterating at any time.
+
+All samplers share one update. The state is split into the denoised image and the noise, x = alpha * D + sigma * eps, and
+recombined at the next noise level, with a share eta of the noise drawn anew. Samplers differ in how they estimate D and
+in eta. Since the update is written in alpha and sigma alone, it holds for every schedule, also where alpha(t_max) = 0.
 """
 
 from __future__ import annotations
@@ -27,220 +30,228 @@ from diffstudio.diffusion.schedule import NoiseSchedule, Schedule
 
 @dataclass(frozen=True, slots=True)
 class Step:
+    """One finished denoising step."""
+
     index: int  # 1 .. steps
     t: float  # the time just reached
     x: Tensor  # the state at that time; the last Step's x is the sample
     denoised: Tensor  # the newest estimate of x_0 on the way there
 
 
-Sampler = Callable[[Denoiser, Tensor, Tensor, Noise], Iterator[Step]]
+Sampler = Callable[[Denoiser, Tensor, Tensor, Noise], Iterator[Step]]  # denoiser, x, times, noise
 
 
-# ---- down the ladder -------------------------------------------------------------------------------------------------
+# ---- the update that all samplers share ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Leg:
-    """One stretch of a ladder, from t down to t_next."""
+class _Interval:
+    """The interval from t to t_next that one step covers, with the schedule's values at both ends."""
 
     index: int  # 1 .. steps
     t: float
     alpha: float
     sigma: float
-    coordinate: float
+    scheduler_sigma: float  # Schedule.scheduler_sigma
     t_next: float
     alpha_next: float
     sigma_next: float
-    coordinate_next: float
+    scheduler_sigma_next: float
 
     @property
-    def width(self) -> float:
-        """How far the leg goes in lambda = log(alpha / sigma): h of Lu et al. 2022."""
+    def h(self) -> float:
+        """The step size in lambda = log(alpha / sigma), half the log-SNR: h of Lu et al. 2022 (arXiv 2211.01095).
+
+        Infinite where the interval starts at alpha = 0 or ends at sigma = 0.
+        """
         if self.alpha == 0 or self.sigma_next == 0:
             return math.inf
         return math.log(self.alpha_next / self.sigma_next) - math.log(self.alpha / self.sigma)
 
     @property
-    def is_finite(self) -> bool:
-        return math.isfinite(self.width)
+    def has_second_slope(self) -> bool:
+        """Whether Heun's method evaluates the denoiser at t_next too: not at infinite sigma / alpha, nor at sigma = 0."""
+        return math.isfinite(self.scheduler_sigma) and self.sigma_next > 0
 
-    def move(self, x: Tensor, denoised: Tensor, renewal: float = 0.0, noise: Noise | None = None) -> Tensor:
-        """The state at t_next if the clean image is `denoised`: Song et al. 2021 (DDIM), eq. 12 and 16.
+    def update(self, x: Tensor, denoised: Tensor, eta: float = 0.0, noise: Noise | None = None) -> Tensor:
+        """The state at t_next given the estimate `denoised` of x_0: DDIM, Song et al. 2020 (arXiv 2010.02502), eq. 12.
 
-        `renewal` is their eta: 0 keeps the noise that is there, 1 replaces what the data's own reverse process would.
+        `eta` sets the share of new noise as in their eq. 16: 0 is the deterministic DDIM, 1 the posterior of DDPM.
         """
-        new = renewal * self.sigma_next * math.sqrt(-math.expm1(-2 * self.width))
-        kept = math.sqrt(self.sigma_next**2 - new**2)
-        share = kept / self.sigma
-        x = share * x + (self.alpha_next - share * self.alpha) * denoised
-        return x + new * noise(x) if noise is not None and new > 0 else x
+        sigma_new = eta * self.sigma_next * math.sqrt(-math.expm1(-2 * self.h))
+        sigma_kept = math.sqrt(self.sigma_next**2 - sigma_new**2)
+        ratio = sigma_kept / self.sigma
+        x = ratio * x + (self.alpha_next - ratio * self.alpha) * denoised
+        return x + sigma_new * noise(x) if noise is not None and sigma_new > 0 else x
 
 
-def _legs(schedule: NoiseSchedule, times: Tensor) -> Iterator[_Leg]:
-    """The legs of a ladder, their numbers computed at once in float64. ValueError unless the times fall."""
+def _intervals(schedule: NoiseSchedule, times: Tensor) -> Iterator[_Interval]:
+    """The intervals between consecutive times, all values computed in float64. ValueError unless the times fall."""
     times = times.to("cpu", torch.float64)
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
-        raise ValueError("the times of a ladder are two or more, and each falls below the one before")
+        raise ValueError("times must be a 1-D tensor of at least two strictly decreasing values")
     if isinstance(schedule, Schedule):
-        coordinate = schedule.heun_coordinate(times)
+        scheduler_sigma = schedule.scheduler_sigma(times)
     else:
-        coordinate = schedule.sigma(times) / schedule.alpha(times)
-    rungs = torch.stack([times, schedule.alpha(times), schedule.sigma(times), coordinate], dim=1).tolist()
-    return (_Leg(index, *rung, *rung_next) for index, (rung, rung_next) in enumerate(pairwise(rungs), start=1))
+        scheduler_sigma = schedule.sigma(times) / schedule.alpha(times)
+    levels = torch.stack([times, schedule.alpha(times), schedule.sigma(times), scheduler_sigma], dim=1).tolist()
+    return (_Interval(index, *start, *end) for index, (start, end) in enumerate(pairwise(levels), start=1))
 
 
-@torch.no_grad()  # here, for around a yield it would leak to the caller
+@torch.no_grad()  # a decorator, because around a yield the mode would leak to the caller
 def _estimate(denoiser: Denoiser, x: Tensor, t: float) -> Tensor:
     return denoiser(x, torch.full((len(x),), t, dtype=torch.float64))
 
 
-# ---- one estimate a step ---------------------------------------------------------------------------------------------
+# ---- first order: one network call per step --------------------------------------------------------------------------
 
 
 def euler(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """Euler's method on the probability flow: Karras et al. 2022, Algorithm 1 without its correction."""
-    return _first_order(denoiser, x, times, noise, renewal=0)
+    """Euler's method on the probability flow ODE: Karras et al. 2022 (arXiv 2206.00364), Algorithm 1, lines 1 to 5."""
+    return _first_order(denoiser, x, times, noise, eta=0)
 
 
 def ddim(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """Song et al. 2021 (DDIM) with eta = 0: Euler's method by its older name."""
-    return _first_order(denoiser, x, times, noise, renewal=0)
+    """DDIM with eta = 0: Song et al. 2020 (arXiv 2010.02502), eq. 12. The same algorithm as `euler`."""
+    return _first_order(denoiser, x, times, noise, eta=0)
 
 
 def ddpm(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """Ancestral sampling with the posterior's own variance: Ho et al. 2020, Algorithm 2 and eq. 7."""
-    return _first_order(denoiser, x, times, noise, renewal=1)
+    """Ancestral sampling with the posterior variance: Ho et al. 2020 (arXiv 2006.11239), Algorithm 2 and eq. 7."""
+    return _first_order(denoiser, x, times, noise, eta=1)
 
 
 def euler_ancestral(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """An Euler step to below the next level and new noise up to it: `ddpm` by its newer name."""
-    return _first_order(denoiser, x, times, noise, renewal=1)
+    """An Euler step below the next noise level, then new noise up to it (k-diffusion). The same algorithm as `ddpm`."""
+    return _first_order(denoiser, x, times, noise, eta=1)
 
 
-def _first_order(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise, renewal: float) -> Iterator[Step]:
-    for leg in _legs(denoiser.schedule, times):
-        denoised = _estimate(denoiser, x, leg.t)
-        x = leg.move(x, denoised, renewal, noise)
-        yield Step(leg.index, leg.t_next, x, denoised)
+def _first_order(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise, eta: float) -> Iterator[Step]:
+    for interval in _intervals(denoiser.schedule, times):
+        denoised = _estimate(denoiser, x, interval.t)
+        x = interval.update(x, denoised, eta, noise)
+        yield Step(interval.index, interval.t_next, x, denoised)
 
 
 def lcm(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """Multistep consistency sampling, all noise new at every step: Song et al. 2023, Algorithm 1."""
-    for leg in _legs(denoiser.schedule, times):
-        denoised = _estimate(denoiser, x, leg.t)
-        x = leg.alpha_next * denoised
-        if leg.sigma_next > 0:
-            x = x + leg.sigma_next * noise(x)
-        yield Step(leg.index, leg.t_next, x, denoised)
+    """Multistep consistency sampling, all noise drawn anew in every step.
+
+    Song et al. 2023 (arXiv 2303.01469), Algorithm 1; for latent consistency models Luo et al. 2023 (arXiv 2310.04378).
+    """
+    for interval in _intervals(denoiser.schedule, times):
+        denoised = _estimate(denoiser, x, interval.t)
+        x = interval.alpha_next * denoised
+        if interval.sigma_next > 0:
+            x = x + interval.sigma_next * noise(x)
+        yield Step(interval.index, interval.t_next, x, denoised)
 
 
-# ---- two estimates a step --------------------------------------------------------------------------------------------
+# ---- second order: two network calls per step ------------------------------------------------------------------------
 
 
 def heun(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """Heun's method: Karras et al. 2022, Algorithm 1. Two estimates a step, one where the other would be at an end.
+    """Heun's method: Karras et al. 2022 (arXiv 2206.00364), Algorithm 1. One call where an end has no slope.
 
-    In the schedule's coordinate c (sigma / alpha, or t of a flow) the state z = c * x / sigma moves straight away from
-    the estimate, dz/dc = (z - D) / c; the slopes at both ends of a step are averaged.
+    With s the scheduler sigma (sigma / alpha, or t of a flow) and z = s * x / sigma the ODE is dz/ds = (z - D) / s; each
+    step averages the slopes at its two ends.
     """
-    for leg in _legs(denoiser.schedule, times):
-        denoised = _estimate(denoiser, x, leg.t)
-        x_next = leg.move(x, denoised)
-        if math.isfinite(leg.coordinate) and leg.sigma_next > 0:
-            c, c_next = leg.coordinate, leg.coordinate_next
-            z = x * (c / leg.sigma)
-            slope = (z - denoised) / c
-            denoised = _estimate(denoiser, x_next, leg.t_next)
-            slope_next = (x_next * (c_next / leg.sigma_next) - denoised) / c_next
-            x_next = (z + (c_next - c) * (slope + slope_next) / 2) * (leg.sigma_next / c_next)
+    for interval in _intervals(denoiser.schedule, times):
+        denoised = _estimate(denoiser, x, interval.t)
+        x_next = interval.update(x, denoised)
+        if interval.has_second_slope:
+            s, s_next = interval.scheduler_sigma, interval.scheduler_sigma_next
+            z = x * (s / interval.sigma)
+            slope = (z - denoised) / s
+            denoised = _estimate(denoiser, x_next, interval.t_next)
+            slope_next = (x_next * (s_next / interval.sigma_next) - denoised) / s_next
+            x_next = (z + (s_next - s) * (slope + slope_next) / 2) * (interval.sigma_next / s_next)
         x = x_next
-        yield Step(leg.index, leg.t_next, x, denoised)
+        yield Step(interval.index, interval.t_next, x, denoised)
 
 
-# ---- one estimate a step, and memory of the last ---------------------------------------------------------------------
+def network_calls(sampler: str, schedule: NoiseSchedule, times: Tensor) -> int:
+    """How often `sampler` calls the denoiser for these times [steps + 1]: its number of function evaluations (NFE)."""
+    intervals = list(_intervals(schedule, times))
+    second_calls = sum(interval.has_second_slope for interval in intervals) if sampler == "heun" else 0
+    return len(intervals) + second_calls
+
+
+# ---- multistep second order: one network call per step, with the estimate of the step before -------------------------
 
 
 def dpmpp_2m(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """DPM-Solver++(2M): Lu et al. 2022b, Algorithm 2."""
-    return _second_order(denoiser, x, times, noise, renewal=0)
+    """DPM-Solver++(2M): Lu et al. 2022 (arXiv 2211.01095), Algorithm 2."""
+    return _multistep(denoiser, x, times, noise, eta=0)
 
 
 def dpmpp_2m_sde(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """SDE-DPM-Solver++(2M): Lu et al. 2022b, section 6."""
-    return _second_order(denoiser, x, times, noise, renewal=1)
+    """SDE-DPM-Solver++(2M), the midpoint form: Lu et al. 2022 (arXiv 2211.01095)."""
+    return _multistep(denoiser, x, times, noise, eta=1)
 
 
-def _second_order(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise, renewal: float) -> Iterator[Step]:
-    course = None
-    for leg in _legs(denoiser.schedule, times):
-        denoised = _estimate(denoiser, x, leg.t)
-        course = _Course.after(course, leg, denoised)
-        x = leg.move(x, course.predicted(), renewal, noise)
-        yield Step(leg.index, leg.t_next, x, denoised)
+def _multistep(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise, eta: float) -> Iterator[Step]:
+    history = None
+    for interval in _intervals(denoiser.schedule, times):
+        denoised = _estimate(denoiser, x, interval.t)
+        history = _Differences.following(history, interval, denoised)
+        x = interval.update(x, history.predictor(), eta, noise)
+        yield Step(interval.index, interval.t_next, x, denoised)
 
 
 def unipc(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """UniPC of order 2 with B_2(h), data prediction: Zhao et al. 2023.
+    """UniPC of order 2 with B_2(h) = e^h - 1 in data prediction: Zhao et al. 2023 (arXiv 2302.04867).
 
-    A leg is predicted as by `dpmpp_2m`; the estimate made at its end, which the next leg needs anyway, corrects it.
+    The predictor is that of `dpmpp_2m`; the corrector uses the estimate at the step's end, which the next step needs
+    anyway, so it costs no further network call.
     """
-    last, last_x = None, x
-    for leg in _legs(denoiser.schedule, times):
-        denoised = _estimate(denoiser, x, leg.t)
-        if last is not None:
-            x = last.leg.move(last_x, last.corrected(denoised))
-        course = _Course.after(last, leg, denoised)
-        last, last_x = course, x
-        x = leg.move(x, course.predicted())
-        yield Step(leg.index, leg.t_next, x, denoised)
+    previous, x_previous = None, x
+    for interval in _intervals(denoiser.schedule, times):
+        denoised = _estimate(denoiser, x, interval.t)
+        if previous is not None:
+            x = previous.interval.update(x_previous, previous.corrector(denoised))
+        history = _Differences.following(previous, interval, denoised)
+        previous, x_previous = history, x
+        x = interval.update(x, history.predictor())
+        yield Step(interval.index, interval.t_next, x, denoised)
 
 
 @dataclass(frozen=True, slots=True)
-class _Course:
-    """How the estimate runs along a leg, as far as a multistep sampler knows: its start and its heading."""
+class _Differences:
+    """What a multistep sampler knows in one interval: the estimate at its start and a finite difference in lambda."""
 
-    leg: _Leg
-    denoised: Tensor
-    change: Tensor | None = None  # over the leg, if it goes on in lambda as it did over the leg before
-    ratio: float = 0.0  # the width of the leg before over that of this one
+    interval: _Interval
+    denoised: Tensor  # D_0, at the interval's start
+    d_1: Tensor | None = None  # (D_0 - D_previous) / r; None where there is no previous estimate or h is infinite
+    r: float = 0.0  # h_previous / h
 
     @classmethod
-    def after(cls, last: _Course | None, leg: _Leg, denoised: Tensor) -> _Course:
-        """A leg to sigma = 0, which is endless, has no heading; the one before, if it is endless from alpha = 0, gives none: 0."""
-        if last is None or not leg.is_finite:
-            return cls(leg, denoised)
-        ratio = last.leg.width / leg.width
-        return cls(leg, denoised, (denoised - last.denoised) / ratio, ratio)
+    def following(cls, previous: _Differences | None, interval: _Interval, denoised: Tensor) -> _Differences:
+        """With an infinite previous h (from alpha = 0), r is infinite and d_1 is zero."""
+        if previous is None or not math.isfinite(interval.h):
+            return cls(interval, denoised)
+        r = previous.interval.h / interval.h
+        return cls(interval, denoised, (denoised - previous.denoised) / r, r)
 
-    def predicted(self) -> Tensor:
-        """The estimate half way, which stands for all of the leg: Lu et al. 2022b, Algorithm 2."""
-        return self.denoised if self.change is None else self.denoised + self.change / 2
+    def predictor(self) -> Tensor:
+        """The estimate to use for the whole interval: D_i of Lu et al. 2022 (arXiv 2211.01095), Algorithm 2."""
+        return self.denoised if self.d_1 is None else self.denoised + self.d_1 / 2
 
-    def corrected(self, denoised_next: Tensor) -> Tensor:
-        """The estimate that stands for all of the leg once that at its end is known: Zhao et al. 2023, UniC-2.
+    def corrector(self, denoised_next: Tensor) -> Tensor:
+        """The estimate to use once that at the interval's end is known: UniC-2, Zhao et al. 2023 (arXiv 2302.04867).
 
-        The weights solve R a = b for the nodes -ratio and 1, so that a quadratic course is integrated exactly.
+        The coefficients solve their 2 x 2 system R a = b for the nodes -r and 1, in data prediction with -h for h; an
+        estimate that is quadratic in lambda is integrated exactly.
         """
-        change_next = denoised_next - self.denoised
-        if self.change is None:
-            return (
-                self.denoised + change_next / 2
-            )  # the trapezoid in alpha / sigma, which is 0 and finite where alpha is 0
-        h = -self.leg.width
+        d_next = denoised_next - self.denoised
+        if self.d_1 is None:  # UniC-1, the trapezoidal rule in alpha / sigma; finite where alpha = 0
+            return self.denoised + d_next / 2
+        h = -self.interval.h
         phi_1 = math.expm1(h)
         phi_2 = phi_1 / h - 1
         phi_3 = phi_2 / h - 1 / 2
         b_1, b_2 = phi_2 / phi_1, 2 * phi_3 / phi_1
-        a_before = (b_1 - b_2) / (1 + self.ratio)
-        return self.denoised + a_before * self.change + (b_1 - a_before) * change_next
-
-
-def network_calls(sampler: str, schedule: NoiseSchedule, times: Tensor) -> int:
-    """How often `sampler` calls the denoiser on this ladder of times [steps + 1]: its number of function evaluations (NFE)."""
-    legs = list(_legs(schedule, times))
-    if sampler != "heun":
-        return len(legs)
-    return sum(2 if math.isfinite(leg.coordinate) and leg.sigma_next > 0 else 1 for leg in legs)
+        a_1 = (b_1 - b_2) / (1 + self.r)
+        return self.denoised + a_1 * self.d_1 + (b_1 - a_1) * d_next
 
 
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType({

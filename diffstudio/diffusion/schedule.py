@@ -1,12 +1,9 @@
-"""Noise schedules, and how the times of the steps are laid on them.
+"""Noise schedules: how much of the image and how much noise a state holds at each time.
 
     x_t = alpha(t) * x_0 + sigma(t) * eps,    eps ~ N(0, 1)
 
-A schedule gives alpha and sigma for any time t from 0 (the clean image) to `t_max` (noise, or nearly). A ladder is the
-falling row of times that a sampler walks down; a spacing is a rule that lays one.
-
-Times are float64 tensors on the CPU while sampling and float32 ones on any device while training: every method answers
-in the dtype and on the device it is asked in. `log_snr` is log(alpha^2 / sigma^2), twice the lambda of DPM-Solver.
+Time runs from 0 (the clean image) to `t_max` (noise, or nearly). Sampling uses float64 times on the CPU, training float32
+times on any device; every method answers in the dtype and on the device of its argument, with its shape.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from torch import Tensor
 
 
 class NoiseSchedule(Protocol):
-    """All that mathematics needs: x_t = alpha(t) * x_0 + sigma(t) * eps. Answers are shaped like t."""
+    """What samplers and losses need of a schedule: x_t = alpha(t) * x_0 + sigma(t) * eps."""
 
     def alpha(self, t: Tensor) -> Tensor: ...
 
@@ -31,67 +28,77 @@ class NoiseSchedule(Protocol):
 
 
 class Schedule(ABC):
-    """A noise schedule with ends, inverses and a name: what ladders, training and storage need besides."""
+    """A noise schedule with its end points, inverse functions and JSON form, for spacings, training and storage."""
 
     @property
     @abstractmethod
     def t_max(self) -> float:
-        """Where sampling starts."""
+        """The time of the most noise, where sampling starts."""
 
     @property
     @abstractmethod
     def t_min(self) -> float:
-        """The smallest time worth asking a network about; below it only the clean image at 0."""
+        """The smallest time at which a network is evaluated."""
 
     @abstractmethod
-    def alpha(self, t: Tensor) -> Tensor: ...
+    def alpha(self, t: Tensor) -> Tensor:
+        """The scale of the clean image in x_t."""
 
     @abstractmethod
-    def sigma(self, t: Tensor) -> Tensor: ...
+    def sigma(self, t: Tensor) -> Tensor:
+        """The standard deviation of the noise in x_t."""
 
     @abstractmethod
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
         """The inverse of `log_snr`, clamped to [0, t_max]."""
 
     @abstractmethod
-    def heun_coordinate(self, t: Tensor) -> Tensor:
-        """The coordinate in which this schedule's probability flow is stepped: straight for a constant estimate."""
+    def scheduler_sigma(self, t: Tensor) -> Tensor:
+        """What the schedulers of diffusers, k-diffusion and ComfyUI call sigma: sigma / alpha, or t for a flow.
+
+        With this variable the probability flow ODE has straight solutions where the estimate of x_0 is constant: Karras
+        et al. 2022 (arXiv 2206.00364), section 3.
+        """
 
     @abstractmethod
-    def t_from_heun_coordinate(self, coordinate: Tensor) -> Tensor: ...
+    def t_from_scheduler_sigma(self, scheduler_sigma: Tensor) -> Tensor:
+        """The inverse of `scheduler_sigma`."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """What `schedule_from_json` makes the same schedule from."""
+        """The keys and values from which `schedule_from_json` rebuilds this schedule."""
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """log(alpha^2 / sigma^2): falling in t, +inf where sigma = 0, -inf where alpha = 0."""
+        """log(alpha^2 / sigma^2), twice the lambda of DPM-Solver (Lu et al. 2022, arXiv 2206.00927).
+
+        Decreasing in t; +inf where sigma = 0, -inf where alpha = 0.
+        """
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
 
 class BetaCurve(StrEnum):
-    """How much noise each training step of a variance-preserving model adds."""
+    """The betas of a variance-preserving model: diffusers' `beta_schedule`."""
 
-    LINEAR = "linear"  # Ho et al. 2020
-    SCALED_LINEAR = "scaled_linear"  # linear in the root: Rombach et al. 2022 (Stable Diffusion)
-    COSINE = "cosine"  # Nichol & Dhariwal 2021, eq. 17
-    SIGMOID = "sigmoid"  # Xu et al. 2022 (GeoDiff)
+    LINEAR = "linear"  # Ho et al. 2020 (arXiv 2006.11239), section 4
+    SCALED_LINEAR = "scaled_linear"  # linear in sqrt(beta): Stable Diffusion, Rombach et al. 2021 (arXiv 2112.10752)
+    COSINE = "cosine"  # Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 17; diffusers' squaredcos_cap_v2
+    SIGMOID = "sigmoid"  # GeoDiff, Xu et al. 2022 (arXiv 2203.02923)
 
 
 @dataclass(frozen=True)
 class VariancePreserving(Schedule):
-    """alpha^2 + sigma^2 = 1, from the betas of N training steps: Ho et al. 2020, eq. 4.
+    """alpha^2 + sigma^2 = 1, from the betas of N training steps: Ho et al. 2020 (arXiv 2006.11239), eq. 4.
 
-    t = 0 is the clean image and t = k the k-th training step, which the network knows as index k - 1. Between steps
-    sigma / alpha is linear in t.
+    t = 0 is the clean image and t = k the k-th training step, which is timestep k - 1 to the network. Between training
+    steps sigma / alpha is interpolated linearly in t.
     """
 
     curve: BetaCurve = BetaCurve.SCALED_LINEAR
     steps: int = 1000
-    beta_first: float = 0.00085  # neither is read by the cosine curve
+    beta_first: float = 0.00085  # the cosine curve uses neither beta_first nor beta_last
     beta_last: float = 0.012
     zero_terminal_snr: bool = False
-    _sigma_over_alpha: Tensor = field(init=False, repr=False, compare=False)  # [N + 1] float64, rising from 0
+    _sigma_over_alpha: Tensor = field(init=False, repr=False, compare=False)  # [N + 1] float64, increasing from 0
 
     def __post_init__(self) -> None:
         alpha_bar = torch.cumprod(1 - self.betas(), dim=0)  # [N]
@@ -119,11 +126,11 @@ class VariancePreserving(Schedule):
         return cls(BetaCurve.SIGMOID, steps, beta_first, beta_last)
 
     def with_zero_terminal_snr(self) -> VariancePreserving:
-        """The same curve, scaled so that the last step is noise alone: Lin et al. 2023, Algorithm 1."""
+        """The same betas rescaled so that the last step is pure noise: Lin et al. 2023 (arXiv 2305.08891), Algorithm 1."""
         return replace(self, zero_terminal_snr=True)
 
     def betas(self) -> Tensor:
-        """[N] float64: the variance that each training step adds, before any scaling to zero terminal SNR."""
+        """The variance that each training step adds, [N] float64, before any rescaling to zero terminal SNR."""
         first, last, steps = self.beta_first, self.beta_last, self.steps
         match self.curve:
             case BetaCurve.LINEAR:
@@ -133,8 +140,8 @@ class VariancePreserving(Schedule):
             case BetaCurve.SIGMOID:
                 return first + (last - first) * torch.linspace(-6, 6, steps, dtype=torch.float64).sigmoid()
             case BetaCurve.COSINE:
-                done = torch.arange(steps + 1, dtype=torch.float64) / steps
-                alpha_bar = torch.cos((done + 0.008) / 1.008 * math.pi / 2) ** 2
+                fraction = torch.arange(steps + 1, dtype=torch.float64) / steps
+                alpha_bar = torch.cos((fraction + 0.008) / 1.008 * math.pi / 2) ** 2
                 return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
     @property
@@ -146,27 +153,28 @@ class VariancePreserving(Schedule):
         return 1.0
 
     def alpha(self, t: Tensor) -> Tensor:
-        return (1 + self.heun_coordinate(t) ** 2).rsqrt()
+        return (1 + self.scheduler_sigma(t) ** 2).rsqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        sigma_over_alpha = self.heun_coordinate(t)
+        sigma_over_alpha = self.scheduler_sigma(t)
         return sigma_over_alpha * (1 + sigma_over_alpha**2).rsqrt()
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        return self.t_from_heun_coordinate((-log_snr / 2).exp())
+        return self.t_from_scheduler_sigma((-log_snr / 2).exp())
 
-    def heun_coordinate(self, t: Tensor) -> Tensor:
-        """sigma / alpha. Whole numbers, the training steps, may be of an integer dtype."""
+    def scheduler_sigma(self, t: Tensor) -> Tensor:
+        """sigma / alpha, for t of a floating-point or an integer dtype."""
         t = t if t.is_floating_point() else t.double()
         table = self._sigma_over_alpha.to(t)
         below = t.floor().long().clamp(0, self.steps - 1)
         return torch.lerp(table[below], table[below + 1], (t - below).clamp(0, 1))
 
-    def t_from_heun_coordinate(self, coordinate: Tensor) -> Tensor:
-        table = self._sigma_over_alpha.to(coordinate)
-        above = torch.searchsorted(table, coordinate.contiguous()).clamp(1, self.steps)
+    def t_from_scheduler_sigma(self, scheduler_sigma: Tensor) -> Tensor:
+        """The inverse of `scheduler_sigma`, clamped to [0, t_max]."""
+        table = self._sigma_over_alpha.to(scheduler_sigma)
+        above = torch.searchsorted(table, scheduler_sigma.contiguous()).clamp(1, self.steps)
         low, high = table[above - 1], table[above]
-        return above - 1 + ((coordinate - low) / (high - low)).clamp(0, 1)
+        return above - 1 + ((scheduler_sigma - low) / (high - low)).clamp(0, 1)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "variance_preserving"} | {
@@ -175,7 +183,10 @@ class VariancePreserving(Schedule):
 
 
 def _with_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
-    """Lin et al. 2023, Algorithm 1; the last alpha_bar is 2**-24 instead of 0, so that sigma / alpha stays finite."""
+    """Lin et al. 2023 (arXiv 2305.08891), Algorithm 1, with 2**-24 for the last alpha_bar to keep sigma / alpha finite.
+
+    diffusers' EulerDiscreteScheduler uses the same value.
+    """
     alpha = alpha_bar.sqrt()
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     return (alpha**2).clamp(min=2**-24)
@@ -183,7 +194,7 @@ def _with_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class VarianceExploding(Schedule):
-    """alpha = 1, sigma = t: Karras et al. 2022."""
+    """alpha = 1, sigma = t: Karras et al. 2022 (arXiv 2206.00364), Table 1."""
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -205,33 +216,33 @@ class VarianceExploding(Schedule):
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
         return (-log_snr / 2).exp().clamp(max=self.sigma_max)
 
-    def heun_coordinate(self, t: Tensor) -> Tensor:
+    def scheduler_sigma(self, t: Tensor) -> Tensor:
         """sigma / alpha, which is t."""
         return t
 
-    def t_from_heun_coordinate(self, coordinate: Tensor) -> Tensor:
-        return coordinate
+    def t_from_scheduler_sigma(self, scheduler_sigma: Tensor) -> Tensor:
+        return scheduler_sigma
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "variance_exploding"} | asdict(self)
 
 
-SMALLEST_FLOW_TIME = 0.001  # the smallest time of a flow before its shift, as flow models are trained in thousandths
+SMALLEST_FLOW_TIME = 0.001  # before the shift: flow models are trained on 1000 timesteps
 
 
 @dataclass(frozen=True)
 class RectifiedFlow(Schedule):
-    """alpha = 1 - t, sigma = t: Liu et al. 2022, Lipman et al. 2022.
+    """alpha = 1 - t, sigma = t: Liu et al. 2022 (arXiv 2209.03003), Lipman et al. 2022 (arXiv 2210.02747).
 
-    `shift` moves the times of ladders towards the noise, as larger images want: Esser et al. 2024, eq. 23. It leaves
-    alpha and sigma alone.
+    `shift` moves the sampling times of every spacing towards noise, which larger images need: Esser et al. 2024 (arXiv
+    2403.03206), eq. 23. alpha and sigma do not depend on it. ValueError unless it is positive and finite.
     """
 
     shift: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.shift < math.inf:
-            raise ValueError(f"a shift of {self.shift} moves no times")
+            raise ValueError(f"shift must be positive and finite, not {self.shift}")
 
     @property
     def t_max(self) -> float:
@@ -248,24 +259,25 @@ class RectifiedFlow(Schedule):
         return t
 
     def shifted(self, t: Tensor) -> Tensor:
+        """t moved towards noise: Esser et al. 2024 (arXiv 2403.03206), eq. 23, with `shift` for sqrt(m / n)."""
         return self.shift * t / (1 + (self.shift - 1) * t)
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
         return torch.sigmoid(-log_snr / 2)  # sigma / alpha = t / (1 - t)
 
-    def heun_coordinate(self, t: Tensor) -> Tensor:
-        """t: here sigma / alpha would be infinite at the start."""
+    def scheduler_sigma(self, t: Tensor) -> Tensor:
+        """t, since sigma / alpha is infinite at t = 1."""
         return t
 
-    def t_from_heun_coordinate(self, coordinate: Tensor) -> Tensor:
-        return coordinate
+    def t_from_scheduler_sigma(self, scheduler_sigma: Tensor) -> Tensor:
+        return scheduler_sigma
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "rectified_flow"} | asdict(self)
 
 
 def schedule_from_json(values: Mapping[str, Any]) -> Schedule:
-    """The schedule that `to_json` described. ValueError for a kind, a name or a value that is not known."""
+    """The schedule that `to_json` described. ValueError for an unknown kind, key or value."""
     values = dict(values)
     kind = values.pop("kind", None)
     try:
@@ -277,5 +289,5 @@ def schedule_from_json(values: Mapping[str, Any]) -> Schedule:
             case "rectified_flow":
                 return RectifiedFlow(**values)
     except (TypeError, KeyError) as error:
-        raise ValueError(f"not a {kind} schedule: {error}") from error
-    raise ValueError(f"not a kind of schedule: {kind!r}")
+        raise ValueError(f"invalid {kind} schedule: {error}") from error
+    raise ValueError(f"unknown kind of schedule: {kind!r}")

@@ -1,4 +1,4 @@
-"""Spacings: how the sampling times are distributed between noise and image, by the names other programs use."""
+"""Spacings: how the sampling times (timesteps) are distributed from noise to image. Other programs say *scheduler*."""
 
 from __future__ import annotations
 
@@ -18,42 +18,50 @@ from diffstudio.diffusion.schedule import (
 )
 from diffstudio.errors import BadRequest
 
-# ---- ladders ---------------------------------------------------------------------------------------------------------
-
-Spacing = Callable[[Schedule, int], Tensor]  # schedule, steps -> the times of the steps, falling, without the final 0
+Spacing = Callable[[Schedule, int], Tensor]  # schedule, steps -> [steps] float64, decreasing, without the final 0
 
 
-def ladder(schedule: Schedule, steps: int, spacing: str | Spacing, *, strength: float = 1.0) -> Tensor:
-    """The times a sampler walks down: float64 [steps + 1], falling, the last is 0.
+def sampling_times(schedule: Schedule, steps: int, spacing: str | Spacing, *, strength: float = 1.0) -> Tensor:
+    """The times that a sampler steps through: float64 [steps + 1], decreasing to 0.
 
-    `spacing` is a name in `SPACINGS`, or such a function. With `strength` below 1 only the last round(strength * steps)
-    steps are kept, at least one: the sampler then starts from a given picture with so much noise. BadRequest for what
-    cannot be laid.
+    `spacing` is a key of `SPACINGS` or a function like its values. With a denoising `strength` below 1 (img2img) only the
+    last round(strength * steps) steps are kept, at least one. BadRequest for an unknown spacing, fewer than one step, a
+    strength outside [0, 1], or more steps than the schedule has distinct times.
     """
     if isinstance(spacing, str) and spacing not in SPACINGS:
         raise BadRequest(f"There is no spacing called {spacing!r}", "", f"Choose one of {', '.join(SPACINGS)}")
-    if steps < 1:
-        raise BadRequest(f"A picture cannot be made in {steps} steps", "", "Ask for one or more")
+    check_steps(steps)
     if not 0 <= strength <= 1:
-        raise BadRequest(f"A strength of {strength} means nothing", "0 nearly keeps the given picture, 1 replaces it",
-                         "Choose one between them")  # fmt: skip
-    lay = SPACINGS[spacing] if isinstance(spacing, str) else spacing
-    times = torch.cat([lay(schedule, steps), torch.zeros(1, dtype=torch.float64)])
+        raise BadRequest(f"The denoising strength cannot be {strength}", "0 keeps the given image, 1 replaces it",
+                         "Choose a strength from 0 to 1")  # fmt: skip
+    space = SPACINGS[spacing] if isinstance(spacing, str) else spacing
+    times = torch.cat([space(schedule, steps), torch.zeros(1, dtype=torch.float64)])
     if not bool((times.diff() < 0).all()):
-        raise BadRequest(f"This model has no {steps} different times of that spacing", "", "Ask for fewer steps")
+        raise too_many_steps(steps, "it has fewer distinct timesteps", "Use fewer steps")
     return times[-1 - max(1, round(strength * steps)) :]
 
 
+def check_steps(steps: int) -> None:
+    """BadRequest for fewer than one step."""
+    if steps < 1:
+        raise BadRequest(f"The number of steps cannot be {steps}", "", "Use one or more steps")
+
+
+def too_many_steps(steps: int, why: str, remedy: str) -> BadRequest:
+    """The error for a spacing that does not have as many different times."""
+    return BadRequest(f"This model cannot be sampled in {steps} steps with this spacing", why, remedy)
+
+
 def uniform(schedule: Schedule, steps: int) -> Tensor:
-    """Even in t from t_max to t_min; a flow has no smallest time, and all its steps are alike."""
+    """Even in t from t_max to t_min (diffusers' linspace); for a flow from t_max to 0, so that all steps are equal."""
     if isinstance(schedule, RectifiedFlow):
         return trailing(schedule, steps)
-    return _evenly(schedule.t_max, schedule.t_min, steps)
+    return _linspace(schedule.t_max, schedule.t_min, steps)
 
 
 def trailing(schedule: Schedule, steps: int) -> Tensor:
-    """Even in t from t_max to 0: Lin et al. 2023, Table 2."""
-    times = _evenly(schedule.t_max, 0, steps + 1)[:-1]
+    """Even in t from t_max to 0: Lin et al. 2023 (arXiv 2305.08891), Table 2."""
+    times = _linspace(schedule.t_max, 0, steps + 1)[:-1]
     match schedule:
         case VariancePreserving():
             return times.round()
@@ -63,7 +71,10 @@ def trailing(schedule: Schedule, steps: int) -> Tensor:
 
 
 def leading(schedule: Schedule, steps: int, offset: int = 0) -> Tensor:
-    """Even in t from t_min up, never reaching t_max: Lin et al. 2023, Table 2. `offset` is in training steps."""
+    """Even in t from t_min upwards, without t_max: Lin et al. 2023 (arXiv 2305.08891), Table 2.
+
+    `offset` is diffusers' `steps_offset`, in training steps.
+    """
     countdown = torch.arange(steps - 1, -1, -1, dtype=torch.float64)
     match schedule:
         case VariancePreserving(steps=trained):
@@ -74,27 +85,30 @@ def leading(schedule: Schedule, steps: int, offset: int = 0) -> Tensor:
 
 
 def karras(schedule: Schedule, steps: int, rho: float = 7.0) -> Tensor:
-    """Even in the rho-th root of the schedule's coordinate: Karras et al. 2022, eq. 5."""
-    first, last = schedule.heun_coordinate(_ends(schedule)).tolist()
-    return schedule.t_from_heun_coordinate(_evenly(first ** (1 / rho), last ** (1 / rho), steps) ** rho)
+    """Even in scheduler_sigma ** (1 / rho): Karras et al. 2022 (arXiv 2206.00364), eq. 5."""
+    first, last = schedule.scheduler_sigma(_ends(schedule)).tolist()
+    return schedule.t_from_scheduler_sigma(_linspace(first ** (1 / rho), last ** (1 / rho), steps) ** rho)
 
 
 def exponential(schedule: Schedule, steps: int) -> Tensor:
-    """Even in the logarithm of the schedule's coordinate."""
-    first, last = schedule.heun_coordinate(_ends(schedule)).log().tolist()
-    return schedule.t_from_heun_coordinate(_evenly(first, last, steps).exp())
+    """Even in log(scheduler_sigma), as in k-diffusion."""
+    first, last = schedule.scheduler_sigma(_ends(schedule)).log().tolist()
+    return schedule.t_from_scheduler_sigma(_linspace(first, last, steps).exp())
 
 
 def log_snr(schedule: Schedule, steps: int) -> Tensor:
-    """Even in log SNR: Lu et al. 2022. Where it starts from minus infinity, even but for that first step."""
+    """Even in the log-SNR: Lu et al. 2022 (arXiv 2206.00927), section 3.4.
+
+    Where the log-SNR at t_max is -inf, the first time is t_max and the others are even from -log_snr(t_min) upwards.
+    """
     first, last = schedule.log_snr(_ends(schedule)).tolist()
     if math.isfinite(first):
-        return schedule.t_from_log_snr(_evenly(first, last, steps))
+        return schedule.t_from_log_snr(_linspace(first, last, steps))
     start = torch.tensor([schedule.t_max], dtype=torch.float64)
-    return torch.cat([start, schedule.t_from_log_snr(_evenly(-last, last, steps - 1))])
+    return torch.cat([start, schedule.t_from_log_snr(_linspace(-last, last, steps - 1))])
 
 
-# Sabour et al. 2024, appendix, as published for ten steps: sigma / alpha, the last one standing for the clean image.
+# Sabour et al. 2024 (arXiv 2404.14507), published for ten steps: sigma / alpha, the last value replacing the clean image.
 ALIGNED_SD15 = (14.6146412293, 6.4745760956, 3.8636745985, 2.6946151520, 1.8841921177, 1.3943805092, 0.9642583904,
                 0.6523686016, 0.3977456272, 0.1515232662, 0.0291671582)  # fmt: skip
 ALIGNED_SDXL = (14.6146412293, 6.3184485287, 3.7681790315, 2.1811480769, 1.3405244945, 0.8620721141, 0.5550693289,
@@ -103,10 +117,11 @@ ALIGNED_SVD = (700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0
 
 
 def align_your_steps(schedule: Schedule, steps: int, table: Sequence[float] | None = None) -> Tensor:
-    """Align Your Steps, Sabour et al. 2024: tables found by optimisation, log-linear between their entries.
+    """Align Your Steps, Sabour et al. 2024 (arXiv 2404.14507): optimised tables, interpolated log-linearly.
 
-    Without a `table`, that of Stable Diffusion 1.5 for variance-preserving models and that of Stable Video Diffusion
-    for variance-exploding ones. Its noisy end becomes the schedule's own, so that other models too start from noise.
+    The default `table` is that of Stable Diffusion 1.5 for variance-preserving and of Stable Video Diffusion for
+    variance-exploding schedules. Its first value is replaced by the schedule's own at t_max, and larger ones are left out,
+    so that sampling starts from noise on every model. BadRequest for a flow, for which no table is published.
     """
     if table is None:
         match schedule:
@@ -115,14 +130,14 @@ def align_your_steps(schedule: Schedule, steps: int, table: Sequence[float] | No
             case VarianceExploding():
                 table = ALIGNED_SVD
             case _:
-                raise BadRequest("Align Your Steps has no times for this model", "none are published for flow models",
+                raise BadRequest("Align Your Steps does not work with this model", "no table is published for flow models",
                                  "Choose another spacing")  # fmt: skip
     log_first = -schedule.log_snr(_ends(schedule))[0].item() / 2
-    log_rest = [math.log(sigma) for sigma in table[1:]]
-    log_sigma = torch.tensor([log_first, *(rung for rung in log_rest if rung < log_first)], dtype=torch.float64)
-    place = _evenly(0, len(log_sigma) - 1, steps + 1)[:-1]
-    below = place.floor().long()
-    return schedule.t_from_log_snr(-2 * torch.lerp(log_sigma[below], log_sigma[below + 1], place - below))
+    log_others = [log for sigma in table[1:] if (log := math.log(sigma)) < log_first]
+    log_sigma = torch.tensor([log_first, *log_others], dtype=torch.float64)
+    position = _linspace(0, len(log_sigma) - 1, steps + 1)[:-1]
+    below = position.floor().long()
+    return schedule.t_from_log_snr(-2 * torch.lerp(log_sigma[below], log_sigma[below + 1], position - below))
 
 
 SPACINGS: Mapping[str, Spacing] = MappingProxyType({
@@ -136,7 +151,7 @@ SPACINGS: Mapping[str, Spacing] = MappingProxyType({
 })  # fmt: skip
 
 
-def _evenly(first: float, last: float, count: int) -> Tensor:
+def _linspace(first: float, last: float, count: int) -> Tensor:
     return torch.linspace(first, last, count, dtype=torch.float64)
 
 

@@ -19,7 +19,7 @@ from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, EpsPredicti
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.schedule import RectifiedFlow, VariancePreserving
-from diffstudio.diffusion.spacing import ladder
+from diffstudio.diffusion.spacing import sampling_times
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs, with NumPy 2
 
@@ -100,7 +100,7 @@ def test_schedules_are_theirs(schedule: VariancePreserving, named: dict[str, Any
 def test_ladders_are_theirs(spacing: str, options: dict[str, Any]) -> None:
     scheduler = diffusers.EulerDiscreteScheduler(**BETAS, **options)
     scheduler.set_timesteps(13)
-    sigmas = SCALED_LINEAR.heun_coordinate(ladder(SCALED_LINEAR, 13, spacing))
+    sigmas = SCALED_LINEAR.scheduler_sigma(sampling_times(SCALED_LINEAR, 13, spacing))
     torch.testing.assert_close(sigmas, scheduler.sigmas.double(), rtol=3e-5, atol=0)  # 1 - alpha_bar is float32 there
 
 
@@ -108,7 +108,7 @@ def test_ladders_are_theirs(spacing: str, options: dict[str, Any]) -> None:
 def test_flow_ladders_are_those_of_their_flow_pipelines(shift: float) -> None:
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=[1 - step / 13 for step in range(13)])
-    torch.testing.assert_close(ladder(RectifiedFlow(shift), 13, "trailing"), scheduler.sigmas.double())
+    torch.testing.assert_close(sampling_times(RectifiedFlow(shift), 13, "trailing"), scheduler.sigmas.double())
 
 
 @pytest.mark.parametrize(("name", "scheduler", "options"), [
@@ -140,7 +140,7 @@ def test_samplers_on_their_own_ladder(
 ) -> None:
     reference = scheduler(**BETAS, **options, timestep_spacing=spacing)
     reference.set_timesteps(steps)
-    times = ladder(SCALED_LINEAR, steps, spacing)
+    times = sampling_times(SCALED_LINEAR, steps, spacing)
     assert times.tolist() == training_steps(reference.timesteps.tolist()).tolist()
     start = start_of(reference, times) if name == "euler_ancestral" else 1.0
     expected = theirs(reference, stochastic=name == "euler_ancestral")
@@ -154,7 +154,7 @@ def test_zero_terminal_snr_starts_as_theirs() -> None:
         **BETAS, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"
     )
     reference.set_timesteps(12)
-    times = ladder(schedule, 12, "trailing")
+    times = sampling_times(schedule, 12, "trailing")
     start = float(reference.init_noise_sigma * schedule.alpha(times[0]))
     assert difference(ours("euler", VPrediction(network, schedule), times, start), theirs(reference)) < 2e-5
 

@@ -9,7 +9,7 @@ from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import dpmpp_2m
 from diffstudio.diffusion.schedule import RectifiedFlow, VariancePreserving
-from diffstudio.diffusion.spacing import ladder
+from diffstudio.diffusion.spacing import sampling_times
 from tests.diffusion.exact import Gaussian, no_noise
 
 FLOW = RectifiedFlow()
@@ -30,7 +30,7 @@ def test_guiding_one_gaussian_away_from_another_gives_a_third() -> None:
     torch.testing.assert_close(CleanPrediction(guided, FLOW)(x, t), Gaussian(FLOW, 1.3, 0.3)(x, t))
 
     noise = SeededNoise([0]).start((1, 128, 128))
-    *_, last = dpmpp_2m(CleanPrediction(guided, FLOW), noise, ladder(FLOW, 60, "log_snr"), no_noise)
+    *_, last = dpmpp_2m(CleanPrediction(guided, FLOW), noise, sampling_times(FLOW, 60, "log_snr"), no_noise)
     assert last.x.mean().item() == pytest.approx(1.3, abs=0.01)
     assert last.x.std().item() == pytest.approx(0.3, abs=0.01)
 

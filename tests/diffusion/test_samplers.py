@@ -12,7 +12,7 @@ from diffstudio.diffusion.denoiser import Denoiser, EDMPreconditioned, EpsPredic
 from diffstudio.diffusion.noise import Noise, SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
-from diffstudio.diffusion.spacing import ladder
+from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.studio.requests import SamplerName
 from tests.diffusion.exact import SCHEDULES, Gaussian, Mixture, Point, log_snr_ladder, no_noise
 
@@ -80,7 +80,7 @@ def test_orders_hold_from_noise_alone(name: str, expected: int) -> None:
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_a_single_image_is_reached_along_the_exact_flow(name: str, schedule: Schedule) -> None:
     """Where the estimate never changes, every deterministic sampler is exact on every ladder."""
-    times = ladder(schedule, 5, "uniform")
+    times = sampling_times(schedule, 5, "uniform")
     eps = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     x = schedule.alpha(times[0]) * 0.7 + schedule.sigma(times[0]) * eps
     for step, t in zip(walk(name, Point(schedule), x, times), times[1:], strict=True):
@@ -93,7 +93,7 @@ def test_a_single_image_is_reached_along_the_exact_flow(name: str, schedule: Sch
 @every_schedule
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_the_variance_of_the_noise_is_kept_at_every_step(name: str, schedule: Schedule) -> None:
-    times = ladder(schedule, 6, "uniform")
+    times = sampling_times(schedule, 6, "uniform")
     noise = SeededNoise([1, 2, 3])
     x = schedule.alpha(times[0]) * 0.7 + schedule.sigma(times[0]) * noise.start((3, 64, 64))
     for step, t in zip(walk(name, Point(schedule), x.float(), times, noise), times[1:], strict=True):
@@ -133,7 +133,7 @@ def test_orders_of_convergence_of_the_spread(name: str, expected: int, schedule:
 def test_consistency_sampling_is_a_denoised_image_noised_anew() -> None:
     schedule = RectifiedFlow()
     noise, same = SeededNoise([4]), SeededNoise([4])
-    x, times, data = torch.randn(1, 1, 4, 4), ladder(schedule, 3, "uniform"), Gaussian(schedule)
+    x, times, data = torch.randn(1, 1, 4, 4), sampling_times(schedule, 3, "uniform"), Gaussian(schedule)
     for step in walk("lcm", data, x, times, noise):
         torch.testing.assert_close(step.denoised, data(x, times[step.index - 1]))
         x = (1 - step.t) * step.denoised + (step.t * same(x) if step.t > 0 else 0)
@@ -146,7 +146,7 @@ def test_consistency_sampling_is_a_denoised_image_noised_anew() -> None:
 @pytest.mark.parametrize(("one", "other"), [("euler", "ddim"), ("ddpm", "euler_ancestral")])
 def test_two_names_of_one_algorithm(one: str, other: str) -> None:
     schedule = VariancePreserving.scaled_linear()
-    x, times = torch.randn(1, 3, 8, 8), ladder(schedule, 7, "karras")
+    x, times = torch.randn(1, 3, 8, 8), sampling_times(schedule, 7, "karras")
     for a, b in zip(*(walk(name, Mixture(schedule), x, times, SeededNoise([1])) for name in (one, other)), strict=True):
         assert torch.equal(a.x, b.x)
 
@@ -156,7 +156,7 @@ def test_two_names_of_one_algorithm(one: str, other: str) -> None:
 ])  # fmt: skip
 def test_a_multistep_sampler_begins_as_its_first_order(second_order: str, first_order: str) -> None:
     schedule = VarianceExploding()
-    x, times = 80 * torch.randn(1, 3, 8, 8), ladder(schedule, 5, "karras")
+    x, times = 80 * torch.randn(1, 3, 8, 8), sampling_times(schedule, 5, "karras")
     one, other = (walk(name, Mixture(schedule), x, times, SeededNoise([1])) for name in (second_order, first_order))
     torch.testing.assert_close(one[0].x, other[0].x)
     assert not torch.allclose(one[1].x, other[1].x, rtol=1e-3)
@@ -165,7 +165,7 @@ def test_a_multistep_sampler_begins_as_its_first_order(second_order: str, first_
 def test_unipc_predicts_as_dpmpp_2m() -> None:
     """Both steps that no estimate has corrected yet: the first, and the second once its start is replaced."""
     schedule = VariancePreserving.scaled_linear()
-    x, times = torch.randn(1, 1, 4, 4), ladder(schedule, 1, "karras")
+    x, times = torch.randn(1, 1, 4, 4), sampling_times(schedule, 1, "karras")
     for a, b in zip(
         walk("unipc", Mixture(schedule), x, times), walk("dpmpp_2m", Mixture(schedule), x, times), strict=True
     ):
@@ -175,7 +175,7 @@ def test_unipc_predicts_as_dpmpp_2m() -> None:
 def test_no_history_is_kept_over_an_endless_leg() -> None:
     """From alpha = 0 log SNR has come infinitely far: the second step knows no heading either."""
     schedule = RectifiedFlow()
-    x, times = torch.randn(1, 1, 4, 4), ladder(schedule, 6, "uniform")
+    x, times = torch.randn(1, 1, 4, 4), sampling_times(schedule, 6, "uniform")
     euler, multistep = walk("euler", Mixture(schedule), x, times), walk("dpmpp_2m", Mixture(schedule), x, times)
     for index in (0, 1):
         torch.testing.assert_close(multistep[index].x, euler[index].x)
@@ -185,7 +185,7 @@ def test_no_history_is_kept_over_an_endless_leg() -> None:
 def test_unipc_corrects_an_endless_leg_as_well() -> None:
     """By the mean of the estimates at its ends: the trapezoid rule in alpha / sigma, in which the leg is finite."""
     schedule = RectifiedFlow()
-    denoiser, x, times = Mixture(schedule), torch.randn(1, 1, 4, 4), ladder(schedule, 6, "uniform")
+    denoiser, x, times = Mixture(schedule), torch.randn(1, 1, 4, 4), sampling_times(schedule, 6, "uniform")
     first, second, *_ = walk("unipc", denoiser, x, times)
     assert times[0] == 1
     alpha, sigma = float(1 - times[1]), float(times[1])
@@ -247,7 +247,9 @@ class Trigonometric:
 @pytest.mark.parametrize("schedule", [*SCHEDULES.values(), Trigonometric()], ids=[*SCHEDULES, "trigonometric"])
 def test_every_sampler_on_every_schedule_makes_pictures(name: str, schedule: NoiseSchedule) -> None:
     if isinstance(schedule, Schedule):
-        times = ladder(schedule, 40, "log_snr" if schedule.alpha(torch.tensor(schedule.t_max)) > 0 else "uniform")
+        times = sampling_times(
+            schedule, 40, "log_snr" if schedule.alpha(torch.tensor(schedule.t_max)) > 0 else "uniform"
+        )
     else:
         times = torch.linspace(1, 0, 41, dtype=torch.float64)
     noise = SeededNoise([1, 2])
@@ -266,7 +268,12 @@ def test_every_sampler_on_every_schedule_makes_pictures(name: str, schedule: Noi
 def test_networks_that_predict_noise_cannot_start_from_it(name: str) -> None:
     schedule = RectifiedFlow()
     with pytest.raises(ValueError, match="alpha is 0"):
-        walk(name, EpsPrediction(lambda x, t: x, schedule), torch.randn(1, 1, 2, 2), ladder(schedule, 3, "uniform"))
+        walk(
+            name,
+            EpsPrediction(lambda x, t: x, schedule),
+            torch.randn(1, 1, 2, 2),
+            sampling_times(schedule, 3, "uniform"),
+        )
 
 
 # ---- the loop --------------------------------------------------------------------------------------------------------
@@ -275,7 +282,7 @@ def test_networks_that_predict_noise_cannot_start_from_it(name: str) -> None:
 @every_sampler
 def test_steps_say_where_they_are(name: str) -> None:
     schedule = VariancePreserving.scaled_linear()
-    times = ladder(schedule, 4, "trailing")
+    times = sampling_times(schedule, 4, "trailing")
     steps = walk(name, Gaussian(schedule), torch.randn(1, 1, 2, 2), times, SeededNoise([0]))
     assert [(step.index, step.t) for step in steps] == [(1, 750), (2, 500), (3, 250), (4, 0)]
 
@@ -293,7 +300,7 @@ def test_the_network_is_asked_as_late_and_as_seldom_as_can_be(name: str) -> None
             return super().__call__(x_t, t)
 
     steps = SAMPLERS[name](
-        Counted(schedule), torch.randn(2, 1, 2, 2), ladder(schedule, 4, "uniform"), SeededNoise([0, 1])
+        Counted(schedule), torch.randn(2, 1, 2, 2), sampling_times(schedule, 4, "uniform"), SeededNoise([0, 1])
     )
     assert asked == []
     next(steps)
@@ -306,7 +313,7 @@ def test_the_network_is_asked_as_late_and_as_seldom_as_can_be(name: str) -> None
 @every_sampler
 def test_an_image_is_the_same_in_any_batch_and_every_time(name: str) -> None:
     schedule = VariancePreserving.scaled_linear()
-    times, data = ladder(schedule, 6, "karras"), Mixture(schedule)
+    times, data = sampling_times(schedule, 6, "karras"), Mixture(schedule)
 
     def sample(seeds: list[int]) -> Tensor:
         noise = SeededNoise(seeds)
@@ -327,14 +334,14 @@ def test_the_state_stays_where_it_is(name: str, wrapper: type) -> None:
 
     schedule = VariancePreserving.scaled_linear()
     x = torch.randn(2, 3, 4, 4, device="meta")
-    for step in walk(name, wrapper(network, schedule), x, ladder(schedule, 3, "karras"), SeededNoise([0, 1])):
+    for step in walk(name, wrapper(network, schedule), x, sampling_times(schedule, 3, "karras"), SeededNoise([0, 1])):
         assert step.x.device.type == step.denoised.device.type == "meta" and step.x.dtype is torch.float32
 
 
 @every_sampler
 @pytest.mark.parametrize("times", [[1.0], [0.5, 1.0], [1.0, 0.5, 0.5], [[1.0, 0.0]]])
-def test_a_ladder_falls(name: str, times: list[float]) -> None:
-    with pytest.raises(ValueError, match="fall"):
+def test_times_that_do_not_decrease_are_refused(name: str, times: list[float]) -> None:
+    with pytest.raises(ValueError, match="strictly decreasing"):
         walk(name, Gaussian(RectifiedFlow()), torch.zeros(1, 1, 2, 2), torch.tensor(times))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, VariancePreserving
-from diffstudio.diffusion.spacing import ladder
+from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint
@@ -45,7 +45,7 @@ class Smooth:
 
 def walked(denoiser: Any, shape: tuple[int, ...], sampler: str = "heun", steps: int = 8) -> list[Step]:
     noise = SeededNoise([7])
-    times = ladder(denoiser.schedule, steps, "uniform")
+    times = sampling_times(denoiser.schedule, steps, "uniform")
     x = noise.start(shape).double() * denoiser.schedule.sigma(times[0])
     return list(SAMPLERS[sampler](denoiser, x, times, noise))
 
@@ -85,7 +85,7 @@ def test_no_seam_where_windows_see_only_themselves() -> None:
 
 def test_what_is_sampled_through_windows_has_the_spread_of_the_data() -> None:
     prior = Smooth(FLOW)
-    noise, times = SeededNoise(range(200)), ladder(FLOW, 24, "uniform")
+    noise, times = SeededNoise(range(200)), sampling_times(FLOW, 24, "uniform")
     x = noise.start((1, 1, 120)).double()
     windows = TiledDenoiser(lambda tile: prior, FLOW, 48, 24)
     *_, last = SAMPLERS["heun"](windows, x, times, noise)

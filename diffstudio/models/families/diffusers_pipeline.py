@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding
+from diffstudio.diffusion.spacing import check_steps
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
@@ -156,8 +157,7 @@ class DiffusersPipelineModel:
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         """As many as asked for; which they are is the pipeline's own affair."""
-        if steps < 1:
-            raise BadRequest(f"A picture cannot be made in {steps} steps", "", "Ask for one or more")
+        check_steps(steps)
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 
     def denoiser(

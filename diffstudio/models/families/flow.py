@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from diffstudio.diffusion.denoiser import Denoiser, FlowPrediction, Network
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule
-from diffstudio.diffusion.spacing import SPACINGS, ladder, trailing
+from diffstudio.diffusion.spacing import SPACINGS, sampling_times, trailing
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
@@ -156,12 +156,12 @@ class FlowModel(LatentModel, ABC):
         flow = RectifiedFlow(self.shift.at(self._tokens(width, height)))
         lay = SPACINGS.get(spacing)
         if lay is None:
-            return ladder(flow, steps, spacing, strength=strength)  # which refuses it
+            return sampling_times(flow, steps, spacing, strength=strength)  # which refuses it
 
         def shifted(_schedule: Schedule, steps: int) -> Tensor:
             return self.shift.stretched(self._uniform(flow, steps) if spacing == "uniform" else lay(flow, steps))
 
-        return ladder(flow, steps, shifted, strength=strength)
+        return sampling_times(flow, steps, shifted, strength=strength)
 
     def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
         return trailing(flow, steps)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.schedule import Schedule
-from diffstudio.diffusion.spacing import ladder
+from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
@@ -107,7 +107,7 @@ class LatentModel:
         return self.channels, height // self.shrinks, width // self.shrinks
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        return ladder(self.schedule, steps, spacing, strength=strength)
+        return sampling_times(self.schedule, steps, spacing, strength=strength)
 
     @torch.no_grad()
     def encode_image(self, image: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from_json
-from diffstudio.diffusion.spacing import ladder
+from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.families import pixel_file
@@ -148,7 +148,7 @@ class PixelModel:
         return state
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        return ladder(self.schedule, steps, spacing, strength=strength)
+        return sampling_times(self.schedule, steps, spacing, strength=strength)
 
     def denoiser(self, prompted: PixelPrompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
         network: Callable[[Tensor, Tensor], Tensor]

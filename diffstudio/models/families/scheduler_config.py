@@ -12,8 +12,15 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, EpsPrediction, Network, VPrediction
 from diffstudio.diffusion.schedule import BetaCurve, Schedule, VariancePreserving
-from diffstudio.diffusion.spacing import ALIGNED_SDXL, Spacing, align_your_steps, ladder, leading
-from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
+from diffstudio.diffusion.spacing import (
+    ALIGNED_SDXL,
+    Spacing,
+    align_your_steps,
+    leading,
+    sampling_times,
+    too_many_steps,
+)
+from diffstudio.errors import CheckpointMissing, CheckpointUnknown
 from diffstudio.models.components.components import Components
 
 _CURVES = {
@@ -33,7 +40,7 @@ _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 @dataclass(frozen=True, slots=True)
 class Scheduling:
-    """A variance-preserving network's schedule, what it predicts, and what its configuration asks of ladders."""
+    """A variance-preserving network's schedule, what it predicts, and how its configuration changes the spacings."""
 
     schedule: VariancePreserving
     prediction: str  # "eps", "v" or "x0"
@@ -45,7 +52,7 @@ class Scheduling:
         return _WRAPPERS[self.prediction](network, self.schedule)
 
     def times(self, steps: int, spacing: str, strength: float) -> Tensor:
-        """The falling times [steps + 1], as `diffusion.schedule.ladder` with this network's own ideas of a few spacings."""
+        """The falling times [steps + 1], as `sampling_times`, with the spacings that this network defines itself."""
         lay: str | Spacing = spacing
         if spacing == "leading":
             lay = partial(leading, offset=self.offset)
@@ -53,7 +60,7 @@ class Scheduling:
             lay = partial(_distilled, count=self.distilled_steps)
         elif spacing == "align_your_steps" and self.aligned_xl:
             lay = partial(align_your_steps, table=ALIGNED_SDXL)
-        return ladder(self.schedule, steps, lay, strength=strength)
+        return sampling_times(self.schedule, steps, lay, strength=strength)
 
 
 def scheduling_of(
@@ -121,10 +128,6 @@ def _distilled(schedule: Schedule, steps: int, count: int) -> Tensor:
     BadRequest for more steps than there are times.
     """
     if steps > count:
-        raise BadRequest(
-            f"This checkpoint has no {steps} different times of that spacing",
-            f"it was distilled at {count}",
-            "Ask for fewer steps; 4 to 8 do",
-        )
+        raise too_many_steps(steps, f"it was distilled at {count} timesteps", "Use fewer steps; 4 to 8 are enough")
     apart = int(schedule.t_max) // count
     return (count - (torch.arange(steps, dtype=torch.float64) * count / steps).floor()) * apart

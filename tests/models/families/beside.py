@@ -89,7 +89,7 @@ def told_our_times(scheduler: Any, model: StableDiffusion) -> Any:
     class ToldOurTimes(type(scheduler)):  # type: ignore[misc]
         def set_timesteps(self, *args: Any, **options: Any) -> None:
             super().set_timesteps(*args, **options)
-            self.timesteps = model.schedule.t_from_heun_coordinate(self.sigmas[:-1].double()).float() - 1
+            self.timesteps = model.schedule.t_from_scheduler_sigma(self.sigmas[:-1].double()).float() - 1
 
     return ToldOurTimes.from_config(scheduler.config)
 

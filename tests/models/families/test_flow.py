@@ -141,8 +141,8 @@ def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(
     assert asked == [["red apple"], ["ugly"]]
 
 
-class OnOurLadder:
-    """diffusers' multistep samplers for flows, on the ladder of the model instead of one of their own."""
+class OnOurTimes:
+    """diffusers' multistep samplers for flows, at the times of the model instead of their own."""
 
     def set_timesteps(
         self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float = 0.0
@@ -158,8 +158,8 @@ class OnOurLadder:
 
 def multistep(kind: Any, times: Any, **options: Any) -> Any:
     """`kind` in diffusers, as it is told to sample a rectified flow."""
-    ladder = type("Multistep", (OnOurLadder, kind), {"times": times, "__init__": kind.__init__})
-    return ladder(prediction_type="flow_prediction", use_flow_sigmas=True, **options)
+    scheduler = type("Multistep", (OnOurTimes, kind), {"times": times, "__init__": kind.__init__})
+    return scheduler(prediction_type="flow_prediction", use_flow_sigmas=True, **options)
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "leading", "karras"])
@@ -170,7 +170,7 @@ def multistep(kind: Any, times: Any, **options: Any) -> Any:
 def test_multistep_samplers_are_diffusers_own(
     tmp_path: Path, family: str, sampler: str, kind: Any, spacing: str
 ) -> None:
-    """All of these start from noise alone where the ladder does, which `leading` and `karras` do not: their start is ours."""
+    """All of these start from noise alone where our times do, which `leading` and `karras` do not: their start is ours."""
     model = load(tmp_path, family)
     pipeline = DiffusionPipeline.from_pretrained(tmp_path)
     pipeline.set_progress_bar_config(disable=True)
