@@ -127,21 +127,18 @@ class _TrainingProgress:
         from diffstudio.training.run import run_folder as run
 
         match event:
-            case run.RunStep(step=step, steps=steps, loss=loss, pictures_per_second=speed, left_seconds=left):
+            case run.RunStep(step=step, steps=steps, loss=loss, images_per_second=speed, left_seconds=left):
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30 or step == steps:
                     self._last = time.monotonic()
                     progress(
-                        f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} pictures a second, "
-                        f"{duration(left)} left"
+                        f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} images/s, {duration(left)} left"
                     )
-            case run.RunPreparing(done=done, pictures=pictures):
+            case run.RunPreparing(done=done, images=images):
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30:
                     self._last = time.monotonic()
-                    progress(f"preparing picture {done:,} of {pictures:,}", last=done == pictures)
-            case run.RunStarted(why=why, pictures=pictures, parameters=parameters):
-                self._line(
-                    f"{pictures:,} picture{'s' if pictures != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}"
-                )
+                    progress(f"decoding image {done:,} of {images:,}", last=done == images)
+            case run.RunStarted(why=why, images=images, parameters=parameters):
+                self._line(f"{images:,} image{'s' if images != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}")
             case run.RunHeldOut(step=step, loss=loss):
                 self._line(f"step {step:,}: held-out loss {loss:.4f}")
             case run.RunSamples(step=step, ema=ema):

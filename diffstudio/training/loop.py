@@ -12,7 +12,7 @@ from diffstudio.errors import DiffstudioError, Interrupted, OutOfMemory, RunProb
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
 from diffstudio.training.run.checkpointing import Checkpointer
-from diffstudio.training.run.monitor import DivergenceWatch, Meter, verdict
+from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter, verdict
 from diffstudio.training.run.run_folder import (
     Command,
     RunEvent,
@@ -26,8 +26,8 @@ from diffstudio.training.run.run_folder import (
     RunStopped,
     RunWaiting,
 )
-from diffstudio.training.run.setup import Workplace, new_run, resumed_run
-from diffstudio.training.run.setup_progress import Preparation
+from diffstudio.training.run.setup import RunContext, new_run, resumed_run
+from diffstudio.training.run.setup_progress import SetupProgress
 
 _POLL_SECONDS = 0.1
 _SECONDS_BETWEEN_EVENTS = 1.0
@@ -61,32 +61,32 @@ def train(
         try:
             if resume:
                 left = RunFolder.open(run)
-                until_the_end.enter_context(left.worked_on())
+                until_the_end.enter_context(left.locked())
                 left.send(Command.RUN)  # whatever ended it; what is asked from now on counts
                 events, _ = left.events()
                 step = events[-1].step if events else 0
                 try:
-                    workplace = resumed_run(run, Preparation(left, say, cancelled, step))
+                    context = resumed_run(run, SetupProgress(left, say, cancelled, step))
                 except Interrupted:
                     say(RunStopped(step))
                     raise
             elif folder is not None:
                 with _nothing_left_behind(run):
-                    workplace = new_run(
+                    context = new_run(
                         run,
                         folder,
                         recipe,
                         steps=steps,
                         minutes=minutes,
-                        preparation=Preparation(RunFolder(run), say, cancelled),
+                        preparation=SetupProgress(RunFolder(run), say, cancelled),
                     )
-                until_the_end.enter_context(workplace.run.worked_on())
+                until_the_end.enter_context(context.run.locked())
             else:
                 raise RunProblem("No folder was given", remedy="Name a folder of pictures to train on")
         except (RuntimeError, MemoryError, OSError) as error:
             raise _explained(error) from error
-        _work(workplace, say)
-    return workplace.run
+        _work(context, say)
+    return context.run
 
 
 @contextmanager
@@ -106,30 +106,30 @@ def _nothing_left_behind(path: Path) -> Iterator[None]:
         raise
 
 
-def _work(workplace: Workplace, say: Callable[[RunEvent], None]) -> None:
+def _work(context: RunContext, say: Callable[[RunEvent], None]) -> None:
     try:
-        for event in run_events(workplace, Lease()):
+        for event in run_events(context, Lease()):
             say(event)
     except DiffstudioError as error:
         with suppress(StorageProblem):  # a full disk takes no last word either; the error itself is raised
-            say(RunFailed(workplace.trainer.step_number, str(error)))
+            say(RunFailed(context.trainer.step_number, str(error)))
         raise
     except (RuntimeError, MemoryError, OSError) as error:
         explained = _explained(error)
         with suppress(StorageProblem):
-            say(RunFailed(workplace.trainer.step_number, str(explained)))
+            say(RunFailed(context.trainer.step_number, str(explained)))
         raise explained from error
 
 
-def run_events(workplace: Workplace, lease: Lease) -> Iterator[RunEvent]:
+def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
     """The run, as what happens. It ends with RunFinished or RunStopped, or raises Diverged, OutOfMemory, StorageProblem."""
-    run, trainer, recipe = workplace.run, workplace.trainer, workplace.recipe.run
-    keeper, meter, watch = Checkpointer(workplace), Meter(recipe.batch), DivergenceWatch()
-    interruption = Interruption(run, lease)
-    yield started(workplace)
+    run, trainer, recipe = context.run, context.trainer, context.recipe.run
+    keeper, meter, watch = Checkpointer(context), StepMeter(recipe.batch), DivergenceMonitor()
+    interruption = RunCommands(run, lease)
+    yield started(context)
     with lease.held(f"training {run.name}", cancelled=interruption.stop_asked):
-        ignorant = trainer.ignorant_loss(workplace.batches)
-        held_out = trainer.held_out_loss(workplace.batches)
+        ignorant = trainer.mean_image_loss(context.batches)
+        held_out = trainer.held_out_loss(context.batches)
         while trainer.step_number < recipe.steps:
             yield from interruption.events(trainer.step_number, keeper.save_state)
             if interruption.stopped:
@@ -138,7 +138,7 @@ def run_events(workplace: Workplace, lease: Lease) -> Iterator[RunEvent]:
                 return
 
             began = time.perf_counter()
-            result = trainer.step(workplace.batches.at(trainer.step_number))
+            result = trainer.step(context.batches.at(trainer.step_number))
             trainer.elapsed_seconds += time.perf_counter() - began
             step, last = trainer.step_number, trainer.step_number == recipe.steps
             watch.see(step, result.loss)
@@ -147,7 +147,7 @@ def run_events(workplace: Workplace, lease: Lease) -> Iterator[RunEvent]:
             if meter.seconds >= _SECONDS_BETWEEN_EVENTS or last:
                 yield meter.event(trainer, recipe.steps)
             if step % recipe.held_out_every == 0 or last:
-                held_out = trainer.held_out_loss(workplace.batches)
+                held_out = trainer.held_out_loss(context.batches)
                 if held_out is not None:
                     yield RunHeldOut(step, held_out)
             if step % recipe.sample_every == 0 or last:
@@ -159,24 +159,24 @@ def run_events(workplace: Workplace, lease: Lease) -> Iterator[RunEvent]:
         yield RunFinished(trainer.step_number, keeper.latest, learned, said)
 
 
-def started(workplace: Workplace) -> RunStarted:
-    trainer, pictures, recipe = workplace.trainer, workplace.pictures, workplace.recipe.run
+def started(context: RunContext) -> RunStarted:
+    trainer, dataset, recipe = context.trainer, context.dataset, context.recipe.run
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return RunStarted(
         trainer.step_number,
         recipe.steps,
         os.getpid(),
         parameters,
-        len(pictures.training_indices),
-        len(pictures.held_out_indices),
+        len(dataset.training_indices),
+        len(dataset.held_out_indices),
         recipe.device,
         recipe.dtype,
         recipe.threads,
-        workplace.why,
+        context.why,
     )
 
 
-class Interruption:
+class RunCommands:
     """What a person, or pictures that want the accelerator, ask of a run between two steps."""
 
     def __init__(self, run: RunFolder, lease: Lease) -> None:

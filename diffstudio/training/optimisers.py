@@ -46,7 +46,7 @@ def build(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
     return optimisers
 
 
-def height(recipe: OptimiserRecipe, step: int, steps: int) -> float:
+def learning_rate_multiplier(recipe: OptimiserRecipe, step: int, steps: int) -> float:
     """The share of the full learning rate at `step` (0-based) of `steps`: a ramp up, a plateau, a fall to 0."""
     warm_up = min(recipe.warm_up_steps, steps // 10)
     if step < warm_up:
@@ -61,10 +61,10 @@ def height(recipe: OptimiserRecipe, step: int, steps: int) -> float:
             return 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
 
 
-def set_height(optimisers: Optimisers, share: float) -> None:
+def set_learning_rate(optimisers: Optimisers, multiplier: float) -> None:
     for optimiser in optimisers:
         for group in optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * share
+            group["lr"] = group["initial_lr"] * multiplier
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:

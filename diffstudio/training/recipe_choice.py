@@ -17,7 +17,7 @@ _CAPTIONED_ENOUGH = 0.5  # of the pictures, for a network that reads text
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RecipeChoice:
     recipe: Recipe
     why: str
 
@@ -29,7 +29,7 @@ def named_recipes() -> dict[str, Recipe]:
     return dict(sorted(recipes.items(), key=lambda item: (item[1].network.width * item[1].network.depth, item[0])))
 
 
-def check_name(name: str) -> None:
+def check_recipe_name(name: str) -> None:
     """RunProblem for what `choose` would refuse whatever the folder holds."""
     if name.endswith(".toml") and name not in named_recipes():
         read_recipe(Path(name))
@@ -44,7 +44,9 @@ def _unknown(name: str) -> RunProblem:
     )
 
 
-def choose(name: str, report: FolderReport, *, accelerator: bool = False, minutes: float | None = None) -> Choice:
+def choose_recipe(
+    name: str, report: FolderReport, *, accelerator: bool = False, minutes: float | None = None
+) -> RecipeChoice:
     """The recipe called `name`, at a path, or for `auto` the one that suits; told what the folder can teach it.
 
     RunProblem for a name that is not known or a file that cannot be read.
@@ -63,7 +65,7 @@ def choose(name: str, report: FolderReport, *, accelerator: bool = False, minute
 
 
 def _suited(report: FolderReport, accelerator: bool, minutes: float | None) -> tuple[str, str]:
-    count = len(report.pictures)
+    count = len(report.images)
     if accelerator and count >= 2000:
         return "medium", f"Chosen because there are {count:,} pictures and an accelerator"
     if not accelerator and minutes is not None and minutes < 20:
@@ -82,24 +84,24 @@ def _untold(asked: Conditioning, report: FolderReport) -> str:
         case Conditioning.NONE:
             return "as the recipe says"
         case Conditioning.TEXT if report.captioned:
-            return f"for only {report.captioned:,} of {len(report.pictures):,} pictures have captions, and there are no classes"
+            return f"for only {report.captioned:,} of {len(report.images):,} pictures have captions, and there are no classes"
         case Conditioning.CLASS:
             return "for there are no sub-folders to be classes"
     return "for there are no captions or classes"
 
 
-def _taught_by(recipe: Recipe, report: FolderReport, why: str) -> Choice:
+def _taught_by(recipe: Recipe, report: FolderReport, why: str) -> RecipeChoice:
     """The recipe with a conditioning that the folder has something for."""
     asked = recipe.network.conditioning
     known = Conditioning.NONE
     because = f"pictures come from noise alone, {_untold(asked, report)}"
-    enough = report.captioned >= _CAPTIONED_ENOUGH * len(report.pictures)
+    enough = report.captioned >= _CAPTIONED_ENOUGH * len(report.images)
     if asked is Conditioning.TEXT and enough:
         known, because = asked, "captions say what the pictures show"
     elif asked is not Conditioning.NONE and len(report.groups) > 1:
         known, because = Conditioning.CLASS, f"its {len(report.groups)} sub-folders are the classes"
     parts = [part for part in (why, because) if part]
     sentence = "; ".join(parts)
-    return Choice(
+    return RecipeChoice(
         replace(recipe, network=replace(recipe.network, conditioning=known)), sentence[:1].upper() + sentence[1:] + "."
     )

@@ -63,8 +63,8 @@ class Trainer:
 
     def step(self, batch: Batch) -> StepResult:
         """One update. The loss is the mean over the batch, before the update."""
-        share = optimisers.height(self.recipe.optimiser, self.step_number, self.recipe.run.steps)
-        optimisers.set_height(self.optimisers, share)
+        share = optimisers.learning_rate_multiplier(self.recipe.optimiser, self.step_number, self.recipe.run.steps)
+        optimisers.set_learning_rate(self.optimisers, share)
         self.network.train()
         batch = batch.to(self.device)
         t = self._noise_levels.sample(len(batch.images), self.schedule, batch.generator)
@@ -87,7 +87,7 @@ class Trainer:
         return float(torch.cat(losses).mean()) if losses else None
 
     @torch.no_grad()
-    def ignorant_loss(self, batches: Batches) -> float:
+    def mean_image_loss(self, batches: Batches) -> float:
         """What knowing nothing scores: the loss of answering always with the mean picture, on the held-out pictures or,
         without any, on the first batch."""
         mean = batches.mean_image().to(self.device)

@@ -22,7 +22,7 @@ from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder, RunHeldOut, RunStep
-from diffstudio.training.run.sample_sheets import SheetMaker
+from diffstudio.training.run.sample_sheets import SampleSheetRenderer
 
 HERE = Path(__file__).resolve().parent
 TITLE = "Starter · emoji 64"
@@ -52,7 +52,7 @@ def ship(run: RunFolder) -> None:
     loaded = pixel_file.load(checkpoint)
     recipe, told = run.recipe(), checkpoint.json("run")
     prompts = tuple((HERE / "prompts.txt").read_text(encoding="utf-8").split("\n")[:40])
-    maker = SheetMaker(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
+    maker = SampleSheetRenderer(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
     whole = maker.draw(loaded.network, lambda: None)
     side = recipe.data.size
     folder = paths.starter().parent

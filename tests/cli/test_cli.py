@@ -429,7 +429,7 @@ def test_two_processes_do_not_write_one_run(
     assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--steps", "1", "--run", str(run_folder)]) == 0
     before = (run_folder / "events.jsonl").read_bytes()
     capsys.readouterr()
-    with RunFolder.open(run_folder).worked_on():
+    with RunFolder.open(run_folder).locked():
         assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 1
         assert "is being trained already" in the_sentence(capsys)
     assert (run_folder / "events.jsonl").read_bytes() == before

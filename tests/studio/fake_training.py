@@ -72,7 +72,7 @@ def train(run: RunFolder, step: int, steps: int, how: dict) -> int:
             steps=steps,
             pid=os.getpid(),
             parameters=8_500_000,
-            pictures=90,
+            images=90,
             held_out=2,
             device="cpu",
             dtype="float32",
@@ -102,11 +102,11 @@ def train(run: RunFolder, step: int, steps: int, how: dict) -> int:
             RunStep(
                 step=step,
                 steps=steps,
-                pictures_seen=step * 64,
+                images_seen=step * 64,
                 loss=loss * (1 + 0.1 * math.sin(step * 7)),
                 gradient_norm=1.0,
                 learning_rate=6e-4,
-                pictures_per_second=64.0,
+                images_per_second=64.0,
                 elapsed_seconds=time.monotonic() - began,
                 left_seconds=(steps - step) * how["seconds"],
             )

@@ -69,12 +69,12 @@ def at_step(step: int, do: Callable[[], None]) -> Callable[[RunEvent], None]:
 def test_a_run_says_all_that_happens_and_ends_in_a_checkpoint(folder: Path, recipe_file: str, tmp_path: Path) -> None:
     run = train(tmp_path / "run", folder, recipe=recipe_file)
     (started,) = events_of(run, RunStarted)
-    assert isinstance(started, RunStarted) and started.pictures + started.held_out == 24 and started.steps == 12
+    assert isinstance(started, RunStarted) and started.images + started.held_out == 24 and started.steps == 12
     assert [event.step for event in events_of(run, RunSamples)] == [6, 12]
     assert [event.step for event in events_of(run, RunCheckpoint)] == [4, 8, 12]
     assert [event.step for event in events_of(run, RunHeldOut)] == [4, 8, 12]
     last_step = events_of(run, RunStep)[-1]
-    assert isinstance(last_step, RunStep) and last_step.pictures_seen == 96 and last_step.left_seconds == 0
+    assert isinstance(last_step, RunStep) and last_step.images_seen == 96 and last_step.left_seconds == 0
     assert isinstance(run.events()[0][-1], RunFinished)
     sheet = events_of(run, RunSamples)[-1]
     assert isinstance(sheet, RunSamples) and (run.path / sheet.ema).is_file() and (run.path / sheet.raw).is_file()

@@ -49,7 +49,7 @@ def test_every_parameter_is_in_exactly_one_group(name: OptimiserName) -> None:
 
 def test_the_rate_rises_stays_and_falls() -> None:
     recipe = OptimiserRecipe(warm_up_steps=10, decay=DecayName.LINEAR, decay_share=0.5)
-    heights = [optimisers.height(recipe, step, 100) for step in range(100)]
+    heights = [optimisers.learning_rate_multiplier(recipe, step, 100) for step in range(100)]
     assert heights[0] == 0.1 and heights[9] == heights[50] == 1.0
     assert heights[75] == pytest.approx(0.5) and heights[99] == pytest.approx(0.02)
     assert min(heights) > 0
@@ -57,13 +57,13 @@ def test_the_rate_rises_stays_and_falls() -> None:
 
 def test_cosine_and_constant() -> None:
     recipe = OptimiserRecipe(warm_up_steps=0, decay=DecayName.COSINE, decay_share=1.0)
-    assert optimisers.height(recipe, 50, 100) == pytest.approx(0.5)
+    assert optimisers.learning_rate_multiplier(recipe, 50, 100) == pytest.approx(0.5)
     constant = OptimiserRecipe(warm_up_steps=0, decay=DecayName.CONSTANT)
-    assert optimisers.height(constant, 99, 100) == 1.0
+    assert optimisers.learning_rate_multiplier(constant, 99, 100) == 1.0
 
 
 def test_a_short_run_still_has_most_of_its_rate() -> None:
-    assert optimisers.height(OptimiserRecipe(warm_up_steps=200, decay_share=0.3), 10, 20) == 1.0
+    assert optimisers.learning_rate_multiplier(OptimiserRecipe(warm_up_steps=200, decay_share=0.3), 10, 20) == 1.0
 
 
 def test_the_average_is_the_exponential_one_with_a_short_beginning() -> None:

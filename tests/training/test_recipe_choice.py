@@ -10,7 +10,7 @@ from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.inspect_folder import FolderReport, inspect_folder
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.recipe_choice import choose, named_recipes
+from diffstudio.training.recipe_choice import choose_recipe, named_recipes
 
 
 def reported(folder: Path) -> FolderReport:
@@ -20,33 +20,33 @@ def reported(folder: Path) -> FolderReport:
 
 
 def test_captions_are_learnt_where_there_are_enough(folder: Path) -> None:
-    choice = choose("auto", reported(folder))
+    choice = choose_recipe("auto", reported(folder))
     assert choice.recipe.network.conditioning is Conditioning.TEXT and "aptions" in choice.why
     for caption in list(folder.rglob("*.txt"))[:20]:
         caption.unlink()
-    choice = choose("auto", reported(folder))
+    choice = choose_recipe("auto", reported(folder))
     assert choice.recipe.network.conditioning is Conditioning.CLASS and "2 sub-folders" in choice.why
 
 
 def test_short_runs_take_the_small_network_and_accelerators_a_larger(folder: Path) -> None:
     report, recipes = reported(folder), named_recipes()
-    assert choose("auto", report, minutes=1).recipe.name == recipes["tiny"].name
-    assert "1 minute " in choose("auto", report, minutes=1).why
-    assert choose("auto", report, minutes=120).recipe.name == recipes["small"].name
-    assert choose("auto", report, accelerator=True).recipe.name == recipes["small"].name  # for few pictures
+    assert choose_recipe("auto", report, minutes=1).recipe.name == recipes["tiny"].name
+    assert "1 minute " in choose_recipe("auto", report, minutes=1).why
+    assert choose_recipe("auto", report, minutes=120).recipe.name == recipes["small"].name
+    assert choose_recipe("auto", report, accelerator=True).recipe.name == recipes["small"].name  # for few pictures
 
 
 def test_a_recipe_that_asks_for_less_gets_less(folder: Path, tmp_path: Path) -> None:
     Recipe.from_json({"network": {"conditioning": "none"}}).write(tmp_path / "plain.toml")
-    choice = choose(str(tmp_path / "plain.toml"), reported(folder))
+    choice = choose_recipe(str(tmp_path / "plain.toml"), reported(folder))
     assert choice.recipe.network.conditioning is Conditioning.NONE
 
 
 def test_unknown_names_are_told_the_known(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RunProblem, match="tiny, small, medium, large"):
-        choose("huge", reported(folder))
+        choose_recipe("huge", reported(folder))
     with pytest.raises(RunProblem, match="cannot be read"):
-        choose(str(tmp_path / "nowhere.toml"), reported(folder))
+        choose_recipe(str(tmp_path / "nowhere.toml"), reported(folder))
 
 
 def test_it_is_said_why_a_network_is_told_nothing(folder: Path, tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_it_is_said_why_a_network_is_told_nothing(folder: Path, tmp_path: Path) 
     captions = sorted(disc.glob("*.txt"))
     for caption in captions[1:]:
         caption.unlink()
-    assert "only 1 of 12 pictures have captions" in choose("tiny", reported(disc)).why
+    assert "only 1 of 12 pictures have captions" in choose_recipe("tiny", reported(disc)).why
     captions[0].unlink()
-    assert "there are no captions or classes" in choose("tiny", reported(disc)).why
+    assert "there are no captions or classes" in choose_recipe("tiny", reported(disc)).why
     for told, says in (("none", "as the recipe says"), ("class", "no sub-folders")):
         Recipe.from_json({"network": {"conditioning": told}}).write(tmp_path / "told.toml")
-        assert says in choose(str(tmp_path / "told.toml"), reported(disc)).why
+        assert says in choose_recipe(str(tmp_path / "told.toml"), reported(disc)).why

@@ -34,13 +34,13 @@ class RunSummary:
     steps: int = 0
     loss: float | None = None
     held_out: float | None = None
-    pictures_seen: int = 0
-    pictures_per_second: float | None = None
+    images_seen: int = 0
+    images_per_second: float | None = None
     left_seconds: float | None = None
     pid: int | None = None  # of its process, while that lives
     verdict: str = ""  # how it ended, in a sentence; empty while it goes on
     learned: bool | None = None  # of a finished run
-    pictures: Path | None = None  # the folder it learns from
+    image_folder: Path | None = None  # the folder it learns from
     prepared: float | None = None  # how much of its pictures is decoded, 0 to 1, while that goes on
     created: float = 0.0  # seconds since the epoch
     checkpoint: Path | None = None  # what can be generated from, once there is one
@@ -121,13 +121,13 @@ class Runs:
                 steps=told.steps,
                 loss=told.loss,
                 held_out=told.held_out,
-                pictures_seen=told.pictures_seen,
-                pictures_per_second=told.pictures_per_second,
+                images_seen=told.images_seen,
+                images_per_second=told.images_per_second,
                 left_seconds=told.left_seconds if status in ALIVE else None,
                 pid=pid,
                 verdict=verdict,
                 learned=told.learned if status is Status.FINISHED else None,
-                pictures=_pictures(run, launch),
+                image_folder=_image_folder(run, launch),
                 prepared=told.prepared if status is Status.STARTING else None,
                 created=_created(run, launch),
                 checkpoint=latest if latest.is_file() else None,
@@ -169,7 +169,7 @@ class Runs:
         with self._lock:
             if self.summary(run).alive:
                 raise RunProblem(f"The run {run.name} is still going on", remedy="Stop it first, then remove it")
-            with run.worked_on():  # nor does a process that has said nothing yet
+            with run.locked():  # nor does a process that has said nothing yet
                 pass
         try:
             send2trash(run.path)
@@ -192,10 +192,10 @@ class Runs:
         request = TrainRequest.from_json(launch.request | {"run": None, "resume": False})
         return self.start(request, name=run.name)
 
-    def pictures_per_second(self, recipe: Recipe) -> float | None:
+    def images_per_second(self, recipe: Recipe) -> float | None:
         """The throughput that the newest run of the same network, size and batch measured here; None if there is none."""
         for summary in self.list():
-            if not summary.pictures_per_second:
+            if not summary.images_per_second:
                 continue
             with contextlib.suppress(DiffstudioError):
                 other = summary.run.recipe()
@@ -204,7 +204,7 @@ class Runs:
                     recipe.data.size,
                     recipe.run.batch,
                 ):
-                    return summary.pictures_per_second
+                    return summary.images_per_second
         return None
 
     def _resumed(self, run: RunFolder) -> RunFolder:
@@ -271,16 +271,16 @@ def _is_run(folder: Path) -> bool:
     return (folder / "recipe.toml").is_file() or (folder / "process.json").is_file()
 
 
-def _pictures(run: RunFolder, launch: Launch | None) -> Path | None:
+def _image_folder(run: RunFolder, launch: Launch | None) -> Path | None:
     with contextlib.suppress(DiffstudioError, KeyError, TypeError):
-        return Path(run.about()["pictures"])
+        return Path(run.info()["pictures"])
     asked = launch.request.get("folder") if launch is not None else None
     return Path(asked) if isinstance(asked, str) else None
 
 
 def _created(run: RunFolder, launch: Launch | None) -> float:
     with contextlib.suppress(DiffstudioError, KeyError, TypeError, ValueError):
-        return float(run.about()["created"])
+        return float(run.info()["created"])
     return launch.born if launch is not None else modified(run.path)
 
 

@@ -39,8 +39,8 @@ class Told:
     steps: int = 0
     loss: float | None = None
     held_out: float | None = None
-    pictures_seen: int = 0
-    pictures_per_second: float | None = None
+    images_seen: int = 0
+    images_per_second: float | None = None
     left_seconds: float | None = None
     pid: int | None = None
     verdict: str = ""
@@ -62,14 +62,14 @@ class Told:
             self.prepared = None
         match event:
             case RunPreparing():
-                self.status, self.prepared = Status.STARTING, event.done / max(1, event.pictures)
+                self.status, self.prepared = Status.STARTING, event.done / max(1, event.images)
             case RunStarted():
                 self.status, self.steps, self.pid = Status.TRAINING, event.steps, event.pid
                 self.verdict, self.learned, self.left_seconds = "", None, None
             case RunStep():
                 self.status, self.steps = Status.TRAINING, event.steps
-                self.loss, self.pictures_seen, self.left_seconds = event.loss, event.pictures_seen, event.left_seconds
-                self.pictures_per_second = event.pictures_per_second
+                self.loss, self.images_seen, self.left_seconds = event.loss, event.images_seen, event.left_seconds
+                self.images_per_second = event.images_per_second
             case RunHeldOut():
                 self.held_out = event.loss
             case RunPaused():

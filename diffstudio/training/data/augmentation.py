@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diffstudio.training.data.preprocess import background_of
+from diffstudio.training.data.preprocess import background_colour
 from diffstudio.training.recipe import DataRecipe
 
 MOVED_SHARE = 0.5  # of the pictures are turned, where the recipe turns any; and as many moved, where it moves any
@@ -66,7 +66,7 @@ class Augmentation:
         )  # [B, 2, 3]
         still = ((angle == 0) & (shift == 0).all(dim=0)).to(images.device)[:, None, None, None]
         grid = functional.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
-        background = images.new_tensor(background_of(self.data))[:, None, None] / 127.5 - 1
+        background = images.new_tensor(background_colour(self.data))[:, None, None] / 127.5 - 1
         moved = functional.grid_sample(
             images - background, grid, mode="bicubic", padding_mode="zeros", align_corners=False
         )

@@ -16,10 +16,10 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.captions import CaptionDropout
-from diffstudio.training.data.dataset import PictureSet
+from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.recipe import Recipe
 
-MOST_HELD_OUT = 256  # pictures: enough for a steady figure, few enough for memory and time
+MAX_HELD_OUT = 256  # pictures: enough for a steady figure, few enough for memory and time
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Batch:
 class Batches:
     """`at(step)` is the batch of that step, 0-based: pictures in a new order each epoch, without gaps between epochs."""
 
-    def __init__(self, pictures: PictureSet, recipe: Recipe, tokenizer: CaptionTokenizer | None) -> None:
+    def __init__(self, dataset: ImageDataset, recipe: Recipe, tokenizer: CaptionTokenizer | None) -> None:
         network = recipe.network
-        self._pictures, self._recipe, self._tokenizer = pictures, recipe, tokenizer
-        self._training = pictures.training_indices
+        self._dataset, self._recipe, self._tokenizer = dataset, recipe, tokenizer
+        self._training = dataset.training_indices
         self._augmentation = Augmentation(recipe.data)
         self._dropout = CaptionDropout(network.drop_condition, network.name_share, network.tags_share)
 
@@ -47,20 +47,20 @@ class Batches:
         seed = derived_seed(self._recipe.run.seed, "step", step)
         generator = torch.Generator().manual_seed(seed)
         indices = self._indices(step)
-        images, told = self._augmentation.apply(self._pictures.batch(indices), generator)
+        images, told = self._augmentation.apply(self._dataset.batch(indices), generator)
         condition = self._condition(indices, random.Random(seed))
         return Batch(images, condition._replace(told=told if self._recipe.data.tell_augmentation else None), generator)
 
     def held_out(self) -> Batch:
-        """The held-out pictures (at most MOST_HELD_OUT) as they are, captions whole; the same noise at every call."""
-        indices = self._pictures.held_out_indices
-        indices = indices[:: -(-len(indices) // MOST_HELD_OUT) or 1]
+        """The held-out pictures (at most MAX_HELD_OUT) as they are, captions whole; the same noise at every call."""
+        indices = self._dataset.held_out_indices
+        indices = indices[:: -(-len(indices) // MAX_HELD_OUT) or 1]
         generator = torch.Generator().manual_seed(derived_seed(self._recipe.run.seed, "held out", 0))
         return Batch(
-            self._pictures.batch(indices),
+            self._dataset.batch(indices),
             self.condition_of(
-                [self._pictures.captions[index] for index in indices],
-                [int(self._pictures.labels[index]) for index in indices],
+                [self._dataset.captions[index] for index in indices],
+                [int(self._dataset.labels[index]) for index in indices],
             ),
             generator,
         )
@@ -68,7 +68,7 @@ class Batches:
     def mean_image(self) -> Tensor:
         """[3,S,S] in [-1,1], over at most a thousand training pictures."""
         chosen = self._training[:: max(1, len(self._training) // 1000)]
-        return self._pictures.batch(chosen).mean(dim=0)
+        return self._dataset.batch(chosen).mean(dim=0)
 
     def condition_of(self, captions: list[str], labels: list[int]) -> Condition:
         """What the network is told for these captions or labels, whichever it knows."""
@@ -82,10 +82,10 @@ class Batches:
                 return Condition()
 
     def _condition(self, indices: np.ndarray, chance: random.Random) -> Condition:
-        captions = [self._dropout.draw(self._pictures.captions[index], chance) for index in indices]
-        nothing = len(self._pictures.classes)
+        captions = [self._dropout.draw(self._dataset.captions[index], chance) for index in indices]
+        nothing = len(self._dataset.classes)
         labels = [
-            nothing if chance.random() < self._recipe.network.drop_condition else int(self._pictures.labels[index])
+            nothing if chance.random() < self._recipe.network.drop_condition else int(self._dataset.labels[index])
             for index in indices
         ]
         return self.condition_of(captions, labels)

@@ -1,4 +1,4 @@
-"""PictureSet: the pictures of a folder, decoded once into one memory-mapped file, so that reading never slows a step.
+"""ImageDataset: the pictures of a folder, decoded once into one memory-mapped file, so that reading never slows a step.
 
 The file is an ordinary `.npy` of uint8 [N, size, size, 3] named by a hash of what it was made from: the folder, the
 paths, sizes and times of the files, and the part of the recipe that decides the pixels. It is written under another
@@ -24,8 +24,8 @@ import numpy as np
 
 from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem
 from diffstudio.imaging.reader import read_picture
-from diffstudio.training.data.inspect_folder import FolderReport, PictureRecord, Skipped, in_order
-from diffstudio.training.data.preprocess import background_of, square
+from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, Skipped, map_in_threads
+from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _SPARE_BYTES = 16 * 2**20  # of the disk, which the prepared pictures leave to o
 
 
 @dataclass(frozen=True, eq=False)
-class PictureSet:
+class ImageDataset:
     """N pictures and what is known of each, in the order of their paths."""
 
     images: np.ndarray  # uint8 [N, size, size, 3], a memory map
@@ -80,14 +80,14 @@ class PictureSet:
         return images.to(torch.float32).div_(127.5).sub_(1)
 
 
-def prepare(
+def build_dataset(
     report: FolderReport,
     data: DataRecipe,
     cache_folder: Path,
     *,
     on_progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> PictureSet:
+) -> ImageDataset:
     """The report's pictures as a set, from the cache when nothing has changed.
 
     `on_progress(done, pictures)` and `cancelled()` are called between pictures; after `cancelled` says yes comes
@@ -95,7 +95,7 @@ def prepare(
     StorageProblem when the disk is full: no half-written file stays behind any of them.
     """
     _check(data)
-    records = [record for record in report.pictures if not _excluded(record.path, data.exclude)]
+    records = [record for record in report.images if not _excluded(record.path, data.exclude)]
     if not records:
         raise FolderProblem(
             f"There is nothing to train on in {report.folder}", "all its sub-folders are left out", "Leave out fewer"
@@ -138,7 +138,7 @@ def _check(data: DataRecipe) -> None:
         raise RunProblem(f"The recipe's fit is {data.fit!r}", "it may be `pad` or `crop`")
     if not 0 <= data.held_out < 1:
         raise RunProblem(f"The recipe holds out {data.held_out} of the pictures", "it goes from 0 to below 1")
-    background_of(data)
+    background_colour(data)
 
 
 def _excluded(path: Path, exclude: tuple[str, ...]) -> bool:
@@ -159,7 +159,7 @@ def _key(folder: Path, stamps: dict[Path, tuple[int, int]], data: DataRecipe) ->
         FORMAT,
         os.fspath(folder.resolve()),
         data.size,
-        background_of(data),
+        background_colour(data),
         data.fit,
         [[path.as_posix(), *stamp] for path, stamp in stamps.items()],
     ]
@@ -201,18 +201,18 @@ def _check_space(cache_folder: Path, needed_bytes: int) -> None:
 def _write(
     file: Path,
     folder: Path,
-    records: Sequence[PictureRecord],
+    records: Sequence[ImageRecord],
     data: DataRecipe,
     on_progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> list[Skipped]:
     """Decode everything into `file`; returns what could not be read. Plain writes: a full disk kills a memory map."""
-    background = background_of(data)
+    background = background_colour(data)
 
-    def decoded(record: PictureRecord) -> np.ndarray | Skipped:
+    def decoded(record: ImageRecord) -> np.ndarray | Skipped:
         try:
             picture, _ = read_picture(folder / record.path, at_least=3 * data.size)
-            return square(picture, data.size, background, data.fit)
+            return resize_to_square(picture, data.size, background, data.fit)
         except ImageProblem as error:
             return Skipped(record.path, error.why)
 
@@ -221,7 +221,7 @@ def _write(
     try:
         with beside.open("wb") as out:
             _write_header(out, len(records), data.size)
-            with contextlib.closing(in_order(decoded, records)) as results:
+            with contextlib.closing(map_in_threads(decoded, records)) as results:
                 for done, result in enumerate(results, start=1):
                     if isinstance(result, Skipped):
                         bad.append(result)
@@ -262,15 +262,15 @@ def _tidy(cache_folder: Path, keep: Path) -> None:
 
 def _picture_set(
     images: np.ndarray,
-    records: Sequence[PictureRecord],
+    records: Sequence[ImageRecord],
     report: FolderReport,
     data: DataRecipe,
     lost: Sequence[Skipped],
     file: Path,
-) -> PictureSet:
+) -> ImageDataset:
     classes = tuple(sorted({record.group for record in records}))
     paths = tuple(record.path for record in records)
-    return PictureSet(
+    return ImageDataset(
         images=images,
         captions=tuple(record.caption or "" for record in records),
         classes=classes,

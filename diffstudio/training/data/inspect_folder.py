@@ -38,7 +38,7 @@ class InspectionProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureRecord:
+class ImageRecord:
     path: Path  # inside the folder
     width: int  # px, upright
     height: int
@@ -58,7 +58,7 @@ class FolderReport:
     """Pictures are in the order of their paths. Duplicates are told of, and kept: their captions may differ."""
 
     folder: Path
-    pictures: tuple[PictureRecord, ...]
+    images: tuple[ImageRecord, ...]
     skipped: tuple[Skipped, ...] = ()
     caption_problems: tuple[Skipped, ...] = ()  # captions that were not, or not wholly, read
     duplicates: tuple[tuple[Path, Path], ...] = ()  # the same pixels: the first one, and its copy
@@ -68,31 +68,31 @@ class FolderReport:
 
     @property
     def captioned(self) -> int:
-        return sum(picture.caption is not None for picture in self.pictures)
+        return sum(picture.caption is not None for picture in self.images)
 
     @property
     def transparent(self) -> int:
-        return sum(picture.has_alpha for picture in self.pictures)
+        return sum(picture.has_alpha for picture in self.images)
 
     @property
     def sides(self) -> tuple[int, int, int]:
         """The smallest, the median and the largest of the pictures' shorter sides, px."""
-        shorter = sorted(min(picture.width, picture.height) for picture in self.pictures)
+        shorter = sorted(min(picture.width, picture.height) for picture in self.images)
         return shorter[0], shorter[len(shorter) // 2], shorter[-1]
 
     def smaller_than(self, size: int) -> int:
         """How many pictures would have to be enlarged for training at `size` px."""
-        return sum(max(picture.width, picture.height) < size for picture in self.pictures)
+        return sum(max(picture.width, picture.height) < size for picture in self.images)
 
     def sentence(self) -> str:
         """`1,792 pictures · 128 px · captions for all · 9 groups`."""
         smallest, _, largest = self.sides
         parts = [
-            _count(len(self.pictures), "picture"),
+            _count(len(self.images), "picture"),
             f"{smallest:,} px" if smallest == largest else f"{smallest:,} to {largest:,} px",
         ]
         if self.captioned:
-            everyone = self.captioned == len(self.pictures)
+            everyone = self.captioned == len(self.images)
             parts.append("captions for all" if everyone else f"captions for {self.captioned:,}")
         else:
             parts.append("no captions")
@@ -117,7 +117,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    record: PictureRecord | Skipped
+    record: ImageRecord | Skipped
     caption_problem: Skipped | None = None
     fingerprint: Fingerprint | None = None
 
@@ -148,7 +148,7 @@ def inspect_folder(folder: Path) -> Generator[InspectionProgress | FolderReport,
 
     read: list[_Read] = []
     yield InspectionProgress(0, len(found), found[0].path)
-    with contextlib.closing(in_order(lambda picture: _read(folder, picture), found)) as results:
+    with contextlib.closing(map_in_threads(lambda picture: _read(folder, picture), found)) as results:
         for done, result in enumerate(results, start=1):
             read.append(result)
             if time.monotonic() - last_told >= PROGRESS_SECONDS or done == len(found):
@@ -157,7 +157,7 @@ def inspect_folder(folder: Path) -> Generator[InspectionProgress | FolderReport,
     yield _report(folder, read, skipped)
 
 
-def in_order(
+def map_in_threads(
     function: Callable[[_T], _R], items: Iterable[_T], threads: int | None = None
 ) -> Generator[_R, None, None]:
     """`map` on a few threads, in order, holding only a few results at a time. Pillow decodes without the GIL."""
@@ -250,7 +250,7 @@ def _read(folder: Path, found: _Found) -> _Read:
         caption, why = _caption(folder / found.caption)
         caption_problem = Skipped(found.caption, why) if why else None
     group = found.path.parts[0] if len(found.path.parts) > 1 else ""
-    record = PictureRecord(found.path, width, height, caption, group, picture.mode == "RGBA")
+    record = ImageRecord(found.path, width, height, caption, group, picture.mode == "RGBA")
     return _Read(record, caption_problem, fingerprint(picture))
 
 
@@ -277,31 +277,31 @@ def _caption(path: Path) -> tuple[str | None, str]:
 
 
 def _report(folder: Path, read: list[_Read], skipped: list[Skipped]) -> FolderReport:
-    pictures: list[PictureRecord] = []
+    images: list[ImageRecord] = []
     prints: list[Fingerprint] = []
     too_small: list[Path] = []
     for result in read:
         match result.record:
             case Skipped() as missing:
                 skipped.append(missing)
-            case PictureRecord() as record if min(record.width, record.height) < SMALLEST_SIDE:
+            case ImageRecord() as record if min(record.width, record.height) < SMALLEST_SIDE:
                 too_small.append(record.path)
-            case PictureRecord() as record if result.fingerprint is not None:
-                pictures.append(record)
+            case ImageRecord() as record if result.fingerprint is not None:
+                images.append(record)
                 prints.append(result.fingerprint)
-    if not pictures:
+    if not images:
         small = [Skipped(path, f"it is smaller than {SMALLEST_SIDE} px") for path in too_small]
         raise _no_pictures(folder, skipped + small, Counter())
     same, near = near_duplicates(prints)
     return FolderReport(
         folder=folder,
-        pictures=tuple(pictures),
+        images=tuple(images),
         skipped=tuple(skipped),
         too_small=tuple(too_small),
         caption_problems=tuple(result.caption_problem for result in read if result.caption_problem),
-        duplicates=tuple((pictures[first].path, pictures[second].path) for first, second in same),
-        near_duplicates=tuple((pictures[first].path, pictures[second].path) for first, second in near),
-        groups=dict(sorted(Counter(picture.group for picture in pictures).items())),
+        duplicates=tuple((images[first].path, images[second].path) for first, second in same),
+        near_duplicates=tuple((images[first].path, images[second].path) for first, second in near),
+        groups=dict(sorted(Counter(picture.group for picture in images).items())),
     )
 
 

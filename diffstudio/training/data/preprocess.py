@@ -9,7 +9,7 @@ from diffstudio.errors import RunProblem
 from diffstudio.training.recipe import DataRecipe
 
 
-def background_of(data: DataRecipe) -> tuple[int, int, int]:
+def background_colour(data: DataRecipe) -> tuple[int, int, int]:
     """The recipe's background as 8-bit red, green and blue. RunProblem when it names no colour."""
     try:
         return ImageColor.getrgb(data.background)[:3]
@@ -21,7 +21,7 @@ def background_of(data: DataRecipe) -> tuple[int, int, int]:
         ) from None
 
 
-def square(picture: Image.Image, size: int, background: tuple[int, int, int], fit: str) -> np.ndarray:
+def resize_to_square(picture: Image.Image, size: int, background: tuple[int, int, int], fit: str) -> np.ndarray:
     """The picture in a square: uint8 [size, size, 3].
 
     `pad` shows the whole picture on the background, `crop` its centre square. Colours are weighted by their

@@ -16,33 +16,33 @@ from diffstudio.models.families import pixel_file
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.run import sample_sheets
 from diffstudio.training.run.run_folder import RunCheckpoint, RunSamples
-from diffstudio.training.run.setup import Workplace
+from diffstudio.training.run.setup import RunContext
 
 KEPT_CHECKPOINTS = 3
 
 
 class Checkpointer:
-    def __init__(self, workplace: Workplace) -> None:
-        self._at = workplace
-        classes = workplace.pictures.classes if workplace.recipe.network.conditioning is Conditioning.CLASS else ()
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        classes = context.dataset.classes if context.recipe.network.conditioning is Conditioning.CLASS else ()
         self._classes = classes
-        self._sheets = sample_sheets.SheetMaker(
-            workplace.recipe,
-            workplace.tokenizer,
+        self._sheets = sample_sheets.SampleSheetRenderer(
+            context.recipe,
+            context.tokenizer,
             classes,
-            workplace.trainer.device,
-            sample_sheets.prompts_of(workplace.recipe, workplace.pictures),
+            context.trainer.device,
+            sample_sheets.sample_prompts(context.recipe, context.dataset),
         )
         self._thumbnail: Image.Image | None = None
-        self.latest = str(workplace.run.latest_checkpoint.relative_to(workplace.run.path))
+        self.latest = str(context.run.latest_checkpoint.relative_to(context.run.path))
 
     def save_state(self) -> None:
         """Everything that resuming needs, written beside itself and renamed. StorageProblem when it cannot be."""
-        path = self._at.run.state_file
+        path = self._context.run.state_file
         beside = path.with_name(path.name + ".part")
         try:
             with beside.open("wb") as file:
-                torch.save(self._at.trainer.state(), file)
+                torch.save(self._context.trainer.state(), file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
@@ -57,22 +57,22 @@ class Checkpointer:
 
     def checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:
         """The averaged weights as a checkpoint of this step, which becomes the latest; old ones make room."""
-        trainer, run = self._at.trainer, self._at.run
+        trainer, run = self._context.trainer, self._context.run
         path = run.path / "checkpoints" / f"{trainer.step_number:08d}.safetensors"
         pixel_file.save(
             path,
             trainer.average.module,  # type: ignore[arg-type]
             title=run.name,
-            tokenizer=self._at.tokenizer,
+            tokenizer=self._context.tokenizer,
             classes=self._classes,
             schedule=trainer.schedule.to_json(),
-            recipe=self._at.recipe.to_json(),
+            recipe=self._context.recipe.to_json(),
             thumbnail=self._thumbnail,
-            guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": self._at.recipe.run.sample_guidance},
+            guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": self._context.recipe.run.sample_guidance},
             dtype=torch.float16,
             run={
                 "steps": trainer.step_number,
-                "pictures_seen": trainer.step_number * self._at.recipe.run.batch,
+                "pictures_seen": trainer.step_number * self._context.recipe.run.batch,
                 "held_out_loss": held_out_loss,
             },
         )
@@ -84,14 +84,14 @@ class Checkpointer:
 
     def samples(self, before_call: Callable[[], None]) -> Iterator[RunSamples]:
         """Sheets of the averaged and the raw weights; none when `before_call` raises Stopped on the way."""
-        trainer, folder = self._at.trainer, self._at.run.path / "samples"
+        trainer, folder = self._context.trainer, self._context.run.path / "samples"
         names = {"ema": f"{trainer.step_number:08d}-ema.png", "raw": f"{trainer.step_number:08d}-raw.png"}
         try:
             for name, network in (("ema", trainer.average.module), ("raw", trainer.network)):
                 drawn = self._sheets.draw(network, before_call)
                 sample_sheets.write(drawn, folder / names[name])
                 if name == "ema":
-                    self._thumbnail = sample_sheets.thumbnail_of(drawn, self._at.recipe.data.size)
+                    self._thumbnail = sample_sheets.sheet_thumbnail(drawn, self._context.recipe.data.size)
         except Interrupted:
             return
         yield RunSamples(
@@ -100,12 +100,12 @@ class Checkpointer:
             f"samples/{names['raw']}",
             self._sheets.columns,
             self._sheets.rows,
-            self._at.recipe.data.size,
+            self._context.recipe.data.size,
             self._sheets.prompts,
         )
 
     def _make_latest(self, path: Path) -> None:
-        latest = self._at.run.latest_checkpoint
+        latest = self._context.run.latest_checkpoint
         beside = latest.with_name(latest.name + ".part")
         beside.unlink(missing_ok=True)
         try:

@@ -18,7 +18,7 @@ LEARNED_BELOW = 0.8  # of the loss of knowing nothing
 
 
 @dataclass(slots=True)
-class DivergenceWatch:
+class DivergenceMonitor:
     """Raises Diverged when the loss is no longer a number, or climbs far from its lowest and stays there."""
 
     smoothed: float | None = None
@@ -49,7 +49,7 @@ class DivergenceWatch:
 
 
 @dataclass(slots=True)
-class Meter:
+class StepMeter:
     """Means over the steps since the last event, and the speed over the last minute or so."""
 
     batch: int
@@ -70,11 +70,11 @@ class Meter:
         event = RunStep(
             step=trainer.step_number,
             steps=steps,
-            pictures_seen=trainer.step_number * self.batch,
+            images_seen=trainer.step_number * self.batch,
             loss=self.recent_loss,
             gradient_norm=sum(result.gradient_norm for result in self.results) / count,
             learning_rate=self.results[-1].learning_rate,
-            pictures_per_second=per_second * self.batch,
+            images_per_second=per_second * self.batch,
             elapsed_seconds=trainer.elapsed_seconds,
             left_seconds=(steps - trainer.step_number) / per_second,
         )

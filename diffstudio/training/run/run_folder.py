@@ -61,7 +61,7 @@ class RunPreparing:
     event: ClassVar[str] = "preparing"
     step: int  # 0, or about where it resumes
     done: int
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class RunStarted:
     steps: int
     pid: int
     parameters: int
-    pictures: int
+    images: int
     held_out: int
     device: str
     dtype: str
@@ -88,11 +88,11 @@ class RunStep:
     event: ClassVar[str] = "step"
     step: int
     steps: int
-    pictures_seen: int
+    images_seen: int
     loss: float
     gradient_norm: float
     learning_rate: float
-    pictures_per_second: float
+    images_per_second: float
     elapsed_seconds: float  # of training, pauses and earlier processes included and excluded respectively
     left_seconds: float
 
@@ -198,6 +198,8 @@ _KINDS: dict[str, type[Any]] = {
         RunFailed,
     )
 }
+# Keys of events.jsonl where they differ from the names of the fields
+_JSON_KEYS = {"images": "pictures", "images_seen": "pictures_seen", "images_per_second": "pictures_per_second"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, pictures: Path) -> RunFolder:
+    def create(cls, path: Path, recipe: Recipe, image_folder: Path) -> RunFolder:
         """A new run. RunProblem when a run is there already, StorageProblem when the place cannot be written to."""
         run = cls(path)
         if run.recipe_file.exists():
@@ -219,7 +221,7 @@ class RunFolder:
                 error.strerror or str(error),
                 "Choose another place or free some space",
             ) from error
-        run._write_json("run.json", {"format": FORMAT, "pictures": str(pictures.resolve()), "created": time.time()})
+        run._write_json("run.json", {"format": FORMAT, "pictures": str(image_folder.resolve()), "created": time.time()})
         if not (path / "control.json").exists():  # what was asked while it was prepared counts
             run.send(Command.RUN)
         recipe.write(run.recipe_file)  # last: a folder without it is no run yet
@@ -231,7 +233,7 @@ class RunFolder:
         run = cls(path)
         if not run.recipe_file.is_file() or not (path / "run.json").is_file():
             raise RunProblem(f"There is no training run in {path}", remedy="Start one with `diffstudio train FOLDER`")
-        run.about()
+        run.info()
         return run
 
     @property
@@ -257,7 +259,7 @@ class RunFolder:
     def recipe(self) -> Recipe:
         return read_recipe(self.recipe_file)
 
-    def about(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """`pictures` (the folder trained on) and `created` (seconds since the epoch).
 
         RunProblem when the file that says so is damaged or comes from a newer program.
@@ -274,9 +276,8 @@ class RunFolder:
 
     def append(self, event: RunEvent) -> None:
         """StorageProblem when it cannot be written: the events before it stay."""
-        line = json.dumps(
-            {"format": FORMAT, "event": event.event, "at": time.time()} | asdict(event), ensure_ascii=False
-        )
+        values = {_JSON_KEYS.get(name, name): value for name, value in asdict(event).items()}
+        line = json.dumps({"format": FORMAT, "event": event.event, "at": time.time()} | values, ensure_ascii=False)
         try:
             with (self.path / "events.jsonl").open("a", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
                 if file.tell() and not self._ends_with_newline():
@@ -301,13 +302,13 @@ class RunFolder:
         except OSError:  # not begun yet, or deleted while it was watched
             return [], 0
         whole = data[: data.rfind(b"\n") + 1]
-        return list(_parsed(whole)), offset + len(whole)
+        return list(_parse_events(whole)), offset + len(whole)
 
     def send(self, command: Command) -> None:
         self._write_json("control.json", {"format": FORMAT, "command": str(command)})
 
     @contextmanager
-    def worked_on(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Around the work of the one process that writes this run; the system lets go when that is killed.
 
         RunProblem when another process works on it, StorageProblem when the place cannot be written to.
@@ -356,26 +357,31 @@ class RunFolder:
         write_text(self.path / name, json.dumps(value))
 
 
-def _parsed(lines: bytes) -> Iterator[RunEvent]:
+def _parse_events(lines: bytes) -> Iterator[RunEvent]:
     for line in lines.splitlines():
         try:
             values = json.loads(line)
             kind = _KINDS[values["event"]]
             if values["format"] > FORMAT:
                 continue
-            yield kind(**{name: _fitting(hint, values[name]) for name, hint in _hints(kind.event).items()})
+            yield kind(
+                **{
+                    name: _checked_value(hint, values[_JSON_KEYS.get(name, name)])
+                    for name, hint in _field_types(kind.event).items()
+                }
+            )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
 
 
 @cache
-def _hints(event: str) -> dict[str, Any]:
+def _field_types(event: str) -> dict[str, Any]:
     """The types of an event's values by their names."""
     hints = get_type_hints(_KINDS[event])
     return {field.name: hints[field.name] for field in fields(_KINDS[event])}
 
 
-def _fitting(hint: Any, value: Any) -> Any:
+def _checked_value(hint: Any, value: Any) -> Any:
     """The value as the event holds it. TypeError when JSON holds something else there."""
     if hint is float and type(value) in (int, float):
         return float(value)

@@ -18,14 +18,14 @@ from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.sampling import sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.dataset import PictureSet
+from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.recipe import Recipe
 
 COLUMNS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class SheetMaker:
+class SampleSheetRenderer:
     """Draws a sheet with any network of the run's shape."""
 
     recipe: Recipe
@@ -83,17 +83,17 @@ class _Watched:
         return self.denoiser(x_t, t)
 
 
-def prompts_of(recipe: Recipe, pictures: PictureSet) -> tuple[str, ...]:
+def sample_prompts(recipe: Recipe, dataset: ImageDataset) -> tuple[str, ...]:
     """What the sheets show: the recipe's prompts, or names from the folder, evenly spread; "" for a network told nothing."""
     count = max(1, recipe.run.sample_count)
     if recipe.run.prompts:
         return recipe.run.prompts
     match recipe.network.conditioning:
         case Conditioning.TEXT:
-            named = [caption.split(",")[0].strip() for caption in pictures.captions if caption.strip()]
+            named = [caption.split(",")[0].strip() for caption in dataset.captions if caption.strip()]
             return tuple(named[index * len(named) // count] for index in range(min(count, len(named)))) or ("",)
         case Conditioning.CLASS:
-            return tuple(pictures.classes[index % len(pictures.classes)] for index in range(count))
+            return tuple(dataset.classes[index % len(dataset.classes)] for index in range(count))
         case Conditioning.NONE:
             return ("",) * count
 
@@ -108,7 +108,7 @@ def sheet(images: Tensor, columns: int) -> Image.Image:
     return whole
 
 
-def thumbnail_of(drawn: Image.Image, side: int) -> Image.Image:
+def sheet_thumbnail(drawn: Image.Image, side: int) -> Image.Image:
     """The first four samples of a sheet of `side` px samples as one picture of at most 128 px."""
     corner = drawn.crop((0, 0, min(drawn.width, 2 * side), min(drawn.height, 2 * side)))
     corner.thumbnail((128, 128), Image.Resampling.LANCZOS)

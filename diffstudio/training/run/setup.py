@@ -15,24 +15,24 @@ from diffstudio.models.memory.devices import choose_device
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
-from diffstudio.training.data.dataset import PictureSet, prepare
+from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress, inspect_folder
 from diffstudio.training.recipe import Recipe, RunRecipe
-from diffstudio.training.recipe_choice import check_name, choose
+from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
 from diffstudio.training.run.run_folder import RunFolder
-from diffstudio.training.run.setup_progress import Preparation
+from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer, seconds_per_step
 
 FEWEST_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class RunContext:
     """All that a run works with."""
 
     run: RunFolder
     recipe: Recipe
-    pictures: PictureSet
+    dataset: ImageDataset
     tokenizer: CaptionTokenizer | None
     trainer: Trainer
     batches: Batches
@@ -40,9 +40,9 @@ class Workplace:
 
 
 def new_run(
-    path: Path, folder: Path, recipe_name: str, *, steps: int | None, minutes: float | None, preparation: Preparation
-) -> Workplace:
-    """Inspect `folder`, choose, measure, and write the run folder at `path`.
+    path: Path, folder: Path, recipe_name: str, *, steps: int | None, minutes: float | None, preparation: SetupProgress
+) -> RunContext:
+    """Inspect `folder`, choose_recipe, measure, and write the run folder at `path`.
 
     FolderProblem, RunProblem, StorageProblem say what is in the way; Stopped when a stop is asked for meanwhile.
     """
@@ -51,43 +51,43 @@ def new_run(
             f"There is a run in {path} already", remedy="Resume it with --resume, or choose another folder"
         )
     _check_place(path, folder)
-    check_name(recipe_name)
+    check_recipe_name(recipe_name)
     report = inspected(folder, preparation)
     device = choose_device("auto")
-    choice = choose(recipe_name, report, accelerator=device.type != "cpu", minutes=minutes)
+    choice = choose_recipe(recipe_name, report, accelerator=device.type != "cpu", minutes=minutes)
     recipe = _sized(choice.recipe, steps, minutes)
     device = choose_device(recipe.run.device)
-    pictures = _prepared(report, recipe, preparation)
-    tokenizer = learned_tokenizer(recipe, pictures)
+    dataset = _prepared(report, recipe, preparation)
+    tokenizer = train_tokenizer(recipe, dataset)
     threads = min(recipe.run.threads or torch.get_num_threads(), os.cpu_count() or 1)
     torch.set_num_threads(threads)
     recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))
-    recipe, trainer, measured = _measured(recipe, pictures, tokenizer, device, preparation)
+    recipe, trainer, measured = _measured(recipe, dataset, tokenizer, device, preparation)
     run = RunFolder.create(path, recipe, folder)
     if tokenizer is not None:
         write_text(run.tokenizer_file, tokenizer.to_json())
-    return Workplace(
-        run, recipe, pictures, tokenizer, trainer, Batches(pictures, recipe, tokenizer), f"{choice.why} {measured}"
+    return RunContext(
+        run, recipe, dataset, tokenizer, trainer, Batches(dataset, recipe, tokenizer), f"{choice.why} {measured}"
     )
 
 
-def resumed_run(path: Path, preparation: Preparation) -> Workplace:
+def resumed_run(path: Path, preparation: SetupProgress) -> RunContext:
     """A run as it was left, its last state restored. RunProblem when there is none, or its state cannot be read."""
     run = RunFolder.open(path)
     recipe = run.recipe()
-    folder = run.about().get("pictures")
+    folder = run.info().get("pictures")
     if not isinstance(folder, str):
         raise RunProblem(
             f"run.json of the run {run.name} is damaged", "it does not name the folder of pictures", "Start a new run"
         )
     report = inspected(Path(folder), preparation)
-    pictures = _prepared(report, recipe, preparation)
+    dataset = _prepared(report, recipe, preparation)
     tokenizer = None
     if recipe.network.conditioning is Conditioning.TEXT:
-        tokenizer = _stored_tokenizer(run) if run.tokenizer_file.exists() else learned_tokenizer(recipe, pictures)
+        tokenizer = _stored_tokenizer(run) if run.tokenizer_file.exists() else train_tokenizer(recipe, dataset)
     device = choose_device(recipe.run.device)
     torch.set_num_threads(recipe.run.threads or torch.get_num_threads())
-    trainer = _trainer(recipe, pictures, tokenizer, device)
+    trainer = _trainer(recipe, dataset, tokenizer, device)
     if run.state_file.exists():
         try:
             trainer.restore(torch.load(run.state_file, map_location=device, weights_only=True))
@@ -98,9 +98,9 @@ def resumed_run(path: Path, preparation: Preparation) -> Workplace:
                 "Start a new run; its checkpoints are still good",
             ) from error
     why = "Resumed where it was left."
-    if trainer.fingerprint not in (None, pictures.file.name):
+    if trainer.fingerprint not in (None, dataset.file.name):
         why = "Resumed, but the folder has changed since, so it is not quite the same run from here on."
-    return Workplace(run, recipe, pictures, tokenizer, trainer, Batches(pictures, recipe, tokenizer), why)
+    return RunContext(run, recipe, dataset, tokenizer, trainer, Batches(dataset, recipe, tokenizer), why)
 
 
 def _check_place(path: Path, folder: Path) -> None:
@@ -116,7 +116,7 @@ def _check_place(path: Path, folder: Path) -> None:
     if inside and folder.is_dir():
         raise RunProblem(
             what,
-            "it lies in the folder of pictures, and its samples would be taken for more of them",
+            "it lies in the folder of images, and its samples would be taken for more of them",
             "Choose another place with --run",
         )
     if not there.is_dir():
@@ -125,7 +125,7 @@ def _check_place(path: Path, folder: Path) -> None:
         raise StorageProblem(what, f"{there} may not be written to", "Choose another place with --run")
 
 
-def inspected(folder: Path, preparation: Preparation) -> FolderReport:
+def inspected(folder: Path, preparation: SetupProgress) -> FolderReport:
     for seen in inspect_folder(folder):
         preparation.check()
         if not isinstance(seen, InspectionProgress):
@@ -133,8 +133,8 @@ def inspected(folder: Path, preparation: Preparation) -> FolderReport:
     raise AssertionError("an inspection ends in a report")
 
 
-def _prepared(report: FolderReport, recipe: Recipe, preparation: Preparation) -> PictureSet:
-    return prepare(
+def _prepared(report: FolderReport, recipe: Recipe, preparation: SetupProgress) -> ImageDataset:
+    return build_dataset(
         report,
         recipe.data,
         paths.cache() / "pictures",
@@ -143,10 +143,10 @@ def _prepared(report: FolderReport, recipe: Recipe, preparation: Preparation) ->
     )
 
 
-def learned_tokenizer(recipe: Recipe, pictures: PictureSet) -> CaptionTokenizer | None:
+def train_tokenizer(recipe: Recipe, dataset: ImageDataset) -> CaptionTokenizer | None:
     if recipe.network.conditioning is not Conditioning.TEXT:
         return None
-    return CaptionTokenizer.learn(pictures.captions, recipe.network.vocabulary)
+    return CaptionTokenizer.learn(dataset.captions, recipe.network.vocabulary)
 
 
 def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:
@@ -160,11 +160,13 @@ def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:
         ) from error
 
 
-def _trainer(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer | None, device: torch.device) -> Trainer:
+def _trainer(
+    recipe: Recipe, dataset: ImageDataset, tokenizer: CaptionTokenizer | None, device: torch.device
+) -> Trainer:
     try:
         trainer = Trainer(
             recipe,
-            classes=len(pictures.classes),
+            classes=len(dataset.classes),
             device=device,
             vocabulary=tokenizer.vocabulary if tokenizer is not None else 0,
         )
@@ -175,10 +177,10 @@ def _trainer(recipe: Recipe, pictures: PictureSet, tokenizer: CaptionTokenizer |
 
 def _measured(
     recipe: Recipe,
-    pictures: PictureSet,
+    dataset: ImageDataset,
     tokenizer: CaptionTokenizer | None,
     device: torch.device,
-    preparation: Preparation,
+    preparation: SetupProgress,
 ) -> tuple[Recipe, Trainer, str]:
     """dtype and minutes resolved by trying: the recipe, its trainer, and what was found in a sentence."""
     candidates = ("float32", "bfloat16") if recipe.run.dtype == "auto" else (recipe.run.dtype,)
@@ -188,9 +190,9 @@ def _measured(
     needs_timing = len(candidates) > 1 or recipe.run.minutes > 0
     for dtype in candidates:
         tried = replace(recipe, run=replace(recipe.run, dtype=dtype))
-        trainer = _trainer(tried, pictures, tokenizer, device)
+        trainer = _trainer(tried, dataset, tokenizer, device)
         seconds = (
-            seconds_per_step(trainer, Batches(pictures, tried, tokenizer), preparation.check) if needs_timing else 0.0
+            seconds_per_step(trainer, Batches(dataset, tried, tokenizer), preparation.check) if needs_timing else 0.0
         )
         tries[dtype] = seconds, tried, trainer
     seconds, chosen, trainer = min(tries.values(), key=lambda tried: tried[0])
@@ -207,13 +209,13 @@ def _measured(
         steps = max(FEWEST_STEPS, round(60 * chosen.run.minutes / seconds))
         minutes = f"{chosen.run.minutes:g} minute{'s are' if chosen.run.minutes != 1 else ' is'}"
         said += f"{minutes} {steps:,} steps."
-        chosen = replace(chosen, run=lasting(chosen.run, steps))
-        trainer = _trainer(chosen, pictures, tokenizer, device)
-    trainer.fingerprint = pictures.file.name
+        chosen = replace(chosen, run=with_steps(chosen.run, steps))
+        trainer = _trainer(chosen, dataset, tokenizer, device)
+    trainer.fingerprint = dataset.file.name
     return chosen, trainer, said.strip()
 
 
-def lasting(run: RunRecipe, steps: int) -> RunRecipe:
+def with_steps(run: RunRecipe, steps: int) -> RunRecipe:
     """So many steps; where they are few, something is to be seen on the way all the same."""
     third, sixth = -(-steps // 3), -(-steps // 6)
     return replace(

@@ -1,4 +1,4 @@
-"""Preparation: what a run says and listens to between its start and its first step, which can take minutes."""
+"""SetupProgress: what a run says and listens to between its start and its first step, which can take minutes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_EVENTS = 0.5
 POLL_SECONDS = 0.05
 
 
-class Preparation:
+class SetupProgress:
     """Of the run in `run`, which need not be made yet; `step` is where it will begin.
 
     `cancelled` ends it, as the control file does.
@@ -24,12 +24,12 @@ class Preparation:
         self._run, self._say, self._cancelled, self._step = run, say, cancelled, step
         self._told = self._looked = -float("inf")  # seconds
 
-    def decoded(self, done: int, pictures: int) -> None:
+    def decoded(self, done: int, images: int) -> None:
         """So many of the pictures are in the prepared set: said now and then, and at the end."""
         now = time.monotonic()
-        if now - self._told >= SECONDS_BETWEEN_EVENTS or done == pictures:
+        if now - self._told >= SECONDS_BETWEEN_EVENTS or done == images:
             self._told = now
-            self._say(RunPreparing(self._step, done, pictures))
+            self._say(RunPreparing(self._step, done, images))
 
     def stop_asked(self) -> bool:
         """Whether it is to end here; waits for as long as a pause is asked for."""

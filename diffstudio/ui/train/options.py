@@ -108,7 +108,7 @@ def changes_text(recipe: Recipe) -> str:
     return ", ".join(said) or "as they are"
 
 
-def estimate(minutes: float, pictures_per_second: float | None, now: float | None = None) -> str:
+def estimate(minutes: float, images_per_second: float | None, now: float | None = None) -> str:
     """`About 310,000 pictures seen · ready near 14:20`, as far as it can be known."""
     now = time.time() if now is None else now
     ready = time.localtime(now + 60 * minutes)
@@ -117,8 +117,8 @@ def estimate(minutes: float, pictures_per_second: float | None, now: float | Non
     ) / 86400
     clock = time.strftime("%H:%M", ready)
     when = clock if round(days) == 0 else f"{clock} tomorrow" if round(days) == 1 else f"{clock} in {round(days)} days"
-    if not pictures_per_second:
+    if not images_per_second:
         return f"Ready near {when}"
-    seen = 60 * minutes * pictures_per_second
+    seen = 60 * minutes * images_per_second
     digits = max(0, int(math.log10(max(seen, 1))) - 1)
     return f"About {int(round(seen, -digits)):,} pictures seen · ready near {when}"

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QVBoxLayout, 
 from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.inspect_folder import FolderReport
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.recipe_choice import AUTO, Choice, choose, named_recipes
+from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
 from diffstudio.ui.train.duration import DurationSlider
 from diffstudio.ui.train.options import (
     CHANGES,
@@ -97,9 +97,9 @@ class NewRunPanel(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._report: FolderReport | None = None
-        self._base: Choice | None = None
+        self._base: RecipeChoice | None = None
         self._accelerator = False
-        self._pictures_per_second: float | None = None
+        self._images_per_second: float | None = None
         self.card = FolderCard()
         self.choose = SecondaryButton(
             "Another folder…", "folder-open", "Choose another folder of pictures to learn from (Ctrl+O)"
@@ -213,8 +213,8 @@ class NewRunPanel(QWidget):
     def set_thumbs(self, images: Sequence[QImage]) -> None:
         self.card.set_thumbs(images[:CARD_THUMBS])
 
-    def set_pictures_per_second(self, measured: float | None) -> None:
-        self._pictures_per_second = measured
+    def set_images_per_second(self, measured: float | None) -> None:
+        self._images_per_second = measured
         self._say_estimate()
 
     def choice(self) -> StartChoice | None:
@@ -243,7 +243,7 @@ class NewRunPanel(QWidget):
         """Show what the chosen recipe says."""
         if self._report is None:
             return
-        self._base = choose(
+        self._base = choose_recipe(
             self.recipe.value(), self._report, accelerator=self._accelerator, minutes=self.minutes.value()
         )
         recipe = self._base.recipe
@@ -260,7 +260,7 @@ class NewRunPanel(QWidget):
     def _take_minutes(self, *_: object) -> None:
         """Another recipe may suit another time; what a person changed stays unless it does."""
         if self._report is not None and self.recipe.value() == AUTO and self._base is not None:
-            suited = choose(AUTO, self._report, accelerator=self._accelerator, minutes=self.minutes.value())
+            suited = choose_recipe(AUTO, self._report, accelerator=self._accelerator, minutes=self.minutes.value())
             if suited.recipe != self._base.recipe:
                 self._take_recipe()
             else:
@@ -275,14 +275,14 @@ class NewRunPanel(QWidget):
         assert self._report is not None
         smaller = self._report.smaller_than(choice.recipe.data.size)
         self.enlarging.setText(
-            f"{smaller:,} of {len(self._report.pictures):,} pictures are smaller than "
+            f"{smaller:,} of {len(self._report.images):,} pictures are smaller than "
             f"{choice.recipe.data.size} px and will be enlarged"
         )
         self.enlarging.setVisible(smaller > 0)
         self.recipe_changed.emit(choice.recipe)
 
     def _say_estimate(self, *_: object) -> None:
-        self.estimate.setText(estimate(self.minutes.value(), self._pictures_per_second))
+        self.estimate.setText(estimate(self.minutes.value(), self._images_per_second))
 
     def _show_form(self) -> None:
         ready = self._report is not None

@@ -32,7 +32,7 @@ from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
-from diffstudio.training.data.inspect_folder import FolderReport, PictureRecord, inspect_folder
+from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, inspect_folder
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder, RunStarted
 from diffstudio.ui.shell.desktop_environment import pictures_folder
@@ -266,7 +266,7 @@ class TrainRoom(QWidget):
     async def _show_thumbs(self, report: FolderReport) -> None:
         side = round(THUMB_SIDE * self.devicePixelRatioF())
         made: list[tuple[QImage, str]] = []
-        for picture in spread(report.pictures, SHOWN_PICTURES):
+        for picture in spread(report.images, SHOWN_PICTURES):
             image = await self._tasks.to_thread(thumbnail, report.folder / picture.path, side)
             if image is not None:
                 made.append((image, _about(picture)))
@@ -381,7 +381,7 @@ class TrainRoom(QWidget):
 
     async def _show_speed(self, recipe: Recipe) -> None:
         """How fast the same network went on this machine before, if it did."""
-        self.new_panel.set_pictures_per_second(await self._tasks.to_thread(self._runs.pictures_per_second, recipe))
+        self.new_panel.set_images_per_second(await self._tasks.to_thread(self._runs.images_per_second, recipe))
 
     # -- looking, and showing what was found
 
@@ -442,7 +442,7 @@ class TrainRoom(QWidget):
                 self.checkpoint_ready.emit(summary.checkpoint)
 
     def _load_run_thumbs(self, summary: RunSummary) -> None:
-        folder = summary.pictures
+        folder = summary.image_folder
         self.run_panel.set_thumbs(())
         if self._thumbs is not None:
             self._thumbs.cancel()
@@ -477,7 +477,7 @@ def _column(inside: QWidget, side: str) -> QWidget:
     return panel
 
 
-def _about(picture: PictureRecord) -> str:
+def _about(picture: ImageRecord) -> str:
     return f"{picture.caption or picture.path.name} · {picture.width:,} x {picture.height:,} px"
 
 

@@ -85,9 +85,9 @@ class RunPanel(QWidget):
     def show_run(self, summary: RunSummary, recipe: Recipe | None, started: RunStarted | None) -> None:
         sentence = ""
         if started is not None:
-            sentence = f"{started.pictures:,} pictures"
+            sentence = f"{started.images:,} pictures"
             sentence += f" · {started.held_out:,} more kept apart to test it" if started.held_out else ""
-        self.card.show_folder(summary.pictures or Path("?"), sentence)
+        self.card.show_folder(summary.image_folder or Path("?"), sentence)
         self.recipe_name.setText(recipe.name if recipe is not None else "")
         for part in (self._recipe_title, self.recipe_name):
             part.setVisible(recipe is not None)

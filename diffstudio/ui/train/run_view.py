@@ -31,11 +31,11 @@ def status_line(summary: RunSummary) -> str:
         case Status.TRAINING if summary.steps and summary.step >= summary.steps:
             parts.append("drawing the last samples")
         case Status.TRAINING:
-            if summary.pictures_per_second:
+            if summary.images_per_second:
                 parts.append(
-                    f"{summary.pictures_per_second:,.0f} pictures/s"
-                    if summary.pictures_per_second >= 10
-                    else f"{summary.pictures_per_second:.1f} pictures/s"
+                    f"{summary.images_per_second:,.0f} pictures/s"
+                    if summary.images_per_second >= 10
+                    else f"{summary.images_per_second:.1f} pictures/s"
                 )
             if summary.left_seconds is not None:
                 parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")

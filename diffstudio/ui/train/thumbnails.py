@@ -11,7 +11,7 @@ from PySide6.QtGui import QImage
 
 from diffstudio.errors import ImageProblem
 from diffstudio.imaging.reader import looks_like_a_picture, read_picture
-from diffstudio.training.data.preprocess import square
+from diffstudio.training.data.preprocess import resize_to_square
 from diffstudio.ui.widgets.images import numpy_to_qimage
 
 MOST_LOOKED_AT = 200  # files of a folder, when a few pictures of it are wanted
@@ -26,7 +26,7 @@ def thumbnail(path: Path, side: int) -> QImage | None:
         picture, _ = read_picture(path, at_least=side)
     except ImageProblem:
         return None
-    return numpy_to_qimage(square(picture, side, WHITE, "crop"))
+    return numpy_to_qimage(resize_to_square(picture, side, WHITE, "crop"))
 
 
 def spread(things: Sequence[_T], count: int) -> list[_T]:

@@ -11,11 +11,11 @@ def step(number: int, loss: float) -> RunStep:
     return RunStep(
         step=number,
         steps=1000,
-        pictures_seen=number * 64,
+        images_seen=number * 64,
         loss=loss,
         gradient_norm=1.0,
         learning_rate=1e-3,
-        pictures_per_second=60.0,
+        images_per_second=60.0,
         elapsed_seconds=number,
         left_seconds=1000 - number,
     )
@@ -27,7 +27,7 @@ def started(number: int) -> RunStarted:
         steps=1000,
         pid=1,
         parameters=1,
-        pictures=1,
+        images=1,
         held_out=1,
         device="cpu",
         dtype="float32",

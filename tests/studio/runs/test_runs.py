@@ -64,11 +64,11 @@ def test_a_run_is_started_followed_and_finished(runs: Runs, pictures: Path) -> N
     run = runs.start(TrainRequest(folder=pictures, minutes=2))
     assert run.name == "emoji"
     assert only(runs).alive
-    assert only(runs).pictures == pictures
+    assert only(runs).image_folder == pictures
     summary = wait(lambda: next((s for s in runs.list() if s.status is Status.FINISHED), None))
     assert summary.verdict == "It learned: the held-out loss fell from 0.55 to 0.06"
     assert (summary.step, summary.steps, summary.fraction, summary.learned) == (40, 40, 1.0, True)
-    assert summary.pictures_per_second == 64.0
+    assert summary.images_per_second == 64.0
     assert summary.loss == pytest.approx(0.06 + 0.5 * 2.718281828 ** (-40 / 12), rel=0.2)
     assert summary.checkpoint == run.latest_checkpoint
     assert summary.left_seconds is None
@@ -246,7 +246,7 @@ def test_a_run_is_removed_to_the_trash_but_not_while_it_goes_on(
         runs.remove(run)
     runs.stop(run)
     wait(lambda: not only(runs).alive)
-    with run.worked_on(), pytest.raises(RunProblem, match="another process works on it"):
+    with run.locked(), pytest.raises(RunProblem, match="another process works on it"):
         runs.remove(run)
     runs.remove(run)
     assert runs.list() == []
@@ -295,22 +295,22 @@ def test_a_run_that_took_the_place_of_another_is_read_anew(runs: Runs, pictures:
 
 def test_the_measured_throughput_is_that_of_the_same_network_and_size(runs: Runs, pictures: Path) -> None:
     run = RunFolder.create(runs.folder / "one", Recipe(), pictures)
-    assert runs.pictures_per_second(Recipe()) is None
+    assert runs.images_per_second(Recipe()) is None
     run.append(
         RunStep(
             step=9,
             steps=10,
-            pictures_seen=576,
+            images_seen=576,
             loss=0.1,
             gradient_norm=1,
             learning_rate=1e-3,
-            pictures_per_second=51.5,
+            images_per_second=51.5,
             elapsed_seconds=9,
             left_seconds=1,
         )
     )
-    assert runs.pictures_per_second(Recipe()) == 51.5
-    assert runs.pictures_per_second(Recipe(data=DataRecipe(size=32))) is None
+    assert runs.images_per_second(Recipe()) == 51.5
+    assert runs.images_per_second(Recipe(data=DataRecipe(size=32))) is None
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def started(pid: int) -> RunStarted:
         steps=10,
         pid=pid,
         parameters=1,
-        pictures=1,
+        images=1,
         held_out=0,
         device="cpu",
         dtype="float32",

@@ -12,20 +12,20 @@ import torch
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches, derived_seed
-from diffstudio.training.data.dataset import PictureSet, prepare
+from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.inspect_folder import FolderReport, inspect_folder
 from diffstudio.training.recipe import Recipe
 
 
 @pytest.fixture
-def pictures(folder: Path, recipe: Recipe, tmp_path: Path) -> PictureSet:
+def pictures(folder: Path, recipe: Recipe, tmp_path: Path) -> ImageDataset:
     *_, report = inspect_folder(folder)
     assert isinstance(report, FolderReport)
-    return prepare(report, recipe.data, tmp_path / "cache")
+    return build_dataset(report, recipe.data, tmp_path / "cache")
 
 
 @pytest.fixture
-def batches(pictures: PictureSet, recipe: Recipe) -> Batches:
+def batches(pictures: ImageDataset, recipe: Recipe) -> Batches:
     return Batches(pictures, recipe, CaptionTokenizer.learn(pictures.captions, 300))
 
 
@@ -40,7 +40,7 @@ def test_a_step_is_the_same_whenever_it_is_asked_for(batches: Batches) -> None:
     assert not torch.equal(first.images, batches.at(6).images)
 
 
-def test_an_epoch_is_every_training_picture_once_and_no_other(batches: Batches, pictures: PictureSet) -> None:
+def test_an_epoch_is_every_training_picture_once_and_no_other(batches: Batches, pictures: ImageDataset) -> None:
     size, batch = len(pictures.training_indices), 8
     seen = [int(index) for step in range(size) for index in batches._indices(step)]  # `batch` epochs
     for epoch in range(batch):
@@ -49,20 +49,20 @@ def test_an_epoch_is_every_training_picture_once_and_no_other(batches: Batches, 
     assert seen[:size] != seen[size : 2 * size]
 
 
-def test_another_seed_is_another_run(batches: Batches, pictures: PictureSet, recipe: Recipe) -> None:
+def test_another_seed_is_another_run(batches: Batches, pictures: ImageDataset, recipe: Recipe) -> None:
     other = Batches(
         pictures, replace(recipe, run=replace(recipe.run, seed=1)), CaptionTokenizer.learn(pictures.captions, 300)
     )
     assert not torch.equal(batches.at(0).images, other.at(0).images)
 
 
-def test_held_out_pictures_are_whole_and_unmoved(batches: Batches, pictures: PictureSet) -> None:
+def test_held_out_pictures_are_whole_and_unmoved(batches: Batches, pictures: ImageDataset) -> None:
     held_out = batches.held_out()
     assert torch.equal(held_out.images, pictures.batch(pictures.held_out_indices))
     assert held_out.condition.told is None
 
 
-def test_classes_are_sometimes_left_unsaid(pictures: PictureSet, recipe: Recipe) -> None:
+def test_classes_are_sometimes_left_unsaid(pictures: ImageDataset, recipe: Recipe) -> None:
     by_class = replace(recipe, network=replace(recipe.network, conditioning=Conditioning.CLASS, drop_condition=0.25))
     told = Batches(pictures, by_class, None)
     labels = torch.cat([told.at(step).condition.labels for step in range(100)])  # type: ignore[misc]

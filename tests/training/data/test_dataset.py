@@ -15,8 +15,8 @@ from PIL import Image
 
 from diffstudio.errors import FolderProblem, Interrupted, RunProblem, StorageProblem
 from diffstudio.training.data import dataset
-from diffstudio.training.data.dataset import PictureSet, prepare
-from diffstudio.training.data.inspect_folder import FolderReport, PictureRecord, inspect_folder
+from diffstudio.training.data.dataset import ImageDataset, build_dataset
+from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, inspect_folder
 from diffstudio.training.recipe import DataRecipe
 
 SMALL = DataRecipe(size=16)
@@ -51,7 +51,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def test_every_picture_with_its_own_caption_and_group(pictures: Path, cache: Path) -> None:
-    made = prepare(report_of(pictures), SMALL, cache)
+    made = build_dataset(report_of(pictures), SMALL, cache)
     assert len(made) == 30
     assert made.size == 16
     assert made.images.dtype == np.uint8
@@ -71,7 +71,7 @@ def test_batch_is_the_pictures_in_their_order_from_minus_one_to_one(tmp_path: Pa
     (tmp_path / "p").mkdir()
     for name, colour in (("a", (0, 0, 0)), ("b", (255, 128, 0)), ("c", (255, 255, 255))):
         Image.new("RGB", (16, 16), colour).save(tmp_path / "p" / f"{name}.png")
-    made = prepare(report_of(tmp_path / "p"), SMALL, cache)
+    made = build_dataset(report_of(tmp_path / "p"), SMALL, cache)
     batch = made.batch([2, 1, 0, 1])
     assert batch.shape == (4, 3, 16, 16)
     assert batch.dtype == torch.float32
@@ -85,20 +85,20 @@ def test_batch_is_the_pictures_in_their_order_from_minus_one_to_one(tmp_path: Pa
 
 def test_the_second_time_nothing_is_decoded(pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = report_of(pictures)
-    first = prepare(report, SMALL, cache)
+    first = build_dataset(report, SMALL, cache)
 
     def never(*_: object, **__: object) -> None:
         pytest.fail("a picture was decoded again")
 
     monkeypatch.setattr(dataset, "read_picture", never)
-    again = prepare(report, replace(SMALL, flips=0.9, rotation_degrees=9.0), cache)  # what is not in the pixels
+    again = build_dataset(report, replace(SMALL, flips=0.9, rotation_degrees=9.0), cache)  # what is not in the pixels
     assert again.file == first.file
     assert (again.images == first.images).all()
 
 
 @pytest.mark.parametrize("change", ["touched", "size", "fit", "background", "one more", "one less", "excluded"])
 def test_what_changes_the_pixels_makes_another_file(pictures: Path, cache: Path, change: str) -> None:
-    first = prepare(report_of(pictures), SMALL, cache)
+    first = build_dataset(report_of(pictures), SMALL, cache)
     data = SMALL
     match change:
         case "touched":
@@ -115,7 +115,7 @@ def test_what_changes_the_pixels_makes_another_file(pictures: Path, cache: Path,
             (pictures / "group-0" / "00.png").unlink()
         case "excluded":
             data = replace(SMALL, exclude=("group-1",))
-    second = prepare(report_of(pictures), data, cache)
+    second = build_dataset(report_of(pictures), data, cache)
     assert second.file != first.file
     assert len(second) == {"one more": 31, "one less": 29, "excluded": 20}.get(change, 30)
 
@@ -123,7 +123,7 @@ def test_what_changes_the_pixels_makes_another_file(pictures: Path, cache: Path,
 @pytest.mark.parametrize("damage", ["short", "empty", "text", "other shape"])
 def test_a_damaged_cache_is_made_anew(pictures: Path, cache: Path, damage: str) -> None:
     report = report_of(pictures)
-    first = prepare(report, SMALL, cache)
+    first = build_dataset(report, SMALL, cache)
     right = np.array(first.images)
     first.file.unlink()  # a new file: the map of the old one must not change under us
     match damage:
@@ -136,15 +136,15 @@ def test_a_damaged_cache_is_made_anew(pictures: Path, cache: Path, damage: str) 
             first.file.write_text("not an array")
         case "other shape":
             np.save(first.file, right[:5])
-    assert (prepare(report, SMALL, cache).images == right).all()
+    assert (build_dataset(report, SMALL, cache).images == right).all()
 
 
 def test_excluded_folders(pictures: Path, cache: Path) -> None:
     report = report_of(pictures)
-    made = prepare(report, replace(SMALL, exclude=("group-1", "group")), cache)  # whole names only
+    made = build_dataset(report, replace(SMALL, exclude=("group-1", "group")), cache)  # whole names only
     assert made.classes == ("group-0", "group-2")
     with pytest.raises(FolderProblem, match="left out"):
-        prepare(report, replace(SMALL, exclude=("group-0", "group-1", "group-2")), cache)
+        build_dataset(report, replace(SMALL, exclude=("group-0", "group-1", "group-2")), cache)
 
 
 def test_nested_folders_are_excluded_by_their_path(tmp_path: Path, cache: Path) -> None:
@@ -152,7 +152,7 @@ def test_nested_folders_are_excluded_by_their_path(tmp_path: Path, cache: Path) 
         path = tmp_path / "p" / name
         path.parent.mkdir(parents=True)
         Image.new("RGB", (20, 20), colour_of(int(path.stem))).save(path)
-    made = prepare(report_of(tmp_path / "p"), replace(SMALL, exclude=("a/x",)), cache)
+    made = build_dataset(report_of(tmp_path / "p"), replace(SMALL, exclude=("a/x",)), cache)
     assert [path.as_posix() for path in made.paths] == ["a/y/2.png", "x/3.png"]
 
 
@@ -160,7 +160,7 @@ def test_pictures_lost_since_the_inspection_are_left_out_and_named(pictures: Pat
     report = report_of(pictures)
     (pictures / "group-0" / "03.png").unlink()
     (pictures / "group-1" / "07.png").write_bytes(b"overwritten with something else")
-    made = prepare(report, SMALL, cache)
+    made = build_dataset(report, SMALL, cache)
     assert len(made) == 28
     assert {skipped.path.name for skipped in made.skipped} == {"03.png", "07.png"}
     for index, path in enumerate(made.paths):
@@ -172,12 +172,12 @@ def test_all_pictures_lost(pictures: Path, cache: Path) -> None:
     report = report_of(pictures)
     shutil.rmtree(pictures)
     with pytest.raises(FolderProblem):
-        prepare(report, SMALL, cache)
+        build_dataset(report, SMALL, cache)
 
 
 def test_progress_counts_every_picture(pictures: Path, cache: Path) -> None:
     told: list[tuple[int, int]] = []
-    prepare(report_of(pictures), SMALL, cache, on_progress=lambda done, total: told.append((done, total)))
+    build_dataset(report_of(pictures), SMALL, cache, on_progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 30) for done in range(1, 31)]
 
 
@@ -185,12 +185,12 @@ def test_stopping_leaves_nothing_behind_and_can_be_done_over(pictures: Path, cac
     report = report_of(pictures)
     done: list[int] = []
     with pytest.raises(Interrupted):
-        prepare(
+        build_dataset(
             report, SMALL, cache, on_progress=lambda number, _: done.append(number), cancelled=lambda: len(done) >= 5
         )
     assert done == [1, 2, 3, 4, 5]
     assert list(cache.iterdir()) == []
-    assert len(prepare(report, SMALL, cache, cancelled=lambda: False)) == 30
+    assert len(build_dataset(report, SMALL, cache, cancelled=lambda: False)) == 30
 
 
 def test_a_disk_without_room_is_said_before_anything_is_written(
@@ -199,7 +199,7 @@ def test_a_disk_without_room_is_said_before_anything_is_written(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 4096, 4096))
     with pytest.raises(StorageProblem, match="no room") as problem:
-        prepare(report_of(pictures), SMALL, cache)
+        build_dataset(report_of(pictures), SMALL, cache)
     assert problem.value.remedy and "16 MiB are needed and 0 MiB are free" in str(problem.value)
     assert list(cache.iterdir()) == []
 
@@ -212,17 +212,17 @@ def test_a_disk_that_fills_up_while_writing_leaves_no_half_file(pictures: Path, 
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
     try:
         with pytest.raises(StorageProblem, match="cannot be written"):
-            prepare(report, SMALL, cache)
+            build_dataset(report, SMALL, cache)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(cache.iterdir()) == []
-    assert len(prepare(report, SMALL, cache)) == 30
+    assert len(build_dataset(report, SMALL, cache)) == 30
 
 
 def test_a_cache_in_an_impossible_place(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageProblem):
-        prepare(report_of(pictures), SMALL, tmp_path / "file" / "cache")
+        build_dataset(report_of(pictures), SMALL, tmp_path / "file" / "cache")
 
 
 def test_old_and_abandoned_files_are_tidied_away(pictures: Path, cache: Path) -> None:
@@ -231,7 +231,7 @@ def test_old_and_abandoned_files_are_tidied_away(pictures: Path, cache: Path) ->
         (cache / name).write_bytes(b"x")
         then = (cache / name).stat().st_mtime - age_days * 86400
         os.utime(cache / name, (then, then))
-    made = prepare(report_of(pictures), SMALL, cache)
+    made = build_dataset(report_of(pictures), SMALL, cache)
     assert {file.name for file in cache.iterdir()} == {"recent.npy", "b.npy.13.part", made.file.name}
 
 
@@ -247,23 +247,23 @@ def test_old_and_abandoned_files_are_tidied_away(pictures: Path, cache: Path) ->
 )
 def test_recipes_that_cannot_be(pictures: Path, cache: Path, data: DataRecipe) -> None:
     with pytest.raises(RunProblem):
-        prepare(report_of(pictures), data, cache)
+        build_dataset(report_of(pictures), data, cache)
 
 
 def test_transparency_is_laid_on_the_background(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "p").mkdir()
     Image.new("RGBA", (32, 16), (255, 0, 0, 128)).save(tmp_path / "p" / "a.png")
-    made = prepare(report_of(tmp_path / "p"), replace(SMALL, background="#0000ff"), cache)
+    made = build_dataset(report_of(tmp_path / "p"), replace(SMALL, background="#0000ff"), cache)
     assert tuple(made.images[0, 0, 0]) == (0, 0, 255)
     np.testing.assert_allclose(made.images[0, 8, 8].astype(int), (128, 0, 127), atol=1)
 
 
 def _made_up(names: list[str], **more: object) -> FolderReport:
-    return FolderReport(Path("p"), tuple(PictureRecord(Path(name), 9, 9, None, "", False) for name in names), **more)
+    return FolderReport(Path("p"), tuple(ImageRecord(Path(name), 9, 9, None, "", False) for name in names), **more)
 
 
 def _held_out(report: FolderReport, fraction: float) -> dict[Path, bool]:
-    paths = [record.path for record in report.pictures]
+    paths = [record.path for record in report.images]
     chosen = dataset._held_out(paths, [*report.duplicates, *report.near_duplicates], fraction)
     return dict(zip(paths, chosen.tolist(), strict=True))
 
@@ -298,7 +298,7 @@ def test_pictures_that_look_alike_are_not_divided(tmp_path: Path, cache: Path) -
     report = report_of(folder)
     assert len(report.duplicates) == 60
     assert len(report.near_duplicates) >= 55
-    made = prepare(report, replace(SMALL, held_out=0.3), cache)
+    made = build_dataset(report, replace(SMALL, held_out=0.3), cache)
     apart = dict(zip(made.paths, made.held_out.tolist(), strict=True))
     assert 20 < sum(apart.values()) < 90
     assert all(apart[first] == apart[second] for first, second in report.duplicates + report.near_duplicates)
@@ -311,7 +311,7 @@ def test_a_folder_where_all_look_alike_is_divided_all_the_same() -> None:
 
 
 def test_indices_of_both_sides(pictures: Path, cache: Path) -> None:
-    made: PictureSet = prepare(report_of(pictures), replace(SMALL, held_out=0.2), cache)
+    made: ImageDataset = build_dataset(report_of(pictures), replace(SMALL, held_out=0.2), cache)
     assert len(made.held_out_indices) >= 1
     assert sorted([*made.training_indices, *made.held_out_indices]) == list(range(30))
     assert made.held_out[made.held_out_indices].all()

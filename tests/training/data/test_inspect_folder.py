@@ -18,8 +18,8 @@ from diffstudio.training.data.inspect_folder import (
     LONGEST_CAPTION,
     FolderReport,
     InspectionProgress,
-    in_order,
     inspect_folder,
+    map_in_threads,
 )
 
 
@@ -51,7 +51,7 @@ def test_groups_captions_and_sizes(tmp_path: Path) -> None:
     put(tmp_path / "dogs" / "c.png", 3, "")
     (tmp_path / "notes.txt").write_text("not a caption")
     report = report_of(tmp_path)
-    assert [(p.path.as_posix(), p.width, p.height, p.caption, p.group) for p in report.pictures] == [
+    assert [(p.path.as_posix(), p.width, p.height, p.caption, p.group) for p in report.images] == [
         ("cats/a.jpg", 60, 30, "tabby, striped", "cats"),
         ("cats/deeper/b.webp", 40, 40, "black cat asleep", "cats"),
         ("dogs/c.png", 40, 40, None, "dogs"),
@@ -84,7 +84,7 @@ def test_the_sentence_for_a_plain_folder(tmp_path: Path) -> None:
 def test_captions_in_any_script(tmp_path: Path, content: bytes, caption: str) -> None:
     put(tmp_path / "a.png", 0, content)
     report = report_of(tmp_path)
-    assert report.pictures[0].caption == caption
+    assert report.images[0].caption == caption
     assert report.caption_problems == ()
 
 
@@ -92,7 +92,7 @@ def test_captions_in_any_script(tmp_path: Path, content: bytes, caption: str) ->
 def test_a_caption_that_is_not_text_is_named_and_the_picture_kept(tmp_path: Path, content: bytes) -> None:
     put(tmp_path / "a.png", 0, content)
     report = report_of(tmp_path)
-    assert report.pictures[0].caption is None
+    assert report.images[0].caption is None
     (problem,) = report.caption_problems
     assert problem.path == Path("a.txt")
     assert "text" in problem.why
@@ -101,7 +101,7 @@ def test_a_caption_that_is_not_text_is_named_and_the_picture_kept(tmp_path: Path
 def test_a_huge_caption_is_cut_between_characters_and_named(tmp_path: Path) -> None:
     put(tmp_path / "a.png", 0, "x" + "ж" * LONGEST_CAPTION)
     report = report_of(tmp_path)
-    assert report.pictures[0].caption == "x" + "ж" * ((LONGEST_CAPTION - 1) // 2)
+    assert report.images[0].caption == "x" + "ж" * ((LONGEST_CAPTION - 1) // 2)
     assert "64 KiB" in report.caption_problems[0].why
 
 
@@ -110,7 +110,7 @@ def test_other_ways_to_name_a_caption(tmp_path: Path) -> None:
     (tmp_path / "A.TXT").write_text("shouted")
     put(tmp_path / "b.png", 1)
     (tmp_path / "b.png.txt").write_text("after the whole name")
-    assert [picture.caption for picture in report_of(tmp_path).pictures] == ["shouted", "after the whole name"]
+    assert [picture.caption for picture in report_of(tmp_path).images] == ["shouted", "after the whole name"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders, and seldom links")
@@ -130,7 +130,7 @@ def test_hostile_neighbours_do_not_cost_the_good_pictures(tmp_path: Path) -> Non
     put(tmp_path / "good" / "b.png", 2)
     os.mkfifo(tmp_path / "good" / "b.txt")
     report = report_of(tmp_path)
-    assert [picture.path.as_posix() for picture in report.pictures] == ["good/a.png", "good/b.png"]
+    assert [picture.path.as_posix() for picture in report.images] == ["good/a.png", "good/b.png"]
     assert [problem.why for problem in report.caption_problems] == ["it is not a plain file"]
     assert report.too_small == (Path("one.png"),)
     assert {skipped.path.as_posix() for skipped in report.skipped} == {
@@ -152,7 +152,7 @@ def test_a_linked_folder_is_entered_once(tmp_path: Path) -> None:
     chosen.mkdir()
     os.symlink(tmp_path / "elsewhere", chosen / "first")
     os.symlink(tmp_path / "elsewhere", chosen / "second")
-    assert len(report_of(chosen).pictures) == 1
+    assert len(report_of(chosen).images) == 1
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(inspection.os, "scandir", scandir)
     report = report_of(tmp_path)
-    assert len(report.pictures) == 1
+    assert len(report.images) == 1
     assert (report.skipped[0].path, report.skipped[0].why) == (
         Path("locked"),
         "the folder cannot be read (permission denied)",
@@ -216,7 +216,7 @@ def test_duplicates_are_told_exact_and_near(tmp_path: Path) -> None:
     report = report_of(tmp_path)
     assert report.duplicates == ((Path("a.png"), Path("b-copy.png")),)
     assert report.near_duplicates == ((Path("a.png"), Path("c-again.jpg")), (Path("a.png"), Path("d-smaller.png")))
-    assert len(report.pictures) == 15
+    assert len(report.images) == 15
     assert "1 duplicate" in report.sentence()
 
 
@@ -230,7 +230,7 @@ def test_flat_pictures_of_different_colours_are_not_alike(tmp_path: Path) -> Non
 def test_transparency_is_told(tmp_path: Path) -> None:
     put(tmp_path / "a.png", 0, mode="RGBA")
     put(tmp_path / "b.png", 1)
-    assert [picture.has_alpha for picture in report_of(tmp_path).pictures] == [True, False]
+    assert [picture.has_alpha for picture in report_of(tmp_path).images] == [True, False]
 
 
 def test_progress_begins_at_once_and_comes_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_work_is_done_in_order_and_only_a_little_ahead() -> None:
         time.sleep(0.02 if number % 3 == 0 else 0)
         return number * number
 
-    results = in_order(slow_at_first, range(100), threads=2)
+    results = map_in_threads(slow_at_first, range(100), threads=2)
     assert [next(results) for _ in range(10)] == [number * number for number in range(10)]
     assert len(begun) <= 10 + 8
     assert list(results) == [number * number for number in range(10, 100)]
@@ -271,7 +271,7 @@ def test_a_picture_that_goes_away_while_looking_is_named(tmp_path: Path) -> None
     next(step for step in looking if step.total)  # counted, and none read yet: the threads start with the next step
     (tmp_path / "1.png").unlink()
     *_, report = looking
-    assert [picture.path.name for picture in report.pictures] == ["0.png", "2.png"]
+    assert [picture.path.name for picture in report.images] == ["0.png", "2.png"]
     assert report.skipped[0].why == "it is not there (any more)"
 
 
@@ -279,7 +279,7 @@ def test_a_picture_that_goes_away_while_looking_is_named(tmp_path: Path) -> None
 def test_a_file_name_that_is_not_text(tmp_path: Path) -> None:
     put(tmp_path / "a.png", 0)
     os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/\xff\xfe.png")
-    assert len(report_of(tmp_path).pictures) == 1
+    assert len(report_of(tmp_path).images) == 1
 
 
 def test_inspecting_and_preparing_need_no_torch(tmp_path: Path) -> None:
@@ -287,11 +287,11 @@ def test_inspecting_and_preparing_need_no_torch(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from diffstudio.training.data.inspect_folder import inspect_folder\n"
-        "from diffstudio.training.data.dataset import prepare\n"
+        "from diffstudio.training.data.dataset import build_dataset\n"
         "from diffstudio.training.recipe import DataRecipe\n"
         "folder = Path(sys.argv[1])\n"
         "*_, report = inspect_folder(folder)\n"
-        "assert len(prepare(report, DataRecipe(size=16), folder / 'cache')) == 1\n"
+        "assert len(build_dataset(report, DataRecipe(size=16), folder / 'cache')) == 1\n"
         "print('torch' in sys.modules, 'PySide6' in sys.modules)\n"
     )
     done = subprocess.run(

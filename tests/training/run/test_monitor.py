@@ -7,30 +7,30 @@ import math
 import pytest
 
 from diffstudio.errors import Diverged
-from diffstudio.training.run.monitor import DivergenceWatch, verdict
+from diffstudio.training.run.monitor import DivergenceMonitor, verdict
 
 
 def test_a_falling_noisy_loss_is_fine() -> None:
-    watch = DivergenceWatch()
+    watch = DivergenceMonitor()
     for step in range(2000):
         watch.see(step, (1 + 0.5 * (-1) ** step) / (1 + step / 100))
 
 
 def test_a_few_bad_steps_are_forgiven() -> None:
-    watch = DivergenceWatch()
+    watch = DivergenceMonitor()
     for step in range(500):
         watch.see(step, math.nan if step % 25 < 10 else 0.1)
 
 
 def test_no_number_for_long_is_the_end() -> None:
-    watch = DivergenceWatch()
+    watch = DivergenceMonitor()
     with pytest.raises(Diverged, match="step 19"):
         for step in range(100):
             watch.see(step, math.nan)
 
 
 def test_a_loss_that_left_its_bounds_is_the_end() -> None:
-    watch = DivergenceWatch()
+    watch = DivergenceMonitor()
     with pytest.raises(Diverged, match="after 0.1"):
         for step in range(1000):
             watch.see(step, 0.1 if step < 400 else 5.0)

@@ -71,8 +71,8 @@ def test_a_new_run_is_complete_and_found_again(run: RunFolder, tmp_path: Path) -
     assert again == run
     assert again.name == "first"
     assert again.recipe() == Recipe(name="mine")
-    assert again.about()["pictures"] == str(tmp_path.resolve())
-    assert again.about()["format"] == run_folder.FORMAT
+    assert again.info()["pictures"] == str(tmp_path.resolve())
+    assert again.info()["format"] == run_folder.FORMAT
     assert again.command() is Command.RUN
     assert again.events() == ([], 0)
 
@@ -266,11 +266,11 @@ def test_no_run_to_open(tmp_path: Path, where: str) -> None:
 def test_a_run_with_a_damaged_description_is_refused_in_words(run: RunFolder, content: str) -> None:
     (run.path / "run.json").write_text(content)
     with pytest.raises(RunProblem, match="run.json"):
-        RunFolder.open(run.path).about()
+        RunFolder.open(run.path).info()
 
 
 def test_a_run_of_a_newer_program_is_refused_in_words(run: RunFolder) -> None:
-    (run.path / "run.json").write_text(json.dumps(run.about() | {"format": run_folder.FORMAT + 1}))
+    (run.path / "run.json").write_text(json.dumps(run.info() | {"format": run_folder.FORMAT + 1}))
     with pytest.raises(RunProblem, match="Update diffstudio"):
         RunFolder.open(run.path)
 

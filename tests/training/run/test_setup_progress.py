@@ -26,7 +26,7 @@ from diffstudio.training.run.run_folder import (
     RunResumed,
     RunStarted,
 )
-from diffstudio.training.run.setup_progress import Preparation
+from diffstudio.training.run.setup_progress import SetupProgress
 from tests.training.test_loop import assert_same
 
 
@@ -49,7 +49,7 @@ def test_a_pause_holds_the_preparation_until_it_may_go_on(tmp_path: Path) -> Non
         if isinstance(event, RunPaused):
             paused.set()
 
-    preparation = Preparation(run, say, lambda: False, step=7)
+    preparation = SetupProgress(run, say, lambda: False, step=7)
     waiting = threading.Thread(target=preparation.check)
     waiting.start()
     assert paused.wait(30)
@@ -71,7 +71,7 @@ def test_a_paused_preparation_can_be_ended(tmp_path: Path, how: str) -> None:
             ended.set()
 
     with pytest.raises(Interrupted):
-        Preparation(run, say, ended.is_set).check()
+        SetupProgress(run, say, ended.is_set).check()
 
 
 def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_nothing(
@@ -79,15 +79,15 @@ def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_no
 ) -> None:
     path, counted = tmp_path / "run", list[int]()
     monkeypatch.setattr("diffstudio.training.run.setup_progress.POLL_SECONDS", 0)
-    before = Preparation.decoded
+    before = SetupProgress.decoded
 
-    def decoded(self: Preparation, done: int, pictures: int) -> None:
+    def decoded(self: SetupProgress, done: int, pictures: int) -> None:
         before(self, done, pictures)
         counted.append(done)
         if done == 5:
             RunFolder(path).send(Command.STOP)
 
-    monkeypatch.setattr(Preparation, "decoded", decoded)
+    monkeypatch.setattr(SetupProgress, "decoded", decoded)
     with pytest.raises(Interrupted):
         train(path, folder, recipe=recipe_file)
     assert counted == [1, 2, 3, 4, 5]
@@ -99,7 +99,7 @@ def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_no
 
 STAGES = {
     "inspection": ("diffstudio.training.data.inspect_folder._read", 3),
-    "preparation": ("diffstudio.training.data.dataset.square", 3),
+    "preparation": ("diffstudio.training.data.dataset.resize_to_square", 3),
     "measuring": ("diffstudio.training.trainer.Trainer.step", 2),
     "first steps": ("diffstudio.training.trainer.Trainer.step", 1),
     "writing a checkpoint": ("diffstudio.training.run.checkpointing.Checkpointer.checkpoint", 1),
@@ -162,13 +162,13 @@ def test_a_signal_at_any_stage_ends_it_cleanly_and_it_goes_on_as_if_nothing_had_
 
 
 def test_measuring_asks_before_every_step_whether_to_end(folder: Path, recipe_file: str, tmp_path: Path) -> None:
-    workplace = setup.new_run(
+    context = setup.new_run(
         tmp_path / "run",
         folder,
         recipe_file,
         steps=None,
         minutes=None,
-        preparation=Preparation(RunFolder(tmp_path / "run"), lambda event: None, lambda: False),
+        preparation=SetupProgress(RunFolder(tmp_path / "run"), lambda event: None, lambda: False),
     )
     asked = list[int]()
 
@@ -178,15 +178,15 @@ def test_measuring_asks_before_every_step_whether_to_end(folder: Path, recipe_fi
             raise Interrupted("Enough")
 
     with pytest.raises(Interrupted, match="Enough"):
-        trainer.seconds_per_step(workplace.trainer, workplace.batches, check)
-    assert workplace.trainer.step_number == 0
+        trainer.seconds_per_step(context.trainer, context.batches, check)
+    assert context.trainer.step_number == 0
 
 
 @pytest.mark.parametrize(
     ("steps", "sheets"), [(160, [54, 108, 160]), (20, [7, 14, 20]), (1200, [250, 500, 750, 1000, 1200])]
 )
 def test_a_short_run_is_seen_on_its_way(steps: int, sheets: list[int]) -> None:
-    lasted = setup.lasting(RunRecipe(sample_every=250, checkpoint_every=250, held_out_every=125), steps)
+    lasted = setup.with_steps(RunRecipe(sample_every=250, checkpoint_every=250, held_out_every=125), steps)
     assert [step for step in range(1, steps + 1) if step % lasted.sample_every == 0 or step == steps] == sheets
     assert lasted.held_out_every <= lasted.checkpoint_every == lasted.sample_every
 
