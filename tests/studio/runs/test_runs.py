@@ -332,14 +332,5 @@ def test_names_that_every_file_system_takes(name: str, expected: str) -> None:
 
 def started(pid: int) -> RunStarted:
     return RunStarted(
-        step=0,
-        steps=10,
-        pid=pid,
-        parameters=1,
-        images=1,
-        held_out=0,
-        device="cpu",
-        dtype="float32",
-        threads=1,
-        why="",
+        step=0, steps=10, pid=pid, parameters=1, images=1, held_out=0, device="cpu", dtype="float32", threads=1, why=""
     )
