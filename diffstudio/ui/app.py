@@ -108,7 +108,7 @@ class Desktop(QObject):
         room.models_wanted.connect(lambda: window.show_room(MODELS))
         room.training_wanted.connect(lambda: window.show_room(TRAIN))
         window.settings_wanted.connect(self.open_settings)
-        window.picture_dropped.connect(self.open_picture)
+        window.image_dropped.connect(self.open_picture)
         window.folder_dropped.connect(self.open_folder)
         window.model_dropped.connect(self.arrivals.bring)
         self.arrivals.prompted.connect(self.use_lora)

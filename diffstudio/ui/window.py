@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QEvent, QSettings, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QEvent, QMimeData, QSettings, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeySequence, QPaintEvent, QShortcut
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -20,14 +19,13 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio import paths
-from diffstudio.ui.shell.dropped_models import SUFFIXES as MODEL_SUFFIXES
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.controls import Banner
+from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, parse_drop
 from diffstudio.ui.widgets.helpers import describe
 
 RAIL_WIDTH = 80
 SMALLEST = QSize(960, 620)
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".jxl", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class RailButton(QToolButton):
 class MainWindow(QMainWindow):
     """Rooms are made when they are first shown. `closing` is emitted once, when the window is about to go."""
 
-    picture_dropped = Signal(object)  # Path
+    image_dropped = Signal(object)  # Path
     folder_dropped = Signal(object)  # Path
     model_dropped = Signal(object)  # Path of a file of weights
     settings_wanted = Signal()
@@ -166,26 +164,24 @@ class MainWindow(QMainWindow):
         self.raise_()
         self.activateWindow()
 
-    # Pictures and folders from outside
+    # Drag and drop
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if event.source() is None and _dropped(event) is not None:
+        if event.source() is None and _first_usable(event.mimeData()) is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        path = _dropped(event)
-        if path is None:
+        item = _first_usable(event.mimeData())
+        if item is None:
             return
         event.acceptProposedAction()
-        # not from inside the drop, during which the other program waits
-        told = (
-            self.folder_dropped
-            if path.is_dir()
-            else self.model_dropped
-            if path.suffix.lower() in MODEL_SUFFIXES
-            else self.picture_dropped
-        )
-        QTimer.singleShot(0, self, lambda: told.emit(path))
+        signals = {
+            DroppedKind.FOLDER: self.folder_dropped,
+            DroppedKind.MODEL: self.model_dropped,
+            DroppedKind.IMAGE: self.image_dropped,
+        }
+        # after the drop has returned: until then the other program waits
+        QTimer.singleShot(0, self, lambda: signals[item.kind].emit(item.path))
 
     # Coming and going
 
@@ -222,10 +218,5 @@ class MainWindow(QMainWindow):
             self.resize(min(1440, screen.width() - 40), min(900, screen.height() - 60))
 
 
-def _dropped(event: QDropEvent) -> Path | None:
-    """The first picture, folder or file of weights among what is dropped."""
-    for url in event.mimeData().urls():
-        path = Path(url.toLocalFile()) if url.isLocalFile() else None
-        if path is not None and (path.suffix.lower() in PICTURE_SUFFIXES | MODEL_SUFFIXES or path.is_dir()):
-            return path
-    return None
+def _first_usable(data: QMimeData) -> DroppedItem | None:
+    return next((item for item in parse_drop(data) if item.kind is not DroppedKind.UNUSABLE), None)

@@ -354,7 +354,7 @@ def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, des
     assert size_of(saved(ears)[2]) == (64, 64)
 
 
-def test_a_picture_dropped_on_the_window_can_be_enlarged(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> None:
+def test_a_image_dropped_on_the_window_can_be_enlarged(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> None:
     desktop.gallery.add(
         Image.new("RGB", (20, 10)),
         UpscaleRequest(tmp_path / "a.png", 2, prompt="moon"),  # type: ignore[union-attr]

@@ -78,7 +78,7 @@ def drop(window: MainWindow, *paths: Path) -> None:
 
 
 def test_a_picture_or_a_folder_can_be_dropped(qtbot: QtBot, window: MainWindow, tmp_path: Path) -> None:
-    with qtbot.waitSignal(window.picture_dropped) as dropped:
+    with qtbot.waitSignal(window.image_dropped) as dropped:
         drop(window, tmp_path / "notes.txt", tmp_path / "A.PNG")
     assert dropped.args == [tmp_path / "A.PNG"]
     with qtbot.waitSignal(window.folder_dropped) as dropped:

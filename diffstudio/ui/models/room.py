@@ -24,11 +24,10 @@ from diffstudio.ui.models.details import CheckpointDetails, goes_into_prompt
 from diffstudio.ui.models.filter import FilterBar
 from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
-from diffstudio.ui.shell.dropped_models import SUFFIXES
 from diffstudio.ui.widgets import image_actions
 from diffstudio.ui.widgets.confirm_dialog import confirm
 from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.drag_and_drop import DropOverlay, dropped_paths
+from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import describe
 
@@ -196,7 +195,7 @@ class ModelsRoom(QWidget):
         self._lookups.close()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if any(path.suffix.lower() in SUFFIXES for path in dropped_paths(event)):
+        if dropped_paths(event.mimeData(), DroppedKind.MODEL):
             event.acceptProposedAction()
             self._drop_hint.appear()
         else:
@@ -207,10 +206,9 @@ class ModelsRoom(QWidget):
 
     def dropEvent(self, event: QDropEvent) -> None:
         self._drop_hint.hide()
-        wanted = [path for path in dropped_paths(event) if path.suffix.lower() in SUFFIXES]
-        if wanted:
+        if files := dropped_paths(event.mimeData(), DroppedKind.MODEL):
             event.acceptProposedAction()
-            self.import_requested.emit(wanted)
+            self.import_requested.emit(files)
 
     # Inside
 

@@ -9,8 +9,6 @@ from PySide6.QtCore import QObject, Signal
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.ui.shell.model_library import ModelLibrary
 
-SUFFIXES = frozenset({".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin"})
-
 
 class DroppedModels(QObject):
     """What the Models room brings in by itself is none of its business."""

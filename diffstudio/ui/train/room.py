@@ -47,7 +47,7 @@ from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.thumbnails import first_pictures, spread, thumbnail
 from diffstudio.ui.widgets.confirm_dialog import confirm
 from diffstudio.ui.widgets.controls import Banner
-from diffstudio.ui.widgets.drag_and_drop import DropOverlay, dropped_folder
+from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.image_actions import open_folder
 
@@ -216,7 +216,7 @@ class TrainRoom(QWidget):
         dialog.open()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if dropped_folder(event) is not None:
+        if dropped_paths(event.mimeData(), DroppedKind.FOLDER):
             event.acceptProposedAction()
             self._drop_hint.appear()
         else:
@@ -227,10 +227,9 @@ class TrainRoom(QWidget):
 
     def dropEvent(self, event: QDropEvent) -> None:
         self._drop_hint.hide()
-        folder = dropped_folder(event)
-        if folder is not None:
+        if folders := dropped_paths(event.mimeData(), DroppedKind.FOLDER):
             event.acceptProposedAction()
-            self.inspect(folder)
+            self.inspect(folders[0])
         else:
             event.ignore()
 

@@ -1,19 +1,71 @@
-"""Files held over a room, and let go."""
+"""Drag and drop: what a drag carries, and the overlay that says what dropping it will do."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
-from PySide6.QtCore import QRectF, Qt
-from PySide6.QtGui import QColor, QDropEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtCore import QMimeData, QRectF, Qt, QUrl
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
+from diffstudio.models.files.formats import SUFFIXES as MODEL_SUFFIXES
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images import IMAGE_SUFFIXES
+
+
+class DroppedKind(Enum):
+    """What a dropped item is, judged by its name alone: nothing is opened while the mouse button is down."""
+
+    IMAGE = "image"
+    MODEL = "model"
+    FOLDER = "folder"
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedItem:
+    """One file or folder of a drag. `path` is None for what is in no local file; `reason` says why it is unusable."""
+
+    kind: DroppedKind
+    path: Path | None = None
+    reason: str = ""
+
+
+def parse_drop(data: QMimeData) -> list[DroppedItem]:
+    """The items of a drag or of the clipboard, in their order.
+
+    An image dragged out of a web browser comes as a URL or as bare pixels; both are unusable until it is saved.
+    """
+    items = [_parse_url(url) for url in data.urls()]
+    if not items and data.hasImage():
+        items.append(DroppedItem(DroppedKind.UNUSABLE, reason="the image is in no file; save it first"))
+    return items
+
+
+def dropped_paths(data: QMimeData, *kinds: DroppedKind) -> list[Path]:
+    """The paths of the items of these kinds; without `kinds`, of all local files and folders."""
+    return [item.path for item in parse_drop(data) if item.path is not None and (not kinds or item.kind in kinds)]
+
+
+def _parse_url(url: QUrl) -> DroppedItem:
+    if not url.isLocalFile():
+        return DroppedItem(DroppedKind.UNUSABLE, reason=f"{url.toDisplayString()[:200]} is not on this computer")
+    path = Path(url.toLocalFile())
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return DroppedItem(DroppedKind.FOLDER, path)
+    if suffix in MODEL_SUFFIXES:
+        return DroppedItem(DroppedKind.MODEL, path)
+    if suffix in IMAGE_SUFFIXES:
+        return DroppedItem(DroppedKind.IMAGE, path)
+    return DroppedItem(DroppedKind.UNUSABLE, path, f"{path.name} is neither an image nor a model file")
 
 
 class DropOverlay(QWidget):
-    """Lies over a room while something it takes is held above it, and says what letting go would do."""
+    """Covers a room while a file it accepts is dragged over it, and says what dropping it will do."""
 
     def __init__(self, text: str, parent: QWidget) -> None:
         super().__init__(parent)
@@ -40,14 +92,3 @@ class DropOverlay(QWidget):
         painter.setPen(theme.colour("text"))
         painter.setFont(theme.font(16, bold=True))
         painter.drawText(self.rect(), int(Qt.AlignmentFlag.AlignCenter), self._text)
-
-
-def dropped_paths(event: QDropEvent) -> list[Path]:
-    """The files and folders of this machine that are held."""
-    urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
-    return [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
-
-
-def dropped_folder(event: QDropEvent) -> Path | None:
-    """The first folder among them."""
-    return next((path for path in dropped_paths(event) if path.is_dir()), None)

@@ -23,6 +23,9 @@ from PySide6.QtWidgets import QLabel
 
 from diffstudio.ui.widgets import theme
 
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".jxl", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_FILE_FILTER = f"Images ({' '.join(f'*{suffix}' for suffix in sorted(IMAGE_SUFFIXES))})"  # of a QFileDialog
+
 
 def numpy_to_qimage(picture: NDArray[np.uint8]) -> QImage:
     """[H,W,3] RGB, [H,W,4] RGBA or [H,W] grey, uint8 -> an image that owns its pixels (Qt only borrows a buffer)."""

@@ -22,10 +22,9 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.drag_and_drop import dropped_paths
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
-from diffstudio.ui.widgets.images import fitted, numpy_to_qimage, read_image, rounded
+from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER, fitted, numpy_to_qimage, read_image, rounded
 from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
-PICTURES = "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)"
 PREPARES = [
     (PreprocessorName.AS_GIVEN, "As it is"),
     (PreprocessorName.CANNY, "Edges (Canny)"),
@@ -327,7 +326,7 @@ class ControlNetSection(QWidget):
         return True
 
     def choose(self, taken: Callable[[Path], object]) -> QFileDialog:
-        dialog = QFileDialog(self, "Guide by a picture", "", PICTURES)
+        dialog = QFileDialog(self, "Guide by a picture", "", IMAGE_FILE_FILTER)
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(lambda name: taken(Path(name)))
@@ -375,11 +374,11 @@ class ControlNetSection(QWidget):
         return super().eventFilter(watched, event)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if self.fitting() and any(path.is_file() for path in dropped_paths(event)):
+        if self.fitting() and any(path.is_file() for path in dropped_paths(event.mimeData())):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        for path in dropped_paths(event):
+        for path in dropped_paths(event.mimeData()):
             self.add_picture(path)
         event.acceptProposedAction()
 

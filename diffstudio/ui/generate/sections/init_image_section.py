@@ -19,7 +19,7 @@ from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
-from diffstudio.ui.widgets.images import Thumbnail, read_image, unreadable_reason
+from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER, Thumbnail, read_image, unreadable_reason
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 _THUMB = 56
@@ -147,12 +147,7 @@ class InitImageSection(QWidget):
     # ---- what a person does ------------------------------------------------------------------------------------------
 
     def choose(self) -> QFileDialog:
-        dialog = QFileDialog(
-            self,
-            "Start from a picture",
-            pictures_folder(),
-            "Pictures (*.png *.jpg *.jpeg *.webp *.bmp *.tif *.tiff *.gif)",
-        )
+        dialog = QFileDialog(self, "Start from a picture", pictures_folder(), IMAGE_FILE_FILTER)
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(lambda name: self.set_picture(Path(name)))
