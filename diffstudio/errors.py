@@ -1,30 +1,31 @@
-"""Every error a person can meet.
+"""Every error that is shown to the user, and Interrupted, which is not an error.
 
     DiffstudioError
-    ├── BadRequest              what was asked cannot be done: a size, a seed, a name
-    ├── FolderProblem           a folder of pictures that cannot be trained on
-    ├── ImageProblem            one picture that cannot be read or written
-    ├── CheckpointProblem       a checkpoint that is missing, damaged or of an unknown kind
+    ├── BadRequest              the request cannot be carried out: its size, seed, sampler or a name in it
+    ├── FolderProblem           a folder of images that cannot be trained on
+    ├── ImageProblem            an image that cannot be read or written
+    ├── CheckpointProblem       a checkpoint that cannot be used
     │   ├── CheckpointMissing
     │   ├── CheckpointDamaged
-    │   ├── CheckpointDangerous    it would have run something of its own
+    │   ├── CheckpointDangerous    loading it would run code from the file
     │   └── CheckpointUnknown
     ├── RunProblem              a training run that cannot be started, found or resumed
-    │   └── Diverged            its loss is no longer a number, or has left all bounds
-    ├── StorageProblem          the disk is full, or a place cannot be written to
-    ├── OutOfMemory             the job did not fit, also in smaller pieces
-    └── Stopped                 a person asked for the end: not a failure
+    │   └── Diverged            its loss is NaN or Inf, or has grown far beyond its minimum
+    ├── StorageProblem          the disk is full, or a folder cannot be written to
+    └── OutOfMemory             the job does not fit into memory, even when split into smaller pieces
 
-Each says what happened, why, and what to do next; `str(error)` is one sentence a person can act on.
+    Interrupted                 the user stopped the work; `except DiffstudioError` does not catch it
+
+An error says what happened, why, and what to do next; `str(error)` is that as one or two sentences.
 """
 
 from __future__ import annotations
 
 
 class DiffstudioError(Exception):
-    """A thing that went wrong in a way a person can understand.
+    """A failure that the user can understand and act on.
 
-    `what` happened, `why`, and the `remedy`: each a clause without its final full stop; the last two may be empty.
+    `what` happened, `why`, and the `remedy`: clauses without their final full stop. `why` and `remedy` may be empty.
     """
 
     exit_code = 1
@@ -55,7 +56,7 @@ class CheckpointProblem(DiffstudioError):
 
 
 class CheckpointMissing(CheckpointProblem):
-    """`pieces`: the text encoders, autoencoders and tokenizers that are not there, by their names in models/components/requirements.py."""
+    """`pieces`: the missing text encoders, VAEs and tokenizers, by their names in models/components/requirements.py."""
 
     exit_code = 2
     pieces: tuple[str, ...] = ()
@@ -89,5 +90,18 @@ class OutOfMemory(DiffstudioError):
     pass
 
 
-class Interrupted(DiffstudioError):
+class Interrupted(Exception):
+    """The work ended early because the user stopped it.
+
+    It is not a DiffstudioError, so handlers for failures let it pass: a job becomes Cancelled, a training run `stopped`.
+    `message` and `remedy` are clauses without their final full stop; `remedy` may be empty.
+    """
+
     exit_code = 130
+
+    def __init__(self, message: str = "Stopped", remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.message, self.remedy = message, remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}." if self.remedy else f"{self.message}."

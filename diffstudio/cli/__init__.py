@@ -31,8 +31,10 @@ def main(argv: Sequence[str]) -> int:
         return int(arguments.do(arguments))
     except DiffstudioError as error:
         return say(str(error), error.exit_code)
+    except Interrupted as interruption:
+        return say(str(interruption), interruption.exit_code)
     except KeyboardInterrupt:
-        return say("Stopped.", Interrupted.exit_code)
+        return say(str(Interrupted()), Interrupted.exit_code)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

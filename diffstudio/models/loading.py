@@ -63,8 +63,8 @@ def load(
 
     What its file lacks is looked for in the `library`; `vae` takes the place of its own autoencoder. The model's `loaded_with` says,
     in sentences, what came from elsewhere. The file's hash is worked out beside the loading, which also has it read from the
-    disk once only. Raises CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what makes no pictures, and Stopped soon
-    after `cancelled()` becomes true.
+    disk once only. Raises CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what makes no pictures, and Interrupted
+    soon after `cancelled()` becomes true.
     """
     progress, stop = on_progress or _nobody, cancelled or _never
     _check_draws(checkpoint)

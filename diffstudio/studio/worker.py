@@ -433,6 +433,8 @@ class Worker:
 
             if checkpoint:
                 self._loaded(self._library.find(checkpoint), lambda: self._closing, _said_to_nobody)
+        except Interrupted:
+            _log.info("Warming up was interrupted")
         except (DiffstudioError, ImportError, OSError, RuntimeError):
             _log.info("Warming up failed", exc_info=True)
 

@@ -127,7 +127,10 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
     keeper, meter, watch = Checkpointer(context), StepMeter(recipe.batch), DivergenceMonitor()
     interruption = RunCommands(run, lease)
     yield started(context)
-    with lease.held(f"training {run.name}", cancelled=interruption.stop_asked):
+    if not interruption.acquire_lease():  # nothing was trained meanwhile, so there is nothing to save
+        yield RunStopped(trainer.step_number)
+        return
+    try:
         ignorant = trainer.mean_image_loss(context.batches)
         held_out = trainer.held_out_loss(context.batches)
         while trainer.step_number < recipe.steps:
@@ -157,6 +160,8 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
                 yield from keeper.checkpoint(held_out)
         learned, said = verdict(held_out if held_out is not None else meter.recent_loss, ignorant)
         yield RunFinished(trainer.step_number, keeper.latest, learned, said)
+    finally:
+        lease.release()
 
 
 def started(context: RunContext) -> RunStarted:
@@ -198,20 +203,20 @@ class RunCommands:
                     yield RunPaused(step)
                     while self._asked() is Command.PAUSE:
                         time.sleep(_POLL_SECONDS)
-                    if not self._regain():
+                    if not self.acquire_lease():
                         continue
                     yield RunResumed(step)
                 case Command.RUN if self._lease.wanted_by_other():
                     yield RunWaiting(step)
                     self._lease.release()
-                    if not self._regain():
+                    if not self.acquire_lease():
                         continue
                     yield RunResumed(step)
                 case Command.RUN:
                     return
 
     def check_between_calls(self) -> None:
-        """While samples are drawn: step aside for pictures, and raise Stopped when asked to pause or stop."""
+        """While samples are drawn: step aside for pictures, and raise Interrupted when asked to pause or stop."""
         if self._asked() is not Command.RUN:
             raise Interrupted("The samples were not finished")
         self._lease.yield_if_wanted(cancelled=self.stop_asked)
@@ -219,8 +224,8 @@ class RunCommands:
     def stop_asked(self) -> bool:
         return self._asked() is Command.STOP
 
-    def _regain(self) -> bool:
-        """Wait for the lease; False when a stop is asked for meanwhile."""
+    def acquire_lease(self) -> bool:
+        """Wait for the lease; False when the run is asked to stop meanwhile."""
         try:
             self._lease.acquire(f"training {self._run.name}", cancelled=self.stop_asked)
         except Interrupted:

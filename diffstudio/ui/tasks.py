@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from PySide6.QtCore import QCoreApplication, QEventLoop, QObject, Signal
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, Interrupted
 
 _T = TypeVar("_T")
 _END = object()
@@ -32,7 +32,7 @@ class Tasks:
     def start(self, waiting: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run a coroutine; cancel what is returned to give it up. None once closed.
 
-        What the coroutine does not catch goes to sys.excepthook, which shows it in the window.
+        What the coroutine does not catch goes to sys.excepthook, which shows it in the window; Interrupted is dropped.
         """
         if self._closed:
             waiting.close()
@@ -76,7 +76,7 @@ class Tasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if error is not None and not isinstance(error, Interrupted):  # the user stopped it
             sys.excepthook(type(error), error, error.__traceback__)
 
 
@@ -120,7 +120,7 @@ class NewestFirstQueue(QObject):
                 self._current, function = self._waiting.popitem()
                 try:
                     result = await self._tasks.to_thread(function)
-                except (DiffstudioError, OSError):
+                except (Interrupted, DiffstudioError, OSError):
                     result = None
                 self.completed.emit(self._current, result)
         finally:

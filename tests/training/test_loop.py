@@ -188,6 +188,28 @@ def test_steps_aside_for_pictures(folder: Path, recipe_file: str, tmp_path: Path
     assert made.is_set() and events_of(run, RunWaiting) and isinstance(run.events()[0][-1], RunFinished)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_stopped_while_it_waits_for_the_accelerator_is_stopped_not_failed(
+    folder: Path, recipe_file: str, tmp_path: Path, resume: bool
+) -> None:
+    path = tmp_path / "run"
+    if resume:
+        train(path, folder, recipe=recipe_file, on_event=at_step(4, lambda: RunFolder(path).send(Command.STOP)))
+    stopped_at = RunFolder(path).events()[0][-1].step if resume else 0
+
+    def on_event(event: RunEvent) -> None:
+        if isinstance(event, RunStarted):
+            threading.Timer(0.2, lambda: RunFolder(path).send(Command.STOP)).start()
+
+    with Lease().held("pictures", pictures=True):
+        run = train(path, None if resume else folder, recipe=recipe_file, resume=resume, on_event=on_event)
+        assert Lease().holder() == "pictures"
+    assert run.events()[0][-1] == RunStopped(stopped_at) and not events_of(run, RunFailed)
+    resumed = train(path, resume=True)
+    assert isinstance(resumed.events()[0][-1], RunFinished)
+    assert_same(train(tmp_path / "whole", folder, recipe=recipe_file), resumed)
+
+
 def test_a_diverging_run_stops_and_says_so(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
     wild = OptimiserRecipe(name=OptimiserName.ADAM, learning_rate=10.0, warm_up_steps=0, clip_norm=1e3)
     replace(with_steps(recipe, 200), optimiser=wild).write(tmp_path / "wild.toml")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
-from diffstudio.errors import ImageProblem, StorageProblem
+from diffstudio.errors import ImageProblem, Interrupted, StorageProblem
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,6 +177,29 @@ def test_the_newest_question_is_answered_first_and_the_oldest_is_dropped(qtbot: 
     qtbot.waitUntil(lambda: not newest_first.busy())
     assert answers[-1] == ("first", "again")
     newest_first.close()
+
+
+def test_work_that_was_interrupted_is_answered_with_nothing_and_is_no_error(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise Interrupted("Stopped")
+
+    async def interrupted_task() -> None:
+        await tasks.to_thread(interrupted)
+
+    raised, answers = list[BaseException](), list[object]()
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: raised.append(error))
+    newest_first, tasks = NewestFirstQueue("newest"), Tasks()
+    newest_first.completed.connect(lambda key, result: answers.append((key, result)))
+    newest_first.submit("hash", interrupted)
+    qtbot.waitUntil(lambda: answers == [("hash", None)])
+    task = tasks.start(interrupted_task())
+    assert task is not None
+    qtbot.waitUntil(task.done)
+    tasks.close()
+    newest_first.close()
+    assert raised == []
 
 
 def test_a_handler_that_fails_does_not_end_the_answers(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:

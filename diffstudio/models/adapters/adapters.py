@@ -95,7 +95,8 @@ class Adapters:
         """Attach exactly these, and detach all others; only what differs from before is worked out.
 
         One that fits the model in no place, is all zeros or was made for another family changes nothing, and its note says so.
-        Raises CheckpointMissing and CheckpointDamaged for files, Stopped soon after `cancelled()`; then none is attached.
+        Raises CheckpointMissing and CheckpointDamaged for files, Interrupted soon after `cancelled()` becomes true; then
+        none is attached.
         """
         try:
             self._read(uses)

@@ -88,7 +88,7 @@ def fetch(
     """The piece's files in their folder below `home`, the folder of models; `on_progress` hears bytes so far, and of how many.
 
     BadRequest for a piece without a public place, CheckpointMissing where that cannot be reached or is not what it says,
-    StorageProblem for want of room, Stopped soon after `cancelled()` becomes true: then what is there is kept for the next time.
+    StorageProblem for want of room, Interrupted soon after `cancelled()` becomes true: then what is there is kept.
     """
     if piece not in ORIGINS:
         known = f"Those that can be: {', '.join(ORIGINS)}"

@@ -106,8 +106,8 @@ def load_controlnet(
 ) -> nn.Module:
     """diffusers' ControlNetModel for the U-Net `network`, whose shape it shares; `weights` where they were read before.
 
-    CheckpointDamaged when tensors are missing; CheckpointUnknown when it steers another kind of network; Stopped soon after
-    `cancelled()` becomes true.
+    CheckpointDamaged when tensors are missing; CheckpointUnknown when it steers another kind of network; Interrupted
+    soon after `cancelled()` becomes true.
     """
     from diffusers import ControlNetModel
 

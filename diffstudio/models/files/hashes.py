@@ -39,7 +39,7 @@ def sha256_of(
 ) -> str:
     """Of the whole file, in hexadecimal digits; `progress` hears fractions from 0 to 1.
 
-    Raises CheckpointMissing when it cannot be read, Stopped soon after `cancelled()` becomes true.
+    Raises CheckpointMissing when it cannot be read, Interrupted soon after `cancelled()` becomes true.
     """
     steps = hashing(path)
     try:

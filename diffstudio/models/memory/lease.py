@@ -54,7 +54,7 @@ class Lease:
     ) -> Iterator[None]:
         """Hold the accelerator inside the `with`. `pictures` goes before whoever is training.
 
-        `on_wait` is called once if it is not free at once. Raises Stopped when `cancelled()` becomes true while waiting.
+        `on_wait` is called once if another holds it. Raises Interrupted when `cancelled()` becomes true while waiting.
         """
         self.acquire(by, cancelled, pictures=pictures, on_wait=on_wait)
         try:
@@ -106,7 +106,7 @@ class Lease:
     ) -> bool:
         """At a step boundary: step aside while pictures want the accelerator. True when it waited.
 
-        `on_wait` is called before waiting. Raises Stopped, no longer holding the lease, when `cancelled()` becomes true.
+        `on_wait` is called before waiting. Raises Interrupted, without the lease, when `cancelled()` becomes true.
         """
         if not self.wanted_by_other():
             return False

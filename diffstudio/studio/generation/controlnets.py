@@ -80,7 +80,7 @@ class RequestControlNets:
     ) -> None:
         """Have all of them in memory beside the model. `make_room` hears how many bytes are wanted and says whether there is room.
 
-        As `look_up`, and CheckpointDamaged, CheckpointUnknown, Stopped.
+        As `look_up`, and CheckpointDamaged, CheckpointUnknown, Interrupted.
         """
         if not self._uses:
             return

@@ -69,7 +69,7 @@ def generate(
     The LoRAs that its prompt names and its ControlNets are looked up in the library, and stay with the model. Where the
     memory does not suffice, `drop_others` lets go of other models and says of how many, and the job goes on in smaller pieces.
 
-    BadRequest before any work for what the model cannot do; Stopped within one network call of `control.stop()`;
+    BadRequest before any work for what the model cannot do; Interrupted within one network call of `control.stop()`;
     OutOfMemory when one image alone does not fit; StorageProblem when it cannot be saved.
     """
     began = time.monotonic()

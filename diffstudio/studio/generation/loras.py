@@ -126,7 +126,7 @@ class RequestLoras:
     ) -> tuple[str, ...]:
         """Have exactly these attached to the model; a sentence for each that does not do what one would expect.
 
-        Raises CheckpointMissing, CheckpointDamaged and Stopped; then the model has none.
+        Raises CheckpointMissing, CheckpointDamaged and Interrupted; then the model has none.
         """
         adapters: Any = getattr(model, "adapters", None)
         if adapters is None:

@@ -58,8 +58,9 @@ def upscale(
 
     Enlarged by an upscaler alone it keeps its transparency; what is sampled lies on white.
 
-    ImageProblem for what is no picture, BadRequest for a size that is too large or that the model cannot do; Stopped within one
-    window of `control.stop()`; OutOfMemory when it does not fit also in small pieces; StorageProblem when it cannot be saved.
+    ImageProblem for a file that is not an image, BadRequest for a size that is too large or that the model cannot make;
+    Interrupted within one tile of `control.stop()`; OutOfMemory when it does not fit even in small pieces; StorageProblem
+    when it cannot be saved.
     """
     began = time.monotonic()
     picture, (width, height) = read_picture(request.source)

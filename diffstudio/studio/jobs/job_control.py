@@ -20,7 +20,7 @@ class JobControl:
     """Stop and pause, looked at before every call of the network.
 
     `on_pause` and `on_resume` are called by the working thread when it really pauses and goes on; `on_resume` may wait for
-    the accelerator, and may raise Stopped.
+    the accelerator, and may raise Interrupted.
     """
 
     def __init__(self, on_pause: Callable[[], None] | None = None, on_resume: Callable[[], None] | None = None) -> None:
@@ -51,7 +51,7 @@ class JobControl:
         return self._paused
 
     def check(self) -> None:
-        """Return when the next piece of work may begin. Raises Stopped when it may not."""
+        """Return when the next piece of work may begin. Raises Interrupted when it may not."""
         if self._paused and not self._stopped:
             self._wait()
         if self._stopped:

@@ -91,7 +91,7 @@ def build_dataset(
     """The report's pictures as a set, from the cache when nothing has changed.
 
     `on_progress(done, pictures)` and `cancelled()` are called between pictures; after `cancelled` says yes comes
-    Stopped. FolderProblem when the recipe leaves no picture, RunProblem when it asks for what cannot be done,
+    Interrupted. FolderProblem when the recipe leaves no picture, RunProblem when it asks for what cannot be done,
     StorageProblem when the disk is full: no half-written file stays behind any of them.
     """
     _check(data)

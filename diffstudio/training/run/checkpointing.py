@@ -83,7 +83,7 @@ class Checkpointer:
         yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}")
 
     def samples(self, before_call: Callable[[], None]) -> Iterator[RunSamples]:
-        """Sheets of the averaged and the raw weights; none when `before_call` raises Stopped on the way."""
+        """Sheets of the averaged and the raw weights; none when `before_call` raises Interrupted on the way."""
         trainer, folder = self._context.trainer, self._context.run.path / "samples"
         names = {"ema": f"{trainer.step_number:08d}-ema.png", "raw": f"{trainer.step_number:08d}-raw.png"}
         try:

@@ -44,7 +44,7 @@ def new_run(
 ) -> RunContext:
     """Inspect `folder`, choose_recipe, measure, and write the run folder at `path`.
 
-    FolderProblem, RunProblem, StorageProblem say what is in the way; Stopped when a stop is asked for meanwhile.
+    FolderProblem, RunProblem, StorageProblem say what is in the way; Interrupted when a stop is asked for meanwhile.
     """
     if (path / "recipe.toml").exists():
         raise RunProblem(

@@ -50,6 +50,6 @@ class SetupProgress:
         return command is Command.STOP or self._cancelled()
 
     def check(self) -> None:
-        """Raise Stopped when it is to end here."""
+        """Raise Interrupted when it is to end here."""
         if self.stop_asked():
             raise Interrupted("Stopped before the training began")
