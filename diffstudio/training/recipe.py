@@ -158,9 +158,14 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file. RunProblem when it cannot be read or says something that is not known."""
+    """The recipe in a TOML file. RunProblem when the file cannot be read or holds an unknown or invalid value."""
+    return Recipe.from_json(read_table(path))
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. RunProblem when it cannot be read."""
     try:
-        return Recipe.from_json(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunProblem(f"The recipe {path} cannot be read", error.strerror or str(error), "Check the path") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors

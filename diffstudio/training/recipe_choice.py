@@ -1,4 +1,8 @@
-"""Which recipe suits a folder, and why: said in a sentence that a person can read. No torch."""
+"""Which recipe suits a folder of images, and why. No torch.
+
+The road of a run: `inspect_folder(folder)` -> FolderReport -> `choose_recipe(name, report)` -> RecipeChoice. Whoever
+starts the run in another process hands the choice over as a file (`RecipeChoice.write`); it is not made again there.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,38 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import tomli_w
+
 from diffstudio import paths
+from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.inspect_folder import FolderReport
-from diffstudio.training.recipe import Recipe, read_recipe
+from diffstudio.training.recipe import Recipe, read_recipe, read_table
 
 AUTO = "auto"
-_CAPTIONED_ENOUGH = 0.5  # of the pictures, for a network that reads text
+_MIN_CAPTIONED = 0.5  # fraction of the images, for a network that reads captions
+_MEDIUM_FROM_IMAGES = 2000  # with an accelerator
+_TINY_BELOW_MINUTES = 20  # without one
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeChoice:
+    """A recipe that fits a folder of images, and the reason in a sentence."""
+
     recipe: Recipe
     why: str
+
+    def write(self, path: Path) -> None:
+        """A recipe file with one more key, `why`: `choose_recipe` takes it as it is. StorageProblem on failure."""
+        write_text(path, tomli_w.dumps(self.recipe.to_json() | {"why": self.why}))
+
+
+def read_choice(path: Path) -> RecipeChoice:
+    """A recipe file; `why` is empty in one that a person wrote. RunProblem when it is damaged."""
+    values = read_table(path)
+    why = values.pop("why", "")
+    return RecipeChoice(Recipe.from_json(values), str(why))
 
 
 @cache
@@ -30,78 +52,79 @@ def named_recipes() -> dict[str, Recipe]:
 
 
 def check_recipe_name(name: str) -> None:
-    """RunProblem for what `choose` would refuse whatever the folder holds."""
+    """RunProblem for a name that `choose_recipe` would refuse whatever the folder holds."""
     if name.endswith(".toml") and name not in named_recipes():
-        read_recipe(Path(name))
+        read_choice(Path(name))
     elif name not in (AUTO, *named_recipes()):
         raise _unknown(name)
-
-
-def _unknown(name: str) -> RunProblem:
-    return RunProblem(
-        f"There is no recipe called {name[:80]!r}",
-        remedy=f"Choose one of {AUTO}, {', '.join(named_recipes())}, or a .toml file",
-    )
 
 
 def choose_recipe(
     name: str, report: FolderReport, *, accelerator: bool = False, minutes: float | None = None
 ) -> RecipeChoice:
-    """The recipe called `name`, at a path, or for `auto` the one that suits; told what the folder can teach it.
+    """The recipe for a folder: `auto`, the name of a recipe that ships with the program, or the path of a .toml.
 
-    RunProblem for a name that is not known or a file that cannot be read.
+    Its conditioning is one that the folder has data for: captions, else classes, else none. RunProblem for an unknown
+    name and for a file that cannot be read.
     """
     recipes = named_recipes()
     if name == AUTO:
-        chosen, why = _suited(report, accelerator, minutes)
-        recipe = recipes[chosen]
-    elif name in recipes:
-        recipe, why = recipes[name], ""
-    elif name.endswith(".toml"):
-        recipe, why = read_recipe(Path(name)), ""
-    else:
-        raise _unknown(name)
-    return _taught_by(recipe, report, why)
+        chosen, why = _automatic(report, accelerator, minutes)
+        return _with_conditioning(recipes[chosen], report, why)
+    if name in recipes:
+        return _with_conditioning(recipes[name], report)
+    if name.endswith(".toml"):
+        choice = read_choice(Path(name))
+        return choice if choice.why else _with_conditioning(choice.recipe, report)
+    raise _unknown(name)
 
 
-def _suited(report: FolderReport, accelerator: bool, minutes: float | None) -> tuple[str, str]:
-    count = len(report.images)
-    if accelerator and count >= 2000:
-        return "medium", f"Chosen because there are {count:,} pictures and an accelerator"
-    if not accelerator and minutes is not None and minutes < 20:
-        return "tiny", f"Chosen because a small network learns most in {_minutes(minutes)} without an accelerator"
-    device = "an accelerator" if accelerator else "no accelerator"
-    return "small", f"Chosen because there are {count:,} pictures and {device}"
-
-
-def _minutes(minutes: float) -> str:
-    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
-
-
-def _untold(asked: Conditioning, report: FolderReport) -> str:
-    """Why a network is told nothing."""
-    match asked:
-        case Conditioning.NONE:
-            return "as the recipe says"
-        case Conditioning.TEXT if report.captioned:
-            return f"for only {report.captioned:,} of {len(report.images):,} pictures have captions, and there are no classes"
-        case Conditioning.CLASS:
-            return "for there are no sub-folders to be classes"
-    return "for there are no captions or classes"
-
-
-def _taught_by(recipe: Recipe, report: FolderReport, why: str) -> RecipeChoice:
-    """The recipe with a conditioning that the folder has something for."""
-    asked = recipe.network.conditioning
-    known = Conditioning.NONE
-    because = f"pictures come from noise alone, {_untold(asked, report)}"
-    enough = report.captioned >= _CAPTIONED_ENOUGH * len(report.images)
-    if asked is Conditioning.TEXT and enough:
-        known, because = asked, "captions say what the pictures show"
-    elif asked is not Conditioning.NONE and len(report.groups) > 1:
-        known, because = Conditioning.CLASS, f"its {len(report.groups)} sub-folders are the classes"
-    parts = [part for part in (why, because) if part]
-    sentence = "; ".join(parts)
-    return RecipeChoice(
-        replace(recipe, network=replace(recipe.network, conditioning=known)), sentence[:1].upper() + sentence[1:] + "."
+def _unknown(name: str) -> RunProblem:
+    return RunProblem(
+        f"There is no recipe named {name[:80]!r}",
+        remedy=f"Choose one of {AUTO}, {', '.join(named_recipes())}, or a .toml file",
     )
+
+
+def _automatic(report: FolderReport, accelerator: bool, minutes: float | None) -> tuple[str, str]:
+    """The name of a recipe, and why."""
+    count = len(report.images)
+    if accelerator and count >= _MEDIUM_FROM_IMAGES:
+        return "medium", f"Chosen because there are {count:,} images and an accelerator"
+    if not accelerator and minutes is not None and minutes < _TINY_BELOW_MINUTES:
+        plural = "" if minutes == 1 else "s"
+        return (
+            "tiny",
+            f"Chosen because a small network learns most in {minutes:g} minute{plural} without an accelerator",
+        )
+    device = "an accelerator" if accelerator else "no accelerator"
+    return "small", f"Chosen because there are {count:,} images and {device}"
+
+
+def _with_conditioning(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeChoice:
+    """The recipe with a conditioning that the folder has data for."""
+    requested = recipe.network.conditioning
+    enough = report.captioned >= _MIN_CAPTIONED * len(report.images)
+    if requested is Conditioning.TEXT and enough:
+        conditioning, because = requested, "captions describe the images"
+    elif requested is not Conditioning.NONE and len(report.groups) > 1:
+        conditioning, because = Conditioning.CLASS, f"the {len(report.groups)} sub-folders are the classes"
+    else:
+        conditioning = Conditioning.NONE
+        because = f"unconditional: {_why_unconditional(requested, report)}"
+    sentence = "; ".join(part for part in (why, because) if part)
+    return RecipeChoice(
+        replace(recipe, network=replace(recipe.network, conditioning=conditioning)),
+        f"{sentence[:1].upper()}{sentence[1:]}.",
+    )
+
+
+def _why_unconditional(requested: Conditioning, report: FolderReport) -> str:
+    match requested:
+        case Conditioning.NONE:
+            return "the recipe asks for no conditioning"
+        case Conditioning.TEXT if report.captioned:
+            return f"only {report.captioned:,} of {len(report.images):,} images have captions, and there are no classes"
+        case Conditioning.CLASS:
+            return "there are no sub-folders to use as classes"
+    return "there are no captions or classes"

@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from PIL import Image  # noqa: E402
 
-from diffstudio.training.recipe import Recipe, read_recipe  # noqa: E402
+from diffstudio.training.recipe import Recipe  # noqa: E402
+from diffstudio.training.recipe_choice import read_choice  # noqa: E402
 from diffstudio.training.run.run_folder import (  # noqa: E402
     Command,
     RunCheckpoint,
@@ -60,7 +61,7 @@ def main() -> int:
         run = RunFolder.open(asked.run)
         step = int(run.state_file.read_text()) if run.state_file.exists() else 0
     else:
-        recipe = read_recipe(Path(asked.recipe)) if asked.recipe.endswith(".toml") else Recipe()
+        recipe = read_choice(Path(asked.recipe)).recipe if asked.recipe.endswith(".toml") else Recipe()
         run, step = RunFolder.create(asked.run, recipe, asked.folder), 0
     return train(run, step, asked.steps or how["steps"], how)
 

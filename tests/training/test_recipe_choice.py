@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.inspect_folder import FolderReport, inspect_folder
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.recipe_choice import choose_recipe, named_recipes
+from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe, named_recipes, read_choice
 
 
 def reported(folder: Path) -> FolderReport:
@@ -49,14 +50,25 @@ def test_unknown_names_are_told_the_known(folder: Path, tmp_path: Path) -> None:
         choose_recipe(str(tmp_path / "nowhere.toml"), reported(folder))
 
 
-def test_it_is_said_why_a_network_is_told_nothing(folder: Path, tmp_path: Path) -> None:
+def test_the_reason_for_an_unconditional_network_is_given(folder: Path, tmp_path: Path) -> None:
     disc = folder / "disc"
     captions = sorted(disc.glob("*.txt"))
     for caption in captions[1:]:
         caption.unlink()
-    assert "only 1 of 12 pictures have captions" in choose_recipe("tiny", reported(disc)).why
+    assert "only 1 of 12 images have captions" in choose_recipe("tiny", reported(disc)).why
     captions[0].unlink()
     assert "there are no captions or classes" in choose_recipe("tiny", reported(disc)).why
-    for told, says in (("none", "as the recipe says"), ("class", "no sub-folders")):
+    for told, says in (("none", "the recipe asks for no conditioning"), ("class", "no sub-folders")):
         Recipe.from_json({"network": {"conditioning": told}}).write(tmp_path / "told.toml")
         assert says in choose_recipe(str(tmp_path / "told.toml"), reported(disc)).why
+
+
+def test_a_choice_that_was_handed_over_is_not_made_again(folder: Path, tmp_path: Path) -> None:
+    choice = choose_recipe("auto", reported(folder))
+    changed = replace(choice, recipe=replace(choice.recipe, name="changed"))
+    changed.write(tmp_path / "chosen.toml")
+    for caption in folder.rglob("*.txt"):  # chosen anew, it would be a network of classes
+        caption.unlink()
+    check_recipe_name(str(tmp_path / "chosen.toml"))
+    assert choose_recipe(str(tmp_path / "chosen.toml"), reported(folder), accelerator=True) == changed
+    assert read_choice(tmp_path / "chosen.toml") == changed

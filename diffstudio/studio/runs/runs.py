@@ -19,6 +19,7 @@ from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.process import Detached, Launch, birth, launched, read_launch, terminate, write_launch
 from diffstudio.studio.runs.status import ALIVE, Told, living, modified, size_of, status_of
 from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.run.run_folder import Command, RunFolder, Status
 
 LONGEST_NAME = 60  # characters of a run's folder name
@@ -71,11 +72,12 @@ class Runs:
         self._children: list[Detached] = []
         self._lock = threading.RLock()
 
-    def start(self, request: TrainRequest, *, name: str = "") -> RunFolder:
+    def start(self, request: TrainRequest, choice: RecipeChoice | None = None, *, name: str = "") -> RunFolder:
         """Start a new run in a process of its own; or, with `resume`, go on with the one in `request.run`.
 
-        `name` is what the run is called when the request names no folder for it; otherwise it is called after its
-        pictures. StorageProblem when its folder cannot be made, RunProblem when the process cannot be started.
+        `choice` is the recipe to train by, which the process takes as it is; without one the process chooses by
+        `request.recipe`. `name` is the run's name when the request names no folder for it; by default it is named after
+        its folder of images. StorageProblem when its folder cannot be made, RunProblem when the process cannot be started.
         """
         if request.resume:
             if request.run is None:
@@ -84,6 +86,9 @@ class Runs:
         if request.folder is None:
             raise RunProblem("No folder of pictures was given to train on")
         run = RunFolder(self._new_folder(request.run, name or request.folder.resolve().name))
+        if choice is not None:
+            choice.write(run.chosen_recipe_file)
+            request = replace(request, recipe=str(run.chosen_recipe_file))
         arguments = ["train", str(request.folder), "--recipe", request.recipe, "--run", str(run.path)]
         if request.minutes is not None:
             arguments += ["--minutes", f"{request.minutes:g}"]
@@ -190,7 +195,8 @@ class Runs:
                 f"What was asked of the run {run.name} is not known", remedy="Choose its folder and start anew"
             )
         request = TrainRequest.from_json(launch.request | {"run": None, "resume": False})
-        return self.start(request, name=run.name)
+        choice = read_choice(run.chosen_recipe_file) if run.chosen_recipe_file.is_file() else None
+        return self.start(request, choice, name=run.name)
 
     def images_per_second(self, recipe: Recipe) -> float | None:
         """The throughput that the newest run of the same network, size and batch measured here; None if there is none."""

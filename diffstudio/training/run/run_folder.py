@@ -1,6 +1,7 @@
 """RunFolder: a training run on disk, which is all that the window and the run itself share.
 
     recipe.toml     the recipe, complete
+    chosen.toml     the recipe that the run was started with, where the window chose it; read once
     run.json        what does not change: format, folder of pictures, when it was made
     events.jsonl    one object a line, appended as things happen
     control.json    what a person asks of it: {"format": 1, "command": "run" | "pause" | "stop"}
@@ -243,6 +244,10 @@ class RunFolder:
     @property
     def recipe_file(self) -> Path:
         return self.path / "recipe.toml"
+
+    @property
+    def chosen_recipe_file(self) -> Path:
+        return self.path / "chosen.toml"
 
     @property
     def state_file(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
@@ -44,11 +44,13 @@ class StartChoice:
     """What a person asked for when pressing Start."""
 
     folder: Path
-    recipe_name: str  # of a named recipe, or `auto`
-    recipe: Recipe  # with the person's changes
-    changed: bool  # whether there are any
+    chosen: RecipeChoice  # with the person's changes
     minutes: float
     name: str  # of the run; empty: after the folder
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.chosen.recipe
 
 
 class FolderCard(Card):
@@ -222,14 +224,8 @@ class NewRunPanel(QWidget):
         if self._report is None or self._base is None:
             return None
         recipe = self.options().applied_to(self._base.recipe)
-        return StartChoice(
-            self._report.folder,
-            self.recipe.value(),
-            recipe,
-            recipe is not self._base.recipe,
-            self.minutes.value(),
-            self.run_name.text().strip(),
-        )
+        choice = replace(self._base, recipe=recipe)
+        return StartChoice(self._report.folder, choice, self.minutes.value(), self.run_name.text().strip())
 
     def options(self) -> Options:
         return Options(

@@ -7,8 +7,6 @@ therefore ends nothing, and a run started from a command line appears here too.
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +24,6 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
-from diffstudio import paths
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.requests import TrainRequest
@@ -53,7 +50,6 @@ from diffstudio.ui.widgets.image_actions import open_folder
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two looks at the runs
 _WIDE = 1180  # px: from here on the columns are as broad as those of Generate
-OLD_RECIPE_SECONDS = 24 * 3600  # a recipe handed to a process that has long read it
 
 
 class TrainRoom(QWidget):
@@ -276,9 +272,8 @@ class TrainRoom(QWidget):
 
     def _start(self, choice: StartChoice) -> None:
         try:
-            recipe = str(_handed_over(choice.recipe)) if choice.changed else choice.recipe_name
-            request = TrainRequest(folder=choice.folder, recipe=recipe, minutes=round(choice.minutes, 2))
-            run = self._runs.start(request, name=choice.name)
+            request = TrainRequest(folder=choice.folder, minutes=round(choice.minutes, 2))
+            run = self._runs.start(request, choice.chosen, name=choice.name)
         except (DiffstudioError, OSError) as error:
             self._complain(error)
             return
@@ -478,15 +473,3 @@ def _column(inside: QWidget, side: str) -> QWidget:
 
 def _about(picture: ImageRecord) -> str:
     return f"{picture.caption or picture.path.name} · {picture.width:,} x {picture.height:,} px"
-
-
-def _handed_over(recipe: Recipe) -> Path:
-    """A file with the recipe for the process that is about to start; those of past days are cleared away."""
-    folder = paths.data() / "handed-over"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.toml"):
-        if time.time() - old.stat().st_mtime > OLD_RECIPE_SECONDS:
-            old.unlink(missing_ok=True)
-    path = folder / f"{uuid.uuid4().hex}.toml"
-    recipe.write(path)
-    return path

@@ -21,9 +21,10 @@ from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.runs import Runs, RunSummary, file_name
 from diffstudio.studio.runs.status import log_tail
 from diffstudio.training.recipe import DataRecipe, Recipe
+from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.run.run_folder import RunFinished, RunFolder, RunStarted, RunStep, Status
 
-FAKE = (sys.executable, str(Path(__file__).with_name("fake_training.py")))
+FAKE = (sys.executable, str(Path(__file__).parents[1] / "fake_training.py"))
 
 
 @pytest.fixture
@@ -80,6 +81,19 @@ def test_the_recipe_and_the_time_travel_to_the_process(runs: Runs, pictures: Pat
     wait(lambda: only(runs).status is Status.FINISHED)
     assert run.recipe().data.size == 32
     assert only(runs).steps == 7
+
+
+def test_a_chosen_recipe_is_handed_over_in_the_run_folder(
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = RecipeChoice(Recipe(name="chosen", data=DataRecipe(size=32)), "Because it fits.")
+    run = runs.start(TrainRequest(folder=pictures, minutes=2), choice)
+    wait(lambda: only(runs).status is Status.FINISHED)
+    assert read_choice(run.chosen_recipe_file) == choice
+    assert run.recipe() == choice.recipe
+    again = runs.again(run)
+    wait(lambda: runs.summary(again).status is Status.FINISHED)
+    assert read_choice(again.chosen_recipe_file) == choice and again.recipe() == choice.recipe
 
 
 def test_two_runs_on_one_folder_have_two_names_and_the_newest_is_first(runs: Runs, pictures: Path) -> None:
