@@ -95,13 +95,15 @@ def _list_models(arguments: argparse.Namespace) -> int:
 
 
 def _show_model(arguments: argparse.Namespace) -> int:
-    from diffstudio.models.files.hashes import sha256_of, short
+    from diffstudio.models.files.hashes import autov2, sha256_of
     from diffstudio.models.library.library import Library
     from diffstudio.studio.settings import load_settings
 
     checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
     hashes = (
-        {} if checkpoint.path.is_dir() else {"sha256": (sha256 := sha256_of(checkpoint.path)), "auto_v2": short(sha256)}
+        {}
+        if checkpoint.path.is_dir()
+        else {"sha256": (sha256 := sha256_of(checkpoint.path)), "auto_v2": autov2(sha256)}
     )
     about = _as_json(checkpoint) | hashes | {"metadata": dict(checkpoint.metadata)}
     if arguments.json:

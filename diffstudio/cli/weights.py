@@ -90,7 +90,7 @@ def _in_it(given: Path) -> list[Path]:
 def _scanned(file: Path) -> dict[str, Any]:
     from diffstudio.errors import DiffstudioError
     from diffstudio.models.files.formats import PICKLES
-    from diffstudio.models.files.pickle_globals import Kind
+    from diffstudio.models.files.pickle_globals import GlobalKind
     from diffstudio.models.files.pickle_scan import scan_pickle
     from diffstudio.models.library.records import read_record
 
@@ -98,7 +98,9 @@ def _scanned(file: Path) -> dict[str, Any]:
     try:
         if file.suffix.lower() in PICKLES:
             scan = scan_pickle(file)
-            about |= {kind.name.lower(): [found.name for found in scan.found if found.kind is kind] for kind in Kind}
+            about |= {
+                kind.name.lower(): [found.name for found in scan.found if found.kind is kind] for kind in GlobalKind
+            }
             about["would_run"] = [call for found in scan.dangerous for call in found.calls]
             about["tensors"] = len(scan.tensors)
             about["verdict"] = "dangerous" if scan.dangerous else "unreadable" if scan.problem else "harmless"

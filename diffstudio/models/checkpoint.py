@@ -17,8 +17,8 @@ from typing import Any
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.families_table import FAMILIES, UNKNOWN
-from diffstudio.models.detection.prediction_type import prediction_beside, prediction_within
-from diffstudio.models.detection.types import Detected, Layout, Role
+from diffstudio.models.detection.prediction_type import prediction_from_weights, prediction_from_yaml
+from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.safetensors_header import DTYPE_BITS, TensorEntry, gc_paused, read_header
 from diffstudio.networks.conditioning import Conditioning
 
@@ -119,7 +119,7 @@ def name_of(path: Path) -> str:
     return path.absolute().parent.name if alike else stem
 
 
-def described(checkpoint: Checkpoint, found: Detected) -> Checkpoint:
+def described(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
     """The record with what was found out about its file."""
     checkpoint = replace(
         checkpoint,
@@ -138,14 +138,14 @@ def described(checkpoint: Checkpoint, found: Detected) -> Checkpoint:
 
 
 def with_prediction(
-    found: Detected, path: Path, tensors: Mapping[str, TensorEntry], begin: int | None = None
-) -> Detected:
+    found: Detection, path: Path, tensors: Mapping[str, TensorEntry], begin: int | None = None
+) -> Detection:
     """Where the header leaves open what a U-Net predicts: what lies beside the file and in it, as `prediction_within` takes it."""
     if found.family not in ("sd1", "sd2", "sdxl") or found.prediction == "v" or found.role not in _DRAWING:
         return found
-    prediction, why = prediction_beside(path)
+    prediction, why = prediction_from_yaml(path)
     if not prediction and not found.prediction:
-        prediction, why = prediction_within(path, tensors, begin)
+        prediction, why = prediction_from_weights(path, tensors, begin)
     if not prediction and not found.prediction:
         prediction, why = "v", "whether it predicts eps or v is not said, and most of its kind predict v"
     return replace(found, prediction=prediction, reason=f"{found.reason.rstrip('.')}; {why}.") if prediction else found

@@ -23,7 +23,7 @@ from diffstudio.models.files.weights_reader import TORCH_DTYPES
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_dtype, free_bytes
 from diffstudio.models.model import Model
-from diffstudio.models.nonfinite import check_finite, modules_of
+from diffstudio.models.nonfinite import check_finite, named_modules
 
 _FILES = {
     "sd1": "stable_diffusion",
@@ -125,7 +125,7 @@ def _looked_at(model: Any) -> dict[str, nn.Module]:
     Weights that stay in the file as they are stored would be read once more, which takes half as long as to load them. The first
     step of a picture tells as much (see studio/generation/passes.py), except of the autoencoder, which is small.
     """
-    parts = modules_of(model)
+    parts = named_modules(model)
     stays = model.device.type == "cpu" and TORCH_DTYPES.get(model.checkpoint.dtype) is model.dtype
     return {name: part for name, part in parts.items() if not stays or name == "vae"}
 

@@ -15,7 +15,7 @@ from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 
 
-def modules_of(model: Any) -> dict[str, nn.Module]:
+def named_modules(model: Any) -> dict[str, nn.Module]:
     """What a model computes with, by the names that diffusers uses; its network is called that."""
     parts: dict[str, Any] = {
         "network": model.network,

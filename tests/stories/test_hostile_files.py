@@ -28,7 +28,7 @@ from diffstudio.errors import (
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.files.folder_check import check_folder
-from diffstudio.models.files.quantized_reader import open_stored
+from diffstudio.models.files.quantized_reader import open_rows
 from diffstudio.models.files.safetensors_header import read_header
 from diffstudio.models.files.weights_reader import load_weights
 from diffstudio.models.library.records import read_record
@@ -239,7 +239,7 @@ def test_gguf_headers(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(data)
     assert said in refused(lambda: read_record(path))
-    refused(lambda: open_stored(path), CheckpointProblem)
+    refused(lambda: open_rows(path), CheckpointProblem)
 
 
 @_HERE
@@ -263,7 +263,7 @@ def test_gguf_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
     path.write_bytes(bytes(whole))
     try:
         read_record(path)
-        stored = open_stored(path)
+        stored = open_rows(path)
         for name, shape in stored.shapes.items():
             stored.rows(name, 0, shape[0] if shape else 0)
     except DiffstudioError as error:

@@ -25,7 +25,7 @@ from diffstudio.models.components.components import FolderComponents, empty, wha
 from diffstudio.models.components.requirements import NEEDS, PIECES, InFile, InFolder, Need, Place, found_in, missing
 from diffstudio.models.components.search import Elsewhere, place_of_vae
 from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor
-from diffstudio.models.files.quantized_reader import Weights, open_stored, together
+from diffstudio.models.files.quantized_reader import TensorRows, combine_rows, open_rows
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.infer_config import derived
 from diffstudio.models.state_dicts.to_diffusers import Recipe, Rows, recipe
@@ -71,7 +71,7 @@ class SingleFileComponents:
         self.on_tensor: Callable[[float], None] = _nobody  # hears after each tensor how much of its part is there
         self._configs = configs or paths.resources() / "families" / checkpoint.family
         self._library, self._elsewhere, self._dense_bytes = library, Elsewhere(checkpoint, library), dense_bytes
-        self._open: dict[Path, Weights] = {checkpoint.path: open_stored(checkpoint.path)}
+        self._open: dict[Path, TensorRows] = {checkpoint.path: open_rows(checkpoint.path)}
         self._recipes: dict[str, Recipe] = {}
         self._places = self._own_places()
         self._lent: dict[str, Place] = {}
@@ -234,9 +234,9 @@ class SingleFileComponents:
 
     # ---- weights -------------------------------------------------------------------------------------------------------
 
-    def _weights(self, place: InFile) -> Weights:
+    def _weights(self, place: InFile) -> TensorRows:
         if place.path not in self._open:
-            self._open[place.path] = open_stored(place.path)
+            self._open[place.path] = open_rows(place.path)
         return self._open[place.path]
 
     def _recipe(self, name: str, place: InFile) -> Recipe:
@@ -307,7 +307,7 @@ class SingleFileComponents:
         key: str,
         wanted: Tensor,
         source: tuple[Rows, ...] | None,
-        weights: Weights,
+        weights: TensorRows,
         dtype: torch.dtype,
         packed: bool,
     ) -> Tensor | QuantizedTensor:
@@ -315,7 +315,7 @@ class SingleFileComponents:
             return torch.eye(
                 len(wanted), dtype=dtype
             )  # CLIP L without its projection, as SD3's makers read it in their own code
-        found = together([weights.rows(run.name, run.start, run.stop) for run in source], dtype, packed)
+        found = combine_rows([weights.rows(run.name, run.start, run.stop) for run in source], dtype, packed)
         if isinstance(found, QuantizedTensor):
             return found
         if key.endswith("text_projection.weight") and source[0].name.endswith("text_projection"):

@@ -11,28 +11,36 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from diffstudio.models.detection.detect_adapters import adapter_of
+from diffstudio.models.detection.detect_adapters import detect_adapter
 from diffstudio.models.detection.families_table import FAMILIES
-from diffstudio.models.detection.types import CONTEXTS, Detected, Layout, Names, Role, Shapes, family_said
+from diffstudio.models.detection.types import (
+    FAMILY_BY_CONTEXT_WIDTH,
+    Detection,
+    Layout,
+    Role,
+    Shapes,
+    TensorNames,
+    family_from_text,
+)
 
 _PREFIXES = ("model.diffusion_model.", "", "diffusion_model.", "unet.", "transformer.", "model.", "net.")
 _ENCODERS = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.", "text_encoder.", "text_encoder_2.")
 _AUTOENCODERS = ("first_stage_model.", "vae.")
 
 
-def detect(shapes: Shapes, metadata: Mapping[str, str]) -> Detected:
+def detect(shapes: Shapes, metadata: Mapping[str, str]) -> Detection:
     """What a file with tensors of these names and shapes is. Family `unknown` and role UNKNOWN where nothing fits."""
-    names = Names(shapes)
-    for look in (_controlnet, adapter_of, _checkpoint, _embedding, _text_encoder, _vae, _upscaler, _others):
+    names = TensorNames(shapes)
+    for look in (_controlnet, detect_adapter, _checkpoint, _embedding, _text_encoder, _vae, _upscaler, _others):
         if (found := look(names, metadata)) is not None:
             return found
-    return Detected(reason="None of its tensors has a name that is known here.")
+    return Detection(reason="None of its tensors has a name that is known here.")
 
 
 # ---- networks, and checkpoints around them ---------------------------------------------------------------------------
 
 
-def _checkpoint(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+def _checkpoint(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     """A network: with what else there is in the file a checkpoint."""
     for prefix in _PREFIXES:
         at = names.below(prefix)
@@ -43,7 +51,7 @@ def _checkpoint(names: Names, metadata: Mapping[str, str]) -> Detected | None:
     return None
 
 
-def _around(found: Detected, names: Names, prefix: str) -> Detected:
+def _around(found: Detection, names: TensorNames, prefix: str) -> Detection:
     encoders = any(name.startswith(_ENCODERS) for name in names.shapes)
     autoencoder = any(name.startswith(_AUTOENCODERS) for name in names.shapes)
     if encoders and autoencoder:
@@ -59,7 +67,7 @@ def _around(found: Detected, names: Names, prefix: str) -> Detected:
     return replace(found, role=role, layout=layout, reason=f"{found.reason.rstrip('.')}; {beside}.")
 
 
-def _unet_original(at: Names) -> Detected | None:
+def _unet_original(at: TensorNames) -> Detection | None:
     first = at.shape("input_blocks.0.0.weight")
     words = at.shape("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight") or at.shape(
         "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
@@ -68,7 +76,7 @@ def _unet_original(at: Names) -> Detected | None:
     return _unet(first, words, at.shape("label_emb.0.0.weight"), deep, Layout.ORIGINAL)
 
 
-def _unet_diffusers(at: Names) -> Detected | None:
+def _unet_diffusers(at: TensorNames) -> Detection | None:
     first = at.shape("conv_in.weight")
     words = at.shape("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight") or at.shape(
         "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
@@ -82,16 +90,16 @@ _CHANNELS = {5: "a depth map", 7: "the small picture it is to enlarge", 8: "a pi
 
 def _unet(
     first: tuple[int, ...], words: tuple[int, ...], sizes: tuple[int, ...], deep: bool, layout: Layout
-) -> Detected | None:
+) -> Detection | None:
     """`first` [width,channels,3,3], `words` [width,context], `sizes` [width,micro-conditioning] are its telling tensors."""
     if len(first) < 2 or len(words) != 2:
         return None
     channels, context = first[1], words[1]
-    family = CONTEXTS.get(context, "unknown")
+    family = FAMILY_BY_CONTEXT_WIDTH.get(context, "unknown")
     why = f"A U-Net that attends to words of {context:,} numbers"
     if family == "unknown":
-        return Detected(Role.UNKNOWN, reason=f"{why}, as no known Stable Diffusion does", layout=layout)
-    found = Detected(Role.NETWORK, family, "eps", layout=layout, inpainting=channels == 9)
+        return Detection(Role.UNKNOWN, reason=f"{why}, as no known Stable Diffusion does", layout=layout)
+    found = Detection(Role.NETWORK, family, "eps", layout=layout, inpainting=channels == 9)
     if family == "sdxl" and not deep:
         return replace(
             found, family="unknown", reason=f"{why}, as Stable Diffusion XL, but a smaller one (SSD-1B, Vega or Kolors)"
@@ -105,7 +113,7 @@ def _unet(
     return replace(found, reason=f"{why}, as {FAMILIES[family].title} does{painted}")
 
 
-def _sd3(at: Names) -> Detected | None:
+def _sd3(at: TensorNames) -> Detection | None:
     original = at.has("joint_blocks.0.context_block.attn.qkv.weight")
     patches = at.shape("x_embedder.proj.weight" if original else "pos_embed.proj.weight")
     if len(patches) < 2 or not (original or at.has("transformer_blocks.0.attn.add_q_proj.weight")):
@@ -113,7 +121,7 @@ def _sd3(at: Names) -> Detected | None:
     block = "joint_blocks.0.x_block." if original else "transformer_blocks.0."
     normed = at.has(block + ("attn.ln_q.weight" if original else "attn.norm_q.weight"))
     edition = "3.5 large" if patches[0] == 2432 else "3.5 medium" if normed else "3 medium"
-    return Detected(
+    return Detection(
         Role.NETWORK,
         "sd3",
         "flow",
@@ -123,7 +131,7 @@ def _sd3(at: Names) -> Detected | None:
     )
 
 
-def _flux(at: Names) -> Detected | None:
+def _flux(at: TensorNames) -> Detection | None:
     original = at.has("double_blocks.0.img_attn.qkv.weight") and at.has("vector_in.in_layer.weight")
     patches = at.shape("img_in.weight" if original else "x_embedder.weight")
     if len(patches) != 2 or not (
@@ -133,7 +141,7 @@ def _flux(at: Names) -> Detected | None:
     ):
         return None
     told = at.has("guidance_in.in_layer.weight" if original else "time_text_embed.guidance_embedder.linear_1.weight")
-    found = Detected(
+    found = Detection(
         Role.NETWORK,
         "flux",
         "flow",
@@ -159,7 +167,7 @@ def _flux(at: Names) -> Detected | None:
     )
 
 
-def _z_image(at: Names) -> Detected | None:
+def _z_image(at: TensorNames) -> Detection | None:
     diffusers = at.has("all_x_embedder.2-1.weight")
     words = at.shape("cap_embedder.1.weight")
     if (
@@ -168,7 +176,7 @@ def _z_image(at: Names) -> Detected | None:
         or not (diffusers or at.has("x_embedder.weight"))
     ):
         return None
-    return Detected(
+    return Detection(
         Role.NETWORK,
         "z_image",
         "flow",
@@ -177,21 +185,21 @@ def _z_image(at: Names) -> Detected | None:
     )
 
 
-def _lumina(at: Names) -> Detected | None:
+def _lumina(at: TensorNames) -> Detection | None:
     """Lumina 2 has Z-Image's names, but another modulation."""
     if not at.has("cap_embedder.0.weight") or not at.has("layers.0.attention.qkv.weight"):
         return None
-    return Detected(Role.NETWORK, reason="The layers of Lumina 2, which is not supported")
+    return Detection(Role.NETWORK, reason="The layers of Lumina 2, which is not supported")
 
 
-def _qwen_image(at: Names) -> Detected | None:
+def _qwen_image(at: TensorNames) -> Detection | None:
     if not at.has("transformer_blocks.0.img_mod.1.weight") or not at.has("txt_norm.weight"):
         return None
     if at.shape("img_in.weight")[1:] not in ((64,), ()):
-        return Detected(
+        return Detection(
             Role.NETWORK, reason="Qwen-Image's blocks with more channels than a picture has, which is not supported"
         )
-    return Detected(
+    return Detection(
         Role.NETWORK,
         "qwen_image",
         "flow",
@@ -200,7 +208,7 @@ def _qwen_image(at: Names) -> Detected | None:
     )
 
 
-_NETWORKS: tuple[Callable[[Names], Detected | None], ...] = (
+_NETWORKS: tuple[Callable[[TensorNames], Detection | None], ...] = (
     _unet_original,
     _unet_diffusers,
     _sd3,
@@ -211,7 +219,7 @@ _NETWORKS: tuple[Callable[[Names], Detected | None], ...] = (
 )
 
 
-def _predicting(found: Detected, names: Names, metadata: Mapping[str, str]) -> Detected:
+def _predicting(found: Detection, names: TensorNames, metadata: Mapping[str, str]) -> Detection:
     """With what its network says, where the file says something about it."""
     if found.prediction != "eps":
         return found
@@ -245,17 +253,17 @@ def _predicting(found: Detected, names: Names, metadata: Mapping[str, str]) -> D
 _T2I_ADAPTER = ("body.0.block1.weight", "adapter.body.0.block1.weight", "adapter.body.0.resnets.0.block1.weight")
 
 
-def _controlnet(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+def _controlnet(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     if names.has("lora_controlnet"):
-        return Detected(
+        return Detection(
             Role.CONTROLNET, reason="A control-LoRA: a ControlNet as changes to a checkpoint's own network."
         )
     if any(map(names.has, _T2I_ADAPTER)):
-        return Detected(Role.UNKNOWN, reason="A T2I adapter, which is not supported.")
+        return Detection(Role.UNKNOWN, reason="A T2I adapter, which is not supported.")
     if names.has("control_model.input_blocks.0.0.weight") and names.has(
         "model.diffusion_model.input_blocks.0.0.weight"
     ):
-        return Detected(
+        return Detection(
             Role.CONTROLNET,
             layout=Layout.ORIGINAL,
             reason="A ControlNet together with a whole checkpoint.",
@@ -279,9 +287,9 @@ def _controlnet(names: Names, metadata: Mapping[str, str]) -> Detected | None:
     return None
 
 
-def _as_controlnet(family: str, layout: Layout, mark: str) -> Detected:
+def _as_controlnet(family: str, layout: Layout, mark: str) -> Detection:
     whose = FAMILIES[family].title if family in FAMILIES else "a model that is not known here"
-    return Detected(
+    return Detection(
         Role.CONTROLNET,
         family,
         layout=layout,
@@ -289,11 +297,11 @@ def _as_controlnet(family: str, layout: Layout, mark: str) -> Detected:
     )
 
 
-def _context_family(at: Names, block: str) -> str:
+def _context_family(at: TensorNames, block: str) -> str:
     for index in (0, 1, 4):
         words = at.shape(f"{block.format(index)}.transformer_blocks.0.attn2.to_k.weight")
         if len(words) == 2:
-            return CONTEXTS.get(words[1], "unknown")
+            return FAMILY_BY_CONTEXT_WIDTH.get(words[1], "unknown")
     return (
         "sdxl" if at.has("add_embedding.linear_1.weight") or at.has("label_emb.0.0.weight") else "unknown"
     )  # reduced ones
@@ -302,7 +310,7 @@ def _context_family(at: Names, block: str) -> str:
 _WORD_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl", 4096: "sd3"}
 
 
-def _embedding(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+def _embedding(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     """Textual inversion: very few tensors, each some vectors as wide as a text encoder's words."""
     shapes = names.shapes
     if not 0 < len(shapes) <= 3 or not all(
@@ -317,7 +325,7 @@ def _embedding(names: Names, metadata: Mapping[str, str]) -> Detected | None:
         family = "sd3"
     vectors = max(shape[0] if len(shape) == 2 else 1 for shape in shapes.values())
     as_wide = f"as wide as the words of {FAMILIES[family].title}: a textual inversion"
-    return Detected(
+    return Detection(
         Role.EMBEDDING,
         family,
         layout=Layout.ORIGINAL,
@@ -325,16 +333,16 @@ def _embedding(names: Names, metadata: Mapping[str, str]) -> Detected | None:
     )
 
 
-def _vae(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     for prefix in ("", "first_stage_model.", "vae."):
         at = names.below(prefix)
         if at.has("decoder.conv1.weight") and at.has("decoder.middle.0.residual.0.gamma"):
-            return Detected(
+            return Detection(
                 Role.VAE, "qwen_image", layout=Layout.ORIGINAL, reason="The autoencoder that Qwen-Image and Wan share."
             )
         inner = at.shape("decoder.conv_in.weight")
         if len(inner) == 5:
-            return Detected(
+            return Detection(
                 Role.VAE,
                 "qwen_image" if inner[1] == 16 else "unknown",
                 layout=Layout.DIFFUSERS,
@@ -348,12 +356,12 @@ def _vae(names: Names, metadata: Mapping[str, str]) -> Detected | None:
             continue
         layout = Layout.ORIGINAL if at.has("decoder.mid.block_1.conv1.weight") else Layout.DIFFUSERS
         if inner[1] == 4:
-            family, whose = family_said(metadata.get("modelspec.architecture", "")), "Stable Diffusion 1, 2 and XL"
+            family, whose = family_from_text(metadata.get("modelspec.architecture", "")), "Stable Diffusion 1, 2 and XL"
         elif inner[1] == 16:
             family, whose = "unknown", "FLUX.1, Z-Image and Stable Diffusion 3"
         else:
             family, whose = "unknown", "no model that is known here"
-        return Detected(
+        return Detection(
             Role.VAE,
             family,
             layout=layout,
@@ -361,11 +369,11 @@ def _vae(names: Names, metadata: Mapping[str, str]) -> Detected | None:
             reason=f"An autoencoder of {inner[1]} channels, as {whose} have.",
         )
     if names.has("decoder.layers.0.weight") and names.has("encoder.layers.0.weight"):
-        return Detected(Role.VAE, layout=Layout.DIFFUSERS, reason="A tiny autoencoder, for previews.")
+        return Detection(Role.VAE, layout=Layout.DIFFUSERS, reason="A tiny autoencoder, for previews.")
     return None
 
 
-def _text_encoder(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+def _text_encoder(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     for prefix in ("", "text_model.", "text_encoder.", "transformer.text_model.", "transformer."):
         words = names.shape(f"{prefix}embeddings.token_embedding.weight")
         if len(words) == 2 and names.has(f"{prefix}encoder.layers.0.self_attn.q_proj.weight"):
@@ -389,8 +397,8 @@ def _text_encoder(names: Names, metadata: Mapping[str, str]) -> Detected | None:
     return None
 
 
-def _as_encoder(what: str, family: str = "unknown") -> Detected:
-    return Detected(
+def _as_encoder(what: str, family: str = "unknown") -> Detection:
+    return Detection(
         Role.TEXT_ENCODER, family, layout=Layout.DIFFUSERS, reason=f"{what}: reads prompts for a checkpoint."
     )
 
@@ -410,15 +418,15 @@ _UPSCALERS = tuple(
 )
 
 
-def _upscaler(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+def _upscaler(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     for pattern, title in _UPSCALERS:
         if pattern.search(names.joined):
-            return Detected(
+            return Detection(
                 Role.UPSCALER, layout=Layout.ORIGINAL, reason=f"The blocks of {title}: it enlarges pictures."
             )
     first, slope = names.shape("body.0.weight"), names.shape("body.1.weight")
     if len(first) == 4 and first[1] == 3 and slope == (first[0],):
-        return Detected(
+        return Detection(
             Role.UPSCALER,
             layout=Layout.ORIGINAL,
             reason="A line of convolutions with learnt slopes, as Real-ESRGAN's small networks: it enlarges pictures.",
@@ -448,9 +456,9 @@ _KNOWN = tuple(
 )
 
 
-def _others(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+def _others(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     for pattern, title in _KNOWN:
         if pattern.search(names.joined):
-            return Detected(reason=f"Named like {title}, which is not supported.")
+            return Detection(reason=f"Named like {title}, which is not supported.")
     said = metadata.get("modelspec.architecture", "")
-    return Detected(reason=f"Its metadata calls it {said[:60]}, but its tensors are not named so.") if said else None
+    return Detection(reason=f"Its metadata calls it {said[:60]}, but its tensors are not named so.") if said else None

@@ -6,7 +6,14 @@ import re
 from collections.abc import Mapping
 
 from diffstudio.models.detection.families_table import FAMILIES
-from diffstudio.models.detection.types import CONTEXTS, Detected, Layout, Names, Role, family_said
+from diffstudio.models.detection.types import (
+    FAMILY_BY_CONTEXT_WIDTH,
+    Detection,
+    Layout,
+    Role,
+    TensorNames,
+    family_from_text,
+)
 
 _MARK = re.compile(
     r"\.lora_(?:down|up|A|B|mid|embedding_A|magnitude_vector)\b|[._]lora\.(?:down|up)\.weight$|\.lora_linear_layer\."
@@ -55,7 +62,7 @@ _NAMED = tuple(
 )
 
 
-def adapter_of(names: Names, metadata: Mapping[str, str]) -> Detected | None:
+def detect_adapter(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     """None for what is no LoRA and none of its kin."""
     if not any(sign in names.joined for sign in _SIGNS):
         return None  # the quick way out, which nearly all checkpoints take
@@ -65,20 +72,20 @@ def adapter_of(names: Names, metadata: Mapping[str, str]) -> Detected | None:
     family, why = _family(names, metadata)
     ours = ".lora_A" in names.joined or "_lora.down" in names.joined or "lora_linear_layer" in names.joined
     whose = f"for {FAMILIES[family].title}, by {why}" if family in FAMILIES else "for a model that is not known here"
-    return Detected(
+    return Detection(
         Role.LORA, family, layout=Layout.DIFFUSERS if ours else Layout.ORIGINAL, reason=f"Named as {kind} {whose}."
     )
 
 
-def _family(names: Names, metadata: Mapping[str, str]) -> tuple[str, str]:
+def _family(names: TensorNames, metadata: Mapping[str, str]) -> tuple[str, str]:
     """With what it was known by."""
     plain = names.joined.replace(".", "_")
     for words, pattern, family in _NAMED:
         if any(word in plain for word in words) and pattern.search(plain):
             return family, "the names of its blocks"
     for attended in ("attn2_to_k", "attn2_to_v"):
-        if (width := _input_width(names, attended)) in CONTEXTS:
-            return CONTEXTS[width], f"words of {width:,} numbers"
+        if (width := _input_width(names, attended)) in FAMILY_BY_CONTEXT_WIDTH:
+            return FAMILY_BY_CONTEXT_WIDTH[width], f"words of {width:,} numbers"
     width = (
         _input_width(names, "attn_to_q")
         or _input_width(names, "attn_add_q_proj")
@@ -91,10 +98,10 @@ def _family(names: Names, metadata: Mapping[str, str]) -> tuple[str, str]:
         if width in (1536, 2432):
             return "sd3", f"blocks of {width:,} numbers"
     for said in ("ss_base_model_version", "modelspec.architecture", "base_model"):
-        if (family := family_said(metadata.get(said, ""))) != "unknown":
+        if (family := family_from_text(metadata.get(said, ""))) != "unknown":
             return family, "its metadata"
     if (width := _input_width(names, "self_attn_q_proj")) in (768, 1024):
-        return CONTEXTS[width], f"a text encoder of {width:,} numbers"
+        return FAMILY_BY_CONTEXT_WIDTH[width], f"a text encoder of {width:,} numbers"
     return "unknown", ""
 
 
@@ -111,7 +118,7 @@ _INWARDS = (
 )
 
 
-def _input_width(names: Names, module: str) -> int:
+def _input_width(names: TensorNames, module: str) -> int:
     """How many numbers go into the first module whose name ends so; 0 where none does or its shapes do not say."""
     for name, shape in names.shapes.items():
         if module not in (plain := name.replace(".", "_")) and module.replace("_to_", "_processor_to_") not in plain:

@@ -21,7 +21,7 @@ _LAST_NORM = (
 )
 
 
-def prediction_beside(path: Path) -> tuple[str, str]:
+def prediction_from_yaml(path: Path) -> tuple[str, str]:
     """By the `.yaml` of the same name that its makers publish with a checkpoint: (eps or v, why), or nothing said."""
     config = path.with_suffix(".yaml")
     try:
@@ -34,7 +34,9 @@ def prediction_beside(path: Path) -> tuple[str, str]:
     return ("eps", f"{config.name} beside it does not speak of v") if "unet_config" in text else ("", "")
 
 
-def prediction_within(path: Path, tensors: Mapping[str, TensorEntry], begin: int | None = None) -> tuple[str, str]:
+def prediction_from_weights(
+    path: Path, tensors: Mapping[str, TensorEntry], begin: int | None = None
+) -> tuple[str, str]:
     """By one small tensor of a Stable Diffusion 2: the spread of its last normalisation's bias, as ComfyUI's authors found.
 
     1.3 kB are read. Nothing is said where that tensor is not there. `begin` is the byte from which the entries count; that behind

@@ -9,7 +9,12 @@ from enum import StrEnum
 from functools import cached_property
 
 Shapes = Mapping[str, tuple[int, ...]]
-CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}  # width of the words that a U-Net attends to
+FAMILY_BY_CONTEXT_WIDTH = {
+    768: "sd1",
+    1024: "sd2",
+    2048: "sdxl",
+    1280: "sdxl_refiner",
+}  # width of the words that a U-Net attends to
 
 
 class Role(StrEnum):
@@ -38,7 +43,7 @@ class Layout(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Detected:
+class Detection:
     """What a file was taken for. `prediction`: eps, v, flow or x0; empty where that is not known."""
 
     role: Role = Role.UNKNOWN
@@ -50,14 +55,14 @@ class Detected:
     edition: str = ""  # which one of its family, where the header says so: dev, schnell, 3.5 large
 
 
-class Names:
+class TensorNames:
     """The tensors below a prefix."""
 
     def __init__(self, shapes: Shapes, prefix: str = "") -> None:
         self.shapes, self._prefix = shapes, prefix
 
-    def below(self, prefix: str) -> Names:
-        return Names(self.shapes, prefix)
+    def below(self, prefix: str) -> TensorNames:
+        return TensorNames(self.shapes, prefix)
 
     def has(self, name: str) -> bool:
         return self._prefix + name in self.shapes
@@ -88,7 +93,7 @@ _SAID = tuple(
 )
 
 
-def family_said(text: str) -> str:
+def family_from_text(text: str) -> str:
     """The family that metadata names in its own words: `sdxl_base_v1-0`, `stable-diffusion-v1/lora`; or `unknown`."""
     plain = re.sub(r"[^a-z0-9]", "", text.lower())
     return next((family for pattern, family in _SAID if pattern.search(plain)), "unknown")

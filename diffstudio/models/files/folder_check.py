@@ -15,9 +15,9 @@ from typing import Any
 
 from diffstudio.errors import CheckpointDamaged, CheckpointDangerous, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
-from diffstudio.models.files.pickle_globals import Kind, kind_of
+from diffstudio.models.files.pickle_globals import GlobalKind, classify
 from diffstudio.models.files.pickle_scan import scan_pickle
-from diffstudio.models.files.safetensors_header import plain_file_size, read_header
+from diffstudio.models.files.safetensors_header import read_header, regular_file_size
 
 _LARGEST_JSON_BYTES = 64 << 20  # a large tokenizer.json has 20
 _MOST_FILES = 10_000
@@ -53,7 +53,7 @@ def _check_component(component: Path) -> None:
                     "Choose another checkpoint",
                 )
         elif path.exists() and not path.is_dir():
-            plain_file_size(path)
+            regular_file_size(path)
     if (component / "config.json").is_file():
         config = read_json(component / "config.json")
         if "" in config:
@@ -64,7 +64,7 @@ def _check_component(component: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A file that is a table, or a list of words under `""`. CheckpointMissing, CheckpointDamaged."""
     try:
-        if plain_file_size(path) > _LARGEST_JSON_BYTES:
+        if regular_file_size(path) > _LARGEST_JSON_BYTES:
             raise ValueError("it is too large")
         table = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -82,13 +82,13 @@ def _check_class(folder: Path, part: str, said: list[Any]) -> None:
         return
     if len(said) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in said):
         library, name = (str(word)[:80] for word in (*said, "", "")[:2])
-        if kind_of(library, name) is not Kind.DANGEROUS:
+        if classify(library, name) is not GlobalKind.DANGEROUS:
             raise _damaged(folder / INDEX, f"it does not say what its {part[:40]} is")
     else:
         library, name = said
         if library in _LIBRARIES or _is_pipeline(library):
             return
-    if kind_of(library, name) is Kind.DANGEROUS:
+    if classify(library, name) is GlobalKind.DANGEROUS:
         raise CheckpointDangerous(
             f"{folder.name} is dangerous and was not opened",
             f"opening it would have imported {library}.{name}",

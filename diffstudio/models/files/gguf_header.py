@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
-from diffstudio.models.files.safetensors_header import plain_file_size
+from diffstudio.models.files.safetensors_header import regular_file_size
 
 KINDS = {
     0: "F32",
@@ -73,7 +73,7 @@ class GgufHeader:
 def read_gguf_header(path: Path) -> GgufHeader:
     """CheckpointMissing, or CheckpointDamaged for a header that is cut short or makes no sense."""
     try:
-        size = plain_file_size(path)
+        size = regular_file_size(path)
         with path.open("rb") as file:
             return _Reader(file, size).header()
     except (FileNotFoundError, NotADirectoryError):

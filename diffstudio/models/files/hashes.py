@@ -22,12 +22,12 @@ _SHORT = 10
 _lock = threading.Lock()  # of the file that remembers; other processes may write it too, and then the last one's stands
 
 
-def short(sha256: str) -> str:
+def autov2(sha256: str) -> str:
     """AutoV2: how AUTOMATIC1111 and Civitai write it."""
     return sha256[:_SHORT]
 
 
-def known_sha256(path: Path) -> str:
+def cached_sha256(path: Path) -> str:
     """Of the file as it is now, where it was worked out before; empty otherwise."""
     stamp = _stamp(path)
     entry = _read().get(str(path.absolute()))
@@ -41,7 +41,7 @@ def sha256_of(
 
     Raises CheckpointMissing when it cannot be read, Interrupted soon after `cancelled()` becomes true.
     """
-    steps = hashing(path)
+    steps = sha256_steps(path)
     try:
         while True:
             done = next(steps)
@@ -55,9 +55,9 @@ def sha256_of(
         steps.close()
 
 
-def hashing(path: Path) -> Generator[float, None, str]:
+def sha256_steps(path: Path) -> Generator[float, None, str]:
     """The same step by step: yields how much is done, from 0 to 1, and returns the hash. CheckpointMissing."""
-    if known := known_sha256(path):
+    if known := cached_sha256(path):
         return known
     digest, done = hashlib.sha256(), 0
     try:

@@ -44,7 +44,9 @@ class LazyTensor(Tensor):
         described = operation(*tree_map_only(Tensor, _described, args), **tree_map_only(Tensor, _described, kwargs))
 
         def make() -> Any:
-            return operation(*tree_map_only(LazyTensor, now, args), **tree_map_only(LazyTensor, now, kwargs))
+            return operation(
+                *tree_map_only(LazyTensor, materialize, args), **tree_map_only(LazyTensor, materialize, kwargs)
+            )
 
         if isinstance(described, Tensor):
             return cls(described, make)
@@ -56,11 +58,11 @@ def _one_of(make: Callable[[], Any], place: int) -> Tensor:
     return found
 
 
-def later(shape: tuple[int, ...], dtype: torch.dtype, make: Callable[[], Tensor]) -> Tensor:
+def lazy(shape: tuple[int, ...], dtype: torch.dtype, make: Callable[[], Tensor]) -> Tensor:
     return LazyTensor(torch.empty(shape, dtype=dtype, device="meta"), make)
 
 
-def now(tensor: Tensor) -> Tensor:
+def materialize(tensor: Tensor) -> Tensor:
     """The tensor itself."""
     return tensor.make() if isinstance(tensor, LazyTensor) else tensor
 

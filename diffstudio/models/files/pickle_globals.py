@@ -40,7 +40,7 @@ DTYPES = {
 }
 
 
-class Kind(IntEnum):
+class GlobalKind(IntEnum):
     """The worst sorts last."""
 
     ALLOWED = 0  # weights are made of it
@@ -162,10 +162,10 @@ _DANGEROUS_WORDS = _words("""
 """)
 
 
-def kind_of(module: str, name: str) -> Kind:
+def classify(module: str, name: str) -> GlobalKind:
     """Of a global as a pickle names it; `name` may lead on with points, as later pickles allow."""
     if name in _ALLOWED.get(module, ()):
-        return Kind.ALLOWED
+        return GlobalKind.ALLOWED
     parts = module.split(".")
     if (
         parts[0] in _DANGEROUS_MODULES
@@ -173,9 +173,9 @@ def kind_of(module: str, name: str) -> Kind:
         or name in _DANGEROUS.get(module, ())
         or any(module == prefix or module.startswith(f"{prefix}.") for prefix in _DANGEROUS_PREFIXES)
     ):
-        return Kind.DANGEROUS
+        return GlobalKind.DANGEROUS
     attributes = name.split(".")
     reached = any(part in _DANGEROUS_MODULES for part in attributes[:-1])  # torch.serialization, "os.system"
     if reached or not _DANGEROUS_WORDS.isdisjoint(attributes) or not _DANGEROUS_WORDS.isdisjoint(parts):
-        return Kind.DANGEROUS
-    return Kind.UNKNOWN
+        return GlobalKind.DANGEROUS
+    return GlobalKind.UNKNOWN

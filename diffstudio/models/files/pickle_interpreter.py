@@ -24,7 +24,7 @@ class Unreadable(ValueError):
     """These bytes are no pickle, or not one that is followed to its end."""
 
 
-class CutShort(Unreadable):
+class Truncated(Unreadable):
     """The bytes ended before the pickle did."""
 
 
@@ -40,7 +40,7 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-class Made:
+class Call:
     """What would have come of a call, with what would have been put into it later."""
 
     __slots__ = ("args", "callee", "items", "members", "state")
@@ -52,7 +52,7 @@ class Made:
         self.state: Any = None
 
 
-class Persistent:
+class PersistentId:
     """Something outside the pickle: for PyTorch, a storage."""
 
     __slots__ = ("id",)
@@ -61,20 +61,20 @@ class Persistent:
         self.id = id
 
 
-class Budget:
+class OpcodeBudget:
     """How many instructions may still be followed, in all the pickles of one file."""
 
     def __init__(self, opcodes: int = MOST_OPCODES) -> None:
         self.left = self.whole = opcodes
 
 
-class Machine:
+class PickleInterpreter:
     """Goes through one pickle after another in the same bytes, from `at` on."""
 
-    def __init__(self, data: bytes, budget: Budget | None = None, at: int = 0) -> None:
-        self.at, self.budget = at, budget or Budget()
+    def __init__(self, data: bytes, budget: OpcodeBudget | None = None, at: int = 0) -> None:
+        self.at, self.budget = at, budget or OpcodeBudget()
         self.globals: dict[tuple[str, str], Global] = {}
-        self.calls: list[Made] = []  # those of what is not plainly part of weights
+        self.calls: list[Call] = []  # those of what is not plainly part of weights
         self.constants: list[bytes] = []  # that may be pickles themselves
         self.storages: list[tuple[Any, ...]] = []  # ("storage", kind, key, device, numbers, …), as PyTorch calls them
         self._data, self._size = data, len(data)
@@ -86,7 +86,7 @@ class Machine:
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """What one pickle describes. Unreadable, CutShort."""
+        """What one pickle describes. Unreadable, Truncated."""
         self._begin()
         data, size, budget, does = self._data, self._size, self.budget, _DOES
         first = self.at
@@ -104,14 +104,14 @@ class Machine:
             raise
         except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:
             raise Unreadable(f"it makes no sense at byte {self.at:,}") from error
-        raise CutShort("it was cut short" if size > first else "it is empty")
+        raise Truncated("it was cut short" if size > first else "it is empty")
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     def _take(self, length: int) -> bytes:
         begin, self.at = self.at, self.at + length
         if self.at > self._size:
-            raise CutShort("it was cut short")
+            raise Truncated("it was cut short")
         return self._data[begin : self.at]
 
     def _number(self, form: str, length: int) -> Any:
@@ -120,7 +120,7 @@ class Machine:
     def _line(self) -> bytes:
         begin, end = self.at, self._data.find(b"\n", self.at)
         if end < 0:
-            raise CutShort("it was cut short")
+            raise Truncated("it was cut short")
         self.at = end + 1
         return self._data[begin:end]
 
@@ -170,7 +170,7 @@ class Machine:
         self._stack.append(found)
 
     def _call(self, callee: Any, args: Any) -> None:
-        made = Made(callee, args)
+        made = Call(callee, args)
         if (type(callee) is not Global or callee.module != "torch._utils") and len(self.calls) < _MOST_CALLS:
             self.calls.append(made)
         self._stack.append(made)
@@ -205,25 +205,25 @@ class Machine:
 
     def _build(self) -> None:
         state = self._stack.pop()
-        if type(into := self._stack[-1]) is Made:
+        if type(into := self._stack[-1]) is Call:
             into.state = state
 
     def _fetch(self, id: Any) -> None:
         if type(id) is tuple and len(id) >= 5 and id[0] == "storage" and type(id[1]) is Global:
             self.storages.append(id)
-        self._stack.append(Persistent(id))
+        self._stack.append(PersistentId(id))
 
     def _append(self, values: list[Any]) -> None:
         into = self._stack[-1]
         if type(into) is list:
             into.extend(values)
-        elif type(into) is Made:
+        elif type(into) is Call:
             into.members.extend(values)
 
     def _put_in(self, values: list[Any]) -> None:
         """Only under keys that are a text or a number: a key that is a tower of tuples would take for ever to look up."""
         into = self._stack[-1]
-        table = into if type(into) is dict else into.items if type(into) is Made else None
+        table = into if type(into) is dict else into.items if type(into) is Call else None
         if table is not None:
             for index in range(0, len(values) - 1, 2):
                 if isinstance(key := values[index], _SCALARS):
@@ -254,22 +254,22 @@ class Machine:
         self._stack.append(self._memo[index])
 
 
-def _text_line(machine: Machine) -> None:  # STRING: quoted, with escapes
+def _text_line(machine: PickleInterpreter) -> None:  # STRING: quoted, with escapes
     line = machine._line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"\"'":
         raise Unreadable("a text in it has no end")
     machine._push(machine._text(codecs.escape_decode(line[1:-1])[0]))
 
 
-def _integer_line(machine: Machine) -> None:
+def _integer_line(machine: PickleInterpreter) -> None:
     line = machine._line().rstrip(b"L")
     machine._push({b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line) if len(line) < 40 else 0)
 
 
-_DOES_BY_NAME: dict[bytes, Callable[[Machine], object]] = {
-    b"(": Machine._mark,
-    b"0": Machine._pop,
-    b"1": Machine._above,
+_DOES_BY_NAME: dict[bytes, Callable[[PickleInterpreter], object]] = {
+    b"(": PickleInterpreter._mark,
+    b"0": PickleInterpreter._pop,
+    b"1": PickleInterpreter._above,
     b"2": lambda m: m._push(m._stack[-1]),
     # numbers
     b"N": lambda m: m._push(None),
@@ -303,9 +303,9 @@ _DOES_BY_NAME: dict[bytes, Callable[[Machine], object]] = {
     b"\x8f": lambda m: m._push([]),
     b"l": lambda m: m._push(m._above()),
     b"t": lambda m: m._push(tuple(m._above())),
-    b"d": Machine._table,
+    b"d": PickleInterpreter._table,
     b"\x91": lambda m: m._push(m._above()),
-    b"\x85": Machine._top_one,
+    b"\x85": PickleInterpreter._top_one,
     b"\x86": lambda m: m._top(2),
     b"\x87": lambda m: m._top(3),
     b"a": lambda m: m._append([m._stack.pop()]),
@@ -322,20 +322,20 @@ _DOES_BY_NAME: dict[bytes, Callable[[Machine], object]] = {
     b"h": lambda m: m._recall(m._take(1)[0]),
     b"j": lambda m: m._recall(m._number("<I", 4)),
     # what would be imported, called, or fetched from elsewhere
-    b"c": Machine._import_line,
-    b"\x93": Machine._import_stack,
+    b"c": PickleInterpreter._import_line,
+    b"\x93": PickleInterpreter._import_stack,
     b"\x82": lambda m: m._import_number(1),
     b"\x83": lambda m: m._import_number(2),
     b"\x84": lambda m: m._import_number(4),
-    b"R": Machine._call_top,
-    b"\x81": Machine._call_top,
-    b"\x92": Machine._call_with_names,
-    b"o": Machine._call_above,
-    b"i": Machine._call_line,
-    b"b": Machine._build,
-    b"P": lambda m: m._push(Persistent(m._text(m._line()))),
+    b"R": PickleInterpreter._call_top,
+    b"\x81": PickleInterpreter._call_top,
+    b"\x92": PickleInterpreter._call_with_names,
+    b"o": PickleInterpreter._call_above,
+    b"i": PickleInterpreter._call_line,
+    b"b": PickleInterpreter._build,
+    b"P": lambda m: m._push(PersistentId(m._text(m._line()))),
     b"Q": lambda m: m._fetch(m._stack.pop()),
-    b"\x97": lambda m: m._push(Persistent("buffer")),
+    b"\x97": lambda m: m._push(PersistentId("buffer")),
     b"\x98": lambda m: None,
     # how it is written
     b"\x80": lambda m: m._take(1),
@@ -343,10 +343,10 @@ _DOES_BY_NAME: dict[bytes, Callable[[Machine], object]] = {
 }
 
 
-def _no_opcode(machine: Machine) -> None:
+def _no_opcode(machine: PickleInterpreter) -> None:
     raise Unreadable(f"it makes no sense at byte {machine.at - 1:,}")
 
 
-_DOES: tuple[Callable[[Machine], object], ...] = tuple(
+_DOES: tuple[Callable[[PickleInterpreter], object], ...] = tuple(
     _DOES_BY_NAME.get(bytes([opcode]), _no_opcode) for opcode in range(256)
 )

@@ -16,11 +16,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diffstudio.errors import CheckpointDamaged, CheckpointDangerous, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.files.pickle_globals import STORAGES, Kind, kind_of
-from diffstudio.models.files.pickle_interpreter import Budget, CutShort, Global, Machine, Made, Persistent, Unreadable
+from diffstudio.models.files.pickle_globals import STORAGES, GlobalKind, classify
+from diffstudio.models.files.pickle_interpreter import (
+    Call,
+    Global,
+    OpcodeBudget,
+    PersistentId,
+    PickleInterpreter,
+    Truncated,
+    Unreadable,
+)
 from diffstudio.models.files.pickle_tensors import BYTES, PickledTensor, tensors_in
-from diffstudio.models.files.safetensors_header import plain_file_size
-from diffstudio.models.files.zip_archive import ZipMembers
+from diffstudio.models.files.safetensors_header import regular_file_size
+from diffstudio.models.files.zip_archive import ZipArchive
 
 _LARGEST_PICKLE_BYTES = 32 << 20  # without the weights; that of Stable Diffusion XL takes half a megabyte
 _FIRST_BYTES = 1 << 18  # of a file that is looked at before more is
@@ -33,16 +41,16 @@ _LARGEST_SHARE = 8  # tensors may share storages, but not make this many times t
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NamedGlobal:
     """A thing that a pickle names, and what it would have been called with, where it would have been called."""
 
     name: str  # os.system
-    kind: Kind
+    kind: GlobalKind
     calls: tuple[str, ...] = ()  # os.system('rm -rf /')
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StorageLocation:
     """Where the numbers of a storage lie."""
 
     size_bytes: int
@@ -56,19 +64,19 @@ class PickleScan:
 
     path: Path
     container: str  # zip, pickles, tar
-    found: tuple[Found, ...]  # the most dangerous first
+    found: tuple[NamedGlobal, ...]  # the most dangerous first
     tensors: Mapping[str, PickledTensor] = field(default_factory=dict, repr=False)
-    storages: Mapping[str, Stored] = field(default_factory=dict, repr=False)
+    storages: Mapping[str, StorageLocation] = field(default_factory=dict, repr=False)
     problem: str = ""  # why the weights cannot be read, where they cannot
 
     @cached_property
-    def dangerous(self) -> tuple[Found, ...]:
-        return tuple(found for found in self.found if found.kind is Kind.DANGEROUS)
+    def dangerous(self) -> tuple[NamedGlobal, ...]:
+        return tuple(found for found in self.found if found.kind is GlobalKind.DANGEROUS)
 
     @property
-    def leftovers(self) -> tuple[Found, ...]:
+    def leftovers(self) -> tuple[NamedGlobal, ...]:
         """What is neither dangerous nor part of weights."""
-        return tuple(found for found in self.found if found.kind is Kind.UNKNOWN)
+        return tuple(found for found in self.found if found.kind is GlobalKind.UNKNOWN)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -100,7 +108,7 @@ def scan_pickle(path: Path) -> PickleScan:
     CheckpointMissing, CheckpointDamaged where nothing can be said about it. What it would have run is in the answer: see `check`.
     """
     try:
-        size = plain_file_size(path)
+        size = regular_file_size(path)
         with path.open("rb") as file:
             first = file.read(512)
             if first[:4] == b"PK\3\4" or first[:4] == b"PK\5\6":
@@ -120,7 +128,7 @@ def scan_pickle(path: Path) -> PickleScan:
 
 
 def _zip(path: Path, file: BinaryIO, size: int) -> PickleScan:
-    members = ZipMembers(file, size)
+    members = ZipArchive(file, size)
     notes = _Notes()
     pickles = [name for name in members.infos if name.endswith(".pkl")]
     roots = [name for name in pickles if name.rpartition("/")[2] == "data.pkl" and name.count("/") <= 1]
@@ -145,12 +153,12 @@ def _zip(path: Path, file: BinaryIO, size: int) -> PickleScan:
     return notes.scan(path, "zip", tensors=tensors, storages=storages)
 
 
-def _in_zip(members: ZipMembers, folder: str, tensor: PickledTensor) -> Stored:
+def _in_zip(members: ZipArchive, folder: str, tensor: PickledTensor) -> StorageLocation:
     name = f"{folder}data/{tensor.storage}"
     info = members.infos.get(name)
     if info is None:
         raise Unreadable(f"storage {tensor.storage[:40]!r} is missing")
-    return Stored(info.file_size, members.start(name), name)
+    return StorageLocation(info.file_size, members.start(name), name)
 
 
 def _row(path: Path, file: BinaryIO, size: int) -> PickleScan:
@@ -180,9 +188,11 @@ def _row(path: Path, file: BinaryIO, size: int) -> PickleScan:
     return notes.scan(path, "pickles", tensors=tensors, storages=storages)
 
 
-def _in_row(file: BinaryIO, size: int, at: int, keys: list[Any], types: Mapping[str, int]) -> dict[str, Stored]:
+def _in_row(
+    file: BinaryIO, size: int, at: int, keys: list[Any], types: Mapping[str, int]
+) -> dict[str, StorageLocation]:
     """Each begins with how many numbers it has."""
-    storages: dict[str, Stored] = {}
+    storages: dict[str, StorageLocation] = {}
     for key in keys:
         file.seek(at)
         said = file.read(8)
@@ -191,7 +201,7 @@ def _in_row(file: BinaryIO, size: int, at: int, keys: list[Any], types: Mapping[
         length = struct.unpack("<q", said)[0] * types[key]
         if length < 0 or at + 8 + length > size:
             raise Unreadable("it was cut short")
-        storages[key] = Stored(length, at + 8)
+        storages[key] = StorageLocation(length, at + 8)
         at += 8 + length
     return storages
 
@@ -212,7 +222,7 @@ def _tar(path: Path, file: BinaryIO) -> PickleScan:
     return notes.scan(path, "tar", "it was written by a PyTorch from before 2017, in a way that is not read here")
 
 
-def _check_sizes(tensors: Mapping[str, PickledTensor], storages: Mapping[str, Stored], size: int) -> None:
+def _check_sizes(tensors: Mapping[str, PickledTensor], storages: Mapping[str, StorageLocation], size: int) -> None:
     whole = 0
     for name, tensor in tensors.items():
         if storages[tensor.storage].size_bytes < tensor.numbers * tensor.itemsize:
@@ -229,14 +239,14 @@ class _Notes:
     """What the pickles of one file name and would call."""
 
     def __init__(self) -> None:
-        self.names: dict[str, tuple[Kind, list[str]]] = {}
+        self.names: dict[str, tuple[GlobalKind, list[str]]] = {}
         self.problem, self.cut_short, self.end = "", False, 0
-        self._budget, self._nested = Budget(), _MOST_NESTED
-        self._machines: list[Machine] = []
+        self._budget, self._nested = OpcodeBudget(), _MOST_NESTED
+        self._machines: list[PickleInterpreter] = []
 
     def all_of(self, data: bytes) -> list[Any]:
         """What the pickles describe that `data` begins with: PyTorch's five, or as many as there are."""
-        machine = Machine(data, self._budget)
+        machine = PickleInterpreter(data, self._budget)
         self._machines.append(machine)
         values: list[Any] = []
         try:
@@ -247,9 +257,9 @@ class _Notes:
             ):
                 values.append(machine.run())
         except Unreadable as error:
-            if values and values[0] != _MAGIC and not isinstance(error, CutShort):
+            if values and values[0] != _MAGIC and not isinstance(error, Truncated):
                 error = Unreadable("something follows the pickle in it")
-            self.problem, self.cut_short = self.problem or str(error), isinstance(error, CutShort)
+            self.problem, self.cut_short = self.problem or str(error), isinstance(error, Truncated)
         if not data:
             self.problem = "it is empty"
         self.end = machine.at
@@ -267,22 +277,22 @@ class _Notes:
         }
 
     def scan(self, path: Path, container: str, problem: str = "", **more: Any) -> PickleScan:
-        found = [Found(name, kind, tuple(calls)) for name, (kind, calls) in self.names.items()]
+        found = [NamedGlobal(name, kind, tuple(calls)) for name, (kind, calls) in self.names.items()]
         return PickleScan(path, container, tuple(sorted(found, key=lambda one: -one.kind)), problem=problem, **more)
 
-    def _note(self, machine: Machine, within: str = "") -> None:
+    def _note(self, machine: PickleInterpreter, within: str = "") -> None:
         for module, name in machine.globals:
-            self.names.setdefault(f"{module}.{name}", (kind_of(module, name), []))
+            self.names.setdefault(f"{module}.{name}", (classify(module, name), []))
         for call in machine.calls:
             root: Any = call
-            while isinstance(root, Made):
+            while isinstance(root, Call):
                 root = root.callee
             if (
                 isinstance(root, Global)
-                and (known := self.names[str(root)])[0] is not Kind.ALLOWED
+                and (known := self.names[str(root)])[0] is not GlobalKind.ALLOWED
                 and len(known[1]) < _MOST_CALLS
             ):
-                known[1].append(spoken(call) + within)
+                known[1].append(format_call(call) + within)
 
     def _note_nested(self, constants: list[bytes], depth: int) -> None:
         """A constant that is a pickle to its end counts, and one that would have run something before it fails."""
@@ -290,28 +300,29 @@ class _Notes:
             self._nested -= 1
             if self._nested < 0 or depth > _DEEPEST:
                 return
-            machine, whole = Machine(constant, self._budget), True
+            machine, whole = PickleInterpreter(constant, self._budget), True
             try:
                 machine.run()
             except Unreadable:
                 whole = False
             if whole or any(
-                isinstance(call.callee, Global) and kind_of(call.callee.module, call.callee.name) is Kind.DANGEROUS
+                isinstance(call.callee, Global)
+                and classify(call.callee.module, call.callee.name) is GlobalKind.DANGEROUS
                 for call in machine.calls
             ):
                 self._note(machine, " in a pickle within the pickle")
                 self._note_nested(machine.constants, depth + 1)
 
 
-def spoken(value: Any, depth: int = 3) -> str:
+def format_call(value: Any, depth: int = 3) -> str:
     """As it would be written in a program, shortened."""
     match value:
         case Global():
             return str(value)
-        case Made():
+        case Call():
             args = value.args if isinstance(value.args, tuple) else (value.args,)
-            return f"{spoken(value.callee, depth - 1)}({_listed(args, depth)})" if depth else "…"
-        case Persistent():
+            return f"{format_call(value.callee, depth - 1)}({_listed(args, depth)})" if depth else "…"
+        case PersistentId():
             return "<storage>"
         case str() | bytes():
             return repr(value[:80]) + ("…" if len(value) > 80 else "")
@@ -321,4 +332,4 @@ def spoken(value: Any, depth: int = 3) -> str:
 
 
 def _listed(values: tuple[Any, ...], depth: int) -> str:
-    return ", ".join(spoken(value, depth - 1) for value in values[:3]) + (", …" if len(values) > 3 else "")
+    return ", ".join(format_call(value, depth - 1) for value in values[:3]) + (", …" if len(values) > 3 else "")

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from diffstudio.models.files.pickle_globals import DTYPES, STORAGES
-from diffstudio.models.files.pickle_interpreter import Global, Made, Persistent, Unreadable
+from diffstudio.models.files.pickle_interpreter import Call, Global, PersistentId, Unreadable
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model_state", "string_to_param", "module")
 _MOST_VALUES = 200_000  # that are looked at
@@ -106,10 +106,10 @@ def _table(value: Any) -> dict[Any, Any]:
     """A dictionary of any kind, or what a module holds; empty for all else."""
     if type(value) is dict:
         return value
-    if type(value) is not Made:
+    if type(value) is not Call:
         return {}
     state = value.state
-    if type(state) is dict and type(held := state.get("_parameters")) in (dict, Made):
+    if type(state) is dict and type(held := state.get("_parameters")) in (dict, Call):
         parts = [_table(part) for part in (held, state.get("_buffers"), state.get("_modules"))]
         return {key: inner for part in parts for key, inner in part.items()}
     return value.items
@@ -118,7 +118,7 @@ def _table(value: Any) -> dict[Any, Any]:
 def _tensor(value: Any, depth: int = 0) -> PickledTensor | None:
     """None for what is no tensor, or a kind of tensor that weights are not made of: a sparse one, a complex one."""
     if (
-        type(value) is not Made
+        type(value) is not Call
         or type(value.callee) is not Global
         or type(args := value.args) is not tuple
         or depth > 4
@@ -133,14 +133,14 @@ def _tensor(value: Any, depth: int = 0) -> PickledTensor | None:
         ):
             return _tensor(args[0], depth + 1)
         case "torch._tensor", "_rebuild_from_type_v2" if len(args) >= 3:
-            return _tensor(Made(args[0], args[2]), depth + 1)
+            return _tensor(Call(args[0], args[2]), depth + 1)
     return None
 
 
 def _view(storage: Any, offset: Any, size: Any, stride: Any, said: Any) -> PickledTensor | None:
-    if type(size) is Made and type(size.args) is tuple and len(size.args) == 1:  # torch.Size((…,))
+    if type(size) is Call and type(size.args) is tuple and len(size.args) == 1:  # torch.Size((…,))
         size = size.args[0]
-    stored = storage.id if type(storage) is Persistent else None
+    stored = storage.id if type(storage) is PersistentId else None
     if type(stored) is not tuple or len(stored) < 5 or stored[0] != "storage" or type(stored[1]) is not Global:
         raise Unreadable("a tensor in it has no storage")
     _, kind, key, _, numbers, *view = stored

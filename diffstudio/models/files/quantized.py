@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EIGHTHS = (torch.float8_e4m3fn, torch.float8_e5m2)
-Kind: TypeAlias = "torch.dtype | int"  # one of EIGHTHS, or the number of a kind of GGUF's
+FLOAT8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
+QuantizationType: TypeAlias = "torch.dtype | int"  # one of EIGHTHS, or the number of a kind of GGUF's
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class QuantizedTensor:
     """A matrix [out,in], or a vector or a kernel stored as one."""
 
     stored: Tensor  # uint8 [out, bytes of a row]
-    kind: Kind
+    kind: QuantizationType
     scale: Tensor | None = None  # what all of it is multiplied by: float32 [] or [out,1]
     shape: tuple[int, ...] = ()  # where that is not the one it is stored in
 
@@ -44,11 +44,11 @@ class QuantizedTensor:
         return replace(self, stored=self.stored[start:stop], scale=scale, shape=())
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        found = unpacked(self.stored, self.kind, self.scale, dtype)
+        found = dequantize(self.stored, self.kind, self.scale, dtype)
         return found.reshape(self.shape) if self.shape else found
 
 
-def joined(pieces: list[QuantizedTensor]) -> QuantizedTensor:
+def concatenate(pieces: list[QuantizedTensor]) -> QuantizedTensor:
     """One below the other; they are of one kind."""
     first = pieces[0]
     if len(pieces) == 1:
@@ -61,7 +61,7 @@ def joined(pieces: list[QuantizedTensor]) -> QuantizedTensor:
     return QuantizedTensor(torch.cat([one.stored for one in pieces]), first.kind, scale)
 
 
-def unpacked(stored: Tensor, kind: Kind, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+def dequantize(stored: Tensor, kind: QuantizationType, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     """uint8 [out, bytes of a row] -> [out,in]. Reckoned in float32 where there is anything to reckon."""
     if isinstance(kind, torch.dtype):
         eighths = stored.view(kind)
@@ -76,7 +76,7 @@ def unpacked(stored: Tensor, kind: Kind, scale: Tensor | None, dtype: torch.dtyp
     return blocks.reshape(len(stored), -1).to(dtype)
 
 
-def unpacks(kind: int) -> bool:
+def can_dequantize(kind: int) -> bool:
     """Whether diffusers unpacks GGUF's blocks of this kind with torch, so that they may stay packed on any device."""
     from diffusers.quantizers.gguf.utils import dequantize_functions
 
@@ -107,7 +107,7 @@ class QuantizedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         scale: Any = self.scale
-        return F.linear(input, unpacked(self.weight, self.kind, scale, input.dtype), self.bias)
+        return F.linear(input, dequantize(self.weight, self.kind, scale, input.dtype), self.bias)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, kind={self.kind}"

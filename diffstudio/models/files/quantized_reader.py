@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.files.quantized import EIGHTHS, QuantizedTensor, joined, unpacks
+from diffstudio.models.files.quantized import FLOAT8_DTYPES, QuantizedTensor, can_dequantize, concatenate
 from diffstudio.models.files.weights_reader import WeightsFile, open_weights
 
 _SCALES = (".scale_weight", ".weight_scale")  # beside fp8 weights: what they are to be multiplied by
@@ -23,7 +23,7 @@ _PLAIN_EIGHTHS = (
 )  # of the ways to pack that ComfyUI writes beside a weight, those read here
 
 
-class Weights(Protocol):
+class TensorRows(Protocol):
     """One open file."""
 
     @property
@@ -58,7 +58,7 @@ class FileWeights:
             scale = scale.reshape(-1, 1)[start:stop]  # one for each row
         elif scale is not None:
             scale = scale.reshape(())
-        if tensor.dtype in EIGHTHS and tensor.ndim == 2:
+        if tensor.dtype in FLOAT8_DTYPES and tensor.ndim == 2:
             return QuantizedTensor(tensor.contiguous().view(torch.uint8), tensor.dtype, scale)
         if scale is None:
             return tensor
@@ -125,7 +125,7 @@ class GgufWeights:
             found: Tensor | QuantizedTensor = torch.tensor(data)
         elif kind is kinds.BF16:
             found = torch.tensor(data).view(torch.bfloat16)
-        elif unpacks(int(kind)):
+        elif can_dequantize(int(kind)):
             found = QuantizedTensor(torch.tensor(data.reshape(-1, data.shape[-1])), int(kind))
         else:
             found = self._numbers(data, kind, name)
@@ -148,12 +148,12 @@ class GgufWeights:
             ) from error
 
 
-def open_stored(path: Path) -> Weights:
+def open_rows(path: Path) -> TensorRows:
     """CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
     return GgufWeights(path) if path.suffix.lower() == ".gguf" else FileWeights(open_weights(path))
 
 
-def together(pieces: list[Tensor | QuantizedTensor], dtype: torch.dtype, packed: bool) -> Tensor | QuantizedTensor:
+def combine_rows(pieces: list[Tensor | QuantizedTensor], dtype: torch.dtype, packed: bool) -> Tensor | QuantizedTensor:
     """One below the other, in `dtype` unless they may stay `packed` and all are."""
     alike = [one for one in pieces if isinstance(one, QuantizedTensor)]
     if (
@@ -162,7 +162,7 @@ def together(pieces: list[Tensor | QuantizedTensor], dtype: torch.dtype, packed:
         and len({one.kind for one in alike}) == 1
         and all((one.scale is None) == (alike[0].scale is None) for one in alike)
     ):
-        return joined(alike)
+        return concatenate(alike)
     dense = [
         one.dense(dtype) if isinstance(one, QuantizedTensor) else one.to(dtype) if one.is_floating_point() else one
         for one in pieces

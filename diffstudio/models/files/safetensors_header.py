@@ -75,7 +75,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     tensors overlap, leave holes, or do not fit the file: https://github.com/huggingface/safetensors#format.
     """
     try:
-        size = plain_file_size(path)
+        size = regular_file_size(path)
         with path.open("rb") as file:
             prefix = file.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
@@ -127,7 +127,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def plain_file_size(path: Path) -> int:
+def regular_file_size(path: Path) -> int:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
         raise CheckpointDamaged(

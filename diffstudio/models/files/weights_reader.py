@@ -20,7 +20,7 @@ from diffstudio.models.files.pickle_interpreter import Unreadable
 from diffstudio.models.files.pickle_scan import PickleScan, damaged, scan_pickle
 from diffstudio.models.files.pickle_tensors import PickledTensor
 from diffstudio.models.files.safetensors_header import read_header
-from diffstudio.models.files.zip_archive import ZipMembers
+from diffstudio.models.files.zip_archive import ZipArchive
 
 TORCH_DTYPES = {
     "F64": torch.float64,
@@ -180,7 +180,7 @@ class PickleWeights(_Closing):
         if stored.start < 0:
             if stored.member not in self._packed:
                 with self.path.open("rb") as file:
-                    data = ZipMembers(file, self.path.stat().st_size).read(stored.member, stored.size_bytes)
+                    data = ZipArchive(file, self.path.stat().st_size).read(stored.member, stored.size_bytes)
                 self._packed[stored.member] = _as_storage(bytearray(data))
             return self._packed[stored.member]
         if (whole := self._mapped()) is None:

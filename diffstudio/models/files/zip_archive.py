@@ -27,7 +27,7 @@ _WHAT_GOES_WRONG = (
 )
 
 
-class ZipMembers:
+class ZipArchive:
     """By name. Unreadable for what a zip that PyTorch wrote never is: packed out of proportion, doubled, overlapping, elsewhere."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:

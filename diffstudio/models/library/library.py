@@ -15,7 +15,7 @@ from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 from diffstudio.models.library.header_cache import HeaderCache
 from diffstudio.models.library.lookup import no_such_model
-from diffstudio.models.library.model_folders import roots_of, walk
+from diffstudio.models.library.model_folders import search_roots, walk_models
 from diffstudio.models.library.overrides import Overrides
 from diffstudio.models.library.records import read_record
 
@@ -141,8 +141,8 @@ class Library:
         for path in sorted(runs.glob("*/checkpoints/latest.safetensors")):
             yield path, Origin.TRAINED, _run_name(path), Role.UNKNOWN
         for folder in self.folders:
-            for root in roots_of(folder):
-                for path, role in walk(root.absolute(), runs):
+            for root in search_roots(folder):
+                for path, role in walk_models(root.absolute(), runs):
                     yield path, None, "", role
 
 

@@ -39,7 +39,7 @@ _LARGEST_YAML_BYTES = 1 << 20
 _SKIPPED = frozenset({"venv", "node_modules", "__pycache__", "site-packages"})
 
 
-def program_of(folder: Path) -> str:
+def detect_program(folder: Path) -> str:
     """Whose folder it is, its root or its folder of models: `AUTOMATIC1111`, `ComfyUI`, or empty for any other."""
     for root in (folder, folder.parent):
         if (root / "models" / "Stable-diffusion").is_dir() and (root is folder or folder.name == "models"):
@@ -49,9 +49,9 @@ def program_of(folder: Path) -> str:
     return ""
 
 
-def roots_of(folder: Path) -> tuple[Path, ...]:
+def search_roots(folder: Path) -> tuple[Path, ...]:
     """Where to look in a folder that a person gave: of a program's own only what holds models, with what it names elsewhere."""
-    program = program_of(folder)
+    program = detect_program(folder)
     if not program:
         return (folder,)
     root = folder if (folder / "models").is_dir() else folder.parent
@@ -84,7 +84,7 @@ def _extra_paths(file: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def walk(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
+def walk_models(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
     """Every file of weights and every diffusers folder below `root`, in order, with the role that their folder suggests.
 
     Links are followed, each folder once; what lies in a diffusers folder, in hidden folders, in those that were never

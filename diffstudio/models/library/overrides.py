@@ -19,8 +19,8 @@ from diffstudio.atomic import write_text
 from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint, Role, described
 from diffstudio.models.detection.families_table import FAMILIES
-from diffstudio.models.detection.types import Detected
-from diffstudio.models.files.hashes import known_sha256
+from diffstudio.models.detection.types import Detection
+from diffstudio.models.files.hashes import cached_sha256
 
 FORMAT = 1
 PREDICTIONS = ("eps", "v", "flow", "x0")
@@ -45,7 +45,7 @@ class Override:
         reason = f"You said so: {', '.join(part for part in said if part)}."
         edition = checkpoint.edition if family == checkpoint.family else ""
         return described(
-            checkpoint, Detected(role, family, prediction, checkpoint.inpainting, checkpoint.layout, reason, edition)
+            checkpoint, Detection(role, family, prediction, checkpoint.inpainting, checkpoint.layout, reason, edition)
         )
 
 
@@ -95,7 +95,7 @@ class Overrides:
                 override.sha256
                 and override.size_bytes == checkpoint.size_bytes
                 and not path.exists()
-                and known_sha256(checkpoint.path) == override.sha256
+                and cached_sha256(checkpoint.path) == override.sha256
             ):
                 return override
         return None
@@ -108,7 +108,7 @@ class Overrides:
                 family or before.family,
                 prediction or before.prediction,
                 checkpoint.size_bytes,
-                known_sha256(checkpoint.path),
+                cached_sha256(checkpoint.path),
             )
         )
         self._write(self._files | {checkpoint.path.absolute(): said})

@@ -12,11 +12,11 @@ from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.checkpoint import Checkpoint, Origin, described, name_of, read_checkpoint, with_prediction
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.families_table import FAMILIES, UNKNOWN
-from diffstudio.models.detection.types import CONTEXTS, Detected, Layout, Role
+from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, variant
 from diffstudio.models.files.gguf_header import read_gguf_header
 from diffstudio.models.files.pickle_scan import PickleScan, scan_pickle
-from diffstudio.models.files.safetensors_header import TensorEntry, plain_file_size, read_header
+from diffstudio.models.files.safetensors_header import TensorEntry, read_header, regular_file_size
 from diffstudio.networks.conditioning import Conditioning
 
 
@@ -70,7 +70,7 @@ def read_gguf(path: Path) -> Checkpoint:
         dtype=max(header.kinds, key=lambda kind: header.kinds[kind], default=""),
     )
     if header.reads_prompts:
-        found = Detected(
+        found = Detection(
             Role.TEXT_ENCODER, reason=f"A GGUF file of a language model ({header.architecture}): reads prompts."
         )
     else:
@@ -91,7 +91,7 @@ def read_pickle(path: Path, role: Role = Role.UNKNOWN) -> Checkpoint:
         held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.length
     found = with_prediction(detect(scan.shapes, {}), path, _entries(scan), 0)
     if not scan.tensors:
-        found = Detected(reason="There are no weights in it.")
+        found = Detection(reason="There are no weights in it.")
     elif found.role is Role.UNKNOWN and found.family == UNKNOWN and role is not Role.UNKNOWN:
         found = replace(
             found, role=role, reason=f"{found.reason} By the folder it lies in it is a {role.replace('_', ' ')}."
@@ -178,7 +178,7 @@ def read_folder(folder: Path) -> Checkpoint:
 
 def _folder_found(
     pipeline: str, components: Sequence[str], config: Mapping[str, Any], scheduler: Mapping[str, Any]
-) -> Detected:
+) -> Detection:
     family = _PIPELINES.get(pipeline, "diffusers")
     channels, context = config.get("in_channels"), config.get("cross_attention_dim")
     if family in ("sd", "sdxl"):
@@ -186,7 +186,7 @@ def _folder_found(
             otherwise = "sd2" if config.get("use_linear_projection") else "sd1"
         else:
             otherwise = "sdxl" if "text_encoder" in components else "sdxl_refiner"
-        family = CONTEXTS.get(context, otherwise) if type(context) is int else otherwise
+        family = FAMILY_BY_CONTEXT_WIDTH.get(context, otherwise) if type(context) is int else otherwise
         if channels not in (4, 9, None):
             family = "diffusers"
     said = scheduler.get("prediction_type", "epsilon")
@@ -197,7 +197,7 @@ def _folder_found(
     edition = ""
     if family == "flux":
         edition = "dev" if config.get("guidance_embeds") else "schnell"
-    return Detected(
+    return Detection(
         Role.CHECKPOINT,
         family,
         prediction,
@@ -256,7 +256,7 @@ def _title(folder: Path) -> str:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        if plain_file_size(path) > 8 << 20:
+        if regular_file_size(path) > 8 << 20:
             raise ValueError("it is too large")
         table = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -75,18 +75,18 @@ class Sidecar:
     strength: float = 0.0  # that its maker prefers; 0 where nobody says
 
 
-NOTHING_BESIDE = Sidecar()
+NO_SIDECAR = Sidecar()
 
 
-def beside(path: Path) -> Sidecar:
+def read_sidecar(path: Path) -> Sidecar:
     """Of a file of weights, or of a diffusers folder."""
     stem = path.name if path.is_dir() else path.stem
     try:
         there = {entry.name for entry in os.scandir(path.parent) if entry.name.startswith(f"{stem}.")}
     except OSError:
-        return NOTHING_BESIDE
+        return NO_SIDECAR
     if len(there) < 2 and not path.is_dir():
-        return NOTHING_BESIDE
+        return NO_SIDECAR
     picture = next((path.parent / (stem + ending) for ending in _PICTURES if stem + ending in there), None)
     told = [table for ending in _TABLES if stem + ending in there if (table := _table(path.parent / (stem + ending)))]
     description = _first_text(told, _DESCRIPTIONS)

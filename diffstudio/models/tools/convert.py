@@ -15,8 +15,8 @@ from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.models.files.hashes import hashing
-from diffstudio.models.files.lazy_tensor import later, now
+from diffstudio.models.files.hashes import sha256_steps
+from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.state_dicts.split import State, by_component, has_makers_names, in_makers_names, unscaled
 from diffstudio.models.tools.spec import Made, Making, Precision, checked_file, precision_of
 from diffstudio.models.tools.weights_writer import open_weights, write_file
@@ -77,7 +77,7 @@ def convert(checkpoint: Checkpoint, target: Path, precision: Precision = Precisi
 
 def _came_from(checkpoint: Checkpoint) -> Generator[float, None, dict[str, str]]:
     """What is known of a pickle, which says nothing of itself, and by which hash others know it."""
-    with contextlib.closing(hashing(checkpoint.path)) as steps:
+    with contextlib.closing(sha256_steps(checkpoint.path)) as steps:
         sha256 = yield from _shortened(steps)
     return (about(checkpoint) if checkpoint.draws else {}) | {
         "converted_from": checkpoint.path.name,
@@ -163,7 +163,7 @@ class Narrowed:
             dtype = torch.bfloat16 if tensor.dtype is torch.bfloat16 else torch.float16
         if dtype is tensor.dtype:
             return tensor
-        return later(tuple(tensor.shape), dtype, lambda: self._narrow(name, now(tensor), dtype))
+        return lazy(tuple(tensor.shape), dtype, lambda: self._narrow(name, materialize(tensor), dtype))
 
     def _narrow(self, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         largest = torch.finfo(dtype).max

@@ -17,7 +17,7 @@ from diffstudio.models.adapters.layer_matching import NETWORK
 from diffstudio.models.adapters.low_rank import added
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
 from diffstudio.models.components.components import components_of
-from diffstudio.models.files.lazy_tensor import later, now
+from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.state_dicts.split import (
     ENCODERS,
     NETWORKS,
@@ -118,15 +118,15 @@ def _add(state: dict[str, Tensor], module: str, wanted: Sum) -> None:
         changes = [one for one in wanted if (one[0].delta if kind == "weight" else one[0].bias) is not None]
         if name and changes:
             tensor, sum_up = state[name], _with_weights if kind == "weight" else _with_biases
-            state[name] = later(tuple(tensor.shape), tensor.dtype, partial(sum_up, tensor, changes))
+            state[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(sum_up, tensor, changes))
 
 
 def _with_weights(tensor: Tensor, changes: Sequence[Any]) -> Tensor:
-    return added(now(tensor).float(), changes).to(tensor.dtype)
+    return added(materialize(tensor).float(), changes).to(tensor.dtype)
 
 
 def _with_biases(tensor: Tensor, changes: Sequence[Any]) -> Tensor:
-    exact = now(tensor).float()
+    exact = materialize(tensor).float()
     for change, factor, rows in changes:
         ours = change.bias if rows is None else torch.cat([change.bias[start:stop] for start, stop in rows])
         exact = exact + factor * ours.float().reshape(exact.shape)

@@ -19,7 +19,7 @@ from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.components.components import components_of
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.models.files.hashes import hashing
+from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.state_dicts.split import (
     State,
     by_component,
@@ -264,7 +264,7 @@ def parent_of(checkpoint: Checkpoint, letter: str, begun: float, part: float) ->
     """What is told of one input: its name, its hash, and how it came about, where it says so itself."""
     sha256 = ""
     if checkpoint.layout is not Layout.FOLDER:
-        hashed = hashing(checkpoint.path)
+        hashed = sha256_steps(checkpoint.path)
         while True:
             try:
                 yield begun * _HASHED + part * next(hashed)

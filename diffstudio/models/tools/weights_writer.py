@@ -24,7 +24,7 @@ from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, 
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
-from diffstudio.models.files.lazy_tensor import later, now
+from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.files.safetensors_header import TensorEntry, read_header
 from diffstudio.models.files.weights_reader import TORCH_DTYPES, PickleWeights
 
@@ -75,7 +75,7 @@ def open_weights(checkpoint: Checkpoint) -> Weights:
 def _pickled(path: Path, files: contextlib.ExitStack, prefix: str = "") -> State:
     file = files.enter_context(contextlib.closing(PickleWeights(path)))
     return {
-        prefix + name: later(entry.shape, TORCH_DTYPES[entry.dtype], partial(file.get_tensor, name))
+        prefix + name: lazy(entry.shape, TORCH_DTYPES[entry.dtype], partial(file.get_tensor, name))
         for name, entry in file.scan.tensors.items()
     }
 
@@ -100,7 +100,7 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
                     raise CheckpointUnknown(
                         f"{path.name} holds numbers of a kind that cannot be worked with", entry.dtype
                     )
-                tensors[prefix + name] = later(
+                tensors[prefix + name] = lazy(
                     entry.shape, TORCH_DTYPES[entry.dtype], partial(_read, path, file, start, entry)
                 )
         return Weights(tensors, metadata, files.pop_all())
@@ -259,7 +259,7 @@ def write_into(path: Path, tensors: State, metadata: Metadata) -> Generator[floa
         done = 0
         for name in order:
             yield done / whole
-            real = now(tensors[name])
+            real = materialize(tensors[name])
             if real.is_floating_point() and bool(_is_nan(real)):
                 raise CheckpointDamaged(
                     f"{path.name.removesuffix(_PART)} was not made",

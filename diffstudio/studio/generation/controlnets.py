@@ -11,7 +11,7 @@ from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Role
-from diffstudio.models.files.hashes import sha256_of, short
+from diffstudio.models.files.hashes import autov2, sha256_of
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
 from diffstudio.studio.requests import ControlNetUse, PictureRequest, ResizeName
@@ -143,7 +143,7 @@ class RequestControlNets:
         told = []
         for use in self._uses:
             network = self._found[use.network]
-            sha256 = short(sha256_of(network.path)) if network.path.is_file() else ""
+            sha256 = autov2(sha256_of(network.path)) if network.path.is_file() else ""
             told.append({"name": network.name, "hash": sha256, "old_hash": old_hash(network.path)})
         return {"controlnets": told} if told else {}
 

@@ -19,7 +19,7 @@ from diffstudio.errors import BadRequest, CheckpointProblem
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.model import ControlNetInput, Model, PipelineModel, Prompted
 from diffstudio.models.multidiffusion import Windows, check_size, windows_for
-from diffstudio.models.nonfinite import check_finite, modules_of
+from diffstudio.models.nonfinite import check_finite, named_modules
 from diffstudio.models.sampling import noise_level, sample
 from diffstudio.studio.events import Event, JobId, Stepped
 from diffstudio.studio.generation.preview import picture
@@ -217,7 +217,7 @@ class Watched:
 def _check_numbers(step: Step, before: int, model: Model) -> None:
     if not bool(torch.isfinite(step.x).all()):
         if model.checkpoint is not None:
-            check_finite(model.checkpoint, modules_of(model))  # which names the weight, where it is one
+            check_finite(model.checkpoint, named_modules(model))  # which names the weight, where it is one
         raise CheckpointProblem(
             f"The picture came apart in step {before + step.index}",
             "the network's answer was not a number",

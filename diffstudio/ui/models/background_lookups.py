@@ -11,8 +11,8 @@ from PySide6.QtGui import QImage
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Role
-from diffstudio.models.files.hashes import known_sha256, sha256_of
-from diffstudio.models.library.sidecars import Sidecar, beside
+from diffstudio.models.files.hashes import cached_sha256, sha256_of
+from diffstudio.models.library.sidecars import Sidecar, read_sidecar
 from diffstudio.models.tools.prune import left_out_bytes
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.library.weight_requests import Tool, offered
@@ -57,7 +57,7 @@ class BackgroundLookups(QObject):
     def hash(self, path: Path) -> None:
         """Worked out while nothing else is asked about; `hashed` at once where it is known."""
         self._hashing = None
-        if known := known_sha256(path):
+        if known := cached_sha256(path):
             self.hashed.emit(path, known)
         elif path.is_file():
             self._hashing = path
@@ -72,7 +72,7 @@ class BackgroundLookups(QObject):
 
     def _look(self, checkpoint: Checkpoint) -> tuple[QImage, Sidecar]:
         """Its own picture, one beside it, or the newest that was made with it."""
-        told = beside(checkpoint.path)
+        told = read_sidecar(checkpoint.path)
         own = facts.thumbnail(checkpoint)
         if own.isNull() and told.picture is not None:
             own = read_image(told.picture, _PICTURE_SIDE)

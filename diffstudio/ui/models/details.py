@@ -10,8 +10,8 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import CheckpointDangerous
 from diffstudio.models.checkpoint import Checkpoint, Layout, Origin, Role
-from diffstudio.models.files.hashes import short
-from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
+from diffstudio.models.files.hashes import autov2
+from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.studio.library.annotations import Annotation
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.models import facts
@@ -50,7 +50,7 @@ class CheckpointDetails(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._entry: Entry | None = None
-        self._beside, self._hash = NOTHING_BESIDE, ""
+        self._beside, self._hash = NO_SIDECAR, ""
         self.picture = Thumbnail(128, theme.RADIUS, name="A picture made with this checkpoint")
         self.title = ElidedLabel("", pixels=18, bold=True)
         self.below = ElidedLabel("", "dim")
@@ -190,7 +190,7 @@ class CheckpointDetails(QWidget):
         self._made_with.setVisible(bool(pictures))
         self._made_with_title.setVisible(bool(pictures))
 
-    def show_entry(self, entry: Entry | None, picture: QImage, beside: Sidecar = NOTHING_BESIDE) -> None:
+    def show_entry(self, entry: Entry | None, picture: QImage, beside: Sidecar = NO_SIDECAR) -> None:
         """A checkpoint with what lies beside it, or a file that is none and why."""
         before = self._entry
         if entry is None or before is None or entry.path != before.path:
@@ -268,7 +268,7 @@ class CheckpointDetails(QWidget):
     def _show_facts(self) -> None:
         match self._entry:
             case Checkpoint() as checkpoint:
-                hashes = [("AutoV2", short(self._hash)), ("SHA-256", self._hash)] if self._hash else []
+                hashes = [("AutoV2", autov2(self._hash)), ("SHA-256", self._hash)] if self._hash else []
                 self.model_facts.show_facts(facts.model_facts(checkpoint, self._beside) + hashes)
             case Problem(path=path):
                 self.model_facts.show_facts([("File", str(path))])

@@ -12,7 +12,7 @@ from PySide6.QtGui import QImage
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Layout, Origin, Role
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
+from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.models.library.training_metadata import base_model, training_tags, trigger_words
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.ui.widgets.formatting import human_bytes, human_count
@@ -100,7 +100,7 @@ def told(checkpoint: Checkpoint) -> str:
             return "Nothing: it makes pictures like those it learnt from" if usable(checkpoint) else ""
 
 
-def model_facts(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> list[tuple[str, str]]:
+def model_facts(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tuple[str, str]]:
     size = f"{checkpoint.width} × {checkpoint.height} px" if checkpoint.width else ""
     stored = _DTYPES.get(checkpoint.dtype, checkpoint.dtype)
     parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
@@ -140,7 +140,7 @@ def lineage(checkpoint: Checkpoint) -> str:
     )
 
 
-def words(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> list[tuple[str, int]]:
+def words(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tuple[str, int]]:
     """What calls it up, as its header and what lies beside it say: each with how often it was trained on, 0 where that is unknown."""
     times = dict(training_tags(checkpoint.metadata))
     said = dict.fromkeys((*beside.words, *trigger_words(checkpoint.metadata)))
@@ -153,7 +153,7 @@ def tags(checkpoint: Checkpoint, but: Sequence[tuple[str, int]]) -> list[tuple[s
     return [(tag, times) for tag, times in training_tags(checkpoint.metadata)[:MOST_TAGS] if tag not in told]
 
 
-def training_facts(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> list[tuple[str, str]]:
+def training_facts(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tuple[str, str]]:
     """How it was trained; nothing when the file does not say."""
     recipe, run = _table(checkpoint, "recipe"), _table(checkpoint, "run")
     optimiser, settings, data = (_inner(recipe, name) for name in ("optimiser", "run", "data"))
@@ -174,7 +174,7 @@ def training_facts(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> 
     return [(name, value) for name, value in facts if value]
 
 
-def description(checkpoint: Checkpoint, beside: Sidecar = NOTHING_BESIDE) -> str:
+def description(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> str:
     return checkpoint.metadata.get("modelspec.description", "").strip()[:2000] or beside.description[:2000]
 
 

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QAbstractItemView, QFrame, QHBoxLayout, QListView,
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar
+from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.models.tools.spec import Made
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotation, Annotations
@@ -268,7 +268,7 @@ class ModelsRoom(QWidget):
     def _show_entry(self, entry: Entry | None) -> None:
         picture = self.model.picture(entry) if entry is not None else QImage()
         self.details.show_entry(
-            entry, picture, self._beside.get(entry.path, NOTHING_BESIDE) if entry is not None else NOTHING_BESIDE
+            entry, picture, self._beside.get(entry.path, NO_SIDECAR) if entry is not None else NO_SIDECAR
         )
 
     def _checkpoints(self) -> list[Checkpoint]:
@@ -280,9 +280,7 @@ class ModelsRoom(QWidget):
         before = self.chosen()
         wanted = self.filter.wanted()
         self.model.set_filter(
-            lambda entry: wanted.fits(
-                entry, self._annotations.of(entry.path), self._beside.get(entry.path, NOTHING_BESIDE)
-            )
+            lambda entry: wanted.fits(entry, self._annotations.of(entry.path), self._beside.get(entry.path, NO_SIDECAR))
         )
         self._choose_again(before)
 
@@ -324,7 +322,7 @@ class ModelsRoom(QWidget):
     def _seen(self, path: Path, picture: QImage, beside: Sidecar) -> None:
         if not picture.isNull():
             self.model.set_picture(path, picture)
-        if beside != NOTHING_BESIDE:
+        if beside != NO_SIDECAR:
             self._beside[path] = beside
         entry = self.chosen()
         if entry is not None and entry.path == path:

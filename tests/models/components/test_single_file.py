@@ -21,7 +21,7 @@ from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.components.components import FolderComponents, components_of, empty
 from diffstudio.models.components.single_file import SingleFileComponents, clip_vocabulary
 from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
-from diffstudio.models.files.quantized_reader import open_stored, together
+from diffstudio.models.files.quantized_reader import combine_rows, open_rows
 from diffstudio.models.state_dicts import to_diffusers
 from diffstudio.models.state_dicts.to_original import PARTS, original_names
 from tests.models import headers, small, small_files
@@ -311,8 +311,10 @@ def test_a_file_that_cannot_be_mapped_is_read_tensor_by_tensor(tmp_path: Path, m
         raise RuntimeError("unable to mmap 40861047826 bytes from file: Cannot allocate memory (12)")
 
     monkeypatch.setattr(safetensors, "safe_open", refuses)
-    weights = open_stored(tmp_path / "large.safetensors")
-    found = {name: together([weights.rows(name, 0, len(value))], value.dtype, False) for name, value in tensors.items()}
+    weights = open_rows(tmp_path / "large.safetensors")
+    found = {
+        name: combine_rows([weights.rows(name, 0, len(value))], value.dtype, False) for name, value in tensors.items()
+    }
     assert all(isinstance(one, Tensor) and torch.equal(one, tensors[name]) for name, one in found.items())
 
 

@@ -11,7 +11,7 @@ import pytest
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, Interrupted
 from diffstudio.models.files import hashes
-from diffstudio.models.files.hashes import known_sha256, sha256_of, short
+from diffstudio.models.files.hashes import autov2, cached_sha256, sha256_of
 
 CONTENT = os.urandom(100_000)
 RIGHT = hashlib.sha256(CONTENT).hexdigest()
@@ -26,10 +26,10 @@ def file(tmp_path: Path) -> Path:
 
 def test_worked_out_once(file: Path) -> None:
     told: list[float] = []
-    assert known_sha256(file) == ""
-    assert sha256_of(file, told.append) == RIGHT == known_sha256(file)
+    assert cached_sha256(file) == ""
+    assert sha256_of(file, told.append) == RIGHT == cached_sha256(file)
     assert told[-1] == 1.0
-    assert short(RIGHT) == RIGHT[:10]
+    assert autov2(RIGHT) == RIGHT[:10]
     told.clear()
     assert sha256_of(file, told.append) == RIGHT and told == []  # remembered: not read again
 
@@ -38,10 +38,10 @@ def test_a_changed_file_is_another(file: Path) -> None:
     sha256_of(file)
     stamp = file.stat().st_mtime_ns
     file.write_bytes(CONTENT[:-1])  # shorter
-    assert known_sha256(file) == ""
+    assert cached_sha256(file) == ""
     file.write_bytes(CONTENT[::-1])  # as long, later
     os.utime(file, ns=(stamp, stamp + 1))
-    assert known_sha256(file) == "" and sha256_of(file) == hashlib.sha256(CONTENT[::-1]).hexdigest()
+    assert cached_sha256(file) == "" and sha256_of(file) == hashlib.sha256(CONTENT[::-1]).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_changed_file_is_another(file: Path) -> None:
 def test_a_damaged_memory_is_no_memory(file: Path, damage: str) -> None:
     sha256_of(file)
     (paths.cache() / "hashes.json").write_text(damage)
-    assert known_sha256(file) == "" and sha256_of(file) == RIGHT == known_sha256(file)
+    assert cached_sha256(file) == "" and sha256_of(file) == RIGHT == cached_sha256(file)
 
 
 def test_files_that_are_gone_are_forgotten(file: Path, tmp_path: Path) -> None:
@@ -73,4 +73,4 @@ def test_stopped_and_missing(file: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_cache_that_cannot_be_written_costs_only_time(file: Path) -> None:
     paths.cache().parent.mkdir(parents=True, exist_ok=True)
     paths.cache().write_text("a file where the folder should be")
-    assert sha256_of(file) == RIGHT and known_sha256(file) == ""
+    assert sha256_of(file) == RIGHT and cached_sha256(file) == ""

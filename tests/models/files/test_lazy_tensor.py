@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.models.files.lazy_tensor import LazyTensor, later, now
+from diffstudio.models.files.lazy_tensor import LazyTensor, lazy, materialize
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
 
@@ -18,7 +18,7 @@ def wait(tensor: Tensor, read: Callable[[], None] = lambda: None) -> Tensor:
         read()
         return tensor
 
-    return later(tuple(tensor.shape), tensor.dtype, make)
+    return lazy(tuple(tensor.shape), tensor.dtype, make)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_every_operation_is_put_off_and_then_done(do: Callable[[Tensor], Tensor]
         expected.dtype,
         expected.element_size(),
     )
-    found = now(put_off)
+    found = materialize(put_off)
     assert type(found) is Tensor and reads
     assert torch.equal(found.float(), expected.float()) and "Later" in repr(put_off)
 
 
 def test_what_is_there_stays() -> None:
-    assert now(X) is X
+    assert materialize(X) is X

@@ -29,8 +29,8 @@ from diffstudio.errors import (
     DiffstudioError,
 )
 from diffstudio.models.detection.types import Layout, Role
-from diffstudio.models.files.pickle_globals import Kind, kind_of
-from diffstudio.models.files.pickle_interpreter import MOST_OPCODES, Machine
+from diffstudio.models.files.pickle_globals import GlobalKind, classify
+from diffstudio.models.files.pickle_interpreter import MOST_OPCODES, PickleInterpreter
 from diffstudio.models.files.pickle_scan import scan_pickle
 from diffstudio.models.library.records import read_record
 from tests.models.pickles import (
@@ -387,36 +387,36 @@ def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("module", "name", "kind"),
     [
-        ("torch", "HalfStorage", Kind.ALLOWED),
-        ("torch._utils", "_rebuild_tensor_v2", Kind.ALLOWED),
-        ("collections", "OrderedDict", Kind.ALLOWED),
-        ("numpy.core.multiarray", "scalar", Kind.ALLOWED),
-        ("builtins", "set", Kind.ALLOWED),
-        ("_codecs", "encode", Kind.ALLOWED),
-        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", Kind.UNKNOWN),
-        ("torch.optim.adam", "Adam", Kind.UNKNOWN),
-        ("omegaconf.listconfig", "ListConfig", Kind.UNKNOWN),
-        ("functools", "partial", Kind.UNKNOWN),
-        ("pathlib", "PosixPath", Kind.UNKNOWN),
-        ("os", "system", Kind.DANGEROUS),
-        ("os.path", "join", Kind.DANGEROUS),
-        ("builtins", "open", Kind.DANGEROUS),
-        ("mymodule", "__builtins__.eval", Kind.DANGEROUS),
-        ("torch._dynamo.guards", "GuardBuilder.get", Kind.DANGEROUS),
-        ("operator", "attrgetter", Kind.DANGEROUS),
-        ("torch", "load", Kind.DANGEROUS),
-        ("types", "CodeType", Kind.DANGEROUS),
+        ("torch", "HalfStorage", GlobalKind.ALLOWED),
+        ("torch._utils", "_rebuild_tensor_v2", GlobalKind.ALLOWED),
+        ("collections", "OrderedDict", GlobalKind.ALLOWED),
+        ("numpy.core.multiarray", "scalar", GlobalKind.ALLOWED),
+        ("builtins", "set", GlobalKind.ALLOWED),
+        ("_codecs", "encode", GlobalKind.ALLOWED),
+        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", GlobalKind.UNKNOWN),
+        ("torch.optim.adam", "Adam", GlobalKind.UNKNOWN),
+        ("omegaconf.listconfig", "ListConfig", GlobalKind.UNKNOWN),
+        ("functools", "partial", GlobalKind.UNKNOWN),
+        ("pathlib", "PosixPath", GlobalKind.UNKNOWN),
+        ("os", "system", GlobalKind.DANGEROUS),
+        ("os.path", "join", GlobalKind.DANGEROUS),
+        ("builtins", "open", GlobalKind.DANGEROUS),
+        ("mymodule", "__builtins__.eval", GlobalKind.DANGEROUS),
+        ("torch._dynamo.guards", "GuardBuilder.get", GlobalKind.DANGEROUS),
+        ("operator", "attrgetter", GlobalKind.DANGEROUS),
+        ("torch", "load", GlobalKind.DANGEROUS),
+        ("types", "CodeType", GlobalKind.DANGEROUS),
     ],
 )
-def test_names_are_sorted(module: str, name: str, kind: Kind) -> None:
-    assert kind_of(module, name) is kind
+def test_names_are_sorted(module: str, name: str, kind: GlobalKind) -> None:
+    assert classify(module, name) is kind
 
 
 def test_all_that_pytorch_allows_is_allowed_or_unknown_here() -> None:
     """PyTorch's own list for `weights_only`: none of it is thought dangerous."""
     from torch._weights_only_unpickler import _get_allowed_globals
 
-    wrong = [full for full in _get_allowed_globals() if kind_of(*full.rpartition(".")[::2]) is Kind.DANGEROUS]
+    wrong = [full for full in _get_allowed_globals() if classify(*full.rpartition(".")[::2]) is GlobalKind.DANGEROUS]
     assert wrong == []
 
 
@@ -447,7 +447,7 @@ def test_plain_values_come_out_as_pickle_has_them(value: Any, protocol: int) -> 
         return  # bytes, before protocol 3
     if any(isinstance(one, int) and abs(one) > 1 << 120 for one in _leaves(value)):
         return  # longer than any number that says something about weights
-    assert Machine(pickled).run() == value
+    assert PickleInterpreter(pickled).run() == value
 
 
 def _leaves(value: Any) -> Iterator[Any]:

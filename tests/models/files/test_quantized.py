@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Layout, Role
-from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor, joined, unpacks
-from diffstudio.models.files.quantized_reader import open_stored
+from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor, can_dequantize, concatenate
+from diffstudio.models.files.quantized_reader import open_rows
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_record
 from diffstudio.models.memory.model_cache import modules_of
@@ -79,7 +79,7 @@ def test_gguf_draws_what_its_unpacked_weights_draw(flux: Made, tmp_path: Path, k
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in Kind if kind not in (Kind.F32, Kind.F16, Kind.F64) and unpacks(int(kind))]
+    "kind", [kind for kind in Kind if kind not in (Kind.F32, Kind.F16, Kind.F64) and can_dequantize(int(kind))]
 )
 def test_blocks_are_unpacked_as_ggml_does(kind: Kind) -> None:
     """Random bytes with scales that are numbers, against the reference of the package `gguf`."""
@@ -93,7 +93,7 @@ def test_blocks_are_unpacked_as_ggml_does(kind: Kind) -> None:
     found = packed.dense(torch.float32)
     assert bool(sound.any())
     torch.testing.assert_close(found[sound], expected[sound], rtol=1e-6, atol=0)
-    cut = joined([packed.cut(4, 6), packed.cut(0, 1)]).dense(torch.float32)
+    cut = concatenate([packed.cut(4, 6), packed.cut(0, 1)]).dense(torch.float32)
     assert torch.equal(cut.nan_to_num(), torch.cat((found[4:6], found[:1])).nan_to_num())
 
 
@@ -154,22 +154,22 @@ def test_a_lora_counts_beside_packed_weights(flux: Made, tmp_path: Path) -> None
 def test_what_cannot_be_unpacked_is_said(flux: Made, tmp_path: Path) -> None:
     tensors = eighths({"a.weight": torch.randn(8, 8)}, scaled=".weight_scale")
     way = torch.tensor(list(b'{"format": "nvfp4"}'), dtype=torch.uint8)
-    weights = open_stored(saved(tmp_path / "odd.safetensors", tensors | {"a.comfy_quant": way}))
+    weights = open_rows(saved(tmp_path / "odd.safetensors", tensors | {"a.comfy_quant": way}))
     with pytest.raises(CheckpointUnknown, match="packed as nvfp4.*fp16, bf16 or fp8"):
         weights.rows("a.weight", 0, 8)
     way = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
-    weights = open_stored(saved(tmp_path / "plain.safetensors", tensors | {"a.comfy_quant": way}))
+    weights = open_rows(saved(tmp_path / "plain.safetensors", tensors | {"a.comfy_quant": way}))
     assert isinstance(weights.rows("a.weight", 2, 4), QuantizedTensor) and set(weights.shapes) == {"a.weight"}
     (tmp_path / "short.gguf").write_bytes(b"GGUF\x03\0\0\0")
     with pytest.raises(CheckpointDamaged, match="short.gguf"):
-        open_stored(tmp_path / "short.gguf")
+        open_rows(tmp_path / "short.gguf")
     writer = gguf.GGUFWriter(tmp_path / "reader.gguf", "t5encoder")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
     assert read_record(tmp_path / "reader.gguf").role is Role.TEXT_ENCODER
     with pytest.raises(CheckpointUnknown, match="language model in a GGUF file"):
-        open_stored(tmp_path / "reader.gguf")
+        open_rows(tmp_path / "reader.gguf")
 
 
 def test_a_convolution_stored_as_rows_has_its_own_shape_again(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_convolution_stored_as_rows_has_its_own_shape_again(tmp_path: Path) ->
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    weights = open_stored(tmp_path / "unet.gguf")
+    weights = open_rows(tmp_path / "unet.gguf")
     found = weights.rows("conv.weight", 0, 4)
     assert weights.shapes["conv.weight"] == (4, 32, 3, 3) and isinstance(found, Tensor)
     assert found.shape == kernel.shape and (found - kernel).abs().max() < 0.02

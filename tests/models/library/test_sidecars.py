@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diffstudio.models.library.sidecars import NOTHING_BESIDE, Sidecar, beside
+from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar, read_sidecar
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def write(model: Path, ending: str, told: Any) -> None:
 
 
 def test_nothing_beside_it(model: Path) -> None:
-    assert beside(model) == NOTHING_BESIDE
+    assert read_sidecar(model) == NO_SIDECAR
     (model.parent / "other.png").write_bytes(b"")
-    assert beside(model) == NOTHING_BESIDE and beside(model.parent / "gone" / "x.safetensors") == NOTHING_BESIDE
+    assert read_sidecar(model) == NO_SIDECAR and read_sidecar(model.parent / "gone" / "x.safetensors") == NO_SIDECAR
 
 
 def test_civitais_description(model: Path) -> None:
@@ -40,7 +40,7 @@ def test_civitais_description(model: Path) -> None:
             "model": {"name": "Ink wash", "type": "LORA", "tags": ["style", "ink"]},
         },
     )
-    assert beside(model) == Sidecar(
+    assert read_sidecar(model) == Sidecar(
         None, "Ink wash", "Ink & water\nv2", ("inkwash", "flowing"), ("style", "ink"), "SDXL 1.0"
     )
 
@@ -59,7 +59,7 @@ def test_a_persons_own_words_come_first(model: Path) -> None:
             "negative text": "blurry",
         },
     )
-    found = beside(model)
+    found = read_sidecar(model)
     assert (found.words, found.description, found.strength, found.base, found.negative) == (
         ("mine", "too"),
         "use at 0.6",
@@ -96,22 +96,22 @@ def test_a_persons_own_words_come_first(model: Path) -> None:
 )
 def test_other_programs_tables(model: Path, ending: str, told: Any) -> None:
     write(model, ending, told)
-    assert beside(model) == Sidecar(None, "Ink", "About it", ("ink",), ("a",), "SD 1.5")
+    assert read_sidecar(model) == Sidecar(None, "Ink", "About it", ("ink",), ("a",), "SD 1.5")
 
 
 def test_pictures_and_texts(model: Path) -> None:
     write(model, ".jpg", "")
-    assert beside(model).picture == model.with_name("ink.v2.jpg")
+    assert read_sidecar(model).picture == model.with_name("ink.v2.jpg")
     write(model, ".preview.png", "")
-    assert beside(model).picture == model.with_name("ink.v2.preview.png")
+    assert read_sidecar(model).picture == model.with_name("ink.v2.preview.png")
     write(model, ".txt", "Nice\n\n\nink  ")
-    assert beside(model).description == "Nice\nink"
+    assert read_sidecar(model).description == "Nice\nink"
 
 
 def test_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "pipe").mkdir()
     (tmp_path / "pipe.png").write_bytes(b"")
-    assert beside(tmp_path / "pipe").picture == tmp_path / "pipe.png"
+    assert read_sidecar(tmp_path / "pipe").picture == tmp_path / "pipe.png"
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def test_of_a_folder(tmp_path: Path) -> None:
 def test_what_is_nonsense_says_nothing(model: Path, told: str) -> None:
     for ending in (".json", ".civitai.info", ".cm-info.json"):
         write(model, ending, told)
-    assert beside(model) == NOTHING_BESIDE
+    assert read_sidecar(model) == NO_SIDECAR
 
 
 def test_there_is_an_end_to_everything(model: Path) -> None:
     write(
         model, ".civitai.info", {"description": "x" * 1_000_000, "trainedWords": [f"w{n}" * 500 for n in range(1000)]}
     )
-    found = beside(model)
+    found = read_sidecar(model)
     assert len(found.description) == 4000 and len(found.words) == 50 and max(map(len, found.words)) == 200
     write(model, ".civitai.info", json.dumps({"description": "x" * (5 << 20)}))
-    assert beside(model) == NOTHING_BESIDE
+    assert read_sidecar(model) == NO_SIDECAR

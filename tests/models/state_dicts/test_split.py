@@ -11,7 +11,7 @@ import torch
 
 from diffstudio import paths
 from diffstudio.models.components.components import FolderComponents
-from diffstudio.models.files.lazy_tensor import later
+from diffstudio.models.files.lazy_tensor import lazy
 from diffstudio.models.state_dicts.split import by_component, in_makers_names, in_one_file
 from diffstudio.models.tools.export import component_class, empty_module
 from diffstudio.models.tools.prune import leftover
@@ -26,7 +26,7 @@ def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     def nothing() -> torch.Tensor:
         raise AssertionError("no weight is needed for this")
 
-    return {name: later(shape, torch.float16, nothing) for name, shape in shapes.items()}
+    return {name: lazy(shape, torch.float16, nothing) for name, shape in shapes.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
-from diffstudio.models.files.lazy_tensor import now
+from diffstudio.models.files.lazy_tensor import materialize
 from diffstudio.models.library.records import read_record
 from diffstudio.models.tools import weights_writer
 from diffstudio.models.tools.convert import convert
@@ -51,7 +51,7 @@ def test_the_same_bits_come_back(place: Path) -> None:
     with open_weights(read_record(place / "a.safetensors")) as weights:
         assert weights.metadata == {"title": "Å ?"}
         for name, expected in MIXED.items():
-            ours = now(weights.tensors[name])
+            ours = materialize(weights.tensors[name])
             assert (
                 ours.dtype == expected.dtype == theirs[name].dtype
                 and ours.shape == expected.shape == theirs[name].shape
@@ -161,7 +161,7 @@ def test_a_file_cut_short_meanwhile(place: Path) -> None:
         with (place / "a.safetensors").open("r+b") as file:
             file.truncate(1000)
         with pytest.raises(CheckpointDamaged, match="ends too early"):
-            now(weights.tensors["w"])
+            materialize(weights.tensors["w"])
 
 
 def test_a_pickle_is_read_without_being_run(place: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_pickle_is_read_without_being_run(place: Path) -> None:
     )
     with open_weights(read_record(place / "a.ckpt")) as weights:
         assert all(
-            torch.equal(now(weights.tensors[name]).float(), value.float())
+            torch.equal(materialize(weights.tensors[name]).float(), value.float())
             for name, value in MIXED.items()
             if name != "minus"
         )
