@@ -1,63 +1,46 @@
-"""Small files written whole or not at all."""
+"""Atomic writes: every file appears whole or not at all, whatever is killed, unplugged or full in the middle.
+
+A file is first written under another name in the same folder (a *part file*), flushed to the disk, and then renamed.
+Part files have random names, so that two writers never share one, and are locked while they are written: `remove_part_files`
+deletes those that a killed process left behind, and leaves the others alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
+import secrets
 import shutil
 import sqlite3
-import threading
+import stat
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from diffstudio.errors import StorageProblem
+from diffstudio.errors import BadRequest, StorageProblem
 
-_TRIES = 20  # at 10 ms each
+if sys.platform != "win32":
+    import fcntl
 
-
-def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8 beside `path` and renames it: a reader, or a crash, meets the old file or the new one.
-
-    StorageProblem, with the old file as it was and nothing left beside it, when that cannot be done.
-    """
-    beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")  # two may write at once
-    try:
-        with beside.open("w", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        _rename(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise StorageProblem(
-            f"{path} cannot be written", error.strerror or str(error), "Free some space, or choose another place"
-        ) from error
+_PART_NAME = re.compile(r"\.diffstudio-[0-9a-f]{16}\.part")
+_OLD_PART_NAME = re.compile(r".*\.(\d+-\d{6,}|(npy|png)\.\d+)\.part")  # of version 0.1, which did not lock them
+_ABANDONED_SECONDS = 86_400.0  # where there are no locks, what nobody has touched for so long has no writer
+_RENAME_TRIES = 20  # at 10 ms each
+_DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def _rename(beside: Path, path: Path) -> None:
-    """Windows refuses to replace a file while someone reads it, which nobody does for long."""
-    for _ in range(_TRIES - 1):
-        try:
-            beside.replace(path)
-            return
-        except PermissionError:
-            if os.name != "nt":
-                raise
-            time.sleep(0.01)
-    beside.replace(path)
-
-
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def told(what: str, place: Path) -> Iterator[None]:
-    """Turn what disks and databases raise into a StorageProblem that says which, why, and what to do."""
+def storage_errors(what: str, place: Path) -> Iterator[None]:
+    """Raise a StorageProblem for every OSError and SQLite error in the block: `what` failed, at `place`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -65,49 +48,175 @@ def told(what: str, place: Path) -> Iterator[None]:
         remedy = "Free some space and try again" if full else "Close other programs that use it, and try again"
         raise StorageProblem(what, "the disk is full" if full else str(error), remedy) from error
     except OSError as error:
-        if error.errno in _FULL:
-            raise StorageProblem(what, "the disk is full", "Free some space and try again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageProblem(what, f"{place} may not be written to", "Choose another folder in Settings") from error
-        raise StorageProblem(what, error.strerror or str(error), f"Look whether {place} can be reached") from error
+        raise storage_problem(what, place, error) from error
 
 
-def write_new(folder: Path, name: str, suffix: str, write: Callable[[BinaryIO], None]) -> Path:
-    """Write `folder/name.suffix`, or `name-2.suffix` when that is taken. The file appears whole or not at all."""
-    part = folder / f".{os.getpid()}-{threading.get_ident()}.part"
+def storage_problem(what: str, place: Path, error: OSError) -> StorageProblem:
+    """Why the system refused, and what helps against it."""
+    match error.errno:
+        case number if number in _DISK_FULL:
+            return StorageProblem(what, "the disk is full", "Free some space and try again")
+        case number if number in _FORBIDDEN:
+            return StorageProblem(
+                what, f"no permission to write to {place}", "Allow writing there, or choose another folder"
+            )
+        case errno.EEXIST | errno.ENOTDIR:
+            return StorageProblem(what, f"a file is in the way of the folder {place}", "Choose another folder")
+        case errno.ENAMETOOLONG:
+            return StorageProblem(what, "its name is too long", "Choose a shorter one")
+        case _:
+            return StorageProblem(what, error.strerror or str(error), f"Check that {place} can be reached")
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str, what: str = "") -> None:
+    """Write a file of UTF-8 text, replacing an older one. StorageProblem, with the older one intact, on failure."""
+    write_bytes(path, text.encode("utf-8", "surrogatepass"), what)
+
+
+def write_bytes(path: Path, data: bytes, what: str = "") -> None:
+    """Write a file, replacing an older one. StorageProblem, with the older one intact, on failure."""
+    with atomic_write(path, what) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_write(path: Path, what: str = "", *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """A binary file to write to, which becomes `path` at the end of the block; if the block raises, nothing changes.
+
+    `file.name` is its name until then. StorageProblem (`what` failed) for every OSError, those of the block included;
+    without `overwrite`, BadRequest if `path` exists.
+    """
+    with storage_errors(what or f"{path} cannot be written", path.parent):
+        file = _new_part_file(path.parent)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if sys.platform == "win32":  # pragma: no cover - an open file cannot be renamed there
+                    file.close()
+                _publish(Path(file.name), path, overwrite)
+        finally:
+            _remove(Path(file.name))
+
+
+@contextmanager
+def atomic_folder(path: Path, what: str = "") -> Iterator[Path]:
+    """An empty folder to fill, which becomes `path` at the end of the block; if the block raises, nothing is left.
+
+    BadRequest if `path` exists, StorageProblem (`what` failed) for every OSError, those of the block included.
+    """
+    with storage_errors(what or f"{path} cannot be written", path.parent):
+        part, lock = _new_part_folder(path.parent)
+        try:
+            yield part
+            for folder, _, names in os.walk(part):
+                for name in names:
+                    _sync(Path(folder, name), os.O_RDWR)
+                _sync(Path(folder), os.O_RDONLY)
+            _publish(part, path, overwrite=False)
+        finally:
+            if lock is not None:
+                os.close(lock)
+            _remove(part)
+
+
+def write_numbered(path: Path, write: Callable[[BinaryIO], None], what: str = "") -> Path:
+    """Write `path`, or `name-2.suffix` and so on if that is taken; returns its name. Never overwrites. StorageProblem."""
+    with storage_errors(what or f"{path} cannot be written", path.parent):
+        file = _new_part_file(path.parent)
+        try:
+            with file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                if sys.platform == "win32":  # pragma: no cover - an open file cannot be renamed there
+                    file.close()
+                return move_numbered(Path(file.name), path)
+        finally:
+            _remove(Path(file.name))
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of `path`, and raise OSError if no file can be written there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _new_part_file(path.parent) as file:
+        pass
+    _remove(Path(file.name))
+
+
+# ---- moving ----------------------------------------------------------------------------------------------------------
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file or folder, over an older file. OSError.
+
+    Windows refuses while another program reads the older file, which takes moments only: there it is tried for 0.2 s.
+    """
+    for _ in range(_RENAME_TRIES - 1):
+        try:
+            os.replace(source, target)
+            break
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(0.01)
+    else:
+        os.replace(source, target)
+    _sync(target.parent, os.O_RDONLY)
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give a file a second name, which takes no space. False where that is impossible: another disk, FAT, some shares."""
     try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        return move_new(part, folder / f"{name}{suffix}")
-    finally:
-        part.unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        return False
+    _sync(target.parent, os.O_RDONLY)
+    return True
 
 
-def move_new(source: Path, target: Path) -> Path:
-    """Move a file to where none is: to `target`, or to the next free name like it. Atomic, and never over another."""
+def replace_with_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, by a second name where possible and by a copy elsewhere. StorageProblem."""
+    part = target.with_name(_part_name())
+    if link(source, part):
+        with storage_errors(f"{target} cannot be written", target.parent):
+            try:
+                replace(part, target)
+            finally:
+                _remove(part)  # two names of one file are not renamed, they both stay
+    else:
+        with source.open("rb") as original, atomic_write(target) as copy:
+            shutil.copyfileobj(original, copy)
+
+
+def move_numbered(source: Path, target: Path) -> Path:
+    """Move a file to `target`, or to `name-2.suffix` and so on if that is taken. Atomic; never overwrites. OSError."""
     number = 1
     while True:
-        candidate = target if number == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
+        candidate = _numbered(target, number)
         try:
             os.link(source, candidate)
         except FileExistsError:
             number += 1
         except OSError as error:
-            if error.errno in _FULL or not source.exists():
+            if error.errno in _DISK_FULL or not source.exists():
                 raise
-            return _move_without_links(source, target, number)  # FAT and some network disks have none
+            return _move_without_links(source, target, number)
         else:
             source.unlink()
+            _sync(candidate.parent, os.O_RDONLY)
             return candidate
 
 
 def _move_without_links(source: Path, target: Path, number: int) -> Path:
     while True:
-        candidate = target if number == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
+        candidate = _numbered(target, number)
         try:
-            os.close(os.open(candidate, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # the name is ours from here on
+            os.close(os.open(candidate, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # reserves the name
         except FileExistsError:
             number += 1
         else:
@@ -117,3 +226,132 @@ def _move_without_links(source: Path, target: Path, number: int) -> Path:
                 candidate.unlink(missing_ok=True)
                 raise
             return candidate
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _publish(part: Path, path: Path, overwrite: bool) -> None:
+    """Give what is complete its name."""
+    if overwrite:
+        replace(part, path)
+    elif os.path.lexists(path):
+        raise already_exists(path)
+    elif part.is_dir() or not link(part, path):
+        if os.path.lexists(path):  # made meanwhile by someone else: `link` refuses, renaming would not
+            raise already_exists(path)
+        replace(part, path)
+
+
+def already_exists(path: Path) -> BadRequest:
+    return BadRequest(f"{path} already exists", "existing files are never overwritten", "Choose another name")
+
+
+# ---- part files ------------------------------------------------------------------------------------------------------
+
+
+def remove_part_files(folders: Iterable[Path]) -> int:
+    """Delete the part files below these folders whose writers were killed; returns how many. Never raises."""
+    removed = 0
+    for folder in folders:
+        for place, folders_inside, files in os.walk(folder):
+            parts = [name for name in (*folders_inside, *files) if name.endswith(".part")]
+            folders_inside[:] = [name for name in folders_inside if not name.endswith(".part")]
+            removed += sum(_removed_if_abandoned(Path(place, name)) for name in parts)
+    return removed
+
+
+def _removed_if_abandoned(part: Path) -> bool:
+    """Delete a part file if no writer holds its lock; where nothing can be locked, if it is old."""
+    try:
+        if part.is_symlink() or not (_PART_NAME.fullmatch(part.name) or _OLD_PART_NAME.fullmatch(part.name)):
+            return False
+        with _lock_of(part) as locked:
+            if locked is None or _OLD_PART_NAME.fullmatch(part.name):
+                locked = _is_old(part)
+            if locked:
+                _remove(part)
+    except OSError:
+        return False
+    return not part.exists()
+
+
+@contextmanager
+def _lock_of(part: Path) -> Iterator[bool | None]:
+    """Whether the lock of a part file is ours during the block; None where locks do not work."""
+    if sys.platform == "win32":  # pragma: no cover - a file that is open cannot be deleted there, which is lock enough
+        yield part.is_file() or None
+        return
+    descriptor = os.open(part, os.O_RDONLY if part.is_dir() else os.O_RDWR)
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_old(part: Path) -> bool:
+    inside = part.rglob("*") if part.is_dir() else ()
+    newest = max(path.lstat().st_mtime for path in (part, *inside))
+    return time.time() - newest > _ABANDONED_SECONDS
+
+
+def _part_name() -> str:
+    return f".diffstudio-{secrets.token_hex(8)}.part"
+
+
+def _new_part_file(folder: Path) -> BinaryIO:
+    """A new, locked part file, open for writing."""
+    while True:
+        file = (folder / _part_name()).open("xb")
+        if _locked(file.fileno()) is not False and os.path.exists(file.name):
+            return file
+        file.close()  # `remove_part_files` came between creating and locking it
+
+
+def _new_part_folder(folder: Path) -> tuple[Path, int | None]:
+    """A new part folder and the descriptor that locks it; None on Windows, where folders cannot be opened."""
+    while True:
+        part = folder / _part_name()
+        part.mkdir()
+        if sys.platform == "win32":  # pragma: no cover
+            return part, None
+        with contextlib.suppress(FileNotFoundError):  # `remove_part_files` came between creating and locking it
+            descriptor = os.open(part, os.O_RDONLY)
+            if _locked(descriptor) is not False and part.exists():
+                return part, descriptor
+            os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool | None:
+    """Lock an open file: True; False if someone else holds the lock, None if the file system has no locks."""
+    if sys.platform == "win32":  # pragma: no cover
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Delete a part file or folder, if it is there and that is possible."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def _sync(path: Path, flags: int) -> None:
+    """Flush a file, or the names in a folder, to the disk, where the system can."""
+    if sys.platform == "win32" and flags == os.O_RDONLY:  # pragma: no cover - folders cannot be opened there
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, flags)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

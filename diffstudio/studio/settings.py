@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import write_text
-from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.atomic import replace as replace_file
+from diffstudio.atomic import storage_errors, write_text
+from diffstudio.errors import BadRequest
 
 FORMAT = 1
 LONGEST_HISTORY = 200  # prompts
@@ -123,15 +124,10 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
 def save(settings: Settings, path: Path | None = None) -> None:
     """StorageProblem when the place cannot be written to."""
     path = path or paths.settings_file()
-    try:
+    failed = f"The settings could not be written to {path}"
+    with storage_errors(failed, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageProblem(
-            f"The settings could not be written to {path}",
-            error.strerror or str(error),
-            "Free some space or allow writing there",
-        ) from error
-    write_text(path, json.dumps(settings.to_json(), indent=2) + "\n")
+        write_text(path, json.dumps(settings.to_json(), indent=2) + "\n", failed)
 
 
 def _value(name: str, value: Any) -> Any:
@@ -158,7 +154,7 @@ def _value(name: str, value: Any) -> Any:
 def _kept_aside(path: Path, why: str) -> LoadedSettings:
     aside = path.with_name(path.name + ".damaged")
     try:
-        path.replace(aside)
+        replace_file(path, aside)
         where = f" The old file is kept as {aside.name}."
     except OSError:
         where = ""

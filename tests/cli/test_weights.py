@@ -102,7 +102,7 @@ def test_what_was_left_out_is_said(home: Path, tmp_path: Path, capsys: pytest.Ca
         (["convert", "one", "--precision", "fp8"], "cannot be stored in fp8", 2),
         (
             ["convert", "one", "--precision", "fp16", "--out", "{home}/models/one.safetensors"],
-            "nothing is written over",
+            "existing files are never overwritten",
             2,
         ),
         (["convert", "one", "--precision", "fp16", "--out", "x.ckpt"], "Call it x.safetensors", 2),

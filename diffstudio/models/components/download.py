@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffstudio.atomic import replace
 from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted, StorageProblem
 from diffstudio.models.components.requirements import PIECES
 
@@ -141,7 +142,7 @@ def _fetch_file(
             "the connection broke off",
             "Try again: it goes on where it stopped",
         )
-    os.replace(told.file, target)
+    replace(told.file, target)
     shutil.rmtree(stage, ignore_errors=True)
     with contextlib.suppress(OSError):
         stage.parent.rmdir()  # unless something else is being fetched

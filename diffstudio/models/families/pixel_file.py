@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ import safetensors.torch
 import torch
 
 from diffstudio import __version__
-from diffstudio.errors import CheckpointDamaged, StorageProblem
+from diffstudio.atomic import write_bytes
+from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import FORMAT, Checkpoint, read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
@@ -92,19 +91,8 @@ def save(
         "modelspec.prediction_type": "sample",
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
-    beside = path.with_name(path.name + ".part")
-    try:
-        with beside.open("wb") as file:
-            file.write(safetensors.torch.save(tensors, {name: as_text(value) for name, value in metadata.items()}))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise StorageProblem(
-            f"{path.name} could not be written", str(error), "Free some space or choose another place"
-        ) from error
+    data = safetensors.torch.save(tensors, {name: as_text(value) for name, value in metadata.items()})
+    write_bytes(path, data, f"{path.name} could not be written")
 
 
 def load(checkpoint: Checkpoint | Path) -> Loaded:

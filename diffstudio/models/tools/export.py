@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffstudio.atomic import atomic_folder
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.components.components import Components, components_of
@@ -23,7 +24,7 @@ from diffstudio.models.state_dicts.split import ENCODERS, State, by_component
 from diffstudio.models.tools.convert import Narrowed, check_precision
 from diffstudio.models.tools.prune import leftover
 from diffstudio.models.tools.spec import Made, Making, Precision
-from diffstudio.models.tools.weights_writer import check_place, open_weights, placed, size_of, write_into
+from diffstudio.models.tools.weights_writer import check_place, open_weights, size_of, write_tensors
 
 _PIPELINES = {  # family -> what diffusers runs it with, and with a mask
     "sd1": ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline"),
@@ -82,17 +83,18 @@ def export(checkpoint: Checkpoint, target: Path, precision: Precision = Precisio
         stored = {part: narrowed.stored(state, precision) for part, state in components.items()}
         whole = sum(size_of(state) for state in stored.values())
         check_place(target, whole + _CONFIGURATION_BYTES)
-        with placed(target) as beside:
-            beside.mkdir()
+        with atomic_folder(target) as folder:
             if parts is None:
-                _copy_all_but_weights(checkpoint.path, beside)
+                _copy_all_but_weights(checkpoint.path, folder)
             else:
-                _write_about(checkpoint, parts, beside, tuple(components))
+                _write_about(checkpoint, parts, folder, tuple(components))
             done = 0
             for part, state in stored.items():
-                (beside / part).mkdir(exist_ok=True)
-                for fraction in write_into(beside / part / _file_of(part, beside / part), state, {"format": "pt"}):
-                    yield (done + fraction * size_of(state)) / max(1, whole)
+                (folder / part).mkdir(exist_ok=True)
+                name = _file_of(part, folder / part)
+                with (folder / part / name).open("xb") as file:
+                    for fraction in write_tensors(file, name, state, {"format": "pt"}):
+                        yield (done + fraction * size_of(state)) / max(1, whole)
                 done += size_of(state)
     yield Made(target, whole, narrowed.notes(precision))
 

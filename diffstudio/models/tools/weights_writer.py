@@ -10,17 +10,18 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
+from diffstudio.atomic import already_exists, atomic_write, storage_errors
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
@@ -32,7 +33,6 @@ State = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
 _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 _SPARE_BYTES = 32 << 20  # left free on a disk
-_PART = ".part"  # what is not whole yet
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -159,17 +159,11 @@ def size_of(tensors: State) -> int:
 
 def check_place(target: Path, size_bytes: int) -> None:
     """BadRequest where something lies at `target` already, StorageProblem where it cannot be written or would not fit."""
-    try:
+    with storage_errors(f"{target} cannot be written", target.parent):
         if os.path.lexists(target):
-            raise BadRequest(
-                f"There is a {'folder' if target.is_dir() else 'file'} at {target} already",
-                "nothing is written over",
-                "Choose another name",
-            )
+            raise already_exists(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
-    except OSError as error:
-        raise unwritable(target, error) from error
     if free < size_bytes + _SPARE_BYTES:
         raise StorageProblem(
             f"{target.name} would not fit on the disk",
@@ -178,97 +172,48 @@ def check_place(target: Path, size_bytes: int) -> None:
         )
 
 
-@contextlib.contextmanager
-def placed(target: Path) -> Iterator[Path]:
-    """Where to write what is to lie at `target`: there when the block has ended well, and nothing of it otherwise.
-
-    BadRequest when it, or what another program writes for it, is there; StorageProblem for what the disk says.
-    """
-    beside = target.with_name(f"{target.name}{_PART}")
-    if os.path.lexists(beside):
-        raise BadRequest(
-            f"{beside} is in the way",
-            "it was left by something that did not end well, or is being written now",
-            "Delete it, or choose another name",
-        )
-    try:
-        yield beside
-        _put(beside, target)
-    except FileExistsError as error:
-        raise BadRequest(
-            f"There is something at {target} by now", "nothing is written over", "Choose another name"
-        ) from error
-    except OSError as error:
-        raise unwritable(target, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(beside) if beside.is_dir() else beside.unlink(missing_ok=True)
-
-
-def _put(beside: Path, target: Path) -> None:
-    """Never over another: a second name for the file, then away with the first. Folders and disks without links are renamed."""
-    if beside.is_file():
-        try:
-            os.link(beside, target)
-            return
-        except FileExistsError:
-            raise
-        except OSError:
-            pass
-    if os.path.lexists(target):
-        raise FileExistsError(target)
-    beside.rename(target)
-
-
-def unwritable(target: Path, error: OSError) -> StorageProblem:
-    return StorageProblem(
-        f"{target} cannot be written",
-        (error.strerror or str(error)).lower(),
-        "Free some space, allow writing there, or choose another place",
-    )
-
-
 def write_file(path: Path, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
     """A safetensors file; yields how much of it is written, from 0 to 1. Closed before its end, it leaves nothing behind.
 
     BadRequest, StorageProblem; CheckpointDamaged for numbers that are none.
     """
     check_place(path, size_of(tensors))
-    with placed(path) as beside:
-        yield from write_into(beside, tensors, metadata)
+    with atomic_write(path, overwrite=False) as file:
+        yield from write_tensors(file, path.name, tensors, metadata)
 
 
-def write_into(path: Path, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
-    """A safetensors file at a place that nobody looks at yet; the widest numbers first, so that all lie even."""
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+def write_tensors(file: BinaryIO, name: str, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
+    """Write the contents of a safetensors file, which errors call `name`; the widest numbers first, so that all lie even.
+
+    Yields how much of it is written, from 0 to 1.
+    """
+    order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
     header: dict[str, object] = (
         {"__metadata__": {key: as_text(value) for key, value in metadata.items()}} if metadata else {}
     )
     end, whole = 0, max(1, size_of(tensors))
-    for name in order:
-        start, end = end, end + tensors[name].numel() * tensors[name].element_size()
-        header[name] = {
-            "dtype": _NAMES[tensors[name].dtype],
-            "shape": list(tensors[name].shape),
+    for key in order:
+        start, end = end, end + tensors[key].numel() * tensors[key].element_size()
+        header[key] = {
+            "dtype": _NAMES[tensors[key].dtype],
+            "shape": list(tensors[key].shape),
             "data_offsets": [start, end],
         }
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with FileIO(path, "x") as file:
-        _all_of(file, memoryview(struct.pack("<Q", len(text)) + text))
-        done = 0
-        for name in order:
-            yield done / whole
-            real = materialize(tensors[name])
-            if real.is_floating_point() and bool(_is_nan(real)):
-                raise CheckpointDamaged(
-                    f"{path.name.removesuffix(_PART)} was not made",
-                    f"{name[:200]} holds values that are no numbers",
-                    "Choose another file: this one is damaged, or its training diverged",
-                )
-            _all_of(file, _bytes(real))
-            done += real.numel() * real.element_size()
-        os.fsync(file.fileno())
+    file.write(struct.pack("<Q", len(text)) + text)
+    done = 0
+    for key in order:
+        yield done / whole
+        real = materialize(tensors[key])
+        if real.is_floating_point() and bool(_is_nan(real)):
+            raise CheckpointDamaged(
+                f"{name} was not made",
+                f"{key[:200]} holds values that are no numbers",
+                "Choose another file: this one is damaged, or its training diverged",
+            )
+        file.write(_bytes(real))
+        done += real.numel() * real.element_size()
     yield 1.0
 
 
@@ -279,11 +224,6 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 def _is_nan(tensor: Tensor) -> Tensor:
     return torch.isnan(tensor.half() if tensor.element_size() == 1 else tensor).any()
-
-
-def _all_of(file: FileIO, data: memoryview) -> None:
-    while data:
-        data = data[file.write(data) :]
 
 
 def as_text(value: str) -> str:

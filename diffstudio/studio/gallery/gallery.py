@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import sqlite3
 import threading
@@ -27,7 +26,8 @@ from typing import Any
 from PIL import Image
 
 from diffstudio import paths
-from diffstudio.atomic import move_new, told, write_new
+from diffstudio.atomic import atomic_write, move_numbered, storage_errors, write_numbered
+from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import BadRequest, ImageProblem, StorageProblem
 from diffstudio.imaging.thumbnail import open_picture
 from diffstudio.studio.gallery.files import slug
@@ -126,7 +126,7 @@ class Gallery:
         self._connections: list[tuple[threading.Thread, sqlite3.Connection]] = []
         self._lock = threading.Lock()
         self._words = False
-        with told("The gallery's records cannot be opened", database):
+        with storage_errors("The gallery's records cannot be opened", database):
             folder.mkdir(parents=True, exist_ok=True)
             database.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -153,11 +153,12 @@ class Gallery:
         now = datetime.now()
         name = "-".join(part for part in (now.strftime("%H%M%S"), *_named(this)) if part)
         texts = metadata.write(image, request, about)
-        with told("The picture could not be saved", self.folder):
+        failed = "The image could not be saved"
+        with storage_errors(failed, self.folder):
             day = self.folder / now.strftime("%Y-%m-%d")
             day.mkdir(parents=True, exist_ok=True)
-            path = write_new(day, name, ".png", lambda file: image.save(file, "PNG", pnginfo=texts))
-        with told(f"The picture is saved as {path}, but could not be recorded", self.database):
+            path = write_numbered(day / f"{name}.png", lambda file: image.save(file, "PNG", pnginfo=texts), failed)
+        with storage_errors(f"The image is saved as {path}, but could not be recorded", self.database):
             return self.record(path, this, image.width, image.height, str(about.get("model") or request.checkpoint))
 
     # Looking
@@ -221,14 +222,11 @@ class Gallery:
         if small.exists():
             return small
         picture = open_picture(image.path, THUMBNAIL_SIDE)
-        with told("A small copy of the picture could not be kept", self.thumbnails):
+        failed = "The thumbnail could not be saved"
+        with storage_errors(failed, self.thumbnails):
             small.parent.mkdir(parents=True, exist_ok=True)
-            part = small.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
-            try:
-                picture.save(part, "WEBP", quality=88)
-                os.replace(part, small)
-            finally:
-                part.unlink(missing_ok=True)
+            with atomic_write(small, failed) as file:
+                picture.save(file, "WEBP", quality=88)
         return small
 
     # Changing
@@ -243,14 +241,14 @@ class Gallery:
         for image_id in image_ids:
             for (path,) in self.read("SELECT path FROM images WHERE id = ? AND trashed IS NULL", [image_id]):
                 source, target = self.folder / path, self.folder / TRASH / f"{image_id}-{Path(path).name}"
-                with told(f"{source.name} could not be deleted", source.parent), self.writing() as connection:
+                with storage_errors(f"{source.name} could not be deleted", source.parent), self.writing() as connection:
                     connection.execute(
                         "UPDATE images SET trashed = ?, home = path, path = ? WHERE id = ?",
                         [time.time(), self._relative(target), image_id],
                     )
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with suppress(FileNotFoundError):  # already gone from the folder: it leaves the gallery too
-                        os.replace(source, target)
+                        replace_file(source, target)
                 gone.append(image_id)
         return gone
 
@@ -263,9 +261,12 @@ class Gallery:
                 source, target = self.folder / path, self.folder / home
                 if not source.exists():
                     continue
-                with told(f"{target.name} could not be brought back", target.parent), self.writing() as connection:
+                with (
+                    storage_errors(f"{target.name} could not be brought back", target.parent),
+                    self.writing() as connection,
+                ):
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target = move_new(source, target)
+                    target = move_numbered(source, target)
                     connection.execute(
                         "UPDATE images SET trashed = NULL, home = NULL, path = ? WHERE id = ?",
                         [self._relative(target), image_id],
@@ -340,13 +341,13 @@ class Gallery:
         return self._image(rows[0])
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with told("The gallery's records cannot be read", self.database):
+        with storage_errors("The gallery's records cannot be read", self.database):
             return self._connection().execute(statement, values).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction of this thread's connection."""
-        with told("The gallery's records cannot be changed", self.database):
+        with storage_errors("The gallery's records cannot be changed", self.database):
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -381,7 +382,7 @@ class Gallery:
         self.close()
         self.needs_rescan = True
         aside = self.database.with_name(f"{self.database.name}.damaged-{int(time.time())}")
-        os.replace(self.database, aside)
+        replace_file(self.database, aside)
         for ending in ("-wal", "-shm"):
             self.database.with_name(self.database.name + ending).unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffstudio.atomic import told
+from diffstudio.atomic import storage_errors
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.image_text import read_text
@@ -43,7 +43,7 @@ class _File:
 
 def rescan(gallery: Gallery, cancelled: Callable[[], bool]) -> RescanReport:
     """See Gallery.rescan. A file that was moved keeps its star: it is known again by its time and size."""
-    with told("The gallery's folder cannot be looked at", gallery.folder):
+    with storage_errors("The gallery's folder cannot be looked at", gallery.folder):
         files = dict(_files(gallery.folder, gallery.folder, cancelled))
     if cancelled():
         return RescanReport()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from pathlib import Path
 
 from diffstudio import paths
-from diffstudio.errors import StorageProblem
+from diffstudio.atomic import storage_errors, write_bytes
 
 
 def keep_mask(png: bytes) -> Path:
@@ -16,17 +14,8 @@ def keep_mask(png: bytes) -> Path:
     path = paths.data() / "masks" / f"{hashlib.sha256(png).hexdigest()[:24]}.png"
     if path.is_file() and path.stat().st_size == len(png):
         return path
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    failed = "The mask could not be saved"
+    with storage_errors(failed, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(png)
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise StorageProblem(
-            "The mask cannot be kept",
-            f"{path.parent}: {error.strerror or error}",
-            "Free some space or allow writing there",
-        ) from error
+        write_bytes(path, png, failed)
     return path

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.atomic import atomic_write, check_writable, storage_errors, storage_problem
+from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 
 if TYPE_CHECKING:
@@ -38,12 +37,9 @@ class NamedFiles:
             first = self._path(request.seed, 1)
             if first.is_dir():
                 raise BadRequest(f"{first} is a folder", "the picture would need its name", "Choose another name")
-            first.parent.mkdir(parents=True, exist_ok=True)
-            probe = first.with_name(f".{first.name[:200]}.part")
-            probe.touch()
-            probe.unlink()
+            check_writable(first)
         except OSError as error:
-            raise _cannot_write(out, error) from error
+            raise storage_problem(_not_written(out), out.parent, error) from error
 
     def add(self, image: Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None) -> NamedFile:
         """Write picture `extra["index"]` of the request, which it carries: beside itself, then renamed."""
@@ -53,15 +49,11 @@ class NamedFiles:
         index = int(about.setdefault("index", self._written))
         self._written += 1
         path = self._path(request.seed + index, index + 1)
-        beside = path.with_name(f".{path.name[:200]}.part")
-        try:
+        failed = _not_written(path)
+        with storage_errors(failed, path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)  # a pattern may name a folder for each
-            image.save(beside, format="PNG", pnginfo=metadata.write(image, request, about))
-            beside.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise _cannot_write(path, error) from error
+            with atomic_write(path, failed) as file:
+                image.save(file, format="PNG", pnginfo=metadata.write(image, request, about))
         return NamedFile(path)
 
     def _path(self, seed: int, number: int) -> Path:
@@ -98,13 +90,6 @@ def _short_name(prompt: str) -> str:
     return re.sub(r"[^\w]+", "-", prompt).strip("-_")[:40].strip("-_") or "picture"
 
 
-def _cannot_write(path: Path, error: OSError) -> StorageProblem:
-    match error.errno:
-        case errno.EEXIST | errno.ENOTDIR:
-            why, remedy = "there is a file where a folder would have to be", "Choose another place"
-        case errno.ENAMETOOLONG:
-            why, remedy = "its name is too long", "Choose a shorter one"
-        case _:
-            why, remedy = error.strerror or str(error), "Free some space or choose another place"
+def _not_written(path: Path) -> str:
     shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}…"
-    return StorageProblem(f"The picture could not be written to {shown}", why, remedy)
+    return f"The image could not be written to {shown}"

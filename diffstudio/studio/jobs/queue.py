@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffstudio.atomic import replace
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.studio.events import JobId
 from diffstudio.studio.requests import PictureRequest, TrainRequest, request_from_json
@@ -44,7 +45,7 @@ class Queue:
         except sqlite3.DatabaseError as error:
             if path is None or not path.is_file() or isinstance(error, sqlite3.OperationalError):
                 raise self._unusable(error) from error
-            path.replace(path.with_name(path.name + ".damaged"))
+            replace(path, path.with_name(path.name + ".damaged"))
             self._database = self._open()
         except OSError as error:
             raise self._unusable(error) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import write_text
+from diffstudio.atomic import replace, storage_errors, write_text
 from diffstudio.errors import StorageProblem
 
 FORMAT = 1
@@ -120,7 +120,7 @@ class Annotations:
     def _put_aside(self, why: str) -> None:
         aside = self._file.with_suffix(".damaged.json")
         try:
-            self._file.replace(aside)
+            replace(self._file, aside)
             where = f"it was kept as {aside}"
         except OSError:
             where = "nothing can be noted until it is moved away"
@@ -130,14 +130,8 @@ class Annotations:
         files: dict[str, Any] = {
             str(path): {"stamp": stamp} | asdict(annotation) for path, (stamp, annotation) in sorted(self._said.items())
         }
-        try:
+        with storage_errors(f"{self._file} cannot be written", self._file.parent):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageProblem(
-                f"{self._file} cannot be written",
-                error.strerror or str(error),
-                "Free some space or allow writing there",
-            ) from error
         write_text(self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False))
 
 

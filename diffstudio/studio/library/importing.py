@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
 
+from diffstudio.atomic import atomic_write, link
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.models.checkpoint import Role
 from diffstudio.models.files.hashes import sha256_of
@@ -46,7 +45,7 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
             )
         where.mkdir(parents=True, exist_ok=True)
         target = _name_for(path, where)
-        if not target.exists() and not _linked(path, target):
+        if not target.exists() and not link(path, target):
             yield from _copied(path, target)
     except OSError as error:
         raise StorageProblem(
@@ -68,24 +67,12 @@ def _name_for(path: Path, where: Path) -> Path:
     return target
 
 
-def _linked(path: Path, target: Path) -> bool:
-    try:
-        os.link(path, target)
-    except OSError:
-        return False  # another disk, or a file system without such names
-    return True
-
-
 def _copied(path: Path, target: Path) -> Generator[float, None, None]:
-    beside, size, done = target.with_name(f"{target.name}.part"), max(1, path.stat().st_size), 0
-    try:
-        with path.open("rb") as source, beside.open("wb") as copy:
-            while chunk := source.read(_CHUNK_BYTES):
-                copy.write(chunk)
-                done += len(chunk)
-                yield min(1.0, done / size)
-        shutil.copystat(path, beside)
-        beside.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+    size, done = max(1, path.stat().st_size), 0
+    with path.open("rb") as source, atomic_write(target) as copy:
+        while chunk := source.read(_CHUNK_BYTES):
+            copy.write(chunk)
+            done += len(chunk)
+            yield min(1.0, done / size)
+        copy.flush()
+        shutil.copystat(path, copy.name)

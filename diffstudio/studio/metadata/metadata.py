@@ -7,7 +7,6 @@ read, and `diffstudio`, JSON with the whole request and what else decides the pi
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffstudio import __version__
-from diffstudio.atomic import told
+from diffstudio.atomic import atomic_write
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.imaging.thumbnail import open_picture
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
@@ -259,7 +258,6 @@ def save_copy(source: Path, target: Path) -> None:
     Raises ImageProblem when the picture cannot be read or the format is not one of these, StorageProblem when it
     cannot be written. The file appears whole or not at all.
     """
-    part = target.with_name(f".{target.name[:200]}.part")
     formats = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".png": "PNG"}
     kind = formats.get(target.suffix.lower())
     if kind is None:
@@ -271,24 +269,21 @@ def save_copy(source: Path, target: Path) -> None:
         )
     if not source.exists():
         raise ImageProblem(f"There is no picture at {source}", remedy="It may have been moved or deleted")
-    with told(f"{target.name} could not be written", target.parent):
-        try:
-            if kind == formats.get(source.suffix.lower()):
-                shutil.copyfile(source, part)
-            else:
-                picture = open_picture(source, LARGEST_SIDE)
-                if kind == "JPEG" and picture.mode == "RGBA":
-                    white = Image.new("RGBA", picture.size, "white")
-                    picture = Image.alpha_composite(white, picture)
-                exif = Image.Exif()
-                text = read_text(source).texts.get(TEXT_KEY, "")
-                if text:
-                    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text[:30_000].encode("utf-16-be")
-                picture = picture.convert("RGB") if kind == "JPEG" else picture
-                picture.save(part, kind, quality=95, exif=exif)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+    with atomic_write(target, f"{target.name} could not be written") as file:
+        if kind == formats.get(source.suffix.lower()):
+            with source.open("rb") as original:
+                shutil.copyfileobj(original, file)
+        else:
+            picture = open_picture(source, LARGEST_SIDE)
+            if kind == "JPEG" and picture.mode == "RGBA":
+                white = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(white, picture)
+            exif = Image.Exif()
+            text = read_text(source).texts.get(TEXT_KEY, "")
+            if text:
+                exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text[:30_000].encode("utf-16-be")
+            picture = picture.convert("RGB") if kind == "JPEG" else picture
+            picture.save(file, kind, quality=95, exif=exif)
 
 
 def _ours(text: str) -> PictureSettings:

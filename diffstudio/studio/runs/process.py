@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from diffstudio.atomic import write_text
+
 FORMAT = 1  # of process.json
 SAME_PROCESS_SECONDS = 3  # two readings of one process's birth differ by less, whatever the clock did meanwhile
 
@@ -52,9 +54,8 @@ def read_launch(folder: Path) -> Launch | None:
 
 
 def write_launch(folder: Path, launch: Launch) -> None:
-    beside = folder / "process.json.part"
-    beside.write_text(json.dumps({"format": FORMAT} | asdict(launch)), encoding="utf-8")
-    beside.replace(folder / "process.json")
+    """StorageProblem when it cannot be written."""
+    write_text(folder / "process.json", json.dumps({"format": FORMAT} | asdict(launch)))
 
 
 def lives(pid: int, *, born_near: float | None = None, born_before: float | None = None) -> bool:

@@ -258,7 +258,7 @@ class Runs:
                 "Free some space or memory, then try again",
             ) from error
         self._children.append(child)
-        with contextlib.suppress(OSError):  # the events will name the process too
+        with contextlib.suppress(StorageProblem):  # the events will name the process too
             write_launch(run.path, Launch(child.pid, birth(child.pid), offset, log_offset, asked))
 
     def _reap(self) -> None:

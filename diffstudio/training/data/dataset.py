@@ -15,13 +15,14 @@ import shutil
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from diffstudio.atomic import atomic_write, remove_part_files, storage_errors
 from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem
 from diffstudio.imaging.reader import read_picture
 from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, Skipped, map_in_threads
@@ -107,7 +108,7 @@ def build_dataset(
 
     images = _open_prepared(file, len(records), data.size)
     if images is None:
-        with _explained(cache_folder):
+        with storage_errors(_not_written(cache_folder), cache_folder):
             cache_folder.mkdir(parents=True, exist_ok=True)
             _tidy(cache_folder, keep=file)
             _check_space(cache_folder, len(records) * data.size**2 * 3)
@@ -175,16 +176,8 @@ def _open_prepared(file: Path, count: int, size: int) -> np.ndarray | None:
     return images if images.dtype == np.uint8 and images.shape == (count, size, size, 3) else None
 
 
-@contextlib.contextmanager
-def _explained(cache_folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageProblem(
-            f"The prepared pictures cannot be written to {cache_folder}",
-            error.strerror or str(error),
-            "Free some space, or choose another place",
-        ) from error
+def _not_written(cache_folder: Path) -> str:
+    return f"The prepared images cannot be written to {cache_folder}"
 
 
 def _check_space(cache_folder: Path, needed_bytes: int) -> None:
@@ -216,30 +209,22 @@ def _write(
         except ImageProblem as error:
             return Skipped(record.path, error.why)
 
-    beside = file.with_name(f"{file.name}.{os.getpid()}.part")
     bad: list[Skipped] = []
-    try:
-        with beside.open("wb") as out:
-            _write_header(out, len(records), data.size)
-            with contextlib.closing(map_in_threads(decoded, records)) as results:
-                for done, result in enumerate(results, start=1):
-                    if isinstance(result, Skipped):
-                        bad.append(result)
-                    else:
-                        out.write(result.tobytes())
-                    if on_progress is not None:
-                        on_progress(done, len(records))
-                    if cancelled is not None and cancelled():
-                        raise Interrupted("Preparing the pictures was stopped")
-            if bad:
-                out.seek(0)
-                _write_header(out, len(records) - len(bad), data.size)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+    with atomic_write(file, _not_written(file.parent)) as out:
+        _write_header(out, len(records), data.size)
+        with contextlib.closing(map_in_threads(decoded, records)) as results:
+            for done, result in enumerate(results, start=1):
+                if isinstance(result, Skipped):
+                    bad.append(result)
+                else:
+                    out.write(result.tobytes())
+                if on_progress is not None:
+                    on_progress(done, len(records))
+                if cancelled is not None and cancelled():
+                    raise Interrupted("Preparing the pictures was stopped")
+        if bad:
+            out.seek(0)
+            _write_header(out, len(records) - len(bad), data.size)
     return bad
 
 
@@ -251,13 +236,13 @@ def _write_header(out: BinaryIO, count: int, size: int) -> None:
 
 
 def _tidy(cache_folder: Path, keep: Path) -> None:
-    """Delete what nobody used for a month, and what a killed process left half-written a day ago or more."""
+    """Delete what nobody used for a month, and what a killed process left unfinished."""
+    remove_part_files([cache_folder])
     now = time.time()
-    for pattern, days in (("*.npy", KEPT_DAYS), ("*.npy.*.part", 1)):
-        for file in cache_folder.glob(pattern):
-            with contextlib.suppress(OSError):  # in use on Windows, or gone already
-                if file != keep and now - file.stat().st_mtime > days * 86400:
-                    file.unlink()
+    for file in cache_folder.glob("*.npy"):
+        with contextlib.suppress(OSError):  # in use on Windows, or deleted already
+            if file != keep and now - file.stat().st_mtime > KEPT_DAYS * 86400:
+                file.unlink()
 
 
 def _picture_set(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +9,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from diffstudio.errors import Interrupted, StorageProblem
+from diffstudio.atomic import atomic_write, replace_with_copy
+from diffstudio.errors import Interrupted
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.run import sample_sheets
@@ -37,23 +36,12 @@ class Checkpointer:
         self.latest = str(context.run.latest_checkpoint.relative_to(context.run.path))
 
     def save_state(self) -> None:
-        """Everything that resuming needs, written beside itself and renamed. StorageProblem when it cannot be."""
-        path = self._context.run.state_file
-        beside = path.with_name(path.name + ".part")
-        try:
-            with beside.open("wb") as file:
+        """Write everything that resuming needs. StorageProblem when that fails."""
+        with atomic_write(self._context.run.state_file, "The state of the run could not be written") as file:
+            try:
                 torch.save(self._context.trainer.state(), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-            full = "the disk is full, or the place may not be written to"  # all that torch's own words come to
-            why = (isinstance(error, OSError) and error.strerror) or full
-            raise StorageProblem(
-                "The state of the run could not be written", why, "Free some space and resume the run"
-            ) from error
+            except RuntimeError as error:  # how torch's writer reports every failed write
+                raise OSError("the disk is full, or it refuses to be written to") from error
 
     def checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:
         """The averaged weights as a checkpoint of this step, which becomes the latest; old ones make room."""
@@ -105,11 +93,4 @@ class Checkpointer:
         )
 
     def _make_latest(self, path: Path) -> None:
-        latest = self._context.run.latest_checkpoint
-        beside = latest.with_name(latest.name + ".part")
-        beside.unlink(missing_ok=True)
-        try:
-            os.link(path, beside)
-        except OSError:  # a file system without links
-            shutil.copyfile(path, beside)
-        os.replace(beside, latest)
+        replace_with_copy(path, self._context.run.latest_checkpoint)

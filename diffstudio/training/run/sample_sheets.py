@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from diffstudio.atomic import atomic_write
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
-from diffstudio.errors import StorageProblem
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.sampling import sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
@@ -116,13 +115,6 @@ def sheet_thumbnail(drawn: Image.Image, side: int) -> Image.Image:
 
 
 def write(drawn: Image.Image, path: Path) -> None:
-    """PNG, beside itself and renamed. StorageProblem when it cannot be."""
-    beside = path.with_name(path.name + ".part")
-    try:
-        drawn.save(beside, "PNG")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise StorageProblem(
-            f"{path.name} could not be written", error.strerror or str(error), "Free some space"
-        ) from error
+    """Write a PNG file. StorageProblem when that fails."""
+    with atomic_write(path, f"{path.name} could not be written") as file:
+        drawn.save(file, "PNG")

@@ -226,7 +226,7 @@ def test_pictures_and_masks_that_are_gone_or_broken(
     assert "no longer there" in said[-1] and section.applied(GenerateRequest()).mask is None
 
     def full(png: bytes) -> Path:
-        raise StorageProblem("The mask cannot be kept", "the disk is full")
+        raise StorageProblem("The mask could not be saved", "the disk is full")
 
     monkeypatch.setattr(start_module, "keep_mask", full)
     section._painted(b"png", (0, 0, 0, 0))
@@ -239,7 +239,7 @@ def test_masks_are_kept_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     first = keep_mask(b"one")
     assert keep_mask(b"one") == first and first.read_bytes() == b"one" and keep_mask(b"two") != first
     monkeypatch.setattr(masks.paths, "data", lambda: first)  # a file where a folder should be
-    with pytest.raises(StorageProblem, match="cannot be kept"):
+    with pytest.raises(StorageProblem, match="could not be saved"):
         keep_mask(b"three")
 
 
