@@ -227,7 +227,13 @@ def test_a_cache_in_an_impossible_place(pictures: Path, tmp_path: Path) -> None:
 
 def test_old_and_abandoned_files_are_tidied_away(pictures: Path, cache: Path) -> None:
     cache.mkdir(parents=True)
-    for name, age_days in (("old.npy", 40), ("recent.npy", 5), ("a.npy.12.part", 2), ("b.npy.13.part", 0), (".diffstudio-0123456789abcdef.part", 0)):
+    for name, age_days in (
+        ("old.npy", 40),
+        ("recent.npy", 5),
+        ("a.npy.12.part", 2),
+        ("b.npy.13.part", 0),
+        (".diffstudio-0123456789abcdef.part", 0),
+    ):
         (cache / name).write_bytes(b"x")
         then = (cache / name).stat().st_mtime - age_days * 86400
         os.utime(cache / name, (then, then))
