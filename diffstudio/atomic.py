@@ -24,9 +24,10 @@ from typing import BinaryIO
 
 from diffstudio.errors import BadRequest, StorageProblem
 
-if sys.platform != "win32":
+if sys.platform != "win32":  # pragma: no branch
     import fcntl
 
+_WINDOWS = sys.platform == "win32"
 _PART_NAME = re.compile(r"\.diffstudio-[0-9a-f]{16}\.part")
 _OLD_PART_NAME = re.compile(r".*\.(\d+-\d{6,}|(npy|png)\.\d+)\.part")  # of version 0.1, which did not lock them
 _ABANDONED_SECONDS = 86_400.0  # where there are no locks, what nobody has touched for so long has no writer
@@ -119,7 +120,7 @@ def atomic_folder(path: Path, what: str = "") -> Iterator[Path]:
                 _sync(Path(folder), os.O_RDONLY)
             _publish(part, path, overwrite=False)
         finally:
-            if lock is not None:
+            if lock is not None:  # pragma: no branch - on Windows only
                 os.close(lock)
             _remove(part)
 
@@ -161,7 +162,7 @@ def replace(source: Path, target: Path) -> None:
             os.replace(source, target)
             break
         except PermissionError:
-            if os.name != "nt":
+            if not _WINDOWS:
                 raise
             time.sleep(0.01)
     else:
@@ -251,13 +252,15 @@ def already_exists(path: Path) -> BadRequest:
 # ---- part files ------------------------------------------------------------------------------------------------------
 
 
-def remove_part_files(folders: Iterable[Path]) -> int:
+def remove_part_files(folders: Iterable[Path], cancelled: Callable[[], bool] = lambda: False) -> int:
     """Delete the part files below these folders whose writers were killed; returns how many. Never raises."""
     removed = 0
     for folder in folders:
-        for place, folders_inside, files in os.walk(folder):
-            parts = [name for name in (*folders_inside, *files) if name.endswith(".part")]
-            folders_inside[:] = [name for name in folders_inside if not name.endswith(".part")]
+        for place, subfolders, files in os.walk(folder):
+            if cancelled():
+                return removed
+            parts = [name for name in (*subfolders, *files) if name.endswith(".part")]
+            subfolders[:] = [name for name in subfolders if not name.endswith(".part")]
             removed += sum(_removed_if_abandoned(Path(place, name)) for name in parts)
     return removed
 

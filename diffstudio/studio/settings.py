@@ -58,6 +58,12 @@ class Settings:
         own = paths.checkpoints()
         return (own, *(folder for folder in self.model_folders if folder != own))
 
+    @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """The program's own folders, none inside another: everything that it writes without being told where."""
+        folders = dict.fromkeys((paths.data(), self.images, paths.cache(), paths.settings_file().parent))
+        return tuple(folder for folder in folders if not any(other in folder.parents for other in folders))
+
     def with_prompt(self, prompt: str) -> Settings:
         """The same, with this prompt at the head of the history."""
         prompt = prompt.strip()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from diffstudio.atomic import remove_part_files
 from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, OutOfMemory, StorageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_vae
@@ -90,6 +91,7 @@ class Worker:
         self._warm_up: str | None = None  # a checkpoint's name to have ready; "" for torch alone
         self._kept = ModelCache()
         self._thread = threading.Thread(target=self._work, name="diffstudio-worker", daemon=True)
+        self._cleanup = threading.Thread(target=self._clean_up, name="diffstudio-cleanup", daemon=True)
         self._warm_up_at: float | None = None
         self._usual_threads = 0  # what torch chose for itself, once it is loaded
         self._kept_bytes = 0  # what the models in memory take
@@ -100,6 +102,7 @@ class Worker:
         """Begin with what the queue holds. After `delay` seconds without work the heavy imports are done ahead of it."""
         self._warm_up_at = None if delay is None else time.monotonic() + delay
         self._thread.start()
+        self._cleanup.start()
 
     def warm_up(self, checkpoint: str = "") -> None:
         """Do the heavy imports now, and have this checkpoint ready, unless there is work already."""
@@ -207,8 +210,9 @@ class Worker:
             self._changed.notify_all()
         if running is not None:
             running.control.stop()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in (self._thread, self._cleanup):
+            if thread.is_alive():
+                thread.join()
         self._queue.close()
 
     def _tell(self, job: JobId, what: Callable[[JobControl], None]) -> bool:
@@ -224,6 +228,10 @@ class Worker:
             if record is not None and record.job == job:
                 return record
         return None
+
+    def _clean_up(self) -> None:
+        """Delete what was half-written when the program or a training run was killed."""
+        remove_part_files(self.settings.written_folders, cancelled=lambda: self._closing)
 
     # The thread
 
