@@ -44,17 +44,17 @@ def _formats() -> tuple[str, ...]:
 
 
 @cache
-def picture_suffixes() -> frozenset[str]:
+def image_suffixes() -> frozenset[str]:
     """The file name endings, in lower case with their dot, of what Pillow can read here."""
     readable = set(_formats())
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
 
 
-def looks_like_a_picture(path: Path) -> bool:
+def looks_like_an_image(path: Path) -> bool:
     """Whether the name says so; for a name without a suffix, whether the first bytes do."""
     suffix = path.suffix.lower()
     if suffix:
-        return suffix in picture_suffixes()
+        return suffix in image_suffixes()
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
@@ -64,7 +64,7 @@ def looks_like_a_picture(path: Path) -> bool:
         return False
 
 
-def read_picture(path: Path, *, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+def read_image(path: Path, *, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
     """The first frame, upright, as RGB, or RGBA where something shines through; and its own width and height in px.
 
     With `at_least`, a large picture comes at a whole fraction of its size, each side still that many px or more.

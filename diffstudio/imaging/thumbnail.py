@@ -10,7 +10,7 @@ from diffstudio.errors import ImageProblem
 from diffstudio.studio.metadata.image_text import LARGEST_PIXELS, UNREADABLE
 
 
-def open_picture(path: Path, side: int) -> Image.Image:
+def read_thumbnail(path: Path, side: int) -> Image.Image:
     """A picture of at most `side` px, turned as its EXIF says, RGB or RGBA. Raises ImageProblem."""
     try:
         with Image.open(path) as image:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffstudio.errors import ImageProblem, RunProblem
-from diffstudio.imaging.reader import looks_like_a_picture, read_picture
+from diffstudio.imaging.reader import looks_like_an_image, read_image
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
 
@@ -60,14 +60,14 @@ def test_any_mode_becomes_eight_bit_rgb(
     tmp_path: Path, mode: str, colour: object, suffix: str, expected: tuple
 ) -> None:
     path = saved(tmp_path / f"picture.{suffix}", Image.new(mode, (20, 10), colour))
-    picture, size = read_picture(path)
+    picture, size = read_image(path)
     assert picture.mode == "RGB"
     assert size == picture.size == (20, 10)
     assert picture.getpixel((7, 7)) == pytest.approx(expected, abs=1)
 
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
-    picture, _ = read_picture(saved(tmp_path / "print.jpg", Image.new("CMYK", (32, 32), (0, 255, 255, 0))), at_least=16)
+    picture, _ = read_image(saved(tmp_path / "print.jpg", Image.new("CMYK", (32, 32), (0, 255, 255, 0))), at_least=16)
     assert picture.mode == "RGB"
     assert picture.getpixel((3, 3)) == pytest.approx(RED, abs=4)
 
@@ -89,7 +89,7 @@ def test_what_shines_through_is_seen(tmp_path: Path, mode: str) -> None:
             picture = Image.new(mode, (20, 20), 0)
             picture.paste(RED + (255,) if mode == "RGBA" else (200, 255), (10, 0, 20, 20))
             picture.save(path)
-    read, _ = read_picture(path)
+    read, _ = read_image(path)
     assert read.mode == "RGBA"
     assert read.getpixel((0, 0))[3] == 0
     assert read.getpixel((19, 0))[3] == 255
@@ -99,14 +99,14 @@ def test_what_shines_through_is_seen(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_wholly_opaque_alpha_channel_is_no_transparency(tmp_path: Path) -> None:
-    assert read_picture(saved(tmp_path / "a.png", Image.new("RGBA", (20, 20), RED + (255,))))[0].mode == "RGB"
+    assert read_image(saved(tmp_path / "a.png", Image.new("RGBA", (20, 20), RED + (255,))))[0].mode == "RGB"
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
 def test_the_first_frame_of_an_animation(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, (0, 255, 0), (0, 0, 255))]
     path = saved(tmp_path / f"film.{suffix}", frames[0], save_all=True, append_images=frames[1:], duration=50)
-    assert read_picture(path)[0].convert("RGB").getpixel((8, 8)) == pytest.approx(RED, abs=4)
+    assert read_image(path)[0].convert("RGB").getpixel((8, 8)) == pytest.approx(RED, abs=4)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -118,7 +118,7 @@ def test_exif_rotation(tmp_path: Path, orientation: int) -> None:
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture, size = read_picture(saved(tmp_path / "photo.jpg", stored, exif=exif, quality=95))
+    picture, size = read_image(saved(tmp_path / "photo.jpg", stored, exif=exif, quality=95))
     assert size == picture.size == (64, 32)
     assert picture.getpixel((8, 8))[0] > 200
     assert max(picture.getpixel((60, 28))) < 40
@@ -129,18 +129,18 @@ def test_damaged_exif_costs_the_rotation_and_not_the_picture(tmp_path: Path) -> 
     path = saved(
         tmp_path / "photo.jpg", Image.new("RGB", (40, 20), RED), exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 9
     )
-    assert read_picture(path)[1] == (40, 20)
+    assert read_image(path)[1] == (40, 20)
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [("jpg", "RGB"), ("png", "RGB"), ("png", "RGBA")])
 def test_a_large_picture_comes_small_and_its_own_size_is_told(tmp_path: Path, suffix: str, mode: str) -> None:
     path = saved(tmp_path / f"photo.{suffix}", Image.new(mode, (1600, 800), (*RED, 100)[: len(mode)]))
-    picture, size = read_picture(path, at_least=64)
+    picture, size = read_image(path, at_least=64)
     assert size == (1600, 800)
     assert min(picture.size) in range(64, 128)
     assert picture.width == pytest.approx(2 * picture.height, abs=1)
     assert picture.getpixel((9, 9)) == pytest.approx((*RED, 100)[: len(mode)], abs=2)
-    assert read_picture(path, at_least=900)[0].size == read_picture(path)[0].size == (1600, 800)
+    assert read_image(path, at_least=900)[0].size == read_image(path)[0].size == (1600, 800)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_hostile_files_are_named_with_a_reason(tmp_path: Path, name: str, conten
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ImageProblem) as problem:
-        read_picture(path)
+        read_image(path)
     assert why in problem.value.why
     assert name in str(problem.value)
 
@@ -165,7 +165,7 @@ def test_hostile_files_are_named_with_a_reason(tmp_path: Path, name: str, conten
 def test_a_picture_between_pillows_two_limits_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     (tmp_path / "poster.png").write_bytes(png_header(12_000, 10_000))
     with pytest.raises(ImageProblem, match="12,000 x 10,000 px"):
-        read_picture(tmp_path / "poster.png")
+        read_image(tmp_path / "poster.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tiff", "bmp"])
@@ -174,7 +174,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
     path = saved(tmp_path / f"half.{suffix}", Image.fromarray(noise))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ImageProblem):
-        read_picture(path, at_least=16)
+        read_image(path, at_least=16)
 
 
 def _encoded(kind: str) -> bytes:
@@ -199,7 +199,7 @@ def test_any_damage_gives_a_picture_or_an_image_problem(
     path = tmp_path_factory.getbasetemp() / f"damaged.{kind.lower()}"
     path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     try:
-        picture, _ = read_picture(path, at_least=16)
+        picture, _ = read_image(path, at_least=16)
     except ImageProblem as problem:
         assert problem.why
     else:
@@ -210,14 +210,14 @@ def test_any_damage_gives_a_picture_or_an_image_problem(
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
-    assert not looks_like_a_picture(tmp_path / "pipe")
+    assert not looks_like_an_image(tmp_path / "pipe")
     with pytest.raises(ImageProblem, match="plain file"):
-        read_picture(tmp_path / "pipe.png")
+        read_image(tmp_path / "pipe.png")
 
 
 def test_permission_and_absence_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageProblem, match="not there"):
-        read_picture(tmp_path / "gone.png")
+        read_image(tmp_path / "gone.png")
     path = saved(tmp_path / "locked.png", Image.new("RGB", (20, 20)))
 
     def refuse(*_: object, **__: object) -> None:
@@ -225,17 +225,17 @@ def test_permission_and_absence_are_told_apart(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(ImageProblem, match="may not be read"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_what_looks_like_a_picture(tmp_path: Path) -> None:
     picture = Image.new("RGB", (20, 20))
-    assert looks_like_a_picture(saved(tmp_path / "A.JPG", picture))
-    assert looks_like_a_picture(saved(tmp_path / "0001", picture, format="PNG"))
+    assert looks_like_an_image(saved(tmp_path / "A.JPG", picture))
+    assert looks_like_an_image(saved(tmp_path / "0001", picture, format="PNG"))
     (tmp_path / "LICENSE").write_text("Do what you like.")
     (tmp_path / "drawing.eps").write_text("%!PS")  # would start another program
     for name in ("LICENSE", "drawing.eps", "notes.txt"):
-        assert not looks_like_a_picture(tmp_path / name)
+        assert not looks_like_an_image(tmp_path / name)
 
 
 def test_pad_shows_the_whole_picture_and_crop_its_middle() -> None:

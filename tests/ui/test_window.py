@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.metadata.metadata import PictureSettings
+from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
@@ -114,7 +114,7 @@ def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
         controls=(ControlNetUse("sd15_canny", Path("lines.png"), scale=0.8),),
     )
     dialog = PictureSettingsDialog(
-        Path("x.png"), numpy_to_qimage(picture(3)), PictureSettings(request, "AUTOMATIC1111", ("the LoRA “cats”",))
+        Path("x.png"), numpy_to_qimage(picture(3)), ImageSettings(request, "AUTOMATIC1111", ("the LoRA “cats”",))
     )
     qtbot.addWidget(dialog)
     texts = [label.text() for label in dialog.findChildren(QLabel)]

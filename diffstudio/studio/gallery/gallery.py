@@ -29,7 +29,7 @@ from diffstudio import paths
 from diffstudio.atomic import atomic_write, move_numbered, storage_errors, write_numbered
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import BadRequest, ImageProblem, StorageProblem
-from diffstudio.imaging.thumbnail import open_picture
+from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.studio.gallery.files import slug
 from diffstudio.studio.gallery.rescan import RescanReport, rescan
 from diffstudio.studio.metadata import metadata
@@ -221,7 +221,7 @@ class Gallery:
         small = self.thumbnails / key[:2] / f"{key}.webp"
         if small.exists():
             return small
-        picture = open_picture(image.path, THUMBNAIL_SIDE)
+        picture = read_thumbnail(image.path, THUMBNAIL_SIDE)
         failed = "The thumbnail could not be saved"
         with storage_errors(failed, self.thumbnails):
             small.parent.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,7 @@ def _take_in(
         path = gallery.folder / name
         try:
             picture = read_text(path)
-            settings: metadata.PictureSettings | None
+            settings: metadata.ImageSettings | None
             try:
                 settings = metadata.settings_of(picture, path.name)
             except (ImageProblem, BadRequest):

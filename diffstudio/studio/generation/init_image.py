@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from diffstudio.errors import BadRequest
-from diffstudio.imaging.reader import read_picture
+from diffstudio.imaging.reader import read_image
 from diffstudio.studio.events import Picture
 from diffstudio.studio.requests import LARGEST_SIDE, FillName, GenerateRequest, ResizeName
 
@@ -112,7 +112,7 @@ def softened(mask: Mask, feather: int) -> NDArray[np.float32]:
 
 def read_rgb(path: Path, background: tuple[int, int, int] = BACKGROUND) -> Image.Image:
     """RGB, with transparency laid on white unless told otherwise. ImageProblem when the file is no whole picture."""
-    picture, _ = read_picture(path)
+    picture, _ = read_image(path)
     if picture.mode == "RGBA":
         ground = Image.new("RGBA", picture.size, (*background, 255))
         picture = Image.alpha_composite(ground, picture)

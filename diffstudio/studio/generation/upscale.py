@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.imaging.reader import read_picture
+from diffstudio.imaging.reader import read_image
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, encode
@@ -63,7 +63,7 @@ def upscale(
     when it cannot be saved.
     """
     began = time.monotonic()
-    picture, (width, height) = read_picture(request.source)
+    picture, (width, height) = read_image(request.source)
     multiple = model.multiple if model is not None else 1
     size = enlarged_size(width, height, request.scale, multiple)
     enlarging = Enlarger(request.upscaler, library, device)

@@ -11,7 +11,7 @@ from diffstudio.models.detection.types import Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.metadata.metadata import PictureSettings
+from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import LANCZOS, LATENT, UpscaleRequest
 
 _MOST_FORBEARS = 8
@@ -32,12 +32,12 @@ def upscale_from(image: Path) -> UpscaleRequest:
         return upscale_of(image, sampled=False)
 
 
-def _told_by(image: Path) -> PictureSettings | None:
+def _told_by(image: Path) -> ImageSettings | None:
     """What a picture says of how it was made; of one that was only enlarged, what the one it came from says, where that is there.
 
     None for a picture that says nothing, or is none: which is said when it is opened.
     """
-    told: PictureSettings | None = None
+    told: ImageSettings | None = None
     for _ in range(_MOST_FORBEARS):
         try:
             settings = metadata.read(image)

@@ -46,7 +46,7 @@ UNREADABLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class PictureText:
+class ImageText:
     """A picture's size in px and the texts it carries, by keyword."""
 
     width: int
@@ -54,7 +54,7 @@ class PictureText:
     texts: dict[str, str]
 
 
-def read_text(path: Path) -> PictureText:
+def read_text(path: Path) -> ImageText:
     """Size and texts of a picture file. Raises ImageProblem when it is missing, not a picture, or damaged."""
     try:
         with path.open("rb") as file:
@@ -77,7 +77,7 @@ def read_text(path: Path) -> PictureText:
         ) from error
 
 
-def _read_png(file: BinaryIO, path: Path) -> PictureText:
+def _read_png(file: BinaryIO, path: Path) -> ImageText:
     width = height = 0
     texts: dict[str, str] = {}
     held_bytes = 0
@@ -102,7 +102,7 @@ def _read_png(file: BinaryIO, path: Path) -> PictureText:
             file.seek(length + 4, 1)
     if not 0 < width < 2**31 or not 0 < height < 2**31:
         raise ImageProblem(f"{path.name} is damaged", "it does not say how large it is", "Choose another picture")
-    return PictureText(width, height, texts)
+    return ImageText(width, height, texts)
 
 
 def _text_chunk(kind: bytes, body: bytes) -> tuple[str, str]:
@@ -128,7 +128,7 @@ def _inflated(data: bytes) -> bytes:
     return b"" if stream.unconsumed_tail else text
 
 
-def _read_other(path: Path) -> PictureText:
+def _read_other(path: Path) -> ImageText:
     with Image.open(path, formats=("JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")) as image:
         texts: dict[str, str] = {}
         if image.format in ("JPEG", "WEBP"):
@@ -144,7 +144,7 @@ def _read_other(path: Path) -> PictureText:
                     name, colon, text = value.partition(":")
                     if colon and name in ("workflow", "prompt"):
                         texts[name] = text
-        return PictureText(image.width, image.height, texts)
+        return ImageText(image.width, image.height, texts)
 
 
 def _user_comment(comment: bytes | str) -> str:

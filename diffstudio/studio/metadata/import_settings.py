@@ -103,12 +103,12 @@ _NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class ImportedSettings:
     """A request, the program it came from, and a phrase for each thing that was lost."""
 
     request: GenerateRequest
     source: str
-    not_carried: tuple[str, ...]
+    not_imported: tuple[str, ...]
 
 
 def quoted(value: str) -> str:
@@ -144,7 +144,7 @@ def check_types(request: PictureRequest) -> None:
         )
 
 
-def read_texts(texts: Mapping[str, str], width: int, height: int) -> Carried | None:
+def read_texts(texts: Mapping[str, str], width: int, height: int) -> ImportedSettings | None:
     """The settings in a file's texts, whichever program wrote them; None when there are none. Never raises."""
     parameters = texts.get("parameters", "")
     if parameters.lstrip().startswith("{"):
@@ -154,7 +154,7 @@ def read_texts(texts: Mapping[str, str], width: int, height: int) -> Carried | N
     return carried or (read_parameters(parameters, width, height) if parameters else None)
 
 
-def read_parameters(text: str, width: int = 0, height: int = 0) -> Carried | None:
+def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSettings | None:
     """A text in AUTOMATIC1111's grammar; None when its last lines hold no settings."""
     lines = text.strip().split("\n")
     values = _pairs(lines[-1][:_LONGEST_LINE])
@@ -254,7 +254,7 @@ def _pairs(line: str) -> dict[str, str]:
     return pairs
 
 
-def _from_swarm(text: str, width: int, height: int) -> Carried | None:
+def _from_swarm(text: str, width: int, height: int) -> ImportedSettings | None:
     values = _json(text)
     values = values.get("sui_image_params") if values else None
     if not isinstance(values, dict):
@@ -280,7 +280,7 @@ def _from_swarm(text: str, width: int, height: int) -> Carried | None:
     return _carried(found, left, "SwarmUI", width, height)
 
 
-def _through_sd_parsers(texts: Mapping[str, str], width: int, height: int) -> Carried | None:
+def _through_sd_parsers(texts: Mapping[str, str], width: int, height: int) -> ImportedSettings | None:
     from sd_parsers.exceptions import ParserError
     from sd_parsers.parsers import ComfyUIParser, FooocusParser, InvokeAIParser, NovelAIParser
 
@@ -351,7 +351,7 @@ def _worth_telling(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and value not in ("", 0, False, None)
 
 
-def _carried(found: Mapping[str, Any], left: Mapping[str, Any], source: str, width: int, height: int) -> Carried | None:
+def _carried(found: Mapping[str, Any], left: Mapping[str, Any], source: str, width: int, height: int) -> ImportedSettings | None:
     """A request out of what was found; what does not fit becomes a phrase."""
     lost: list[str] = []
     sampler, spacing = _names(found.get("sampler"), found.get("spacing"), lost)
@@ -382,7 +382,7 @@ def _carried(found: Mapping[str, Any], left: Mapping[str, Any], source: str, wid
     shown = [f"{_short(name)}: {_short(value)}" for name, value in left.items() if _worth_telling(value)]
     if len(shown) > _MOST_LEFTOVERS:
         shown[_MOST_LEFTOVERS:] = [f"{len(shown) - _MOST_LEFTOVERS} more settings"]
-    return Carried(request, source, tuple(lost + shown))
+    return ImportedSettings(request, source, tuple(lost + shown))
 
 
 def _fitting(taken: dict[str, Any], lost: list[str]) -> GenerateRequest:

@@ -19,9 +19,9 @@ from PIL.PngImagePlugin import PngInfo
 from diffstudio import __version__
 from diffstudio.atomic import atomic_write
 from diffstudio.errors import BadRequest, ImageProblem
-from diffstudio.imaging.thumbnail import open_picture
+from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
-from diffstudio.studio.metadata.image_text import PictureText, read_text
+from diffstudio.studio.metadata.image_text import ImageText, read_text
 from diffstudio.studio.prompts import lora_tags
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.requests import (
@@ -41,12 +41,12 @@ _TOLD = ("prompt", "negative")  # what an image was told, where that is not what
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSettings:
+class ImageSettings:
     """How a picture was made, as far as this program can ask for it again."""
 
     request: PictureRequest  # this picture alone: its own seed, count 1
     source: str  # the program that made it
-    not_carried: tuple[str, ...] = ()  # what it says that a request here cannot hold, a phrase each
+    not_imported: tuple[str, ...] = ()  # what it says that a request here cannot hold, a phrase each
     asked: PictureRequest | None = None  # ours only: the request it was one picture of
     environment: Mapping[str, Any] = field(default_factory=dict)  # ours only: version, torch, device, dtype, batch …
     width: int = 0  # px of the file
@@ -209,7 +209,7 @@ def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any])
     return texts
 
 
-def read(path: Path) -> PictureSettings:
+def read(path: Path) -> ImageSettings:
     """The settings a picture carries: ours exactly, those of other programs as far as they carry.
 
     Raises ImageProblem when the file is not a picture, is damaged, or carries no settings that can be read.
@@ -217,7 +217,7 @@ def read(path: Path) -> PictureSettings:
     return settings_of(read_text(path), path.name)
 
 
-def settings_of(picture: PictureText, name: str) -> PictureSettings:
+def settings_of(picture: ImageText, name: str) -> ImageSettings:
     """As `read`, from texts already taken from the file called `name`."""
     if JSON_KEY in picture.texts:
         try:
@@ -234,17 +234,17 @@ def settings_of(picture: PictureText, name: str) -> PictureSettings:
             "it was not made by a program that writes them, or they were removed on the way",
             "Choose another picture",
         )
-    return PictureSettings(
-        carried.request, carried.source, carried.not_carried, width=picture.width, height=picture.height
+    return ImageSettings(
+        carried.request, carried.source, carried.not_imported, width=picture.width, height=picture.height
     )
 
 
-def settings_from_parameters(text: str) -> PictureSettings:
+def settings_from_parameters(text: str) -> ImageSettings:
     """The settings in a text of AUTOMATIC1111's grammar. Raises ImageProblem when it is none."""
     carried = import_settings.read_parameters(text)
     if carried is None:
         raise ImageProblem("The text holds no settings", remedy="Paste the whole text, with its line of `Steps: …`")
-    return PictureSettings(carried.request, carried.source, carried.not_carried)
+    return ImageSettings(carried.request, carried.source, carried.not_imported)
 
 
 def request_from_parameters(text: str) -> PictureRequest:
@@ -274,7 +274,7 @@ def save_copy(source: Path, target: Path) -> None:
             with source.open("rb") as original:
                 shutil.copyfileobj(original, file)
         else:
-            picture = open_picture(source, LARGEST_SIDE)
+            picture = read_thumbnail(source, LARGEST_SIDE)
             if kind == "JPEG" and picture.mode == "RGBA":
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
@@ -286,7 +286,7 @@ def save_copy(source: Path, target: Path) -> None:
             picture.save(file, kind, quality=95, exif=exif)
 
 
-def _ours(text: str) -> PictureSettings:
+def _ours(text: str) -> ImageSettings:
     try:
         values = json.loads(text) if len(text) <= LARGEST_JSON_CHARACTERS else None
     except (ValueError, RecursionError):
@@ -301,7 +301,7 @@ def _ours(text: str) -> PictureSettings:
     index = image.get("index", 0)
     if not isinstance(index, int) or not 0 <= index < asked.count:
         index = 0
-    return PictureSettings(
+    return ImageSettings(
         of_one(asked, image | {"index": index}),
         "diffstudio",
         asked=asked,

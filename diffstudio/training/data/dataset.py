@@ -24,7 +24,7 @@ import numpy as np
 
 from diffstudio.atomic import atomic_write, remove_part_files, storage_errors
 from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem
-from diffstudio.imaging.reader import read_picture
+from diffstudio.imaging.reader import read_image
 from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, Skipped, map_in_threads
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
@@ -204,7 +204,7 @@ def _write(
 
     def decoded(record: ImageRecord) -> np.ndarray | Skipped:
         try:
-            picture, _ = read_picture(folder / record.path, at_least=3 * data.size)
+            picture, _ = read_image(folder / record.path, at_least=3 * data.size)
             return resize_to_square(picture, data.size, background, data.fit)
         except ImageProblem as error:
             return Skipped(record.path, error.why)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from diffstudio.errors import FolderProblem, ImageProblem
-from diffstudio.imaging.reader import looks_like_a_picture, read_picture
+from diffstudio.imaging.reader import looks_like_an_image, read_image
 from diffstudio.training.data.near_duplicates import Fingerprint, fingerprint, near_duplicates
 
 SMALLEST_SIDE = 16  # px; below this there is nothing to learn from
@@ -226,7 +226,7 @@ def _files(folder: Path, others: Counter[str]) -> Iterator[_Found | Skipped]:
                 continue
             if _is_folder(entry):
                 pending.append(path)
-            elif looks_like_a_picture(folder / path):
+            elif looks_like_an_image(folder / path):
                 text = texts.get(f"{path.stem}.txt".casefold()) or texts.get(f"{entry.name}.txt".casefold())
                 yield _Found(path, inside / text if text else None)
             else:
@@ -242,7 +242,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _read(folder: Path, found: _Found) -> _Read:
     try:
-        picture, (width, height) = read_picture(folder / found.path, at_least=_DECODED_SIDE)
+        picture, (width, height) = read_image(folder / found.path, at_least=_DECODED_SIDE)
     except ImageProblem as error:
         return _Read(Skipped(found.path, error.why))
     caption, caption_problem = None, None

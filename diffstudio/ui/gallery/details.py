@@ -12,7 +12,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import GalleryImage
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.import_settings import SAMPLER_LABELS
-from diffstudio.studio.metadata.metadata import PictureSettings
+from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import SpacingName, UpscaleRequest
 from diffstudio.ui.gallery.item_model import when
 from diffstudio.ui.generate.labels import upscaler
@@ -46,7 +46,7 @@ class Details(QFrame):
         self.setProperty("side", "right")
         self.setFixedWidth(WIDTH)
         self._image: GalleryImage | None = None
-        self._settings: PictureSettings | None = None
+        self._settings: ImageSettings | None = None
         self.prompt, self.negative = WrappingText(pixels=theme.FONT_PIXELS), WrappingText(tone="dim")
         self.prompt.setAccessibleName("Prompt")
         self.negative.setAccessibleName("Leave out")
@@ -153,7 +153,7 @@ class Details(QFrame):
         if self._image is not None and self._image.path == image.path:
             self.show_file(settings)
 
-    def show_file(self, settings: PictureSettings) -> None:
+    def show_file(self, settings: ImageSettings) -> None:
         """What only the file itself tells: which program made it, on what, and what could not be taken over."""
         image = self._image
         if image is None:
@@ -163,8 +163,8 @@ class Details(QFrame):
         made_on = " · ".join(str(about[name]) for name in ("device", "dtype") if about.get(name))
         version = f" {about['version']}" if about.get("version") else ""
         self.facts.show_facts([*_facts(image), ("Computed", made_on), ("Program", f"{settings.source}{version}")])
-        if settings.not_carried:
-            self.lost.set_text("Not taken over: " + "; ".join(settings.not_carried) + ".")
+        if settings.not_imported:
+            self.lost.set_text("Not taken over: " + "; ".join(settings.not_imported) + ".")
             self.lost.show()
 
 

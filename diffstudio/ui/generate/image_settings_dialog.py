@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
-from diffstudio.studio.metadata.metadata import PictureSettings
+from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
@@ -24,7 +24,7 @@ class PictureSettingsDialog(QDialog):
     start_requested = Signal()  # make another picture from this one
     enlarge_requested = Signal()
 
-    def __init__(self, path: Path, image: QImage, settings: PictureSettings, parent: QWidget | None = None) -> None:
+    def __init__(self, path: Path, image: QImage, settings: ImageSettings, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         request = settings.request
         self.setWindowTitle("Settings of a picture")
@@ -71,8 +71,8 @@ class PictureSettingsDialog(QDialog):
         if request.negative:
             column.addWidget(SectionLabel("Left out"))
             column.addWidget(self.negative)
-        if settings.not_carried:
-            left_out = f"Not taken over: {'; '.join(settings.not_carried)}."
+        if settings.not_imported:
+            left_out = f"Not taken over: {'; '.join(settings.not_imported)}."
             column.addWidget(label(left_out, "warn", pixels=theme.SMALL_PIXELS, wrap=True))
         buttons = QHBoxLayout()
         buttons.addWidget(self.start_button)
@@ -98,7 +98,7 @@ class PictureSettingsDialog(QDialog):
         self.accept()
 
 
-def _table(request: PictureRequest, settings: PictureSettings) -> QGridLayout:
+def _table(request: PictureRequest, settings: ImageSettings) -> QGridLayout:
     grid = QGridLayout()
     grid.setHorizontalSpacing(16)
     grid.setVerticalSpacing(4)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import ImageProblem
-from diffstudio.imaging.reader import looks_like_a_picture, read_picture
+from diffstudio.imaging.reader import looks_like_an_image, read_image
 from diffstudio.training.data.preprocess import resize_to_square
 from diffstudio.ui.widgets.images import numpy_to_qimage
 
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 def thumbnail(path: Path, side: int) -> QImage | None:
     """The middle square of a picture, `side` px, transparency on white; None when it cannot be read."""
     try:
-        picture, _ = read_picture(path, at_least=side)
+        picture, _ = read_image(path, at_least=side)
     except ImageProblem:
         return None
     return numpy_to_qimage(resize_to_square(picture, side, WHITE, "crop"))
@@ -59,5 +59,5 @@ def _pictures_in(folder: Path) -> Iterator[Path]:
     except OSError:
         return
     for name in names[:MOST_LOOKED_AT]:
-        if looks_like_a_picture(folder / name):
+        if looks_like_an_image(folder / name):
             yield folder / name

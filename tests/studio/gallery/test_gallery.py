@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 
 from diffstudio.errors import ImageProblem, StorageProblem
-from diffstudio.studio.gallery import files as gallery_files
 from diffstudio.studio.gallery.files import slug
 from diffstudio.studio.gallery.gallery import TRASH, Gallery, GalleryImage
 from diffstudio.studio.metadata import metadata
@@ -61,7 +60,7 @@ def test_a_thousand_of_the_same_second_never_overwrite(gallery: Gallery, monkeyp
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, "no links here")
 
-    monkeypatch.setattr(gallery_files.os, "link", no_links)
+    monkeypatch.setattr(os, "link", no_links)
     made += [add(gallery).path for _ in range(5)]
     assert len(set(made)) == len(files(gallery)) == 25
     for path in made:
@@ -86,7 +85,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(gallery: Gallery, monkeyp
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(gallery_files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageProblem, match="disk is full. Free some space"):
         add(gallery)
     assert files(gallery) == []

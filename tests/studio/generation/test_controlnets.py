@@ -291,7 +291,7 @@ def test_the_file_says_what_steered_it(studio: Studio, shelf: Path, drawing: Pat
         and "ControlNet 1:" in text
     )
     read = metadata.settings_from_parameters(text)
-    assert read.request.controls == () and read.not_carried[:2] == (
+    assert read.request.controls == () and read.not_imported[:2] == (
         "ControlNet 0, control_edges: canny, weight 0.8, from 0.1 to 0.9, without its picture",
         "ControlNet 1, control_depth: none, weight 1, without its picture",
     )

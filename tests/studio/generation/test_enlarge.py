@@ -399,7 +399,7 @@ def test_another_programs_second_pass_is_taken_over(hires: str, expected: tuple[
         f"a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Model: some, {hires}, Version: v1.9.4"
     )
     request = read.request
-    assert isinstance(request, GenerateRequest) and read.not_carried == ()
+    assert isinstance(request, GenerateRequest) and read.not_imported == ()
     assert (request.enlarge, request.upscaler, request.enlarge_strength, request.enlarge_steps) == expected
     assert (request.width, request.height) == (512, 512)
 

@@ -162,7 +162,7 @@ def test_a_picture_carries_its_tags_and_their_hashes_and_comes_out_the_same_agai
     assert text.startswith("a red apple <lora:Style One:0.8>, <lora:other:0.5:1>\n")
     assert f'Lora hashes: "Style One: {hashes[0]}, other: {hashes[1]}", Version' in text
     back = metadata.settings_from_parameters(text)
-    assert (back.request.prompt, back.not_carried) == (request.prompt, ())
+    assert (back.request.prompt, back.not_imported) == (request.prompt, ())
     (first,) = studio.pixels(job)
     (second,) = studio.pixels(studio.done(settings.request))
     assert np.array_equal(first, second)

@@ -76,7 +76,7 @@ def test_what_cannot_be_written_changes_nothing(weights: Path, tmp_path: Path, m
     def full(path: Path, text: str) -> None:
         raise StorageProblem("no room")
 
-    monkeypatch.setattr(module, "write_whole", full)
+    monkeypatch.setattr(module, "write_text", full)
     with pytest.raises(StorageProblem):
         kept.put(weights, Annotation("other"))
     assert kept.of(weights) == SAID

@@ -60,7 +60,7 @@ def test_another_of_that_name_gets_a_number(tmp_path: Path, way: str) -> None:
 
 
 def test_given_up_in_the_middle_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "_linked", lambda *_: False)
+    monkeypatch.setattr(importing, "link", lambda *_: False)
     monkeypatch.setattr(importing, "_CHUNK_BYTES", 1000)
     steps = import_file(weights(tmp_path / "one.safetensors"), tmp_path / "models")
     fraction = next(steps)

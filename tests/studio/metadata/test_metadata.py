@@ -102,7 +102,7 @@ def test_a_picture_made_here_gives_back_its_request_exactly(tmp_path: Path) -> N
     told = metadata.read(saved(tmp_path / "a.png"))
     assert told.asked == REQUEST
     assert told.request == GenerateRequest.from_json(REQUEST.to_json() | {"seed": 9, "count": 1})
-    assert (told.source, told.not_carried, told.width, told.height) == ("diffstudio", (), 64, 48)
+    assert (told.source, told.not_imported, told.width, told.height) == ("diffstudio", (), 64, 48)
     assert told.environment["batch"] == [7, 8, 9, 10]
     assert told.environment["version"] == __version__
 
@@ -176,7 +176,7 @@ def test_a1111(tmp_path: Path) -> None:
         checkpoint="dreamy_v5",
     )
     assert told.source == "AUTOMATIC1111"
-    assert told.not_carried == ("the picture it started from, at strength 0.55", "Clip skip: 2")
+    assert told.not_imported == ("the picture it started from, at strength 0.55", "Clip skip: 2")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_what_is_not_known_or_out_of_range_is_said(tmp_path: Path) -> None:
     text = f"x\nSteps: 5000, Sampler: DPM adaptive, Schedule type: Beta, CFG scale: 7, Seed: {2**64}, Size: 4x4"
     told = metadata.read(with_texts(tmp_path / "a.png", parameters=text))
     assert told.request == GenerateRequest(prompt="x", guidance=7.0)
-    assert told.not_carried == (
+    assert told.not_imported == (
         "the sampler DPM adaptive",
         "the schedule Beta",
         f"the seed {2**64}",

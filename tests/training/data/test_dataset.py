@@ -90,7 +90,7 @@ def test_the_second_time_nothing_is_decoded(pictures: Path, cache: Path, monkeyp
     def never(*_: object, **__: object) -> None:
         pytest.fail("a picture was decoded again")
 
-    monkeypatch.setattr(dataset, "read_picture", never)
+    monkeypatch.setattr(dataset, "read_image", never)
     again = build_dataset(report, replace(SMALL, flips=0.9, rotation_degrees=9.0), cache)  # what is not in the pixels
     assert again.file == first.file
     assert (again.images == first.images).all()
