@@ -351,7 +351,9 @@ def _worth_telling(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and value not in ("", 0, False, None)
 
 
-def _carried(found: Mapping[str, Any], left: Mapping[str, Any], source: str, width: int, height: int) -> ImportedSettings | None:
+def _carried(
+    found: Mapping[str, Any], left: Mapping[str, Any], source: str, width: int, height: int
+) -> ImportedSettings | None:
     """A request out of what was found; what does not fit becomes a phrase."""
     lost: list[str] = []
     sampler, spacing = _names(found.get("sampler"), found.get("spacing"), lost)
