@@ -56,10 +56,10 @@ class CheckpointProblem(DiffstudioError):
 
 
 class CheckpointMissing(CheckpointProblem):
-    """`pieces`: the missing text encoders, VAEs and tokenizers, by their names in models/components/requirements.py."""
+    """`missing_components`: keys of `models.components.requirements.COMPONENT_KINDS` (text encoders, VAEs, tokenizers)."""
 
     exit_code = 2
-    pieces: tuple[str, ...] = ()
+    missing_components: tuple[str, ...] = ()
 
 
 class CheckpointDamaged(CheckpointProblem):

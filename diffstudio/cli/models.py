@@ -174,16 +174,16 @@ def _fetch_pieces(arguments: argparse.Namespace) -> int:
     from diffstudio import paths
     from diffstudio.cli.terminal import stop_signals
     from diffstudio.models.components.download import ORIGINS, about_bytes, fetch
-    from diffstudio.models.components.requirements import PIECES
+    from diffstudio.models.components.requirements import COMPONENT_KINDS
     from diffstudio.studio.settings import load_settings
 
     for piece in ORIGINS if not arguments.pieces else ():
         origins = " and ".join(f"{origin.repository}: {origin.file}" for origin in ORIGINS[piece])
-        print(f"{piece:<15} {about_bytes((piece,)) / 1e9:5.1f} GB  {PIECES[piece].title}, from {origins}")
+        print(f"{piece:<15} {about_bytes((piece,)) / 1e9:5.1f} GB  {COMPONENT_KINDS[piece].title}, from {origins}")
     folders = load_settings().folders
     with stop_signals() as stop:
         for piece in arguments.pieces:
-            say = partial(_say_fetched, PIECES[piece].title if piece in PIECES else piece)
+            say = partial(_say_fetched, COMPONENT_KINDS[piece].title if piece in COMPONENT_KINDS else piece)
             for path in fetch(piece, folders[0] if folders else paths.checkpoints(), say, lambda: stop.wanted):
                 progress("", last=True)
                 print(path)

@@ -14,7 +14,7 @@ from torch import nn
 from diffstudio.errors import BadRequest, CheckpointUnknown, Interrupted
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
 from diffstudio.models.compile import for_convolutions
-from diffstudio.models.components.components import components_of
+from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.hashes import sha256_of
@@ -111,7 +111,7 @@ def _read(
 
         return pixel.load(checkpoint, device, dtype)
     family: Any = import_module(f"diffstudio.models.families.{_FILES[checkpoint.family]}")
-    parts: Any = components_of(checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device))
+    parts: Any = open_components(checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device))
     if hasattr(parts, "complete"):
         parts.complete()  # before anything large is read
     model: Any = family.load(checkpoint, _Watched(parts, progress, stop), device, dtype)

@@ -47,7 +47,7 @@ def test_what_is_missing_is_fetched_on_a_click(qtbot: QtBot, desktop: Desktop, h
     room.panel.prompt.setPlainText("a red apple")
     qtbot.waitUntil(room.panel.button.isEnabled)
     room.panel.button.click()
-    qtbot.waitUntil(lambda: "has no text encoder CLIP L" in room.banner.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "has no CLIP-L text encoder" in room.banner.text(), timeout=PATIENCE_MS)
     assert room.banner.action.text().startswith("Get them (") and room.banner.action.toolTip() and not hub.asked
 
     room.banner.action.click()
@@ -68,7 +68,7 @@ def test_stop_ends_it_and_what_fails_is_said(qtbot: QtBot, desktop: Desktop, hub
     room, home = desktop.generate_room, desktop.shelf.library.folders[0]
     hub.broken_after = 12_000_000
     desktop.fetcher.start(("vae-flux",), home)
-    qtbot.waitUntil(lambda: "Getting autoencoder of FLUX.1: 1" in room.banner.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "Getting FLUX.1 VAE: 1" in room.banner.text(), timeout=PATIENCE_MS)
     assert room.banner.action.text() == "Stop" and desktop.fetcher.ask(desktop.window, PIECES, home) is None
     room.banner.action.click()
     qtbot.waitUntil(lambda: "goes on from there" in room.banner.text(), timeout=PATIENCE_MS)

@@ -22,7 +22,7 @@ from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.library.records import read_folder
 from diffstudio.models.memory.model_cache import ModelCache
-from diffstudio.models.state_dicts.to_original import vae_names
+from diffstudio.models.state_dicts.to_original import vae_to_original
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
 from diffstudio.studio.generation.generate import generate
 from diffstudio.studio.jobs.job_control import JobControl
@@ -193,11 +193,11 @@ def test_another_autoencoder_from_the_command_line(
 ) -> None:
     """`--vae`: the picture is another one, and says which it was made with."""
     vae = tmp_path / "blessed.safetensors"
-    safetensors.torch.save_file(vae_names(small.small_vae(seed=77).state_dict()), vae)
+    safetensors.torch.save_file(vae_to_original(small.small_vae(seed=77).state_dict()), vae)
     asked = ["generate", "a red apple", "--checkpoint", str(folder), "--steps", "2", "--sampler", "euler", "--out"]
     assert cli.main([*asked, str(tmp_path / "own.png")]) == 0
     assert cli.main([*asked, str(tmp_path / "other.png"), "--vae", str(vae)]) == 0
-    assert "blessed.safetensors is the autoencoder of small now." in capsys.readouterr().err
+    assert "small uses the VAE from blessed.safetensors." in capsys.readouterr().err
     with Image.open(tmp_path / "own.png") as own, Image.open(tmp_path / "other.png") as other:
         assert not np.array_equal(np.array(own), np.array(other))
         said, request = other.text["parameters"], json.loads(other.text["diffstudio"])  # type: ignore[attr-defined]

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.checkpoint import Layout, Role, read_checkpoint
-from diffstudio.models.components.components import FolderComponents, components_of
+from diffstudio.models.components.components import FolderComponents
+from diffstudio.models.components.open_components import open_components
 from diffstudio.models.families import pixel_file as networks
 from diffstudio.models.families import stable_diffusion
 from diffstudio.models.files.hashes import sha256_of
@@ -119,7 +120,7 @@ def test_other_precisions(
     )
     model = stable_diffusion.load(
         record(tmp_path / "short.safetensors", "sd1"),
-        components_of(record(tmp_path / "short.safetensors", "sd1")),
+        open_components(record(tmp_path / "short.safetensors", "sd1")),
         CPU,
         torch.float32,
     )
@@ -228,9 +229,9 @@ def test_whatever_they_are_named_and_stored_in(small_world: World, tmp_path: Pat
     a = single(small_world, family, tmp_path / "a.safetensors")
     half = made(convert(record(a, family), tmp_path / "half.safetensors", Precision.FP16)).path
     exact = load(a)
-    from diffstudio.models.state_dicts.split import by_component, in_one_file
+    from diffstudio.models.state_dicts.split import join_components, split_components
 
-    diffusers_named = in_one_file(by_component(exact, family, components_of(record(a, family))))
+    diffusers_named = join_components(split_components(exact, family, open_components(record(a, family)).config))
     safetensors.torch.save_file(
         {name: value.contiguous() for name, value in diffusers_named.items()}, tmp_path / "d.safetensors"
     )
@@ -255,7 +256,7 @@ def test_a_part_that_one_lacks_is_the_others(small_world: World, tmp_path: Path)
     safetensors.torch.save_file(network, tmp_path / "b.safetensors")
     inputs = [record(a, "sd1"), record(tmp_path / "b.safetensors", "sd1", role=Role.NETWORK)]
     result = made(merge(inputs, tmp_path / "m.safetensors", 1.0))
-    assert result.notes == ("A text encoder is that of a: b has none.", "The autoencoder is that of a: b has none.")
+    assert result.notes == ("A text encoder is that of a: b has none.", "The VAE is that of a: b has none.")
     found, first = load(result.path), load(a)
     assert all(torch.equal(value, network.get(name, first[name])) for name, value in found.items())
 
@@ -343,7 +344,7 @@ def test_given_up_a_merge_leaves_nothing(small_world: World, tmp_path: Path) -> 
 def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Path, stored: str) -> None:
     folder = small_world("sd1")
     one = record(single(small_world, "sd1", tmp_path / "one.safetensors"), "sd1")
-    model = stable_diffusion.load(one, components_of(one), CPU, torch.float32)
+    model = stable_diffusion.load(one, open_components(one), CPU, torch.float32)
     path = adapter_files.write(
         tmp_path / "ink.safetensors",
         adapter_files.kohya("lora_unet", adapter_files.layers(model.network, "to_q", "to_out.0", "conv1"))
@@ -358,7 +359,7 @@ def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Pa
     model.adapters.use([AdapterUse(path, "ink", 0.7, 0.7)])
     attached = ours(model, steps=2, sampler="euler")
     baked = record(result.path, "sd1")
-    found = ours(stable_diffusion.load(baked, components_of(baked), CPU, torch.float32), steps=2, sampler="euler")
+    found = ours(stable_diffusion.load(baked, open_components(baked), CPU, torch.float32), steps=2, sampler="euler")
     assert difference(found, attached) < 1e-5 < difference(plain, attached)
     recipe = json.loads(read_checkpoint(result.path).metadata["diffstudio.bake"])
     assert [(each["name"], each.get("factor")) for each in recipe["inputs"]] == [(source.name, None), ("ink", 0.7)]
@@ -458,7 +459,7 @@ def test_a_merged_checkpoint_exported_gives_the_same_picture_in_diffusers(small_
     folder = made(export(merged, tmp_path / "exported")).path
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    model = stable_diffusion.load(merged, components_of(merged), CPU, torch.float32)
+    model = stable_diffusion.load(merged, open_components(merged), CPU, torch.float32)
     beside = stable_diffusion.load(record(folder, "sd1"), FolderComponents(folder), CPU, torch.float32)
     assert torch.equal(ours(model, steps=3, sampler="euler"), ours(beside, steps=3, sampler="euler"))
     assert torch.equal(
@@ -490,7 +491,9 @@ def test_what_cannot_be_exported_says_why(small_world: World, tmp_path: Path) ->
     tensors = load(one)
     del tensors["model.diffusion_model.out.2.weight"]
     safetensors.torch.save_file(tensors, tmp_path / "torn.safetensors")
-    with pytest.raises(CheckpointDamaged, match=r"The unet of torn is not whole: conv_out.weight is missing"):
+    with pytest.raises(
+        CheckpointDamaged, match=r"The unet of torn is incomplete or damaged: conv_out.weight is missing"
+    ):
         list(export(record(tmp_path / "torn.safetensors", "sd1"), tmp_path / "x"))
     alone = {name: value for name, value in load(one).items() if name.startswith("model.")}
     safetensors.torch.save_file(alone, tmp_path / "alone.safetensors")

@@ -24,9 +24,10 @@ from torch.utils.hooks import RemovableHandle
 
 from diffstudio.errors import Interrupted
 from diffstudio.models.adapters.adapter_file import AdapterFile, read_adapter
-from diffstudio.models.adapters.layer_matching import NETWORK, Names, Place
+from diffstudio.models.adapters.layer_matching import Names, Place
 from diffstudio.models.adapters.low_rank import Change, LowRank, Rows, added
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.state_dicts.prefixes import NETWORK
 
 _MOST_MISFITS = 0.1  # of an adapter's layers with a wrong shape: with more, it was made for another kind of model
 _SUMMABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

@@ -14,46 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from diffstudio.models.adapters.low_rank import Rows
-
-NETWORK = "network"  # the part that denoises; the other parts are text encoders, by diffusers' names
-
-# How layers begin, with underscores for dots, and which parts that may mean: the first that has such a module.
-_PREFIXES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    *(
-        (prefix, (NETWORK,))
-        for prefix in (
-            "lora_unet_",
-            "lora_transformer_",
-            "unet_",
-            "transformer_",
-            "diffusion_model_",
-            "model_diffusion_model_",
-            "lycoris_",
-            "base_model_model_",
-            "",
-        )
-    ),
-    *((prefix, ("text_encoder", "text_encoder_2")) for prefix in ("lora_te_", "lycoris_te_")),
-    *(
-        (prefix, ("text_encoder",))
-        for prefix in (
-            "lora_te1_",
-            "text_encoder_",
-            "clip_l_",
-            "text_encoders_clip_l_transformer_",
-            "base_model_model_",
-            "",
-        )
-    ),
-    *(
-        (prefix, ("text_encoder_2",))
-        for prefix in ("lora_te2_", "text_encoder_2_", "clip_g_", "text_encoders_clip_g_transformer_")
-    ),
-    *(
-        (prefix, ("text_encoder_3", "text_encoder_2"))
-        for prefix in ("lora_te3_", "text_encoder_3_", "t5xxl_", "text_encoders_t5xxl_transformer_")
-    ),
-)
+from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +37,7 @@ class Names:
     def places(self, layer: str) -> tuple[Place, ...]:
         """The modules of one layer of a file; none when the model has no such."""
         name = _reduced(layer)
-        for prefix, parts in _PREFIXES:
+        for prefix, parts in LORA_PREFIXES:
             if name.startswith(prefix):
                 for part in parts:
                     if found := self._tables.get(part, {}).get(name[len(prefix) :]):

@@ -1,55 +1,74 @@
-"""Parts: the components of a checkpoint (network, text encoders, autoencoder, tokenizers), however they are stored.
+"""The interface through which model families get their components, and its implementation for diffusers folders.
 
-A family asks for what it needs by the names that diffusers uses: `unet`, `transformer`, `vae`, `text_encoder`,
-`text_encoder_2`, `tokenizer`. Whether they lie in a diffusers folder or in one file is nobody else's business. Nothing here
-ever reaches for the network.
+Families ask for components by diffusers' names: `unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2`, `tokenizer`.
+Single files are in `single_file`; `open_components` chooses between the two. Nothing here downloads anything.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import nn
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
-from diffstudio.models.library.library import Library
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before diffusers or transformers are imported, which read it then
 
-_FILES = (Layout.ORIGINAL, Layout.DIFFUSERS, Layout.GGUF, Layout.PICKLE)
 _M = TypeVar("_M", bound=nn.Module)
 
 
 class Components(Protocol):
-    """Where a family gets its components from."""
+    """The network, VAE, text encoders and tokenizers of one checkpoint, by diffusers' names (`unet`, `text_encoder_2`, …)."""
+
+    on_tensor: Callable[[float], None]
+    """Called while a component is read, with the share of it that is loaded, 0 to 1; not for diffusers folders."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about components that come from other files."""
+
+    def complete(self) -> None:
+        """Check that every required component is there, before anything large is read. CheckpointMissing names the absent ones."""
 
     def has(self, name: str) -> bool: ...
 
     def config(self, name: str) -> Mapping[str, Any]:
-        """The component's configuration as diffusers writes it; `scheduler` too. CheckpointMissing when it has none."""
+        """A component's configuration as diffusers writes it; also the `scheduler`'s. CheckpointMissing when it has none."""
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
         """The component with its weights, on the CPU, in eval mode, without gradients.
 
-        CheckpointMissing names what to put where; CheckpointDamaged when the weights are not those of the configuration.
+        CheckpointMissing names what to put where; CheckpointDamaged when the weights do not match the configuration.
         """
 
     def tokenizer(self, name: str, kind: type[Any]) -> Any: ...
 
 
-class FolderComponents:
+class BaseComponents:
+    """Defaults of `Components` for storage that is always complete and reports no progress."""
+
+    def __init__(self) -> None:
+        self.on_tensor: Callable[[float], None] = _ignore
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    def complete(self) -> None:
+        """Nothing to check."""
+
+
+class FolderComponents(BaseComponents):
     """A diffusers folder: `model_index.json` and one sub-folder for each component."""
 
-    notes: tuple[str, ...] = ()
-
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
 
     def has(self, name: str) -> bool:
@@ -63,15 +82,13 @@ class FolderComponents:
         except FileNotFoundError:
             raise _missing(self.folder, name) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointDamaged(
-                f"{path} cannot be read", str(error)[:200], "Get it again from where it came"
-            ) from error
+            raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], "Download it again") from error
         if not isinstance(config, dict):
-            raise CheckpointDamaged(f"{path} is not a table", remedy="Get it again from where it came")
+            raise CheckpointDamaged(f"{path} is not a JSON object", remedy="Download it again")
         return config
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
-        """Of several variants the plain one, or else the first that is no training copy; pickles where there is nothing else."""
+        """The plain variant if there are several, else the first that is not `non_ema`; pickles only without safetensors."""
         if not self.has(name):
             raise _missing(self.folder, name)
         folder, load = self.folder / name, cast(Any, kind)
@@ -90,11 +107,11 @@ class FolderComponents:
                 local_files_only=True,
                 low_cpu_mem_usage=False,
             )
-        except what_nonsense_raises() as error:
+        except invalid_config_errors() as error:
             raise CheckpointDamaged(
                 f"The {name} of {self.folder.name} cannot be loaded",
                 (str(error).splitlines() or [""])[0][:200],
-                "Get it again from where it came",
+                "Download it again",
             ) from error
         return module.eval().requires_grad_(False)
 
@@ -103,38 +120,16 @@ class FolderComponents:
             raise _missing(self.folder, name)
         try:
             return kind.from_pretrained(self.folder / name, local_files_only=True)
-        except what_nonsense_raises() as error:
+        except invalid_config_errors() as error:
             raise CheckpointDamaged(
                 f"The {name} of {self.folder.name} cannot be loaded",
                 (str(error).splitlines() or [""])[0][:200],
-                "Get it again from where it came",
+                "Download it again",
             ) from error
 
 
-def components_of(
-    checkpoint: Checkpoint,
-    library: Library | None = None,
-    *,
-    vae: Checkpoint | None = None,
-    dense_bytes: float = float("inf"),
-) -> Components:
-    """Where its components are; what a single file lacks may lie in the library. `vae` is to be used in place of its own.
-
-    CheckpointUnknown for a file that cannot be taken apart, and for an autoencoder that does not fit; else as SingleFileParts.
-    """
-    from diffstudio.models.components.single_file import FolderWithVae, SingleFileComponents
-
-    if checkpoint.layout is Layout.FOLDER:
-        return FolderComponents(checkpoint.path) if vae is None else FolderWithVae(checkpoint, vae)
-    if checkpoint.layout in _FILES:
-        return SingleFileComponents(checkpoint, library=library, vae=vae, dense_bytes=dense_bytes)
-    raise CheckpointUnknown(
-        f"{checkpoint.name} is stored in a way that cannot be opened yet", remedy="Choose another checkpoint"
-    )
-
-
-def empty(kind: type[_M], config: dict[str, Any]) -> _M:
-    """A module of diffusers' or transformers' class `kind` whose parameters take no room yet."""
+def empty_module(kind: type[_M], config: Mapping[str, Any]) -> _M:
+    """A module of diffusers' or transformers' class `kind` with its parameters on the meta device: shapes without memory."""
     from accelerate import init_empty_weights
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -145,12 +140,12 @@ def empty(kind: type[_M], config: dict[str, Any]) -> _M:
             own: PretrainedConfig = build.config_class(**described)
             module: _M = build(own)
         else:
-            module = build.from_config(config)
+            module = build.from_config(dict(config))
     return module
 
 
-def what_nonsense_raises() -> tuple[type[Exception], ...]:
-    """What diffusers and transformers raise over a configuration that makes no sense: nothing of their own."""
+def invalid_config_errors() -> tuple[type[Exception], ...]:
+    """The exceptions that diffusers and transformers raise for an invalid configuration; they have no class of their own."""
     from huggingface_hub.errors import StrictDataclassError
 
     return (
@@ -166,7 +161,7 @@ def what_nonsense_raises() -> tuple[type[Exception], ...]:
 
 
 def _variant(path: Path) -> str:
-    """As the libraries take it: `fp16` of `model.fp16.safetensors` and of `model.safetensors.index.fp16.json`."""
+    """The `variant` argument of `from_pretrained`: `fp16` for `model.fp16.safetensors` and `model.safetensors.index.fp16.json`."""
     return (
         path.name.removesuffix(".json").partition(".safetensors.index")[2].lstrip(".") or variant(path)
         if ".safetensors.index" in path.name
@@ -175,7 +170,7 @@ def _variant(path: Path) -> str:
 
 
 def _from_pickles(files: list[Path], kind: type[_M], config: dict[str, Any], dtype: torch.dtype) -> _M:
-    """As published before safetensors: `pytorch_model.bin`, in parts or whole. Nothing in them is run: see weights_file.py."""
+    """A component saved before safetensors: `pytorch_model.bin`, sharded or not. The pickles' code is never run: see weights_reader."""
     from diffstudio.models.files.weights_reader import load_weights
 
     first = sorted({variant(path) for path in files}, key=lambda found: (bool(found), found))[0]
@@ -186,12 +181,10 @@ def _from_pickles(files: list[Path], kind: type[_M], config: dict[str, Any], dty
         for name, value in load_weights(path).items()
     }
     try:
-        module = empty(kind, config)
-    except what_nonsense_raises() as error:
+        module = empty_module(kind, config)
+    except invalid_config_errors() as error:
         why = (str(error).splitlines() or [""])[0][:200]
-        raise CheckpointDamaged(
-            f"The configuration beside {files[0].name} makes no sense", why, "Get it again from where it came"
-        ) from error
+        raise CheckpointDamaged(f"The configuration of {files[0].name} is invalid", why, "Download it again") from error
     expected = module.state_dict()
     named = {
         key: next(
@@ -202,15 +195,19 @@ def _from_pickles(files: list[Path], kind: type[_M], config: dict[str, Any], dty
     wrong = next((key for key, value in named.items() if value is None or value.shape != expected[key].shape), None)
     if wrong is not None:
         raise CheckpointDamaged(
-            f"{files[0].name} does not hold the weights of its configuration",
-            f"{wrong} is missing or of another size",
-            "Get it again from where it came",
+            f"The weights in {files[0].name} do not match its configuration",
+            f"{wrong} is missing or has another shape",
+            "Download it again",
         )
     module.load_state_dict(cast(Any, named), assign=True)
     return module.eval().requires_grad_(False)
 
 
+def _ignore(share: float) -> None:
+    """The default of `on_tensor`."""
+
+
 def _missing(folder: Path, name: str) -> CheckpointMissing:
     return CheckpointMissing(
-        f"{folder.name} has no {name}", f"{folder / name} is not there", f"Put the {name} of the same model there"
+        f"{folder.name} has no {name}", f"{folder / name} does not exist", f"Put the {name} of the same model there"
     )

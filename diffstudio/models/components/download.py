@@ -22,7 +22,7 @@ from typing import Any
 
 from diffstudio.atomic import replace
 from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted, StorageProblem
-from diffstudio.models.components.requirements import PIECES
+from diffstudio.models.components.requirements import COMPONENT_KINDS
 
 _STAGE = ".fetching"  # hidden, so that no scan of the models looks into it
 _CHUNK_BYTES = 8 << 20
@@ -94,13 +94,13 @@ def fetch(
     if piece not in ORIGINS:
         known = f"Those that can be: {', '.join(ORIGINS)}"
         raise BadRequest(
-            f"{PIECES[piece].title if piece in PIECES else repr(piece[:40])} cannot be fetched",
+            f"{COMPONENT_KINDS[piece].title if piece in COMPONENT_KINDS else repr(piece[:40])} cannot be fetched",
             "there is no public place for it that is known here",
             known,
         )
     done: list[Path] = []
     for origin in ORIGINS[piece]:
-        target = home / PIECES[piece].folder / origin.name
+        target = home / COMPONENT_KINDS[piece].folder / origin.name
         if not target.exists():
             _fetch_file(piece, origin, home, target, on_progress or _nobody, cancelled or _never)
         done.append(target)
@@ -138,7 +138,7 @@ def _fetch_file(
             _end(process)
     if told.file is None:
         raise told.problem or CheckpointMissing(
-            f"The {PIECES[piece].title} could not be fetched",
+            f"The {COMPONENT_KINDS[piece].title} could not be fetched",
             "the connection broke off",
             "Try again: it goes on where it stopped",
         )
@@ -152,7 +152,7 @@ class _Told:
     """What the process says, a line of JSON at a time."""
 
     def __init__(self, piece: str, stage: Path, on_progress: Callable[[int, int], None]) -> None:
-        self._title, self._stage, self._on_progress = PIECES[piece].title, stage, on_progress
+        self._title, self._stage, self._on_progress = COMPONENT_KINDS[piece].title, stage, on_progress
         self.file: Path | None = None
         self.problem: CheckpointMissing | StorageProblem | None = None
 

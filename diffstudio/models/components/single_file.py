@@ -1,15 +1,14 @@
-"""SingleFileParts: one file of weights, named as the model's makers or as diffusers name things, taken apart.
+"""The components of a single weight file, in the original, ComfyUI's or diffusers' naming.
 
-What such a file does not hold comes with the program (each family's configurations, in `resources/families/<family>/<part>/`, and
-CLIP's vocabulary) or lies elsewhere in the person's folders: see models/components/requirements.py. Weights are read one by one, when there is a
-place for each.
+What the file lacks ships with the program (each family's configurations, in `resources/families/<family>/<component>/`, and CLIP's
+vocabulary) or is found in other model folders: see `components.search`. Weights are read one tensor at a time.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,41 +20,43 @@ from torch import Tensor, nn
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import FolderComponents, empty, what_nonsense_raises
-from diffstudio.models.components.requirements import NEEDS, PIECES, InFile, InFolder, Need, Place, found_in, missing
-from diffstudio.models.components.search import Elsewhere, place_of_vae
+from diffstudio.models.components.components import (
+    BaseComponents,
+    FolderComponents,
+    empty_module,
+    invalid_config_errors,
+)
+from diffstudio.models.components.requirements import (
+    COMPONENT_KINDS,
+    REQUIREMENTS,
+    ComponentLocation,
+    FileLocation,
+    FolderLocation,
+    Requirement,
+    listed,
+    matching_prefix,
+    missing_components_error,
+)
+from diffstudio.models.components.search import ComponentSearch, locate_vae
 from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor
 from diffstudio.models.files.quantized_reader import TensorRows, combine_rows, open_rows
 from diffstudio.models.library.library import Library
-from diffstudio.models.state_dicts.infer_config import derived
-from diffstudio.models.state_dicts.to_diffusers import Recipe, Rows, recipe
+from diffstudio.models.state_dicts.infer_config import infer_config
+from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, NETWORKS, find_prefix
+from diffstudio.models.state_dicts.to_diffusers import KeyMap, RowSlice, key_map
 
 _M = TypeVar("_M", bound=nn.Module)
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 _CLIP_MERGES = 49_152 - 256 - 2  # of the lines in that file, those that CLIP uses
-_NETWORKS = ("unet", "transformer")
-_INSIDE = {
-    "unet": ("model.diffusion_model.", "unet."),
-    "transformer": ("model.diffusion_model.", "transformer.", "diffusion_model."),
-}
-_ALONE = {
-    "unet": ("input_blocks.0.0.weight", "conv_in.weight"),
-    "transformer": (
-        "img_in.weight",
-        "x_embedder.weight",
-        "x_embedder.proj.weight",
-        "pos_embed.proj.weight",
-        "all_x_embedder.2-1.weight",
-    ),
-}
 _UNUSED = ("model.visual", "lm_head")  # of language models that only read prompts: left out where they are not stored
 
 
-class SingleFileComponents:
-    """`configs` is the folder of configurations: that of the checkpoint's family when none is given.
+class SingleFileComponents(BaseComponents):
+    """`Components` of a single file; what it lacks is searched in the `library`, and `vae` replaces its own VAE.
 
-    What the file lacks is looked for in the `library`; `vae` takes the place of its own autoencoder. The network's matrices stay as
-    they are stored where unpacked they would take more than `dense_bytes`. `notes` says, in sentences, what came from elsewhere.
+    `configs` is a folder of component configurations, by default the family's own. A network whose unpacked weights would take more
+    than `dense_bytes` keeps its packed matrices (fp8, GGUF). `notes` names the components that come from other files.
+    CheckpointMissing, CheckpointDamaged and CheckpointDangerous for a file that cannot be read.
     """
 
     def __init__(
@@ -67,70 +68,77 @@ class SingleFileComponents:
         vae: Checkpoint | None = None,
         dense_bytes: float = float("inf"),
     ) -> None:
+        super().__init__()
         self.checkpoint = checkpoint
-        self.on_tensor: Callable[[float], None] = _nobody  # hears after each tensor how much of its part is there
         self._configs = configs or paths.resources() / "families" / checkpoint.family
-        self._library, self._elsewhere, self._dense_bytes = library, Elsewhere(checkpoint, library), dense_bytes
+        self._library, self._search, self._dense_bytes = library, ComponentSearch(checkpoint, library), dense_bytes
         self._open: dict[Path, TensorRows] = {checkpoint.path: open_rows(checkpoint.path)}
-        self._recipes: dict[str, Recipe] = {}
-        self._places = self._own_places()
-        self._lent: dict[str, Place] = {}
+        self._key_maps: dict[str, KeyMap] = {}
+        self._locations = self._own_locations()
+        self._external: dict[str, ComponentLocation] = {}
         if vae is not None:
-            self._places["vae"] = self._lent["vae"] = place_of_vae(vae, self.checkpoint, self._usual("vae"))
+            self._locations["vae"] = self._external["vae"] = locate_vae(
+                vae, self.checkpoint, self._default_config("vae")
+            )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if not self._lent:
+        if not self._external:
             return ()
-        whose = [f"the {self._title(part)} from {_where(place)}" for part, place in sorted(self._lent.items())]
-        told = whose[0] if len(whose) == 1 else f"{', '.join(whose[:-1])} and {whose[-1]}"
-        return (f"{told[0].upper()}{told[1:]} {'goes' if len(whose) == 1 else 'go'} with {self.checkpoint.name}.",)
+        found = [
+            f"the {self._title(name)} from {_source_name(place)}" for name, place in sorted(self._external.items())
+        ]
+        return (f"{self.checkpoint.name} uses {listed(found)}.",)
 
     def complete(self) -> None:
-        """CheckpointMissing that names everything its family needs and nobody has, with where it goes."""
-        kinds = [need.kind for need in self._needs.values() if not need.optional and self._place(need.part) is None]
-        for part, need in self._needs.items():
+        """CheckpointMissing that names every component found neither in the file nor in the model folders, and where to put it."""
+        kinds = [
+            requirement.kind
+            for requirement in self._requirements.values()
+            if not requirement.optional and self._location(requirement.component) is None
+        ]
+        for part, requirement in self._requirements.items():
             if (
-                (tokenizer := PIECES[need.kind].tokenizer)
-                and (self._place(part) is not None or not need.optional)
+                (tokenizer := COMPONENT_KINDS[requirement.kind].tokenizer)
+                and (self._location(part) is not None or not requirement.optional)
                 and self._tokenizer_folder(part) is None
             ):
                 kinds.append(f"tokenizer-{tokenizer}")
         if kinds:
-            raise missing(self.checkpoint, kinds, self._library)
+            raise missing_components_error(self.checkpoint, kinds, self._library)
 
     def has(self, name: str) -> bool:
         if name.startswith("tokenizer"):
             return self.has(name.replace("tokenizer", "text_encoder"))
         if name == "scheduler":
             return (self._configs / name).is_dir()
-        return self._place(name) is not None
+        return self._location(name) is not None
 
     def config(self, name: str) -> Mapping[str, Any]:
-        place = self._place(name)
-        if isinstance(place, InFolder):
+        place = self._location(name)
+        if isinstance(place, FolderLocation):
             return FolderComponents(place.folder).config(place.component)
-        return self._usual(name) | self._own(name)
+        return self._default_config(name) | self._config_overrides(name)
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
-        place = self._place(name)
+        place = self._location(name)
         if place is None:
             raise (
-                missing(self.checkpoint, [self._needs[name].kind], self._library)
-                if name in self._needs
-                else self._nothing(name)
+                missing_components_error(self.checkpoint, [self._requirements[name].kind], self._library)
+                if name in self._requirements
+                else self._absent(name)
             )
-        if isinstance(place, InFolder):
+        if isinstance(place, FolderLocation):
             return FolderComponents(place.folder).module(place.component, kind, dtype)
         try:
-            module = empty(kind, dict(self.config(name)))
-        except what_nonsense_raises() as error:
-            raise self._not_whole(name, (str(error).splitlines() or [""])[0][:200], place.path) from error
-        self._fill(module, name, place, dtype)
+            module = empty_module(kind, dict(self.config(name)))
+        except invalid_config_errors() as error:
+            raise self._incomplete(name, (str(error).splitlines() or [""])[0][:200], place.path) from error
+        self._load_weights(module, name, place, dtype)
         return module.eval().requires_grad_(False)
 
     def tokenizer(self, name: str, kind: type[Any]) -> Any:
-        """CLIP's, whose words come with the program, or another's from the person's folders. CheckpointMissing, CheckpointDamaged."""
+        """CLIP's, whose vocabulary ships with the program, or one from the model folders. CheckpointMissing, CheckpointDamaged."""
         encoder = name.replace("tokenizer", "text_encoder")
         if kind.__name__.startswith("CLIP"):
             words, merges = clip_vocabulary()
@@ -143,55 +151,63 @@ class SingleFileComponents:
             )
         folder = self._tokenizer_folder(encoder)
         if folder is None:
-            raise missing(self.checkpoint, [f"tokenizer-{PIECES[self._needs[encoder].kind].tokenizer}"], self._library)
+            raise missing_components_error(
+                self.checkpoint,
+                [f"tokenizer-{COMPONENT_KINDS[self._requirements[encoder].kind].tokenizer}"],
+                self._library,
+            )
         tokenizer = FolderComponents(folder.parent).tokenizer(folder.name, kind)
-        tokenizer.chat_template = None  # it may be that of another model with the same words; families know their own
+        tokenizer.chat_template = (
+            None  # may be that of another model with the same vocabulary; families bring their own
+        )
         return tokenizer
 
-    # ---- where things are ----------------------------------------------------------------------------------------------
+    # ---- locations of components ----------------------------------------------------------------------------------------------
 
     @cached_property
-    def _needs(self) -> dict[str, Need]:
-        return {need.part: need for need in NEEDS[self.checkpoint.family]}
+    def _requirements(self) -> dict[str, Requirement]:
+        return {requirement.component: requirement for requirement in REQUIREMENTS[self.checkpoint.family]}
 
-    def _own_places(self) -> dict[str, Place | None]:
-        """What the file itself holds."""
+    def _own_locations(self) -> dict[str, ComponentLocation | None]:
+        """The components that the file itself holds."""
         shapes, path = self._open[self.checkpoint.path].shapes, self.checkpoint.path
-        found: dict[str, Place | None] = {}
-        for part in _NETWORKS:
-            prefixes = (prefix for prefix in _INSIDE[part] if any(name.startswith(prefix) for name in shapes))
-            alone = "" if any(name in shapes for name in _ALONE[part]) else None
-            if (prefix := next(prefixes, alone)) is not None:
-                found[part] = InFile(path, prefix)
-        for part, need in self._needs.items():
-            if (prefix := found_in(need.kind, shapes, need.inside)) is not None:
-                found[part] = InFile(path, prefix)
+        found: dict[str, ComponentLocation | None] = {}
+        for part in NETWORKS:
+            if (prefix := find_prefix(self.checkpoint.family, part, shapes)) is not None:
+                found[part] = FileLocation(path, prefix)
+        for part, requirement in self._requirements.items():
+            if (
+                prefix := matching_prefix(requirement.kind, shapes, COMPONENT_PREFIXES[self.checkpoint.family][part])
+            ) is not None:
+                found[part] = FileLocation(path, prefix)
         return found
 
-    def _place(self, part: str) -> Place | None:
-        """Where a part lies: for an autoencoder first beside the checkpoint, then in it, then wherever one fits."""
-        if part not in self._needs or part in self._lent:
-            return self._places.get(part)
-        if part == "vae" and part not in self._looked:
-            self._looked.add(part)
-            if (beside := self._elsewhere.beside(self._needs[part], self._usual(part))) is not None:
-                self._places[part] = self._lent[part] = beside
-        if part not in self._places:
-            found = self._places[part] = self._elsewhere.find(self._needs[part], self._usual(part))
+    def _location(self, part: str) -> ComponentLocation | None:
+        """Where a component is: a VAE first next to the checkpoint, then in it; then the best match in the model folders."""
+        if part not in self._requirements or part in self._external:
+            return self._locations.get(part)
+        if part == "vae" and part not in self._checked_neighbours:
+            self._checked_neighbours.add(part)
+            if (
+                neighbour := self._search.next_to_checkpoint(self._requirements[part], self._default_config(part))
+            ) is not None:
+                self._locations[part] = self._external[part] = neighbour
+        if part not in self._locations:
+            found = self._locations[part] = self._search.find(self._requirements[part], self._default_config(part))
             if found is not None:
-                self._lent[part] = found
-        return self._places[part]
+                self._external[part] = found
+        return self._locations[part]
 
     @cached_property
-    def _looked(self) -> set[str]:
+    def _checked_neighbours(self) -> set[str]:
         return set()
 
     def _tokenizer_folder(self, encoder: str) -> Path | None:
         if encoder not in self._tokenizers:
-            config = self._usual(encoder)
+            config = self._default_config(encoder)
             words = int(config.get("text_config", config)["vocab_size"])
-            kind = PIECES[self._needs[encoder].kind].tokenizer
-            self._tokenizers[encoder] = self._elsewhere.tokenizer(kind, words, self._place(encoder))
+            kind = COMPONENT_KINDS[self._requirements[encoder].kind].tokenizer
+            self._tokenizers[encoder] = self._search.tokenizer(kind, words, self._location(encoder))
         return self._tokenizers[encoder]
 
     @cached_property
@@ -199,79 +215,79 @@ class SingleFileComponents:
         return {}
 
     def _title(self, part: str) -> str:
-        return PIECES[self._needs[part].kind].title
+        return COMPONENT_KINDS[self._requirements[part].kind].title
 
     # ---- configurations ------------------------------------------------------------------------------------------------
 
-    def _usual(self, name: str) -> dict[str, Any]:
-        """That of the family's first, which comes with the program."""
+    def _default_config(self, name: str) -> dict[str, Any]:
+        """The configuration of the family's first published checkpoint, which ships with the program."""
         path = self._configs / name / ("scheduler_config.json" if name == "scheduler" else "config.json")
         try:
             config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise self._nothing(name) from None
+            raise self._absent(name) from None
         return config
 
-    def _own(self, name: str) -> dict[str, Any]:
-        """What this file does otherwise than its family's first."""
+    def _config_overrides(self, name: str) -> dict[str, Any]:
+        """Where this file differs from the default configuration, by the shapes of its tensors."""
         if name == "scheduler":
             told = {"eps": "epsilon", "v": "v_prediction"}.get(self.checkpoint.prediction)
             return ({"prediction_type": told} if told else {}) | (
                 {"rescale_betas_zero_snr": True} if "ztsnr" in self._open[self.checkpoint.path].shapes else {}
             )
-        place = self._place(name)
-        if not isinstance(place, InFile):
+        place = self._location(name)
+        if not isinstance(place, FileLocation):
             return {}
         weights = self._weights(place)
         shapes = {
             key: (sum(run.stop - run.start for run in rows), *weights.shapes[rows[0].name][1:])
-            for key, rows in self._recipe(name, place).items()
+            for key, rows in self._key_map(name, place).items()
         }
         larger = name == "unet" and self.checkpoint.family == "sd2" and self.checkpoint.prediction == "v"
-        return derived(name, self.checkpoint.family, shapes, self._usual(name)) | (
+        return infer_config(name, self.checkpoint.family, shapes, self._default_config(name)) | (
             {"sample_size": 96} if larger else {}
         )
 
     # ---- weights -------------------------------------------------------------------------------------------------------
 
-    def _weights(self, place: InFile) -> TensorRows:
+    def _weights(self, place: FileLocation) -> TensorRows:
         if place.path not in self._open:
             self._open[place.path] = open_rows(place.path)
         return self._open[place.path]
 
-    def _recipe(self, name: str, place: InFile) -> Recipe:
-        """Under the names that the part's module has, from the names in the file."""
-        if name not in self._recipes:
+    def _key_map(self, name: str, place: FileLocation) -> KeyMap:
+        """The module's keys, each with the rows of the file's tensors that it is made of."""
+        if name not in self._key_maps:
             start = len(place.prefix)
             shapes = {
                 key[start:]: shape for key, shape in self._weights(place).shapes.items() if key.startswith(place.prefix)
             }
             try:
-                found = recipe(name, shapes, self._usual(name))
+                found = key_map(name, shapes, self._default_config(name))
             except (KeyError, IndexError, ValueError, RuntimeError) as error:
-                raise self._not_whole(name, f"{str(error).splitlines()[0][:120]} is missing") from error
-            self._recipes[name] = {
-                key: tuple(Rows(place.prefix + run.name, run.start, run.stop) for run in rows)
+                raise self._incomplete(name, f"{str(error).splitlines()[0][:120]} is missing") from error
+            self._key_maps[name] = {
+                key: tuple(RowSlice(place.prefix + run.name, run.start, run.stop) for run in rows)
                 for key, rows in found.items()
             }
-        return self._recipes[name]
+        return self._key_maps[name]
 
-    def _fill(self, module: nn.Module, name: str, place: InFile, dtype: torch.dtype) -> None:
-        rows = self._recipe(name, place)
+    def _load_weights(self, module: nn.Module, name: str, place: FileLocation, dtype: torch.dtype) -> None:
+        rows = self._key_map(name, place)
         for unused in _UNUSED if name.startswith("text_encoder") else ():
-            _leave_out(module, unused, rows)
+            _drop_unused(module, unused, rows)
         expected = module.state_dict()
         sources = {key: self._source(key, rows) for key in expected}
-        self._check_whole(name, sources, expected)
+        self._check_complete(name, sources, expected)
         whole = sum(value.numel() for value in expected.values())
-        packs = name in _NETWORKS and whole * dtype.itemsize > self._dense_bytes
+        packs = name in NETWORKS and whole * dtype.itemsize > self._dense_bytes
         weights, state, done = self._weights(place), dict[str, Tensor](), 0
         for key, wanted in expected.items():
             found = self._value(key, wanted, sources[key], weights, dtype, packs and _is_linear(module, key))
             if isinstance(found, QuantizedTensor):
                 _pack(module, key, found, dtype)
             elif found.shape != wanted.shape:
-                raise self._not_whole(
+                raise self._incomplete(
                     name, f"{key} has the shape {tuple(found.shape)}, not {tuple(wanted.shape)}", place.path
                 )
             else:
@@ -280,8 +296,8 @@ class SingleFileComponents:
             self.on_tensor(done / max(1, whole))
         module.load_state_dict(state, strict=False, assign=True)
 
-    def _source(self, key: str, rows: Recipe) -> tuple[Rows, ...] | None:
-        """transformers has called CLIP's tensors in two ways, and T5's words have two names."""
+    def _source(self, key: str, rows: KeyMap) -> tuple[RowSlice, ...] | None:
+        """transformers has had two namings for CLIP's tensors, and T5's token embedding has two keys."""
         for name in (key, f"text_model.{key}", key.removeprefix("text_model."), f"transformer.{key}"):
             if name in rows:
                 return rows[name]
@@ -291,30 +307,28 @@ class SingleFileComponents:
             else None
         )
 
-    def _check_whole(
-        self, name: str, sources: Mapping[str, tuple[Rows, ...] | None], expected: Mapping[str, Tensor]
+    def _check_complete(
+        self, name: str, sources: Mapping[str, tuple[RowSlice, ...] | None], expected: Mapping[str, Tensor]
     ) -> None:
         absent = sorted(
             key for key, source in sources.items() if source is None and not _is_projection(key, expected[key])
         )
         if absent:
             more = f", and {len(absent) - 1:,} more" if len(absent) > 1 else ""
-            place = self._places[name]
-            raise self._not_whole(name, f"{absent[0]} is missing{more}", place.path if place is not None else None)
+            place = self._locations[name]
+            raise self._incomplete(name, f"{absent[0]} is missing{more}", place.path if place is not None else None)
 
     def _value(
         self,
         key: str,
         wanted: Tensor,
-        source: tuple[Rows, ...] | None,
+        source: tuple[RowSlice, ...] | None,
         weights: TensorRows,
         dtype: torch.dtype,
         packed: bool,
     ) -> Tensor | QuantizedTensor:
         if source is None:
-            return torch.eye(
-                len(wanted), dtype=dtype
-            )  # CLIP L without its projection, as SD3's makers read it in their own code
+            return torch.eye(len(wanted), dtype=dtype)  # CLIP L without its projection, as SD3's original code reads it
         found = combine_rows([weights.rows(run.name, run.start, run.stop) for run in source], dtype, packed)
         if isinstance(found, QuantizedTensor):
             return found
@@ -323,36 +337,38 @@ class SingleFileComponents:
         same = tuple(side for side in found.shape if side > 1) == tuple(side for side in wanted.shape if side > 1)
         return found.reshape(wanted.shape) if same else found  # a convolution of one pixel is a linear layer
 
-    def _not_whole(self, name: str, why: str, path: Path | None = None) -> CheckpointDamaged:
+    def _incomplete(self, name: str, why: str, path: Path | None = None) -> CheckpointDamaged:
         file = (path or self.checkpoint.path).name
-        return CheckpointDamaged(f"The {name} of {file} is not whole", why, "Get it again from where it came")
+        return CheckpointDamaged(f"The {name} of {file} is incomplete or damaged", why, "Download it again")
 
-    def _nothing(self, name: str) -> CheckpointDamaged:
+    def _absent(self, name: str) -> CheckpointDamaged:
         return CheckpointDamaged(
             f"{self.checkpoint.path.name} has no {name}",
-            "the file does not hold it",
+            "the file does not contain it",
             "Choose another file of that model",
         )
 
 
 class FolderWithVae(FolderComponents):
-    """A diffusers folder whose autoencoder another takes the place of."""
+    """A diffusers folder whose VAE is replaced by another."""
 
     def __init__(self, checkpoint: Checkpoint, vae: Checkpoint) -> None:
         super().__init__(checkpoint.path)
-        if checkpoint.family not in NEEDS:
+        if checkpoint.family not in REQUIREMENTS:
             raise CheckpointUnknown(
-                f"{checkpoint.name} draws with its own autoencoder alone",
-                "its pipeline is diffusers' own",
-                "Choose no other one for it",
+                f"{checkpoint.name} cannot use another VAE", "diffusers runs its pipeline", "Choose no VAE for it"
             )
-        self._place = place_of_vae(vae, checkpoint, self.config("vae"))
-        self.notes = (f"{_where(self._place)} is the autoencoder of {checkpoint.name} now.",)
+        self._place = locate_vae(vae, checkpoint, self.config("vae"))
+        self._note = f"{checkpoint.name} uses the VAE from {_source_name(self._place)}."
         self._other = (
             SingleFileComponents(replace(vae, family=checkpoint.family), checkpoint.path, vae=vae)
-            if isinstance(self._place, InFile)
+            if isinstance(self._place, FileLocation)
             else None
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self._note,)
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
         if name != "vae":
@@ -362,12 +378,12 @@ class FolderWithVae(FolderComponents):
         return FolderComponents(self._place.path.parent).module(self._place.path.name, kind, dtype)
 
 
-def _where(place: Place) -> str:
-    return place.path.name if isinstance(place, InFile) else f"{place.folder.name}/{place.component}"
+def _source_name(place: ComponentLocation) -> str:
+    return place.path.name if isinstance(place, FileLocation) else f"{place.folder.name}/{place.component}"
 
 
 def _is_projection(key: str, wanted: Tensor) -> bool:
-    """CLIP's own last matrix, a square one."""
+    """CLIP's square text projection, which some files leave out."""
     return key == "text_projection.weight" and wanted.ndim == 2 and wanted.shape[0] == wanted.shape[1]
 
 
@@ -377,13 +393,13 @@ def _is_linear(module: nn.Module, key: str) -> bool:
 
 
 def _pack(module: nn.Module, key: str, packed: QuantizedTensor, dtype: torch.dtype) -> None:
-    """In the place of a linear layer one that unpacks its matrix when it is used."""
+    """Replace a linear layer by one that unpacks its matrix on every call."""
     parent, _, child = key.removesuffix(".weight").rpartition(".")
     layer = module.get_submodule(key.removesuffix(".weight"))
     setattr(module.get_submodule(parent), child, QuantizedLinear(packed, layer.bias, dtype))  # type: ignore[arg-type]
 
 
-def _leave_out(module: nn.Module, path: str, rows: Recipe) -> None:
+def _drop_unused(module: nn.Module, path: str, rows: KeyMap) -> None:
     if any(name.startswith(f"{path}.") for name in rows):
         return
     parent, _, child = path.rpartition(".")
@@ -392,14 +408,12 @@ def _leave_out(module: nn.Module, path: str, rows: Recipe) -> None:
         setattr(holder, child, nn.Identity())
 
 
-def _nobody(share: float) -> None:
-    """Hears what nobody asked for."""
-
-
 @cache
 def clip_vocabulary() -> tuple[Mapping[str, int], tuple[tuple[str, str], ...]]:
-    """CLIP's words and their numbers, and the merges that make them (Radford et al. 2021): 256 bytes, each alone and at a word's end,
-    then a word for every merge."""
+    """CLIP's vocabulary (token -> id) and BPE merges (Radford et al. 2021, arXiv 2103.00020).
+
+    256 bytes, each alone and at a word's end, then one token for every merge.
+    """
     with gzip.open(paths.resources() / "families" / "clip" / _VOCABULARY, "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")[1 : _CLIP_MERGES + 1]
     merges = tuple((left, right) for left, _, right in (line.partition(" ") for line in lines))
@@ -415,6 +429,6 @@ def clip_vocabulary() -> tuple[Mapping[str, int], tuple[tuple[str, str], ...]]:
 
 
 def _letters() -> list[str]:
-    """A letter to print for each of the 256 bytes, those that have one first (Radford et al. 2019)."""
+    """A printable character for each of the 256 bytes: GPT-2's byte-level BPE (Radford et al. 2019)."""
     printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in printed] + [chr(256 + number) for number in range(256 - len(printed))]

@@ -167,7 +167,7 @@ def _check_shapes(state: Mapping[str, Tensor], control: nn.Module, name: str) ->
         return
     missing = sorted(expected.keys() - found.keys())
     if missing and len(missing) < len(expected) // 4 and not found.keys() - expected.keys():
-        raise CheckpointDamaged(f"{name} is not whole", f"{missing[0]} is missing", "Get it again from where it came")
+        raise CheckpointDamaged(f"{name} is incomplete or damaged", f"{missing[0]} is missing", "Download it again")
     raise CheckpointUnknown(
         f"{name} steers another kind of checkpoint",
         "its layers are not those of the chosen one",

@@ -22,10 +22,14 @@ from diffstudio.models.detection.types import (
     TensorNames,
     family_from_text,
 )
-
-_PREFIXES = ("model.diffusion_model.", "", "diffusion_model.", "unet.", "transformer.", "model.", "net.")
-_ENCODERS = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.", "text_encoder.", "text_encoder_2.")
-_AUTOENCODERS = ("first_stage_model.", "vae.")
+from diffstudio.models.state_dicts.prefixes import (
+    LONE_CLIP_PREFIXES,
+    LONE_VAE_PREFIXES,
+    NETWORK_PREFIXES,
+    ORIGINAL_NETWORK,
+    TEXT_ENCODER_ROOTS,
+    VAE_PREFIXES,
+)
 
 
 def detect(shapes: Shapes, metadata: Mapping[str, str]) -> Detection:
@@ -42,7 +46,7 @@ def detect(shapes: Shapes, metadata: Mapping[str, str]) -> Detection:
 
 def _checkpoint(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     """A network: with what else there is in the file a checkpoint."""
-    for prefix in _PREFIXES:
+    for prefix in NETWORK_PREFIXES:
         at = names.below(prefix)
         for recognise in _NETWORKS:
             if (found := recognise(at)) is not None:
@@ -52,8 +56,8 @@ def _checkpoint(names: TensorNames, metadata: Mapping[str, str]) -> Detection | 
 
 
 def _around(found: Detection, names: TensorNames, prefix: str) -> Detection:
-    encoders = any(name.startswith(_ENCODERS) for name in names.shapes)
-    autoencoder = any(name.startswith(_AUTOENCODERS) for name in names.shapes)
+    encoders = any(name.startswith(TEXT_ENCODER_ROOTS) for name in names.shapes)
+    autoencoder = any(name.startswith(VAE_PREFIXES) for name in names.shapes)
     if encoders and autoencoder:
         beside = "text encoders and autoencoder are in the same file"
     elif encoders or autoencoder:
@@ -63,7 +67,7 @@ def _around(found: Detection, names: TensorNames, prefix: str) -> Detection:
     else:
         beside = "the file holds the network alone"
     role = Role.CHECKPOINT if encoders or autoencoder else Role.NETWORK
-    layout = found.layout if prefix != "model.diffusion_model." else Layout.ORIGINAL
+    layout = found.layout if prefix != ORIGINAL_NETWORK else Layout.ORIGINAL
     return replace(found, role=role, layout=layout, reason=f"{found.reason.rstrip('.')}; {beside}.")
 
 
@@ -260,9 +264,7 @@ def _controlnet(names: TensorNames, metadata: Mapping[str, str]) -> Detection | 
         )
     if any(map(names.has, _T2I_ADAPTER)):
         return Detection(Role.UNKNOWN, reason="A T2I adapter, which is not supported.")
-    if names.has("control_model.input_blocks.0.0.weight") and names.has(
-        "model.diffusion_model.input_blocks.0.0.weight"
-    ):
+    if names.has("control_model.input_blocks.0.0.weight") and names.has(f"{ORIGINAL_NETWORK}input_blocks.0.0.weight"):
         return Detection(
             Role.CONTROLNET,
             layout=Layout.ORIGINAL,
@@ -334,7 +336,7 @@ def _embedding(names: TensorNames, metadata: Mapping[str, str]) -> Detection | N
 
 
 def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
-    for prefix in ("", "first_stage_model.", "vae."):
+    for prefix in LONE_VAE_PREFIXES:
         at = names.below(prefix)
         if at.has("decoder.conv1.weight") and at.has("decoder.middle.0.residual.0.gamma"):
             return Detection(
@@ -374,7 +376,7 @@ def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
 
 
 def _text_encoder(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
-    for prefix in ("", "text_model.", "text_encoder.", "transformer.text_model.", "transformer."):
+    for prefix in LONE_CLIP_PREFIXES:
         words = names.shape(f"{prefix}embeddings.token_embedding.weight")
         if len(words) == 2 and names.has(f"{prefix}encoder.layers.0.self_attn.q_proj.weight"):
             which = {768: "CLIP L", 1024: "OpenCLIP H", 1280: "OpenCLIP G"}.get(words[1], "a CLIP")

@@ -9,15 +9,18 @@ from pathlib import Path
 from statistics import pstdev
 
 from diffstudio.models.files.safetensors_header import TensorEntry
+from diffstudio.models.state_dicts.prefixes import NETWORK_PREFIXES
 
 _LARGEST_CONFIG_BYTES = 64 << 10
 _LARGEST_TENSOR_BYTES = 64 << 10
 _V_SPREAD = 0.09  # of the bias below: base models of Stable Diffusion 2 lie under it, those trained on v above
-_LAST_NORM = (
-    "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias",
-    "output_blocks.11.1.transformer_blocks.0.norm1.bias",
-    "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
-    "unet.up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
+_LAST_NORM = tuple(
+    prefix + key
+    for prefix in NETWORK_PREFIXES
+    for key in (
+        "output_blocks.11.1.transformer_blocks.0.norm1.bias",
+        "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
+    )
 )
 
 

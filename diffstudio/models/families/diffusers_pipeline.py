@@ -24,7 +24,7 @@ from diffstudio.diffusion.spacing import check_steps
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Components, what_nonsense_raises
+from diffstudio.models.components.components import Components, invalid_config_errors
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.flow import unpack
 from diffstudio.models.families.pipeline_stepper import PipelineStepper, Reached, is_flow
@@ -359,7 +359,7 @@ def load(
             str(error).strip().splitlines()[0][:200],
             "Install what is missing, or choose another checkpoint",
         ) from error
-    except what_nonsense_raises() as error:
+    except invalid_config_errors() as error:
         raise CheckpointDamaged(
             f"{checkpoint.name} cannot be loaded",
             str(error).splitlines()[0][:200] if str(error) else "",

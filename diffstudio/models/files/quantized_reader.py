@@ -13,10 +13,8 @@ from torch import Tensor
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.files.quantized import FLOAT8_DTYPES, QuantizedTensor, can_dequantize, concatenate
 from diffstudio.models.files.weights_reader import WeightsFile, open_weights
+from diffstudio.models.state_dicts.prefixes import FP8_SCALES, NOT_WEIGHTS, QUANTIZATION_FORMAT
 
-_SCALES = (".scale_weight", ".weight_scale")  # beside fp8 weights: what they are to be multiplied by
-_WAY = ".comfy_quant"  # how a weight is packed, as JSON
-_NOT_WEIGHTS = ("position_ids", "logit_scale", "scaled_fp8", ".scale_input", ".input_scale", _WAY)
 _PLAIN_EIGHTHS = (
     "float8_e4m3fn",
     "float8_e5m2",
@@ -41,11 +39,18 @@ class FileWeights:
         self._file = file
         names = file.names()
         self._scales = {
-            name.removesuffix(suffix) + ".weight": name for name in names for suffix in _SCALES if name.endswith(suffix)
+            name.removesuffix(suffix) + ".weight": name
+            for name in names
+            for suffix in FP8_SCALES
+            if name.endswith(suffix)
         }
-        self._ways = {name.removesuffix(_WAY) + ".weight": name for name in names if name.endswith(_WAY)}
+        self._ways = {
+            name.removesuffix(QUANTIZATION_FORMAT) + ".weight": name
+            for name in names
+            if name.endswith(QUANTIZATION_FORMAT)
+        }
         self.shapes: Mapping[str, tuple[int, ...]] = {
-            name: tuple(file.shape(name)) for name in names if not name.endswith((*_NOT_WEIGHTS, *_SCALES))
+            name: tuple(file.shape(name)) for name in names if not name.endswith((*NOT_WEIGHTS, *FP8_SCALES))
         }
 
     def rows(self, name: str, start: int, stop: int) -> Tensor | QuantizedTensor:
@@ -109,7 +114,7 @@ class GgufWeights:
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: header.shapes[name]
             for name in self._tensors
-            if name in header.shapes and not name.endswith(_NOT_WEIGHTS)
+            if name in header.shapes and not name.endswith(NOT_WEIGHTS)
         }
 
     def rows(self, name: str, start: int, stop: int) -> Tensor | QuantizedTensor:

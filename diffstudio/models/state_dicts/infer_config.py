@@ -1,4 +1,4 @@
-"""What the shapes of its tensors say about a network's configuration, under diffusers' names: only what its family leaves open."""
+"""Infer the settings of a component's configuration that its family leaves open, from the shapes of its tensors (diffusers' keys)."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 
-def derived(part: str, family: str, shapes: Shapes, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """To be laid over `usual`, the family's own configuration; empty for parts that are the same in all of its checkpoints."""
-    if part == "transformer" and family in _TRANSFORMERS:
+def infer_config(component: str, family: str, shapes: Shapes, default: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that override `default`, the family's configuration; none for components that never differ."""
+    if component == "transformer" and family in _TRANSFORMERS:
         return _TRANSFORMERS[family](shapes)
-    if part == "unet":
-        return _unet(shapes, family, usual)
-    if part == "vae":
-        return _known(block_out_channels=_widths(shapes, "encoder.down_blocks.{}.resnets.0.conv2.weight"))
-    if part.startswith("text_encoder"):
-        return _clip({name.removeprefix("text_model."): shape for name, shape in shapes.items()}, usual)
+    if component == "unet":
+        return _unet(shapes, family, default)
+    if component == "vae":
+        return _without_none(block_out_channels=_widths(shapes, "encoder.down_blocks.{}.resnets.0.conv2.weight"))
+    if component.startswith("text_encoder"):
+        return _clip({name.removeprefix("text_model."): shape for name, shape in shapes.items()}, default)
     return {}
 
 
-def _unet(shapes: Shapes, family: str, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Narrower ones too. Since Stable Diffusion 2 a head is 64 wide; the first has 8 of them, however wide they are."""
+def _unet(shapes: Shapes, family: str, default: Mapping[str, Any]) -> dict[str, Any]:
+    """Also of narrower U-Nets. Stable Diffusion 1 always has 8 heads; since 2 every head is 64 wide."""
     widths = _widths(shapes, "down_blocks.{}.resnets.0.conv2.weight")
-    other = family != "sd1" and widths is not None and widths != tuple(usual["block_out_channels"])
+    is_resized = family != "sd1" and widths is not None and widths != tuple(default["block_out_channels"])
     words = next(
         (shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight") and len(shape) == 2), ()
     )
-    return _known(
-        in_channels=_side(shapes, "conv_in.weight", 1),
+    return _without_none(
+        in_channels=_dimension(shapes, "conv_in.weight", 1),
         block_out_channels=widths,
         cross_attention_dim=words[1] if words else None,
-        attention_head_dim=tuple(max(1, width // 64) for width in widths or ()) if other else None,
-        projection_class_embeddings_input_dim=_side(shapes, "add_embedding.linear_1.weight", 1),
-        time_cond_proj_dim=_side(shapes, "time_embedding.cond_proj.weight", 1),
+        attention_head_dim=tuple(max(1, width // 64) for width in widths or ()) if is_resized else None,
+        projection_class_embeddings_input_dim=_dimension(shapes, "add_embedding.linear_1.weight", 1),
+        time_cond_proj_dim=_dimension(shapes, "time_embedding.cond_proj.weight", 1),
     )
 
 
-def _clip(shapes: Shapes, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Of CLIP's kind, whose heads are 64 wide. More places in encoders for long prompts; layers beyond the usual are not read."""
-    width, layers = _side(shapes, "embeddings.token_embedding.weight", 1), _count(shapes, r"encoder\.layers")
+def _clip(shapes: Shapes, default: Mapping[str, Any]) -> dict[str, Any]:
+    """CLIP text encoders, with 64-wide heads. Long-prompt encoders have more positions; layers beyond the default are not read."""
+    width, layers = _dimension(shapes, "embeddings.token_embedding.weight", 1), _count(shapes, r"encoder\.layers")
     if width is None or layers is None:
         return {}
-    heads = {} if width == usual["hidden_size"] or width % 64 else {"num_attention_heads": width // 64}
-    return heads | _known(
-        max_position_embeddings=_side(shapes, "embeddings.position_embedding.weight", 0),
+    heads = {} if width == default["hidden_size"] or width % 64 else {"num_attention_heads": width // 64}
+    return heads | _without_none(
+        max_position_embeddings=_dimension(shapes, "embeddings.position_embedding.weight", 0),
         hidden_size=width,
-        vocab_size=_side(shapes, "embeddings.token_embedding.weight", 0),
-        num_hidden_layers=min(layers, usual["num_hidden_layers"]),
-        intermediate_size=_side(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
-        projection_dim=_side(shapes, "text_projection.weight", 0),
+        vocab_size=_dimension(shapes, "embeddings.token_embedding.weight", 0),
+        num_hidden_layers=min(layers, default["num_hidden_layers"]),
+        intermediate_size=_dimension(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
+        projection_dim=_dimension(shapes, "text_projection.weight", 0),
     )
 
 
 def _widths(shapes: Shapes, name: str) -> tuple[int, ...] | None:
-    """The first side of the tensor of each level; `name` has a place for the level's number."""
+    """The first dimension of each level's tensor; `name` is a format string for the level."""
     widths: list[int] = []
     while shape := shapes.get(name.format(len(widths)), ()):
         widths.append(shape[0])
@@ -66,23 +66,29 @@ def _widths(shapes: Shapes, name: str) -> tuple[int, ...] | None:
 
 
 def _flux(shapes: Shapes) -> dict[str, Any]:
-    head, width = _side(shapes, "transformer_blocks.0.attn.norm_q.weight", 0), _side(shapes, "x_embedder.weight", 0)
-    return _known(
+    head, width = (
+        _dimension(shapes, "transformer_blocks.0.attn.norm_q.weight", 0),
+        _dimension(shapes, "x_embedder.weight", 0),
+    )
+    return _without_none(
         num_layers=_count(shapes, "transformer_blocks"),
         num_single_layers=_count(shapes, "single_transformer_blocks"),
         guidance_embeds="time_text_embed.guidance_embedder.linear_1.weight" in shapes,
-        in_channels=_side(shapes, "x_embedder.weight", 1),
-        joint_attention_dim=_side(shapes, "context_embedder.weight", 1),
+        in_channels=_dimension(shapes, "x_embedder.weight", 1),
+        joint_attention_dim=_dimension(shapes, "context_embedder.weight", 1),
         attention_head_dim=head,
-        pooled_projection_dim=_side(shapes, "time_text_embed.text_embedder.linear_1.weight", 1),
+        pooled_projection_dim=_dimension(shapes, "time_text_embed.text_embedder.linear_1.weight", 1),
         num_attention_heads=width // head if width and head else None,
-        out_channels=_side(shapes, "proj_out.weight", 0),
+        out_channels=_dimension(shapes, "proj_out.weight", 0),
     )
 
 
 def _sd3(shapes: Shapes) -> dict[str, Any]:
-    """Queries and keys are normalised since 3.5; its medium one attends a second time in its first blocks."""
-    width, head = _side(shapes, "pos_embed.proj.weight", 0), _side(shapes, "transformer_blocks.0.attn.norm_q.weight", 0)
+    """3.5 normalises queries and keys; 3.5 medium has dual attention in its first blocks."""
+    width, head = (
+        _dimension(shapes, "pos_embed.proj.weight", 0),
+        _dimension(shapes, "transformer_blocks.0.attn.norm_q.weight", 0),
+    )
     table = shapes.get("pos_embed.pos_embed", ())
     dual = sorted(
         {
@@ -91,12 +97,12 @@ def _sd3(shapes: Shapes) -> dict[str, Any]:
             if (found := re.match(r"transformer_blocks\.(\d+)\.attn2\.to_q\.weight", name))
         }
     )
-    return _known(
+    return _without_none(
         num_layers=_count(shapes, "transformer_blocks"),
-        caption_projection_dim=_side(shapes, "context_embedder.weight", 0),
-        joint_attention_dim=_side(shapes, "context_embedder.weight", 1),
-        in_channels=_side(shapes, "pos_embed.proj.weight", 1),
-        pooled_projection_dim=_side(shapes, "time_text_embed.text_embedder.linear_1.weight", 1),
+        caption_projection_dim=_dimension(shapes, "context_embedder.weight", 0),
+        joint_attention_dim=_dimension(shapes, "context_embedder.weight", 1),
+        in_channels=_dimension(shapes, "pos_embed.proj.weight", 1),
+        pooled_projection_dim=_dimension(shapes, "time_text_embed.text_embedder.linear_1.weight", 1),
         pos_embed_max_size=isqrt(table[1]) if len(table) == 3 else None,
         qk_norm="rms_norm" if head else None,
         dual_attention_layers=tuple(dual) or None,
@@ -107,28 +113,31 @@ def _sd3(shapes: Shapes) -> dict[str, Any]:
 
 def _z_image(shapes: Shapes) -> dict[str, Any]:
     head, width = (
-        _side(shapes, "layers.0.attention.norm_q.weight", 0),
-        _side(shapes, "layers.0.attention.to_q.weight", 1),
+        _dimension(shapes, "layers.0.attention.norm_q.weight", 0),
+        _dimension(shapes, "layers.0.attention.to_q.weight", 1),
     )
-    keys = _side(shapes, "layers.0.attention.to_k.weight", 0)
-    return _known(
+    keys = _dimension(shapes, "layers.0.attention.to_k.weight", 0)
+    return _without_none(
         n_layers=_count(shapes, "layers"),
         n_refiner_layers=_count(shapes, "noise_refiner"),
         dim=width,
-        cap_feat_dim=_side(shapes, "cap_embedder.1.weight", 1),
+        cap_feat_dim=_dimension(shapes, "cap_embedder.1.weight", 1),
         n_heads=width // head if width and head else None,
         n_kv_heads=keys // head if keys and head else None,
     )
 
 
 def _qwen_image(shapes: Shapes) -> dict[str, Any]:
-    """Those made to change pictures are marked by one tensor more, which ComfyUI reads too."""
-    head, width = _side(shapes, "transformer_blocks.0.attn.norm_q.weight", 0), _side(shapes, "img_in.weight", 0)
-    return _known(
+    """Qwen-Image-Edit is marked by one more tensor, which ComfyUI reads too."""
+    head, width = (
+        _dimension(shapes, "transformer_blocks.0.attn.norm_q.weight", 0),
+        _dimension(shapes, "img_in.weight", 0),
+    )
+    return _without_none(
         num_layers=_count(shapes, "transformer_blocks"),
-        in_channels=_side(shapes, "img_in.weight", 1),
+        in_channels=_dimension(shapes, "img_in.weight", 1),
         attention_head_dim=head,
-        joint_attention_dim=_side(shapes, "txt_in.weight", 1),
+        joint_attention_dim=_dimension(shapes, "txt_in.weight", 1),
         num_attention_heads=width // head if width and head else None,
         zero_cond_t=True if "__index_timestep_zero__" in shapes else None,
         use_additional_t_cond=True if "time_text_embed.addition_t_embedding.weight" in shapes else None,
@@ -143,16 +152,16 @@ _TRANSFORMERS: Mapping[str, Callable[[Shapes], dict[str, Any]]] = {
 }
 
 
-def _known(**settings: Any) -> dict[str, Any]:
+def _without_none(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _side(shapes: Shapes, name: str, side: int) -> int | None:
+def _dimension(shapes: Shapes, name: str, side: int) -> int | None:
     shape = shapes.get(name, ())
     return shape[side] if len(shape) > side else None
 
 
 def _count(shapes: Shapes, blocks: str) -> int | None:
-    """How many there are: one more than the largest number behind that name."""
+    """The number of blocks: one more than the largest index in keys of that name."""
     numbers = [int(found[1]) for name in shapes if (found := re.match(rf"{blocks}\.(\d+)\.", name))]
     return max(numbers) + 1 if numbers else None

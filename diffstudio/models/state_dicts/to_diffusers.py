@@ -1,8 +1,8 @@
-"""Makers' names of tensors turned into diffusers': for each tensor of a module, which rows of which tensor of a file it is.
+"""Key maps from the original naming of state dicts to diffusers': for each key of a module, which rows of which tensors it is.
 
-How names become others is diffusers' own table (`loaders.single_file_utils`). Its converters split and swap matrices by their
-rows only, so they are given the numbers of the rows in the place of weights, and what comes out says where to look for each.
-Weights themselves are read one by one, when they have a place to go, however they are stored.
+The conversion itself is diffusers' own (`loaders.single_file_utils`). Its converters split and swap matrices by rows only, so they
+are run on row numbers instead of weights, and the result says where each row comes from. Weights are then read one tensor at a time,
+however they are stored.
 """
 
 from __future__ import annotations
@@ -16,54 +16,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, ORIGINAL_NETWORK, VAE_PREFIXES
+
 Shape = tuple[int, ...]
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Of the tensor called `name`, the rows from `start` up to `stop`."""
+class RowSlice:
+    """The rows from `start` up to `stop` of the tensor `name`."""
 
     name: str
     start: int
     stop: int
 
 
-Recipe = Mapping[str, tuple[Rows, ...]]  # diffusers' name of a tensor -> what it is put together from
+KeyMap = Mapping[str, tuple[RowSlice, ...]]  # diffusers' key -> the rows that are concatenated for it
 _Convert = Callable[[State, Mapping[str, Any]], State]
 
 
-def recipe(part: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> Recipe:
-    """For a part (`unet`, `transformer`, `vae`, `text_encoder` …) whose tensors, without their prefix, have these shapes.
+def key_map(component: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> KeyMap:
+    """The key map of a component (`unet`, `vae`, `text_encoder_2` …) from its tensors' shapes, by keys without the prefix.
 
-    In diffusers' names they are taken as they are. KeyError and the like where a maker's tensor is missing.
+    The identity for keys in diffusers' naming. KeyError, IndexError, ValueError or RuntimeError where a tensor is missing.
     """
-    kind = "text_encoder" if part.startswith("text_encoder") else part
-    for signs, convert in _CONVERTERS.get(kind, ()):
-        if all(sign in shapes for sign in signs):
-            return _sent_through(convert, shapes, config)
-    return {name: (Rows(name, 0, shape[0] if shape else 1),) for name, shape in shapes.items()}
+    kind = "text_encoder" if component.startswith("text_encoder") else component
+    for required_keys, convert in _CONVERTERS.get(kind, ()):
+        if all(key in shapes for key in required_keys):
+            return _map_of_converter(convert, shapes, config)
+    return {name: (RowSlice(name, 0, shape[0] if shape else 1),) for name, shape in shapes.items()}
 
 
-def _sent_through(convert: _Convert, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> Recipe:
+def _map_of_converter(convert: _Convert, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> KeyMap:
     names = list(shapes)
-    converted = convert({name: _numbered(index, shapes[name]) for index, name in enumerate(names)}, config)
-    return {name: _runs(numbers, names) for name, numbers in converted.items()}
+    converted = convert({name: _row_numbers(index, shapes[name]) for index, name in enumerate(names)}, config)
+    return {name: _row_slices(numbers, names) for name, numbers in converted.items()}
 
 
-def _numbered(index: int, shape: Shape) -> Tensor:
-    """[rows,1,…] int64: the tensor's number above, the row's below."""
+def _row_numbers(index: int, shape: Shape) -> Tensor:
+    """[rows,1,…] int64: the tensor's index in the upper 32 bits, the row's in the lower."""
     rows = torch.arange(shape[0] if shape else 1) + (index << 32)
     return rows.view(shape[0], *(1,) * (len(shape) - 1)) if shape else rows.view(())
 
 
-def _runs(numbers: Tensor, names: list[str]) -> tuple[Rows, ...]:
+def _row_slices(numbers: Tensor, names: list[str]) -> tuple[RowSlice, ...]:
+    """The runs of consecutive rows in a converted tensor of row numbers."""
     flat = numbers.reshape(-1)
     breaks = (torch.nonzero(flat.diff() != 1).flatten() + 1).tolist()
     runs = []
     for start, stop in zip((0, *breaks), (*breaks, len(flat)), strict=True):
         first = int(flat[start])
-        runs.append(Rows(names[first >> 32], first & 0xFFFFFFFF, (first & 0xFFFFFFFF) + stop - start))
+        runs.append(RowSlice(names[first >> 32], first & 0xFFFFFFFF, (first & 0xFFFFFFFF) + stop - start))
     return tuple(runs)
 
 
@@ -73,7 +76,7 @@ def _runs(numbers: Tensor, names: list[str]) -> tuple[Rows, ...]:
 def _unet(state: State, config: Mapping[str, Any]) -> State:
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    converted: State = convert_ldm_unet_checkpoint(_below("model.diffusion_model.", state), config=dict(config))
+    converted: State = convert_ldm_unet_checkpoint(_add_prefix(ORIGINAL_NETWORK, state), config=dict(config))
     return converted
 
 
@@ -91,10 +94,10 @@ def _z_image(state: State, config: Mapping[str, Any]) -> State:
     return converted
 
 
-# FLUX.1's own table: diffusers' believes every network of that name to be 3,072 wide. A test holds the two equal.
+# Ours for FLUX.1, because diffusers' assumes a width of 3,072. A test checks that the two agree.
 _FLUX = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
+    (re.compile(original), diffusers)
+    for original, diffusers in (
         (r"time_in\.(in|out)_layer", "time_text_embed.timestep_embedder.linear_{}"),
         (r"vector_in\.(in|out)_layer", "time_text_embed.text_embedder.linear_{}"),
         (r"guidance_in\.(in|out)_layer", "time_text_embed.guidance_embedder.linear_{}"),
@@ -116,8 +119,8 @@ _FLUX = tuple(
     )
 )
 _FLUX_FUSED = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
+    (re.compile(original), diffusers)
+    for original, diffusers in (
         (
             r"double_blocks\.(\d+)\.img_attn\.qkv",
             ("transformer_blocks.{}.attn.to_q", "transformer_blocks.{}.attn.to_k", "transformer_blocks.{}.attn.to_v"),
@@ -150,7 +153,7 @@ def _flux(state: State, config: Mapping[str, Any]) -> State:
     converted: State = {}
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
-        for pattern, ours in _FLUX:
+        for pattern, diffusers in _FLUX:
             if (found := pattern.fullmatch(layer)) is not None and kind in _FLUX_KINDS:
                 first, *rest = found.groups() or ("",)
                 words = (
@@ -158,14 +161,15 @@ def _flux(state: State, config: Mapping[str, Any]) -> State:
                     *(_FLUX_WORDS.get(one, one) for one in rest),
                 )
                 value = (
-                    torch.cat(value.chunk(2)[::-1]) if ours == "norm_out.linear" else value
-                )  # diffusers scales, then shifts
-                converted[f"{ours.format(*words)}.{_FLUX_KINDS[kind]}"] = value
+                    torch.cat(value.chunk(2)[::-1]) if diffusers == "norm_out.linear" else value
+                )  # diffusers: scale, then shift
+                converted[f"{diffusers.format(*words)}.{_FLUX_KINDS[kind]}"] = value
         for pattern, several in _FLUX_FUSED:
             if (found := pattern.fullmatch(layer)) is not None:
-                pieces = value.split((width,) * 3 + ((len(value) - 3 * width,) if len(several) == 4 else ()))
+                chunks = value.split((width,) * 3 + ((len(value) - 3 * width,) if len(several) == 4 else ()))
                 converted |= {
-                    f"{ours.format(found[1])}.{kind}": piece for ours, piece in zip(several, pieces, strict=True)
+                    f"{diffusers.format(found[1])}.{kind}": chunk
+                    for diffusers, chunk in zip(several, chunks, strict=True)
                 }
     return converted
 
@@ -176,7 +180,7 @@ def _flux(state: State, config: Mapping[str, Any]) -> State:
 def _vae(state: State, config: Mapping[str, Any]) -> State:
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    converted: State = convert_ldm_vae_checkpoint(_below("first_stage_model.", state), config=dict(config))
+    converted: State = convert_ldm_vae_checkpoint(_add_prefix(VAE_PREFIXES[0], state), config=dict(config))
     return converted
 
 
@@ -187,37 +191,37 @@ def _wan_vae(state: State, config: Mapping[str, Any]) -> State:
     return converted
 
 
-_XL_PREFIX = "conditioner.embedders.1.model."
-
-
 def _open_clip(state: State, config: Mapping[str, Any]) -> State:
-    """Without the last layers where the encoder is read before them.
+    """OpenCLIP, without the last layers where the configuration has fewer.
 
-    Not under Stable Diffusion 2's prefix: diffusers leaves out layer 23 of everything that begins so, and XL has 32.
+    Converted under Stable Diffusion XL's prefix: under 2's, diffusers drops layer 23, and XL's encoder has 32.
     """
     from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 
+    xl_prefix = COMPONENT_PREFIXES["sdxl"]["text_encoder_2"][0]
     width = len(state["transformer.resblocks.0.attn.in_proj_weight"]) // 3
     hidden = SimpleNamespace(config=SimpleNamespace(hidden_size=width))
-    named = _below(_XL_PREFIX, {name: value for name, value in state.items() if name != "text_projection"})
-    converted: State = convert_open_clip_checkpoint(hidden, named, prefix=_XL_PREFIX)
-    kept = {name: value for name, value in converted.items() if not _beyond(name, config["num_hidden_layers"])}
+    named = _add_prefix(xl_prefix, {name: value for name, value in state.items() if name != "text_projection"})
+    converted: State = convert_open_clip_checkpoint(hidden, named, prefix=xl_prefix)
+    kept = {name: value for name, value in converted.items() if not _is_layer_beyond(name, config["num_hidden_layers"])}
     if "text_projection" in state:
-        kept["text_projection.weight"] = state["text_projection"]  # whoever reads it turns it round: see single_file.py
+        kept["text_projection.weight"] = state[
+            "text_projection"
+        ]  # transposed by whoever reads it: see components.single_file
     return kept
 
 
-def _beyond(name: str, layers: int) -> bool:
+def _is_layer_beyond(name: str, layers: int) -> bool:
     found = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
     return found is not None and int(found[1]) >= layers
 
 
 def _qwen_language(state: State, config: Mapping[str, Any]) -> State:
-    """Qwen 2.5-VL as it was published, before transformers put its words and its eyes below one module; Qwen 3 without a head."""
-    sees = "text_config" in config
+    """Qwen2.5-VL as published, before transformers nested its language and vision models; Qwen3 without its LM head."""
+    has_vision = "text_config" in config
 
     def named(name: str) -> str:
-        if not sees:
+        if not has_vision:
             return name.removeprefix("model.")
         if name.startswith("visual."):
             return f"model.{name}"
@@ -228,13 +232,13 @@ def _qwen_language(state: State, config: Mapping[str, Any]) -> State:
     return {named(name): value for name, value in state.items()}
 
 
-def _below(prefix: str, state: State) -> State:
+def _add_prefix(prefix: str, state: State) -> State:
     return {f"{prefix}{name}": value for name, value in state.items()}
 
 
 _CONVERTERS: Mapping[
     str, tuple[tuple[tuple[str, ...], _Convert], ...]
-] = {  # part -> tensors that the makers' names have
+] = {  # component -> keys that only the original naming has, converter
     "unet": ((("input_blocks.0.0.weight",), _unet),),
     "transformer": (
         (("joint_blocks.0.context_block.attn.qkv.weight",), _sd3),

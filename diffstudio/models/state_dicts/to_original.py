@@ -1,6 +1,6 @@
-"""diffusers' names of Stable Diffusion's tensors turned back into those of its makers, which AUTOMATIC1111 and others read.
+"""Convert state dicts of Stable Diffusion 1, 2 and XL from diffusers' keys to the original LDM and SGM keys that other programs read.
 
-The way there is diffusers' own (`loaders.single_file_utils`); the two are held against each other in the tests.
+The inverse of `to_diffusers`, which is diffusers' own (`loaders.single_file_utils`); tests check the round trip.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+
+from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES
 
 State = Mapping[str, Tensor]
 
@@ -21,7 +23,7 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-_OUTER = {
+_OUTSIDE_BLOCKS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
     "conv_in": "input_blocks.0.0",
@@ -53,48 +55,46 @@ _OPEN_CLIP = {
 }
 
 
-def unet_names(state: State, layers_per_block: int = 2) -> dict[str, Tensor]:
-    """A UNet2DConditionModel's tensors, without a prefix: `input_blocks.0.0.weight` and so on."""
+def unet_to_original(state: State, layers_per_block: int = 2) -> dict[str, Tensor]:
+    """A UNet2DConditionModel's tensors by LDM's keys, without a prefix: `input_blocks.0.0.weight` …"""
 
-    def makers(name: str) -> str:
+    def original(name: str) -> str:
         outer, _, kind = name.rpartition(".")
-        if outer in _OUTER:
-            return f"{_OUTER[outer]}.{kind}"
+        if outer in _OUTSIDE_BLOCKS:
+            return f"{_OUTSIDE_BLOCKS[outer]}.{kind}"
         if found := re.match(r"mid_block\.(resnets|attentions)\.(\d)\.(.*)", name):
             place = 1 if found[1] == "attentions" else 2 * int(found[2])
-            return f"middle_block.{place}.{_inside(found[1], found[3])}"
+            return f"middle_block.{place}.{_inner_key(found[1], found[3])}"
         found = re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.*)", name)
         assert found is not None, name
         level, index = int(found[2]), int(found[4])
         if found[1] == "down":
             if found[3] == "downsamplers":
                 return f"input_blocks.{(layers_per_block + 1) * (level + 1)}.0.{found[5].replace('conv', 'op', 1)}"
-            return f"input_blocks.{(layers_per_block + 1) * level + index + 1}.{_place(found[3])}.{_inside(found[3], found[5])}"
+            return f"input_blocks.{(layers_per_block + 1) * level + index + 1}.{_column(found[3])}.{_inner_key(found[3], found[5])}"
         if found[3] == "upsamplers":
             last = (layers_per_block + 1) * level + layers_per_block
             place = 2 if f"up_blocks.{level}.attentions.0.norm.weight" in state else 1
             return f"output_blocks.{last}.{place}.{found[5]}"
-        return (
-            f"output_blocks.{(layers_per_block + 1) * level + index}.{_place(found[3])}.{_inside(found[3], found[5])}"
-        )
+        return f"output_blocks.{(layers_per_block + 1) * level + index}.{_column(found[3])}.{_inner_key(found[3], found[5])}"
 
-    return {makers(name): value for name, value in state.items()}
+    return {original(name): value for name, value in state.items()}
 
 
-def _place(kind: str) -> int:
+def _column(kind: str) -> int:
     return 0 if kind == "resnets" else 1
 
 
-def _inside(kind: str, rest: str) -> str:
+def _inner_key(kind: str, rest: str) -> str:
     first = rest.split(".")[0]
     return rest.replace(first, _RESNET[first], 1) if kind == "resnets" else rest
 
 
-def vae_names(state: State) -> dict[str, Tensor]:
-    """An AutoencoderKL's tensors, without a prefix. Attention's matrices become convolutions of one pixel, as they were."""
+def vae_to_original(state: State) -> dict[str, Tensor]:
+    """An AutoencoderKL's tensors by LDM's keys, without a prefix; attention's linear layers become 1x1 convolutions."""
     levels = 1 + max(int(found[1]) for name in state if (found := re.match(r"decoder\.up_blocks\.(\d+)\.", name)))
 
-    def makers(name: str) -> str:
+    def original(name: str) -> str:
         name = re.sub(r"\.down_blocks\.(\d+)\.", r".down.\1.", name)
         name = re.sub(r"\.up_blocks\.(\d+)\.", lambda found: f".up.{levels - 1 - int(found[1])}.", name)
         name = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}", name)
@@ -104,28 +104,28 @@ def vae_names(state: State) -> dict[str, Tensor]:
 
     attention = re.compile(r"\.(to_q|to_k|to_v|to_out\.0)\.weight$")
     return {
-        makers(name): value[:, :, None, None] if attention.search(name) and value.ndim == 2 else value
+        original(name): value[:, :, None, None] if attention.search(name) and value.ndim == 2 else value
         for name, value in state.items()
     }
 
 
-def open_clip_names(state: State) -> dict[str, Tensor]:
-    """A text encoder's tensors as OpenCLIP has them: queries, keys and values in one matrix."""
+def open_clip_to_original(state: State) -> dict[str, Tensor]:
+    """A CLIP text encoder's tensors by OpenCLIP's keys: query, key and value in one matrix."""
     found: dict[str, Tensor] = {}
-    together: dict[str, dict[str, Tensor]] = {}
+    fused: dict[str, dict[str, Tensor]] = {}
     for name, value in state.items():
         name = name.removeprefix("text_model.")
         if name == "text_projection.weight":
             found["text_projection"] = value.T.contiguous()
-        elif part := re.match(r"(encoder\.layers\.\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", name):
-            together.setdefault(f"{_replaced(part[1] + '.', _OPEN_CLIP)}attn.in_proj_{part[3]}", {})[part[2]] = value
+        elif match := re.match(r"(encoder\.layers\.\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", name):
+            fused.setdefault(f"{_replaced(match[1] + '.', _OPEN_CLIP)}attn.in_proj_{match[3]}", {})[match[2]] = value
         else:
             found[_replaced(name, _OPEN_CLIP)] = value
-    return found | {name: torch.cat([parts[one] for one in "qkv"]) for name, parts in together.items()}
+    return found | {name: torch.cat([parts[one] for one in "qkv"]) for name, parts in fused.items()}
 
 
-def clip_names(state: State) -> dict[str, Tensor]:
-    """A text encoder's tensors as transformers had them when the first files were made."""
+def clip_to_original(state: State) -> dict[str, Tensor]:
+    """A CLIP text encoder's tensors by the keys that transformers had before version 5: below `text_model.`."""
     return {
         name if name.startswith(("text_model.", "text_projection")) else f"text_model.{name}": value
         for name, value in state.items()
@@ -133,42 +133,35 @@ def clip_names(state: State) -> dict[str, Tensor]:
 
 
 def _replaced(name: str, table: Mapping[str, str]) -> str:
-    for ours, theirs in table.items():
-        name = name.replace(ours, theirs)
+    for diffusers, original in table.items():
+        name = name.replace(diffusers, original)
     return name
 
 
-_Names = Callable[[State], dict[str, Tensor]]
-PARTS: Mapping[str, Mapping[str, tuple[str, _Names]]] = {  # family -> part -> prefix, names
-    "sd1": {
-        "unet": ("model.diffusion_model.", unet_names),
-        "vae": ("first_stage_model.", vae_names),
-        "text_encoder": ("cond_stage_model.transformer.", clip_names),
-    },
-    "sd2": {
-        "unet": ("model.diffusion_model.", unet_names),
-        "vae": ("first_stage_model.", vae_names),
-        "text_encoder": ("cond_stage_model.model.", open_clip_names),
-    },
+_Convert = Callable[[State], dict[str, Tensor]]
+TO_ORIGINAL: Mapping[str, Mapping[str, _Convert]] = {  # family -> component -> conversion of its keys
+    "sd1": {"unet": unet_to_original, "vae": vae_to_original, "text_encoder": clip_to_original},
+    "sd2": {"unet": unet_to_original, "vae": vae_to_original, "text_encoder": open_clip_to_original},
     "sdxl": {
-        "unet": ("model.diffusion_model.", unet_names),
-        "vae": ("first_stage_model.", vae_names),
-        "text_encoder": ("conditioner.embedders.0.transformer.", clip_names),
-        "text_encoder_2": ("conditioner.embedders.1.model.", open_clip_names),
+        "unet": unet_to_original,
+        "vae": vae_to_original,
+        "text_encoder": clip_to_original,
+        "text_encoder_2": open_clip_to_original,
     },
-    "sdxl_refiner": {
-        "unet": ("model.diffusion_model.", unet_names),
-        "vae": ("first_stage_model.", vae_names),
-        "text_encoder_2": ("conditioner.embedders.0.model.", open_clip_names),
-    },
+    "sdxl_refiner": {"unet": unet_to_original, "vae": vae_to_original, "text_encoder_2": open_clip_to_original},
 }
 
 
-def original_names(family: str, parts: Mapping[str, State]) -> dict[str, Tensor]:
-    """One file's tensors, from each part's. KeyError for a family whose makers' names are not known here."""
+def to_original(family: str, components: Mapping[str, State]) -> dict[str, Tensor]:
+    """One file's tensors by original keys, from each component's. KeyError for families without `has_original_naming`."""
     return {
-        f"{prefix}{name}": value
-        for part, (prefix, names) in PARTS[family].items()
-        if part in parts
-        for name, value in names(parts[part]).items()
+        f"{COMPONENT_PREFIXES[family][component][0]}{name}": value
+        for component, convert in TO_ORIGINAL[family].items()
+        if component in components
+        for name, value in convert(components[component]).items()
     }
+
+
+def has_original_naming(family: str) -> bool:
+    """Whether `to_original` knows the original key naming of a family."""
+    return family in TO_ORIGINAL

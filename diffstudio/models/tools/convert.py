@@ -17,7 +17,9 @@ from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.files.lazy_tensor import lazy, materialize
-from diffstudio.models.state_dicts.split import State, by_component, has_makers_names, in_makers_names, unscaled
+from diffstudio.models.state_dicts.prefixes import VAE_PREFIXES
+from diffstudio.models.state_dicts.split import State, dequantized, split_components
+from diffstudio.models.state_dicts.to_original import has_original_naming, to_original
 from diffstudio.models.tools.spec import Made, Making, Precision, checked_file, precision_of
 from diffstudio.models.tools.weights_writer import open_weights, write_file
 
@@ -27,9 +29,9 @@ DTYPES: Mapping[Precision, torch.dtype] = {
     Precision.BF16: torch.bfloat16,
     Precision.FP8: torch.float8_e4m3fn,
 }
-_KEPT_WIDE = re.compile(
-    r"(?:^|\.)(?:first_stage_model|vae)\.|embedding|pos_embed|embed_tokens|^shared\."
-)  # not in eighths
+_KEPT_WIDE = re.compile(  # never stored in fp8
+    rf"(?:^|\.)(?:{'|'.join(map(re.escape, VAE_PREFIXES))})|embedding|pos_embed|embed_tokens|^shared\."
+)
 _HASHED = 0.4  # of the time that a pickle takes
 _ARCHITECTURES = {
     "sd1": "stable-diffusion-v1",
@@ -104,7 +106,7 @@ def check_precision(checkpoint: Checkpoint, precision: Precision) -> None:
 
 def folder_in_one(checkpoint: Checkpoint, tensors: State) -> dict[str, Tensor]:
     """A diffusers folder's tensors in the makers' names. CheckpointUnknown where those are not known."""
-    if not has_makers_names(checkpoint.family):
+    if not has_original_naming(checkpoint.family):
         family = family_of(checkpoint.family)
         title = family.title if family is not None else "its kind"
         raise CheckpointUnknown(
@@ -112,8 +114,8 @@ def folder_in_one(checkpoint: Checkpoint, tensors: State) -> dict[str, Tensor]:
             f"how those of {title} are named is not known here",
             "Use the folder as it is; its precision can be changed",
         )
-    named = in_makers_names(
-        checkpoint.family, by_component(tensors, checkpoint.family, FolderComponents(checkpoint.path))
+    named = to_original(
+        checkpoint.family, split_components(tensors, checkpoint.family, FolderComponents(checkpoint.path).config)
     )
     return named | signs(checkpoint)
 
@@ -154,7 +156,7 @@ class Narrowed:
             return dict(tensors)
         return {
             name: self._cast(name, tensor, precision) if tensor.is_floating_point() else tensor
-            for name, tensor in unscaled(tensors).items()
+            for name, tensor in dequantized(tensors).items()
         }
 
     def _cast(self, name: str, tensor: Tensor, precision: Precision) -> Tensor:

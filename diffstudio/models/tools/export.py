@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from diffstudio.atomic import atomic_folder
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
-from diffstudio.models.components.components import Components, components_of
+from diffstudio.models.components.components import Components, empty_module
+from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
-from diffstudio.models.state_dicts.split import ENCODERS, State, by_component
+from diffstudio.models.library.library import Library
+from diffstudio.models.state_dicts.prefixes import TEXT_ENCODERS, unused_for_inference
+from diffstudio.models.state_dicts.split import State, split_components
 from diffstudio.models.tools.convert import Narrowed, check_precision
-from diffstudio.models.tools.prune import leftover
 from diffstudio.models.tools.spec import Made, Making, Precision
 from diffstudio.models.tools.weights_writer import check_place, open_weights, size_of, write_tensors
 
@@ -55,8 +57,13 @@ def exportable(checkpoint: Checkpoint) -> bool:
     return checkpoint.draws and (checkpoint.layout is Layout.FOLDER or checkpoint.family in _PIPELINES)
 
 
-def export(checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP) -> Making:
-    """A diffusers folder at `target`. CheckpointUnknown where none can be made, CheckpointDamaged for what is not whole."""
+def export(
+    checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP, *, library: Library | None = None
+) -> Making:
+    """A diffusers folder at `target`; components that the checkpoint lacks are taken from the `library`.
+
+    CheckpointUnknown where no folder can be made, CheckpointMissing and CheckpointDamaged for missing components and weights.
+    """
     target = target.absolute()
     if checkpoint.family == "pixel":
         raise CheckpointUnknown(
@@ -78,7 +85,7 @@ def export(checkpoint: Checkpoint, target: Path, precision: Precision = Precisio
             components = _folder_components(weights.tensors)
             parts = None
         else:
-            parts = components_of(checkpoint)
+            parts = open_components(checkpoint, library)
             components = _components(checkpoint, weights.tensors, parts)
         stored = {part: narrowed.stored(state, precision) for part, state in components.items()}
         whole = sum(size_of(state) for state in stored.values())
@@ -113,12 +120,14 @@ def _file_of(part: str, folder: Path) -> str:
 
 def _components(checkpoint: Checkpoint, tensors: State, parts: Components) -> dict[str, dict[str, Tensor]]:
     """All that the pipeline has weights of, each whole: those of the file, and those that lie elsewhere."""
-    found = by_component(
-        {name: tensor for name, tensor in tensors.items() if not leftover(name)}, checkpoint.family, parts
+    found = split_components(
+        {name: tensor for name, tensor in tensors.items() if not unused_for_inference(name)},
+        checkpoint.family,
+        parts.config,
     )
     wanted = [
         part
-        for part in ("unet", "vae", *ENCODERS[:2])
+        for part in ("unet", "vae", *TEXT_ENCODERS[:2])
         if part not in _ABSENT[checkpoint.family] and (part != "text_encoder_2" or checkpoint.family.startswith("sdxl"))
     ]
     for part in wanted:
@@ -146,7 +155,7 @@ def _check_whole(checkpoint: Checkpoint, part: str, state: dict[str, Tensor], mo
         why = (
             f"{missing[0]} is missing" if missing else f"{wrong} has the shape {tuple(state[plain[str(wrong)]].shape)}"
         )
-        raise CheckpointDamaged(f"The {part} of {checkpoint.name} is not whole", why, "Get it again from where it came")
+        raise CheckpointDamaged(f"The {part} of {checkpoint.name} is incomplete or damaged", why, "Download it again")
     for name in plain.keys() - expected.keys():
         del state[plain[name]]
 
@@ -161,21 +170,6 @@ def component_class(config: Mapping[str, Any]) -> type[Any]:
     else:
         found = getattr(transformers, config["architectures"][0])
     return found
-
-
-def empty_module(kind: type[Any], config: Mapping[str, Any]) -> nn.Module:
-    """The module with every parameter in its shape, which takes no room."""
-    from accelerate import init_empty_weights
-    from transformers import PreTrainedModel
-
-    with init_empty_weights(include_buffers=False):
-        if issubclass(kind, PreTrainedModel):
-            told = {key: value for key, value in config.items() if key not in ("architectures", "model_type")}
-            config_class: Any = kind.config_class
-            module: nn.Module = kind(config_class(**told))
-        else:
-            module = kind.from_config(dict(config))
-    return module
 
 
 def _write_about(checkpoint: Checkpoint, parts: Components, folder: Path, components: tuple[str, ...]) -> None:
@@ -197,7 +191,7 @@ def _write_about(checkpoint: Checkpoint, parts: Components, folder: Path, compon
         kind = component_class(config)
         index[part] = [kind.__module__.partition(".")[0], kind.__name__]
         _write_json(folder / part / "config.json", config)
-        if part in ENCODERS:
+        if part in TEXT_ENCODERS:
             tokenizer = part.replace("text_encoder", "tokenizer")
             parts.tokenizer(tokenizer, CLIPTokenizer).save_pretrained(folder / tokenizer)
             index[tokenizer] = ["transformers", "CLIPTokenizer"]

@@ -13,23 +13,17 @@ from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse, Sum
-from diffstudio.models.adapters.layer_matching import NETWORK
 from diffstudio.models.adapters.low_rank import added
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
-from diffstudio.models.components.components import components_of
+from diffstudio.models.components.components import empty_module
+from diffstudio.models.components.open_components import open_components
 from diffstudio.models.files.lazy_tensor import lazy, materialize
-from diffstudio.models.state_dicts.split import (
-    ENCODERS,
-    NETWORKS,
-    by_component,
-    has_makers_names,
-    in_makers_names,
-    in_one_file,
-)
+from diffstudio.models.state_dicts.prefixes import NETWORK, NETWORKS, TEXT_ENCODERS, unused_for_inference
+from diffstudio.models.state_dicts.split import join_components, split_components
+from diffstudio.models.state_dicts.to_original import has_original_naming, to_original
 from diffstudio.models.tools.convert import Narrowed, check_precision, signs
-from diffstudio.models.tools.export import component_class, empty_module
+from diffstudio.models.tools.export import component_class
 from diffstudio.models.tools.merge import FORMAT, described, parent_of
-from diffstudio.models.tools.prune import leftover
 from diffstudio.models.tools.spec import Made, Making, Precision, checked_file
 from diffstudio.models.tools.weights_writer import open_weights, write_file
 
@@ -58,10 +52,10 @@ def fuse_lora(
     for told, (_, factor) in zip(parents[1:], loras, strict=True):
         told["factor"] = factor
     with open_weights(checkpoint) as weights:
-        parts = components_of(checkpoint)
-        drawing = {name: tensor for name, tensor in weights.tensors.items() if not leftover(name)}
-        components = by_component(drawing, checkpoint.family, parts)
-        modules = {part: _blank(parts.config(part)) for part in components if part in (*NETWORKS, *ENCODERS)}
+        parts = open_components(checkpoint)
+        drawing = {name: tensor for name, tensor in weights.tensors.items() if not unused_for_inference(name)}
+        components = split_components(drawing, checkpoint.family, parts.config)
+        modules = {part: _blank(parts.config(part)) for part in components if part in (*NETWORKS, *TEXT_ENCODERS)}
         network = next(part for part in NETWORKS if part in modules)
         adapters = Adapters(modules[network], {part: module for part, module in modules.items() if part != network})
         sums, attached = adapters.planned(
@@ -72,9 +66,9 @@ def fuse_lora(
             raise BadRequest(useless.rstrip("."), remedy="Choose one that was made for this checkpoint")
         for (part, module), wanted in sums.items():
             _add(components[network if part == NETWORK else part], module, wanted)
-        makers = has_makers_names(checkpoint.family) and checkpoint.layout is not Layout.DIFFUSERS
+        makers = has_original_naming(checkpoint.family) and checkpoint.layout is not Layout.DIFFUSERS
         named = (
-            in_makers_names(checkpoint.family, components) | signs(checkpoint) if makers else in_one_file(components)
+            to_original(checkpoint.family, components) | signs(checkpoint) if makers else join_components(components)
         )
         metadata = described(checkpoint, weights.metadata, title or target.stem, parents) | {
             "diffstudio.bake": json.dumps({"format": FORMAT, "inputs": parents}, ensure_ascii=False)

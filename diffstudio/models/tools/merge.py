@@ -7,7 +7,6 @@ Worked out in float32. The file says what it was made of: `modelspec.merged_from
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,18 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
-from diffstudio.models.components.components import components_of
+from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.files.hashes import sha256_steps
-from diffstudio.models.state_dicts.split import (
-    State,
-    by_component,
-    has_makers_names,
-    in_makers_names,
-    in_one_file,
-    unscaled,
-)
+from diffstudio.models.state_dicts.prefixes import kind_of_root, root_of, unused_for_inference
+from diffstudio.models.state_dicts.split import State, dequantized, join_components, split_components
+from diffstudio.models.state_dicts.to_original import has_original_naming, to_original
 from diffstudio.models.tools.convert import Narrowed, about, check_precision, signs
-from diffstudio.models.tools.prune import leftover
 from diffstudio.models.tools.spec import Made, Making, Method, Precision, checked_file
 from diffstudio.models.tools.weights_writer import open_weights, write_file
 
 FORMAT = 1  # of diffstudio.merge
 _HASHED = 0.2  # of the whole time, about
-_GROUPS = re.compile(
-    r"(?:model\.diffusion_model|first_stage_model|cond_stage_model|conditioner\.embedders\.\d|unet|transformer|vae"
-    r"|text_encoder(?:_\d)?|text_encoders\.\w+)\."
-)
 _OURS_ALIKE = {
     "network": "networks of other sizes",
     "tokenizer": "other words",
@@ -149,17 +138,20 @@ def _check_ours(first: Checkpoint, other: Checkpoint) -> None:
 
 def in_one_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> list[dict[str, Tensor]]:
     """Each one's tensors that draw, under names that mean the same in all: the first's own, or else its makers'."""
-    drawing = [unscaled({name: tensor for name, tensor in state.items() if not leftover(name)}) for state in tensors]
+    drawing = [
+        dequantized({name: tensor for name, tensor in state.items() if not unused_for_inference(name)})
+        for state in tensors
+    ]
     alike = all(len(drawing[0].keys() & other.keys()) * 2 > min(len(drawing[0]), len(other)) for other in drawing[1:])
     if alike and inputs[0].layout is not Layout.FOLDER:
         return drawing
     family = inputs[0].family
     parts = [
-        by_component(state, family, components_of(checkpoint))
+        split_components(state, family, open_components(checkpoint).config)
         for checkpoint, state in zip(inputs, drawing, strict=True)
     ]
-    makers = has_makers_names(family) and inputs[0].layout is not Layout.DIFFUSERS
-    return [in_makers_names(family, one) if makers else in_one_file(one) for one in parts]
+    makers = has_original_naming(family) and inputs[0].layout is not Layout.DIFFUSERS
+    return [to_original(family, one) if makers else join_components(one) for one in parts]
 
 
 # ---- the arithmetic --------------------------------------------------------------------------------------------------
@@ -169,16 +161,16 @@ def merged_tensors(
     inputs: Sequence[Checkpoint], named: Sequence[State], share: float, method: Method
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The first's tensors with the others', each in the first's dtype, to be worked out when they are written; and notes."""
-    first, groups = named[0], [{_group(name) for name in state} for state in named]
+    first, groups = named[0], [{root_of(name) for name in state} for state in named]
     lacking: dict[str, str] = {}  # group -> who has none of it
     for checkpoint, state, held in zip(inputs[1:], named[1:], groups[1:], strict=True):
         for name in state:
-            if name not in first and _group(name) in groups[0]:
+            if name not in first and root_of(name) in groups[0]:
                 raise _unlike(inputs[0], checkpoint, f"{name} is in {checkpoint.name} alone")
         lacking |= dict.fromkeys(groups[0] - held, checkpoint.name)
     merged: dict[str, Tensor] = {}
     for name, tensor in first.items():
-        if not tensor.is_floating_point() or tensor.numel() == 0 or _group(name) in lacking:
+        if not tensor.is_floating_point() or tensor.numel() == 0 or root_of(name) in lacking:
             merged[name] = tensor
             continue
         for checkpoint, state in zip(inputs[1:], named[1:], strict=True):
@@ -187,7 +179,8 @@ def merged_tensors(
             _check_shapes(inputs[0], checkpoint, name, tensor, state[name])
         merged[name] = _mixed(tensor, [state[name] for state in named[1:]], share, method)
     notes = [
-        f"{_title(group)} is that of {inputs[0].name}: {whose} has none." for group, whose in sorted(lacking.items())
+        f"{_TITLES[kind_of_root(group)]} is that of {inputs[0].name}: {whose} has none."
+        for group, whose in sorted(lacking.items())
     ]
     return merged, notes
 
@@ -216,16 +209,7 @@ def _unlike(first: Checkpoint, other: Checkpoint, why: str) -> BadRequest:
     return BadRequest(f"{first.name} and {other.name} cannot be merged", why, "Choose two that are built alike")
 
 
-def _group(name: str) -> str:
-    """The component that a tensor belongs to; empty for a network that stands alone."""
-    found = _GROUPS.match(name)
-    return found[0].rstrip(".") if found is not None else ""
-
-
-def _title(group: str) -> str:
-    if group in ("first_stage_model", "vae"):
-        return "The autoencoder"
-    return "The network" if group in ("", "model.diffusion_model", "unet", "transformer") else "A text encoder"
+_TITLES = {"network": "The network", "vae": "The VAE", "text_encoder": "A text encoder"}
 
 
 # ---- what the file says of itself ------------------------------------------------------------------------------------

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
 from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.state_dicts.prefixes import EMA_PREFIX, unused_for_inference
 from diffstudio.models.tools.spec import Made, Making, Precision, checked_file
 
-# What is left out, by how a tensor is called: the first that fits.
-_LEFTOVERS = tuple(
-    (re.compile(pattern), what)
-    for pattern, what in (
-        (
-            r"^(?:model_ema|ema_model|ema|unet_ema)\.|\.model_ema\.|^first_stage_model_ema\.",
-            "averaged copies of the weights",
-        ),
-        (r"^(?:optimizers?|optimizer_states?|lr_schedulers?|scaler|amp)(?:\.|$)", "the optimiser's state"),
-        (
-            r"^(?:first_stage_model\.)?(?:loss|discriminator|perceptual_loss)\.",
-            "what only the autoencoder's training needed",
-        ),
-        (
-            r"^(?:cond_stage_model|conditioner\.embedders\.\d+)\.model\.visual\.",
-            "the half of CLIP that looks at pictures",
-        ),
-        (
-            r"^(?:callbacks|loops|hyper_parameters|global_step|epoch|pytorch-lightning_version)(?:\.|$)",
-            "the trainer's notes",
-        ),
-    )
-)
-_AVERAGED = "model_ema."
 _PRUNED = (Role.CHECKPOINT, Role.NETWORK, Role.VAE, Role.CONTROLNET, Role.TEXT_ENCODER)
-
-
-def leftover(name: str) -> str:
-    """What a tensor of that name is, where it does not draw; empty where it does."""
-    return next((what for pattern, what in _LEFTOVERS if pattern.search(name)), "")
 
 
 def averaged(names: Iterable[str]) -> dict[str, str]:
@@ -49,7 +20,7 @@ def averaged(names: Iterable[str]) -> dict[str, str]:
     return {
         name: copy
         for name in held
-        if name.startswith("model.") and (copy := _AVERAGED + name.removeprefix("model.").replace(".", "")) in held
+        if name.startswith("model.") and (copy := EMA_PREFIX + name.removeprefix("model.").replace(".", "")) in held
     }
 
 
@@ -63,7 +34,7 @@ def left_out_bytes(checkpoint: Checkpoint) -> dict[str, int]:
 def _counted(sizes: Mapping[str, int]) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, size in sizes.items():
-        if what := leftover(name):
+        if what := unused_for_inference(name):
             found[what] = found.get(what, 0) + size
     return dict(sorted(found.items(), key=lambda one: -one[1]))
 
@@ -101,7 +72,7 @@ def prune(checkpoint: Checkpoint, target: Path, precision: Precision = Precision
         kept = {
             name: tensors[copies.get(name, name)].to(tensor.dtype) if name in copies else tensor
             for name, tensor in tensors.items()
-            if not leftover(name)
+            if not unused_for_inference(name)
         }
         yield from write_file(target, narrowed.stored(kept, precision), weights.metadata)
     size = target.stat().st_size

@@ -39,7 +39,7 @@ _SPARE_BYTES = 32 << 20  # left free on a disk
 
 
 class Weights:
-    """The tensors of a checkpoint, each there when `later.now` asks for it. To be used in a `with`."""
+    """The tensors of a checkpoint, lazy until `lazy_tensor.materialize` reads them. A context manager."""
 
     def __init__(self, tensors: State, metadata: Metadata, files: contextlib.ExitStack) -> None:
         self.tensors, self.metadata, self._files = tensors, metadata, files

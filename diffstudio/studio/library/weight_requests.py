@@ -111,9 +111,12 @@ def carry_out(request: WeightRequest) -> Making:
 
             yield from prune(request.checkpoint, request.target, request.precision, ema=request.ema)
         case ExportRequest():
+            from diffstudio.models.library.library import Library
             from diffstudio.models.tools.export import export
+            from diffstudio.studio.settings import load_settings
 
-            yield from export(request.checkpoint, request.target, request.precision)
+            library = Library(load_settings().folders)
+            yield from export(request.checkpoint, request.target, request.precision, library=library)
 
 
 # ---- what can be asked of a file, as its record tells -------------------------------------------------------------------

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWi
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.search import autoencoders_for
+from diffstudio.models.components.search import compatible_vaes
 from diffstudio.models.conditioning.token_count import reads_weights
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.networks.conditioning import Conditioning
@@ -311,7 +311,7 @@ class Panel(QFrame):
         )
 
     def _offer_autoencoders(self, checkpoint: Checkpoint | None) -> None:
-        fitting = autoencoders_for(checkpoint, self._models) if checkpoint is not None else []
+        fitting = compatible_vaes(checkpoint, self._models) if checkpoint is not None else []
         self.vae.set_choices([("", "Its own"), *((model.name, model.title) for model in fitting)])
         self.vae.setVisible(bool(fitting))
 

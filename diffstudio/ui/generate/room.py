@@ -276,7 +276,7 @@ class GenerateRoom(QWidget):
     def _fail(self, error: DiffstudioError) -> None:
         self._failed_request = self._request
         self._end("It did not work", self.progress.fraction() or 0.0)
-        if pieces := fetchable(getattr(error, "pieces", ())):
+        if pieces := fetchable(getattr(error, "missing_components", ())):
             self.show_message("bad", str(error), f"{button_text(pieces)}…", lambda: self.fetch_requested.emit(pieces))
         else:
             self.show_message("bad", str(error), "Try again" if self._request is not None else "")

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QMessageBox, QWidget
 
 from diffstudio.errors import DiffstudioError, Interrupted
 from diffstudio.models.components.download import about_bytes, fetch, repositories
-from diffstudio.models.components.requirements import PIECES
+from diffstudio.models.components.requirements import COMPONENT_KINDS
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.confirm_dialog import confirm
 from diffstudio.ui.widgets.formatting import human_bytes
@@ -76,7 +76,7 @@ class Downloads(QObject):
     def _say(self, piece: str, done: int, of: int) -> None:
         if not self._stop.is_set():
             how_much = f"{human_bytes(done)} of {human_bytes(of)}" if of else "asking for it"
-            self.coming.emit(f"Getting {PIECES[piece].title}: {how_much}")
+            self.coming.emit(f"Getting {COMPONENT_KINDS[piece].title}: {how_much}")
 
 
 def button_text(pieces: Sequence[str]) -> str:
@@ -84,5 +84,5 @@ def button_text(pieces: Sequence[str]) -> str:
 
 
 def _titles(pieces: Sequence[str]) -> str:
-    titles = [PIECES[piece].title for piece in pieces]
+    titles = [COMPONENT_KINDS[piece].title for piece in pieces]
     return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"

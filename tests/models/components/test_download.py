@@ -13,7 +13,7 @@ import pytest
 from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted
 from diffstudio.models.components import download
 from diffstudio.models.components.download import ORIGINS, fetch, fetchable
-from diffstudio.models.components.requirements import PIECES
+from diffstudio.models.components.requirements import COMPONENT_KINDS
 
 WEIGHTS = bytes(range(256)) * 98_304  # 24 MiB: the library writes ten million bytes at a time
 
@@ -144,9 +144,9 @@ def test_what_is_not_what_it_says_or_is_not_there_is_refused(hub: Hub, tmp_path:
     with pytest.raises(CheckpointMissing, match="not what the place says"):
         fetch("vae-flux", tmp_path)
     assert not (tmp_path / "vae" / "ae.safetensors").exists()
-    with pytest.raises(CheckpointMissing, match="text encoder CLIP L could not be fetched.*NotFound"):
+    with pytest.raises(CheckpointMissing, match="CLIP-L text encoder could not be fetched.*NotFound"):
         fetch("clip_l", tmp_path)
-    with pytest.raises(BadRequest, match="autoencoder of Stable Diffusion 3 cannot be fetched"):
+    with pytest.raises(BadRequest, match="Stable Diffusion 3 VAE cannot be fetched"):
         fetch("vae-sd3", tmp_path)
     with pytest.raises(BadRequest, match="'nonsense' cannot be fetched"):
         fetch("nonsense", tmp_path)
@@ -155,7 +155,7 @@ def test_what_is_not_what_it_says_or_is_not_there_is_refused(hub: Hub, tmp_path:
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     told = download._Told("vae-flux", tmp_path, lambda done, of: None)
     told.hear('{"full": 335304388}')
-    assert "no room for the autoencoder of FLUX.1: it takes 0.3 GB" in str(told.problem)
+    assert "no room for the FLUX.1 VAE: it takes 0.3 GB" in str(told.problem)
 
 
 def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(
@@ -175,7 +175,7 @@ def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(
 
 
 def test_the_table_names_pieces_that_there_are() -> None:
-    assert set(ORIGINS) <= set(PIECES)
+    assert set(ORIGINS) <= set(COMPONENT_KINDS)
     assert fetchable(("clip_l", "vae-sd3")) == ("clip_l",)
     for piece, origins in ORIGINS.items():
         assert all(origin.file.endswith((".safetensors", ".json")) and origin.about_bytes > 0 for origin in origins), (

@@ -15,13 +15,20 @@ from transformers import Qwen2Tokenizer, T5Tokenizer
 from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint, read_checkpoint
-from diffstudio.models.components.components import FolderComponents, components_of
-from diffstudio.models.components.requirements import NEEDS, PIECES, InFile, InFolder, Need
-from diffstudio.models.components.search import Elsewhere, autoencoders_for
+from diffstudio.models.components.components import FolderComponents
+from diffstudio.models.components.open_components import open_components
+from diffstudio.models.components.requirements import (
+    COMPONENT_KINDS,
+    REQUIREMENTS,
+    FileLocation,
+    FolderLocation,
+    Requirement,
+)
+from diffstudio.models.components.search import ComponentSearch, compatible_vaes
 from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.components.tokenizers import tokenizer_in
 from diffstudio.models.library.library import Library
-from diffstudio.models.state_dicts.to_original import PARTS, original_names, vae_names
+from diffstudio.models.state_dicts.to_original import TO_ORIGINAL, to_original, vae_to_original
 from tests.models import headers, small
 from tests.models.families.beside import checkpoint, ours
 from tests.models.families.test_single_flow import Made, below, pieces, saved, with_tokenizers
@@ -44,8 +51,8 @@ def flux(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made("flux dev", tmp_path_factory.mktemp("flux") / "folder")
 
 
-def need(family: str, part: str) -> Need:
-    return next(one for one in NEEDS[family] if one.part == part)
+def need(family: str, part: str) -> Requirement:
+    return next(one for one in REQUIREMENTS[family] if one.component == part)
 
 
 def network(models: Path) -> Checkpoint:
@@ -55,7 +62,7 @@ def network(models: Path) -> Checkpoint:
 
 
 def found(models: Path, part: str, config: dict[str, Any], family: str = "flux") -> Any:
-    return Elsewhere(network(models), Library([models])).find(need(family, part), config)
+    return ComponentSearch(network(models), Library([models])).find(need(family, part), config)
 
 
 def test_autoencoders_that_may_take_the_place_of_a_checkpoints_own(models: Path) -> None:
@@ -72,7 +79,7 @@ def test_autoencoders_that_may_take_the_place_of_a_checkpoints_own(models: Path)
     network(models)
     found = {model.name: model for model in Library([models]).scan()}
     offered = {
-        name: {vae.name for vae in autoencoders_for(found[name], found.values())}
+        name: {vae.name for vae in compatible_vaes(found[name], found.values())}
         for name in ("sd1", "sdxl", "flux1-dev")
     }
     assert offered == {
@@ -90,13 +97,13 @@ def test_published_text_encoders_are_known_by_their_headers(models: Path) -> Non
     clip_l = write_header(encoders / "clip_l.safetensors", headers.clip())
     clip_g = write_header(encoders / "clip_g.safetensors", headers.clip(1280, 32))
     t5 = write_header(encoders / "t5xxl_fp8_e4m3fn.safetensors", headers.t5(), "F8_E4M3")
-    assert found(models, "text_encoder", CLIP_L) == InFile(clip_l, "")
-    assert found(models, "text_encoder_2", CLIP_L | {"hidden_size": 1280}, "sd3") == InFile(clip_g, "")
-    assert found(models, "text_encoder_2", T5) == InFile(t5, "")
+    assert found(models, "text_encoder", CLIP_L) == FileLocation(clip_l, "")
+    assert found(models, "text_encoder_2", CLIP_L | {"hidden_size": 1280}, "sd3") == FileLocation(clip_g, "")
+    assert found(models, "text_encoder_2", T5) == FileLocation(t5, "")
     better = write_header(encoders / "t5xxl_fp16.safetensors", headers.t5())
-    assert found(models, "text_encoder_2", T5) == InFile(better, "")  # the more exact one of two
+    assert found(models, "text_encoder_2", T5) == FileLocation(better, "")  # the more exact one of two
     write_header(encoders / "umt5.safetensors", headers.t5() | {"shared.weight": (256384, 4096)}, "F32")
-    assert found(models, "text_encoder_2", T5) == InFile(better, "")
+    assert found(models, "text_encoder_2", T5) == FileLocation(better, "")
     assert found(models, "text_encoder_2", T5 | {"d_model": 2048}) is None
 
 
@@ -113,13 +120,13 @@ def test_published_text_encoders_are_known_by_their_headers(models: Path) -> Non
 def test_autoencoders_of_one_size_are_told_apart_by_their_names(models: Path, called: str, fits: set[str]) -> None:
     path = write_header(models / "vae" / f"{called}.safetensors", headers.ldm_vae(16), "F32")
     for family, kind in (("flux", "vae-flux"), ("sd3", "vae-sd3")):
-        assert found(models, "vae", LATENTS, family) == (InFile(path, "") if kind in fits else None)
+        assert found(models, "vae", LATENTS, family) == (FileLocation(path, "") if kind in fits else None)
 
 
 def test_one_that_is_called_right_goes_before_a_more_exact_one(models: Path) -> None:
     write_header(models / "vae" / "another.safetensors", headers.ldm_vae(16), "F32")
     named = write_header(models / "vae" / "ae.safetensors", headers.ldm_vae(16), "BF16")
-    assert found(models, "vae", LATENTS) == InFile(named, "")
+    assert found(models, "vae", LATENTS) == FileLocation(named, "")
     assert found(models, "vae", LATENTS | {"latent_channels": 4}) is None
 
 
@@ -130,14 +137,14 @@ def test_diffusers_folders_lend_and_so_do_whole_checkpoints(models: Path, flux: 
     }
     shutil.copytree(flux.folder, models / "diffusers" / "small-flux")
     for part, about in config.items():
-        assert found(models, part, about) == InFolder(models / "diffusers" / "small-flux", part)
+        assert found(models, part, about) == FolderLocation(models / "diffusers" / "small-flux", part)
     assert (
         found(models, "vae", config["vae"] | {"scaling_factor": 1.5305}) is None
     )  # Stable Diffusion 3's, of the same size
     shutil.rmtree(models / "diffusers")
     whole = saved(models / "checkpoints" / "whole.safetensors", flux.whole())
-    assert found(models, "vae", config["vae"]) == InFile(whole, "vae.")
-    assert found(models, "text_encoder_2", config["text_encoder_2"]) == InFile(
+    assert found(models, "vae", config["vae"]) == FileLocation(whole, "vae.")
+    assert found(models, "text_encoder_2", config["text_encoder_2"]) == FileLocation(
         whole, "text_encoders.t5xxl.transformer."
     )
 
@@ -167,15 +174,13 @@ def test_everything_that_is_missing_is_named_at_once(models: Path) -> None:
     with pytest.raises(CheckpointMissing) as caught:
         loading.load(network(models), CPU, library=Library([models]))
     said = str(caught.value)
-    assert (
-        "flux1-dev has no text encoder CLIP L, text encoder T5 XXL, autoencoder of FLUX.1 and tokenizer of T5" in said
-    )
+    assert "flux1-dev has no CLIP-L text encoder, T5-XXL text encoder, FLUX.1 VAE and T5 tokenizer" in said
     assert (
         "Put text_encoders/clip_l.safetensors, text_encoders/t5xxl_fp16.safetensors, vae/ae.safetensors and "
         f"tokenizers/t5/tokenizer.json into {models}."
     ) in said
-    assert caught.value.pieces == ("clip_l", "t5", "vae-flux", "tokenizer-t5")
-    assert set(caught.value.pieces) <= set(PIECES)
+    assert caught.value.missing_components == ("clip_l", "t5", "vae-flux", "tokenizer-t5")
+    assert set(caught.value.missing_components) <= set(COMPONENT_KINDS)
 
 
 def test_what_was_found_elsewhere_is_said(models: Path, flux: Made) -> None:
@@ -184,8 +189,8 @@ def test_what_was_found_elsewhere_is_said(models: Path, flux: Made) -> None:
     parts = SingleFileComponents(checkpoint_of(path, "flux"), flux.folder, Library([models]))
     parts.complete()
     assert parts.notes == (
-        "The text encoder CLIP L from clip_l.safetensors, the text encoder T5 XXL from t5xxl_fp16.safetensors "
-        "and the autoencoder of FLUX.1 from ae.safetensors go with alone.safetensors.",
+        "alone.safetensors uses the CLIP-L text encoder from clip_l.safetensors, the T5-XXL text encoder from "
+        "t5xxl_fp16.safetensors and the FLUX.1 VAE from ae.safetensors.",
     )
     whole = saved(models / "checkpoints" / "whole.safetensors", flux.whole())
     assert SingleFileComponents(checkpoint_of(whole, "flux"), flux.folder, Library([models])).notes == ()
@@ -229,7 +234,7 @@ def test_qwens_in_the_form_that_comfyui_has_it(tmp_path: Path) -> None:
     known = tokenizer_in(old)
     assert known is not None and known.kind == "qwen" and known.words == len(small_qwen_tokenizer())
     (tmp_path / "models" / "checkpoints").mkdir(parents=True)
-    elsewhere = Elsewhere(
+    elsewhere = ComponentSearch(
         checkpoint_of(tmp_path / "models" / "z.safetensors", "z_image"), Library([tmp_path / "models"])
     )
     assert elsewhere.tokenizer("qwen", known.words, None) == old
@@ -257,7 +262,7 @@ def test_t5s_file_alone_is_enough(tmp_path: Path) -> None:
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("sd1") / "folder"
     pipeline = small.small_sd1(folder)
-    return folder, {part: getattr(pipeline, part).state_dict() for part in PARTS["sd1"]}
+    return folder, {part: getattr(pipeline, part).state_dict() for part in TO_ORIGINAL["sd1"]}
 
 
 def another_vae(seed: int = 77) -> dict[str, torch.Tensor]:
@@ -269,16 +274,14 @@ def test_a_vae_beside_the_checkpoint_and_under_its_name_is_used(
     tmp_path: Path, sd1: tuple[Path, dict[str, Any]]
 ) -> None:
     folder, parts = sd1
-    path = saved(tmp_path / "anything-v3.safetensors", original_names("sd1", parts))
-    beside = saved(tmp_path / "anything-v3.vae.safetensors", vae_names(another_vae()))
+    path = saved(tmp_path / "anything-v3.safetensors", to_original("sd1", parts))
+    beside = saved(tmp_path / "anything-v3.vae.safetensors", vae_to_original(another_vae()))
     from diffusers import AutoencoderKL
 
     read = SingleFileComponents(checkpoint(path, "sd1"), folder)
     vae = read.module("vae", AutoencoderKL, torch.float32)
     assert all(torch.equal(value, another_vae()[name]) for name, value in vae.state_dict().items())
-    assert read.notes == (
-        "The autoencoder of Stable Diffusion from anything-v3.vae.safetensors goes with anything-v3.safetensors.",
-    )
+    assert read.notes == ("anything-v3.safetensors uses the Stable Diffusion VAE from anything-v3.vae.safetensors.",)
     beside.unlink()
     vae = SingleFileComponents(checkpoint(path, "sd1"), folder).module("vae", AutoencoderKL, torch.float32)
     assert all(torch.equal(value, parts["vae"][name]) for name, value in vae.state_dict().items())
@@ -289,12 +292,12 @@ def test_another_autoencoder_for_a_diffusers_folder(
     tmp_path: Path, sd1: tuple[Path, dict[str, Any]], named: str
 ) -> None:
     folder, _ = sd1
-    vae = saved(tmp_path / "other.safetensors", vae_names(another_vae()) if named == "makers" else another_vae())
+    vae = saved(tmp_path / "other.safetensors", vae_to_original(another_vae()) if named == "makers" else another_vae())
     record = read_checkpoint(vae)
     model = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32, vae=record)
     plain = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
     assert all(torch.equal(value, another_vae()[name]) for name, value in model.vae.state_dict().items())
-    assert model.loaded_with == (f"{vae.name} is the autoencoder of {folder.name} now.",) and plain.loaded_with == ()
+    assert model.loaded_with == (f"{folder.name} uses the VAE from {vae.name}.",) and plain.loaded_with == ()
     assert torch.equal(ours(model, steps=2), ours(plain, steps=2))
     assert not torch.equal(model.decode(ours(model, steps=2)), plain.decode(ours(plain, steps=2)))
 
@@ -302,8 +305,8 @@ def test_another_autoencoder_for_a_diffusers_folder(
 def test_one_that_does_not_fit_is_refused(tmp_path: Path, sd1: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = sd1
     film = read_checkpoint(saved(tmp_path / "film.safetensors", small.small_vae(16).state_dict()))
-    with pytest.raises(CheckpointUnknown, match="film is no autoencoder for .*latents of another kind"):
-        components_of(Library([folder.parent]).find(folder), vae=film)
+    with pytest.raises(CheckpointUnknown, match="film is not a VAE for .*its latents are not those"):
+        open_components(Library([folder.parent]).find(folder), vae=film)
     with pytest.raises(BadRequest, match="it draws in pixels"):
         loading.load(Library().find("starter"), CPU, vae=film)
 
@@ -362,7 +365,7 @@ def test_an_old_checkpoint_file_draws_the_same(tmp_path: Path, sd1: tuple[Path, 
 
     folder, parts = sd1
     path = tmp_path / "v1-5-pruned-emaonly.ckpt"
-    torch.save({"state_dict": original_names("sd1", parts), "global_step": 840000, "epoch": 1}, path)
+    torch.save({"state_dict": to_original("sd1", parts), "global_step": 840000, "epoch": 1}, path)
     model = stable_diffusion.load(
         checkpoint(path, "sd1"), SmallWords(checkpoint(path, "sd1"), folder), CPU, torch.float32
     )

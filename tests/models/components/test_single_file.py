@@ -18,12 +18,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.checkpoint import Checkpoint, Layout
-from diffstudio.models.components.components import FolderComponents, components_of, empty
+from diffstudio.models.components.components import FolderComponents, empty_module
+from diffstudio.models.components.open_components import open_components
 from diffstudio.models.components.single_file import SingleFileComponents, clip_vocabulary
 from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
 from diffstudio.models.files.quantized_reader import combine_rows, open_rows
 from diffstudio.models.state_dicts import to_diffusers
-from diffstudio.models.state_dicts.to_original import PARTS, original_names
+from diffstudio.models.state_dicts.to_original import TO_ORIGINAL, to_original
 from tests.models import headers, small, small_files
 from tests.models.families.beside import CPU, checkpoint, difference, ours
 
@@ -44,7 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
         if family not in known:
             folder = tmp_path_factory.mktemp(family)
             pipeline = BUILDERS[family](folder)
-            known[family] = folder, {part: getattr(pipeline, part).state_dict() for part in PARTS[family]}
+            known[family] = folder, {part: getattr(pipeline, part).state_dict() for part in TO_ORIGINAL[family]}
         return known[family]
 
     return made
@@ -77,7 +78,7 @@ def test_the_same_weights_in_the_same_places(
     folders: Callable[[str], Made], tmp_path: Path, family: str, named: str
 ) -> None:
     folder, parts = folders(family)
-    tensors = original_names(family, parts) if named == "makers" else diffusers_names(parts)
+    tensors = to_original(family, parts) if named == "makers" else diffusers_names(parts)
     prediction = "v" if family == "sd2" else "eps"
     model = load(single(tmp_path / "one.safetensors", family, tensors, prediction=prediction), folder)
     found = {"unet": model.network, "vae": model.vae, **model.text_encoders}
@@ -92,7 +93,7 @@ def test_the_same_weights_in_the_same_places(
 
 def test_the_same_picture(folders: Callable[[str], Made], tmp_path: Path) -> None:
     folder, parts = folders("sd1")
-    one = load(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts)), folder)
+    one = load(single(tmp_path / "one.safetensors", "sd1", to_original("sd1", parts)), folder)
     other = stable_diffusion.load(checkpoint(folder, "sd1"), FolderComponents(folder), CPU, torch.float32)
     assert torch.equal(ours(one, steps=3, sampler="euler"), ours(other, steps=3, sampler="euler"))
 
@@ -155,8 +156,8 @@ def narrow(family: str) -> Any:
 def test_narrower_ones_are_as_wide_as_their_tensors(tmp_path: Path, family: str, named: str) -> None:
     pipeline = narrow(family)
     pipeline.save_pretrained(tmp_path / "folder")
-    parts = {part: getattr(pipeline, part).state_dict() for part in PARTS[family]}
-    tensors = original_names(family, parts) if named == "makers" else diffusers_names(parts)
+    parts = {part: getattr(pipeline, part).state_dict() for part in TO_ORIGINAL[family]}
+    tensors = to_original(family, parts) if named == "makers" else diffusers_names(parts)
     one = single(tmp_path / "one.safetensors", family, tensors, prediction="eps")
     loading = stable_diffusion_xl if family == "sdxl" else stable_diffusion
     found = loading.load(one, SingleFileComponents(one), CPU, torch.float32)
@@ -170,8 +171,8 @@ def test_narrower_ones_are_as_wide_as_their_tensors(tmp_path: Path, family: str,
 def test_a_width_that_makes_no_sense_is_said(folders: Callable[[str], Made], tmp_path: Path) -> None:
     """Half as many channels as the groups that they are normalised in."""
     _, parts = folders("sd1")
-    one = single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts))
-    with pytest.raises(CheckpointDamaged, match="The vae of one.safetensors is not whole.*divisible"):
+    one = single(tmp_path / "one.safetensors", "sd1", to_original("sd1", parts))
+    with pytest.raises(CheckpointDamaged, match="The vae of one.safetensors is incomplete or damaged.*divisible"):
         SingleFileComponents(one).module("vae", AutoencoderKL, torch.float32)
 
 
@@ -184,7 +185,7 @@ def test_shorter_numbers_are_lengthened(
     folder, parts = folders("sd1")
     tensors = {
         name: value.to(stored) if value.is_floating_point() else value
-        for name, value in original_names("sd1", parts).items()
+        for name, value in to_original("sd1", parts).items()
     }
     model = load(single(tmp_path / "short.safetensors", "sd1", tensors), folder)
     weight = model.network.conv_in.weight
@@ -194,7 +195,7 @@ def test_shorter_numbers_are_lengthened(
 
 def test_scaled_eighths(folders: Callable[[str], Made], tmp_path: Path) -> None:
     folder, parts = folders("sd1")
-    tensors = original_names("sd1", parts)
+    tensors = to_original("sd1", parts)
     name = "model.diffusion_model.middle_block.0.in_layers.2.weight"
     scale = tensors[name].abs().max() / 448
     tensors |= {
@@ -214,18 +215,20 @@ def test_averaged_weights_and_other_extras_are_left_out(folders: Callable[[str],
         "betas": torch.zeros(1000),
         "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
     }
-    load(single(tmp_path / "more.safetensors", "sd1", original_names("sd1", parts) | extras), folder)
+    load(single(tmp_path / "more.safetensors", "sd1", to_original("sd1", parts) | extras), folder)
 
 
 def test_what_is_missing_or_misshapen_is_named(folders: Callable[[str], Made], tmp_path: Path) -> None:
     folder, parts = folders("sd1")
-    tensors = original_names("sd1", parts)
+    tensors = to_original("sd1", parts)
     without_vae = {name: value for name, value in tensors.items() if not name.startswith("first_stage")}
-    with pytest.raises(CheckpointMissing, match="has no autoencoder of Stable Diffusion.*Put vae.* into "):
+    with pytest.raises(CheckpointMissing, match="has no Stable Diffusion VAE.*Put vae.* into "):
         load(single(tmp_path / "a.safetensors", "sd1", without_vae), folder)
     short = dict(tensors)
     del short["model.diffusion_model.out.2.weight"]
-    with pytest.raises(CheckpointDamaged, match=r"unet of b.safetensors is not whole: conv_out.weight is missing"):
+    with pytest.raises(
+        CheckpointDamaged, match=r"unet of b.safetensors is incomplete or damaged: conv_out.weight is missing"
+    ):
         load(single(tmp_path / "b.safetensors", "sd1", short), folder)
     odd = tensors | {"model.diffusion_model.out.2.weight": torch.zeros(4, 7, 3, 3)}
     with pytest.raises(CheckpointDamaged, match="has the shape"):
@@ -266,7 +269,7 @@ def test_the_configurations_that_come_with_the_program(family: str) -> None:
         config = json.loads((paths.resources() / "families" / family / part / "config.json").read_text())
         name = config.get("_class_name") or config["architectures"][0]
         kind = getattr(diffusers, name, None) or getattr(transformers, name.replace("Qwen3ForCausalLM", "Qwen3Model"))
-        module = empty(kind, config)
+        module = empty_module(kind, config)
         parameters = {id(value): value.numel() for value in module.parameters()}
         if part == "text_encoder_3" or name == "T5EncoderModel":
             parameters.pop(id(module.encoder.embed_tokens.weight))  # its words, under another name
@@ -298,7 +301,7 @@ def test_published_networks_in_full_size_have_a_place_for_every_tensor(tmp_path:
     path = headers.write_header(tmp_path / "network.safetensors", makers(), "BF16")
     parts = SingleFileComponents(replace(checkpoint(path, family), layout=Layout.ORIGINAL))
     config = parts.config("transformer")
-    module = empty(getattr(diffusers, str(config["_class_name"])), dict(config))
+    module = empty_module(getattr(diffusers, str(config["_class_name"])), dict(config))
     assert {name: tuple(value.shape) for name, value in module.state_dict().items()} == theirs()
 
 
@@ -323,15 +326,15 @@ def test_fluxs_names_lead_where_diffusers_own_converter_leads() -> None:
 
     for guidance in (True, False):
         shapes = headers.bfl_flux(guidance)
-        numbered = {name: to_diffusers._numbered(index, shape) for index, (name, shape) in enumerate(shapes.items())}
+        numbered = {name: to_diffusers._row_numbers(index, shape) for index, (name, shape) in enumerate(shapes.items())}
         expected = convert_flux_transformer_checkpoint_to_diffusers(dict(numbered))
-        found = to_diffusers.recipe("transformer", shapes, {})
-        assert found == {name: to_diffusers._runs(value, list(shapes)) for name, value in expected.items()}
+        found = to_diffusers.key_map("transformer", shapes, {})
+        assert found == {name: to_diffusers._row_slices(value, list(shapes)) for name, value in expected.items()}
 
 
 def test_parts_of_a_single_file(folders: Callable[[str], Made], tmp_path: Path) -> None:
     _, parts = folders("sd1")
-    found = components_of(single(tmp_path / "one.safetensors", "sd1", original_names("sd1", parts), prediction="v"))
+    found = open_components(single(tmp_path / "one.safetensors", "sd1", to_original("sd1", parts), prediction="v"))
     assert (
         isinstance(found, SingleFileComponents)
         and found.has("unet")

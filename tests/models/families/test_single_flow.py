@@ -16,7 +16,7 @@ from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.families import flux, qwen_image, sd3, z_image
 from diffstudio.models.library.library import Library
-from diffstudio.models.state_dicts.to_original import vae_names
+from diffstudio.models.state_dicts.to_original import vae_to_original
 from tests.models import makers, small_flow
 from tests.models.small_flow import CPU, checkpoint_of, ours
 
@@ -83,7 +83,7 @@ class Made:
         return self.makers(self.parts["transformer"]) if named == "makers" else dict(self.parts["transformer"])
 
     def vae(self) -> State:
-        return makers.wan_vae(self.parts["vae"]) if self.family == "qwen_image" else vae_names(self.parts["vae"])
+        return makers.wan_vae(self.parts["vae"]) if self.family == "qwen_image" else vae_to_original(self.parts["vae"])
 
     def encoder(self, part: str) -> State:
         """As the files that go round have it: CLIP's with `text_model`, Qwen 2.5-VL's with its words and eyes apart."""

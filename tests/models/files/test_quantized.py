@@ -19,7 +19,7 @@ from diffstudio.models.files.quantized_reader import open_rows
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_record
 from diffstudio.models.memory.model_cache import modules_of
-from diffstudio.models.state_dicts.to_original import original_names
+from diffstudio.models.state_dicts.to_original import to_original
 from tests.models import makers, small
 from tests.models.components.test_single_file import SmallWords
 from tests.models.families.test_single_flow import Made, pieces, saved
@@ -209,7 +209,7 @@ def test_a_unet_in_gguf_draws_what_its_unpacked_weights_draw(tmp_path: Path) -> 
     from tests.models.families.beside import ours as drawn
 
     small.small_sd1(tmp_path / "models" / "lender")
-    unet = original_names("sd1", {"unet": small.small_unet().state_dict()})
+    unet = to_original("sd1", {"unet": small.small_unet().state_dict()})
     plain = {name.removeprefix("model.diffusion_model."): value for name, value in unet.items()}
     path = tmp_path / "models" / "sd1-Q8_0.gguf"
     come_to = saved(tmp_path / "unpacked.safetensors", write_gguf(path, plain, Kind.Q8_0, "sd1"))

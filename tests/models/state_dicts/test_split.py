@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from diffstudio import paths
-from diffstudio.models.components.components import FolderComponents
+from diffstudio.models.components.components import FolderComponents, empty_module
 from diffstudio.models.files.lazy_tensor import lazy
-from diffstudio.models.state_dicts.split import by_component, in_makers_names, in_one_file
-from diffstudio.models.tools.export import component_class, empty_module
-from diffstudio.models.tools.prune import leftover
+from diffstudio.models.state_dicts.prefixes import unused_for_inference
+from diffstudio.models.state_dicts.split import join_components, split_components
+from diffstudio.models.state_dicts.to_original import to_original
+from diffstudio.models.tools.export import component_class
 from tests.models import headers
 
 FAMILIES = ("sd1", "sd2", "sdxl", "sdxl_refiner")
@@ -32,7 +33,7 @@ def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_component_is_whole(family: str) -> None:
     parts = FolderComponents(Path(paths.resources() / "families" / family))
-    found = by_component(tensors(headers.whole(family)), family, parts)
+    found = split_components(tensors(headers.whole(family)), family, parts.config)
     for part, state in found.items():
         module = empty_module(component_class(parts.config(part)), parts.config(part))
         expected = {name.removeprefix("text_model."): tuple(value.shape) for name, value in module.state_dict().items()}
@@ -45,8 +46,8 @@ def test_every_component_is_whole(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_there_and_back(family: str) -> None:
     parts = FolderComponents(Path(paths.resources() / "families" / family))
-    there = by_component(tensors(headers.whole(family)), family, parts)
-    makers = in_makers_names(family, there)
+    there = split_components(tensors(headers.whole(family)), family, parts.config)
+    makers = to_original(family, there)
     shapes = {name: shape for name, shape in headers.whole(family).items() if not name.endswith("logit_scale")}
     unread = {
         name for name in shapes if family == "sd2" and (".resblocks.23." in name or name.endswith("text_projection"))
@@ -54,13 +55,15 @@ def test_there_and_back(family: str) -> None:
     assert {name: tuple(value.shape) for name, value in makers.items()} == {
         name: shape for name, shape in shapes.items() if name not in unread
     }
-    again = by_component(makers, family, parts)
-    by_diffusers = by_component(in_one_file(there), family, parts)
+    again = split_components(makers, family, parts.config)
+    by_diffusers = split_components(join_components(there), family, parts.config)
     for part, state in there.items():
         assert state.keys() == again[part].keys() == by_diffusers[part].keys()
 
 
-def test_what_draws_is_no_leftover() -> None:
+def test_what_draws_is_no_unused_for_inference() -> None:
     for family in FAMILIES:
-        assert not [name for name in headers.whole(family) if leftover(name)]
-    assert not [name for name in (*headers.bfl_flux(), *headers.mmdit_sd3(), *headers.openclip()) if leftover(name)]
+        assert not [name for name in headers.whole(family) if unused_for_inference(name)]
+    assert not [
+        name for name in (*headers.bfl_flux(), *headers.mmdit_sd3(), *headers.openclip()) if unused_for_inference(name)
+    ]
