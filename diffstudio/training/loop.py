@@ -1,4 +1,4 @@
-"""A training run from beginning to end. READ `run_events` FIRST: it is the whole run on one page."""
+"""A training run from its first event to its last. Read `run_events` first: it is the whole run on one page."""
 
 from __future__ import annotations
 
@@ -44,55 +44,55 @@ def train(
     on_event: Callable[[RunEvent], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RunFolder:
-    """Train on `folder` in the run folder `run`, or resume what is there, until it ends.
+    """Train on the images in `folder`, or resume the run in the folder `run`; returns when the run ends.
 
-    Every RunEvent is appended to the run's events and given to `on_event`. Preparations end when `cancelled` says so or the
-    control file does; a run that steps listens to its control file. Raises what went wrong as DiffstudioError, after writing
-    it down as RunFailed.
+    Every RunEvent is appended to the run folder's events and passed to `on_event`. The setup ends early when `cancelled`
+    returns True or the control file asks for a stop; once training has started, only the control file counts.
+    Interrupted when it was stopped during the setup. DiffstudioError on failure, after recording RunFailed.
     """
 
-    def say(event: RunEvent) -> None:
-        run.mkdir(parents=True, exist_ok=True)  # it is prepared before it is made
+    def record(event: RunEvent) -> None:
+        run.mkdir(parents=True, exist_ok=True)  # events of the setup come before the run is created
         RunFolder(run).append(event)
         if on_event is not None:
             on_event(event)
 
-    with ExitStack() as until_the_end:
+    with ExitStack() as locks:
         try:
             if resume:
-                left = RunFolder.open(run)
-                until_the_end.enter_context(left.locked())
-                left.send(Command.RUN)  # whatever ended it; what is asked from now on counts
-                events, _ = left.events()
+                existing = RunFolder.open(run)
+                locks.enter_context(existing.locked())
+                existing.send(Command.RUN)  # a stop or pause from before does not count
+                events, _ = existing.events()
                 step = events[-1].step if events else 0
                 try:
-                    context = resumed_run(run, SetupProgress(left, say, cancelled, step))
+                    context = resumed_run(run, SetupProgress(existing, record, cancelled, step))
                 except Interrupted:
-                    say(RunStopped(step))
+                    record(RunStopped(step))
                     raise
             elif folder is not None:
-                with _nothing_left_behind(run):
+                with _removed_on_failure(run):
                     context = new_run(
                         run,
                         folder,
                         recipe,
                         steps=steps,
                         minutes=minutes,
-                        preparation=SetupProgress(RunFolder(run), say, cancelled),
+                        progress=SetupProgress(RunFolder(run), record, cancelled),
                     )
-                until_the_end.enter_context(context.run.locked())
+                locks.enter_context(context.run.locked())
             else:
-                raise RunProblem("No folder was given", remedy="Name a folder of pictures to train on")
+                raise RunProblem("No folder was given", remedy="Give a folder of images to train on")
         except (RuntimeError, MemoryError, OSError) as error:
-            raise _explained(error) from error
-        _work(context, say)
+            raise _as_diffstudio_error(error) from error
+        _record_events(context, record)
     return context.run
 
 
 @contextmanager
-def _nothing_left_behind(path: Path) -> Iterator[None]:
-    """A run that could not be made leaves nothing of what its preparation wrote."""
-    run, above = RunFolder(path), [folder for folder in path.absolute().parents if not folder.exists()]
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    """Around the setup of a new run: if no run was created, the files and empty folders of the setup are deleted."""
+    run, parents = RunFolder(path), [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         yield
     except BaseException:
@@ -100,100 +100,99 @@ def _nothing_left_behind(path: Path) -> Iterator[None]:
             with suppress(OSError):
                 for name in ("events.jsonl", "control.json"):
                     (path / name).unlink(missing_ok=True)
-                for folder in (path / "samples", path / "checkpoints", path, *above):
+                for folder in (path / "samples", path / "checkpoints", path, *parents):
                     if folder.is_dir() and not any(folder.iterdir()):
                         folder.rmdir()
         raise
 
 
-def _work(context: RunContext, say: Callable[[RunEvent], None]) -> None:
+def _record_events(context: RunContext, record: Callable[[RunEvent], None]) -> None:
     try:
         for event in run_events(context, Lease()):
-            say(event)
+            record(event)
     except DiffstudioError as error:
-        with suppress(StorageProblem):  # a full disk takes no last word either; the error itself is raised
-            say(RunFailed(context.trainer.step_number, str(error)))
+        with suppress(StorageProblem):  # on a full disk the error is raised but cannot be recorded
+            record(RunFailed(context.trainer.step_number, str(error)))
         raise
     except (RuntimeError, MemoryError, OSError) as error:
-        explained = _explained(error)
+        explained = _as_diffstudio_error(error)
         with suppress(StorageProblem):
-            say(RunFailed(context.trainer.step_number, str(explained)))
+            record(RunFailed(context.trainer.step_number, str(explained)))
         raise explained from error
 
 
 def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
-    """The run, as what happens. It ends with RunFinished or RunStopped, or raises Diverged, OutOfMemory, StorageProblem."""
+    """Train, yielding what happens. Ends with RunFinished or RunStopped; Diverged, OutOfMemory, StorageProblem."""
     run, trainer, recipe = context.run, context.trainer, context.recipe.run
-    keeper, meter, watch = Checkpointer(context), StepMeter(recipe.batch), DivergenceMonitor()
-    interruption = RunCommands(run, lease)
-    yield started(context)
-    if not interruption.acquire_lease():  # nothing was trained meanwhile, so there is nothing to save
+    checkpointer, meter, divergence = Checkpointer(context), StepMeter(recipe.batch), DivergenceMonitor()
+    commands = CommandListener(run, lease)
+    yield started_event(context)
+    if not commands.acquire_lease():  # nothing was trained meanwhile, so there is nothing to save
         yield RunStopped(trainer.step_number)
         return
     try:
-        ignorant = trainer.mean_image_loss(context.batches)
+        baseline = trainer.mean_image_loss(context.batches)
         held_out = trainer.held_out_loss(context.batches)
         while trainer.step_number < recipe.steps:
-            yield from interruption.events(trainer.step_number, keeper.save_state)
-            if interruption.stopped:
-                yield from keeper.checkpoint(held_out)
+            yield from commands.wait_while_paused(trainer.step_number, checkpointer.save_state)
+            if commands.stopped:
+                yield from checkpointer.save_checkpoint(held_out)
                 yield RunStopped(trainer.step_number)
                 return
 
-            began = time.perf_counter()
+            step_started = time.perf_counter()
             result = trainer.step(context.batches.at(trainer.step_number))
-            trainer.elapsed_seconds += time.perf_counter() - began
+            trainer.elapsed_seconds += time.perf_counter() - step_started
             step, last = trainer.step_number, trainer.step_number == recipe.steps
-            watch.see(step, result.loss)
-            meter.see(result, time.perf_counter() - began)
+            divergence.update(step, result.loss)
+            meter.update(result, time.perf_counter() - step_started)
 
             if meter.seconds >= _SECONDS_BETWEEN_EVENTS or last:
-                yield meter.event(trainer, recipe.steps)
+                yield meter.step_event(trainer, recipe.steps)
             if step % recipe.held_out_every == 0 or last:
                 held_out = trainer.held_out_loss(context.batches)
                 if held_out is not None:
                     yield RunHeldOut(step, held_out)
             if step % recipe.sample_every == 0 or last:
-                yield from keeper.samples(interruption.check_between_calls)
+                yield from checkpointer.save_samples(commands.check_between_calls)
             if step % recipe.checkpoint_every == 0 or last:
-                keeper.save_state()
-                yield from keeper.checkpoint(held_out)
-        learned, said = verdict(held_out if held_out is not None else meter.recent_loss, ignorant)
-        yield RunFinished(trainer.step_number, keeper.latest, learned, said)
+                checkpointer.save_state()
+                yield from checkpointer.save_checkpoint(held_out)
+        learned, sentence = verdict(held_out if held_out is not None else meter.recent_loss, baseline)
+        yield RunFinished(trainer.step_number, checkpointer.latest, learned, sentence)
     finally:
         lease.release()
 
 
-def started(context: RunContext) -> RunStarted:
+def started_event(context: RunContext) -> RunStarted:
     trainer, dataset, recipe = context.trainer, context.dataset, context.recipe.run
-    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return RunStarted(
-        trainer.step_number,
-        recipe.steps,
-        os.getpid(),
-        parameters,
-        len(dataset.training_indices),
-        len(dataset.held_out_indices),
-        recipe.device,
-        recipe.dtype,
-        recipe.threads,
-        context.why,
+        step=trainer.step_number,
+        steps=recipe.steps,
+        pid=os.getpid(),
+        parameters=sum(parameter.numel() for parameter in trainer.network.parameters()),
+        images=len(dataset.training_indices),
+        held_out=len(dataset.held_out_indices),
+        device=recipe.device,
+        dtype=recipe.dtype,
+        threads=recipe.threads,
+        why=context.why,
     )
 
 
-class RunCommands:
-    """What a person, or pictures that want the accelerator, ask of a run between two steps."""
+class CommandListener:
+    """Pauses or stops a run between two steps: on a command in its control file, or to lend the accelerator."""
 
     def __init__(self, run: RunFolder, lease: Lease) -> None:
         self._run, self._lease = run, lease
-        self._looked = 0.0
+        self._last_poll = 0.0
         self._command = Command.RUN
         self.stopped = False
 
-    def events(self, step: int, save_state: Callable[[], None]) -> Iterator[RunEvent]:
-        """Waits for as long as it is asked to, saying so; `stopped` says that the run is to end here."""
+    def wait_while_paused(self, step: int, save_state: Callable[[], None]) -> Iterator[RunEvent]:
+        """Wait until the run may continue, yielding what it waits for; then `stopped` says whether it is to end."""
         while not self.stopped:
-            match self._asked():
+            match self._poll():
                 case Command.STOP:
                     self.stopped = True
                     save_state()
@@ -201,7 +200,7 @@ class RunCommands:
                     save_state()
                     self._lease.release()
                     yield RunPaused(step)
-                    while self._asked() is Command.PAUSE:
+                    while self._poll() is Command.PAUSE:
                         time.sleep(_POLL_SECONDS)
                     if not self.acquire_lease():
                         continue
@@ -216,42 +215,42 @@ class RunCommands:
                     return
 
     def check_between_calls(self) -> None:
-        """While samples are drawn: step aside for pictures, and raise Interrupted when asked to pause or stop."""
-        if self._asked() is not Command.RUN:
+        """While samples are drawn: lend the accelerator if it is wanted. Interrupted on a pause or stop command."""
+        if self._poll() is not Command.RUN:
             raise Interrupted("The samples were not finished")
-        self._lease.yield_if_wanted(cancelled=self.stop_asked)
+        self._lease.yield_if_wanted(cancelled=self.stop_requested)
 
-    def stop_asked(self) -> bool:
-        return self._asked() is Command.STOP
+    def stop_requested(self) -> bool:
+        return self._poll() is Command.STOP
 
     def acquire_lease(self) -> bool:
         """Wait for the lease; False when the run is asked to stop meanwhile."""
         try:
-            self._lease.acquire(f"training {self._run.name}", cancelled=self.stop_asked)
+            self._lease.acquire(f"training {self._run.name}", cancelled=self.stop_requested)
         except Interrupted:
             return False
         return True
 
-    def _asked(self) -> Command:
+    def _poll(self) -> Command:
         now = time.monotonic()
-        if now - self._looked >= _POLL_SECONDS / 2:
-            self._looked, self._command = now, self._run.command()
+        if now - self._last_poll >= _POLL_SECONDS / 2:
+            self._last_poll, self._command = now, self._run.command()
         return self._command
 
 
-def _explained(error: Exception) -> DiffstudioError:
+def _as_diffstudio_error(error: Exception) -> DiffstudioError:
     if isinstance(error, OSError):
         return StorageProblem(
-            "The run could not be written", error.strerror or str(error), "Free some space and resume it"
+            "The run folder cannot be written", error.strerror or str(error), "Free some space and resume the run"
         )
     if is_out_of_memory(error):
         return OutOfMemory(
-            "The training needs more memory than there is",
+            "Out of memory during training",
             (str(error).splitlines() or [""])[0][:200],
-            "Choose a smaller batch, size or network",
+            "Choose a smaller batch size, image size or network",
         )
     return RunProblem(
-        "The training broke off",
+        "Training failed",
         str(error).splitlines()[0][:300] if str(error) else type(error).__name__,
-        "The run's log.txt says more; resume it, or start anew",
+        "See the run's log.txt; resume the run or start a new one",
     )

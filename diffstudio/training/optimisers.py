@@ -1,23 +1,21 @@
-"""The optimisers a recipe may name, and how their learning rate moves over a run."""
+"""The optimisers that a recipe can choose, and the learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from diffstudio.training.recipe import DecayName, OptimiserName, OptimiserRecipe
 
 Optimisers = list[Optimizer]  # one, or two for Muon with AdamW
 
 
-def build(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
-    """Optimisers over all of the network's parameters; each group's `initial_lr` is the rate at full height."""
+def build_optimisers(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
+    """Optimisers over all of the network's parameters; each group's `initial_lr` is the peak learning rate."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     rate, decay = recipe.learning_rate, recipe.weight_decay
     optimisers: Optimisers
@@ -47,11 +45,11 @@ def build(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
 
 
 def learning_rate_multiplier(recipe: OptimiserRecipe, step: int, steps: int) -> float:
-    """The share of the full learning rate at `step` (0-based) of `steps`: a ramp up, a plateau, a fall to 0."""
+    """The factor of the peak learning rate at `step` (0-based) of `steps`: linear warm-up, plateau, decay to 0."""
     warm_up = min(recipe.warm_up_steps, steps // 10)
     if step < warm_up:
         return (step + 1) / warm_up
-    left = (steps - step) / max(1.0, recipe.decay_share * steps)  # 1 and more before the fall begins
+    left = (steps - step) / max(1.0, recipe.decay_share * steps)  # at least 1 before the decay starts
     match recipe.decay:
         case DecayName.CONSTANT:
             return 1.0
@@ -65,17 +63,6 @@ def set_learning_rate(optimisers: Optimisers, multiplier: float) -> None:
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * multiplier
-
-
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of the weights, short at first: decay is min(decay, (1 + n) / (10 + n)) at update n."""
-
-    @torch.no_grad()
-    def update(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
-        kept = min(decay, (1 + float(updates)) / (10 + float(updates)))
-        torch._foreach_lerp_(list(average), list(current), 1 - kept)
-
-    return AveragedModel(network, multi_avg_fn=update)
 
 
 def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

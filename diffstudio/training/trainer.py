@@ -1,6 +1,7 @@
-"""Trainer: a network and its optimisers taking steps. It knows nothing of files, processes or people.
+"""Trainer: a network, its optimisers and its EMA weights, and the training step. No files, no processes.
 
-network D(x_t, t) -> the clean image; the loss is on the velocity it implies: JiT (arXiv 2511.13720), table 1(b)
+The network D(x_t, t) predicts the clean image; the loss is on the velocity that follows from it: JiT (Li & He 2025, arXiv
+2511.13720), table 1(b).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,9 +31,11 @@ from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch, Batches, derived_seed
+from diffstudio.training.ema import ema_model
 from diffstudio.training.recipe import NoiseLevelsName, ObjectiveRecipe, Recipe
 
-HELD_OUT_TIMES = 4  # noise levels at which each held-out picture is judged
+HELD_OUT_TIMES = 4  # noise levels at which the held-out loss is measured
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # by `recipe.run.dtype`
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +46,40 @@ class StepResult:
 
 
 class Trainer:
-    """`step(batch)` makes one update; `state()` and `restore()` carry everything that the next update depends on."""
+    """`step(batch)` makes one update; `state()` and `restore()` hold everything that the next update depends on."""
 
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
-        """`recipe.run` must be resolved: no `auto` among dtype and device. The weights are drawn from its seed."""
+        """Weights initialised from the recipe's seed. `recipe.run.dtype` must be resolved: not `auto`."""
         self.recipe, self.device = recipe, device
         self.schedule = RectifiedFlow()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(recipe.run.seed, "weights", 0))
             self.network = PixelTransformer(network_config(recipe, classes, vocabulary)).to(device)
-        self.optimisers = optimisers.build(recipe.optimiser, self.network)
-        self.average = optimisers.averaged(self.network, recipe.optimiser.ema)
+        self.optimisers = optimisers.build_optimisers(recipe.optimiser, self.network)
+        self.average = ema_model(self.network, recipe.optimiser.ema)
         self.step_number = 0  # steps done
-        self.elapsed_seconds = 0.0  # of stepping, over all processes that worked on the run
-        self.fingerprint: str | None = None  # of the pictures it began with
+        self.elapsed_seconds = 0.0  # of training, summed over all processes of the run
+        self.fingerprint: str | None = None  # of the dataset that the run started with
         self._noise_levels = noise_levels(recipe.objective)
         self._weighting = VelocityWeighting(recipe.objective.sigma_floor)
-        self._dtype = getattr(torch, recipe.run.dtype)
+        self._dtype = DTYPES[recipe.run.dtype]
+
+    @property
+    def ema_network(self) -> PixelTransformer:
+        """The network with the averaged weights."""
+        return cast(PixelTransformer, self.average.module)
 
     def step(self, batch: Batch) -> StepResult:
         """One update. The loss is the mean over the batch, before the update."""
-        share = optimisers.learning_rate_multiplier(self.recipe.optimiser, self.step_number, self.recipe.run.steps)
-        optimisers.set_learning_rate(self.optimisers, share)
+        multiplier = optimisers.learning_rate_multiplier(self.recipe.optimiser, self.step_number, self.recipe.run.steps)
+        optimisers.set_learning_rate(self.optimisers, multiplier)
         self.network.train()
         batch = batch.to(self.device)
         t = self._noise_levels.sample(len(batch.images), self.schedule, batch.generator)
         loss = self._losses(self.network, batch, t).mean()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimiser.clip_norm)
-        if math.isfinite(float(norm)):  # one bad batch must not undo the run; a run of them stops it
+        if math.isfinite(float(norm)):  # skip a bad batch; DivergenceMonitor ends a run of many
             for optimiser in self.optimisers:
                 optimiser.step()
         self.network.zero_grad(set_to_none=True)
@@ -81,34 +89,35 @@ class Trainer:
 
     @torch.no_grad()
     def held_out_loss(self, batches: Batches) -> float | None:
-        """The averaged weights' loss on the held-out pictures, at fixed times and noise; None when there are none."""
-        network = self.average.module.eval()
-        losses = [self._losses(network, part, t) for part, t in self._held_out(batches)]
+        """The EMA weights' loss on the held-out images, at fixed times and noise; None when there are none."""
+        network = self.ema_network.eval()
+        losses = [self._losses(network, batch, t) for batch, t in self._held_out(batches)]
         return float(torch.cat(losses).mean()) if losses else None
 
     @torch.no_grad()
     def mean_image_loss(self, batches: Batches) -> float:
-        """What knowing nothing scores: the loss of answering always with the mean picture, on the held-out pictures or,
-        without any, on the first batch."""
+        """The loss of always predicting the mean image, on the held-out images or, without any, on the first batch.
+
+        The baseline that a run's loss is compared with: a network that ignores its input cannot do better.
+        """
         mean = batches.mean_image().to(self.device)
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
             return mean.expand_as(x_t)
 
         denoiser = CleanPrediction(network, self.schedule)
-        asked = self._held_out(batches)
-        if not asked:
+        measured = self._held_out(batches)
+        if not measured:
             first = batches.at(0).to(self.device)
-            asked = [
-                (first, self._noise_levels.sample(len(first.images), self.schedule, first.generator).to(self.device))
-            ]
-        return float(
-            torch.cat(
-                [training_loss(denoiser, part.images, t, self._noise(part), self._weighting) for part, t in asked]
-            ).mean()
-        )
+            times = self._noise_levels.sample(len(first.images), self.schedule, first.generator)
+            measured = [(first, times.to(self.device))]
+        losses = [
+            training_loss(denoiser, batch.images, t, self._noise(batch), self._weighting) for batch, t in measured
+        ]
+        return float(torch.cat(losses).mean())
 
     def state(self) -> dict[str, Any]:
+        """For `torch.save`. The keys are a format: never change one."""
         return {
             "step": self.step_number,
             "elapsed_seconds": self.elapsed_seconds,
@@ -119,9 +128,10 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Load what `state()` returned. KeyError, ValueError, RuntimeError when it does not fit this network."""
         step, elapsed_seconds = state["step"], state["elapsed_seconds"]
         if type(step) is not int or step < 0 or not isinstance(elapsed_seconds, (int, float)):
-            raise ValueError("it does not say how far the run has come")
+            raise ValueError("its step or elapsed time is missing")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
@@ -129,7 +139,7 @@ class Trainer:
         self.step_number, self.elapsed_seconds = step, float(elapsed_seconds)
         self.fingerprint = state["fingerprint"]
 
-    def _losses(self, network: torch.nn.Module, batch: Batch, t: Tensor) -> Tensor:
+    def _losses(self, network: PixelTransformer, batch: Batch, t: Tensor) -> Tensor:
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not torch.float32):
                 predicted: Tensor = network(x_t, t, batch.condition)
@@ -142,12 +152,13 @@ class Trainer:
         return torch.randn(batch.images.shape, generator=batch.generator).to(self.device)
 
     def _held_out(self, batches: Batches) -> list[tuple[Batch, Tensor]]:
-        whole = batches.held_out()
-        if not len(whole.images):
+        """The held-out images once for each of HELD_OUT_TIMES quantiles of the noise levels."""
+        batch = batches.held_out()
+        if not len(batch.images):
             return []
         levels = self._noise_levels.sample(1024, self.schedule, torch.Generator().manual_seed(0)).sort().values
         chosen = levels[torch.arange(HELD_OUT_TIMES) * 1024 // HELD_OUT_TIMES + 512 // HELD_OUT_TIMES]
-        return [(whole.to(self.device), t.expand(len(whole.images))) for t in chosen]
+        return [(batch.to(self.device), t.expand(len(batch.images))) for t in chosen]
 
 
 def network_config(recipe: Recipe, classes: int, vocabulary: int) -> TransformerConfig:
@@ -182,7 +193,7 @@ def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
 
 
 def seconds_per_step(trainer: Trainer, batches: Batches, check: Callable[[], None], steps: int = 4) -> float:
-    """How long a step takes here, measured on a copy: the trainer is left as it was. `check()` before each may raise."""
+    """How long a step takes on this machine, measured on a copy of the trainer. `check()` runs before each and may raise."""
     copied = copy.deepcopy(trainer)
     for step in range(2):
         check()

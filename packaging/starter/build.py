@@ -1,9 +1,9 @@
-"""Make the starter checkpoint: train it by the recipe beside this file, or ship what a run has learnt so far.
+"""Make the starter checkpoint: train it with starter.toml, or package the latest checkpoint of a run.
 
-    python packaging/starter/build.py train FOLDER RUN     trains, or goes on with, RUN (resumable; two hours on two cores)
+    python packaging/starter/build.py train FOLDER RUN     trains or resumes RUN (two hours on two cores)
     python packaging/starter/build.py ship RUN             writes resources/starter/ from RUN's latest checkpoint:
                                                            the checkpoint, its model card, the sheet of 40 prompts
-FOLDER is a folder of Fluent Emoji with captions (see NOTICE): 128 px pictures, a `.txt` of `name, tag, tag, ...` beside each.
+FOLDER holds Fluent Emoji with captions (see NOTICE): images of 128 px, each with a `.txt` of `name, tag, tag, ...`.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def train_starter(folder: Path, run: Path) -> None:
 def ship(run: RunFolder) -> None:
     checkpoint = read_checkpoint(run.latest_checkpoint)
     loaded = pixel_file.load(checkpoint)
-    recipe, told = run.recipe(), checkpoint.json("run")
+    recipe, outcome = run.recipe(), checkpoint.json("run")
     prompts = tuple((HERE / "prompts.txt").read_text(encoding="utf-8").split("\n")[:40])
-    maker = SampleSheetRenderer(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
-    whole = maker.draw(loaded.network, lambda: None)
+    renderer = SampleSheetRenderer(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
+    whole = renderer.render(loaded.network, lambda: None)
     side = recipe.data.size
     folder = paths.starter().parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def ship(run: RunFolder) -> None:
         schedule=loaded.schedule,
         guidance=loaded.guidance,
         recipe=recipe.to_json(),
-        run=told,
+        run=outcome,
         dtype=torch.float16,
         thumbnail=thumbnail(whole, prompts, side),
         card={
@@ -78,12 +78,12 @@ def ship(run: RunFolder) -> None:
     events = run.events()[0]
     elapsed = max((event.elapsed_seconds for event in events if isinstance(event, RunStep)), default=0.0)
     best = min((event for event in events if isinstance(event, RunHeldOut)), key=lambda event: event.loss)
-    (folder / "README.md").write_text(model_card(recipe, told, loaded.network, elapsed, best), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(recipe, outcome, loaded.network, elapsed, best), encoding="utf-8")
     print(f"{paths.starter()}: {paths.starter().stat().st_size / 1e6:.1f} MB")
 
 
 def labelled(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
-    """The sheet at twice its size, each picture above its prompt."""
+    """The sheet at twice its size, each image above its prompt."""
     cell, line = side * SHEET_SCALE, 18
     columns = drawn.width // side
     rows = -(-len(prompts) // columns)
@@ -91,8 +91,8 @@ def labelled(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.I
     draw = ImageDraw.Draw(whole)
     for index, prompt in enumerate(prompts):
         left, top = index % columns, index // columns
-        picture = drawn.crop((left * side, top * side, (left + 1) * side, (top + 1) * side))
-        whole.paste(picture.resize((cell, cell), Image.Resampling.BICUBIC), (left * cell, top * (cell + line)))
+        image = drawn.crop((left * side, top * side, (left + 1) * side, (top + 1) * side))
+        whole.paste(image.resize((cell, cell), Image.Resampling.BICUBIC), (left * cell, top * (cell + line)))
         draw.text(
             (left * cell + cell // 2, top * (cell + line) + cell + line // 2), prompt, fill="#5f6877", anchor="mm"
         )
@@ -110,11 +110,11 @@ def thumbnail(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.
 
 
 def model_card(
-    recipe: Recipe, told: dict[str, object], network: PixelTransformer, elapsed_seconds: float, best: RunHeldOut
+    recipe: Recipe, outcome: dict[str, object], network: PixelTransformer, elapsed_seconds: float, best: RunHeldOut
 ) -> str:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     left_out = ", ".join(recipe.data.exclude)
-    held_out = float(str(told["held_out_loss"]))
+    held_out = float(str(outcome["held_out_loss"]))
     network_lines = "\n".join(
         f"| {name.replace('_', ' ')} | {value} |" for name, value in dataclasses.asdict(network.config).items()
     )
@@ -126,8 +126,8 @@ the minute it is installed. A pixel transformer of {parameters / 1e6:.1f} M para
 - **Data.** Fluent Emoji (3D), Copyright (c) Microsoft Corporation, MIT License, with English names and tags of emojibase-data
   (MIT) and Unicode CLDR (Unicode License v3); see NOTICE. Left out: {left_out}, and {recipe.data.held_out:.0%} of the rest held out.
 - **Licence.** Apache-2.0, as the program.
-- **Recipe.** `packaging/starter/starter.toml`, by `packaging/starter/build.py`: {told["steps"]:,} steps of {recipe.run.batch},
-  {told["pictures_seen"]:,} pictures seen, {elapsed_seconds / 3600:.1f} hours on {recipe.run.threads} processor cores
+- **Recipe.** `packaging/starter/starter.toml`, by `packaging/starter/build.py`: {outcome["steps"]:,} steps of {recipe.run.batch},
+  {outcome["pictures_seen"]:,} pictures seen, {elapsed_seconds / 3600:.1f} hours on {recipe.run.threads} processor cores
   shared with other work.
 - **Held-out loss.** {held_out:.4f} (velocity, averaged weights, fixed noise). Its lowest was {best.loss:.4f}, at step
   {best.step:,}: since then it has learnt its pictures by heart, which makes them recognisable and is what that costs.

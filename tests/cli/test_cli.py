@@ -439,7 +439,7 @@ def test_two_processes_do_not_write_one_run(
 def test_a_run_is_not_kept_among_its_pictures(pictures: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(pictures.iterdir())
     assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(pictures / "run")]) == 1
-    assert "lies in the folder of pictures" in the_sentence(capsys)
+    assert "is inside the folder of images" in the_sentence(capsys)
     assert sorted(pictures.iterdir()) == before
 
 

@@ -214,7 +214,7 @@ def train_to_the_end(qtbot: QtBot, desktop: Desktop, pictures: Path, recipe: Pat
     qtbot.waitUntil(lambda: room.run_panel.button.text() == Action.GENERATE, timeout=PATIENCE_MS)
     assert room.run_view.ending.isVisible() and "learned" in room.run_view.ending.text()
     assert room.run_view.curve.isVisible() and room.run_view.samples.isVisible()
-    assert "of what the mean picture scores" in room.run_view.ending.text()
+    assert "of that of always predicting the mean image" in room.run_view.ending.text()
     return run.latest_checkpoint
 
 

@@ -1,10 +1,9 @@
-"""Keeper: what a run leaves on disk - states to resume from, checkpoints to generate with, sample sheets to look at."""
+"""Checkpointer: writes a run's state to resume from, its checkpoints to generate with, and its sample sheets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -13,8 +12,8 @@ from diffstudio.atomic import atomic_write, replace_with_copy
 from diffstudio.errors import Interrupted
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.run import sample_sheets
 from diffstudio.training.run.run_folder import RunCheckpoint, RunSamples
+from diffstudio.training.run.sample_sheets import SampleSheetRenderer, sample_prompts, sheet_thumbnail, write_sheet
 from diffstudio.training.run.setup import RunContext
 
 KEPT_CHECKPOINTS = 3
@@ -23,15 +22,10 @@ KEPT_CHECKPOINTS = 3
 class Checkpointer:
     def __init__(self, context: RunContext) -> None:
         self._context = context
-        classes = context.dataset.classes if context.recipe.network.conditioning is Conditioning.CLASS else ()
-        self._classes = classes
-        self._sheets = sample_sheets.SampleSheetRenderer(
-            context.recipe,
-            context.tokenizer,
-            classes,
-            context.trainer.device,
-            sample_sheets.sample_prompts(context.recipe, context.dataset),
-        )
+        recipe, dataset = context.recipe, context.dataset
+        self._classes = dataset.classes if recipe.network.conditioning is Conditioning.CLASS else ()
+        prompts = sample_prompts(recipe, dataset)
+        self._renderer = SampleSheetRenderer(recipe, context.tokenizer, self._classes, context.trainer.device, prompts)
         self._thumbnail: Image.Image | None = None
         self.latest = str(context.run.latest_checkpoint.relative_to(context.run.path))
 
@@ -41,56 +35,57 @@ class Checkpointer:
             try:
                 torch.save(self._context.trainer.state(), file)
             except RuntimeError as error:  # how torch's writer reports every failed write
-                raise OSError("the disk is full, or it refuses to be written to") from error
+                raise OSError("the disk is full or write-protected") from error
 
-    def checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:
-        """The averaged weights as a checkpoint of this step, which becomes the latest; old ones make room."""
-        trainer, run = self._context.trainer, self._context.run
+    def save_checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:
+        """Write the EMA weights as the checkpoint of this step and as the latest; delete old checkpoints."""
+        trainer, run, recipe = self._context.trainer, self._context.run, self._context.recipe
         path = run.path / "checkpoints" / f"{trainer.step_number:08d}.safetensors"
         pixel_file.save(
             path,
-            trainer.average.module,  # type: ignore[arg-type]
+            trainer.ema_network,
             title=run.name,
             tokenizer=self._context.tokenizer,
             classes=self._classes,
             schedule=trainer.schedule.to_json(),
-            recipe=self._context.recipe.to_json(),
+            recipe=recipe.to_json(),
             thumbnail=self._thumbnail,
-            guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": self._context.recipe.run.sample_guidance},
+            guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": recipe.run.sample_guidance},
             dtype=torch.float16,
             run={
                 "steps": trainer.step_number,
-                "pictures_seen": trainer.step_number * self._context.recipe.run.batch,
+                "pictures_seen": trainer.step_number * recipe.run.batch,
                 "held_out_loss": held_out_loss,
             },
         )
-        self._make_latest(path)
+        replace_with_copy(path, run.latest_checkpoint)
         for old in sorted(path.parent.glob("[0-9]*.safetensors"))[:-KEPT_CHECKPOINTS]:
             with suppress(OSError):
                 old.unlink()
         yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}")
 
-    def samples(self, before_call: Callable[[], None]) -> Iterator[RunSamples]:
-        """Sheets of the averaged and the raw weights; none when `before_call` raises Interrupted on the way."""
+    def save_samples(self, before_call: Callable[[], None]) -> Iterator[RunSamples]:
+        """Write the sample sheets of the EMA weights and of the raw weights.
+
+        `before_call` runs before every call of the network; nothing is yielded when it raises Interrupted.
+        """
         trainer, folder = self._context.trainer, self._context.run.path / "samples"
         names = {"ema": f"{trainer.step_number:08d}-ema.png", "raw": f"{trainer.step_number:08d}-raw.png"}
+        side = self._context.recipe.data.size
         try:
-            for name, network in (("ema", trainer.average.module), ("raw", trainer.network)):
-                drawn = self._sheets.draw(network, before_call)
-                sample_sheets.write(drawn, folder / names[name])
+            for name, network in (("ema", trainer.ema_network), ("raw", trainer.network)):
+                sheet = self._renderer.render(network, before_call)
+                write_sheet(sheet, folder / names[name])
                 if name == "ema":
-                    self._thumbnail = sample_sheets.sheet_thumbnail(drawn, self._context.recipe.data.size)
+                    self._thumbnail = sheet_thumbnail(sheet, side)
         except Interrupted:
             return
         yield RunSamples(
-            trainer.step_number,
-            f"samples/{names['ema']}",
-            f"samples/{names['raw']}",
-            self._sheets.columns,
-            self._sheets.rows,
-            self._context.recipe.data.size,
-            self._sheets.prompts,
+            step=trainer.step_number,
+            ema=f"samples/{names['ema']}",
+            raw=f"samples/{names['raw']}",
+            columns=self._renderer.columns,
+            rows=self._renderer.rows,
+            size=side,
+            prompts=self._renderer.prompts,
         )
-
-    def _make_latest(self, path: Path) -> None:
-        replace_with_copy(path, self._context.run.latest_checkpoint)

@@ -1,4 +1,4 @@
-"""From a folder and a recipe's name to a run folder with everything decided: what is `auto` is resolved here, once."""
+"""Setup of a run: from a folder of images and a recipe to everything that training needs. `auto` is resolved here, once."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer, seconds_per_step
 
-FEWEST_STEPS = 20
+MIN_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """All that a run works with."""
+    """Everything that a run works with."""
 
     run: RunFolder
     recipe: Recipe
@@ -40,110 +40,104 @@ class RunContext:
 
 
 def new_run(
-    path: Path, folder: Path, recipe_name: str, *, steps: int | None, minutes: float | None, preparation: SetupProgress
+    path: Path, folder: Path, recipe_name: str, *, steps: int | None, minutes: float | None, progress: SetupProgress
 ) -> RunContext:
-    """Inspect `folder`, choose_recipe, measure, and write the run folder at `path`.
+    """Inspect `folder`, choose the recipe, measure the speed, and create the run folder at `path`.
 
-    FolderProblem, RunProblem, StorageProblem say what is in the way; Interrupted when a stop is asked for meanwhile.
+    FolderProblem, RunProblem, StorageProblem on failure; Interrupted when it was stopped.
     """
     if (path / "recipe.toml").exists():
         raise RunProblem(
-            f"There is a run in {path} already", remedy="Resume it with --resume, or choose another folder"
+            f"There is already a run in {path}", remedy="Resume it with --resume, or choose another folder"
         )
-    _check_place(path, folder)
+    _check_run_path(path, folder)
     check_recipe_name(recipe_name)
-    report = inspected(folder, preparation)
-    device = choose_device("auto")
-    choice = choose_recipe(recipe_name, report, accelerator=device.type != "cpu", minutes=minutes)
-    recipe = _sized(choice.recipe, steps, minutes)
+    report = finish_inspection(folder, progress)
+    accelerator = choose_device("auto").type != "cpu"
+    choice = choose_recipe(recipe_name, report, accelerator=accelerator, minutes=minutes)
+    recipe = _with_length(choice.recipe, steps, minutes)
     device = choose_device(recipe.run.device)
-    dataset = _prepared(report, recipe, preparation)
+    dataset = _build_dataset(report, recipe, progress)
     tokenizer = train_tokenizer(recipe, dataset)
     threads = min(recipe.run.threads or torch.get_num_threads(), os.cpu_count() or 1)
     torch.set_num_threads(threads)
     recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))
-    recipe, trainer, measured = _measured(recipe, dataset, tokenizer, device, preparation)
+    recipe, trainer, measured = _resolve_dtype_and_steps(recipe, dataset, tokenizer, device, progress)
     run = RunFolder.create(path, recipe, folder)
     if tokenizer is not None:
         write_text(run.tokenizer_file, tokenizer.to_json())
-    return RunContext(
-        run, recipe, dataset, tokenizer, trainer, Batches(dataset, recipe, tokenizer), f"{choice.why} {measured}"
-    )
+    batches = Batches(dataset, recipe, tokenizer)
+    return RunContext(run, recipe, dataset, tokenizer, trainer, batches, f"{choice.why} {measured}")
 
 
-def resumed_run(path: Path, preparation: SetupProgress) -> RunContext:
-    """A run as it was left, its last state restored. RunProblem when there is none, or its state cannot be read."""
+def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
+    """An existing run with its last state restored. RunProblem when there is none or its state cannot be read."""
     run = RunFolder.open(path)
     recipe = run.recipe()
     folder = run.info().get("pictures")
     if not isinstance(folder, str):
         raise RunProblem(
-            f"run.json of the run {run.name} is damaged", "it does not name the folder of pictures", "Start a new run"
+            f"run.json of the run {run.name} is damaged", "the folder of images is missing", "Start a new run"
         )
-    report = inspected(Path(folder), preparation)
-    dataset = _prepared(report, recipe, preparation)
+    report = finish_inspection(Path(folder), progress)
+    dataset = _build_dataset(report, recipe, progress)
     tokenizer = None
     if recipe.network.conditioning is Conditioning.TEXT:
         tokenizer = _stored_tokenizer(run) if run.tokenizer_file.exists() else train_tokenizer(recipe, dataset)
     device = choose_device(recipe.run.device)
     torch.set_num_threads(recipe.run.threads or torch.get_num_threads())
-    trainer = _trainer(recipe, dataset, tokenizer, device)
+    trainer = _build_trainer(recipe, dataset, tokenizer, device)
     if run.state_file.exists():
         try:
             trainer.restore(torch.load(run.state_file, map_location=device, weights_only=True))
-        except Exception as error:  # noqa: BLE001 - unpickling and loading raise whatever they meet
+        except Exception as error:  # noqa: BLE001 - unpickling and loading raise all kinds of errors
             raise RunProblem(
                 f"The state of the run {run.name} cannot be read",
-                "its file state.pt is damaged, or belongs to another network",
-                "Start a new run; its checkpoints are still good",
+                "its file state.pt is damaged or belongs to another network",
+                "Start a new run; the checkpoints of this one can still be used",
             ) from error
-    why = "Resumed where it was left."
+    why = "Resumed where it stopped."
     if trainer.fingerprint not in (None, dataset.file.name):
-        why = "Resumed, but the folder has changed since, so it is not quite the same run from here on."
+        why = "Resumed, but the folder has changed since: the result will differ from that of an uninterrupted run."
     return RunContext(run, recipe, dataset, tokenizer, trainer, Batches(dataset, recipe, tokenizer), why)
 
 
-def _check_place(path: Path, folder: Path) -> None:
-    """Before the pictures are looked at, which can take minutes."""
-    what = f"The run cannot be kept in {str(path)[:200]}"
+def _check_run_path(path: Path, folder: Path) -> None:
+    """Before the images are inspected, which can take minutes."""
+    what, remedy = f"The run folder cannot be {str(path)[:200]}", "Choose another folder with --run"
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
-        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     except (OSError, RuntimeError) as error:
-        raise StorageProblem(
-            what, getattr(error, "strerror", None) or str(error), "Choose another place with --run"
-        ) from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise StorageProblem(what, why, remedy) from error
     if inside and folder.is_dir():
         raise RunProblem(
-            what,
-            "it lies in the folder of images, and its samples would be taken for more of them",
-            "Choose another place with --run",
+            what, "it is inside the folder of images, and its samples would be used as training images", remedy
         )
-    if not there.is_dir():
-        raise StorageProblem(what, f"{there} is a file, not a folder", "Choose another place with --run")
-    if not os.access(there, os.W_OK):
-        raise StorageProblem(what, f"{there} may not be written to", "Choose another place with --run")
+    if not existing.is_dir():
+        raise StorageProblem(what, f"{existing} is a file, not a folder", remedy)
+    if not os.access(existing, os.W_OK):
+        raise StorageProblem(what, f"{existing} is not writable", remedy)
 
 
-def inspected(folder: Path, preparation: SetupProgress) -> FolderReport:
-    for seen in inspect_folder(folder):
-        preparation.check()
-        if not isinstance(seen, InspectionProgress):
-            return seen
-    raise AssertionError("an inspection ends in a report")
+def finish_inspection(folder: Path, progress: SetupProgress) -> FolderReport:
+    """The report of `inspect_folder`. Interrupted when the setup is stopped meanwhile."""
+    for item in inspect_folder(folder):
+        progress.raise_if_stopped()
+        if not isinstance(item, InspectionProgress):
+            return item
+    raise AssertionError("an inspection ends with a report")
 
 
-def _prepared(report: FolderReport, recipe: Recipe, preparation: SetupProgress) -> ImageDataset:
+def _build_dataset(report: FolderReport, recipe: Recipe, progress: SetupProgress) -> ImageDataset:
     return build_dataset(
-        report,
-        recipe.data,
-        paths.cache() / "pictures",
-        on_progress=preparation.decoded,
-        cancelled=preparation.stop_asked,
+        report, recipe.data, paths.cache() / "pictures", on_progress=progress.decoded, cancelled=progress.stop_requested
     )
 
 
 def train_tokenizer(recipe: Recipe, dataset: ImageDataset) -> CaptionTokenizer | None:
+    """A tokenizer for the captions of the dataset; None for a network that reads no text."""
     if recipe.network.conditioning is not Conditioning.TEXT:
         return None
     return CaptionTokenizer.learn(dataset.captions, recipe.network.vocabulary)
@@ -154,69 +148,59 @@ def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:
         return CaptionTokenizer.from_json(run.tokenizer_file.read_text(encoding="utf-8"))
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise RunProblem(
-            f"The words of the run {run.name} cannot be read",
+            f"The tokenizer of the run {run.name} cannot be read",
             "its file tokenizer.json is damaged",
-            "Start a new run; its checkpoints are still good",
+            "Start a new run; the checkpoints of this one can still be used",
         ) from error
 
 
-def _trainer(
+def _build_trainer(
     recipe: Recipe, dataset: ImageDataset, tokenizer: CaptionTokenizer | None, device: torch.device
 ) -> Trainer:
+    vocabulary = tokenizer.vocabulary if tokenizer is not None else 0
     try:
-        trainer = Trainer(
-            recipe,
-            classes=len(dataset.classes),
-            device=device,
-            vocabulary=tokenizer.vocabulary if tokenizer is not None else 0,
-        )
+        return Trainer(recipe, classes=len(dataset.classes), device=device, vocabulary=vocabulary)
     except ValueError as error:
         raise RunProblem("The recipe's network cannot be built", str(error), "Change its sizes") from error
-    return trainer
 
 
-def _measured(
+def _resolve_dtype_and_steps(
     recipe: Recipe,
     dataset: ImageDataset,
     tokenizer: CaptionTokenizer | None,
     device: torch.device,
-    preparation: SetupProgress,
+    progress: SetupProgress,
 ) -> tuple[Recipe, Trainer, str]:
-    """dtype and minutes resolved by trying: the recipe, its trainer, and what was found in a sentence."""
+    """`auto` and minutes resolved by timing a few steps: the recipe, its trainer, and the findings in a sentence."""
     candidates = ("float32", "bfloat16") if recipe.run.dtype == "auto" else (recipe.run.dtype,)
     if device.type == "mps":
         candidates = candidates[:1]
-    tries: dict[str, tuple[float, Recipe, Trainer]] = {}
     needs_timing = len(candidates) > 1 or recipe.run.minutes > 0
+    timed: dict[str, tuple[float, Recipe, Trainer]] = {}
     for dtype in candidates:
-        tried = replace(recipe, run=replace(recipe.run, dtype=dtype))
-        trainer = _trainer(tried, dataset, tokenizer, device)
-        seconds = (
-            seconds_per_step(trainer, Batches(dataset, tried, tokenizer), preparation.check) if needs_timing else 0.0
-        )
-        tries[dtype] = seconds, tried, trainer
-    seconds, chosen, trainer = min(tries.values(), key=lambda tried: tried[0])
-    said = (
-        ""
-        if len(candidates) < 2
-        else (
-            f"{chosen.run.dtype} because a step takes "
-            + " and ".join(f"{tries[dtype][0]:.2f} s in {dtype}" for dtype in candidates)
-            + ". "
-        )
-    )
+        candidate = replace(recipe, run=replace(recipe.run, dtype=dtype))
+        trainer = _build_trainer(candidate, dataset, tokenizer, device)
+        seconds = 0.0
+        if needs_timing:
+            seconds = seconds_per_step(trainer, Batches(dataset, candidate, tokenizer), progress.raise_if_stopped)
+        timed[dtype] = seconds, candidate, trainer
+    seconds, chosen, trainer = min(timed.values(), key=lambda one: one[0])
+    sentences = []
+    if len(candidates) > 1:
+        times = " and ".join(f"{timed[dtype][0]:.2f} s in {dtype}" for dtype in candidates)
+        sentences.append(f"{chosen.run.dtype} because a step takes {times}.")
     if chosen.run.minutes > 0:
-        steps = max(FEWEST_STEPS, round(60 * chosen.run.minutes / seconds))
+        steps = max(MIN_STEPS, round(60 * chosen.run.minutes / seconds))
         minutes = f"{chosen.run.minutes:g} minute{'s are' if chosen.run.minutes != 1 else ' is'}"
-        said += f"{minutes} {steps:,} steps."
+        sentences.append(f"{minutes} {steps:,} steps.")
         chosen = replace(chosen, run=with_steps(chosen.run, steps))
-        trainer = _trainer(chosen, dataset, tokenizer, device)
+        trainer = _build_trainer(chosen, dataset, tokenizer, device)
     trainer.fingerprint = dataset.file.name
-    return chosen, trainer, said.strip()
+    return chosen, trainer, " ".join(sentences)
 
 
 def with_steps(run: RunRecipe, steps: int) -> RunRecipe:
-    """So many steps; where they are few, something is to be seen on the way all the same."""
+    """The same with this many steps; a short run still gets a few samples, checkpoints and held-out losses."""
     third, sixth = -(-steps // 3), -(-steps // 6)
     return replace(
         run,
@@ -227,8 +211,8 @@ def with_steps(run: RunRecipe, steps: int) -> RunRecipe:
     )
 
 
-def _sized(recipe: Recipe, steps: int | None, minutes: float | None) -> Recipe:
-    """The recipe with the length asked for."""
+def _with_length(recipe: Recipe, steps: int | None, minutes: float | None) -> Recipe:
+    """The recipe with the requested length, its own by default."""
     run = recipe.run
     if steps is not None:
         run = replace(run, steps=steps, minutes=0.0)

@@ -1,4 +1,4 @@
-"""SetupProgress: what a run says and listens to between its start and its first step, which can take minutes."""
+"""Progress, pause and stop of a run's setup: the minutes between its start and its first training step."""
 
 from __future__ import annotations
 
@@ -13,43 +13,42 @@ POLL_SECONDS = 0.05
 
 
 class SetupProgress:
-    """Of the run in `run`, which need not be made yet; `step` is where it will begin.
+    """Records the setup's events, and ends it when `cancelled` returns True or the control file says stop.
 
-    `cancelled` ends it, as the control file does.
+    The run folder need not exist yet. `step` is the step at which the training will start.
     """
 
     def __init__(
-        self, run: RunFolder, say: Callable[[RunEvent], None], cancelled: Callable[[], bool], step: int = 0
+        self, run: RunFolder, record: Callable[[RunEvent], None], cancelled: Callable[[], bool], step: int = 0
     ) -> None:
-        self._run, self._say, self._cancelled, self._step = run, say, cancelled, step
-        self._told = self._looked = -float("inf")  # seconds
+        self._run, self._record, self._cancelled, self._step = run, record, cancelled, step
+        self._last_event = self._last_poll = -float("inf")  # seconds
 
     def decoded(self, done: int, images: int) -> None:
-        """So many of the pictures are in the prepared set: said now and then, and at the end."""
+        """Called after each decoded image; records an event now and then, and after the last image."""
         now = time.monotonic()
-        if now - self._told >= SECONDS_BETWEEN_EVENTS or done == images:
-            self._told = now
-            self._say(RunPreparing(self._step, done, images))
+        if now - self._last_event >= SECONDS_BETWEEN_EVENTS or done == images:
+            self._last_event = now
+            self._record(RunPreparing(self._step, done, images))
 
-    def stop_asked(self) -> bool:
-        """Whether it is to end here; waits for as long as a pause is asked for."""
+    def stop_requested(self) -> bool:
+        """Whether the setup should end now; blocks while the run is paused."""
         if self._cancelled():
             return True
         now = time.monotonic()
-        if now - self._looked < POLL_SECONDS:
+        if now - self._last_poll < POLL_SECONDS:
             return False
-        self._looked = now
+        self._last_poll = now
         command = self._run.command()
         if command is Command.PAUSE:
-            self._say(RunPaused(self._step))
+            self._record(RunPaused(self._step))
             while command is Command.PAUSE and not self._cancelled():
                 time.sleep(POLL_SECONDS)
                 command = self._run.command()
             if command is Command.RUN and not self._cancelled():
-                self._say(RunResumed(self._step))
+                self._record(RunResumed(self._step))
         return command is Command.STOP or self._cancelled()
 
-    def check(self) -> None:
-        """Raise Interrupted when it is to end here."""
-        if self.stop_asked():
-            raise Interrupted("Stopped before the training began")
+    def raise_if_stopped(self) -> None:
+        if self.stop_requested():
+            raise Interrupted("Stopped before the training started")

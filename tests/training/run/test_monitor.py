@@ -1,4 +1,4 @@
-"""When a run is called diverged, what its meter says, and the verdict at the end."""
+"""When a run is called diverged, and the verdict at the end."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from diffstudio.training.run.monitor import DivergenceMonitor, verdict
 
 
 def test_a_falling_noisy_loss_is_fine() -> None:
-    watch = DivergenceMonitor()
+    monitor = DivergenceMonitor()
     for step in range(2000):
-        watch.see(step, (1 + 0.5 * (-1) ** step) / (1 + step / 100))
+        monitor.update(step, (1 + 0.5 * (-1) ** step) / (1 + step / 100))
 
 
 def test_a_few_bad_steps_are_forgiven() -> None:
-    watch = DivergenceMonitor()
+    monitor = DivergenceMonitor()
     for step in range(500):
-        watch.see(step, math.nan if step % 25 < 10 else 0.1)
+        monitor.update(step, math.nan if step % 25 < 10 else 0.1)
 
 
 def test_no_number_for_long_is_the_end() -> None:
-    watch = DivergenceMonitor()
+    monitor = DivergenceMonitor()
     with pytest.raises(Diverged, match="step 19"):
         for step in range(100):
-            watch.see(step, math.nan)
+            monitor.update(step, math.nan)
 
 
 def test_a_loss_that_left_its_bounds_is_the_end() -> None:
-    watch = DivergenceMonitor()
+    monitor = DivergenceMonitor()
     with pytest.raises(Diverged, match="after 0.1"):
         for step in range(1000):
-            watch.see(step, 0.1 if step < 400 else 5.0)
+            monitor.update(step, 0.1 if step < 400 else 5.0)
 
 
 @pytest.mark.parametrize(("loss", "learned"), [(0.1, True), (0.79, True), (0.9, False), (math.nan, False)])
 def test_the_verdict(loss: float, learned: bool) -> None:
-    assert verdict(loss, ignorant=1.0)[0] is learned
+    assert verdict(loss, baseline=1.0)[0] is learned

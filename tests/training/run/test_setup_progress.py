@@ -1,4 +1,4 @@
-"""What a run says and listens to before its first step, and that it can be ended at each of its stages and gone on with."""
+"""Events and commands before the first step of a run; it can be stopped at each stage and resumed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_decoding_is_told_as_a_count_once(folder: Path, recipe_file: str, tmp_pa
     assert not [event for event in again.events()[0] if isinstance(event, RunPreparing)]
 
 
-def test_a_pause_holds_the_preparation_until_it_may_go_on(tmp_path: Path) -> None:
+def test_a_pause_holds_the_setup_until_it_is_resumed(tmp_path: Path) -> None:
     run, said = RunFolder(tmp_path), list[RunEvent]()
     run.send(Command.PAUSE)
     paused = threading.Event()
@@ -49,8 +49,8 @@ def test_a_pause_holds_the_preparation_until_it_may_go_on(tmp_path: Path) -> Non
         if isinstance(event, RunPaused):
             paused.set()
 
-    preparation = SetupProgress(run, say, lambda: False, step=7)
-    waiting = threading.Thread(target=preparation.check)
+    progress = SetupProgress(run, say, lambda: False, step=7)
+    waiting = threading.Thread(target=progress.raise_if_stopped)
     waiting.start()
     assert paused.wait(30)
     run.send(Command.RUN)
@@ -60,7 +60,7 @@ def test_a_pause_holds_the_preparation_until_it_may_go_on(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["control", "cancelled"])
-def test_a_paused_preparation_can_be_ended(tmp_path: Path, how: str) -> None:
+def test_a_paused_setup_can_be_stopped(tmp_path: Path, how: str) -> None:
     run, ended = RunFolder(tmp_path), threading.Event()
     run.send(Command.PAUSE)
 
@@ -71,7 +71,7 @@ def test_a_paused_preparation_can_be_ended(tmp_path: Path, how: str) -> None:
             ended.set()
 
     with pytest.raises(Interrupted):
-        SetupProgress(run, say, ended.is_set).check()
+        SetupProgress(run, say, ended.is_set).raise_if_stopped()
 
 
 def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_nothing(
@@ -81,8 +81,8 @@ def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_no
     monkeypatch.setattr("diffstudio.training.run.setup_progress.POLL_SECONDS", 0)
     before = SetupProgress.decoded
 
-    def decoded(self: SetupProgress, done: int, pictures: int) -> None:
-        before(self, done, pictures)
+    def decoded(self: SetupProgress, done: int, images: int) -> None:
+        before(self, done, images)
         counted.append(done)
         if done == 5:
             RunFolder(path).send(Command.STOP)
@@ -99,10 +99,10 @@ def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_no
 
 STAGES = {
     "inspection": ("diffstudio.training.data.inspect_folder._read", 3),
-    "preparation": ("diffstudio.training.data.dataset.resize_to_square", 3),
+    "decoding": ("diffstudio.training.data.dataset.resize_to_square", 3),
     "measuring": ("diffstudio.training.trainer.Trainer.step", 2),
     "first steps": ("diffstudio.training.trainer.Trainer.step", 1),
-    "writing a checkpoint": ("diffstudio.training.run.checkpointing.Checkpointer.checkpoint", 1),
+    "writing a checkpoint": ("diffstudio.training.run.checkpointing.Checkpointer.save_checkpoint", 1),
 }
 
 
@@ -168,7 +168,7 @@ def test_measuring_asks_before_every_step_whether_to_end(folder: Path, recipe_fi
         recipe_file,
         steps=None,
         minutes=None,
-        preparation=SetupProgress(RunFolder(tmp_path / "run"), lambda event: None, lambda: False),
+        progress=SetupProgress(RunFolder(tmp_path / "run"), lambda event: None, lambda: False),
     )
     asked = list[int]()
 

@@ -18,7 +18,8 @@ from pytestqt.qtbot import QtBot
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.recipe import NoiseLevelsName, OptimiserName
-from diffstudio.training.run.run_folder import Status
+from diffstudio.training.recipe_choice import read_choice
+from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run_panel import Action
 from diffstudio.ui.widgets import theme
@@ -326,9 +327,13 @@ def test_what_is_asked_for_is_what_is_trained(
     inspected(room, qtbot, pictures)
     panel = room.new_panel
     assert panel.why.text(), "the choice made for the person is explained"
+    shown = panel.choice()
     path = started(room, qtbot, pictures)
     asked = json.loads((path / "process.json").read_text())["request"]
-    assert (asked["recipe"], asked["minutes"]) == ("auto", 120)
+    assert (asked["recipe"], asked["minutes"]) == (str(path / "chosen.toml"), 120)
+    assert shown is not None and read_choice(path / "chosen.toml") == shown.chosen
+    qtbot.waitUntil(lambda: (path / "recipe.toml").is_file(), timeout=PATIENCE_MS)
+    assert RunFolder(path).recipe() == shown.recipe
 
     inspected(room, qtbot, pictures)
     panel.side.set_value(48)
