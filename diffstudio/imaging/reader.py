@@ -1,6 +1,6 @@
-"""One picture file, read safely whatever it holds: used when a folder is inspected and when it is prepared.
+"""Read an image file, whatever it holds: any format, orientation and bit depth becomes upright 8-bit RGB or RGBA.
 
-No torch here, and no trust: a file may lie about its size, end half-way, or be something else altogether.
+No torch, and no trust: a file may lie about its size, end half-way, or be something else altogether.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import contextlib
 import stat
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +18,12 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from diffstudio.errors import ImageProblem
+from diffstudio.imaging.limits import LARGEST_PIXELS, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, too_large
 
-LARGEST_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb: a quarter of a GiB as RGB
-LARGE_PIXELS = 16_000_000  # above this, pictures are decoded one at a time to bound the memory of several threads
+Colour = tuple[int, int, int]
+
+WHITE: Colour = (255, 255, 255)
+_LARGE_PIXELS = 16_000_000  # images above this are decoded one at a time, to bound the memory of several threads
 _ONE_LARGE_AT_A_TIME = threading.Lock()
 
 # Formats that Pillow knows but that start another program, or hold no pixels of their own without a plug-in.
@@ -26,7 +31,7 @@ _LEFT_OUT = frozenset({"EPS", "WMF", "EMF", "MPEG", "HDF5", "GRIB", "BUFR", "FPX
 # First bytes of the common formats, by which a file without a suffix is known: PNG, JPEG, GIF, BMP, TIFF, WebP (RIFF).
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
-_UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+_UPRIGHT = {  # EXIF orientation -> what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,13 +50,13 @@ def _formats() -> tuple[str, ...]:
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """The file name endings, in lower case with their dot, of what Pillow can read here."""
+    """The file name endings of every format that can be read here, in lower case with their dot."""
     readable = set(_formats())
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
 
 
 def looks_like_an_image(path: Path) -> bool:
-    """Whether the name says so; for a name without a suffix, whether the first bytes do."""
+    """Whether its suffix is one of an image file; without a suffix, whether its first bytes are."""
     suffix = path.suffix.lower()
     if suffix:
         return suffix in image_suffixes()
@@ -65,68 +70,77 @@ def looks_like_an_image(path: Path) -> bool:
 
 
 def read_image(path: Path, *, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """The first frame, upright, as RGB, or RGBA where something shines through; and its own width and height in px.
+    """The first frame, upright, as RGB, or as RGBA if a pixel is transparent; and its full width and height in px.
 
-    With `at_least`, a large picture comes at a whole fraction of its size, each side still that many px or more.
-    ImageProblem, whose `why` is a clause for people, when the file is no whole picture.
+    With `at_least`, a large image comes reduced by a whole factor, with each side still that many px or more.
+    ImageProblem, whose `why` is a clause for people, when the file cannot be read as a whole.
     """
-    try:
+    with image_errors(path):
         _check_file(path)
         with Image.open(path, formats=_formats()) as file:
             width, height = file.size
             if width * height > LARGEST_PIXELS:
-                raise _problem(path, _too_large(width, height), "Use a smaller copy of it")
+                raise image_problem(path, too_large(width, height), "Use a smaller copy of it")
             orientation = _orientation(file)
             if at_least is not None:
                 file.draft(None, (at_least, at_least))
-            with _ONE_LARGE_AT_A_TIME if width * height > LARGE_PIXELS else contextlib.nullcontext():
-                picture = _reduced(_eight_bits(file), at_least)
+            with _ONE_LARGE_AT_A_TIME if width * height > _LARGE_PIXELS else contextlib.nullcontext():
+                image = _reduced(_eight_bits(file), at_least)
         if orientation in _UPRIGHT:
-            picture = picture.transpose(_UPRIGHT[orientation])
+            image = image.transpose(_UPRIGHT[orientation])
         if orientation >= 5:
             width, height = height, width
-        return picture, (width, height)
-    except ImageProblem:
-        raise
-    except Exception as error:  # Pillow's plug-ins raise almost any kind on hostile bytes; each ends in one named file
-        raise _problem(path, _reason(error)) from error
+        return image, (width, height)
+
+
+def read_rgb(path: Path, background: Colour = WHITE) -> Image.Image:
+    """The first frame, upright, as RGB, with transparency laid on `background`. ImageProblem as `read_image`."""
+    image, _ = read_image(path)
+    return flatten(image, background)
+
+
+def flatten(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+    """An RGB or RGBA image as RGB, with transparency laid on `background`."""
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
+    return image.convert("RGB")
 
 
 def _check_file(path: Path) -> None:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # opening a pipe or a device could wait for ever
-        raise _problem(path, "it is not a plain file")
+        raise image_problem(path, "it is not a regular file")
     if about.st_size == 0:
-        raise _problem(path, "the file is empty")
+        raise image_problem(path, "the file is empty")
 
 
 def _orientation(file: Image.Image) -> int:
     try:
         value = file.getexif().get(ExifTags.Base.Orientation, 1)
         return value if isinstance(value, int) else 1
-    except Exception:  # noqa: BLE001 - damaged EXIF says nothing of the pixels: the picture is taken as it lies
+    except Exception:  # noqa: BLE001 - damaged EXIF says nothing about the pixels
         return 1
 
 
 def _eight_bits(file: Image.Image) -> Image.Image:
-    """RGB, or RGBA when a pixel is not wholly opaque, of any of Pillow's modes."""
+    """RGB, or RGBA if a pixel is transparent, from any of Pillow's modes."""
     file.load()
     if file.mode.startswith("I") or file.mode == "F":
         return _grey_of_many_bits(file).convert("RGB")
     if not file.has_transparency_data:
         return file.convert("RGB")
-    picture = file.convert("RGBA")
-    lowest_opacity = int(np.asarray(picture.getchannel("A")).min())
-    return picture if lowest_opacity < 255 else picture.convert("RGB")
+    image = file.convert("RGBA")
+    lowest_opacity = int(np.asarray(image.getchannel("A")).min())
+    return image if lowest_opacity < 255 else image.convert("RGB")
 
 
-def _reduced(picture: Image.Image, at_least: int | None) -> Image.Image:
-    factor = min(picture.size) // at_least if at_least else 1
-    return picture.reduce(factor) if factor > 1 else picture  # means over squares, weighted by opacity
+def _reduced(image: Image.Image, at_least: int | None) -> Image.Image:
+    factor = min(image.size) // at_least if at_least else 1
+    return image.reduce(factor) if factor > 1 else image  # means over squares, weighted by opacity
 
 
 def _grey_of_many_bits(file: Image.Image) -> Image.Image:
-    """16 bits by their whole range; 32 bits and floats by 1, 255 or 65,535, the first that holds every value."""
+    """16 bits scaled by their full range; 32 bits and floats by 1, 255 or 65,535, the first that holds every value."""
     values = np.nan_to_num(np.asarray(file).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     largest = float(values.max(initial=0.0))
     if file.mode.startswith("I;16"):
@@ -137,32 +151,45 @@ def _grey_of_many_bits(file: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values * (255 / white)), 0, 255).astype(np.uint8))
 
 
-def _problem(path: Path, why: str, remedy: str = "") -> ImageProblem:
-    return ImageProblem(f"The picture {path.name} cannot be used", why, remedy)
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-def _too_large(width: int, height: int) -> str:
-    return f"at {width:,} x {height:,} px it is larger than the {LARGEST_PIXELS // 1_000_000} megapixels that are read"
+@contextmanager
+def image_errors(path: Path) -> Iterator[None]:
+    """Raise an ImageProblem for whatever goes wrong while the image at `path` is read."""
+    try:
+        yield
+    except ImageProblem:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise almost any kind on hostile bytes
+        remedy = "It may have been moved or deleted" if isinstance(error, FileNotFoundError) else ""
+        raise image_problem(path, _reason(error), remedy) from error
+
+
+def image_problem(path: Path, why: str, remedy: str = "") -> ImageProblem:
+    return ImageProblem(f"{path.name} cannot be read", why, remedy or "Choose another image")
 
 
 def _reason(error: Exception) -> str:
-    """Why Pillow gave up, for a person."""
+    """Why an image could not be read, as a clause for people."""
     match error:
         case Image.DecompressionBombError() | Image.DecompressionBombWarning():
-            return f"it is larger than the {LARGEST_PIXELS // 1_000_000} megapixels that are read"
+            return TOO_LARGE
         case UnidentifiedImageError():
-            return "it is not a picture of a kind that can be read"
+            return NOT_AN_IMAGE
         case PermissionError():
-            return "it may not be read"
+            return "there is no permission to read it"
+        case IsADirectoryError():
+            return "it is a folder"
         case FileNotFoundError():
-            return "it is not there (any more)"
+            return "the file does not exist"
         case MemoryError():
-            return "decoding it needs more memory than there is"
+            return "there is not enough memory to decode it"
         case EOFError() | struct.error():
-            return "the file is cut short"
+            return TRUNCATED
         case OSError() if "truncated" in str(error).lower():
-            return "the file is cut short"
+            return TRUNCATED
         case OSError() if error.strerror:
             return error.strerror[:1].lower() + error.strerror[1:]
         case _:
-            return f"it is damaged ({str(error) or type(error).__name__})"
+            return f"it is damaged ({str(error).rstrip('.') or type(error).__name__})"

@@ -112,7 +112,7 @@ def test_what_is_no_picture_or_too_large_a_one(tmp_path: Path, capsys: pytest.Ca
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     for name, options, says in (
         ("gone.png", [], "There is no picture at"),
-        ("text.png", [], "not a picture of a kind that can be read"),
+        ("text.png", [], "not an image in a supported format"),
         ("wide.png", ["--scale", "8"], "32,000 × 160 px"),
         ("photo.png", ["--strength", "0.3"], "Which checkpoint is to sample"),
         (".", [], "There is no picture at"),

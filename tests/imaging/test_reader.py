@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from diffstudio.errors import ImageProblem, RunProblem
-from diffstudio.imaging.reader import looks_like_an_image, read_image
+from diffstudio.imaging.reader import flatten, image_errors, looks_like_an_image, read_image, read_rgb
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
 
@@ -147,9 +147,9 @@ def test_a_large_picture_comes_small_and_its_own_size_is_told(tmp_path: Path, su
     ("name", "content", "why"),
     [
         ("empty.png", b"", "empty"),
-        ("text.png", b"Dear diary, this is not a picture at all.", "kind"),
+        ("text.png", b"Dear diary, this is not a picture at all.", "not an image"),
         ("bomb.png", png_header(30_000, 30_000), "megapixels"),
-        ("hole.png", png_header(64, 64), "cut short"),
+        ("hole.png", png_header(64, 64), "truncated"),
     ],
 )
 def test_hostile_files_are_named_with_a_reason(tmp_path: Path, name: str, content: bytes, why: str) -> None:
@@ -164,7 +164,7 @@ def test_hostile_files_are_named_with_a_reason(tmp_path: Path, name: str, conten
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as it is outside tests: said, not raised
 def test_a_picture_between_pillows_two_limits_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     (tmp_path / "poster.png").write_bytes(png_header(12_000, 10_000))
-    with pytest.raises(ImageProblem, match="12,000 x 10,000 px"):
+    with pytest.raises(ImageProblem, match="12,000 × 10,000 px"):
         read_image(tmp_path / "poster.png")
 
 
@@ -211,12 +211,12 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
     assert not looks_like_an_image(tmp_path / "pipe")
-    with pytest.raises(ImageProblem, match="plain file"):
+    with pytest.raises(ImageProblem, match="not a regular file"):
         read_image(tmp_path / "pipe.png")
 
 
 def test_permission_and_absence_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ImageProblem, match="not there"):
+    with pytest.raises(ImageProblem, match="does not exist"):
         read_image(tmp_path / "gone.png")
     path = saved(tmp_path / "locked.png", Image.new("RGB", (20, 20)))
 
@@ -224,7 +224,7 @@ def test_permission_and_absence_are_told_apart(tmp_path: Path, monkeypatch: pyte
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Image, "open", refuse)
-    with pytest.raises(ImageProblem, match="may not be read"):
+    with pytest.raises(ImageProblem, match="no permission to read it"):
         read_image(path)
 
 
@@ -272,3 +272,57 @@ def test_backgrounds() -> None:
     assert background_colour(DataRecipe(background="white")) == (255, 255, 255)
     with pytest.raises(RunProblem, match="not a colour"):
         background_colour(DataRecipe(background="blurple"))
+
+
+def test_names_and_first_bytes(tmp_path: Path) -> None:
+    (tmp_path / "png").write_bytes(png_header(8, 8))
+    (tmp_path / "text").write_text("no")
+    assert looks_like_an_image(tmp_path / "png") and not looks_like_an_image(tmp_path / "text")
+    assert looks_like_an_image(Path("gone.JPG")) and not looks_like_an_image(Path("gone"))
+    assert not looks_like_an_image(Path("a.eps"))  # Pillow would start Ghostscript
+
+
+def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ImageProblem, match="folder.png cannot be read"):
+        read_image(tmp_path / "folder.png")
+
+
+def test_transparency_is_laid_on_a_background(tmp_path: Path) -> None:
+    path = saved(tmp_path / "clear.png", Image.new("RGBA", (4, 4), (255, 0, 0, 0)))
+    assert read_rgb(path).getpixel((0, 0)) == (255, 255, 255)
+    assert read_rgb(path, (0, 0, 0)).getpixel((0, 0)) == (0, 0, 0)
+    assert flatten(Image.new("RGB", (1, 1), RED)).getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (Image.DecompressionBombError("x"), "it has more than 89 megapixels, the most that are read"),
+        (UnidentifiedImageError("x"), "it is not an image in a supported format"),
+        (PermissionError(13, "x"), "there is no permission to read it"),
+        (IsADirectoryError(21, "x"), "it is a folder"),
+        (FileNotFoundError(2, "x"), "the file does not exist"),
+        (MemoryError(), "there is not enough memory to decode it"),
+        (EOFError(), "the file is truncated"),
+        (struct.error("x"), "the file is truncated"),
+        (OSError("image file is truncated (3 bytes not processed)"), "the file is truncated"),
+        (OSError(5, "Input/output error"), "input/output error"),
+        (SyntaxError("broken PNG file."), "it is damaged (broken PNG file)"),
+        (KeyError(), "it is damaged (KeyError)"),
+    ],
+)
+def test_every_error_has_a_reason(error: Exception, why: str) -> None:
+    with pytest.raises(ImageProblem) as problem, image_errors(Path("a.png")):
+        raise error
+    assert problem.value.why == why and problem.value.what == "a.png cannot be read" and problem.value.remedy
+
+
+def test_damaged_exif_turns_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.jpg", Image.new("RGB", (8, 4)))
+
+    def damaged(image: Image.Image) -> None:
+        raise SyntaxError("not a TIFF file")
+
+    monkeypatch.setattr(Image.Image, "getexif", damaged)
+    assert read_image(path)[1] == (8, 4)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffstudio.imaging.reader import read_rgb
 from diffstudio.studio.events import Picture
-from diffstudio.studio.generation.init_image import fitted, read_rgb
+from diffstudio.studio.generation.init_image import fitted
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName, ResizeName
 
 _TURN = 0.4142135623730950488  # tan 22.5°: up to there a slope counts as level

@@ -7,19 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageOps
 
 from diffstudio.errors import BadRequest
-from diffstudio.imaging.reader import read_image
+from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
+from diffstudio.imaging.reader import WHITE, read_rgb
 from diffstudio.studio.events import Picture
 from diffstudio.studio.requests import LARGEST_SIDE, FillName, GenerateRequest, ResizeName
-
-BACKGROUND = (255, 255, 255)  # what transparency is laid on
-_GREY = 127
-_NEARLY = 0.93  # of the way that a blur goes within two of its standard deviations: the rest would take for ever
-
-Mask = NDArray[np.uint8]  # [H,W]: 255 is painted anew, 0 is kept
-Box = tuple[int, int, int, int]  # left, top, right, bottom in px
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +64,14 @@ def load_init_image(request: GenerateRequest, width: int, height: int) -> InitIm
         )
     whole = np.array(picture)
     box = (
-        _region(painted, request.padding, width / height)
+        masked_region(painted, request.padding, width / height)
         if request.masked_only
         else (0, 0, picture.width, picture.height)
     )
     filled = Image.fromarray(_filled(whole, painted, request.fill, request.seed))
     init = np.array(filled.crop(box).resize((width, height), Image.Resampling.LANCZOS))
     small = np.array(mask.crop(box).resize((width, height), Image.Resampling.BILINEAR))
-    return InitImage(init, small, whole, softened(painted, request.feather), box)
+    return InitImage(init, small, whole, feather_mask(painted, request.feather), box)
 
 
 def canvas_size(request: GenerateRequest) -> tuple[int, int] | None:
@@ -97,28 +91,6 @@ def canvas_size(request: GenerateRequest) -> tuple[int, int] | None:
     return size
 
 
-def softened(mask: Mask, feather: int) -> NDArray[np.float32]:
-    """How much of what is made shows, [H,W] in [0,1]: it grows from the mask's edge inwards over about `feather` px.
-
-    Outside the mask it is 0. A mask that is thinner than its feather stays as it is.
-    """
-    hard = mask.astype(np.float32) / 255.0
-    if feather <= 0:
-        return hard
-    blurred = np.array(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(feather / 2)), dtype=np.float32) / 255.0
-    soft = np.clip((2.0 * blurred - 1.0) / _NEARLY, 0.0, 1.0) * hard  # a straight edge is blurred to a half
-    return soft.astype(np.float32) if soft.max() > 0.5 else hard
-
-
-def read_rgb(path: Path, background: tuple[int, int, int] = BACKGROUND) -> Image.Image:
-    """RGB, with transparency laid on white unless told otherwise. ImageProblem when the file is no whole picture."""
-    picture, _ = read_image(path)
-    if picture.mode == "RGBA":
-        ground = Image.new("RGBA", picture.size, (*background, 255))
-        picture = Image.alpha_composite(ground, picture)
-    return picture.convert("RGB")
-
-
 def _read_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     """Of any size: it is stretched over the picture. Where it is transparent nothing was painted."""
     mask = read_rgb(path, (0, 0, 0)).convert("L")
@@ -133,7 +105,7 @@ def fitted(picture: Image.Image, size: tuple[int, int], way: ResizeName) -> Imag
         case ResizeName.CROP:
             return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
         case ResizeName.PAD:
-            ground = 0 if picture.mode == "L" else BACKGROUND
+            ground = 0 if picture.mode == "L" else WHITE
             return ImageOps.pad(picture, size, Image.Resampling.LANCZOS, color=ground)
         case ResizeName.STRETCH:
             return picture.resize(size, Image.Resampling.LANCZOS)
@@ -152,63 +124,15 @@ def _extended(picture: Image.Image, mask: Image.Image, request: GenerateRequest)
     return whole, painted
 
 
-def _region(mask: Mask, padding: int, aspect: float) -> Box:
-    """Around what is painted, with `padding` px, grown to width / height = `aspect` as far as the picture reaches."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    top, bottom = _grown(int(rows[0]) - padding, int(rows[-1]) + 1 + padding, 0, mask.shape[0])
-    left, right = _grown(int(columns[0]) - padding, int(columns[-1]) + 1 + padding, 0, mask.shape[1])
-    if (right - left) < aspect * (bottom - top):
-        left, right = _grown(left, right, round(aspect * (bottom - top)), mask.shape[1])
-    else:
-        top, bottom = _grown(top, bottom, round((right - left) / aspect), mask.shape[0])
-    return left, top, right, bottom
-
-
-def _grown(begin: int, end: int, least: int, room: int) -> tuple[int, int]:
-    """The span made `least` long about its middle, then moved and cut so that it lies in 0 .. room."""
-    more = max(0, least - (end - begin))
-    begin, end = begin - more // 2, end + more - more // 2
-    shift = max(0, -begin) - max(0, end - room)
-    return max(0, begin + shift), min(room, end + shift)
-
-
 def _filled(picture: Picture, mask: Mask, fill: FillName, seed: int) -> Picture:
     """The picture with something else under the mask: what painting begins from when it does not begin from noise alone."""
     match fill:
         case FillName.ORIGINAL:
             return picture
         case FillName.NOTHING:
-            under: Picture = np.full_like(picture, _GREY)
+            under: Picture = np.full_like(picture, GREY)
         case FillName.NOISE:
             under = np.random.default_rng(seed).integers(0, 256, picture.shape, dtype=np.uint8)
         case FillName.SURROUNDINGS:
-            under = filled_from_around(picture, mask)
+            under = fill_from_surroundings(picture, mask)
     return np.where(mask[..., None] > 0, under, picture)
-
-
-def filled_from_around(picture: Picture, mask: Mask) -> Picture:
-    """Colours carried into the mask from outside it: the mean of what is known, ever wider until it reaches everywhere."""
-    known = (mask == 0).astype(np.float32)
-    if not known.any():
-        return np.full_like(picture, _GREY)
-    colours = picture.astype(np.float32) * known[..., None]
-    found, weight = colours, known
-    radius = 2.0
-    while (weight <= 0).any() and radius < 2 * max(mask.shape):
-        spread, amount = _blurred(colours, radius), _blurred(known[..., None], radius)[..., 0]
-        new = (weight <= 0) & (amount > 1 / 255)
-        found = np.where(new[..., None], spread / np.maximum(amount, 1e-6)[..., None], found)
-        weight = np.where(new, 1.0, weight)
-        radius *= 2
-    mean = colours.sum((0, 1)) / known.sum()
-    return np.clip(np.where(weight[..., None] > 0, found, mean), 0, 255).astype(np.uint8)
-
-
-def _blurred(values: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
-    """Each channel of [H,W,C] by a Gaussian of that many px."""
-    blur = ImageFilter.GaussianBlur(radius)
-    scale = 255.0 if values.max() <= 1.0 else 1.0
-    whole = [
-        Image.fromarray(np.rint(values[..., channel] * scale).astype(np.uint8)) for channel in range(values.shape[2])
-    ]
-    return np.stack([np.array(channel.filter(blur), dtype=np.float32) / scale for channel in whole], axis=-1)

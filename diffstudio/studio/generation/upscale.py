@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.imaging.reader import read_image
+from diffstudio.imaging.masks import fill_from_surroundings
+from diffstudio.imaging.reader import flatten, read_image
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, encode
@@ -21,7 +22,6 @@ from diffstudio.models.model import Model
 from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted, Picture
 from diffstudio.studio.generation.enlarge import Enlarger, as_image, told
 from diffstudio.studio.generation.generate import ImageStore
-from diffstudio.studio.generation.init_image import BACKGROUND, filled_from_around
 from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.passes import (
     IN_WINDOWS,
@@ -85,7 +85,7 @@ def upscale(
             library,
         )
         pixels = yield from work.sampled_again(
-            _on_white(picture), OutOfMemoryFallback(model, drop_others, work.in_windows)
+            np.array(flatten(picture)), OutOfMemoryFallback(model, drop_others, work.in_windows)
         )
         made, request, about = Image.fromarray(pixels), work.request, work.about()
     saved = gallery.add(made, request, extra=about | {"index": 0, "source_text": _text_of(request.source)})
@@ -105,7 +105,7 @@ def _plain(
     colours = np.array(picture.convert("RGB"))
     opacity = np.array(picture.getchannel("A")) if picture.mode == "RGBA" else None
     if opacity is not None:
-        colours = filled_from_around(colours, np.where(opacity == 0, 255, 0).astype(np.uint8))
+        colours = fill_from_surroundings(colours, np.where(opacity == 0, 255, 0).astype(np.uint8))
     larger = yield from told(enlarging.enlarged(colours, *size), job, "Enlarging", control.check)
     made = Image.fromarray(larger)
     if opacity is not None:
@@ -179,12 +179,6 @@ class _Sampling:
             "model_sha256": model.sha256,
             "guided_last_call": guides_last_call(self.request, model),
         }
-
-
-def _on_white(picture: Image.Image) -> Picture:
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*BACKGROUND, 255)), picture)
-    return np.array(picture.convert("RGB"))
 
 
 def _text_of(path: Path) -> str:

@@ -13,36 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from diffstudio.errors import ImageProblem
+from diffstudio.imaging.reader import image_errors, image_problem
 
 LARGEST_TEXT_BYTES = 2 << 20  # of one text, decompressed: ComfyUI's workflows reach some hundred KiB
 LARGEST_TEXTS_BYTES = 8 << 20  # of all texts in one file together
 MOST_TEXTS = 256
 MOST_CHUNKS = 500_000  # a 4 GiB picture in chunks of 8 KiB
 LARGEST_OTHER_BYTES = 512 << 20  # of a JPEG or WebP, which Pillow may hold in memory
-LARGEST_PIXELS = 178_956_970  # as many as Pillow opens before it calls the file a bomb
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF_IFD, _USER_COMMENT, _MAKE, _MODEL = 0x8769, 0x9286, 0x010F, 0x0110
-
-# What Pillow's readers raise on files that are cut short, wrong or malicious.
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    KeyError,
-    IndexError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +37,14 @@ class ImageText:
 
 
 def read_text(path: Path) -> ImageText:
-    """Size and texts of a picture file. Raises ImageProblem when it is missing, not a picture, or damaged."""
-    try:
+    """Size and texts of an image file. ImageProblem when it is missing, not an image, or damaged."""
+    with image_errors(path):
         with path.open("rb") as file:
             if file.read(8) == PNG_SIGNATURE:
                 return _read_png(file, path)
         if path.stat().st_size > LARGEST_OTHER_BYTES:
-            raise ImageProblem(f"{path.name} is not read", "it is larger than 512 MiB", "Choose a smaller picture")
+            raise image_problem(path, f"the file is larger than {LARGEST_OTHER_BYTES >> 20} MiB")
         return _read_other(path)
-    except FileNotFoundError:
-        raise ImageProblem(f"There is no picture at {path}", remedy="It may have been moved or deleted") from None
-    except IsADirectoryError:
-        raise ImageProblem(f"{path.name} is a folder", remedy="Choose a picture") from None
-    except UnidentifiedImageError:
-        raise ImageProblem(
-            f"{path.name} is not a picture that can be read here", remedy="Choose a PNG, JPEG or WebP file"
-        ) from None
-    except UNREADABLE as error:
-        raise ImageProblem(
-            f"{path.name} cannot be read", str(error).rstrip(".") or type(error).__name__, "Choose another picture"
-        ) from error
 
 
 def _read_png(file: BinaryIO, path: Path) -> ImageText:
@@ -101,7 +71,7 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
         else:
             file.seek(length + 4, 1)
     if not 0 < width < 2**31 or not 0 < height < 2**31:
-        raise ImageProblem(f"{path.name} is damaged", "it does not say how large it is", "Choose another picture")
+        raise image_problem(path, "it is damaged (its header holds no size)")
     return ImageText(width, height, texts)
 
 

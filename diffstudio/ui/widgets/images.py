@@ -21,7 +21,10 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QLabel
 
+from diffstudio.imaging.limits import LARGEST_PIXELS, TRUNCATED, too_large
 from diffstudio.ui.widgets import theme
+
+_MOST_MIB = 8 * LARGEST_PIXELS >> 20  # Qt holds at most 8 bytes for each pixel
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".jxl", ".bmp", ".gif", ".tif", ".tiff"})
 IMAGE_FILE_FILTER = f"Images ({' '.join(f'*{suffix}' for suffix in sorted(IMAGE_SUFFIXES))})"  # of a QFileDialog
@@ -38,9 +41,12 @@ def numpy_to_qimage(picture: NDArray[np.uint8]) -> QImage:
 
 def read_image(path: Path, largest: int | None = None) -> QImage:
     """A picture file, scaled down while it is read where a side is over `largest` px; a null image on any trouble."""
+    QImageReader.setAllocationLimit(_MOST_MIB)
     reader = QImageReader(str(path))
     reader.setAutoTransform(True)
     size = reader.size()
+    if size.width() * size.height() > LARGEST_PIXELS:
+        return QImage()
     if largest and size.isValid() and max(size.width(), size.height()) > largest:
         reader.setScaledSize(size.scaled(largest, largest, Qt.AspectRatioMode.KeepAspectRatio))
     return reader.read()
@@ -62,9 +68,9 @@ def unreadable_reason(path: Path) -> str:
     size = QImageReader(str(path)).size()
     if not size.isValid():
         return ""
-    if 4 * size.width() * size.height() > QImageReader.allocationLimit() * 2**20 > 0:
-        return f"{size.width():,} × {size.height():,} px are more than is read here"
-    return "the file is cut short or damaged"
+    if size.width() * size.height() > LARGEST_PIXELS:
+        return too_large(size.width(), size.height())
+    return f"{TRUNCATED} or damaged"
 
 
 def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:

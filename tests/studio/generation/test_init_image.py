@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffstudio.errors import BadRequest
-from diffstudio.studio.generation.init_image import InitImage, _region, canvas_size, load_init_image, softened
+from diffstudio.imaging.masks import feather_mask, masked_region
+from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image
 from diffstudio.studio.metadata.metadata import parameters_text
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
 
@@ -83,7 +84,7 @@ def test_a_feather_fades_inwards_and_leaves_what_is_outside(
 def test_a_mask_thinner_than_its_feather_is_still_painted() -> None:
     thin = np.zeros((50, 50), dtype=np.uint8)
     thin[25:27] = 255
-    assert softened(thin, 30).max() == 1.0
+    assert feather_mask(thin, 30).max() == 1.0
 
 
 @settings(max_examples=80, deadline=None)
@@ -101,7 +102,7 @@ def test_the_region_lies_in_the_picture_around_the_mask(
     x, y = int(where[0] * width), int(where[1] * height)
     right, bottom = min(width, x + max(1, int(where[2] * width))), min(height, y + max(1, int(where[3] * height)))
     painted[y:bottom, x:right] = 255
-    box = _region(painted, padding, aspect)
+    box = masked_region(painted, padding, aspect)
     assert 0 <= box[0] <= max(0, x - padding) and min(width, right + padding) <= box[2] <= width
     assert 0 <= box[1] <= max(0, y - padding) and min(height, bottom + padding) <= box[3] <= height
     if box[0] > 0 and box[2] < width and box[1] > 0 and box[3] < height:

@@ -197,7 +197,7 @@ def test_folders_with_nothing_to_train_on(tmp_path: Path, kind: str) -> None:
         "texts": "3 files (3 .txt) but no",
         "nested empties": "no files",
         "one pixel": "smaller than 16 px",
-        "all broken": "a.png, it is not a picture",
+        "all broken": "a.png, it is not an image",
     }
     with pytest.raises(FolderProblem) as problem:
         list(inspect_folder(folder))
@@ -272,7 +272,7 @@ def test_a_picture_that_goes_away_while_looking_is_named(tmp_path: Path) -> None
     (tmp_path / "1.png").unlink()
     *_, report = looking
     assert [picture.path.name for picture in report.images] == ["0.png", "2.png"]
-    assert report.skipped[0].why == "it is not there (any more)"
+    assert report.skipped[0].why == "the file does not exist"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets file names be any bytes")

@@ -28,4 +28,4 @@ def test_it_is_known_why_a_picture_cannot_be_read(tmp_path: Path) -> None:
     assert "30,000 × 30,000 px" in unreadable_reason(huge)
     assert unreadable_reason(text) == ""
     whole.write_bytes(whole.read_bytes()[:2000])
-    assert "cut short" in unreadable_reason(whole)
+    assert "truncated" in unreadable_reason(whole)

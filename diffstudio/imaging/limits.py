@@ -1,0 +1,13 @@
+"""How large an image file may be to be read, and why one is not read: for every reader. No Pillow, no Qt."""
+
+from __future__ import annotations
+
+LARGEST_PIXELS = 89_478_485  # where Pillow suspects a decompression bomb: a quarter of a GiB as RGB
+
+NOT_AN_IMAGE = "it is not an image in a supported format"
+TRUNCATED = "the file is truncated"
+TOO_LARGE = f"it has more than {LARGEST_PIXELS // 1_000_000} megapixels, the most that are read"
+
+
+def too_large(width: int, height: int) -> str:
+    return f"at {width:,} × {height:,} px {TOO_LARGE}"
