@@ -22,7 +22,7 @@ from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.safetensors_header import DTYPE_BITS, TensorEntry, gc_paused, read_header
 from diffstudio.networks.conditioning import Conditioning
 
-FORMAT = 1  # of the diffstudio.* metadata
+FORMAT = 2  # of checkpoints made here; 1 has the state-dict keys of version 0.1 (networks.state_dict_keys)
 LARGEST_SIDE = 65_536  # px, that a header is believed
 
 

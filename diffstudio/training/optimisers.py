@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from diffstudio.networks.state_dict_keys import in_stored_order
 from diffstudio.training.recipe import DecayName, OptimiserName, OptimiserRecipe
 
 Optimisers = list[Optimizer]  # one, or two for Muon with AdamW
@@ -16,7 +17,7 @@ Optimisers = list[Optimizer]  # one, or two for Muon with AdamW
 
 def build_optimisers(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
     """Optimisers over all of the network's parameters; each group's `initial_lr` is the peak learning rate."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in parameters_in_order(network) if parameter.requires_grad]
     rate, decay = recipe.learning_rate, recipe.weight_decay
     optimisers: Optimisers
     match recipe.name:
@@ -44,6 +45,11 @@ def build_optimisers(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
     return optimisers
 
 
+def parameters_in_order(network: nn.Module) -> list[Tensor]:
+    """The network's parameters in the order in which training states number them."""
+    return [parameter for _, parameter in in_stored_order(network.named_parameters())]
+
+
 def learning_rate_multiplier(recipe: OptimiserRecipe, step: int, steps: int) -> float:
     """The factor of the peak learning rate at `step` (0-based) of `steps`: linear warm-up, plateau, decay to 0."""
     warm_up = min(recipe.warm_up_steps, steps // 10)
@@ -69,7 +75,7 @@ def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """The blocks' matrices that tokens pass through, for Muon, and all the rest."""
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
-    for name, parameter in network.named_parameters():
+    for name, parameter in in_stored_order(network.named_parameters()):
         is_matrix = parameter.ndim == 2 and name.startswith("blocks.") and "modulation" not in name
         (matrices if is_matrix else rest).append(parameter)
     return matrices, rest

@@ -27,6 +27,7 @@ from diffstudio.diffusion.losses import (
     training_loss,
 )
 from diffstudio.diffusion.schedule import RectifiedFlow
+from diffstudio.networks.state_dict_keys import with_current_keys
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
@@ -56,6 +57,7 @@ class Trainer:
             torch.manual_seed(derived_seed(recipe.run.seed, "weights", 0))
             self.network = PixelTransformer(network_config(recipe, classes, vocabulary)).to(device)
         self.optimisers = optimisers.build_optimisers(recipe.optimiser, self.network)
+        self._parameters = optimisers.parameters_in_order(self.network)
         self.average = ema_model(self.network, recipe.optimiser.ema)
         self.step_number = 0  # steps done
         self.elapsed_seconds = 0.0  # of training, summed over all processes of the run
@@ -78,7 +80,7 @@ class Trainer:
         t = self._noise_levels.sample(len(batch.images), self.schedule, batch.generator)
         loss = self._losses(self.network, batch, t).mean()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimiser.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.recipe.optimiser.clip_norm)
         if math.isfinite(float(norm)):  # skip a bad batch; DivergenceMonitor ends a run of many
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -132,8 +134,8 @@ class Trainer:
         step, elapsed_seconds = state["step"], state["elapsed_seconds"]
         if type(step) is not int or step < 0 or not isinstance(elapsed_seconds, (int, float)):
             raise ValueError("its step or elapsed time is missing")
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
+        self.network.load_state_dict(with_current_keys(state["network"]))
+        self.average.load_state_dict(with_current_keys(state["average"]))
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(stored)
         self.step_number, self.elapsed_seconds = step, float(elapsed_seconds)
@@ -164,19 +166,19 @@ class Trainer:
 def network_config(recipe: Recipe, classes: int, vocabulary: int) -> TransformerConfig:
     network = recipe.network
     return TransformerConfig(
-        size=recipe.data.size,
-        patch=network.patch,
-        margin=network.margin,
-        bottleneck=network.bottleneck,
-        width=network.width,
+        image_size=recipe.data.size,
+        patch_size=network.patch,
+        patch_margin=network.margin,
+        bottleneck_dim=network.bottleneck,
+        hidden_size=network.width,
         depth=network.depth,
-        heads=network.heads,
-        condition_width=network.condition_width,
+        num_heads=network.heads,
+        cond_dim=network.condition_width,
         conditioning=network.conditioning,
-        classes=classes,
-        vocabulary=vocabulary,
+        num_classes=classes,
+        vocab_size=vocabulary,
         text_tokens=network.text_tokens,
-        told_width=Augmentation.told_width if recipe.data.tell_augmentation else 0,
+        augment_dim=Augmentation.label_dim if recipe.data.tell_augmentation else 0,
     )
 
 

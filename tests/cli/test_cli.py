@@ -482,7 +482,7 @@ def test_folders_whose_names_are_no_text(home: Path, recipe: Path, tmp_path: Pat
     train(run_folder, tmp_path / "drinks", recipe=str(recipe), steps=1)
     latest = run_folder / "checkpoints" / "latest.safetensors"
     assert read_checkpoint(latest).classes == ("caf?", "tea")
-    assert load(latest).network.config.classes == 2
+    assert load(latest).network.config.num_classes == 2
     init = tmp_path / "drinks" / "tea" / os.fsdecode(b"\xe9.png")
     write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
     assert generate("--out", tmp_path / "out.png", "--init", init, "--strength", "0.5") == 0

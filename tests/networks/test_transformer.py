@@ -10,10 +10,10 @@ from diffstudio.networks.transformer import (
     Condition,
     PixelTransformer,
     TransformerConfig,
-    attend,
+    apply_rotary,
+    attention,
     rms_norm,
-    rotary_angles,
-    rotate,
+    rotary_embedding,
 )
 from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.training.trainer import network_config
@@ -21,14 +21,14 @@ from diffstudio.training.trainer import network_config
 
 def small(**changes: object) -> TransformerConfig:
     values: dict[str, object] = {
-        "size": 16,
-        "patch": 4,
-        "margin": 2,
-        "bottleneck": 16,
-        "width": 32,
+        "image_size": 16,
+        "patch_size": 4,
+        "patch_margin": 2,
+        "bottleneck_dim": 16,
+        "hidden_size": 32,
         "depth": 2,
-        "heads": 2,
-        "condition_width": 32,
+        "num_heads": 2,
+        "cond_dim": 32,
     }
     return TransformerConfig(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -46,7 +46,7 @@ def stirred(config: TransformerConfig) -> PixelTransformer:
 
 @pytest.mark.parametrize("conditioning", list(Conditioning))
 def test_keeps_the_shape_of_its_input(conditioning: Conditioning) -> None:
-    network = PixelTransformer(small(conditioning=conditioning, classes=3, vocabulary=50, text_tokens=4))
+    network = PixelTransformer(small(conditioning=conditioning, num_classes=3, vocab_size=50, text_tokens=4))
     assert network(torch.randn(2, 3, 16, 16), torch.rand(2)).shape == (2, 3, 16, 16)
 
 
@@ -66,11 +66,11 @@ def test_images_of_a_batch_do_not_see_each_other() -> None:
 
 
 def test_words_and_their_order_matter_and_padding_says_nothing() -> None:
-    network = stirred(small(conditioning=Conditioning.TEXT, vocabulary=50, text_tokens=4))
+    network = stirred(small(conditioning=Conditioning.TEXT, vocab_size=50, text_tokens=4))
     x, t = torch.randn(1, 3, 16, 16), torch.full((1,), 0.5)
 
     def said(*words: int) -> torch.Tensor:
-        return network(x, t, Condition(words=torch.tensor([list(words)])))
+        return network(x, t, Condition(token_ids=torch.tensor([list(words)])))
 
     assert not torch.equal(said(1, 2, 0, 0), said(2, 1, 0, 0))
     assert not torch.equal(said(1, 2, 0, 0), said(1, 3, 0, 0))
@@ -78,24 +78,26 @@ def test_words_and_their_order_matter_and_padding_says_nothing() -> None:
 
 
 def test_a_class_matters_and_the_last_one_says_nothing() -> None:
-    network = stirred(small(conditioning=Conditioning.CLASS, classes=3))
+    network = stirred(small(conditioning=Conditioning.CLASS, num_classes=3))
     x, t = torch.randn(1, 3, 16, 16), torch.full((1,), 0.5)
-    said = [network(x, t, Condition(labels=torch.tensor([label]))) for label in range(4)]
+    said = [network(x, t, Condition(class_labels=torch.tensor([label]))) for label in range(4)]
     assert not torch.equal(said[0], said[1])
     assert torch.equal(said[3], network(x, t))
 
 
 def test_zeros_told_are_nothing_told() -> None:
-    network = stirred(small(told_width=6))
+    network = stirred(small(augment_dim=6))
     x, t = torch.randn(1, 3, 16, 16), torch.rand(1)
-    assert torch.equal(network(x, t, Condition(told=torch.zeros(1, 6))), network(x, t))
-    assert not torch.equal(network(x, t, Condition(told=torch.ones(1, 6))), network(x, t))
+    assert torch.equal(network(x, t, Condition(augment_labels=torch.zeros(1, 6))), network(x, t))
+    assert not torch.equal(network(x, t, Condition(augment_labels=torch.ones(1, 6))), network(x, t))
 
 
 def test_every_parameter_learns() -> None:
-    network = stirred(small(conditioning=Conditioning.TEXT, vocabulary=10, text_tokens=4, told_width=6)).train()
+    network = stirred(small(conditioning=Conditioning.TEXT, vocab_size=10, text_tokens=4, augment_dim=6)).train()
     words, told = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.randn(2, 6)
-    network(torch.randn(2, 3, 16, 16), torch.rand(2), Condition(words=words, told=told)).square().mean().backward()
+    network(
+        torch.randn(2, 3, 16, 16), torch.rand(2), Condition(token_ids=words, augment_labels=told)
+    ).square().mean().backward()
     silent = [
         name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
     ]
@@ -105,7 +107,7 @@ def test_every_parameter_learns() -> None:
 def test_attention_is_the_fused_kernels() -> None:
     query, key, value = torch.randn(3, 2, 4, 20, 8).unbind(0)
     torch.testing.assert_close(
-        attend(query, key, value),
+        attention(query, key, value),
         torch.nn.functional.scaled_dot_product_attention(query, key, value),
         rtol=1e-5,
         atol=1e-6,
@@ -114,10 +116,10 @@ def test_attention_is_the_fused_kernels() -> None:
 
 def test_rotation_keeps_lengths_and_sees_only_differences() -> None:
     """q . k after turning depends on where the two stand relative to each other: Su et al. 2021, eq. 16."""
-    config = small(size=32)
-    rotation = rotary_angles(8, 8, 0, config, torch.device("cpu"))  # [2,64,1,8]
+    config = small(image_size=32)
+    rotation = rotary_embedding(8, 8, 0, config, torch.device("cpu"))  # [2,64,1,8]
     query, key = torch.randn(1, 1, 1, 16).expand(1, 64, 1, 16), torch.randn(1, 1, 1, 16).expand(1, 64, 1, 16)
-    query_turned, key_turned = rotate(query, rotation), rotate(key, rotation)
+    query_turned, key_turned = apply_rotary(query, rotation), apply_rotary(key, rotation)
     torch.testing.assert_close(query_turned.norm(dim=-1), query.norm(dim=-1))
     products = torch.einsum("bnhd,bmhd->nm", query_turned, key_turned).reshape(8, 8, 8, 8)
     torch.testing.assert_close(products[1, 2, 3, 5], products[4, 1, 6, 4], rtol=1e-4, atol=1e-5)
@@ -128,7 +130,9 @@ def test_rms_norm() -> None:
     torch.testing.assert_close(rms_norm(torch.randn(5, 16)).square().mean(dim=-1), torch.ones(5), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"size": 18}, {"size": 2}, {"heads": 5}, {"width": 36, "heads": 6}])
+@pytest.mark.parametrize(
+    "wrong", [{"image_size": 18}, {"image_size": 2}, {"num_heads": 5}, {"hidden_size": 36, "num_heads": 6}]
+)
 def test_shapes_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError):
         small(**wrong)

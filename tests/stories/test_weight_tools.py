@@ -34,6 +34,7 @@ from tests.models.families.beside import CPU, ROUNDING, difference, ours, start,
 from tests.models.small_files import made, record, small_world
 from tests.models.tiny import write_tiny_checkpoint
 
+DATA = Path(__file__).parents[1] / "data"
 World = Callable[[str], Path]
 __all__ = ["small_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
@@ -324,6 +325,19 @@ def test_checkpoints_trained_here(tmp_path: Path) -> None:
     words = replace(read_checkpoint(b), metadata=dict(read_checkpoint(b).metadata) | {"diffstudio.tokenizer": "{}"})
     with pytest.raises(BadRequest, match="they have other words"):
         list(merge([read_checkpoint(a), words], tmp_path / "x.safetensors"))
+
+
+def test_a_checkpoint_of_version_0_1_merges_with_a_current_one(tmp_path: Path) -> None:
+    """Their state-dict keys differ: the merged file has the current ones, and says so by its format."""
+    old = DATA / "v0_1_keys" / "text.safetensors"
+    loaded, current = networks.load(old), tmp_path / "current.safetensors"
+    networks.save(current, loaded.network, title="current", tokenizer=loaded.tokenizer, classes=loaded.classes)
+    for inputs in ([old, current], [current, old]):
+        result = made(merge([read_checkpoint(path) for path in inputs], tmp_path / "both.safetensors", 0.5))
+        assert read_checkpoint(result.path).json("format") == 2
+        assert set(safetensors.torch.load_file(result.path)) == set(loaded.network.state_dict())
+        for name, value in networks.load(result.path).network.state_dict().items():
+            torch.testing.assert_close(value, loaded.network.state_dict()[name], rtol=1e-6, atol=0)
 
 
 def test_given_up_a_merge_leaves_nothing(small_world: World, tmp_path: Path) -> None:

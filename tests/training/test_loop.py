@@ -86,7 +86,7 @@ def test_a_run_says_all_that_happens_and_ends_in_a_checkpoint(folder: Path, reci
         16,
     )
     assert about.json("run")["pictures_seen"] == 96 and about.json("recipe")["run"]["steps"] == 12
-    assert pixel_file.load(about).network.config.size == 16
+    assert pixel_file.load(about).network.config.image_size == 16
     assert not list(run.path.rglob("*.part"))
 
 

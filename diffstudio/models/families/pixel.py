@@ -76,11 +76,11 @@ class PixelModel:
     def default_size(self) -> tuple[int, int]:
         if self.checkpoint is not None and self.checkpoint.width and self.checkpoint.height:
             return self.checkpoint.width, self.checkpoint.height
-        return self.config.size, self.config.size
+        return self.config.image_size, self.config.image_size
 
     @property
     def multiple(self) -> int:
-        return self.config.patch
+        return self.config.patch_size
 
     @property
     def samplers(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class PixelModel:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def check_size(self, width: int, height: int) -> None:
-        patch, largest = self.config.patch, _LARGEST_TIMES_TRAINED * max(self.default_size)
+        patch, largest = self.config.patch_size, _LARGEST_TIMES_TRAINED * max(self.default_size)
         if width % patch == 0 and height % patch == 0 and max(width, height) <= largest and min(width, height) >= patch:
             return
         possible = [min(largest, max(patch, round(side / patch) * patch)) for side in (width, height)]
@@ -115,10 +115,12 @@ class PixelModel:
     def _condition(self, prompts: Sequence[str]) -> Condition:
         match self.config.conditioning:
             case Conditioning.TEXT if self.tokenizer is not None:
-                words = self.tokenizer.encode(prompts, self.config.text_tokens)
-                return Condition(words=words.to(self.device))
+                token_ids = self.tokenizer.encode(prompts, self.config.text_tokens)
+                return Condition(token_ids=token_ids.to(self.device))
             case Conditioning.CLASS:
-                return Condition(labels=torch.tensor([self._label(prompt) for prompt in prompts], device=self.device))
+                return Condition(
+                    class_labels=torch.tensor([self._label(prompt) for prompt in prompts], device=self.device)
+                )
             case _:
                 return Condition()
 
@@ -126,7 +128,7 @@ class PixelModel:
         """The index of a class by its name; the last one, which says nothing, for an empty prompt."""
         wanted = prompt.strip().casefold()
         if not wanted:
-            return self.config.classes
+            return self.config.num_classes
         names = [name.casefold() for name in self.classes]
         if wanted in names:
             return names.index(wanted)

@@ -1,4 +1,4 @@
-"""A network made here as one `.safetensors` file whose header says how to build it again."""
+"""Checkpoints of networks trained here: one `.safetensors` file whose header describes the network."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import FORMAT, Checkpoint, read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.networks.state_dict_keys import with_current_keys
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ DEFAULT_GUIDANCE = {"scale": 3.0, "interval": [0.05, 0.95]}
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A network with what belongs to it."""
+    """The contents of a checkpoint."""
 
     network: PixelTransformer
     tokenizer: CaptionTokenizer | None
     classes: tuple[str, ...]
-    schedule: dict[str, Any]  # for diffusion.schedule.schedule_from_json
+    schedule: dict[str, Any]  # for schedule_from_json
     guidance: dict[str, Any]  # `scale`, and `interval` in t
 
 
@@ -54,29 +55,29 @@ def save(
     dtype: torch.dtype = torch.float32,
     card: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the network beside `path`, then rename. StorageProblem when the disk is full or the place is not ours.
+    """Write a checkpoint to `path`, whole or not at all. StorageProblem when that fails.
 
-    `run` holds what came of training (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as
-    `license` and `description`: https://github.com/Stability-AI/ModelSpec.
+    `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license` and
+    `description`: https://github.com/Stability-AI/ModelSpec.
     """
     config = network.config
-    about = {
+    model = {
         "family": "pixel",
         "conditioning": config.conditioning,
         "classes": classes,
-        "width": config.size,
-        "height": config.size,
+        "width": config.image_size,
+        "height": config.image_size,
     }
-    described = {
+    values = {
         "format": FORMAT,
-        "model": about,
+        "model": model,
         "network": {"kind": "pixel_transformer"} | config.to_json(),
         "schedule": dict(schedule or {"kind": "rectified_flow", "shift": 1.0}),
         "guidance": dict(guidance),
         "recipe": dict(recipe or {}),
         "run": dict(run or {}),
     }
-    metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in described.items()}
+    metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     if tokenizer is not None:
         metadata["diffstudio.tokenizer"] = tokenizer.to_json()
     if thumbnail is not None:
@@ -87,7 +88,7 @@ def save(
         "modelspec.implementation": f"diffstudio {__version__}",
         "modelspec.title": title,
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "modelspec.resolution": f"{config.size}x{config.size}",
+        "modelspec.resolution": f"{config.image_size}x{config.image_size}",
         "modelspec.prediction_type": "sample",
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
@@ -96,24 +97,28 @@ def save(
 
 
 def load(checkpoint: Checkpoint | Path) -> Loaded:
-    """The network of a file made here, float32 on the CPU, in evaluation mode. CheckpointDamaged when it does not fit its header."""
+    """The network of a checkpoint made here, float32 on the CPU, in evaluation mode.
+
+    State-dict keys of version 0.1 are replaced by the current ones. CheckpointDamaged when the tensors do not match the
+    header or hold NaN or Inf values.
+    """
     checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
-    described, schedule, guidance = (_table(checkpoint, key) for key in ("network", "schedule", "guidance"))
+    network_json, schedule, guidance = (_header_object(checkpoint, key) for key in ("network", "schedule", "guidance"))
     try:
-        config = TransformerConfig.from_json({name: value for name, value in described.items() if name != "kind"})
+        config = TransformerConfig.from_json({name: value for name, value in network_json.items() if name != "kind"})
         _check_plausible(config, checkpoint.parameters)
         tokenizer = (
             CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
             if config.conditioning is Conditioning.TEXT
             else None
         )
-        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
+        with torch.random.fork_rng(devices=[]):  # initialisation draws from the global generator
             network = PixelTransformer(config)
-        tensors = _tensors(checkpoint.path)
+        tensors = with_current_keys(_tensors(checkpoint.path))
         if any(not bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise CheckpointDamaged(
-                f"{checkpoint.path.name} holds numbers that are not finite",
-                "the run that made it diverged, or the file was damaged",
+                f"{checkpoint.path.name} holds NaN or Inf values",
+                "its training run diverged, or the file is damaged",
                 "Choose another checkpoint",
             )
         missing, unexpected = network.load_state_dict(
@@ -123,7 +128,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
             raise ValueError(f"tensors do not match the network: {sorted([*missing, *unexpected])[:3]}")
     except CheckpointDamaged:
         raise
-    except Exception as error:  # tokenizers raises bare Exception; torch and safetensors their own kinds
+    except Exception as error:  # tokenizers raises bare Exception, torch and safetensors types of their own
         raise CheckpointDamaged(
             f"{checkpoint.path.name} cannot be loaded",
             str(error).splitlines()[0] if str(error) else type(error).__name__,
@@ -135,38 +140,38 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     if as_text(str(path)) == str(path):
         return safetensors.torch.load_file(path)
-    return safetensors.torch.load(path.read_bytes())  # safetensors opens no file whose name is not text
+    return safetensors.torch.load(path.read_bytes())  # safetensors opens only files with UTF-8 names
 
 
 def as_text(name: str) -> str:
-    """What can be written as UTF-8: names of files and folders may hold bytes that are no text."""
+    """`name` as valid UTF-8: names of files and folders may hold bytes that are not."""
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-def _table(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+def _header_object(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
     value = checkpoint.json(key)
     if not isinstance(value, dict):
         raise CheckpointDamaged(
-            f"{checkpoint.path.name} does not say what its {key} is", remedy="Train or download it again"
+            f"The header of {checkpoint.path.name} has no valid {key}", remedy="Train or download it again"
         )
     return value
 
 
 def _check_plausible(config: TransformerConfig, parameters: int) -> None:
-    """ValueError for a network larger than its file: building it would take memory and hours before that showed."""
-    width, inner = config.width, config.condition_width
-    least = config.depth * (3 * width * width + 6 * width * inner) + width * (config.size // config.patch) ** 2
+    """ValueError for a network larger than its file, before its memory is allocated."""
+    width, cond_dim = config.hidden_size, config.cond_dim
+    grid = config.image_size // config.patch_size
+    least = config.depth * (3 * width * width + 6 * width * cond_dim) + width * grid**2
     if config.conditioning is Conditioning.TEXT:
-        least += (config.vocabulary + config.text_tokens) * width
+        least += (config.vocab_size + config.text_tokens) * width
     elif config.conditioning is Conditioning.CLASS:
-        least += config.classes * inner
-    window = 3 * (config.patch + 2 * config.margin) ** 2
-    if least + window * config.bottleneck + inner * inner > parameters:
-        raise ValueError("the network it describes is larger than what it holds")
+        least += config.num_classes * cond_dim
+    if least + config.patch_values * config.bottleneck_dim + cond_dim**2 > parameters:
+        raise ValueError("the network described in the header has more parameters than the file")
 
 
 def thumbnail(checkpoint: Checkpoint) -> bytes | None:
-    """The WebP picture in the header, or None."""
+    """The WebP image in the header, or None."""
     try:
         return base64.b64decode(checkpoint.json("thumbnail"), validate=True)
     except (CheckpointDamaged, ValueError, TypeError):

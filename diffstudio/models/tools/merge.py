@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
+from diffstudio.models.checkpoint import FORMAT as CHECKPOINT_FORMAT
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import family_of
@@ -25,6 +26,7 @@ from diffstudio.models.state_dicts.to_original import has_original_naming, to_or
 from diffstudio.models.tools.convert import Narrowed, about, check_precision, signs
 from diffstudio.models.tools.spec import Made, Making, Method, Precision, checked_file
 from diffstudio.models.tools.weights_writer import open_weights, write_file
+from diffstudio.networks.state_dict_keys import with_current_keys
 
 FORMAT = 1  # of diffstudio.merge
 _HASHED = 0.2  # of the whole time, about
@@ -142,6 +144,8 @@ def in_one_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> lis
         dequantized({name: tensor for name, tensor in state.items() if not unused_for_inference(name)})
         for state in tensors
     ]
+    if inputs[0].family == "pixel":
+        return [with_current_keys(state) for state in drawing]
     alike = all(len(drawing[0].keys() & other.keys()) * 2 > min(len(drawing[0]), len(other)) for other in drawing[1:])
     if alike and inputs[0].layout is not Layout.FOLDER:
         return drawing
@@ -235,7 +239,7 @@ def described(
         if not key.startswith(_OF_THE_FILE) and key.removeprefix("diffstudio.") not in _NOT_INHERITED
     }
     if "diffstudio.format" in kept:
-        kept |= {"diffstudio.run": "{}", "diffstudio.recipe": "{}"}
+        kept |= {"diffstudio.format": json.dumps(CHECKPOINT_FORMAT), "diffstudio.run": "{}", "diffstudio.recipe": "{}"}
     spec = {key: value for key, value in about(first, title).items() if key not in kept}
     return (
         kept

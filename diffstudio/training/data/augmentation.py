@@ -24,13 +24,13 @@ MOVED_SHARE = 0.5  # of the pictures are turned, where the recipe turns any; and
 class Augmentation:
     data: DataRecipe
 
-    told_width: ClassVar[int] = 6  # mirrored, sin and cos - 1 of the turn, right and down in sides, anything at all
+    label_dim: ClassVar[int] = 6  # mirrored, sin and cos - 1 of the turn, right and down in sides, anything at all
 
     def apply(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Moves every picture in its own way, drawn from `generator` (a CPU one; the same draws for any recipe).
 
         `images` [B, 3, S, S]: uint8, or float in [-1, 1]. Returns float pictures of the same shape in [-1, 1], and
-        what is told of each, float32 [B, told_width], all 0 where nothing was done or the recipe tells nothing.
+        what is told of each, float32 [B, label_dim], all 0 where nothing was done or the recipe tells nothing.
         What moves into a picture from outside is the recipe's background. A picture is mirrored, then turned
         anticlockwise, then moved, by whole pixels.
         """
@@ -47,11 +47,11 @@ class Augmentation:
         moved = torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(-1), images)
         if self.data.rotation_degrees or furthest_px >= 0.5:
             moved = self._resampled(moved, angle, shift_px * 2 / side)
-        return moved, self._told(mirrored, angle, shift_px / side).to(images.device)
+        return moved, self._labels(mirrored, angle, shift_px / side).to(images.device)
 
     def not_at_all(self, count: int, device: torch.device | str = "cpu") -> Tensor:
-        """What sampling tells the network: float32 [count, told_width]."""
-        return torch.zeros((count, self.told_width), device=device)
+        """What sampling tells the network: float32 [count, label_dim]."""
+        return torch.zeros((count, self.label_dim), device=device)
 
     def _resampled(self, images: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
         """`angle` [B] in radians, `shift` [2, B] in half sides: place p shows what was at R(angle) (p - shift)."""
@@ -72,7 +72,7 @@ class Augmentation:
         )
         return torch.where(still, images, (moved + background).clamp(-1, 1))
 
-    def _told(self, mirrored: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
+    def _labels(self, mirrored: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
         if not self.data.tell_augmentation:
             return self.not_at_all(len(mirrored))
         anything = mirrored | (angle != 0) | (shift != 0).any(dim=0)

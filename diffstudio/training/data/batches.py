@@ -47,9 +47,11 @@ class Batches:
         seed = derived_seed(self._recipe.run.seed, "step", step)
         generator = torch.Generator().manual_seed(seed)
         indices = self._indices(step)
-        images, told = self._augmentation.apply(self._dataset.batch(indices), generator)
+        images, augment_labels = self._augmentation.apply(self._dataset.batch(indices), generator)
         condition = self._condition(indices, random.Random(seed))
-        return Batch(images, condition._replace(told=told if self._recipe.data.tell_augmentation else None), generator)
+        if self._recipe.data.tell_augmentation:
+            condition = condition._replace(augment_labels=augment_labels)
+        return Batch(images, condition, generator)
 
     def held_out(self) -> Batch:
         """The held-out pictures (at most MAX_HELD_OUT) as they are, captions whole; the same noise at every call."""
@@ -71,13 +73,13 @@ class Batches:
         return self._dataset.batch(chosen).mean(dim=0)
 
     def condition_of(self, captions: list[str], labels: list[int]) -> Condition:
-        """What the network is told for these captions or labels, whichever it knows."""
+        """The condition for these captions or class labels, whichever the network uses."""
         match self._recipe.network.conditioning:
             case Conditioning.TEXT:
                 assert self._tokenizer is not None
-                return Condition(words=self._tokenizer.encode(captions, self._recipe.network.text_tokens))
+                return Condition(token_ids=self._tokenizer.encode(captions, self._recipe.network.text_tokens))
             case Conditioning.CLASS:
-                return Condition(labels=torch.tensor(labels, dtype=torch.int64))
+                return Condition(class_labels=torch.tensor(labels, dtype=torch.int64))
             case Conditioning.NONE:
                 return Condition()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
 from tests.networks.test_transformer import small, stirred
+from tests.training.test_trainer import OLD, predicted
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def tokenizer() -> CaptionTokenizer:
 
 @pytest.fixture
 def network(tokenizer: CaptionTokenizer) -> PixelTransformer:
-    return stirred(small(conditioning=Conditioning.TEXT, vocabulary=tokenizer.vocabulary, text_tokens=4))
+    return stirred(small(conditioning=Conditioning.TEXT, vocab_size=tokenizer.vocabulary, text_tokens=4))
 
 
 def test_comes_back_as_it_was(tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer) -> None:
@@ -41,7 +43,7 @@ def test_comes_back_as_it_was(tmp_path: Path, network: PixelTransformer, tokeniz
     loaded = pixel_file.load(path)
     assert loaded.tokenizer is not None
     x, t = torch.randn(2, 3, 16, 16), torch.rand(2)
-    condition = Condition(words=loaded.tokenizer.encode(["red apple", "ghost"], 4))
+    condition = Condition(token_ids=loaded.tokenizer.encode(["red apple", "ghost"], 4))
     assert torch.equal(loaded.network(x, t, condition), network(x, t, condition))
     about = read_checkpoint(path)
     assert (about.family, about.conditioning, about.width, about.title) == ("pixel", Conditioning.TEXT, 16, "An apple")
@@ -49,6 +51,26 @@ def test_comes_back_as_it_was(tmp_path: Path, network: PixelTransformer, tokeniz
     picture = pixel_file.thumbnail(about)
     assert picture is not None and picture[:4] == b"RIFF"
     assert sorted(file.name for file in tmp_path.glob("a*")) == [path.name]
+
+
+@pytest.mark.parametrize("conditioning", [Conditioning.CLASS, Conditioning.TEXT])
+def test_a_checkpoint_of_version_0_1_opens_with_its_old_keys(conditioning: Conditioning, tmp_path: Path) -> None:
+    """And is the same network when it is saved under the current ones."""
+    old = pixel_file.load(OLD / f"{conditioning}.safetensors")
+    expected = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))[str(conditioning)]
+    torch.testing.assert_close(
+        predicted(old.network, conditioning), torch.tensor(expected["prediction_at_step_3"]), rtol=1e-5, atol=1e-7
+    )
+    path = tmp_path / "new.safetensors"
+    pixel_file.save(path, old.network, title="x", tokenizer=old.tokenizer, classes=old.classes)
+    assert set(safetensors.torch.load_file(path)) == set(old.network.state_dict())
+    assert (
+        read_checkpoint(path).json("format") == 2
+        and read_checkpoint(OLD / f"{conditioning}.safetensors").json("format") == 1
+    )
+    new = pixel_file.load(path)
+    assert new.network.config == old.network.config
+    assert torch.equal(predicted(new.network, conditioning), predicted(old.network, conditioning))
 
 
 def test_half_precision_is_half_the_file(tmp_path: Path, network: PixelTransformer) -> None:
@@ -64,9 +86,9 @@ def test_numbers_that_are_not_finite_are_refused(
     tmp_path: Path, network: PixelTransformer, tokenizer: CaptionTokenizer
 ) -> None:
     with torch.no_grad():
-        network.write_patches.bias[0] = float("nan")
+        network.final_layer.linear.bias[0] = float("nan")
     pixel_file.save(tmp_path / "a.safetensors", network, title="x", tokenizer=tokenizer)
-    with pytest.raises(CheckpointDamaged, match="not finite"):
+    with pytest.raises(CheckpointDamaged, match="NaN or Inf"):
         pixel_file.load(tmp_path / "a.safetensors")
 
 
@@ -76,7 +98,7 @@ def test_tensors_that_do_not_fit_the_header_are_refused(
     path = tmp_path / "a.safetensors"
     pixel_file.save(path, network, title="x", tokenizer=tokenizer)
     tensors, metadata = safetensors.torch.load_file(path), dict(read_checkpoint(path).metadata)
-    tensors.pop("write_patches.bias")
+    tensors.pop("final_layer.linear.bias")
     safetensors.torch.save_file(tensors, path, metadata)
     with pytest.raises(CheckpointDamaged, match="do not match"):
         pixel_file.load(path)

@@ -29,7 +29,7 @@ def test_nothing_asked_nothing_done() -> None:
     images = pictures(8)
     moved, told = Augmentation(STILL).apply(images, generator())
     assert torch.equal(moved, images)
-    assert torch.equal(told, torch.zeros(8, Augmentation.told_width))
+    assert torch.equal(told, torch.zeros(8, Augmentation.label_dim))
 
 
 def test_bytes_become_numbers_from_minus_one_to_one() -> None:
@@ -117,7 +117,7 @@ def test_a_recipe_that_tells_nothing() -> None:
     told_too = Augmentation(ALL_KINDS).apply(pictures(50), generator())
     silent = Augmentation(replace(ALL_KINDS, tell_augmentation=False)).apply(pictures(50), generator())
     assert torch.equal(silent[0], told_too[0])
-    assert torch.equal(silent[1], torch.zeros(50, Augmentation.told_width))
+    assert torch.equal(silent[1], torch.zeros(50, Augmentation.label_dim))
 
 
 def test_the_same_generator_gives_the_same_and_every_recipe_draws_as_much() -> None:

@@ -34,8 +34,8 @@ def test_a_step_is_the_same_whenever_it_is_asked_for(batches: Batches) -> None:
     batches.at(0)
     again = batches.at(5)
     assert torch.equal(first.images, again.images)
-    assert first.condition.words is not None and again.condition.words is not None
-    assert torch.equal(first.condition.words, again.condition.words)
+    assert first.condition.token_ids is not None and again.condition.token_ids is not None
+    assert torch.equal(first.condition.token_ids, again.condition.token_ids)
     assert torch.equal(torch.rand(4, generator=first.generator), torch.rand(4, generator=again.generator))
     assert not torch.equal(first.images, batches.at(6).images)
 
@@ -59,13 +59,13 @@ def test_another_seed_is_another_run(batches: Batches, pictures: ImageDataset, r
 def test_held_out_pictures_are_whole_and_unmoved(batches: Batches, pictures: ImageDataset) -> None:
     held_out = batches.held_out()
     assert torch.equal(held_out.images, pictures.batch(pictures.held_out_indices))
-    assert held_out.condition.told is None
+    assert held_out.condition.augment_labels is None
 
 
 def test_classes_are_sometimes_left_unsaid(pictures: ImageDataset, recipe: Recipe) -> None:
     by_class = replace(recipe, network=replace(recipe.network, conditioning=Conditioning.CLASS, drop_condition=0.25))
     told = Batches(pictures, by_class, None)
-    labels = torch.cat([told.at(step).condition.labels for step in range(100)])  # type: ignore[misc]
+    labels = torch.cat([told.at(step).condition.class_labels for step in range(100)])  # type: ignore[misc]
     assert abs(float((labels == 2).float().mean()) - 0.25) < 0.06
     assert set(labels.tolist()) == {0, 1, 2}
 
