@@ -92,22 +92,20 @@ def _scanned(file: Path) -> dict[str, Any]:
     from diffstudio.models.files.formats import PICKLES
     from diffstudio.models.files.pickle_globals import GlobalKind
     from diffstudio.models.files.pickle_scan import scan_pickle
-    from diffstudio.models.library.records import read_record
+    from diffstudio.models.library.records import read_checkpoint
 
     about: dict[str, Any] = {"format": 1, "file": str(file), "verdict": "harmless", "reason": ""}
     try:
         if file.suffix.lower() in PICKLES:
             scan = scan_pickle(file)
-            about |= {
-                kind.name.lower(): [found.name for found in scan.found if found.kind is kind] for kind in GlobalKind
-            }
+            about |= {kind.name.lower(): [one.name for one in scan.globals if one.kind is kind] for kind in GlobalKind}
             about["would_run"] = [call for found in scan.dangerous for call in found.calls]
             about["tensors"] = len(scan.tensors)
             about["verdict"] = "dangerous" if scan.dangerous else "unreadable" if scan.problem else "harmless"
             scan.check()
         else:
             about["verdict"] = "no pickle"
-        about["reason"] = read_record(file).reason
+        about["reason"] = read_checkpoint(file).reason
     except DiffstudioError as error:
         about |= {"reason": str(error)} | ({} if about["verdict"] == "dangerous" else {"verdict": "unreadable"})
     return about

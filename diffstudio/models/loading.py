@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.hashes import sha256_of
-from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.files.header import Headers
 from diffstudio.models.files.weights_reader import TORCH_DTYPES
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_dtype, free_bytes
@@ -68,10 +69,12 @@ def load(
     """
     progress, stop = on_progress or _nobody, cancelled or _never
     _check_draws(checkpoint)
-    if checkpoint.layout in (Layout.OURS, Layout.ORIGINAL, Layout.DIFFUSERS):
-        read_header(checkpoint.path)  # that it is whole, before anything is believed
-    elif checkpoint.layout is Layout.FOLDER:
-        check_folder(checkpoint.path)
+    headers = Headers((*checkpoint.headers, *(vae.headers if vae is not None else ())))
+    if checkpoint.layout is Layout.FOLDER:
+        check_folder(checkpoint.path, headers)
+    else:
+        headers.of(checkpoint.path).check()  # that the file is complete, before anything relies on it
+    checkpoint, vae = replace(checkpoint, headers=()), replace(vae, headers=()) if vae is not None else None
     progress(0.0)
     over = threading.Event()
     with ThreadPoolExecutor(1, "hash") as beside:
@@ -79,7 +82,14 @@ def load(
         try:
             _stop_if(stop)
             model = _read(
-                checkpoint, device, dtype or choose_dtype(device, checkpoint.parameters), progress, stop, library, vae
+                checkpoint,
+                device,
+                dtype or choose_dtype(device, checkpoint.parameters),
+                progress,
+                stop,
+                library,
+                vae,
+                headers,
             )
             for_convolutions(model)
             check_finite(checkpoint, _looked_at(model), lambda: _stop_if(stop))
@@ -103,6 +113,7 @@ def _read(
     stop: Callable[[], bool],
     library: Library | None,
     vae: Checkpoint | None,
+    headers: Headers,
 ) -> Model:
     if checkpoint.family == "pixel":
         if vae is not None:
@@ -111,7 +122,9 @@ def _read(
 
         return pixel.load(checkpoint, device, dtype)
     family: Any = import_module(f"diffstudio.models.families.{_FILES[checkpoint.family]}")
-    parts: Any = open_components(checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device))
+    parts: Any = open_components(
+        checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device), headers=headers
+    )
     if hasattr(parts, "complete"):
         parts.complete()  # before anything large is read
     model: Any = family.load(checkpoint, _Watched(parts, progress, stop), device, dtype)

@@ -162,7 +162,7 @@ def load_upscaler(checkpoint: Checkpoint, device: torch.device) -> Upscaler:
         raise CheckpointUnknown(
             f"{checkpoint.name} is not an upscaler", checkpoint.reason.rstrip("."), "Choose one that is, or lanczos"
         )
-    return upscaler_of(load_weights(checkpoint.path), checkpoint.name, device)
+    return upscaler_of(load_weights(checkpoint.path, checkpoint.header), checkpoint.name, device)
 
 
 def upscaler_of(weights: Mapping[str, Any], name: str, device: torch.device) -> Upscaler:

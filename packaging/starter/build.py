@@ -16,8 +16,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from diffstudio import paths
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families import pixel_file
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import Recipe

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffstudio import paths
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import read_checkpoint
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.sampling import sample
 
 PROMPTS = ("red apple", "blue car", "dog", "house", "tree", "sun", "cat", "guitar")

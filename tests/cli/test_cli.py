@@ -20,8 +20,8 @@ from PIL import Image
 
 from diffstudio import cli, paths
 from diffstudio.errors import Interrupted
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel_file import load
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.metadata import metadata
 from diffstudio.training.loop import train
 from diffstudio.training.run.run_folder import RunFolder

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from diffstudio import cli, paths
-from diffstudio.models.checkpoint import read_checkpoint
+from diffstudio.models.library.records import read_checkpoint
 from tests.cli.test_cli import ROOT, the_sentence
 from tests.models.headers import write_header
 from tests.models.tiny import write_tiny_checkpoint

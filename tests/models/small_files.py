@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.components.single_file import clip_vocabulary
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.spec import Made, Making
 from tests.models import small
 
@@ -77,7 +77,7 @@ def _as_published(folder: Path) -> None:
 def record(path: Path, family: str, **about: Any) -> Checkpoint:
     """Its record, as if it were as wide as real ones are."""
     told = {"family": family, "role": Role.CHECKPOINT, "prediction": _PREDICTIONS.get(family, "eps")} | about
-    return replace(read_record(path), **told)
+    return replace(read_checkpoint(path), **told)
 
 
 def made(making: Making) -> Made:

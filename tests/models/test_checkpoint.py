@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families import pixel
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.loading import load
 from tests.models.tiny import write_tiny_checkpoint
 

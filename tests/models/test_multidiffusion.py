@@ -16,8 +16,8 @@ from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Variance
 from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.model import ControlNetInput, ImageInputs
 from diffstudio.models.multidiffusion import TiledDenoiser, Windows, cropped, tiled, windows_for
 from diffstudio.models.sampling import sample

@@ -15,7 +15,7 @@ from torch import nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models import loading
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.nonfinite import check_finite
 from diffstudio.models.tools.convert import convert
 from diffstudio.studio.generation.generate import generate
@@ -44,10 +44,12 @@ def spoilt(path: Path, name: str, value: float) -> Path:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_trained_here(tmp_path: Path, value: float) -> None:
     path = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
-    loading.load(read_record(path), CPU)
+    loading.load(read_checkpoint(path), CPU)
     spoilt(path, _a_matrix(path), value)
     with pytest.raises(CheckpointDamaged, match=r"tiny.safetensors holds NaN or Inf values"):
-        loading.load(read_record(path), CPU)
+        loading.load(read_checkpoint(path), CPU)
+    with pytest.raises(CheckpointDamaged, match=r"tiny.safetensors holds numbers that are not finite"):
+        loading.load(read_checkpoint(path), CPU)
 
 
 def _a_matrix(path: Path) -> str:
@@ -73,12 +75,12 @@ def test_in_a_folder(tmp_path: Path, part: str, file: str, name: str) -> None:
     spoilt(path, name, torch.nan)
     said = f"{name.removeprefix('text_model.')} of its {'network' if part == 'unet' else part.replace('_', ' ')}"
     with pytest.raises(CheckpointDamaged, match=said):
-        loading.load(read_record(folder), CPU, torch.bfloat16)
+        loading.load(read_checkpoint(folder), CPU, torch.bfloat16)
     if part == "vae":
         with pytest.raises(CheckpointDamaged, match=said):
-            loading.load(read_record(folder), CPU)
+            loading.load(read_checkpoint(folder), CPU)
         return
-    model = loading.load(read_record(folder), CPU)
+    model = loading.load(read_checkpoint(folder), CPU)
     request = GenerateRequest(prompt="a cat", checkpoint="sd", steps=2, sampler="euler", spacing="uniform")
     with pytest.raises(CheckpointDamaged, match=said):
         list(generate(request, model, 1, _Nowhere(), JobControl()))

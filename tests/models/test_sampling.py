@@ -14,8 +14,8 @@ from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.spacing import SPACINGS
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices
 from diffstudio.models.sampling import sample
 from diffstudio.networks.conditioning import Conditioning

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
 from diffstudio.models.detection.types import Role
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tiling import finish
 from diffstudio.models.upscalers import CompactNetwork, DenseNetwork, Upscaler, load_upscaler, upscaler_of
 from tests.models.tiny import write_tiny_checkpoint
@@ -123,7 +123,7 @@ def test_from_a_file_whatever_it_is_stored_as(tmp_path: Path, suffix: str, names
     path = tmp_path / f"4x{suffix}"
     state = names(network.state_dict())
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    record = read_record(path)
+    record = read_checkpoint(path)
     assert record.role is Role.UPSCALER
     picture = torch.rand(1, 3, 12, 9)
     with torch.no_grad():
@@ -132,9 +132,9 @@ def test_from_a_file_whatever_it_is_stored_as(tmp_path: Path, suffix: str, names
 
 def test_a_file_that_is_none_or_is_cut_short(tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnknown, match="not an upscaler"):
-        load_upscaler(read_record(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
+        load_upscaler(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
     save_file(dense().state_dict(), tmp_path / "4x.safetensors")
-    record = read_record(tmp_path / "4x.safetensors")
+    record = read_checkpoint(tmp_path / "4x.safetensors")
     (tmp_path / "4x.safetensors").write_bytes((tmp_path / "4x.safetensors").read_bytes()[:-100])
     with pytest.raises(CheckpointDamaged):
         load_upscaler(record, CPU)

@@ -26,12 +26,11 @@ from diffstudio.errors import (
     DiffstudioError,
 )
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.quantized_reader import open_rows
-from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.files.safetensors_header import read_safetensors_header
 from diffstudio.models.files.weights_reader import load_weights
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.export import export
 from tests.models import small, small_flow
 from tests.models.pickles import RAN, attack
@@ -97,27 +96,30 @@ HEADERS: dict[str, tuple[bytes, str]] = {
         header({"a": tensor(shape=((1 << 63) + 1, 2, 1 << 62, 4))}),
         "does not have the size",
     ),
-    "a million sides": (header({"a": tensor(shape=(1 << 60,) * 500_000)}), "not described"),
+    "a million sides": (header({"a": tensor(shape=(1 << 60,) * 500_000)}), "no dtype, shape or offsets"),
     "a side of a thousand digits": (header({"a": tensor(shape=(10**1000,))}), "does not have the size"),
     "a side of ten thousand digits": (
         header(b'{"a":{"dtype":"F32","shape":[' + b"9" * 10_000 + b'],"data_offsets":[0,8]}}'),
         "cannot be read",
     ),
-    "an infinite side": (header(b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,8]}}'), "not described"),
-    "half a side": (header({"a": tensor(shape=(2.5,))}), "not described"),
-    "a side that is a text": (header({"a": tensor(shape="2")}), "not described"),
-    "a side that is true": (header({"a": tensor(0, 4, shape=(True,))}, 4), "not described"),
+    "an infinite side": (
+        header(b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,8]}}'),
+        "no dtype, shape or offsets",
+    ),
+    "half a side": (header({"a": tensor(shape=(2.5,))}), "no dtype, shape or offsets"),
+    "a side that is a text": (header({"a": tensor(shape="2")}), "no dtype, shape or offsets"),
+    "a side that is true": (header({"a": tensor(0, 4, shape=(True,))}, 4), "no dtype, shape or offsets"),
     "a negative side": (header({"a": tensor(shape=(-2,))}), "negative"),
-    "endless sides of nothing": (header({"a": tensor(0, 0, (1 << 40, 1 << 40, 0))}, 0), "without end"),
+    "endless sides of nothing": (header({"a": tensor(0, 0, (1 << 40, 1 << 40, 0))}, 0), "impossible shape"),
     "two negative sides": (header({"a": tensor(shape=(-1, -2))}), "negative"),
     "a negative place": (header({"a": tensor(-8, 0)}), "negative"),
     "backwards": (header({"a": tensor(8, 0)}), "does not have the size"),
     "an unknown dtype": (header({"a": tensor(dtype="F33")}), "does not have the size"),
     "a dtype that is a list": (header({"a": tensor(dtype=["F32"])}), "does not have the size"),
-    "three places": (header({"a": {**tensor(), "data_offsets": [0, 8, 9]}}), "not described"),
+    "three places": (header({"a": {**tensor(), "data_offsets": [0, 8, 9]}}), "no dtype, shape or offsets"),
     "no table": (header(b"[1,2,3]"), "not a table"),
     "a number": (header(b"12"), "not a table"),
-    "no description": (header({"a": 3}), "not described"),
+    "no description": (header({"a": 3}), "no dtype, shape or offsets"),
     "nested without end": (header(b"[" * 200_000), "cannot be read"),
     "objects without end": (header(b'{"a":' * 200_000), "cannot be read"),
     "no JSON": (header(b"\x80\x02}."), "cannot be read"),
@@ -133,7 +135,7 @@ def test_headers(tmp_path: Path, name: str) -> None:
     data, said = HEADERS[name]
     path = tmp_path / "a.safetensors"
     path.write_bytes(data)
-    assert said in refused(lambda: read_record(path))
+    assert said in refused(lambda: read_checkpoint(path))
     refused(lambda: load_weights(path))
 
 
@@ -141,7 +143,7 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", 3 << 30) + b"{")
         file.truncate(4 << 30)
-    assert "does not fit" in refused(lambda: read_record(tmp_path / "a.safetensors"))
+    assert "does not fit" in refused(lambda: read_checkpoint(tmp_path / "a.safetensors"))
 
 
 _HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -188,7 +190,7 @@ def test_headers_of_any_json(tmp_path: Path, value: Any, data: int) -> None:
 def _only_our_errors(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     try:
-        assert read_record(path).name == path.stem
+        assert read_checkpoint(path).name == path.stem
         for value in load_weights(path).values():
             value.float().sum()
     except DiffstudioError as error:
@@ -215,13 +217,13 @@ GGUFS: dict[str, tuple[bytes, str]] = {
     "entries without end": (gguf(0, 1 << 63), "declares"),
     "a text of 100 GB": (gguf(0, 1, text(b"a", 100 << 30)), "declares"),
     "a list of 100 GB": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 4, 100 << 30)), "declares"),
-    "a list of lists": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 9, 1)), "no list may hold"),
-    "texts without end": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 8, 600_000), bytes(5_000_000)), "texts"),
-    "an entry of no kind": (gguf(0, 1, text(b"a"), struct.pack("<I", 77)), "kind 77"),
+    "a list of lists": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 9, 1)), "invalid type"),
+    "texts without end": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 8, 600_000), bytes(5_000_000)), "strings"),
+    "an entry of no kind": (gguf(0, 1, text(b"a"), struct.pack("<I", 77)), "unknown type 77"),
     "a tensor larger than the file": (gguf(1, 0, described(sides=(1 << 40,))), "does not fit"),
     "a product that overflows": (gguf(1, 0, described(sides=(1 << 32, 1 << 32))), "does not fit"),
     "beyond the end": (gguf(1, 0, described(offset=1 << 40)), "does not fit"),
-    "a hundred sides": (gguf(1, 0, described(sides=(1,) * 100)), "sides"),
+    "a hundred sides": (gguf(1, 0, described(sides=(1,) * 100)), "dimensions"),
     "two of one name": (gguf(2, 0, described(), described(), bytes(64)), "two of its tensors"),
     "another shape": (
         gguf(1, 1, text(b"comfy.gguf.orig_shape.a"), struct.pack("<IIQii", 9, 5, 2, -2, -4), described(), bytes(64)),
@@ -229,7 +231,7 @@ GGUFS: dict[str, tuple[bytes, str]] = {
     ),
     "another version": (gguf(0, 0, version=99), "version"),
     "cut short": (gguf(3, 0, described())[:-3], "cut short"),
-    "no GGUF": (b"PK\3\4", "begin"),
+    "no GGUF": (b"PK\3\4", "magic bytes"),
 }
 
 
@@ -238,7 +240,7 @@ def test_gguf_headers(tmp_path: Path, name: str) -> None:
     data, said = GGUFS[name]
     path = tmp_path / "a.gguf"
     path.write_bytes(data)
-    assert said in refused(lambda: read_record(path))
+    assert said in refused(lambda: read_checkpoint(path))
     refused(lambda: open_rows(path), CheckpointProblem)
 
 
@@ -262,7 +264,7 @@ def test_gguf_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(bytes(whole))
     try:
-        read_record(path)
+        read_checkpoint(path)
         stored = open_rows(path)
         for name, shape in stored.shapes.items():
             stored.rows(name, 0, shape[0] if shape else 0)
@@ -293,7 +295,7 @@ def told(path: Path, **values: Any) -> None:
 
 
 def loaded(folder: Path) -> Any:
-    return loading.load(read_record(folder), CPU)
+    return loading.load(read_checkpoint(folder), CPU)
 
 
 def test_a_sound_folder_passes(folder: Path) -> None:
@@ -390,7 +392,7 @@ def test_nothing_is_made_of_a_folder_that_reaches_elsewhere(folder: Path, tmp_pa
         json.dumps({"weight_map": {"conv_in.weight": "/etc/passwd"}})
     )
     with pytest.raises(CheckpointDangerous, match="lies elsewhere"):
-        list(export(read_record(folder), tmp_path / "exported"))
+        list(export(read_checkpoint(folder), tmp_path / "exported"))
     assert not (tmp_path / "exported").exists()
 
 
@@ -505,7 +507,7 @@ def test_pickles_in_a_folder_that_draws_itself(tmp_path: Path) -> None:
     with pytest.raises(CheckpointDangerous):
         loaded(folder)
     with pytest.raises(DiffstudioError):
-        loading.load(replace(read_record(small_folder_of(tmp_path)), path=folder), CPU)
+        loading.load(replace(read_checkpoint(small_folder_of(tmp_path)), path=folder), CPU)
 
 
 def small_folder_of(tmp_path: Path) -> Path:
@@ -515,6 +517,6 @@ def small_folder_of(tmp_path: Path) -> Path:
 
 def test_headers_are_what_a_record_is_made_of(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(_SOUND)
-    entries, metadata = read_header(tmp_path / "a.safetensors")
+    entries, metadata, _ = read_safetensors_header(tmp_path / "a.safetensors")
     assert metadata == {"title": "x"} and entries["cat"].shape == (2, 3) and entries["empty"].shape == (0, 4)
     assert read_checkpoint(tmp_path / "a.safetensors").parameters == 7

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.checkpoint import Layout, Role, read_checkpoint
+from diffstudio.models.checkpoint import Layout, Role
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.families import pixel_file as networks
 from diffstudio.models.families import stable_diffusion
 from diffstudio.models.files.hashes import sha256_of
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.export import export
 from diffstudio.models.tools.fuse_lora import fuse_lora

@@ -12,8 +12,9 @@ import torch
 
 from diffstudio import paths
 from diffstudio.errors import Diverged, FolderProblem, RunProblem
-from diffstudio.models.checkpoint import Origin, read_checkpoint
+from diffstudio.models.checkpoint import Origin
 from diffstudio.models.families import pixel_file
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.loop import train

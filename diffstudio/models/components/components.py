@@ -17,6 +17,7 @@ from torch import nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
+from diffstudio.models.files.header import Headers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before diffusers or transformers are imported, which read it then
 
@@ -67,9 +68,9 @@ class BaseComponents:
 class FolderComponents(BaseComponents):
     """A diffusers folder: `model_index.json` and one sub-folder for each component."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, headers: Headers | None = None) -> None:
         super().__init__()
-        self.folder = folder
+        self.folder, self._headers = folder, headers or Headers()
 
     def has(self, name: str) -> bool:
         return (self.folder / name).is_dir()
@@ -96,7 +97,7 @@ class FolderComponents(BaseComponents):
             path for path in sorted(folder.iterdir()) if path.name.endswith((*SAFETENSORS, ".safetensors.index.json"))
         ]
         if not kept and (pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES)):
-            return _from_pickles(pickles, kind, dict(self.config(name)), dtype)
+            return _from_pickles(pickles, kind, dict(self.config(name)), dtype, self._headers)
         variants = sorted({_variant(path) for path in kept}, key=lambda found: (bool(found), "non_ema" in found, found))
         try:
             module: _M = load.from_pretrained(
@@ -169,7 +170,9 @@ def _variant(path: Path) -> str:
     )
 
 
-def _from_pickles(files: list[Path], kind: type[_M], config: dict[str, Any], dtype: torch.dtype) -> _M:
+def _from_pickles(
+    files: list[Path], kind: type[_M], config: dict[str, Any], dtype: torch.dtype, headers: Headers
+) -> _M:
     """A component saved before safetensors: `pytorch_model.bin`, sharded or not. The pickles' code is never run: see weights_reader."""
     from diffstudio.models.files.weights_reader import load_weights
 
@@ -178,7 +181,7 @@ def _from_pickles(files: list[Path], kind: type[_M], config: dict[str, Any], dty
         name: value.to(dtype) if value.is_floating_point() else value
         for path in files
         if variant(path) == first
-        for name, value in load_weights(path).items()
+        for name, value in load_weights(path, headers.of(path)).items()
     }
     try:
         module = empty_module(kind, config)

@@ -6,6 +6,7 @@ from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.components.components import Components, FolderComponents
 from diffstudio.models.components.single_file import FolderWithVae, SingleFileComponents
+from diffstudio.models.files.header import Headers
 from diffstudio.models.library.library import Library
 
 _FILES = (Layout.ORIGINAL, Layout.DIFFUSERS, Layout.GGUF, Layout.PICKLE)
@@ -17,16 +18,18 @@ def open_components(
     *,
     vae: Checkpoint | None = None,
     dense_bytes: float = float("inf"),
+    headers: Headers | None = None,
 ) -> Components:
     """The components of a checkpoint: its own, then those of the model folders that the `library` knows.
 
     `vae` replaces the checkpoint's own; packed weights that would take more than `dense_bytes` unpacked stay packed.
+    `headers` are those of the files that were read already.
     CheckpointUnknown for a file that cannot be opened and a VAE that does not fit, and whatever `SingleFileComponents` raises.
     """
     if checkpoint.layout is Layout.FOLDER:
-        return FolderComponents(checkpoint.path) if vae is None else FolderWithVae(checkpoint, vae)
+        return FolderComponents(checkpoint.path, headers) if vae is None else FolderWithVae(checkpoint, vae, headers)
     if checkpoint.layout in _FILES:
-        return SingleFileComponents(checkpoint, library=library, vae=vae, dense_bytes=dense_bytes)
+        return SingleFileComponents(checkpoint, library=library, vae=vae, dense_bytes=dense_bytes, headers=headers)
     raise CheckpointUnknown(
         f"{checkpoint.name} is stored in a format that cannot be opened", remedy="Choose another checkpoint"
     )

@@ -27,9 +27,7 @@ from diffstudio.models.components.requirements import (
 )
 from diffstudio.models.components.tokenizers import tokenizer_folders, tokenizer_in
 from diffstudio.models.detection.families_table import FAMILIES
-from diffstudio.models.files.formats import PICKLES
-from diffstudio.models.files.pickle_scan import scan_pickle
-from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.files.header import Headers
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, LONE_COMPONENT_PREFIXES
 
@@ -42,8 +40,8 @@ _BITS = {"F32": 32, "F64": 64, "BF16": 16, "F16": 16, "F8_E4M3": 8, "F8_E5M2": 8
 class ComponentSearch:
     """Searches the model folders of `library` for the components of one checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, library: Library | None) -> None:
-        self._checkpoint, self._library = checkpoint, library
+    def __init__(self, checkpoint: Checkpoint, library: Library | None, headers: Headers | None = None) -> None:
+        self._checkpoint, self._library, self._headers = checkpoint, library, headers or Headers()
 
     @cached_property
     def _models(self) -> list[Checkpoint]:
@@ -86,7 +84,7 @@ class ComponentSearch:
         try:
             return matching_prefix(
                 requirement.kind,
-                _shapes(path),
+                _shapes(path, self._headers),
                 LONE_COMPONENT_PREFIXES
                 if alone
                 else COMPONENT_PREFIXES[self._checkpoint.family][requirement.component],
@@ -124,7 +122,9 @@ class ComponentSearch:
         return None
 
 
-def locate_vae(vae: Checkpoint, checkpoint: Checkpoint, config: Mapping[str, Any]) -> ComponentLocation:
+def locate_vae(
+    vae: Checkpoint, checkpoint: Checkpoint, config: Mapping[str, Any], headers: Headers
+) -> ComponentLocation:
     """Where the VAE is that the user chose for a checkpoint: a file of its own, or a part of another checkpoint.
 
     CheckpointUnknown where its latents differ or the file holds no VAE.
@@ -139,7 +139,7 @@ def locate_vae(vae: Checkpoint, checkpoint: Checkpoint, config: Mapping[str, Any
     elif (
         prefix := matching_prefix(
             requirement.kind,
-            _shapes(vae.path),
+            _shapes(vae.path, headers),
             (*COMPONENT_PREFIXES[checkpoint.family][requirement.component], ""),
             config,
         )
@@ -173,13 +173,11 @@ def _vae_kind(family: str) -> str | None:
     )
 
 
-def _shapes(path: Path) -> Shapes:
-    """From the header. CheckpointMissing, CheckpointDamaged, CheckpointDangerous."""
-    if path.suffix.lower() in PICKLES:
-        scan = scan_pickle(path)
-        scan.check()
-        return {name: tensor.shape for name, tensor in scan.tensors.items()}
-    return {name: entry.shape for name, entry in read_header(path)[0].items()}
+def _shapes(path: Path, headers: Headers) -> Shapes:
+    """CheckpointMissing, CheckpointDamaged, CheckpointDangerous."""
+    header = headers.of(path)
+    header.check()
+    return header.shapes
 
 
 def _family_rank(kind: str, model: Checkpoint) -> int | None:

@@ -38,6 +38,7 @@ from diffstudio.models.components.requirements import (
     missing_components_error,
 )
 from diffstudio.models.components.search import ComponentSearch, locate_vae
+from diffstudio.models.files.header import Headers
 from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor
 from diffstudio.models.files.quantized_reader import TensorRows, combine_rows, open_rows
 from diffstudio.models.library.library import Library
@@ -67,18 +68,21 @@ class SingleFileComponents(BaseComponents):
         *,
         vae: Checkpoint | None = None,
         dense_bytes: float = float("inf"),
+        headers: Headers | None = None,
     ) -> None:
         super().__init__()
         self.checkpoint = checkpoint
+        self._headers = headers = headers or Headers((*checkpoint.headers, *(vae.headers if vae is not None else ())))
         self._configs = configs or paths.resources() / "families" / checkpoint.family
-        self._library, self._search, self._dense_bytes = library, ComponentSearch(checkpoint, library), dense_bytes
-        self._open: dict[Path, TensorRows] = {checkpoint.path: open_rows(checkpoint.path)}
+        self._library, self._search = library, ComponentSearch(checkpoint, library, headers)
+        self._dense_bytes = dense_bytes
+        self._open: dict[Path, TensorRows] = {checkpoint.path: open_rows(checkpoint.path, headers.of(checkpoint.path))}
         self._key_maps: dict[str, KeyMap] = {}
         self._locations = self._own_locations()
         self._external: dict[str, ComponentLocation] = {}
         if vae is not None:
             self._locations["vae"] = self._external["vae"] = locate_vae(
-                vae, self.checkpoint, self._default_config("vae")
+                vae, self.checkpoint, self._default_config("vae"), headers
             )
 
     @property
@@ -252,7 +256,7 @@ class SingleFileComponents(BaseComponents):
 
     def _weights(self, place: FileLocation) -> TensorRows:
         if place.path not in self._open:
-            self._open[place.path] = open_rows(place.path)
+            self._open[place.path] = open_rows(place.path, self._headers.of(place.path))
         return self._open[place.path]
 
     def _key_map(self, name: str, place: FileLocation) -> KeyMap:
@@ -352,16 +356,18 @@ class SingleFileComponents(BaseComponents):
 class FolderWithVae(FolderComponents):
     """A diffusers folder whose VAE is replaced by another."""
 
-    def __init__(self, checkpoint: Checkpoint, vae: Checkpoint) -> None:
-        super().__init__(checkpoint.path)
+    def __init__(self, checkpoint: Checkpoint, vae: Checkpoint, headers: Headers | None = None) -> None:
+        super().__init__(checkpoint.path, headers or Headers((*checkpoint.headers, *vae.headers)))
         if checkpoint.family not in REQUIREMENTS:
             raise CheckpointUnknown(
                 f"{checkpoint.name} cannot use another VAE", "diffusers runs its pipeline", "Choose no VAE for it"
             )
-        self._place = locate_vae(vae, checkpoint, self.config("vae"))
+        self._place = locate_vae(vae, checkpoint, self.config("vae"), self._headers)
         self._note = f"{checkpoint.name} uses the VAE from {_source_name(self._place)}."
         self._other = (
-            SingleFileComponents(replace(vae, family=checkpoint.family), checkpoint.path, vae=vae)
+            SingleFileComponents(
+                replace(vae, family=checkpoint.family), checkpoint.path, vae=vae, headers=self._headers
+            )
             if isinstance(self._place, FileLocation)
             else None
         )

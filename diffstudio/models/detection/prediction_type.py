@@ -37,22 +37,17 @@ def prediction_from_yaml(path: Path) -> tuple[str, str]:
     return ("eps", f"{config.name} beside it does not speak of v") if "unet_config" in text else ("", "")
 
 
-def prediction_from_weights(
-    path: Path, tensors: Mapping[str, TensorEntry], begin: int | None = None
-) -> tuple[str, str]:
+def prediction_from_weights(path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> tuple[str, str]:
     """By one small tensor of a Stable Diffusion 2: the spread of its last normalisation's bias, as ComfyUI's authors found.
 
-    1.3 kB are read. Nothing is said where that tensor is not there. `begin` is the byte from which the entries count; that behind
-    a safetensors header when none is given.
+    1.3 kB are read. `data_start` is the byte from which the entries count. Both are empty where the file has no such tensor.
     """
     entry = next((tensors[name] for name in _LAST_NORM if name in tensors), None)
     if entry is None or entry.end - entry.start > _LARGEST_TENSOR_BYTES:
         return "", ""
     try:
         with path.open("rb") as file:
-            if begin is None:
-                begin = 8 + int(struct.unpack("<Q", file.read(8))[0])
-            file.seek(begin + entry.start)
+            file.seek(data_start + entry.start)
             values = _numbers(file.read(entry.end - entry.start), entry.dtype)
     except (OSError, struct.error):
         return "", ""

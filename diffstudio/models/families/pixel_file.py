@@ -17,7 +17,8 @@ import torch
 from diffstudio import __version__
 from diffstudio.atomic import write_bytes
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.checkpoint import FORMAT, Checkpoint, read_checkpoint
+from diffstudio.models.checkpoint import FORMAT, Checkpoint
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.state_dict_keys import with_current_keys

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import CheckpointDamaged, CheckpointDangerous, CheckpointMissing, CheckpointUnknown
+from diffstudio.models.files.file_access import regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
+from diffstudio.models.files.header import Headers
 from diffstudio.models.files.pickle_globals import GlobalKind, classify
-from diffstudio.models.files.pickle_scan import scan_pickle
-from diffstudio.models.files.safetensors_header import read_header, regular_file_size
 
 _LARGEST_JSON_BYTES = 64 << 20  # a large tokenizer.json has 20
 _MOST_FILES = 10_000
@@ -27,7 +27,7 @@ _NO_SIZES = ("theta", "_id", "seed", "max_position", "window")
 _LIBRARIES = ("diffusers", "transformers")
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, headers: Headers | None = None) -> None:
     """CheckpointDangerous, CheckpointUnknown, CheckpointDamaged, CheckpointMissing."""
     index = read_json(folder / INDEX)
     for name, value in index.items():
@@ -35,12 +35,12 @@ def check_folder(folder: Path) -> None:
             _check_class(folder, name, value)
     try:
         for component in sorted(path for path in folder.iterdir() if path.is_dir()):
-            _check_component(component)
+            _check_component(component, headers or Headers())
     except OSError as error:
         raise _damaged(folder, (error.strerror or str(error)).lower()) from error
 
 
-def _check_component(component: Path) -> None:
+def _check_component(component: Path, headers: Headers) -> None:
     files = [path for path, _ in zip(component.iterdir(), range(_MOST_FILES), strict=False)]
     for path in sorted(files):
         if path.name.endswith(".index.json"):
@@ -58,7 +58,7 @@ def _check_component(component: Path) -> None:
         config = read_json(component / "config.json")
         if "" in config:
             raise _damaged(component / "config.json", "it is not a table")
-        _check_sizes(component, config, files)
+        _check_sizes(component, config, files, headers)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -121,8 +121,9 @@ def _check_pieces(path: Path, table: Mapping[str, Any]) -> None:
             )
 
 
-def _check_sizes(component: Path, config: Mapping[str, Any], files: Sequence[Path]) -> None:
-    shapes = [shape for path in files for shape in _shapes(path)]
+def _check_sizes(component: Path, config: Mapping[str, Any], files: Sequence[Path], headers: Headers) -> None:
+    weights = [path for path in files if path.suffix in (*SAFETENSORS, *PICKLES)]
+    shapes = [shape for path in weights for shape in headers.of(path).shapes.values()]
     if not shapes:
         return
     largest = max(_USUAL, _TIMES * max((side for shape in shapes for side in shape), default=0))
@@ -133,12 +134,6 @@ def _check_sizes(component: Path, config: Mapping[str, Any], files: Sequence[Pat
             raise _damaged(
                 component / "config.json", f"{key[:60]} is {value:,}, which does not go with the weights beside it"
             )
-
-
-def _shapes(path: Path) -> list[tuple[int, ...]]:
-    if path.suffix in SAFETENSORS:
-        return [entry.shape for entry in read_header(path)[0].values()]
-    return list(scan_pickle(path).shapes.values()) if path.suffix in PICKLES else []
 
 
 def _numbers(config: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:

@@ -1,6 +1,6 @@
-"""The header of a GGUF file: names, shapes and kinds of its tensors, and its metadata. No weights, no torch.
+"""Read the header of a GGUF file: names, shapes and quantization types of its tensors, and its metadata. No weights, no torch.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Numbers are little-endian; a shape is stored back to front.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Numbers are little-endian; the dimensions of a shape are stored in reverse.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing
-from diffstudio.models.files.safetensors_header import regular_file_size
+from diffstudio.models.files.file_access import TRUNCATED, damaged, reading, regular_file_size
 
-KINDS = {
+TYPES = {
     0: "F32",
     1: "F16",
     2: "Q4_0",
@@ -50,44 +49,51 @@ KINDS = {
 }
 _NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
-_READERS = ("t5", "t5encoder", "llama", "clip", "gemma2", "gemma3", "qwen2", "qwen2vl", "qwen25vl", "qwen3", "qwen3vl")
+_LANGUAGE_MODELS = (
+    "t5",
+    "t5encoder",
+    "llama",
+    "clip",
+    "gemma2",
+    "gemma3",
+    "qwen2",
+    "qwen2vl",
+    "qwen25vl",
+    "qwen3",
+    "qwen3vl",
+)
 _MOST_TENSORS, _MOST_ENTRIES, _LONGEST_NAME, _LONGEST_TEXT = 50_000, 20_000, 4096, 1 << 20
-_MOST_TEXTS = 400_000  # in all lists: the largest vocabularies have 260,000 words
+_MOST_TEXTS = 400_000  # in all lists together; the largest vocabularies have 260,000 tokens
 _MOST_TEXT_BYTES = 32 << 20  # that are kept
-_ORIGINAL_SHAPE = "comfy.gguf.orig_shape."  # where blocks forced another shape on a convolution
+_ORIGINAL_SHAPE = "comfy.gguf.orig_shape."  # of a convolution that was reshaped to fit into blocks
 
 
 @dataclass(slots=True)
 class GgufHeader:
     architecture: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)  # texts and numbers; no lists
+    metadata: dict[str, str] = field(default_factory=dict)  # strings, and numbers as strings; no lists
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    kinds: dict[str, int] = field(default_factory=dict)  # how many numbers are stored in which way
+    parameters: dict[str, int] = field(default_factory=dict)  # how many are stored in each quantization type
 
     @property
-    def reads_prompts(self) -> bool:
-        """A language model: its tensors were not read, for its vocabulary comes before them."""
-        return self.architecture in _READERS
+    def is_language_model(self) -> bool:
+        """Then its tensors were not read: its vocabulary comes before them."""
+        return self.architecture in _LANGUAGE_MODELS
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
-    """CheckpointMissing, or CheckpointDamaged for a header that is cut short or makes no sense."""
+    """CheckpointMissing, or CheckpointDamaged for a header that is truncated or invalid."""
     try:
-        size = regular_file_size(path)
-        with path.open("rb") as file:
-            return _Reader(file, size).header()
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointMissing(
-            f"There is no checkpoint at {path}", remedy="Check the name, or choose another"
-        ) from None
-    except OSError as error:
-        raise _damaged(path, f"it cannot be read ({(error.strerror or str(error)).lower()})") from error
+        with reading(path, "GGUF"):
+            size = regular_file_size(path)
+            with path.open("rb") as file:
+                return _Reader(file, size).header()
     except (ValueError, struct.error) as error:
-        raise _damaged(path, str(error)[:200]) from error
+        raise damaged(path, str(error), "GGUF") from error
 
 
 class _Reader:
-    """Every length is looked at before it is believed."""
+    """Reads field after field. Every length is checked before anything is allocated for it."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
@@ -95,9 +101,9 @@ class _Reader:
 
     def header(self) -> GgufHeader:
         if self._file.read(4) != b"GGUF":
-            raise ValueError("it does not begin as a GGUF file does")
+            raise ValueError("it does not start with the magic bytes of GGUF")
         if (version := self._number("<I")) not in (2, 3):
-            raise ValueError(f"it is of version {version}, and only 2 and 3 are known")
+            raise ValueError(f"it has version {version}, and only 2 and 3 are supported")
         tensors = self._limited(self._number("<Q"), _MOST_TENSORS, "tensors")
         entries = self._limited(self._number("<Q"), _MOST_ENTRIES, "entries")
         header, original = GgufHeader(), {}
@@ -109,42 +115,42 @@ class _Reader:
                 header.metadata[key] = value
             if key == "general.architecture" and isinstance(value, str):
                 header.architecture = value
-                if header.reads_prompts:
+                if header.is_language_model:
                     return header
         for _ in range(tensors):
             name, shape, kind, count = self._tensor()
             if name in header.shapes:
-                raise ValueError(f"two of its tensors are called {name[:80]!r}")
+                raise ValueError(f"two of its tensors have the name {name[:80]!r}")
             if name in original and (prod(original[name]) != count or min(original[name], default=0) < 0):
-                raise ValueError(f"tensor {name[:80]!r} cannot have had the shape that it declares")
+                raise ValueError(f"tensor {name[:80]!r} cannot have had its original shape")
             header.shapes[name] = original.get(name, shape)
-            header.kinds[kind] = header.kinds.get(kind, 0) + count
+            header.parameters[kind] = header.parameters.get(kind, 0) + count
         return header
 
     def _tensor(self) -> tuple[str, tuple[int, ...], str, int]:
         name = self._text(_LONGEST_NAME)
-        sides = self._limited(self._number("<I"), 8, "sides of a tensor")
+        sides = self._limited(self._number("<I"), 8, "dimensions")
         shape = tuple(self._number("<Q") for _ in range(sides))[::-1]
         kind, offset = self._number("<I"), self._number("<Q")
         count = prod(shape)
-        if offset >= self._size or count >= 16 * self._size + 16:  # no kind stores a number in less than half a bit
+        if offset >= self._size or count >= 16 * self._size + 16:  # no type stores a weight in less than half a bit
             raise ValueError(f"tensor {name[:80]!r} does not fit the file")
-        return name, shape, KINDS.get(kind, f"kind {kind}"), count
+        return name, shape, TYPES.get(kind, f"type {kind}"), count
 
     def _value(self, kind: int) -> str | list[int] | None:
-        """A text, or a number as text; the numbers of a short list; None for what nobody here asks for."""
+        """A string, or a number as a string; a short list of integers; None for other lists."""
         if kind == _STRING:
             return self._text(_LONGEST_TEXT)
         if kind in _NUMBERS:
             return str(self._number(_NUMBERS[kind]))
         if kind != _ARRAY:
-            raise ValueError(f"an entry is of kind {kind}, which there is not")
+            raise ValueError(f"an entry has the unknown type {kind}")
         inner = self._number("<I")
-        count = self._limited(self._number("<Q"), self._size, "members of a list")
+        count = self._limited(self._number("<Q"), self._size, "list items")
         if inner == _STRING:
             self._texts_left -= count
             if self._texts_left < 0:
-                raise ValueError(f"it declares {count:,} texts")
+                raise ValueError(f"it declares {count:,} strings")
             for _ in range(count):
                 self._skip(self._number("<Q"))
         elif inner in (4, 5, 10, 11) and count <= 8:
@@ -152,7 +158,7 @@ class _Reader:
         elif inner in _NUMBERS:
             self._skip(count * struct.calcsize(_NUMBERS[inner]))
         else:
-            raise ValueError("a list holds what no list may hold")
+            raise ValueError("a list has items of an invalid type")
         return None
 
     def _number(self, form: str) -> int:
@@ -161,27 +167,23 @@ class _Reader:
         return value
 
     def _text(self, longest: int) -> str:
-        length = self._limited(self._number("<Q"), longest, "bytes of a text")
+        length = self._limited(self._number("<Q"), longest, "bytes of a string")
         self._bytes_left -= length
         if self._bytes_left < 0:
-            raise ValueError("its texts have no end")
+            raise ValueError("its strings are too long")
         return self._bytes(length).decode("utf-8", "replace")
 
     def _bytes(self, length: int) -> bytes:
         data = self._file.read(length)
         if len(data) != length:
-            raise ValueError("it was cut short")
+            raise ValueError(TRUNCATED)
         return data
 
     def _skip(self, length: int) -> None:
         if self._file.seek(self._limited(length, self._size, "bytes"), 1) > self._size:
-            raise ValueError("it was cut short")
+            raise ValueError(TRUNCATED)
 
     def _limited(self, count: int, most: int, what: str) -> int:
         if count > most:
             raise ValueError(f"it declares {count:,} {what}")
         return count
-
-
-def _damaged(path: Path, why: str) -> CheckpointDamaged:
-    return CheckpointDamaged(f"{path.name} is damaged or not a GGUF file", why, "Get it again from where it came")

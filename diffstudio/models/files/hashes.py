@@ -15,6 +15,7 @@ from pathlib import Path
 from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import CheckpointMissing, Interrupted, StorageProblem
+from diffstudio.models.files.file_access import FileStamp, file_stamp
 
 FORMAT = 1
 _CHUNK_BYTES = 8 << 20
@@ -29,7 +30,7 @@ def autov2(sha256: str) -> str:
 
 def cached_sha256(path: Path) -> str:
     """Of the file as it is now, where it was worked out before; empty otherwise."""
-    stamp = _stamp(path)
+    stamp = file_stamp(path)
     entry = _read().get(str(path.absolute()))
     return entry[2] if entry is not None and stamp is not None and (entry[0], entry[1]) == stamp else ""
 
@@ -61,7 +62,7 @@ def sha256_steps(path: Path) -> Generator[float, None, str]:
         return known
     digest, done = hashlib.sha256(), 0
     try:
-        stamp, size = _stamp(path), max(1, path.stat().st_size)
+        stamp, size = file_stamp(path), max(1, path.stat().st_size)
         with path.open("rb") as file:
             yield 0.0
             while chunk := file.read(_CHUNK_BYTES):
@@ -72,20 +73,9 @@ def sha256_steps(path: Path) -> Generator[float, None, str]:
         raise CheckpointMissing(
             f"{path} cannot be read", error.strerror or str(error), "Check the disk, or choose another checkpoint"
         ) from error
-    if stamp is not None and stamp == _stamp(path):  # else it changed meanwhile, and this is no file's hash
+    if stamp is not None and stamp == file_stamp(path):  # else it changed meanwhile, and this is no file's hash
         _remember(path, stamp, digest.hexdigest())
     return digest.hexdigest()
-
-
-_Stamp = tuple[int, int]  # bytes, ns of the last change
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_size, about.st_mtime_ns
 
 
 def _file() -> Path:
@@ -105,7 +95,7 @@ def _read() -> dict[str, tuple[int, int, str]]:
         return {}
 
 
-def _remember(path: Path, stamp: _Stamp, sha256: str) -> None:
+def _remember(path: Path, stamp: FileStamp, sha256: str) -> None:
     """Whoever cannot write it works it out again next time."""
     with _lock, contextlib.suppress(OSError, StorageProblem):
         remembered = {known: entry for known, entry in _read().items() if Path(known).exists()}

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.files.gguf_header import GgufHeader, read_gguf_header
+from diffstudio.models.files.header import Header
 from diffstudio.models.files.quantized import FLOAT8_DTYPES, QuantizedTensor, can_dequantize, concatenate
 from diffstudio.models.files.weights_reader import WeightsFile, open_weights
 from diffstudio.models.state_dicts.prefixes import FP8_SCALES, NOT_WEIGHTS, QUANTIZATION_FORMAT
@@ -85,14 +87,12 @@ class FileWeights:
 class GgufWeights:
     """Of a `.gguf` file, mapped into memory: blocks that diffusers unpacks stay packed, all others become numbers at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, header: GgufHeader | None = None) -> None:
         import gguf
 
-        from diffstudio.models.files.gguf_header import read_gguf_header
-
         self._path = path
-        header = read_gguf_header(path)  # which looks at every length before it is believed
-        if header.reads_prompts:
+        header = header or read_gguf_header(path)  # which checks every length before gguf relies on it
+        if header.is_language_model:
             raise CheckpointUnknown(
                 f"{path.name} cannot be used yet",
                 "it is a language model in a GGUF file",
@@ -153,9 +153,12 @@ class GgufWeights:
             ) from error
 
 
-def open_rows(path: Path) -> TensorRows:
-    """CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
-    return GgufWeights(path) if path.suffix.lower() == ".gguf" else FileWeights(open_weights(path))
+def open_rows(path: Path, header: Header | None = None) -> TensorRows:
+    """`header` is the file's, where it was read already. CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
+    if path.suffix.lower() == ".gguf":
+        content = header.content if header is not None and header.is_current else None
+        return GgufWeights(path, content if isinstance(content, GgufHeader) else None)
+    return FileWeights(open_weights(path, header))
 
 
 def combine_rows(pieces: list[Tensor | QuantizedTensor], dtype: torch.dtype, packed: bool) -> Tensor | QuantizedTensor:

@@ -1,11 +1,10 @@
-"""The header of a safetensors file: tensors and metadata, checked against the file. No weights, no torch."""
+"""Read the header of a safetensors file: its tensors and metadata, checked against the file's size. No weights, no torch."""
 
 from __future__ import annotations
 
 import gc
 import json
 import re
-import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.models.files.file_access import damaged, reading, regular_file_size
 
 
 class TensorEntry(NamedTuple):
@@ -25,9 +24,19 @@ class TensorEntry(NamedTuple):
     end: int
 
 
-LARGEST_HEADER_BYTES = (
-    32 << 20
-)  # safetensors allows 100 MB, which no published file comes near and which would take seconds
+class SafetensorsHeader(NamedTuple):
+    """What a safetensors file declares."""
+
+    tensors: dict[str, TensorEntry]
+    metadata: dict[str, str]
+    data_start: int  # bytes from the beginning of the file to the end of the header
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: entry.shape for name, entry in self.tensors.items()}
+
+
+LARGEST_HEADER_BYTES = 32 << 20  # safetensors allows 100 MB, which takes seconds to parse and no published file needs
 DTYPE_BITS = {
     "F64": 64,
     "F32": 32,
@@ -47,17 +56,16 @@ DTYPE_BITS = {
     "F8_E8M0": 8,
     "F4": 4,
 }
-
-
-_MOST_SIDES = 16  # of a tensor
-_MOST_NUMBERS = 1 << 60  # in one, leaving out sides of nothing, as torch does when it lays out an empty one
-_WHOLE = {int}  # the types of what counts, without True and False
+_FORMAT = "safetensors"
+_MOST_DIMENSIONS = 16
+_MOST_ELEMENTS = 1 << 60  # not counting empty dimensions, like torch when it lays out an empty tensor
+_INTEGERS = {int}  # the only type of sizes and offsets; True and False are not sizes
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Thousands of small lists and tables are made, none of them in a circle: to look for circles meanwhile takes as long again."""
+    """Parsing makes thousands of small lists and none of them is part of a cycle: collecting meanwhile would double the time."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -68,94 +76,76 @@ def gc_paused() -> Iterator[None]:
 
 
 @gc_paused()
-def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
-    """The tensors and the metadata that a safetensors file declares, checked against the file's size.
+def read_safetensors_header(path: Path) -> SafetensorsHeader:
+    """The tensors and metadata that a safetensors file declares: https://github.com/huggingface/safetensors#format.
 
-    Raises CheckpointMissing, or CheckpointDamaged for a header that is cut short, too large, not JSON, or whose
-    tensors overlap, leave holes, or do not fit the file: https://github.com/huggingface/safetensors#format.
+    CheckpointMissing, or CheckpointDamaged for a header that is truncated, too large or not JSON, or whose tensors overlap, leave
+    gaps or do not fill the file.
     """
     try:
-        size = regular_file_size(path)
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-            if length > min(LARGEST_HEADER_BYTES, size - 8) or length < 2:
-                raise _damaged(path, "its header does not fit the file")
-            header = _table(file.read(length))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointMissing(
-            f"There is no checkpoint at {path}", remedy="Check the name, or choose another"
-        ) from None
-    except OSError as error:
-        raise _damaged(path, f"it cannot be read ({(error.strerror or str(error)).lower()})") from error
+        with reading(path, _FORMAT):
+            size = regular_file_size(path)
+            with path.open("rb") as file:
+                prefix = file.read(8)
+                length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
+                if length > min(LARGEST_HEADER_BYTES, size - 8) or length < 2:
+                    raise damaged(path, "its header does not fit the file", _FORMAT)
+                header = _json_object(file.read(length))
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"its header cannot be read ({str(error)[:200]})") from error
+        raise damaged(path, f"its header cannot be read ({error})", _FORMAT) from error
     metadata: Any = header.pop("__metadata__", {}) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _damaged(path, "its metadata is not text")
+        raise damaged(path, "its metadata is not all text")
     tensors = {name: _entry(path, name, value) for name, value in header.items()}
     reached = 0
     for entry in sorted(tensors.values(), key=lambda entry: (entry.start, entry.end)):
         if entry.start != reached:
-            raise _damaged(path, "its tensors overlap or leave holes")
+            raise damaged(path, "its tensors overlap or leave gaps")
         reached = entry.end
     if 8 + length + reached != size:
-        raise _damaged(path, "its tensors do not fill the file exactly: it was cut short or added to")
-    return tensors, metadata
+        raise damaged(path, "its tensors do not fill the file exactly: it is truncated or has extra bytes")
+    return SafetensorsHeader(tensors, metadata, 8 + length)
 
 
-def _table(text: bytes) -> dict[str, Any]:
-    """JSON in which no name of an object occurs twice, and no text is none.
+def _json_object(text: bytes) -> dict[str, Any]:
+    """A JSON object without duplicate keys and without lone surrogates.
 
-    To look at each name takes half as long again as to read it, so where there can be no doubt it is not done.
+    Checking every key takes half as long again as parsing, so it is done only where there may be a duplicate.
     """
     table = json.loads(text)
     if not isinstance(table, dict):
-        raise ValueError("it is not a table")
+        raise ValueError("it is not a JSON object")
     counts = {text.count(name) for name in (b'"dtype"', b'"shape"', b'"data_offsets"')}
     if counts != {len(table) - (b'"__metadata__"' in text)} or b"\\u" in text or text.count(b'"__metadata__"') > 1:
-        table = json.loads(text, object_pairs_hook=_once)
+        table = json.loads(text, object_pairs_hook=_without_duplicates)
     if _SURROGATE.search(text) is not None:
         json.dumps(table, ensure_ascii=False).encode()
     return table
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a name in it occurs twice")
+        raise ValueError("a key in it occurs twice")
     return table
-
-
-def regular_file_size(path: Path) -> int:
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
-        raise CheckpointDamaged(
-            f"{path.name} is no file of weights",
-            "it is a folder" if stat.S_ISDIR(about.st_mode) else "it is not a plain file",
-            "Choose another",
-        )
-    return about.st_size
 
 
 def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     try:
         dtype, shape, (start, end) = value["dtype"], value["shape"], value["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"tensor {name[:80]!r} is not described") from error
-    if type(shape) is not list or len(shape) > _MOST_SIDES or {type(start), type(end), *map(type, shape)} != _WHOLE:
-        raise _damaged(path, f"tensor {name[:80]!r} is not described")
+        raise damaged(path, f"tensor {name[:80]!r} has no dtype, shape or offsets") from error
+    if (
+        type(shape) is not list
+        or len(shape) > _MOST_DIMENSIONS
+        or {type(start), type(end), *map(type, shape)} != _INTEGERS
+    ):
+        raise damaged(path, f"tensor {name[:80]!r} has no dtype, shape or offsets")
     if start < 0 or shape and min(shape) < 0:
-        raise _damaged(path, f"tensor {name[:80]!r} has a negative side")
-    if start == end and prod(filter(None, shape)) > _MOST_NUMBERS:
-        raise _damaged(path, f"tensor {name[:80]!r} has sides without end")
+        raise damaged(path, f"tensor {name[:80]!r} has a negative dimension")
+    if start == end and prod(filter(None, shape)) > _MOST_ELEMENTS:
+        raise damaged(path, f"tensor {name[:80]!r} has an impossible shape")
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None or end < start or (bits * prod(shape) + 7) // 8 != end - start:
-        raise _damaged(path, f"tensor {name[:80]!r} does not have the size it declares")
+        raise damaged(path, f"tensor {name[:80]!r} does not have the size that it declares")
     return TensorEntry(dtype, tuple(shape), start, end)
-
-
-def _damaged(path: Path, why: str) -> CheckpointDamaged:
-    return CheckpointDamaged(
-        f"{path.name} is damaged or not a safetensors file", why, "Get it again from where it came"
-    )

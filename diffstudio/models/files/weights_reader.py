@@ -16,10 +16,11 @@ from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.files.formats import PICKLES
+from diffstudio.models.files.header import Header
 from diffstudio.models.files.pickle_interpreter import Unreadable
 from diffstudio.models.files.pickle_scan import PickleScan, damaged, scan_pickle
 from diffstudio.models.files.pickle_tensors import PickledTensor
-from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.files.safetensors_header import SafetensorsHeader, read_safetensors_header
 from diffstudio.models.files.zip_archive import ZipArchive
 
 TORCH_DTYPES = {
@@ -65,17 +66,20 @@ class WeightsFile(Protocol):
         """Tensors that were given out stay as they are."""
 
 
-def open_weights(path: Path) -> WeightsFile:
-    """A safetensors file or a pickle, by how its name ends.
+def open_weights(path: Path, header: Header | None = None) -> WeightsFile:
+    """A safetensors file or a pickle, by its suffix. `header` is the file's, where it was read already.
 
     CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would have run something.
     """
-    return PickleWeights(path) if path.suffix.lower() in PICKLES else SafetensorsWeights(path)
+    content = header.content if header is not None and header.is_current else None
+    if path.suffix.lower() in PICKLES:
+        return PickleWeights(path, content if isinstance(content, PickleScan) else None)
+    return SafetensorsWeights(path, content if isinstance(content, SafetensorsHeader) else None)
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file by name, as stored; for files that are small. Raises as `open_weights` does."""
-    with open_weights(path) as file:
+def load_weights(path: Path, header: Header | None = None) -> dict[str, Tensor]:
+    """All tensors of a small file by name, as stored. Raises as `open_weights` does."""
+    with open_weights(path, header) as file:
         return {name: file.get_tensor(name) for name in file.names()}
 
 
@@ -91,10 +95,11 @@ class _Closing:
 
 
 class SafetensorsWeights(_Closing):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, header: SafetensorsHeader | None = None) -> None:
         self.path = path
-        self.metadata: Mapping[str, str]
-        self._entries, self.metadata = read_header(path)
+        header = header or read_safetensors_header(path)
+        self._entries, self._data_start = header.tensors, header.data_start
+        self.metadata: Mapping[str, str] = header.metadata
         try:
             self._file: Any = safetensors.safe_open(str(path), framework="pt")
         except RuntimeError:
@@ -127,7 +132,7 @@ class SafetensorsWeights(_Closing):
         data = bytearray(entry.end - entry.start)
         try:
             with self.path.open("rb") as file:
-                file.seek(8 + int.from_bytes(file.read(8), "little") + entry.start)
+                file.seek(self._data_start + entry.start)
                 whole = file.readinto(data) == len(data)
         except OSError as error:
             raise _damaged(self.path, error) from error

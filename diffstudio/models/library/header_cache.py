@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS files (
     record TEXT NOT NULL, metadata TEXT NOT NULL) WITHOUT ROWID
 """
 _KINDS = {"conditioning": Conditioning, "origin": Origin, "role": Role, "layout": Layout}
-_FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name not in ("path", "metadata"))
+_FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name not in ("path", "metadata", "headers"))
 
 
 class HeaderCache:
@@ -128,14 +128,10 @@ def _version() -> int:
     """Of what is stored and of the code that found it out: 31 bits that are others when either is."""
     import zlib
 
-    here = Path(__file__).parent
-    changed = [
-        f"{file.name}{file.stat().st_mtime_ns}"
-        for file in sorted(here.glob("*.py"))
-        if file.name.startswith(
-            ("checkpoint", "detection", "records", "prediction", "gguf", "pickle", "family", "shared")
-        )
-    ]
+    models = Path(__file__).parents[1]
+    code = [models / "checkpoint.py", models / "library" / "records.py"]
+    code += sorted(file for package in ("files", "detection") for file in (models / package).glob("*.py"))
+    changed = [f"{file.name}{file.stat().st_mtime_ns}" for file in code if file.is_file()]
     return zlib.crc32(f"{FORMAT} {__version__} {' '.join(changed)}".encode()) & 0x7FFFFFFF
 
 

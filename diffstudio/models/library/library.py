@@ -10,14 +10,14 @@ from pathlib import Path
 
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, DiffstudioError
-from diffstudio.models.checkpoint import Checkpoint, Origin, Role, read_checkpoint
+from diffstudio.models.checkpoint import Checkpoint, Origin, Role
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 from diffstudio.models.library.header_cache import HeaderCache
 from diffstudio.models.library.lookup import no_such_model
 from diffstudio.models.library.model_folders import search_roots, walk_models
 from diffstudio.models.library.overrides import Overrides
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 
 STARTER = "starter"  # the name that always means the checkpoint that ships with the program
 
@@ -38,10 +38,14 @@ class Library:
         self._seen: dict[_Stamp, Checkpoint | DiffstudioError] = {}
 
     def scan(self) -> list[Checkpoint]:
-        """Every model that can be read, each under a name of its own: the starter, then the newest first.
+        """Every model that can be read, under a unique name: the starter, then the newest first.
 
-        Afterwards `problems` names the files that cannot be read, with why.
+        Afterwards `problems` lists the files that cannot be read, with why.
         """
+        return self._scan("")
+
+    def _scan(self, wanted: str) -> list[Checkpoint]:
+        """As `scan`; what may be the `wanted` one keeps its header, all others would fill the memory with theirs."""
         found: list[Checkpoint] = []
         problems: list[tuple[Path, DiffstudioError]] = []
         seen: dict[_Stamp, Checkpoint | DiffstudioError] = {}
@@ -49,7 +53,10 @@ class Library:
         known, new = self._remembered(), list[tuple[_Stamp, str, Checkpoint]]()
         for path, stamp, origin, name, role in self._files():
             suggested = f"{role} {origin} {_changed_beside(path)}"
-            read = seen[stamp] = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
+            read = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
+            seen[stamp] = replace(read, headers=()) if isinstance(read, Checkpoint) else read
+            if isinstance(read, Checkpoint) and not _may_be(replace(read, name=name or read.name), wanted):
+                read = replace(read, headers=())
             if (
                 isinstance(read, Checkpoint)
                 and read.layout is not Layout.FOLDER
@@ -67,8 +74,9 @@ class Library:
         gone = {path for path, _, _ in {*self._seen, *(stamp for stamp, _ in known)}} - {path for path, _, _ in seen}
         if new or gone:
             HeaderCache().keep(new, [path for path in gone if not path.exists()])
-        self._seen, self.problems, self._checkpoints = seen, problems, _with_own_names(found)
-        return list(self._checkpoints)
+        found = _with_unique_names(found)
+        self._seen, self.problems, self._checkpoints = seen, problems, [replace(one, headers=()) for one in found]
+        return found
 
     def _remembered(self) -> dict[tuple[_Stamp, str], Checkpoint]:
         """From an earlier start of the program, at the first scan of this one."""
@@ -86,13 +94,13 @@ class Library:
             return self._again(known)
         path = _as_path(wanted)
         if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file() or (path / INDEX).is_file()):
-            for checkpoint in self.scan():
+            for checkpoint in self._scan(str(path.absolute())):
                 if checkpoint.path == path.absolute():
                     return checkpoint
-            return Overrides().applied(read_record(path))
-        self.scan()
-        if (known := self._named(wanted)) is not None:
-            return known
+            return Overrides().applied(read_checkpoint(path))
+        for checkpoint in self._scan(wanted):
+            if checkpoint.name == wanted:
+                return checkpoint
         for damaged, error in self.problems:
             if wanted in (damaged.stem, _run_name(damaged)):
                 raise error
@@ -102,7 +110,7 @@ class Library:
     def _again(self, known: Checkpoint) -> Checkpoint:
         """As it is on the disk now, under the name that it has."""
         role = known.role if known.path.is_file() else Role.UNKNOWN
-        read = read_record(known.path, origin=known.origin, role=role)
+        read = read_checkpoint(known.path, origin=known.origin, role=role)
         return replace(Overrides().applied(read), name=known.name)
 
     @staticmethod
@@ -167,6 +175,11 @@ def _starter() -> Checkpoint:
     return replace(read_checkpoint(path, origin=Origin.STARTER), name=STARTER)
 
 
+def _may_be(checkpoint: Checkpoint, wanted: str) -> bool:
+    """Whether this is what is looked for: by its path, or by its name, which a number may follow to make it unique."""
+    return bool(wanted) and (wanted.startswith(checkpoint.name) or str(checkpoint.path) == wanted)
+
+
 def _run_name(latest: Path) -> str:
     return latest.parent.parent.name
 
@@ -181,12 +194,12 @@ def _changed_beside(path: Path) -> int:
 
 def _read(path: Path, origin: Origin | None, role: Role) -> Checkpoint | DiffstudioError:
     try:
-        return read_record(path, origin=origin, role=role)
+        return read_checkpoint(path, origin=origin, role=role)
     except DiffstudioError as error:
         return error
 
 
-def _with_own_names(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+def _with_unique_names(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """Where two would have one name, the run keeps it, then what draws, then the first path: a name goes on meaning one file."""
     names: dict[Path, str] = {}
     taken = {STARTER}

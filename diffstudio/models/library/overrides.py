@@ -17,7 +17,7 @@ from pathlib import Path
 from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem
-from diffstudio.models.checkpoint import Checkpoint, Role, described
+from diffstudio.models.checkpoint import Checkpoint, Role, with_detection
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Detection
 from diffstudio.models.files.hashes import cached_sha256
@@ -44,7 +44,7 @@ class Override:
         said = (self.family and FAMILIES[family].title, self.prediction and f"it predicts {prediction}")
         reason = f"You said so: {', '.join(part for part in said if part)}."
         edition = checkpoint.edition if family == checkpoint.family else ""
-        return described(
+        return with_detection(
             checkpoint, Detection(role, family, prediction, checkpoint.inpainting, checkpoint.layout, reason, edition)
         )
 

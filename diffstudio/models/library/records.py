@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
-from diffstudio.models.checkpoint import Checkpoint, Origin, described, name_of, read_checkpoint, with_prediction
+from diffstudio.models.checkpoint import FORMAT, LARGEST_SIDE, Checkpoint, Origin, with_detection
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.families_table import FAMILIES, UNKNOWN
+from diffstudio.models.detection.prediction_type import prediction_from_weights, prediction_from_yaml
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role
-from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, variant
-from diffstudio.models.files.gguf_header import read_gguf_header
-from diffstudio.models.files.pickle_scan import PickleScan, scan_pickle
-from diffstudio.models.files.safetensors_header import TensorEntry, read_header, regular_file_size
+from diffstudio.models.files.file_access import FileStamp, regular_file_size
+from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, SUFFIXES, variant
+from diffstudio.models.files.gguf_header import GgufHeader
+from diffstudio.models.files.header import Header, read_header
+from diffstudio.models.files.pickle_scan import PickleScan
+from diffstudio.models.files.safetensors_header import DTYPE_BITS, SafetensorsHeader, TensorEntry, gc_paused
 from diffstudio.networks.conditioning import Conditioning
 
 
-def read_record(path: Path, *, origin: Origin | None = None, role: Role = Role.UNKNOWN) -> Checkpoint:
-    """Of a file or a diffusers folder. `role`, that of the folder it lies in, is believed of what does not say so itself.
+def read_checkpoint(path: Path, *, origin: Origin | None = None, role: Role = Role.UNKNOWN) -> Checkpoint:
+    """The record of a weights file or a diffusers folder, with the headers that were read for it.
 
-    CheckpointMissing, CheckpointDamaged.
+    `role` is what the folder it is in is for; it counts for files that do not show what they are. CheckpointMissing,
+    CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would run something.
     """
-    if path.is_dir():
+    if (path / INDEX).is_file() or (path.is_dir() and path.suffix.lower() not in SUFFIXES):
         return read_folder(path)
-    match path.suffix.lower():
-        case ".gguf":
-            return read_gguf(path)
-        case suffix if suffix in PICKLES:
-            return read_pickle(path, role)
-        case _:
-            return read_checkpoint(path, origin=origin)
+    header = read_header(path)
+    match header.content:
+        case GgufHeader() as content:
+            return _gguf(header, content)
+        case PickleScan() as content:
+            return _pickle(header, content, role)
+        case SafetensorsHeader() as content:
+            return _safetensors(header, content, origin)
 
 
-def _blank(path: Path, layout: Layout, size_bytes: int, modified: float) -> Checkpoint:
+def _blank(path: Path, layout: Layout, stamp: FileStamp, headers: tuple[Header, ...]) -> Checkpoint:
     name = path.name if layout is Layout.FOLDER else name_of(path)
     return Checkpoint(
         path=path,
@@ -49,60 +56,52 @@ def _blank(path: Path, layout: Layout, size_bytes: int, modified: float) -> Chec
         height=0,
         parameters=0,
         dtype="",
-        size_bytes=size_bytes,
+        size_bytes=stamp.size_bytes,
         origin=Origin.IMPORTED,
-        modified=modified,
+        modified=stamp.modified_ns / 1e9,
         role=Role.UNKNOWN,
         layout=layout,
+        headers=headers,
     )
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def read_gguf(path: Path) -> Checkpoint:
-    header = read_gguf_header(path)
-    about = path.stat()
+def _gguf(header: Header, content: GgufHeader) -> Checkpoint:
     blank = replace(
-        _blank(path, Layout.GGUF, about.st_size, about.st_mtime),
-        metadata=header.metadata,
-        parameters=sum(header.kinds.values()),
-        dtype=max(header.kinds, key=lambda kind: header.kinds[kind], default=""),
+        _blank(header.path, Layout.GGUF, header.stamp, (header,)),
+        metadata=content.metadata,
+        parameters=sum(content.parameters.values()),
+        dtype=_most(content.parameters),
     )
-    if header.reads_prompts:
+    if content.is_language_model:
         found = Detection(
-            Role.TEXT_ENCODER, reason=f"A GGUF file of a language model ({header.architecture}): reads prompts."
+            Role.TEXT_ENCODER, reason=f"A GGUF file of a language model ({content.architecture}): reads prompts."
         )
     else:
-        found = detect(header.shapes, header.metadata)
-    return described(blank, replace(found, layout=Layout.GGUF))
+        found = detect(content.shapes, content.metadata)
+    return with_detection(blank, replace(found, layout=Layout.GGUF))
 
 
-def read_pickle(path: Path, role: Role = Role.UNKNOWN) -> Checkpoint:
-    """What its tensors look like, as for a header. A pickle is a program: it is gone through, and never run.
-
-    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous where it would have run something.
-    """
-    scan = scan_pickle(path)
+def _pickle(header: Header, scan: PickleScan, role: Role) -> Checkpoint:
+    """By its tensors, like any other file. A pickle is a program: it is scanned, and never run."""
     scan.check()
-    about = path.stat()
-    held: dict[str, int] = {}
-    for tensor in scan.tensors.values():
-        held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.length
-    found = with_prediction(detect(scan.shapes, {}), path, _entries(scan), 0)
+    counts = _count_by_dtype(header)
+    found = _with_prediction(detect(scan.shapes, {}), header.path, _entries(scan), 0)
     if not scan.tensors:
         found = Detection(reason="There are no weights in it.")
     elif found.role is Role.UNKNOWN and found.family == UNKNOWN and role is not Role.UNKNOWN:
         found = replace(
-            found, role=role, reason=f"{found.reason} By the folder it lies in it is a {role.replace('_', ' ')}."
+            found, role=role, reason=f"{found.reason} By the folder it is in it is a {role.replace('_', ' ')}."
         )
     blank = replace(
-        _blank(path, Layout.PICKLE, about.st_size, about.st_mtime),
-        parameters=sum(held.values()),
-        dtype=max(held, key=lambda dtype: held[dtype], default=""),
+        _blank(header.path, Layout.PICKLE, header.stamp, (header,)),
+        parameters=sum(counts.values()),
+        dtype=_most(counts),
     )
-    return described(
-        blank, replace(found, layout=Layout.PICKLE, reason=f"{found.reason} A pickle, looked through and harmless.")
+    return with_detection(
+        blank, replace(found, layout=Layout.PICKLE, reason=f"{found.reason} A pickle, scanned and harmless.")
     )
 
 
@@ -115,6 +114,89 @@ def _entries(scan: PickleScan) -> dict[str, TensorEntry]:
         and tensor.contiguous
         and (start := stored.start + tensor.offset * tensor.itemsize) >= 0
     }
+
+
+@gc_paused()
+def _safetensors(header: Header, content: SafetensorsHeader, origin: Origin | None) -> Checkpoint:
+    path, bytes_by_dtype = header.path, dict[str, int]()
+    for dtype, _, start, end in content.tensors.values():
+        bytes_by_dtype[dtype] = bytes_by_dtype.get(dtype, 0) + end - start
+    blank = _blank(path, Layout.OURS, header.stamp, (header,))
+    checkpoint = replace(
+        blank,
+        title=content.metadata.get("modelspec.title", "").strip()[:200] or blank.name,
+        parameters=sum(size * 8 // DTYPE_BITS[dtype] for dtype, size in bytes_by_dtype.items()),
+        dtype=_most(bytes_by_dtype) or "F32",
+        origin=origin or Origin.IMPORTED,
+        metadata=content.metadata,
+        role=Role.CHECKPOINT,
+    )
+    if "diffstudio.format" in content.metadata:
+        return _trained_here(checkpoint, origin)
+    found = detect(content.shapes, content.metadata)
+    return with_detection(checkpoint, _with_prediction(found, path, content.tensors, content.data_start))
+
+
+def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
+    written = checkpoint.json("format")
+    if type(written) is not int:
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} does not say of what format it is", remedy="Train or download it again"
+        )
+    if written > FORMAT:
+        raise CheckpointDamaged(f"{checkpoint.path.name} was made by a newer diffstudio", remedy="Update the program")
+    about = checkpoint.json("model")
+    try:
+        width, height = int(about["width"]), int(about["height"])
+        if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+            raise ValueError("its size makes no sense")
+        return replace(
+            checkpoint,
+            family=str(about["family"]),
+            conditioning=Conditioning(about["conditioning"]),
+            classes=tuple(str(name) for name in about.get("classes", ())),
+            width=width,
+            height=height,
+            origin=origin or Origin.TRAINED,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} does not describe its model", str(error)[:200], "Train or download it again"
+        ) from error
+
+
+def _with_prediction(found: Detection, path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> Detection:
+    """Where the header leaves open what a U-Net predicts: what lies beside the file and in it, as `prediction_within` takes it."""
+    if (
+        found.family not in ("sd1", "sd2", "sdxl")
+        or found.prediction == "v"
+        or found.role not in (Role.CHECKPOINT, Role.NETWORK)
+    ):
+        return found
+    prediction, why = prediction_from_yaml(path)
+    if not prediction and not found.prediction:
+        prediction, why = prediction_from_weights(path, tensors, data_start)
+    if not prediction and not found.prediction:
+        prediction, why = "v", "whether it predicts eps or v is not said, and most of its kind predict v"
+    return replace(found, prediction=prediction, reason=f"{found.reason.rstrip('.')}; {why}.") if prediction else found
+
+
+_CALLED_ALIKE = re.compile(
+    r"(diffusion_pytorch_model|pytorch_model|model|adapter_model)([.-](fp16|fp32|bf16|non_ema))*"
+)
+_CONFIGS = ("config.json", "adapter_config.json")  # beside them: diffusers', transformers' and peft's
+
+
+def name_of(path: Path) -> str:
+    """Of a file: its own, or its folder's where all are called alike (`control_canny/diffusion_pytorch_model.safetensors`)."""
+    stem = path.name.removesuffix(path.suffix)
+    alike = _CALLED_ALIKE.fullmatch(stem) is not None and any(path.with_name(name).is_file() for name in _CONFIGS)
+    return path.absolute().parent.name if alike else stem
+
+
+def _most(counts: Mapping[str, int]) -> str:
+    """The dtype with the highest count; empty where there are none."""
+    return max(counts, key=lambda dtype: counts[dtype], default="")
 
 
 # ---- diffusers folders -----------------------------------------------------------------------------------------------
@@ -158,7 +240,7 @@ def read_folder(folder: Path) -> Checkpoint:
     )
     steps = folder / "scheduler" / "scheduler_config.json"
     found = _folder_found(pipeline, components, config, _table(steps) if steps.is_file() else {})
-    parameters, dtype, size, pickled = _weights(folder, components)
+    headers, pickled = _component_headers(folder, components)
     if pickled and found.family == "diffusers":  # which loads itself
         found = replace(
             found,
@@ -167,9 +249,20 @@ def read_folder(folder: Path) -> Checkpoint:
         )
     elif pickled:
         found = replace(found, reason=f"{found.reason} Some of its weights are pickles, looked through and harmless.")
-    blank = _blank(folder, Layout.FOLDER, size, (folder / INDEX).stat().st_mtime)
+    counts: dict[str, int] = {}
+    for header in headers:
+        for dtype, count in _count_by_dtype(header).items():
+            counts[dtype] = counts.get(dtype, 0) + count
     title = _title(folder)
-    checkpoint = described(replace(blank, parameters=parameters, dtype=dtype, name=title, title=title), found)
+    blank = replace(
+        _blank(folder, Layout.FOLDER, FileStamp(0, (folder / INDEX).stat().st_mtime_ns), headers),
+        name=title,
+        title=title,
+        parameters=sum(counts.values()),
+        dtype=_most(counts),
+        size_bytes=sum(header.stamp.size_bytes for header in headers),
+    )
+    checkpoint = with_detection(blank, found)
     side = config.get("sample_size")
     if checkpoint.family in ("sd1", "sd2", "sdxl") and type(side) is int and 8 <= side <= 512:
         checkpoint = replace(checkpoint, width=8 * side, height=8 * side)
@@ -208,42 +301,32 @@ def _folder_found(
     )
 
 
-def _weights(folder: Path, components: list[str]) -> tuple[int, str, int, bool]:
-    """How many parameters there are, stored as what (most of them), in how many bytes, and whether some lie in pickles.
+def _component_headers(folder: Path, components: list[str]) -> tuple[tuple[Header, ...], bool]:
+    """Those of the plain variant of each component's weights, or else of the first; and whether some are pickles.
 
-    Of several variants of a component the plain one is counted, or else the first.
+    CheckpointDamaged, CheckpointDangerous.
     """
-    parameters, size, pickled = 0, 0, False
-    held: dict[str, int] = {}
+    headers: list[Header] = []
+    pickled = False
     for component in components:
         files = sorted(path for path in (folder / component).iterdir() if path.suffix in (*SAFETENSORS, *PICKLES))
         weights = [path for path in files if path.suffix in SAFETENSORS]
         if not weights:
             weights, pickled = files, pickled or bool(files)
-        variants = sorted({variant(path) for path in weights})
-        for path in (path for path in weights if variant(path) == variants[0]):
-            record = _numbers_in(path)
-            parameters, size = parameters + sum(record.values()), size + path.stat().st_size
-            for dtype, count in record.items():
-                held[dtype] = held.get(dtype, 0) + count
-    return parameters, max(held, key=lambda dtype: held[dtype], default=""), size, pickled
+        first = min((variant(path) for path in weights), default="")
+        headers += [read_header(path) for path in weights if variant(path) == first]
+    for header in headers:
+        header.check()
+    return tuple(headers), pickled
 
 
-def _numbers_in(path: Path) -> dict[str, int]:
-    """How many numbers a file of weights holds of each kind. CheckpointDamaged, CheckpointDangerous."""
-    held: dict[str, int] = {}
-    if path.suffix in PICKLES:
-        scan = scan_pickle(path)
-        scan.check()
-        for tensor in scan.tensors.values():
-            held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.length
-        return held
-    for entry in read_header(path)[0].values():
-        count = 1
-        for side in entry.shape:
-            count *= side
-        held[entry.dtype] = held.get(entry.dtype, 0) + count
-    return held
+def _count_by_dtype(header: Header) -> dict[str, int]:
+    """How many parameters a file stores in each dtype."""
+    counts: dict[str, int] = {}
+    if isinstance(header.content, PickleScan | SafetensorsHeader):
+        for tensor in header.content.tensors.values():
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + prod(tensor.shape)
+    return counts
 
 
 def _title(folder: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
-from diffstudio.models.files.safetensors_header import read_header
+from diffstudio.models.files.safetensors_header import read_safetensors_header
 from diffstudio.models.state_dicts.prefixes import EMA_PREFIX, unused_for_inference
 from diffstudio.models.tools.spec import Made, Making, Precision, checked_file
 
@@ -28,7 +28,9 @@ def left_out_bytes(checkpoint: Checkpoint) -> dict[str, int]:
     """What pruning would leave out, and how much of it there is; nothing for what cannot be pruned. Reads the header."""
     if checkpoint.layout not in (Layout.ORIGINAL, Layout.DIFFUSERS) or checkpoint.role not in _PRUNED:
         return {}
-    return _counted({name: entry.end - entry.start for name, entry in read_header(checkpoint.path)[0].items()})
+    return _counted(
+        {name: entry.end - entry.start for name, entry in read_safetensors_header(checkpoint.path).tensors.items()}
+    )
 
 
 def _counted(sizes: Mapping[str, int]) -> dict[str, int]:

@@ -26,7 +26,7 @@ from diffstudio.models.checkpoint import Checkpoint, Layout
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
 from diffstudio.models.files.lazy_tensor import lazy, materialize
-from diffstudio.models.files.safetensors_header import TensorEntry, read_header
+from diffstudio.models.files.safetensors_header import TensorEntry, read_safetensors_header
 from diffstudio.models.files.weights_reader import TORCH_DTYPES, PickleWeights
 
 State = Mapping[str, Tensor]
@@ -88,20 +88,19 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
             if path.suffix.lower() in PICKLES:
                 tensors |= _pickled(path, files, prefix)
                 continue
-            entries, said = read_header(path)
-            metadata |= {} if prefix else said
+            header = read_safetensors_header(path)
+            metadata |= {} if prefix else header.metadata
             try:
                 file = files.enter_context(FileIO(path))
-                start = 8 + struct.unpack("<Q", file.read(8))[0]
             except OSError as error:
                 raise _unreadable(path, error) from error
-            for name, entry in entries.items():
+            for name, entry in header.tensors.items():
                 if entry.dtype not in TORCH_DTYPES:
                     raise CheckpointUnknown(
                         f"{path.name} holds numbers of a kind that cannot be worked with", entry.dtype
                     )
                 tensors[prefix + name] = lazy(
-                    entry.shape, TORCH_DTYPES[entry.dtype], partial(_read, path, file, start, entry)
+                    entry.shape, TORCH_DTYPES[entry.dtype], partial(_read, path, file, header.data_start, entry)
                 )
         return Weights(tensors, metadata, files.pop_all())
 

@@ -10,7 +10,7 @@ from diffstudio.atomic import atomic_write, link
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.models.checkpoint import Role
 from diffstudio.models.files.hashes import sha256_of
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 
 _CHUNK_BYTES = 8 << 20
 FOLDERS = {
@@ -32,7 +32,7 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
     nothing behind. Raises CheckpointDamaged for what is no file of weights, BadRequest for a folder, StorageProblem when it
     cannot be written.
     """
-    where = folder / FOLDERS.get(read_record(path).role, "")
+    where = folder / FOLDERS.get(read_checkpoint(path).role, "")
     try:
         if path.resolve().is_relative_to(folder.resolve()):
             yield path.absolute()

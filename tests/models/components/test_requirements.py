@@ -14,7 +14,7 @@ from transformers import Qwen2Tokenizer, T5Tokenizer
 
 from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import Checkpoint, read_checkpoint
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.components.requirements import (
@@ -28,6 +28,7 @@ from diffstudio.models.components.search import ComponentSearch, compatible_vaes
 from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.components.tokenizers import tokenizer_in
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.state_dicts.to_original import TO_ORIGINAL, to_original, vae_to_original
 from tests.models import headers, small
 from tests.models.families.beside import checkpoint, ours

@@ -12,9 +12,10 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from diffstudio import paths
-from diffstudio.models.checkpoint import Layout, read_checkpoint
+from diffstudio.models.checkpoint import Layout
 from diffstudio.models.conditioning.prompt_weighting import TokenCount
 from diffstudio.models.conditioning.token_count import counted, reads_weights
+from diffstudio.models.library.records import read_checkpoint
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.samples import checkpoint
 
@@ -87,7 +88,7 @@ def test_the_checkpoints_made_here_are_counted_by_their_own(tmp_path: Path) -> N
 def test_no_torch_is_loaded_for_it(tmp_path: Path) -> None:
     path = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
     code = (
-        "import sys; from pathlib import Path; from diffstudio.models.checkpoint import read_checkpoint;"
+        "import sys; from pathlib import Path; from diffstudio.models.library.records import read_checkpoint;"
         "from diffstudio.studio.prompts.token_count import count; tiny = read_checkpoint(Path(sys.argv[1]));"
         "assert count(tiny, 'red apple').tokens.used == 2;"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"

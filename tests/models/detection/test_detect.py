@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.types import Layout, Role
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.conditioning import Conditioning
 from tests.models import headers
 from tests.models.headers import below, dotted, kohya, lora, write_header

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from diffstudio.errors import CheckpointDamaged, StorageProblem
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families import pixel_file
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer

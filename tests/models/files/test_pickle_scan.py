@@ -32,7 +32,7 @@ from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.pickle_globals import GlobalKind, classify
 from diffstudio.models.files.pickle_interpreter import MOST_OPCODES, PickleInterpreter
 from diffstudio.models.files.pickle_scan import scan_pickle
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 from tests.models.pickles import (
     EMPTY_TUPLE,
     MARK,
@@ -63,7 +63,7 @@ def refused(path: Path, kind: type[CheckpointProblem] = CheckpointDamaged) -> st
     """What is said, in one sentence or two."""
     began = time.process_time()
     with pytest.raises(kind) as raised:
-        read_record(path)
+        read_checkpoint(path)
     assert time.process_time() - began < SECONDS
     said = str(raised.value)
     assert "\n" not in said and len(said) < 600
@@ -334,7 +334,7 @@ def test_bombs(tmp_path: Path, name: str) -> None:
 
 def _reason(path: Path) -> str:
     try:
-        return read_record(path).reason
+        return read_checkpoint(path).reason
     except DiffstudioError as error:
         return str(error)
 
@@ -350,11 +350,11 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
 def test_tables_that_hold_themselves(tmp_path: Path) -> None:
     inner = b"}q\x00" + text("x") + b"h\x00s"
     zipped(tmp_path / "a.pt", b"\x80\x02" + inner + STOP)
-    assert read_record(tmp_path / "a.pt").reason.startswith("There are no weights in it")
+    assert read_checkpoint(tmp_path / "a.pt").reason.startswith("There are no weights in it")
     twice = [b"}(" + text("x") + b"h%c" % i + text("y") + b"h%c" % i + b"uq%c" % (i + 1) for i in range(100)]
     doubling = b"\x80\x02}q\x00" + b"".join(twice) + STOP
     zipped(tmp_path / "b.pt", doubling)
-    assert read_record(tmp_path / "b.pt").reason.startswith("There are no weights in it")
+    assert read_checkpoint(tmp_path / "b.pt").reason.startswith("There are no weights in it")
 
 
 # ---- what is harmless --------------------------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> N
         del globals()["ModelCheckpoint"]
     scan = scan_pickle(tmp_path / "a.ckpt")
     scan.check()
-    assert [found.name for found in scan.leftovers] == [f"{__name__}.ModelCheckpoint"]
+    assert [found.name for found in scan.unknown] == [f"{__name__}.ModelCheckpoint"]
     assert scan.shapes == {"a": (2, 3)}
 
 
@@ -510,7 +510,7 @@ def _only_our_errors(path: Path) -> None:
     from diffstudio.models.files.weights_reader import load_weights
 
     try:
-        record = read_record(path)
+        record = read_checkpoint(path)
         assert record.layout is Layout.PICKLE and record.reason
         for value in load_weights(path).values():
             value.sum()
@@ -523,7 +523,7 @@ def test_what_it_holds_is_known_from_the_scan_alone(tmp_path: Path) -> None:
         {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": {"*": torch.ones(2, 768)}, "name": "cat"},
         tmp_path / "cat.pt",
     )
-    record = read_record(tmp_path / "cat.pt")
+    record = read_checkpoint(tmp_path / "cat.pt")
     assert (record.role, record.family, record.layout) == (Role.EMBEDDING, "sd1", Layout.PICKLE)
     assert (record.parameters, record.dtype) == (1536, "F32")
     assert record.reason == (

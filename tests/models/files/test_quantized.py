@@ -17,7 +17,7 @@ from diffstudio.models.checkpoint import Layout, Role
 from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor, can_dequantize, concatenate
 from diffstudio.models.files.quantized_reader import open_rows
 from diffstudio.models.library.library import Library
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.model_cache import modules_of
 from diffstudio.models.state_dicts.to_original import to_original
 from tests.models import makers, small
@@ -68,7 +68,7 @@ def test_gguf_draws_what_its_unpacked_weights_draw(flux: Made, tmp_path: Path, k
     (models / "unet").mkdir()
     tensors = makers.flux(flux.parts["transformer"])
     come_to = write_gguf(models / "unet" / "flux.gguf", tensors, kind)
-    record = read_record(models / "unet" / "flux.gguf")
+    record = read_checkpoint(models / "unet" / "flux.gguf")
     assert (record.family, record.edition, record.layout, record.draws) == ("flux", "dev", Layout.GGUF, True)
     library = Library([models])
     reference = flux.drawn(flux.load(saved(tmp_path / "unpacked.safetensors", come_to), library))
@@ -167,7 +167,7 @@ def test_what_cannot_be_unpacked_is_said(flux: Made, tmp_path: Path) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    assert read_record(tmp_path / "reader.gguf").role is Role.TEXT_ENCODER
+    assert read_checkpoint(tmp_path / "reader.gguf").role is Role.TEXT_ENCODER
     with pytest.raises(CheckpointUnknown, match="language model in a GGUF file"):
         open_rows(tmp_path / "reader.gguf")
 

@@ -21,7 +21,7 @@ from diffstudio.models.conditioning.controlnet import load_controlnet
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.files.weights_reader import load_weights, open_weights
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.spec import Made
 from diffstudio.models.upscalers import DenseNetwork, load_upscaler
@@ -162,7 +162,7 @@ def test_a_lora(tmp_path: Path) -> None:
         read_adapter(tmp_path / "a.pt"),
         read_adapter(adapter_files.write(tmp_path / "a.safetensors", tensors)),
     )
-    assert read_record(tmp_path / "a.pt").role is Role.LORA
+    assert read_checkpoint(tmp_path / "a.pt").role is Role.LORA
     assert file.layers == expected.layers == 1 and file.kinds == ("LoRA",)
     torch.save(tensors | {"hook": attack()}, tmp_path / "b.pt")
     with pytest.raises(CheckpointDangerous):
@@ -174,7 +174,7 @@ def test_a_controlnet(tmp_path: Path) -> None:
     unet = small.small_unet()
     control = ControlNetModel.from_unet(unet)
     torch.save(control.state_dict(), tmp_path / "canny.pth")
-    record = read_record(tmp_path / "canny.pth")
+    record = read_checkpoint(tmp_path / "canny.pth")
     assert record.role is Role.CONTROLNET
     made = load_controlnet(record, unet, CPU, torch.float32)
     assert all(torch.equal(one, control.state_dict()[name]) for name, one in made.state_dict().items())
@@ -184,7 +184,7 @@ def test_a_controlnet(tmp_path: Path) -> None:
 def test_an_upscaler(tmp_path: Path, wrapper: str) -> None:
     weights = DenseNetwork(8, 4, 1, 1).state_dict()
     torch.save({wrapper: weights} if wrapper else weights, tmp_path / "x2.pth")
-    record = read_record(tmp_path / "x2.pth")
+    record = read_checkpoint(tmp_path / "x2.pth")
     assert record.role is Role.UPSCALER
     made = load_upscaler(record, CPU)
     assert made.scale == 2 and all(torch.equal(one, weights[name]) for name, one in made.network.state_dict().items())
@@ -193,7 +193,7 @@ def test_an_upscaler(tmp_path: Path, wrapper: str) -> None:
 def test_a_pickle_becomes_safetensors(tmp_path: Path) -> None:
     """Tensors that share numbers, or lie across them, each get their own; the file says where it came from."""
     torch.save({"state_dict": everything(), "epoch": 1}, tmp_path / "a.ckpt")
-    record = read_record(tmp_path / "a.ckpt")
+    record = read_checkpoint(tmp_path / "a.ckpt")
     steps = list(convert(record, tmp_path / "a.safetensors"))
     assert (
         isinstance(steps[-1], Made)

@@ -38,13 +38,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files whose headers are read."""
     read: list[str] = []
-    real = library_module.read_record
+    real = library_module.read_checkpoint
 
     def watched(path: Path, **known: object) -> Checkpoint:
         read.append(path.name)
         return real(path, **known)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(library_module, "read_record", watched)
+    monkeypatch.setattr(library_module, "read_checkpoint", watched)
     return read
 
 

@@ -113,8 +113,10 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
     from diffstudio.models.library import library as module
 
     read: list[Path] = []
-    real = module.read_record
-    monkeypatch.setattr(module, "read_record", lambda path, **options: (read.append(path), real(path, **options))[1])
+    real = module.read_checkpoint
+    monkeypatch.setattr(
+        module, "read_checkpoint", lambda path, **options: (read.append(path), real(path, **options))[1]
+    )
     library.scan()
     assert read == []
     write_tiny_checkpoint(path, conditioning=Conditioning.CLASS)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import Checkpoint, read_checkpoint
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.model_cache import ModelCache, modules_of, weights_bytes
 from diffstudio.models.model import Model

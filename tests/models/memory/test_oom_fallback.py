@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from diffstudio.errors import Interrupted, OutOfMemory
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.stable_diffusion import StableDiffusion
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices, offload
 from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes
 from diffstudio.models.memory.offload import Offload

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.models.files.lazy_tensor import materialize
-from diffstudio.models.library.records import read_record
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools import weights_writer
 from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.merge import merge
@@ -48,7 +48,7 @@ def test_the_same_bits_come_back(place: Path) -> None:
     list(write_file(place / "a.safetensors", MIXED, {"title": "Å \udcff"}))
     theirs = safetensors.torch.load_file(place / "a.safetensors")  # by safetensors itself
     assert theirs.keys() == MIXED.keys()
-    with open_weights(read_record(place / "a.safetensors")) as weights:
+    with open_weights(read_checkpoint(place / "a.safetensors")) as weights:
         assert weights.metadata == {"title": "Å ?"}
         for name, expected in MIXED.items():
             ours = materialize(weights.tensors[name])
@@ -63,9 +63,9 @@ def test_the_same_bits_come_back(place: Path) -> None:
 def test_numbers_lie_even(place: Path) -> None:
     """So that other programs may map the file: each tensor begins at a multiple of its numbers' size."""
     list(write_file(place / "a.safetensors", MIXED, {}))
-    from diffstudio.models.files.safetensors_header import read_header
+    from diffstudio.models.files.safetensors_header import read_safetensors_header
 
-    entries, _ = read_header(place / "a.safetensors")
+    entries = read_safetensors_header(place / "a.safetensors").tensors
     start = int.from_bytes((place / "a.safetensors").read_bytes()[:8], "little")
     assert start % 8 == 0 and all(entry.start % MIXED[name].element_size() == 0 for name, entry in entries.items())
 
@@ -153,12 +153,12 @@ def test_packed_weights_and_odd_numbers_are_refused(place: Path) -> None:
 
     list(write_file(place / "a.safetensors", MIXED, {}))
     with pytest.raises(CheckpointUnknown, match="GGUF"):
-        open_weights(replace(read_record(place / "a.safetensors"), layout=Layout.GGUF))
+        open_weights(replace(read_checkpoint(place / "a.safetensors"), layout=Layout.GGUF))
 
 
 def test_a_file_cut_short_meanwhile(place: Path) -> None:
     write_header(place / "a.safetensors", {"w": (1000, 1000)})
-    with open_weights(read_record(place / "a.safetensors")) as weights:
+    with open_weights(read_checkpoint(place / "a.safetensors")) as weights:
         with (place / "a.safetensors").open("r+b") as file:
             file.truncate(1000)
         with pytest.raises(CheckpointDamaged, match="ends too early"):
@@ -169,7 +169,7 @@ def test_a_pickle_is_read_without_being_run(place: Path) -> None:
     torch.save(
         {"state_dict": {name: value for name, value in MIXED.items() if name != "minus"}, "epoch": 3}, place / "a.ckpt"
     )
-    with open_weights(read_record(place / "a.ckpt")) as weights:
+    with open_weights(read_checkpoint(place / "a.ckpt")) as weights:
         assert all(
             torch.equal(materialize(weights.tensors[name]).float(), value.float())
             for name, value in MIXED.items()

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointMissing, ImageProblem, Interrupted, OutOfMemory
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices
 from diffstudio.studio.events import Event, Failed, Finished, ImageSaved, Loading, Noted, Stepped
 from diffstudio.studio.generation.enlarge import Enlarger

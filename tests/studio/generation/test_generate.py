@@ -24,8 +24,8 @@ from diffstudio.errors import (
     StorageProblem,
 )
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import read_checkpoint
 from diffstudio.models.families.pixel import PixelModel
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
 from diffstudio.studio.gallery.gallery import Gallery

@@ -185,7 +185,7 @@ def test_a_broken_template_fails_before_anything_is_loaded(studio: Studio) -> No
 
 
 def test_the_name_of_a_class_is_no_template(home: Path) -> None:
-    from diffstudio.models.checkpoint import read_checkpoint
+    from diffstudio.models.library.records import read_checkpoint
 
     checkpoint = read_checkpoint(
         write_tiny_checkpoint(paths.checkpoints() / "c.safetensors", conditioning=Conditioning.CLASS)

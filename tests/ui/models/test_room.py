@@ -19,7 +19,8 @@ from PySide6.QtWidgets import QApplication, QMessageBox, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import CheckpointDamaged, DiffstudioError, StorageProblem
-from diffstudio.models.checkpoint import Checkpoint, Origin, read_checkpoint
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.models import facts

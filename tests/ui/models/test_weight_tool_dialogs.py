@@ -16,8 +16,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
-from diffstudio.models.checkpoint import Checkpoint, Role, read_checkpoint
+from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.spec import Made, Method, Precision
 from diffstudio.studio.library.annotations import Annotations
 from diffstudio.studio.library.weight_requests import ConvertRequest, MergeRequest, Tool

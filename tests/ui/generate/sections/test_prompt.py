@@ -11,8 +11,9 @@ from PySide6.QtWidgets import QApplication, QToolTip
 from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
-from diffstudio.models.checkpoint import Checkpoint, read_checkpoint
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.prompt_weighting import TokenCount
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.token_count import Counted, count
 from diffstudio.studio.settings import Settings
