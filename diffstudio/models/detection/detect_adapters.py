@@ -1,4 +1,7 @@
-"""Which files are LoRAs and their kin, and whose: by the names that kohya, PEFT, diffusers and OneTrainer give. No torch."""
+"""Detect LoRAs and their variants (LoHa, LoKr, DoRA, OFT) and the family they fit, by the names of their tensors. No torch.
+
+The names are those of kohya, PEFT, diffusers and OneTrainer.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,14 @@ _KINDS = (
     (".dora_scale", "a DoRA"),
     ("lora_magnitude_vector", "a DoRA"),
     ("lora", "a LoRA"),
-    (".diff", "differences of whole weights"),
+    (".diff", "weight differences"),
 )
 
-# What a name looks like with every point written as an underscore, whoever wrote it; those of one model only come first. A pattern is
-# looked for where one of the words is that it cannot do without: to find words takes a tenth of the time.
+# Patterns of names with underscores for dots, the most specific first. A pattern is searched only if one of its substrings occurs:
+# looking for those takes a tenth of the time.
 _NAMED = tuple(
-    (words, re.compile(pattern, re.M), family)
-    for words, pattern, family in (
+    (substrings, re.compile(pattern, re.M), family)
+    for substrings, pattern, family in (
         (
             ("double_stream_modulation", "to_qkv_mlp_proj"),
             r"double_stream_modulation|to_qkv_mlp_proj",
@@ -63,49 +66,52 @@ _NAMED = tuple(
 
 
 def detect_adapter(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
-    """None for what is no LoRA and none of its kin."""
+    """None for a file that is not a LoRA or one of its variants."""
     if not any(sign in names.joined for sign in _SIGNS):
-        return None  # the quick way out, which nearly all checkpoints take
+        return None  # true of nearly all checkpoints, and quick
     if _MARK.search(names.joined) is None or names.joined.count("\n") > 100 and len(_MARK.findall(names.joined)) < 4:
-        return None  # a whole checkpoint with a stray name
+        return None  # a complete checkpoint with a stray name
     kind = next((title for sign, title in _KINDS if sign in names.joined), "changes to a checkpoint")
     family, why = _family(names, metadata)
-    ours = ".lora_A" in names.joined or "_lora.down" in names.joined or "lora_linear_layer" in names.joined
-    whose = f"for {FAMILIES[family].title}, by {why}" if family in FAMILIES else "for a model that is not known here"
+    diffusers = ".lora_A" in names.joined or "_lora.down" in names.joined or "lora_linear_layer" in names.joined
+    whose = f"for {FAMILIES[family].title}, by {why}" if family in FAMILIES else "for an unknown model"
     return Detection(
-        Role.LORA, family, layout=Layout.DIFFUSERS if ours else Layout.ORIGINAL, reason=f"Named as {kind} {whose}."
+        Role.LORA,
+        family,
+        layout=Layout.DIFFUSERS if diffusers else Layout.ORIGINAL,
+        reason=f"The tensor names of {kind} {whose}.",
     )
 
 
 def _family(names: TensorNames, metadata: Mapping[str, str]) -> tuple[str, str]:
-    """With what it was known by."""
+    """With what shows it, for the sentence that says why."""
     plain = names.joined.replace(".", "_")
-    for words, pattern, family in _NAMED:
-        if any(word in plain for word in words) and pattern.search(plain):
+    for substrings, pattern, family in _NAMED:
+        if any(part in plain for part in substrings) and pattern.search(plain):
             return family, "the names of its blocks"
     for attended in ("attn2_to_k", "attn2_to_v"):
         if (width := _input_width(names, attended)) in FAMILY_BY_CONTEXT_WIDTH:
-            return FAMILY_BY_CONTEXT_WIDTH[width], f"words of {width:,} numbers"
+            return FAMILY_BY_CONTEXT_WIDTH[width], f"cross-attention width {width:,}"
     width = (
         _input_width(names, "attn_to_q")
         or _input_width(names, "attn_add_q_proj")
         or _input_width(names, "attn_to_out_0")
     )
-    if width:  # joint attention: diffusers calls it alike for three families
+    if width:  # joint attention has the same names in three of diffusers' families
         blocks = [int(found) for found in re.findall(r"(?:^|_)transformer_blocks_(\d+)_attn", plain, re.M)]
         if width == 3072 and blocks:
-            return ("qwen_image" if max(blocks) >= 19 else "flux"), f"{max(blocks) + 1} blocks of 3,072 numbers"
+            return ("qwen_image" if max(blocks) >= 19 else "flux"), f"{max(blocks) + 1} blocks of width 3,072"
         if width in (1536, 2432):
-            return "sd3", f"blocks of {width:,} numbers"
-    for said in ("ss_base_model_version", "modelspec.architecture", "base_model"):
-        if (family := family_from_text(metadata.get(said, ""))) != "unknown":
+            return "sd3", f"blocks of width {width:,}"
+    for key in ("ss_base_model_version", "modelspec.architecture", "base_model"):
+        if (family := family_from_text(metadata.get(key, ""))) != "unknown":
             return family, "its metadata"
     if (width := _input_width(names, "self_attn_q_proj")) in (768, 1024):
-        return FAMILY_BY_CONTEXT_WIDTH[width], f"a text encoder of {width:,} numbers"
+        return FAMILY_BY_CONTEXT_WIDTH[width], f"text encoder width {width:,}"
     return "unknown", ""
 
 
-_INWARDS = (
+_INPUT_SIDE = (
     ".lora_down.weight",
     ".lora_A.weight",
     ".lora_A.default.weight",
@@ -119,11 +125,11 @@ _INWARDS = (
 
 
 def _input_width(names: TensorNames, module: str) -> int:
-    """How many numbers go into the first module whose name ends so; 0 where none does or its shapes do not say."""
+    """The input width of the first module with this in its name; 0 if there is none or its shapes do not show it."""
     for name, shape in names.shapes.items():
         if module not in (plain := name.replace(".", "_")) and module.replace("_to_", "_processor_to_") not in plain:
             continue
-        if len(shape) >= 2 and name.endswith(_INWARDS):
+        if len(shape) >= 2 and name.endswith(_INPUT_SIDE):
             return shape[1]
         if name.endswith((".lokr_w1", ".lokr_w1_b")):
             base = name[: name.index(".lokr_w1")]

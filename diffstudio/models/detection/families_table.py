@@ -1,6 +1,6 @@
-"""Family: what is known of every kind of model before a single weight is read. No torch.
+"""The table of model families: names, native sizes and recommended settings. No torch.
 
-The code that runs a family is in `families/`; this is what the window, the command line and the library say about it.
+The code that runs a family is in `models/families/`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The settings are those its makers recommend; names of samplers and spacings as in `diffusion`."""
+    """One family. Its settings are those that its authors recommend; samplers and spacings have the names of `diffusion`."""
 
     name: str  # what `Checkpoint.family` holds
-    title: str  # what a person reads
-    side: int  # px it was trained at; 0 where each checkpoint says so itself
-    multiple: int  # px: what both sides are divisible by
+    title: str  # shown to the user
+    side: int  # px it was trained at; 0 where it differs between checkpoints
+    multiple: int  # px that width and height must be divisible by
     steps: int = 20
     sampler: str = "dpmpp_2m"
     spacing: str = "karras"
     guidance: float = 7.0
-    negative: bool = True  # whether a negative prompt does anything
-    flow: bool = False  # rectified flow, so that neither eps nor v is what its network says
-    one_size: bool = False  # draws at the size it was trained at, and no other
-    aligned: bool = False  # `align your steps` times are published for it
-    latent: bool = True  # works in the latent space of an autoencoder
+    negative: bool = True  # whether it uses a negative prompt
+    flow: bool = False  # rectified flow
+    one_size: bool = False  # generates only at the size it was trained at
+    aligned: bool = False  # Align Your Steps times are published for it
+    latent: bool = True  # works in the latent space of a VAE
 
 
 def _flow(name: str, title: str, side: int, steps: int, guidance: float, negative: bool = True) -> Family:
@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         )
     }
 )
-UNKNOWN = "unknown"  # a file of weights that no family claims
+UNKNOWN = "unknown"  # the family of a file that none of these matches
 
 
 def family_of(name: str) -> Family | None:
@@ -65,10 +65,10 @@ _STEPS = re.compile(r"(?<!\d)(\d{1,2})[ _-]?steps?")
 
 
 def usual(family: str, edition: str = "", name: str = "") -> Family | None:
-    """The family's facts, with the settings for those of it that were distilled to few steps, as its edition or name says.
+    """The family with the settings for this model: those distilled to few steps, by edition or file name, need other ones.
 
     Their makers' model cards: stabilityai/sdxl-turbo, ByteDance/SDXL-Lightning and Hyper-SD, latent-consistency,
-    black-forest-labs/FLUX.1-schnell. None for a family that is not known.
+    black-forest-labs/FLUX.1-schnell. None for an unknown family.
     """
     known = FAMILIES.get(family)
     if known is None or not known.latent:
@@ -77,10 +77,10 @@ def usual(family: str, edition: str = "", name: str = "") -> Family | None:
     kind = distilled[1] if distilled else ""
     if family == "flux" and (edition == "schnell" or kind == "schnell"):
         return replace(known, steps=4, guidance=0.0)
-    if not kind or family == "z_image":  # which is few steps as it is
+    if not kind or family == "z_image":  # which needs few steps anyway
         return known
-    told = _STEPS.search(name.lower())
-    steps = max(1, int(told[1])) if told else 4 if kind in ("turbo", "dmd") else 8
+    named = _STEPS.search(name.lower())
+    steps = max(1, int(named[1])) if named else 4 if kind in ("turbo", "dmd") else 8
     if known.flow:
         return replace(known, steps=steps, guidance=known.guidance if family == "flux" else 1.0)
     if kind == "lcm":

@@ -1,4 +1,4 @@
-"""What a U-Net of Stable Diffusion predicts, where neither its names nor its metadata say it: eps or v. No torch."""
+"""Whether a Stable Diffusion U-Net predicts eps or v, if neither its tensor names nor its metadata say. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from diffstudio.models.state_dicts.prefixes import NETWORK_PREFIXES
 
 _LARGEST_CONFIG_BYTES = 64 << 10
 _LARGEST_TENSOR_BYTES = 64 << 10
-_V_SPREAD = 0.09  # of the bias below: base models of Stable Diffusion 2 lie under it, those trained on v above
+_V_SPREAD = (
+    0.09  # of the bias below: smaller in eps-prediction models of Stable Diffusion 2, larger in v-prediction ones
+)
 _LAST_NORM = tuple(
     prefix + key
     for prefix in NETWORK_PREFIXES
@@ -25,7 +27,7 @@ _LAST_NORM = tuple(
 
 
 def prediction_from_yaml(path: Path) -> tuple[str, str]:
-    """By the `.yaml` of the same name that its makers publish with a checkpoint: (eps or v, why), or nothing said."""
+    """By the `.yaml` config of the same name next to a checkpoint: (eps or v, why); both empty if there is none."""
     config = path.with_suffix(".yaml")
     try:
         with config.open("rb") as file:
@@ -33,12 +35,12 @@ def prediction_from_yaml(path: Path) -> tuple[str, str]:
     except OSError:
         return "", ""
     if re.search(r"""parameterization\s*:\s*["']?v\b""", text):
-        return "v", f"{config.name} beside it says that it predicts v"
-    return ("eps", f"{config.name} beside it does not speak of v") if "unet_config" in text else ("", "")
+        return "v", f"{config.name} next to it says v-prediction"
+    return ("eps", f"{config.name} next to it does not mention v-prediction") if "unet_config" in text else ("", "")
 
 
 def prediction_from_weights(path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> tuple[str, str]:
-    """By one small tensor of a Stable Diffusion 2: the spread of its last normalisation's bias, as ComfyUI's authors found.
+    """By the spread of the last normalization's bias in Stable Diffusion 2, which ComfyUI uses too: (eps or v, why).
 
     1.3 kB are read. `data_start` is the byte from which the entries count. Both are empty where the file has no such tensor.
     """
@@ -54,7 +56,7 @@ def prediction_from_weights(path: Path, tensors: Mapping[str, TensorEntry], data
     if not values:
         return "", ""
     prediction = "v" if pstdev(values) > _V_SPREAD else "eps"
-    return prediction, f"from the spread of one of its biases it seems to predict {prediction}"
+    return prediction, f"the spread of one of its biases suggests {prediction}-prediction"
 
 
 def _numbers(data: bytes, dtype: str) -> tuple[float, ...]:

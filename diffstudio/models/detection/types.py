@@ -1,4 +1,4 @@
-"""The words in which detection speaks: what is found, and names of tensors as they are asked about. No torch."""
+"""The types of detection: role, layout, the result, and lookups in a file's tensor names. No torch."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ FAMILY_BY_CONTEXT_WIDTH = {
     1024: "sd2",
     2048: "sdxl",
     1280: "sdxl_refiner",
-}  # width of the words that a U-Net attends to
+}  # width of a U-Net's cross-attention context
 
 
 class Role(StrEnum):
-    """What a file of weights is for."""
+    """What a weights file is used for."""
 
-    CHECKPOINT = "checkpoint"  # pictures can be made with it
-    LORA = "lora"  # and its kin: changes to a checkpoint
-    EMBEDDING = "embedding"  # textual inversion: a word learnt for a text encoder
+    CHECKPOINT = "checkpoint"  # generates images
+    LORA = "lora"  # and its variants: LoHa, LoKr, DoRA, OFT
+    EMBEDDING = "embedding"  # a textual inversion
     VAE = "vae"
     CONTROLNET = "controlnet"
     UPSCALER = "upscaler"
     TEXT_ENCODER = "text_encoder"
-    NETWORK = "network"  # a transformer or U-Net without its text encoders and autoencoder
+    NETWORK = "network"  # a transformer or U-Net without text encoders and VAE
     UNKNOWN = "unknown"
 
 
 class Layout(StrEnum):
     """How its weights are stored and named."""
 
-    OURS = "ours"  # made by this program
-    ORIGINAL = "original"  # one file, named as the model's makers do
-    DIFFUSERS = "diffusers"  # one file, named as diffusers does
+    OURS = "ours"  # trained by this program
+    ORIGINAL = "original"  # one file, in the original naming
+    DIFFUSERS = "diffusers"  # one file, in diffusers' naming
     FOLDER = "folder"  # a diffusers folder: model_index.json and a sub-folder for each component
     GGUF = "gguf"
-    PICKLE = "pickle"  # .ckpt, .pt, .pth, .bin: not opened before it was looked through
+    PICKLE = "pickle"  # .ckpt, .pt, .pth, .bin: scanned before it is opened
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What a file was taken for. `prediction`: eps, v, flow or x0; empty where that is not known."""
+    """What a file was detected as. `prediction`: eps, v, flow or x0; empty if unknown."""
 
     role: Role = Role.UNKNOWN
-    family: str = "unknown"  # a key of FAMILIES; for what goes with a checkpoint, whose family it fits
+    family: str = "unknown"  # a key of FAMILIES: its own, or the one that it is made for
     prediction: str = ""
     inpainting: bool = False
     layout: Layout = Layout.ORIGINAL
-    reason: str = ""  # one sentence for a person
-    edition: str = ""  # which one of its family, where the header says so: dev, schnell, 3.5 large
+    reason: str = ""  # one sentence for the user: what showed it
+    edition: str = ""  # within the family: dev, schnell, 3.5 large
 
 
 class TensorNames:
-    """The tensors below a prefix."""
+    """A file's tensors, looked up by name with a prefix before it."""
 
     def __init__(self, shapes: Shapes, prefix: str = "") -> None:
         self.shapes, self._prefix = shapes, prefix
@@ -68,16 +68,16 @@ class TensorNames:
         return self._prefix + name in self.shapes
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Empty where there is no such tensor."""
+        """Empty if there is no such tensor."""
         return self.shapes.get(self._prefix + name, ())
 
     @cached_property
     def joined(self) -> str:
-        """Every name of the file, one a line, to be searched at once."""
+        """All names in the file, one a line, for searching."""
         return "\n".join(self.shapes)
 
 
-_SAID = tuple(
+_FAMILY_PATTERNS = tuple(
     (re.compile(pattern), family)
     for pattern, family in (
         ("refiner", "sdxl_refiner"),
@@ -94,6 +94,6 @@ _SAID = tuple(
 
 
 def family_from_text(text: str) -> str:
-    """The family that metadata names in its own words: `sdxl_base_v1-0`, `stable-diffusion-v1/lora`; or `unknown`."""
+    """The family that a trainer's metadata names, as in `sdxl_base_v1-0` or `stable-diffusion-v1/lora`; or `unknown`."""
     plain = re.sub(r"[^a-z0-9]", "", text.lower())
-    return next((family for pattern, family in _SAID if pattern.search(plain)), "unknown")
+    return next((family for pattern, family in _FAMILY_PATTERNS if pattern.search(plain)), "unknown")

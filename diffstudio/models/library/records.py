@@ -177,7 +177,7 @@ def _with_prediction(found: Detection, path: Path, tensors: Mapping[str, TensorE
     if not prediction and not found.prediction:
         prediction, why = prediction_from_weights(path, tensors, data_start)
     if not prediction and not found.prediction:
-        prediction, why = "v", "whether it predicts eps or v is not said, and most of its kind predict v"
+        prediction, why = "v", "nothing says whether it predicts eps or v, and most such checkpoints predict v"
     return replace(found, prediction=prediction, reason=f"{found.reason.rstrip('.')}; {why}.") if prediction else found
 
 
@@ -248,7 +248,7 @@ def read_folder(folder: Path) -> Checkpoint:
             reason=f"{found.reason} Some of its weights are pickles, which its pipeline would run.",
         )
     elif pickled:
-        found = replace(found, reason=f"{found.reason} Some of its weights are pickles, looked through and harmless.")
+        found = replace(found, reason=f"{found.reason} Some of its weights are pickles, scanned and harmless.")
     counts: dict[str, int] = {}
     for header in headers:
         for dtype, count in _count_by_dtype(header).items():

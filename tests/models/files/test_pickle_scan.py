@@ -527,8 +527,7 @@ def test_what_it_holds_is_known_from_the_scan_alone(tmp_path: Path) -> None:
     assert (record.role, record.family, record.layout) == (Role.EMBEDDING, "sd1", Layout.PICKLE)
     assert (record.parameters, record.dtype) == (1536, "F32")
     assert record.reason == (
-        "2 vectors as wide as the words of Stable Diffusion 1: a textual inversion. "
-        "A pickle, looked through and harmless."
+        "2 vectors of the token width of Stable Diffusion 1: a textual inversion. A pickle, scanned and harmless."
     )
 
 
