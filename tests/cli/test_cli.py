@@ -554,7 +554,7 @@ def test_what_a_model_is_can_be_said_and_taken_back(
     assert "predicts v" in capsys.readouterr().out
     assert cli.main(["models", "show", "tiny", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
-    assert about["prediction"] == "v" and about["role"] == "checkpoint" and "You said so" in about["reason"]
+    assert about["prediction"] == "v" and about["role"] == "checkpoint" and "Set by you" in about["reason"]
     assert about["auto_v2"] == about["sha256"][:10] and len(about["sha256"]) == 64
     assert cli.main(["models", "set", "tiny", "--clear"]) == 0
     capsys.readouterr()

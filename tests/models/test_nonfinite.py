@@ -48,8 +48,6 @@ def test_trained_here(tmp_path: Path, value: float) -> None:
     spoilt(path, _a_matrix(path), value)
     with pytest.raises(CheckpointDamaged, match=r"tiny.safetensors holds NaN or Inf values"):
         loading.load(read_checkpoint(path), CPU)
-    with pytest.raises(CheckpointDamaged, match=r"tiny.safetensors holds numbers that are not finite"):
-        loading.load(read_checkpoint(path), CPU)
 
 
 def _a_matrix(path: Path) -> str:

@@ -117,8 +117,8 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "an unknown dtype": (header({"a": tensor(dtype="F33")}), "does not have the size"),
     "a dtype that is a list": (header({"a": tensor(dtype=["F32"])}), "does not have the size"),
     "three places": (header({"a": {**tensor(), "data_offsets": [0, 8, 9]}}), "no dtype, shape or offsets"),
-    "no table": (header(b"[1,2,3]"), "not a table"),
-    "a number": (header(b"12"), "not a table"),
+    "no table": (header(b"[1,2,3]"), "not a JSON object"),
+    "a number": (header(b"12"), "not a JSON object"),
     "no description": (header({"a": 3}), "no dtype, shape or offsets"),
     "nested without end": (header(b"[" * 200_000), "cannot be read"),
     "objects without end": (header(b'{"a":' * 200_000), "cannot be read"),
@@ -353,7 +353,7 @@ def test_pieces_that_lie_elsewhere(folder: Path, piece: str, index: str) -> None
     (folder / f"{index}.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": piece}})
     )
-    with pytest.raises(CheckpointDangerous, match="lies elsewhere"):
+    with pytest.raises(CheckpointDangerous, match="outside the folder"):
         loaded(folder)
 
 
@@ -375,7 +375,7 @@ def test_pieces_that_lie_elsewhere(folder: Path, piece: str, index: str) -> None
 )
 def test_absurd_sizes_take_no_room(folder: Path, part: str, key: str, value: Any) -> None:
     told(folder / part / "config.json", **{key: value})
-    assert "does not go with the weights" in refused(lambda: check_folder(folder))
+    assert "does not match the weights" in refused(lambda: check_folder(folder))
     with pytest.raises(CheckpointDamaged):
         loaded(folder)
 
@@ -391,7 +391,7 @@ def test_nothing_is_made_of_a_folder_that_reaches_elsewhere(folder: Path, tmp_pa
     (folder / "unet" / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"conv_in.weight": "/etc/passwd"}})
     )
-    with pytest.raises(CheckpointDangerous, match="lies elsewhere"):
+    with pytest.raises(CheckpointDangerous, match="outside the folder"):
         list(export(read_checkpoint(folder), tmp_path / "exported"))
     assert not (tmp_path / "exported").exists()
 

@@ -1,8 +1,8 @@
-"""A diffusers folder that nobody vouches for, looked at before diffusers or transformers read it. No torch.
+"""Check an untrusted diffusers folder before diffusers or transformers load it. No torch.
 
-Its JSON says which classes are made, how large, and from which files. All three are checked: classes are diffusers' and transformers'
-own, sizes have to do with the weights that lie there, and files lie in the folder. What is a link leads where its owner put it; the
-cache of the Hugging Face hub is made of them.
+Its JSON files name the classes to instantiate, their sizes and the weights files. All three are checked: classes must be diffusers' or
+transformers' own, sizes must go with the weights, and files must be in the folder. Links are followed: the cache of the Hugging Face
+hub consists of them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import CheckpointDamaged, CheckpointDangerous, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.files.file_access import regular_file_size
+from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
 from diffstudio.models.files.header import Headers
 from diffstudio.models.files.pickle_globals import GlobalKind, classify
 
 _LARGEST_JSON_BYTES = 64 << 20  # a large tokenizer.json has 20
 _MOST_FILES = 10_000
-_USUAL, _TIMES = 4096, 8  # a number is at most the one, or so many times the largest side of a tensor
-_FEW = 16  # layers; more than that only where there are as many tensors
+_USUAL_SIZE, _TIMES_LARGEST = 4096, 8  # a size is at most the first, or so many times the largest dimension of a tensor
+_FEW_LAYERS = 16  # more are allowed only if there are as many tensors
 _NO_SIZES = ("theta", "_id", "seed", "max_position", "window")
 _LIBRARIES = ("diffusers", "transformers")
 
@@ -44,12 +44,12 @@ def _check_component(component: Path, headers: Headers) -> None:
     files = [path for path, _ in zip(component.iterdir(), range(_MOST_FILES), strict=False)]
     for path in sorted(files):
         if path.name.endswith(".index.json"):
-            _check_pieces(path, read_json(path))
+            _check_shards(path, read_json(path))
         elif path.suffix == ".json":
             if "auto_map" in read_json(path) and path.name == "config.json":
                 raise CheckpointUnknown(
-                    f"{component.parent.name} brings program code of its own",
-                    "such code is never run",
+                    f"{component.parent.name} needs its own program code",
+                    "custom code is never run",
                     "Choose another checkpoint",
                 )
         elif path.exists() and not path.is_dir():
@@ -57,67 +57,67 @@ def _check_component(component: Path, headers: Headers) -> None:
     if (component / "config.json").is_file():
         config = read_json(component / "config.json")
         if "" in config:
-            raise _damaged(component / "config.json", "it is not a table")
+            raise _damaged(component / "config.json", "it is not a JSON object")
         _check_sizes(component, config, files, headers)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file that is a table, or a list of words under `""`. CheckpointMissing, CheckpointDamaged."""
+    """A JSON object; a list is returned under the key `""`. CheckpointMissing, CheckpointDamaged."""
     try:
         if regular_file_size(path) > _LARGEST_JSON_BYTES:
             raise ValueError("it is too large")
         table = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointMissing(f"{path} is not there", remedy="Get the folder again from where it came") from None
+        raise CheckpointMissing(f"{path} does not exist", remedy="Download the folder again") from None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)[:200]) from error
     if not isinstance(table, (dict, list)):
-        raise _damaged(path, "it is not a table")
+        raise _damaged(path, "it is not a JSON object")
     return table if isinstance(table, dict) else {"": table}
 
 
-def _check_class(folder: Path, part: str, said: list[Any]) -> None:
-    """`["diffusers", "UNet2DConditionModel"]`, or a pipeline's own part: `["stable_diffusion", "StableDiffusionSafetyChecker"]`."""
-    if said == [None, None] or len(said) == 2 and said[0] is None:
+def _check_class(folder: Path, component: str, named: list[Any]) -> None:
+    """`["diffusers", "UNet2DConditionModel"]`, or from a pipeline: `["stable_diffusion", "StableDiffusionSafetyChecker"]`."""
+    if named == [None, None] or len(named) == 2 and named[0] is None:
         return
-    if len(said) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in said):
-        library, name = (str(word)[:80] for word in (*said, "", "")[:2])
+    if len(named) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in named):
+        library, name = (str(word)[:80] for word in (*named, "", "")[:2])
         if classify(library, name) is not GlobalKind.DANGEROUS:
-            raise _damaged(folder / INDEX, f"it does not say what its {part[:40]} is")
+            raise _damaged(folder / INDEX, f"it has no valid class for its {component[:40]}")
     else:
-        library, name = said
+        library, name = named
         if library in _LIBRARIES or _is_pipeline(library):
             return
     if classify(library, name) is GlobalKind.DANGEROUS:
         raise CheckpointDangerous(
             f"{folder.name} is dangerous and was not opened",
             f"opening it would have imported {library}.{name}",
-            "Delete it, and get the model elsewhere",
+            "Delete it, and download the model from another source",
         )
     raise CheckpointUnknown(
         f"{folder.name} cannot be used",
-        f"its {part[:40]} is {library}.{name}, which is not diffusers' or transformers' own",
+        f"its {component[:40]} is {library}.{name}, which is neither from diffusers nor from transformers",
         "Choose another checkpoint",
     )
 
 
 def _is_pipeline(library: str) -> bool:
-    found = find_spec("diffusers")  # which does not import it
+    found = find_spec("diffusers")  # does not import it
     places = found.submodule_search_locations or () if found is not None else ()
     return any((Path(place) / "pipelines" / library).is_dir() for place in places)
 
 
-def _check_pieces(path: Path, table: Mapping[str, Any]) -> None:
-    """Where large weights are cut into pieces: `model-00001-of-00002.safetensors`, beside it."""
+def _check_shards(path: Path, table: Mapping[str, Any]) -> None:
+    """The index of sharded weights: its shards (`model-00001-of-00002.safetensors`) must be next to it."""
     named = table.get("weight_map", {})
-    if not isinstance(named, dict) or not all(isinstance(piece, str) for piece in named.values()):
-        raise _damaged(path, "it does not say in which files the weights are")
-    for piece in sorted(set(named.values())):
-        if piece in ("", ".", "..") or any(mark in piece for mark in ("/", "\\", ":", "\0")):
+    if not isinstance(named, dict) or not all(isinstance(shard, str) for shard in named.values()):
+        raise _damaged(path, "it has no valid list of weights files")
+    for shard in sorted(set(named.values())):
+        if shard in ("", ".", "..") or any(mark in shard for mark in ("/", "\\", ":", "\0")):
             raise CheckpointDangerous(
                 f"{path.parent.parent.name} is dangerous and was not opened",
-                f"{path.parent.name}/{path.name} reaches for {piece[:80]!r}, which lies elsewhere",
-                "Delete it, and get the model elsewhere",
+                f"{path.parent.name}/{path.name} names the file {shard[:80]!r}, which is outside the folder",
+                "Delete it, and download the model from another source",
             )
 
 
@@ -126,18 +126,18 @@ def _check_sizes(component: Path, config: Mapping[str, Any], files: Sequence[Pat
     shapes = [shape for path in weights for shape in headers.of(path).shapes.values()]
     if not shapes:
         return
-    largest = max(_USUAL, _TIMES * max((side for shape in shapes for side in shape), default=0))
+    largest = max(_USUAL_SIZE, _TIMES_LARGEST * max((side for shape in shapes for side in shape), default=0))
     for key, value in _numbers(config):
         counts = any(word in key for word in ("layers", "blocks", "depth"))
-        most = max(_FEW, len(shapes)) if counts else largest
+        most = max(_FEW_LAYERS, len(shapes)) if counts else largest
         if abs(value) > most and not any(word in key for word in _NO_SIZES):
             raise _damaged(
-                component / "config.json", f"{key[:60]} is {value:,}, which does not go with the weights beside it"
+                component / "config.json", f"{key[:60]} is {value:,}, which does not match the weights next to it"
             )
 
 
 def _numbers(config: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
-    """Every whole number, with the name it stands under; and how long each list is."""
+    """Every integer with its key, and the length of every list."""
     if depth > 8:
         return
     if type(config) is int:
@@ -152,4 +152,4 @@ def _numbers(config: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, 
 
 
 def _damaged(path: Path, why: str) -> CheckpointDamaged:
-    return CheckpointDamaged(f"{path} cannot be read", why, "Get it again from where it came")
+    return CheckpointDamaged(f"{path} cannot be read", why, DOWNLOAD_AGAIN)

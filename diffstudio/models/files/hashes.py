@@ -1,6 +1,6 @@
-"""Hashes: the SHA-256 of a file of weights, worked out once for as long as the file stays as it is. No torch.
+"""SHA-256 of weights files, cached while a file is unchanged. No torch.
 
-Other programs name a model by it, or by its first ten digits (AUTOMATIC1111's `AutoV2`), so it goes into pictures' metadata.
+Other programs identify a model by it, or by its first ten digits (AUTOMATIC1111's `AutoV2`), so it is stored in images' metadata.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from diffstudio.models.files.file_access import FileStamp, file_stamp
 FORMAT = 1
 _CHUNK_BYTES = 8 << 20
 _SHORT = 10
-_lock = threading.Lock()  # of the file that remembers; other processes may write it too, and then the last one's stands
+_lock = threading.Lock()  # of the cache file; other processes may write it too, and the last one wins
 
 
 def autov2(sha256: str) -> str:
-    """AutoV2: how AUTOMATIC1111 and Civitai write it."""
+    """The first ten digits, as AUTOMATIC1111 and Civitai show them."""
     return sha256[:_SHORT]
 
 
 def cached_sha256(path: Path) -> str:
-    """Of the file as it is now, where it was worked out before; empty otherwise."""
+    """The hash of the unchanged file, if it was computed before; else empty."""
     stamp = file_stamp(path)
     entry = _read().get(str(path.absolute()))
     return entry[2] if entry is not None and stamp is not None and (entry[0], entry[1]) == stamp else ""
@@ -38,9 +38,9 @@ def cached_sha256(path: Path) -> str:
 def sha256_of(
     path: Path, progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None
 ) -> str:
-    """Of the whole file, in hexadecimal digits; `progress` hears fractions from 0 to 1.
+    """The hash of the file, in hexadecimal digits. `progress` is called with fractions from 0 to 1.
 
-    Raises CheckpointMissing when it cannot be read, Interrupted soon after `cancelled()` becomes true.
+    CheckpointMissing for a file that cannot be read, Interrupted soon after `cancelled()` returns true.
     """
     steps = sha256_steps(path)
     try:
@@ -57,7 +57,7 @@ def sha256_of(
 
 
 def sha256_steps(path: Path) -> Generator[float, None, str]:
-    """The same step by step: yields how much is done, from 0 to 1, and returns the hash. CheckpointMissing."""
+    """The same as a generator: yields fractions from 0 to 1 and returns the hash. CheckpointMissing."""
     if known := cached_sha256(path):
         return known
     digest, done = hashlib.sha256(), 0
@@ -73,8 +73,8 @@ def sha256_steps(path: Path) -> Generator[float, None, str]:
         raise CheckpointMissing(
             f"{path} cannot be read", error.strerror or str(error), "Check the disk, or choose another checkpoint"
         ) from error
-    if stamp is not None and stamp == file_stamp(path):  # else it changed meanwhile, and this is no file's hash
-        _remember(path, stamp, digest.hexdigest())
+    if stamp is not None and stamp == file_stamp(path):  # else it changed meanwhile, and the hash is of neither version
+        _store(path, stamp, digest.hexdigest())
     return digest.hexdigest()
 
 
@@ -83,7 +83,7 @@ def _file() -> Path:
 
 
 def _read() -> dict[str, tuple[int, int, str]]:
-    """What is remembered; nothing of it when the file is not what was written here."""
+    """The cache; empty if the file is damaged or has another format."""
     try:
         stored = json.loads(_file().read_text(encoding="utf-8"))
         if stored["format"] != FORMAT:
@@ -95,10 +95,10 @@ def _read() -> dict[str, tuple[int, int, str]]:
         return {}
 
 
-def _remember(path: Path, stamp: FileStamp, sha256: str) -> None:
-    """Whoever cannot write it works it out again next time."""
+def _store(path: Path, stamp: FileStamp, sha256: str) -> None:
+    """If it cannot be written, the hash is computed again next time."""
     with _lock, contextlib.suppress(OSError, StorageProblem):
-        remembered = {known: entry for known, entry in _read().items() if Path(known).exists()}
-        remembered[str(path.absolute())] = (*stamp, sha256)
+        entries = {known: entry for known, entry in _read().items() if Path(known).exists()}
+        entries[str(path.absolute())] = (*stamp, sha256)
         _file().parent.mkdir(parents=True, exist_ok=True)
-        write_text(_file(), json.dumps({"format": FORMAT, "files": remembered}))
+        write_text(_file(), json.dumps({"format": FORMAT, "files": entries}))

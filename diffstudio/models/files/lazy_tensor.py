@@ -1,8 +1,7 @@
-"""Later: a tensor that is described and not there yet, so that a file of any size can be worked on tensor by tensor.
+"""Lazy tensors: operations on them are recorded and run when a tensor is materialized, so files of any size are processed one by one.
 
-What torch is asked to do with one is not done but noted, on no device; `now` reads what it needs from the disk and does it. So a
-change of names, a cast, or a sum of two checkpoints is written down as if all weights lay in memory, and only those of the tensor
-that is being written do.
+Shapes and dtypes are computed at once on the device `meta`; `materialize` reads the inputs from disk and runs the operations. So
+renaming, casting or adding two checkpoints is written as if all weights were in memory, and only those of one tensor are.
 """
 
 from __future__ import annotations
@@ -17,55 +16,56 @@ from torch.utils._pytree import tree_map_only
 
 
 class LazyTensor(Tensor):
-    """`described` is a tensor on the device `meta`; `make` brings the real one, on the CPU."""
+    """`meta` has its shape and dtype, on the device `meta`; `compute` returns the real tensor, on the CPU."""
 
-    described: Tensor
-    make: Callable[[], Tensor]
+    meta: Tensor
+    compute: Callable[[], Tensor]
 
     @staticmethod
-    def __new__(cls, described: Tensor, make: Callable[[], Tensor]) -> LazyTensor:
+    def __new__(cls, meta: Tensor, compute: Callable[[], Tensor]) -> LazyTensor:
         found: LazyTensor = Tensor._make_wrapper_subclass(
             cls,
-            described.shape,
-            strides=described.stride(),
-            storage_offset=described.storage_offset(),
-            dtype=described.dtype,
+            meta.shape,
+            strides=meta.stride(),
+            storage_offset=meta.storage_offset(),
+            dtype=meta.dtype,
             device=torch.device("cpu"),
         )
-        found.described, found.make = described, make
+        found.meta, found.compute = meta, compute
         return found
 
     def __repr__(self, *, tensor_contents: Any = None) -> Any:  # type: ignore[override]
-        return f"Later({list(self.shape)}, {self.dtype})"
+        return f"LazyTensor({list(self.shape)}, {self.dtype})"
 
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         kwargs = kwargs or {}
-        described = operation(*tree_map_only(Tensor, _described, args), **tree_map_only(Tensor, _described, kwargs))
+        meta = operation(*tree_map_only(Tensor, _meta, args), **tree_map_only(Tensor, _meta, kwargs))
 
-        def make() -> Any:
+        def compute() -> Any:
             return operation(
                 *tree_map_only(LazyTensor, materialize, args), **tree_map_only(LazyTensor, materialize, kwargs)
             )
 
-        if isinstance(described, Tensor):
-            return cls(described, make)
-        return [cls(one, partial(_one_of, make, place)) for place, one in enumerate(described)]
+        if isinstance(meta, Tensor):
+            return cls(meta, compute)
+        return [cls(one, partial(_output, compute, index)) for index, one in enumerate(meta)]
 
 
-def _one_of(make: Callable[[], Any], place: int) -> Tensor:
-    found: Tensor = make()[place]
-    return found
+def _output(compute: Callable[[], Any], index: int) -> Tensor:
+    output: Tensor = compute()[index]
+    return output
 
 
-def lazy(shape: tuple[int, ...], dtype: torch.dtype, make: Callable[[], Tensor]) -> Tensor:
-    return LazyTensor(torch.empty(shape, dtype=dtype, device="meta"), make)
+def lazy(shape: tuple[int, ...], dtype: torch.dtype, compute: Callable[[], Tensor]) -> Tensor:
+    """A lazy tensor of this shape and dtype, which `compute` returns when it is needed."""
+    return LazyTensor(torch.empty(shape, dtype=dtype, device="meta"), compute)
 
 
 def materialize(tensor: Tensor) -> Tensor:
-    """The tensor itself."""
-    return tensor.make() if isinstance(tensor, LazyTensor) else tensor
+    """The real tensor, on the CPU."""
+    return tensor.compute() if isinstance(tensor, LazyTensor) else tensor
 
 
-def _described(tensor: Tensor) -> Tensor:
-    return tensor.described if isinstance(tensor, LazyTensor) else tensor.to("meta")
+def _meta(tensor: Tensor) -> Tensor:
+    return tensor.meta if isinstance(tensor, LazyTensor) else tensor.to("meta")

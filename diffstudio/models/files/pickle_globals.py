@@ -1,14 +1,14 @@
-"""What a pickle may name: what weights are made of, what is dangerous, and what is neither. No torch.
+"""Classify the globals that a pickle imports: part of weights, dangerous, or neither. No torch.
 
-The first are those that PyTorch itself lets `weights_only` loading name. Nothing named here is ever imported or called by it: they
-only say what a tensor is. The second are ways to run something; a file that names one of them is refused as a whole.
+The first are those that PyTorch's own `weights_only` loading allows; nothing here is ever imported or called, they only describe
+tensors. The second can run code; a file that imports one is refused.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-STORAGES = {  # PyTorch's typed storages, each with how safetensors calls its numbers
+STORAGES = {  # PyTorch's typed storages -> dtypes in safetensors' names
     "FloatStorage": "F32",
     "DoubleStorage": "F64",
     "HalfStorage": "F16",
@@ -41,11 +41,11 @@ DTYPES = {
 
 
 class GlobalKind(IntEnum):
-    """The worst sorts last."""
+    """In order of danger."""
 
-    ALLOWED = 0  # weights are made of it
-    UNKNOWN = 1  # left over from training, or anything else: never run, never needed
-    DANGEROUS = 2  # a way to run something
+    ALLOWED = 0  # part of weights
+    UNKNOWN = 1  # mostly left over from training: never imported, never needed
+    DANGEROUS = 2  # can run code
 
 
 _PLAIN = frozenset(
@@ -119,11 +119,11 @@ _ALLOWED = {
 }
 
 
-def _words(text: str) -> frozenset[str]:
+def _split(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_DANGEROUS_MODULES = _words("""
+_DANGEROUS_MODULES = _split("""
     os posix nt posixpath ntpath subprocess _posixsubprocess sys socket _socket socketserver ssl shutil pty commands popen2 runpy
     importlib imp pkgutil zipimport code codeop pip _pip ensurepip venv site webbrowser requests urllib urllib2 urllib3 httplib http
     aiohttp httpx ftplib smtplib poplib imaplib telnetlib nntplib xmlrpc asyncio multiprocessing concurrent threading _thread signal
@@ -134,27 +134,27 @@ _DANGEROUS_MODULES = _words("""
     plumbum execnet
 """)
 _DANGEROUS = {
-    "operator": _words("attrgetter methodcaller call itemgetter"),
-    "_operator": _words("attrgetter methodcaller call itemgetter"),
-    "io": _words("open open_code FileIO"),
-    "_io": _words("open open_code FileIO"),
-    "types": _words("FunctionType LambdaType CodeType MethodType BuiltinFunctionType ModuleType"),
-    "functools": _words("reduce partialmethod"),
-    "_functools": _words("reduce"),
-    "torch": _words("load hub jit serialization compile ops package"),
-    "torch.storage": _words("_load_from_bytes"),
-    "torch.serialization": _words("load _load _legacy_load"),
-    "numpy": _words("load fromfile memmap save savez loadtxt genfromtxt"),
-    "pandas": _words("read_pickle eval"),
+    "operator": _split("attrgetter methodcaller call itemgetter"),
+    "_operator": _split("attrgetter methodcaller call itemgetter"),
+    "io": _split("open open_code FileIO"),
+    "_io": _split("open open_code FileIO"),
+    "types": _split("FunctionType LambdaType CodeType MethodType BuiltinFunctionType ModuleType"),
+    "functools": _split("reduce partialmethod"),
+    "_functools": _split("reduce"),
+    "torch": _split("load hub jit serialization compile ops package"),
+    "torch.storage": _split("_load_from_bytes"),
+    "torch.serialization": _split("load _load _legacy_load"),
+    "numpy": _split("load fromfile memmap save savez loadtxt genfromtxt"),
+    "pandas": _split("read_pickle eval"),
 }
 _DANGEROUS_PREFIXES = tuple(
-    _words("""
+    _split("""
     torch.hub torch.jit torch.package torch._dynamo torch._inductor torch.utils.cpp_extension torch.distributed.rpc
     torch.distributed.elastic torch.distributed.run torch.distributed.launch torch.multiprocessing torch.utils.collect_env
     torch.utils.bottleneck torch.testing torch.fx numpy.testing numpy.distutils numpy.f2py numpy.lib.npyio numpy.lib._npyio
 """)
 )
-_DANGEROUS_WORDS = _words("""
+_DANGEROUS_WORDS = _split("""
     eval exec execfile compile __import__ import_module getattr setattr delattr breakpoint system popen popen2 popen3 popen4
     spawn spawnl spawnv spawnve execv execve execl execle fork forkpty Popen check_output check_call getoutput getstatusoutput
     run_path run_module runcode runsource runstring loads load_module exec_module globals locals __class__ __bases__ __subclasses__
@@ -163,7 +163,7 @@ _DANGEROUS_WORDS = _words("""
 
 
 def classify(module: str, name: str) -> GlobalKind:
-    """Of a global as a pickle names it; `name` may lead on with points, as later pickles allow."""
+    """The kind of a global. `name` may be dotted, as protocol 4 allows."""
     if name in _ALLOWED.get(module, ()):
         return GlobalKind.ALLOWED
     parts = module.split(".")

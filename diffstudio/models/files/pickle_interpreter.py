@@ -1,9 +1,9 @@
-"""A machine that goes through a pickle and does nothing it says: what would be imported or called becomes a note of it.
+"""Interpret a pickle without importing or calling anything: imports and calls become objects that describe them.
 
-A pickle is a program for a small stack machine (Lib/pickletools.py describes its 68 instructions). Here each instruction does to the
-stack what it would, but a global stays its name, and a call stays what would have been called with what. Of that, weights can be
-read (`pickle_weights.py`), and it can be said what a file would have run. Whatever the bytes say, numbers, texts, lists, tables and
-the three notes below are all that is ever made of them, and never more of these than there are instructions.
+A pickle is a program for a small stack machine (Lib/pickletools.py describes its 68 opcodes). Here every opcode does to the stack
+what it would do in Python, but a global stays a `Global` and a call a `Call`. From these, `pickle_tensors.py` reads the tensors, and
+`pickle_scan.py` reports what the file would run. Whatever the bytes are, only numbers, strings, lists, dicts, tuples and the three
+classes below are created, and never more of them than there are opcodes.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from diffstudio.models.files.file_access import TRUNCATED
+
 MOST_OPCODES = 500_000
-_MOST_CALLS = 1000  # that are remembered
-_MOST_MARKS = 10_000  # that wait to be closed
-_LONGEST_INTEGER = 16  # bytes: no number that says anything about weights is longer
+_MOST_CALLS = 1000  # that are recorded
+_MOST_MARKS = 10_000  # open at the same time
+_LONGEST_INTEGER = 16  # bytes; no integer that describes weights is longer
 _SCALARS = (str, int, float, bool, bytes, type(None))
 
 
 class Unreadable(ValueError):
-    """These bytes are no pickle, or not one that is followed to its end."""
+    """The bytes are not a valid pickle, or exceed a limit."""
 
 
 class Truncated(Unreadable):
-    """The bytes ended before the pickle did."""
+    """The bytes end before the pickle does."""
 
 
 class Global:
-    """Something that would have been imported."""
+    """A global that Python would import."""
 
     __slots__ = ("module", "name")
 
@@ -41,19 +43,19 @@ class Global:
 
 
 class Call:
-    """What would have come of a call, with what would have been put into it later."""
+    """A call that Python would make, with the items and the state that would be set on its result."""
 
-    __slots__ = ("args", "callee", "items", "members", "state")
+    __slots__ = ("appended", "args", "callee", "items", "state")
 
     def __init__(self, callee: Any, args: Any) -> None:
         self.callee, self.args = callee, args
         self.items: dict[Any, Any] = {}
-        self.members: list[Any] = []
+        self.appended: list[Any] = []
         self.state: Any = None
 
 
 class PersistentId:
-    """Something outside the pickle: for PyTorch, a storage."""
+    """A persistent id: an object outside the pickle, in PyTorch a storage."""
 
     __slots__ = ("id",)
 
@@ -62,33 +64,35 @@ class PersistentId:
 
 
 class OpcodeBudget:
-    """How many instructions may still be followed, in all the pickles of one file."""
+    """How many opcodes may still be executed, in all pickles of one file together."""
 
     def __init__(self, opcodes: int = MOST_OPCODES) -> None:
         self.left = self.whole = opcodes
 
 
 class PickleInterpreter:
-    """Goes through one pickle after another in the same bytes, from `at` on."""
+    """Interprets one pickle after another in `data`, starting at the byte `at`."""
 
     def __init__(self, data: bytes, budget: OpcodeBudget | None = None, at: int = 0) -> None:
         self.at, self.budget = at, budget or OpcodeBudget()
         self.globals: dict[tuple[str, str], Global] = {}
-        self.calls: list[Call] = []  # those of what is not plainly part of weights
-        self.constants: list[bytes] = []  # that may be pickles themselves
-        self.storages: list[tuple[Any, ...]] = []  # ("storage", kind, key, device, numbers, …), as PyTorch calls them
+        self.calls: list[Call] = []  # except those of torch._utils, which build tensors
+        self.constants: list[bytes] = []  # that may be pickles
+        self.storages: list[
+            tuple[Any, ...]
+        ] = []  # ("storage", type, key, device, element count, …), as PyTorch writes them
         self._data, self._size = data, len(data)
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._stack: list[Any] = []
-        self._below: list[list[Any]] = []  # what lies under each mark
+        self._metastack: list[list[Any]] = []  # the stacks below each mark
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """What one pickle describes. Unreadable, Truncated."""
-        self._begin()
-        data, size, budget, does = self._data, self._size, self.budget, _DOES
+        """The value of one pickle. Unreadable, Truncated."""
+        self._reset()
+        data, size, budget, does = self._data, self._size, self.budget, _HANDLERS
         first = self.at
         try:
             while self.at < size:
@@ -98,72 +102,72 @@ class PickleInterpreter:
                     return self._stack.pop()
                 budget.left -= 1
                 if budget.left < 0:
-                    raise Unreadable(f"it has more than {budget.whole:,} instructions")
+                    raise Unreadable(f"it has more than {budget.whole:,} opcodes")
                 does[opcode](self)
         except Unreadable:
             raise
         except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:
-            raise Unreadable(f"it makes no sense at byte {self.at:,}") from error
-        raise Truncated("it was cut short" if size > first else "it is empty")
+            raise Unreadable(f"it is invalid at byte {self.at:,}") from error
+        raise Truncated(TRUNCATED if size > first else "it is empty")
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
-    def _take(self, length: int) -> bytes:
+    def _read_bytes(self, length: int) -> bytes:
         begin, self.at = self.at, self.at + length
         if self.at > self._size:
-            raise Truncated("it was cut short")
+            raise Truncated(TRUNCATED)
         return self._data[begin : self.at]
 
-    def _number(self, form: str, length: int) -> Any:
-        return struct.unpack(form, self._take(length))[0]
+    def _unpack(self, form: str, length: int) -> Any:
+        return struct.unpack(form, self._read_bytes(length))[0]
 
-    def _line(self) -> bytes:
+    def _read_line(self) -> bytes:
         begin, end = self.at, self._data.find(b"\n", self.at)
         if end < 0:
-            raise Truncated("it was cut short")
+            raise Truncated(TRUNCATED)
         self.at = end + 1
         return self._data[begin:end]
 
-    def _long(self, length: int) -> int:
-        data = self._take(length)
+    def _read_long(self, length: int) -> int:
+        data = self._read_bytes(length)
         return int.from_bytes(data, "little", signed=True) if length <= _LONGEST_INTEGER else 0
 
-    def _constant(self, data: bytes) -> bytes:
+    def _keep_constant(self, data: bytes) -> bytes:
         if len(data) > 1 and (data[0] == 0x80 or b"\n" in data or b"\x93" in data):
             self.constants.append(data)
         return data
 
-    def _text(self, data: bytes) -> str:
+    def _decode(self, data: bytes) -> str:
         text = data.decode("utf-8", "surrogateescape")
-        if b"\n" in data or text[:1] == "\x80":  # pickles were lines of text once; bytes are written as texts by some
-            self._constant(text.encode("latin-1", "replace"))
+        if b"\n" in data or text[:1] == "\x80":  # protocol 0 is lines of text; some writers store bytes as text
+            self._keep_constant(text.encode("latin-1", "replace"))
         return text
 
-    # ---- doing -------------------------------------------------------------------------------------------------------
+    # ---- executing ---------------------------------------------------------------------------------------------------
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
 
-    def _above(self) -> list[Any]:
-        """What lies above the newest mark, which goes."""
-        above, self._stack = self._stack, self._below.pop()
+    def _pop_mark(self) -> list[Any]:
+        """The values above the newest mark, which is removed."""
+        above, self._stack = self._stack, self._metastack.pop()
         return above
 
     def _mark(self) -> None:
-        if len(self._below) >= _MOST_MARKS:
+        if len(self._metastack) >= _MOST_MARKS:
             raise Unreadable("it is nested too deeply")
-        self._below.append(self._stack)
+        self._metastack.append(self._stack)
         self._stack = []
 
     def _pop(self) -> None:
         if self._stack:
             self._stack.pop()
         else:
-            self._above()
+            self._pop_mark()
 
-    def _named(self, module: Any, name: Any) -> None:
+    def _push_global(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise Unreadable("a name in it is no text")
+            raise Unreadable("a global in it is not named by strings")
         found = self.globals.get((module, name))
         if found is None:
             found = self.globals[module, name] = Global(module, name)
@@ -184,31 +188,31 @@ class PickleInterpreter:
         self._call(self._stack.pop(), (args, names))
 
     def _call_above(self) -> None:  # OBJ
-        callee, *args = self._above()
+        callee, *args = self._pop_mark()
         self._call(callee, tuple(args))
 
     def _call_line(self) -> None:  # INST
-        self._named(self._text(self._line()), self._text(self._line()))
+        self._push_global(self._decode(self._read_line()), self._decode(self._read_line()))
         callee = self._stack.pop()
-        self._call(callee, tuple(self._above()))
+        self._call(callee, tuple(self._pop_mark()))
 
     def _import_line(self) -> None:
-        self._named(self._text(self._line()), self._text(self._line()))
+        self._push_global(self._decode(self._read_line()), self._decode(self._read_line()))
 
     def _import_stack(self) -> None:
         name = self._stack.pop()
-        self._named(self._stack.pop(), name)
+        self._push_global(self._stack.pop(), name)
 
     def _import_number(self, length: int) -> None:
-        """Of the registry of copyreg, in which there is nothing unless a program put it there."""
-        self._named("copyreg", f"extension {int.from_bytes(self._take(length), 'little')}")
+        """An extension code of copyreg, whose registry is empty unless a program fills it."""
+        self._push_global("copyreg", f"extension {int.from_bytes(self._read_bytes(length), 'little')}")
 
     def _build(self) -> None:
         state = self._stack.pop()
         if type(into := self._stack[-1]) is Call:
             into.state = state
 
-    def _fetch(self, id: Any) -> None:
+    def _load_persistent(self, id: Any) -> None:
         if type(id) is tuple and len(id) >= 5 and id[0] == "storage" and type(id[1]) is Global:
             self.storages.append(id)
         self._stack.append(PersistentId(id))
@@ -218,10 +222,10 @@ class PickleInterpreter:
         if type(into) is list:
             into.extend(values)
         elif type(into) is Call:
-            into.members.extend(values)
+            into.appended.extend(values)
 
-    def _put_in(self, values: list[Any]) -> None:
-        """Only under keys that are a text or a number: a key that is a tower of tuples would take for ever to look up."""
+    def _set_items(self, values: list[Any]) -> None:
+        """Only under keys that are strings or numbers: hashing deeply nested tuples would take forever."""
         into = self._stack[-1]
         table = into if type(into) is dict else into.items if type(into) is Call else None
         if table is not None:
@@ -229,47 +233,47 @@ class PickleInterpreter:
                 if isinstance(key := values[index], _SCALARS):
                     table[key] = values[index + 1]
 
-    def _table(self) -> None:
-        values = self._above()
+    def _dict(self) -> None:
+        values = self._pop_mark()
         self._stack.append({})
-        self._put_in(values)
+        self._set_items(values)
 
-    def _top_one(self) -> None:
+    def _tuple1(self) -> None:
         self._stack[-1] = (self._stack[-1],)
 
-    def _top(self, count: int) -> None:
+    def _tuple(self, count: int) -> None:
         values = tuple(self._stack[-count:])
         if len(values) != count:
-            raise Unreadable("it takes more than there is")
+            raise Unreadable("it pops more than the stack has")
         self._stack[-count:] = (values,)
 
-    def _last_two(self) -> list[Any]:
+    def _pop_pair(self) -> list[Any]:
         value = self._stack.pop()
         return [self._stack.pop(), value]
 
-    def _remember(self, index: int) -> None:
+    def _put_memo(self, index: int) -> None:
         self._memo[index] = self._stack[-1]
 
-    def _recall(self, index: int) -> None:
+    def _get_memo(self, index: int) -> None:
         self._stack.append(self._memo[index])
 
 
-def _text_line(machine: PickleInterpreter) -> None:  # STRING: quoted, with escapes
-    line = machine._line().strip()
+def _text_line(interpreter: PickleInterpreter) -> None:  # STRING: quoted, with escapes
+    line = interpreter._read_line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"\"'":
-        raise Unreadable("a text in it has no end")
-    machine._push(machine._text(codecs.escape_decode(line[1:-1])[0]))
+        raise Unreadable("a string in it has no end")
+    interpreter._push(interpreter._decode(codecs.escape_decode(line[1:-1])[0]))
 
 
-def _integer_line(machine: PickleInterpreter) -> None:
-    line = machine._line().rstrip(b"L")
-    machine._push({b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line) if len(line) < 40 else 0)
+def _integer_line(interpreter: PickleInterpreter) -> None:
+    line = interpreter._read_line().rstrip(b"L")
+    interpreter._push({b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line) if len(line) < 40 else 0)
 
 
-_DOES_BY_NAME: dict[bytes, Callable[[PickleInterpreter], object]] = {
+_HANDLER_BY_OPCODE: dict[bytes, Callable[[PickleInterpreter], object]] = {
     b"(": PickleInterpreter._mark,
     b"0": PickleInterpreter._pop,
-    b"1": PickleInterpreter._above,
+    b"1": PickleInterpreter._pop_mark,
     b"2": lambda m: m._push(m._stack[-1]),
     # numbers
     b"N": lambda m: m._push(None),
@@ -277,51 +281,51 @@ _DOES_BY_NAME: dict[bytes, Callable[[PickleInterpreter], object]] = {
     b"\x89": lambda m: m._push(False),
     b"I": _integer_line,
     b"L": _integer_line,
-    b"F": lambda m: m._push(float(m._line())),
-    b"J": lambda m: m._push(m._number("<i", 4)),
-    b"K": lambda m: m._push(m._take(1)[0]),
-    b"M": lambda m: m._push(m._number("<H", 2)),
-    b"G": lambda m: m._push(m._number(">d", 8)),
-    b"\x8a": lambda m: m._push(m._long(m._take(1)[0])),
-    b"\x8b": lambda m: m._push(m._long(m._number("<I", 4))),
-    # texts and bytes
+    b"F": lambda m: m._push(float(m._read_line())),
+    b"J": lambda m: m._push(m._unpack("<i", 4)),
+    b"K": lambda m: m._push(m._read_bytes(1)[0]),
+    b"M": lambda m: m._push(m._unpack("<H", 2)),
+    b"G": lambda m: m._push(m._unpack(">d", 8)),
+    b"\x8a": lambda m: m._push(m._read_long(m._read_bytes(1)[0])),
+    b"\x8b": lambda m: m._push(m._read_long(m._unpack("<I", 4))),
+    # strings and bytes
     b"S": _text_line,
-    b"T": lambda m: m._push(m._text(m._constant(m._take(m._number("<I", 4))))),
-    b"U": lambda m: m._push(m._text(m._constant(m._take(m._take(1)[0])))),
-    b"V": lambda m: m._push(m._text(m._line().decode("raw-unicode-escape").encode("utf-8", "surrogatepass"))),
-    b"X": lambda m: m._push(m._text(m._take(m._number("<I", 4)))),
-    b"\x8c": lambda m: m._push(m._text(m._take(m._take(1)[0]))),
-    b"\x8d": lambda m: m._push(m._text(m._take(m._number("<Q", 8)))),
-    b"B": lambda m: m._push(m._constant(m._take(m._number("<I", 4)))),
-    b"C": lambda m: m._push(m._constant(m._take(m._take(1)[0]))),
-    b"\x8e": lambda m: m._push(m._constant(m._take(m._number("<Q", 8)))),
-    b"\x96": lambda m: m._push(m._constant(m._take(m._number("<Q", 8)))),
-    # lists, tuples, tables, sets
+    b"T": lambda m: m._push(m._decode(m._keep_constant(m._read_bytes(m._unpack("<I", 4))))),
+    b"U": lambda m: m._push(m._decode(m._keep_constant(m._read_bytes(m._read_bytes(1)[0])))),
+    b"V": lambda m: m._push(m._decode(m._read_line().decode("raw-unicode-escape").encode("utf-8", "surrogatepass"))),
+    b"X": lambda m: m._push(m._decode(m._read_bytes(m._unpack("<I", 4)))),
+    b"\x8c": lambda m: m._push(m._decode(m._read_bytes(m._read_bytes(1)[0]))),
+    b"\x8d": lambda m: m._push(m._decode(m._read_bytes(m._unpack("<Q", 8)))),
+    b"B": lambda m: m._push(m._keep_constant(m._read_bytes(m._unpack("<I", 4)))),
+    b"C": lambda m: m._push(m._keep_constant(m._read_bytes(m._read_bytes(1)[0]))),
+    b"\x8e": lambda m: m._push(m._keep_constant(m._read_bytes(m._unpack("<Q", 8)))),
+    b"\x96": lambda m: m._push(m._keep_constant(m._read_bytes(m._unpack("<Q", 8)))),
+    # lists, tuples, dicts, sets
     b"]": lambda m: m._push([]),
     b")": lambda m: m._push(()),
     b"}": lambda m: m._push({}),
     b"\x8f": lambda m: m._push([]),
-    b"l": lambda m: m._push(m._above()),
-    b"t": lambda m: m._push(tuple(m._above())),
-    b"d": PickleInterpreter._table,
-    b"\x91": lambda m: m._push(m._above()),
-    b"\x85": PickleInterpreter._top_one,
-    b"\x86": lambda m: m._top(2),
-    b"\x87": lambda m: m._top(3),
+    b"l": lambda m: m._push(m._pop_mark()),
+    b"t": lambda m: m._push(tuple(m._pop_mark())),
+    b"d": PickleInterpreter._dict,
+    b"\x91": lambda m: m._push(m._pop_mark()),
+    b"\x85": PickleInterpreter._tuple1,
+    b"\x86": lambda m: m._tuple(2),
+    b"\x87": lambda m: m._tuple(3),
     b"a": lambda m: m._append([m._stack.pop()]),
-    b"e": lambda m: m._append(m._above()),
-    b"\x90": lambda m: m._append(m._above()),
-    b"s": lambda m: m._put_in(m._last_two()),
-    b"u": lambda m: m._put_in(m._above()),
-    # what is remembered
-    b"p": lambda m: m._remember(int(m._line())),
-    b"q": lambda m: m._remember(m._take(1)[0]),
-    b"r": lambda m: m._remember(m._number("<I", 4)),
-    b"\x94": lambda m: m._remember(len(m._memo)),
-    b"g": lambda m: m._recall(int(m._line())),
-    b"h": lambda m: m._recall(m._take(1)[0]),
-    b"j": lambda m: m._recall(m._number("<I", 4)),
-    # what would be imported, called, or fetched from elsewhere
+    b"e": lambda m: m._append(m._pop_mark()),
+    b"\x90": lambda m: m._append(m._pop_mark()),
+    b"s": lambda m: m._set_items(m._pop_pair()),
+    b"u": lambda m: m._set_items(m._pop_mark()),
+    # memo
+    b"p": lambda m: m._put_memo(int(m._read_line())),
+    b"q": lambda m: m._put_memo(m._read_bytes(1)[0]),
+    b"r": lambda m: m._put_memo(m._unpack("<I", 4)),
+    b"\x94": lambda m: m._put_memo(len(m._memo)),
+    b"g": lambda m: m._get_memo(int(m._read_line())),
+    b"h": lambda m: m._get_memo(m._read_bytes(1)[0]),
+    b"j": lambda m: m._get_memo(m._unpack("<I", 4)),
+    # imports, calls, persistent ids
     b"c": PickleInterpreter._import_line,
     b"\x93": PickleInterpreter._import_stack,
     b"\x82": lambda m: m._import_number(1),
@@ -333,20 +337,20 @@ _DOES_BY_NAME: dict[bytes, Callable[[PickleInterpreter], object]] = {
     b"o": PickleInterpreter._call_above,
     b"i": PickleInterpreter._call_line,
     b"b": PickleInterpreter._build,
-    b"P": lambda m: m._push(PersistentId(m._text(m._line()))),
-    b"Q": lambda m: m._fetch(m._stack.pop()),
+    b"P": lambda m: m._push(PersistentId(m._decode(m._read_line()))),
+    b"Q": lambda m: m._load_persistent(m._stack.pop()),
     b"\x97": lambda m: m._push(PersistentId("buffer")),
     b"\x98": lambda m: None,
-    # how it is written
-    b"\x80": lambda m: m._take(1),
-    b"\x95": lambda m: m._take(8),
+    # protocol and framing
+    b"\x80": lambda m: m._read_bytes(1),
+    b"\x95": lambda m: m._read_bytes(8),
 }
 
 
-def _no_opcode(machine: PickleInterpreter) -> None:
-    raise Unreadable(f"it makes no sense at byte {machine.at - 1:,}")
+def _invalid_opcode(interpreter: PickleInterpreter) -> None:
+    raise Unreadable(f"it is invalid at byte {interpreter.at - 1:,}")
 
 
-_DOES: tuple[Callable[[PickleInterpreter], object], ...] = tuple(
-    _DOES_BY_NAME.get(bytes([opcode]), _no_opcode) for opcode in range(256)
+_HANDLERS: tuple[Callable[[PickleInterpreter], object], ...] = tuple(
+    _HANDLER_BY_OPCODE.get(bytes([opcode]), _invalid_opcode) for opcode in range(256)
 )

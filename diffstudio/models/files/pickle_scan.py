@@ -214,9 +214,9 @@ def _tar(path: Path, file: BinaryIO) -> PickleScan:
 def _check_sizes(tensors: Mapping[str, PickledTensor], storages: Mapping[str, StorageLocation], size: int) -> None:
     whole = 0
     for name, tensor in tensors.items():
-        if storages[tensor.storage].size_bytes < tensor.numbers * tensor.itemsize:
+        if storages[tensor.storage].size_bytes < tensor.storage_elements * tensor.itemsize:
             raise Unreadable(f"the storage of {name[:80]!r} is shorter than it declares")
-        whole += tensor.length * tensor.itemsize
+        whole += tensor.elements * tensor.itemsize
     if whole > _LARGEST_RATIO * size + (1 << 20):
         raise Unreadable(f"its tensors would take {whole:,} bytes, and the file has {size:,}")
 

@@ -1,7 +1,7 @@
-"""Which tensors a pickle describes, under which names, read from what `pickle_machine` noted. No torch, no weights.
+"""The tensors that an interpreted pickle describes, by name: dtype, shape, strides and storage. No torch, no weights.
 
-PyTorch writes a tensor as a call, `_rebuild_tensor_v2(storage, offset, size, stride, …)`, and its numbers as a storage outside the
-pickle. Everything else in the file (optimisers, callbacks, whatever) is passed by.
+PyTorch writes a tensor as a call, `_rebuild_tensor_v2(storage, offset, size, stride, …)`, and its elements as a storage outside the
+pickle. Everything else in the file (optimisers, callbacks) is skipped.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from diffstudio.models.files.pickle_globals import DTYPES, STORAGES
 from diffstudio.models.files.pickle_interpreter import Call, Global, PersistentId, Unreadable
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model_state", "string_to_param", "module")
-_MOST_VALUES = 200_000  # that are looked at
-_DEEPEST, _MOST_SIDES = 6, 16
+_MOST_VALUES = 200_000  # that are visited
+_DEEPEST, _MOST_DIMENSIONS = 6, 16
 BYTES = {
     "F64": 8,
     "F32": 4,
@@ -37,17 +37,17 @@ BYTES = {
 
 
 class PickledTensor(NamedTuple):
-    """A view of a storage, in numbers, not bytes, from its beginning."""
+    """A view of a storage. Strides and offset count elements, not bytes."""
 
     dtype: str  # as safetensors calls it: F16
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
-    storage: str  # the key of its storage
-    numbers: int  # how many the storage holds, as the pickle says
+    storage: str  # key of its storage
+    storage_elements: int  # that the storage has, as the pickle says
 
     @property
-    def length(self) -> int:
+    def elements(self) -> int:
         return prod(self.shape)
 
     @property
@@ -65,58 +65,60 @@ class PickledTensor(NamedTuple):
 
 
 def tensors_in(root: Any) -> dict[str, PickledTensor]:
-    """By name, as the weights are called: without the name of the table that a trainer put them in, with points between others.
+    """By state-dict key: the wrappers that trainers add (`state_dict`, `params_ema`) are removed, nested names are joined by dots.
 
-    Unreadable for a tensor that cannot be, or tables without end.
+    Unreadable for an invalid tensor or too many values.
     """
-    walk = _Walk()
-    table = _table(root)
+    visitor = _Visitor()
+    table = _as_dict(root)
     for _ in range(_DEEPEST):
         inner = next(
-            (inner for wrapper in _WRAPPERS if (inner := _table(table.get(wrapper))) and walk.any_in(inner)), None
+            (inner for wrapper in _WRAPPERS if (inner := _as_dict(table.get(wrapper))) and visitor.any_in(inner)), None
         )
         if inner is None:
             break
         table = inner
-    return dict(walk.through(table))
+    return dict(visitor.tensors(table))
 
 
-class _Walk:
+class _Visitor:
+    """Visits nested dicts, up to a limit of values."""
+
     def __init__(self) -> None:
         self._left = _MOST_VALUES
 
-    def through(
+    def tensors(
         self, table: Mapping[Any, Any], prefix: str = "", depth: int = 0
     ) -> Iterator[tuple[str, PickledTensor]]:
         for key, value in table.items():
             self._left -= 1
             if self._left < 0:
-                raise Unreadable("its tables have no end")
+                raise Unreadable("it has too many values")
             name = f"{prefix}{key}"
             if (tensor := _tensor(value)) is not None:
                 yield name, tensor
-            elif depth < _DEEPEST and (inner := _table(value)):
-                yield from self.through(inner, f"{name}.", depth + 1)
+            elif depth < _DEEPEST and (inner := _as_dict(value)):
+                yield from self.tensors(inner, f"{name}.", depth + 1)
 
     def any_in(self, table: Mapping[Any, Any]) -> bool:
-        return any(True for _ in self.through(table))
+        return any(True for _ in self.tensors(table))
 
 
-def _table(value: Any) -> dict[Any, Any]:
-    """A dictionary of any kind, or what a module holds; empty for all else."""
+def _as_dict(value: Any) -> dict[Any, Any]:
+    """The items of a dict of any class, or the parameters, buffers and submodules of a module; empty for all else."""
     if type(value) is dict:
         return value
     if type(value) is not Call:
         return {}
     state = value.state
     if type(state) is dict and type(held := state.get("_parameters")) in (dict, Call):
-        parts = [_table(part) for part in (held, state.get("_buffers"), state.get("_modules"))]
+        parts = [_as_dict(part) for part in (held, state.get("_buffers"), state.get("_modules"))]
         return {key: inner for part in parts for key, inner in part.items()}
     return value.items
 
 
 def _tensor(value: Any, depth: int = 0) -> PickledTensor | None:
-    """None for what is no tensor, or a kind of tensor that weights are not made of: a sparse one, a complex one."""
+    """None for what is not a tensor, or a tensor that weights never are: sparse, complex."""
     if (
         type(value) is not Call
         or type(value.callee) is not Global
@@ -126,8 +128,8 @@ def _tensor(value: Any, depth: int = 0) -> PickledTensor | None:
         return None
     match value.callee.module, value.callee.name:
         case "torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" if len(args) >= 4:
-            said = args[6] if value.callee.name.endswith("v3") and len(args) > 6 else None
-            return _view(args[0], args[1], args[2], args[3], said)
+            dtype = args[6] if value.callee.name.endswith("v3") and len(args) > 6 else None
+            return _view(args[0], args[1], args[2], args[3], dtype)
         case ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") | ("torch.nn.parameter", _) if (
             args
         ):
@@ -137,35 +139,35 @@ def _tensor(value: Any, depth: int = 0) -> PickledTensor | None:
     return None
 
 
-def _view(storage: Any, offset: Any, size: Any, stride: Any, said: Any) -> PickledTensor | None:
+def _view(storage: Any, offset: Any, size: Any, stride: Any, dtype_global: Any) -> PickledTensor | None:
     if type(size) is Call and type(size.args) is tuple and len(size.args) == 1:  # torch.Size((…,))
         size = size.args[0]
     stored = storage.id if type(storage) is PersistentId else None
     if type(stored) is not tuple or len(stored) < 5 or stored[0] != "storage" or type(stored[1]) is not Global:
         raise Unreadable("a tensor in it has no storage")
-    _, kind, key, _, numbers, *view = stored
-    dtype = DTYPES.get(said.name) if type(said) is Global else STORAGES.get(kind.name)
+    _, kind, key, _, elements, *view = stored
+    dtype = DTYPES.get(dtype_global.name) if type(dtype_global) is Global else STORAGES.get(kind.name)
     if dtype is None:
         return None
-    if type(said) is Global and type(numbers) is int:  # an untyped storage counts bytes
-        numbers //= BYTES[dtype]
+    if type(dtype_global) is Global and type(elements) is int:  # an untyped storage counts bytes
+        elements //= BYTES[dtype]
     if view and type(view[0]) is tuple and len(view[0]) == 3 and type(view[0][1]) is int and type(offset) is int:
         offset += view[0][1]
     if not (
         isinstance(key, str)
-        and _whole(offset, numbers)
+        and _are_sizes(offset, elements)
         and type(size) is tuple
         and type(stride) is tuple
-        and len(size) == len(stride) <= _MOST_SIDES
-        and _whole(*size, *stride)
+        and len(size) == len(stride) <= _MOST_DIMENSIONS
+        and _are_sizes(*size, *stride)
     ):
-        raise Unreadable("a tensor in it makes no sense")
+        raise Unreadable("a tensor in it is invalid")
     count = prod(size)
     last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
-    if count and (last >= numbers or count > numbers):
+    if count and (last >= elements or count > elements):
         raise Unreadable("a tensor in it is larger than its storage")
-    return PickledTensor(dtype, size, stride, offset, key, numbers)
+    return PickledTensor(dtype, size, stride, offset, key, elements)
 
 
-def _whole(*values: Any) -> bool:
+def _are_sizes(*values: Any) -> bool:
     return all(type(value) is int and 0 <= value < 1 << 62 for value in values)

@@ -1,7 +1,7 @@
-"""WeightsFile: the tensors of one file by name, whatever it is stored as. Weights stay where the file lies until they are asked for.
+"""Read the tensors of a safetensors file or a pickle by name, each when it is needed.
 
-A pickle is gone through first (`pickle_scan`), and its tensors are then put together from what that found: nothing in the file is
-ever called, not even what PyTorch's own `weights_only` loading would.
+A pickle is scanned first (`pickle_scan`), and its tensors are built from the scan: nothing in the file is ever called, not even
+what PyTorch's own `weights_only` loading would call.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import safetensors
 import torch
 from torch import Tensor
 
-from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.files.file_access import TRUNCATED, damaged, first_line
 from diffstudio.models.files.formats import PICKLES
 from diffstudio.models.files.header import Header
 from diffstudio.models.files.pickle_interpreter import Unreadable
-from diffstudio.models.files.pickle_scan import PickleScan, damaged, scan_pickle
+from diffstudio.models.files.pickle_scan import PickleScan, scan_pickle
 from diffstudio.models.files.pickle_tensors import PickledTensor
 from diffstudio.models.files.safetensors_header import SafetensorsHeader, read_safetensors_header
 from diffstudio.models.files.zip_archive import ZipArchive
@@ -44,7 +44,7 @@ TORCH_DTYPES = {
 
 
 class WeightsFile(Protocol):
-    """Tensors by name; `metadata` is what the file says about itself. Close it, or use it in a `with`."""
+    """An open file of tensors. Close it, or use it in a `with`."""
 
     path: Path
     metadata: Mapping[str, str]
@@ -60,16 +60,16 @@ class WeightsFile(Protocol):
     def dtype(self, name: str) -> torch.dtype: ...
 
     def get_tensor(self, name: str) -> Tensor:
-        """On the CPU, as stored, and mapped from the file where that can be. CheckpointDamaged."""
+        """On the CPU, as stored, memory-mapped if possible. CheckpointDamaged."""
 
     def close(self) -> None:
-        """Tensors that were given out stay as they are."""
+        """Tensors that were returned stay valid."""
 
 
 def open_weights(path: Path, header: Header | None = None) -> WeightsFile:
     """A safetensors file or a pickle, by its suffix. `header` is the file's, where it was read already.
 
-    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would have run something.
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would run something.
     """
     content = header.content if header is not None and header.is_current else None
     if path.suffix.lower() in PICKLES:
@@ -83,7 +83,7 @@ def load_weights(path: Path, header: Header | None = None) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.names()}
 
 
-class _Closing:
+class _ContextManager:
     def __enter__(self) -> Self:
         return self
 
@@ -94,7 +94,7 @@ class _Closing:
         raise NotImplementedError
 
 
-class SafetensorsWeights(_Closing):
+class SafetensorsWeights(_ContextManager):
     def __init__(self, path: Path, header: SafetensorsHeader | None = None) -> None:
         self.path = path
         header = header or read_safetensors_header(path)
@@ -103,9 +103,9 @@ class SafetensorsWeights(_Closing):
         try:
             self._file: Any = safetensors.safe_open(str(path), framework="pt")
         except RuntimeError:
-            self._file = None  # larger than what this machine maps: tensors are read one by one
+            self._file = None  # larger than the address space allows to map: tensors are read one by one
         except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, first_line(error)) from error
 
     def names(self) -> list[str]:
         return list(self._entries)
@@ -115,7 +115,7 @@ class SafetensorsWeights(_Closing):
 
     def dtype(self, name: str) -> torch.dtype:
         if (dtype := TORCH_DTYPES.get(self._entries[name].dtype)) is None:
-            raise damaged(self.path, f"its numbers are of a kind that is not known here ({self._entries[name].dtype})")
+            raise damaged(self.path, f"PyTorch has no dtype {self._entries[name].dtype}")
         return dtype
 
     def get_tensor(self, name: str) -> Tensor:
@@ -124,7 +124,7 @@ class SafetensorsWeights(_Closing):
         try:
             tensor: Tensor = self._file.get_tensor(name)
         except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError) as error:
-            raise _damaged(self.path, error) from error
+            raise damaged(self.path, first_line(error)) from error
         return tensor
 
     def _read(self, name: str) -> Tensor:
@@ -135,9 +135,9 @@ class SafetensorsWeights(_Closing):
                 file.seek(self._data_start + entry.start)
                 whole = file.readinto(data) == len(data)
         except OSError as error:
-            raise _damaged(self.path, error) from error
+            raise damaged(self.path, first_line(error)) from error
         if not whole:
-            raise damaged(self.path, "it was cut short")
+            raise damaged(self.path, TRUNCATED)
         return (
             torch.frombuffer(data, dtype=self.dtype(name)).reshape(entry.shape)
             if data
@@ -148,15 +148,15 @@ class SafetensorsWeights(_Closing):
         self._file = None
 
 
-class PickleWeights(_Closing):
+class PickleWeights(_ContextManager):
     def __init__(self, path: Path, scan: PickleScan | None = None) -> None:
         self.path = path
         self.metadata: Mapping[str, str] = {}
         self.scan = scan or scan_pickle(path)
         self.scan.check()
         self._tensors = self.scan.tensors
-        self._packed: dict[str, torch.UntypedStorage] = {}
-        self._whole: Any = None  # the file, mapped
+        self._decompressed: dict[str, torch.UntypedStorage] = {}
+        self._mapping: Any = None  # the memory-mapped file
 
     def names(self) -> list[str]:
         return list(self._tensors)
@@ -174,46 +174,42 @@ class PickleWeights(_Closing):
             storage = self._storage(tensor)
             return torch.empty(0, dtype=dtype).set_(storage, tensor.offset, tensor.shape, tensor.stride)
         except (OSError, RuntimeError, Unreadable) as error:
-            raise _damaged(self.path, error) from error
+            raise damaged(self.path, first_line(error)) from error
 
     def close(self) -> None:
-        self._packed.clear()
-        self._whole = None
+        self._decompressed.clear()
+        self._mapping = None
 
     def _storage(self, tensor: PickledTensor) -> torch.UntypedStorage:
-        stored, length = self.scan.storages[tensor.storage], tensor.numbers * tensor.itemsize
+        stored, length = self.scan.storages[tensor.storage], tensor.storage_elements * tensor.itemsize
         if stored.start < 0:
-            if stored.member not in self._packed:
+            if stored.member not in self._decompressed:
                 with self.path.open("rb") as file:
                     data = ZipArchive(file, self.path.stat().st_size).read(stored.member, stored.size_bytes)
-                self._packed[stored.member] = _as_storage(bytearray(data))
-            return self._packed[stored.member]
+                self._decompressed[stored.member] = _as_storage(bytearray(data))
+            return self._decompressed[stored.member]
         if (whole := self._mapped()) is None:
             numbers = bytearray(length)
             with self.path.open("rb") as file:
                 file.seek(stored.start)
                 if file.readinto(numbers) != length:
-                    raise Unreadable("it was cut short")
+                    raise Unreadable(TRUNCATED)
             return _as_storage(numbers)
         part: torch.UntypedStorage = whole[stored.start : stored.start + length]
         return part if stored.start % tensor.itemsize == 0 else part.clone()
 
     def _mapped(self) -> Any:
-        """The file, and nothing ever written back to it; None where it is larger than what this machine maps."""
-        if self._whole is None:
+        """The file, mapped privately: writes stay in memory. None if it cannot be mapped."""
+        if self._mapping is None:
             size = self.path.stat().st_size
             if any(one.start + one.size_bytes > size for one in self.scan.storages.values()):
                 raise Unreadable("it was changed meanwhile")
             try:
-                self._whole = torch.UntypedStorage.from_file(str(self.path), False, size)
+                self._mapping = torch.UntypedStorage.from_file(str(self.path), False, size)
             except RuntimeError:
                 return None
-        return self._whole
+        return self._mapping
 
 
 def _as_storage(data: bytearray) -> torch.UntypedStorage:
     return torch.frombuffer(data, dtype=torch.uint8).untyped_storage() if data else torch.UntypedStorage(0)
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointDamaged:
-    return damaged(path, (str(error).splitlines() or [""])[0][:200])

@@ -1,4 +1,4 @@
-"""The members of a zip file that nobody vouches for: how many there are and how large, looked at before any is opened. No torch."""
+"""Read an untrusted zip file: the number and sizes of its members are checked before any is opened. No torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import zipfile
 import zlib
 from typing import BinaryIO
 
+from diffstudio.models.files.file_access import TRUNCATED
 from diffstudio.models.files.pickle_interpreter import Unreadable
 
 _LARGEST_DIRECTORY_BYTES = 4 << 20  # some 40,000 members
-_LARGEST_RATIO = 20  # of all members to the file: weights hardly shrink, and PyTorch does not try to
-_SPARE_BYTES = 4 << 20  # that a small file may grow to whatever its ratio
-_WHAT_GOES_WRONG = (
+_LARGEST_RATIO = 20  # of all members to the file: weights hardly compress, and PyTorch stores them as they are
+_SPARE_BYTES = 4 << 20  # that a small file may expand to at any ratio
+_ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -28,48 +29,48 @@ _WHAT_GOES_WRONG = (
 
 
 class ZipArchive:
-    """By name. Unreadable for what a zip that PyTorch wrote never is: packed out of proportion, doubled, overlapping, elsewhere."""
+    """The members by name. Unreadable for what PyTorch never writes: zip bombs, duplicate or overlapping members, paths outside."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         try:
-            self._zip = zipfile.ZipFile(_InPieces(file))
+            self._zip = zipfile.ZipFile(_LimitedReads(file))
         except Unreadable:
             raise
-        except _WHAT_GOES_WRONG as error:
-            raise Unreadable(f"as a zip file it is cut short or damaged ({str(error)[:80]})") from error
+        except _ZIP_ERRORS as error:
+            raise Unreadable(f"the zip file was cut short or is damaged ({str(error)[:80]})") from error
         infos = self._zip.infolist()
         self.infos = {info.filename: info for info in infos}
         if len(self.infos) != len(infos):
-            raise Unreadable("two of its members have one name")
+            raise Unreadable("two of its members have the same name")
         whole = sum(info.file_size for info in infos)
         if whole > _LARGEST_RATIO * size + _SPARE_BYTES:
-            raise Unreadable(f"it is a zip bomb: {size:,} bytes that would become {whole:,}")
+            raise Unreadable(f"it is a zip bomb: {size:,} bytes that would expand to {whole:,}")
         reached = 0
         for info in sorted(infos, key=lambda info: info.header_offset):
             _check(info)
             if info.header_offset < reached:
-                raise Unreadable("its members overlap, as those of a zip bomb do")
+                raise Unreadable("its members overlap, like those of a zip bomb")
             reached = info.header_offset + info.compress_size
         if reached > size:
-            raise Unreadable("it was cut short")
+            raise Unreadable(TRUNCATED)
 
     def read(self, name: str, most: int) -> bytes:
-        """A member, of at most so many bytes."""
+        """A member of at most `most` bytes."""
         info = self.infos[name]
         if info.file_size > most:
             raise Unreadable(f"its member {name[:80]!r} has {info.file_size:,} bytes")
         try:
             with self._zip.open(info) as member:
                 data = member.read(info.file_size + 1)
-        except _WHAT_GOES_WRONG as error:
+        except _ZIP_ERRORS as error:
             raise Unreadable(f"its member {name[:80]!r} is damaged") from error
         if len(data) != info.file_size:
             raise Unreadable(f"its member {name[:80]!r} was cut short")
         return data
 
     def start(self, name: str) -> int:
-        """Where the bytes of a member begin in the file; -1 for one that is packed."""
+        """The byte in the file at which a member begins; -1 for a compressed one."""
         info = self.infos[name]
         if info.compress_type != zipfile.ZIP_STORED:
             return -1
@@ -84,17 +85,17 @@ class ZipArchive:
 def _check(info: zipfile.ZipInfo) -> None:
     name = info.filename
     if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
-        raise Unreadable(f"its member {name[:80]!r} lies elsewhere")
+        raise Unreadable(f"its member {name[:80]!r} has a path outside the archive")
     if info.flag_bits & 1:
         raise Unreadable("it is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Unreadable("it is packed in a way that PyTorch does not use")
+        raise Unreadable("it uses a compression that PyTorch does not")
     if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
-        raise Unreadable(f"its member {name[:80]!r} does not have the size it declares")
+        raise Unreadable(f"its member {name[:80]!r} does not have the size that it declares")
 
 
-class _InPieces:
-    """A file that gives no more at once than a directory may have: zipfile reads that whole."""
+class _LimitedReads:
+    """A file that refuses to read more at once than a directory may have: zipfile reads the directory as a whole."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -115,4 +116,4 @@ class _InPieces:
         return self._file.tell()
 
     def close(self) -> None:
-        """It is its owner's."""
+        """Left to the owner of the file."""

@@ -1,1 +1,1 @@
-"""The model folders as one list, and what is remembered about each file."""
+"""The models on disk: found in the model folders, recorded, cached and looked up by name."""

@@ -1,8 +1,7 @@
-"""Remembered: what was found out about files of models, from one start of the program to the next. No torch.
+"""A cache of the records of model files, from one run of the program to the next. No torch.
 
-A header of Stable Diffusion XL takes tens of milliseconds to read and to understand; a thousand files took many seconds at each
-start. What is remembered of a file counts for as long as the file stays as it is, and the code that read it. It is a cache:
-whoever cannot read or write it reads headers.
+Parsing the header of Stable Diffusion XL takes tens of milliseconds, and a thousand files took many seconds at every start. A record
+is valid while its file and the code that reads it are unchanged. Where the cache cannot be read or written, headers are read.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ from diffstudio.models.detection.types import Layout, Role
 from diffstudio.networks.conditioning import Conditioning
 
 FORMAT = 1
-Stamp = tuple[Path, int, int]  # path, ns of its last change, bytes
+Stamp = tuple[Path, int, int]  # path, time of last change in ns, size in bytes
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, changed_ns INTEGER NOT NULL, size_bytes INTEGER NOT NULL, suggested TEXT NOT NULL,
     record TEXT NOT NULL, metadata TEXT NOT NULL) WITHOUT ROWID
 """
-_KINDS = {"conditioning": Conditioning, "origin": Origin, "role": Role, "layout": Layout}
+_ENUMS = {"conditioning": Conditioning, "origin": Origin, "role": Role, "layout": Layout}
 _FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name not in ("path", "metadata", "headers"))
 
 
 class HeaderCache:
-    """`suggested` is the role and origin that were known of a file before it was read, which the record depends on."""
+    """`suggested` is what was known of a file before it was read, which its record depends on: role, origin, config next to it."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file or paths.cache() / "library.sqlite"
 
     def records(self) -> dict[tuple[Stamp, str], Checkpoint]:
-        """All of them, in no time: their metadata is read when somebody asks for it."""
+        """All records. Their metadata is loaded when it is first used."""
         found: dict[tuple[Stamp, str], Checkpoint] = {}
         with suppress(sqlite3.Error, OSError), closing(self._open()) as database:
             for path, changed, size, suggested, record in database.execute(
@@ -50,9 +49,9 @@ class HeaderCache:
         return found
 
     def keep(self, new: Iterable[tuple[Stamp, str, Checkpoint]], gone: Iterable[Path]) -> None:
-        """Remember these, and forget those."""
+        """Store the records of new or changed files and drop those of deleted ones."""
         rows = [
-            (str(path), changed, size, suggested, _told(checkpoint), json.dumps(dict(checkpoint.metadata)))
+            (str(path), changed, size, suggested, _to_json(checkpoint), json.dumps(dict(checkpoint.metadata)))
             for (path, changed, size), suggested, checkpoint in new
             if _is_text(str(path))
         ]
@@ -63,7 +62,7 @@ class HeaderCache:
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _open(self) -> sqlite3.Connection:
-        """Empty where it was written by other code, or is damaged."""
+        """An empty database if it was written by other code or is damaged."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         try:
             return self._prepared()
@@ -87,23 +86,25 @@ class HeaderCache:
 
 
 class _Metadata(Mapping[str, str]):
-    """A header's metadata, read from where it is remembered when it is first asked for; some trainers write megabytes."""
+    """A header's metadata, loaded from the cache on first use; some trainers write megabytes."""
 
     def __init__(self, file: Path, path: str) -> None:
         self._file, self._path = file, path
-        self._told: dict[str, str] | None = None
+        self._metadata: dict[str, str] | None = None
 
     def _all(self) -> dict[str, str]:
-        if self._told is None:
-            self._told = {}
+        if self._metadata is None:
+            self._metadata = {}
             with (
                 suppress(sqlite3.Error, ValueError, RecursionError),
                 closing(sqlite3.connect(self._file, timeout=5)) as database,
             ):
                 for (text,) in database.execute("SELECT metadata FROM files WHERE path = ?", [self._path]):
-                    told = json.loads(text)
-                    self._told = {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
-        return self._told
+                    stored = json.loads(text)
+                    self._metadata = (
+                        {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
+                    )
+        return self._metadata
 
     def __getitem__(self, key: str) -> str:
         return self._all()[key]
@@ -115,17 +116,17 @@ class _Metadata(Mapping[str, str]):
         return len(self._all())
 
 
-def _told(checkpoint: Checkpoint) -> str:
+def _to_json(checkpoint: Checkpoint) -> str:
     return json.dumps({name: getattr(checkpoint, name) for name in _FIELDS})
 
 
-def _checkpoint(path: Path, told: dict[str, Any], metadata: Mapping[str, str]) -> Checkpoint:
-    values = {name: _KINDS[name](told[name]) if name in _KINDS else told[name] for name in _FIELDS}
-    return Checkpoint(path=path, metadata=metadata, **values | {"classes": tuple(told["classes"])})
+def _checkpoint(path: Path, stored: dict[str, Any], metadata: Mapping[str, str]) -> Checkpoint:
+    values = {name: _ENUMS[name](stored[name]) if name in _ENUMS else stored[name] for name in _FIELDS}
+    return Checkpoint(path=path, metadata=metadata, **values | {"classes": tuple(stored["classes"])})
 
 
 def _version() -> int:
-    """Of what is stored and of the code that found it out: 31 bits that are others when either is."""
+    """31 bits that change when the format of the cache or the code that makes records does."""
     import zlib
 
     models = Path(__file__).parents[1]
@@ -136,7 +137,7 @@ def _version() -> int:
 
 
 def _is_text(name: str) -> bool:
-    """Names that are no text cannot be stored."""
+    """SQLite stores no names that are not valid Unicode."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Library: the folders of models on disk, as a list of Checkpoints of every role. Headers only: no weights, no torch."""
+"""The library: every model in the model folders as a Checkpoint. Reads headers only: no weights, no torch."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ from diffstudio.errors import CheckpointMissing, DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Origin, Role
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, SUFFIXES
-from diffstudio.models.library.header_cache import HeaderCache
+from diffstudio.models.library.header_cache import HeaderCache, Stamp
 from diffstudio.models.library.lookup import no_such_model
 from diffstudio.models.library.model_folders import search_roots, walk_models
 from diffstudio.models.library.overrides import Overrides
 from diffstudio.models.library.records import read_checkpoint
 
-STARTER = "starter"  # the name that always means the checkpoint that ships with the program
-
-_Stamp = tuple[Path, int, int]  # path, ns of its last change, bytes: while these stand, its header is not read again
+STARTER = "starter"  # the name of the checkpoint that ships with the program
 
 
 class Library:
-    """The starter, what was trained here, and every model below `folders` (none given: the usual one), of every role.
+    """The starter, the checkpoints trained here, and all models in `folders` (by default the program's own), of every role.
 
-    Of folders that other programs keep their models in only those with models are looked through. Safe to scan from another
-    thread than the one that finds: each result is put in place whole.
+    In the folders of other programs (AUTOMATIC1111, ComfyUI) only their model folders are searched. One thread may scan while
+    another finds: results are replaced as a whole.
     """
 
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         self.folders = tuple(folders) or (paths.checkpoints(),)
         self.problems: list[tuple[Path, DiffstudioError]] = []
         self._checkpoints: list[Checkpoint] | None = None
-        self._seen: dict[_Stamp, Checkpoint | DiffstudioError] = {}
+        self._seen: dict[Stamp, Checkpoint | DiffstudioError] = {}
 
     def scan(self) -> list[Checkpoint]:
         """Every model that can be read, under a unique name: the starter, then the newest first.
@@ -45,14 +43,14 @@ class Library:
         return self._scan("")
 
     def _scan(self, wanted: str) -> list[Checkpoint]:
-        """As `scan`; what may be the `wanted` one keeps its header, all others would fill the memory with theirs."""
+        """As `scan`; only the model that may be the `wanted` one keeps its headers: those of a thousand models take gigabytes."""
         found: list[Checkpoint] = []
         problems: list[tuple[Path, DiffstudioError]] = []
-        seen: dict[_Stamp, Checkpoint | DiffstudioError] = {}
-        said = self._said(problems)
-        known, new = self._remembered(), list[tuple[_Stamp, str, Checkpoint]]()
+        seen: dict[Stamp, Checkpoint | DiffstudioError] = {}
+        overrides = self._overrides(problems)
+        known, new = self._cached(), list[tuple[Stamp, str, Checkpoint]]()
         for path, stamp, origin, name, role in self._files():
-            suggested = f"{role} {origin} {_changed_beside(path)}"
+            suggested = f"{role} {origin} {_config_modified(path)}"
             read = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
             seen[stamp] = replace(read, headers=()) if isinstance(read, Checkpoint) else read
             if isinstance(read, Checkpoint) and not _may_be(replace(read, name=name or read.name), wanted):
@@ -63,9 +61,9 @@ class Library:
                 and stamp not in self._seen
                 and (stamp, suggested) not in known
             ):
-                new.append((stamp, suggested, read))  # of a folder only the index has a stamp, and its files may change
+                new.append((stamp, suggested, read))  # a folder's stamp is its index's; its files may change without it
             if isinstance(read, Checkpoint):
-                found.append(replace(said.applied(read) if said else read, name=name or read.name))
+                found.append(replace(overrides.applied(read) if overrides else read, name=name or read.name))
             else:
                 problems.append((path, read))
         found.sort(
@@ -78,20 +76,20 @@ class Library:
         self._seen, self.problems, self._checkpoints = seen, problems, [replace(one, headers=()) for one in found]
         return found
 
-    def _remembered(self) -> dict[tuple[_Stamp, str], Checkpoint]:
-        """From an earlier start of the program, at the first scan of this one."""
+    def _cached(self) -> dict[tuple[Stamp, str], Checkpoint]:
+        """Records from earlier runs of the program, for the first scan in this one."""
         return HeaderCache().records() if self._checkpoints is None else {}
 
     def find(self, name_or_path: str | Path) -> Checkpoint:
-        """The model of that name, or at that path: a file, or a diffusers folder.
+        """The model of that name, or at that path: a file or a diffusers folder. Its record has its headers, where they were read now.
 
-        CheckpointMissing names those that sound alike; CheckpointDamaged when the file is there and cannot be read.
+        CheckpointMissing suggests similar names; CheckpointDamaged for a file that cannot be read.
         """
         wanted = str(name_or_path)
         if wanted == STARTER:
             return _starter()
         if self._checkpoints is not None and (known := self._named(wanted)) is not None and known.path.exists():
-            return self._again(known)
+            return self._read_again(known)
         path = _as_path(wanted)
         if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file() or (path / INDEX).is_file()):
             for checkpoint in self._scan(str(path.absolute())):
@@ -107,14 +105,14 @@ class Library:
         names = [checkpoint.name for checkpoint in self._checkpoints or () if checkpoint.draws]
         raise no_such_model("checkpoint", wanted, names, install="Train one, or put one into a models folder")
 
-    def _again(self, known: Checkpoint) -> Checkpoint:
-        """As it is on the disk now, under the name that it has."""
+    def _read_again(self, known: Checkpoint) -> Checkpoint:
+        """Its record as it is on the disk now, under the same name."""
         role = known.role if known.path.is_file() else Role.UNKNOWN
         read = read_checkpoint(known.path, origin=known.origin, role=role)
         return replace(Overrides().applied(read), name=known.name)
 
     @staticmethod
-    def _said(problems: list[tuple[Path, DiffstudioError]]) -> Overrides | None:
+    def _overrides(problems: list[tuple[Path, DiffstudioError]]) -> Overrides | None:
         try:
             return Overrides()
         except DiffstudioError as error:
@@ -124,9 +122,9 @@ class Library:
     def _named(self, name: str) -> Checkpoint | None:
         return next((checkpoint for checkpoint in self._checkpoints or () if checkpoint.name == name), None)
 
-    def _files(self) -> Iterator[tuple[Path, _Stamp, Origin | None, str, Role]]:
-        """Each file and diffusers folder once: its stamp, where it came from, the name it would like, what its folder is for."""
-        given: set[tuple[int, int]] = set()
+    def _files(self) -> Iterator[tuple[Path, Stamp, Origin | None, str, Role]]:
+        """Each file and diffusers folder once: its stamp, its origin, the name it prefers, the role of its folder."""
+        seen: set[tuple[int, int]] = set()
         for path, origin, name, role in self._candidates():
             try:
                 about = os.stat(path)
@@ -136,9 +134,9 @@ class Library:
                     continue
             except OSError:
                 continue  # gone since the folder was listed
-            identity = (about.st_dev, about.st_ino)  # however it is called, and whatever link led there
-            if identity not in given:
-                given.add(identity)
+            identity = (about.st_dev, about.st_ino)  # under any name and through any link
+            if identity not in seen:
+                seen.add(identity)
                 path = path.absolute()
                 yield path, (path, about.st_mtime_ns, about.st_size), origin, name, role
 
@@ -155,7 +153,7 @@ class Library:
 
 
 def _as_path(name: str) -> Path | None:
-    """None for what no file can be called: too long, or below the home of somebody who is not there."""
+    """None for what cannot be a path: too long, or in the home folder of an unknown user."""
     try:
         path = Path(name).expanduser()
         path.exists()
@@ -169,14 +167,14 @@ def _starter() -> Checkpoint:
     if not path.is_file():
         raise CheckpointMissing(
             "The starter checkpoint is not installed",
-            f"{path} is not there",
+            f"{path} does not exist",
             "Install diffstudio again, or choose a checkpoint of your own",
         )
     return replace(read_checkpoint(path, origin=Origin.STARTER), name=STARTER)
 
 
 def _may_be(checkpoint: Checkpoint, wanted: str) -> bool:
-    """Whether this is what is looked for: by its path, or by its name, which a number may follow to make it unique."""
+    """Whether this may be the wanted model: by its path, or by its name, to which a number may be added to make it unique."""
     return bool(wanted) and (wanted.startswith(checkpoint.name) or str(checkpoint.path) == wanted)
 
 
@@ -184,8 +182,8 @@ def _run_name(latest: Path) -> str:
     return latest.parent.parent.name
 
 
-def _changed_beside(path: Path) -> int:
-    """Of the description that may lie beside a checkpoint (see prediction.py); 0 where there is none."""
+def _config_modified(path: Path) -> int:
+    """Time of the last change of the `.yaml` config next to a checkpoint (see prediction_type.py), in ns; 0 if there is none."""
     try:
         return os.stat(path.with_suffix(".yaml")).st_mtime_ns
     except (OSError, ValueError):
@@ -200,7 +198,7 @@ def _read(path: Path, origin: Origin | None, role: Role) -> Checkpoint | Diffstu
 
 
 def _with_unique_names(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Where two would have one name, the run keeps it, then what draws, then the first path: a name goes on meaning one file."""
+    """Where several have one name, a run's checkpoint keeps it, else one that generates, else the first path: names stay stable."""
     names: dict[Path, str] = {}
     taken = {STARTER}
     for checkpoint in sorted(checkpoints, key=lambda one: (one.origin is not Origin.TRAINED, not one.draws, one.path)):

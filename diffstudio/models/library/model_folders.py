@@ -1,7 +1,7 @@
-"""Folders that other programs keep their models in: where to look in them, and what lies where. No torch.
+"""The model folders of other programs: where their models are, and which role each folder has. No torch.
 
 AUTOMATIC1111's web UI and Forge have `models/Stable-diffusion`, `models/Lora` and `embeddings`; ComfyUI has
-`models/checkpoints`, `models/loras`, and `extra_model_paths.yaml` for what lies elsewhere.
+`models/checkpoints`, `models/loras`, and `extra_model_paths.yaml` for folders elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 
-# What a folder of this name holds, in lower case; only believed of files that do not say it themselves.
+# By a folder's name in lower case; used only for files that do not show their role themselves.
 ROLES: Mapping[str, Role] = {
     "stable-diffusion": Role.CHECKPOINT,
     "checkpoints": Role.CHECKPOINT,
@@ -40,7 +40,7 @@ _SKIPPED = frozenset({"venv", "node_modules", "__pycache__", "site-packages"})
 
 
 def detect_program(folder: Path) -> str:
-    """Whose folder it is, its root or its folder of models: `AUTOMATIC1111`, `ComfyUI`, or empty for any other."""
+    """The program that a root or models folder belongs to: `AUTOMATIC1111`, `ComfyUI`, or empty for any other folder."""
     for root in (folder, folder.parent):
         if (root / "models" / "Stable-diffusion").is_dir() and (root is folder or folder.name == "models"):
             return "AUTOMATIC1111"
@@ -50,7 +50,7 @@ def detect_program(folder: Path) -> str:
 
 
 def search_roots(folder: Path) -> tuple[Path, ...]:
-    """Where to look in a folder that a person gave: of a program's own only what holds models, with what it names elsewhere."""
+    """The folders to search in a folder that the user added: of another program's only its model folders, with those it refers to."""
     program = detect_program(folder)
     if not program:
         return (folder,)
@@ -61,34 +61,34 @@ def search_roots(folder: Path) -> tuple[Path, ...]:
 
 
 def _extra_paths(file: Path) -> tuple[Path, ...]:
-    """The folders that ComfyUI is told to look in besides its own; none where that cannot be read."""
+    """The folders that ComfyUI's `extra_model_paths.yaml` names; none if it cannot be read."""
     import yaml  # type: ignore[import-untyped]
 
     try:
         if file.stat().st_size > _LARGEST_YAML_BYTES:
             return ()
-        told: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return ()
     found: dict[Path, None] = {}
-    for section in told.values() if isinstance(told, dict) else ():
+    for section in config.values() if isinstance(config, dict) else ():
         if not isinstance(section, dict):
             continue
         base = file.parent / os.path.expanduser(str(section.get("base_path", "")))
-        for kind, places in section.items():
-            if kind in ("base_path", "is_default", "custom_nodes") or not isinstance(places, str):
+        for kind, folders in section.items():
+            if kind in ("base_path", "is_default", "custom_nodes") or not isinstance(folders, str):
                 continue
-            for place in places.splitlines():
-                if place.strip() and (path := base / os.path.expanduser(place.strip())).is_dir():
+            for folder in folders.splitlines():
+                if folder.strip() and (path := base / os.path.expanduser(folder.strip())).is_dir():
                     found[path] = None
     return tuple(found)
 
 
 def walk_models(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
-    """Every file of weights and every diffusers folder below `root`, in order, with the role that their folder suggests.
+    """Every weights file and diffusers folder below `root`, in order, with the role that its folder suggests.
 
-    Links are followed, each folder once; what lies in a diffusers folder, in hidden folders, in those that were never
-    finished and below `avoid` is left out.
+    Links are followed, each folder once. Skips the contents of diffusers folders, hidden folders, unfinished ones (`.part`) and
+    the folder `avoid`.
     """
     entered: set[tuple[int, int]] = set()
     waiting: list[tuple[str, Role]] = [(str(root), ROLES.get(root.name.lower(), Role.UNKNOWN))]
@@ -98,7 +98,7 @@ def walk_models(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
             about = os.stat(folder)
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            continue  # gone, or not for us to read
+            continue  # deleted, or no permission to read
         if (about.st_dev, about.st_ino) in entered or folder == str(avoid):
             continue
         entered.add((about.st_dev, about.st_ino))

@@ -1,10 +1,10 @@
-"""Overrides: what a person says that a file is, where its header leaves it open or detection is wrong. No torch.
+"""The user's corrections of a model's family and prediction type, where detection is unsure or wrong. No torch.
 
-Kept in `models.json` in the data folder, which a person may edit as well:
+Stored in `models.json` in the data folder, which may also be edited by hand:
 
     {"format": 1, "files": {"/models/odd.safetensors": {"family": "sd2", "prediction": "v", "size_bytes": 1, "sha256": "…"}}}
 
-A file that moved is known again by its SHA-256, if that was worked out for it before.
+A file that was moved is recognised by its SHA-256, if that was computed before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREDICTIONS = ("eps", "v", "flow", "x0")
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Of one file; what is empty is left as it was detected."""
+    """Of one file; empty fields stay as detected."""
 
     family: str = ""
     prediction: str = ""
@@ -41,8 +41,8 @@ class Override:
             checkpoint.prediction if family == checkpoint.family else _usual_prediction(family)
         )
         role = Role.CHECKPOINT if checkpoint.role is Role.UNKNOWN and self.family else checkpoint.role
-        said = (self.family and FAMILIES[family].title, self.prediction and f"it predicts {prediction}")
-        reason = f"You said so: {', '.join(part for part in said if part)}."
+        parts = (self.family and FAMILIES[family].title, self.prediction and f"predicts {prediction}")
+        reason = f"Set by you: {', '.join(part for part in parts if part)}."
         edition = checkpoint.edition if family == checkpoint.family else ""
         return with_detection(
             checkpoint, Detection(role, family, prediction, checkpoint.inpainting, checkpoint.layout, reason, edition)
@@ -54,16 +54,16 @@ def _usual_prediction(family: str) -> str:
 
 
 class Overrides:
-    """All of them, as they were when the file was read."""
+    """All overrides, as they were when `models.json` was read."""
 
     def __init__(self, file: Path | None = None) -> None:
-        """CheckpointDamaged when there is a file and it cannot be read."""
+        """CheckpointDamaged if `models.json` exists and cannot be read."""
         self.file = file or paths.overrides()
         self._files: dict[Path, Override] = {}
         try:
             stored = json.loads(self.file.read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
-                raise ValueError(f"it is of format {stored['format']!r}, and this program reads {FORMAT}")
+                raise ValueError(f"it has format {stored['format']!r}, and this program reads {FORMAT}")
             for path, entry in stored["files"].items():
                 self._files[Path(path)] = _checked(
                     Override(
@@ -77,19 +77,19 @@ class Overrides:
             return
         except (OSError, BadRequest, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointDamaged(
-                f"What you said about models cannot be read from {self.file}",
+                f"{self.file} cannot be read",
                 str(error)[:200].rstrip("."),
-                "Put it right, or delete it and say it again",
+                "Correct it, or delete it and set the types of your models again",
             ) from error
 
     def applied(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The checkpoint as the person says it is; as it was where nothing was said."""
-        said = self.of(checkpoint)
-        return checkpoint if said is None else said.applied(checkpoint)
+        """The checkpoint with its override; unchanged if there is none."""
+        override = self.of(checkpoint)
+        return checkpoint if override is None else override.applied(checkpoint)
 
     def of(self, checkpoint: Checkpoint) -> Override | None:
-        if (said := self._files.get(checkpoint.path.absolute())) is not None:
-            return said
+        if (own := self._files.get(checkpoint.path.absolute())) is not None:
+            return own
         for path, override in self._files.items():
             if (
                 override.sha256
@@ -101,9 +101,9 @@ class Overrides:
         return None
 
     def put(self, checkpoint: Checkpoint, family: str = "", prediction: str = "") -> None:
-        """What is empty stays as it is. BadRequest for names that there are not, StorageProblem when it cannot be kept."""
+        """Empty arguments keep what was set before. BadRequest for unknown names, StorageProblem if it cannot be saved."""
         before = self.of(checkpoint) or Override()
-        said = _checked(
+        override = _checked(
             Override(
                 family or before.family,
                 prediction or before.prediction,
@@ -111,14 +111,14 @@ class Overrides:
                 cached_sha256(checkpoint.path),
             )
         )
-        self._write(self._files | {checkpoint.path.absolute(): said})
+        self._write(self._files | {checkpoint.path.absolute(): override})
 
     def clear(self, checkpoint: Checkpoint) -> bool:
-        """Back to what is detected. False when nothing had been said."""
-        said = self.of(checkpoint)
-        if said is None:
+        """Back to what was detected. False if there was no override."""
+        override = self.of(checkpoint)
+        if override is None:
             return False
-        self._write({path: override for path, override in self._files.items() if override is not said})
+        self._write({path: other for path, other in self._files.items() if other is not override})
         return True
 
     def _write(self, files: Mapping[Path, Override]) -> None:
@@ -126,7 +126,7 @@ class Overrides:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageProblem(
-                f"{self.file} cannot be written", error.strerror or str(error), "Allow writing there"
+                f"{self.file} cannot be written", error.strerror or str(error), "Allow writing to its folder"
             ) from error
         stored = {str(path): asdict(override) for path, override in sorted(files.items())}
         write_text(self.file, json.dumps({"format": FORMAT, "files": stored}, indent=1, ensure_ascii=False))
@@ -136,10 +136,10 @@ class Overrides:
 def _checked(override: Override) -> Override:
     if override.family and override.family not in FAMILIES:
         raise BadRequest(
-            f"There is no family called {override.family[:40]!r}", remedy=f"Say one of {', '.join(FAMILIES)}"
+            f"There is no family called {override.family[:40]!r}", remedy=f"Choose one of {', '.join(FAMILIES)}"
         )
     if override.prediction and override.prediction not in PREDICTIONS:
         raise BadRequest(
-            f"No network predicts {override.prediction[:40]!r}", remedy=f"Say one of {', '.join(PREDICTIONS)}"
+            f"No network predicts {override.prediction[:40]!r}", remedy=f"Choose one of {', '.join(PREDICTIONS)}"
         )
     return override

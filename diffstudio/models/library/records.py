@@ -1,4 +1,4 @@
-"""The record of a checkpoint, whatever it is stored as: safetensors, GGUF, a diffusers folder, a pickle. No weights, no torch."""
+"""Read the record of a checkpoint in any format: safetensors, GGUF, pickle, diffusers folder. No weights, no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.families_table import FAMILIES, UNKNOWN
 from diffstudio.models.detection.prediction_type import prediction_from_weights, prediction_from_yaml
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role
-from diffstudio.models.files.file_access import FileStamp, regular_file_size
+from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, FileStamp, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, SUFFIXES, variant
 from diffstudio.models.files.gguf_header import GgufHeader
 from diffstudio.models.files.header import Header, read_header
@@ -44,7 +44,7 @@ def read_checkpoint(path: Path, *, origin: Origin | None = None, role: Role = Ro
 
 
 def _blank(path: Path, layout: Layout, stamp: FileStamp, headers: tuple[Header, ...]) -> Checkpoint:
-    name = path.name if layout is Layout.FOLDER else name_of(path)
+    name = path.name if layout is Layout.FOLDER else _default_name(path)
     return Checkpoint(
         path=path,
         name=name,
@@ -77,7 +77,7 @@ def _gguf(header: Header, content: GgufHeader) -> Checkpoint:
     )
     if content.is_language_model:
         found = Detection(
-            Role.TEXT_ENCODER, reason=f"A GGUF file of a language model ({content.architecture}): reads prompts."
+            Role.TEXT_ENCODER, reason=f"A language model in a GGUF file ({content.architecture}): a text encoder."
         )
     else:
         found = detect(content.shapes, content.metadata)
@@ -93,7 +93,7 @@ def _pickle(header: Header, scan: PickleScan, role: Role) -> Checkpoint:
         found = Detection(reason="There are no weights in it.")
     elif found.role is Role.UNKNOWN and found.family == UNKNOWN and role is not Role.UNKNOWN:
         found = replace(
-            found, role=role, reason=f"{found.reason} By the folder it is in it is a {role.replace('_', ' ')}."
+            found, role=role, reason=f"{found.reason} Its folder says that it is a {role.replace('_', ' ')}."
         )
     blank = replace(
         _blank(header.path, Layout.PICKLE, header.stamp, (header,)),
@@ -106,9 +106,9 @@ def _pickle(header: Header, scan: PickleScan, role: Role) -> Checkpoint:
 
 
 def _entries(scan: PickleScan) -> dict[str, TensorEntry]:
-    """Where in the file tensors lie, of those that lie there in one piece and unpacked."""
+    """Where tensors are in the file, of those that are contiguous and uncompressed."""
     return {
-        name: TensorEntry(tensor.dtype, tensor.shape, start, start + tensor.length * tensor.itemsize)
+        name: TensorEntry(tensor.dtype, tensor.shape, start, start + tensor.elements * tensor.itemsize)
         for name, tensor in scan.tensors.items()
         if (stored := scan.storages[tensor.storage]).start >= 0
         and tensor.contiguous
@@ -138,18 +138,21 @@ def _safetensors(header: Header, content: SafetensorsHeader, origin: Origin | No
 
 
 def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
+    """By the JSON in its own metadata. CheckpointDamaged."""
     written = checkpoint.json("format")
     if type(written) is not int:
         raise CheckpointDamaged(
-            f"{checkpoint.path.name} does not say of what format it is", remedy="Train or download it again"
+            f"{checkpoint.path.name} has no valid format number", remedy="Train or download it again"
         )
     if written > FORMAT:
-        raise CheckpointDamaged(f"{checkpoint.path.name} was made by a newer diffstudio", remedy="Update the program")
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} was made by a newer version of diffstudio", remedy="Update the program"
+        )
     about = checkpoint.json("model")
     try:
         width, height = int(about["width"]), int(about["height"])
         if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
-            raise ValueError("its size makes no sense")
+            raise ValueError("its image size is impossible")
         return replace(
             checkpoint,
             family=str(about["family"]),
@@ -161,12 +164,14 @@ def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointDamaged(
-            f"{checkpoint.path.name} does not describe its model", str(error)[:200], "Train or download it again"
+            f"{checkpoint.path.name} has an invalid description of its model",
+            str(error)[:200],
+            "Train or download it again",
         ) from error
 
 
 def _with_prediction(found: Detection, path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> Detection:
-    """Where the header leaves open what a U-Net predicts: what lies beside the file and in it, as `prediction_within` takes it."""
+    """With the prediction type of a U-Net, if the header does not say: by the config next to the file, else by its weights."""
     if (
         found.family not in ("sd1", "sd2", "sdxl")
         or found.prediction == "v"
@@ -181,17 +186,17 @@ def _with_prediction(found: Detection, path: Path, tensors: Mapping[str, TensorE
     return replace(found, prediction=prediction, reason=f"{found.reason.rstrip('.')}; {why}.") if prediction else found
 
 
-_CALLED_ALIKE = re.compile(
+_GENERIC_NAME = re.compile(
     r"(diffusion_pytorch_model|pytorch_model|model|adapter_model)([.-](fp16|fp32|bf16|non_ema))*"
 )
-_CONFIGS = ("config.json", "adapter_config.json")  # beside them: diffusers', transformers' and peft's
+_CONFIGS = ("config.json", "adapter_config.json")  # that diffusers, transformers and peft save with them
 
 
-def name_of(path: Path) -> str:
-    """Of a file: its own, or its folder's where all are called alike (`control_canny/diffusion_pytorch_model.safetensors`)."""
+def _default_name(path: Path) -> str:
+    """The file's name, or its folder's where the file has a generic one (`control_canny/diffusion_pytorch_model.safetensors`)."""
     stem = path.name.removesuffix(path.suffix)
-    alike = _CALLED_ALIKE.fullmatch(stem) is not None and any(path.with_name(name).is_file() for name in _CONFIGS)
-    return path.absolute().parent.name if alike else stem
+    generic = _GENERIC_NAME.fullmatch(stem) is not None and any(path.with_name(name).is_file() for name in _CONFIGS)
+    return path.absolute().parent.name if generic else stem
 
 
 def _most(counts: Mapping[str, int]) -> str:
@@ -226,8 +231,8 @@ _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
 def read_folder(folder: Path) -> Checkpoint:
-    """CheckpointMissing where it is no diffusers folder, CheckpointDamaged where what it says of itself cannot be read."""
-    index = _table(folder / INDEX)
+    """CheckpointMissing if it is not a diffusers folder, CheckpointDamaged if its JSON files cannot be read."""
+    index = _read_json(folder / INDEX)
     pipeline = str(index.get("_class_name", ""))
     components = [
         name
@@ -236,16 +241,16 @@ def read_folder(folder: Path) -> Checkpoint:
     ]
     network = next((name for name in ("unet", "transformer", "prior") if name in components), "")
     config = (
-        _table(folder / network / "config.json") if (folder / network / "config.json").is_file() and network else {}
+        _read_json(folder / network / "config.json") if (folder / network / "config.json").is_file() and network else {}
     )
     steps = folder / "scheduler" / "scheduler_config.json"
-    found = _folder_found(pipeline, components, config, _table(steps) if steps.is_file() else {})
+    found = _folder_found(pipeline, components, config, _read_json(steps) if steps.is_file() else {})
     headers, pickled = _component_headers(folder, components)
-    if pickled and found.family == "diffusers":  # which loads itself
+    if pickled and found.family == "diffusers":  # which diffusers loads itself
         found = replace(
             found,
             role=Role.UNKNOWN,
-            reason=f"{found.reason} Some of its weights are pickles, which its pipeline would run.",
+            reason=f"{found.reason} Some of its weights are pickles, which diffusers would run.",
         )
     elif pickled:
         found = replace(found, reason=f"{found.reason} Some of its weights are pickles, scanned and harmless.")
@@ -275,17 +280,23 @@ def _folder_found(
     family = _PIPELINES.get(pipeline, "diffusers")
     channels, context = config.get("in_channels"), config.get("cross_attention_dim")
     if family in ("sd", "sdxl"):
-        if family == "sd":  # by the width of its words, or else, where that is its own, by what came with each
+        if family == "sd":  # by its context width, else by what is typical for each
             otherwise = "sd2" if config.get("use_linear_projection") else "sd1"
         else:
             otherwise = "sdxl" if "text_encoder" in components else "sdxl_refiner"
         family = FAMILY_BY_CONTEXT_WIDTH.get(context, otherwise) if type(context) is int else otherwise
         if channels not in (4, 9, None):
             family = "diffusers"
-    said = scheduler.get("prediction_type", "epsilon")
+    declared = scheduler.get("prediction_type", "epsilon")
     flow = family in FAMILIES and FAMILIES[family].flow
     prediction = (
-        "flow" if flow else "" if family == "diffusers" else _PREDICTIONS.get(said, "") if isinstance(said, str) else ""
+        "flow"
+        if flow
+        else ""
+        if family == "diffusers"
+        else _PREDICTIONS.get(declared, "")
+        if isinstance(declared, str)
+        else ""
     )
     edition = ""
     if family == "flux":
@@ -330,26 +341,24 @@ def _count_by_dtype(header: Header) -> dict[str, int]:
 
 
 def _title(folder: Path) -> str:
-    """In the cache of the Hugging Face hub a folder is called by its revision, and one above it by its name."""
+    """In the cache of the Hugging Face hub the folder's name is a revision, and the model's name is two levels up."""
     above = folder.parent.parent.name
     return (
         above.rpartition("--")[2] if folder.parent.name == "snapshots" and above.startswith("models--") else folder.name
     )
 
 
-def _table(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         if regular_file_size(path) > 8 << 20:
             raise ValueError("it is too large")
         table = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointMissing(
-            f"{path.parent} is not a diffusers folder", f"{path.name} is not there", "Choose another"
+            f"{path.parent} is not a diffusers folder", f"it has no {path.name}", "Choose another folder"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointDamaged(
-            f"{path} cannot be read", str(error)[:200], "Get it again from where it came"
-        ) from error
+        raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], DOWNLOAD_AGAIN) from error
     if not isinstance(table, dict):
-        raise CheckpointDamaged(f"{path} is not a table", remedy="Get it again from where it came")
+        raise CheckpointDamaged(f"{path} is not a JSON object", remedy=DOWNLOAD_AGAIN)
     return table

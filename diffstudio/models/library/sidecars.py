@@ -1,8 +1,8 @@
-"""What other programs keep beside a file of weights: a picture, and what its makers say of it. No torch.
+"""Sidecar files next to a model, by AUTOMATIC1111, Civitai helpers and others: preview image, description, trigger words. No torch.
 
 AUTOMATIC1111 and Forge: `name.json`, `name.txt`, `name.preview.png`. Civitai's helpers: `name.civitai.info`. Stability Matrix:
 `name.cm-info.json`. LoRA Manager: `name.metadata.json`. SwarmUI: `name.swarm.json`. ComfyUI's managers: `name.jpg`.
-All of it is somebody's text: of limited length, without markup, and never believed to be anything else.
+All of it is untrusted text: it is shortened and stripped of markup.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _TABLES = (
     ".cm-info.json",
     ".metadata.json",
     ".swarm.json",
-)  # a person's own words come first
+)  # the user's own notes come first
 
-# Where each thing stands in those tables: the first that is there. Points lead into a table.
+# Keys of each field, the first that exists. Dots lead into nested objects.
 _DESCRIPTIONS = (
     "description",
     "notes",
@@ -58,28 +58,28 @@ _WORDS = (
 _BASES = ("sd version", "baseModel", "BaseModel", "base_model", "civitai.baseModel")
 _TITLES = ("model.name", "ModelName", "model_name", "title", "modelspec.title")
 _TAGS = ("tags", "Tags", "civitai.model.tags", "model.tags")
-_NOT_SAID = ("", "unknown", "other", "none")
+_UNSPECIFIED = ("", "unknown", "other", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What is said beside a file; what nobody says is empty."""
+    """What the sidecars of one model say; unknown fields are empty."""
 
     picture: Path | None = None
     title: str = ""
     description: str = ""
-    words: tuple[str, ...] = ()  # that call it up
+    words: tuple[str, ...] = ()  # trigger words
     tags: tuple[str, ...] = ()
-    base: str = ""  # what it was trained from
-    negative: str = ""  # a negative prompt that goes with it
-    strength: float = 0.0  # that its maker prefers; 0 where nobody says
+    base: str = ""  # base model
+    negative: str = ""  # recommended negative prompt
+    strength: float = 0.0  # recommended LoRA weight; 0 if none is given
 
 
 NO_SIDECAR = Sidecar()
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """Of a file of weights, or of a diffusers folder."""
+    """The sidecars of a weights file or a diffusers folder, merged."""
     stem = path.name if path.is_dir() else path.stem
     try:
         there = {entry.name for entry in os.scandir(path.parent) if entry.name.startswith(f"{stem}.")}
@@ -88,33 +88,33 @@ def read_sidecar(path: Path) -> Sidecar:
     if len(there) < 2 and not path.is_dir():
         return NO_SIDECAR
     picture = next((path.parent / (stem + ending) for ending in _PICTURES if stem + ending in there), None)
-    told = [table for ending in _TABLES if stem + ending in there if (table := _table(path.parent / (stem + ending)))]
-    description = _first_text(told, _DESCRIPTIONS)
+    tables = [table for ending in _TABLES if stem + ending in there if (table := _table(path.parent / (stem + ending)))]
+    description = _first_text(tables, _DESCRIPTIONS)
     if not description and f"{stem}.txt" in there:
-        description = _tidy(_read(path.parent / f"{stem}.txt"))
-    strength = next((number for table in told if (number := _number(table.get("preferred weight")))), 0.0)
+        description = _plain_text(_read(path.parent / f"{stem}.txt"))
+    strength = next((number for table in tables if (number := _number(table.get("preferred weight")))), 0.0)
     return Sidecar(
         picture,
-        _first_text(told, _TITLES)[:_LONGEST_WORD],
+        _first_text(tables, _TITLES)[:_LONGEST_WORD],
         description,
-        _first_words(told, _WORDS),
-        _first_words(told, _TAGS),
-        next((base for base in _texts(told, _BASES) if base.casefold() not in _NOT_SAID), "")[:100],
-        _first_text(told, ("negative text",))[:_LONGEST_TEXT],
+        _first_words(tables, _WORDS),
+        _first_words(tables, _TAGS),
+        next((base for base in _texts(tables, _BASES) if base.casefold() not in _UNSPECIFIED), "")[:100],
+        _first_text(tables, ("negative text",))[:_LONGEST_TEXT],
         strength,
     )
 
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        told = json.loads(_read(file) or "{}")
+        table = json.loads(_read(file) or "{}")
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return table if isinstance(table, dict) else {}
 
 
 def _read(file: Path) -> str:
-    """Empty for what cannot be read, or is too long to be about anything."""
+    """Empty for a file that cannot be read or is too large."""
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST_BYTES:
             return ""
@@ -123,33 +123,33 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _found(table: Mapping[str, Any], place: str) -> Any:
-    if place in table:
-        return table[place]
+def _value(table: Mapping[str, Any], dotted: str) -> Any:
+    if dotted in table:
+        return table[dotted]
     value: Any = table
-    for key in place.split("."):
+    for key in dotted.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def _texts(told: list[dict[str, Any]], places: tuple[str, ...]) -> Iterator[str]:
-    for table in told:
-        for place in places:
-            if isinstance(value := _found(table, place), str) and (text := _tidy(value)):
+def _texts(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> Iterator[str]:
+    for table in tables:
+        for key in keys:
+            if isinstance(value := _value(table, key), str) and (text := _plain_text(value)):
                 yield text
 
 
-def _first_text(told: list[dict[str, Any]], places: tuple[str, ...]) -> str:
-    return next(_texts(told, places), "")
+def _first_text(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> str:
+    return next(_texts(tables, keys), "")
 
 
-def _first_words(told: list[dict[str, Any]], places: tuple[str, ...]) -> tuple[str, ...]:
-    """A list of them, or one text with commas; each once."""
-    for table in told:
-        for place in places:
-            value = _found(table, place)
-            said = value if isinstance(value, list) else [value]
-            pieces = [piece for one in said if isinstance(one, str) for piece in _tidy(one).split(",")]
+def _first_words(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[str, ...]:
+    """From a list, or a text with commas; without duplicates."""
+    for table in tables:
+        for key in keys:
+            value = _value(table, key)
+            values = value if isinstance(value, list) else [value]
+            pieces = [piece for one in values if isinstance(one, str) for piece in _plain_text(one).split(",")]
             if words := tuple(
                 dict.fromkeys(word for piece in pieces if (word := " ".join(piece.split())[:_LONGEST_WORD]))
             ):
@@ -161,7 +161,7 @@ def _number(value: Any) -> float:
     return float(value) if type(value) in (int, float) and math.isfinite(value) and abs(value) <= 100 else 0.0
 
 
-class _Words(HTMLParser):
+class _TextOnly(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.text: list[str] = []
@@ -174,11 +174,11 @@ class _Words(HTMLParser):
             self.text.append("\n")
 
 
-def _tidy(text: str) -> str:
-    """Without markup, which Civitai's descriptions are full of, and without empty lines."""
+def _plain_text(text: str) -> str:
+    """Without HTML, which Civitai's descriptions are full of, and without empty lines."""
     text = text[:100_000]
     if re.search(r"</?[a-zA-Z][^<>]{0,200}>", text):
-        parser = _Words()
+        parser = _TextOnly()
         parser.feed(text)
         parser.close()
         text = "".join(parser.text)

@@ -1,6 +1,6 @@
-"""What a file's metadata says of its training: the words that call it up, the tags of its pictures, its base. No torch.
+"""What a file's metadata says about its training: trigger words, tags of the training images, base model. No torch.
 
-Keys: ModelSpec (https://github.com/Stability-AI/ModelSpec) and those that kohya's sd-scripts write, all beginning with `ss_`.
+Keys are those of ModelSpec (https://github.com/Stability-AI/ModelSpec) and kohya's sd-scripts, which start with `ss_`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ _MOST_TAGS = 10_000
 
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """As its makers name them; or the name of its folder of pictures, as kohya's `10_name` is meant."""
-    said = metadata.get("modelspec.trigger_phrase") or metadata.get("ss_trigger_words") or ""
-    if said.strip():
-        return tuple(dict.fromkeys(word.strip()[:200] for word in said.split(",") if word.strip()))[:50]
+    """As its author names them, else from the names of the training folders, which kohya calls `<repeats>_<trigger word>`."""
+    declared = metadata.get("modelspec.trigger_phrase") or metadata.get("ss_trigger_words") or ""
+    if declared.strip():
+        return tuple(dict.fromkeys(word.strip()[:200] for word in declared.split(",") if word.strip()))[:50]
     names = (folder.partition("_")[2].strip() for folder in _frequencies(metadata))
     return tuple(dict.fromkeys(name[:200] for name in names if name))[:10]
 
 
 def training_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
-    """The tags of the pictures it was trained on, with how often each was there: most often first."""
+    """The tags of its training images and how often each occurs, most frequent first."""
     count: dict[str, int] = {}
     for tags in _frequencies(metadata).values():
         for tag, times in tags.items():
@@ -31,7 +31,7 @@ def training_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
 
 
 def base_model(metadata: Mapping[str, str]) -> str:
-    """What it was trained from, in its file's own words: `sd_v1`, `sdxl_base_v1-0`; empty where that is not said."""
+    """The base model as the file names it: `sd_v1`, `sdxl_base_v1-0`; empty if it does not."""
     return (
         metadata.get("ss_base_model_version")
         or metadata.get("modelspec.architecture")
@@ -41,15 +41,15 @@ def base_model(metadata: Mapping[str, str]) -> str:
 
 
 def _frequencies(metadata: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """kohya's tags of each folder; nothing where they are not what they should be."""
+    """kohya's tag counts by training folder; empty if they are missing or malformed."""
     text = metadata.get("ss_tag_frequency", "")
     if not text or len(text) > _LONGEST_JSON:
         return {}
     try:
-        told = json.loads(text)
+        frequencies = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    folders = told.items() if isinstance(told, dict) else ()
+    folders = frequencies.items() if isinstance(frequencies, dict) else ()
     return {
         folder: {
             tag.strip()[:200]: times

@@ -58,7 +58,7 @@ def test_what_is_said_is_kept_and_shown_and_taken_back(room: ModelsRoom) -> None
     assert taken.isVisibleTo(room) and (taken.family.value(), taken.prediction.value()) == ("", "")
     recognised = chosen(room)
     choose(taken.family, "Stable Diffusion XL")
-    assert chosen(room).family == "sdxl" and "You said so" in dict(room.details.model_facts.facts())["Known by"]
+    assert chosen(room).family == "sdxl" and "Set by you" in dict(room.details.model_facts.facts())["Known by"]
     assert room.message.text() == "old is taken for Stable Diffusion XL now."
     assert taken.family.value() == "sdxl"  # and is shown so when the room is looked at again
     choose(taken.prediction, "v")
