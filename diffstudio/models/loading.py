@@ -1,4 +1,4 @@
-"""Checkpoint -> Model: the one place that knows which file of `families/` reads which checkpoint."""
+"""Load a checkpoint into memory: choose its family's module, open its components, check and hash the weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from diffstudio.models.memory.devices import choose_dtype, free_bytes
 from diffstudio.models.model import Model
 from diffstudio.models.nonfinite import check_finite, named_modules
 
-_FILES = {
+_FAMILY_MODULES = {
     "sd1": "stable_diffusion",
     "sd2": "stable_diffusion",
     "sdxl": "stable_diffusion_xl",
@@ -37,17 +37,10 @@ _FILES = {
     "qwen_image": "qwen_image",
     "diffusers": "diffusers_pipeline",
 }
-_DENSE_SHARE = (
-    0.5  # of the free memory, up to which a network's packed weights are unpacked at once: faster than in each step
-)
-_SHARES = {
-    "unet": 6,
-    "transformer": 6,
-    "vae": 1,
-    "text_encoder": 2,
-    "text_encoder_2": 3,
-    "text_encoder_3": 4,
-}  # of the time, about
+# Of the free memory. Quantized weights that fit into it dequantized are dequantized at once: faster than in every step.
+_DENSE_SHARE = 0.5
+# of the loading time, roughly
+_SHARES = {"unet": 6, "transformer": 6, "vae": 1, "text_encoder": 2, "text_encoder_2": 3, "text_encoder_3": 4}
 
 
 def load(
@@ -60,20 +53,20 @@ def load(
     library: Library | None = None,
     vae: Checkpoint | None = None,
 ) -> Model:
-    """The checkpoint's weights in memory; `on_progress` hears fractions from 0 to 1.
+    """Load the checkpoint's weights. `on_progress` is called with fractions from 0 to 1.
 
-    What its file lacks is looked for in the `library`; `vae` takes the place of its own autoencoder. The model's `loaded_with` says,
-    in sentences, what came from elsewhere. The file's hash is worked out beside the loading, which also has it read from the
-    disk once only. Raises CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what makes no pictures, and Interrupted
-    soon after `cancelled()` becomes true.
+    Components that its file lacks are searched in the `library`; `vae` replaces its own VAE. The model's `loaded_with` names the
+    components from other files. The file is hashed in parallel, so that it is read from disk only once, and each header is read once.
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what cannot generate images, Interrupted soon after `cancelled()`
+    returns true.
     """
-    progress, stop = on_progress or _nobody, cancelled or _never
-    _check_draws(checkpoint)
+    progress, stop = on_progress or _ignore, cancelled or _never
+    _check_can_generate(checkpoint)
     headers = Headers((*checkpoint.headers, *(vae.headers if vae is not None else ())))
     if checkpoint.layout is Layout.FOLDER:
         check_folder(checkpoint.path, headers)
     else:
-        headers.of(checkpoint.path).check()  # that the file is complete, before anything relies on it
+        headers.of(checkpoint.path).check()  # damage is reported before anything is loaded
     checkpoint, vae = replace(checkpoint, headers=()), replace(vae, headers=()) if vae is not None else None
     progress(0.0)
     over = threading.Event()
@@ -92,7 +85,7 @@ def load(
                 headers,
             )
             for_convolutions(model)
-            check_finite(checkpoint, _looked_at(model), lambda: _stop_if(stop))
+            check_finite(checkpoint, _modules_to_check(model), lambda: _stop_if(stop))
             model.sha256 = hashed.result() if hashed is not None else ""
         finally:
             over.set()
@@ -101,7 +94,7 @@ def load(
 
 
 def _hashed(checkpoint: Checkpoint, beside: ThreadPoolExecutor, stop: Callable[[], bool]) -> Future[str] | None:
-    """Of the whole file, which is what other programs call a model's hash; a folder has none."""
+    """The hash of the file, as other programs use it; a folder has none."""
     return None if checkpoint.layout is Layout.FOLDER else beside.submit(sha256_of, checkpoint.path, None, stop)
 
 
@@ -117,34 +110,34 @@ def _read(
 ) -> Model:
     if checkpoint.family == "pixel":
         if vae is not None:
-            raise BadRequest(f"{checkpoint.name} has no use for an autoencoder", "it draws in pixels", "Choose none")
+            raise BadRequest(f"{checkpoint.name} cannot use a VAE", "it generates pixels, not latents", "Choose no VAE")
         from diffstudio.models.families import pixel
 
         return pixel.load(checkpoint, device, dtype)
-    family: Any = import_module(f"diffstudio.models.families.{_FILES[checkpoint.family]}")
+    family: Any = import_module(f"diffstudio.models.families.{_FAMILY_MODULES[checkpoint.family]}")
     parts: Any = open_components(
         checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device), headers=headers
     )
     if hasattr(parts, "complete"):
         parts.complete()  # before anything large is read
-    model: Any = family.load(checkpoint, _Watched(parts, progress, stop), device, dtype)
+    model: Any = family.load(checkpoint, _WithProgress(parts, progress, stop), device, dtype)
     model.loaded_with, model.loaded_vae = tuple(getattr(parts, "notes", ())), vae.path if vae is not None else None
     return cast(Model, model)
 
 
-def _looked_at(model: Any) -> dict[str, nn.Module]:
-    """The parts in which to look for what is no number: all where the weights pass through here anyway.
+def _modules_to_check(model: Any) -> dict[str, nn.Module]:
+    """The modules to check for NaN and Inf values: all, if their weights were copied anyway.
 
-    Weights that stay in the file as they are stored would be read once more, which takes half as long as to load them. The first
-    step of a picture tells as much (see studio/generation/passes.py), except of the autoencoder, which is small.
+    Weights that stay memory-mapped would be read a second time, which takes half as long as loading. The first step of an image finds
+    such values as well (studio/generation/passes.py), except in the VAE, which is small.
     """
     parts = named_modules(model)
     stays = model.device.type == "cpu" and TORCH_DTYPES.get(model.checkpoint.dtype) is model.dtype
     return {name: part for name, part in parts.items() if not stays or name == "vae"}
 
 
-class _Watched:
-    """Parts that say how far the loading is while each is read, and that stop within one."""
+class _WithProgress:
+    """Components that report the progress of loading, and stop within one when cancelled."""
 
     def __init__(self, parts: Any, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
         self._parts, self._progress, self._stop = parts, progress, stop
@@ -167,7 +160,7 @@ class _Watched:
             _stop_if(self._stop)
             self._progress(1 - (others + share * (1 - done)) / self._whole)
 
-        self._parts.on_tensor = on_tensor  # FolderParts reads a part as a whole and never calls it
+        self._parts.on_tensor = on_tensor  # FolderComponents loads a component as a whole and never calls it
         module: nn.Module = self._parts.module(name, kind, dtype)
         self._progress(1 - others / self._whole)
         return module
@@ -176,34 +169,34 @@ class _Watched:
         return self._parts.tokenizer(name, kind)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)  # what only one kind of Parts can do
+        return getattr(self._parts, name)  # members that only one kind of Components has
 
 
-_GOES = {
-    Role.LORA: ("a LoRA", "Write <lora:{name}:1> into the prompt of a checkpoint that it fits, or choose it there"),
-    Role.EMBEDDING: ("a textual inversion", "Write its name into a prompt: {name}"),
-    Role.VAE: ("an autoencoder", "Choose a checkpoint that it belongs to"),
-    Role.CONTROLNET: ("a ControlNet", "Choose a checkpoint that it belongs to, and it beside that one"),
-    Role.UPSCALER: ("an upscaler", "It enlarges finished pictures; choose a checkpoint to make them"),
-    Role.TEXT_ENCODER: ("a text encoder", "It reads prompts for a checkpoint; choose that one"),
+_HOW_TO_USE = {
+    Role.LORA: ("a LoRA", "Choose a checkpoint that it fits, and write <lora:{name}:1> into the prompt"),
+    Role.EMBEDDING: ("an embedding", "Choose a checkpoint, and write its name into the prompt: {name}"),
+    Role.VAE: ("a VAE", "Choose a checkpoint that it fits, and it as the VAE"),
+    Role.CONTROLNET: ("a ControlNet", "Choose a checkpoint that it fits, and add it as a ControlNet"),
+    Role.UPSCALER: ("an upscaler", "Choose a checkpoint to generate images, and this to upscale them"),
+    Role.TEXT_ENCODER: ("a text encoder", "Choose the checkpoint that it belongs to"),
 }
 
 
-def _check_draws(checkpoint: Checkpoint) -> None:
+def _check_can_generate(checkpoint: Checkpoint) -> None:
     if checkpoint.draws:
         return
-    if checkpoint.role in _GOES:
-        what, remedy = _GOES[checkpoint.role]
+    if checkpoint.role in _HOW_TO_USE:
+        what, remedy = _HOW_TO_USE[checkpoint.role]
         fits = f" for {FAMILIES[checkpoint.family].title}" if checkpoint.family in FAMILIES else ""
         raise CheckpointUnknown(
-            f"{checkpoint.name} is {what}{fits} and makes no pictures by itself",
+            f"{checkpoint.name} is {what}{fits} and cannot generate images by itself",
             checkpoint.reason.rstrip("."),
             remedy.format(name=checkpoint.name),
         )
     raise CheckpointUnknown(
-        f"{checkpoint.name} is of a kind that cannot be used yet",
+        f"{checkpoint.name} is not of a supported type",
         checkpoint.reason.rstrip("."),
-        "Choose another checkpoint, or train one; if you know what it is, `diffstudio models set` can say so",
+        "Choose another checkpoint, or set its type with `diffstudio models set`",
     )
 
 
@@ -216,5 +209,5 @@ def _never() -> bool:
     return False
 
 
-def _nobody(fraction: float) -> None:
-    """Hears the progress when nobody asked for it."""
+def _ignore(fraction: float) -> None:
+    """The default for `on_progress`."""

@@ -1,6 +1,6 @@
-"""Weights that are no numbers, found while a checkpoint is loaded, or in the first step at the latest, and said by name.
+"""Find NaN and Inf values in a model's weights while it is loaded, or at the latest in the first step, and name the tensor.
 
-Least and greatest of a tensor are one pass over memory, at the speed of reading it, and carry along NaN and infinity.
+The minimum and maximum of a tensor take one pass over memory, and are NaN or infinite if one of its values is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diffstudio.models.checkpoint import Checkpoint
 
 
 def named_modules(model: Any) -> dict[str, nn.Module]:
-    """What a model computes with, by the names that diffusers uses; its network is called that."""
+    """The modules of a model under diffusers' names; its U-Net or transformer is `network`."""
     parts: dict[str, Any] = {
         "network": model.network,
         **getattr(model, "text_encoders", {}),
@@ -26,25 +26,25 @@ def named_modules(model: Any) -> dict[str, nn.Module]:
 
 
 def check_finite(
-    checkpoint: Checkpoint, parts: Mapping[str, nn.Module], look: Callable[[], None] = lambda: None
+    checkpoint: Checkpoint, parts: Mapping[str, nn.Module], before_tensor: Callable[[], None] = lambda: None
 ) -> None:
-    """`look` is called before each tensor, and may raise.
+    """Raise for the first tensor with a NaN or Inf value. `before_tensor` is called before each tensor and may raise too.
 
-    CheckpointDamaged names the first tensor that holds a NaN or an infinity; CheckpointUnknown one that overflowed here, in halves.
+    CheckpointDamaged if the value is in the file; CheckpointUnknown if it overflowed when the weights were cast to float16.
     """
     for part, module in parts.items():
         names: list[str] = []
-        sound: list[Tensor] = []
+        finite: list[Tensor] = []
         for name, weight in module.named_parameters():
             if weight.is_floating_point() and weight.element_size() > 1 and weight.numel() and not weight.is_meta:
-                look()
+                before_tensor()
                 names.append(name)
-                sound.append(_is_finite(weight))
-        if sound and not bool(
-            torch.stack([one.to(sound[0].device) for one in sound]).all()
-        ):  # asks an accelerator once
-            name = names[[bool(one) for one in sound].index(False)]
-            raise _unsound(checkpoint, part, name, module.get_parameter(name))
+                finite.append(_is_finite(weight))
+        if finite and not bool(
+            torch.stack([one.to(finite[0].device) for one in finite]).all()
+        ):  # synchronises with the GPU once
+            name = names[[bool(one) for one in finite].index(False)]
+            raise _not_finite(checkpoint, part, name, module.get_parameter(name))
 
 
 @torch.no_grad()
@@ -53,16 +53,16 @@ def _is_finite(weight: Tensor) -> Tensor:
     return torch.isfinite(least) & torch.isfinite(greatest)
 
 
-def _unsound(checkpoint: Checkpoint, part: str, name: str, weight: Tensor) -> CheckpointDamaged | CheckpointUnknown:
-    where = f"{name} of its {part.replace('_', ' ')}"
+def _not_finite(checkpoint: Checkpoint, part: str, name: str, weight: Tensor) -> CheckpointDamaged | CheckpointUnknown:
+    tensor = f"{name} in its {part.replace('_', ' ')}"
     if weight.dtype is torch.float16 and checkpoint.dtype != "F16" and not bool(torch.isnan(weight).any()):
         return CheckpointUnknown(
-            f"{checkpoint.name} cannot be used in half precision",
-            f"{where} holds numbers beyond 65,504",
+            f"{checkpoint.name} cannot be used in float16",
+            f"{tensor} has values beyond 65,504",
             "Use bfloat16 or float32",
         )
     return CheckpointDamaged(
-        f"{checkpoint.name} holds values that are no numbers",
-        where,
-        "Choose an earlier one of the same training, or get it again",
+        f"{checkpoint.name} holds NaN or Inf values",
+        tensor,
+        "Choose an earlier checkpoint of the same training, or download it again",
     )

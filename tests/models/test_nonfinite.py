@@ -71,7 +71,7 @@ def test_in_a_folder(tmp_path: Path, part: str, file: str, name: str) -> None:
     path = folder / part / f"{file}.safetensors"
     name = next(key for key in safetensors.torch.load_file(path) if key.endswith(name))
     spoilt(path, name, torch.nan)
-    said = f"{name.removeprefix('text_model.')} of its {'network' if part == 'unet' else part.replace('_', ' ')}"
+    said = f"{name.removeprefix('text_model.')} in its {'network' if part == 'unet' else part.replace('_', ' ')}"
     with pytest.raises(CheckpointDamaged, match=said):
         loading.load(read_checkpoint(folder), CPU, torch.bfloat16)
     if part == "vae":
@@ -101,7 +101,7 @@ def test_in_one_file_and_in_a_pickle(small_world: Callable[[str], Path], tmp_pat
     torch.save({"state_dict": tensors}, pickled)
     safetensors.torch.save_file(tensors, one)
     for path in (one, pickled):
-        with pytest.raises(CheckpointDamaged, match=r"mid_block.resnets.0.conv1.weight of its network"):
+        with pytest.raises(CheckpointDamaged, match=r"mid_block.resnets.0.conv1.weight in its network"):
             loading.load(record(path, "sd1"), CPU, torch.bfloat16)
 
 
@@ -122,7 +122,7 @@ def test_what_is_sound_passes(dtype: torch.dtype) -> None:
 
 
 def test_what_does_not_fit_into_halves_is_said_so() -> None:
-    with pytest.raises(CheckpointUnknown, match=r"weight of its network holds numbers beyond 65,504. Use bfloat16"):
+    with pytest.raises(CheckpointUnknown, match=r"weight in its network has values beyond 65,504. Use bfloat16"):
         check_finite(_named("F32"), module(torch.tensor([1e6]).half()), lambda: None)
     with pytest.raises(CheckpointDamaged):
         check_finite(_named("F16"), module(torch.tensor([torch.inf]).half()), lambda: None)

@@ -122,7 +122,7 @@ def _check_numbers(path: Path, changes: Mapping[str, Change]) -> None:
         for factor in change.delta.factors if change.delta is not None else ():
             if not bool(torch.isfinite(factor.sum(dtype=torch.float32))) and not bool(torch.isfinite(factor).all()):
                 raise CheckpointDamaged(
-                    f"{path.name} holds values that are no numbers",
+                    f"{path.name} holds NaN or Inf values",
                     f"in {layer[:120]}",
                     "Choose an earlier one of the same training, or get it again",
                 )

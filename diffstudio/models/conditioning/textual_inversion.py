@@ -59,9 +59,7 @@ def read_textual_inversion(path: Path, name: str = "") -> TextualInversion:
             "Choose another file",
         )
     if not all(bool(torch.isfinite(rows).all()) for rows in vectors.values()):
-        raise CheckpointDamaged(
-            f"{path.name} holds values that are no numbers", remedy="Get it again from where it came"
-        )
+        raise CheckpointDamaged(f"{path.name} holds NaN or Inf values", remedy="Get it again from where it came")
     return TextualInversion(name or path.stem, vectors)
 
 

@@ -267,7 +267,9 @@ def _text_line(interpreter: PickleInterpreter) -> None:  # STRING: quoted, with 
 
 def _integer_line(interpreter: PickleInterpreter) -> None:
     line = interpreter._read_line().rstrip(b"L")
-    interpreter._push({b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line) if len(line) < 40 else 0)
+    interpreter._push(
+        {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line) if len(line) < 40 else 0
+    )
 
 
 _HANDLER_BY_OPCODE: dict[bytes, Callable[[PickleInterpreter], object]] = {

@@ -1,7 +1,7 @@
-"""Packed: matrices that stay as a file stores them, in eight bits a number or fewer, and are unpacked when they are used.
+"""Quantized weights (fp8, GGUF) that stay packed in memory and are dequantized when a layer uses them.
 
-A network of twelve billion numbers takes twice to six times the memory otherwise. What its layers work out is the same to the
-bit as from weights that were unpacked at once. Bytes are kept as bytes, so that nothing that casts a module casts them.
+A network of twelve billion parameters would take two to six times the memory otherwise. Outputs are the same to the bit as from
+weights that were dequantized at once. The packed bytes are uint8, so that casting a module leaves them alone.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FLOAT8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
-QuantizationType: TypeAlias = "torch.dtype | int"  # one of EIGHTHS, or the number of a kind of GGUF's
+QuantizationType: TypeAlias = "torch.dtype | int"  # one of FLOAT8_DTYPES, or a GGML quantization type
 
 
 @dataclass(frozen=True)
 class QuantizedTensor:
-    """A matrix [out,in], or a vector or a kernel stored as one."""
+    """A packed matrix [out,in], or a vector or convolution kernel stored as one."""
 
-    stored: Tensor  # uint8 [out, bytes of a row]
+    stored: Tensor  # uint8 [out, bytes per row]
     kind: QuantizationType
-    scale: Tensor | None = None  # what all of it is multiplied by: float32 [] or [out,1]
-    shape: tuple[int, ...] = ()  # where that is not the one it is stored in
+    scale: Tensor | None = None  # factor of all values, float32 [] or [out,1]
+    shape: tuple[int, ...] = ()  # of the tensor, if it is not a matrix
 
     @property
     def rows(self) -> int:
@@ -36,20 +36,22 @@ class QuantizedTensor:
         bytes_a_row = int(self.stored.shape[1])
         if isinstance(self.kind, torch.dtype):
             return bytes_a_row
-        numbers, size = _block(self.kind)
-        return bytes_a_row // size * numbers
+        elements, size = _block(self.kind)
+        return bytes_a_row // size * elements
 
-    def cut(self, start: int, stop: int) -> QuantizedTensor:
+    def slice_rows(self, start: int, stop: int) -> QuantizedTensor:
+        """Rows `start` to `stop`."""
         scale = self.scale if self.scale is None or self.scale.ndim == 0 else self.scale[start:stop]
         return replace(self, stored=self.stored[start:stop], scale=scale, shape=())
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        found = dequantize(self.stored, self.kind, self.scale, dtype)
-        return found.reshape(self.shape) if self.shape else found
+        """Dequantized."""
+        values = dequantize(self.stored, self.kind, self.scale, dtype)
+        return values.reshape(self.shape) if self.shape else values
 
 
 def concatenate(pieces: list[QuantizedTensor]) -> QuantizedTensor:
-    """One below the other; they are of one kind."""
+    """Along the rows; all must have the same quantization type."""
     first = pieces[0]
     if len(pieces) == 1:
         return first
@@ -62,45 +64,43 @@ def concatenate(pieces: list[QuantizedTensor]) -> QuantizedTensor:
 
 
 def dequantize(stored: Tensor, kind: QuantizationType, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """uint8 [out, bytes of a row] -> [out,in]. Reckoned in float32 where there is anything to reckon."""
+    """uint8 [out, bytes per row] -> [out,in]. Computed in float32, then cast to `dtype`."""
     if isinstance(kind, torch.dtype):
-        eighths = stored.view(kind)
-        return eighths.to(dtype) if scale is None else (eighths.float() * scale).to(dtype)
+        float8 = stored.view(kind)
+        return float8.to(dtype) if scale is None else (float8.float() * scale).to(dtype)
     import gguf
     from diffusers.quantizers.gguf.utils import dequantize_functions
 
-    numbers, size = _block(kind)
+    elements, size = _block(kind)
     blocks = dequantize_functions[gguf.GGMLQuantizationType(kind)](
-        stored.reshape(-1, size), numbers, size, dtype=torch.float32
+        stored.reshape(-1, size), elements, size, dtype=torch.float32
     )
     return blocks.reshape(len(stored), -1).to(dtype)
 
 
 def can_dequantize(kind: int) -> bool:
-    """Whether diffusers unpacks GGUF's blocks of this kind with torch, so that they may stay packed on any device."""
+    """Whether diffusers dequantizes this GGML type with torch, so that it can stay packed on any device."""
     from diffusers.quantizers.gguf.utils import dequantize_functions
 
     return kind in dequantize_functions
 
 
 def _block(kind: int) -> tuple[int, int]:
-    """Numbers in one block, and its bytes."""
+    """Elements and bytes of one block."""
     import gguf
 
-    numbers, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
-    return numbers, size
+    elements, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
+    return elements, size
 
 
 class QuantizedLinear(nn.Linear):
-    """A linear layer whose matrix stays packed. `weight` holds its bytes: see models/adapters/adapters.py for what LoRAs do with those."""
+    """A linear layer whose matrix stays packed: `weight` has its bytes. models/adapters/adapters.py applies LoRAs to it."""
 
     def __init__(self, packed: QuantizedTensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = packed.columns, packed.rows
-        self.kind, self.compute_dtype = (
-            packed.kind,
-            dtype,
-        )  # the latter by the name under which diffusers' networks ask for it
+        self.kind = packed.kind
+        self.compute_dtype = dtype  # diffusers' networks read this name
         self.weight = nn.Parameter(packed.stored, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]
         self.register_buffer("scale", packed.scale)

@@ -1,4 +1,4 @@
-"""The tensors of one file of weights, some rows of them at a time, as they are stored: numbers, eighths with scales, GGUF blocks."""
+"""Read rows of the tensors in a weights file, quantized (fp8 with scales, GGUF blocks) or not."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.errors import CheckpointUnknown
+from diffstudio.models.files.file_access import damaged
 from diffstudio.models.files.gguf_header import GgufHeader, read_gguf_header
 from diffstudio.models.files.header import Header
 from diffstudio.models.files.quantized import FLOAT8_DTYPES, QuantizedTensor, can_dequantize, concatenate
 from diffstudio.models.files.weights_reader import WeightsFile, open_weights
 from diffstudio.models.state_dicts.prefixes import FP8_SCALES, NOT_WEIGHTS, QUANTIZATION_FORMAT
 
-_PLAIN_EIGHTHS = (
+_PLAIN_FLOAT8 = (
     "float8_e4m3fn",
     "float8_e5m2",
 )  # of the ways to pack that ComfyUI writes beside a weight, those read here
 
 
 class TensorRows(Protocol):
-    """One open file."""
+    """The tensors of one open file."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of the weights alone: without their scales and what else goes with them."""
+        """Of the weights, without scales and other helper tensors."""
 
     def rows(self, name: str, start: int, stop: int) -> Tensor | QuantizedTensor:
-        """Those rows of a tensor; of one without rows, all of it. CheckpointDamaged where they cannot be read."""
+        """Rows `start` to `stop` of a tensor; a scalar as a whole. CheckpointDamaged."""
 
 
 class FileWeights:
-    """Of a safetensors file or a pickle: weights stay where the file lies until they are cast, or first used."""
+    """The tensors of a safetensors file or a pickle. They stay memory-mapped until they are cast or first used."""
 
     def __init__(self, file: WeightsFile) -> None:
         self._file = file
@@ -46,7 +47,7 @@ class FileWeights:
             for suffix in FP8_SCALES
             if name.endswith(suffix)
         }
-        self._ways = {
+        self._formats = {
             name.removesuffix(QUANTIZATION_FORMAT) + ".weight": name
             for name in names
             if name.endswith(QUANTIZATION_FORMAT)
@@ -56,13 +57,13 @@ class FileWeights:
         }
 
     def rows(self, name: str, start: int, stop: int) -> Tensor | QuantizedTensor:
-        if name in self._ways:
-            self._check_way(name)
+        if name in self._formats:
+            self._check_format(name)
         tensor = self._file.get_tensor(name)
         tensor = tensor[start:stop] if tensor.ndim and (start, stop) != (0, len(tensor)) else tensor
         scale = self._file.get_tensor(self._scales[name]).float() if name in self._scales else None
         if scale is not None and scale.numel() > 1:
-            scale = scale.reshape(-1, 1)[start:stop]  # one for each row
+            scale = scale.reshape(-1, 1)[start:stop]  # one scale per row
         elif scale is not None:
             scale = scale.reshape(())
         if tensor.dtype in FLOAT8_DTYPES and tensor.ndim == 2:
@@ -71,21 +72,21 @@ class FileWeights:
             return tensor
         return tensor.float() * (scale if scale.ndim == 0 else scale.reshape(-1, *(1,) * (tensor.ndim - 1)))
 
-    def _check_way(self, name: str) -> None:
+    def _check_format(self, name: str) -> None:
         try:
-            way = json.loads(bytes(self._file.get_tensor(self._ways[name]).tolist()))["format"]
+            quantization = json.loads(bytes(self._file.get_tensor(self._formats[name]).tolist()))["format"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise damaged(self._file.path, f"it does not say how {name} is packed") from error
-        if way not in _PLAIN_EIGHTHS:
+            raise damaged(self._file.path, f"it has no valid quantization format for {name}") from error
+        if quantization not in _PLAIN_FLOAT8:
             raise CheckpointUnknown(
-                f"{self._file.path.name} cannot be used yet",
-                f"its weights are packed as {str(way)[:40]}",
-                "Get it in fp16, bf16 or fp8",
+                f"{self._file.path.name} has an unsupported quantization",
+                f"its weights are quantized as {str(quantization)[:40]}",
+                "Download it in fp16, bf16 or fp8",
             )
 
 
 class GgufWeights:
-    """Of a `.gguf` file, mapped into memory: blocks that diffusers unpacks stay packed, all others become numbers at once."""
+    """The tensors of a memory-mapped `.gguf` file. Types that diffusers can dequantize stay packed, all others are dequantized at once."""
 
     def __init__(self, path: Path, header: GgufHeader | None = None) -> None:
         import gguf
@@ -94,9 +95,9 @@ class GgufWeights:
         header = header or read_gguf_header(path)  # which checks every length before gguf relies on it
         if header.is_language_model:
             raise CheckpointUnknown(
-                f"{path.name} cannot be used yet",
-                "it is a language model in a GGUF file",
-                "Get the text encoder as .safetensors",
+                f"{path.name} cannot be used",
+                "language models in GGUF files are not supported",
+                "Download the text encoder as .safetensors",
             )
         try:
             self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
@@ -118,38 +119,40 @@ class GgufWeights:
         }
 
     def rows(self, name: str, start: int, stop: int) -> Tensor | QuantizedTensor:
-        """Copied out of the file: the numbers are all needed, and the file may be replaced meanwhile."""
+        """Copied into memory: all values are needed, and the file may be replaced meanwhile."""
         import gguf
 
-        tensor, shape, kinds = self._tensors[name], self.shapes[name], gguf.GGMLQuantizationType
-        kind, data = kinds(tensor.tensor_type), tensor.data
-        cut = len(shape) == 2 and tensor.data.ndim == 2 and len(data) == shape[0]  # a matrix, whose rows are apart
-        data = data[start:stop] if cut else data
-        shape = (stop - start, *shape[1:]) if cut else shape
-        if kind in (kinds.F32, kinds.F16, kinds.F64):
+        tensor, shape, types = self._tensors[name], self.shapes[name], gguf.GGMLQuantizationType
+        kind, data = types(tensor.tensor_type), tensor.data
+        by_rows = (
+            len(shape) == 2 and tensor.data.ndim == 2 and len(data) == shape[0]
+        )  # a matrix whose rows are separate blocks
+        data = data[start:stop] if by_rows else data
+        shape = (stop - start, *shape[1:]) if by_rows else shape
+        if kind in (types.F32, types.F16, types.F64):
             found: Tensor | QuantizedTensor = torch.tensor(data)
-        elif kind is kinds.BF16:
+        elif kind is types.BF16:
             found = torch.tensor(data).view(torch.bfloat16)
         elif can_dequantize(int(kind)):
             found = QuantizedTensor(torch.tensor(data.reshape(-1, data.shape[-1])), int(kind))
         else:
-            found = self._numbers(data, kind, name)
+            found = self._dequantized(data, kind, name)
         if isinstance(found, QuantizedTensor):
-            if cut:
+            if by_rows:
                 return found
             found = found.dense(torch.float32)
-        return found.reshape(shape) if cut or not shape else found.reshape(shape)[start:stop]
+        return found.reshape(shape) if by_rows or not shape else found.reshape(shape)[start:stop]
 
-    def _numbers(self, blocks: Any, kind: Any, name: str) -> Tensor:
+    def _dequantized(self, blocks: Any, kind: Any, name: str) -> Tensor:
         import gguf
 
         try:
             return torch.tensor(gguf.quants.dequantize(blocks, kind))
         except (NotImplementedError, KeyError, ValueError) as error:
             raise CheckpointUnknown(
-                f"{self._path.name} cannot be used yet",
-                f"{name} is packed as {kind.name}",
-                "Get it in another packing, Q8_0 or Q4_K",
+                f"{self._path.name} has an unsupported quantization",
+                f"{name} is quantized as {kind.name}",
+                "Download it in another quantization, Q8_0 or Q4_K",
             ) from error
 
 
@@ -162,21 +165,17 @@ def open_rows(path: Path, header: Header | None = None) -> TensorRows:
 
 
 def combine_rows(pieces: list[Tensor | QuantizedTensor], dtype: torch.dtype, packed: bool) -> Tensor | QuantizedTensor:
-    """One below the other, in `dtype` unless they may stay `packed` and all are."""
-    alike = [one for one in pieces if isinstance(one, QuantizedTensor)]
+    """Concatenate along the rows, in `dtype`; still packed if `packed` is true and all pieces are of one type."""
+    quantized = [one for one in pieces if isinstance(one, QuantizedTensor)]
     if (
         packed
-        and len(alike) == len(pieces)
-        and len({one.kind for one in alike}) == 1
-        and all((one.scale is None) == (alike[0].scale is None) for one in alike)
+        and len(quantized) == len(pieces)
+        and len({one.kind for one in quantized}) == 1
+        and all((one.scale is None) == (quantized[0].scale is None) for one in quantized)
     ):
-        return concatenate(alike)
+        return concatenate(quantized)
     dense = [
         one.dense(dtype) if isinstance(one, QuantizedTensor) else one.to(dtype) if one.is_floating_point() else one
         for one in pieces
     ]
     return dense[0] if len(dense) == 1 else torch.cat(dense)
-
-
-def damaged(path: Path, why: str) -> CheckpointDamaged:
-    return CheckpointDamaged(f"{path.name} cannot be read", why[:200], "Get it again from where it came")

@@ -492,7 +492,7 @@ def test_files_that_cannot_be_believed_are_refused_and_nothing_stays_attached(sd
     other = write(tmp_path / "other.safetensors", {"weights": random(3, 3)})
     nan = write(tmp_path / "nan.safetensors", spoilt)
     for path, kind, why in (
-        (nan, CheckpointDamaged, "no numbers"),
+        (nan, CheckpointDamaged, "NaN or Inf"),
         (other, CheckpointDamaged, "not a LoRA"),
         (tmp_path / "gone.safetensors", CheckpointMissing, "no checkpoint"),
     ):

@@ -308,7 +308,7 @@ def test_one_that_does_not_fit_is_refused(tmp_path: Path, sd1: tuple[Path, dict[
     film = read_checkpoint(saved(tmp_path / "film.safetensors", small.small_vae(16).state_dict()))
     with pytest.raises(CheckpointUnknown, match="film is not a VAE for .*its latents are not those"):
         open_components(Library([folder.parent]).find(folder), vae=film)
-    with pytest.raises(BadRequest, match="it draws in pixels"):
+    with pytest.raises(BadRequest, match="it generates pixels"):
         loading.load(Library().find("starter"), CPU, vae=film)
 
 

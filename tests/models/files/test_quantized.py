@@ -93,8 +93,8 @@ def test_blocks_are_unpacked_as_ggml_does(kind: Kind) -> None:
     found = packed.dense(torch.float32)
     assert bool(sound.any())
     torch.testing.assert_close(found[sound], expected[sound], rtol=1e-6, atol=0)
-    cut = concatenate([packed.cut(4, 6), packed.cut(0, 1)]).dense(torch.float32)
-    assert torch.equal(cut.nan_to_num(), torch.cat((found[4:6], found[:1])).nan_to_num())
+    slice_rows = concatenate([packed.slice_rows(4, 6), packed.slice_rows(0, 1)]).dense(torch.float32)
+    assert torch.equal(slice_rows.nan_to_num(), torch.cat((found[4:6], found[:1])).nan_to_num())
 
 
 def eighths(tensors: State, *, scaled: str = "") -> State:
@@ -168,7 +168,7 @@ def test_what_cannot_be_unpacked_is_said(flux: Made, tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.close()
     assert read_checkpoint(tmp_path / "reader.gguf").role is Role.TEXT_ENCODER
-    with pytest.raises(CheckpointUnknown, match="language model in a GGUF file"):
+    with pytest.raises(CheckpointUnknown, match="language models in GGUF files"):
         open_rows(tmp_path / "reader.gguf")
 
 
