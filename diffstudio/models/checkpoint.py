@@ -65,7 +65,7 @@ class Checkpoint:
         return next((header for header in self.headers if header.path == self.path), None)
 
     @property
-    def draws(self) -> bool:
+    def can_generate(self) -> bool:
         """Whether images can be generated with it: alone, or with components from other files."""
         return self.role in _GENERATING and self.family in FAMILIES
 
@@ -91,7 +91,7 @@ def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
         reason=found.reason,
         edition=found.edition,
     )
-    if not checkpoint.draws:
+    if not checkpoint.can_generate:
         return checkpoint
     width, height = _resolution(checkpoint)
     return replace(checkpoint, conditioning=Conditioning.TEXT, width=width, height=height)

@@ -183,7 +183,7 @@ _HOW_TO_USE = {
 
 
 def _check_can_generate(checkpoint: Checkpoint) -> None:
-    if checkpoint.draws:
+    if checkpoint.can_generate:
         return
     if checkpoint.role in _HOW_TO_USE:
         what, remedy = _HOW_TO_USE[checkpoint.role]

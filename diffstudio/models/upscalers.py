@@ -1,9 +1,9 @@
-"""Plain upscalers: networks that make a picture larger in one call, as people have them beside their checkpoints.
+"""Upscalers: networks that enlarge an image in one forward pass (ESRGAN, Real-ESRGAN), tile by tile.
 
-Two architectures carry nearly all files that go round: the residual-in-residual dense network of ESRGAN (Wang et al. 2018, arXiv
-1809.00219) and Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), and the latter's small one, a straight line of convolutions.
-Both are known by the names and shapes of their tensors alone. Any other opens through the spandrel library where a person has it
-installed; diffstudio does not bring it, because it brings torchvision, and with it another torch.
+Nearly all files are of two architectures: the residual-in-residual dense network of ESRGAN (Wang et al. 2018, arXiv 1809.00219) and
+Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), and the latter's compact network of plain convolutions. Both are recognised by the
+names and shapes of their tensors. Others are loaded with the spandrel library if it is installed; diffstudio does not depend on it,
+because it requires torchvision, and that another torch.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from torch import Tensor, nn
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
+from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, first_line
 from diffstudio.models.files.weights_reader import load_weights
 from diffstudio.models.memory import devices
 from diffstudio.models.tiling import Tile, each_tile, finish
 
-_SLOPE = 0.2  # of the leaky rectifiers in ESRGAN
-_RESIDUAL = 0.2  # how much of a block's answer is added to what went in
-_WINDOW, _OVERLAP = 256, 32  # px of the given picture
-_SMALLEST_WINDOW = 64
+_SLOPE = 0.2  # of the leaky ReLUs in ESRGAN
+_RESIDUAL = 0.2  # the residual scaling of ESRGAN
+_TILE, _OVERLAP = 256, 32  # px of the input image
+_SMALLEST_TILE = 64
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each of which sees all before it (ESRGAN, figure 4)."""
+    """Five convolutions, each with all earlier outputs as input (ESRGAN, figure 4)."""
 
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()
@@ -41,15 +42,15 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:  # [B,width,h,w]
-        seen = [x]
+        features = [x]
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
-            seen.append(F.leaky_relu(conv(torch.cat(seen, 1)), _SLOPE))
-        answer: Tensor = self.conv5(torch.cat(seen, 1))
-        return x + _RESIDUAL * answer
+            features.append(F.leaky_relu(conv(torch.cat(features, 1)), _SLOPE))
+        residual: Tensor = self.conv5(torch.cat(features, 1))
+        return x + _RESIDUAL * residual
 
 
 class ResidualDenseBlock(nn.Module):
-    """Three dense blocks and a way around them."""
+    """Three dense blocks with a residual connection around them (RRDB)."""
 
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()
@@ -60,11 +61,11 @@ class ResidualDenseBlock(nn.Module):
 
 
 class DenseNetwork(nn.Module):
-    """ESRGAN's generator. `ups` doublings at the end; where it is to enlarge less than that, the picture is folded first."""
+    """ESRGAN's generator with `ups` doublings. For smaller factors, Real-ESRGAN first applies pixel-unshuffle by `folds`."""
 
     def __init__(self, width: int, growth: int, depth: int, ups: int, folds: int = 1) -> None:
         super().__init__()
-        self.ups, self.folds = ups, folds  # px that are folded into channels, a side
+        self.ups, self.folds = ups, folds  # `folds`: px of a side that become channels
         self.scale = 2**ups // folds
         self.conv_first = nn.Conv2d(3 * folds**2, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualDenseBlock(width, growth) for _ in range(depth)))
@@ -90,7 +91,7 @@ class DenseNetwork(nn.Module):
 
 
 class CompactNetwork(nn.Module):
-    """Real-ESRGAN's small network: convolutions in a line, then pixels unfolded, added to the picture itself."""
+    """Real-ESRGAN's compact network: plain convolutions and pixel-shuffle, added to the nearest-neighbour upscaled image."""
 
     def __init__(self, width: int, depth: int, scale: int) -> None:
         super().__init__()
@@ -107,71 +108,71 @@ class CompactNetwork(nn.Module):
 
 
 class Upscaler:
-    """A network that enlarges by `scale`, on its device."""
+    """A network on its device that enlarges by `scale`."""
 
     def __init__(self, network: nn.Module, scale: int, device: torch.device) -> None:
         self.network, self.scale, self.device = network.to(device).eval().requires_grad_(False), scale, device
 
     def __call__(
         self,
-        picture: Tensor,
+        image: Tensor,
         *,
-        window: int = _WINDOW,
+        tile_size: int = _TILE,
         overlap: int = _OVERLAP,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """[B,3,H,W] in [0,1] -> [B,3,scale H,scale W] in [0,1], on the CPU; worked on in windows of so many px."""
-        return finish(self.each_tile(picture, window=window, overlap=overlap), progress)
+        """[B,3,H,W] in [0,1] -> [B,3,scale H,scale W] in [0,1], on the CPU. Tiles have `tile_size` px. OutOfMemory."""
+        return finish(self.each_tile(image, tile_size=tile_size, overlap=overlap), progress)
 
     def each_tile(
-        self, picture: Tensor, *, fold: int = 1, window: int = _WINDOW, overlap: int = _OVERLAP
+        self, image: Tensor, *, fold: int = 1, tile_size: int = _TILE, overlap: int = _OVERLAP
     ) -> Generator[tuple[int, int], None, Tensor]:
-        """Yields how many of how many windows are done. `fold`, a divisor of `scale`: made that much smaller again at once.
+        """The same as a generator that yields (tiles done, tiles) and returns the image. Each tile is downscaled by `fold` at once.
 
-        So a network that enlarges four times can enlarge twice without the memory for four. OutOfMemory when not even the
-        smallest window fits.
+        `fold` divides `scale`: a network that enlarges four times can enlarge twice without the memory for four times. OutOfMemory if
+        not even the smallest tile fits.
         """
 
         @torch.no_grad()
         def enlarge(tile: Tensor, _: Tile) -> Tensor:
-            made: Tensor = self.network(tile.to(self.device)).float()
+            enlarged: Tensor = self.network(tile.to(self.device)).float()
             if fold > 1:
-                made = F.interpolate(made, scale_factor=1 / fold, mode="bicubic", antialias=True)
-            return made.cpu()
+                enlarged = F.interpolate(enlarged, scale_factor=1 / fold, mode="bicubic", antialias=True)
+            return enlarged.cpu()
 
         while True:
             try:
-                made = yield from each_tile(enlarge, picture.cpu(), window, overlap, scale=self.scale // fold)
-                return made.clamp_(0, 1)
+                enlarged = yield from each_tile(enlarge, image.cpu(), tile_size, overlap, scale=self.scale // fold)
+                return enlarged.clamp_(0, 1)
             except (RuntimeError, MemoryError) as error:
                 if not devices.is_out_of_memory(error):
                     raise
-            devices.free_unused()  # outside the `except`, whose traceback would keep the tensors
-            if window <= _SMALLEST_WINDOW:
+            devices.free_unused()  # after the `except`, whose traceback keeps the tensors alive
+            if tile_size <= _SMALLEST_TILE:
                 raise OutOfMemory(
-                    "The picture could not be enlarged",
-                    "the upscaler does not fit into memory beside it",
-                    "Close other programs, or enlarge it less",
+                    "The image could not be upscaled",
+                    "there is not enough memory for the upscaler",
+                    "Close other programs, or choose a smaller factor",
                 )
-            window, overlap = window // 2, overlap // 2
+            tile_size, overlap = tile_size // 2, overlap // 2
 
 
 def load_upscaler(checkpoint: Checkpoint, device: torch.device) -> Upscaler:
-    """Of a file that is one. CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
+    """Load an upscaler's file. CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
     if checkpoint.role is not Role.UPSCALER:
         raise CheckpointUnknown(
-            f"{checkpoint.name} is not an upscaler", checkpoint.reason.rstrip("."), "Choose one that is, or lanczos"
+            f"{checkpoint.name} is not an upscaler", checkpoint.reason.rstrip("."), "Choose an upscaler, or lanczos"
         )
-    return upscaler_of(load_weights(checkpoint.path, checkpoint.header), checkpoint.name, device)
+    return build_upscaler(load_weights(checkpoint.path, checkpoint.header), checkpoint.name, device)
 
 
-def upscaler_of(weights: Mapping[str, Any], name: str, device: torch.device) -> Upscaler:
-    """The network that these tensors are of; `name` is the file's, for what is said when it is none.
+def build_upscaler(weights: Mapping[str, Any], name: str, device: torch.device) -> Upscaler:
+    """The upscaler with these weights; `name` is the file's, for messages.
 
-    CheckpointUnknown for an architecture that is not known here; CheckpointDamaged when tensors are missing or misshapen.
+    CheckpointUnknown for an unsupported architecture; CheckpointDamaged for missing tensors or wrong shapes.
     """
     weights = _unwrapped(weights)
-    renamed = _new_names(weights)
+    renamed = _rename_keys(weights)
     try:
         if "conv_first.weight" in renamed:
             network: nn.Module = _dense(renamed)
@@ -181,46 +182,44 @@ def upscaler_of(weights: Mapping[str, Any], name: str, device: torch.device) -> 
             return _by_spandrel(weights, name, device)
         else:
             raise CheckpointUnknown(
-                f"{name} is an upscaler of a kind that is not known here",
-                "ESRGAN, Real-ESRGAN and its compact form are",
-                "Use one of those, or install the spandrel package beside diffstudio",
+                f"{name} is an upscaler of an unsupported architecture",
+                "ESRGAN, Real-ESRGAN and its compact networks are supported",
+                "Choose one of those, or install the package spandrel",
             )
         network.load_state_dict({key: value.float() for key, value in renamed.items()})
     except (KeyError, RuntimeError, IndexError, ZeroDivisionError) as error:
         raise CheckpointDamaged(
-            f"{name} is not a whole upscaler",
-            (str(error).splitlines() or [""])[0][:200],
-            "Get it again from where it came",
+            f"{name} is an incomplete or damaged upscaler", first_line(error), DOWNLOAD_AGAIN
         ) from error
     return Upscaler(network, int(getattr(network, "scale", 1)), device)
 
 
 def _unwrapped(weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Trainers put the weights below a name; the averaged ones are the better where there are both."""
+    """The state dict without a trainer's wrapper: EMA weights rather than the raw ones."""
     for wrapper in ("params_ema", "params", "state_dict"):
         if isinstance(weights.get(wrapper), Mapping):
             return _unwrapped(weights[wrapper])
     return weights
 
 
-def _new_names(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors under the names of today, of which there were two others: ESRGAN's first, and the numbered ones (`model.0`)."""
+def _rename_keys(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights in BasicSR's naming, from ESRGAN's original one and the numbered one (`model.0`)."""
     renamed: dict[str, Any] = {}
     numbers = sorted(
         {int(found[1]) for key in weights if (found := re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", key))}
     )
     trunk = max((int(found[1]) for key in weights if (found := re.match(r"model\.1\.sub\.(\d+)\.", key))), default=-1)
-    later = {number: f"conv_up{index + 1}" for index, number in enumerate(numbers[1:-2])}
+    by_number = {number: f"conv_up{index + 1}" for index, number in enumerate(numbers[1:-2])}
     if len(numbers) >= 3:
-        later |= {numbers[0]: "conv_first", numbers[-2]: "conv_hr", numbers[-1]: "conv_last"}
+        by_number |= {numbers[0]: "conv_first", numbers[-2]: "conv_hr", numbers[-1]: "conv_last"}
     for key, value in weights.items():
         new = re.sub(r"^RRDB_trunk\.(\d+)\.RDB", r"body.\1.rdb", key)
         new = re.sub(r"^upconv(\d)\.", r"conv_up\1.", new)
         new = new.replace("trunk_conv.", "conv_body.").replace("HRconv.", "conv_hr.")
         new = re.sub(rf"^model\.1\.sub\.{trunk}\.", "conv_body.", new)
         new = re.sub(r"^model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"body.\1.rdb\2.conv\3.", new)
-        if (found := re.fullmatch(r"model\.(\d+)\.(weight|bias)", new)) and int(found[1]) in later:
-            new = f"{later[int(found[1])]}.{found[2]}"
+        if (found := re.fullmatch(r"model\.(\d+)\.(weight|bias)", new)) and int(found[1]) in by_number:
+            new = f"{by_number[int(found[1])]}.{found[2]}"
         renamed[new] = value
     return renamed
 
@@ -248,6 +247,6 @@ def _by_spandrel(weights: Mapping[str, Any], name: str, device: torch.device) ->
         found = spandrel.ModelLoader().load_from_state_dict(dict(weights))
     except (spandrel.UnsupportedModelError, RuntimeError, KeyError, ValueError) as error:
         raise CheckpointUnknown(
-            f"{name} is an upscaler of a kind that is not known here", str(error)[:200], "Use another"
+            f"{name} is an upscaler of an unsupported architecture", str(error)[:200], "Choose another upscaler"
         ) from error
     return Upscaler(found.model, int(found.scale), device)

@@ -15,7 +15,7 @@ from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tiling import finish
-from diffstudio.models.upscalers import CompactNetwork, DenseNetwork, Upscaler, load_upscaler, upscaler_of
+from diffstudio.models.upscalers import CompactNetwork, DenseNetwork, Upscaler, build_upscaler, load_upscaler
 from tests.models.tiny import write_tiny_checkpoint
 
 CPU = torch.device("cpu")
@@ -65,14 +65,14 @@ def test_three_ways_to_name_the_same_network(ups: int) -> None:
     assert expected.shape == (2, 3, 12 * 2**ups, 9 * 2**ups)
     state = network.state_dict()
     for names in (state, first_names(state), numbered_names(state, ups), {"params_ema": state, "params": {}}):
-        found = upscaler_of(names, "some.pth", CPU)
+        found = build_upscaler(names, "some.pth", CPU)
         assert found.scale == 2**ups
         assert torch.equal(found(picture), expected)
 
 
 def test_a_folded_picture_of_odd_sides_keeps_its_size() -> None:
     network = dense(ups=2, folds=2)
-    found = upscaler_of(network.state_dict(), "x2plus.pth", CPU)
+    found = build_upscaler(network.state_dict(), "x2plus.pth", CPU)
     assert found.scale == 2
     assert found(torch.rand(1, 3, 7, 11)).shape == (1, 3, 14, 22)
 
@@ -81,7 +81,7 @@ def test_a_folded_picture_of_odd_sides_keeps_its_size() -> None:
 def test_the_compact_one(scale: int) -> None:
     torch.manual_seed(scale)
     network = CompactNetwork(8, 3, scale).eval()
-    found = upscaler_of({"params": network.state_dict()}, "compact.pth", CPU)
+    found = build_upscaler({"params": network.state_dict()}, "compact.pth", CPU)
     picture = torch.rand(1, 3, 10, 14)
     with torch.no_grad():
         assert torch.equal(found(picture), network(picture).clamp(0, 1))
@@ -89,7 +89,7 @@ def test_the_compact_one(scale: int) -> None:
 
 def test_half_precision_weights_run_in_float32() -> None:
     network = dense()
-    found = upscaler_of({key: value.half() for key, value in network.state_dict().items()}, "half", CPU)
+    found = build_upscaler({key: value.half() for key, value in network.state_dict().items()}, "half", CPU)
     assert found(torch.rand(1, 3, 8, 8)).dtype == torch.float32
 
 
@@ -97,23 +97,23 @@ def test_windows_show_no_seams() -> None:
     network = CompactNetwork(8, 2, 2).eval()  # sees 4 px around each
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8), size=(60, 80), mode="bicubic").clamp(0, 1)
     upscaler = Upscaler(network, 2, CPU)
-    whole, windows = upscaler(picture, window=1000), upscaler(picture, window=32, overlap=12)
+    whole, windows = upscaler(picture, tile_size=1000), upscaler(picture, tile_size=32, overlap=12)
     difference = (whole - windows).abs()
     assert difference.max() < 0.1 * whole.std()
     assert difference.median() == 0 or difference.median() < 1e-6
 
 
 def test_no_upscaler(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointUnknown, match="not known here"):
-        upscaler_of({"blocks.0.attention.weight": torch.zeros(3, 3)}, "odd.pth", CPU)
+    with pytest.raises(CheckpointUnknown, match="unsupported architecture"):
+        build_upscaler({"blocks.0.attention.weight": torch.zeros(3, 3)}, "odd.pth", CPU)
     state = dense().state_dict()
     del state["body.1.rdb2.conv3.weight"]
-    with pytest.raises(CheckpointDamaged, match="not a whole upscaler"):
-        upscaler_of(state, "short.pth", CPU)
+    with pytest.raises(CheckpointDamaged, match="incomplete or damaged upscaler"):
+        build_upscaler(state, "short.pth", CPU)
     state = dense().state_dict()
     state["conv_first.weight"] = torch.zeros(8, 5, 3, 3)
     with pytest.raises(CheckpointDamaged, match="takes 5 channels"):
-        upscaler_of(state, "odd.pth", CPU)
+        build_upscaler(state, "odd.pth", CPU)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -144,7 +144,7 @@ def test_enlarged_less_than_the_network_does_in_less_memory() -> None:
     network = dense()
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8), size=(60, 80), mode="bicubic").clamp(0, 1)
     upscaler = Upscaler(network, 4, CPU)
-    half = finish(upscaler.each_tile(picture, fold=2, window=40, overlap=16))
+    half = finish(upscaler.each_tile(picture, fold=2, tile_size=40, overlap=16))
     assert half.shape == (1, 3, 120, 160)
     whole = torch.nn.functional.interpolate(upscaler(picture), scale_factor=0.5, mode="bicubic", antialias=True)
     assert (half - whole).abs().mean() < 0.01
@@ -155,5 +155,5 @@ def test_memory_that_is_too_small_for_any_window_is_said() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise MemoryError
 
-    with pytest.raises(OutOfMemory, match="could not be enlarged"):
+    with pytest.raises(OutOfMemory, match="could not be upscaled"):
         Upscaler(Large(), 2, CPU)(torch.rand(1, 3, 300, 300))

@@ -64,7 +64,7 @@ _DISTILLED = re.compile(r"(?<![a-z])(turbo|lightning|hyper|lcm|schnell|dmd)(?![a
 _STEPS = re.compile(r"(?<!\d)(\d{1,2})[ _-]?steps?")
 
 
-def usual(family: str, edition: str = "", name: str = "") -> Family | None:
+def recommended_settings(family: str, edition: str = "", name: str = "") -> Family | None:
     """The family with the settings for this model: those distilled to few steps, by edition or file name, need other ones.
 
     Their makers' model cards: stabilityai/sdxl-turbo, ByteDance/SDXL-Lightning and Hyper-SD, latent-consistency,

@@ -102,7 +102,7 @@ class Library:
         for damaged, error in self.problems:
             if wanted in (damaged.stem, _run_name(damaged)):
                 raise error
-        names = [checkpoint.name for checkpoint in self._checkpoints or () if checkpoint.draws]
+        names = [checkpoint.name for checkpoint in self._checkpoints or () if checkpoint.can_generate]
         raise no_such_model("checkpoint", wanted, names, install="Train one, or put one into a models folder")
 
     def _read_again(self, known: Checkpoint) -> Checkpoint:
@@ -201,7 +201,9 @@ def _with_unique_names(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """Where several have one name, a run's checkpoint keeps it, else one that generates, else the first path: names stay stable."""
     names: dict[Path, str] = {}
     taken = {STARTER}
-    for checkpoint in sorted(checkpoints, key=lambda one: (one.origin is not Origin.TRAINED, not one.draws, one.path)):
+    for checkpoint in sorted(
+        checkpoints, key=lambda one: (one.origin is not Origin.TRAINED, not one.can_generate, one.path)
+    ):
         name, number = checkpoint.name, 1
         while name in taken and checkpoint.origin is not Origin.STARTER:
             number += 1

@@ -81,7 +81,7 @@ def _came_from(checkpoint: Checkpoint) -> Generator[float, None, dict[str, str]]
     """What is known of a pickle, which says nothing of itself, and by which hash others know it."""
     with contextlib.closing(sha256_steps(checkpoint.path)) as steps:
         sha256 = yield from _shortened(steps)
-    return (about(checkpoint) if checkpoint.draws else {}) | {
+    return (about(checkpoint) if checkpoint.can_generate else {}) | {
         "converted_from": checkpoint.path.name,
         "converted_from_sha256": sha256,
     }
@@ -96,7 +96,7 @@ def _shortened(steps: Generator[float, None, str]) -> Generator[float, None, str
 
 
 def check_precision(checkpoint: Checkpoint, precision: Precision) -> None:
-    if precision is Precision.FP8 and (checkpoint.layout is Layout.OURS or not checkpoint.draws):
+    if precision is Precision.FP8 and (checkpoint.layout is Layout.OURS or not checkpoint.can_generate):
         raise BadRequest(
             f"{checkpoint.name} cannot be stored in fp8",
             "only the large networks of others' checkpoints can",

@@ -54,7 +54,7 @@ _CONFIGURATION_BYTES = 16 << 20
 
 def exportable(checkpoint: Checkpoint) -> bool:
     """Whether a diffusers folder can be made of it, as far as its record tells."""
-    return checkpoint.draws and (checkpoint.layout is Layout.FOLDER or checkpoint.family in _PIPELINES)
+    return checkpoint.can_generate and (checkpoint.layout is Layout.FOLDER or checkpoint.family in _PIPELINES)
 
 
 def export(

@@ -83,7 +83,7 @@ def fuse_lora(
 def _check(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]]) -> None:
     if not loras:
         raise BadRequest("No LoRA was given", remedy="Give at least one")
-    if not checkpoint.draws or checkpoint.family in ("pixel", "diffusers"):
+    if not checkpoint.can_generate or checkpoint.family in ("pixel", "diffusers"):
         raise BadRequest(
             f"{checkpoint.name} takes no LoRAs", remedy="Choose a checkpoint of a family that they are made for"
         )

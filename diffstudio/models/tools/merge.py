@@ -92,7 +92,7 @@ def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
         raise BadRequest(f"{len(inputs)} checkpoints were given", f"{method} takes {wanted}", "Give as many")
     first = inputs[0]
     for checkpoint in inputs:
-        if not checkpoint.draws or checkpoint.family == "diffusers":
+        if not checkpoint.can_generate or checkpoint.family == "diffusers":
             raise CheckpointUnknown(
                 f"{checkpoint.name} cannot be merged",
                 checkpoint.reason.rstrip(".") or "it makes no pictures",

@@ -140,7 +140,7 @@ def precisions(checkpoint: Checkpoint) -> tuple[Precision, ...]:
         return ()
     if checkpoint.layout is Layout.FOLDER and checkpoint.family not in _FAMILIES_IN_ONE:
         return ()
-    small = checkpoint.layout is Layout.OURS or not checkpoint.draws
+    small = checkpoint.layout is Layout.OURS or not checkpoint.can_generate
     other = [
         one
         for one in (Precision.FP16, Precision.BF16, Precision.FP32, *(() if small else (Precision.FP8,)))
@@ -151,13 +151,13 @@ def precisions(checkpoint: Checkpoint) -> tuple[Precision, ...]:
 
 def mergeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
     """Those it can be merged with."""
-    if not _opened(checkpoint) or not checkpoint.draws or checkpoint.family == "diffusers":
+    if not _opened(checkpoint) or not checkpoint.can_generate or checkpoint.family == "diffusers":
         return []
     return [
         other
         for other in others
         if other.path != checkpoint.path
-        and other.draws
+        and other.can_generate
         and _opened(other)
         and other.family == checkpoint.family
         and other.prediction in (checkpoint.prediction, "")
@@ -168,7 +168,7 @@ def mergeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Chec
 
 def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The LoRAs that may be written into it."""
-    if not _opened(checkpoint) or not checkpoint.draws or checkpoint.family in ("pixel", "diffusers"):
+    if not _opened(checkpoint) or not checkpoint.can_generate or checkpoint.family in ("pixel", "diffusers"):
         return []
     return [
         other
@@ -182,7 +182,7 @@ def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkp
 def exported(checkpoint: Checkpoint) -> bool:
     """Whether a diffusers folder can be made of it."""
     return (
-        checkpoint.draws
+        checkpoint.can_generate
         and checkpoint.family in _FAMILIES_IN_ONE
         and checkpoint.layout in (Layout.ORIGINAL, Layout.DIFFUSERS)
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffstudio.models.checkpoint import Checkpoint, Origin, Role
-from diffstudio.models.detection.families_table import Family, family_of, usual
+from diffstudio.models.detection.families_table import Family, family_of, recommended_settings
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast
@@ -57,7 +57,7 @@ def spacings_for(checkpoint: Checkpoint | None) -> list[tuple[SpacingName, str]]
 
 def usual_for(checkpoint: Checkpoint) -> Family | None:
     """The settings to begin with: those that the makers of its family recommend."""
-    return usual(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
+    return recommended_settings(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
 
 
 def kind_of(checkpoint: Checkpoint) -> str:

@@ -134,7 +134,7 @@ class Panel(QFrame):
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         """Of all models there are, those that make pictures are offered."""
-        self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.draws], problems)
+        self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.can_generate], problems)
         for section in (self.loras, self.control, self.enlarge):
             section.set_models(checkpoints)
         self._models = tuple(checkpoints)

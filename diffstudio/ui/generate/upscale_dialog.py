@@ -43,7 +43,9 @@ class UpscaleDialog(QDialog):
         super().__init__(parent)
         self._base, self._size = base, size
         self._models = models
-        self._drawing = {model.name: model for model in models if model.draws and model.family != "diffusers"}
+        self._checkpoints = {
+            model.name: model for model in models if model.can_generate and model.family != "diffusers"
+        }
         self.setWindowTitle("Enlarge")
         describe(self, f"Enlarge {base.source.name}", " ")
         self.setMinimumWidth(440)
@@ -61,11 +63,11 @@ class UpscaleDialog(QDialog):
             "Make it finer with a checkpoint",
             "Sample the enlarged picture again, which adds detail; without it this takes no checkpoint and is quick",
         )
-        self.sampled.setChecked(sampled and bool(self._drawing))
-        self.sampled.setVisible(bool(self._drawing))
+        self.sampled.setChecked(sampled and bool(self._checkpoints))
+        self.sampled.setVisible(bool(self._checkpoints))
         self.checkpoint = LabelledComboBox(
             "Checkpoint",
-            [(name, one.title) for name, one in self._drawing.items()],
+            [(name, one.title) for name, one in self._checkpoints.items()],
             "The checkpoint that makes it finer: best the one that made the picture",
         )
         if not self.checkpoint.set_value(base.checkpoint):
@@ -116,7 +118,7 @@ class UpscaleDialog(QDialog):
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     def _chosen(self) -> Checkpoint | None:
-        return self._drawing.get(self._chosen_name())
+        return self._checkpoints.get(self._chosen_name())
 
     def _chosen_name(self) -> str:
         return str(self.checkpoint.value()) if self.sampled.isChecked() else ""

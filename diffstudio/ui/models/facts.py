@@ -59,7 +59,7 @@ MOST_TAGS = 60
 
 def usable(checkpoint: Checkpoint) -> bool:
     """Whether pictures can be made with it."""
-    return checkpoint.draws
+    return checkpoint.can_generate
 
 
 def kind(checkpoint: Checkpoint) -> str:

@@ -50,5 +50,5 @@ class DroppedModels(QObject):
         self.said.emit("good", f"{model.path.name} lies in {model.path.parent} now.")
         if model.role in (Role.LORA, Role.EMBEDDING):
             self.prompted.emit(model)
-        elif model.draws:
+        elif model.can_generate:
             self.drawing.emit(model)

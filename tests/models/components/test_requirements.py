@@ -350,7 +350,7 @@ def test_a_folder_of_pickles_alone_draws_the_same(tmp_path: Path, sd1: tuple[Pat
         torch.save(dict(safetensors.torch.load_file(weights)), weights.with_name(pickled))
         weights.unlink()
     record = Library([tmp_path]).find(tmp_path / "old")
-    assert record.draws and record.family == "sd1" and "pickles, scanned" in record.reason
+    assert record.can_generate and record.family == "sd1" and "pickles, scanned" in record.reason
     assert record.parameters == Library([folder.parent]).find(folder).parameters
     model, plain = (
         loading.load(record, CPU, torch.float32),

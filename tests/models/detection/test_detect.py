@@ -290,6 +290,6 @@ def test_what_goes_with_a_checkpoint_and_what_is_none(which: str) -> None:
 def test_weights_of_eight_bits_are_known_and_counted(tmp_path: Path) -> None:
     shapes = headers.bfl_flux()
     read = read_checkpoint(write_header(tmp_path / "flux1-dev-fp8.safetensors", shapes, "F8_E4M3"))
-    assert (read.family, read.edition, read.dtype, read.draws) == ("flux", "dev", "F8_E4M3", True)
+    assert (read.family, read.edition, read.dtype, read.can_generate) == ("flux", "dev", "F8_E4M3", True)
     assert (read.conditioning, read.width, read.height) == (Conditioning.TEXT, 1024, 1024)
     assert read.parameters == sum(prod(shape) for shape in shapes.values()) == 11_901_408_320

@@ -69,7 +69,7 @@ def test_gguf_draws_what_its_unpacked_weights_draw(flux: Made, tmp_path: Path, k
     tensors = makers.flux(flux.parts["transformer"])
     come_to = write_gguf(models / "unet" / "flux.gguf", tensors, kind)
     record = read_checkpoint(models / "unet" / "flux.gguf")
-    assert (record.family, record.edition, record.layout, record.draws) == ("flux", "dev", Layout.GGUF, True)
+    assert (record.family, record.edition, record.layout, record.can_generate) == ("flux", "dev", Layout.GGUF, True)
     library = Library([models])
     reference = flux.drawn(flux.load(saved(tmp_path / "unpacked.safetensors", come_to), library))
     at_once = flux.load(models / "unet" / "flux.gguf", library)
