@@ -50,7 +50,7 @@ def test_every_operation_is_put_off_and_then_done(do: Callable[[Tensor], Tensor]
     )
     found = materialize(put_off)
     assert type(found) is Tensor and reads
-    assert torch.equal(found.float(), expected.float()) and "Later" in repr(put_off)
+    assert torch.equal(found.float(), expected.float()) and "LazyTensor" in repr(put_off)
 
 
 def test_what_is_there_stays() -> None:
