@@ -1,7 +1,7 @@
-"""Recipe: everything that decides what a training run does, complete and frozen; read from and written as TOML.
+"""Recipe: every setting of a training run, frozen; a TOML file.
 
-A named recipe in `resources/recipes/` may leave things out; the `recipe.toml` of a run has every value written out, so
-that a resumed run is the same run whatever the defaults of a later program are.
+A recipe in `resources/recipes/` may leave values out, which then take their defaults. The `recipe.toml` of a run has every
+value written out, so that a resumed run stays the same run when the defaults change.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 
 FORMAT = 1
+_KEYS = {"augment_labels": "tell_augmentation"}  # in files, where they differ from the names of the fields
 
 _T = TypeVar("_T")
 
 
 class OptimiserName(StrEnum):
-    MUON = "muon"  # Muon on the blocks' matrices, AdamW on the rest
+    MUON = "muon"  # Muon for the matrices of the blocks, AdamW for all other parameters
     ADAMW = "adamw"
     ADAM = "adam"
     RMSPROP = "rmsprop"
@@ -50,73 +51,71 @@ class DecayName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DataRecipe:
-    size: int = 64  # px a side
-    background: str = "#ffffff"  # what transparency is laid on
-    fit: str = "pad"  # `pad`: the whole picture on the background; `crop`: the centre square
-    held_out: float = 0.02  # the fraction of pictures kept for the held-out loss
+    size: int = 64  # px, width and height
+    background: str = "#ffffff"  # behind transparent pixels and padding
+    fit: str = "pad"  # `pad`: the whole image on the background; `crop`: the centre square
+    held_out: float = 0.02  # fraction of the images that is kept for the held-out loss
     exclude: tuple[str, ...] = ()  # sub-folders left out
-    flips: float = 0.3  # the probability of a mirrored picture
-    rotation_degrees: float = 0.0  # at most this far either way
-    translation: float = 0.0  # at most this fraction of the side either way
-    tell_augmentation: bool = (
-        True  # tell the network how a picture was moved; sampling says `not at all` (EDM, app. F.2)
-    )
+    flips: float = 0.3  # probability of a horizontal flip
+    rotation_degrees: float = 0.0  # at most, in either direction
+    translation: float = 0.0  # at most, in either direction, as a fraction of the side
+    augment_labels: bool = True  # condition the network on the augmentation (EDM, app. F.2)
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecipe:
     conditioning: Conditioning = Conditioning.TEXT
     patch: int = 8  # px a side
-    margin: int = 4  # px that a patch reaches over its edges, so that no seams show
-    bottleneck: int = 128  # width between a patch and the transformer's own
+    margin: int = 4  # px by which patches overlap, to avoid visible seams
+    bottleneck: int = 128  # width of the projection from a patch to a token
     width: int = 256
     depth: int = 6
     heads: int = 4
     condition_width: int = 256  # of the vector that modulates the blocks
-    vocabulary: int = 4096  # words of the caption tokenizer, at most
-    text_tokens: int = 16  # in context
-    drop_condition: float = 0.1  # how often the network is told nothing, so that guidance has its other half
-    name_share: float = 0.5  # captions given as their first part alone
-    tags_share: float = 0.1  # captions given as some of their other parts alone
+    vocabulary: int = 4096  # tokens of the caption tokenizer, at most
+    text_tokens: int = 16  # per caption
+    drop_condition: float = 0.1  # probability of an empty condition, for classifier-free guidance
+    name_share: float = 0.5  # fraction of the captions cut to their first part
+    tags_share: float = 0.1  # fraction of the captions cut to some of their other parts
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveRecipe:
     noise_levels: NoiseLevelsName = NoiseLevelsName.LOGIT_NORMAL
-    mean: float = 0.6  # of logit t (t = 1 is noise) or of log sigma
+    mean: float = 0.6  # of logit(t), with t = 1 pure noise, or of log(sigma)
     deviation: float = 0.9
-    sigma_floor: float = 0.05  # in the division that makes a velocity of a clean-image estimate
+    sigma_floor: float = 0.05  # lower bound of the divisor when a velocity is computed from a clean-image prediction
 
 
 @dataclass(frozen=True, slots=True)
 class OptimiserRecipe:
     name: OptimiserName = OptimiserName.MUON
-    learning_rate: float = 6e-4  # of AdamW and its kin
+    learning_rate: float = 6e-4  # of every optimiser but Muon
     muon_learning_rate: float = 0.02
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
     momentum: float = 0.95  # of Muon, RMSprop and SGD
     warm_up_steps: int = 200
     decay: DecayName = DecayName.LINEAR
-    decay_share: float = 0.3  # the last part of the run over which the rate falls to 0
+    decay_share: float = 0.3  # last fraction of the run, in which the learning rate falls to 0
     clip_norm: float = 2.0
-    ema: float = 0.9995
+    ema: float = 0.9995  # decay
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecipe:
     steps: int = 6000
-    minutes: float = 0.0  # 0: `steps` counts; otherwise resolved into steps once, when the run starts
+    minutes: float = 0.0  # if not 0, converted to steps once, when the run starts
     batch: int = 64
     seed: int = 0
-    dtype: str = "auto"  # `float32`, `bfloat16`, or `auto`: the one that measures faster, resolved once
+    dtype: str = "auto"  # `float32`, `bfloat16` or `auto`: the faster one, measured when the run starts
     device: str = "auto"
-    threads: int = 0  # 0: as many as there are cores
+    threads: int = 0  # 0: one per core
     sample_every: int = 500  # steps
     sample_count: int = 16
     checkpoint_every: int = 500
     held_out_every: int = 250
-    prompts: tuple[str, ...] = ()  # of the sample sheets; none: captions of the folder
+    prompts: tuple[str, ...] = ()  # of the sample sheets; by default captions of the folder
     sample_steps: int = 20
     sample_guidance: float = 3.0
 
@@ -132,28 +131,28 @@ class Recipe:
     run: RunRecipe = field(default_factory=RunRecipe)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT} | dataclasses.asdict(self)
+        """A JSON or TOML object with every value."""
+        values = dataclasses.asdict(self)
+        values["data"] = {_KEYS.get(name, name): value for name, value in values["data"].items()}
+        return {"format": FORMAT} | values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
-        """Missing values take their defaults.
-
-        RunProblem for a name that is not known, and for a value of the wrong kind or out of range.
-        """
+        """Missing values take their defaults. RunProblem for an unknown key and for an invalid value."""
         if not isinstance(values, Mapping):
-            raise RunProblem("The recipe is not a table of values")
+            raise RunProblem("The recipe is not a table")
         values = dict(values)
         written = values.pop("format", FORMAT)
         if type(written) is not int or written > FORMAT:
             raise RunProblem(
-                f"The recipe is of format {written!r}", f"this program reads up to {FORMAT}", "Update diffstudio"
+                f"The recipe has format {written!r}", f"this program reads formats up to {FORMAT}", "Update diffstudio"
             )
         recipe = _build(cls, values, "recipe")
         _check_ranges(recipe)
         return recipe
 
     def write(self, path: Path) -> None:
-        """Every value, defaults included; whole or not at all. StorageProblem when the place cannot be written to."""
+        """Write every value, defaults included. StorageProblem when that fails."""
         write_text(path, tomli_w.dumps(self.to_json()))
 
 
@@ -173,12 +172,13 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def _build(cls: type[_T], values: Mapping[str, Any], where: str) -> _T:
-    hints = get_type_hints(cls)
+    fields = {_KEYS.get(name, name): (name, hint) for name, hint in get_type_hints(cls).items()}
     arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in hints:
-            raise RunProblem(f"The {where} says {name!r}, which is not known", f"it may say {', '.join(hints)}")
-        arguments[name] = _converted(hints[name], value, f"{where}.{name}")
+    for key, value in values.items():
+        if key not in fields:
+            raise RunProblem(f"Unknown key {key!r} in the {where}", f"the known keys are {', '.join(fields)}")
+        name, hint = fields[key]
+        arguments[name] = _converted(hint, value, f"{where}.{key}")
     return cls(**arguments)
 
 
@@ -198,26 +198,24 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
             if not math.isfinite(value) or hint(value) != value:
                 raise ValueError
             return hint(value)
-        if isinstance(value, hint):  # str, bool, or a name that is one already
+        if isinstance(value, hint):  # str, bool or a StrEnum
             return value
         if isinstance(hint, type) and issubclass(hint, StrEnum) and isinstance(value, str):
             return hint(value)
         raise TypeError
     except (TypeError, ValueError, OverflowError):
         needed = (
-            f"one of {', '.join(hint)}"
-            if isinstance(hint, type) and issubclass(hint, StrEnum)
-            else _KINDS_IN_WORDS[hint]
+            f"one of {', '.join(hint)}" if isinstance(hint, type) and issubclass(hint, StrEnum) else _TYPE_NAMES[hint]
         )
-        raise RunProblem(f"The {where} is {_shortened(value)}", f"it must be {needed}") from None
+        raise RunProblem(f"{where} is {_shortened(value)}", f"it must be {needed}") from None
 
 
-_KINDS_IN_WORDS = {
+_TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
     str: "text",
     bool: "true or false",
-    tuple[str, ...]: "a list of texts",
+    tuple[str, ...]: "a list of strings",
     tuple[float, float]: "a list of two numbers",
     DataRecipe: "a table",
     NetworkRecipe: "a table",
@@ -233,7 +231,7 @@ def _shortened(value: Any) -> str:
 
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
-_TINY = 1e-12  # where 0 would be divided by, or teach nothing
+_TINY = 1e-12  # where 0 is not allowed
 _RANGES: Mapping[str, tuple[float, float]] = {
     "data.size": (8, 2048),
     "data.held_out": (0, 0.9),
@@ -282,13 +280,15 @@ def _check_ranges(recipe: Recipe) -> None:
     for name, (lowest, highest) in _RANGES.items():
         value = attrgetter(name)(recipe)
         if not lowest <= value <= highest:
-            raise RunProblem(f"The recipe.{name} is {value}", f"it goes from {lowest:g} to {highest:g}")
+            raise RunProblem(f"recipe.{name} is {value}", f"it must be from {lowest:g} to {highest:g}")
     for name, choices in _CHOICES.items():
         if attrgetter(name)(recipe) not in choices:
-            raise RunProblem(f"The recipe.{name} is {attrgetter(name)(recipe)!r}", f"it may be {', '.join(choices)}")
+            raise RunProblem(
+                f"recipe.{name} is {attrgetter(name)(recipe)!r}", f"it must be one of {', '.join(choices)}"
+            )
     if not all(0 <= beta < 1 for beta in recipe.optimiser.betas):
-        raise RunProblem(f"The recipe.optimiser.betas are {recipe.optimiser.betas}", "they go from 0 to below 1")
+        raise RunProblem(f"recipe.optimiser.betas is {recipe.optimiser.betas}", "both must be at least 0 and below 1")
     if recipe.network.name_share + recipe.network.tags_share > 1:
         raise RunProblem(
-            "The recipe's name_share and tags_share are more than 1 together", "they are shares of the captions"
+            "The recipe's name_share and tags_share add up to more than 1", "they are fractions of the captions"
         )

@@ -178,7 +178,7 @@ def network_config(recipe: Recipe, classes: int, vocabulary: int) -> Transformer
         num_classes=classes,
         vocab_size=vocabulary,
         text_tokens=network.text_tokens,
-        augment_dim=Augmentation.label_dim if recipe.data.tell_augmentation else 0,
+        augment_dim=Augmentation.label_dim if recipe.data.augment_labels else 0,
     )
 
 

@@ -447,7 +447,7 @@ def test_a_run_is_not_kept_among_its_pictures(pictures: Path, recipe: Path, caps
     ("line", "says"),
     [
         ('device = "meta"', "'meta' cannot be used"),
-        ("widht = 3", "'widht', which is not known"),
+        ("widht = 3", "Unknown key 'widht'"),
         ("batch = 0", "run.batch is 0"),
     ],
 )

@@ -193,7 +193,7 @@ def start_training(
     drop_folder(room, pictures)
     panel = room.new_panel
     qtbot.waitUntil(panel.start.isVisible, timeout=PATIENCE_MS)
-    assert "24 pictures" in panel.card.sentence.text() and "captions for all" in panel.card.sentence.text()
+    assert "24 images" in panel.card.sentence.text() and "captions for all" in panel.card.sentence.text()
     panel.recipe.set_choices([("auto", "Automatic"), (str(recipe), "Quick")])  # as if it had come with the program
     qtbot.keyClick(panel.recipe, Qt.Key.Key_Down)
     assert panel.recipe.value() == str(recipe) and panel.side.value() == 16

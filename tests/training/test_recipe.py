@@ -43,7 +43,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         flips=0.0,
         rotation_degrees=5.0,
         translation=0.1,
-        tell_augmentation=False,
+        augment_labels=False,
     ),
     network=NetworkRecipe(
         conditioning=Conditioning.CLASS,
@@ -133,7 +133,10 @@ def test_the_file_is_complete_and_says_its_format(tmp_path: Path) -> None:
     for section in dataclasses.fields(Recipe):
         values = getattr(Recipe(), section.name)
         if dataclasses.is_dataclass(values):
-            assert set(stored[section.name]) == {field.name for field in dataclasses.fields(values)}
+            keys = {"augment_labels": "tell_augmentation"}
+            assert set(stored[section.name]) == {
+                keys.get(field.name, field.name) for field in dataclasses.fields(values)
+            }
 
 
 def test_what_is_left_out_takes_its_default() -> None:
@@ -152,7 +155,7 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
 @pytest.mark.parametrize(
     ("section", "values", "said"),
     [
-        ("run", {"setps": 5}, "'setps', which is not known"),
+        ("run", {"setps": 5}, "Unknown key 'setps' in the recipe.run"),
         ("data", {"size": "big"}, "recipe.data.size is 'big': it must be a whole number"),
         ("data", {"size": 64.5}, "whole number"),
         ("data", {"size": True}, "whole number"),
@@ -163,7 +166,7 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
         ("data", {"flips": 10**400}, "a number"),
         ("data", {"tell_augmentation": 1}, "true or false"),
         ("data", {"background": 5}, "text"),
-        ("data", {"exclude": "flags"}, "list of texts"),
+        ("data", {"exclude": "flags"}, "list of strings"),
         ("data", {"exclude": ["flags", 5]}, "text"),
         ("optimiser", {"betas": [0.9]}, "list of two numbers"),
         ("optimiser", {"betas": "ab"}, "list of two numbers"),
@@ -172,16 +175,16 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
         ("optimiser", {"name": "adagrad"}, "one of muon, adamw"),
         ("optimiser", {"name": ["adam"]}, "one of muon, adamw"),
         ("network", {"conditioning": "smell"}, "one of none, class, text"),
-        ("network", {"name_share": 0.7, "tags_share": 0.7}, "more than 1 together"),
+        ("network", {"name_share": 0.7, "tags_share": 0.7}, "add up to more than 1"),
         ("data", {"fit": "stretch"}, "pad, crop"),
         ("run", {"dtype": "float8"}, "auto, float32, bfloat16"),
-        ("run", {"batch": 0}, "goes from 1"),
-        ("run", {"steps": -5}, "goes from 1"),
-        ("run", {"sample_every": 0}, "goes from 1"),
-        ("run", {"seed": 2**63}, "goes from 0"),
-        ("network", {"heads": 0}, "goes from 1"),
-        ("objective", {"sigma_floor": 0.0}, "goes from"),
-        ("optimiser", {"ema": 1.0}, "goes from 0"),
+        ("run", {"batch": 0}, "must be from 1"),
+        ("run", {"steps": -5}, "must be from 1"),
+        ("run", {"sample_every": 0}, "must be from 1"),
+        ("run", {"seed": 2**63}, "must be from 0"),
+        ("network", {"heads": 0}, "must be from 1"),
+        ("objective", {"sigma_floor": 0.0}, "must be from"),
+        ("optimiser", {"ema": 1.0}, "must be from 0"),
     ],
 )
 def test_what_a_recipe_cannot_say(tmp_path: Path, section: str, values: dict[str, Any], said: str) -> None:

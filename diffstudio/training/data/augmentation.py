@@ -73,7 +73,7 @@ class Augmentation:
         return torch.where(still, images, (moved + background).clamp(-1, 1))
 
     def _labels(self, mirrored: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
-        if not self.data.tell_augmentation:
+        if not self.data.augment_labels:
             return self.not_at_all(len(mirrored))
         anything = mirrored | (angle != 0) | (shift != 0).any(dim=0)
         columns = [mirrored.float(), angle.sin(), angle.cos() - 1, shift[0], shift[1], anything.float()]

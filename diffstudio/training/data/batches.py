@@ -49,7 +49,7 @@ class Batches:
         indices = self._indices(step)
         images, augment_labels = self._augmentation.apply(self._dataset.batch(indices), generator)
         condition = self._condition(indices, random.Random(seed))
-        if self._recipe.data.tell_augmentation:
+        if self._recipe.data.augment_labels:
             condition = condition._replace(augment_labels=augment_labels)
         return Batch(images, condition, generator)
 

@@ -1,7 +1,7 @@
-"""What the network is told about a picture, drawn anew each time it is seen.
+"""Caption dropout: a random part of an image's caption each time the image is seen, or no caption at all.
 
-A caption is its first part (the name) and the parts after commas (tags). Prompts come as names, as names with tags, as
-tags alone, and as nothing: the network meets them all.
+A caption is a name followed by tags after commas. Prompts are names, names with tags, tags alone, or empty: the network is
+trained on all of them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CaptionDropout:
-    nothing_share: float  # how often nothing is said, for guidance
-    name_share: float  # how often the name alone is
-    tags_share: float  # how often tags alone are
-    most_tags: int = 3
+    empty_share: float  # probability of an empty caption, for classifier-free guidance
+    name_share: float  # probability of the name alone
+    tags_share: float  # probability of tags alone
+    max_tags: int = 3
 
-    def draw(self, caption: str, chance: random.Random) -> str:
-        kind = chance.random()
-        if kind < self.nothing_share:
+    def draw(self, caption: str, rng: random.Random) -> str:
+        u = rng.random()
+        if u < self.empty_share:
             return ""
         name, *tags = [part.strip() for part in caption.split(",")]
-        if not tags or kind < self.nothing_share + self.name_share:
+        if not tags or u < self.empty_share + self.name_share:
             return name
-        said = chance.sample(tags, min(len(tags), chance.randint(1, self.most_tags)))
-        if kind >= self.nothing_share + self.name_share + self.tags_share:
-            said = [name, *said]
-        return ", ".join(said)
+        drawn = rng.sample(tags, min(len(tags), rng.randint(1, self.max_tags)))
+        if u >= self.empty_share + self.name_share + self.tags_share:
+            drawn = [name, *drawn]
+        return ", ".join(drawn)

@@ -1,8 +1,8 @@
-"""ImageDataset: the pictures of a folder, decoded once into one memory-mapped file, so that reading never slows a step.
+"""ImageDataset: the images of a folder, decoded once into a memory-mapped cache file, so that a training step never waits.
 
-The file is an ordinary `.npy` of uint8 [N, size, size, 3] named by a hash of what it was made from: the folder, the
-paths, sizes and times of the files, and the part of the recipe that decides the pixels. It is written under another
-name and renamed when whole, so that a file of the right name is always a good one. No torch but in `batch`.
+The cache file is a plain `.npy` of uint8 [N, size, size, 3]. Its name is a hash of what it was made from: the folder, the
+paths, sizes and modification times of the files, and the part of the recipe that affects the pixels. It is written
+atomically, so a file with the right name is complete. No torch except in `batch`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffstudio.atomic import atomic_write, remove_part_files, storage_errors
 from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem
@@ -32,48 +33,46 @@ from diffstudio.training.recipe import DataRecipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1  # of the prepared pixels: raise it when the same recipe gives other ones
-SMALLEST_SIZE, LARGEST_SIZE = 8, 2048
-ALWAYS_HELD_OUT_FROM = 20  # pictures: with so many, at least one is kept apart
-LARGEST_CLUSTER = 0.05  # of the pictures: above it, similar ones may lie on both sides of the division
-KEPT_DAYS = 30  # a prepared file that was not used for so long is deleted
-_HEADER_BYTES = 128  # fixed, so that the number of pictures can be corrected at the end
-_SPARE_BYTES = 16 * 2**20  # of the disk, which the prepared pictures leave to others
+FORMAT = 1  # of the cached pixels: raise it when the same recipe gives different pixels
+MIN_SIZE, MAX_SIZE = 8, 2048  # px
+MIN_IMAGES_TO_HOLD_OUT = 20  # from this number on, at least one image is held out
+MAX_CLUSTER_FRACTION = 0.05  # larger clusters of near-duplicates may be split by the hold-out
+KEPT_DAYS = 30  # since the last use of a cache file
+_HEADER_BYTES = 128  # fixed, so that the number of images can be corrected at the end
+_SPARE_BYTES = 16 * 2**20  # left free on the disk
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """N pictures and what is known of each, in the order of their paths."""
+    """N images with captions and class labels, in the order of their paths."""
 
-    images: np.ndarray  # uint8 [N, size, size, 3], a memory map
+    images: NDArray[np.uint8]  # [N, size, size, 3], a memory map
     captions: tuple[str, ...]  # "" where there is none
-    classes: tuple[str, ...]  # names of the groups, sorted; "" stands for the folder itself
-    labels: np.ndarray  # int64 [N], the place of each picture's group in `classes`
-    held_out: np.ndarray  # bool [N], kept apart from training
+    classes: tuple[str, ...]  # names of the groups, sorted; "" for the folder itself
+    labels: NDArray[np.int64]  # [N], the index of each image's group in `classes`
+    held_out: NDArray[np.bool_]  # [N], not trained on
     paths: tuple[Path, ...]  # inside the folder
-    skipped: tuple[Skipped, ...]  # pictures that were lost since the inspection
-    file: Path
+    skipped: tuple[Skipped, ...]  # images that can no longer be read
+    file: Path  # the cache
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def size(self) -> int:
-        """px a side."""
+        """px, width and height."""
         return int(self.images.shape[1])
 
     @property
-    def training_indices(self) -> np.ndarray:
-        """int64, the pictures to train on."""
+    def training_indices(self) -> NDArray[np.int64]:
         return np.flatnonzero(~self.held_out)
 
     @property
-    def held_out_indices(self) -> np.ndarray:
-        """int64, the pictures kept apart."""
+    def held_out_indices(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.held_out)
 
-    def batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
-        """The pictures at `indices` as float32 [B, 3, size, size] in [-1, 1], on the CPU."""
+    def batch(self, indices: Sequence[int] | NDArray[np.int64] | Tensor) -> Tensor:
+        """The images at `indices` as float32 [B, 3, size, size] in [-1, 1], on the CPU."""
         import torch
 
         pixels = self.images[np.asarray(indices, dtype=np.int64)]  # a copy, out of the map
@@ -89,28 +88,30 @@ def build_dataset(
     on_progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> ImageDataset:
-    """The report's pictures as a set, from the cache when nothing has changed.
+    """The images of an inspected folder, from the cache when nothing has changed.
 
-    `on_progress(done, pictures)` and `cancelled()` are called between pictures; after `cancelled` says yes comes
-    Interrupted. FolderProblem when the recipe leaves no picture, RunProblem when it asks for what cannot be done,
-    StorageProblem when the disk is full: no half-written file stays behind any of them.
+    `on_progress(done, images)` and `cancelled()` are called after each decoded image. Interrupted when `cancelled` returns
+    True, FolderProblem when the recipe excludes every image, RunProblem for invalid settings, StorageProblem when the disk
+    is full. None of them leaves an unfinished file.
     """
     _check(data)
     records = [record for record in report.images if not _excluded(record.path, data.exclude)]
     if not records:
         raise FolderProblem(
-            f"There is nothing to train on in {report.folder}", "all its sub-folders are left out", "Leave out fewer"
+            f"There is nothing to train on in {report.folder}",
+            "every sub-folder is excluded",
+            "Exclude fewer sub-folders",
         )
     stamps = {record.path: stamp for record in records if (stamp := _stamp(report.folder / record.path))}
-    lost = [Skipped(record.path, "it is not there any more") for record in records if record.path not in stamps]
+    lost = [Skipped(record.path, "the file no longer exists") for record in records if record.path not in stamps]
     records = [record for record in records if record.path in stamps]
     file = cache_folder / f"{_key(report.folder, stamps, data)}.npy"
 
-    images = _open_prepared(file, len(records), data.size)
+    images = _open_cache(file, len(records), data.size)
     if images is None:
         with storage_errors(_not_written(cache_folder), cache_folder):
             cache_folder.mkdir(parents=True, exist_ok=True)
-            _tidy(cache_folder, keep=file)
+            _delete_old_files(cache_folder, keep=file)
             _check_space(cache_folder, len(records) * data.size**2 * 3)
             bad = _write(file, report.folder, records, data, on_progress, cancelled)
         lost += bad
@@ -119,26 +120,24 @@ def build_dataset(
         if not records:
             raise FolderProblem(
                 f"There is nothing to train on in {report.folder}",
-                "not one of its pictures can be read any more",
-                "Look at the folder again",
+                "none of its images can be read any more",
+                "Inspect the folder again",
             )
-        images = _open_prepared(file, len(records), data.size)
+        images = _open_cache(file, len(records), data.size)
         if images is None:
-            raise StorageProblem(f"The prepared pictures in {cache_folder} cannot be read back", remedy="Try again")
+            raise StorageProblem(f"The image cache in {cache_folder} cannot be read", remedy="Try again")
     with contextlib.suppress(OSError):
-        os.utime(file)  # used today
-    return _picture_set(images, records, report, data, lost, file)
+        os.utime(file)  # the time of its last use
+    return _as_dataset(images, records, report, data, lost, file)
 
 
 def _check(data: DataRecipe) -> None:
-    if not SMALLEST_SIZE <= data.size <= LARGEST_SIZE:
-        raise RunProblem(
-            f"The recipe's picture size is {data.size} px", f"it goes from {SMALLEST_SIZE} to {LARGEST_SIZE}"
-        )
+    if not MIN_SIZE <= data.size <= MAX_SIZE:
+        raise RunProblem(f"recipe.data.size is {data.size} px", f"it must be from {MIN_SIZE} to {MAX_SIZE}")
     if data.fit not in ("pad", "crop"):
-        raise RunProblem(f"The recipe's fit is {data.fit!r}", "it may be `pad` or `crop`")
+        raise RunProblem(f"recipe.data.fit is {data.fit!r}", "it must be `pad` or `crop`")
     if not 0 <= data.held_out < 1:
-        raise RunProblem(f"The recipe holds out {data.held_out} of the pictures", "it goes from 0 to below 1")
+        raise RunProblem(f"recipe.data.held_out is {data.held_out}", "it must be at least 0 and below 1")
     background_colour(data)
 
 
@@ -156,7 +155,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _key(folder: Path, stamps: dict[Path, tuple[int, int]], data: DataRecipe) -> str:
-    made_from = [
+    inputs = [
         FORMAT,
         os.fspath(folder.resolve()),
         data.size,
@@ -164,11 +163,11 @@ def _key(folder: Path, stamps: dict[Path, tuple[int, int]], data: DataRecipe) ->
         data.fit,
         [[path.as_posix(), *stamp] for path, stamp in stamps.items()],
     ]
-    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
 
 
-def _open_prepared(file: Path, count: int, size: int) -> np.ndarray | None:
-    """The map, or None when the file is not there or is not what it should be."""
+def _open_cache(file: Path, count: int, size: int) -> NDArray[np.uint8] | None:
+    """The memory map; None when the file is missing or does not match."""
     try:
         images = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -177,7 +176,7 @@ def _open_prepared(file: Path, count: int, size: int) -> np.ndarray | None:
 
 
 def _not_written(cache_folder: Path) -> str:
-    return f"The prepared images cannot be written to {cache_folder}"
+    return f"The image cache cannot be written to {cache_folder}"
 
 
 def _check_space(cache_folder: Path, needed_bytes: int) -> None:
@@ -185,9 +184,9 @@ def _check_space(cache_folder: Path, needed_bytes: int) -> None:
     needed_bytes += _SPARE_BYTES
     if free_bytes < needed_bytes:
         raise StorageProblem(
-            f"There is no room for the prepared pictures in {cache_folder}",
+            f"There is no room for the image cache in {cache_folder}",
             f"{needed_bytes / 2**20:,.0f} MiB are needed and {free_bytes / 2**20:,.0f} MiB are free",
-            "Free some space, or train at a smaller size",
+            "Free some space, or train at a smaller image size",
         )
 
 
@@ -199,20 +198,23 @@ def _write(
     on_progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> list[Skipped]:
-    """Decode everything into `file`; returns what could not be read. Plain writes: a full disk kills a memory map."""
+    """Decode the images into `file`; returns those that could not be read.
+
+    Written as a file, not through a memory map: on a full disk that would end the process.
+    """
     background = background_colour(data)
 
-    def decoded(record: ImageRecord) -> np.ndarray | Skipped:
+    def decode(record: ImageRecord) -> NDArray[np.uint8] | Skipped:
         try:
-            picture, _ = read_image(folder / record.path, at_least=3 * data.size)
-            return resize_to_square(picture, data.size, background, data.fit)
+            image, _ = read_image(folder / record.path, at_least=3 * data.size)
+            return resize_to_square(image, data.size, background, data.fit)
         except ImageProblem as error:
             return Skipped(record.path, error.why)
 
     bad: list[Skipped] = []
     with atomic_write(file, _not_written(file.parent)) as out:
         _write_header(out, len(records), data.size)
-        with contextlib.closing(map_in_threads(decoded, records)) as results:
+        with contextlib.closing(map_in_threads(decode, records)) as results:
             for done, result in enumerate(results, start=1):
                 if isinstance(result, Skipped):
                     bad.append(result)
@@ -221,7 +223,7 @@ def _write(
                 if on_progress is not None:
                     on_progress(done, len(records))
                 if cancelled is not None and cancelled():
-                    raise Interrupted("Preparing the pictures was stopped")
+                    raise Interrupted("Stopped while decoding the images")
         if bad:
             out.seek(0)
             _write_header(out, len(records) - len(bad), data.size)
@@ -235,8 +237,8 @@ def _write_header(out: BinaryIO, count: int, size: int) -> None:
     out.write(prefix + about.ljust(_HEADER_BYTES - 11).encode("ascii") + b"\n")
 
 
-def _tidy(cache_folder: Path, keep: Path) -> None:
-    """Delete what nobody used for a month, and what a killed process left unfinished."""
+def _delete_old_files(cache_folder: Path, keep: Path) -> None:
+    """Delete cache files that nobody used for KEPT_DAYS and unfinished files of killed processes."""
     remove_part_files([cache_folder])
     now = time.time()
     for file in cache_folder.glob("*.npy"):
@@ -245,8 +247,8 @@ def _tidy(cache_folder: Path, keep: Path) -> None:
                 file.unlink()
 
 
-def _picture_set(
-    images: np.ndarray,
+def _as_dataset(
+    images: NDArray[np.uint8],
     records: Sequence[ImageRecord],
     report: FolderReport,
     data: DataRecipe,
@@ -267,31 +269,32 @@ def _picture_set(
     )
 
 
-def _held_out(paths: Sequence[Path], similar: Sequence[tuple[Path, Path]], fraction: float) -> np.ndarray:
-    """bool [N]: the same pictures whatever else lies in the folder, by a hash of their paths.
+def _held_out(paths: Sequence[Path], similar: Sequence[tuple[Path, Path]], fraction: float) -> NDArray[np.bool_]:
+    """[N]: which images are held out, decided by a hash of each path, so independent of the other files in the folder.
 
-    Pictures that look alike go to the same side, or the held-out loss would be told the answers.
+    Near-duplicates are held out together or not at all: otherwise the held-out loss would measure memorised images.
     """
     first_of: dict[Path, Path] = {}
     for first, second in similar:
         first_of[second] = first_of.get(first, first)
-    leaders = [first_of.get(path, path) for path in paths]
-    cluster_sizes = Counter(leaders)
-    too_many = max(2.0, LARGEST_CLUSTER * len(paths))
-    leaders = [
-        path if cluster_sizes[leader] > too_many else leader for path, leader in zip(paths, leaders, strict=True)
+    representatives = [first_of.get(path, path) for path in paths]
+    cluster_sizes = Counter(representatives)
+    too_many = max(2.0, MAX_CLUSTER_FRACTION * len(paths))
+    representatives = [
+        path if cluster_sizes[first] > too_many else first for path, first in zip(paths, representatives, strict=True)
     ]
-    places = np.array([_place(leader) for leader in leaders])  # float64 [N] in [0, 1)
+    hashes = np.array([_unit_hash(path) for path in representatives])  # float64 [N] in [0, 1)
     if fraction <= 0:
         return np.zeros(len(paths), dtype=bool)
-    held_out = places < fraction
-    if not held_out.any() and len(paths) >= ALWAYS_HELD_OUT_FROM:
-        held_out = places == places.min()
+    held_out: NDArray[np.bool_] = hashes < fraction
+    if not held_out.any() and len(paths) >= MIN_IMAGES_TO_HOLD_OUT:
+        held_out = hashes == hashes.min()
     if held_out.all():
-        held_out = places < 0
+        held_out = hashes < 0
     return held_out
 
 
-def _place(path: Path) -> float:
+def _unit_hash(path: Path) -> float:
+    """A number in [0, 1)."""
     digest = hashlib.sha256(path.as_posix().encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

@@ -1,18 +1,18 @@
-"""RunFolder: a training run on disk, which is all that the window and the run itself share.
+"""RunFolder: the folder of a training run, through which the run's process and the window communicate.
 
-    recipe.toml     the recipe, complete
-    chosen.toml     the recipe that the run was started with, where the window chose it; read once
-    run.json        what does not change: format, folder of pictures, when it was made
-    events.jsonl    one object a line, appended as things happen
-    control.json    what a person asks of it: {"format": 1, "command": "run" | "pause" | "stop"}
+    recipe.toml     the complete recipe
+    chosen.toml     the recipe chosen in the window, which the process reads when it starts
+    run.json        what never changes: format, folder of images, time of creation
+    events.jsonl    one JSON object per line, appended as things happen
+    control.json    {"format": 1, "command": "run" | "pause" | "stop"}, written by the window
     samples/        00000500-ema.png and 00000500-raw.png, grids of `columns` by `rows`
-    checkpoints/    00000500.safetensors; latest.safetensors is the newest EMA
-    tokenizer.json  the words learnt from its captions
-    state.pt        what resuming needs, replaced whole
-    log.txt         the process's own standard error
-    run.lock        held by the one process that works on the run
+    checkpoints/    00000500.safetensors; latest.safetensors is a copy of the newest, with EMA weights
+    tokenizer.json  trained on the captions
+    state.pt        everything that resuming needs
+    log.txt         the process's standard error
+    run.lock        locked by the process that trains the run
 
-Reading imports no torch. A process killed at any moment leaves at worst one unfinished last line, which is passed over.
+Reading needs no torch. A process that is killed leaves at most one incomplete last line in events.jsonl, which is skipped.
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ FORMAT = 1
 class Command(StrEnum):
     RUN = "run"
     PAUSE = "pause"
-    STOP = "stop"  # at the next step boundary, after writing a checkpoint; can be resumed
+    STOP = "stop"  # after the current step; writes a checkpoint, and can be resumed
 
 
 class Status(StrEnum):
-    """What a run is doing, told from its last events and whether its process lives."""
+    """What a run is doing, judged by its last events and whether its process is alive."""
 
     STARTING = "starting"
     TRAINING = "training"
-    WAITING = "waiting"  # for the accelerator, while pictures are made
+    WAITING = "waiting"  # for the accelerator, while images are generated
     PAUSED = "paused"
     STOPPED = "stopped"
     FINISHED = "finished"
     FAILED = "failed"
-    INTERRUPTED = "interrupted"  # its process is gone without a word: killed, or the machine went down
+    INTERRUPTED = "interrupted"  # its process ended without an event: killed, or the machine crashed
 
 
 @dataclass(frozen=True, slots=True)
 class RunPreparing:
-    """Before RunStarted, about twice a second: so many pictures are decoded. Not said when they were already."""
+    """Images are being decoded: about twice a second before RunStarted, never when the image cache is used."""
 
     event: ClassVar[str] = "preparing"
-    step: int  # 0, or about where it resumes
+    step: int  # 0, or about the step at which it resumes
     done: int
     images: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """Once for every process that works on the run; `step` is 0, or where it resumed."""
+    """Once for every process that trains the run; `step` is 0, or the step at which it resumes."""
 
     event: ClassVar[str] = "started"
     step: int
@@ -79,12 +79,12 @@ class RunStarted:
     device: str
     dtype: str
     threads: int
-    why: str  # the choices made for this machine, in a sentence
+    why: str  # the choices made for the folder and this machine, in sentences
 
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """About once a second, not for every step: the mean over the steps since the last one."""
+    """About once a second: means over the steps since the last of these events."""
 
     event: ClassVar[str] = "step"
     step: int
@@ -94,7 +94,7 @@ class RunStep:
     gradient_norm: float
     learning_rate: float
     images_per_second: float
-    elapsed_seconds: float  # of training, pauses and earlier processes included and excluded respectively
+    elapsed_seconds: float  # of training in all processes of the run, without pauses
     left_seconds: float
 
 
@@ -102,18 +102,18 @@ class RunStep:
 class RunHeldOut:
     event: ClassVar[str] = "held_out"
     step: int
-    loss: float  # of the EMA weights on the pictures kept apart, fixed noise
+    loss: float  # of the EMA weights on the held-out images, with fixed noise
 
 
 @dataclass(frozen=True, slots=True)
 class RunSamples:
     event: ClassVar[str] = "samples"
     step: int
-    ema: str  # paths inside the run folder
+    ema: str  # paths relative to the run folder
     raw: str
     columns: int
     rows: int
-    size: int  # px a side of one sample
+    size: int  # px, width and height of one sample
     prompts: tuple[str, ...]
 
 
@@ -121,7 +121,7 @@ class RunSamples:
 class RunCheckpoint:
     event: ClassVar[str] = "checkpoint"
     step: int
-    path: str  # inside the run folder
+    path: str  # relative to the run folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class RunPaused:
 
 @dataclass(frozen=True, slots=True)
 class RunResumed:
-    """After a pause or a wait, in the same process."""
+    """After RunPaused or RunWaiting, in the same process."""
 
     event: ClassVar[str] = "resumed"
     step: int
@@ -140,7 +140,7 @@ class RunResumed:
 
 @dataclass(frozen=True, slots=True)
 class RunWaiting:
-    """The accelerator was given up for pictures."""
+    """The accelerator is lent to image generation, or not available yet."""
 
     event: ClassVar[str] = "waiting"
     step: int
@@ -157,7 +157,7 @@ class RunFinished:
     event: ClassVar[str] = "finished"
     step: int
     checkpoint: str
-    learned: bool  # the held-out (or training) loss ended clearly below that of a network that knows nothing
+    learned: bool  # the final held-out (or training) loss is clearly below that of always predicting the mean image
     verdict: str  # the sentence to show
 
 
@@ -209,10 +209,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, image_folder: Path) -> RunFolder:
-        """A new run. RunProblem when a run is there already, StorageProblem when the place cannot be written to."""
+        """A new run. RunProblem when the folder already holds one, StorageProblem when it cannot be written."""
         run = cls(path)
         if run.recipe_file.exists():
-            raise RunProblem(f"There is a run in {path} already", remedy="Resume it, or choose another folder")
+            raise RunProblem(f"There is already a run in {path}", remedy="Resume it, or choose another folder")
         try:
             for folder in (path / "samples", path / "checkpoints"):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -220,17 +220,17 @@ class RunFolder:
             raise StorageProblem(
                 f"The run folder {path} cannot be written",
                 error.strerror or str(error),
-                "Choose another place or free some space",
+                "Choose another folder or free some space",
             ) from error
         run._write_json("run.json", {"format": FORMAT, "pictures": str(image_folder.resolve()), "created": time.time()})
-        if not (path / "control.json").exists():  # what was asked while it was prepared counts
+        if not (path / "control.json").exists():  # a command sent during the setup counts
             run.send(Command.RUN)
-        recipe.write(run.recipe_file)  # last: a folder without it is no run yet
+        recipe.write(run.recipe_file)  # last: a folder without it is not a run yet
         return run
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """A run that is there. RunProblem when it is not, is damaged, or comes from a newer program."""
+        """An existing run. RunProblem when there is none, it is damaged, or a newer version of the program wrote it."""
         run = cls(path)
         if not run.recipe_file.is_file() or not (path / "run.json").is_file():
             raise RunProblem(f"There is no training run in {path}", remedy="Start one with `diffstudio train FOLDER`")
@@ -267,26 +267,28 @@ class RunFolder:
     def info(self) -> dict[str, Any]:
         """`pictures` (the folder trained on) and `created` (seconds since the epoch).
 
-        RunProblem when the file that says so is damaged or comes from a newer program.
+        RunProblem when run.json is damaged or a newer version of the program wrote it.
         """
         values = self._read_json("run.json")
         written = values.get("format")
         if not isinstance(written, int):
-            raise RunProblem(f"run.json of the run {self.name} is damaged", "it names no format")
+            raise RunProblem(f"run.json of the run {self.name} is damaged", "its format is missing")
         if written > FORMAT:
             raise RunProblem(
-                f"The run {self.name} is of format {written}", f"this program reads up to {FORMAT}", "Update diffstudio"
+                f"The run {self.name} has format {written}",
+                f"this program reads formats up to {FORMAT}",
+                "Update diffstudio",
             )
         return values
 
     def append(self, event: RunEvent) -> None:
-        """StorageProblem when it cannot be written: the events before it stay."""
+        """Append an event to events.jsonl. StorageProblem when that fails; earlier events stay."""
         values = {_JSON_KEYS.get(name, name): value for name, value in asdict(event).items()}
         line = json.dumps({"format": FORMAT, "event": event.event, "at": time.time()} | values, ensure_ascii=False)
         try:
             with (self.path / "events.jsonl").open("a", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
                 if file.tell() and not self._ends_with_newline():
-                    file.write("\n")  # a process was killed in the middle of a line
+                    file.write("\n")  # a killed process left an incomplete line
                 file.write(line + "\n")
         except OSError as error:
             raise StorageProblem(
@@ -296,42 +298,43 @@ class RunFolder:
             ) from error
 
     def events(self, offset: int = 0) -> tuple[list[RunEvent], int]:
-        """The whole lines from byte `offset` on, and the offset after them: call again with it for what is new.
+        """The events from byte `offset` on, and the offset after them: pass it to the next call to get new events.
 
-        Lines that are not an event this program knows are passed over.
+        Incomplete lines and unknown events are skipped.
         """
         try:
             with (self.path / "events.jsonl").open("rb") as file:
                 file.seek(offset)
                 data = file.read()
-        except OSError:  # not begun yet, or deleted while it was watched
+        except OSError:  # not written yet, or deleted meanwhile
             return [], 0
-        whole = data[: data.rfind(b"\n") + 1]
-        return list(_parse_events(whole)), offset + len(whole)
+        lines = data[: data.rfind(b"\n") + 1]
+        return list(_parse_events(lines)), offset + len(lines)
 
     def send(self, command: Command) -> None:
+        """Write the control file."""
         self._write_json("control.json", {"format": FORMAT, "command": str(command)})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Around the work of the one process that writes this run; the system lets go when that is killed.
+        """Hold the lock of the process that trains the run; the system releases it when the process is killed.
 
-        RunProblem when another process works on it, StorageProblem when the place cannot be written to.
+        RunProblem when another process holds it, StorageProblem when the folder cannot be written.
         """
         lock = FileLock(self.path / "run.lock", thread_local=False)
         try:
             lock.acquire(blocking=False)
         except Timeout:
             raise RunProblem(
-                f"The run {self.name} is being trained already",
+                f"The run {self.name} is already being trained",
                 "another process works on it",
-                "Wait until it ends, or stop it first",
+                "Wait until it ends, or stop it",
             ) from None
         except OSError as error:
             raise StorageProblem(
                 f"The run folder {self.path} cannot be written",
                 error.strerror or str(error),
-                "Free some space or allow writing there",
+                "Free some space, or make the folder writable",
             ) from error
         try:
             yield
@@ -339,6 +342,7 @@ class RunFolder:
             lock.release()
 
     def command(self) -> Command:
+        """The command in the control file; RUN when there is none."""
         try:
             return Command(self._read_json("control.json")["command"])
         except (RunProblem, KeyError, ValueError):
@@ -355,7 +359,7 @@ class RunFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise RunProblem(f"{name} of the run {self.name} cannot be read", str(error)) from error
         if not isinstance(value, dict):
-            raise RunProblem(f"{name} of the run {self.name} is not a table")
+            raise RunProblem(f"{name} of the run {self.name} is damaged", "it is not a JSON object")
         return value
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
@@ -381,17 +385,17 @@ def _parse_events(lines: bytes) -> Iterator[RunEvent]:
 
 @cache
 def _field_types(event: str) -> dict[str, Any]:
-    """The types of an event's values by their names."""
+    """The types of an event's fields by name."""
     hints = get_type_hints(_KINDS[event])
     return {field.name: hints[field.name] for field in fields(_KINDS[event])}
 
 
 def _checked_value(hint: Any, value: Any) -> Any:
-    """The value as the event holds it. TypeError when JSON holds something else there."""
+    """A JSON value as the type of the field. TypeError when it has another type."""
     if hint is float and type(value) in (int, float):
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
     if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
-    raise TypeError(f"{value!r} is no {hint}")
+    raise TypeError(f"{value!r} is not {hint}")

@@ -115,7 +115,7 @@ def test_values_stay_in_range() -> None:
 
 def test_a_recipe_that_tells_nothing() -> None:
     told_too = Augmentation(ALL_KINDS).apply(pictures(50), generator())
-    silent = Augmentation(replace(ALL_KINDS, tell_augmentation=False)).apply(pictures(50), generator())
+    silent = Augmentation(replace(ALL_KINDS, augment_labels=False)).apply(pictures(50), generator())
     assert torch.equal(silent[0], told_too[0])
     assert torch.equal(silent[1], torch.zeros(50, Augmentation.label_dim))
 

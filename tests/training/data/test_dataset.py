@@ -143,7 +143,7 @@ def test_excluded_folders(pictures: Path, cache: Path) -> None:
     report = report_of(pictures)
     made = build_dataset(report, replace(SMALL, exclude=("group-1", "group")), cache)  # whole names only
     assert made.classes == ("group-0", "group-2")
-    with pytest.raises(FolderProblem, match="left out"):
+    with pytest.raises(FolderProblem, match="excluded"):
         build_dataset(report, replace(SMALL, exclude=("group-0", "group-1", "group-2")), cache)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from diffstudio.errors import FolderProblem
 from diffstudio.training.data import inspect_folder as inspection
 from diffstudio.training.data.inspect_folder import (
-    LONGEST_CAPTION,
+    MAX_CAPTION_BYTES,
     FolderReport,
     InspectionProgress,
     inspect_folder,
@@ -60,7 +60,7 @@ def test_groups_captions_and_sizes(tmp_path: Path) -> None:
     assert report.groups == {"": 1, "cats": 2, "dogs": 1}
     assert report.captioned == 2
     assert report.skipped == report.duplicates == report.too_small == report.caption_problems == ()
-    assert report.sentence() == "4 pictures · 30 to 40 px · captions for 2 · 3 groups"
+    assert report.sentence() == "4 images · 30 to 40 px · captions for 2 · 3 groups"
     assert report.smaller_than(64) == 4
     assert report.smaller_than(60) == 3
 
@@ -68,7 +68,7 @@ def test_groups_captions_and_sizes(tmp_path: Path) -> None:
 def test_the_sentence_for_a_plain_folder(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path / f"{seed}.png", seed, f"thing {seed}")
-    assert report_of(tmp_path).sentence() == "3 pictures · 40 px · captions for all"
+    assert report_of(tmp_path).sentence() == "3 images · 40 px · captions for all"
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_a_caption_that_is_not_text_is_named_and_the_picture_kept(tmp_path: Path
 
 
 def test_a_huge_caption_is_cut_between_characters_and_named(tmp_path: Path) -> None:
-    put(tmp_path / "a.png", 0, "x" + "ж" * LONGEST_CAPTION)
+    put(tmp_path / "a.png", 0, "x" + "ж" * MAX_CAPTION_BYTES)
     report = report_of(tmp_path)
-    assert report.images[0].caption == "x" + "ж" * ((LONGEST_CAPTION - 1) // 2)
+    assert report.images[0].caption == "x" + "ж" * ((MAX_CAPTION_BYTES - 1) // 2)
     assert "64 KiB" in report.caption_problems[0].why
 
 
@@ -191,13 +191,13 @@ def test_folders_with_nothing_to_train_on(tmp_path: Path, kind: str) -> None:
     elif kind == "all broken":
         (folder / "a.png").write_text("hello")
     reason = {
-        "none": "no such folder",
+        "none": "does not exist",
         "file": "a file, not a folder",
         "empty": "is empty",
         "texts": "3 files (3 .txt) but no",
         "nested empties": "no files",
         "one pixel": "smaller than 16 px",
-        "all broken": "a.png, it is not an image",
+        "all broken": "a.png: it is not an image",
     }
     with pytest.raises(FolderProblem) as problem:
         list(inspect_folder(folder))

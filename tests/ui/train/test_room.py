@@ -116,8 +116,8 @@ def test_a_dropped_picture_is_left_to_the_window(room: TrainRoom, pictures: Path
     ("fill", "said"),
     [
         (lambda folder: None, "is empty"),
-        (lambda folder: (folder / "a.txt").write_text("words"), "no pictures"),
-        (lambda folder: (folder / "a.png").write_bytes(b"not one"), "its one picture cannot be used"),
+        (lambda folder: (folder / "a.txt").write_text("words"), "no images"),
+        (lambda folder: (folder / "a.png").write_bytes(b"not one"), "its only image cannot be used"),
         (lambda folder: folder.rmdir(), "no such folder"),
     ],
 )
