@@ -105,7 +105,7 @@ def test_the_sheets_and_windows(qtbot: QtBot, tmp_path: Path) -> None:
         ConvertDialog(SD1, tmp_path),
         MergeDialog(SD1, tmp_path, MODELS),
         FuseLoraDialog(SD1, tmp_path, MODELS),
-        PruneDialog(SD1, tmp_path, {"averaged copies of the weights": 1000}),
+        PruneDialog(SD1, tmp_path, {"EMA copies of the weights": 1000}),
         ExportDialog(SD1, tmp_path),
         MaskDialog(image, None, (0, 0, 0, 0)),
         UpscaleDialog(UpscaleRequest(tmp_path / "a.png"), image, QSize(64, 48), MODELS, "sd1", sampled=True),

@@ -426,7 +426,7 @@ def test_what_does_not_draw_is_left_out(small_world: World, tmp_path: Path) -> N
     checkpoint = record(path, "sd1")
     sizes = left_out_bytes(checkpoint)
     assert set(sizes) == {
-        "averaged copies of the weights",
+        "EMA copies of the weights",
         "what only the autoencoder's training needed",
         "the optimiser's state",
         "the trainer's notes",
@@ -437,7 +437,7 @@ def test_what_does_not_draw_is_left_out(small_world: World, tmp_path: Path) -> N
         torch.equal(found[name], value) for name, value in load(one).items()
     )
     assert (
-        result.notes[0].startswith("Left out: averaged copies of the weights (9.8 MB); ")
+        result.notes[0].startswith("Left out: EMA copies of the weights (9.8 MB); ")
         and "smaller" in result.notes[0]
     )
     assert checkpoint.size_bytes - result.size_bytes == pytest.approx(sum(sizes.values()), rel=0.1)

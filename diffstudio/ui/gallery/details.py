@@ -17,7 +17,7 @@ from diffstudio.studio.requests import SpacingName, UpscaleRequest
 from diffstudio.ui.gallery.item_model import when
 from diffstudio.ui.generate.labels import upscaler
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import label, scroll_area
@@ -49,8 +49,8 @@ class Details(QFrame):
         self._settings: ImageSettings | None = None
         self.prompt, self.negative = WrappingText(pixels=theme.FONT_PIXELS), WrappingText(tone="dim")
         self.prompt.setAccessibleName("Prompt")
-        self.negative.setAccessibleName("Leave out")
-        self._prompt_title, self._negative_title = SectionLabel("Prompt"), SectionLabel("Leave out")
+        self.negative.setAccessibleName(terms.NEGATIVE_PROMPT)
+        self._prompt_title, self._negative_title = SectionLabel("Prompt"), SectionLabel(terms.NEGATIVE_PROMPT)
         self.facts = FactsTable()
         self.lost = WrappingText(tone="warn")
         self.nothing = label("", "dim", wrap=True)
@@ -75,13 +75,13 @@ class Details(QFrame):
         column.addStretch(1)
         self._scroll = scroll_area(contents)
 
-        self.reuse = PrimaryButton("Reuse settings", tooltip="Put these settings into the Generate room (Ctrl+U)")
-        self.enlarge = SecondaryButton("Enlarge…", "arrows-out", "Make the picture larger (Ctrl+E)", name="Enlarge")
-        self.star = SecondaryButton("Star", "star", "Keep this picture among the starred (Ctrl+D)")
-        self.copy = SecondaryButton("Copy", "copy", "Copy the picture (Ctrl+C)")
-        self.save = SecondaryButton("Save as", "floppy-disk", "Save a copy elsewhere (Ctrl+S)")
-        self.folder = SecondaryButton("Show in folder", "folder-open", "Open the folder this picture is in")
-        self.delete = SecondaryButton("Delete", "trash", "Move to the gallery's trash (Delete); it can be undone")
+        self.reuse = PrimaryButton(actions.USE_SETTINGS, tooltip=f"{actions.USE_SETTINGS_TIP} (Ctrl+U)")
+        self.enlarge = SecondaryButton(actions.UPSCALE, "arrows-out", actions.UPSCALE_TIP, name="Upscale")
+        self.star = SecondaryButton("Star", "star", "Star this image (Ctrl+D)")
+        self.copy = SecondaryButton("Copy", "copy", actions.COPY_IMAGE_TIP)
+        self.save = SecondaryButton(actions.SAVE_AS, "floppy-disk", actions.SAVE_AS_TIP)
+        self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
+        self.delete = SecondaryButton("Delete", "trash", "Move to the gallery's trash (Delete). This can be undone")
         self._buttons = QWidget()
         below = QVBoxLayout(self._buttons)
         below.setContentsMargins(16, 8, 16, 16)
@@ -122,10 +122,10 @@ class Details(QFrame):
         self.lost.hide()
         if image is None:
             self.nothing.setText(
-                "Choose a picture to see how it was made." if chosen == 0 else f"{chosen:,} pictures are chosen."
+                "Select an image to see its settings." if chosen == 0 else f"{chosen:,} images selected."
             )
         elif request is None:
-            self.nothing.setText("This picture carries no settings.")
+            self.nothing.setText("This image has no settings.")
         self.nothing.setVisible(image is None or request is None)
         self.facts.show_facts(_facts(image) if image else [])
         self.reuse.setVisible(request is not None)
@@ -162,9 +162,9 @@ class Details(QFrame):
         about = settings.environment
         made_on = " · ".join(str(about[name]) for name in ("device", "dtype") if about.get(name))
         version = f" {about['version']}" if about.get("version") else ""
-        self.facts.show_facts([*_facts(image), ("Computed", made_on), ("Program", f"{settings.source}{version}")])
+        self.facts.show_facts([*_facts(image), ("Computed on", made_on), ("Program", f"{settings.source}{version}")])
         if settings.not_imported:
-            self.lost.set_text("Not taken over: " + "; ".join(settings.not_imported) + ".")
+            self.lost.set_text("Not read: " + "; ".join(settings.not_imported) + ".")
             self.lost.show()
 
 
@@ -178,45 +178,43 @@ def _facts(image: GalleryImage) -> list[tuple[str, str]]:
     facts = [("Size", f"{image.width} × {image.height} px")]
     request = image.request
     if isinstance(request, UpscaleRequest):
-        facts += [
-            ("Enlarged", f"{request.scale:g}× by {upscaler(request.upscaler)}"),
-            ("Made from", request.source.name),
-        ]
+        facts += [("Upscaled", f"{request.scale:g}× by {upscaler(request.upscaler)}"), ("Source", request.source.name)]
         if request.checkpoint:
             facts += [
-                ("Checkpoint", image.checkpoint),
-                ("Strength", f"{request.strength:g}"),
-                ("Steps", str(request.steps)),
-                ("Guidance", f"{request.guidance:g}"),
-                ("Sampler", SAMPLER_LABELS[request.sampler]),
-                ("Seed", str(request.seed)),
+                (terms.CHECKPOINT, image.checkpoint),
+                (terms.DENOISING_STRENGTH, f"{request.strength:g}"),
+                (terms.STEPS, str(request.steps)),
+                (terms.CFG_SCALE, f"{request.guidance:g}"),
+                (terms.SAMPLER, SAMPLER_LABELS[request.sampler]),
+                (terms.SEED, str(request.seed)),
             ]
     elif request is not None:
         spacing = _SPACINGS.get(request.spacing) or request.spacing.capitalize()
         facts += [
-            ("Checkpoint", image.checkpoint),
-            ("Steps", str(request.steps)),
-            ("Guidance", f"{request.guidance:g}"),
-            ("Sampler", SAMPLER_LABELS[request.sampler]),
-            ("Spacing", spacing),
-            ("Seed", str(request.seed)),
+            (terms.CHECKPOINT, image.checkpoint),
+            (terms.STEPS, str(request.steps)),
+            (terms.CFG_SCALE, f"{request.guidance:g}"),
+            (terms.SAMPLER, SAMPLER_LABELS[request.sampler]),
+            (terms.SCHEDULER, spacing),
+            (terms.SEED, str(request.seed)),
         ]
         if request.init is not None:
-            facts += [("Started from", request.init.name), ("Strength", f"{request.strength:g}")]
+            facts += [(terms.INIT_IMAGE, request.init.name), (terms.DENOISING_STRENGTH, f"{request.strength:g}")]
         if request.mask is not None:
-            facts.append(("Mask", request.mask.name))
+            facts.append((terms.MASK, request.mask.name))
         if any(request.outpaint):
-            facts.append(("Extended", _sides(request.outpaint)))
+            facts.append((terms.OUTPAINT, _sides(request.outpaint)))
         facts += [
-            ("Guided by", f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}") for use in request.controls
+            (terms.CONTROLNET, f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}")
+            for use in request.controls
         ]
         if request.vae:
-            facts.append(("Autoencoder", Path(request.vae).stem))
+            facts.append((terms.VAE, Path(request.vae).stem))
         if request.enlarge > 1:
             facts.append(
                 (
-                    "Enlarged",
-                    f"{request.enlarge:g}× by {upscaler(request.upscaler)}, strength {request.enlarge_strength:g}",
+                    terms.HIRES_FIX,
+                    f"{request.enlarge:g}× by {upscaler(request.upscaler)}, denoising strength {request.enlarge_strength:g}",
                 )
             )
-    return [*facts, ("Made", when(image.created)), ("File", image.path.name)]
+    return [*facts, ("Created", when(image.created)), ("File", image.path.name)]

@@ -14,10 +14,10 @@ from diffstudio.ui.widgets import icons
 def ask_about_trash(
     parent: QWidget, count: int, bring_back: Callable[[], object], empty: Callable[[], object]
 ) -> QMessageBox:
-    are = "picture is" if count == 1 else "pictures are"
+    are = "image is" if count == 1 else "images are"
     box = QMessageBox(QMessageBox.Icon.NoIcon, "Trash", f"{count:,} {are} in the gallery's trash.", parent=parent)
-    box.setInformativeText("Bring them back into the gallery, or move them on to the system's trash.")
-    back = box.addButton("Bring back", QMessageBox.ButtonRole.ActionRole)
+    box.setInformativeText("Restore them to the gallery, or move them to the system's trash.")
+    back = box.addButton("Restore", QMessageBox.ButtonRole.ActionRole)
     on = box.addButton("Empty trash", QMessageBox.ButtonRole.DestructiveRole)
     cancel = box.addButton(QMessageBox.StandardButton.Cancel)
     box.setDefaultButton(cancel)

@@ -91,7 +91,7 @@ class ThumbnailGrid(QListView):
 
     def __init__(self) -> None:
         super().__init__()
-        describe(self, "Pictures", "")
+        describe(self, "Images", "")
         self.setToolTip("")
         self.setViewMode(QListView.ViewMode.ListMode)  # wrapped: lays 100,000 out far faster than IconMode does
         self.setFlow(QListView.Flow.LeftToRight)

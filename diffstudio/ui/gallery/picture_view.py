@@ -28,7 +28,7 @@ class PictureView(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        describe(self, "Picture", "")
+        describe(self, "Image", "")
         self.setToolTip("")
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumSize(120, 120)
@@ -45,7 +45,7 @@ class PictureView(QWidget):
             self._zoom = None
             self._centre = QPointF(size.width() / 2, size.height() / 2)
         self._image, self._size, self._path, self._message = image, size, path, ""
-        self.setAccessibleName(f"Picture: {name}")
+        self.setAccessibleName(f"Image: {name}")
         self.update()
         self.zoomed.emit(self.zoom())
 

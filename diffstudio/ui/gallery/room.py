@@ -21,7 +21,7 @@ from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel, title
 from diffstudio.ui.gallery.toolbars import Message, TopBar
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
-from diffstudio.ui.widgets import image_actions
+from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.controls import EmptyState
 from diffstudio.ui.widgets.images import read_image
 
@@ -55,11 +55,11 @@ class GalleryRoom(QWidget):
         self.message = Message()
         self.empty = EmptyState(
             "image-square",
-            "No pictures yet",
-            "Every picture you make is kept here, with all the settings that made it.",
-            "Make a picture",
+            "No images yet",
+            "Every image you generate appears here, with all of its settings.",
+            "Generate an image",
         )
-        self.nothing_found = EmptyState("magnifying-glass", "Nothing found", "", "Show all pictures")
+        self.nothing_found = EmptyState("magnifying-glass", "No matches", "", "Show all images")
         self._pages = QStackedWidget()
         for page in (self.grid, self.empty, self.nothing_found):
             self._pages.addWidget(page)
@@ -220,7 +220,7 @@ class GalleryRoom(QWidget):
         QApplication.clipboard().setMimeData(data)
         self._say(
             "good",
-            "The picture is on the clipboard." if len(images) == 1 else f"{len(images):,} files are on the clipboard.",
+            "Image copied to the clipboard." if len(images) == 1 else f"{len(images):,} files copied to the clipboard.",
         )
 
     def save_as(self) -> None:
@@ -237,7 +237,7 @@ class GalleryRoom(QWidget):
     def show_in_folder(self) -> None:
         image = self.current()
         if image is not None and not image_actions.show_in_folder(image.path):
-            self._say("warn", f"No file manager could be opened. The picture is {image.path}.")
+            self._say("warn", f"No file manager could be opened. The image is {image.path}.")
 
     def star_chosen(self) -> None:
         self._star(self.chosen())
@@ -266,7 +266,7 @@ class GalleryRoom(QWidget):
         self.model.remove(gone)
         if gone:
             self._deleted = gone
-            what = f"“{title(images[0])[:60]}”" if len(gone) == 1 else f"{len(gone):,} pictures"
+            what = f"“{title(images[0])[:60]}”" if len(gone) == 1 else f"{len(gone):,} images"
             self._say("info", f"{what} moved to the trash.", "Undo")
             self._choose(min(row, self.model.rowCount() - 1))
             self.changed.emit()
@@ -281,7 +281,7 @@ class GalleryRoom(QWidget):
         self.message.hide()
         self._returned(back)
         if missing:
-            self._say("warn", f"{missing:,} of them could not be brought back: the files are no longer in the trash.")
+            self._say("warn", f"{missing:,} images could not be restored: their files are no longer in the trash.")
 
     def _returned(self, image_ids: list[int]) -> None:
         self.model.add([image for each in image_ids if (image := self._gallery.get(each)) is not None])
@@ -366,11 +366,11 @@ class GalleryRoom(QWidget):
             self.refresh()
             found = {"added": report.added, "changed": report.changed, "moved": report.moved, "gone": report.removed}
             parts = [f"{count:,} {word}" for word, count in found.items() if count]
-            self._say("good", f"The folder was looked through: {', '.join(parts)}.")
+            self._say("good", f"Folder rescanned: {', '.join(parts)}.")
         if report.unreadable:
             path, why = report.unreadable[0]
-            more = f" So are {len(report.unreadable) - 1:,} more." if len(report.unreadable) > 1 else ""
-            self._say("warn", f"A file was left out: {why}{more}")
+            more = f" {len(report.unreadable) - 1:,} more were skipped too." if len(report.unreadable) > 1 else ""
+            self._say("warn", f"Skipped: {why}{more}")
 
     def _search_now(self) -> None:
         self._guarded(lambda: self.model.show(self.bar.search.text(), self.bar.starred.isChecked()))
@@ -389,16 +389,14 @@ class GalleryRoom(QWidget):
         elif self.model.total == 0:
             page = self.nothing_found
             words, stars = self.model.search.strip()[:80], "starred " if self.model.starred else ""
-            self.nothing_found.text.setText(
-                f"No {stars}picture has “{words}” in its prompt." if words else "No picture has a star."
-            )
+            self.nothing_found.text.setText(f"No {stars}image matches “{words}”." if words else "No starred images.")
         else:
             page = self.grid
         self._pages.setCurrentWidget(page)
         if self.is_full() and self.model.total == 0:
             self._views.setCurrentIndex(0)
         total = self.model.total
-        self.bar.count_label.setText(f"{total:,} picture{'' if total == 1 else 's'}" if total else "")
+        self.bar.count_label.setText(f"{total:,} image{'' if total == 1 else 's'}" if total else "")
         in_trash = self._gallery.trash_count()
         self.bar.trash.setVisible(in_trash > 0)
         self.bar.search.setEnabled(page is not self.empty)
@@ -420,14 +418,14 @@ class GalleryRoom(QWidget):
         if one is not None and not self.is_full():
             entries.append(("Open", "corners-out", lambda: self._open(self.grid.currentIndex())))
         if one is not None and one.request is not None:
-            entries.append(("Reuse settings", "arrow-u-up-left", self.reuse))
+            entries.append((actions.USE_SETTINGS, "arrow-u-up-left", self.reuse))
         starred = all(image.starred for image in chosen)
         entries += [("Remove star" if starred else "Star", "star", self.star_chosen), ("Copy", "copy", self.copy)]
         if one is not None:
             entries += [
-                ("Enlarge…", "arrows-out", self.enlarge),
-                ("Save as…", "floppy-disk", self.save_as),
-                ("Show in folder", "folder-open", self.show_in_folder),
+                (actions.UPSCALE, "arrows-out", self.enlarge),
+                (actions.SAVE_AS, "floppy-disk", self.save_as),
+                (actions.SHOW_IN_FOLDER, "folder-open", self.show_in_folder),
             ]
         entries.append(("Delete", "trash", self.delete_chosen))
         dialogs.menu(self, entries).popup(source.mapToGlobal(at))
@@ -446,7 +444,7 @@ class GalleryRoom(QWidget):
         gone: list[int] = []
         if self._guarded(lambda: gone.append(self._gallery.empty_trash())):
             self._deleted = []
-            self._say("good", f"{gone[0]:,} picture{'' if gone[0] == 1 else 's'} moved to the system's trash.")
+            self._say("good", f"{gone[0]:,} image{'' if gone[0] == 1 else 's'} moved to the system's trash.")
         self._show_page()
 
     def _guarded(self, act: Callable[[], object]) -> bool:

@@ -19,14 +19,11 @@ class TopBar(QWidget):
         super().__init__()
         self.search = SearchField("Search prompts…", "Words in the prompt or the checkpoint's name (Ctrl+F)")
         self.search.setMaximumWidth(360)
-        self.starred = Chip("Starred", tooltip="Show starred pictures only", icon="star")
+        self.starred = Chip("Starred", tooltip="Show starred images only", icon="star")
         self.count_label = label("", "dim")
-        self.trash = SecondaryButton("", "trash", "Pictures in the gallery's trash", name="Trash")
+        self.trash = SecondaryButton("", "trash", "Images in the gallery's trash", name="Trash")
         self.rescan_button = SecondaryButton(
-            "",
-            "arrows-clockwise",
-            "Look through the folder again, for what other programs added or removed",
-            name="Look again",
+            "", "arrows-clockwise", "Rescan the folder for images added or removed by other programs", name="Rescan"
         )
         row = QHBoxLayout(self)
         row.setContentsMargins(20, 12, 16, 4)

@@ -19,7 +19,7 @@ from diffstudio.ui.models.item_model import Entry, Problem
 from diffstudio.ui.models.notes import NotesEditor
 from diffstudio.ui.models.trigger_words import TriggerWordChips
 from diffstudio.ui.models.type_override import TypeOverride
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, scroll_area
@@ -29,11 +29,11 @@ from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 WIDEST = 640  # px of text: longer lines are hard to read
 _SMALL = 72  # px of a picture that was made with it
 _TOOLS = {
-    Tool.CONVERT: ("Convert…", "arrows-left-right", "The same weights in another precision, or another kind of file"),
-    Tool.MERGE: ("Merge…", "git-merge", "A checkpoint between this one and another"),
-    Tool.BAKE: ("Add a LoRA…", "plus", "A checkpoint with a LoRA written into its weights"),
-    Tool.PRUNE: ("Prune…", "scissors", "A smaller file, without what does not draw"),
-    Tool.EXPORT: ("Export…", "export", "A diffusers folder, for diffusers and programs around it"),
+    Tool.CONVERT: ("Convert…", "arrows-left-right", "Write the weights in another precision or file format"),
+    Tool.MERGE: ("Merge…", "git-merge", "Merge with other checkpoints of the same family"),
+    Tool.BAKE: ("Fuse LoRA…", "plus", "Fuse a LoRA into the weights of a new checkpoint"),
+    Tool.PRUNE: ("Prune…", "scissors", "Write a smaller file, without weights that inference does not need"),
+    Tool.EXPORT: ("Export…", "export", "Write a diffusers folder"),
 }
 
 
@@ -51,20 +51,20 @@ class CheckpointDetails(QWidget):
         super().__init__()
         self._entry: Entry | None = None
         self._beside, self._hash = NO_SIDECAR, ""
-        self.picture = Thumbnail(128, theme.RADIUS, name="A picture made with this checkpoint")
+        self.picture = Thumbnail(128, theme.RADIUS, name="An image made with this checkpoint")
         self.title = ElidedLabel("", pixels=18, bold=True)
         self.below = ElidedLabel("", "dim")
         self.about = WrappingText(pixels=theme.FONT_PIXELS)
         self.warning = Banner()
         self.words = TriggerWordChips("Trigger words", "Copy the trigger words")
-        self.tags = TriggerWordChips("Trained on", "Copy the tags of the pictures it was trained on")
+        self.tags = TriggerWordChips("Trained on", "Copy the tags of its training images")
         self.model_facts, self.training_facts = FactsTable(96), FactsTable(96)
         self._training_title = SectionLabel("Training")
         self._model_title = SectionLabel("Checkpoint")
-        self.use = PrimaryButton("Generate with this", tooltip="Choose this checkpoint in the Generate room")
+        self.use = PrimaryButton("Generate with this", tooltip="Use this checkpoint in the Generate room")
         self.notes, self.taken_for = NotesEditor(), TypeOverride()
-        self.star = SecondaryButton("Star", "star", "Keep this model among the starred (Ctrl+D)")
-        self.folder = SecondaryButton("Show in folder", "folder-open", "Open the folder this file is in")
+        self.star = SecondaryButton("Star", "star", "Star this model (Ctrl+D)")
+        self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
         self.delete = SecondaryButton("Delete", "trash", "Move this file to the system's trash")
         self.tools = {tool: SecondaryButton(text, icon, tip) for tool, (text, icon, tip) in _TOOLS.items()}
         self._connect()
@@ -93,9 +93,9 @@ class CheckpointDetails(QWidget):
         column.addWidget(self.warning)
         column.addWidget(self.about)
         self._made_with = QWidget()
-        self._made_with_title = SectionLabel("Made with it")
+        self._made_with_title = SectionLabel("Images")
         self._strip = FlowLayout(self._made_with, spacing=8)
-        self._making_title = SectionLabel("Make another of it")
+        self._making_title = SectionLabel("Weight tools")
         making, row = QWidget(), FlowLayout(spacing=8)
         making.setLayout(row)
         for button in self.tools.values():
@@ -183,7 +183,7 @@ class CheckpointDetails(QWidget):
                 widget.hide()
                 widget.deleteLater()
         for image, prompt in pictures:
-            small = Thumbnail(_SMALL, name=prompt or "A picture made with it", tooltip=prompt)
+            small = Thumbnail(_SMALL, name=prompt or "An image made with it", tooltip=prompt)
             small.set_image(image)
             self._strip.addWidget(small)
             small.show()
@@ -211,7 +211,7 @@ class CheckpointDetails(QWidget):
             self.below.setText(facts.summary(checkpoint))
             about = facts.description(checkpoint, beside)
             if checkpoint.role is Role.UNKNOWN:
-                about = "This program does not know this kind of file and cannot make pictures with it."
+                about = "diffstudio does not recognise this file and cannot generate images with it."
             self.about.set_text(about)
         elif isinstance(entry, Problem):
             self.title.setText(entry.path.name)
@@ -234,15 +234,15 @@ class CheckpointDetails(QWidget):
     def _show_use(self, checkpoint: Checkpoint | None) -> None:
         if goes_into_prompt(checkpoint):
             tip = (
-                "Put its tag into the prompt of the Generate room"
+                "Add its tag to the prompt in the Generate room"
                 if checkpoint is not None and checkpoint.role is Role.LORA
-                else ("Put its word into the prompt of the Generate room")
+                else ("Add its name to the prompt in the Generate room")
             )
             self.use.setText("Use in prompt")
             describe(self.use, "Use in prompt", tip)
         else:
             self.use.setText("Generate with this")
-            describe(self.use, "Generate with this", "Choose this checkpoint in the Generate room")
+            describe(self.use, "Generate with this", "Use this checkpoint in the Generate room")
         self.use.setVisible(goes_into_prompt(checkpoint) or (checkpoint is not None and facts.usable(checkpoint)))
 
     def _show_warning(self, convertible: bool) -> None:

@@ -25,8 +25,8 @@ ROLES = {
     Role.CONTROLNET: "ControlNet",
     Role.UPSCALER: "upscaler",
     Role.TEXT_ENCODER: "text encoder",
-    Role.NETWORK: "network alone",
-    Role.UNKNOWN: "kind not known here",
+    Role.NETWORK: "network only",
+    Role.UNKNOWN: "unrecognised",
 }
 ICONS = {
     Role.LORA: "stack",
@@ -37,14 +37,14 @@ ICONS = {
 }
 LAYOUTS = {
     Layout.OURS: "made with diffstudio",
-    Layout.ORIGINAL: "one file, named as its makers do",
-    Layout.DIFFUSERS: "one file, named as diffusers does",
-    Layout.FOLDER: "a diffusers folder",
-    Layout.GGUF: "a GGUF file",
-    Layout.PICKLE: "a pickle",
+    Layout.ORIGINAL: "single file, original key names",
+    Layout.DIFFUSERS: "single file, diffusers key names",
+    Layout.FOLDER: "diffusers folder",
+    Layout.GGUF: "GGUF file",
+    Layout.PICKLE: "pickle",
 }
-PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow", "x0": "the clean picture"}
-ORIGINS = {Origin.STARTER: "Came with the program", Origin.TRAINED: "Trained here", Origin.IMPORTED: "From elsewhere"}
+PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow velocity", "x0": "the clean image (sample)"}
+ORIGINS = {Origin.STARTER: "Included", Origin.TRAINED: "Trained here", Origin.IMPORTED: "Imported"}
 _DTYPES = {
     "F16": "16-bit",
     "BF16": "bfloat16",
@@ -67,7 +67,7 @@ def kind(checkpoint: Checkpoint) -> str:
     family = family_of(checkpoint.family)
     title = " ".join(part for part in (family.title, checkpoint.edition) if part) if family is not None else ""
     if checkpoint.role is Role.CHECKPOINT and title:
-        return f"{title}, paints" if checkpoint.inpainting else title
+        return f"{title}, inpainting" if checkpoint.inpainting else title
     if checkpoint.role is Role.NETWORK and title:
         return f"{title}, {ROLES[checkpoint.role]}"
     return f"{ROLES[checkpoint.role]} for {title}" if title else ROLES[checkpoint.role]
@@ -97,7 +97,7 @@ def told(checkpoint: Checkpoint) -> str:
             more = f" and {len(checkpoint.classes) - 40} more" if len(checkpoint.classes) > 40 else ""
             return f"One of {len(checkpoint.classes)} classes: {names}{more}"
         case _:
-            return "Nothing: it makes pictures like those it learnt from" if usable(checkpoint) else ""
+            return "Unconditional: it generates images like its training images" if usable(checkpoint) else ""
 
 
 def model_facts(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tuple[str, str]]:
@@ -105,21 +105,21 @@ def model_facts(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tu
     stored = _DTYPES.get(checkpoint.dtype, checkpoint.dtype)
     parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
     return [
-        ("Kind", kind(checkpoint)),
-        ("Told", told(checkpoint)),
-        ("Picture size", size),
+        ("Type", kind(checkpoint)),
+        ("Conditioning", told(checkpoint)),
+        ("Image size", size),
         ("Parameters", parameters),
         ("Predicts", PREDICTIONS.get(checkpoint.prediction, "")),
-        ("Stored as", LAYOUTS[checkpoint.layout]),
-        ("Known by", checkpoint.reason),
-        ("Made from", lineage(checkpoint)),
-        ("Strength", f"{beside.strength:g}, its maker says" if beside.strength else ""),
-        ("Negative", beside.negative[:500]),
+        ("Format", LAYOUTS[checkpoint.layout]),
+        ("Recognised by", checkpoint.reason),
+        ("Merged from", lineage(checkpoint)),
+        ("Weight", f"{beside.strength:g}, recommended by its author" if beside.strength else ""),
+        ("Negative prompt", beside.negative[:500]),
         ("Size on disk", human_bytes(checkpoint.size_bytes)),
         ("Origin", ORIGINS[checkpoint.origin]),
-        ("Changed", time.strftime("%Y-%m-%d %H:%M", time.localtime(checkpoint.modified))),
+        ("Modified", time.strftime("%Y-%m-%d %H:%M", time.localtime(checkpoint.modified))),
         ("Name", checkpoint.name),
-        ("Licence", checkpoint.metadata.get("modelspec.license", "")[:300]),
+        ("License", checkpoint.metadata.get("modelspec.license", "")[:300]),
         ("File", str(checkpoint.path)),
     ]
 
@@ -161,14 +161,14 @@ def training_facts(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list
     facts = [
         ("Recipe", _text(recipe.get("name"))),
         ("Steps", _count(run.get("steps"))),
-        ("Pictures seen", _count(run.get("pictures_seen"))),
+        ("Images seen", _count(run.get("pictures_seen"))),
         ("Held-out loss", f"{loss:.4f}" if isinstance(loss, (int, float)) and not isinstance(loss, bool) else ""),
         ("Optimiser", _text(optimiser.get("name"))),
         ("Batch", _count(settings.get("batch"))),
-        ("Base", (beside.base or base_model(checkpoint.metadata)) if not recipe else ""),
-        ("Called", _text(checkpoint.metadata.get("ss_output_name"))),
+        ("Base model", (beside.base or base_model(checkpoint.metadata)) if not recipe else ""),
+        ("Output name", _text(checkpoint.metadata.get("ss_output_name"))),
         ("Epochs", _text(checkpoint.metadata.get("ss_epoch"))),
-        ("Pictures", _text(checkpoint.metadata.get("ss_num_train_images"))),
+        ("Images", _text(checkpoint.metadata.get("ss_num_train_images"))),
         ("Flips", f"{data['flips']:.0%}" if isinstance(data.get("flips"), float) and data["flips"] else ""),
     ]
     return [(name, value) for name, value in facts if value]

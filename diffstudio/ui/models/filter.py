@@ -25,12 +25,12 @@ KINDS = {
     Role.CHECKPOINT: "Checkpoints",
     Role.LORA: "LoRAs",
     Role.EMBEDDING: "Embeddings",
-    Role.VAE: "Autoencoders",
+    Role.VAE: "VAEs",
     Role.CONTROLNET: "ControlNets",
     Role.UPSCALER: "Upscalers",
     Role.TEXT_ENCODER: "Text encoders",
-    Role.NETWORK: "Networks alone",
-    Role.UNKNOWN: "Not known",
+    Role.NETWORK: "Networks",
+    Role.UNKNOWN: "Unrecognised",
 }
 
 
@@ -78,12 +78,8 @@ class FilterBar(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.search = SearchField(
-            "Search models…", "Words in the name, the kind, the tags, the note or the trigger words (Ctrl+F)"
-        )
-        self.kind = ComboBox(
-            "Kind", [(EVERYTHING, "Every kind")], "Show one kind only: checkpoints, LoRAs, embeddings…"
-        )
+        self.search = SearchField("Search models…", "Search names, types, tags, notes and trigger words (Ctrl+F)")
+        self.kind = ComboBox("Type", [(EVERYTHING, "All types")], "Show one type only: checkpoints, LoRAs, embeddings…")
         self.starred = Chip("Starred", tooltip="Show starred models only", icon="star")
         below = QHBoxLayout()
         below.setSpacing(8)
@@ -105,7 +101,7 @@ class FilterBar(QWidget):
         """Offer the kinds that are there, when there is more than one. What was chosen stays if it is."""
         before = self.kind.value()
         there = {entry.role for entry in entries if isinstance(entry, Checkpoint)}
-        self.kind.set_choices([(EVERYTHING, "Every kind"), *((role, KINDS[role]) for role in Role if role in there)])
+        self.kind.set_choices([(EVERYTHING, "All types"), *((role, KINDS[role]) for role in Role if role in there)])
         self.kind.set_value(before)
         self.kind.setVisible(len(there) > 1 or before is not None)
 

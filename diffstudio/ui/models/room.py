@@ -85,14 +85,12 @@ class ModelsRoom(QWidget):
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.heading = SectionLabel("Models")
-        self.rescan_button = SecondaryButton(
-            "", "arrows-clockwise", "Look through the model folders again", name="Look again"
-        )
-        self.progress = ProgressLine("Looking through the model folders")
+        self.rescan_button = SecondaryButton("", "arrows-clockwise", "Rescan the model folders", name="Rescan")
+        self.progress = ProgressLine("Scanning the model folders")
         self.progress.set_fraction(None)
         self.filter = FilterBar()
-        self._nothing_fits = EmptyState("magnifying-glass", "Nothing fits", "No model has these words.", "Show all")
-        self._drop_hint = DropOverlay("Let go to add this to your models", self)
+        self._nothing_fits = EmptyState("magnifying-glass", "No matches", "No model matches the search.", "Show all")
+        self._drop_hint = DropOverlay("Drop to add this to your models", self)
         self.setAcceptDrops(True)
         self._scanned = False  # until then nothing can be said about what is there
         self.message = Message()
@@ -101,8 +99,8 @@ class ModelsRoom(QWidget):
             "cube",
             "No models yet",
             "Models you train appear here, and those in the folders chosen in Settings, which may be "
-            "another program's. Drop a file here to bring it in.",
-            "Look again",
+            "another program's. Drop a file here to import it.",
+            "Rescan",
         )
         self._lay_out()
         self.list.selectionModel().currentChanged.connect(self._show_chosen)
@@ -133,7 +131,7 @@ class ModelsRoom(QWidget):
         self.workshop.made.connect(self._made)
         self.workshop.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
         self.workshop.stopped.connect(
-            lambda name: self.message.show_message("info", f"{name} was not made; nothing of it is left.")
+            lambda name: self.message.show_message("info", f"{name} was cancelled. No files were left behind.")
         )
         self._show_page()
 
@@ -186,7 +184,7 @@ class ModelsRoom(QWidget):
 
     def show_brought(self, path: Path) -> None:
         if self.choose(path):
-            self.message.show_message("good", f"{path.name} lies in {path.parent} now.")
+            self.message.show_message("good", f"{path.name} was copied to {path.parent}.")
 
     def shut_down(self) -> None:
         """Keep what was written, and wait for what is done beside the window."""
@@ -358,7 +356,7 @@ class ModelsRoom(QWidget):
 
     def _word(self, word: str) -> None:
         self.words_wanted.emit(word)
-        self.message.show_message("good", f"“{word}” is in the prompt now.")
+        self.message.show_message("good", f"“{word}” was added to the prompt.")
 
     def _open_tool(self, tool: Tool) -> None:
         entry = self.chosen()
@@ -370,10 +368,7 @@ class ModelsRoom(QWidget):
         self._awaited = (
             made.path,
             " ".join(
-                (
-                    f"{made.path.name} was made ({human_bytes(made.size_bytes)}). It lies in {made.path.parent}.",
-                    *made.notes,
-                )
+                (f"{made.path.name} was saved ({human_bytes(made.size_bytes)}) in {made.path.parent}.", *made.notes)
             ),
         )
         self.rescan_requested.emit()
@@ -405,6 +400,6 @@ class ModelsRoom(QWidget):
             self,
             "Delete",
             f"Move {entry.path.name} to the system's trash?",
-            "Pictures made with it stay, but cannot be made again without it.",
+            "Images made with it stay, but cannot be reproduced without it.",
             lambda: self.delete_requested.emit(entry),
         )

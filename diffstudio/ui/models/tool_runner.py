@@ -37,7 +37,7 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 _DOING = {
     ConvertRequest: "Converting",
     MergeRequest: "Merging",
-    FuseLoraRequest: "Adding",
+    FuseLoraRequest: "Fusing",
     PruneRequest: "Pruning",
     ExportRequest: "Exporting",
 }
@@ -55,8 +55,8 @@ class ToolProgressBar(QFrame):
         self._doing = ""
         self.what = ElidedLabel("")
         self.percent = label("", "dim")
-        self.line = ProgressLine("How much of the file is made")
-        self.stop = SecondaryButton("Stop", "stop", "Stop making it; nothing is left behind")
+        self.line = ProgressLine("Progress of the file")
+        self.stop = SecondaryButton("Stop", "stop", "Stop. No files are left behind")
         words = QHBoxLayout()
         words.addWidget(self.what, 1)
         words.addWidget(self.percent)
@@ -81,7 +81,7 @@ class ToolProgressBar(QFrame):
 
     def show_more(self, more: int) -> None:
         """How many wait after it."""
-        self.what.setText(f"{self._doing}, {more} more after it" if more else self._doing)
+        self.what.setText(f"{self._doing}, {more} more queued" if more else self._doing)
 
     def show_fraction(self, fraction: float) -> None:
         self.line.set_fraction(fraction)

@@ -24,7 +24,7 @@ class TriggerWordChip(Chip):
 
     def __init__(self, word: str, times: int = 0) -> None:
         shown = word if len(word) <= LONGEST_SHOWN else f"{word[: LONGEST_SHOWN - 1]}…"
-        trained = f" {times:,} of the pictures it was trained on have it." if times else ""
+        trained = f" {times:,} of its training images have it." if times else ""
         super().__init__(shown.replace("&", "&&"), checkable=False, tooltip=f"Add “{word}” to the prompt.{trained}")
         self.word = word
         self.setAccessibleName(f"Add {word} to the prompt")
@@ -53,7 +53,7 @@ class TriggerWordChips(QWidget):
         self._words: list[tuple[str, int]] = []
         self.chips: list[TriggerWordChip] = []
         self.copy = SecondaryButton("", "copy", copies, name=copies)
-        self.more = SecondaryButton("More", "", "Show more of them")
+        self.more = SecondaryButton("More", "", "Show more")
         self.more.clicked.connect(lambda: self._fill(MANY))
         head = QHBoxLayout()
         head.addWidget(SectionLabel(title), 1)

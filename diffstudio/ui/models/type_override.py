@@ -13,7 +13,7 @@ from diffstudio.ui.models import facts
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.inputs import LabelledComboBox
 
-_SAYS = {"eps": "The noise (eps)", "v": "v", "flow": "The flow", "x0": "The clean picture"}
+_SAYS = {"eps": "The noise (eps)", "v": "v", "flow": "The flow velocity", "x0": "The clean image (sample)"}
 _PREDICTING = (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN)
 
 
@@ -26,13 +26,11 @@ class TypeOverride(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._checkpoint: Checkpoint | None = None
-        self.family = LabelledComboBox(
-            "Family", (), "The family that this file is opened as, where what was recognised is wrong"
-        )
+        self.family = LabelledComboBox("Family", (), "Open this file as another family if it was recognised wrongly")
         self.prediction = LabelledComboBox(
             "Predicts",
-            [("", "As its family does"), *_SAYS.items()],
-            "What its network says about a noisy picture: if pictures come out as mud, try another",
+            [("", "Family default"), *_SAYS.items()],
+            "Prediction type of the network. If images come out as noise, try another",
         )
         column, pair = QVBoxLayout(self), QHBoxLayout()
         column.setContentsMargins(0, 0, 0, 0)
@@ -40,7 +38,7 @@ class TypeOverride(QWidget):
         pair.setSpacing(14)
         pair.addWidget(self.family, 1)
         pair.addWidget(self.prediction, 1)
-        column.addWidget(SectionLabel("Taken for"))
+        column.addWidget(SectionLabel("Model type"))
         column.addLayout(pair)
         for combo in (self.family, self.prediction):
             combo.value_changed.connect(lambda _: self._keep())
@@ -62,7 +60,7 @@ class TypeOverride(QWidget):
             for family in FAMILIES.values()
             if family.latent and (family.name != "diffusers" or checkpoint.layout is Layout.FOLDER)
         )
-        self.family.set_choices([("", "As recognised"), *((family.name, family.title) for family in others)])
+        self.family.set_choices([("", "As detected"), *((family.name, family.title) for family in others)])
         self.family.set_value(said.family)
         self.prediction.set_value(said.prediction)
         self.prediction.setVisible(checkpoint.role in _PREDICTING)
@@ -81,6 +79,6 @@ class TypeOverride(QWidget):
             return
         said = (
             FAMILIES[family].title if family else "",
-            f"one that predicts {facts.PREDICTIONS[prediction]}" if prediction else "",
+            f"predicting {facts.PREDICTIONS[prediction]}" if prediction else "",
         )
-        self.kept.emit(f"{checkpoint.title} is taken for {', '.join(filter(None, said)) or 'what its file says'} now.")
+        self.kept.emit(f"{checkpoint.title} now opens as {', '.join(filter(None, said)) or 'detected'}.")

@@ -33,14 +33,14 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
 
 PRECISIONS = {
-    Precision.KEEP: "As it is stored",
+    Precision.KEEP: "Same as the source",
     Precision.FP32: "32 bits (fp32)",
     Precision.FP16: "16 bits (fp16)",
     Precision.BF16: "16 bits (bf16)",
     Precision.FP8: "8 bits (fp8 e4m3)",
 }
 _SPARE_BYTES = 32 << 20
-AVERAGED = "averaged copies of the weights"
+AVERAGED = "EMA copies of the weights"
 
 
 class ToolDialog(QDialog):
@@ -60,19 +60,17 @@ class ToolDialog(QDialog):
         describe(self, f"{self.verb} {checkpoint.title}", " ")
         self.name = QLineEdit()
         self.name.setMaxLength(200)
-        describe(self.name, "Name", "What the new one is called; nothing is ever written over")
+        describe(self.name, "Name", "Name of the new file. Nothing is overwritten")
         self.place = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
-        self.change_place = SecondaryButton(
-            "Change…", "folder-open", "Put it into another folder", name="Change folder"
-        )
+        self.change_place = SecondaryButton("Change…", "folder-open", "Save to another folder", name="Change folder")
         self.trouble = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.weight = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.cancel = SecondaryButton("Cancel", "", "Make nothing (Escape)")
+        self.cancel = SecondaryButton("Cancel", "", "Close without saving (Escape)")
         self.accept_button = PrimaryButton(self.button or self.verb, "", f"{self.button or self.verb} (Enter)")
         self.precision = LabelledComboBox(
-            "Stored in",
+            "Precision",
             [(one, PRECISIONS[one]) for one in self.precisions()],
-            "How its numbers are stored: fewer bits take less room, and 16 are what most programs use",
+            "Fewer bits take less space. Most programs use 16",
         )
         self._lay_out()
         self._connect()
@@ -149,7 +147,7 @@ class ToolDialog(QDialog):
         self._follow()
 
     def _ask_for_place(self) -> None:
-        dialog = QFileDialog(self, "Where shall it go?", str(self._home))
+        dialog = QFileDialog(self, "Save to", str(self._home))
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(lambda path: self.set_place(Path(path)))
@@ -167,9 +165,9 @@ class ToolDialog(QDialog):
         self.place.setText(str(self._home))
         needed, free_bytes = self.size_bytes(), _free(self._home)
         self.weight.setText(
-            f"Takes about {human_bytes(needed)}; {human_bytes(free_bytes)} are free there."
+            f"Needs about {human_bytes(needed)} of {human_bytes(free_bytes)} free."
             if free_bytes is not None
-            else f"Takes about {human_bytes(needed)}."
+            else f"Needs about {human_bytes(needed)}."
         )
         trouble = self._trouble(needed, free_bytes)
         self.trouble.setText(trouble)
@@ -193,11 +191,11 @@ class ToolDialog(QDialog):
     def _trouble(self, needed: int, free_bytes: int | None) -> str:
         name = self.name.text().strip()
         if not name or any(letter in '/\\:*?"<>|' for letter in name) or name.strip(".") != name:
-            return 'Give it a name without / \\ : * ? " < > | and without a point at its end.'
+            return 'The name must not contain / \\ : * ? " < > | or end with a full stop.'
         if os.path.lexists(self.target()):
-            return "Something of that name is there already. Choose another."
+            return "That name is taken. Choose another."
         if free_bytes is not None and free_bytes < needed + _SPARE_BYTES:
-            return "There is not enough room on that disk. Free some, or choose another folder."
+            return "Not enough free space on that disk. Free some, or choose another folder."
         return ""
 
     def _accept(self) -> None:
@@ -218,7 +216,7 @@ def _free(folder: Path) -> int | None:
 
 
 class ConvertDialog(ToolDialog):
-    verb, about = "Convert", "The same weights in a new safetensors file. This one stays as it is."
+    verb, about = "Convert", "Writes the same weights to a new safetensors file. The source is not changed."
 
     def precisions(self) -> tuple[Precision, ...]:
         return precisions(self.checkpoint)
@@ -233,7 +231,7 @@ class ConvertDialog(ToolDialog):
 
 class ExportDialog(ToolDialog):
     verb, is_folder = "Export", True
-    about = "A diffusers folder, which diffusers and programs around it open by its name."
+    about = "Writes a diffusers folder, which DiffusionPipeline.from_pretrained opens."
 
     def usual_name(self) -> str:
         return f"{self.checkpoint.name}-diffusers"
@@ -243,7 +241,7 @@ class ExportDialog(ToolDialog):
 
 
 class PruneDialog(ToolDialog):
-    verb, about = "Prune", "A new file with what draws alone. This one stays as it is."
+    verb, about = "Prune", "Writes a new file with only the weights that inference needs. The source is not changed."
 
     def __init__(
         self, checkpoint: Checkpoint, folder: Path, left_out: dict[str, int], parent: QWidget | None = None
@@ -251,15 +249,17 @@ class PruneDialog(ToolDialog):
         self.left_out = left_out
         lines = "\n".join(f"{what[:1].upper()}{what[1:]}: {human_bytes(size)}" for what, size in left_out.items())
         self.lines = label(lines, wrap=True)
-        self.lines.setAccessibleName(f"Left out: {lines}")
-        self.ema = CheckBox("Use the averaged weights in place of the others")
-        describe(self.ema, "Use the averaged weights", "They often draw better, and are not what to train on")
+        self.lines.setAccessibleName(f"Removed: {lines}")
+        self.ema = CheckBox("Use the EMA weights instead of the raw ones")
+        describe(
+            self.ema, "Use EMA weights", "EMA weights often give better images, and are not meant for further training"
+        )
         self.ema.setVisible(False)
         super().__init__(checkpoint, folder, parent)
         self.ema.setVisible(AVERAGED in left_out)
 
     def fields(self) -> Sequence[QWidget]:
-        return label("Left out:", "dim"), self.lines, self.ema
+        return label("Removed:", "dim"), self.lines, self.ema
 
     def usual_name(self) -> str:
         precision = self.chosen_precision()
@@ -284,25 +284,14 @@ class MergeDialog(ToolDialog):
         self.others = {one.path: one for one in mergeable(checkpoint, others)}
         choices = [(path, one.title) for path, one in self.others.items()]
         self.method = ChipRow(
-            [(Method.WEIGHTED_SUM, "Between two"), (Method.ADD_DIFFERENCE, "Add what one learnt")],
-            tooltips=(
-                "Each number lies between those of the two: a (1 - m) + b m",
-                "What the second learnt since the third, put upon this one: a + m (b - c)",
-            ),
+            [(Method.WEIGHTED_SUM, "Weighted sum"), (Method.ADD_DIFFERENCE, "Add difference")],
+            tooltips=("A (1 - M) + B M", "A + M (B - C): adds what B learned since C to A"),
             name="Method",
         )
-        self.second = LabelledComboBox("With", choices, "The other checkpoint, of the same family")
-        self.third = LabelledComboBox(
-            "Which was trained from", choices, "What the second began as: the difference between the two is added"
-        )
+        self.second = LabelledComboBox("Checkpoint B", choices, "Checkpoint B, of the same family")
+        self.third = LabelledComboBox("Checkpoint C", choices, "Checkpoint C, which B was trained from")
         self.share = LabelledSlider(
-            "How much of it",
-            0,
-            1,
-            0.5,
-            step=0.01,
-            decimals=2,
-            tooltip="The share of the second: 0 is this checkpoint, 1 all that the second brings",
+            "Multiplier (M)", 0, 1, 0.5, step=0.01, decimals=2, tooltip="0 is checkpoint A alone; 1 is all of B"
         )
         self.sum = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.method.setVisible(False)
@@ -342,7 +331,7 @@ class MergeDialog(ToolDialog):
 
     def _trouble(self, needed: int, free_bytes: int | None) -> str:
         if self.adds() and self.second.value() == self.third.value():
-            return "There is no difference between a checkpoint and itself. Choose another."
+            return "B and C are the same checkpoint. Choose another."
         return super()._trouble(needed, free_bytes)
 
     def request(self) -> WeightRequest:
@@ -351,18 +340,18 @@ class MergeDialog(ToolDialog):
 
 
 class FuseLoraDialog(ToolDialog):
-    verb, button = "Add a LoRA to", "Add"
-    about = "A new checkpoint that has the LoRA in its own weights and needs it no more. Both stay as they are."
+    verb, button = "Fuse a LoRA into", "Fuse"
+    about = "Writes a new checkpoint with the LoRA fused into its weights. The sources are not changed."
 
     def __init__(
         self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None
     ) -> None:
         self.loras = {one.path: one for one in fusable(checkpoint, others)}
         self.lora = LabelledComboBox(
-            "LoRA", [(path, one.title) for path, one in self.loras.items()], "What is written into the weights"
+            "LoRA", [(path, one.title) for path, one in self.loras.items()], "The LoRA to fuse"
         )
         self.strength = LabelledSlider(
-            "How strongly", -2, 2, 1, step=0.05, decimals=2, tooltip="1 is as it was trained"
+            "Weight", -2, 2, 1, step=0.05, decimals=2, tooltip="1 is the full weight it was trained at"
         )
         super().__init__(checkpoint, folder, parent)
         for control in (self.lora, self.strength):
@@ -375,7 +364,9 @@ class FuseLoraDialog(ToolDialog):
         return f"{self.checkpoint.name}-{self.loras[self.lora.value()].name}"
 
     def _trouble(self, needed: int, free_bytes: int | None) -> str:
-        return "At 0 it would change nothing." if not self.strength.value() else super()._trouble(needed, free_bytes)
+        return (
+            "At weight 0 the LoRA has no effect." if not self.strength.value() else super()._trouble(needed, free_bytes)
+        )
 
     def request(self) -> WeightRequest:
         lora = self.loras[self.lora.value()]

@@ -33,10 +33,10 @@ class LossCurve(QWidget):
         self._history: HistoryView | None = None
         self._plot: _Plot | None = None
         self._asked = False
-        describe(self, "Loss curve", "The loss through the steps of the run, on a logarithmic scale")
+        describe(self, "Loss curve", "Training loss by step, logarithmic")
         self._title = SectionLabel("Loss")
         self._readout = label("", "dim", pixels=theme.SMALL_PIXELS)
-        self._waiting = label("The first numbers come after a few steps", "faint")
+        self._waiting = label("The curve starts after a few steps", "faint")
         self._waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
         header = QHBoxLayout()
         header.setSpacing(12)
@@ -89,7 +89,7 @@ class LossCurve(QWidget):
         if history is not None and drawable:
             said = f"Loss {history.smoothed[-1]:.3g} at step {history.steps[-1]:,.0f}"
             if len(history.held_out_losses):
-                said += f", on the pictures kept apart {history.held_out_losses[-1]:.3g}"
+                said += f", held out {history.held_out_losses[-1]:.3g}"
             self.setAccessibleDescription(said)
 
     def _point(self, position: QPointF) -> None:

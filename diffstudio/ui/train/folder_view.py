@@ -39,8 +39,8 @@ class FolderView(QStackedWidget):
         super().__init__()
         self.empty = EmptyState(
             "folder-open",
-            "Teach it your own pictures",
-            "Drop a folder of pictures here. Sub-folders become groups, and a text file beside a picture becomes its caption. "
+            "Train on your own images",
+            "Drop a folder of images here. Sub-folders become classes, and a text file beside an image becomes its caption. "
             "Everything stays on this machine.",
             "Choose a folder…",
         )
@@ -77,7 +77,7 @@ class _Inspecting(QWidget):
         self.line = ProgressLine("Inspection")
         self.count = label("", "dim")
         self.path = ElidedLabel("", "faint", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
-        self.cancel = SecondaryButton("Cancel", "x", "Stop looking through the folder (Esc)")
+        self.cancel = SecondaryButton("Cancel", "x", "Cancel the inspection (Esc)")
         self.cancel.setShortcut("Esc")
         inner = QVBoxLayout()
         inner.setSpacing(12)
@@ -94,17 +94,17 @@ class _Inspecting(QWidget):
         column.addStretch(3)
 
     def begin(self, folder: Path) -> None:
-        self.title.setText(f"Looking through {folder.name or folder}")
+        self.title.setText(f"Inspecting {folder.name or folder}")
         self.line.set_fraction(None)
-        self.count.setText("Finding the pictures…")
+        self.count.setText("Finding images…")
         self.path.setText("")
 
     def advance(self, progress: InspectionProgress) -> None:
         if progress.total:
             self.line.set_fraction(progress.done / progress.total)
-            self.count.setText(f"{progress.done:,} of {progress.total:,} pictures")
+            self.count.setText(f"{progress.done:,} of {progress.total:,} images")
         else:
-            self.count.setText(f"Finding the pictures… {progress.done:,} so far")
+            self.count.setText(f"Finding images… {progress.done:,} so far")
         self.path.setText(str(progress.path))
 
 
@@ -115,7 +115,7 @@ class _Found(QWidget):
         self.sentence = label("", "dim", wrap=True)
         self.warnings = Warnings()
         self.groups = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self._heading = SectionLabel("Pictures")
+        self._heading = SectionLabel("Images")
         self._pictures = QWidget()
         self._pictures.setObjectName("contents")
         self._flow = FlowLayout(self._pictures, spacing=8)
@@ -124,7 +124,7 @@ class _Found(QWidget):
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(self._pictures)
-        describe(area, "Some of the pictures")
+        describe(area, "Some of the images")
         area.setToolTip("")
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 16)
@@ -137,7 +137,7 @@ class _Found(QWidget):
         self.title.setText(report.folder.resolve().name or str(report.folder))
         describe(self.title, short_path(report.folder))
         self.sentence.setText(report.sentence())
-        named = [f"{name or 'not in a group'} {count:,}" for name, count in report.groups.items()]
+        named = [f"{name or 'no class'} {count:,}" for name, count in report.groups.items()]
         self.groups.setText(
             "  ·  ".join(named[:24]) + (f"  ·  and {len(named) - 24:,} more" if len(named) > 24 else "")
         )
@@ -165,14 +165,14 @@ class Warnings(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.banner = Banner("warn", "nothing", "Show them")
+        self.banner = Banner("warn", "nothing", "Show")
         self.banner.close_button.hide()
         self.list = QListWidget()
         self.list.setWordWrap(True)
         self.list.setUniformItemSizes(False)
         self.list.setMaximumHeight(220)
         self.list.setFont(theme.font(theme.SMALL_PIXELS))
-        describe(self.list, "Files with a problem, and why")
+        describe(self.list, "Files with problems")
         self.list.setToolTip("")
         self.list.hide()
         column = QVBoxLayout(self)
@@ -192,12 +192,12 @@ class Warnings(QWidget):
         self.list.hide()
         self.setVisible(bool(lines))
         if lines:
-            self.banner.show_message("warn", warning_sentence(report), "Show them")
+            self.banner.show_message("warn", warning_sentence(report), "Show")
             self.banner.show()
 
     def _toggle(self) -> None:
         self.list.setVisible(not self.list.isVisible())
-        self.banner.action.setText("Hide them" if self.list.isVisible() else "Show them")
+        self.banner.action.setText("Hide" if self.list.isVisible() else "Show")
         self.banner.action.setAccessibleName(self.banner.action.text())
 
 
@@ -205,34 +205,30 @@ def warning_sentence(report: FolderReport) -> str:
     """`3 cannot be read and are left out · 12 are copies of others`; empty when all is well."""
     parts = []
     if report.skipped:
-        parts.append(
-            f"{len(report.skipped):,} cannot be read and {'is' if len(report.skipped) == 1 else 'are'} left out"
-        )
+        parts.append(f"{len(report.skipped):,} unreadable, skipped")
     if report.too_small:
-        parts.append(f"{len(report.too_small):,} too small, left out")
+        parts.append(f"{len(report.too_small):,} too small, skipped")
     if report.caption_problems:
         parts.append(
             f"{len(report.caption_problems):,} {'caption' if len(report.caption_problems) == 1 else 'captions'} "
-            f"not wholly read"
+            f"with problems"
         )
     if report.duplicates:
-        parts.append(
-            f"{len(report.duplicates):,} {'copy' if len(report.duplicates) == 1 else 'copies'} of others, kept"
-        )
+        parts.append(f"{len(report.duplicates):,} {'duplicate' if len(report.duplicates) == 1 else 'duplicates'}, kept")
     if report.near_duplicates:
-        parts.append(f"{len(report.near_duplicates):,} much like another, kept")
+        parts.append(f"{len(report.near_duplicates):,} near-duplicates, kept")
     return " · ".join(parts)
 
 
 def warning_lines(report: FolderReport) -> Iterator[str]:
     """Each file with a problem and what it is."""
     for skipped in report.skipped:
-        yield f"{skipped.path}  –  left out: {skipped.why}"
+        yield f"{skipped.path}  –  skipped: {skipped.why}"
     for path in report.too_small:
-        yield f"{path}  –  left out: too small to learn from"
+        yield f"{path}  –  skipped: too small to train on"
     for problem in report.caption_problems:
         yield f"{problem.path}  –  caption: {problem.why}"
     for first, copy in report.duplicates:
-        yield f"{copy}  –  the same picture as {first}"
+        yield f"{copy}  –  duplicate of {first}"
     for first, copy in report.near_duplicates:
-        yield f"{copy}  –  hard to tell from {first}"
+        yield f"{copy}  –  near-duplicate of {first}"

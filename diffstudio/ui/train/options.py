@@ -102,10 +102,10 @@ def changes_text(recipe: Recipe) -> str:
     if recipe.data.flips > 0:
         said.append("flips")
     if recipe.data.rotation_degrees > 0:
-        said.append(f"turns to {recipe.data.rotation_degrees:g}°")
+        said.append(f"rotation up to {recipe.data.rotation_degrees:g}°")
     if recipe.data.translation > 0:
-        said.append(f"shifts to {100 * recipe.data.translation:g} %")
-    return ", ".join(said) or "as they are"
+        said.append(f"shifts up to {100 * recipe.data.translation:g} %")
+    return ", ".join(said) or "none"
 
 
 def estimate(minutes: float, images_per_second: float | None, now: float | None = None) -> str:
@@ -121,4 +121,4 @@ def estimate(minutes: float, images_per_second: float | None, now: float | None 
         return f"Ready near {when}"
     seen = 60 * minutes * images_per_second
     digits = max(0, int(math.log10(max(seen, 1))) - 1)
-    return f"About {int(round(seen, -digits)):,} pictures seen · ready near {when}"
+    return f"About {int(round(seen, -digits)):,} images seen · ready near {when}"

@@ -60,9 +60,7 @@ class FolderCard(Card):
         super().__init__()
         self.path = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.sentence = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.thumbs = [
-            Thumbnail(THUMB_SIDE, name=f"Picture {number + 1} of the folder") for number in range(CARD_THUMBS)
-        ]
+        self.thumbs = [Thumbnail(THUMB_SIDE, name=f"Image {number + 1} of the folder") for number in range(CARD_THUMBS)]
         row = QHBoxLayout()
         row.setSpacing(6)
         for thumb in self.thumbs:
@@ -104,39 +102,39 @@ class NewRunPanel(QWidget):
         self._images_per_second: float | None = None
         self.card = FolderCard()
         self.choose = SecondaryButton(
-            "Another folder…", "folder-open", "Choose another folder of pictures to learn from (Ctrl+O)"
+            "Another folder…", "folder-open", "Choose another folder of images to train on (Ctrl+O)"
         )
-        self.recipe = ComboBox("Recipe", (), "What kind of network is trained, and how")
+        self.recipe = ComboBox("Recipe", (), "Network and training settings")
         self.why = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.minutes = DurationSlider(
-            "Time to give", MINUTES, DEFAULT_MINUTES, "How long to train; it can be stopped at any time"
+            "Training time", MINUTES, DEFAULT_MINUTES, "How long to train. You can stop at any time"
         )
         self.side = LabelledComboBox(
             "Size",
             [(size, f"{size} px") for size in SIZES],
-            "Pictures are made this large: twice the side learns about four times as slowly",
+            "Image size of the model. Twice the side trains about four times as slowly",
         )
-        self.optimiser = LabelledComboBox("Optimiser", OPTIMISERS, "The rule by which the weights learn from the loss")
-        self.noise = LabelledComboBox("Noise levels", NOISE_LEVELS, "Which noise levels are practised how often")
+        self.optimiser = LabelledComboBox("Optimiser", OPTIMISERS, "The algorithm that updates the weights")
+        self.noise = LabelledComboBox("Noise levels", NOISE_LEVELS, "Distribution of noise levels in training")
         self.changes = ChipRow(
-            [(FLIPS, "Flips"), (TURNS, "Turns"), (SHIFTS, "Shifts")],
+            [(FLIPS, "Flips"), (TURNS, "Rotation"), (SHIFTS, "Shifts")],
             exclusive=False,
-            name="Changes made to the pictures",
+            name="Augmentation",
             tooltips=(
-                "Mirror some of the pictures: more to learn from, wrong for writing",
-                "Turn pictures by a few degrees; the network is told, so that what it makes stays upright",
-                "Move pictures a little; the network is told, so that what it makes stays in the middle",
+                "Mirror some images: more variety, but wrong for text",
+                "Rotate images by a few degrees. The network is conditioned on it, so generated images stay upright",
+                "Shift images a little. The network is conditioned on it, so generated images stay centred",
             ),
         )
         self.enlarging = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.estimate = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.run_name = QLineEdit()
         self.run_name.setMaxLength(LONGEST_NAME)
-        describe(self.run_name, "Name of the run", "What the run and its checkpoint are called")
+        describe(self.run_name, "Run name", "Name of the run and its checkpoint")
         self.start = PrimaryButton(
             "Start training", "Ctrl+Enter", "Start training in a process of its own (Ctrl+Enter)"
         )
-        self.none = label("No folder has been chosen yet.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.none = label("No folder chosen yet.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         for combo in (self.recipe, self.side.combo, self.optimiser.combo, self.noise.combo):
             combo.setStyleSheet("QComboBox { padding-right: 0; }")  # half a column is narrow
         self._form = QWidget()
@@ -170,7 +168,7 @@ class NewRunPanel(QWidget):
         form.addWidget(self.enlarging)
         form.addWidget(self.estimate)
         self.column = scrolled_column(self)
-        self.column.addWidget(SectionLabel("Pictures"))
+        self.column.addWidget(SectionLabel("Images"))
         self.column.addWidget(self.none)
         self.column.addWidget(self.card)
         self.column.addWidget(self.choose)
@@ -271,8 +269,8 @@ class NewRunPanel(QWidget):
         assert self._report is not None
         smaller = self._report.smaller_than(choice.recipe.data.size)
         self.enlarging.setText(
-            f"{smaller:,} of {len(self._report.images):,} pictures are smaller than "
-            f"{choice.recipe.data.size} px and will be enlarged"
+            f"{smaller:,} of {len(self._report.images):,} images are smaller than "
+            f"{choice.recipe.data.size} px and will be upscaled"
         )
         self.enlarging.setVisible(smaller > 0)
         self.recipe_changed.emit(choice.recipe)

@@ -83,7 +83,7 @@ class TrainRoom(QWidget):
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
         self._lay_out()
-        self._drop_hint = DropOverlay("Let go to train on this folder", self)
+        self._drop_hint = DropOverlay("Drop to train on this folder", self)
         self._connect()
         self.new_panel.set_accelerator(seems_accelerated())
         self.folder_view.show_empty()
@@ -203,7 +203,7 @@ class TrainRoom(QWidget):
     def choose_folder(self) -> None:
         before = self.new_panel.choice()
         dialog = QFileDialog(
-            self, "Choose a folder of pictures", str(before.folder.parent) if before else pictures_folder()
+            self, "Choose a folder of images", str(before.folder.parent) if before else pictures_folder()
         )
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setOption(QFileDialog.Option.ShowDirsOnly, True)
@@ -339,7 +339,7 @@ class TrainRoom(QWidget):
             return
         if summary.alive:
             self.message.show_message(
-                "warn", f"The run {summary.name} is still going on. Stop it first, then remove it."
+                "warn", f"The run {summary.name} is still running. Stop it first, then remove it."
             )
             self.message.show()
             return
@@ -347,8 +347,8 @@ class TrainRoom(QWidget):
             self,
             "Remove",
             f"Move the run {summary.name} to the system's trash?",
-            "Its checkpoints, samples and loss curve go with it. The pictures it learned from stay, and so do those "
-            "made with it, but they cannot be made again without it.",
+            "Its checkpoints, samples and loss curve go with it. The training images stay, and so do images "
+            "made with it, but those cannot be reproduced without it.",
             lambda: self._tasks.start(self._remove(summary.run)),
         )
 

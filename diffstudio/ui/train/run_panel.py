@@ -31,10 +31,10 @@ class Action(StrEnum):
 
 
 _TIPS = {
-    Action.PAUSE: "Let it rest after the step it is at; the memory stays taken",
-    Action.RESUME: "Go on from where it was",
-    Action.AGAIN: "Start a new run that asks for the same",
-    Action.GENERATE: "Make pictures with what it learned",
+    Action.PAUSE: "Pause after the current step. Memory stays in use",
+    Action.RESUME: "Continue from the last step",
+    Action.AGAIN: "Start a new run with the same settings",
+    Action.GENERATE: "Generate images with its checkpoint",
 }
 
 
@@ -67,7 +67,7 @@ class RunPanel(QWidget):
         self.why = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton(Action.PAUSE)
         column = scrolled_column(self)
-        column.addWidget(SectionLabel("Pictures"))
+        column.addWidget(SectionLabel("Images"))
         column.addWidget(self.card)
         column.addWidget(self._recipe_title)
         column.addWidget(self.recipe_name)
@@ -85,8 +85,8 @@ class RunPanel(QWidget):
     def show_run(self, summary: RunSummary, recipe: Recipe | None, started: RunStarted | None) -> None:
         sentence = ""
         if started is not None:
-            sentence = f"{started.images:,} pictures"
-            sentence += f" · {started.held_out:,} more kept apart to test it" if started.held_out else ""
+            sentence = f"{started.images:,} images"
+            sentence += f" · {started.held_out:,} held out" if started.held_out else ""
         self.card.show_folder(summary.image_folder or Path("?"), sentence)
         self.recipe_name.setText(recipe.name if recipe is not None else "")
         for part in (self._recipe_title, self.recipe_name):
@@ -144,10 +144,10 @@ def facts(recipe: Recipe | None, started: RunStarted | None) -> list[tuple[str, 
     if recipe is not None:
         said += [
             ("Size", f"{recipe.data.size} px"),
-            ("Told", {"none": "nothing", "class": "its group", "text": "its caption"}[recipe.network.conditioning]),
+            ("Conditioning", {"none": "nothing", "class": "classes", "text": "captions"}[recipe.network.conditioning]),
             ("Optimiser", optimiser_text(recipe.optimiser.name)),
             ("Noise levels", noise_levels_text(recipe.objective.noise_levels)),
-            ("Pictures", changes_text(recipe)),
+            ("Images", changes_text(recipe)),
             ("Batch", f"{recipe.run.batch}"),
         ]
     if started is not None:

@@ -19,28 +19,28 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
 
 def status_line(summary: RunSummary) -> str:
-    """`Step 3,412  ·  64 pictures/s  ·  38 min left`."""
+    """`Step 3,412  ·  64 images/s  ·  38 min left`."""
     parts = [f"Step {summary.step:,}" + (f" of {summary.steps:,}" if summary.steps else "")]
     match summary.status:
         case Status.STARTING:
             if summary.prepared is None:
                 return "Starting…"
             if summary.prepared >= 1:
-                return "Trying what is fastest on this machine…"
-            return f"Preparing the pictures, {100 * summary.prepared:.0f} %…"
+                return "Finding the fastest settings for this machine…"
+            return f"Preparing images, {100 * summary.prepared:.0f} %…"
         case Status.TRAINING if summary.steps and summary.step >= summary.steps:
-            parts.append("drawing the last samples")
+            parts.append("drawing final samples")
         case Status.TRAINING:
             if summary.images_per_second:
                 parts.append(
-                    f"{summary.images_per_second:,.0f} pictures/s"
+                    f"{summary.images_per_second:,.0f} images/s"
                     if summary.images_per_second >= 10
-                    else f"{summary.images_per_second:.1f} pictures/s"
+                    else f"{summary.images_per_second:.1f} images/s"
                 )
             if summary.left_seconds is not None:
                 parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")
         case Status.WAITING:
-            parts.append("waiting while pictures are made")
+            parts.append("waiting while images are generated")
         case other:
             parts.append(str(other))
     return "  ·  ".join(parts)
@@ -72,10 +72,10 @@ class RunView(QWidget):
         self.curve = LossCurve(tasks)
         self.samples = SamplesThroughTime(tasks)
         self.stop = SecondaryButton(
-            "Stop and keep", "stop", "End it after this step and keep what it learned; it can go on later"
+            "Stop and keep", "stop", "Stop after this step and keep the result. You can resume later"
         )
         self.generate = SecondaryButton(
-            "Generate", "sparkle", "Make pictures with its newest checkpoint, while it goes on too"
+            "Generate", "sparkle", "Generate images with its latest checkpoint, even while it is training"
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
         self.remove = SecondaryButton("Remove", "trash")
@@ -132,7 +132,7 @@ class RunView(QWidget):
         describe(
             self.remove,
             "Remove",
-            "It is still going on: stop it first" if summary.alive else "Move the run to the system's trash (Delete)",
+            "Still running: stop it first" if summary.alive else "Move the run to the system's trash (Delete)",
         )
         self.note.setText("closing the window does not stop the run" if summary.alive else "")
         self.generate.setVisible(summary.checkpoint is not None and summary.status is not Status.FINISHED)
@@ -151,7 +151,7 @@ class RunView(QWidget):
 
     def _show_ending(self, summary: RunSummary, log: str) -> None:
         self._can_resume = summary.run.state_file.exists()
-        remedy = "Resume it" if self._can_resume else "Try again"
+        remedy = "Resume" if self._can_resume else "Try again"
         match summary.status:
             case Status.FINISHED:
                 kind, action = ("warn" if summary.learned is False else "good"), ""

@@ -39,7 +39,7 @@ def status_text(summary: RunSummary) -> str:
         case Status.FAILED:
             return "failed"
         case Status.WAITING:
-            return f"waiting for pictures · {percent}"
+            return f"waiting for images · {percent}"
         case other:
             return f"{other} · {percent}"
 

@@ -123,32 +123,24 @@ class SamplesThroughTime(QWidget):
         self._sheets: tuple[RunSamples, ...] = ()
         self._decoded: OrderedDict[Path, QImage] = OrderedDict()
         self._reading: asyncio.Task[None] | None = None
-        describe(self, "Samples through time")
+        describe(self, "Samples over time")
         self.chips = ChipRow(
-            [(AVERAGED, "Averaged"), (RAW, "Raw"), (BOTH, "Side by side")],
-            name="Which weights",
+            [(AVERAGED, "EMA"), (RAW, "Raw"), (BOTH, "Side by side")],
+            name="Weights",
             tooltips=(
-                "Made by the average of the weights over the last steps (EMA): what the checkpoint keeps",
-                "Made by the weights as they are at that step",
-                "Averaged on the left, raw on the right",
+                "EMA: the moving average of the weights, which the checkpoint keeps",
+                "The weights at that step",
+                "EMA on the left, raw on the right",
             ),
         )
-        self.averaged, self.raw = (
-            SampleGrid("Samples of the averaged weights"),
-            SampleGrid("Samples of the raw weights"),
-        )
-        self._names = (
-            label("Averaged", "dim", pixels=theme.SMALL_PIXELS),
-            label("Raw", "dim", pixels=theme.SMALL_PIXELS),
-        )
+        self.averaged, self.raw = (SampleGrid("Samples of the EMA weights"), SampleGrid("Samples of the raw weights"))
+        self._names = (label("EMA", "dim", pixels=theme.SMALL_PIXELS), label("Raw", "dim", pixels=theme.SMALL_PIXELS))
         self._parts = (QWidget(), QWidget())
         self._waiting = label("The first samples come with the first checkpoint", "faint")
         self._waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        describe(
-            self.slider, "Time of the samples", "Go back to earlier samples; at the right end the newest are shown"
-        )
+        describe(self.slider, "Time of the samples", "Earlier samples; the right end follows the newest")
         self._first = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._now = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._lay_out()
@@ -159,7 +151,7 @@ class SamplesThroughTime(QWidget):
     def _lay_out(self) -> None:
         header = self._header = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         header.setSpacing(12)
-        header.addWidget(SectionLabel("Samples through time"), 1)
+        header.addWidget(SectionLabel("Samples over time"), 1)
         self.chips.setFixedWidth(
             sum(self.chips.chip(which).sizeHint().width() for which in (AVERAGED, RAW, BOTH)) + 2 * 6
         )

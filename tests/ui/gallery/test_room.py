@@ -109,9 +109,9 @@ def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
     qtbot.waitUntil(lambda: ("Program", f"diffstudio {metadata.__version__}") in room.details.facts.facts())
     facts = dict(room.details.facts.facts())
     assert room.details.prompt.text() == "a ghost" and room.details.negative.text() == "fog"
-    assert (facts["Seed"], facts["Steps"], facts["Guidance"]) == (str(2**62), "31", "4.5")
-    assert (facts["Sampler"], facts["Spacing"], facts["Size"]) == ("DPM++ 2M SDE", "Log SNR", "64 × 48 px")
-    assert facts["Computed"] == "cpu"
+    assert (facts["Seed"], facts["Steps"], facts["CFG scale"]) == (str(2**62), "31", "4.5")
+    assert (facts["Sampler"], facts["Scheduler"], facts["Size"]) == ("DPM++ 2M SDE", "Log SNR", "64 × 48 px")
+    assert facts["Computed on"] == "cpu"
     with qtbot.waitSignal(room.reuse_requested) as caught:
         click(qtbot, room.details.reuse)
     assert caught.args[0] == gallery.images()[0].request
@@ -138,11 +138,11 @@ def test_what_steered_a_picture_and_what_decoded_it_is_told(
     assert titles(room) == ["a ghost"] and room.details.prompt.text() == "a ghost <lora:ink:0.5>"
     facts = room.details.facts.facts()
     for fact in (
-        ("Started from", "start.png"),
-        ("Extended", "32 px right, 16 px below"),
+        ("Init image", "start.png"),
+        ("Outpaint", "32 px right, 16 px below"),
         ("Autoencoder", "softer"),
-        ("Guided by", "lines.png, sd15_canny at 0.8"),
-        ("Guided by", "depth.png, sd15_depth at 1"),
+        ("ControlNet", "lines.png, sd15_canny at 0.8"),
+        ("ControlNet", "depth.png, sd15_depth at 1"),
     ):
         assert fact in facts
 
@@ -372,7 +372,7 @@ def test_the_menu_offers_what_works(gallery: Gallery, show: Callable[[], Gallery
         room.grid.customContextMenuRequested.emit(QPoint(5, 5))
         menu = room.findChildren(QMenu)[-1]
         texts = [action.text() for action in menu.actions()]
-        assert ("Reuse settings" in texts) is expected
+        assert ("Use settings" in texts) is expected
         assert {"Open", "Star", "Copy", "Save as…", "Show in folder", "Delete"} <= set(texts)
         menu.close()
 
@@ -384,7 +384,7 @@ def test_the_trash_can_be_brought_back_or_emptied(
     gallery.delete([image.id for image in images])
     room = show()
     assert room.empty.isVisible()
-    _answer(qtbot, room, "Bring back")
+    _answer(qtbot, room, "Restore")
     assert titles(room) == ["two", "one"]
     monkeypatch.setattr("send2trash.send2trash", lambda path: os.unlink(path))
     pick(qtbot, room, 0)

@@ -131,14 +131,14 @@ def test_what_a_checkpoint_is_and_how_it_was_trained(show: Callable[[], ModelsRo
     assert room.model.rowCount() == 4 and room.heading._right.text() == "3 · 1 cannot be used"
     told = dict(room.details.model_facts.facts())
     assert room.details.title.text() == "Starter · emoji 64" and room.details.about.text() == "Emoji."
-    assert (told["Kind"], told["Told"], told["Picture size"]) == ("pixel transformer", "Text", "64 × 64 px")
-    assert (told["Parameters"], told["Licence"]) == ("1.5 k (16-bit)", "MIT")
-    assert told["Origin"] == "Came with the program" and told["File"].endswith("starter.safetensors")
+    assert (told["Type"], told["Conditioning"], told["Image size"]) == ("pixel transformer", "Text", "64 × 64 px")
+    assert (told["Parameters"], told["License"]) == ("1.5 k (16-bit)", "MIT")
+    assert told["Origin"] == "Included" and told["File"].endswith("starter.safetensors")
     trained = dict(room.details.training_facts.facts())
     assert (trained["Recipe"], trained["Steps"], trained["Held-out loss"]) == ("from scratch", "6,000", "0.0346")
     assert not room.details.delete.isVisible()  # what came with the program stays
     pick(qtbot, room, 1)
-    assert dict(room.details.model_facts.facts())["Told"] == "One of 2 classes: cat, dog"
+    assert dict(room.details.model_facts.facts())["Conditioning"] == "One of 2 classes: cat, dog"
     assert dict(room.details.model_facts.facts())["Origin"] == "Trained here"
     assert room.details.delete.isVisible()
 
@@ -276,7 +276,7 @@ def test_the_model_keeps_qts_rules(some: Any, qtmodeltester: Any) -> None:
     model.set_entries([*some[0], *(Problem(*problem) for problem in some[1])])
     qtmodeltester.check(model)
     texts = [model.data(model.index(row), Qt.ItemDataRole.AccessibleTextRole) for row in range(4)]
-    assert "Came with the program" in texts[0] and "cannot be used" in texts[3]
+    assert "Included" in texts[0] and "cannot be used" in texts[3]
 
 
 def test_long_names_narrow_and_wide_light_and_dark(

@@ -58,14 +58,14 @@ def test_what_is_said_is_kept_and_shown_and_taken_back(room: ModelsRoom) -> None
     assert taken.isVisibleTo(room) and (taken.family.value(), taken.prediction.value()) == ("", "")
     recognised = chosen(room)
     choose(taken.family, "Stable Diffusion XL")
-    assert chosen(room).family == "sdxl" and "Set by you" in dict(room.details.model_facts.facts())["Known by"]
+    assert chosen(room).family == "sdxl" and "Set by you" in dict(room.details.model_facts.facts())["Recognised by"]
     assert room.message.text() == "old is taken for Stable Diffusion XL now."
     assert taken.family.value() == "sdxl"  # and is shown so when the room is looked at again
     choose(taken.prediction, "v")
     assert (chosen(room).family, chosen(room).prediction) == ("sdxl", "v")
-    choose(taken.family, "As recognised")
+    choose(taken.family, "As detected")
     assert (chosen(room).family, chosen(room).prediction) == ("sd1", "v")
-    choose(taken.prediction, "As its family does")
+    choose(taken.prediction, "Family default")
     assert chosen(room) == recognised and Overrides().of(recognised) is None
     assert room.message.text() == "old is taken for what its file says now."
 
@@ -88,7 +88,7 @@ def test_a_scroll_over_a_text_scrolls_what_it_lies_in(room: ModelsRoom) -> None:
     text = next(
         passage
         for passage in room.details.model_facts.findChildren(WrappingText)
-        if passage.accessibleName() == "Known by"
+        if passage.accessibleName() == "Recognised by"
     )
     point = QPointF(5, 5)
     turned = QWheelEvent(

@@ -109,7 +109,7 @@ def test_merged_between_two(room: ModelsRoom, qtbot: QtBot, models: Path) -> Non
     found = safetensors.torch.load_file(caught.args[0].path)
     a, b = (safetensors.torch.load_file(models / f"{name}.safetensors") for name in ("one", "two"))
     assert all(torch.equal(value, torch.lerp(a[name], b[name], 0.3)) for name, value in found.items())
-    assert dict(room.details.model_facts.facts())["Made from"] == "70% of one, 30% of two"
+    assert dict(room.details.model_facts.facts())["Merged from"] == "70% of one, 30% of two"
 
 
 def test_adding_what_one_learnt(qtbot: QtBot, dressed: QApplication, room: ModelsRoom, models: Path) -> None:
@@ -332,9 +332,9 @@ def test_a_lora_goes_into_the_prompt(room: ModelsRoom, qtbot: QtBot, told: Path)
 def test_what_lies_beside_it_is_told_and_searched(room: ModelsRoom, qtbot: QtBot, told: Path) -> None:
     qtbot.waitUntil(lambda: room.details.about.text() == "Brush and ink")
     assert room.details.picture.image().pixelColor(10, 10) == Qt.GlobalColor.red
-    assert dict(room.details.model_facts.facts())["Strength"] == "0.8, its maker says"
+    assert dict(room.details.model_facts.facts())["Weight"] == "0.8, its maker says"
     training = dict(room.details.training_facts.facts())
-    assert (training["Base"], training["Called"]) == ("sd_v1", "ink-v3")
+    assert (training["Base model"], training["Output name"]) == ("sd_v1", "ink-v3")
     qtbot.keyClicks(room.filter.search, "brush sumi-e")
     qtbot.waitUntil(lambda: room.model.rowCount() == 1)
     assert room.chosen() is not None

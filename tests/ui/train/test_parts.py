@@ -90,7 +90,7 @@ def test_changes_in_words() -> None:
         changes_text(Recipe(data=DataRecipe(flips=0.3, rotation_degrees=8, translation=0.06)))
         == "flips, turns to 8°, shifts to 6 %"
     )
-    assert changes_text(Recipe(data=DataRecipe(flips=0, rotation_degrees=0, translation=0))) == "as they are"
+    assert changes_text(Recipe(data=DataRecipe(flips=0, rotation_degrees=0, translation=0))) == "none"
 
 
 def test_estimates_round_and_name_the_day() -> None:

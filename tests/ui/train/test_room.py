@@ -93,7 +93,7 @@ def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(
     assert "9 pictures" in found.sentence.text() and "2 groups" in found.sentence.text()
     assert "cars 5" in found.groups.text() and "balls 4" in found.groups.text()
     assert "1 cannot be read and is left out" in found.warnings.banner.text()
-    assert "1 too small, left out" in found.warnings.banner.text()
+    assert "1 too small, skipped" in found.warnings.banner.text()
     assert not found.warnings.list.isVisible()
     qtbot.mouseClick(found.warnings.banner.action, Qt.MouseButton.LeftButton)
     assert found.warnings.list.isVisible()
@@ -178,7 +178,7 @@ def test_from_a_folder_to_a_checkpoint(
     assert list(room.runs_list.cards()) == [path]
     assert "closing the window does not stop the run" in room.run_view.note.text()
     view = room.run_view
-    qtbot.waitUntil(lambda: "pictures/s" in view.status.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "images/s" in view.status.text(), timeout=PATIENCE_MS)
     assert view.status.text().startswith("Step ") and "left" in view.status.text()
     qtbot.waitUntil(lambda: view.curve._plot is not None, timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: not view.samples.averaged.image().isNull(), timeout=PATIENCE_MS)
@@ -314,7 +314,7 @@ def test_a_killed_run_is_resumed_with_one_click(
     behave(steps=60, end="vanish", sample_every=5)
     started(room, qtbot, pictures)
     reaches(room, qtbot, Status.INTERRUPTED)
-    assert room.run_view.ending.action.text() == "Resume it"
+    assert room.run_view.ending.action.text() == "Resume"
     behave(steps=60)
     qtbot.mouseClick(room.run_view.ending.action, Qt.MouseButton.LeftButton)
     reaches(room, qtbot, Status.FINISHED)
