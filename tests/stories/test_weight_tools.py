@@ -436,10 +436,7 @@ def test_what_does_not_draw_is_left_out(small_world: World, tmp_path: Path) -> N
     assert found.keys() == load(one).keys() | {"betas"} and all(
         torch.equal(found[name], value) for name, value in load(one).items()
     )
-    assert (
-        result.notes[0].startswith("Left out: EMA copies of the weights (9.8 MB); ")
-        and "smaller" in result.notes[0]
-    )
+    assert result.notes[0].startswith("Left out: EMA copies of the weights (9.8 MB); ") and "smaller" in result.notes[0]
     assert checkpoint.size_bytes - result.size_bytes == pytest.approx(sum(sizes.values()), rel=0.1)
     assert read_checkpoint(result.path).metadata["modelspec.title"] == "kept"
     swapped = load(made(prune(checkpoint, tmp_path / "ema.safetensors", Precision.FP16, ema=True)).path)

@@ -154,13 +154,11 @@ NOT_WEIGHTS = (
 )
 
 EMA_PREFIX = "model_ema."
+EMA_WEIGHTS = "EMA copies of the weights"  # as people read it
 _UNUSED_FOR_INFERENCE = tuple(
     (re.compile(pattern), what)
     for pattern, what in (
-        (
-            r"^(?:model_ema|ema_model|ema|unet_ema)\.|\.model_ema\.|^first_stage_model_ema\.",
-            "averaged copies of the weights",
-        ),
+        (r"^(?:model_ema|ema_model|ema|unet_ema)\.|\.model_ema\.|^first_stage_model_ema\.", EMA_WEIGHTS),
         (r"^(?:optimizers?|optimizer_states?|lr_schedulers?|scaler|amp)(?:\.|$)", "the optimiser's state"),
         (
             r"^(?:first_stage_model\.)?(?:loss|discriminator|perceptual_loss)\.",

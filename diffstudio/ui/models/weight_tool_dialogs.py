@@ -12,6 +12,7 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.state_dicts.prefixes import EMA_WEIGHTS
 from diffstudio.models.tools.spec import Method, Precision, estimated_bytes
 from diffstudio.studio.library.weight_requests import (
     ConvertRequest,
@@ -40,7 +41,6 @@ PRECISIONS = {
     Precision.FP8: "8 bits (fp8 e4m3)",
 }
 _SPARE_BYTES = 32 << 20
-AVERAGED = "EMA copies of the weights"
 
 
 class ToolDialog(QDialog):
@@ -190,7 +190,9 @@ class ToolDialog(QDialog):
 
     def _trouble(self, needed: int, free_bytes: int | None) -> str:
         name = self.name.text().strip()
-        if not name or any(letter in '/\\:*?"<>|' for letter in name) or name.strip(".") != name:
+        if not name:
+            return "Enter a name."
+        if any(letter in '/\\:*?"<>|' for letter in name) or name.strip(".") != name:
             return 'The name must not contain / \\ : * ? " < > | or end with a full stop.'
         if os.path.lexists(self.target()):
             return "That name is taken. Choose another."
@@ -256,7 +258,7 @@ class PruneDialog(ToolDialog):
         )
         self.ema.setVisible(False)
         super().__init__(checkpoint, folder, parent)
-        self.ema.setVisible(AVERAGED in left_out)
+        self.ema.setVisible(EMA_WEIGHTS in left_out)
 
     def fields(self) -> Sequence[QWidget]:
         return label("Removed:", "dim"), self.lines, self.ema

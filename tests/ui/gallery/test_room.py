@@ -83,7 +83,7 @@ def test_a_picture_made_while_the_room_is_open_appears_first(
     room = show()
     room.image_added(add(gallery, "new").path)
     assert titles(room) == ["new", "old"]
-    assert room.bar.count_label.text() == "2 pictures"
+    assert room.bar.count_label.text() == "2 images"
     room.image_added(gallery.images()[0].path)
     assert room.model.rowCount() == 2
     room.image_added(Path("/elsewhere/x.png"))
@@ -140,7 +140,7 @@ def test_what_steered_a_picture_and_what_decoded_it_is_told(
     for fact in (
         ("Init image", "start.png"),
         ("Outpaint", "32 px right, 16 px below"),
-        ("Autoencoder", "softer"),
+        ("VAE", "softer"),
         ("ControlNet", "lines.png, sd15_canny at 0.8"),
         ("ControlNet", "depth.png, sd15_depth at 1"),
     ):
@@ -177,7 +177,7 @@ def test_searching_and_the_filter_for_stars(gallery: Gallery, show: Callable[[],
     assert room.bar.search.hasFocus()
     qtbot.keyClicks(room.bar.search, "apple")
     qtbot.waitUntil(lambda: titles(room) == ["green apple", "red apple"])
-    assert room.bar.count_label.text() == "2 pictures"
+    assert room.bar.count_label.text() == "2 images"
     corner = star_of(room.grid.visualRect(room.model.index(1))).center()
     qtbot.mouseClick(room.grid.viewport(), Qt.MouseButton.LeftButton, pos=corner)
     assert gallery.count(starred=True) == 1
@@ -215,7 +215,7 @@ def test_delete_and_undo_by_keyboard_and_by_banner(
     assert room.message.text() == "" and not room.bar.trash.isVisible()
     pick(qtbot, room, 0)
     pick(qtbot, room, 2, Qt.KeyboardModifier.ShiftModifier)
-    assert "3 pictures are chosen" in room.details.nothing.text()
+    assert "3 images selected" in room.details.nothing.text()
     click(qtbot, room.details.delete)
     assert titles(room) == ["one"] and "3 pictures moved" in room.message.text()
     qtbot.keyClick(room.grid, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
@@ -392,7 +392,7 @@ def test_the_trash_can_be_brought_back_or_emptied(
     _answer(qtbot, room, "Cancel")
     assert gallery.trash_count() == 1
     _answer(qtbot, room, "Empty trash")
-    assert gallery.trash_count() == 0 and "1 picture moved to the system's trash" in room.message.text()
+    assert gallery.trash_count() == 0 and "1 image moved to the system's trash" in room.message.text()
     assert not room.bar.trash.isVisible()
     room.undo()
     assert titles(room) == ["one"]

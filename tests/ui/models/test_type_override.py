@@ -59,7 +59,7 @@ def test_what_is_said_is_kept_and_shown_and_taken_back(room: ModelsRoom) -> None
     recognised = chosen(room)
     choose(taken.family, "Stable Diffusion XL")
     assert chosen(room).family == "sdxl" and "Set by you" in dict(room.details.model_facts.facts())["Recognised by"]
-    assert room.message.text() == "old is taken for Stable Diffusion XL now."
+    assert room.message.text() == "old now opens as Stable Diffusion XL."
     assert taken.family.value() == "sdxl"  # and is shown so when the room is looked at again
     choose(taken.prediction, "v")
     assert (chosen(room).family, chosen(room).prediction) == ("sdxl", "v")
@@ -67,7 +67,7 @@ def test_what_is_said_is_kept_and_shown_and_taken_back(room: ModelsRoom) -> None
     assert (chosen(room).family, chosen(room).prediction) == ("sd1", "v")
     choose(taken.prediction, "Family default")
     assert chosen(room) == recognised and Overrides().of(recognised) is None
-    assert room.message.text() == "old is taken for what its file says now."
+    assert room.message.text() == "old now opens as detected."
 
 
 def test_a_checkpoint_made_here_says_what_it_is(room: ModelsRoom) -> None:

@@ -24,7 +24,7 @@ from diffstudio.studio.library.annotations import Annotations
 from diffstudio.studio.library.weight_requests import ConvertRequest, MergeRequest, Tool
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.models.weight_tool_dialogs import (
-    AVERAGED,
+    EMA_WEIGHTS,
     ConvertDialog,
     ExportDialog,
     FuseLoraDialog,
@@ -83,7 +83,7 @@ def accept(sheet: ToolDialog, qtbot: QtBot) -> None:
 def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
     sheet = opened(room, qtbot, "one", Tool.CONVERT)
     assert isinstance(sheet, ConvertDialog) and sheet.name.text() == "one-fp16" and sheet.place.text() == str(models)
-    assert "Takes about" in sheet.weight.text() and "are free there" in sheet.weight.text()
+    assert "Needs about" in sheet.weight.text() and " free." in sheet.weight.text()
     with qtbot.waitSignal(room.workshop.made, timeout=PATIENCE_MS) as caught:
         accept(sheet, qtbot)
         assert room.workshop.bar.isVisible() and room.workshop.bar.what.text() == "Converting: one-fp16.safetensors"
@@ -124,7 +124,7 @@ def test_adding_what_one_learnt(qtbot: QtBot, dressed: QApplication, room: Model
     assert sheet.third.isVisible() and sheet.second.value() != sheet.third.value() and sheet.share.value() == 1
     sheet.third.set_value(sheet.second.value())
     sheet._follow()
-    assert not sheet.accept_button.isEnabled() and "no difference" in sheet.trouble.text()
+    assert not sheet.accept_button.isEnabled() and "B and C are the same" in sheet.trouble.text()
     sheet.second.set_value(models / "two.safetensors")
     sheet.third.set_value(models / "three.safetensors")
     sheet._follow()
@@ -153,10 +153,10 @@ def test_names_places_and_full_disks(
 ) -> None:
     sheet = opened(room, qtbot, "one", Tool.CONVERT)
     for name, why in (
-        ("two", "is there already"),
-        ("", "Give it a name"),
-        ("a/b", "Give it a name"),
-        ("x.", "point at its end"),
+        ("two", "That name is taken"),
+        ("", "Enter a name"),
+        ("a/b", "must not contain"),
+        ("x.", "end with a full stop"),
     ):
         sheet.name.clear()
         qtbot.keyClicks(sheet.name, name)
@@ -175,7 +175,7 @@ def test_names_places_and_full_disks(
     assert sheet.place.text() == str(models)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
     sheet._accept()
-    assert "not enough room" in sheet.trouble.text() and sheet.isVisible() and not room.workshop.busy()
+    assert "Not enough free space" in sheet.trouble.text() and sheet.isVisible() and not room.workshop.busy()
     qtbot.keyClick(sheet, Qt.Key.Key_Escape)
     assert not sheet.isVisible()
 
@@ -240,10 +240,10 @@ def test_what_fails_says_why_in_the_room(room: ModelsRoom, qtbot: QtBot, models:
 
 def test_the_sheet_that_prunes(qtbot: QtBot, dressed: QApplication, models: Path) -> None:
     checkpoint = replace(read_checkpoint(models / "one.safetensors"), size_bytes=3_000_000_000)
-    sheet = PruneDialog(checkpoint, models, {AVERAGED: 1_000_000_000, "the trainer's notes": 8})
+    sheet = PruneDialog(checkpoint, models, {EMA_WEIGHTS: 1_000_000_000, "the trainer's notes": 8})
     qtbot.addWidget(sheet)
     sheet.show()
-    assert "Averaged copies of the weights: 1.0 GB" in sheet.lines.text() and "2.0 GB" in sheet.weight.text()
+    assert "EMA copies of the weights: 1.0 GB" in sheet.lines.text() and "2.0 GB" in sheet.weight.text()
     qtbot.mouseClick(sheet.ema, Qt.MouseButton.LeftButton, pos=sheet.ema.rect().center() * 0.1)
     sheet.ema.setChecked(True)
     request = sheet.request()
@@ -259,7 +259,7 @@ def test_the_sheets_that_bake_and_export(qtbot: QtBot, dressed: QApplication, mo
     lora = replace(checkpoint, role=Role.LORA, path=models / "ink.safetensors", name="ink", title="Ink")
     sheet = FuseLoraDialog(checkpoint, models, [checkpoint, lora])
     qtbot.addWidget(sheet)
-    assert sheet.accept_button.text() == "Add" and sheet.name.text() == "one-ink"
+    assert sheet.accept_button.text() == "Fuse" and sheet.name.text() == "one-ink"
     sheet.strength.set_value(0)
     sheet._follow()
     assert not sheet.accept_button.isEnabled()
@@ -307,7 +307,7 @@ def test_words_are_shown_clicked_and_copied(room: ModelsRoom, qtbot: QtBot, told
     qtbot.waitUntil(lambda: room.details.words.words() == ["sumi-e", "inkwash"])
     assert room.details.tags.words() == ["mountain", "mist"]
     chip = room.details.tags.chips[0]
-    assert "30 of the pictures" in chip.toolTip() and chip.accessibleName() == "Add mountain to the prompt"
+    assert "30 of its training images" in chip.toolTip() and chip.accessibleName() == "Add mountain to the prompt"
     with qtbot.waitSignal(room.words_wanted) as caught:
         qtbot.mouseClick(chip, Qt.MouseButton.LeftButton)
     assert caught.args == ["mountain"] and "“mountain” is in the prompt now" in room.message.text()
@@ -332,7 +332,7 @@ def test_a_lora_goes_into_the_prompt(room: ModelsRoom, qtbot: QtBot, told: Path)
 def test_what_lies_beside_it_is_told_and_searched(room: ModelsRoom, qtbot: QtBot, told: Path) -> None:
     qtbot.waitUntil(lambda: room.details.about.text() == "Brush and ink")
     assert room.details.picture.image().pixelColor(10, 10) == Qt.GlobalColor.red
-    assert dict(room.details.model_facts.facts())["Weight"] == "0.8, its maker says"
+    assert dict(room.details.model_facts.facts())["Weight"] == "0.8, recommended by its author"
     training = dict(room.details.training_facts.facts())
     assert (training["Base model"], training["Output name"]) == ("sd_v1", "ink-v3")
     qtbot.keyClicks(room.filter.search, "brush sumi-e")

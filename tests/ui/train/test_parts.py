@@ -88,14 +88,14 @@ def test_a_changed_option_changes_what_belongs_to_it_and_no_more() -> None:
 def test_changes_in_words() -> None:
     assert (
         changes_text(Recipe(data=DataRecipe(flips=0.3, rotation_degrees=8, translation=0.06)))
-        == "flips, turns to 8°, shifts to 6 %"
+        == "flips, rotation up to 8°, shifts up to 6 %"
     )
     assert changes_text(Recipe(data=DataRecipe(flips=0, rotation_degrees=0, translation=0))) == "none"
 
 
 def test_estimates_round_and_name_the_day() -> None:
     noon = time.mktime((2026, 11, 23, 12, 0, 0, 0, 0, -1))
-    assert estimate(120, 43.21, noon) == "About 310,000 pictures seen · ready near 14:00"
+    assert estimate(120, 43.21, noon) == "About 310,000 images seen · ready near 14:00"
     assert estimate(120, None, noon) == "Ready near 14:00"
     assert estimate(13 * 60, None, noon) == "Ready near 01:00 tomorrow"
     assert estimate(48 * 60, None, noon) == "Ready near 12:00 in 2 days"
