@@ -1,4 +1,4 @@
-"""Where threads are crossed: plain threads hand events in, the window's thread gets them out, in order."""
+"""Passes events from plain threads to the window's thread, in order."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from diffstudio.studio.events import Event, Stepped
 
 
 class Bridge(QObject):
-    """Make it on the window's thread. `arrived` is emitted there only.
+    """Create it on the window's thread, where alone it emits `arrived`.
 
-    A `Stepped` that has not been looked at yet gives way to a newer one of the same job, so that a busy window never
-    falls behind; nothing else is ever dropped, and the order stays.
+    An undelivered `Stepped` is replaced by a newer one of the same job, so that a busy window never falls behind. No
+    other event is dropped, and the order is kept.
     """
 
     arrived = Signal(object)  # Event
-    _woken = Signal()
+    _wake_up = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: deque[Event] = deque()
+        self._pending: deque[Event] = deque()
         self._lock = threading.Lock()
         self._closed = False
-        self._woken.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+        self._wake_up.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
 
     def emit_from_thread(self, event: Event) -> None:
-        """From any thread; returns at once."""
+        """Queue an event, from any thread; returns at once."""
         with self._lock:
             if self._closed:
                 return
-            wake = not self._waiting
-            newest = self._waiting[-1] if self._waiting else None
+            wake = not self._pending
+            newest = self._pending[-1] if self._pending else None
             if isinstance(event, Stepped) and isinstance(newest, Stepped) and newest.job == event.job:
-                self._waiting[-1] = event
+                self._pending[-1] = event
             else:
-                self._waiting.append(event)
-            if wake:  # inside the lock: not after close() has let the object go
-                self._woken.emit()
+                self._pending.append(event)
+            if wake:  # inside the lock, so that close() cannot come between
+                self._wake_up.emit()
 
     def close(self) -> None:
-        """Deliver nothing from now on. Call before the window goes."""
+        """Stop delivering. Call before the window is destroyed."""
         with self._lock:
             self._closed = True
-            self._waiting.clear()
+            self._pending.clear()
 
     def _deliver(self) -> None:
         with self._lock:
-            events = list(self._waiting)
-            self._waiting.clear()
+            events = list(self._pending)
+            self._pending.clear()
         for event in events:
             if self._closed:
                 return

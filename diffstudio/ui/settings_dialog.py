@@ -1,8 +1,9 @@
-"""Settings: what is set once and for all. Every change counts at once; there is nothing to confirm."""
+"""The settings dialog. Every change is applied and saved at once."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +12,18 @@ from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLabel, QListWi
 
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.image_actions import open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
 
 _DEVICES = (
-    ("auto", "The best there is"),
-    ("cpu", "Processor (CPU)"),
-    ("cuda", "NVIDIA or AMD graphics (CUDA)"),
-    ("mps", "Apple graphics (MPS)"),
-    ("xpu", "Intel graphics (XPU)"),
+    ("auto", "Automatic"),
+    ("cpu", "CPU"),
+    ("cuda", "NVIDIA or AMD GPU (CUDA, ROCm)"),
+    ("mps", "Apple GPU (MPS)"),
+    ("xpu", "Intel GPU (XPU)"),
 )
 
 
@@ -39,16 +40,14 @@ class SettingsDialog(QDialog):
         describe(self, "Settings", " ")
         self.settings = settings
         self.theme = ChipRow(
-            [(Theme.SYSTEM, "As the system"), (Theme.DARK, "Dark"), (Theme.LIGHT, "Light")],
-            tooltips=("Follow the system's own light or dark", "Dark", "Light"),
+            [(Theme.SYSTEM, "System"), (Theme.DARK, "Dark"), (Theme.LIGHT, "Light")],
+            tooltips=("Follow the system theme", "Dark theme", "Light theme"),
             name="Theme",
         )
         devices = list(_DEVICES)
         if settings.device not in dict(devices):
             devices.append((settings.device, settings.device))
-        self.device = ComboBox(
-            "Device", devices, "What does the arithmetic; one that is not there is told when a picture starts"
-        )
+        self.device = ComboBox("Device", devices, "The device that images are computed on")
         cores = os.cpu_count() or 1
         self.threads = ComboBox(
             "Threads",
@@ -56,98 +55,96 @@ class SettingsDialog(QDialog):
                 (0, f"All {cores} cores" if cores > 1 else "One core"),
                 *((count, str(count)) for count in _thread_choices(cores, settings.threads)),
             ],
-            "How many cores one picture may use on the processor",
+            "CPU threads for generating one image",
         )
-        self.kept = ComboBox(
-            "Memory for checkpoints",
-            _kept_choices(settings.kept_gib),
-            "How much memory checkpoints may keep, so that one used before is there at once. The one in use may "
-            "take more",
+        self.model_cache = ComboBox(
+            "Model cache",
+            _model_cache_choices(settings.kept_gib),
+            "Memory for models that stay loaded after use. The model in use may take more",
         )
-        self.previews = CheckBox("Show the picture while it is made")
+        self.previews = CheckBox("Live preview")
         describe(
             self.previews,
-            "Previews",
-            "An estimate after every step; costs little, and without it there is no filmstrip",
+            "Live preview",
+            "Show an estimate of the image after every step. Without it there is no filmstrip",
         )
-        self.compiled = CheckBox("Compile checkpoints")
+        self.compiled = CheckBox("Compile models (torch.compile)")
         describe(
             self.compiled,
-            "Compile checkpoints",
-            "The first picture of each size takes a minute or more longer, those that "
-            "follow are faster. Not for checkpoints that were trained here, nor for those that do not fit into memory whole",
+            "Compile models (torch.compile)",
+            "Slower for the first image of each size, then faster. Not used for models trained here or offloaded models",
         )
         self.folders = QListWidget()
-        describe(self.folders, "Folders of models", "Looked through for checkpoints, with their sub-folders")
+        describe(self.folders, "Model folders", "Searched for models, including subfolders")
         self.folders.setFixedHeight(92)
         self.folders.setObjectName("raised")
-        self.add_folder = SecondaryButton("Add folder…", "plus", "Look for checkpoints in another folder")
+        self.add_folder = SecondaryButton("Add folder…", "plus", "Search another folder for models")
         self.remove_folder = SecondaryButton(
-            "Remove", "minus", "Do not look in the chosen folder any more; its files stay"
+            actions.REMOVE, "minus", "Stop searching the selected folder. Its files are kept"
         )
         self.images = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.choose_images = SecondaryButton(
-            "Change…", "", "Keep new pictures in another folder; those that are there stay"
+            "Change…", "", "Save new images to another folder. Existing images stay where they are"
         )
-        self.open_images = SecondaryButton("Open", "", "Show the folder of pictures in the file manager")
-        self.open_data = SecondaryButton("Open", "", "Show diffstudio's own folder in the file manager")
+        self.open_images = SecondaryButton("Open", "", "Show the image folder in the file manager")
+        self.open_data = SecondaryButton("Open", "", "Show the data folder in the file manager")
         self.done_button = PrimaryButton("Done", "", "Close (Escape)")
         self._lay_out(sleep)
-        self._show()
+        self._load_settings()
         self._connect()
         self.done_button.setFocus()
 
-    def _show(self) -> None:
+    def _load_settings(self) -> None:
         settings = self.settings
         self.theme.set_value(settings.theme)
         self.device.set_value(settings.device)
         self.threads.set_value(settings.threads)
-        self.kept.set_value(settings.kept_gib)
+        self.model_cache.set_value(settings.kept_gib)
         self.previews.setChecked(settings.previews)
         self.compiled.setChecked(settings.compiled)
         self.images.setText(str(settings.images))
         self.folders.clear()
         for folder in settings.folders:
             self.folders.addItem(str(folder))
-        self._follow()
+        self._update_remove_button()
 
-    def _follow(self) -> None:
+    def _update_remove_button(self) -> None:
         row = self.folders.currentRow()
         own = row >= 0 and Path(self.folders.item(row).text()) not in self.settings.model_folders
         self.remove_folder.setEnabled(row >= 0 and not own)
         self.remove_folder.setToolTip(
-            "diffstudio's own folder is always looked through"
+            "diffstudio's own model folder is always searched"
             if own
-            else "Do not look in the chosen folder any more; its files stay"
+            else "Stop searching the selected folder. Its files are kept"
         )
 
     def _change(self, **values: object) -> None:
         self.settings = replace(self.settings, **values)  # type: ignore[arg-type]
-        self._show()
+        self._load_settings()
         self.changed.emit(self.settings)
 
     def _connect(self) -> None:
         self.theme.value_changed.connect(lambda value: self._change(theme=value))
         self.device.chosen.connect(lambda value: self._change(device=value))
         self.threads.chosen.connect(lambda value: self._change(threads=value))
-        self.kept.chosen.connect(lambda value: self._change(kept_gib=value))
+        self.model_cache.chosen.connect(lambda value: self._change(kept_gib=value))
         self.previews.clicked.connect(lambda on: self._change(previews=on))
         self.compiled.clicked.connect(lambda on: self._change(compiled=on))
-        self.folders.currentRowChanged.connect(self._follow)
-        self.add_folder.clicked.connect(lambda: self._ask("Where are the models?", self._add))
+        self.folders.currentRowChanged.connect(self._update_remove_button)
+        self.add_folder.clicked.connect(lambda: self._choose_folder("Choose a model folder", self._add))
         self.remove_folder.clicked.connect(self._remove)
         self.choose_images.clicked.connect(
-            lambda: self._ask("Where shall pictures be kept?", lambda path: self._change(images_folder=path))
+            lambda: self._choose_folder("Choose a folder for new images", lambda path: self._change(images_folder=path))
         )
         self.open_images.clicked.connect(lambda: open_folder(self.settings.images))
         self.open_data.clicked.connect(lambda: open_folder(paths.data()))
         self.done_button.clicked.connect(self.accept)
 
-    def _ask(self, title: str, then: object) -> QFileDialog:
+    def _choose_folder(self, title: str, on_chosen: Callable[[Path], object]) -> QFileDialog:
         dialog = QFileDialog(self, title)
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: then(Path(path)))  # type: ignore[operator]
+        dialog.fileSelected.connect(lambda path: on_chosen(Path(path)))
         dialog.open()
         return dialog
 
@@ -167,30 +164,30 @@ class SettingsDialog(QDialog):
         column = QVBoxLayout(contents)
         column.setContentsMargins(24, 24, 24, 16)
         column.setSpacing(12)
-        column.addWidget(SectionLabel("Look"))
+        column.addWidget(SectionLabel("Appearance"))
         column.addLayout(_row("Theme", self.theme))
         column.addSpacing(8)
-        column.addWidget(SectionLabel("Making pictures"))
+        column.addWidget(SectionLabel("Generation"))
         column.addLayout(_row("Device", self.device))
         column.addLayout(_row("Threads", self.threads))
-        column.addLayout(_row("Keep loaded", self.kept))
+        column.addLayout(_row("Model cache", self.model_cache))
         column.addWidget(self.previews)
         column.addWidget(self.compiled)
         column.addSpacing(8)
-        column.addWidget(SectionLabel("Folders of models"))
+        column.addWidget(SectionLabel("Model folders"))
         column.addWidget(self.folders)
         column.addLayout(_buttons(self.add_folder, self.remove_folder))
         column.addSpacing(8)
-        column.addWidget(SectionLabel("Pictures are kept in"))
+        column.addWidget(SectionLabel("Image folder"))
         column.addWidget(self.images)
         column.addLayout(_buttons(self.choose_images, self.open_images))
         column.addSpacing(8)
-        column.addWidget(SectionLabel("Everything else"))
+        column.addWidget(SectionLabel("Data folder"))
         own = ElidedLabel(str(paths.data()), mode=Qt.TextElideMode.ElideMiddle)
         column.addWidget(own)
         column.addLayout(_buttons(self.open_data))
-        column.addWidget(label(f"Staying awake: {sleep}", "dim", pixels=theme.SMALL_PIXELS, wrap=True))
-        offline = "diffstudio works without a network and never reaches for one."
+        column.addWidget(label(f"Sleep: {sleep}", "dim", pixels=theme.SMALL_PIXELS, wrap=True))
+        offline = "diffstudio works offline. It only goes online when you start a download."
         column.addWidget(label(offline, "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         column.addStretch(1)
         scroll = scroll_area(contents)
@@ -223,13 +220,13 @@ def _buttons(*buttons: QWidget) -> QHBoxLayout:
     return row
 
 
-def _kept_choices(current: float | None) -> list[tuple[float | None, str]]:
+def _model_cache_choices(current: float | None) -> list[tuple[float | None, str]]:
     choices: list[tuple[float | None, str]] = [
-        (None, "Checkpoints used last, in half of the memory"),
-        (0.0, "Only the one in use"),
+        (None, "Recently used models, up to half of the memory"),
+        (0.0, "Only the model in use"),
     ]
     sizes = {2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0} | ({current} if current else set())
-    return choices + [(size, f"Checkpoints used last, in {size:g} GiB") for size in sorted(sizes)]
+    return choices + [(size, f"Recently used models, up to {size:g} GiB") for size in sorted(sizes)]
 
 
 def _thread_choices(cores: int, current: int) -> list[int]:

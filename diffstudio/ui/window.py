@@ -1,4 +1,4 @@
-"""The window: a rail of rooms, the rooms, and a place for messages that belong to none of them."""
+"""The main window: a rail of rooms, the rooms, and a banner for messages that belong to no room."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALLEST = QSize(960, 620)
 
 @dataclass(frozen=True, slots=True)
 class RoomEntry:
-    """A room on the rail; `make` is called when it is first shown."""
+    """A room on the rail; `make` is called when it is shown for the first time."""
 
     name: str
     icon: str
@@ -39,7 +39,7 @@ class RoomEntry:
 
 
 class RailButton(QToolButton):
-    """An icon above a word."""
+    """A button of the rail: an icon above a label."""
 
     def __init__(self, text: str, icon: str, tooltip: str, *, checkable: bool = True) -> None:
         super().__init__()
@@ -55,13 +55,13 @@ class RailButton(QToolButton):
 
 
 class MainWindow(QMainWindow):
-    """Rooms are made when they are first shown. `closing` is emitted once, when the window is about to go."""
+    """Rooms are made when they are first shown. `closing` is emitted once, before the window closes."""
 
     image_dropped = Signal(object)  # Path
     folder_dropped = Signal(object)  # Path
-    model_dropped = Signal(object)  # Path of a file of weights
-    settings_wanted = Signal()
-    shown = Signal()  # after the first paint
+    model_dropped = Signal(object)  # Path of a model file
+    settings_requested = Signal()
+    first_painted = Signal()
     closing = Signal()
 
     def __init__(self) -> None:
@@ -85,8 +85,8 @@ class MainWindow(QMainWindow):
         self._rail.setContentsMargins(8, 16, 8, 16)
         self._rail.setSpacing(8)
         self._rail.addStretch(1)
-        self.settings_button = RailButton("Settings", "gear-six", "Folders, theme, device (Ctrl+,)", checkable=False)
-        self.settings_button.clicked.connect(self.settings_wanted)
+        self.settings_button = RailButton("Settings", "gear-six", "Folders, theme and device (Ctrl+,)", checkable=False)
+        self.settings_button.clicked.connect(self.settings_requested)
         self._rail.addWidget(self.settings_button, 0, Qt.AlignmentFlag.AlignHCenter)
         messages = QWidget()
         self._messages = QVBoxLayout(messages)
@@ -107,9 +107,9 @@ class MainWindow(QMainWindow):
         centre.setLayout(whole)
         self.setCentralWidget(centre)
         self.banner.dismissed.connect(messages.hide)
-        QShortcut(QKeySequence("Ctrl+,"), self, self.settings_wanted.emit)
+        QShortcut(QKeySequence("Ctrl+,"), self, self.settings_requested.emit)
         QShortcut(QKeySequence(QKeySequence.StandardKey.Quit), self, self.close)
-        self._restore()
+        self._restore_geometry()
 
     # Rooms
 
@@ -123,12 +123,12 @@ class MainWindow(QMainWindow):
         QShortcut(QKeySequence(f"Ctrl+{index + 1}"), self, lambda: self.show_room(entry.name))
 
     def _enter(self, name: str) -> None:
-        """By its button, which gives the focus on: the keys of a room work while it is in there."""
+        """Show a room and give it the focus, so that its shortcuts work."""
         room = self.show_room(name)
         (room.focusWidget() or room).setFocus()
 
     def show_room(self, name: str) -> QWidget:
-        """Bring a room to the front; it is made if it has not been."""
+        """Bring a room to the front, making it if necessary."""
         room = self.room(name)
         self.stack.setCurrentWidget(room)
         names = [entry.name for entry in self._entries]
@@ -152,13 +152,13 @@ class MainWindow(QMainWindow):
     # Messages
 
     def show_message(self, kind: str, text: str, action: str = "") -> None:
-        """A message that belongs to no room."""
+        """Show a message that belongs to no room; an empty text hides it."""
         self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
         self._message_box.setVisible(bool(text))
 
-    def come_forward(self) -> None:
-        """In front of the other programs' windows, as far as the system lets it."""
+    def bring_to_front(self) -> None:
+        """Raise the window above those of other programs, as far as the system allows."""
         self.setWindowState(self.windowState() & ~Qt.WindowState.WindowMinimized | Qt.WindowState.WindowActive)
         self.show()
         self.raise_()
@@ -183,13 +183,13 @@ class MainWindow(QMainWindow):
         # after the drop has returned: until then the other program waits
         QTimer.singleShot(0, self, lambda: signals[item.kind].emit(item.path))
 
-    # Coming and going
+    # Opening and closing
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
         if not self._painted:
             self._painted = True
-            QTimer.singleShot(0, self, self.shown.emit)
+            QTimer.singleShot(0, self, self.first_painted.emit)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -199,19 +199,19 @@ class MainWindow(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         if not self._closed:
             self._closed = True
-            self._remember()
+            self._save_geometry()
             self.closing.emit()
         super().closeEvent(event)
 
     def _settings(self) -> QSettings:
         return QSettings(str(paths.settings_file().parent / "window.ini"), QSettings.Format.IniFormat)
 
-    def _remember(self) -> None:
+    def _save_geometry(self) -> None:
         settings = self._settings()
         settings.setValue("format", 1)
         settings.setValue("geometry", self.saveGeometry())
 
-    def _restore(self) -> None:
+    def _restore_geometry(self) -> None:
         geometry = self._settings().value("geometry")
         if not isinstance(geometry, QByteArray) or not self.restoreGeometry(geometry):
             screen = self.screen().availableGeometry()

@@ -40,7 +40,7 @@ class Probe(QObject):
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._frame)
         self._run: Any = None
-        desktop.window.shown.connect(self._shown, Qt.ConnectionType.QueuedConnection)
+        desktop.window.first_painted.connect(self._shown, Qt.ConnectionType.QueuedConnection)
         desktop.bridge.arrived.connect(self._heard)
         QTimer.singleShot(int(GIVE_UP_SECONDS * 1000), self, self._give_up)
 
@@ -52,9 +52,9 @@ class Probe(QObject):
         if self._what == "launch":
             self._done({"seconds": since_start()})
         elif self._what == "picture":
-            self._desktop.generate(self._request())  # waits for the worker inside, as Ctrl+Enter does
+            self._desktop.jobs.submit(self._request())  # waits for the worker inside, as Ctrl+Enter does
         elif self._what == "generating":
-            self._desktop.generate(self._request(steps=1000, count=64))
+            self._desktop.jobs.submit(self._request(steps=1000, count=64))
         else:
             self._when_ready(self._train)
 

@@ -52,17 +52,17 @@ def panel(qtbot: QtBot, tmp_path: Path) -> Panel:
     panel.show()
     qtbot.waitExposed(panel)
     panel.prompt.set_text("a cat <lora:ink:1> <lora:inc:1>")
-    assert panel.start.set_picture(tmp_path / "a.png") and panel.control.add_picture(tmp_path / "a.png")
-    panel.enlarge.open_button.click()
+    assert panel.init_image.set_image(tmp_path / "a.png") and panel.controlnets.add_image(tmp_path / "a.png")
+    panel.hires_fix.open_button.click()
     return panel
 
 
 def test_the_left_column_with_everything_in_it(panel: Panel) -> None:
     assert (
-        panel.loras.rows[1].nears
-        and panel.start.strength.isVisible()
-        and panel.control.cards
-        and panel.enlarge.scale.isVisible()
+        panel.loras.rows[1].suggestions
+        and panel.init_image.strength.isVisible()
+        and panel.controlnets.cards
+        and panel.hires_fix.scale.isVisible()
     )
     assert not accessibility_problems(panel)
     picker = panel.loras.open_picker()

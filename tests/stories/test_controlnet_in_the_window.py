@@ -54,13 +54,13 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
         qtbot.keyClick(picker.list, Qt.Key.Key_Return)
     assert panel.prompt.text() == "a red apple <lora:style:0.8> <lora:zeros:0.8>"
     panel.loras.rows[0].slider._slider.setValue(30)
-    panel.control.add_picture(drawing)
-    (card,) = panel.control.cards
+    panel.controlnets.add_image(drawing)
+    (card,) = panel.controlnets.cards
     assert [card.network.combo.itemText(index) for index in range(2)] == ["control_depth", "control_edges"]
     card.network.set_value("control_edges")
-    card.prepare.set_value(PreprocessorName.CANNY)
+    card.preprocessor.set_value(PreprocessorName.CANNY)
     card.changed.emit()
-    qtbot.waitUntil(lambda: not card.seen.image().isNull() and _black(card.seen.image()), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not card.preview.image().isNull() and _black(card.preview.image()), timeout=PATIENCE_MS)
     panel.size_control.set_size(128, 128)
     panel.steps.set_value(2)
     panel.submit()
@@ -77,8 +77,8 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     assert request.prompt == "a red apple <lora:style:1.5> <lora:zeros:0.8>"
     assert request.controls == (ControlNetUse("control_edges", drawing, PreprocessorName.CANNY),)
     panel.prompt.set_text("something else")
-    panel.control.use(request.__class__())
-    assert panel.loras.rows == [] and panel.control.cards == []
+    panel.controlnets.load_from(request.__class__())
+    assert panel.loras.rows == [] and panel.controlnets.cards == []
     qtbot.mouseClick(room.reuse_button, Qt.MouseButton.LeftButton)
     assert panel.request().controls == request.controls and [row.name for row in panel.loras.rows] == ["style", "zeros"]
     assert panel.loras.rows[0].slider.value() == 1.5
@@ -101,7 +101,7 @@ def test_what_it_takes_is_said(desktop: Desktop, qtbot: QtBot, monkeypatch: pyte
     for side, tone in ((128, "faint"), (192, "faint"), (256, "warn")):
         panel.size_control.set_size(side, side)
         panel.size_control.changed.emit()
-        qtbot.waitUntil(lambda: panel.needs.text() not in ("", *said), timeout=PATIENCE_MS)
-        said.append(panel.needs.text())
-        assert said[-1].endswith("of the 230 MB that are free") and panel.needs.property("tone") == tone
-    assert "decoded in tiles" in panel.needs.toolTip()
+        qtbot.waitUntil(lambda: panel.memory_label.text() not in ("", *said), timeout=PATIENCE_MS)
+        said.append(panel.memory_label.text())
+        assert said[-1].endswith("of 230 MB free memory") and panel.memory_label.property("tone") == tone
+    assert "decoded in tiles" in panel.memory_label.toolTip()

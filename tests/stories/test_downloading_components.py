@@ -42,13 +42,13 @@ def agree(desktop: Desktop, verb: str) -> None:
 
 
 def test_what_is_missing_is_fetched_on_a_click(qtbot: QtBot, desktop: Desktop, hub: Hub, tmp_path: Path) -> None:
-    room, home = desktop.generate_room, desktop.shelf.library.folders[0]
+    room, home = desktop.generate_room, desktop.model_library.library.folders[0]
     room.choose_checkpoint(next(each for each in desktop.checkpoints if each.name == "flux1-dev"))
     room.panel.prompt.setPlainText("a red apple")
     qtbot.waitUntil(room.panel.button.isEnabled)
     room.panel.button.click()
     qtbot.waitUntil(lambda: "has no CLIP-L text encoder" in room.banner.text(), timeout=PATIENCE_MS)
-    assert room.banner.action.text().startswith("Get them (") and room.banner.action.toolTip() and not hub.asked
+    assert room.banner.action.text().startswith("Download (") and room.banner.action.toolTip() and not hub.asked
 
     room.banner.action.click()
     box = boxes(desktop)[0]
@@ -58,22 +58,22 @@ def test_what_is_missing_is_fetched_on_a_click(qtbot: QtBot, desktop: Desktop, h
 
     room.banner.action.click()
     agree(desktop, room.banner.action.text().removesuffix("…"))
-    qtbot.waitUntil(lambda: room.banner.text().endswith("are there now."), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.banner.text().endswith("have been downloaded."), timeout=PATIENCE_MS)
     assert room.banner.action.text() == "Try again"
     assert (home / "text_encoders" / "t5xxl_fp16.safetensors").read_bytes() == b"some bytes of it"
     assert (home / "tokenizers" / "t5" / "tokenizer.json").is_file() and (home / "vae" / "ae.safetensors").is_file()
 
 
 def test_stop_ends_it_and_what_fails_is_said(qtbot: QtBot, desktop: Desktop, hub: Hub) -> None:
-    room, home = desktop.generate_room, desktop.shelf.library.folders[0]
+    room, home = desktop.generate_room, desktop.model_library.library.folders[0]
     hub.broken_after = 12_000_000
-    desktop.fetcher.start(("vae-flux",), home)
-    qtbot.waitUntil(lambda: "Getting FLUX.1 VAE: 1" in room.banner.text(), timeout=PATIENCE_MS)
-    assert room.banner.action.text() == "Stop" and desktop.fetcher.ask(desktop.window, PIECES, home) is None
+    desktop.downloads.start(("vae-flux",), home)
+    qtbot.waitUntil(lambda: "Downloading FLUX.1 VAE: 1" in room.banner.text(), timeout=PATIENCE_MS)
+    assert room.banner.action.text() == "Stop" and desktop.downloads.confirm(desktop.window, PIECES, home) is None
     room.banner.action.click()
-    qtbot.waitUntil(lambda: "goes on from there" in room.banner.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "resumes from here" in room.banner.text(), timeout=PATIENCE_MS)
     hub.slow.set()
     assert not (home / "vae" / "ae.safetensors").exists() and (home / ".fetching").is_dir()
     hub.files.clear()
-    desktop.fetcher.start(("vae-flux",), home)
+    desktop.downloads.start(("vae-flux",), home)
     qtbot.waitUntil(lambda: "could not be fetched" in room.banner.text(), timeout=PATIENCE_MS)

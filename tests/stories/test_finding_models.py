@@ -18,7 +18,7 @@ from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.ui.models.room import ModelsRoom
-from diffstudio.ui.shell import model_library as shelf_module
+from diffstudio.ui.shell import model_library as model_library_module
 from diffstudio.ui.shell.model_library import ModelLibrary
 from diffstudio.ui.tasks import Tasks
 from tests.models.tiny import write_tiny_checkpoint
@@ -136,55 +136,55 @@ def test_files_of_weights_may_be_dropped_pictures_are_the_windows(
 
 
 @pytest.fixture
-def shelf(qtbot: QtBot, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelLibrary]:
-    monkeypatch.setattr(shelf_module, "WATCH_DELAY_MS", 20)
+def model_library(qtbot: QtBot, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelLibrary]:
+    monkeypatch.setattr(model_library_module, "WATCH_DELAY_MS", 20)
     (tmp_path / "models").mkdir()
-    tasks = Tasks("shelf")
-    shelf = ModelLibrary([tmp_path / "models"], tasks)
-    yield shelf
-    shelf.close()
+    tasks = Tasks("model_library")
+    model_library = ModelLibrary([tmp_path / "models"], tasks)
+    yield model_library
+    model_library.close()
     tasks.close()
-    shelf.deleteLater()
+    model_library.deleteLater()
 
 
-def names(shelf: ModelLibrary) -> set[str]:
-    return {found.name for found in shelf.checkpoints} - {"starter"}
+def names(model_library: ModelLibrary) -> set[str]:
+    return {found.name for found in model_library.checkpoints} - {"starter"}
 
 
 def test_what_is_dropped_is_brought_in_and_what_is_none_is_named(
-    shelf: ModelLibrary, qtbot: QtBot, tmp_path: Path
+    model_library: ModelLibrary, qtbot: QtBot, tmp_path: Path
 ) -> None:
     source = write_tiny_checkpoint(tmp_path / "down" / "new.safetensors")
     (tmp_path / "down" / "text.safetensors").write_text("hello")
     failed: list[str] = []
-    shelf.failed.connect(failed.append)
-    with qtbot.waitSignal(shelf.brought) as caught:
-        shelf.bring([tmp_path / "down" / "text.safetensors", source])
+    model_library.failed.connect(failed.append)
+    with qtbot.waitSignal(model_library.imported) as caught:
+        model_library.import_files([tmp_path / "down" / "text.safetensors", source])
     assert caught.args == [tmp_path / "models" / "new.safetensors"]
-    assert names(shelf) == {"new"}
+    assert names(model_library) == {"new"}
     assert len(failed) == 1 and "text.safetensors" in failed[0]
 
 
-def test_a_file_that_appears_or_goes_is_noticed(shelf: ModelLibrary, qtbot: QtBot, tmp_path: Path) -> None:
-    with qtbot.waitSignal(shelf.changed):
-        shelf.rescan()
+def test_a_file_that_appears_or_goes_is_noticed(model_library: ModelLibrary, qtbot: QtBot, tmp_path: Path) -> None:
+    with qtbot.waitSignal(model_library.changed):
+        model_library.rescan()
     (tmp_path / "models" / "below").mkdir()
-    qtbot.waitUntil(lambda: len(shelf._watcher.directories()) == 2, timeout=10_000)
+    qtbot.waitUntil(lambda: len(model_library._watcher.directories()) == 2, timeout=10_000)
     made = write_tiny_checkpoint(tmp_path / "elsewhere.safetensors")
     os.replace(made, tmp_path / "models" / "below" / "late.safetensors")
-    qtbot.waitUntil(lambda: names(shelf) == {"late"}, timeout=10_000)
+    qtbot.waitUntil(lambda: names(model_library) == {"late"}, timeout=10_000)
     (tmp_path / "models" / "below" / "late.safetensors").unlink()
-    qtbot.waitUntil(lambda: names(shelf) == set(), timeout=10_000)
+    qtbot.waitUntil(lambda: names(model_library) == set(), timeout=10_000)
 
 
 def test_a_file_that_is_still_being_written_is_looked_at_again(
-    shelf: ModelLibrary, qtbot: QtBot, tmp_path: Path
+    model_library: ModelLibrary, qtbot: QtBot, tmp_path: Path
 ) -> None:
     whole = write_tiny_checkpoint(tmp_path / "whole.safetensors").read_bytes()
     growing = tmp_path / "models" / "growing.safetensors"
     growing.write_bytes(whole[:1000])
-    with qtbot.waitSignal(shelf.changed):
-        shelf.rescan()
-    assert names(shelf) == set() and len(shelf.problems) == 1
+    with qtbot.waitSignal(model_library.changed):
+        model_library.rescan()
+    assert names(model_library) == set() and len(model_library.problems) == 1
     growing.write_bytes(whole)  # no folder changes by this
-    qtbot.waitUntil(lambda: names(shelf) == {"growing"}, timeout=10_000)
+    qtbot.waitUntil(lambda: names(model_library) == {"growing"}, timeout=10_000)

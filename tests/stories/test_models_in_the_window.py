@@ -79,7 +79,7 @@ def test_a_lora_dropped_on_the_window_is_brought_in_and_named_in_the_prompt(
     desktop.window.show_room(GENERATE)
     drop_folder(desktop.window, dropped)
     qtbot.waitUntil(lambda: prompt.text().startswith("red apple <lora:brush:"), timeout=PATIENCE_MS)
-    assert "brush.safetensors lies in" in desktop.window.banner.text()
+    assert "brush.safetensors was added to" in desktop.window.banner.text()
     assert any(model.name == "brush" for model in desktop.checkpoints)
 
 

@@ -120,18 +120,18 @@ def watch_one_being_made(qtbot: QtBot, desktop: Desktop) -> None:
     assert len(set(previews)) == len(previews), "the picture did not change from one step to the next"
     saved = last(ears, ImageSaved)
     assert room.canvas.path() == saved.path and saved.path.is_file()
-    assert room.right.thumbs[0].shown.path == saved.path
+    assert room.right.thumbs[0].recent_image.path == saved.path
     assert not room.pause_button.isVisible()
 
 
 def look_through_its_steps(qtbot: QtBot, desktop: Desktop) -> None:
     room, strip = desktop.generate_room, desktop.generate_room.filmstrip
-    assert strip.last() == 300 and not room.canvas.scrubbing()
+    assert strip.last_step() == 300 and not room.canvas.scrubbing()
     finished = bits(room.canvas.image())
-    qtbot.mousePress(strip, LEFT, pos=strip.place_of(300))
+    qtbot.mousePress(strip, LEFT, pos=strip.center_of(300))
     seen = set()
     for step in (200, 100, 1):
-        qtbot.mouseMove(strip, strip.place_of(step))
+        qtbot.mouseMove(strip, strip.center_of(step))
         assert room.canvas.scrubbing()
         seen.add(bits(room.canvas.image()))
     assert len(seen) == 3 and finished not in seen
@@ -173,7 +173,7 @@ def pause_and_resume_one(qtbot: QtBot, desktop: Desktop) -> None:
     assert ears.count(Resumed) == 1
     request = last(ears, Started).request
     paused = last(ears, ImageSaved).path
-    desktop.generate(request)
+    desktop.jobs.submit(request)
     qtbot.waitUntil(ears.heard(Finished, 2), timeout=PATIENCE_MS)
     straight = last(ears, ImageSaved).path
     assert straight != paused
@@ -277,7 +277,9 @@ def find_everything_going_on(qtbot: QtBot, desktop: Desktop, run: RunFolder) -> 
     qtbot.waitUntil(lambda: len(saved_pictures()) == len(before) + 4, timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: len(desktop.generate_room.right.thumbs) == len(before) + 4, timeout=PATIENCE_MS)
     prompts = [
-        thumb.shown.request.prompt for thumb in desktop.generate_room.right.thumbs if thumb.shown.request is not None
+        thumb.recent_image.request.prompt
+        for thumb in desktop.generate_room.right.thumbs
+        if thumb.recent_image.request is not None
     ]
     assert prompts[:4] == ["waiting", "waiting", "unfinished", "unfinished"]
     assert desktop.worker is not None and not desktop.worker.pending()

@@ -21,7 +21,7 @@ from diffstudio.studio.requests import LANCZOS, LATENT, GenerateRequest, Upscale
 from diffstudio.studio.settings import load_settings
 from diffstudio.ui.app import GALLERY, Desktop
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
+from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
@@ -55,12 +55,12 @@ def panel(qtbot: QtBot) -> Panel:
 
 
 def test_nothing_is_enlarged_until_it_is_asked_for(panel: Panel) -> None:
-    assert panel.enlarge.open_button.isVisible() and not panel.enlarge.scale.isVisible()
+    assert panel.hires_fix.open_button.isVisible() and not panel.hires_fix.scale.isVisible()
     assert panel.request().enlarge == 1
 
 
 def test_what_is_chosen_is_in_the_request_and_the_size_is_said(panel: Panel, qtbot: QtBot) -> None:
-    section = panel.enlarge
+    section = panel.hires_fix
     qtbot.keyClick(section.open_button, Qt.Key.Key_Space)
     assert section.scale.chip(2.0).hasFocus() and section.size_label.text() == "64 × 64 → 128 × 128 px"
     section.scale.chip(3.0).click()
@@ -104,11 +104,11 @@ def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel, qtbot: Q
         tiled=True,
         seed=5,
     )
-    assert panel.use(request) and panel.request() == request
-    with qtbot.waitSignal(panel.enlarge.failed) as failed:
-        panel.use(GenerateRequest("ghost", checkpoint="starter", enlarge=2, upscaler="gone"))
-    assert "“gone” is not here" in failed.args[0] and panel.request().upscaler == LANCZOS
-    panel.use(GenerateRequest("ghost"))
+    assert panel.load_from(request) and panel.request() == request
+    with qtbot.waitSignal(panel.hires_fix.failed) as failed:
+        panel.load_from(GenerateRequest("ghost", checkpoint="starter", enlarge=2, upscaler="gone"))
+    assert "“gone” is missing" in failed.args[0] and panel.request().upscaler == LANCZOS
+    panel.load_from(GenerateRequest("ghost"))
     assert panel.request().enlarge == 1
 
 
@@ -116,23 +116,23 @@ def test_it_is_offered_only_where_it_works(panel: Panel) -> None:
     for name, shown in (("starter", True), ("odd", False), ("dreams", True)):
         assert panel.checkpoint.choose(name)
         panel._checkpoint_changed(panel.checkpoint.current())
-        assert panel.enlarge.isVisible() == shown
-    texts = [panel.enlarge.upscaler.combo.itemText(index) for index in range(panel.enlarge.upscaler.combo.count())]
+        assert panel.hires_fix.isVisible() == shown
+    texts = [panel.hires_fix.upscaler.combo.itemText(index) for index in range(panel.hires_fix.upscaler.combo.count())]
     assert texts == ["Lanczos: smooth, quick", "Latent: wants a strength above 0.5", "4X-Sharp"]
-    panel.enlarge.open_button.click()
-    panel.enlarge.set_painted(True)
-    assert not panel.enlarge.isVisible() and panel.request().enlarge == 1
+    panel.hires_fix.open_button.click()
+    panel.hires_fix.set_inpainting(True)
+    assert not panel.hires_fix.isVisible() and panel.request().enlarge == 1
 
 
 def test_what_would_be_too_large_is_said_there_and_refused(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    panel.enlarge.open_button.click()
-    monkeypatch.setattr(panel.enlarge, "_size_to_make", lambda: (8192, 8192))
-    panel.enlarge.look_again()
-    assert "at most" in panel.enlarge.size_label.text() and panel.enlarge.size_label.property("tone") == "bad"
+    panel.hires_fix.open_button.click()
+    monkeypatch.setattr(panel.hires_fix, "_size_to_make", lambda: (8192, 8192))
+    panel.hires_fix.update_size()
+    assert "at most" in panel.hires_fix.size_label.text() and panel.hires_fix.size_label.property("tone") == "bad"
     with pytest.raises(BadRequest, match="16,384 × 16,384"):
         panel.request()
     panel.submit()
-    assert "16,384 × 16,384" in panel.trouble.text()
+    assert "16,384 × 16,384" in panel.error_label.text()
 
 
 # ---- the sheet -------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_by_an_upscaler_alone(qtbot: QtBot) -> None:
     dialog.upscaler.set_value("4x-sharp")
     dialog.activateWindow()
     qtbot.waitUntil(dialog.isActiveWindow)
-    with qtbot.waitSignal(dialog.enlarge_requested) as asked:
+    with qtbot.waitSignal(dialog.upscale_requested) as asked:
         qtbot.keyClick(dialog, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
     assert asked.args == [
         UpscaleRequest(Path("/images/apple.png"), 4, "4x-sharp", prompt="red apple", steps=30, seed=4)
@@ -180,7 +180,7 @@ def test_and_finer_with_the_checkpoint_that_made_it(qtbot: QtBot) -> None:
     dialog.strength.set_value(0.45)
     dialog.prompt.setPlainText("green apple")
     dialog.upscaler.set_value(LATENT)
-    with qtbot.waitSignal(dialog.enlarge_requested) as asked:
+    with qtbot.waitSignal(dialog.upscale_requested) as asked:
         dialog.button.click()
     assert asked.args == [
         UpscaleRequest(
@@ -220,30 +220,30 @@ def test_the_room_shows_what_is_enlarged_and_no_film_where_nothing_is_sampled(qt
     room.set_checkpoints(MODELS)
     Image.fromarray(picture(77, 32)).save(tmp_path / "small.png")
     plain = UpscaleRequest(tmp_path / "small.png", 4)
-    room.take(Started(1, plain))
+    room.handle_event(Started(1, plain))
     assert room.canvas.image().pixelColor(0, 0).red() == 77 and not room.filmstrip.isVisible()
-    room.take(Loading(1, "Enlarging", 0.5))
+    room.handle_event(Loading(1, "Enlarging", 0.5))
     assert room.status.text() == "Enlarging… 50%" and room.title.text() == "small"
-    room.take(ImageSaved(1, 0, tmp_path / "large.png", picture(80, 64)))
-    room.take(Finished(1, 0.5))
+    room.handle_event(ImageSaved(1, 0, tmp_path / "large.png", picture(80, 64)))
+    room.handle_event(Finished(1, 0.5))
     room.activateWindow()
     qtbot.waitUntil(room.isActiveWindow)
     room.canvas.setFocus()
-    with qtbot.waitSignal(room.enlarge_wanted) as wanted:
+    with qtbot.waitSignal(room.upscale_requested) as wanted:
         qtbot.keyClick(room.canvas, Qt.Key.Key_E, Qt.KeyboardModifier.ControlModifier)
     assert wanted.args == [tmp_path / "large.png", None]
-    assert room.right.thumbs[0].shown.request == plain and not room.restart_button.isVisible()
+    assert room.right.thumbs[0].recent_image.request == plain and not room.restart_button.isVisible()
     assert "enlarged 4× by Lanczos" in room.right.thumbs[0].toolTip()
-    with qtbot.waitSignal(room.enlarge_wanted) as wanted:
+    with qtbot.waitSignal(room.upscale_requested) as wanted:
         room.reuse_button.click()
     assert wanted.args == [plain.source, plain]
     sampled = UpscaleRequest(tmp_path / "small.png", 2, checkpoint="starter", prompt="ghost", strength=0.5)
-    room.take(Started(2, sampled))
-    room.take(stepped(2, 1, 2))
+    room.handle_event(Started(2, sampled))
+    room.handle_event(stepped(2, 1, 2))
     assert room.filmstrip.isVisible() and room.filmstrip.maximum() == 2 and room.title.text() == "ghost"
-    room.take(stepped(2, 2, 2))
-    room.take(ImageSaved(2, 0, tmp_path / "larger.png", picture(81, 64)))
-    room.take(Finished(2, 0.5))
+    room.handle_event(stepped(2, 2, 2))
+    room.handle_event(ImageSaved(2, 0, tmp_path / "larger.png", picture(81, 64)))
+    room.handle_event(Finished(2, 0.5))
     room.filmstrip.setValue(1)
     room.panel.prompt.set_text("something else")
     with qtbot.waitSignal(room.restart_requested) as again:
@@ -256,8 +256,8 @@ def test_the_menu_offers_it(qtbot: QtBot, tmp_path: Path) -> None:
     qtbot.addWidget(room)
     Image.fromarray(picture(9)).save(tmp_path / "a.png")
     menu = room.menu(QImage(str(tmp_path / "a.png")), tmp_path / "a.png", None)
-    action = next(action for action in menu.actions() if action.text() == "Enlarge…")
-    with qtbot.waitSignal(room.enlarge_wanted) as wanted:
+    action = next(action for action in menu.actions() if action.text() == "Upscale…")
+    with qtbot.waitSignal(room.upscale_requested) as wanted:
         action.trigger()
     assert wanted.args == [tmp_path / "a.png", None]
 
@@ -319,12 +319,12 @@ def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, des
     room, ears = desktop.generate_room, EventRecorder(desktop)
     room.panel.steps.set_value(4)
     room.panel.prompt.set_text("red apple")
-    room.panel.enlarge.open_button.click()
-    room.panel.enlarge.strength.set_value(0.5)
+    room.panel.hires_fix.open_button.click()
+    room.panel.hires_fix.strength.set_value(0.5)
     room.panel.submit()
     qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
     assert max(event.steps for event in ears.events if isinstance(event, Stepped)) == 6
-    assert size_of(saved(ears)[0]) == (32, 32) and room.filmstrip.last() == 6
+    assert size_of(saved(ears)[0]) == (32, 32) and room.filmstrip.last_step() == 6
 
     gallery: Any = desktop.window.show_room(GALLERY)
     qtbot.waitUntil(lambda: gallery.model.rowCount() == 1, timeout=LONG)
@@ -361,11 +361,11 @@ def test_a_image_dropped_on_the_window_can_be_enlarged(qtbot: QtBot, desktop: De
         extra={},
     )
     (path,) = [image.path for image in desktop.gallery.images()]  # type: ignore[union-attr]
-    desktop.open_picture(path)
-    dropped: Callable[[], list[PictureSettingsDialog]] = lambda: desktop.window.findChildren(PictureSettingsDialog)  # noqa: E731
+    desktop.images.open(path)
+    dropped: Callable[[], list[ImageSettingsDialog]] = lambda: desktop.window.findChildren(ImageSettingsDialog)  # noqa: E731
     qtbot.waitUntil(lambda: bool(dropped()) and dropped()[0].isVisible(), timeout=LONG)
-    assert dropped()[0].use_button.text() == "Enlarge again…"
-    dropped()[0].enlarge_button.click()
+    assert dropped()[0].use_button.text() == "Upscale again…"
+    dropped()[0].upscale_button.click()
     dialog = opened_sheet(qtbot, desktop)
     assert dialog.request().source == path and dialog.size_label.text().startswith("20 × 10 → 40 × 20")
     dialog.reject()
@@ -374,7 +374,7 @@ def test_a_image_dropped_on_the_window_can_be_enlarged(qtbot: QtBot, desktop: De
 def test_what_is_no_picture_is_said_so(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> None:
     said: list[str] = []
     desktop.window.show_message = lambda kind, text, *rest: said.append(text)  # type: ignore[method-assign]
-    desktop.enlarge(tmp_path / "gone.png")
+    desktop.images.upscale(tmp_path / "gone.png")
     qtbot.waitUntil(lambda: bool(said), timeout=LONG)
     assert "gone.png cannot be read" in said[0]
 

@@ -73,8 +73,8 @@ def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opene
     assert ears.heard(Stepped)()
     saved = next(event for event in ears.events if isinstance(event, ImageSaved))
     assert saved.path.is_file() and room.canvas.path() == saved.path
-    assert room.filmstrip.last() == 6
-    assert [thumb.shown.path for thumb in room.right.thumbs] == [saved.path]
+    assert room.filmstrip.last_step() == 6
+    assert [thumb.recent_image.path for thumb in room.right.thumbs] == [saved.path]
     assert load_settings().prompt_history == ("red apple",)
 
 
@@ -92,7 +92,7 @@ def test_pause_resume_stop_and_go_on(qtbot: QtBot, opened: Callable[[], Desktop]
     qtbot.waitUntil(ears.heard(Stepped, 3), timeout=LONG)
     room.stop_button.click()
     qtbot.waitUntil(ears.heard(Cancelled), timeout=LONG)
-    assert room.restart_button.text().startswith("Go on from step")
+    assert room.restart_button.text().startswith("Resume from step")
     room.restart_button.click()
     qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
     assert ears.heard(ImageSaved)()
@@ -133,7 +133,7 @@ def test_what_was_being_made_is_made_after_reopening(qtbot: QtBot, opened: Calla
     assert not ears.heard(Finished)()
     again = opened()
     qtbot.waitUntil(lambda: bool(again.generate_room.right.thumbs), timeout=LONG)
-    assert again.generate_room.right.thumbs[0].shown.request.prompt == "unfinished"
+    assert again.generate_room.right.thumbs[0].recent_image.request.prompt == "unfinished"
 
 
 def test_every_room_opens(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
@@ -160,23 +160,23 @@ def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(
     ears = EventRecorder(desktop)
     desktop.generate_room.panel.submit()
     qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
-    made = desktop.generate_room.right.thumbs[0].shown.path
-    desktop.open_picture(made)
-    from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
+    made = desktop.generate_room.right.thumbs[0].recent_image.path
+    desktop.images.open(made)
+    from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 
-    qtbot.waitUntil(lambda: bool(desktop.window.findChildren(PictureSettingsDialog)))
-    dialog = desktop.window.findChildren(PictureSettingsDialog)[0]
+    qtbot.waitUntil(lambda: bool(desktop.window.findChildren(ImageSettingsDialog)))
+    dialog = desktop.window.findChildren(ImageSettingsDialog)[0]
     assert dialog.prompt.toPlainText() == "purple heart"
     desktop.generate_room.panel.prompt.set_text("something else")
     dialog.use_button.click()
     assert desktop.generate_room.panel.prompt.text() == "purple heart"
     plain = tmp_path / "plain.png"
     Image.new("RGB", (8, 8)).save(plain)
-    desktop.open_picture(plain)  # it says nothing about itself: it is one to start from
-    qtbot.waitUntil(lambda: desktop.generate_room.panel.start.picture() == plain)
+    desktop.images.open(plain)  # it says nothing about itself: it is one to start from
+    qtbot.waitUntil(lambda: desktop.generate_room.panel.init_image.image_path() == plain)
     text = tmp_path / "text.png"
     text.write_text("hello")
-    desktop.open_picture(text)
+    desktop.images.open(text)
     qtbot.waitUntil(desktop.window.banner.isVisible)
     assert "text.png" in desktop.window.banner.text()
 
@@ -198,7 +198,7 @@ def test_a_file_that_is_no_checkpoint_can_be_put_into_the_trash(
     monkeypatch.setattr("send2trash.send2trash", refuse)
     room.delete_requested.emit(entry)
     qtbot.waitUntil(desktop.window.banner.isVisible)
-    assert "broken.safetensors could not be put into the trash: the trash is full" in desktop.window.banner.text()
+    assert "broken.safetensors could not be moved to the trash: the trash is full" in desktop.window.banner.text()
     monkeypatch.setattr("send2trash.send2trash", Path.unlink)
     room.delete_requested.emit(entry)
     qtbot.waitUntil(lambda: not room.choose(broken))
@@ -209,11 +209,11 @@ def test_the_theme_changes_at_once_and_is_kept(qtbot: QtBot, opened: Callable[[]
     from dataclasses import replace
 
     desktop = opened()
-    desktop.set_settings(replace(desktop.settings, theme=Theme.LIGHT))
+    desktop.preferences.set_settings(replace(desktop.settings, theme=Theme.LIGHT))
     assert theme.name() == "light"
     assert desktop.window.grab().toImage().pixelColor(4, 4) == theme.colour("background")
     assert load_settings().theme is Theme.LIGHT
-    desktop.set_settings(replace(desktop.settings, theme=Theme.DARK))
+    desktop.preferences.set_settings(replace(desktop.settings, theme=Theme.DARK))
 
 
 def test_the_window_opens_before_anything_heavy_is_loaded() -> None:

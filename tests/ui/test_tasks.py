@@ -159,7 +159,11 @@ def test_a_generator_given_up_is_closed_after_its_step(
 
 
 def test_the_newest_question_is_answered_first_and_the_oldest_is_dropped(qtbot: QtBot, gate: threading.Event) -> None:
-    newest_first, begun, answers = NewestFirstQueue("newest", most=3), threading.Event(), list[tuple[object, object]]()
+    newest_first, begun, answers = (
+        NewestFirstQueue("newest", capacity=3),
+        threading.Event(),
+        list[tuple[object, object]](),
+    )
     newest_first.completed.connect(lambda key, result: answers.append((key, result)))
     newest_first.submit("first", waits_at(gate, begun))
     qtbot.waitUntil(begun.is_set)

@@ -18,11 +18,11 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.settings import Settings, Theme
-from diffstudio.ui.generate.image_settings_dialog import PictureSettingsDialog
+from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.shell.exception_hooks import ExceptionHooks
 from diffstudio.ui.shell.single_instance import SingleInstance, name_for
-from diffstudio.ui.shell.sleep_inhibitor import _Companion, awake
+from diffstudio.ui.shell.sleep_inhibitor import _InhibitorProcess, make_sleep_inhibitor
 from diffstudio.ui.widgets.images import numpy_to_qimage
 from diffstudio.ui.window import MainWindow, RoomEntry
 from tests.ui.samples import picture
@@ -113,13 +113,13 @@ def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
         enlarge=2,
         controls=(ControlNetUse("sd15_canny", Path("lines.png"), scale=0.8),),
     )
-    dialog = PictureSettingsDialog(
+    dialog = ImageSettingsDialog(
         Path("x.png"), numpy_to_qimage(picture(3)), ImageSettings(request, "AUTOMATIC1111", ("the LoRA “cats”",))
     )
     qtbot.addWidget(dialog)
     texts = [label.text() for label in dialog.findChildren(QLabel)]
     assert any("cats" in text for text in texts) and any("AUTOMATIC1111" in text for text in texts)
-    assert {"sd15_canny at 0.8", "soft", "2× by Lanczos, strength 0.3"} <= set(texts)
+    assert {"sd15_canny at 0.8", "soft", "2× with Lanczos, denoising strength 0.3"} <= set(texts)
     with qtbot.waitSignal(dialog.use_requested) as used:
         dialog.use_button.click()
     assert used.args == [request]
@@ -128,12 +128,12 @@ def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
 def test_the_second_one_hands_over_to_the_first(qtbot: QtBot, tmp_path: Path) -> None:
     first, second = SingleInstance(tmp_path), SingleInstance(tmp_path)
     assert name_for(tmp_path) != name_for(tmp_path / "other")
-    assert not first.hand_over()
+    assert not first.activate_running_instance()
     assert first.listen()
-    with qtbot.waitSignal(first.called):
-        assert second.hand_over()
+    with qtbot.waitSignal(first.activation_requested):
+        assert second.activate_running_instance()
     first.close()
-    assert not second.hand_over()
+    assert not second.activate_running_instance()
     assert second.listen()
     second.close()
 
@@ -141,38 +141,40 @@ def test_the_second_one_hands_over_to_the_first(qtbot: QtBot, tmp_path: Path) ->
 def test_only_one_of_two_that_start_at_once_opens(tmp_path: Path) -> None:
     """Before the first listens, and after it has stopped to, the second waits for it."""
     first, second = SingleInstance(tmp_path), SingleInstance(tmp_path, patience_seconds=0.2)
-    assert not first.hand_over()
+    assert not first.activate_running_instance()
     began = time.monotonic()
-    assert not second.hand_over() and time.monotonic() - began >= 0.2  # it opened beside one that gave no sign
+    assert (
+        not second.activate_running_instance() and time.monotonic() - began >= 0.2
+    )  # it opened beside one that gave no sign
     opens = threading.Timer(0.2, first.close)
     patient = SingleInstance(tmp_path, patience_seconds=30)
     opens.start()
-    assert not patient.hand_over() and time.monotonic() - began < 20
+    assert not patient.activate_running_instance() and time.monotonic() - began < 20
     opens.join()
     patient.close()
 
 
 def test_where_no_lock_can_be_had_the_window_opens(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert not SingleInstance(tmp_path / "file" / "data").hand_over()
+    assert not SingleInstance(tmp_path / "file" / "data").activate_running_instance()
 
 
 def test_what_a_crash_left_behind_is_not_in_the_way(qtbot: QtBot, tmp_path: Path) -> None:
     code = (
         f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.shell.single_instance import SingleInstance; import os, pathlib;"
-        f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); assert not one.hand_over();"
+        f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); assert not one.activate_running_instance();"
         f"assert one.listen(); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 9
     one = SingleInstance(tmp_path)
     began = time.monotonic()
-    assert not one.hand_over() and time.monotonic() - began < 10
+    assert not one.activate_running_instance() and time.monotonic() - began < 10
     assert one.listen()
     one.close()
 
 
 def test_staying_awake_ends_with_what_asked_for_it() -> None:
-    companion = _Companion("cat", ["cat"])
+    companion = _InhibitorProcess("cat", ["cat"])
     companion.hold(True)
     process = companion._process
     assert process is not None and process.poll() is None
@@ -180,30 +182,30 @@ def test_staying_awake_ends_with_what_asked_for_it() -> None:
     assert companion._process is process
     companion.hold(False)
     assert process.poll() is not None
-    missing = _Companion("none", ["no-such-program-here"])
+    missing = _InhibitorProcess("none", ["no-such-program-here"])
     missing.hold(True)
-    assert not missing.works and "no-such-program-here" in missing.how
-    gives_up = _Companion("false", ["false"])
+    assert not missing.works and "no-such-program-here" in missing.description
+    gives_up = _InhibitorProcess("false", ["false"])
     gives_up.hold(True)
     assert gives_up._process is not None
     gives_up._process.wait(10)
     gives_up.hold(True)
-    assert not gives_up.works and gives_up._process is None and "no effect" in gives_up.how
-    assert awake().how.endswith(".")
+    assert not gives_up.works and gives_up._process is None and "no effect" in gives_up.description
+    assert make_sleep_inhibitor().description.endswith(".")
 
 
 def test_what_nobody_caught_is_told_and_logged(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", lambda *_: None)  # that of pytest-qt, which would fail the test
-    troubles = ExceptionHooks(tmp_path / "log.txt")
-    troubles.install()
+    hooks = ExceptionHooks(tmp_path / "log.txt")
+    hooks.install()
     try:
-        with qtbot.waitSignal(troubles.told) as told:
+        with qtbot.waitSignal(hooks.reported) as told:
             try:
                 raise ZeroDivisionError("a test's own")
             except ZeroDivisionError as error:
                 sys.excepthook(type(error), error, error.__traceback__)
         assert "ZeroDivisionError: a test's own" in told.args[0] and "safe" in told.args[0]
-        with qtbot.waitSignal(troubles.told) as told:
+        with qtbot.waitSignal(hooks.reported) as told:
             thread = threading.Thread(
                 target=lambda: (_ for _ in ()).throw(StorageProblem("The disk is full")), name="writer"
             )
@@ -211,9 +213,9 @@ def test_what_nobody_caught_is_told_and_logged(qtbot: QtBot, tmp_path: Path, mon
             thread.join()
         assert told.args == ["The disk is full."]
     finally:
-        troubles.remove()
+        hooks.remove()
     log = (tmp_path / "log.txt").read_text(encoding="utf-8")
-    assert "Traceback" in log and "Not caught in writer" in log
+    assert "Traceback" in log and "Uncaught exception in writer" in log
 
 
 def test_a_message_can_be_dismissed(qtbot: QtBot, window: MainWindow) -> None:
@@ -224,7 +226,7 @@ def test_a_message_can_be_dismissed(qtbot: QtBot, window: MainWindow) -> None:
 
 
 def test_settings_and_closing_by_keyboard(qtbot: QtBot, window: MainWindow) -> None:
-    with qtbot.waitSignal(window.settings_wanted):
+    with qtbot.waitSignal(window.settings_requested):
         qtbot.keyClick(window, Qt.Key.Key_Comma, Qt.KeyboardModifier.ControlModifier)
     closed: list[bool] = []
     window.closing.connect(lambda: closed.append(True))

@@ -1,4 +1,4 @@
-"""The picture: one, or the grid of a request's pictures, as large as the room allows."""
+"""The canvas: one image, or a grid of a request's images, as large as fits."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from diffstudio.ui.widgets import image_actions, theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import fitted, numpy_to_qimage, rounded
 
-GAP = 8  # px between the pictures of a grid
-MOST_ENLARGED = 4  # by the better method, which takes its time; Qt's own does the rest while it paints
+GAP = 8  # px between the images of a grid
+MAX_SMOOTH_SCALE = 4  # by bicubic resampling; Qt scales further while painting
 
 
 @dataclass(slots=True)
-class Shown:
-    """One picture of the request: an estimate until it is saved."""
+class CanvasImage:
+    """One image of the request: a preview until it is saved."""
 
     image: QImage = field(default_factory=QImage)
     path: Path | None = None
@@ -42,100 +42,100 @@ class Shown:
 
 
 class Canvas(QWidget):
-    """Click a picture of a grid to see it alone, Escape or another click to see them all. Arrows choose by keyboard."""
+    """Click an image of a grid to show it alone; click again or press Escape to show the grid. Arrow keys select."""
 
-    menu_wanted = Signal(object)  # QPoint, global
+    context_menu_requested = Signal(object)  # QPoint, global
     selected = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        describe(self, "Picture", "Right-click for what can be done with it; drag it into another program")
+        describe(self, "Image", "Right-click for actions, or drag the image into another program")
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(160, 120)
-        self._shown: list[Shown] = []
-        self._scrubbed: list[Shown] | None = None
+        self._images: list[CanvasImage] = []
+        self._scrubbed: list[CanvasImage] | None = None
         self._chosen = 0
         self._alone = False
         self._shape = QSize(1, 1)
         self._note = ""
-        self._press = image_actions.ClickOrDrag()
+        self._click_or_drag = image_actions.ClickOrDrag()
 
-    # What is shown
+    # Contents
 
     def begin(self, count: int, shape: QSize) -> None:
-        """Room for `count` pictures of about this shape, none of them there yet."""
-        self._shown = [Shown() for _ in range(count)]
+        """Show `count` empty cells of about this shape."""
+        self._images = [CanvasImage() for _ in range(count)]
         self._scrubbed, self._chosen, self._alone, self._note = None, 0, False, ""
         self._shape = shape
         self.update()
 
-    def show_estimates(self, first: int, estimates: Sequence[Picture]) -> None:
-        for index, picture in enumerate(estimates, first):
-            if index < len(self._shown):
-                self._shown[index] = Shown(numpy_to_qimage(picture))
+    def show_previews(self, first: int, previews: Sequence[Picture]) -> None:
+        for index, picture in enumerate(previews, first):
+            if index < len(self._images):
+                self._images[index] = CanvasImage(numpy_to_qimage(picture))
         if self._scrubbed is None:
             self.update()
 
     def show_saved(self, index: int, image: QImage, path: Path) -> None:
-        if index < len(self._shown):
-            self._shown[index] = Shown(image, path)
+        if index < len(self._images):
+            self._images[index] = CanvasImage(image, path)
             self.update()
 
     def show_one(self, image: QImage, path: Path | None) -> None:
         self.begin(1, image.size())
-        self._shown[0] = Shown(image, path)
+        self._images[0] = CanvasImage(image, path)
         self.update()
 
-    def scrub(self, estimates: Sequence[Picture] | None) -> None:
-        """Show these estimates over what is there; None takes them away again."""
-        self._scrubbed = None if estimates is None else [Shown(numpy_to_qimage(picture)) for picture in estimates]
+    def scrub(self, previews: Sequence[Picture] | None) -> None:
+        """Show these previews in place of the images; None shows the images again."""
+        self._scrubbed = None if previews is None else [CanvasImage(numpy_to_qimage(picture)) for picture in previews]
         self.update()
 
     def scrubbing(self) -> bool:
         return self._scrubbed is not None
 
     def set_note(self, note: str) -> None:
-        """A few words in the corner of the picture: what it is when it is not finished."""
+        """Show a note in the corner: what the image is while it is not finished."""
         if note != self._note:
             self._note = note
             self.update()
 
     def is_empty(self) -> bool:
-        return all(shown.image.isNull() for shown in self._pictures())
+        return all(shown.image.isNull() for shown in self._displayed())
 
     def count(self) -> int:
-        return len(self._shown)
+        return len(self._images)
 
     def chosen(self) -> int:
-        """Which picture the menu and the filmstrip are about."""
+        """Index of the image that the menu and the filmstrip refer to."""
         return self._chosen
 
     def image(self) -> QImage:
-        """The chosen picture as it is shown; null where there is none yet."""
-        pictures = self._pictures()
-        return pictures[self._chosen].image if self._chosen < len(pictures) else QImage()
+        """The selected image as shown; null when there is none yet."""
+        images = self._displayed()
+        return images[self._chosen].image if self._chosen < len(images) else QImage()
 
     def path(self) -> Path | None:
-        """Its file: None for an estimate."""
-        pictures = self._pictures()
-        return pictures[self._chosen].path if self._chosen < len(pictures) else None
+        """The file of the selected image: None for a preview."""
+        images = self._displayed()
+        return images[self._chosen].path if self._chosen < len(images) else None
 
-    def _pictures(self) -> list[Shown]:
-        return self._scrubbed if self._scrubbed is not None else self._shown
+    def _displayed(self) -> list[CanvasImage]:
+        return self._scrubbed if self._scrubbed is not None else self._images
 
-    # Where the pictures lie
+    # Layout
 
     def cells(self) -> list[tuple[int, QRectF]]:
-        """(index, rectangle) of everything drawn."""
-        pictures = self._pictures()
+        """(index, rectangle) of every cell that is drawn."""
+        images = self._displayed()
         room = QRectF(self.rect())
-        if not pictures or room.isEmpty():
+        if not images or room.isEmpty():
             return []
-        if self._alone or len(pictures) == 1:
-            index = min(self._chosen, len(pictures) - 1)
-            return [(index, fitted(self._size_of(pictures[index]), room))]
-        count, shape = len(pictures), self._size_of(pictures[0])
+        if self._alone or len(images) == 1:
+            index = min(self._chosen, len(images) - 1)
+            return [(index, fitted(self._size_of(images[index]), room))]
+        count, shape = len(images), self._size_of(images[0])
         columns = max(range(1, count + 1), key=lambda columns: _cell_width(room, shape, count, columns))
         rows = math.ceil(count / columns)
         width = _cell_width(room, shape, count, columns)
@@ -149,7 +149,7 @@ class Canvas(QWidget):
             for index in range(count)
         ]
 
-    def _size_of(self, shown: Shown) -> QSize:
+    def _size_of(self, shown: CanvasImage) -> QSize:
         return self._shape if shown.image.isNull() else shown.image.size()
 
     def _at(self, point: QPoint) -> int | None:
@@ -160,21 +160,21 @@ class Canvas(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        pictures, ratio = self._pictures(), self.devicePixelRatioF()
+        images, ratio = self._displayed(), self.devicePixelRatioF()
         cells = self.cells()
         for index, cell in cells:
-            shown = pictures[index]
+            shown = images[index]
             radius = 12.0 if cell.width() > 240 else float(theme.RADIUS)
             if shown.image.isNull():
                 painter.setPen(Qt.PenStyle.NoPen)
                 painter.setBrush(theme.colour("panel"))
                 painter.drawRoundedRect(cell, radius, radius)
                 continue
-            wanted = QSize(round(cell.width() * ratio), round(cell.height() * ratio))
-            if shown.scaled_for != wanted:
-                large = shown.image.size() * MOST_ENLARGED
-                shown.scaled = smooth(shown.image, wanted if large.width() > wanted.width() else large)
-                shown.scaled_for = wanted
+            target = QSize(round(cell.width() * ratio), round(cell.height() * ratio))
+            if shown.scaled_for != target:
+                large = shown.image.size() * MAX_SMOOTH_SCALE
+                shown.scaled = smooth(shown.image, target if large.width() > target.width() else large)
+                shown.scaled_for = target
             rounded(painter, shown.scaled, cell, radius)
             if len(cells) > 1 and index == self._chosen and self.hasFocus():
                 painter.setPen(QPen(theme.colour("accent"), 2))
@@ -202,21 +202,21 @@ class Canvas(QWidget):
         super().resizeEvent(event)
         self.update()
 
-    # What a person does
+    # User input
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         super().mousePressEvent(event)
         index = self._at(event.position().toPoint())
         if index is not None:
             self._choose(index)
-            self._press.begin(event)
+            self._click_or_drag.begin(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._press.becomes_drag(event) and not self.image().isNull():
+        if self._click_or_drag.becomes_drag(event) and not self.image().isNull():
             image_actions.drag(self, self.image(), self.path())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        if self._press.end() and event.button() == Qt.MouseButton.LeftButton and len(self._shown) > 1:
+        if self._click_or_drag.end() and event.button() == Qt.MouseButton.LeftButton and len(self._images) > 1:
             self._set_alone(not self._alone)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
@@ -224,11 +224,11 @@ class Canvas(QWidget):
         if event.reason() == QContextMenuEvent.Reason.Keyboard:
             place = self.mapToGlobal(self.rect().center())
         if not self.image().isNull():
-            self.menu_wanted.emit(place)
+            self.context_menu_requested.emit(place)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1}
-        count = len(self._shown)
+        count = len(self._images)
         if event.key() == Qt.Key.Key_Escape and self._alone:
             self._set_alone(False)
         elif (
@@ -261,7 +261,7 @@ def _cell_width(room: QRectF, shape: QSize, count: int, columns: int) -> float:
 
 
 def smooth(image: QImage, size: QSize) -> QImage:
-    """A picture at another size, px. Enlarging is bicubic: Qt's own is bilinear, which shows as diamonds from 64 px up."""
+    """Resize an image to `size` px. Enlarging is bicubic: Qt's bilinear filter shows diamond artefacts from 64 px images."""
     if size.width() <= image.width() * 1.2 or size.width() > 4096:
         return image.scaled(size, Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation)
     from PIL import Image  # after the first paint of the window

@@ -1,4 +1,4 @@
-"""The filmstrip: what the picture was thought to be after each step, to be looked through with mouse or keyboard."""
+"""The filmstrip: the denoised estimate after each step, browsed with the mouse or the keyboard."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from diffstudio.ui.widgets.images import numpy_to_qimage, rounded
 
 SIDE = 72
 GAP = 8
-_HINT = "Drag here, or use the arrow keys, to look through the steps"
+_HINT = "Drag, or use the arrow keys, to browse the steps"
 
 
 class Filmstrip(QAbstractSlider):
-    """A slider over the steps, 1 .. steps, that shows them. `sliderMoved` and `valueChanged` say where a person is.
+    """A slider over steps 1 .. steps that draws their previews.
 
-    While pictures are being made the value follows the newest step unless a person has gone back.
+    While a job runs, the value follows the newest step unless the user has gone back.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        describe(self, "Steps of the picture", _HINT)
+        describe(self, "Denoising steps", _HINT)
         self.setOrientation(Qt.Orientation.Horizontal)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFixedHeight(SIDE)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._film = PreviewHistory()
+        self._history = PreviewHistory()
         self._image = 0
-        self._tiles: dict[tuple[int, int], QImage] = {}
+        self._thumbnails: dict[tuple[int, int], QImage] = {}
         self.clear(1)
 
     def clear(self, steps: int) -> None:
-        """An empty strip for so many steps."""
-        self._film, self._tiles, self._image = PreviewHistory(), {}, 0
+        """Show an empty strip for a job of `steps` steps."""
+        self._history, self._thumbnails, self._image = PreviewHistory(), {}, 0
         self.blockSignals(True)
         self.setRange(1, max(1, steps))
         self.setPageStep(max(1, steps // 10))
@@ -48,39 +48,39 @@ class Filmstrip(QAbstractSlider):
         self.blockSignals(False)
         self.update()
 
-    def put(self, step: int, first: int, pictures: Sequence[Picture]) -> None:
-        """The estimates after a step, of the images `first` and on. The newest step becomes the value if it was before."""
-        follows = self.value() >= self.last()
-        self._film.put(step, first, pictures)
-        self._tiles.pop((step, self._image), None)
+    def set_step(self, step: int, first: int, pictures: Sequence[Picture]) -> None:
+        """Add the previews after a step, for images `first` onwards. The value follows if it was at the newest step."""
+        follows = self.value() >= self.last_step()
+        self._history.put(step, first, pictures)
+        self._thumbnails.pop((step, self._image), None)
         if follows:
             self.blockSignals(True)
             self.setValue(step)
             self.blockSignals(False)
         self.update()
 
-    def set_film(self, film: Sequence[tuple[Picture, ...]]) -> None:
-        """All steps, once the worker has them together."""
-        follows = self.value() >= self.last()
-        self._film, self._tiles = PreviewHistory(), {}
-        for index, pictures in enumerate(film):
-            self._film.put(index + 1, 0, pictures)
+    def set_previews(self, steps: Sequence[tuple[Picture, ...]]) -> None:
+        """Replace all steps with the worker's complete record."""
+        follows = self.value() >= self.last_step()
+        self._history, self._thumbnails = PreviewHistory(), {}
+        for index, pictures in enumerate(steps):
+            self._history.put(index + 1, 0, pictures)
         if follows:
             self.blockSignals(True)
-            self.setValue(self.last())
+            self.setValue(self.last_step())
             self.blockSignals(False)
         self.update()
 
-    def last(self) -> int:
-        """The newest step there is; 0 for none."""
-        return len(self._film)
+    def last_step(self) -> int:
+        """The newest step, or 0."""
+        return len(self._history)
 
-    def at(self, step: int) -> tuple[Picture, ...]:
-        """The estimates after a step, or after the nearest one before it that was kept."""
-        return self._film.at(step)
+    def previews_at(self, step: int) -> tuple[Picture, ...]:
+        """The previews after a step, or after the nearest earlier step that was kept."""
+        return self._history.at(step)
 
     def set_image(self, index: int) -> None:
-        """Which of several pictures the strip shows."""
+        """Choose which image of the batch the strip shows."""
         if index != self._image:
             self._image = index
             self.update()
@@ -91,10 +91,10 @@ class Filmstrip(QAbstractSlider):
     def minimumSizeHint(self) -> QSize:
         return QSize(2 * (SIDE + GAP), SIDE)
 
-    # Tiles: as many as fit, each standing for a stretch of steps
+    # Thumbnails: as many as fit, each representing a range of steps
 
-    def tiles(self) -> list[tuple[int, QRectF]]:
-        """(step, rectangle): the steps shown, the last always among them."""
+    def thumbnails(self) -> list[tuple[int, QRectF]]:
+        """(step, rectangle) of the steps shown; the last step is always one of them."""
         steps, room = self.maximum(), max(SIDE, self.width())
         count = max(1, min(steps, (room + GAP) // (SIDE + GAP)))
         gap = (
@@ -104,26 +104,28 @@ class Filmstrip(QAbstractSlider):
         return [(step, QRectF(index * (SIDE + gap), 0, SIDE, SIDE)) for index, step in enumerate(shown)]
 
     def _step_at(self, x: float) -> int:
-        """Between the middles of two tiles lie the steps between them."""
-        tiles = self.tiles()
-        middles = [cell.center().x() for _, cell in tiles]
+        """Interpolate between the centres of neighbouring thumbnails."""
+        thumbnails = self.thumbnails()
+        middles = [cell.center().x() for _, cell in thumbnails]
         if x <= middles[0]:
-            return self._within(tiles[0][0])
-        for (step, _), (following, _), left, right in zip(tiles, tiles[1:], middles, middles[1:], strict=False):
+            return self._within(thumbnails[0][0])
+        for (step, _), (following, _), left, right in zip(
+            thumbnails, thumbnails[1:], middles, middles[1:], strict=False
+        ):
             if x <= right:
                 return self._within(round(step + (following - step) * (x - left) / (right - left)))
-        return self._within(tiles[-1][0])
+        return self._within(thumbnails[-1][0])
 
     def _within(self, step: int) -> int:
-        return min(max(1, step), max(1, self.last()))
+        return min(max(1, step), max(1, self.last_step()))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        tiles, radius = self.tiles(), 7.0
-        nearest = min((step for step, _ in tiles), key=lambda step: abs(step - self.value()))
-        for step, cell in tiles:
-            image = self._tile(step)
+        thumbnails, radius = self.thumbnails(), 7.0
+        nearest = min((step for step, _ in thumbnails), key=lambda step: abs(step - self.value()))
+        for step, cell in thumbnails:
+            image = self._thumbnail(step)
             if image is None:
                 painter.setPen(Qt.PenStyle.NoPen)
                 painter.setBrush(theme.colour("panel"))
@@ -135,40 +137,40 @@ class Filmstrip(QAbstractSlider):
                 painter.setBrush(Qt.BrushStyle.NoBrush)
                 painter.drawRoundedRect(cell.adjusted(1, 1, -1, -1), radius - 1, radius - 1)
 
-    def _tile(self, step: int) -> QImage | None:
-        if step > self.last():
+    def _thumbnail(self, step: int) -> QImage | None:
+        if step > self.last_step():
             return None
         key = (step, self._image)
-        if key not in self._tiles:
-            pictures = self.at(step)
+        if key not in self._thumbnails:
+            pictures = self.previews_at(step)
             if not pictures:
                 return None
             image = numpy_to_qimage(pictures[min(self._image, len(pictures) - 1)])
             side = round(SIDE * self.devicePixelRatioF())
             size = image.size().scaled(side, side, Qt.AspectRatioMode.KeepAspectRatioByExpanding)
             image = smooth(image, size)
-            self._tiles[key] = image.copy((size.width() - side) // 2, (size.height() - side) // 2, side, side)
-        return self._tiles[key]
+            self._thumbnails[key] = image.copy((size.width() - side) // 2, (size.height() - side) // 2, side, side)
+        return self._thumbnails[key]
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self.update()
 
-    # What a person does
+    # User input
 
     def setValue(self, value: int) -> None:
-        super().setValue(min(value, max(1, self.last())))
+        super().setValue(min(value, max(1, self.last_step())))
 
     def sliderChange(self, change: QAbstractSlider.SliderChange) -> None:
         super().sliderChange(change)
         if change == QAbstractSlider.SliderChange.SliderValueChange:
-            if self.value() > max(1, self.last()):  # the keyboard went beyond what there is
-                self.setValue(self.last())
+            if self.value() > max(1, self.last_step()):  # the keyboard moved beyond the last step
+                self.setValue(self.last_step())
             self.setAccessibleDescription(f"Step {self.value()} of {self.maximum()}")
             self.update()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        if event.button() == Qt.MouseButton.LeftButton and self.last():
+        if event.button() == Qt.MouseButton.LeftButton and self.last_step():
             self.setSliderDown(True)
             self.setValue(self._step_at(event.position().x()))
 
@@ -179,6 +181,6 @@ class Filmstrip(QAbstractSlider):
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         self.setSliderDown(False)
 
-    def place_of(self, step: int) -> QPoint:
-        """The middle of the tile nearest to a step."""
-        return min(self.tiles(), key=lambda tile: abs(tile[0] - step))[1].center().toPoint()
+    def center_of(self, step: int) -> QPoint:
+        """The centre of the thumbnail nearest to a step."""
+        return min(self.thumbnails(), key=lambda thumbnail: abs(thumbnail[0] - step))[1].center().toPoint()

@@ -1,4 +1,4 @@
-"""What the Generate room calls things: labels and explanations of samplers, spacings, checkpoints, steps."""
+"""Texts of the Generate room: names and descriptions of samplers and schedulers, and one-line summaries."""
 
 from __future__ import annotations
 
@@ -26,47 +26,52 @@ from diffstudio.studio.requests import (
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 
 SAMPLERS: dict[SamplerName, tuple[str, str]] = {
-    SamplerName.HEUN: ("Heun", "Two calls a step, exact to second order: fine pictures from 15 to 30 steps"),
-    SamplerName.DPMPP_2M: ("DPM++ 2M", "One call a step, remembers the one before: the quick all-rounder"),
-    SamplerName.UNIPC: ("UniPC", "Predicts and corrects with one call a step: good with very few steps"),
-    SamplerName.EULER: ("Euler", "The plainest: one call a step, straight on"),
-    SamplerName.DDIM: ("DDIM", "Euler's older name, with its own way of counting"),
-    SamplerName.EULER_ANCESTRAL: ("Euler ancestral", "Adds fresh noise at every step: livelier, and never settles"),
-    SamplerName.DPMPP_2M_SDE: ("DPM++ 2M SDE", "DPM++ 2M with fresh noise: more detail, wants more steps"),
-    SamplerName.DDPM: ("DDPM", "The original random walk: wants many steps"),
-    SamplerName.LCM: ("LCM", "For distilled models that need two to eight steps"),
+    SamplerName.HEUN: ("Heun", "Second order, two network calls per step: good from 15 to 30 steps"),
+    SamplerName.DPMPP_2M: ("DPM++ 2M", "Second-order multistep, one network call per step: fast and a good default"),
+    SamplerName.UNIPC: ("UniPC", "Predictor-corrector, one network call per step: good with very few steps"),
+    SamplerName.EULER: ("Euler", "First order, one network call per step: simple and predictable"),
+    SamplerName.DDIM: ("DDIM", "Deterministic DDIM; the same update as Euler"),
+    SamplerName.EULER_ANCESTRAL: (
+        "Euler ancestral",
+        "Adds noise at every step (Euler a): more varied, and does not converge",
+    ),
+    SamplerName.DPMPP_2M_SDE: ("DPM++ 2M SDE", "DPM++ 2M with noise at every step: more detail, needs more steps"),
+    SamplerName.DDPM: ("DDPM", "The original ancestral sampler: needs many steps"),
+    SamplerName.LCM: ("LCM", "For LCM-distilled models: two to eight steps"),
 }
-SPACINGS: dict[SpacingName, tuple[str, str]] = {
-    SpacingName.UNIFORM: ("Uniform", "Steps of equal length: the usual choice"),
-    SpacingName.TRAILING: ("Trailing", "Equal steps that begin at pure noise"),
-    SpacingName.LEADING: ("Leading", "Equal steps that end close to the picture"),
-    SpacingName.KARRAS: ("Karras", "Small steps near the picture, long ones in the noise"),
-    SpacingName.EXPONENTIAL: ("Exponential", "Every step divides the noise by the same number"),
-    SpacingName.LOG_SNR: ("Log-SNR", "Equal steps in the logarithm of signal to noise"),
-    SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Times that were found best for one family of models"),
+SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
+    SpacingName.UNIFORM: ("Uniform", "Equally spaced timesteps (normal): the usual choice"),
+    SpacingName.TRAILING: ("Trailing", "Equally spaced timesteps that start at pure noise"),
+    SpacingName.LEADING: ("Leading", "Equally spaced timesteps that end near the clean image"),
+    SpacingName.KARRAS: ("Karras", "Smaller steps at low noise levels (Karras et al. 2022)"),
+    SpacingName.EXPONENTIAL: ("Exponential", "Noise levels evenly spaced on a logarithmic scale"),
+    SpacingName.LOG_SNR: ("Log-SNR", "Timesteps evenly spaced in log signal-to-noise ratio"),
+    SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Published schedules optimised for each model family"),
 }
 _ORIGINS = {Origin.STARTER: "comes with diffstudio", Origin.TRAINED: "trained here", Origin.IMPORTED: "imported"}
 _CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Conditioning.NONE: "unconditional"}
 
 
-def spacings_for(checkpoint: Checkpoint | None) -> list[tuple[SpacingName, str]]:
+def schedulers_for(checkpoint: Checkpoint | None) -> list[tuple[SpacingName, str]]:
     family = family_of(checkpoint.family) if checkpoint is not None else None
     aligned = family is not None and family.aligned
-    return [(name, text) for name, (text, _) in SPACINGS.items() if aligned or name is not SpacingName.ALIGN_YOUR_STEPS]
+    return [
+        (name, text) for name, (text, _) in SCHEDULERS.items() if aligned or name is not SpacingName.ALIGN_YOUR_STEPS
+    ]
 
 
-def usual_for(checkpoint: Checkpoint) -> Family | None:
-    """The settings to begin with: those that the makers of its family recommend."""
+def recommended_for(checkpoint: Checkpoint) -> Family | None:
+    """The settings that the authors of its family recommend."""
     return recommended_settings(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
 
 
-def kind_of(checkpoint: Checkpoint) -> str:
+def summary_of(checkpoint: Checkpoint) -> str:
     """`pixel transformer · 8.5 M · 64 px`"""
     family = family_of(checkpoint.family)
     parts = [
         family.title if family is not None else checkpoint.family,
         checkpoint.edition,
-        "paints" if checkpoint.inpainting else "",
+        "inpainting" if checkpoint.inpainting else "",
         human_count(checkpoint.parameters) if checkpoint.parameters else "",
     ]
     if checkpoint.width and checkpoint.height:
@@ -75,16 +80,16 @@ def kind_of(checkpoint: Checkpoint) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def about(checkpoint: Checkpoint) -> str:
-    """Everything in one tooltip."""
+def tooltip_of(checkpoint: Checkpoint) -> str:
+    """Title, summary, origin and path, for a tooltip."""
     return (
-        f"{checkpoint.title}\n{kind_of(checkpoint)} · {_CONDITIONINGS[checkpoint.conditioning]} · "
+        f"{checkpoint.title}\n{summary_of(checkpoint)} · {_CONDITIONINGS[checkpoint.conditioning]} · "
         f"{_ORIGINS[checkpoint.origin]}\n{checkpoint.path}"
     )
 
 
 def noise_level(level: float) -> str:
-    """`σ 0.61`; what is infinite at pure noise is said so."""
+    """`σ 0.61`; `σ ∞` at pure noise."""
     if math.isinf(level) or math.isnan(level):
         return "σ ∞"
     return f"σ {level:.3g}" if level >= 0.01 or level == 0 else f"σ {level:.0e}"
@@ -106,60 +111,57 @@ def step_line(event: Stepped) -> str:
 
 
 def step_brief(event: Stepped) -> str:
-    """`Step 15 of 24 · 2 s left`, where there is little room"""
+    """`Step 15 of 24 · 2 s left`, for narrow places"""
     return f"Step {event.index} of {event.steps}  ·  {human_duration(math.ceil(event.seconds_left))} left"
 
 
-def token_count(counted: Counted) -> tuple[str, str, str]:
-    """`23 / 75`; the tone of it; and what it means."""
+def token_count_texts(counted: Counted) -> tuple[str, str, str]:
+    """`23 / 75`, its tone, and a tooltip."""
     tokens = counted.tokens
     if counted.problem:
-        return "cannot be filled in", "warn", counted.problem
+        return "template error", "warn", counted.problem
     if tokens is None:
         return "", "faint", ""
-    said = f"{'about ' if counted.drawn else ''}{tokens.used} / {tokens.room}"
+    text = f"{'about ' if counted.drawn else ''}{tokens.used} / {tokens.room}"
     if tokens.used > tokens.room:
         return (
-            said,
+            text,
             "warn",
             (
-                f"This checkpoint reads {tokens.room} tokens (words, or pieces of them) and no more: what is "
-                "underlined at the end is not read. Say the most important things first"
+                f"The text encoder reads at most {tokens.room} tokens. The underlined end of the prompt is ignored, "
+                "so put the most important words first"
             ),
         )
     if tokens.chunks > 1:
         return (
-            said,
+            text,
             "faint",
-            (
-                f"{tokens.used} tokens (words, or pieces of them), read in {tokens.chunks} parts of up to "
-                f"{tokens.room // tokens.chunks}"
-            ),
+            (f"{tokens.used} tokens, encoded in {tokens.chunks} chunks of up to {tokens.room // tokens.chunks}"),
         )
-    return said, "faint", f"{tokens.used} tokens (words, or pieces of them) of the {tokens.room} that are read at once"
+    return text, "faint", f"{tokens.used} of the {tokens.room} tokens that fit in one chunk"
 
 
-def memory(needs: MemoryForecast) -> str:
-    """`Takes about 3.4 GB of the 24 GB that are free`; empty where that is next to nothing."""
-    if needs.negligible:
+def memory_forecast(forecast: MemoryForecast) -> str:
+    """`Needs about 3.4 GB of 24 GB free`; empty when it is negligible."""
+    if forecast.negligible:
         return ""
-    return f"Takes about {human_bytes(needs.needed)} of the {human_bytes(needs.free)} that are free"
+    return f"Needs about {human_bytes(forecast.needed)} of {human_bytes(forecast.free)} free memory"
 
 
-def memory_plan(needs: MemoryForecast) -> str:
-    """What is done about it."""
+def memory_plan(forecast: MemoryForecast) -> str:
+    """How the job is fitted into memory."""
     return (
-        needs.plan
-        or "Memory for the checkpoint and the pictures; models that are kept loaded make room when it is needed"
+        forecast.plan
+        or "Memory for the checkpoint and the images. Cached models are unloaded when the memory is needed"
     )
 
 
-def pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count:,} pictures"
+def image_count(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def title_of(request: PictureRequest) -> str:
-    """What was asked for, without the tags of LoRAs, where there is more."""
+    """The prompt on one line, without LoRA tags unless there is nothing else."""
     text = _without_tags(request.prompt) or " ".join(request.prompt.split())
     return text or ("no prompt" if isinstance(request, GenerateRequest) else request.source.stem)
 
@@ -170,32 +172,32 @@ def _without_tags(prompt: str) -> str:
 
 
 def settings_line(request: PictureRequest) -> str:
-    """`24 steps · Heun · guidance 3 · seed 7`, or what it is enlarged by"""
+    """`24 steps · Heun · CFG 3 · seed 7`, or how it was upscaled."""
     if isinstance(request, UpscaleRequest):
-        return enlarged_line(request)
-    line = (
-        f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · guidance {request.guidance:g} · seed {request.seed}"
+        return upscale_line(request)
+    line = f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · CFG {request.guidance:g} · seed {request.seed}"
+    return f"{line} · hires fix {request.enlarge:g}×" if request.enlarge > 1 else line
+
+
+def upscale_line(request: UpscaleRequest) -> str:
+    """`upscaled 4× with Lanczos, refined with starter at 0.3`."""
+    line = f"upscaled {request.scale:g}× with {upscaler(request.upscaler)}"
+    return (
+        f"{line}, refined with {Path(request.checkpoint).stem} at {request.strength:g}" if request.checkpoint else line
     )
-    return f"{line} · enlarged {request.enlarge:g}×" if request.enlarge > 1 else line
-
-
-def enlarged_line(request: UpscaleRequest) -> str:
-    """`enlarged 4× by Lanczos, finer with starter at 0.3`"""
-    line = f"enlarged {request.scale:g}× by {upscaler(request.upscaler)}"
-    return f"{line}, finer with {Path(request.checkpoint).stem} at {request.strength:g}" if request.checkpoint else line
 
 
 def one_of(request: PictureRequest, index: int) -> PictureRequest:
-    """The request for one of its pictures alone."""
+    """The request for image `index` alone."""
     return replace(request, seed=request.seed + index, count=1) if isinstance(request, GenerateRequest) else request
 
 
 SCALES = ((1.5, "1.5×"), (2.0, "2×"), (3.0, "3×"), (4.0, "4×"))
-SCALE_TIPS = tuple(f"{text} as wide and as high" for _, text in SCALES)
+SCALE_TIPS = tuple(f"{text} the width and height" for _, text in SCALES)
 
 
-def nearest_scale(wanted: float) -> float:
-    return min((scale for scale, _ in SCALES), key=lambda scale: abs(scale - wanted))
+def nearest_scale(scale: float) -> float:
+    return min((choice for choice, _ in SCALES), key=lambda choice: abs(choice - scale))
 
 
 def upscaler(name: str) -> str:
@@ -203,10 +205,10 @@ def upscaler(name: str) -> str:
 
 
 def upscalers_of(models: Sequence[Checkpoint], *, latent: bool) -> list[tuple[str, str]]:
-    """(name, text) of what may enlarge a picture: with `latent` also the checkpoint's own way to hold it."""
+    """(name, label) of the upscalers; with `latent`, also resizing in latent space."""
     files = [(model.name, model.title) for model in models if model.role is Role.UPSCALER]
     return [
-        (LANCZOS, "Lanczos: smooth, quick"),
-        *([(LATENT, "Latent: wants a strength above 0.5")] if latent else []),
+        (LANCZOS, "Lanczos: fast, smooth"),
+        *([(LATENT, "Latent: needs a denoising strength above 0.5")] if latent else []),
         *files,
     ]

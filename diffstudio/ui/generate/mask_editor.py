@@ -1,4 +1,4 @@
-"""MaskPainter: a picture on which one paints what is to be made anew, and whose edges one drags outwards for more of it."""
+"""The mask editor: paint an inpaint mask over an image, and drag its edges outwards to outpaint."""
 
 from __future__ import annotations
 
@@ -25,75 +25,75 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 
-SMALLEST, LARGEST = 2, 512  # px of the picture: how wide the brush is
-MOST_UNDO_BYTES = 256 << 20
-SNAP = 8  # px of the picture: what the edges move by
-MOST_EXTENDED = 2048
-_REACH = 10  # px of the screen around an edge, in which it can be taken
-_MARGIN = 40  # px of the screen around the picture, for the edges to be dragged into
-_SHOWN = 0.6  # how much of the paint's colour is laid over the picture
+SMALLEST, LARGEST = 2, 512  # px of the image: brush diameter
+MAX_UNDO_BYTES = 256 << 20
+SNAP = 8  # px of the image: edges move in multiples of this
+MAX_OUTPAINT = 2048
+_REACH = 10  # px of the screen: distance at which an edge can be grabbed
+_MARGIN = 40  # px of the screen around the image, room for dragging edges
+_MASK_OPACITY = 0.6  # opacity of the mask over the image
 
-Sides = tuple[int, int, int, int]  # left, top, right, bottom in px of the picture
+Sides = tuple[int, int, int, int]  # left, top, right, bottom in px of the image
 _NAMES = ("left", "top", "right", "bottom")
 
 
 @dataclass(slots=True)
 class _Change:
-    """A part of the paint as it was before."""
+    """A region of the mask before an edit, for undo."""
 
     where: QRect
     before: QImage
 
 
 class MaskEditor(QWidget):
-    """The paint is one image in one colour: how opaque it is at a pixel is the mask there."""
+    """The mask is kept as an image in one colour whose alpha channel is the mask."""
 
-    painted = Signal()  # the mask is another
-    extended = Signal()  # the edges are elsewhere
-    brush_changed = Signal()  # its width or whether it erases, by a key
+    painted = Signal()  # the mask has changed
+    extended = Signal()  # the outpaint margins have changed
+    brush_changed = Signal()  # its size, or brush or eraser, by a key
 
     def __init__(self) -> None:
         super().__init__()
         describe(
             self,
             "Mask",
-            "Paint what is to be made anew. [ and ] change the brush, E erases, Alt erases while it is held, "
-            "the wheel zooms, Space and the mouse move the picture",
+            "Paint the area to inpaint. [ and ] change the brush size, E or holding Alt erasing, the mouse wheel zooms, "
+            "and dragging with Space held moves the image",
         )
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.setMinimumSize(200, 160)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.brush, self.softness, self.erases = 64, 0.3, False
-        self._picture, self._paint = QImage(), QImage()
+        self.brush, self.softness, self.erasing = 64, 0.3, False
+        self._image, self._paint = QImage(), QImage()
         self._undo: list[_Change] = []
         self._redo: list[_Change] = []
         self._sides: Sides = (0, 0, 0, 0)
         self._zoom, self._shift = 1.0, QPointF()
-        self._last: QPointF | None = None  # of a stroke, in the picture
-        self._stroke: QImage | None = None  # the paint before it
+        self._last: QPointF | None = None  # end of the stroke so far, px of the image
+        self._stroke: QImage | None = None  # the mask before the stroke
         self._touched = QRect()
-        self._moved_from: QPointF | None = None  # while the picture is moved
-        self._edge: int | None = None  # while one is dragged
+        self._pan_start: QPointF | None = None  # while the image is panned
+        self._edge: int | None = None  # the edge being dragged
         self._space = False
         self._mouse: QPointF | None = None
 
-    # ---- what it shows -----------------------------------------------------------------------------------------------
+    # ---- contents ----- -----------------------------------------------------------------------------------------------
 
-    def set_picture(self, picture: QImage, mask: QImage | None = None, sides: Sides = (0, 0, 0, 0)) -> None:
-        """`mask` is grey, white where it is painted; it is stretched over the picture."""
-        self._picture = picture.convertToFormat(QImage.Format.Format_RGB32)
-        self._paint = QImage(picture.size(), QImage.Format.Format_ARGB32_Premultiplied)
+    def set_image(self, image: QImage, mask: QImage | None = None, sides: Sides = (0, 0, 0, 0)) -> None:
+        """`mask` is greyscale, white where masked; it is stretched to the size of the image."""
+        self._image = image.convertToFormat(QImage.Format.Format_RGB32)
+        self._paint = QImage(image.size(), QImage.Format.Format_ARGB32_Premultiplied)
         self._paint.fill(Qt.GlobalColor.transparent)
         self._undo.clear()
         self._redo.clear()
         self._sides, self._zoom, self._shift = sides, 1.0, QPointF()
         if mask is not None and not mask.isNull():
-            self._paint = _as_paint(mask.scaled(picture.size()), self._colour())
+            self._paint = _as_paint(mask.scaled(image.size()), self._colour())
         self.update()
 
     def mask_image(self) -> QImage:
-        """Grey, at the picture's size: white where it is painted."""
+        """The mask at the size of the image, greyscale: white where masked."""
         alpha = self._paint.convertToFormat(QImage.Format.Format_Alpha8)
         grey = QImage(
             alpha.constBits(), alpha.width(), alpha.height(), alpha.bytesPerLine(), QImage.Format.Format_Grayscale8
@@ -101,21 +101,21 @@ class MaskEditor(QWidget):
         return grey.copy()
 
     def is_blank(self) -> bool:
-        """Whether nothing is painted."""
+        """Whether the mask is empty."""
         mask = self.mask_image()
         blank = QImage(mask.size(), mask.format())
         blank.fill(0)
         return mask == blank
 
     def sides(self) -> Sides:
-        """How far the frame reaches beyond the picture."""
+        """The outpaint margins."""
         return self._sides
 
     def set_sides(self, sides: Sides) -> None:
         self._sides = sides
         self.update()
 
-    # ---- what can be done with all of it -----------------------------------------------------------------------------
+    # ---- editing the whole mask -------- -----------------------------------------------------------------------------
 
     def invert(self) -> None:
         def inverted() -> QImage:
@@ -157,7 +157,7 @@ class MaskEditor(QWidget):
     def _remember(self, change: _Change) -> None:
         self._undo.append(change)
         self._redo.clear()
-        while len(self._undo) > 1 and sum(one.before.sizeInBytes() for one in self._undo) > MOST_UNDO_BYTES:
+        while len(self._undo) > 1 and sum(one.before.sizeInBytes() for one in self._undo) > MAX_UNDO_BYTES:
             del self._undo[0]
         self.painted.emit()
 
@@ -173,42 +173,42 @@ class MaskEditor(QWidget):
         self.painted.emit()
         self.update()
 
-    # ---- where it lies -----------------------------------------------------------------------------------------------
+    # ---- geometry ----- -----------------------------------------------------------------------------------------------
 
     def scale(self) -> float:
-        """px of the screen for one of the picture."""
-        width = self._picture.width() + self._sides[0] + self._sides[2]
-        height = self._picture.height() + self._sides[1] + self._sides[3]
+        """Screen px per image px."""
+        width = self._image.width() + self._sides[0] + self._sides[2]
+        height = self._image.height() + self._sides[1] + self._sides[3]
         room_x, room_y = max(1, self.width() - 2 * _MARGIN), max(1, self.height() - 2 * _MARGIN)
         return self._zoom * min(room_x / max(1, width), room_y / max(1, height))
 
     def frame(self) -> QRectF:
-        """On the screen: the picture and what is to be added to it."""
+        """The image with its outpaint margins, in screen px."""
         left, top, right, bottom = self._sides
-        size = QSize(self._picture.width() + left + right, self._picture.height() + top + bottom)
+        size = QSize(self._image.width() + left + right, self._image.height() + top + bottom)
         width, height = size.width() * self.scale(), size.height() * self.scale()
         corner = QPointF((self.width() - width) / 2, (self.height() - height) / 2) + self._shift
         return QRectF(corner.x(), corner.y(), width, height)
 
-    def picture_rect(self) -> QRectF:
+    def image_rect(self) -> QRectF:
         frame, scale = self.frame(), self.scale()
         return QRectF(
             frame.x() + scale * self._sides[0],
             frame.y() + scale * self._sides[1],
-            scale * self._picture.width(),
-            scale * self._picture.height(),
+            scale * self._image.width(),
+            scale * self._image.height(),
         )
 
-    def to_picture(self, point: QPointF) -> QPointF:
-        corner = self.picture_rect().topLeft()
+    def to_image(self, point: QPointF) -> QPointF:
+        corner = self.image_rect().topLeft()
         return QPointF((point.x() - corner.x()) / self.scale(), (point.y() - corner.y()) / self.scale())
 
     def _edge_at(self, point: QPointF) -> int | None:
         frame = self.frame()
         if not frame.adjusted(-_REACH, -_REACH, _REACH, _REACH).contains(point) or self._zoom > 1:
             return None
-        if frame.adjusted(2, 2, -2, -2).contains(point) and self.picture_rect().contains(point):
-            return None  # inside one paints
+        if frame.adjusted(2, 2, -2, -2).contains(point) and self.image_rect().contains(point):
+            return None  # painting takes precedence inside
         away = (
             abs(point.x() - frame.left()),
             abs(point.y() - frame.top()),
@@ -221,7 +221,7 @@ class MaskEditor(QWidget):
     # ---- painting ----------------------------------------------------------------------------------------------------
 
     def stroke_to(self, point: QPointF) -> None:
-        """Paint from where the stroke was, in px of the picture."""
+        """Paint from where the stroke was, in px of the image."""
         last = self._last or point
         away = math.hypot(point.x() - last.x(), point.y() - last.y())
         dabs = max(1, math.ceil(away / max(1.0, self.brush / 8)))
@@ -246,7 +246,7 @@ class MaskEditor(QWidget):
         self._last = point
         rect = touched.toAlignedRect().adjusted(-1, -1, 1, 1).intersected(self._paint.rect())
         self._touched = self._touched.united(rect)
-        corner, scale = self.picture_rect().topLeft(), self.scale()
+        corner, scale = self.image_rect().topLeft(), self.scale()
         self.update(
             QRectF(
                 corner.x() + rect.x() * scale,
@@ -274,7 +274,7 @@ class MaskEditor(QWidget):
     def _erasing(self) -> bool:
         from PySide6.QtWidgets import QApplication
 
-        return self.erases != bool(QApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier)
+        return self.erasing != bool(QApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier)
 
     def _colour(self) -> QColor:
         return QColor(theme.colour("bad"))
@@ -282,20 +282,20 @@ class MaskEditor(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
-        frame, where = self.frame(), self.picture_rect()
+        frame, where = self.frame(), self.image_rect()
         if any(self._sides):
             painter.fillRect(frame, theme.colour("raised"))
             tint = self._colour()
             tint.setAlphaF(0.25)
             painter.fillRect(frame, tint)
-        painter.drawImage(where, self._picture)
-        painter.setOpacity(_SHOWN)
+        painter.drawImage(where, self._image)
+        painter.setOpacity(_MASK_OPACITY)
         painter.drawImage(where, self._paint)
         painter.setOpacity(1.0)
         painter.setPen(QPen(theme.colour("accent" if any(self._sides) else "line"), 1))
         painter.drawRect(frame)
         self._paint_handles(painter, frame)
-        if self._mouse is not None and self._edge is None and self._moved_from is None and where.contains(self._mouse):
+        if self._mouse is not None and self._edge is None and self._pan_start is None and where.contains(self._mouse):
             radius = self.brush / 2 * self.scale()
             painter.setBrush(Qt.BrushStyle.NoBrush)
             for colour, width in ((QColor(0, 0, 0, 160), 3.0), (QColor(255, 255, 255, 230), 1.2)):
@@ -328,7 +328,7 @@ class MaskEditor(QWidget):
                 painter.drawText(spot, int(Qt.AlignmentFlag.AlignCenter), f"+{self._sides[side]} px")
                 painter.setPen(Qt.PenStyle.NoPen)
 
-    # ---- what a person does ------------------------------------------------------------------------------------------
+    # ---- user input -------- ------------------------------------------------------------------------------------------
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         point = event.position()
@@ -336,34 +336,34 @@ class MaskEditor(QWidget):
         if event.button() is Qt.MouseButton.MiddleButton or (
             self._space and event.button() is Qt.MouseButton.LeftButton
         ):
-            self._moved_from = point - self._shift
+            self._pan_start = point - self._shift
         elif event.button() is Qt.MouseButton.LeftButton and self._edge is None:
-            self.begin_stroke(self.to_picture(point))
+            self.begin_stroke(self.to_image(point))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         point = event.position()
-        self._move_ring(point)
-        if self._moved_from is not None:
-            self._shift = point - self._moved_from
+        self._move_brush_outline(point)
+        if self._pan_start is not None:
+            self._shift = point - self._pan_start
             self.update()
         elif self._edge is not None:
             self._drag_edge(self._edge, point)
         elif self._stroke is not None:
-            self.stroke_to(self.to_picture(point))
+            self.stroke_to(self.to_image(point))
         else:
             edge = self._edge_at(point)
-            inside = self.picture_rect().contains(point)
+            inside = self.image_rect().contains(point)
             shape = Qt.CursorShape.BlankCursor if inside and edge is None else Qt.CursorShape.ArrowCursor
             if edge is not None:
                 shape = Qt.CursorShape.SizeHorCursor if edge % 2 == 0 else Qt.CursorShape.SizeVerCursor
             self.setCursor(Qt.CursorShape.OpenHandCursor if self._space else shape)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self._moved_from = self._edge = None
+        self._pan_start = self._edge = None
         self.end_stroke()
         self.update()
 
-    def _move_ring(self, point: QPointF | None) -> None:
+    def _move_brush_outline(self, point: QPointF | None) -> None:
         reach = self.brush / 2 * self.scale() + 4
         for spot in (self._mouse, point):
             if spot is not None:
@@ -371,10 +371,10 @@ class MaskEditor(QWidget):
         self._mouse = point
 
     def _drag_edge(self, side: int, point: QPointF) -> None:
-        at = self.to_picture(point)
-        size = self._picture.size()
+        at = self.to_image(point)
+        size = self._image.size()
         beyond = (-at.x(), -at.y(), at.x() - size.width(), at.y() - size.height())[side]
-        snapped = max(0, min(MOST_EXTENDED, round(beyond / SNAP) * SNAP))
+        snapped = max(0, min(MAX_OUTPAINT, round(beyond / SNAP) * SNAP))
         sides = [*self._sides]
         if sides[side] != snapped:
             sides[side] = snapped
@@ -384,12 +384,12 @@ class MaskEditor(QWidget):
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         point = event.position()
-        before = self.to_picture(point)
+        before = self.to_image(point)
         self._zoom = max(1.0, min(16.0, self._zoom * 1.0015 ** event.angleDelta().y()))
         if self._zoom == 1.0:
             self._shift = QPointF()
         else:
-            corner, scale = self.picture_rect().topLeft(), self.scale()
+            corner, scale = self.image_rect().topLeft(), self.scale()
             self._shift += point - QPointF(corner.x() + before.x() * scale, corner.y() + before.y() * scale)
         self.update()
 
@@ -400,7 +400,7 @@ class MaskEditor(QWidget):
                 self.set_brush(round(self.brush * (1.25 if wider else 0.8)) + (1 if wider else 0))
                 self.brush_changed.emit()
             case Qt.Key.Key_E:
-                self.erases = not self.erases
+                self.erasing = not self.erasing
                 self.brush_changed.emit()
             case Qt.Key.Key_Space:
                 self._space = True
@@ -414,7 +414,7 @@ class MaskEditor(QWidget):
         super().keyReleaseEvent(event)
 
     def leaveEvent(self, event: QEvent) -> None:
-        self._move_ring(None)
+        self._move_brush_outline(None)
         super().leaveEvent(event)
 
     def enterEvent(self, event: QEnterEvent) -> None:
@@ -427,7 +427,7 @@ class MaskEditor(QWidget):
 
 
 def _as_paint(mask: QImage, colour: QColor) -> QImage:
-    """One colour, as opaque as the grey mask is white."""
+    """An image in one colour whose alpha is the greyscale mask."""
     paint = QImage(mask.size(), QImage.Format.Format_ARGB32_Premultiplied)
     paint.fill(colour)
     grey = mask.convertToFormat(QImage.Format.Format_Grayscale8)

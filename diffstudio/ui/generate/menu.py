@@ -1,4 +1,4 @@
-"""What can be done with a picture: its menu, the same on the canvas and among the recent ones."""
+"""The context menu of an image, on the canvas and in the list of recent images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PySide6.QtWidgets import QMenu, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate.canvas import Canvas
-from diffstudio.ui.widgets import icons, image_actions
+from diffstudio.ui.widgets import actions, icons, image_actions
 
 
-def picture_menu(
+def image_menu(
     parent: QWidget,
     image: QImage,
     path: Path | None,
@@ -23,37 +23,37 @@ def picture_menu(
     *,
     use: Callable[[PictureRequest], None],
     start: Callable[[Path], None],
-    enlarge: Callable[[Path], None],
+    upscale: Callable[[Path], None],
     failed: Callable[[DiffstudioError], None],
 ) -> QMenu:
-    """`path` is None for an estimate that is in no file, `request` where it is not known how the picture was made."""
+    """`path` is None for an unsaved preview; `request` is None when the image carries no settings."""
     menu = QMenu(parent)
-    menu.setAccessibleName("Picture")
+    menu.setAccessibleName("Image")
     menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
 
     def add(icon: str, text: str, do: Callable[[], object]) -> None:
         menu.addAction(icons.icon(icon, "dim"), text).triggered.connect(lambda: do())
 
-    add("copy", "Copy", lambda: image_actions.copy(image, path))
-    add("download-simple", "Save as…", lambda: image_actions.save_as(parent, image, path, failed))
+    add("copy", actions.COPY_IMAGE, lambda: image_actions.copy(image, path))
+    add("download-simple", actions.SAVE_AS, lambda: image_actions.save_as(parent, image, path, failed))
     if request is not None:
         menu.addSeparator()
-        add("sliders-horizontal", "Use its settings", lambda: use(request))
-        add("text-t", "Copy its prompt", lambda: image_actions.copy_text(request.prompt))
+        add("sliders-horizontal", actions.USE_SETTINGS, lambda: use(request))
+        add("text-t", actions.COPY_PROMPT, lambda: image_actions.copy_text(request.prompt))
     if path is not None:
         menu.addSeparator()
-        add("image", "Start from this picture", lambda: start(path))
-        add("arrows-out", "Enlarge…", lambda: enlarge(path))
-        add("folder-open", "Show in folder", lambda: image_actions.show_in_folder(path))
+        add("image", actions.START_FROM_IMAGE, lambda: start(path))
+        add("arrows-out", actions.UPSCALE, lambda: upscale(path))
+        add("folder-open", actions.SHOW_IN_FOLDER, lambda: image_actions.show_in_folder(path))
     return menu
 
 
 def add_shortcuts(canvas: Canvas, failed: Callable[[DiffstudioError], None]) -> None:
-    """Copy and Save as, while the canvas has the focus."""
+    """Copy and save with the usual keys while the canvas has the focus."""
     keys = QKeySequence.StandardKey
     for key, text, do in (
-        (keys.Copy, "Copy", lambda: image_actions.copy(canvas.image(), canvas.path())),
-        (keys.Save, "Save as…", lambda: image_actions.save_as(canvas, canvas.image(), canvas.path(), failed)),
+        (keys.Copy, actions.COPY_IMAGE, lambda: image_actions.copy(canvas.image(), canvas.path())),
+        (keys.Save, actions.SAVE_AS, lambda: image_actions.save_as(canvas, canvas.image(), canvas.path(), failed)),
     ):
         action = QAction(text, canvas)
         action.setShortcut(QKeySequence(key))

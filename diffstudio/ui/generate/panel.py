@@ -1,4 +1,4 @@
-"""The left column: everything that goes into a request."""
+"""The left column: every setting of a GenerateRequest."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from diffstudio.ui.generate.sections.lora_section import LoraSection
 from diffstudio.ui.generate.sections.prompt import PromptEdit, below
 from diffstudio.ui.generate.sections.seed import SeedControl
 from diffstudio.ui.generate.sections.size import SizeControl, limits_of
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, scroll_area, set_style_property
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
-_NEEDS_AFTER_MS = 150  # without a change
-MOST_IMAGES = 64  # of one press; the queue takes any number of presses
+MEMORY_FORECAST_DELAY_MS = 150  # after the last change
+MAX_IMAGES = 64  # of one request
 
 
 class Panel(QFrame):
-    """`generate` carries the finished request."""
+    """`generate` carries the request when the button or Ctrl+Enter is pressed."""
 
     generate = Signal(object)
-    count_wanted = Signal(
+    token_count_wanted = Signal(
         object, object
     )  # Checkpoint, a prompt: how many of its tokens are read; answer with show_count
-    models_wanted = Signal()
-    needs_wanted = Signal(object)  # Wanted: how much memory that takes; answer with show_needs
-    said = Signal(str)  # a sentence for the room
-    beside_wanted = Signal(object, object)  # work for another thread, and who is told what it returned
+    models_room_requested = Signal()
+    memory_forecast_wanted = Signal(object)  # Wanted: how much memory that takes; answer with show_needs
+    message = Signal(str)  # a warning for the room
+    background_work_wanted = Signal(object, object)  # a function for another thread, and a callback for its result
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,104 +57,102 @@ class Panel(QFrame):
         self.setProperty("side", "left")
         self.checkpoint = CheckpointChooser()
         self.prompt = PromptEdit(
-            "Prompt",
-            "What the picture shows…",
-            "What the picture shows. Up brings back earlier prompts (Alt+Up while there is text); Ctrl+Enter generates",
+            terms.PROMPT,
+            "Describe the image…",
+            "What the image shows. Up recalls earlier prompts (Alt+Up when there is text); Ctrl+Enter generates",
             3,
             history=True,
         )
         self.history = SecondaryButton("", "clock-counter-clockwise", "Earlier prompts", role="dim")
-        self.negative = PromptEdit("Negative prompt", "Leave out…", "What the picture should not show", 1)
-        self.unprompted = label("This checkpoint takes no prompt: it makes what it has learnt.", "dim", wrap=True)
+        self.negative = PromptEdit(terms.NEGATIVE_PROMPT, "Negative prompt…", "What the image should not show", 1)
+        self.unprompted = label("This checkpoint is unconditional: it takes no prompt.", "dim", wrap=True)
         self.classes = LabelledComboBox(
-            "Class", (), "What the picture shows: the classes this checkpoint was trained on"
+            "Class", (), "What the image shows: one of the classes this checkpoint was trained on"
         )
-        self.start = InitImageSection()
+        self.init_image = InitImageSection()
         self.size_control = SizeControl()
         self.loras = LoraSection(self.prompt, self.negative)
-        self.control = ControlNetSection(self._size_to_make)
-        self.enlarge = HiresSection(self._size_to_make)
+        self.controlnets = ControlNetSection(self._size_to_make)
+        self.hires_fix = HiresSection(self._size_to_make)
         self.steps = LabelledSlider(
-            "Steps", 1, 100, 20, tooltip="How many steps from noise to picture: more are slower and finer"
+            terms.STEPS, 1, 100, 20, tooltip="Denoising steps: more are slower and can add detail"
         )
         self.guidance = LabelledSlider(
-            "Guidance",
+            terms.CFG_SCALE,
             0,
             15,
             3.0,
             step=0.1,
             decimals=1,
-            tooltip="How closely the prompt is followed: 1 as it is, more is stronger and less varied, 0 ignores it",
+            tooltip="Guidance: how closely the prompt is followed. 1 turns guidance off, 0 ignores the prompt",
         )
         self.guide_last = CheckBox("Guide the last step")
         describe(
             self.guide_last,
             "Guide the last step",
-            "The last step's estimate is the picture, and guidance (CFG) lays grain "
-            "over it. Pictures made before version 0.2 were drawn so: tick this to draw them again exactly",
+            "Apply CFG in the last step too, which adds grain. Tick this to reproduce images from before version 0.2",
         )
         self.guide_last.hide()
         self.sampler = LabelledComboBox(
-            "Sampler",
+            terms.SAMPLER,
             [(name, text) for name, (text, _) in labels.SAMPLERS.items()],
-            "The method that walks from noise to picture",
+            "The sampling method that removes the noise",
         )
         self.spacing = LabelledComboBox(
-            "Spacing", labels.spacings_for(None), "How the steps are spread between noise and picture"
+            terms.SCHEDULER, labels.schedulers_for(None), "Spacing of the noise levels over the steps"
         )
         self.vae = LabelledComboBox(
-            "Autoencoder",
-            [("", "Its own")],
-            "What turns the checkpoint's latents into a picture: its own, or "
-            "another of the same kind that is in your folders",
+            terms.VAE,
+            [("", "From checkpoint")],
+            "The autoencoder that decodes latents into the image: the checkpoint's own, or another that fits it",
         )
         self.vae.hide()
         self.seed = SeedControl()
         self.count = LabelledSlider(
-            "Images", 1, MOST_IMAGES, 1, tooltip="How many pictures; each has a seed of its own, one up from the last"
+            "Images", 1, MAX_IMAGES, 1, tooltip="Batch: how many images to generate. Each uses the next seed"
         )
-        self.needs = label("", "faint", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.needs.hide()
-        self._needs_timer = QTimer(self, singleShot=True, interval=_NEEDS_AFTER_MS)
-        self._see_timer = QTimer(self, singleShot=True, interval=0)  # once what was opened has its place
-        self.trouble = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Make the pictures (Ctrl+Enter)")
+        self.memory_label = label("", "faint", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.memory_label.hide()
+        self._memory_timer = QTimer(self, singleShot=True, interval=MEMORY_FORECAST_DELAY_MS)
+        self._scroll_timer = QTimer(self, singleShot=True, interval=0)  # once what was opened has its place
+        self.error_label = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Generate (Ctrl+Enter)")
         self._busy = False
         self._models: tuple[Checkpoint, ...] = ()
-        self._looked = self._asked_early = False  # for checkpoints; for pictures, before any had been found
-        self._usual = FAMILIES["pixel"]  # the settings that the column began with, or took over last
-        self._shown: Path | None = None  # the checkpoint that the column was last made to fit
+        self._scanned = self._submit_after_scan = False  # the latter: submit() was called before the first scan
+        self._recommended = FAMILIES["pixel"]  # the recommended settings that were loaded last
+        self._shown: Path | None = None  # of the checkpoint shown last
         self.size_control.set_limits(None)
-        self._explain_choices()
+        self._describe_samplers()
         self._lay_out()
         self._connect()
         self._check()
 
-    # What there is to choose from
+    # Choices
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
-        """Of all models there are, those that make pictures are offered."""
+        """Offer the models that can generate images."""
         self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.can_generate], problems)
-        for section in (self.loras, self.control, self.enlarge):
+        for section in (self.loras, self.controlnets, self.hires_fix):
             section.set_models(checkpoints)
         self._models = tuple(checkpoints)
         self._checkpoint_changed(self.checkpoint.current())
-        self._looked = True
-        if self._asked_early:
-            self._asked_early = False
+        self._scanned = True
+        if self._submit_after_scan:
+            self._submit_after_scan = False
             self.submit()
 
     def choose(self, checkpoint: Checkpoint) -> None:
-        """As if a person had chosen it from the list; nothing happens when it is not in there."""
+        """Choose a checkpoint as if from the list; nothing happens when it is not listed."""
         if self.checkpoint.choose(str(checkpoint.path)):
             self._checkpoint_changed(self.checkpoint.current())
 
     def use_lora(self, model: Checkpoint) -> None:
-        """Name a LoRA, or a textual inversion, in the prompt, as if it had been chosen from the list."""
+        """Add a LoRA or an embedding to the prompt, as if it had been chosen from the list."""
         self.loras.add(model)
 
-    def add_words(self, words: str) -> None:
-        """At the end of the prompt, unless they stand in it between commas."""
+    def add_trigger_words(self, words: str) -> None:
+        """Append trigger words to the prompt, unless it contains them between commas."""
         text = self.prompt.text().rstrip().rstrip(",")
         if words.casefold() not in (piece.strip().casefold() for piece in text.split(",")):
             self.prompt.change_to(f"{text}, {words}" if text else words)
@@ -163,27 +161,27 @@ class Panel(QFrame):
         self.prompt.set_history(prompts)
 
     def set_busy(self, busy: bool) -> None:
-        """While something is being made a further press waits its turn, and the button says so."""
+        """While a job runs, further requests are queued, and the button says so."""
         self._busy = busy
         self.button.setText("Add to queue" if busy else "Generate")
 
     # The request
 
     def request(self) -> GenerateRequest:
-        """What the column says now. BadRequest where it says something impossible."""
+        """The request as the panel describes it. BadRequest when it is impossible."""
         checkpoint = self.checkpoint.current()
         if checkpoint is None:
             raise BadRequest(
-                "There is no checkpoint to make pictures with", remedy="Train one, or add a folder of models"
+                "There is no checkpoint to generate with", remedy="Train one, or add a model folder in Settings"
             )
         count = int(self.count.value())
         if problem := self.seed.problem(count):
             raise BadRequest(problem.rstrip("."))
-        width, height = self.size_control.size_wanted()
+        width, height = self.size_control.requested_size()
         prompt, negative = self._prompts(checkpoint)
-        return self.enlarge.applied(
-            self.control.applied(
-                self.start.applied(
+        return self.hires_fix.apply_to(
+            self.controlnets.apply_to(
+                self.init_image.apply_to(
                     GenerateRequest(
                         prompt=prompt,
                         negative=negative,
@@ -198,15 +196,15 @@ class Panel(QFrame):
                         count=count,
                         vae=self.vae.value() or "",
                         guide_last_call=True
-                        if self.guide_last.isChecked() and self._may_leave_last(checkpoint)
+                        if self.guide_last.isChecked() and self._unguided_last_step(checkpoint)
                         else None,
                     )
                 )
             )
         )
 
-    def use(self, request: GenerateRequest) -> bool:
-        """Show a request that was made before. False when its checkpoint is not there: the rest is shown all the same."""
+    def load_from(self, request: GenerateRequest) -> bool:
+        """Load the settings of an earlier request. False when its checkpoint is missing; everything else is loaded."""
         found = self.checkpoint.choose(request.checkpoint)
         self._checkpoint_changed(self.checkpoint.current(), take_settings=False)
         self.prompt.set_text(request.prompt)
@@ -214,56 +212,60 @@ class Panel(QFrame):
         self.negative.set_text(request.negative)
         self.steps.set_value(request.steps)
         self.guidance.set_value(request.guidance)
-        self.guide_last.setChecked(request.guide_last_call is True and self._may_leave_last(self.checkpoint.current()))
+        self.guide_last.setChecked(
+            request.guide_last_call is True and self._unguided_last_step(self.checkpoint.current())
+        )
         self.sampler.set_value(request.sampler)
         self.spacing.set_value(request.spacing)
         if not self.vae.set_value(request.vae):
             self.vae.set_value("")
-            self.said.emit(f"The autoencoder “{request.vae}” is not here, so the checkpoint's own takes its place.")
+            self.message.emit(f"The VAE “{request.vae}” is missing; the checkpoint's own is used instead.")
         self.size_control.set_size(request.width, request.height)
-        self.start.use(request)
-        self.control.use(request)
-        self.enlarge.use(request)
-        self.seed.set_kept(request.seed)
-        self.count.set_value(min(request.count, MOST_IMAGES))
+        self.init_image.load_from(request)
+        self.controlnets.load_from(request)
+        self.hires_fix.load_from(request)
+        self.seed.set_fixed(request.seed)
+        self.count.set_value(min(request.count, MAX_IMAGES))
         self._check()
         return found
 
-    def show_count(self, checkpoint: Checkpoint, text: str, counted: Counted) -> None:
-        """How much of what this checkpoint reads a prompt takes."""
+    def show_token_count(self, checkpoint: Checkpoint, text: str, counted: Counted) -> None:
+        """Show the token count of a prompt."""
         if checkpoint == self.checkpoint.current():
             for edit in (self.prompt, self.negative):
-                edit.show_count(text, counted)
+                edit.show_token_count(text, counted)
 
-    def ask_needs(self) -> None:
-        """How much memory what the column says would take now."""
+    def request_memory_forecast(self) -> None:
+        """Ask for a memory forecast of the current settings."""
         checkpoint = self.checkpoint.current()
         if checkpoint is None or not self.isVisible():
             return
         with contextlib.suppress(BadRequest):
-            self.needs_wanted.emit(Wanted(self.request(), checkpoint, self.control.networks()))
+            self.memory_forecast_wanted.emit(Wanted(self.request(), checkpoint, self.controlnets.networks()))
 
-    def show_needs(self, wanted: Wanted, needs: MemoryForecast | None) -> None:
-        """None where it is not known."""
-        said = "" if needs is None or wanted.checkpoint != self.checkpoint.current() else labels.memory(needs)
-        self.needs.setText(said)
-        self.needs.setVisible(bool(said))
-        if needs is not None:
-            set_style_property(self.needs, "tone", "faint" if needs.fits else "warn")
-            describe(self.needs, said, labels.memory_plan(needs))
+    def show_memory_forecast(self, job: Wanted, forecast: MemoryForecast | None) -> None:
+        """Show a forecast; None where it is unknown."""
+        text = (
+            "" if forecast is None or job.checkpoint != self.checkpoint.current() else labels.memory_forecast(forecast)
+        )
+        self.memory_label.setText(text)
+        self.memory_label.setVisible(bool(text))
+        if forecast is not None:
+            set_style_property(self.memory_label, "tone", "faint" if forecast.fits else "warn")
+            describe(self.memory_label, text, labels.memory_plan(forecast))
 
     def submit(self) -> None:
-        """What the button does. Asked for while the folders are still being read, it is done when they have been."""
+        """Emit the request. Called before the first scan of the model folders has ended, it waits for it."""
         if not self.button.isEnabled():
-            self._asked_early = not self._looked
+            self._submit_after_scan = not self._scanned
             return
         try:
             request = self.request()
-            request = replace(request, seed=self.seed.next())
+            request = replace(request, seed=self.seed.next_seed())
         except (BadRequest, ValueError) as error:
-            self._say(str(error))
+            self._show_error(str(error))
             return
-        self._say("")
+        self._show_error("")
         self.generate.emit(request)
 
     def _prompts(self, checkpoint: Checkpoint) -> tuple[str, str]:
@@ -275,7 +277,7 @@ class Panel(QFrame):
             case _:
                 return "", ""
 
-    # Following what is chosen
+    # Updates
 
     def _checkpoint_changed(self, checkpoint: Checkpoint | None, *, take_settings: bool = True) -> None:
         conditioning = checkpoint.conditioning if checkpoint else Conditioning.TEXT
@@ -284,7 +286,7 @@ class Panel(QFrame):
             part.setVisible(text)
         self.unprompted.setVisible(conditioning is Conditioning.NONE)
         self.classes.setVisible(classes)
-        self.guide_last.setVisible(self._may_leave_last(checkpoint))
+        self.guide_last.setVisible(self._unguided_last_step(checkpoint))
         self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
         if checkpoint is not None:
             if classes:
@@ -292,36 +294,36 @@ class Panel(QFrame):
             self.guidance.setEnabled(conditioning is not Conditioning.NONE)
             another, self._shown = checkpoint.path != self._shown, checkpoint.path
         self.loras.set_checkpoint(checkpoint)
-        self.control.set_checkpoint(checkpoint)
-        self.enlarge.set_checkpoint(checkpoint)
-        self.spacing.set_choices(labels.spacings_for(checkpoint))
-        self._offer_autoencoders(checkpoint)
+        self.controlnets.set_checkpoint(checkpoint)
+        self.hires_fix.set_checkpoint(checkpoint)
+        self.spacing.set_choices(labels.schedulers_for(checkpoint))
+        self._update_vaes(checkpoint)
         if checkpoint is not None and another and take_settings:
-            self._take_usual(checkpoint)
+            self._load_recommended(checkpoint)
         for edit in (self.prompt, self.negative):
-            edit.set_weighable(checkpoint is not None and reads_weights(checkpoint))
-            edit.count_again()
+            edit.set_weighting_enabled(checkpoint is not None and reads_weights(checkpoint))
+            edit.recount_tokens()
         self._check()
 
     @staticmethod
-    def _may_leave_last(checkpoint: Checkpoint | None) -> bool:
-        """Whether its last step goes unguided unless a person says otherwise: of the families, those that are trained here."""
+    def _unguided_last_step(checkpoint: Checkpoint | None) -> bool:
+        """Whether the checkpoint leaves its last step unguided by default: models trained here do."""
         return (
             checkpoint is not None and checkpoint.family == "pixel" and checkpoint.conditioning is not Conditioning.NONE
         )
 
-    def _offer_autoencoders(self, checkpoint: Checkpoint | None) -> None:
+    def _update_vaes(self, checkpoint: Checkpoint | None) -> None:
         fitting = compatible_vaes(checkpoint, self._models) if checkpoint is not None else []
-        self.vae.set_choices([("", "Its own"), *((model.name, model.title) for model in fitting)])
+        self.vae.set_choices([("", "From checkpoint"), *((model.name, model.title) for model in fitting)])
         self.vae.setVisible(bool(fitting))
 
-    def _take_usual(self, checkpoint: Checkpoint) -> None:
-        """Settings that its makers recommend, in place of the last checkpoint's where nobody changed those."""
-        usual, last = labels.usual_for(checkpoint), self._usual
+    def _load_recommended(self, checkpoint: Checkpoint) -> None:
+        """Load the recommended settings, replacing those of the last checkpoint unless the user changed them."""
+        usual, last = labels.recommended_for(checkpoint), self._recommended
         if usual is None:
             return
-        self._usual = usual
-        self.guidance.set_value(_usual_guidance(checkpoint, usual.guidance))
+        self._recommended = usual
+        self.guidance.set_value(_recommended_cfg_scale(checkpoint, usual.guidance))
         if self.steps.value() == last.steps:
             self.steps.set_value(usual.steps)
         for control, then, now in (
@@ -333,36 +335,36 @@ class Panel(QFrame):
 
     def _size_to_make(self) -> tuple[int, int]:
         """Width and height in px."""
-        checkpoint, (width, height) = self.checkpoint.current(), self.size_control.size_wanted()
+        checkpoint, (width, height) = self.checkpoint.current(), self.size_control.requested_size()
         own = (checkpoint.width, checkpoint.height) if checkpoint is not None else (0, 0)
         return width or own[0] or 512, height or own[1] or 512
 
     def _check(self) -> None:
-        self._needs_timer.start()
+        self._memory_timer.start()
         problem = self.seed.problem(int(self.count.value()))
         for name, edit in (("prompt", self.prompt), ("negative prompt", self.negative)):
             if (length := len(edit.text())) > LONGEST_PROMPT:
-                problem = f"The {name} has {length:,} characters and at most {LONGEST_PROMPT:,} are read. Shorten it."
+                problem = f"The {name} has {length:,} characters. The maximum is {LONGEST_PROMPT:,}."
         self.button.setEnabled(not problem and self.checkpoint.current() is not None)
-        self._say(problem)
+        self._show_error(problem)
 
-    def _say(self, problem: str) -> None:
-        self.trouble.setText(problem)
-        self.trouble.setVisible(bool(problem))
+    def _show_error(self, problem: str) -> None:
+        self.error_label.setText(problem)
+        self.error_label.setVisible(bool(problem))
 
-    def _count(self, text: str) -> None:
+    def _request_token_count(self, text: str) -> None:
         checkpoint = self.checkpoint.current()
         if checkpoint is not None:
-            self.count_wanted.emit(checkpoint, text)
+            self.token_count_wanted.emit(checkpoint, text)
 
     def _open_history(self) -> None:
         menu = self.prompt.history_menu(self.history)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.popup(below(self.history, menu))
 
-    # Making it
+    # Construction
 
-    def _explain_choices(self) -> None:
+    def _describe_samplers(self) -> None:
         tips = Qt.ItemDataRole.ToolTipRole
         for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
             self.sampler.combo.setItemData(index, tip, tips)
@@ -370,25 +372,30 @@ class Panel(QFrame):
 
     def _connect(self) -> None:
         self.checkpoint.chosen.connect(self._checkpoint_changed)
-        self.checkpoint.more_wanted.connect(self.models_wanted)
+        self.checkpoint.models_room_requested.connect(self.models_room_requested)
         for edit in (self.prompt, self.negative):
             edit.too_long.connect(self._check)
             edit.submitted.connect(self.submit)
-            edit.count_wanted.connect(self._count)
+            edit.token_count_wanted.connect(self._request_token_count)
         self.seed.changed.connect(self._check)
         self.count.value_changed.connect(self._check)
         self.history.clicked.connect(self._open_history)
         self.button.clicked.connect(self.submit)
-        self.control.models_wanted.connect(self.models_wanted)
-        self.control.beside_wanted.connect(self.beside_wanted)
-        self.size_control.changed.connect(self.control.look_again)
-        self.size_control.changed.connect(self.enlarge.look_again)
-        self.start.changed.connect(lambda: self.enlarge.set_painted(self.start.masked()))
-        for changed in (self.size_control.changed, self.control.changed, self.start.changed, self.enlarge.changed):
+        self.controlnets.models_room_requested.connect(self.models_room_requested)
+        self.controlnets.background_work_wanted.connect(self.background_work_wanted)
+        self.size_control.changed.connect(self.controlnets.schedule_preview)
+        self.size_control.changed.connect(self.hires_fix.update_size)
+        self.init_image.changed.connect(lambda: self.hires_fix.set_inpainting(self.init_image.has_mask()))
+        for changed in (
+            self.size_control.changed,
+            self.controlnets.changed,
+            self.init_image.changed,
+            self.hires_fix.changed,
+        ):
             changed.connect(self._check)
-        self._needs_timer.timeout.connect(self.ask_needs)
-        self.enlarge.opened.connect(self._see_timer.start)
-        self._see_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self.enlarge, 0, 8))
+        self._memory_timer.timeout.connect(self.request_memory_forecast)
+        self.hires_fix.opened.connect(self._scroll_timer.start)
+        self._scroll_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self.hires_fix, 0, 8))
 
     def _lay_out(self) -> None:
         contents = QWidget()
@@ -399,7 +406,7 @@ class Panel(QFrame):
         self.prompt_section = QWidget()
         heading = QHBoxLayout(self.prompt_section)
         heading.setContentsMargins(0, 0, 0, 0)
-        heading.addWidget(SectionLabel("Prompt"), 1)
+        heading.addWidget(SectionLabel(terms.PROMPT), 1)
         heading.addWidget(self.history)
         column.addWidget(self.checkpoint)
         column.addWidget(self.prompt_section)
@@ -408,11 +415,13 @@ class Panel(QFrame):
         column.addWidget(self.prompt)
         column.addWidget(self.negative)
         column.addWidget(self.classes)
-        self.ways = AddButtons((self.loras.add_button, self.start.choose_button, self.control.add_button))
-        column.addWidget(self.ways)
+        self.add_buttons = AddButtons(
+            (self.loras.add_button, self.init_image.choose_button, self.controlnets.add_button)
+        )
+        column.addWidget(self.add_buttons)
         column.addWidget(self.loras)
-        column.addWidget(self.start)
-        column.addWidget(self.control)
+        column.addWidget(self.init_image)
+        column.addWidget(self.controlnets)
         column.addSpacing(4)
         column.addWidget(SectionLabel("Image"))
         grid = QGridLayout()
@@ -431,14 +440,14 @@ class Panel(QFrame):
         column.addSpacing(4)
         column.addWidget(SectionLabel("Size"))
         column.addWidget(self.size_control)
-        column.addWidget(self.enlarge)
+        column.addWidget(self.hires_fix)
         column.addStretch(1)
         scroll = self._scroll = scroll_area(contents)
         foot = QVBoxLayout()
         foot.setContentsMargins(16, 8, 16, 16)
         foot.setSpacing(8)
-        foot.addWidget(self.trouble)
-        foot.addWidget(self.needs)
+        foot.addWidget(self.error_label)
+        foot.addWidget(self.memory_label)
         foot.addWidget(self.button)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
@@ -449,8 +458,8 @@ class Panel(QFrame):
         self.unprompted.hide()
 
 
-def _usual_guidance(checkpoint: Checkpoint, otherwise: float) -> float:
-    """What the checkpoint recommends in its header."""
+def _recommended_cfg_scale(checkpoint: Checkpoint, otherwise: float) -> float:
+    """The CFG scale that the checkpoint's header recommends."""
     try:
         scale = float(checkpoint.json("guidance")["scale"])
     except (CheckpointDamaged, KeyError, TypeError, ValueError):
@@ -459,6 +468,6 @@ def _usual_guidance(checkpoint: Checkpoint, otherwise: float) -> float:
 
 
 def _shortcut_text(keys: str) -> str:
-    """As this system writes it: Ctrl+Enter, or ⌘ and the sign for Return on a Mac."""
+    """The platform's notation for a shortcut: Ctrl+Enter, or ⌘↩ on a Mac."""
     text = QKeySequence(keys).toString(QKeySequence.SequenceFormat.NativeText)
     return text.replace("Return", "Enter")

@@ -1,4 +1,4 @@
-"""The right column: what waits to be made, and what was made last."""
+"""The right column: the queue and the most recent images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, 
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.images import Thumbnail
 
-MOST_RECENT = 30
-_MOST_JOBS = 50  # cards drawn; the heading counts them all
+MAX_RECENT = 30
+_MAX_CARDS = 50  # the heading counts every job
 
 
 @dataclass(frozen=True, slots=True)
-class RecentPicture:
-    """One of the newest pictures, small."""
+class RecentImage:
+    """A thumbnail of a recent image."""
 
     path: Path
     image: QImage
@@ -32,10 +32,10 @@ class RecentPicture:
 
 
 class JobCard(Card):
-    """A job that waits: what it is, and three small buttons."""
+    """A waiting job, with buttons to move and remove it."""
 
-    move_wanted = Signal(object)  # -1 up, 1 down
-    remove_wanted = Signal()
+    move_requested = Signal(object)  # -1 up, 1 down
+    remove_requested = Signal()
 
     def __init__(self, queued: QueuedJob, place: int, last: bool) -> None:
         title = labels.title_of(queued.request)
@@ -46,11 +46,11 @@ class JobCard(Card):
         times = f" × {queued.request.count}" if queued.request.count > 1 else ""
         self._title, self._times = ElidedLabel(title), label(times)
         self._about = ElidedLabel(
-            "next" if place == 0 else labels.settings_line(queued.request), "dim", pixels=theme.SMALL_PIXELS
+            "Next" if place == 0 else labels.settings_line(queued.request), "dim", pixels=theme.SMALL_PIXELS
         )
-        self.up = SecondaryButton("", "caret-up", "Earlier", name=f"Move {title[:40]} up", role="dim")
-        self.down = SecondaryButton("", "caret-down", "Later", name=f"Move {title[:40]} down", role="dim")
-        self.remove = SecondaryButton("", "x", "Take it out of the queue", name=f"Remove {title[:40]}", role="dim")
+        self.up = SecondaryButton("", "caret-up", "Move up", name=f"Move {title[:40]} up", role="dim")
+        self.down = SecondaryButton("", "caret-down", "Move down", name=f"Move {title[:40]} down", role="dim")
+        self.remove = SecondaryButton("", "x", "Remove from the queue", name=f"Remove {title[:40]}", role="dim")
         for button in (self.up, self.down, self.remove):
             button.setFixedSize(22, 22)
         self.up.setEnabled(place > 0)
@@ -68,13 +68,13 @@ class JobCard(Card):
         row.addSpacing(4)
         for button in (self.up, self.down, self.remove):
             row.addWidget(button)
-        self.up.clicked.connect(lambda: self.move_wanted.emit(-1))
-        self.down.clicked.connect(lambda: self.move_wanted.emit(1))
-        self.remove.clicked.connect(self.remove_wanted)
+        self.up.clicked.connect(lambda: self.move_requested.emit(-1))
+        self.down.clicked.connect(lambda: self.move_requested.emit(1))
+        self.remove.clicked.connect(self.remove_requested)
 
 
 class RunningCard(Card):
-    """The job being made, or a training run: a line of progress. A click goes to it."""
+    """The running job, or a training run, with its progress. A click shows it."""
 
     def __init__(self, name: str, tooltip: str) -> None:
         super().__init__(interactive=True, name=name, tooltip=tooltip)
@@ -96,75 +96,75 @@ class RunningCard(Card):
 
 
 class RecentThumb(Thumbnail):
-    """A small picture: click to look at it, drag it out, right-click for more."""
+    """A recent image: click to show it, drag it out, right-click for actions."""
 
-    menu_wanted = Signal(object)
+    context_menu_requested = Signal(object)
 
-    def __init__(self, picture: RecentPicture, side: int) -> None:
-        title = labels.title_of(picture.request) if picture.request else picture.path.name
-        about = f"{title[:300]}\n{labels.settings_line(picture.request)}" if picture.request else title
+    def __init__(self, recent: RecentImage, side: int) -> None:
+        title = labels.title_of(recent.request) if recent.request else recent.path.name
+        about = f"{title[:300]}\n{labels.settings_line(recent.request)}" if recent.request else title
         super().__init__(side, name=title[:120], tooltip=about, clickable=True)
-        self.shown = picture
-        self.set_image(picture.image)
-        self._press = image_actions.ClickOrDrag()
+        self.recent_image = recent
+        self.set_image(recent.image)
+        self._click_or_drag = image_actions.ClickOrDrag()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        self._press.begin(event)
+        self._click_or_drag.begin(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._press.becomes_drag(event):
-            image_actions.drag(self, self.shown.image, self.shown.path)
+        if self._click_or_drag.becomes_drag(event):
+            image_actions.drag(self, self.recent_image.image, self.recent_image.path)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        if self._press.end():
+        if self._click_or_drag.end():
             super().mouseReleaseEvent(event)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         keyboard = event.reason() == QContextMenuEvent.Reason.Keyboard
-        self.menu_wanted.emit(self.mapToGlobal(self.rect().center()) if keyboard else event.globalPos())
+        self.context_menu_requested.emit(self.mapToGlobal(self.rect().center()) if keyboard else event.globalPos())
 
 
-class RightColumn(QFrame):
-    """Signals say what a person wants done; nothing is done here."""
+class QueueAndHistory(QFrame):
+    """Shows the queue and recent images, and emits what the user asks for."""
 
-    move_wanted = Signal(object, object)  # JobId, -1 or 1
-    remove_wanted = Signal(object)  # JobId
-    live_wanted = Signal()  # back to the picture being made
-    training_wanted = Signal()
-    picture_chosen = Signal(object)  # RecentPicture
-    menu_wanted = Signal(object, object)  # RecentPicture, QPoint
-    gallery_wanted = Signal()
+    move_requested = Signal(object, object)  # JobId, -1 or 1
+    remove_requested = Signal(object)  # JobId
+    live_view_requested = Signal()  # show the running job again
+    train_room_requested = Signal()
+    image_selected = Signal(object)  # RecentPicture
+    context_menu_requested = Signal(object, object)  # RecentPicture, QPoint
+    gallery_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.setObjectName("panel")
         self.setProperty("side", "right")
         self.heading = SectionLabel("Queue")
-        self.running = RunningCard("Being made", "Show the picture that is being made")
+        self.running = RunningCard("Generating", "Show the running job")
         self.training = RunningCard("Training", "Show the training run")
         self.recent_heading = SectionLabel("Recent")
-        self.gallery_button = SecondaryButton("", "squares-four", "All pictures", role="dim")
+        self.gallery_button = SecondaryButton("", "squares-four", "Open the gallery", role="dim")
         self.status = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.cards: list[JobCard] = []
         self.thumbs: list[RecentThumb] = []
         self._empty_queue = label(
-            "Nothing waits. Press Generate again while a picture is made, and it takes its turn here.",
+            "The queue is empty. Press Generate while a job runs to queue another.",
             "dim",
             pixels=theme.SMALL_PIXELS,
             wrap=True,
         )
-        self._empty_recent = label("Pictures you make appear here.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self._empty_recent = label("Your images appear here.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._total = 0
         self._columns = 3
         self._lay_out()
         self.running.hide()
         self.training.hide()
-        self.running.clicked.connect(self.live_wanted)
-        self.training.clicked.connect(self.training_wanted)
-        self.gallery_button.clicked.connect(self.gallery_wanted)
+        self.running.clicked.connect(self.live_view_requested)
+        self.training.clicked.connect(self.train_room_requested)
+        self.gallery_button.clicked.connect(self.gallery_requested)
 
     def set_pending(self, pending: Sequence[QueuedJob]) -> None:
-        """The jobs that wait, in their order."""
+        """Show the waiting jobs in order."""
         focus = QApplication.focusWidget()
         focused = next((card.job for card in self.cards if focus is not None and card.isAncestorOf(focus)), None)
         for card in self.cards:
@@ -172,51 +172,51 @@ class RightColumn(QFrame):
             card.hide()
             card.deleteLater()
         self.cards = []
-        for place, queued in enumerate(pending[:_MOST_JOBS]):
+        for place, queued in enumerate(pending[:_MAX_CARDS]):
             card = JobCard(queued, place, place == len(pending) - 1)
-            card.move_wanted.connect(lambda way, job=queued.job: self.move_wanted.emit(job, way))
-            card.remove_wanted.connect(lambda job=queued.job: self.remove_wanted.emit(job))
+            card.move_requested.connect(lambda offset, job=queued.job: self.move_requested.emit(job, offset))
+            card.remove_requested.connect(lambda job=queued.job: self.remove_requested.emit(job))
             self._jobs.addWidget(card)
             self.cards.append(card)
             if queued.job == focused:
                 (card.up if card.up.isEnabled() else card.down).setFocus()
         self.heading.set_right(f"{len(pending):,} waiting" if pending else "")
-        self._follow()
+        self._update_state()
 
-    def set_recent(self, pictures: Sequence[RecentPicture], total: int) -> None:
-        """The newest first, and how many there are in the gallery."""
+    def set_recent(self, images: Sequence[RecentImage], total: int) -> None:
+        """Show the newest images, newest first, and the total of the gallery."""
         for thumb in self.thumbs:
             thumb.hide()
             thumb.deleteLater()
-        self.thumbs = [self._thumb(picture) for picture in pictures[:MOST_RECENT]]
+        self.thumbs = [self._thumbnail(image) for image in images[:MAX_RECENT]]
         self._total = total
         self._arrange()
 
-    def add_recent(self, picture: RecentPicture) -> None:
-        self.thumbs.insert(0, self._thumb(picture))
-        for thumb in self.thumbs[MOST_RECENT:]:
+    def add_recent(self, recent: RecentImage) -> None:
+        self.thumbs.insert(0, self._thumbnail(recent))
+        for thumb in self.thumbs[MAX_RECENT:]:
             thumb.hide()
             thumb.deleteLater()
-        del self.thumbs[MOST_RECENT:]
+        del self.thumbs[MAX_RECENT:]
         self._total += 1
         self._arrange()
 
     def show_running(self, shown: bool) -> None:
         self.running.setVisible(shown)
-        self._follow()
+        self._update_state()
 
     def show_training(self, shown: bool) -> None:
         self.training.setVisible(shown)
-        self._follow()
+        self._update_state()
 
-    def _follow(self) -> None:
+    def _update_state(self) -> None:
         busy = not self.running.isHidden() or not self.training.isHidden() or bool(self.cards)
         self._empty_queue.setVisible(not busy)
 
-    def _thumb(self, picture: RecentPicture) -> RecentThumb:
-        thumb = RecentThumb(picture, 64)
-        thumb.clicked.connect(lambda: self.picture_chosen.emit(picture))
-        thumb.menu_wanted.connect(lambda place: self.menu_wanted.emit(picture, place))
+    def _thumbnail(self, recent: RecentImage) -> RecentThumb:
+        thumb = RecentThumb(recent, 64)
+        thumb.clicked.connect(lambda: self.image_selected.emit(recent))
+        thumb.context_menu_requested.connect(lambda place: self.context_menu_requested.emit(recent, place))
         return thumb
 
     def _arrange(self) -> None:
@@ -227,7 +227,7 @@ class RightColumn(QFrame):
             thumb.set_side(side)
             self._grid.addWidget(thumb, index // self._columns, index % self._columns)
         self._empty_recent.setVisible(not self.thumbs)
-        self.recent_heading.set_right(labels.pictures(self._total) if self._total else "")
+        self.recent_heading.set_right(labels.image_count(self._total) if self._total else "")
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -266,4 +266,4 @@ class RightColumn(QFrame):
         whole.setSpacing(0)
         whole.addWidget(scroll, 1)
         whole.addLayout(foot)
-        describe(scroll, "Queue and recent pictures", "What waits and what was made last")
+        describe(scroll, "Queue and recent images", "Waiting jobs and the newest images")

@@ -1,4 +1,4 @@
-"""The Generate room: the request on the left, the picture in the middle, what waits and what was made on the right."""
+"""The Generate room: settings on the left, the image in the middle, queue and recent images on the right."""
 
 from __future__ import annotations
 
@@ -34,160 +34,157 @@ from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleR
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.canvas import Canvas
 from diffstudio.ui.generate.filmstrip import Filmstrip
-from diffstudio.ui.generate.menu import add_shortcuts, picture_menu
+from diffstudio.ui.generate.menu import add_shortcuts, image_menu
 from diffstudio.ui.generate.panel import Panel
-from diffstudio.ui.generate.queue_and_history import RecentPicture, RightColumn
+from diffstudio.ui.generate.queue_and_history import QueueAndHistory, RecentImage
 from diffstudio.ui.shell.downloads import button_text
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image
 
-_ROOM_FOR_WORDS = 420  # px of the middle: below it a button has its sign alone
-_NARROW = 1180  # px: below it the columns are slimmer
-_LARGEST_BEFORE = 1024  # px of a picture's side, as it is shown while it is enlarged
+_BUTTON_TEXT_WIDTH = 420  # px of the middle column: below it a button shows only its icon
+_NARROW = 1180  # px: below it the side columns are narrower
+_MAX_SOURCE_SIDE = 1024  # px of an image shown while it is upscaled
 
 
 class GenerateRoom(QWidget):
-    """Shows events and emits intents. `film` asks for all steps of a job, once it has ended."""
+    """Shows the worker's events and emits what the user asks for. `read_filmstrip` returns every step of an ended job."""
 
-    generate_requested = Signal(object)  # GenerateRequest, or UpscaleRequest to be tried again
-    enlarge_wanted = Signal(object, object)  # Path; UpscaleRequest as it was asked before, or None
+    generate_requested = Signal(object)  # GenerateRequest, or an UpscaleRequest that is tried again
+    upscale_requested = Signal(object, object)  # Path; the UpscaleRequest to start from, or None
     pause_requested = Signal(object)  # JobId
     resume_requested = Signal(object)
     stop_requested = Signal(object)
-    fetch_requested = Signal(
-        object
-    )  # the pieces that a checkpoint lacks, by their names in models/components/requirements.py
-    fetch_stopped = Signal()
+    download_requested = Signal(object)  # names of missing components, see models/components/requirements.py
+    download_stopped = Signal()
     restart_requested = Signal(object, object, object)  # JobId, step, GenerateRequest
     remove_requested = Signal(object)  # JobId
     move_requested = Signal(object, object)  # JobId, -1 or 1
-    gallery_wanted = Signal()
-    models_wanted = Signal()
-    training_wanted = Signal()
+    gallery_requested = Signal()
+    models_room_requested = Signal()
+    train_room_requested = Signal()
 
-    def __init__(self, film: Callable[[JobId], Sequence[tuple[Picture, ...]]] = lambda job: ()) -> None:
+    def __init__(self, read_filmstrip: Callable[[JobId], Sequence[tuple[Picture, ...]]] = lambda job: ()) -> None:
         super().__init__()
         self.setObjectName("background")
-        self._film = film
-        self._job: JobId | None = None  # being made, or the last that was
+        self._read_filmstrip = read_filmstrip
+        self._job: JobId | None = None  # the running job, or the last one
         self._busy = False
-        self._expecting = False  # a job waits for the engine, and nothing else is shown
+        self._waiting_for_engine = False  # a job waits for torch to load, and nothing else is shown
         self._paused = False
         self._finished = False
-        self._live = True  # the canvas shows the job; False while another picture is looked at
-        self._missing: list[str] = []  # what a request that is taken over names and is not here
+        self._live = True  # the canvas shows the job; False while it shows another image
+        self._warnings: list[str] = []  # warnings about models and files that a loaded request names
         self._request: PictureRequest | None = None
         self._newest: Stepped | None = None
-        self._notes: list[str] = []  # what is not as one would expect of the job that is shown
+        self._notes: list[str] = []  # notes of the job that is shown
         self._saved = 0
-        self._looking_at: RecentPicture | None = None
-        self.panel, self.right = Panel(), RightColumn()
+        self._shown_recent: RecentImage | None = None
+        self.panel, self.right = Panel(), QueueAndHistory()
         self.banner = Banner()
         self.banner.hide()
         self.title = ElidedLabel("", pixels=15, bold=True)
         self.status = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
-        self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress of the picture")
+        self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress")
         self.empty = EmptyState("sparkle", "Looking for checkpoints…", "")
-        self.pause_button = SecondaryButton("Pause", "pause-fill", "Pause after the network call in flight (Ctrl+P)")
-        self.stop_button = SecondaryButton("Stop", "stop-fill", "Stop after the network call in flight (Ctrl+.)")
+        self.pause_button = SecondaryButton("Pause", "pause-fill", "Pause after the current network call (Ctrl+P)")
+        self.stop_button = SecondaryButton("Stop", "stop-fill", "Stop after the current network call (Ctrl+.)")
         self.restart_button = SecondaryButton("Restart from step 1", "arrow-counter-clockwise")
-        self.reuse_button = SecondaryButton(
-            "Use settings", "sliders-horizontal", "Put the settings of this picture into the left column"
-        )
+        self.reuse_button = SecondaryButton(actions.USE_SETTINGS, "sliders-horizontal", actions.USE_SETTINGS_TIP)
         self.hint = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = False
         self._failed_request: PictureRequest | None = None
-        self._banner_does: Callable[[], object] = self._try_again
+        self._banner_on_action: Callable[[], object] = self._try_again
         self._lay_out()
         self._connect()
         self._make_actions()
-        self._follow()
+        self._update_state()
 
-    # What the program tells the room
+    # Updates from the application
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         self.panel.set_checkpoints(checkpoints, problems)
         if checkpoints:
             self.empty.set_content(
                 "sparkle",
-                "What shall it be?",
-                "Write what the picture shows and press Generate. You can watch it "
-                "come out of the noise, step by step.",
+                "Nothing generated yet",
+                "Describe the image in the prompt and press Generate. A preview shows every denoising step.",
                 "Generate",
             )
         else:
             self.empty.set_content(
                 "cube",
                 "No checkpoint yet",
-                "A checkpoint is what makes the pictures. Train one on a folder of your "
-                "own pictures, or add a folder of models in Settings.",
-                "Train one",
+                "Images are generated by a checkpoint. Train one on a folder of images, or add a model folder in "
+                "Settings.",
+                "Train a model",
             )
 
     def set_pending(self, pending: Sequence[QueuedJob]) -> None:
         self.right.set_pending(pending)
-        self._expecting = bool(pending) and not self._busy and self.canvas.is_empty()
-        if self._expecting:  # the engine is still being loaded
+        self._waiting_for_engine = bool(pending) and not self._busy and self.canvas.is_empty()
+        if self._waiting_for_engine:  # torch is still loading
             request = pending[0].request
             self.canvas.begin(request.count, self._shape_of(request))
             self.title.setText(labels.title_of(request))
-            self._show_status("Getting ready…", None)
-        self._follow()
+            self._show_status("Loading…", None)
+        self._update_state()
 
-    def set_recent(self, pictures: Sequence[RecentPicture], total: int) -> None:
-        self.right.set_recent(pictures, total)
+    def set_recent(self, images: Sequence[RecentImage], total: int) -> None:
+        self.right.set_recent(images, total)
 
     def set_history(self, prompts: Sequence[str]) -> None:
         self.panel.set_history(prompts)
 
-    def set_machine(self, text: str) -> None:
+    def set_device_status(self, text: str) -> None:
         self.right.status.setText(text)
 
     def set_training(self, title: str, about: str, fraction: float | None) -> None:
-        """A training run that is under way; an empty title for none."""
+        """Show the active training run; an empty title hides it."""
         if title:
             self.right.training.set_progress(title, about, fraction)
         self.right.show_training(bool(title))
 
-    def use(self, request: PictureRequest) -> None:
-        """Put a request into the left column; one that enlarges a picture goes to where that is asked."""
+    def use_settings(self, request: PictureRequest) -> None:
+        """Load a request into the panel; an UpscaleRequest opens the Upscale dialog."""
         if isinstance(request, UpscaleRequest):
-            self.enlarge_wanted.emit(request.source, request)
+            self.upscale_requested.emit(request.source, request)
             return
-        self._missing = []
-        if not self.panel.use(request):
-            self._missing.insert(
+        self._warnings = []
+        if not self.panel.load_from(request):
+            self._warnings.insert(
                 0,
-                f"The checkpoint “{request.checkpoint}” is not here, so “{self._checkpoint_title()}” stays "
-                "chosen. The other settings are taken over.",
+                f"The checkpoint “{request.checkpoint}” is missing; “{self._checkpoint_title()}” stays selected. "
+                "All other settings were loaded.",
             )
-        if self._missing:
-            self.show_message("warn", " ".join(self._missing))
+        if self._warnings:
+            self.show_message("warn", " ".join(self._warnings))
         self.panel.prompt.setFocus()
 
-    def _tell(self, sentence: str) -> None:
-        self._missing.append(sentence)  # of a request that is taken over there may be several
-        self.show_message("warn", sentence)
+    def _add_warning(self, message: str) -> None:
+        self._warnings.append(message)  # a loaded request can have several
+        self.show_message("warn", message)
 
     def start_from(self, path: Path) -> None:
-        """Put a picture into the left column, to change, paint on or extend."""
-        self.panel.start.set_picture(path)
+        """Set the init image for img2img, inpaint or outpaint."""
+        self.panel.init_image.set_image(path)
 
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.panel.choose(checkpoint)
 
-    def show_message(self, kind: str, text: str, action: str = "", does: Callable[[], object] | None = None) -> None:
-        """`does` is what the button does; without it the failed request is made again."""
-        self._banner_does = does or self._try_again
+    def show_message(
+        self, kind: str, text: str, action: str = "", on_action: Callable[[], object] | None = None
+    ) -> None:
+        """Show the banner. Its button calls `on_action`, or by default submits the failed request again."""
+        self._banner_action = on_action or self._try_again
         self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
 
-    def take(self, event: Event) -> None:
-        """One event of the worker."""
+    def handle_event(self, event: Event) -> None:
+        """Show one event of the worker."""
         match event:
             case Started(job=job, request=request):
                 self._start(job, request)
@@ -206,30 +203,30 @@ class GenerateRoom(QWidget):
                 self._show_status(f"Paused{at}", self.progress.fraction() or 0.0)
             case Resumed():
                 self._paused = False
-            case ImageSaved(index=index, path=path, image=picture):
-                self._save(index, path, numpy_to_qimage(picture))
+            case ImageSaved(index=index, path=path, image=pixels):
+                self._save(index, path, numpy_to_qimage(pixels))
             case Finished(seconds=seconds):
                 self._finished = True
-                self._end(f"{labels.pictures(self._saved)}  ·  {human_duration(seconds)}", 1.0)
+                self._end(f"{labels.image_count(self._saved)}  ·  {human_duration(seconds)}", 1.0)
             case Cancelled():
                 at = f" at step {self._newest.index} of {self._newest.steps}" if self._newest else ""
-                kept = f"  ·  {labels.pictures(self._saved)} kept" if self._saved else ""
+                kept = f"  ·  {labels.image_count(self._saved)} kept" if self._saved else ""
                 self._end(f"Stopped{at}{kept}", self.progress.fraction() or 0.0)
             case Failed(error=error):
                 self._fail(error)
-        self._follow()
+        self._update_state()
 
-    # Following a job
+    # The running job
 
     def _start(self, job: JobId, request: PictureRequest) -> None:
         self._job, self._request, self._busy, self._paused, self._newest = job, request, True, False, None
-        self._expecting = False
-        self._saved, self._live, self._looking_at, self._finished = 0, True, None, False
+        self._waiting_for_engine = False
+        self._saved, self._live, self._shown_recent, self._finished = 0, True, None, False
         self._notes.clear()
         self.canvas.begin(request.count, self._shape_of(request))
         self.filmstrip.clear(request.steps)
         if isinstance(request, UpscaleRequest):
-            self.canvas.show_saved(0, read_image(request.source, _LARGEST_BEFORE), request.source)
+            self.canvas.show_saved(0, read_image(request.source, _MAX_SOURCE_SIDE), request.source)
         self.title.setText(labels.title_of(request))
         self._show_status("Starting…", None)
         self.show_message("info", "")
@@ -248,9 +245,9 @@ class GenerateRoom(QWidget):
         if self.filmstrip.maximum() != event.steps:
             self.filmstrip.clear(event.steps)
         if event.previews:
-            self.filmstrip.put(event.index, event.first, event.previews)
+            self.filmstrip.set_step(event.index, event.first, event.previews)
             if self._live:
-                self.canvas.show_estimates(event.first, event.previews)
+                self.canvas.show_previews(event.first, event.previews)
         batch = max(1, len(event.previews))
         self._show_status(
             labels.step_line(event),
@@ -265,33 +262,37 @@ class GenerateRoom(QWidget):
         request = self._request
         if request is not None:
             request = labels.one_of(request, index)
-        self.right.add_recent(RecentPicture(path, image, request))
+        self.right.add_recent(RecentImage(path, image, request))
 
     def _end(self, text: str, fraction: float) -> None:
         self._busy = self._paused = False
         self._show_status(text, fraction)
-        if self._job is not None and (film := self._film(self._job)):
-            self.filmstrip.set_film(film)
+        if self._job is not None and (steps := self._read_filmstrip(self._job)):
+            self.filmstrip.set_previews(steps)
 
     def _fail(self, error: DiffstudioError) -> None:
         self._failed_request = self._request
-        self._end("It did not work", self.progress.fraction() or 0.0)
+        self._end("Failed", self.progress.fraction() or 0.0)
         if pieces := fetchable(getattr(error, "missing_components", ())):
-            self.show_message("bad", str(error), f"{button_text(pieces)}…", lambda: self.fetch_requested.emit(pieces))
+            self.show_message(
+                "bad", str(error), f"{button_text(pieces)}…", lambda: self.download_requested.emit(pieces)
+            )
         else:
-            self.show_message("bad", str(error), "Try again" if self._request is not None else "")
+            self.show_message("bad", str(error), actions.TRY_AGAIN if self._request is not None else "")
 
-    def show_fetching(self, text: str) -> None:
-        """Something that the failed request lacks is on its way."""
-        self.show_message("info", text, "Stop", self.fetch_stopped.emit)
+    def show_download_progress(self, text: str) -> None:
+        """A component that the failed request needs is being downloaded."""
+        self.show_message("info", text, actions.STOP, self.download_stopped.emit)
 
-    def show_fetched(self, text: str) -> None:
-        self.show_message("good", text, "Try again" if self._failed_request is not None else "")
+    def show_download_finished(self, text: str) -> None:
+        self.show_message("good", text, actions.TRY_AGAIN if self._failed_request is not None else "")
 
-    def show_not_fetched(self, text: str) -> None:
-        """`text` says why; it is empty where a person stopped it."""
+    def show_download_failed(self, text: str) -> None:
+        """`text` says why; it is empty when the user stopped the download."""
         self.show_message(
-            "bad" if text else "info", text or "What came of it is kept; the next time goes on from there.", "Try again"
+            "bad" if text else "info",
+            text or "Download stopped. The next attempt resumes from here.",
+            actions.TRY_AGAIN,
         )
 
     def _show_status(self, text: str, fraction: float | None, brief: str = "") -> None:
@@ -305,102 +306,102 @@ class GenerateRoom(QWidget):
         if self._live:
             self.status.setText(text)
 
-    def _follow(self) -> None:
-        """Buttons and texts after the state."""
-        film = self.filmstrip.last() > 0 and self._live
+    def _update_state(self) -> None:
+        """Update buttons and texts from the state."""
+        has_steps = self.filmstrip.last_step() > 0 and self._live
         self.panel.set_busy(self._busy)
         self.right.show_running(self._busy)
-        steering = self.pause_button.hasFocus() or self.stop_button.hasFocus()
+        had_focus = self.pause_button.hasFocus() or self.stop_button.hasFocus()
         self.pause_button.setVisible(self._busy)
         self.stop_button.setVisible(self._busy)
         self.pause_button.setText("Resume" if self._paused else "Pause")
         self.pause_button.set_icon("play-fill" if self._paused else "pause-fill")
         self.pause_button.setAccessibleName(self.pause_button.text())
         self.pause_button.setToolTip(
-            "Go on (Ctrl+P)" if self._paused else "Pause after the network call in flight (Ctrl+P)"
+            "Resume (Ctrl+P)" if self._paused else "Pause after the current network call (Ctrl+P)"
         )
-        self._follow_restart(film and not self._busy)
+        self._update_restart_button(has_steps and not self._busy)
         self.reuse_button.setVisible(self._request_shown() is not None and not self._busy)
-        only_enlarged = isinstance(self._request, UpscaleRequest) and not self._request.checkpoint
-        self.filmstrip.setVisible(film or (self._busy and self._live and not only_enlarged))
-        self.filmstrip.setEnabled(film)
-        self.progress.setVisible((self._busy and self._live) or self._expecting)
-        nothing = not self._busy and not self._expecting and self.canvas.is_empty()
+        only_resized = isinstance(self._request, UpscaleRequest) and not self._request.checkpoint
+        self.filmstrip.setVisible(has_steps or (self._busy and self._live and not only_resized))
+        self.filmstrip.setEnabled(has_steps)
+        self.progress.setVisible((self._busy and self._live) or self._waiting_for_engine)
+        nothing = not self._busy and not self._waiting_for_engine and self.canvas.is_empty()
         self.middle.setCurrentIndex(0 if nothing else 1)
         self.header.setVisible(not nothing)
-        self._follow_hint()
+        self._update_hint()
         self.foot.setVisible(not nothing)
-        self._note()
-        if steering and not self._busy:  # Qt would give the focus of a hidden button to whatever comes next
+        self._update_note()
+        if had_focus and not self._busy:  # otherwise Qt moves the focus of a hidden button to an arbitrary widget
             self.canvas.setFocus()
 
-    def _follow_hint(self) -> None:
-        shown = self._live and self.filmstrip.last() > 0 and not self.canvas.scrubbing() and not self._heading_stacked
-        self.hint.setText("drag the filmstrip to look through the steps" if shown else "")
+    def _update_hint(self) -> None:
+        shown = (
+            self._live and self.filmstrip.last_step() > 0 and not self.canvas.scrubbing() and not self._heading_stacked
+        )
+        self.hint.setText("Drag the filmstrip to browse the steps" if shown else "")
         self.hint.setVisible(not self._heading_stacked)
 
     def _restart_step(self) -> int:
-        """Where restarting would begin: the step looked at, or the one after the last where the job was stopped."""
-        step, last = self.filmstrip.value(), self.filmstrip.last()
+        """The step that a restart begins with: the one shown, or the one after the last of a stopped job."""
+        step, last = self.filmstrip.value(), self.filmstrip.last_step()
         return min(step + 1, self.filmstrip.maximum()) if step >= last and not self._finished else step
 
-    def _follow_restart(self, possible: bool) -> None:
+    def _update_restart_button(self, possible: bool) -> None:
         step, button = self._restart_step(), self.restart_button
-        onwards = step > self.filmstrip.last()
+        resumes = step > self.filmstrip.last_step()
         button.setVisible(possible and (not self._finished or step < self.filmstrip.maximum()))
-        button.setText(f"Go on from step {step}" if onwards else f"Restart from step {step}")
-        button.set_icon("play-fill" if onwards else "arrow-counter-clockwise")
+        button.setText(f"Resume from step {step}" if resumes else f"Restart from step {step}")
+        button.set_icon("play-fill" if resumes else "arrow-counter-clockwise")
         button.setAccessibleName(button.text())
-        kept = {1: "Make it again", 2: "Keep the first step and go on from there"}.get(
-            step, f"Keep the first {step - 1} steps and go on from there"
+        kept = {1: "Generate it again", 2: "Keep the first step and continue from there"}.get(
+            step, f"Keep the first {step - 1} steps and continue from there"
         )
-        by = ", with the prompt and guidance of the left column" if isinstance(self._request, GenerateRequest) else ""
-        button.setToolTip(f"{kept}{by}")
+        extra = ", with the current prompt and CFG scale" if isinstance(self._request, GenerateRequest) else ""
+        button.setToolTip(f"{kept}{extra}")
 
-    def _note(self) -> None:
+    def _update_note(self) -> None:
         step, steps = self.filmstrip.value(), self.filmstrip.maximum()
         if self.canvas.scrubbing():
-            self.canvas.set_note(f"Estimate after step {step} of {steps}")
+            self.canvas.set_note(f"Preview after step {step} of {steps}")
         elif self._live and not self._busy and not self.canvas.is_empty() and self.canvas.path() is None:
             self.canvas.set_note(f"Stopped after step {step} of {steps}: not saved")
         else:
             self.canvas.set_note("")
 
-    # What a person does
+    # User input
 
     def _scrubbed(self, step: int) -> None:
-        if not self._live or not self.filmstrip.last():
+        if not self._live or not self.filmstrip.last_step():
             return
-        back = step >= self.filmstrip.last()
-        estimates = self.filmstrip.at(step)
+        back = step >= self.filmstrip.last_step()
+        estimates = self.filmstrip.previews_at(step)
         self.canvas.scrub(None if back or not estimates else estimates)
-        self._follow()
+        self._update_state()
 
-    def _look_at(self, picture: RecentPicture) -> None:
-        image = read_image(picture.path, 2048)
+    def _show_recent(self, recent: RecentImage) -> None:
+        image = read_image(recent.path, 2048)
         if image.isNull():
-            self.show_message(
-                "warn", f"{picture.path.name} is no longer where it was: it may have been moved or deleted."
-            )
+            self.show_message("warn", f"{recent.path.name} no longer exists: it was moved or deleted.")
             return
-        self._live, self._looking_at = False, picture
+        self._live, self._shown_recent = False, recent
         self.canvas.scrub(None)
-        self.canvas.show_one(image, picture.path)
-        self.title.setText(labels.title_of(picture.request) if picture.request else picture.path.name)
+        self.canvas.show_one(image, recent.path)
+        self.title.setText(labels.title_of(recent.request) if recent.request else recent.path.name)
         self.status.setText(
-            labels.settings_line(picture.request) if picture.request else f"{image.width()} × {image.height()}"
+            labels.settings_line(recent.request) if recent.request else f"{image.width()} × {image.height()}"
         )
-        self._follow()
+        self._update_state()
 
     def _back_to_live(self) -> None:
         if self._live or self._request is None:
             return
-        self._live, self._looking_at = True, None
+        self._live, self._shown_recent = True, None
         self.canvas.begin(self._request.count, self._shape_of(self._request))
-        self.canvas.show_estimates(0, self.filmstrip.at(self.filmstrip.last()))
+        self.canvas.show_previews(0, self.filmstrip.previews_at(self.filmstrip.last_step()))
         self.title.setText(labels.title_of(self._request))
         self.status.setText(self._status_text)
-        self._follow()
+        self._update_state()
 
     def _pause_or_resume(self) -> None:
         if self._busy and self._job is not None:
@@ -414,16 +415,16 @@ class GenerateRoom(QWidget):
     def _restart(self) -> None:
         if self._busy or self._job is None or self._request is None:
             return
-        told = self._request
-        if isinstance(told, GenerateRequest):
-            with contextlib.suppress(DiffstudioError):  # where the column says something impossible it stays as it was
+        request = self._request
+        if isinstance(request, GenerateRequest):
+            with contextlib.suppress(DiffstudioError):  # an invalid panel leaves the request unchanged
                 now = self.panel.request()
-                told = dataclasses.replace(told, prompt=now.prompt, negative=now.negative, guidance=now.guidance)
-        self.restart_requested.emit(self._job, self._restart_step(), told)
+                request = dataclasses.replace(request, prompt=now.prompt, negative=now.negative, guidance=now.guidance)
+        self.restart_requested.emit(self._job, self._restart_step(), request)
 
-    def _accept_invitation(self) -> None:
+    def _empty_state_clicked(self) -> None:
         if self.panel.checkpoint.current() is None:
-            self.training_wanted.emit()
+            self.train_room_requested.emit()
         elif self.panel.button.isEnabled():
             self.panel.submit()
 
@@ -433,38 +434,38 @@ class GenerateRoom(QWidget):
             self.generate_requested.emit(self._failed_request)
 
     def _request_shown(self) -> PictureRequest | None:
-        """The request of the picture the menu is about."""
+        """The request of the image that the menu refers to."""
         if not self._live:
-            return self._looking_at.request if self._looking_at else None
+            return self._shown_recent.request if self._shown_recent else None
         if self._request is None or self.canvas.is_empty():
             return None
         return labels.one_of(self._request, self.canvas.chosen())
 
     def _reuse(self) -> None:
         if (request := self._request_shown()) is not None:
-            self.use(request)
+            self.use_settings(request)
 
-    def _enlarge(self) -> None:
+    def _upscale(self) -> None:
         if (path := self.canvas.path()) is not None:
-            self.enlarge_wanted.emit(path, None)
+            self.upscale_requested.emit(path, None)
 
     def menu(self, image: QImage, path: Path | None, request: PictureRequest | None) -> QMenu:
-        return picture_menu(
+        return image_menu(
             self,
             image,
             path,
             request,
-            use=self.use,
+            use=self.use_settings,
             start=self.start_from,
             failed=self._not_saved,
-            enlarge=lambda path: self.enlarge_wanted.emit(path, None),
+            upscale=lambda path: self.upscale_requested.emit(path, None),
         )
 
-    def _open_menu(self, place: QPoint) -> None:
-        self.menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(place)
+    def _open_menu(self, position: QPoint) -> None:
+        self.menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(position)
 
-    def _open_recent_menu(self, picture: RecentPicture, place: QPoint) -> None:
-        self.menu(picture.image, picture.path, picture.request).popup(place)
+    def _open_recent_menu(self, recent: RecentImage, position: QPoint) -> None:
+        self.menu(recent.image, recent.path, recent.request).popup(position)
 
     def _not_saved(self, error: DiffstudioError) -> None:
         self.show_message("bad", str(error))
@@ -473,7 +474,7 @@ class GenerateRoom(QWidget):
         checkpoint = self.panel.checkpoint.current()
         return checkpoint.title if checkpoint else "none"
 
-    # Making it
+    # Construction
 
     def _make_actions(self) -> None:
         for keys, do in (
@@ -481,33 +482,33 @@ class GenerateRoom(QWidget):
             ("Ctrl+Enter", self.panel.submit),
             ("Ctrl+P", self._pause_or_resume),
             ("Ctrl+.", self._stop),
-            ("Ctrl+E", self._enlarge),
+            ("Ctrl+E", self._upscale),
         ):
             QShortcut(QKeySequence(keys), self, do, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
         add_shortcuts(self.canvas, self._not_saved)
 
     def _connect(self) -> None:
         self.panel.generate.connect(self.generate_requested)
-        for section in (self.panel.start, self.panel.control, self.panel.enlarge):
-            section.failed.connect(self._tell)
-        self.panel.said.connect(self._tell)
-        self.panel.models_wanted.connect(self.models_wanted)
-        self.empty.clicked.connect(self._accept_invitation)
+        for section in (self.panel.init_image, self.panel.controlnets, self.panel.hires_fix):
+            section.failed.connect(self._add_warning)
+        self.panel.message.connect(self._add_warning)
+        self.panel.models_room_requested.connect(self.models_room_requested)
+        self.empty.clicked.connect(self._empty_state_clicked)
         self.pause_button.clicked.connect(self._pause_or_resume)
         self.stop_button.clicked.connect(self._stop)
         self.restart_button.clicked.connect(self._restart)
         self.reuse_button.clicked.connect(self._reuse)
-        self.banner.acted.connect(lambda: self._banner_does())
+        self.banner.acted.connect(lambda: self._banner_action())
         self.filmstrip.valueChanged.connect(self._scrubbed)
-        self.canvas.menu_wanted.connect(self._open_menu)
+        self.canvas.context_menu_requested.connect(self._open_menu)
         self.canvas.selected.connect(lambda: self.filmstrip.set_image(self.canvas.chosen()))
-        self.right.move_wanted.connect(self.move_requested)
-        self.right.remove_wanted.connect(self.remove_requested)
-        self.right.live_wanted.connect(self._back_to_live)
-        self.right.training_wanted.connect(self.training_wanted)
-        self.right.picture_chosen.connect(self._look_at)
-        self.right.menu_wanted.connect(self._open_recent_menu)
-        self.right.gallery_wanted.connect(self.gallery_wanted)
+        self.right.move_requested.connect(self.move_requested)
+        self.right.remove_requested.connect(self.remove_requested)
+        self.right.live_view_requested.connect(self._back_to_live)
+        self.right.train_room_requested.connect(self.train_room_requested)
+        self.right.image_selected.connect(self._show_recent)
+        self.right.context_menu_requested.connect(self._open_recent_menu)
+        self.right.gallery_requested.connect(self.gallery_requested)
 
     def _lay_out(self) -> None:
         self.header = QWidget()
@@ -553,6 +554,6 @@ class GenerateRoom(QWidget):
         self._heading.setDirection(QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight)
         self.status.setAlignment(Qt.AlignmentFlag.AlignLeft if stacked else Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = stacked
-        self.reuse_button.setText("" if middle < _ROOM_FOR_WORDS else "Use settings")
+        self.reuse_button.setText("" if middle < _BUTTON_TEXT_WIDTH else actions.USE_SETTINGS)
         self._column.setContentsMargins(*((16, 12, 16, 12) if stacked else (24, 16, 24, 16)))
-        self._follow_hint()
+        self._update_hint()

@@ -1,4 +1,4 @@
-"""The sheet that asks how a finished picture is to be enlarged: how much, by what, and whether a checkpoint makes it finer."""
+"""The Upscale dialog: scale and upscaler for a finished image, and whether a checkpoint refines the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.studio.requests import LANCZOS, UpscaleRequest, enlarged_size
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.images import Thumbnail
@@ -25,9 +25,9 @@ _THUMB = 112  # px
 
 
 class UpscaleDialog(QDialog):
-    """`enlarge_requested` carries the UpscaleRequest. `base` is what the picture says of itself, or how it was enlarged before."""
+    """`upscale_requested` carries the UpscaleRequest. `base` holds the image's own settings, or those of the last upscale."""
 
-    enlarge_requested = Signal(object)
+    upscale_requested = Signal(object)
 
     def __init__(
         self,
@@ -46,63 +46,63 @@ class UpscaleDialog(QDialog):
         self._checkpoints = {
             model.name: model for model in models if model.can_generate and model.family != "diffusers"
         }
-        self.setWindowTitle("Enlarge")
-        describe(self, f"Enlarge {base.source.name}", " ")
+        self.setWindowTitle("Upscale")
+        describe(self, f"Upscale {base.source.name}", " ")
         self.setMinimumWidth(440)
         picture = Thumbnail(_THUMB, 8, name=base.source.name)
         picture.set_image(image)
         self.size_label = label("", "dim", wrap=True)
-        self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="How much larger")
+        self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="Scale")
         self.scale.set_value(labels.nearest_scale(base.scale))
-        self.upscaler = LabelledComboBox(
-            "Enlarged by", (), "What enlarges it; upscalers from your folders of models are here too"
-        )
-        self.sampled = CheckBox("Make it finer with a checkpoint")
+        self.upscaler = LabelledComboBox(terms.UPSCALER, (), "Lanczos, or an upscaler model from your model folders")
+        self.sampled = CheckBox("Refine with a checkpoint (img2img)")
         describe(
             self.sampled,
-            "Make it finer with a checkpoint",
-            "Sample the enlarged picture again, which adds detail; without it this takes no checkpoint and is quick",
+            "Refine with a checkpoint (img2img)",
+            "Run img2img on the upscaled image to add detail. Without it, upscaling is fast and needs no checkpoint",
         )
         self.sampled.setChecked(sampled and bool(self._checkpoints))
         self.sampled.setVisible(bool(self._checkpoints))
         self.checkpoint = LabelledComboBox(
-            "Checkpoint",
+            terms.CHECKPOINT,
             [(name, one.title) for name, one in self._checkpoints.items()],
-            "The checkpoint that makes it finer: best the one that made the picture",
+            "The checkpoint that refines the image: ideally the one that generated it",
         )
         if not self.checkpoint.set_value(base.checkpoint):
             self.checkpoint.set_value(usual_checkpoint)
         self.strength = LabelledSlider(
-            "Strength",
+            terms.DENOISING_STRENGTH,
             0.01,
             1,
             base.strength,
             step=0.01,
             decimals=2,
-            tooltip="How far from the enlarged picture: little keeps it, much invents",
+            tooltip="How much the upscaled image may change: low values keep it, high values invent detail",
         )
         self.prompt = QPlainTextEdit(base.prompt)
         self.prompt.setTabChangesFocus(True)
-        self.prompt.setPlaceholderText("What the picture shows…")
+        self.prompt.setPlaceholderText("Describe the image…")
         self.prompt.setFixedHeight(64)
-        describe(self.prompt, "Prompt", "What the picture shows; taken from the picture where it says so")
-        self.tiled = CheckBox("In windows")
+        describe(
+            self.prompt, terms.PROMPT, "Describe the image. Filled in from the image's own settings where it has any"
+        )
+        self.tiled = CheckBox("Tiled (MultiDiffusion)")
         describe(
             self.tiled,
-            "In windows",
-            "Work on one part after the other: needs less memory. What is too large for the checkpoint goes so anyway",
+            "Tiled (MultiDiffusion)",
+            "Process overlapping tiles to save memory. Images too large for the checkpoint are always tiled",
         )
         self.tiled.setChecked(base.tiled)
-        self.cancel = SecondaryButton("Cancel", "", "Close (Escape)")
-        self.button = PrimaryButton("Enlarge", "", "Put it into the queue (Ctrl+Enter)")
-        self._offer(base.upscaler)
+        self.cancel = SecondaryButton(actions.CANCEL, "", "Close (Escape)")
+        self.button = PrimaryButton("Upscale", "", "Add to the queue (Ctrl+Enter)")
+        self._update_upscalers(base.upscaler)
         self._lay_out(picture)
         self._connect()
-        self._follow()
+        self._update_state()
         self.scale.chip(self.scale.value()).setFocus()
 
     def request(self) -> UpscaleRequest:
-        """What the sheet says now. BadRequest where that cannot be."""
+        """The request as the dialog describes it. BadRequest when it is impossible."""
         self._result()
         request = replace(
             self._base,
@@ -123,10 +123,10 @@ class UpscaleDialog(QDialog):
     def _chosen_name(self) -> str:
         return str(self.checkpoint.value()) if self.sampled.isChecked() else ""
 
-    def _offer(self, wanted: str = "") -> None:
+    def _update_upscalers(self, preferred: str = "") -> None:
         checkpoint = self._chosen()
         family = family_of(checkpoint.family) if checkpoint is not None else None
-        before = wanted or self.upscaler.value()
+        before = preferred or self.upscaler.value()
         self.upscaler.set_choices(labels.upscalers_of(self._models, latent=family is not None and family.latent))
         if not self.upscaler.set_value(before):
             self.upscaler.set_value(LANCZOS)
@@ -136,10 +136,10 @@ class UpscaleDialog(QDialog):
         multiple = limits_of(checkpoint).step if checkpoint is not None else 1
         return enlarged_size(self._size.width(), self._size.height(), float(self.scale.value()), multiple)
 
-    def _follow(self, _: object = None) -> None:
-        for part in self._about_sampling:
+    def _update_state(self, _: object = None) -> None:
+        for part in self._refine_controls:
             part.setVisible(self.sampled.isChecked())
-        self._offer()
+        self._update_upscalers()
         try:
             width, height = self._result()
             set_style_property(self.size_label, "tone", "dim")
@@ -153,13 +153,13 @@ class UpscaleDialog(QDialog):
 
     def _accept(self) -> None:
         if self.button.isEnabled():
-            self.enlarge_requested.emit(self.request())
+            self.upscale_requested.emit(self.request())
             self.accept()
 
     def _connect(self) -> None:
-        self.scale.value_changed.connect(self._follow)
-        self.checkpoint.value_changed.connect(self._follow)
-        self.sampled.toggled.connect(self._follow)
+        self.scale.value_changed.connect(self._update_state)
+        self.checkpoint.value_changed.connect(self._update_state)
+        self.sampled.toggled.connect(self._update_state)
         self.cancel.clicked.connect(self.reject)
         self.button.clicked.connect(self._accept)
         for keys in ("Ctrl+Return", "Ctrl+Enter"):
@@ -179,9 +179,9 @@ class UpscaleDialog(QDialog):
         top.setSpacing(16)
         top.addWidget(picture, 0, Qt.AlignmentFlag.AlignTop)
         top.addLayout(facts, 1)
-        prompt_name = label("Prompt", pixels=theme.FONT_PIXELS)
+        prompt_name = label(terms.PROMPT, pixels=theme.FONT_PIXELS)
         prompt_name.setBuddy(self.prompt)
-        self._about_sampling: tuple[QWidget, ...] = (
+        self._refine_controls: tuple[QWidget, ...] = (
             self.checkpoint,
             self.strength,
             prompt_name,
@@ -194,7 +194,7 @@ class UpscaleDialog(QDialog):
         column.addWidget(head)
         column.addWidget(self.upscaler)
         column.addWidget(self.sampled)
-        for part in self._about_sampling:
+        for part in self._refine_controls:
             column.addWidget(part)
         column.addSpacing(8)
         column.addStretch(1)

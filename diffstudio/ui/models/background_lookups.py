@@ -35,9 +35,9 @@ class BackgroundLookups(QObject):
     def __init__(self, gallery: Gallery | None) -> None:
         super().__init__()
         self._gallery = gallery
-        self._looks = NewestFirstQueue("checkpoint-pictures", most=20_000)
-        self._chosen = NewestFirstQueue("checkpoint-details", most=3)
-        self._hashes = NewestFirstQueue("checkpoint-hashes", most=1)
+        self._looks = NewestFirstQueue("checkpoint-pictures", capacity=20_000)
+        self._chosen = NewestFirstQueue("checkpoint-details", capacity=3)
+        self._hashes = NewestFirstQueue("checkpoint-hashes", capacity=1)
         self._hashing: Path | None = None
         self._looks.completed.connect(self._seen)
         self._chosen.completed.connect(self._answered)

@@ -1,4 +1,4 @@
-"""The system around the window: what it has, and what it asks of us."""
+"""The desktop that the window runs on: its display, its folders, its signals, and the device status."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ _log = logging.getLogger(__name__)
 
 
 def application(argv: Sequence[str]) -> QApplication:
-    """Qt's own beginning. Where it finds no display it would end the process with a core dump: here with a sentence."""
-    said: list[str] = []
+    """Create the QApplication. Without a display Qt would dump core: print a message and exit instead."""
+    messages: list[str] = []
 
-    def heard(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:
+    def handle_message(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:
         if kind is QtMsgType.QtFatalMsg:
             shown = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-            why = f"Qt says: {' '.join(said[0].split())}" if said and shown else "there is no display"
+            why = f"Qt says: {' '.join(messages[0].split())}" if messages and shown else "there is no display"
             print(
                 f"diffstudio: The window cannot open: {why}. Start it on a desktop, where Qt's libraries are installed "
                 "(`sudo apt-get install libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1` on Debian); "
-                "`diffstudio generate` makes pictures without one.",
+                "`diffstudio generate` makes images without one.",
                 file=sys.stderr,
                 flush=True,
             )
             os._exit(1)  # Qt aborts when this returns
-        said.append(text)
+        messages.append(text)
 
-    before = qInstallMessageHandler(heard)
+    before = qInstallMessageHandler(handle_message)
     try:
         return QApplication([sys.argv[0], *argv])
     finally:
         qInstallMessageHandler(before)
-        for text in said:
+        for text in messages:
             _log.warning("Qt: %s", text)
 
 
-def machine(settings: Settings) -> str:
+def device_status(settings: Settings) -> str:
     """`CPU, 2 threads · 1.9 of 24 GB`"""
     import psutil
 
@@ -60,13 +60,13 @@ def machine(settings: Settings) -> str:
 
 
 def pictures_folder() -> str:
-    """Where a person's own pictures are likely to be: a dialog begins there."""
+    """The user's Pictures folder, where file dialogs open."""
     usual = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.PicturesLocation)
     return usual if os.path.isdir(usual) else os.path.expanduser("~")
 
 
 def close_on_signals(window: QWidget) -> Callable[[], None]:
-    """SIGINT and SIGTERM close the window as its cross would. Returns what undoes it."""
+    """Close the window on SIGINT and SIGTERM. Returns a function that undoes this."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setblocking(False)
@@ -74,11 +74,11 @@ def close_on_signals(window: QWidget) -> Callable[[], None]:
     before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def heard() -> None:
+    def close_window() -> None:
         ours.recv(64)
         window.close()
 
-    notifier.activated.connect(heard)
+    notifier.activated.connect(close_window)
 
     def undo() -> None:
         notifier.setEnabled(False)

@@ -1,4 +1,4 @@
-"""Files of weights that are dropped on the window: brought into the models, and put to the use that each is made for."""
+"""Model files dropped on the window: imported into the model folder, then chosen in the Generate room."""
 
 from __future__ import annotations
 
@@ -11,44 +11,46 @@ from diffstudio.ui.shell.model_library import ModelLibrary
 
 
 class DroppedModels(QObject):
-    """What the Models room brings in by itself is none of its business."""
+    """Follows the imports that started here; those of the Models room are its own."""
 
-    prompted = Signal(object)  # Checkpoint: a LoRA or a textual inversion, for the prompt
-    drawing = Signal(object)  # Checkpoint: to make pictures with
-    said = Signal(str, str)  # a tone and a sentence for the window; an empty one takes the last away
+    prompt_model_imported = Signal(object)  # Checkpoint: a LoRA or an embedding, for the prompt
+    checkpoint_imported = Signal(object)  # Checkpoint: to generate with
+    message = Signal(str, str)  # kind and text of a banner in the window
 
-    def __init__(self, shelf: ModelLibrary) -> None:
+    def __init__(self, model_library: ModelLibrary) -> None:
         super().__init__()
-        self._shelf = shelf
-        self._names: set[str] = set()  # of what is on its way
-        self._came: Path | None = None
-        shelf.brought.connect(self._brought)
-        shelf.bringing.connect(self._bringing)
+        self._model_library = model_library
+        self._names: set[str] = set()  # of the files being imported
+        self._imported: Path | None = None
+        model_library.imported.connect(self._file_imported)
+        model_library.import_progress.connect(self._progressed)
 
-    def bring(self, path: Path) -> None:
+    def import_file(self, path: Path) -> None:
         self._names.add(path.name)
-        self._shelf.bring([path])
+        self._model_library.import_files([path])
 
-    def _brought(self, path: Path) -> None:
-        self._came = path
+    def _file_imported(self, path: Path) -> None:
+        self._imported = path
 
-    def _bringing(self, name: str, fraction: float | None) -> None:
+    def _progressed(self, name: str, fraction: float | None) -> None:
         if name not in self._names:
-            self._came = None
+            self._imported = None
         elif fraction is not None:
-            self.said.emit("info", f"Bringing {name} into your models: {fraction:.0%}.")
+            self.message.emit("info", f"Importing {name}: {fraction:.0%}.")
         else:
             self._names.remove(name)
-            came, self._came = self._came, None
+            imported, self._imported = self._imported, None
             model = (
-                next((one for one in self._shelf.checkpoints if one.path == came), None) if came is not None else None
+                next((one for one in self._model_library.checkpoints if one.path == imported), None)
+                if imported is not None
+                else None
             )
             if model is not None:
                 self._use(model)
 
     def _use(self, model: Checkpoint) -> None:
-        self.said.emit("good", f"{model.path.name} lies in {model.path.parent} now.")
+        self.message.emit("good", f"{model.path.name} was added to {model.path.parent}.")
         if model.role in (Role.LORA, Role.EMBEDDING):
-            self.prompted.emit(model)
+            self.prompt_model_imported.emit(model)
         elif model.can_generate:
-            self.drawing.emit(model)
+            self.checkpoint_imported.emit(model)

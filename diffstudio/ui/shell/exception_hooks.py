@@ -1,4 +1,4 @@
-"""What nobody caught: written to the log with all its detail, and told in the window in one sentence."""
+"""Uncaught exceptions: logged with their traceback, and shown in the window in one sentence."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _log = logging.getLogger("diffstudio")
 
 
 class ExceptionHooks(QObject):
-    """While installed, `told` carries a sentence for each exception that reached the top of any thread."""
+    """While installed, emits `reported` with a message for each uncaught exception of any thread."""
 
-    told = Signal(str)
-    _heard = Signal(str)
+    reported = Signal(str)
+    _caught = Signal(str)
 
     def __init__(self, log_file: Path) -> None:
         super().__init__()
         self.log_file = log_file
         self._handler: logging.Handler | None = None
         self._hooks = (sys.excepthook, threading.excepthook)
-        self._heard.connect(self.told, Qt.ConnectionType.QueuedConnection)
+        self._caught.connect(self.reported, Qt.ConnectionType.QueuedConnection)
 
     def install(self) -> None:
         try:
@@ -40,7 +40,7 @@ class ExceptionHooks(QObject):
             )
             logging.getLogger().addHandler(self._handler)
         except OSError:
-            self._handler = None  # a place that cannot be written to: standard error still has it
+            self._handler = None  # not writable: standard error still shows the exception
         self._hooks = (sys.excepthook, threading.excepthook)
         sys.excepthook = self._main_thread
         threading.excepthook = self._other_thread
@@ -56,24 +56,24 @@ class ExceptionHooks(QObject):
         if issubclass(kind, KeyboardInterrupt):
             self._hooks[0](kind, error, trace)
             return
-        _log.error("Not caught", exc_info=(kind, error, trace))
+        _log.error("Uncaught exception", exc_info=(kind, error, trace))
         if not isinstance(error, DiffstudioError):
             self._hooks[0](kind, error, trace)
-        self._heard.emit(self.sentence(error))
+        self._caught.emit(self.sentence(error))
 
     def _other_thread(self, args: threading.ExceptHookArgs) -> None:
         if args.exc_value is None or issubclass(args.exc_type, SystemExit):
             return
         name = args.thread.name if args.thread else "a thread"
-        _log.error("Not caught in %s", name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
-        self._heard.emit(self.sentence(args.exc_value))
+        _log.error("Uncaught exception in %s", name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
+        self._caught.emit(self.sentence(args.exc_value))
 
     def sentence(self, error: BaseException) -> str:
         if isinstance(error, DiffstudioError):
             return str(error)
-        said = " ".join(str(error).split())[:200]
-        what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        text = " ".join(str(error).split())[:200]
+        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
         return (
-            f"Something in diffstudio went wrong ({what}). Your pictures and models are safe. Go on, or restart the "
-            f"program if it misbehaves; the details are in {self.log_file}."
+            f"An internal error occurred ({what}). Your images and models are safe. You can carry on; if diffstudio "
+            f"misbehaves, restart it. Details are in {self.log_file}."
         )

@@ -1,4 +1,4 @@
-"""The models on this machine as the window knows them: looked for beside it, watched, brought in, put into the trash."""
+"""The models on this computer as the window knows them: scanned in a thread, watched, imported, moved to the trash."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ from diffstudio.models.library.library import Library
 from diffstudio.studio.library.importing import import_file
 from diffstudio.ui.tasks import Tasks
 
-WATCH_DELAY_MS = 1_500  # after a change in a folder: others may be under way
-STILL_WRITTEN_SECONDS = 10  # a file that cannot be read and changed so lately is looked at again
-MOST_WATCHED = 1_000  # folders: systems allow only so many
+WATCH_DELAY_MS = 1_500  # after a change in a folder, for more changes to settle
+STILL_WRITTEN_SECONDS = 10  # an unreadable file changed this recently may still be being written: it is scanned again
+MAX_WATCHED = 1_000  # folders: operating systems limit the number
 
 
 class ModelLibrary(QObject):
-    """Holds what the last scan of the library found, and scans again when a folder changes."""
+    """Holds the result of the last scan of the model folders, and scans again when a folder changes."""
 
-    changed = Signal()  # there has been a scan
-    failed = Signal(str)  # a sentence for the window
-    bringing = Signal(
-        str, object
-    )  # the name of a file that is being brought in; how much of it, 0 to 1, None when it ended
-    brought = Signal(object)  # the Path at which a file lies now
+    changed = Signal()  # a scan has finished
+    failed = Signal(str)  # a message for the window
+    import_progress = Signal(str, object)  # file name; fraction 0 to 1, or None when it has ended
+    imported = Signal(object)  # Path of the imported copy
 
     def __init__(self, folders: Sequence[Path], tasks: Tasks) -> None:
         super().__init__()
@@ -44,7 +42,7 @@ class ModelLibrary(QObject):
         self._watcher.directoryChanged.connect(self._changed)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._closed = True
         self._soon.stop()
         if watched := self._watcher.directories():
@@ -58,7 +56,7 @@ class ModelLibrary(QObject):
         self._tasks.start(self._scan())
 
     async def find(self, path: Path) -> Checkpoint | None:
-        """The checkpoint in that file as it is now, which may be newer than the last scan."""
+        """The checkpoint in that file, read again: it may be newer than the last scan."""
         await self._scan()
         return next((checkpoint for checkpoint in self.checkpoints if checkpoint.path == path.absolute()), None)
 
@@ -66,12 +64,12 @@ class ModelLibrary(QObject):
         if not self._closed:
             self._soon.start()
 
-    def bring(self, files: Sequence[Path]) -> None:
-        """Into the person's own folder of models; `brought` for each, `failed` for what is no file of weights."""
-        self._tasks.start(self._bring(list(files)))
+    def import_files(self, files: Sequence[Path]) -> None:
+        """Copy files into the first model folder; emits `imported` for each, `failed` for what is not a model file."""
+        self._tasks.start(self._import(list(files)))
 
     def delete(self, path: Path) -> None:
-        """To the system's trash."""
+        """Move a file to the system's trash."""
         self._tasks.start(self._delete(path))
 
     async def _scan(self) -> None:
@@ -89,22 +87,22 @@ class ModelLibrary(QObject):
             self._watcher.removePaths(gone)
         if new := sorted(folders - watched):
             self._watcher.addPaths(new)
-        if any(_changed_lately(path) for path, _ in self.problems):
+        if any(_changed_recently(path) for path, _ in self.problems):
             self._soon.start()
 
-    async def _bring(self, files: list[Path]) -> None:
+    async def _import(self, files: list[Path]) -> None:
         for path in files:
             try:
                 async for item in self._tasks.iterate_in_thread(import_file(path, self.library.folders[0])):
                     if isinstance(item, Path):
                         await self._scan()
-                        self.brought.emit(item)
+                        self.imported.emit(item)
                     else:
-                        self.bringing.emit(path.name, item)
+                        self.import_progress.emit(path.name, item)
             except DiffstudioError as problem:
                 self.failed.emit(str(problem))
             finally:
-                self.bringing.emit(path.name, None)
+                self.import_progress.emit(path.name, None)
 
     async def _delete(self, path: Path) -> None:
         from send2trash import send2trash
@@ -112,23 +110,25 @@ class ModelLibrary(QObject):
         try:
             await self._tasks.to_thread(send2trash, path)
         except OSError as error:
-            self.failed.emit(f"{path.name} could not be put into the trash: {error}. Delete {path} yourself.")
+            self.failed.emit(
+                f"{path.name} could not be moved to the trash: {error}. Delete {path} in the file manager."
+            )
         await self._scan()
 
 
 def _folders_below(folders: Sequence[Path]) -> set[str]:
-    """As many as may be watched, the outer ones first."""
+    """Folders and their subfolders, outermost first, at most MAX_WATCHED."""
     found: list[str] = []
     for folder in folders:
         for path, below, _ in os.walk(folder):
             below.sort()
             found.append(path)
-            if len(found) >= MOST_WATCHED:
+            if len(found) >= MAX_WATCHED:
                 return set(found)
     return set(found)
 
 
-def _changed_lately(path: Path) -> bool:
+def _changed_recently(path: Path) -> bool:
     try:
         return time.time() - path.stat().st_mtime < STILL_WRITTEN_SECONDS
     except OSError:

@@ -1,4 +1,4 @@
-"""A look every few seconds at what goes on beside the window: the training runs, and the machine's memory."""
+"""Polls the training runs and the memory of this computer every few seconds."""
 
 from __future__ import annotations
 
@@ -9,62 +9,64 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.settings import Settings
-from diffstudio.ui.shell.desktop_environment import machine
+from diffstudio.ui.shell.desktop_environment import device_status
 from diffstudio.ui.tasks import Tasks
 
 if TYPE_CHECKING:  # read after the first paint
     from diffstudio.studio.runs.runs import Runs, RunSummary
 
-BETWEEN_MS = 3000
+POLL_MS = 3000
 
 
 class RunMonitor(QObject):
-    """Looks from `begin` to `end`."""
+    """Polls between `start` and `stop`."""
 
-    runs_seen = Signal(object)  # list[RunSummary]
-    machine_seen = Signal(str)
-    learnt = Signal()  # a run has a newer checkpoint than at the look before
+    runs_updated = Signal(object)  # list[RunSummary]
+    device_status_changed = Signal(str)
+    checkpoints_changed = Signal()  # a run has written a newer checkpoint
 
     def __init__(self, tasks: Tasks, settings: Settings) -> None:
         super().__init__()
         self._tasks, self.settings = tasks, settings
         self._runs: Runs | None = None
-        self._looking = False
-        self._learnt: set[tuple[Path, float]] | None = None  # checkpoints of runs and their times, at the last look
+        self._refreshing = False
+        self._known_checkpoints: set[tuple[Path, float]] | None = (
+            None  # checkpoints of runs and their times, at the last poll
+        )
         self._timer = QTimer(self)
-        self._timer.setInterval(BETWEEN_MS)
-        self._timer.timeout.connect(self.look)
+        self._timer.setInterval(POLL_MS)
+        self._timer.timeout.connect(self.refresh)
 
-    def begin(self, runs: Runs) -> None:
+    def start(self, runs: Runs) -> None:
         self._runs = runs
         self._timer.start()
-        self.look()
+        self.refresh()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         self._timer.stop()
 
-    def look(self) -> None:
-        """Now, unless a look is under way."""
-        if self._runs is not None and not self._looking:
-            self._looking = True
-            self._tasks.start(self._look(self._runs))
+    def refresh(self) -> None:
+        """Poll now, unless a poll is under way."""
+        if self._runs is not None and not self._refreshing:
+            self._refreshing = True
+            self._tasks.start(self._refresh(self._runs))
 
-    async def _look(self, runs: Runs) -> None:
+    async def _refresh(self, runs: Runs) -> None:
         try:
             summaries = await self._tasks.to_thread(runs.list)
-            learnt = await self._tasks.to_thread(_learnt_by, summaries)
-            self.machine_seen.emit(await self._tasks.to_thread(machine, self.settings))
+            checkpoints = await self._tasks.to_thread(_checkpoint_times, summaries)
+            self.device_status_changed.emit(await self._tasks.to_thread(device_status, self.settings))
         except (DiffstudioError, OSError):
-            return  # the Train room says what is the matter with its folder; here the next look may do better
+            return  # the Train room shows what is wrong with its folder; the next poll may succeed
         finally:
-            self._looking = False
-        self.runs_seen.emit(summaries)
-        before, self._learnt = self._learnt, learnt
-        if before is not None and learnt != before:
-            self.learnt.emit()
+            self._refreshing = False
+        self.runs_updated.emit(summaries)
+        before, self._known_checkpoints = self._known_checkpoints, checkpoints
+        if before is not None and checkpoints != before:
+            self.checkpoints_changed.emit()
 
 
-def _learnt_by(summaries: list[RunSummary]) -> set[tuple[Path, float]]:
+def _checkpoint_times(summaries: list[RunSummary]) -> set[tuple[Path, float]]:
     return {
         (summary.checkpoint, summary.checkpoint.stat().st_mtime)
         for summary in summaries

@@ -1,4 +1,4 @@
-"""One window for one person's data: a second start brings the first forward."""
+"""One window for each data folder: a second start brings the first window to the front."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pathlib import Path
 from PySide6.QtCore import QLockFile, QObject, Signal
 from PySide6.QtNetwork import QLocalServer, QLocalSocket
 
-PATIENCE_SECONDS = 20.0  # with one that is just opening or closing
+PATIENCE_SECONDS = 20.0  # for an instance that is just opening or closing
 _CONNECT_MS = 500
 _POLL_SECONDS = 0.05
-_WORD = b"come forward\n"
+_MESSAGE = b"come forward\n"
 
 
 def name_for(data: Path) -> str:
-    """The name that programs with the same data folder meet under."""
+    """The socket name that instances with the same data folder share."""
     digest = hashlib.sha256(f"{getpass.getuser()}|{data.resolve()}".encode("utf-8", "surrogatepass")).hexdigest()
     return f"diffstudio-{digest[:24]}"
 
 
 class SingleInstance(QObject):
-    """`hand_over` is True where another one is open, which has then been asked to come forward. Otherwise `listen`.
+    """Call `activate_running_instance`, and `listen` when it returns False.
 
-    A lock file in the data folder says who is the first; the socket alone would not, because a second server takes the
-    name over without a word (Qt renames its socket onto it).
+    A lock file in the data folder decides who is first. The socket cannot: a second server silently takes over the name
+    (Qt renames its socket onto it).
     """
 
-    called = Signal()
+    activation_requested = Signal()
 
     def __init__(self, data: Path, patience_seconds: float = PATIENCE_SECONDS) -> None:
         super().__init__()
@@ -37,23 +37,26 @@ class SingleInstance(QObject):
         self._server: QLocalServer | None = None
         self._data = data
         self._lock = QLockFile(str(data / "window.lock"))
-        self._lock.setStaleLockTime(0)  # however old: stale is the one whose process is gone
+        self._lock.setStaleLockTime(0)  # never stale by age, only when its process is gone
 
-    def hand_over(self) -> bool:
-        """Waits for one that is just opening or closing; opens beside one that does neither."""
+    def activate_running_instance(self) -> bool:
+        """True when another instance is open and was brought to the front.
+
+        Waits for one that is just opening or closing, and gives up on one that does not answer.
+        """
         give_up_at = time.monotonic() + self._patience_seconds
-        while not self._call():
+        while not self._activate():
             if self._is_first() or time.monotonic() >= give_up_at:
                 return False
             time.sleep(_POLL_SECONDS)
         return True
 
     def listen(self) -> bool:
-        """From now on others find this one. False when the system does not allow it: then several may be open."""
+        """Let later instances find this one. False when the system does not allow it: then several may be open."""
         server = QLocalServer(self)
         server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
         if not server.listen(self._name):
-            QLocalServer.removeServer(self._name)  # left behind by one that crashed: nobody answered there
+            QLocalServer.removeServer(self._name)  # left behind by an instance that crashed
             if not server.listen(self._name):
                 return False
         server.newConnection.connect(self._answer)
@@ -61,7 +64,7 @@ class SingleInstance(QObject):
         return True
 
     def stop_listening(self) -> None:
-        """The window goes. Whoever starts now waits until `close`."""
+        """The window is closing: an instance started now waits until `close`."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -70,18 +73,18 @@ class SingleInstance(QObject):
         self.stop_listening()
         self._lock.unlock()
 
-    def _call(self) -> bool:
+    def _activate(self) -> bool:
         socket = QLocalSocket()
         socket.connectToServer(self._name)
         if not socket.waitForConnected(_CONNECT_MS):
             return False
-        socket.write(_WORD)
+        socket.write(_MESSAGE)
         socket.waitForBytesWritten(_CONNECT_MS)
         socket.disconnectFromServer()
         return True
 
     def _is_first(self) -> bool:
-        """Also where no lock can be had: a folder that cannot be written to is said later, in the window."""
+        """Also True where no lock is possible: the window reports an unwritable data folder later."""
         try:
             self._data.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -93,4 +96,4 @@ class SingleInstance(QObject):
             return
         while (socket := self._server.nextPendingConnection()) is not None:
             socket.disconnected.connect(socket.deleteLater)
-            self.called.emit()
+            self.activation_requested.emit()

@@ -44,7 +44,7 @@ def grey_at(canvas: Canvas, cell: QRectF) -> int:
 
 def test_one_picture_fills_the_room_in_its_shape(canvas: Canvas) -> None:
     canvas.begin(1, QSize(64, 64))
-    canvas.show_estimates(0, [picture(90)])
+    canvas.show_previews(0, [picture(90)])
     ((_, cell),) = canvas.cells()
     assert (cell.width(), cell.height()) == (480, 480)
     assert cell.center().x() == pytest.approx(320, abs=1)
@@ -65,7 +65,7 @@ def test_several_pictures_lie_in_a_grid_without_touching(canvas: Canvas, count: 
 
 def test_an_estimate_gives_way_to_what_is_saved(canvas: Canvas) -> None:
     canvas.begin(3, QSize(16, 16))
-    canvas.show_estimates(1, [picture(50), picture(60), picture(70)])  # one more than there is room for
+    canvas.show_previews(1, [picture(50), picture(60), picture(70)])  # one more than there is room for
     canvas.show_saved(1, numpy_to_qimage(picture(200)), Path("b.png"))
     cells = dict(canvas.cells())
     assert grey_at(canvas, cells[1]) == 200
@@ -77,7 +77,7 @@ def test_an_estimate_gives_way_to_what_is_saved(canvas: Canvas) -> None:
 
 def test_a_click_shows_one_of_many_and_escape_all_of_them(qtbot: QtBot, canvas: Canvas) -> None:
     canvas.begin(4, QSize(16, 16))
-    canvas.show_estimates(0, [picture(level) for level in (10, 20, 30, 40)])
+    canvas.show_previews(0, [picture(level) for level in (10, 20, 30, 40)])
     qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=dict(canvas.cells())[2].center().toPoint())
     assert [index for index, _ in canvas.cells()] == [2]
     qtbot.keyClick(canvas, Qt.Key.Key_Right)
@@ -99,7 +99,7 @@ def test_scrubbing_covers_what_is_there_and_uncovers_it(canvas: Canvas) -> None:
 
 def test_the_menu_opens_by_keyboard_and_not_on_nothing(qtbot: QtBot, canvas: Canvas, qapp: QApplication) -> None:
     asked: list[QPoint] = []
-    canvas.menu_wanted.connect(asked.append)
+    canvas.context_menu_requested.connect(asked.append)
     event = QContextMenuEvent(QContextMenuEvent.Reason.Keyboard, QPoint(1, 1), QPoint(1, 1))
     qapp.sendEvent(canvas, event)
     assert asked == []
@@ -124,49 +124,49 @@ def test_the_strip_follows_the_newest_step_until_somebody_goes_back(qtbot: QtBot
     told: list[int] = []
     strip.valueChanged.connect(told.append)
     for step in range(1, 5):
-        strip.put(step, 0, [picture(step)])
-    assert (strip.value(), strip.last(), told) == (4, 4, [])
+        strip.set_step(step, 0, [picture(step)])
+    assert (strip.value(), strip.last_step(), told) == (4, 4, [])
     qtbot.keyClick(strip, Qt.Key.Key_Left)
-    strip.put(5, 0, [picture(5)])
-    assert (strip.value(), strip.last(), told) == (3, 5, [3])
+    strip.set_step(5, 0, [picture(5)])
+    assert (strip.value(), strip.last_step(), told) == (3, 5, [3])
     qtbot.keyClick(strip, Qt.Key.Key_End)
     assert strip.value() == 5  # not beyond what there is
-    strip.put(6, 0, [picture(6)])
+    strip.set_step(6, 0, [picture(6)])
     assert strip.value() == 6
 
 
 def test_every_step_can_be_reached_with_the_mouse(qtbot: QtBot, strip: Filmstrip) -> None:
     strip.clear(24)
     for step in range(1, 25):
-        strip.put(step, 0, [picture(step)])
-    shown = [step for step, _ in strip.tiles()]
+        strip.set_step(step, 0, [picture(step)])
+    shown = [step for step, _ in strip.thumbnails()]
     assert len(shown) < 24
     assert (shown[0], shown[-1]) == (1, 24)
     reached = {strip._step_at(x) for x in range(strip.width())}
     assert reached == set(range(1, 25))
     for step in shown:
-        qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=strip.place_of(step))
+        qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=strip.center_of(step))
         assert strip.value() == step
-    qtbot.mousePress(strip, Qt.MouseButton.LeftButton, pos=strip.place_of(24))
-    qtbot.mouseMove(strip, strip.place_of(shown[2]))
-    qtbot.mouseRelease(strip, Qt.MouseButton.LeftButton, pos=strip.place_of(shown[2]))
+    qtbot.mousePress(strip, Qt.MouseButton.LeftButton, pos=strip.center_of(24))
+    qtbot.mouseMove(strip, strip.center_of(shown[2]))
+    qtbot.mouseRelease(strip, Qt.MouseButton.LeftButton, pos=strip.center_of(shown[2]))
 
 
 def test_steps_that_were_passed_over_show_the_one_before(strip: Filmstrip) -> None:
     strip.clear(10)
-    strip.put(2, 0, [picture(2)])
-    strip.put(5, 0, [picture(5)])
-    assert strip.at(1) == ()
-    assert strip.at(4)[0][0, 0, 0] == 2
-    assert strip.at(9)[0][0, 0, 0] == 5
-    strip.set_film([(picture(100 + step),) for step in range(10)])
-    assert strip.at(4)[0][0, 0, 0] == 103
+    strip.set_step(2, 0, [picture(2)])
+    strip.set_step(5, 0, [picture(5)])
+    assert strip.previews_at(1) == ()
+    assert strip.previews_at(4)[0][0, 0, 0] == 2
+    assert strip.previews_at(9)[0][0, 0, 0] == 5
+    strip.set_previews([(picture(100 + step),) for step in range(10)])
+    assert strip.previews_at(4)[0][0, 0, 0] == 103
     assert strip.value() == 10
 
 
 def test_the_strip_says_where_it_is(strip: Filmstrip) -> None:
     strip.clear(12)
     for step in range(1, 9):
-        strip.put(step, 0, [picture(step)])
+        strip.set_step(step, 0, [picture(step)])
     strip.setValue(7)
     assert strip.accessibleDescription() == "Step 7 of 12"

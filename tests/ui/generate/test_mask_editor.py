@@ -42,7 +42,7 @@ def painter(qtbot: QtBot, picture: Path) -> MaskEditor:
     painter = MaskEditor()
     qtbot.addWidget(painter)
     painter.resize(720, 520)
-    painter.set_picture(QImage(str(picture)))
+    painter.set_image(QImage(str(picture)))
     painter.set_brush(20)
     painter.softness = 0.0
     with qtbot.waitExposed(painter):
@@ -52,7 +52,7 @@ def painter(qtbot: QtBot, picture: Path) -> MaskEditor:
 
 def at(painter: MaskEditor, x: float, y: float) -> QPoint:
     """Of a px of the picture, on the widget."""
-    rect, scale = painter.picture_rect(), painter.scale()
+    rect, scale = painter.image_rect(), painter.scale()
     return QPointF(rect.x() + x * scale, rect.y() + y * scale).toPoint()
 
 
@@ -130,8 +130,8 @@ def test_the_brush_by_keys_and_the_wheel_zooms_where_it_points(painter: MaskEdit
     assert painter.brush < 20
     spot = QPointF(at(painter, 40, 30))
     before = painter.scale()
-    painter._zoom, kept = 4.0, painter.to_picture(spot)
-    assert painter.scale() == pytest.approx(4 * before) and kept != painter.to_picture(QPointF(0, 0))
+    painter._zoom, kept = 4.0, painter.to_image(spot)
+    assert painter.scale() == pytest.approx(4 * before) and kept != painter.to_image(QPointF(0, 0))
 
 
 def test_an_edge_is_dragged_outwards_in_steps(painter: MaskEditor, qtbot: QtBot) -> None:
@@ -142,14 +142,14 @@ def test_an_edge_is_dragged_outwards_in_steps(painter: MaskEditor, qtbot: QtBot)
     qtbot.mouseRelease(painter, LEFT, pos=QPoint(0, 0))
     assert painter.is_blank()  # dragging paints nothing
     painter.set_sides((0, 16, 8, 0))
-    assert painter.picture_rect().top() > painter.frame().top()
-    assert painter.to_picture(QPointF(at(painter, 12, 34))).x() == pytest.approx(12, abs=1)
+    assert painter.image_rect().top() > painter.frame().top()
+    assert painter.to_image(QPointF(at(painter, 12, 34))).x() == pytest.approx(12, abs=1)
 
 
 def test_a_mask_comes_back_as_it_was(painter: MaskEditor, qtbot: QtBot, picture: Path) -> None:
     stroke(qtbot, painter, (40, 50), (120, 60))
     kept = painter.mask_image()
-    painter.set_picture(QImage(str(picture)), kept)
+    painter.set_image(QImage(str(picture)), kept)
     assert np.abs(values(kept).astype(int) - mask_of(painter)).max() <= 1
 
 
@@ -165,26 +165,26 @@ def section(qtbot: QtBot) -> Iterator[InitImageSection]:
 def test_choosing_painting_and_taking_it_away(section: InitImageSection, qtbot: QtBot, picture: Path) -> None:
     request = GenerateRequest("a cat")
     assert (
-        section.applied(request) == request and section.choose_button.isVisible() and not section.strength.isVisible()
+        section.apply_to(request) == request and section.choose_button.isVisible() and not section.strength.isVisible()
     )
-    assert section.set_picture(picture)
+    assert section.set_image(picture)
     section.strength.set_value(0.4)
-    assert section.applied(request) == dataclasses.replace(request, init=picture, strength=0.4)
+    assert section.apply_to(request) == dataclasses.replace(request, init=picture, strength=0.4)
     assert not section.fill.isVisible()
-    dialog = section.paint()
+    dialog = section.open_mask_editor()
     assert dialog is not None
-    dialog.painter.set_brush(30)
-    stroke(qtbot, dialog.painter, (80, 50), (90, 50))
+    dialog.editor.set_brush(30)
+    stroke(qtbot, dialog.editor, (80, 50), (90, 50))
     assert dialog.undo.isEnabled() and not dialog.redo.isEnabled()
     qtbot.mouseClick(dialog.accept_button, LEFT)
-    made = section.applied(request)
-    assert made.mask is not None and made.strength == 1.0 and section.about.text() == "painted"
+    made = section.apply_to(request)
+    assert made.mask is not None and made.strength == 1.0 and section.about.text() == "Inpaint"
     kept = np.array(Image.open(made.mask))
     assert kept.shape == (100, 160) and kept[50, 85] == 255 and kept[5, 5] == 0
     section.masked_only.setChecked(True)
     section.fill.set_value(FillName.NOISE)
     section.feather.set_value(3)
-    made = section.applied(request)
+    made = section.apply_to(request)
     assert (made.masked_only, made.fill, made.feather, made.padding) == (
         True,
         FillName.NOISE,
@@ -193,26 +193,26 @@ def test_choosing_painting_and_taking_it_away(section: InitImageSection, qtbot: 
     ) and section.padding.isVisible()
     other = InitImageSection()
     qtbot.addWidget(other)
-    other.use(made)
-    assert other.applied(request) == made
+    other.load_from(made)
+    assert other.apply_to(request) == made
     qtbot.mouseClick(section.remove_button, LEFT)
-    assert section.applied(request) == request and section.choose_button.isVisible()
+    assert section.apply_to(request) == request and section.choose_button.isVisible()
 
 
 def test_extending_by_fields(section: InitImageSection, qtbot: QtBot, picture: Path) -> None:
-    section.set_picture(picture)
-    dialog = section.paint()
+    section.set_image(picture)
+    dialog = section.open_mask_editor()
     assert dialog is not None
     dialog.sides[0].set_value(64)
     dialog.sides[0].value_changed.emit(64)
-    assert dialog.painter.sides() == (64, 0, 0, 0)
+    assert dialog.editor.sides() == (64, 0, 0, 0)
     qtbot.mouseClick(dialog.accept_button, LEFT)
-    made = section.applied(GenerateRequest())
+    made = section.apply_to(GenerateRequest())
     assert made.outpaint == (64, 0, 0, 0) and made.mask is None and section.about.text() == "extended"
-    again = section.paint()
-    assert again is not None and again.painter.sides() == (64, 0, 0, 0)
+    again = section.open_mask_editor()
+    assert again is not None and again.editor.sides() == (64, 0, 0, 0)
     qtbot.mouseClick(again.cancel, LEFT)
-    assert section.applied(GenerateRequest()) == made
+    assert section.apply_to(GenerateRequest()) == made
 
 
 def test_pictures_and_masks_that_are_gone_or_broken(
@@ -221,18 +221,18 @@ def test_pictures_and_masks_that_are_gone_or_broken(
     said: list[str] = []
     section.failed.connect(said.append)
     (tmp_path / "text.png").write_text("hello")
-    assert not section.set_picture(tmp_path / "text.png") and "it is not a picture" in said[-1]
-    section.use(GenerateRequest(init=picture, mask=tmp_path / "gone.png"))
-    assert "no longer there" in said[-1] and section.applied(GenerateRequest()).mask is None
+    assert not section.set_image(tmp_path / "text.png") and "it is not a picture" in said[-1]
+    section.load_from(GenerateRequest(init=picture, mask=tmp_path / "gone.png"))
+    assert "no longer exists" in said[-1] and section.apply_to(GenerateRequest()).mask is None
 
     def full(png: bytes) -> Path:
         raise StorageProblem("The mask could not be saved", "the disk is full")
 
     monkeypatch.setattr(start_module, "keep_mask", full)
-    section._painted(b"png", (0, 0, 0, 0))
-    assert "the disk is full" in said[-1] and section.applied(GenerateRequest()).mask is None
+    section._apply_mask(b"png", (0, 0, 0, 0))
+    assert "the disk is full" in said[-1] and section.apply_to(GenerateRequest()).mask is None
     picture.unlink()
-    assert section.paint() is None and "no longer be read" in said[-1]
+    assert section.open_mask_editor() is None and "no longer be read" in said[-1]
 
 
 def test_masks_are_kept_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,9 +247,9 @@ def test_the_whole_column_says_it(qtbot: QtBot, picture: Path) -> None:
     panel = Panel()
     qtbot.addWidget(panel)
     panel.set_checkpoints([checkpoint()])
-    panel.start.set_picture(picture)
+    panel.init_image.set_image(picture)
     assert panel.request().init == picture
-    panel.use(GenerateRequest("x"))
+    panel.load_from(GenerateRequest("x"))
     assert panel.request().init is None
 
 

@@ -40,7 +40,7 @@ def panel(qtbot: QtBot) -> Panel:
 
 def test_every_sampler_and_spacing_has_a_name_and_an_explanation() -> None:
     assert set(labels.SAMPLERS) == set(SamplerName)
-    assert set(labels.SPACINGS) == set(SpacingName)
+    assert set(labels.SCHEDULERS) == set(SpacingName)
 
 
 def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None:
@@ -50,7 +50,7 @@ def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None
     panel.guidance.set_value(4.5)
     panel.sampler.set_value(SamplerName.UNIPC)
     panel.spacing.set_value(SpacingName.KARRAS)
-    panel.seed.set_kept(77)
+    panel.seed.set_fixed(77)
     panel.count.set_value(4)
     panel.size_control.set_size(96, 64)
     assert panel.request() == GenerateRequest(
@@ -72,13 +72,13 @@ def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel) -> None:
         height=128,
         count=3,
     )
-    assert panel.use(request)
+    assert panel.load_from(request)
     assert panel.request() == request
-    assert panel.seed.keeps()
+    assert panel.seed.is_fixed()
 
 
 def test_a_request_whose_checkpoint_is_gone_is_taken_over_all_the_same(panel: Panel) -> None:
-    assert not panel.use(GenerateRequest("ghost", checkpoint="deleted", steps=9))
+    assert not panel.load_from(GenerateRequest("ghost", checkpoint="deleted", steps=9))
     assert (panel.request().prompt, panel.request().steps, panel.request().checkpoint) == ("ghost", 9, "starter")
 
 
@@ -97,10 +97,10 @@ def test_another_autoencoder_is_offered_where_one_fits(panel: Panel, qtbot: QtBo
     request = panel.request()
     assert request.vae == "vae-ft-mse-840000"
     panel.vae.set_value("")
-    assert panel.use(request) and panel.request().vae == request.vae
-    with qtbot.waitSignal(panel.said) as said:  # and where it is gone, that is said
-        panel.use(dataclasses.replace(request, vae="ae"))
-    assert "“ae” is not here" in said.args[0] and panel.request().vae == ""
+    assert panel.load_from(request) and panel.request().vae == request.vae
+    with qtbot.waitSignal(panel.message) as said:  # and where it is gone, that is said
+        panel.load_from(dataclasses.replace(request, vae="ae"))
+    assert "“ae” is missing" in said.args[0] and panel.request().vae == ""
 
 
 def test_ctrl_enter_in_the_prompt_generates(qtbot: QtBot, panel: Panel) -> None:
@@ -136,7 +136,7 @@ def test_a_new_seed_each_time_or_the_same_one(qtbot: QtBot, panel: Panel) -> Non
         panel.submit()
     assert len({request.seed for request in asked}) == 3
     assert asked[-1].seed == panel.seed.value()  # the one shown is the one used
-    panel.seed.keep.click()
+    panel.seed.fixed.click()
     panel.submit()
     assert asked[-1].seed == asked[-2].seed
 
@@ -144,7 +144,7 @@ def test_a_new_seed_each_time_or_the_same_one(qtbot: QtBot, panel: Panel) -> Non
 def test_typing_a_seed_keeps_it(qtbot: QtBot, panel: Panel) -> None:
     panel.seed.field.selectAll()
     qtbot.keyClicks(panel.seed.field, "1234")
-    assert panel.seed.keeps()
+    assert panel.seed.is_fixed()
     asked: list[GenerateRequest] = []
     panel.generate.connect(asked.append)
     panel.submit()
@@ -157,7 +157,7 @@ def test_a_seed_that_is_none_is_said_so(qtbot: QtBot, panel: Panel, text: str) -
     panel.seed.field.setText(text)
     panel.seed.field.textEdited.emit(text)
     assert not panel.button.isEnabled()
-    assert "seed" in panel.trouble.text()
+    assert "seed" in panel.error_label.text()
     asked: list[GenerateRequest] = []
     panel.generate.connect(asked.append)
     panel.submit()
@@ -166,7 +166,7 @@ def test_a_seed_that_is_none_is_said_so(qtbot: QtBot, panel: Panel, text: str) -
         panel.request()
     panel.seed.dice.click()
     assert panel.button.isEnabled()
-    assert not panel.trouble.isVisible()
+    assert not panel.error_label.isVisible()
 
 
 def test_the_last_of_several_images_must_have_a_seed_too(panel: Panel) -> None:
@@ -181,7 +181,7 @@ def test_the_last_of_several_images_must_have_a_seed_too(panel: Panel) -> None:
 def test_a_prompt_that_is_too_long_is_said_so(panel: Panel) -> None:
     panel.prompt.set_text("a" * (LONGEST_PROMPT + 1))
     assert not panel.button.isEnabled()
-    assert f"{LONGEST_PROMPT:,}" in panel.trouble.text()
+    assert f"{LONGEST_PROMPT:,}" in panel.error_label.text()
     panel.prompt.set_text("a" * LONGEST_PROMPT)
     assert panel.button.isEnabled()
 
@@ -260,21 +260,21 @@ def test_the_checkpoints_own_guidance_is_taken_when_it_is_chosen(panel: Panel) -
 
 def test_sizes_are_what_the_checkpoint_can_draw(panel: Panel) -> None:
     panel.size_control.set_size(70, 1000)
-    assert panel.size_control.size_wanted() == (72, 128)
+    assert panel.size_control.requested_size() == (72, 128)
     assert "64 × 64" in panel.size_control.reason()
     panel.size_control.swap.click()
-    assert panel.size_control.size_wanted() == (128, 72)
+    assert panel.size_control.requested_size() == (128, 72)
     shape = panel.size_control.shapes
     shape.set_value((64, 64))
     shape.chosen.emit((64, 64))
-    assert panel.size_control.size_wanted() == (64, 64)
+    assert panel.size_control.requested_size() == (64, 64)
     assert panel.size_control.reason() == ""
 
 
 def test_one_size_is_shown_disabled_with_its_reason(panel: Panel) -> None:
     panel.set_checkpoints([checkpoint("fixed", width=48, height=48, metadata={})])
     assert not panel.size_control.width_box.isEnabled()
-    assert "48 × 48 only" in panel.size_control.reason()
+    assert "only supports 48 × 48" in panel.size_control.reason()
     assert (panel.request().width, panel.request().height) == (None, None)
 
 
@@ -316,7 +316,7 @@ def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> N
 
     panel.choose(xl)
     assert settings() == (25, "dpmpp_2m", "karras", 6.0)
-    assert (panel.size_control.size_wanted(), panel.size_control.width_box.isEnabled()) == ((1024, 1024), True)
+    assert (panel.size_control.requested_size(), panel.size_control.width_box.isEnabled()) == ((1024, 1024), True)
     panel.choose(quick)
     assert settings() == (4, "euler", "trailing", 1.0)
     panel.steps.set_value(33)
@@ -327,49 +327,58 @@ def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> N
 
 def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None:
     asked: list[Wanted] = []
-    panel.needs_wanted.connect(asked.append)
+    panel.memory_forecast_wanted.connect(asked.append)
     xl = checkpoint("xl", family="sdxl", width=1024, height=1024, parameters=3_500_000_000, metadata={})
     panel.set_checkpoints([checkpoint(), xl])
     panel.choose(xl)
     qtbot.waitUntil(lambda: bool(asked) and asked[-1].checkpoint == xl)
-    panel.show_needs(asked[-1], MemoryForecast(9_000_000_000, 24_000_000_000, ""))
-    assert panel.needs.isVisible() and panel.needs.text() == "Takes about 9.0 GB of the 24.0 GB that are free"
-    assert panel.needs.property("tone") == "faint" and panel.needs.toolTip()
+    panel.show_memory_forecast(asked[-1], MemoryForecast(9_000_000_000, 24_000_000_000, ""))
+    assert panel.memory_label.isVisible() and panel.memory_label.text() == "Needs about 9.0 GB of 24.0 GB free memory"
+    assert panel.memory_label.property("tone") == "faint" and panel.memory_label.toolTip()
     count = len(asked)
     panel.count.set_value(4)
     panel.count.value_changed.emit(4)
     qtbot.waitUntil(lambda: len(asked) > count)
     assert asked[-1].request.count == 4
-    panel.show_needs(asked[-1], MemoryForecast(30_000_000_000, 24_000_000_000, "It is made in pieces."))
-    assert panel.needs.property("tone") == "warn" and panel.needs.toolTip() == "It is made in pieces."
+    panel.show_memory_forecast(asked[-1], MemoryForecast(30_000_000_000, 24_000_000_000, "It is made in pieces."))
+    assert panel.memory_label.property("tone") == "warn" and panel.memory_label.toolTip() == "It is made in pieces."
     panel.choose(checkpoint())
-    panel.show_needs(asked[0], MemoryForecast(9_000_000_000, 24_000_000_000, ""))  # an answer about another checkpoint
-    assert not panel.needs.isVisible()
-    panel.show_needs(Wanted(panel.request(), checkpoint()), MemoryForecast(1_000, 24_000_000_000, ""))
-    assert not panel.needs.isVisible()
+    panel.show_memory_forecast(
+        asked[0], MemoryForecast(9_000_000_000, 24_000_000_000, "")
+    )  # an answer about another checkpoint
+    assert not panel.memory_label.isVisible()
+    panel.show_memory_forecast(Wanted(panel.request(), checkpoint()), MemoryForecast(1_000, 24_000_000_000, ""))
+    assert not panel.memory_label.isVisible()
 
 
 def test_what_can_be_added_stands_in_one_row_and_alone_says_more(panel: Panel, tmp_path: Path) -> None:
-    start = panel.start.choose_button
-    assert panel.ways.isVisible() and start.text() == "Start from a picture…"  # a pixel model takes nothing else
+    start = panel.init_image.choose_button
+    assert (
+        panel.add_buttons.isVisible() and start.text() == "Add init image (img2img)…"
+    )  # a pixel model takes nothing else
     sd1 = checkpoint("sd1", family="sd1", metadata={})
     lora = checkpoint("ink", family="sd1", role=Role.LORA, metadata={})
     panel.set_checkpoints([sd1, lora])
-    assert [button.text() for button in (panel.loras.add_button, start, panel.control.add_button)] == [
+    assert [button.text() for button in (panel.loras.add_button, start, panel.controlnets.add_button)] == [
         "LoRA",
-        "Picture",
-        "Guide",
+        "img2img",
+        "ControlNet",
     ]
-    assert start.accessibleName() == "Start from a picture…"
+    assert start.accessibleName() == "Add init image (img2img)…"
     assert (
-        len({button.mapTo(panel, QPoint()).y() for button in (panel.loras.add_button, start, panel.control.add_button)})
+        len(
+            {
+                button.mapTo(panel, QPoint()).y()
+                for button in (panel.loras.add_button, start, panel.controlnets.add_button)
+            }
+        )
         == 1
     )
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
-    panel.start.set_picture(tmp_path / "a.png")
-    assert not start.isVisible() and panel.start.isVisible() and panel.control.add_button.isVisible()
-    panel.start.clear()
-    assert start.isVisible() and not panel.start.isVisible()
+    panel.init_image.set_image(tmp_path / "a.png")
+    assert not start.isVisible() and panel.init_image.isVisible() and panel.controlnets.add_button.isVisible()
+    panel.init_image.clear()
+    assert start.isVisible() and not panel.init_image.isVisible()
 
 
 def test_a_long_name_makes_the_column_no_wider(panel: Panel) -> None:
@@ -382,7 +391,7 @@ def test_a_long_name_makes_the_column_no_wider(panel: Panel) -> None:
     )
     panel.set_checkpoints([sd1, long])
     panel.prompt.set_text(f"<lora:{long.name}:1> <lora:charcoal_sketches:1>")
-    assert panel.loras.rows[1].nears and panel.loras.rows[0].words
+    assert panel.loras.rows[1].suggestions and panel.loras.rows[0].trigger_chips
     assert contents(panel).minimumSizeHint().width() <= 254
     assert [panel.loras._column.indexOf(row) for row in panel.loras.rows] == [1, 2]  # below their heading
 

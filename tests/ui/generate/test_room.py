@@ -15,7 +15,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
 from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest
-from diffstudio.ui.generate.queue_and_history import RecentPicture
+from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images import numpy_to_qimage
@@ -37,9 +37,9 @@ def room(qtbot: QtBot) -> GenerateRoom:
 
 
 def run(room: GenerateRoom, upto: int, request: GenerateRequest = REQUEST, job: int = 1) -> None:
-    room.take(Started(job, request))
+    room.handle_event(Started(job, request))
     for index in range(1, upto + 1):
-        room.take(stepped(job, index, request.steps, request.count))
+        room.handle_event(stepped(job, index, request.steps, request.count))
 
 
 def test_it_invites_before_anything_is_made(qtbot: QtBot, room: GenerateRoom) -> None:
@@ -47,49 +47,49 @@ def test_it_invites_before_anything_is_made(qtbot: QtBot, room: GenerateRoom) ->
     with qtbot.waitSignal(room.generate_requested):
         room.empty.button.click()
     room.set_checkpoints([])
-    with qtbot.waitSignal(room.training_wanted):
+    with qtbot.waitSignal(room.train_room_requested):
         room.empty.button.click()
 
 
 def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:
-    room.take(Started(1, REQUEST))
+    room.handle_event(Started(1, REQUEST))
     assert room.canvas.isVisible() and room.stop_button.isVisible()
-    room.take(Loading(1, "Loading Starter", 0.4))
+    room.handle_event(Loading(1, "Loading Starter", 0.4))
     assert room.status.text() == "Loading Starter… 40%"
-    room.take(stepped(1, 3, 8))
+    room.handle_event(stepped(1, 3, 8))
     assert room.status.text() == "Step 3 of 8 · σ 1.25 · 0.04 s/step · 1 s left"
     assert room.progress.fraction() == pytest.approx(3 / 8)
     assert room.canvas.image().pixelColor(0, 0).red() == 30
-    room.take(stepped(1, 8, 8))
-    room.take(ImageSaved(1, 0, Path("/images/a.png"), picture(200)))
-    room.take(Finished(1, 1.25))
+    room.handle_event(stepped(1, 8, 8))
+    room.handle_event(ImageSaved(1, 0, Path("/images/a.png"), picture(200)))
+    room.handle_event(Finished(1, 1.25))
     assert room.canvas.path() == Path("/images/a.png")
-    assert room.status.text() == "1 picture · 1.2 s"
+    assert room.status.text() == "1 image · 1.2 s"
     assert not room.stop_button.isVisible()
-    assert [thumb.shown.path for thumb in room.right.thumbs] == [Path("/images/a.png")]
+    assert [thumb.recent_image.path for thumb in room.right.thumbs] == [Path("/images/a.png")]
 
 
 def test_all_that_a_request_names_and_is_not_here_is_said_at_once(room: GenerateRoom) -> None:
-    room.use(GenerateRequest("a cat", checkpoint="dreams", vae="soft", enlarge=2, upscaler="4x-sharp"))
+    room.use_settings(GenerateRequest("a cat", checkpoint="dreams", vae="soft", enlarge=2, upscaler="4x-sharp"))
     for name in ("dreams", "soft", "4x-sharp"):
-        assert f"“{name}” is not here" in room.banner.text()
+        assert f"“{name}” is missing" in room.banner.text()
     room.banner.hide()
-    room.use(replace(REQUEST, checkpoint="starter"))
+    room.use_settings(replace(REQUEST, checkpoint="starter"))
     assert not room.banner.isVisible()
 
 
 def test_a_job_that_waits_for_the_engine_is_not_met_with_an_invitation(room: GenerateRoom) -> None:
     room.set_pending([QueuedJob(1, REQUEST, 0, 0)])
     assert not room.empty.isVisible()
-    assert (room.title.text(), room.status.text(), room.progress.fraction()) == ("red apple", "Getting ready…", None)
+    assert (room.title.text(), room.status.text(), room.progress.fraction()) == ("red apple", "Loading…", None)
     room.set_pending([])
     assert room.empty.isVisible()
 
 
 def test_events_of_other_jobs_change_nothing(room: GenerateRoom) -> None:
     run(room, 3)
-    room.take(stepped(99, 7, 8))
-    room.take(Finished(99, 1.0))
+    room.handle_event(stepped(99, 7, 8))
+    room.handle_event(Finished(99, 1.0))
     assert room.status.text().startswith("Step 3 of 8")
     assert room.stop_button.isVisible()
 
@@ -99,27 +99,27 @@ def test_pause_resume_and_stop_by_mouse_and_keyboard(qtbot: QtBot, room: Generat
     with qtbot.waitSignal(room.pause_requested) as asked:
         room.pause_button.click()
     assert asked.args == [7]
-    room.take(Paused(7))
+    room.handle_event(Paused(7))
     assert room.status.text() == "Paused at step 3 of 8"
     assert room.pause_button.text() == "Resume"
     with qtbot.waitSignal(room.resume_requested):
         qtbot.keyClick(room, Qt.Key.Key_P, Qt.KeyboardModifier.ControlModifier)
-    room.take(Resumed(7))
+    room.handle_event(Resumed(7))
     assert room.pause_button.accessibleName() == "Pause"
     with qtbot.waitSignal(room.stop_requested):
         qtbot.keyClick(room, Qt.Key.Key_Period, Qt.KeyboardModifier.ControlModifier)
     assert room.status.text() == "Stopping…"
-    room.take(Cancelled(7))
+    room.handle_event(Cancelled(7))
     assert room.status.text() == "Stopped at step 3 of 8"
     assert "not saved" in room.canvas._note
 
 
 def test_a_stopped_job_can_be_gone_on_with_and_an_earlier_step_restarted(qtbot: QtBot, room: GenerateRoom) -> None:
     run(room, 5)
-    room.take(Cancelled(1))
+    room.handle_event(Cancelled(1))
     room.panel.prompt.set_text("green apple")
     room.panel.guidance.set_value(6.0)
-    assert room.restart_button.text() == "Go on from step 6"
+    assert room.restart_button.text() == "Resume from step 6"
     with qtbot.waitSignal(room.restart_requested) as asked:
         room.restart_button.click()
     assert asked.args == [1, 6, replace(REQUEST, prompt="green apple", guidance=6.0)]
@@ -129,13 +129,13 @@ def test_a_stopped_job_can_be_gone_on_with_and_an_earlier_step_restarted(qtbot: 
 
 def test_the_filmstrip_is_looked_through_after_the_fact(qtbot: QtBot, room: GenerateRoom) -> None:
     for event in whole_job(1, REQUEST):
-        room.take(event)
+        room.handle_event(event)
     assert not room.restart_button.isVisible()  # nothing is left to make from the last step on
     for _ in range(3):
         qtbot.keyClick(room.filmstrip, Qt.Key.Key_Left)
     assert room.canvas.scrubbing()
     assert room.canvas.image().pixelColor(0, 0).red() == 50
-    assert room.canvas._note == "Estimate after step 5 of 8"
+    assert room.canvas._note == "Preview after step 5 of 8"
     assert room.restart_button.isVisible()
     qtbot.keyClick(room.filmstrip, Qt.Key.Key_End)
     assert not room.canvas.scrubbing()
@@ -146,15 +146,15 @@ def test_steps_that_were_not_drawn_are_in_the_filmstrip_at_the_end(qtbot: QtBot)
     film = [(picture(100 + step),) for step in range(8)]
     room = GenerateRoom(lambda job: film if job == 1 else [])
     qtbot.addWidget(room)
-    room.take(Started(1, REQUEST))
-    room.take(stepped(1, 8, 8))
-    room.take(Finished(1, 1.0))
-    assert room.filmstrip.at(4)[0][0, 0, 0] == 103
+    room.handle_event(Started(1, REQUEST))
+    room.handle_event(stepped(1, 8, 8))
+    room.handle_event(Finished(1, 1.0))
+    assert room.filmstrip.previews_at(4)[0][0, 0, 0] == 103
 
 
 def test_several_pictures_have_their_own_seed_and_strip(room: GenerateRoom) -> None:
     for event in whole_job(1, replace(REQUEST, count=4)):
-        room.take(event)
+        room.handle_event(event)
     assert len(room.canvas.cells()) == 4
     assert len(room.right.thumbs) == 4
     room.canvas._choose(2)
@@ -164,23 +164,25 @@ def test_several_pictures_have_their_own_seed_and_strip(room: GenerateRoom) -> N
 
 
 def test_a_large_request_in_batches_shows_which(room: GenerateRoom) -> None:
-    room.take(Started(1, replace(REQUEST, count=6)))
-    room.take(stepped(1, 2, 8, count=6, first=0, batch=4))
+    room.handle_event(Started(1, replace(REQUEST, count=6)))
+    room.handle_event(stepped(1, 2, 8, count=6, first=0, batch=4))
     assert room.status.text().startswith("Image 1–4 of 6 · Step 2 of 8")
-    room.take(stepped(1, 4, 8, count=6, first=4, batch=2))
+    room.handle_event(stepped(1, 4, 8, count=6, first=4, batch=2))
     assert room.progress.fraction() == pytest.approx((4 + 2 * 4 / 8) / 6)
 
 
 def test_without_previews_the_progress_is_still_told(room: GenerateRoom) -> None:
-    room.take(Started(1, REQUEST))
-    room.take(replace(stepped(1, 4, 8), previews=()))
+    room.handle_event(Started(1, REQUEST))
+    room.handle_event(replace(stepped(1, 4, 8), previews=()))
     assert room.progress.fraction() == pytest.approx(0.5)
     assert room.status.text().startswith("Step 4 of 8")
 
 
 def test_a_failure_is_told_in_the_window_and_can_be_tried_again(qtbot: QtBot, room: GenerateRoom) -> None:
     run(room, 2)
-    room.take(Failed(1, StorageProblem("The picture could not be saved", "no space is left", "Free some space")))
+    room.handle_event(
+        Failed(1, StorageProblem("The picture could not be saved", "no space is left", "Free some space"))
+    )
     assert room.banner.isVisible()
     assert room.banner.text() == "The picture could not be saved: no space is left. Free some space."
     assert room.panel.button.isEnabled()
@@ -193,12 +195,12 @@ def test_a_failure_is_told_in_the_window_and_can_be_tried_again(qtbot: QtBot, ro
 def test_another_picture_can_be_looked_at_meanwhile(qtbot: QtBot, room: GenerateRoom, tmp_path: Path) -> None:
     file = tmp_path / "old.png"
     Image.fromarray(picture(123, 32)).save(file)
-    old = RecentPicture(file, numpy_to_qimage(picture(123)), GenerateRequest("old one", seed=5))
+    old = RecentImage(file, numpy_to_qimage(picture(123)), GenerateRequest("old one", seed=5))
     room.set_recent([old], 1)
     run(room, 3)
     room.right.thumbs[0].clicked.emit()
     assert room.title.text() == "old one"
-    room.take(stepped(1, 4, 8))
+    room.handle_event(stepped(1, 4, 8))
     assert room.canvas.path() == file  # the job goes on without pushing it aside
     qtbot.mouseClick(room.right.running, Qt.MouseButton.LeftButton)
     assert room.title.text() == "red apple"
@@ -206,7 +208,7 @@ def test_another_picture_can_be_looked_at_meanwhile(qtbot: QtBot, room: Generate
 
 
 def test_a_picture_that_is_gone_is_said_so(room: GenerateRoom, tmp_path: Path) -> None:
-    room.set_recent([RecentPicture(tmp_path / "gone.png", numpy_to_qimage(picture(1)))], 1)
+    room.set_recent([RecentImage(tmp_path / "gone.png", numpy_to_qimage(picture(1)))], 1)
     room.right.thumbs[0].clicked.emit()
     assert "gone.png" in room.banner.text()
 
@@ -218,23 +220,23 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_p
     menu = room.menu(numpy_to_qimage(picture(9)), file, request)
     actions = {action.text(): action for action in menu.actions() if action.text()}
     assert list(actions) == [
-        "Copy",
+        "Copy image",
         "Save as…",
-        "Use its settings",
-        "Copy its prompt",
-        "Start from this picture",
-        "Enlarge…",
+        "Use settings",
+        "Copy prompt",
+        "Use for img2img",
+        "Upscale…",
         "Show in folder",
     ]
-    actions["Copy"].trigger()
+    actions["Copy image"].trigger()
     data = qapp.clipboard().mimeData()
     assert data.hasImage() and data.urls()[0].toLocalFile() == str(file)
-    actions["Use its settings"].trigger()
+    actions["Use settings"].trigger()
     assert (room.panel.request().prompt, room.panel.request().seed, room.panel.request().steps) == ("ghost", 5, 9)
-    actions["Copy its prompt"].trigger()
+    actions["Copy prompt"].trigger()
     assert qapp.clipboard().text() == "ghost"
     bare = [action.text() for action in room.menu(numpy_to_qimage(picture(9)), None, None).actions() if action.text()]
-    assert bare == ["Copy", "Save as…"]
+    assert bare == ["Copy image", "Save as…"]
 
 
 def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRoom) -> None:
@@ -254,15 +256,15 @@ def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRo
 
 
 def test_recent_pictures_stay_few(room: GenerateRoom) -> None:
-    room.set_recent([RecentPicture(Path(f"/{index}.png"), numpy_to_qimage(picture(1))) for index in range(100)], 100)
+    room.set_recent([RecentImage(Path(f"/{index}.png"), numpy_to_qimage(picture(1))) for index in range(100)], 100)
     for index in range(5):
-        room.right.add_recent(RecentPicture(Path(f"/new{index}.png"), numpy_to_qimage(picture(1))))
+        room.right.add_recent(RecentImage(Path(f"/new{index}.png"), numpy_to_qimage(picture(1))))
     assert len(room.right.thumbs) == 30
-    assert room.right.thumbs[0].shown.path == Path("/new4.png")
+    assert room.right.thumbs[0].recent_image.path == Path("/new4.png")
 
 
 def test_a_request_for_a_missing_checkpoint_is_taken_over_with_a_word(room: GenerateRoom) -> None:
-    room.use(GenerateRequest("ghost", checkpoint="gone"))
+    room.use_settings(GenerateRequest("ghost", checkpoint="gone"))
     assert "gone" in room.banner.text()
     assert room.panel.prompt.text() == "ghost"
 
@@ -271,7 +273,7 @@ def test_a_request_for_a_missing_checkpoint_is_taken_over_with_a_word(room: Gene
 def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, width: int, height: int) -> None:
     room.set_pending([QueuedJob(5, GenerateRequest("x " * 200, count=64), 0, 0)])
     run(room, 5, replace(REQUEST, prompt="a castle " * 100))
-    room.take(Cancelled(1))
+    room.handle_event(Cancelled(1))
     room.show_message(
         "bad", "Something long to say about what happened and why, and about what can be done. " * 3, "Try again"
     )
@@ -309,5 +311,5 @@ def test_the_focus_of_a_button_that_goes_is_not_left_to_chance(qtbot: QtBot, roo
     room.activateWindow()
     room.stop_button.setFocus()
     qtbot.waitUntil(room.stop_button.hasFocus)
-    room.take(Cancelled(7))
+    room.handle_event(Cancelled(7))
     qtbot.waitUntil(room.canvas.hasFocus)

@@ -1,4 +1,4 @@
-"""Buttons that add something to a request, side by side: a word each, or a whole sentence where one stands alone."""
+"""Buttons that add something to a request (LoRA, img2img, ControlNet): short side by side, long when alone."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from diffstudio.ui.widgets.helpers import describe, set_style_property
 
 
 class AddButton(SecondaryButton):
-    """Its accessible name is the sentence, whichever is shown."""
+    """Shows `text`, or `short_text` beside other buttons; its accessible name is always `text`."""
 
-    def __init__(self, sentence: str, word: str, icon: str, tooltip: str = "") -> None:
-        super().__init__(sentence, icon, tooltip)
-        self._sentence, self._word, self._brief = sentence, word, False
+    def __init__(self, text: str, short_text: str, icon: str, tooltip: str = "") -> None:
+        super().__init__(text, icon, tooltip)
+        self._text, self._short_text, self._brief = text, short_text, False
 
-    def set_texts(self, sentence: str, tooltip: str) -> None:
-        self._sentence = sentence
-        describe(self, sentence, tooltip)
+    def set_texts(self, text: str, tooltip: str) -> None:
+        self._text = text
+        describe(self, text, tooltip)
         self.set_brief(self._brief)
 
     def set_brief(self, brief: bool) -> None:
         self._brief = brief
         set_style_property(self, "brief", brief)
-        self.setText(self._word if brief else self._sentence)
+        self.setText(self._short_text if brief else self._text)
 
 
 class AddButtons(QWidget):
-    """Those of the buttons that are not hidden, equally wide; hidden itself where all are."""
+    """A row of the buttons that are visible; hidden when none is."""
 
     def __init__(self, buttons: Sequence[AddButton]) -> None:
         super().__init__()
@@ -41,17 +41,17 @@ class AddButtons(QWidget):
         for button in buttons:
             hidden = button.isHidden()
             row.addWidget(button, 1)
-            button.setVisible(not hidden)  # one that changes its parent is hidden
+            button.setVisible(not hidden)  # Qt hides a widget that changes its parent
             button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             button.installEventFilter(self)
-        self._follow()
+        self._update_state()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
-            self._follow()
+            self._update_state()
         return super().eventFilter(watched, event)
 
-    def _follow(self) -> None:
+    def _update_state(self) -> None:
         shown = [button for button in self._buttons if not button.isHidden()]
         for button in shown:
             button.set_brief(len(shown) > 1)

@@ -1,4 +1,4 @@
-"""The checkpoint chooser: a card with a picture, the title and the kind, that opens the list of all of them."""
+"""The checkpoint chooser: a card with thumbnail, title and family that opens the list of checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.generate import labels
-from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import Card
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.images import Thumbnail
@@ -21,7 +21,7 @@ LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
 
 
 def thumbnail(checkpoint: Checkpoint) -> QImage | None:
-    """The sample picture that a checkpoint's header carries; None where there is none or it cannot be read."""
+    """The thumbnail in a checkpoint's header; None when there is none or it cannot be read."""
     text = checkpoint.metadata.get("diffstudio.thumbnail") or checkpoint.metadata.get("modelspec.thumbnail", "")
     if not text or len(text) > LARGEST_THUMBNAIL_CHARACTERS:
         return None
@@ -34,13 +34,13 @@ def thumbnail(checkpoint: Checkpoint) -> QImage | None:
 
 
 class CheckpointChooser(Card):
-    """`chosen` carries the Checkpoint that a person chose."""
+    """`chosen` carries the Checkpoint that the user chose."""
 
     chosen = Signal(object)
-    more_wanted = Signal()  # to the Models room
+    models_room_requested = Signal()  # to the Models room
 
     def __init__(self) -> None:
-        super().__init__(interactive=True, name="Checkpoint", tooltip="Choose the checkpoint that makes the pictures")
+        super().__init__(interactive=True, name=terms.CHECKPOINT, tooltip="Choose the checkpoint to generate with")
         self._checkpoints: tuple[Checkpoint, ...] = ()
         self._current: Checkpoint | None = None
         self._thumb = Thumbnail(40, name="Sample of the checkpoint")
@@ -60,14 +60,14 @@ class CheckpointChooser(Card):
         return self._current
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
-        """All that there are. The one chosen stays chosen as long as it is there."""
+        """Replace the list. The current checkpoint stays chosen while it is listed."""
         self._checkpoints = tuple(checkpoints)
         name = self._current.name if self._current else None
         same = next((checkpoint for checkpoint in checkpoints if checkpoint.name == name), None)
         self._show(same or (checkpoints[0] if checkpoints else None))
 
     def choose(self, name_or_path: str) -> bool:
-        """By name or path, as a request names it. False when there is none such."""
+        """Choose by name or path, as a request names it. False when it is not listed."""
         for checkpoint in self._checkpoints:
             if name_or_path in (checkpoint.name, str(checkpoint.path)):
                 self._show(checkpoint)
@@ -80,15 +80,15 @@ class CheckpointChooser(Card):
         menu.setToolTipsVisible(True)
         for checkpoint in self._checkpoints:
             title = checkpoint.title if len(checkpoint.title) < 48 else checkpoint.title[:47] + "…"
-            action = menu.addAction(f"{title}\t{labels.kind_of(checkpoint)}".replace("&", "&&"))
-            action.setToolTip(labels.about(checkpoint))
+            action = menu.addAction(f"{title}\t{labels.summary_of(checkpoint)}".replace("&", "&&"))
+            action.setToolTip(labels.tooltip_of(checkpoint))
             action.setIcon(_icon_of(checkpoint))
             action.setCheckable(False)
             action.triggered.connect(lambda _=False, checkpoint=checkpoint: self._choose(checkpoint))
             if checkpoint == self._current:
                 menu.setActiveAction(action)
         menu.addSeparator()
-        menu.addAction(icons.icon("stack", "dim"), "All models…").triggered.connect(self.more_wanted)
+        menu.addAction(icons.icon("stack", "dim"), "All models…").triggered.connect(self.models_room_requested)
         return menu
 
     def open_menu(self) -> None:
@@ -105,14 +105,14 @@ class CheckpointChooser(Card):
         self._current = checkpoint
         if checkpoint is None:
             self._title.setText("No checkpoint yet")
-            self._kind.setText("train one, or add a folder of models")
+            self._kind.setText("Train one, or add a model folder")
             self._thumb.set_image(None)
-            describe(self, "Checkpoint: none", "There is no checkpoint to make pictures with")
+            describe(self, "Checkpoint: none", "There is no checkpoint to generate with")
             return
         self._title.setText(checkpoint.title)
-        self._kind.setText(labels.kind_of(checkpoint))
+        self._kind.setText(labels.summary_of(checkpoint))
         self._thumb.set_image(thumbnail(checkpoint) or icons.pixmap("cube", 80, "dim"))
-        describe(self, f"Checkpoint: {checkpoint.title}", labels.about(checkpoint))
+        describe(self, f"Checkpoint: {checkpoint.title}", labels.tooltip_of(checkpoint))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)

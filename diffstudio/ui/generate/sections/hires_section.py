@@ -1,4 +1,4 @@
-"""Enlarging what is made in a second pass: asked for, how much, by what, and how far from the enlarged picture that pass goes."""
+"""The hires fix section: a second, larger img2img pass over each generated image."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.studio.requests import LANCZOS, GenerateRequest, enlarged_size
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
 
-USUAL = 2.0  # times larger
-_SAME = -0.1  # on the slider of guidance, where 0 means none: as the first pass has it
+DEFAULT_SCALE = 2.0
+_SAME = -0.1  # on the CFG slider, where 0 is a value: use the CFG scale of the first pass
 
 
 class HiresSection(QWidget):
-    """`failed` carries a sentence for the room. Hidden where the checkpoint cannot go on from a picture, or one is painted on."""
+    """`failed` carries a warning. Hidden when the checkpoint cannot do img2img, and while inpainting."""
 
     changed = Signal()
-    opened = Signal()  # what can be set is there now, and wants to be seen
+    opened = Signal()  # scroll the settings into view
     failed = Signal(str)
 
     def __init__(self, size_to_make: Callable[[], tuple[int, int]]) -> None:
@@ -35,88 +35,87 @@ class HiresSection(QWidget):
         self._size_to_make = size_to_make
         self._checkpoint: Checkpoint | None = None
         self._models: Sequence[Checkpoint] = ()
-        self._wanted, self._painted = False, False
+        self._enabled, self._inpainting = False, False
         usual = GenerateRequest()
         self.open_button = SecondaryButton(
-            "Enlarge afterwards…", "arrows-out", "Make each picture larger in a second pass, with more detail"
+            "Hires fix", "arrows-out", "Upscale each image and refine it in a second pass"
         )
-        self.heading = SectionLabel("Enlarged afterwards")
-        self.remove_button = SecondaryButton("", "x", "Do not enlarge", name="Do not enlarge", role="dim")
-        self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="How much larger")
+        self.heading = SectionLabel(terms.HIRES_FIX)
+        self.remove_button = SecondaryButton("", "x", "Turn off hires fix", name="Turn off hires fix", role="dim")
+        self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="Scale")
         self.size_label = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.upscaler = LabelledComboBox(
-            "Enlarged by", labels.upscalers_of((), latent=False), "What enlarges the picture before it is made finer"
+            terms.UPSCALER, labels.upscalers_of((), latent=False), "Upscales the image before the second pass"
         )
         self.strength = LabelledSlider(
-            "Strength",
+            terms.DENOISING_STRENGTH,
             0.01,
             1,
             usual.enlarge_strength,
             step=0.01,
             decimals=2,
-            tooltip="How far that pass goes from the enlarged picture: little keeps it, much invents",
+            tooltip="How much the second pass may change: low values keep the image, high values invent detail",
         )
         self.steps = LabelledSlider(
-            "Its steps",
+            "Hires steps",
             0,
             100,
             0,
             zero="same",
-            tooltip="Steps of the second pass, of which the strength says how many are taken; "
-            "at the left end as many as above",
+            tooltip="Steps of the second pass, scaled by the denoising strength. At 0: as many as the first pass",
         )
         self.guidance = LabelledSlider(
-            "Its guidance",
+            "Hires CFG scale",
             _SAME,
             15,
             _SAME,
             step=0.1,
             decimals=1,
             zero="same",
-            tooltip="How closely the second pass follows the prompt; at the left end as closely as the first",
+            tooltip="CFG scale of the second pass. At the left end: that of the first pass",
         )
-        self.tiled = CheckBox("In windows")
+        self.tiled = CheckBox("Tiled (MultiDiffusion)")
         describe(
             self.tiled,
-            "In windows",
-            "Work on one part after the other: needs less memory. What is too large for the checkpoint goes so anyway",
+            "Tiled (MultiDiffusion)",
+            "Process overlapping tiles to save memory. Images too large for the checkpoint are always tiled",
         )
         self._lay_out()
-        self.scale.set_value(USUAL)
+        self.scale.set_value(DEFAULT_SCALE)
         self.open_button.clicked.connect(lambda: self._open(True))
         self.remove_button.clicked.connect(lambda: self._open(False))
-        self.scale.value_changed.connect(self._touched)
+        self.scale.value_changed.connect(self._changed)
         for control in (self.upscaler, self.strength, self.steps, self.guidance):
-            control.value_changed.connect(self._touched)
-        self.tiled.toggled.connect(self._touched)
-        self._follow()
+            control.value_changed.connect(self._changed)
+        self.tiled.toggled.connect(self._changed)
+        self._update_state()
 
-    # ---- what it is told ---------------------------------------------------------------------------------------------
+    # ---- inputs --------- ---------------------------------------------------------------------------------------------
 
     def set_models(self, models: Sequence[Checkpoint]) -> None:
-        """Of all models there are, upscalers are offered."""
+        """Offer the upscalers among all models."""
         self._models = models
-        self._offer()
+        self._update_upscalers()
 
     def set_checkpoint(self, checkpoint: Checkpoint | None) -> None:
         self._checkpoint = checkpoint
-        self._offer()
-        self._follow()
+        self._update_upscalers()
+        self._update_state()
 
-    def set_painted(self, painted: bool) -> None:
-        """Whether a picture is painted on or extended: that is not enlarged in the same go."""
-        self._painted = painted
-        self._follow()
+    def set_inpainting(self, inpainting: bool) -> None:
+        """Whether the request inpaints or outpaints, which excludes hires fix."""
+        self._inpainting = inpainting
+        self._update_state()
 
-    def look_again(self) -> None:
-        """The size to be made is another."""
-        self._follow()
+    def update_size(self) -> None:
+        """The size of the first pass has changed."""
+        self._update_state()
 
-    # ---- what it says ------------------------------------------------------------------------------------------------
+    # ---- request ------ ------------------------------------------------------------------------------------------------
 
-    def applied(self, request: GenerateRequest) -> GenerateRequest:
-        """The request with what is chosen here. BadRequest where that would be too large."""
-        if not self._wanted or not self.possible():
+    def apply_to(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with these settings. BadRequest when the result would be too large."""
+        if not self._enabled or not self.is_available():
             return request
         self._result()
         return replace(
@@ -129,42 +128,42 @@ class HiresSection(QWidget):
             enlarge_guidance=None if self.guidance.value() == _SAME else float(self.guidance.value()),
         )
 
-    def use(self, request: GenerateRequest) -> None:
-        """Show what a request says; an upscaler that is not here is said."""
-        self._wanted = request.enlarge > 1
-        if self._wanted:
+    def load_from(self, request: GenerateRequest) -> None:
+        """Load the settings of a request; `failed` names an upscaler that is missing."""
+        self._enabled = request.enlarge > 1
+        if self._enabled:
             self.scale.set_value(labels.nearest_scale(request.enlarge))
             if not self.upscaler.set_value(request.upscaler):
                 self.upscaler.set_value(LANCZOS)
-                self.failed.emit(f"The upscaler “{request.upscaler}” is not here, so Lanczos enlarges in its place.")
+                self.failed.emit(f"The upscaler “{request.upscaler}” is missing; Lanczos is used instead.")
             self.strength.set_value(request.enlarge_strength)
             self.steps.set_value(request.enlarge_steps)
             self.tiled.setChecked(request.tiled)
             self.guidance.set_value(_SAME if request.enlarge_guidance is None else request.enlarge_guidance)
-        self._follow()
+        self._update_state()
 
-    def possible(self) -> bool:
-        """Whether the checkpoint can go on from an enlarged picture."""
-        return self._checkpoint is not None and self._checkpoint.family != "diffusers" and not self._painted
+    def is_available(self) -> bool:
+        """Whether the checkpoint can do img2img and the request does not inpaint."""
+        return self._checkpoint is not None and self._checkpoint.family != "diffusers" and not self._inpainting
 
-    def wanted(self) -> bool:
-        return self._wanted and self.possible()
+    def is_active(self) -> bool:
+        return self._enabled and self.is_available()
 
-    # ---- inside ------------------------------------------------------------------------------------------------------
+    # ---- internal ------------------------------------------------------------------------------------------------------
 
-    def _open(self, wanted: bool) -> None:
-        self._wanted = wanted
-        self._follow()
-        (self.scale.chip(self.scale.value()) if wanted else self.open_button).setFocus()
-        if wanted:
+    def _open(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._update_state()
+        (self.scale.chip(self.scale.value()) if enabled else self.open_button).setFocus()
+        if enabled:
             self.opened.emit()
         self.changed.emit()
 
-    def _touched(self, _: object = None) -> None:
-        self._follow()
+    def _changed(self, _: object = None) -> None:
+        self._update_state()
         self.changed.emit()
 
-    def _offer(self) -> None:
+    def _update_upscalers(self) -> None:
         family = family_of(self._checkpoint.family) if self._checkpoint is not None else None
         self.upscaler.set_choices(labels.upscalers_of(self._models, latent=family is not None and family.latent))
 
@@ -172,11 +171,11 @@ class HiresSection(QWidget):
         assert self._checkpoint is not None
         return enlarged_size(*self._size_to_make(), float(self.scale.value()), limits_of(self._checkpoint).step)
 
-    def _follow(self) -> None:
-        self.setVisible(self.possible())
-        self.open_button.setVisible(not self._wanted)
-        self._settings.setVisible(self._wanted)
-        if not self.wanted():
+    def _update_state(self) -> None:
+        self.setVisible(self.is_available())
+        self.open_button.setVisible(not self._enabled)
+        self._settings.setVisible(self._enabled)
+        if not self.is_active():
             return
         width, height = self._size_to_make()
         try:

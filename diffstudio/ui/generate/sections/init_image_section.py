@@ -1,4 +1,4 @@
-"""The picture that a request starts from: chosen, looked at, painted on, taken away again."""
+"""The init image section: img2img, inpaint and outpaint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffstudio.ui.generate.mask_dialog import MaskDialog
 from diffstudio.ui.generate.mask_editor import Sides
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.shell.desktop_environment import pictures_folder
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER, Thumbnail, read_image, unreadable_reason
@@ -25,15 +25,15 @@ from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSli
 _THUMB = 56
 _NO_SIDES: Sides = (0, 0, 0, 0)
 FILLS = [
-    (FillName.ORIGINAL, "What was there"),
-    (FillName.SURROUNDINGS, "Colours around it"),
-    (FillName.NOISE, "Noise"),
-    (FillName.NOTHING, "Grey"),
+    (FillName.ORIGINAL, "Original"),
+    (FillName.SURROUNDINGS, "Fill (surrounding colours)"),
+    (FillName.NOISE, "Latent noise"),
+    (FillName.NOTHING, "Latent nothing (grey)"),
 ]
 
 
 class InitImageSection(QWidget):
-    """`failed` carries a sentence for the room."""
+    """`failed` carries a warning for the room."""
 
     changed = Signal()
     failed = Signal(str)
@@ -44,55 +44,56 @@ class InitImageSection(QWidget):
         self._mask: Path | None = None
         self._sides: Sides = _NO_SIDES
         self.choose_button = AddButton(
-            "Start from a picture…", "Picture", "image", "Choose a picture to change, to paint on or to extend"
+            "Add init image (img2img)…",
+            "img2img",
+            "image",
+            "Choose an image to start from: img2img, inpaint or outpaint",
         )
-        self.heading = SectionLabel("Starts from")
-        self.thumb = Thumbnail(_THUMB, 6, name="The picture it starts from")
+        self.heading = SectionLabel(terms.INIT_IMAGE)
+        self.thumb = Thumbnail(_THUMB, 6, name=terms.INIT_IMAGE)
         self.name = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.about = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.paint_button = SecondaryButton(
-            "", "paint-brush", "Paint what is to be made anew, or draw the frame larger", name="Paint"
+            "", "paint-brush", "Inpaint: paint a mask. Outpaint: extend the canvas", name="Inpaint or outpaint"
         )
-        self.remove_button = SecondaryButton(
-            "", "x", "Start from noise alone again", name="Remove the picture", role="dim"
-        )
+        self.remove_button = SecondaryButton("", "x", "Remove the init image", name="Remove init image", role="dim")
         self.strength = LabelledSlider(
-            "Strength",
+            terms.DENOISING_STRENGTH,
             0.01,
             1,
             0.6,
             step=0.01,
             decimals=2,
-            tooltip="How far from the picture: little changes little, 1 keeps nothing of it",
+            tooltip="How much the image changes: low values keep it, 1 ignores it",
         )
-        self.fill = LabelledComboBox("Under the mask", FILLS, "What lies under the mask before it is made anew")
+        self.fill = LabelledComboBox("Masked content", FILLS, "What the masked area contains before inpainting")
         self.feather = LabelledSlider(
-            "Feather", 0, 128, 8, suffix=" px", tooltip="Over how many pixels what is painted fades in"
+            "Mask blur", 0, 128, 8, suffix=" px", tooltip="Width of the soft edge of the mask"
         )
-        self.masked_only = CheckBox("Only the painted part, at full size")
+        self.masked_only = CheckBox("Inpaint only masked, at full resolution")
         describe(
             self.masked_only,
-            "Only the painted part, at full size",
-            "Make the part around the mask at the size of the picture's settings; the rest keeps its own size and every bit",
+            "Inpaint only masked, at full resolution",
+            "Generate the area around the mask at the size set below; pixels outside the mask stay untouched",
         )
         self.padding = LabelledSlider(
-            "Surroundings", 0, 256, 32, suffix=" px", tooltip="How much is seen around the painted part"
+            "Only-masked padding", 0, 256, 32, suffix=" px", tooltip="Context around the mask that the model sees"
         )
         self._lay_out()
         self.choose_button.clicked.connect(self.choose)
-        self.paint_button.clicked.connect(self.paint)
+        self.paint_button.clicked.connect(self.open_mask_editor)
         self.remove_button.clicked.connect(self.clear)
-        self.masked_only.toggled.connect(lambda _: self._follow())
-        self._follow()
+        self.masked_only.toggled.connect(lambda _: self._update_state())
+        self._update_state()
 
-    # ---- what it says ------------------------------------------------------------------------------------------------
+    # ---- request ------ ------------------------------------------------------------------------------------------------
 
-    def applied(self, request: GenerateRequest) -> GenerateRequest:
-        """The request with what is chosen here."""
+    def apply_to(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with these settings."""
         if self._path is None:
             return request
         request = replace(request, init=self._path, strength=float(self.strength.value()))
-        if not self.masked():
+        if not self.has_mask():
             return request
         return replace(
             request,
@@ -104,15 +105,15 @@ class InitImageSection(QWidget):
             padding=int(self.padding.value()),
         )
 
-    def use(self, request: GenerateRequest) -> None:
-        """Show what a request says; a picture that is gone is left out, and said."""
+    def load_from(self, request: GenerateRequest) -> None:
+        """Load the settings of a request; `failed` names an image or mask that is missing."""
         if request.init is None:
             self.clear()
             return
-        if not self.set_picture(request.init):
+        if not self.set_image(request.init):
             return
         if request.mask is not None and not request.mask.is_file():
-            self.failed.emit(f"The mask {request.mask.name} is no longer there, so it is left out.")
+            self.failed.emit(f"The mask {request.mask.name} no longer exists, so it is not used.")
         self._mask = request.mask if request.mask is not None and request.mask.is_file() else None
         self._sides = request.outpaint
         self.strength.set_value(request.strength)
@@ -120,74 +121,74 @@ class InitImageSection(QWidget):
         self.feather.set_value(request.feather)
         self.masked_only.setChecked(request.masked_only)
         self.padding.set_value(request.padding)
-        self._follow()
+        self._update_state()
 
-    def picture(self) -> Path | None:
+    def image_path(self) -> Path | None:
         return self._path
 
-    def set_picture(self, path: Path) -> bool:
-        """False, and a sentence, when it cannot be read."""
+    def set_image(self, path: Path) -> bool:
+        """Set the init image; False when it cannot be read (`failed` says why)."""
         image = read_image(path, 2 * _THUMB)
         if image.isNull():
-            why = unreadable_reason(path)
-            self.failed.emit(f"{path.name} cannot be started from: {why or 'it is not a picture'}. Choose another.")
+            reason = unreadable_reason(path)
+            self.failed.emit(f"{path.name} cannot be used: {reason or 'it is not an image'}. Choose another image.")
             return False
         self._path, self._mask, self._sides = path, None, _NO_SIDES
         self.thumb.set_image(image)
         self.name.setText(path.name)
-        self._follow()
+        self._update_state()
         self.changed.emit()
         return True
 
     def clear(self) -> None:
         self._path, self._mask, self._sides = None, None, _NO_SIDES
-        self._follow()
+        self._update_state()
         self.changed.emit()
 
-    # ---- what a person does ------------------------------------------------------------------------------------------
+    # ---- user input -------- ------------------------------------------------------------------------------------------
 
     def choose(self) -> QFileDialog:
-        dialog = QFileDialog(self, "Start from a picture", pictures_folder(), IMAGE_FILE_FILTER)
+        dialog = QFileDialog(self, "Choose an init image", pictures_folder(), IMAGE_FILE_FILTER)
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda name: self.set_picture(Path(name)))
+        dialog.fileSelected.connect(lambda name: self.set_image(Path(name)))
         dialog.open()
         return dialog
 
-    def paint(self) -> MaskDialog | None:
-        """In a window of its own, at the picture's own size."""
+    def open_mask_editor(self) -> MaskDialog | None:
+        """Open the mask editor."""
         image = read_image(self._path) if self._path is not None else QImage()
         if image.isNull():
-            self.failed.emit("The picture can no longer be read, so it cannot be painted on.")
+            self.failed.emit("The init image can no longer be read.")
             return None
         mask = read_image(self._mask) if self._mask is not None else None
         dialog = MaskDialog(image, mask, self._sides, self.window())
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.done_painting.connect(self._painted)
+        dialog.mask_accepted.connect(self._apply_mask)
         dialog.open()
         return dialog
 
-    def _painted(self, png: bytes | None, sides: Sides) -> None:
-        before = self.masked()
+    def _apply_mask(self, png: bytes | None, sides: Sides) -> None:
+        before = self.has_mask()
         try:
             self._mask = keep_mask(png) if png is not None else None
         except StorageProblem as problem:
             self.failed.emit(str(problem))
             return
         self._sides = sides
-        if self.masked() and not before:
-            self.strength.set_value(1.0)  # something new is wanted there, not a variation
-        self._follow()
+        if self.has_mask() and not before:
+            self.strength.set_value(1.0)  # inpainting usually replaces the masked content
+        self._update_state()
         self.changed.emit()
 
-    # ---- inside ------------------------------------------------------------------------------------------------------
+    # ---- internal ------------------------------------------------------------------------------------------------------
 
-    def masked(self) -> bool:
-        """Whether a part of it is painted, or it is extended."""
+    def has_mask(self) -> bool:
+        """Whether the request inpaints or outpaints."""
         return self._mask is not None or any(self._sides)
 
-    def _follow(self) -> None:
-        given, masked = self._path is not None, self.masked()
+    def _update_state(self) -> None:
+        given, masked = self._path is not None, self.has_mask()
         self.choose_button.setVisible(not given)
         self.setVisible(given or self.isAncestorOf(self.choose_button))
         for part in (self._card, self.heading, self.strength):
@@ -195,21 +196,21 @@ class InitImageSection(QWidget):
         for part in (self.fill, self.feather, self.masked_only):
             part.setVisible(given and masked)
         self.padding.setVisible(given and masked and self.masked_only.isChecked())
-        self.about.setText(_what(self._mask is not None, any(self._sides)))
+        self.about.setText(_mode_text(self._mask is not None, any(self._sides)))
 
     def _lay_out(self) -> None:
-        words = QVBoxLayout()
-        words.setSpacing(2)
-        words.addStretch(1)
-        words.addWidget(self.name)
-        words.addWidget(self.about)
-        words.addStretch(1)
+        texts = QVBoxLayout()
+        texts.setSpacing(2)
+        texts.addStretch(1)
+        texts.addWidget(self.name)
+        texts.addWidget(self.about)
+        texts.addStretch(1)
         self._card = QWidget()
         row = QHBoxLayout(self._card)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
         row.addWidget(self.thumb)
-        row.addLayout(words, 1)
+        row.addLayout(texts, 1)
         row.addWidget(self.paint_button)
         row.addWidget(self.remove_button)
         column = QVBoxLayout(self)
@@ -220,7 +221,7 @@ class InitImageSection(QWidget):
             column.addWidget(part)
 
 
-def _what(masked: bool, extended: bool) -> str:
+def _mode_text(masked: bool, extended: bool) -> str:
     if masked and extended:
-        return "painted and extended"
-    return "painted" if masked else "extended" if extended else "all of it changes"
+        return "Inpaint and outpaint"
+    return "Inpaint" if masked else "Outpaint" if extended else "img2img"

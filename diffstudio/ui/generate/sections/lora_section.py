@@ -1,4 +1,7 @@
-"""The LoRAs that the prompt names, one row for each, and a list to choose more from. The prompt is the one truth: rows follow it."""
+"""The LoRA section: one row for each <lora:name:weight> tag of the prompt, and a list to add more.
+
+The prompt is the only source of truth: the rows follow its text.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,25 @@ from diffstudio.studio.prompts.lora_tags import TAG, LoraUse, changed, use_of, w
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.prompt import PromptEdit
-from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import Chip, LabelledSlider, SearchField
 
-USUAL_FACTOR = 0.8
-_MOST_CHIPS = 8
-_SEARCHABLE = 8  # with fewer there is nothing to search
-_LEFT_OUT = re.compile(r"(?i)neg|bad|worst|ugly|deform")  # in the names of words that were learnt to be left out
+DEFAULT_WEIGHT = 0.8
+_MAX_CHIPS = 8
+_SEARCHABLE = 8  # with fewer models there is no search field
+_NEGATIVE = re.compile(r"(?i)neg|bad|worst|ugly|deform")  # in the names of embeddings meant for the negative prompt
 
 
 def unescaped(text: str) -> str:
-    """What a name in a prompt means: the signs of templates in it are written with a backslash."""
+    """A model name as a prompt spells it, without the backslashes before template characters."""
     return re.sub(r"\\([{}_#])", r"\1", text)
 
 
 class LoraPicker(QFrame):
-    """A list over the window, searched by typing. `picked` carries the Checkpoint: a LoRA, or a textual inversion."""
+    """A searchable popup list. `picked` carries the Checkpoint: a LoRA or an embedding."""
 
     picked = Signal(object)
 
@@ -45,11 +48,11 @@ class LoraPicker(QFrame):
         super().__init__(parent, Qt.WindowType.Popup)
         self.setObjectName("card")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        describe(self, "LoRAs and learnt words")
+        describe(self, "LoRAs and embeddings")
         self._offered, self._texts = offered, dict[str, str]()
-        self.search = SearchField("Search", "Words of its name or of what it was trained with; Enter takes the first")
+        self.search = SearchField("Search", "Search names and trigger words; Enter adds the first match")
         self.list = QListWidget()
-        describe(self.list, "LoRAs and learnt words", "Enter or a click takes one")
+        describe(self.list, "LoRAs and embeddings", "Press Enter or click to add")
         self.list.setIconSize(QSize(16, 16))
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
@@ -89,14 +92,14 @@ class LoraPicker(QFrame):
             lora = model.role is Role.LORA
             item = QListWidgetItem(icons.icon("stack" if lora else "text-aa", "dim"), model.name)
             item.setToolTip(f"{model.path}\n{model.reason}")
-            item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{model.name}, {'a LoRA' if lora else 'a learnt word'}")
+            item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{model.name}, {'LoRA' if lora else 'embedding'}")
             item.setData(Qt.ItemDataRole.UserRole, model.name)
             item.setSizeHint(QSize(0, 28))
             self.list.addItem(item)
         self.list.setCurrentRow(0)
 
     def _searched(self, model: Checkpoint) -> str:
-        """What is searched of it; what it was trained with may be long, and is read when first asked for."""
+        """Name, title and trigger words; read on first use, since there may be many."""
         if model.name not in self._texts:
             triggers = trigger_words(model) if model.role is Role.LORA else ()
             self._texts[model.name] = " ".join((model.name, model.title, *triggers)).casefold()
@@ -105,7 +108,7 @@ class LoraPicker(QFrame):
     def _pick(self, item: QListWidgetItem | None) -> None:
         if item is None or self._done:
             return
-        self._done = True  # a click may come as two signals
+        self._done = True  # one click can emit both itemClicked and itemActivated
         name = item.data(Qt.ItemDataRole.UserRole)
         model = next(model for model in self._offered if model.name == name)
         self.close()
@@ -113,16 +116,16 @@ class LoraPicker(QFrame):
 
 
 class LoraRow(QWidget):
-    """One tag of the prompt."""
+    """The row of one LoRA tag."""
 
-    factor_changed = Signal(float)
-    word_wanted = Signal(str)  # a trigger word, into the prompt
-    name_wanted = Signal(str)  # another LoRA in its place
-    remove_wanted = Signal()
+    weight_changed = Signal(float)
+    trigger_word_clicked = Signal(str)  # a trigger word, into the prompt
+    replacement_clicked = Signal(str)  # another LoRA in its place
+    remove_requested = Signal()
 
-    def __init__(self, use: LoraUse, lora: Checkpoint | None, trouble: str, near: Sequence[str]) -> None:
+    def __init__(self, use: LoraUse, lora: Checkpoint | None, problem: str, suggestions: Sequence[str]) -> None:
         super().__init__()
-        self.lora, self.trouble = lora, trouble
+        self.lora, self.problem = lora, problem
         self.name = lora.title if lora is not None else unescaped(use.name)
         self.slider = LabelledSlider(
             self.name,
@@ -131,26 +134,26 @@ class LoraRow(QWidget):
             1,
             step=0.05,
             decimals=2,
-            tooltip="How strongly it counts: 1 as it was trained, 0 not at all, below 0 the other way",
+            tooltip="LoRA weight: 1 as trained, 0 off, negative values invert its effect",
         )
         self.remove_button = SecondaryButton(
-            "", "x", f"Take {self.name} out of the prompt", name=f"Remove {self.name}", role="dim"
+            "", "x", f"Remove {self.name} from the prompt", name=f"Remove {self.name}", role="dim"
         )
-        self.warning = label(trouble, "warn", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.warning.setVisible(bool(trouble))
-        self.words: list[Chip] = []
+        self.warning = label(problem, "warn", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.warning.setVisible(bool(problem))
+        self.trigger_chips: list[Chip] = []
         chips = QWidget()
         flow = FlowLayout(chips, 4)
-        for word in trigger_words(lora)[:_MOST_CHIPS] if lora is not None else ():
-            chip = Chip(word, checkable=False, tooltip=f"Add “{word}” to the prompt, which it was trained with")
-            chip.clicked.connect(partial(self.word_wanted.emit, word))
-            self.words.append(chip)
+        for word in trigger_words(lora)[:_MAX_CHIPS] if lora is not None else ():
+            chip = Chip(word, checkable=False, tooltip=f"Add the trigger word “{word}” to the prompt")
+            chip.clicked.connect(partial(self.trigger_word_clicked.emit, word))
+            self.trigger_chips.append(chip)
             flow.addWidget(chip)
-        self.nears = [Chip(name, checkable=False, tooltip=f"Put {name} in its place") for name in near]
-        for name, chip in zip(near, self.nears, strict=True):
-            chip.clicked.connect(partial(self.name_wanted.emit, name))
+        self.suggestions = [Chip(name, checkable=False, tooltip=f"Use {name} instead") for name in suggestions]
+        for name, chip in zip(suggestions, self.suggestions, strict=True):
+            chip.clicked.connect(partial(self.replacement_clicked.emit, name))
             flow.addWidget(chip)
-        chips.setVisible(bool(self.words or self.nears))
+        chips.setVisible(bool(self.trigger_chips or self.suggestions))
         top, column = QHBoxLayout(), QVBoxLayout(self)
         top.setSpacing(4)
         top.addWidget(self.slider, 1)
@@ -160,48 +163,48 @@ class LoraRow(QWidget):
         column.addLayout(top)
         column.addWidget(self.warning)
         column.addWidget(chips)
-        self.slider.value_changed.connect(lambda value: self.factor_changed.emit(float(value)))
-        self.remove_button.clicked.connect(self.remove_wanted)
+        self.slider.value_changed.connect(lambda value: self.weight_changed.emit(float(value)))
+        self.remove_button.clicked.connect(self.remove_requested)
         self.show_use(use)
 
     def show_use(self, use: LoraUse) -> None:
-        """Its factor, also one beyond what the slider usually has."""
+        """Show the weight of the tag; the slider's range grows to include it."""
         if use.network != self.slider.value():
             self.slider.set_range(min(-2.0, use.network), max(2.0, use.network))
             self.slider.set_value(use.network)
 
-    def show_words(self, prompt: str) -> None:
-        """Those that stand in the prompt already cannot be added again."""
-        for chip in self.words:
+    def show_prompt(self, prompt: str) -> None:
+        """Disable the trigger words that the prompt already contains."""
+        for chip in self.trigger_chips:
             chip.setEnabled(chip.text().casefold() not in prompt.casefold())
 
 
 class LoraSection(QWidget):
-    """Follows the two fields; what is done here is done to their texts."""
+    """Shows the LoRA tags of the prompt fields; every change here edits their text."""
 
     def __init__(self, prompt: PromptEdit, negative: PromptEdit) -> None:
         super().__init__()
         self._prompt, self._negative = prompt, negative
         self._models: tuple[Checkpoint, ...] = ()
         self._checkpoint: Checkpoint | None = None
-        self._shown: list[str] = []  # the names of the rows, as they stand in the prompt
-        self._slid: tuple[int, str] | None = None  # the row moved last, and the prompt that came of it
+        self._shown_names: list[str] = []  # the LoRA names of the rows, as the prompt spells them
+        self._last_change: tuple[int, str] | None = None  # the row changed last, and the resulting prompt
         self.rows: list[LoraRow] = []
         self.heading = SectionLabel("LoRAs")
-        self.add_button = AddButton("Add a LoRA…", "LoRA", "stack")
+        self.add_button = AddButton("Add LoRA…", terms.LORA, "stack")
         self.add_button.clicked.connect(self.open_picker)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(8)
         self._column.addWidget(self.heading)
         self._column.addWidget(self.add_button)
-        prompt.textChanged.connect(self._follow_text)
-        self._follow()
+        prompt.textChanged.connect(self._update_from_text)
+        self._update_state()
 
-    # ---- what there is -----------------------------------------------------------------------------------------------
+    # ---- models ------- -----------------------------------------------------------------------------------------------
 
     def set_models(self, models: Sequence[Checkpoint]) -> None:
-        """Of all models there are, the LoRAs and the textual inversions."""
+        """Take the LoRAs and embeddings out of all models."""
         self._models = tuple(model for model in models if model.role in (Role.LORA, Role.EMBEDDING))
         self._rebuild()
 
@@ -211,13 +214,13 @@ class LoraSection(QWidget):
             self._rebuild()
 
     def offered(self) -> list[Checkpoint]:
-        """Those that fit the checkpoint and can be named in a prompt, LoRAs first."""
+        """The models that fit the checkpoint and can be named in a prompt, LoRAs first."""
         if self._checkpoint is None or self._checkpoint.conditioning is not Conditioning.TEXT:
             return []
         fitting = [model for model in self._models if not misfit(model, self._checkpoint) and _can_be_named(model)]
         return sorted(fitting, key=lambda model: (model.role is not Role.LORA, model.name.casefold()))
 
-    # ---- what a person does ------------------------------------------------------------------------------------------
+    # ---- user input -------- ------------------------------------------------------------------------------------------
 
     def open_picker(self) -> LoraPicker:
         picker = LoraPicker(self, self.offered())
@@ -226,11 +229,11 @@ class LoraSection(QWidget):
         return picker
 
     def add(self, model: Checkpoint) -> None:
-        """Name it in the prompt: a LoRA by its tag, a textual inversion as a word, in the negative prompt if it sounds so."""
+        """Add a LoRA tag to the prompt, or an embedding's name to the prompt or negative prompt."""
         if model.role is Role.EMBEDDING:
-            self._write(self._negative if _LEFT_OUT.search(model.name) else self._prompt, escaped(model.name))
+            self._write(self._negative if _NEGATIVE.search(model.name) else self._prompt, escaped(model.name))
         elif not any(row.lora == model for row in self.rows):
-            use = LoraUse(escaped(model.name), USUAL_FACTOR, USUAL_FACTOR)
+            use = LoraUse(escaped(model.name), DEFAULT_WEIGHT, DEFAULT_WEIGHT)
             self._prompt.change_to(with_another(self._prompt.text(), use))
 
     def _write(self, edit: PromptEdit, words: str) -> None:
@@ -240,11 +243,11 @@ class LoraSection(QWidget):
                 f"{text.rstrip(',')}, {words}{tags}" if text else words + (f" {tags.lstrip()}" if tags else "")
             )
 
-    def _slide(self, place: int, factor: float) -> None:
+    def _set_weight(self, place: int, weight: float) -> None:
         before = self._prompt.text()
-        after = with_use(before, place, changed(self._uses()[place], factor))
-        self._prompt.change_to(after, as_before=self._slid == (place, before))
-        self._slid = place, after
+        after = with_use(before, place, changed(self._uses()[place], weight))
+        self._prompt.change_to(after, join_undo=self._last_change == (place, before))
+        self._last_change = place, after
 
     def _remove(self, place: int) -> None:
         self._prompt.change_to(with_use(self._prompt.text(), place, None))
@@ -258,14 +261,14 @@ class LoraSection(QWidget):
     def _uses(self) -> list[LoraUse]:
         return [use_of(match) for match in TAG.finditer(self._prompt.text())]
 
-    def _follow_text(self) -> None:
+    def _update_from_text(self) -> None:
         uses = self._uses()
-        if [use.name for use in uses] != self._shown:
+        if [use.name for use in uses] != self._shown_names:
             self._rebuild()
             return
         for row, use in zip(self.rows, uses, strict=True):
             row.show_use(use)
-            row.show_words(self._prompt.text())
+            row.show_prompt(self._prompt.text())
 
     def _rebuild(self) -> None:
         for row in self.rows:
@@ -273,17 +276,17 @@ class LoraSection(QWidget):
             row.hide()
             row.deleteLater()
         uses = self._uses()
-        self.rows, self._shown = [], [use.name for use in uses]
+        self.rows, self._shown_names = [], [use.name for use in uses]
         for place, use in enumerate(uses):
             row = self._row(use)
-            row.factor_changed.connect(partial(self._slide, place))
-            row.name_wanted.connect(partial(self._rename, place))
-            row.remove_wanted.connect(partial(self._remove, place))
-            row.word_wanted.connect(lambda word: self._write(self._prompt, _literally(word)))
-            row.show_words(self._prompt.text())
+            row.weight_changed.connect(partial(self._set_weight, place))
+            row.replacement_clicked.connect(partial(self._rename, place))
+            row.remove_requested.connect(partial(self._remove, place))
+            row.trigger_word_clicked.connect(lambda word: self._write(self._prompt, _literally(word)))
+            row.show_prompt(self._prompt.text())
             self.rows.append(row)
             self._column.insertWidget(1 + place, row)  # below the heading
-        self._follow()
+        self._update_state()
 
     def _row(self, use: LoraUse) -> LoraRow:
         loras = [model for model in self._models if model.role is Role.LORA]
@@ -291,37 +294,36 @@ class LoraSection(QWidget):
         lora = match_name(loras, name)
         if lora is None:
             names = [model.name for model in self.offered() if model.role is Role.LORA]
-            return LoraRow(use, None, "There is no LoRA of that name here.", (similar_names(name, names) or names)[:3])
-        why = misfit(lora, self._checkpoint) if self._checkpoint is not None else ""
-        return LoraRow(use, lora, f"{why}, so it does nothing." if why else "", ())
+            return LoraRow(use, None, "No LoRA has this name.", (similar_names(name, names) or names)[:3])
+        reason = misfit(lora, self._checkpoint) if self._checkpoint is not None else ""
+        return LoraRow(use, lora, f"{reason}, so it has no effect." if reason else "", ())
 
-    def _follow(self) -> None:
+    def _update_state(self) -> None:
         text = self._checkpoint is not None and self._checkpoint.conditioning is Conditioning.TEXT
         offered = self.offered()
         self.heading.setVisible(bool(self.rows))
         self.add_button.setVisible(bool(offered))
         loras = any(model.role is Role.LORA for model in offered)
         self.add_button.set_texts(
-            ("Add another LoRA…" if self.rows else "Add a LoRA…") if loras else "Add a learnt word…",
-            "Choose among the LoRAs and learnt words (textual inversions) that fit this checkpoint; the prompt "
-            "names them",
+            ("Add another LoRA…" if self.rows else "Add LoRA…") if loras else "Add embedding…",
+            "Choose from the LoRAs and embeddings (textual inversions) that fit this checkpoint",
         )
         self.setVisible(text and bool(self.rows or (offered and self.isAncestorOf(self.add_button))))
 
 
 def _can_be_named(model: Checkpoint) -> bool:
-    """Whether a tag with its name means it."""
+    """Whether a tag with this name is parsed back to the same name."""
     match = TAG.fullmatch(LoraUse(escaped(model.name)).tag())
     return model.role is not Role.LORA or (match is not None and unescaped(match[1]) == model.name)
 
 
 def _without_last_tags(prompt: str) -> tuple[str, str]:
-    """What it says, and the tags that it ends with."""
+    """The text, and the tags at its end."""
     end = re.search(r"(?:\s*<[^<>]*>)*\s*$", prompt)
     place = end.start() if end is not None else len(prompt)
     return prompt[:place].rstrip(), prompt[place:].rstrip()
 
 
 def _literally(word: str) -> str:
-    """A prompt that means these words, whatever signs are in them."""
+    """Escape weighting and template characters, so that the prompt means these words."""
     return escaped(re.sub(r"[()\[\]]", r"\\\g<0>", word))

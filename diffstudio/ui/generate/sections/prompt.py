@@ -1,4 +1,4 @@
-"""The prompt: a few lines of text with the history of what was asked before."""
+"""The prompt field: text with a history, a token counter and attention-weight shortcuts."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property
 
-_MOST_IN_MENU = 30
-_COUNT_AFTER_MS = 150  # without a key
-_COUNT_PIXELS = 16  # of the line that says how long the prompt is
+_MAX_MENU_PROMPTS = 30
+_COUNT_AFTER_MS = 150  # after the last key
+_COUNT_PIXELS = 16  # height of the token count
 
 
 class PromptEdit(QPlainTextEdit):
     """Text that is pasted plain, leaves with Tab, and says when it is longer than a prompt may be.
 
     Up in an empty field, or in one that shows an old prompt, goes back in the history; Alt+Up does so anywhere. Ctrl+Up and
-    Ctrl+Down make the selection stronger and weaker, for checkpoints that read such things (`set_weighable`). Its last line says
+    Ctrl+Down make the selection stronger and weaker, for checkpoints that read such things (`set_weighting_enabled`). Its last line says
     how many tokens the prompt has; what the checkpoint does not read is underlined.
     """
 
-    count_wanted = Signal(object)  # the text, shortly after it has changed: answer with show_count
+    token_count_wanted = Signal(object)  # the text, shortly after it has changed: answer with show_count
     too_long = Signal(bool)
-    submitted = Signal()  # Ctrl+Enter, which the field would otherwise keep to itself
+    submitted = Signal()  # Ctrl+Enter
 
     def __init__(self, name: str, placeholder: str, tooltip: str, lines: int, history: bool = False) -> None:
         super().__init__()
@@ -41,15 +41,15 @@ class PromptEdit(QPlainTextEdit):
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self._usual_height = QFontMetrics(self.font()).lineSpacing() * lines + 26
         self._always_counts = lines > 1
-        self._weighable, self._tooltip = False, tooltip
+        self._weighting_enabled, self._tooltip = False, tooltip
         self.count = label("", "faint", pixels=theme.TINY_PIXELS)
         self.count.setParent(self)
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._counted = Counted()
         self._count_timer = QTimer(self, singleShot=True, interval=_COUNT_AFTER_MS)
-        self._count_timer.timeout.connect(lambda: self.count_wanted.emit(self.toPlainText()))
-        self.show_count("", Counted())
-        self._with_history, self._history, self._place = history, tuple[str, ...](), -1
+        self._count_timer.timeout.connect(lambda: self.token_count_wanted.emit(self.toPlainText()))
+        self.show_token_count("", Counted())
+        self._with_history, self._history, self._history_index = history, tuple[str, ...](), -1
         self._draft = ""
         self._over = False
         self.textChanged.connect(self._check)
@@ -58,7 +58,7 @@ class PromptEdit(QPlainTextEdit):
         return self.toPlainText()
 
     def set_text(self, text: str) -> None:
-        """Undoable, unlike setPlainText; the cursor goes to the end."""
+        """Replace the text (undoable, unlike setPlainText); the cursor moves to the end."""
         if text == self.toPlainText():
             return
         cursor = QTextCursor(self.document())
@@ -66,8 +66,8 @@ class PromptEdit(QPlainTextEdit):
         cursor.insertText(text)
         self.moveCursor(QTextCursor.MoveOperation.End)
 
-    def change_to(self, text: str, *, as_before: bool = False) -> None:
-        """Only what is new of it is typed, and undone; `as_before`, together with what was changed last. The cursor stays."""
+    def change_to(self, text: str, *, join_undo: bool = False) -> None:
+        """Edit the part that differs, as one undo step; with `join_undo`, as part of the last one. The cursor stays."""
         before = self.toPlainText()
         if text == before:
             return
@@ -76,13 +76,13 @@ class PromptEdit(QPlainTextEdit):
         cursor = QTextCursor(self.document())
         cursor.setPosition(_units(before[:same]))
         cursor.setPosition(_units(before[: len(before) - rest]), QTextCursor.MoveMode.KeepAnchor)
-        cursor.joinPreviousEditBlock() if as_before else cursor.beginEditBlock()
+        cursor.joinPreviousEditBlock() if join_undo else cursor.beginEditBlock()
         cursor.insertText(text[same : len(text) - rest])
         cursor.endEditBlock()
 
     def set_history(self, history: Sequence[str]) -> None:
         """Newest first."""
-        self._history, self._place = tuple(history), -1
+        self._history, self._history_index = tuple(history), -1
 
     def history(self) -> tuple[str, ...]:
         return self._history
@@ -91,66 +91,66 @@ class PromptEdit(QPlainTextEdit):
         menu = QMenu(parent)
         menu.setAccessibleName("Earlier prompts")
         metrics = QFontMetrics(menu.font())
-        for prompt in self._history[:_MOST_IN_MENU]:
+        for prompt in self._history[:_MAX_MENU_PROMPTS]:
             line = metrics.elidedText(" ".join(prompt.split()), Qt.TextElideMode.ElideRight, 420)
             action = menu.addAction(line.replace("&", "&&"))
             action.triggered.connect(lambda _=False, prompt=prompt: self.set_text(prompt))
         if not self._history:
-            menu.addAction("Prompts you use are kept here").setEnabled(False)
+            menu.addAction("Prompts you use appear here").setEnabled(False)
         return menu
 
-    def show_count(self, text: str, counted: Counted) -> None:
-        """What was found out about the length of `text`; nothing happens when there is another one by now."""
+    def show_token_count(self, text: str, counted: Counted) -> None:
+        """Show the token count of `text`; ignored when the text has changed since."""
         if text != self.toPlainText():
             return
-        said, tone, tip = labels.token_count(counted) if text else ("", "faint", "")
-        shown = said if self._always_counts or tone != "faint" or counted.in_chunks else ""
+        summary, tone, tip = labels.token_count_texts(counted) if text else ("", "faint", "")
+        shown = summary if self._always_counts or tone != "faint" or counted.in_chunks else ""
         self._counted = counted
         self.count.setText(shown)
-        describe(self.count, f"Tokens: {said}", tip)
+        describe(self.count, f"Tokens: {summary}", tip)
         set_style_property(self.count, "tone", tone)
         room = _COUNT_PIXELS if self._always_counts or shown else 0
         self.setViewportMargins(0, 0, 0, room)
         self.setFixedHeight(self._usual_height + room)
-        self._mark_cut()
+        self._mark_unread()
 
-    def set_weighable(self, weighable: bool) -> None:
-        self._weighable = weighable
+    def set_weighting_enabled(self, enabled: bool) -> None:
+        self._weighting_enabled = enabled
         self.setToolTip(
-            f"{self._tooltip}. (word:1.2) counts more and [word] less; Ctrl+Up and Ctrl+Down change it for what is "
-            "selected"
-            if weighable
+            f"{self._tooltip}. (word:1.2) raises and [word] lowers attention; Ctrl+Up and Ctrl+Down change it for the "
+            "selection"
+            if enabled
             else self._tooltip
         )
 
-    def count_again(self) -> None:
-        """Another checkpoint reads otherwise."""
+    def recount_tokens(self) -> None:
+        """Count again: another checkpoint has another tokenizer."""
         self._count_timer.start()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
-        if control and self._weighable and event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down):
-            self._reweigh(1 if event.key() == Qt.Key.Key_Up else -1)
+        if control and self._weighting_enabled and event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down):
+            self._change_weight(1 if event.key() == Qt.Key.Key_Up else -1)
             return
         if control and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             self.submitted.emit()
             return
         if event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down) and self._with_history and self._history:
             alt = bool(event.modifiers() & Qt.KeyboardModifier.AltModifier)
-            shown = self._place >= 0 and self.toPlainText() == self._history[self._place]
+            shown = self._history_index >= 0 and self.toPlainText() == self._history[self._history_index]
             up = event.key() == Qt.Key.Key_Up
             if alt or shown or (up and not self.toPlainText()):
-                self._walk(1 if up else -1)
+                self._browse_history(1 if up else -1)
                 return
         super().keyPressEvent(event)
 
-    def _walk(self, way: int) -> None:
-        if self._place < 0:
+    def _browse_history(self, direction: int) -> None:
+        if self._history_index < 0:
             self._draft = self.toPlainText()
-        self._place = min(max(self._place + way, -1), len(self._history) - 1)
-        self.set_text(self._draft if self._place < 0 else self._history[self._place])
+        self._history_index = min(max(self._history_index + direction, -1), len(self._history) - 1)
+        self.set_text(self._draft if self._history_index < 0 else self._history[self._history_index])
 
-    def _reweigh(self, steps: int) -> None:
+    def _change_weight(self, steps: int) -> None:
         cursor, before = self.textCursor(), self.toPlainText()
         start, end = (len(_by_units(before, place)) for place in (cursor.selectionStart(), cursor.selectionEnd()))
         after, start, end = reweighted(before, start, end, steps)
@@ -159,8 +159,8 @@ class PromptEdit(QPlainTextEdit):
         cursor.setPosition(_units(after[:end]), QTextCursor.MoveMode.KeepAnchor)
         self.setTextCursor(cursor)
 
-    def _mark_cut(self) -> None:
-        """Dim and underline what the checkpoint does not read."""
+    def _mark_unread(self) -> None:
+        """Dim and underline the text beyond the token limit."""
         cut = self._counted.tokens.cut if self._counted.tokens is not None else None
         if cut is None:
             self.setExtraSelections([])
@@ -190,11 +190,11 @@ class PromptEdit(QPlainTextEdit):
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:  # another theme
-            self._mark_cut()
+            self._mark_unread()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        right = min(self.width() - 10, self.viewport().geometry().right() - 2)  # beside the bar that scrolls
+        right = min(self.width() - 10, self.viewport().geometry().right() - 2)  # left of the scroll bar
         self.count.setGeometry(10, self.height() - _COUNT_PIXELS - 4, right - 10, _COUNT_PIXELS)
 
     def _check(self) -> None:
@@ -206,7 +206,7 @@ class PromptEdit(QPlainTextEdit):
             self.too_long.emit(over)
 
     def canInsertFromMimeData(self, source: QMimeData) -> bool:
-        """No files: they are the window's, and their names are no prompt."""
+        """Refuse files: the window handles them."""
         return not any(url.isLocalFile() for url in source.urls()) and super().canInsertFromMimeData(source)
 
     def sizeHint(self) -> QSize:
@@ -214,16 +214,16 @@ class PromptEdit(QPlainTextEdit):
 
 
 def _units(text: str) -> int:
-    """Qt counts in units of UTF-16."""
+    """Length in UTF-16 code units, which Qt counts in."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _by_units(text: str, units: int) -> str:
-    """As much of the text as so many units hold."""
+    """The first `units` UTF-16 code units of the text."""
     return text.encode("utf-16-le", "surrogatepass")[: 2 * units].decode("utf-16-le", "ignore")
 
 
 def below(widget: QWidget, menu: QMenu) -> QPoint:
-    """Where a menu that belongs to a button opens: under it, its right ends in line."""
+    """The position of a menu below a button, aligned at its right edge."""
     corner = widget.mapToGlobal(QPoint(widget.width(), widget.height() + 4))
     return corner - QPoint(menu.sizeHint().width(), 0)

@@ -1,4 +1,4 @@
-"""The seed: a number to type, and whether each press of Generate takes a new one."""
+"""The seed: a number, and whether each request uses a new one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.requests import LARGEST_SEED
+from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property
 from diffstudio.ui.widgets.inputs import Chip
 
-LARGEST_DRAWN = 2**32 - 1  # a seed drawn here is one that every other program takes too
+LARGEST_DRAWN = 2**32 - 1  # 32 bits: every other program accepts such a seed
 
 
 def new_seed() -> int:
@@ -20,26 +21,22 @@ def new_seed() -> int:
 
 
 class SeedControl(QWidget):
-    """`next()` is the seed of the request that is about to be made: a new one, or the one that is kept."""
+    """`next_seed()` is the seed of the next request: random, or the fixed one."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.field = QLineEdit(str(new_seed()))
-        describe(
-            self.field,
-            "Seed",
-            "The number that the noise is made from: the same seed and settings make the same picture",
-        )
-        self.dice = SecondaryButton("", "dice-five", "Draw a new seed now", role="dim")
-        self.new = Chip("New each time", tooltip="Every press of Generate draws a new seed", icon="shuffle")
-        self.keep = Chip("Keep", tooltip="Every press of Generate uses this seed", icon="push-pin")
+        describe(self.field, terms.SEED, "The random seed: the same seed and settings give the same image")
+        self.dice = SecondaryButton("", "dice-five", "New random seed", role="dim")
+        self.random = Chip("Random", tooltip="A new random seed for every request", icon="shuffle")
+        self.fixed = Chip("Fixed", tooltip="Use this seed for every request", icon="push-pin")
         self.group = QButtonGroup(self)
-        for chip in (self.new, self.keep):
+        for chip in (self.random, self.fixed):
             self.group.addButton(chip)
-        self.new.setChecked(True)
-        self._name = label("Seed")
+        self.random.setChecked(True)
+        self._name = label(terms.SEED)
         self._name.setBuddy(self.field)
         column, row, chips = QVBoxLayout(self), QHBoxLayout(), QHBoxLayout()
         column.setContentsMargins(0, 0, 0, 0)
@@ -48,51 +45,51 @@ class SeedControl(QWidget):
         row.addWidget(self.field, 1)
         row.addWidget(self.dice)
         chips.setSpacing(6)
-        chips.addWidget(self.new)
-        chips.addWidget(self.keep)
+        chips.addWidget(self.random)
+        chips.addWidget(self.fixed)
         chips.addStretch(1)
         column.addWidget(self._name)
         column.addLayout(row)
         column.addSpacing(4)
         column.addLayout(chips)
-        self.dice.clicked.connect(lambda: self._take(new_seed()))
+        self.dice.clicked.connect(lambda: self._set_and_notify(new_seed()))
         self.field.textEdited.connect(self._edited)
 
     def problem(self, count: int = 1) -> str:
-        """Why the number cannot be used, or nothing."""
+        """Why the seed is invalid, or an empty string."""
         text = self.field.text().strip().replace(",", "").replace(" ", "")
         if not text.isascii() or not text.isdigit():
-            return "The seed is a whole number: 0 or more, digits alone."
+            return "The seed must be a whole number, 0 or more."
         if int(text[:40]) > LARGEST_SEED - count + 1:
-            return f"The seed is at most {LARGEST_SEED - count + 1:,}."
+            return f"The largest seed is {LARGEST_SEED - count + 1:,}."
         return ""
 
     def value(self) -> int:
-        """As shown. ValueError where `problem()` says something."""
+        """The seed as shown. ValueError when it is invalid."""
         if self.problem():
             raise ValueError(self.problem())
         return int(self.field.text().strip().replace(",", "").replace(" ", ""))
 
-    def keeps(self) -> bool:
-        return self.keep.isChecked()
+    def is_fixed(self) -> bool:
+        return self.fixed.isChecked()
 
-    def next(self) -> int:
-        if not self.keeps():
+    def next_seed(self) -> int:
+        if not self.is_fixed():
             self.field.setText(str(new_seed()))
             set_style_property(self.field, "wrong", False)
         return self.value()
 
-    def set_kept(self, seed: int) -> None:
-        """Show this one and keep it."""
+    def set_fixed(self, seed: int) -> None:
+        """Show this seed and keep it."""
         self.field.setText(str(seed))
-        self.keep.setChecked(True)
+        self.fixed.setChecked(True)
         set_style_property(self.field, "wrong", False)
 
-    def _take(self, seed: int) -> None:
-        self.set_kept(seed)
+    def _set_and_notify(self, seed: int) -> None:
+        self.set_fixed(seed)
         self.changed.emit()
 
     def _edited(self) -> None:
-        self.keep.setChecked(True)  # whoever types a seed means it
+        self.fixed.setChecked(True)  # a seed that was typed is meant to be used
         set_style_property(self.field, "wrong", bool(self.problem()))
         self.changed.emit()

@@ -1,4 +1,4 @@
-"""The size of a picture: shapes to choose from, and the two sides to type, within what the checkpoint can draw."""
+"""The image size: aspect-ratio presets, and width and height within the checkpoint's limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class SizeLimits:
-    """What a checkpoint can draw: sides of `step` px from `smallest` to `largest`; best at `width` x `height`."""
+    """The sizes of a checkpoint: multiples of `step` px from `smallest` to `largest`; trained at `width` x `height`."""
 
     width: int
     height: int
@@ -36,15 +36,15 @@ class SizeLimits:
     largest: int
 
     @property
-    def only_one(self) -> bool:
+    def is_fixed(self) -> bool:
         return self.smallest == self.largest
 
     def nearest(self, side: float) -> int:
         return min(max(round(side / self.step) * self.step, self.smallest), self.largest)
 
     def shapes(self) -> list[tuple[tuple[int, int], str]]:
-        """Sizes of about as many pixels as it was trained at, each once, its own first."""
-        sizes = {(self.width, self.height): "As trained"}
+        """Presets with about as many pixels as the training size, which comes first."""
+        sizes = {(self.width, self.height): "Native"}
         pixels = self.width * self.height
         for name, across, down in _SHAPES:
             width = (pixels * across / down) ** 0.5
@@ -55,7 +55,7 @@ class SizeLimits:
 
 
 def limits_of(checkpoint: Checkpoint) -> SizeLimits:
-    """From the checkpoint's header. One that does not say more draws at its own size alone."""
+    """Read from the checkpoint's header; without more information only its native size is allowed."""
     family = family_of(checkpoint.family)
     if family is not None and family.latent:
         width, height = checkpoint.width or family.side or 512, checkpoint.height or family.side or 512
@@ -72,18 +72,16 @@ def limits_of(checkpoint: Checkpoint) -> SizeLimits:
 
 
 class SizeControl(QWidget):
-    """`size()` is (width, height) px, or (None, None) for the checkpoint's own."""
+    """`requested_size()` is (width, height) px, or (None, None) for a checkpoint with one size."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self._limits: SizeLimits | None = None
-        self.shapes = ComboBox(
-            "Shape of the picture", (), "Shapes with about as many pixels as the checkpoint was trained at"
-        )
-        self.width_box = _side("Width", "Width of the picture in pixels")
-        self.height_box = _side("Height", "Height of the picture in pixels")
+        self.shapes = ComboBox("Aspect ratio", (), "Presets with about as many pixels as the checkpoint was trained at")
+        self.width_box = _side("Width", "Image width in pixels")
+        self.height_box = _side("Height", "Image height in pixels")
         self.swap = SecondaryButton("", "arrows-left-right", "Swap width and height", role="dim")
         self._reason = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._reason.setObjectName("reason")
@@ -99,21 +97,21 @@ class SizeControl(QWidget):
         column.addLayout(row)
         column.addWidget(self._reason)
         self.shapes.chosen.connect(self._shape_chosen)
-        self.swap.clicked.connect(lambda: self._set(self.height_box.value(), self.width_box.value(), tell=True))
+        self.swap.clicked.connect(lambda: self._set(self.height_box.value(), self.width_box.value(), notify=True))
         for box in (self.width_box, self.height_box):
             box.valueChanged.connect(self._typed)
-            box.editingFinished.connect(self._settle)
+            box.editingFinished.connect(self._round_to_step)
 
     def set_limits(self, limits: SizeLimits | None) -> None:
-        """Those of another checkpoint: back to its own size."""
+        """Apply the limits of another checkpoint and reset to its native size."""
         if limits is not None and limits == self._limits:
             return
         self._limits = limits
-        free = limits is not None and not limits.only_one
+        free = limits is not None and not limits.is_fixed
         for part in (self.shapes, self.width_box, self.height_box, self.swap):
             part.setEnabled(free)
         if limits is None:
-            self.shapes.set_choices([(None, "that of the checkpoint")])
+            self.shapes.set_choices([(None, "Native size")])
             return
         for box in (self.width_box, self.height_box):
             box.blockSignals(True)
@@ -122,22 +120,22 @@ class SizeControl(QWidget):
             box.blockSignals(False)
         self._set(limits.width, limits.height)
 
-    def size_wanted(self) -> tuple[int | None, int | None]:
-        if self._limits is None or self._limits.only_one:
+    def requested_size(self) -> tuple[int | None, int | None]:
+        if self._limits is None or self._limits.is_fixed:
             return None, None
         return self._limits.nearest(self.width_box.value()), self._limits.nearest(self.height_box.value())
 
     def set_size(self, width: int | None, height: int | None) -> None:
-        """As a request says it; a size that this checkpoint cannot draw becomes the nearest that it can."""
+        """Set the size of a request, rounded to the nearest that this checkpoint supports."""
         if self._limits is not None:
             self._set(width or self._limits.width, height or self._limits.height)
 
     def reason(self) -> str:
         return self._reason.text()
 
-    def _set(self, width: int, height: int, *, tell: bool = False) -> None:
+    def _set(self, width: int, height: int, *, notify: bool = False) -> None:
         assert self._limits is not None
-        if not self._limits.only_one:
+        if not self._limits.is_fixed:
             width, height = self._limits.nearest(width), self._limits.nearest(height)
         else:
             width, height = self._limits.width, self._limits.height
@@ -145,40 +143,40 @@ class SizeControl(QWidget):
             box.blockSignals(True)
             box.setValue(side)
             box.blockSignals(False)
-        self._follow()
-        if tell:
+        self._update_state()
+        if notify:
             self.changed.emit()
 
-    def _follow(self) -> None:
-        """The list and the remark, after the boxes."""
+    def _update_state(self) -> None:
+        """Update the presets and the remark from the two fields."""
         assert self._limits is not None
         limits, size = self._limits, (self.width_box.value(), self.height_box.value())
         shapes: Sequence[tuple[tuple[int, int], str]] = limits.shapes()
-        if limits.only_one:
-            shapes = [(size, f"As trained · {size[0]} × {size[1]}")]
+        if limits.is_fixed:
+            shapes = [(size, f"Native · {size[0]} × {size[1]}")]
         elif all(size != shape for shape, _ in shapes):
             shapes = [*shapes, (size, f"Custom · {size[0]} × {size[1]}")]
         self.shapes.set_choices(shapes)
         self.shapes.set_value(size)
         trained = f"{limits.width} × {limits.height}"
-        if limits.only_one:
-            self._reason.setText(f"This checkpoint makes pictures of {trained} only.")
+        if limits.is_fixed:
+            self._reason.setText(f"This checkpoint only supports {trained}.")
         elif size != (limits.width, limits.height):
-            self._reason.setText(f"Trained at {trained}; other sizes come out less well.")
+            self._reason.setText(f"Trained at {trained}; quality may drop at other sizes.")
         else:
             self._reason.setText("")
         self._reason.setVisible(bool(self._reason.text()))
 
     def _shape_chosen(self, size: tuple[int, int]) -> None:
-        self._set(*size, tell=True)
+        self._set(*size, notify=True)
 
     def _typed(self) -> None:
-        self._follow()
+        self._update_state()
         self.changed.emit()
 
-    def _settle(self) -> None:
-        if self._limits is not None and not self._limits.only_one:
-            self._set(self.width_box.value(), self.height_box.value(), tell=True)
+    def _round_to_step(self) -> None:
+        if self._limits is not None and not self._limits.is_fixed:
+            self._set(self.width_box.value(), self.height_box.value(), notify=True)
 
 
 def _side(name: str, tooltip: str) -> QSpinBox:

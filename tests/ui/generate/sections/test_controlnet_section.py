@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.models.checkpoint import Role
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName
 from diffstudio.ui.generate.panel import Panel
-from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection, usual_prepare
+from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection, default_preprocessor
 from tests.ui.desktop_helpers import drop_folder
 from tests.ui.samples import checkpoint
 
@@ -43,7 +43,7 @@ class Threads:
 
     def __init__(self, section: ControlNetSection) -> None:
         self.waiting: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
-        section.beside_wanted.connect(lambda work, answer: self.waiting.append((work, answer)))
+        section.background_work_wanted.connect(lambda work, answer: self.waiting.append((work, answer)))
 
     def do(self) -> None:
         work, answer = self.waiting.pop(0)
@@ -69,12 +69,10 @@ def choose(combo: QComboBox, text: str) -> None:
 
 
 def test_it_is_offered_where_a_network_fits(section: ControlNetSection, qtbot: QtBot) -> None:
-    assert (
-        section.isVisible() and section.add_button.text() == "Guide by a picture…" and not section.heading.isVisible()
-    )
+    assert section.isVisible() and section.add_button.text() == "Add ControlNet…" and not section.heading.isVisible()
     section.set_models([SD1, XL_DEPTH])
     assert section.add_button.text() == "Get a ControlNet…"
-    with qtbot.waitSignal(section.models_wanted):
+    with qtbot.waitSignal(section.models_room_requested):
         qtbot.mouseClick(section.add_button, Qt.MouseButton.LeftButton)
     for other in (FLUX, checkpoint()):
         section.set_checkpoint(other)
@@ -83,8 +81,8 @@ def test_it_is_offered_where_a_network_fits(section: ControlNetSection, qtbot: Q
 
 def test_what_is_chosen_is_in_the_request(section: ControlNetSection, picture: Path) -> None:
     request = GenerateRequest("a cat")
-    assert section.applied(request) == request
-    assert section.add_picture(picture)
+    assert section.apply_to(request) == request
+    assert section.add_image(picture)
     (card,) = section.cards
     assert [card.network.combo.itemText(index) for index in range(2)] == [CANNY.title, DEPTH.title]
     assert section.uses() == (
@@ -92,18 +90,18 @@ def test_what_is_chosen_is_in_the_request(section: ControlNetSection, picture: P
     )  # a canny network wants edges
     choose(card.network.combo, DEPTH.title)
     assert section.uses()[0].prepare is PreprocessorName.AS_GIVEN and not card.low.isVisible()
-    choose(card.prepare.combo, "Edges (Canny)")
+    choose(card.preprocessor.combo, "Canny edges")
     assert card.low.isVisible() and card.high.isVisible()
     card.low._slider.setValue(60)
     card.high._slider.setValue(150)
     card.scale._slider.setValue(14)
-    card.begins._slider.setValue(10)
-    card.ends._slider.setValue(80)
+    card.start._slider.setValue(10)
+    card.end._slider.setValue(80)
     wanted = ControlNetUse("sd15_depth", picture, PreprocessorName.CANNY, 0.7, 0.1, 0.8, 60, 150)
     assert section.uses() == (wanted,)
     choose(card.network.combo, CANNY.title)
     assert section.uses() == (replace(wanted, network="sd15_canny"),)  # what a person chose stays
-    card.begins._slider.setValue(95)  # the other end gives way
+    card.start._slider.setValue(95)  # the other end gives way
     assert (section.uses()[0].begins, section.uses()[0].ends) == (0.95, 0.96)
     card.low._slider.setValue(400)
     assert (section.uses()[0].low, section.uses()[0].high) == (400, 400)
@@ -112,17 +110,15 @@ def test_what_is_chosen_is_in_the_request(section: ControlNetSection, picture: P
 def test_several_and_taken_away_again(section: ControlNetSection, qtbot: QtBot, picture: Path, tmp_path: Path) -> None:
     said: list[str] = []
     section.failed.connect(said.append)
-    assert section.add_picture(picture) and section.add_picture(picture) and len(section.uses()) == 2
-    assert section.heading.isVisible() and section.add_button.text() == "Guide by another picture…"
+    assert section.add_image(picture) and section.add_image(picture) and len(section.uses()) == 2
+    assert section.heading.isVisible() and section.add_button.text() == "Add another ControlNet…"
     qtbot.mouseClick(section.cards[0].remove_button, Qt.MouseButton.LeftButton)
     assert len(section.uses()) == 1
     (tmp_path / "text.png").write_text("hello")
-    assert not section.add_picture(tmp_path / "text.png") and "cannot be read" in said[-1]
+    assert not section.add_image(tmp_path / "text.png") and "cannot be read" in said[-1]
     for _ in range(MOST_CONTROLS - 1):
-        section.add_picture(picture)
-    assert (
-        not section.add_button.isVisible() and not section.add_picture(picture) and len(section.cards) == MOST_CONTROLS
-    )
+        section.add_image(picture)
+    assert not section.add_button.isVisible() and not section.add_image(picture) and len(section.cards) == MOST_CONTROLS
 
 
 def test_pictures_are_dropped_on_it(section: ControlNetSection, picture: Path) -> None:
@@ -134,24 +130,24 @@ def test_what_the_network_sees_is_shown(section: ControlNetSection, qtbot: QtBot
     threads = Threads(section)
 
     def white(card: Any) -> int:
-        image = card.seen.image()
+        image = card.preview.image()
         return sum(
             image.pixelColor(x, y).lightness() > 200 for x in range(image.width()) for y in range(image.height())
         )
 
-    section.add_picture(picture)
+    section.add_image(picture)
     (card,) = section.cards
     qtbot.waitUntil(lambda: bool(threads.waiting))
     threads.do()
-    assert (card.seen.image().width(), card.seen.image().height()) == (64, 64)
+    assert (card.preview.image().width(), card.preview.image().height()) == (64, 64)
     edges = white(card)
     assert 60 < edges < 600
     card.high._slider.setValue(500)
     card.low._slider.setValue(500)
     qtbot.waitUntil(lambda: bool(threads.waiting))
-    card.prepare.set_value(PreprocessorName.AS_GIVEN)  # while that is worked out it changes again
+    card.preprocessor.set_value(PreprocessorName.AS_GIVEN)  # while that is worked out it changes again
     card.changed.emit()
-    qtbot.waitUntil(lambda: section._look_again)
+    qtbot.waitUntil(lambda: section._outdated)
     threads.do()
     assert white(card) < edges  # thresholds were higher
     qtbot.waitUntil(lambda: bool(threads.waiting))
@@ -161,10 +157,10 @@ def test_what_the_network_sees_is_shown(section: ControlNetSection, qtbot: QtBot
     card.changed.emit()
     qtbot.waitUntil(lambda: bool(threads.waiting))
     threads.do()
-    assert card.seen.image().isNull() and "picture.png" in card.seen.toolTip()
+    assert card.preview.image().isNull() and "picture.png" in card.preview.toolTip()
     card.changed.emit()
     qtbot.waitUntil(lambda: bool(threads.waiting))
-    card.remove_wanted.emit()
+    card.remove_requested.emit()
     threads.do()  # it is gone by then, and nobody minds
 
 
@@ -175,20 +171,18 @@ def test_a_request_comes_back_as_it_was(section: ControlNetSection, picture: Pat
         ControlNetUse("sd15_depth", picture, PreprocessorName.INVERT, 0.35, 0.25, 0.75, 10, 20),
         ControlNetUse("sd15_canny", picture),
     )
-    section.use(GenerateRequest(controls=uses))
+    section.load_from(GenerateRequest(controls=uses))
     assert section.uses() == uses
-    section.use(GenerateRequest(controls=(replace(uses[0], network=str(DEPTH.path)),)))
+    section.load_from(GenerateRequest(controls=(replace(uses[0], network=str(DEPTH.path)),)))
     assert section.uses() == uses[:1]
-    section.use(
+    section.load_from(
         GenerateRequest(controls=(replace(uses[0], network="gone"), replace(uses[1], image=tmp_path / "gone.png")))
     )
-    assert (
-        section.uses() == () and "ControlNet gone is not here" in said[0] and "gone.png is no longer there" in said[1]
-    )
+    assert section.uses() == () and "ControlNet gone is missing" in said[0] and "gone.png no longer exists" in said[1]
 
 
 def test_another_checkpoint_takes_the_network_most_alike(section: ControlNetSection, picture: Path) -> None:
-    section.add_picture(picture)
+    section.add_image(picture)
     choose(section.cards[0].network.combo, DEPTH.title)
     section.set_checkpoint(XL)
     assert [use.network for use in section.uses()] == ["xl_depth"]
@@ -203,19 +197,19 @@ def test_the_whole_column_says_it_and_everything_has_a_name(qtbot: QtBot, pictur
     qtbot.addWidget(panel)
     panel.set_checkpoints(MODELS)
     panel.choose(SD1)
-    panel.control.add_picture(picture)
+    panel.controlnets.add_image(picture)
     request = panel.request()
     assert [use.network for use in request.controls] == ["sd15_canny"]
-    panel.use(replace(request, controls=()))
+    panel.load_from(replace(request, controls=()))
     assert panel.request().controls == ()
-    panel.use(request)
+    panel.load_from(request)
     assert panel.request().controls == request.controls
     for kind in (QPushButton, QComboBox, QSlider):
-        for widget in panel.control.findChildren(kind):
+        for widget in panel.controlnets.findChildren(kind):
             assert isinstance(widget, QWidget) and widget.accessibleName() and widget.toolTip()
 
 
 def test_what_a_network_most_likely_wants() -> None:
-    assert usual_prepare("control_v11p_sd15_canny") is PreprocessorName.CANNY
-    assert usual_prepare("diffusers_xl_Scribble") is PreprocessorName.SCRIBBLE
-    assert usual_prepare("control_v11f1p_sd15_depth") is PreprocessorName.AS_GIVEN
+    assert default_preprocessor("control_v11p_sd15_canny") is PreprocessorName.CANNY
+    assert default_preprocessor("diffusers_xl_Scribble") is PreprocessorName.SCRIBBLE
+    assert default_preprocessor("control_v11f1p_sd15_depth") is PreprocessorName.AS_GIVEN

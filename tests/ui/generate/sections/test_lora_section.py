@@ -114,14 +114,14 @@ def test_the_text_moves_the_slider(panel: Panel, qtbot: QtBot) -> None:
 
 def test_words_it_was_trained_with_are_added_before_the_tags(panel: Panel, qtbot: QtBot) -> None:
     panel.prompt.set_text("a dog <lora:Style One:0.8>")
-    sks, cat = panel.loras.rows[0].words
+    sks, cat = panel.loras.rows[0].trigger_chips
     assert (sks.text(), cat.text()) == ("sks (hat)", "cat")
     qtbot.mouseClick(cat, Qt.MouseButton.LeftButton)
     assert panel.prompt.text() == "a dog, cat <lora:Style One:0.8>" and not cat.isEnabled()
     qtbot.mouseClick(sks, Qt.MouseButton.LeftButton)
     assert panel.prompt.text() == r"a dog, cat, sks \(hat\) <lora:Style One:0.8>"
     panel.prompt.set_text("<lora:Style One:0.8>")
-    qtbot.mouseClick(panel.loras.rows[0].words[1], Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(panel.loras.rows[0].trigger_chips[1], Qt.MouseButton.LeftButton)
     assert panel.prompt.text() == "cat <lora:Style One:0.8>"
 
 
@@ -136,7 +136,7 @@ def test_learnt_words_go_where_they_belong(panel: Panel) -> None:
 def test_names_with_the_signs_of_templates_mean_themselves(panel: Panel) -> None:
     panel.use_lora(SIGNS)
     (row,) = panel.loras.rows
-    assert row.lora == SIGNS and row.trouble == ""
+    assert row.lora == SIGNS and row.problem == ""
     row.slider._slider.setValue(10)
     text, (use,) = lora_tags(expand(panel.prompt.text(), "1"))
     assert (text, use.name, use.network) == ("", SIGNS.name, 0.5)
@@ -146,8 +146,8 @@ def test_a_tag_that_names_nothing_is_marked_and_can_be_put_right(panel: Panel, q
     panel.prompt.set_text("a cat <lora:Stile On:0.4>")
     (row,) = panel.loras.rows
     qtbot.waitUntil(row.warning.isVisible)
-    assert "no LoRA of that name" in row.warning.text()
-    near = next(chip for chip in row.nears if chip.text() == "Style One")
+    assert "No LoRA has this name" in row.warning.text()
+    near = next(chip for chip in row.suggestions if chip.text() == "Style One")
     qtbot.mouseClick(near, Qt.MouseButton.LeftButton)
     assert panel.prompt.text() == "a cat <lora:Style One:0.4>" and not panel.loras.rows[0].warning.isVisible()
     panel.choose(XL)

@@ -42,7 +42,9 @@ def panel(qtbot: QtBot, tiny: Checkpoint) -> Panel:
     panel.resize(328, 900)
     panel.show()
     qtbot.waitExposed(panel)
-    panel.count_wanted.connect(lambda checkpoint, text: panel.show_count(checkpoint, text, count(checkpoint, text)))
+    panel.token_count_wanted.connect(
+        lambda checkpoint, text: panel.show_token_count(checkpoint, text, count(checkpoint, text))
+    )
     panel.set_checkpoints([tiny, checkpoint("sd", family="sd1", metadata={})])
     return panel
 
@@ -75,7 +77,7 @@ def test_what_is_not_read_is_underlined_and_explained(qtbot: QtBot, panel: Panel
     qtbot.waitUntil(lambda: panel.prompt.count.property("tone") == "warn")
     assert unread(panel.prompt).endswith("rocket")
     assert not unread(panel.prompt).startswith("red")
-    assert "is not read" in panel.prompt.count.toolTip()
+    assert "is ignored" in panel.prompt.count.toolTip()
     assert panel.prompt.count.accessibleName() == f"Tokens: {panel.prompt.count.text()}"
     cursor = QTextCursor(panel.prompt.document())
     cursor.movePosition(QTextCursor.MoveOperation.End)
@@ -104,16 +106,16 @@ def test_another_checkpoint_counts_otherwise(qtbot: QtBot, panel: Panel, tiny: C
     panel.prompt.set_text("red")
     qtbot.waitUntil(lambda: panel.prompt.count.text() == "1 / 4")
     asked: list[Checkpoint] = []
-    panel.count_wanted.disconnect()
-    panel.count_wanted.connect(lambda checkpoint, text: asked.append(checkpoint))
+    panel.token_count_wanted.disconnect()
+    panel.token_count_wanted.connect(lambda checkpoint, text: asked.append(checkpoint))
     other = checkpoint("sd", family="sd1", metadata={})
     panel.choose(other)
     qtbot.waitUntil(lambda: len(asked) == 2)  # for both fields
-    panel.show_count(tiny, "red", Counted(TokenCount(9, 9)))
+    panel.show_token_count(tiny, "red", Counted(TokenCount(9, 9)))
     assert panel.prompt.count.text() == "1 / 4"  # an answer that comes too late is not shown
-    panel.show_count(other, "red", Counted(TokenCount(80, 150, 2)))
+    panel.show_token_count(other, "red", Counted(TokenCount(80, 150, 2)))
     assert panel.prompt.count.text() == "80 / 150"
-    panel.show_count(other, "green", Counted(TokenCount(5, 75)))
+    panel.show_token_count(other, "green", Counted(TokenCount(5, 75)))
     assert panel.prompt.count.text() == "80 / 150"
 
 
@@ -121,7 +123,7 @@ def test_a_template_is_counted_as_drawn_or_said_to_be_broken(qtbot: QtBot, panel
     panel.prompt.set_text("{red|red} apple")
     qtbot.waitUntil(lambda: panel.prompt.count.text() == "about 2 / 4")
     panel.prompt.set_text("{red apple")
-    qtbot.waitUntil(lambda: panel.prompt.count.text() == "cannot be filled in")
+    qtbot.waitUntil(lambda: panel.prompt.count.text() == "template error")
     assert "never closed" in panel.prompt.count.toolTip()
 
 
@@ -139,7 +141,7 @@ def test_without_a_prompt_nothing_is_counted(conditioning: Conditioning) -> None
 
 
 def test_ctrl_up_makes_what_is_selected_stronger(qtbot: QtBot, edit: PromptEdit) -> None:
-    edit.set_weighable(True)
+    edit.set_weighting_enabled(True)
     edit.set_text("a 😀 red cat")
     edit.moveCursor(QTextCursor.MoveOperation.Start)
     edit.find("red")
@@ -166,7 +168,7 @@ def test_where_weights_mean_nothing_ctrl_up_changes_nothing(qtbot: QtBot, edit: 
 
 def test_the_marks_follow_the_theme(edit: PromptEdit, qapp: QApplication) -> None:
     edit.set_text("red apple")
-    edit.show_count("red apple", Counted(TokenCount(5, 2, cut=(4, 9))))
+    edit.show_token_count("red apple", Counted(TokenCount(5, 2, cut=(4, 9))))
     dark = theme.colour("faint")
     theme.apply(qapp, "light")
     try:

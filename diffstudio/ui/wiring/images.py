@@ -1,0 +1,89 @@
+"""What is done with an image file from anywhere: show its settings, upscale it, start from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Qt, Signal
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.requests import UpscaleRequest
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets.images import image_size, read_image, unreadable_reason
+from diffstudio.ui.window import MainWindow
+
+
+class ImageController(QObject):
+    """Opens the dialogs for an image file. `checkpoints` returns the models on this machine and the chosen one."""
+
+    upscale_requested = Signal(object)  # UpscaleRequest
+    settings_chosen = Signal(object)  # GenerateRequest or UpscaleRequest, to be used again
+    start_requested = Signal(object)  # Path, to start from
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        window: MainWindow,
+        checkpoints: Callable[[], tuple[Sequence[Checkpoint], Checkpoint | None]],
+    ) -> None:
+        super().__init__()
+        self._tasks, self._window, self._checkpoints = tasks, window, checkpoints
+
+    def open(self, path: Path) -> None:
+        """Show how an image was made; start from it where it carries no settings."""
+        self._tasks.start(self._open(path))
+
+    def upscale(self, path: Path, before: UpscaleRequest | None = None) -> None:
+        """Ask how to upscale an image: as in `before`, or by the settings that the image carries."""
+        self._tasks.start(self._upscale(path, before))
+
+    async def _upscale(self, path: Path, before: UpscaleRequest | None) -> None:
+        from diffstudio.studio.generation.upscaler_lookup import upscale_from
+        from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+
+        image = await self._tasks.to_thread(read_image, path, 256)
+        if image.isNull():
+            self._window.show_message("warn", f"{path.name} cannot be upscaled: it cannot be read as an image.")
+            return
+        base = before if before is not None else await self._tasks.to_thread(upscale_from, path)
+        models, chosen = self._checkpoints()
+        dialog = UpscaleDialog(
+            base,
+            image,
+            image_size(path),
+            models,
+            chosen.name if chosen is not None else "",
+            self._window,
+            sampled=before is not None and bool(before.checkpoint),
+        )
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.upscale_requested.connect(self.upscale_requested)
+        dialog.open()
+
+    async def _open(self, path: Path) -> None:
+        from diffstudio.studio.metadata import metadata
+        from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
+
+        try:
+            settings = await self._tasks.to_thread(metadata.read, path)
+        except DiffstudioError as error:
+            if (await self._tasks.to_thread(read_image, path, 64)).isNull():
+                reason = await self._tasks.to_thread(unreadable_reason, path)
+                self._window.show_message(
+                    "warn", f"{path.name} cannot be opened: {reason}. Choose another image." if reason else str(error)
+                )
+            else:  # an image without settings is one to start from
+                self.start_requested.emit(path)
+            return
+        except OSError as error:
+            self._window.show_message("warn", f"{path.name} could not be read: {error}.")
+            return
+        thumbnail = await self._tasks.to_thread(read_image, path, 512)
+        dialog = ImageSettingsDialog(path, thumbnail, settings, self._window)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.use_requested.connect(self.settings_chosen)
+        dialog.start_requested.connect(lambda: self.start_requested.emit(path))
+        dialog.upscale_requested.connect(lambda: self.upscale(path))
+        dialog.open()

@@ -1,0 +1,169 @@
+"""Jobs: from the Generate room to the worker, and the worker's events back to the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Signal
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
+from diffstudio.studio.jobs.memory_forecast import Wanted, needs
+from diffstudio.studio.prompts.token_count import count
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
+from diffstudio.ui.generate.queue_and_history import MAX_RECENT, RecentImage
+from diffstudio.ui.generate.room import GenerateRoom
+from diffstudio.ui.shell.sleep_inhibitor import SleepInhibitor
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets.formatting import human_duration
+from diffstudio.ui.widgets.images import read_image
+
+if TYPE_CHECKING:  # imported after the first paint
+    from diffstudio.studio.gallery.gallery import Gallery
+    from diffstudio.studio.runs.runs import RunSummary
+    from diffstudio.studio.worker import Worker
+
+
+class JobController(QObject):
+    """Submits requests to the worker and shows its queue, its events and the newest images in the Generate room.
+
+    Requests made before `start` are kept and submitted then.
+    """
+
+    image_saved = Signal(object)  # Path
+    prompt_used = Signal(str)  # of a request that was submitted
+
+    def __init__(self, tasks: Tasks, sleep_inhibitor: SleepInhibitor) -> None:
+        super().__init__()
+        self._tasks, self._sleep_inhibitor = tasks, sleep_inhibitor
+        self.worker: Worker | None = None
+        self._gallery: Gallery | None = None
+        self._early_requests: list[PictureRequest] = []
+        self._training = False
+        self.room = GenerateRoom(self.filmstrip)
+        self._connect()
+
+    def start(self, worker: Worker, gallery: Gallery) -> None:
+        self.worker, self._gallery = worker, gallery
+        worker.start()
+        for request in self._early_requests:
+            self.submit(request)
+        self._early_requests.clear()
+        self.show_pending()
+
+    # Requests
+
+    def submit(self, request: PictureRequest) -> None:
+        if self.worker is None:
+            self._early_requests.append(request)
+            return
+        self._call(lambda worker: worker.submit(request))
+        self.show_pending()
+        if request.prompt and isinstance(request, GenerateRequest):
+            self.prompt_used.emit(request.prompt)
+
+    def restart(self, job: JobId, step: int, request: PictureRequest) -> None:
+        self._call(lambda worker: worker.restart(job, step, request))
+        self.show_pending()
+
+    def move(self, job: JobId, offset: int) -> None:
+        """Move a waiting job up (-1) or down (1) in the queue."""
+        if self.worker is None:
+            return
+        jobs = [queued.job for queued in self.worker.pending()]
+        if job in jobs:
+            position = jobs.index(job)
+            jobs.insert(min(max(position + offset, 0), len(jobs) - 1), jobs.pop(position))
+            self._call(lambda worker: worker.reorder(jobs))
+        self.show_pending()
+
+    def filmstrip(self, job: JobId) -> list[tuple[Picture, ...]]:
+        """The previews of every step of a job that has ended."""
+        return self.worker.filmstrip(job) if self.worker is not None else []
+
+    def _call(self, method: Callable[[Worker], Any]) -> None:
+        """Call the worker, and show the error when it refuses."""
+        if self.worker is None:
+            return
+        try:
+            method(self.worker)
+        except DiffstudioError as error:
+            self.room.show_message("bad", str(error))
+
+    # Events
+
+    def handle_event(self, event: Event) -> None:
+        """One event of the worker, on the window's thread."""
+        self.room.handle_event(event)
+        match event:
+            case ImageSaved(path=path):
+                self.image_saved.emit(path)
+            case Started() | Finished() | Cancelled() | Failed():
+                self.show_pending()
+                self._update_sleep_inhibitor()
+
+    def show_pending(self) -> None:
+        if self.worker is not None:
+            self.room.set_pending(self.worker.pending())
+
+    def show_recent(self) -> None:
+        """Read the newest images of the gallery, reduced, in a thread."""
+        if self._gallery is not None:
+            self._tasks.start(self._show_recent(self._gallery))
+
+    async def _show_recent(self, gallery: Gallery) -> None:
+        def read() -> tuple[list[RecentImage], int]:
+            images = gallery.images(0, MAX_RECENT)
+            return [
+                RecentImage(image.path, read_image(image.path, 192), image.request) for image in images
+            ], gallery.count()
+
+        self.room.set_recent(*await self._tasks.to_thread(read))
+
+    def show_training(self, summaries: list[RunSummary]) -> None:
+        """Show the training run that is under way beside the queue."""
+        alive = next((summary for summary in summaries if summary.alive), None)
+        if alive is None:
+            self.room.set_training("", "", None)
+        else:
+            left = (
+                f"{human_duration(alive.left_seconds)} left"
+                if alive.left_seconds is not None
+                else "pauses while images are generated"
+            )
+            self.room.set_training(alive.name, f"{alive.status} · {left}", alive.fraction if alive.steps else None)
+        self._training = alive is not None
+        self._update_sleep_inhibitor()
+
+    def _update_sleep_inhibitor(self) -> None:
+        self._sleep_inhibitor.hold(self._training or (self.worker is not None and self.worker.running() is not None))
+
+    # Token counts and memory forecasts for the panel
+
+    async def _count_tokens(self, checkpoint: Checkpoint, text: str) -> None:
+        self.room.panel.show_token_count(checkpoint, text, await self._tasks.to_thread(count, checkpoint, text))
+
+    async def _forecast_memory(self, job: Wanted) -> None:
+        if self.worker is not None:
+            machine = await self._tasks.to_thread(self.worker.machine)
+            self.room.panel.show_memory_forecast(job, needs(job, machine) if machine is not None else None)
+
+    async def _run_in_background(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        done(await self._tasks.to_thread(work))
+
+    def _connect(self) -> None:
+        room, tasks = self.room, self._tasks
+        room.generate_requested.connect(self.submit)
+        room.pause_requested.connect(lambda job: self._call(lambda worker: worker.pause(job)))
+        room.resume_requested.connect(lambda job: self._call(lambda worker: worker.resume(job)))
+        room.stop_requested.connect(lambda job: self._call(lambda worker: worker.stop(job)))
+        room.remove_requested.connect(lambda job: self._call(lambda worker: worker.cancel_pending(job)))
+        room.restart_requested.connect(self.restart)
+        room.move_requested.connect(self.move)
+        room.panel.token_count_wanted.connect(
+            lambda checkpoint, text: tasks.start(self._count_tokens(checkpoint, text))
+        )
+        room.panel.memory_forecast_wanted.connect(lambda job: tasks.start(self._forecast_memory(job)))
+        room.panel.background_work_wanted.connect(lambda work, done: tasks.start(self._run_in_background(work, done)))

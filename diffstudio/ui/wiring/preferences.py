@@ -1,0 +1,66 @@
+"""The settings: their dialog, what changes at once in the window, and their file."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtWidgets import QApplication
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.studio.settings import Settings, Theme, save
+from diffstudio.ui.shell.sleep_inhibitor import SleepInhibitor
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.window import MainWindow
+
+
+class PreferencesController(QObject):
+    """Holds the settings that are in use. `changed` carries the settings before and after."""
+
+    changed = Signal(object, object)  # Settings before, Settings now
+
+    def __init__(self, settings: Settings, window: MainWindow, sleep_inhibitor: SleepInhibitor) -> None:
+        super().__init__()
+        self.settings = settings
+        self._window, self._sleep_inhibitor = window, sleep_inhibitor
+
+    def open_dialog(self) -> None:
+        from diffstudio.ui.settings_dialog import SettingsDialog
+
+        dialog = SettingsDialog(self.settings, self._sleep_inhibitor.description, self._window)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.changed.connect(self.set_settings)
+        dialog.open()
+
+    def set_settings(self, settings: Settings) -> None:
+        """Apply and save."""
+        before, self.settings = self.settings, settings
+        if settings.theme != before.theme:
+            self.apply_theme()
+        self.changed.emit(before, settings)
+        if settings.images != before.images:
+            self._window.show_message(
+                "info", f"Images will be saved in {settings.images} after you restart diffstudio."
+            )
+        self._save()
+
+    def add_prompt(self, prompt: str) -> None:
+        """Remember a prompt in the history."""
+        before, self.settings = self.settings, self.settings.with_prompt(prompt)
+        self.changed.emit(before, self.settings)
+        self._save()
+
+    def apply_theme(self) -> None:
+        """The theme of the settings; called again when the system switches between light and dark."""
+        app = QApplication.instance()
+        assert isinstance(app, QApplication)
+        if theme.resolve(self.settings.theme) != theme.name():
+            theme.apply(app, self.settings.theme)
+
+    def system_theme_changed(self) -> None:
+        if self.settings.theme is Theme.SYSTEM:
+            self.apply_theme()
+
+    def _save(self) -> None:
+        try:
+            save(self.settings)
+        except DiffstudioError as error:
+            self._window.show_message("bad", str(error))
