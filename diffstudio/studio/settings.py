@@ -1,6 +1,6 @@
-"""What a person has set once and for all, in one JSON file.
+"""The user's settings, in one JSON file.
 
-A file that cannot be read is never in the way: the defaults are used, and the file is kept aside for whoever wants it.
+A file that cannot be read is set aside, and the defaults are used.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Settings:
 
     theme: Theme = Theme.DARK
     device: str = "auto"  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`
-    threads: int = 0  # of the processor, for one picture; 0: as many as there are cores
-    previews: bool = True  # show the picture while it is made
+    threads: int = 0  # CPU threads for one image; 0: one for each core
+    previews: bool = True  # show the image while it is generated
     kept_gib: float | None = None  # checkpoints in memory; None: half of what there is; 0: only the one in use
     compiled: bool = False  # networks of others' checkpoints are compiled before their first step
     model_folders: tuple[Path, ...] = ()  # looked through besides the program's own
@@ -90,11 +90,11 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
     settings: Settings
-    problem: str = ""  # a sentence to show when the file could not be used; empty when all is well
+    problem: str = ""  # a sentence to show when the file could not be used; otherwise empty
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """The settings in the file, or the defaults. Never raises: see `read_settings` for what was wrong."""
+    """The settings in the file, or the defaults. Never raises; `read_settings` reports what was wrong."""
     return read_settings(path).settings
 
 
@@ -102,7 +102,7 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
     """The settings in the file; the defaults when there is none.
 
     A damaged file, or one from a newer program, is renamed to `settings.json.damaged` so that nothing in it is lost. A
-    single value that makes no sense takes its default and the rest is kept.
+    single invalid value is reset to its default; the others are kept.
     """
     path = path or paths.settings_file()
     try:
@@ -123,7 +123,7 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
                 settings = replace(settings, **{name: _value(name, values[name])})
             except (TypeError, ValueError, BadRequest):
                 unknown.append(name)
-    problem = f"Some settings made no sense and took their defaults: {', '.join(unknown)}." if unknown else ""
+    problem = f"Some settings were invalid and were reset to their defaults: {', '.join(unknown)}." if unknown else ""
     return LoadedSettings(settings, problem)
 
 

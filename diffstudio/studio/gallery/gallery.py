@@ -1,7 +1,7 @@
-"""The gallery: pictures as files in a folder, and what is known about them in an SQLite database beside.
+"""The gallery: images as files in a folder, and their records in an SQLite database.
 
 The files are the truth. Each carries its own settings, so that the database can be lost and is then rebuilt by
-`rescan`; only stars live in the database alone. A picture is deleted into `.trash` inside the gallery, from where
+`rescan`; only stars live in the database alone. An image is deleted into `.trash` inside the gallery, from where
 `undo` brings it back; `empty_trash` hands those over to the system's own trash.
 
 Every method may be called from any thread: each thread has its own connection, and SQLite (in WAL mode) orders them.
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS images (
     prompt TEXT NOT NULL,
     negative TEXT NOT NULL,
     checkpoint TEXT NOT NULL,
-    request TEXT,                       -- JSON; NULL when the picture carries no settings
+    request TEXT,                       -- JSON; NULL when the image holds no settings
     starred INTEGER NOT NULL DEFAULT 0,
     trashed REAL,                       -- when; NULL while it is shown
     home TEXT                           -- where it goes back to from the trash
@@ -90,7 +90,7 @@ _COLUMNS = "images.id, path, request, created, width, height, starred, checkpoin
 
 @dataclass(frozen=True, slots=True)
 class GalleryImage:
-    """One picture of the gallery."""
+    """One image of the gallery."""
 
     id: int
     path: Path
@@ -103,7 +103,7 @@ class GalleryImage:
 
     @property
     def request(self) -> PictureRequest | None:
-        """The request for this picture alone; None when it carries no settings, or a newer program's."""
+        """The request for this image alone; None when it holds no settings, or a newer program's."""
         return _request(self.request_json) if self.request_json else None
 
 
@@ -117,7 +117,7 @@ def _request(text: str) -> PictureRequest | None:
 
 
 class Gallery:
-    """Pictures below `folder`, their records in `database`, small copies in `thumbnails` (which may be deleted)."""
+    """Images below `folder`, their records in `database`, small copies in `thumbnails` (which may be deleted)."""
 
     def __init__(self, folder: Path, database: Path, thumbnails: Path | None = None) -> None:
         self.folder, self.database = folder, database
@@ -133,7 +133,7 @@ class Gallery:
                 self._prepare()
             except sqlite3.OperationalError:
                 raise
-            except sqlite3.DatabaseError:  # damaged: the files know everything but the stars
+            except sqlite3.DatabaseError:  # damaged: the files hold everything but the stars
                 self._set_aside()
                 self._prepare()
 
@@ -142,16 +142,16 @@ class Gallery:
     def add(
         self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None
     ) -> GalleryImage:
-        """Write a picture with its settings as `YYYY-MM-DD/HHMMSS-seed-slug.png`, and record it.
+        """Write an image with its settings as `YYYY-MM-DD/HHMMSS-seed-slug.png`, and record it.
 
-        `request` is the whole request and `extra` what else decides the pixels (`index` of this picture in the request,
+        `request` is the whole request and `extra` what else decides the pixels (`index` of this image in the request,
         `torch`, `device`, `dtype`, `batch` …: see `metadata.write`). The file appears whole or not at all, and never
         over another. Raises StorageProblem.
         """
         about = {"width": image.width, "height": image.height} | dict(extra or {})
         this = metadata.of_one(request, about)
         now = datetime.now()
-        name = "-".join(part for part in (now.strftime("%H%M%S"), *_named(this)) if part)
+        name = "-".join(part for part in (now.strftime("%H%M%S"), *_name_parts(this)) if part)
         texts = metadata.write(image, request, about)
         failed = "The image could not be saved"
         with storage_errors(failed, self.folder):
@@ -164,7 +164,7 @@ class Gallery:
     # Looking
 
     def images(self, offset: int = 0, limit: int = 200, search: str = "", starred: bool = False) -> list[GalleryImage]:
-        """A page of pictures, the newest first; each word of `search` occurs in a prompt or the checkpoint's name."""
+        """A page of images, the newest first; each word of `search` occurs in a prompt or the checkpoint's name."""
         where, values = self._where(search, starred)
         rows = self.read(
             f"SELECT {_COLUMNS} FROM images WHERE {where} ORDER BY created DESC, images.id DESC LIMIT ? OFFSET ?",
@@ -177,7 +177,7 @@ class Gallery:
         return int(self.read(f"SELECT count(*) FROM images WHERE {where}", values)[0][0])
 
     def fits(self, image_id: int, search: str = "", starred: bool = False) -> bool:
-        """Whether a picture is among those that `images` shows for this search."""
+        """Whether an image is among those that `images` shows for this search."""
         where, values = self._where(search, starred)
         return bool(self.read(f"SELECT 1 FROM images WHERE {where} AND id = ?", [*values, image_id]))
 
@@ -193,11 +193,11 @@ class Gallery:
         return self._image(rows[0]) if rows else None
 
     def newest_of(self, checkpoint: str) -> GalleryImage | None:
-        """The newest picture made with a checkpoint."""
+        """The newest image made with a checkpoint."""
         return next(iter(self.made_with(checkpoint, 1)), None)
 
     def made_with(self, checkpoint: str, most: int) -> list[GalleryImage]:
-        """The newest pictures made with a checkpoint, the newest first."""
+        """The newest images made with a checkpoint, the newest first."""
         rows = self.read(
             f"SELECT {_COLUMNS} FROM images WHERE checkpoint = ? AND trashed IS NULL "
             "ORDER BY created DESC, id DESC LIMIT ?",
@@ -206,27 +206,27 @@ class Gallery:
         return [self._image(row) for row in rows]
 
     def thumbnail(self, image: GalleryImage) -> Path:
-        """A WebP of at most 256 px a side, made now if it is not there. Slow: not for the window's thread.
+        """The thumbnail file: a WebP of at most 256 px a side, made if it does not exist. Slow: not for the GUI thread.
 
-        Raises ImageProblem when the picture cannot be read, StorageProblem when the copy cannot be written.
+        Raises ImageProblem when the image cannot be read, StorageProblem when the thumbnail cannot be written.
         """
         try:
             stat = image.path.stat()
         except OSError as error:
             raise ImageProblem(
-                f"There is no picture at {image.path}", remedy="It may have been moved or deleted"
+                f"There is no image at {image.path}", remedy="It may have been moved or deleted"
             ) from error
         version = f"{image.path}|{stat.st_mtime_ns}|{stat.st_size}".encode("utf-8", "surrogatepass")
         key = hashlib.sha1(version, usedforsecurity=False).hexdigest()
         small = self.thumbnails / key[:2] / f"{key}.webp"
         if small.exists():
             return small
-        picture = read_thumbnail(image.path, THUMBNAIL_SIDE)
+        smaller = read_thumbnail(image.path, THUMBNAIL_SIDE)
         failed = "The thumbnail could not be saved"
         with storage_errors(failed, self.thumbnails):
             small.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(small, failed) as file:
-                picture.save(file, "WEBP", quality=88)
+                smaller.save(file, "WEBP", quality=88)
         return small
 
     # Changing
@@ -236,7 +236,7 @@ class Gallery:
             connection.execute("UPDATE images SET starred = ? WHERE id = ?", [int(starred), image_id])
 
     def delete(self, image_ids: Iterable[int]) -> list[int]:
-        """Move pictures to the gallery's own trash; the ids of those that went there. Raises StorageProblem."""
+        """Move images to the gallery's own trash; the ids of those that went there. Raises StorageProblem."""
         gone = []
         for image_id in image_ids:
             for (path,) in self.read("SELECT path FROM images WHERE id = ? AND trashed IS NULL", [image_id]):
@@ -253,7 +253,7 @@ class Gallery:
         return gone
 
     def undo(self, image_ids: Iterable[int]) -> list[int]:
-        """Bring pictures back out of the trash to where they were; the ids of those that came back."""
+        """Bring images back out of the trash to where they were; the ids of those that came back."""
         back = []
         for image_id in image_ids:
             where = "id = ? AND trashed IS NOT NULL"
@@ -282,7 +282,7 @@ class Gallery:
         return [row[0] for row in self.read("SELECT id FROM images WHERE trashed IS NOT NULL ORDER BY trashed DESC")]
 
     def empty_trash(self) -> int:
-        """Hand what is in the gallery's trash to the system's trash; how many pictures went. Raises StorageProblem."""
+        """Move the gallery's trash to the system's trash; returns how many images it held. StorageProblem."""
         from send2trash import send2trash
 
         gone = 0
@@ -303,9 +303,9 @@ class Gallery:
         return gone
 
     def rescan(self, cancelled: Callable[[], bool] = lambda: False) -> RescanReport:
-        """Make the records agree with the folder: files added, moved, changed or taken away by other hands.
+        """Make the records agree with the folder: files that other programs added, moved, changed or deleted.
 
-        Raises StorageProblem when the folder cannot be looked at; the records then stay as they are.
+        StorageProblem when the folder cannot be read; the records stay as they are.
         """
         report = rescan(self, cancelled)
         self.needs_rescan = self.needs_rescan and cancelled()
@@ -427,7 +427,7 @@ class Gallery:
         return GalleryImage(image_id, self.folder / path, created, width, height, bool(starred), checkpoint, text)
 
 
-def _named(request: PictureRequest) -> tuple[str, str]:
+def _name_parts(request: PictureRequest) -> tuple[str, str]:
     """What a file is called after."""
     if isinstance(request, UpscaleRequest):
         return slug(request.source.stem), f"{request.scale:g}x"

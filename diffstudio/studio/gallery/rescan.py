@@ -1,4 +1,4 @@
-"""Make the gallery's records agree with its folder, after other hands have been in it."""
+"""Make the gallery's records agree with its folder, after other programs have changed it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True, slots=True)
 class RescanReport:
-    """What a look through the folder found to be different from the records."""
+    """How the folder differed from the gallery's records."""
 
     added: int = 0
     changed: int = 0
@@ -42,8 +42,8 @@ class _File:
 
 
 def rescan(gallery: Gallery, cancelled: Callable[[], bool]) -> RescanReport:
-    """See Gallery.rescan. A file that was moved keeps its star: it is known again by its time and size."""
-    with storage_errors("The gallery's folder cannot be looked at", gallery.folder):
+    """See Gallery.rescan. A file that was moved keeps its star: it is recognised by its time and size."""
+    with storage_errors("The images folder cannot be read", gallery.folder):
         files = dict(_files(gallery.folder, gallery.folder, cancelled))
     if cancelled():
         return RescanReport()
@@ -69,15 +69,15 @@ def rescan(gallery: Gallery, cancelled: Callable[[], bool]) -> RescanReport:
             moved += 1
 
     unreadable: list[tuple[Path, str]] = []
-    added = _take_in(gallery, new, unreadable, cancelled)
-    renewed = _take_in(gallery, changed, unreadable, cancelled)
+    added = _record_all(gallery, new, unreadable, cancelled)
+    renewed = _record_all(gallery, changed, unreadable, cancelled)
     with gallery.writing() as connection:
         connection.executemany("DELETE FROM images WHERE id = ?", [[entry[0]] for entry in missing.values()])
     return RescanReport(added, renewed, moved, len(missing), tuple(unreadable))
 
 
 def _files(folder: Path, root: Path, cancelled: Callable[[], bool]) -> Iterator[tuple[str, _File]]:
-    """Pictures below a folder by their path below `root`; nothing whose name starts with a dot."""
+    """Images below a folder by their path below `root`; nothing whose name starts with a dot."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if cancelled():
@@ -92,7 +92,7 @@ def _files(folder: Path, root: Path, cancelled: Callable[[], bool]) -> Iterator[
                     yield Path(entry.path).relative_to(root).as_posix(), _File(stat.st_mtime_ns, stat.st_size)
 
 
-def _take_in(
+def _record_all(
     gallery: Gallery, found: list[str], unreadable: list[tuple[Path, str]], cancelled: Callable[[], bool]
 ) -> int:
     taken = 0
@@ -101,17 +101,17 @@ def _take_in(
             break
         path = gallery.folder / name
         try:
-            picture = read_text(path)
+            image = read_text(path)
             settings: metadata.ImageSettings | None
             try:
-                settings = metadata.settings_of(picture, path.name)
+                settings = metadata.settings_of(image, path.name)
             except (ImageProblem, BadRequest):
-                settings = None  # a picture without settings is a picture all the same
+                settings = None  # an image without settings is an image all the same
             gallery.record(
                 path,
                 settings.request if settings else None,
-                picture.width,
-                picture.height,
+                image.width,
+                image.height,
                 settings.checkpoint if settings else "",
             )
         except ImageProblem as problem:

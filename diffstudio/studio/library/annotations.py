@@ -1,4 +1,4 @@
-"""Annotations: what a person says about files of weights: a note, tags, a star. Nothing is written into the files themselves."""
+"""Annotations: notes, tags and favourites for model files, kept apart from the files themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_NOTE = 20_000  # characters
 LONGEST_TAG = 60
 MOST_TAGS = 50
 
-_Stamp = tuple[str, int, int]  # name, bytes, ns of the last change: by these a file that was moved is known again
+_Stamp = tuple[str, int, int]  # name, bytes, ns of the last change: by these a file that was moved is recognised
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Annotation:
 
 
 def tidy_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Without spaces around them, empty ones, or the same one twice whatever its case; in the order they came."""
+    """Trimmed, without empty ones and duplicates (ignoring case), in the same order."""
     tidy: dict[str, str] = {}
     for tag in tags:
         words = " ".join(tag.split())[:LONGEST_TAG]
@@ -45,57 +45,59 @@ def tidy_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(tidy.values())[:MOST_TAGS]
 
 
-NOTHING_SAID = Annotation()
+NO_ANNOTATION = Annotation()
 
 
 class Annotations:
-    """What is said about each file, kept in one JSON file. A file that moved keeps what was said about it.
+    """The annotations of all files, in one JSON file. A file that was moved keeps its annotation.
 
-    Safe to call from any thread. A file that cannot be read is put aside, as `problem` says, and nothing is known then.
+    Safe to call from any thread. If the JSON file cannot be read, it is set aside, `problem` says so, and there are no annotations.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file or paths.data() / "annotations.json"
         self._lock = threading.Lock()
         self.problem = ""
-        self._said: dict[Path, tuple[_Stamp, Annotation]] = {}
+        self._annotations: dict[Path, tuple[_Stamp, Annotation]] = {}
         self._read()
 
     def of(self, path: Path) -> Annotation:
-        """Nothing said is an empty Annotation."""
+        """The annotation of a file; empty if it has none."""
         with self._lock:
             path = path.absolute()
-            if (found := self._said.get(path)) is not None:
+            if (found := self._annotations.get(path)) is not None:
                 return found[1]
             stamp = _stamp(path)
             moved = [
-                known for known, (known_stamp, _) in self._said.items() if known_stamp == stamp and not known.exists()
+                known
+                for known, (known_stamp, _) in self._annotations.items()
+                if known_stamp == stamp and not known.exists()
             ]
             if stamp is None or not moved:
-                return NOTHING_SAID
-            self._said[path] = self._said.pop(moved[0])
-            return self._said[path][1]
+                return NO_ANNOTATION
+            self._annotations[path] = self._annotations.pop(moved[0])
+            return self._annotations[path][1]
 
     def put(self, path: Path, annotation: Annotation) -> None:
-        """StorageProblem when it cannot be kept; what was said before stands then."""
+        """Replace a file's annotation. StorageProblem, with the old one kept, when it cannot be saved."""
         with self._lock:
             path = path.absolute()
-            before = dict(self._said)
+            before = dict(self._annotations)
             if annotation:
-                self._said[path] = (_stamp(path) or (path.name, 0, 0), annotation)
+                self._annotations[path] = (_stamp(path) or (path.name, 0, 0), annotation)
             else:
-                self._said.pop(path, None)
+                self._annotations.pop(path, None)
             try:
                 self._write()
             except StorageProblem:
-                self._said = before
+                self._annotations = before
                 raise
 
     def tags(self) -> list[str]:
-        """Every tag there is, those used most first."""
+        """Every tag in use, the most frequent first."""
         count: dict[str, int] = {}
         with self._lock:
-            for _, annotation in self._said.values():
+            for _, annotation in self._annotations.values():
                 for tag in annotation.tags:
                     count[tag] = count.get(tag, 0) + 1
         return sorted(count, key=lambda tag: (-count[tag], tag.casefold()))
@@ -110,25 +112,26 @@ class Annotations:
                     str(entry["note"]), tuple(str(tag) for tag in entry["tags"]), entry["favourite"] is True
                 )
                 name, size, changed = entry["stamp"]
-                self._said[Path(path)] = (str(name), int(size), int(changed)), annotation
+                self._annotations[Path(path)] = (str(name), int(size), int(changed)), annotation
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._said = {}
+            self._annotations = {}
             self._put_aside(str(error)[:200])
 
     def _put_aside(self, why: str) -> None:
         aside = self._file.with_suffix(".damaged.json")
         try:
             replace(self._file, aside)
-            where = f"it was kept as {aside}"
+            where = f"it is kept as {aside}"
         except OSError:
-            where = "nothing can be noted until it is moved away"
+            where = "no notes can be saved until it is moved away"
         self.problem = f"The notes on models in {self._file} cannot be read ({why}); {where}."
 
     def _write(self) -> None:
         files: dict[str, Any] = {
-            str(path): {"stamp": stamp} | asdict(annotation) for path, (stamp, annotation) in sorted(self._said.items())
+            str(path): {"stamp": stamp} | asdict(annotation)
+            for path, (stamp, annotation) in sorted(self._annotations.items())
         }
         with storage_errors(f"{self._file} cannot be written", self._file.parent):
             self._file.parent.mkdir(parents=True, exist_ok=True)

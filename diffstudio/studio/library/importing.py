@@ -1,4 +1,4 @@
-"""A file of weights from elsewhere, brought into the person's own folder of models."""
+"""Import a model file from elsewhere into the user's own models folder."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FOLDERS = {
 
 
 def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]:
-    """How much is done, from 0 to 1; at last where the file lies: below `folder`, in a sub-folder for its kind.
+    """Yields the progress, from 0 to 1, and at last the imported file's path, in the sub-folder of `folder` for its kind.
 
-    On one disk it is the same file under a second name, which takes no room; elsewhere a copy. What lies there already is
-    left alone: the same content is not brought twice, another of that name gets a number. Closed before its end, it leaves
-    nothing behind. Raises CheckpointDamaged for what is no file of weights, BadRequest for a folder, StorageProblem when it
+    On the same disk it is a hard link, which takes no space; elsewhere a copy. An existing file is
+    kept: the same content is not imported twice, and another file of that name gets a number. Closed before its end, it leaves
+    nothing behind. CheckpointDamaged for what is not a model file, BadRequest for a folder, StorageProblem when it
     cannot be written.
     """
     where = folder / FOLDERS.get(read_checkpoint(path).role, "")
@@ -40,8 +40,8 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
         if path.is_dir():
             raise BadRequest(
                 f"{path.name} is a folder",
-                "files are brought in, and folders stay where they are",
-                "Name the folder that holds it among the folders of models in Settings",
+                "only files are imported",
+                "Add the folder that contains it to the model folders in Settings",
             )
         where.mkdir(parents=True, exist_ok=True)
         target = _name_for(path, where)
@@ -49,7 +49,7 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
             yield from _copied(path, target)
     except OSError as error:
         raise StorageProblem(
-            f"{path.name} cannot be brought to {where}",
+            f"{path.name} cannot be imported to {where}",
             error.strerror or str(error),
             "Free some space, or choose another folder in Settings",
         ) from error

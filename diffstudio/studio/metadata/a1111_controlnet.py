@@ -1,4 +1,4 @@
-"""ControlNets in AUTOMATIC1111's text, as its ControlNet extension writes them; what is read there names no picture."""
+"""ControlNets in AUTOMATIC1111's infotext, as its ControlNet extension writes them (without the control image)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _RESIZED = {ResizeName.CROP: "Crop and Resize", ResizeName.PAD: "Resize and Fill
 _NAME = re.compile(r"ControlNet \d{1,2}")
 
 
-def fields(request: PictureRequest, told: Any) -> dict[str, str]:
-    """`ControlNet 0` and so on; `told` is what a picture's record says of the networks, in the same order."""
-    known = told if isinstance(told, list) else []
+def fields(request: PictureRequest, details: Any) -> dict[str, str]:
+    """`ControlNet 0` and so on; `details` is what an image's metadata holds about each, in the same order."""
+    known = details if isinstance(details, list) else []
     resize = getattr(request, "resize", ResizeName.CROP)
     return {
         f"ControlNet {number}": _text(use, resize, known[number] if number < len(known) else {})
@@ -29,12 +29,12 @@ def fields(request: PictureRequest, told: Any) -> dict[str, str]:
     }
 
 
-def _text(use: ControlNetUse, resize: ResizeName, told: Any) -> str:
-    told = told if isinstance(told, dict) else {}
-    name = str(told.get("name") or Path(use.network).stem)
+def _text(use: ControlNetUse, resize: ResizeName, details: Any) -> str:
+    details = details if isinstance(details, dict) else {}
+    name = str(details.get("name") or Path(use.network).stem)
     values = {
         "Module": _MODULES[use.prepare],
-        "Model": f"{name} [{told['old_hash']}]" if told.get("old_hash") else name,
+        "Model": f"{name} [{details['old_hash']}]" if details.get("old_hash") else name,
         "Weight": f"{use.scale:g}",
         "Resize Mode": _RESIZED[resize],
     }
@@ -49,18 +49,18 @@ def _text(use: ControlNetUse, resize: ResizeName, told: Any) -> str:
     return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
-def among(names: Iterable[str]) -> list[str]:
-    """Those of a text's fields that tell of a ControlNet."""
+def controlnet_names(names: Iterable[str]) -> list[str]:
+    """The names among an infotext's fields that describe a ControlNet."""
     return [name for name in names if _NAME.fullmatch(name)]
 
 
-def lost(told: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What cannot be asked for again, as the picture that steered is not in the text: which network, and how it was used."""
-    return {f"{name}, {values.get('Model', '').partition(' [')[0]}": _about(values) for name, values in told.items()}
+def not_imported(details: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """A phrase for each ControlNet, which cannot be imported because its control image is not in the text."""
+    return {f"{name}, {values.get('Model', '').partition(' [')[0]}": _usage(values) for name, values in details.items()}
 
 
-def _about(values: Mapping[str, str]) -> str:
-    """`canny, weight 0.8, from 0.1 to 0.9, without its picture`."""
+def _usage(values: Mapping[str, str]) -> str:
+    """`canny, weight 0.8, from 0.1 to 0.9, without its control image`."""
     begins, ends = values.get("Guidance Start", "0"), values.get("Guidance End", "1")
     whole = begins in ("0", "0.0") and ends in ("1", "1.0")
     module = values.get("Module", "").partition(" (")[0]
@@ -68,6 +68,6 @@ def _about(values: Mapping[str, str]) -> str:
         module,
         f"weight {values.get('Weight', '1')}",
         "" if whole else f"from {begins} to {ends}",
-        "without its picture",
+        "without its control image",
     )
     return ", ".join(part for part in parts if part)

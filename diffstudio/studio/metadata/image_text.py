@@ -1,6 +1,6 @@
-"""The words inside a picture file, read without trusting it: PNG text chunks, and the EXIF comment of JPEG and WebP.
+"""Text inside an image file, read without trusting it: PNG text chunks, and the EXIF comment of JPEG and WebP.
 
-No pixel is decoded here, and nothing the file says is believed about how large a thing is: sizes, counts and
+No pixel is decoded here, and no size in the file is believed: sizes, counts and
 decompressed lengths all have limits, so that a hostile file costs a few megabytes at most.
 PNG chunks: https://www.w3.org/TR/png-3/#5DataRep and #11textinfo.
 """
@@ -20,7 +20,7 @@ from diffstudio.imaging.reader import image_errors, image_problem
 LARGEST_TEXT_BYTES = 2 << 20  # of one text, decompressed: ComfyUI's workflows reach some hundred KiB
 LARGEST_TEXTS_BYTES = 8 << 20  # of all texts in one file together
 MOST_TEXTS = 256
-MOST_CHUNKS = 500_000  # a 4 GiB picture in chunks of 8 KiB
+MOST_CHUNKS = 500_000  # a 4 GiB image in chunks of 8 KiB
 LARGEST_OTHER_BYTES = 512 << 20  # of a JPEG or WebP, which Pillow may hold in memory
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -29,7 +29,7 @@ _EXIF_IFD, _USER_COMMENT, _MAKE, _MODEL = 0x8769, 0x9286, 0x010F, 0x0110
 
 @dataclass(frozen=True, slots=True)
 class ImageText:
-    """A picture's size in px and the texts it carries, by keyword."""
+    """An image's size in px and the texts in its file, by keyword."""
 
     width: int
     height: int

@@ -27,6 +27,8 @@ from diffstudio.studio.requests import (
     UpscaleRequest,
 )
 
+CHOOSE_ANOTHER = "Choose another image"
+
 SAMPLER_LABELS = {
     SamplerName.EULER: "Euler",
     SamplerName.HEUN: "Heun",
@@ -98,13 +100,13 @@ _SIZE = re.compile(r"\D*(\d{1,6})\s*[x×,]\s*(\d{1,6})\D*")
 _LONGEST_LINE = 100_000
 _LONGEST_NAME = 60
 _STRING = json.JSONDecoder()
-_MOST_LEFTOVERS = 12
+_MOST_SHOWN = 12
 _NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedSettings:
-    """A request, the program it came from, and a phrase for each thing that was lost."""
+    """A request, the program that the settings came from, and a phrase for each setting that was not imported."""
 
     request: GenerateRequest
     source: str
@@ -125,7 +127,7 @@ def check_types(request: PictureRequest) -> None:
     """Refuse a request whose fields came out of JSON as something else: ImageProblem."""
     texts = (request.prompt, request.negative, request.checkpoint, request.upscaler, request.vae)
     wholes: tuple[Any, ...] = (request.seed, request.steps, request.count)
-    # A path on another machine would be contacted on being looked at, which no picture may cause.
+    # Looking at a network path contacts another computer, which no image may cause.
     places = [str(request.checkpoint), str(request.upscaler), str(request.vae)]
     match request:
         case GenerateRequest():
@@ -135,23 +137,19 @@ def check_types(request: PictureRequest) -> None:
         case UpscaleRequest():
             places.append(str(request.source))
     if not (all(isinstance(text, str) for text in texts) and all(isinstance(whole, int) for whole in wholes)):
-        raise ImageProblem(
-            "The settings in the picture are damaged", "a value has the wrong type", "Choose another picture"
-        )
+        raise ImageProblem("The image's settings are damaged", "a value has the wrong type", CHOOSE_ANOTHER)
     if any(place.startswith(("\\\\", "//")) for place in places):
-        raise ImageProblem(
-            "The settings in the picture were not read", "they point to another machine", "Choose another picture"
-        )
+        raise ImageProblem("The image's settings were not read", "they refer to another computer", CHOOSE_ANOTHER)
 
 
 def read_texts(texts: Mapping[str, str], width: int, height: int) -> ImportedSettings | None:
     """The settings in a file's texts, whichever program wrote them; None when there are none. Never raises."""
     parameters = texts.get("parameters", "")
     if parameters.lstrip().startswith("{"):
-        carried = _from_swarm(parameters, width, height) or _through_sd_parsers(texts, width, height)
+        imported = _from_swarm(parameters, width, height) or _through_sd_parsers(texts, width, height)
     else:
-        carried = _through_sd_parsers(texts, width, height) if not parameters else None
-    return carried or (read_parameters(parameters, width, height) if parameters else None)
+        imported = _through_sd_parsers(texts, width, height) if not parameters else None
+    return imported or (read_parameters(parameters, width, height) if parameters else None)
 
 
 def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSettings | None:
@@ -185,8 +183,10 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
     found |= {name: values.pop(label, None) for name, label in _HIRES.items()}
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
-    values |= a1111_controlnet.lost({name: _pairs(values.pop(name)) for name in a1111_controlnet.among(values)})
-    return _carried(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
+    values |= a1111_controlnet.not_imported(
+        {name: _pairs(values.pop(name)) for name in a1111_controlnet.controlnet_names(values)}
+    )
+    return _imported(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
 
 
 # A second pass in AUTOMATIC1111's words; the last two are ours.
@@ -201,8 +201,8 @@ _HIRES = {
 }
 
 
-def _second_pass(found: Mapping[str, Any], width: Any, height: Any, lost: list[str]) -> tuple[dict[str, Any], Any]:
-    """The fields of a request for it, and what is left to say of the strength of the first pass."""
+def _second_pass(found: Mapping[str, Any], width: Any, height: Any, skipped: list[str]) -> tuple[dict[str, Any], Any]:
+    """A request's fields for the hires fix, and the denoising strength of the first pass."""
     denoise, enlarge = found.get("denoise"), _number(found.get("enlarge"), float)
     target = _SIZE.fullmatch(str(found.get("enlarged_size") or ""))
     if enlarge is None and target and width and height:
@@ -213,7 +213,7 @@ def _second_pass(found: Mapping[str, Any], width: Any, height: Any, lost: list[s
         "enlarge": enlarge,
         "enlarge_steps": _number(found.get("enlarge_steps"), int) or 0,
         "tiled": found.get("tiled") == "yes",
-        "upscaler": _upscaler(found.get("upscaler"), lost),
+        "upscaler": _upscaler(found.get("upscaler"), skipped),
     }
     if (guidance := _number(found.get("enlarge_guidance"), float)) is not None:
         fields["enlarge_guidance"] = guidance
@@ -222,19 +222,19 @@ def _second_pass(found: Mapping[str, Any], width: Any, height: Any, lost: list[s
     return fields | ({"enlarge_strength": own} if own is not None else {}), denoise
 
 
-def _upscaler(name: Any, lost: list[str]) -> str:
-    """Of its seven ways to enlarge a latent there is one here; of those without a network, one."""
+def _upscaler(name: Any, skipped: list[str]) -> str:
+    """AUTOMATIC1111 has seven latent upscalers and three without a network; here there is one of each."""
     text = str(name or "")[:200].strip()
     plain = _reduced(text)
     if plain.startswith("latent"):
         return LATENT
     if plain in ("none", "nearest"):
-        lost.append(f"the upscaler {_short(text)}")
+        skipped.append(f"the upscaler {_short(text)}")
     return LANCZOS if plain in ("", "none", "nearest", "lanczos") else text
 
 
 def _pairs(line: str) -> dict[str, str]:
-    """`Name: value, Name: "a value, quoted as JSON", …`: what has no name is passed over."""
+    """`Name: value, Name: "a value, quoted as JSON", …`: text without a name is skipped."""
     pairs: dict[str, str] = {}
     at = 0
     while (colon := line.find(":", at)) >= 0:
@@ -259,9 +259,9 @@ def _from_swarm(text: str, width: int, height: int) -> ImportedSettings | None:
     values = values.get("sui_image_params") if values else None
     if not isinstance(values, dict):
         return None
-    left = dict(values)
+    others = dict(values)
     found = {
-        ours: left.pop(theirs, None)
+        ours: others.pop(theirs, None)
         for ours, theirs in (
             ("prompt", "prompt"),
             ("negative", "negativeprompt"),
@@ -274,10 +274,10 @@ def _from_swarm(text: str, width: int, height: int) -> ImportedSettings | None:
             ("denoise", "initimagecreativity"),
         )
     }
-    found["size"] = f"{left.pop('width', width)}x{left.pop('height', height)}"
+    found["size"] = f"{others.pop('width', width)}x{others.pop('height', height)}"
     for name in ("aspectratio", "swarm_version", "date", "generation_time"):
-        left.pop(name, None)
-    return _carried(found, left, "SwarmUI", width, height)
+        others.pop(name, None)
+    return _imported(found, others, "SwarmUI", width, height)
 
 
 def _through_sd_parsers(texts: Mapping[str, str], width: int, height: int) -> ImportedSettings | None:
@@ -295,7 +295,7 @@ def _through_sd_parsers(texts: Mapping[str, str], width: int, height: int) -> Im
         if not info.samplers:
             continue
         sampler = info.samplers[0]
-        left = dict(sampler.parameters)
+        others = dict(sampler.parameters)
         metadata = {str(name): value for name, value in info.metadata.items()}
         size = metadata.pop("resolution", None)
         for nodes in metadata.values():  # ComfyUI: the size is in a node of its own
@@ -307,20 +307,20 @@ def _through_sd_parsers(texts: Mapping[str, str], width: int, height: int) -> Im
         found = {
             "prompt": ", ".join(prompt.value for prompt in sampler.prompts),
             "negative": ", ".join(prompt.value for prompt in sampler.negative_prompts),
-            "steps": left.pop("steps", None) or metadata.pop("steps", None),
+            "steps": others.pop("steps", None) or metadata.pop("steps", None),
             "sampler": sampler.name,
-            "spacing": left.pop("scheduler", None),
-            "guidance": left.pop("cfg_scale", None),
-            "seed": left.pop("seed", left.pop("noise_seed", None)),
+            "spacing": others.pop("scheduler", None),
+            "guidance": others.pop("cfg_scale", None),
+            "seed": others.pop("seed", others.pop("noise_seed", None)),
             "size": size,
             "model": sampler.model.name if sampler.model else None,
-            "denoise": left.pop("denoise", left.pop("strength", None)),
+            "denoise": others.pop("denoise", others.pop("strength", None)),
         }
         if len(info.samplers) > 1:
-            left["further samplers"] = len(info.samplers) - 1
-        return _carried(
+            others["further samplers"] = len(info.samplers) - 1
+        return _imported(
             found,
-            left | {name: value for name, value in metadata.items() if _worth_telling(value)},
+            others | {name: value for name, value in metadata.items() if _worth_showing(value)},
             info.generator.value,
             width,
             height,
@@ -347,27 +347,27 @@ def _json(text: str) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
-def _worth_telling(value: Any) -> bool:
+def _worth_showing(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and value not in ("", 0, False, None)
 
 
-def _carried(
-    found: Mapping[str, Any], left: Mapping[str, Any], source: str, width: int, height: int
+def _imported(
+    found: Mapping[str, Any], others: Mapping[str, Any], source: str, width: int, height: int
 ) -> ImportedSettings | None:
-    """A request out of what was found; what does not fit becomes a phrase."""
-    lost: list[str] = []
-    sampler, spacing = _names(found.get("sampler"), found.get("spacing"), lost)
+    """A request made of what was found; what it cannot hold becomes a phrase."""
+    skipped: list[str] = []
+    sampler, spacing = _names(found.get("sampler"), found.get("spacing"), skipped)
     taken: dict[str, Any] = {"sampler": sampler, "spacing": spacing}
     for name in ("prompt", "negative"):
         text = str(found.get(name) or "")
         if len(text) > LONGEST_PROMPT:
-            lost.append(f"the end of a prompt of {len(text):,} characters")
+            skipped.append(f"the end of a prompt of {len(text):,} characters")
         taken[name] = text[:LONGEST_PROMPT]
-        lost += [f"the add-on {tag}" for tag in _NETWORK_TAG.findall(text)[:_MOST_LEFTOVERS]]
+        skipped += [f"the hypernetwork {tag}" for tag in _NETWORK_TAG.findall(text)[:_MOST_SHOWN]]
     for name, kind in (("steps", int), ("guidance", float), ("seed", int)):
         number = _number(found.get(name), kind)
         if number is not None and name == "seed" and not 0 <= number <= LARGEST_SEED:
-            lost.append(f"the seed {number}")
+            skipped.append(f"the seed {number}")
         elif number is not None:
             taken[name] = number
     match = _SIZE.fullmatch(str(found.get("size") or ""))
@@ -375,32 +375,32 @@ def _carried(
     model = str(found.get("model") or "").replace("\\", "/")
     if model:
         taken["checkpoint"] = PurePosixPath(model).name.removesuffix(".safetensors").removesuffix(".ckpt") or "starter"
-    second_pass, first_denoise = _second_pass(found, taken["width"], taken["height"], lost)
+    second_pass, first_denoise = _second_pass(found, taken["width"], taken["height"], skipped)
     taken |= second_pass
     denoise = _number(first_denoise, float)
     if denoise is not None and denoise < 1:
-        lost.append(f"the picture it started from, at strength {denoise:g}")
-    request = _fitting(taken, lost)
-    shown = [f"{_short(name)}: {_short(value)}" for name, value in left.items() if _worth_telling(value)]
-    if len(shown) > _MOST_LEFTOVERS:
-        shown[_MOST_LEFTOVERS:] = [f"{len(shown) - _MOST_LEFTOVERS} more settings"]
-    return ImportedSettings(request, source, tuple(lost + shown))
+        skipped.append(f"the init image, at denoising strength {denoise:g}")
+    request = _in_range_only(taken, skipped)
+    shown = [f"{_short(name)}: {_short(value)}" for name, value in others.items() if _worth_showing(value)]
+    if len(shown) > _MOST_SHOWN:
+        shown[_MOST_SHOWN:] = [f"{len(shown) - _MOST_SHOWN} more settings"]
+    return ImportedSettings(request, source, tuple(skipped + shown))
 
 
-def _fitting(taken: dict[str, Any], lost: list[str]) -> GenerateRequest:
-    """The request of those values that are in range, tried one by one."""
+def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> GenerateRequest:
+    """A request with those values that are in range, tried one at a time."""
     request_values: dict[str, Any] = {}
     for name, value in taken.items():
         try:
             GenerateRequest(**{name: value})
         except BadRequest:
-            lost.append(f"{name} {_short(value)}")
+            skipped.append(f"{name} {_short(value)}")
         else:
             request_values[name] = value
     return GenerateRequest(**request_values)
 
 
-def _names(sampler: Any, spacing: Any, lost: list[str]) -> tuple[SamplerName, SpacingName]:
+def _names(sampler: Any, spacing: Any, skipped: list[str]) -> tuple[SamplerName, SpacingName]:
     default = GenerateRequest()
     name, spacing_name = _reduced(sampler), _reduced(spacing)
     for ending in ("karras", "exponential"):  # "DPM++ 2M Karras", before schedules had a field of their own
@@ -410,14 +410,14 @@ def _names(sampler: Any, spacing: Any, lost: list[str]) -> tuple[SamplerName, Sp
         name, spacing_name = name.removesuffix("k"), spacing_name or "karras"
     ours = _SAMPLERS.get(name)
     if ours is None and sampler:
-        lost.append(f"the sampler {_short(sampler)}")
+        skipped.append(f"the sampler {_short(sampler)}")
     if spacing_name in ("", "automatic"):
         spaced = _AUTOMATIC.get(ours, SpacingName.UNIFORM) if ours and spacing_name else SpacingName.UNIFORM
     elif spacing_name in _SPACINGS:
         spaced = _SPACINGS[spacing_name]
     else:
         spaced = default.spacing
-        lost.append(f"the schedule {_short(spacing)}")
+        skipped.append(f"the schedule {_short(spacing)}")
     return ours or default.sampler, spaced
 
 

@@ -1,4 +1,4 @@
-"""What a picture says about how it was made: written into every PNG, and read back from ours and from others'.
+"""Generation settings in image files: written into every PNG, and read from our files and other programs'.
 
 A PNG made here carries its request twice: `parameters`, the text that AUTOMATIC1111 introduced and most programs
 read, and `diffstudio`, JSON with the whole request and what else decides the pixels, which reproduces it exactly.
@@ -37,17 +37,17 @@ from diffstudio.studio.requests import (
 JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"
 LARGEST_JSON_CHARACTERS = 1 << 20
-_TOLD = ("prompt", "negative")  # what an image was told, where that is not what the request says
+_EXPANDED = ("prompt", "negative")  # of one image, where wildcards were expanded
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
-    """How a picture was made, as far as this program can ask for it again."""
+    """How an image was made, as far as a request can hold it."""
 
-    request: PictureRequest  # this picture alone: its own seed, count 1
+    request: PictureRequest  # for this image alone: its own seed, count 1
     source: str  # the program that made it
-    not_imported: tuple[str, ...] = ()  # what it says that a request here cannot hold, a phrase each
-    asked: PictureRequest | None = None  # ours only: the request it was one picture of
+    not_imported: tuple[str, ...] = ()  # settings that a request cannot hold, a phrase each
+    asked: PictureRequest | None = None  # ours only: the whole request, of which this is one image
     environment: Mapping[str, Any] = field(default_factory=dict)  # ours only: version, torch, device, dtype, batch …
     width: int = 0  # px of the file
     height: int = 0
@@ -63,7 +63,7 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
 
     `about` may hold `index` (which of the request's images, 0-based), `width` and `height` (px, as made, before they were
     enlarged), `model` (what to call the checkpoint), `model_hash`, `version`, and `prompt` and `negative`: what the request's
-    came to. Of a picture that was only enlarged, `source_text` is what it said of itself before.
+    expanded to. For an upscaled image, `source_text` is the infotext of the image that was upscaled.
     """
     if isinstance(request, UpscaleRequest):
         return _upscaled_text(request, about)
@@ -80,8 +80,8 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
         "Model": about.get("model") or Path(request.checkpoint).name.removesuffix(".safetensors"),
         "VAE": Path(request.vae).name or None,
         "Denoising strength": _plain(request.strength) if request.init is not None else None,
-        **_enlarged(request),
-        **_painted(request),
+        **_hires_fields(request),
+        **_inpaint_fields(request),
         **a1111_controlnet.fields(request, about.get("controlnets")),
         "Template": request.prompt if prompt != request.prompt else None,
         "Negative Template": request.negative if negative != request.negative else None,
@@ -96,8 +96,8 @@ def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
     lines = [prompt]
     if negative:
         lines.append(f"Negative prompt: {negative}")
-    told = {name: import_settings.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
-    lines.append(", ".join(f"{name}: {value}" for name, value in told.items()))
+    shown = {name: import_settings.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
+    lines.append(", ".join(f"{name}: {value}" for name, value in shown.items()))
     return _storable("\n".join(lines))
 
 
@@ -107,7 +107,7 @@ def _storable(text: str) -> str:
     )  # half a surrogate pair, from a terminal say, has no UTF-8
 
 
-def _enlarged(request: GenerateRequest) -> dict[str, Any]:
+def _hires_fields(request: GenerateRequest) -> dict[str, Any]:
     """AUTOMATIC1111's names of a second pass; its strength is `Denoising strength` there, unless that is the first one's."""
     if request.enlarge <= 1:
         return {}
@@ -123,7 +123,7 @@ def _enlarged(request: GenerateRequest) -> dict[str, Any]:
 
 
 def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
-    """As its extras write it: what the picture said before, and `Postprocess …`."""
+    """As AUTOMATIC1111's Extras tab writes it: the source image's infotext, then `Postprocess …`."""
     done = {
         "Postprocess upscale by": _plain(request.scale),
         "Postprocess upscaler": import_settings.upscaler_label(request.upscaler),
@@ -158,8 +158,8 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
 _FILLS = {FillName.SURROUNDINGS: "fill", FillName.NOISE: "latent noise", FillName.NOTHING: "latent nothing"}
 
 
-def _painted(request: GenerateRequest) -> dict[str, Any]:
-    """AUTOMATIC1111's names of what is asked for about a mask; `Outpaint` is ours."""
+def _inpaint_fields(request: GenerateRequest) -> dict[str, Any]:
+    """AUTOMATIC1111's names of the inpainting settings; `Outpaint` is ours."""
     if request.mask is None and not any(request.outpaint):
         return {}
     return {
@@ -174,9 +174,9 @@ def _painted(request: GenerateRequest) -> dict[str, Any]:
 def request_json(request: PictureRequest, about: Mapping[str, Any]) -> str:
     """The whole request as `GenerateRequest.to_json` has it, with `image` (which one this is) and `environment`."""
     index = int(about.get("index", 0))
-    environment = {name: value for name, value in about.items() if name not in ("index", "source_text", *_TOLD)}
+    environment = {name: value for name, value in about.items() if name not in ("index", "source_text", *_EXPANDED)}
     environment.setdefault("version", __version__)
-    this = {"index": index, "seed": request.seed + index} | {name: about[name] for name in _TOLD if name in about}
+    this = {"index": index, "seed": request.seed + index} | {name: about[name] for name in _EXPANDED if name in about}
     values = request.to_json() | {"image": this, "environment": environment}
     return json.dumps(values, default=str)
 
@@ -185,13 +185,13 @@ def of_one(request: PictureRequest, about: Mapping[str, Any]) -> PictureRequest:
     """One image's own request: its seed, count 1, and what the wildcards came to. `about` as in `parameters_text`."""
     if isinstance(request, UpscaleRequest):
         return request
-    told = {name: escaped(about[name]) for name in _TOLD if isinstance(about.get(name), str)}
+    expanded = {name: escaped(about[name]) for name in _EXPANDED if isinstance(about.get(name), str)}
     return replace(
         request,
         seed=request.seed + int(about.get("index", 0)),
         count=1,
-        prompt=told.get("prompt", request.prompt),
-        negative=told.get("negative", request.negative),
+        prompt=expanded.get("prompt", request.prompt),
+        negative=expanded.get("negative", request.negative),
     )
 
 
@@ -210,9 +210,9 @@ def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any])
 
 
 def read(path: Path) -> ImageSettings:
-    """The settings a picture carries: ours exactly, those of other programs as far as they carry.
+    """The settings in an image file: ours exactly, other programs' as far as a request can hold them.
 
-    Raises ImageProblem when the file is not a picture, is damaged, or carries no settings that can be read.
+    Raises ImageProblem when the file is not an image, is damaged, or holds no settings.
     """
     return settings_of(read_text(path), path.name)
 
@@ -227,35 +227,37 @@ def settings_of(picture: ImageText, name: str) -> ImageSettings:
                 raise
         else:
             return replace(settings, width=picture.width, height=picture.height)
-    carried = import_settings.read_texts(picture.texts, picture.width, picture.height)
-    if carried is None:
+    imported = import_settings.read_texts(picture.texts, picture.width, picture.height)
+    if imported is None:
         raise ImageProblem(
-            f"{name} carries no settings",
-            "it was not made by a program that writes them, or they were removed on the way",
-            "Choose another picture",
+            f"{name} holds no settings",
+            "it was not made by a program that writes them, or they were removed",
+            import_settings.CHOOSE_ANOTHER,
         )
     return ImageSettings(
-        carried.request, carried.source, carried.not_imported, width=picture.width, height=picture.height
+        imported.request, imported.source, imported.not_imported, width=picture.width, height=picture.height
     )
 
 
 def settings_from_parameters(text: str) -> ImageSettings:
     """The settings in a text of AUTOMATIC1111's grammar. Raises ImageProblem when it is none."""
-    carried = import_settings.read_parameters(text)
-    if carried is None:
-        raise ImageProblem("The text holds no settings", remedy="Paste the whole text, with its line of `Steps: …`")
-    return ImageSettings(carried.request, carried.source, carried.not_imported)
+    imported = import_settings.read_parameters(text)
+    if imported is None:
+        raise ImageProblem(
+            "The text holds no generation settings", remedy="Paste the whole text, with the line `Steps: …`"
+        )
+    return ImageSettings(imported.request, imported.source, imported.not_imported)
 
 
 def request_from_parameters(text: str) -> PictureRequest:
-    """The request in a text of AUTOMATIC1111's grammar, as far as it carries. Raises ImageProblem when it is none."""
+    """The request in a text of AUTOMATIC1111's grammar, as far as a request can hold it. ImageProblem when it is none."""
     return settings_from_parameters(text).request
 
 
 def save_copy(source: Path, target: Path) -> None:
-    """Save a picture elsewhere: byte for byte, or as JPEG or WebP where the new name says so, its settings in EXIF.
+    """Save a copy of an image: byte for byte, or as JPEG or WebP where the new name says so, its settings in EXIF.
 
-    Raises ImageProblem when the picture cannot be read or the format is not one of these, StorageProblem when it
+    ImageProblem when the image cannot be read or the format is not one of these, StorageProblem when it
     cannot be written. The file appears whole or not at all.
     """
     formats = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".png": "PNG"}
@@ -263,12 +265,10 @@ def save_copy(source: Path, target: Path) -> None:
     if kind is None:
         ending = target.suffix or "a name without an ending"
         raise ImageProblem(
-            f"{target.name} was not written",
-            f"{ending} is not a kind of picture written here",
-            "Name it .png, .jpg or .webp",
+            f"{target.name} was not written", f"{ending} is not a supported image format", "Name it .png, .jpg or .webp"
         )
     if not source.exists():
-        raise ImageProblem(f"There is no picture at {source}", remedy="It may have been moved or deleted")
+        raise ImageProblem(f"There is no image at {source}", remedy="It may have been moved or deleted")
     with atomic_write(target, f"{target.name} could not be written") as file:
         if kind == formats.get(source.suffix.lower()):
             with source.open("rb") as original:
@@ -292,7 +292,7 @@ def _ours(text: str) -> ImageSettings:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or values.get("kind", "generate") not in ("generate", "upscale"):
-        raise ImageProblem("The settings in the picture are damaged", remedy="Choose another picture")
+        raise ImageProblem("The image's settings are damaged", remedy=import_settings.CHOOSE_ANOTHER)
     asked = request_from_json({"kind": "generate"} | values)
     assert not isinstance(asked, TrainRequest)
     import_settings.check_types(asked)

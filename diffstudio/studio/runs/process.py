@@ -1,6 +1,6 @@
-"""The process that works on a training run: `process.json` beside the run says which was started on it last.
+"""The process that works on a training run: `process.json` in the run's folder names the one started last.
 
-A process is recognised by its number *and* the time it was made, because numbers are used again.
+A process is identified by its pid *and* its start time, because pids are reused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import psutil
 from diffstudio.atomic import write_text
 
 FORMAT = 1  # of process.json
-SAME_PROCESS_SECONDS = 3  # two readings of one process's birth differ by less, whatever the clock did meanwhile
+SAME_PROCESS_SECONDS = 3  # two readings of one process's start time differ by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Launch:
     events_before: int  # bytes of events.jsonl when it was started
     log_before: int  # bytes of log.txt then
     request: dict[str, Any]  # a TrainRequest as JSON
-    stopped: bool = False  # by a person, before it said anything
+    stopped: bool = False  # by the user, before its first event
 
 
 def read_launch(folder: Path) -> Launch | None:
@@ -58,30 +58,30 @@ def write_launch(folder: Path, launch: Launch) -> None:
     write_text(folder / "process.json", json.dumps({"format": FORMAT} | asdict(launch)))
 
 
-def lives(pid: int, *, born_near: float | None = None, born_before: float | None = None) -> bool:
+def is_running(pid: int, *, born_near: float | None = None, born_before: float | None = None) -> bool:
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         born = process.create_time()
-        if born_near is not None:  # number and birth are enough; its command line is empty for its first moments
+        if born_near is not None:  # pid and start time are enough; its command line is empty at first
             return abs(born - born_near) <= SAME_PROCESS_SECONDS
         if born_before is not None and born > born_before + SAME_PROCESS_SECONDS:
             return False
         return "train" in process.cmdline()
     except psutil.AccessDenied:
-        return True  # someone else's, or the system forbids looking: the number and the time must do
+        return True  # another user's process, or not readable: pid and start time must do
     except psutil.Error:
         return False
 
 
-def launched(command: Sequence[str], log: Any) -> Detached:
+def start_detached(command: Sequence[str], log: Any) -> Detached:
     """A process that outlives this one, its terminal and its signals. OSError when it cannot be started."""
-    return Detached(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **_outliving())
+    return Detached(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **_detached_options())
 
 
-def birth(pid: int) -> float:
-    """When the process just started was made, seconds since the epoch."""
+def start_time(pid: int) -> float:
+    """The start time of a process, in seconds since the epoch."""
     with contextlib.suppress(psutil.Error):
         return psutil.Process(pid).create_time()
     return time.time()
@@ -93,14 +93,14 @@ def terminate(pid: int) -> None:
 
 
 class Detached(subprocess.Popen[bytes]):
-    """A child that is meant to outlive this object, so its end is no resource that was forgotten."""
+    """A child process that may outlive this object without a ResourceWarning."""
 
     def __del__(self, *_: Any) -> None:
         self.poll()
 
 
-def _outliving() -> dict[str, Any]:
-    """What makes a child outlive its parent, its terminal and its signals."""
+def _detached_options() -> dict[str, Any]:
+    """Popen options that let a child outlive its parent, its terminal and its signals."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}

@@ -1,7 +1,7 @@
-"""Runs: the training runs on this machine. Starts each in a process of its own, finds them again, says how each is doing.
+"""The training runs on this machine: starts each in its own process, finds them again, and reports their status.
 
-A run outlives the window that started it, so nothing about it is kept in memory only: its folder says what it did
-(`training.run_folder`), and `process.json` beside that which process was started on it last. No torch, no Qt.
+A run outlives the window that started it, so all of its state is in its folder: its events
+(`training.run.run_folder`), and the process last started on it (`process.json`). No torch, no Qt.
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ from pathlib import Path
 
 from diffstudio.errors import DiffstudioError, RunProblem, StorageProblem
 from diffstudio.studio.requests import TrainRequest
-from diffstudio.studio.runs.process import Detached, Launch, birth, launched, read_launch, terminate, write_launch
-from diffstudio.studio.runs.status import ALIVE, Told, living, modified, size_of, status_of
+from diffstudio.studio.runs.process import (
+    Detached,
+    Launch,
+    read_launch,
+    start_detached,
+    start_time,
+    terminate,
+    write_launch,
+)
+from diffstudio.studio.runs.status import ALIVE, RunProgress, modified, running_pid, size_of, status_of
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.run.run_folder import Command, RunFolder, Status
@@ -27,7 +35,7 @@ LONGEST_NAME = 60  # characters of a run's folder name
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run as a list shows it. Numbers are None until the run has said them."""
+    """A run as a list shows it. Numbers are None until the run has reported them."""
 
     run: RunFolder
     status: Status
@@ -38,8 +46,8 @@ class RunSummary:
     images_seen: int = 0
     images_per_second: float | None = None
     left_seconds: float | None = None
-    pid: int | None = None  # of its process, while that lives
-    verdict: str = ""  # how it ended, in a sentence; empty while it goes on
+    pid: int | None = None  # of its process, while it is running
+    verdict: str = ""  # how it ended, in a sentence; empty while it is running
     learned: bool | None = None  # of a finished run
     image_folder: Path | None = None  # the folder it learns from
     prepared: float | None = None  # how much of its pictures is decoded, 0 to 1, while that goes on
@@ -68,7 +76,7 @@ class Runs:
     def __init__(self, folder: Path, *, command: Sequence[str] = (sys.executable, "-m", "diffstudio")) -> None:
         self.folder = folder
         self._command = tuple(command)
-        self._told: dict[Path, Told] = {}
+        self._progress: dict[Path, RunProgress] = {}
         self._children: list[Detached] = []
         self._lock = threading.RLock()
 
@@ -81,10 +89,10 @@ class Runs:
         """
         if request.resume:
             if request.run is None:
-                raise RunProblem("No run was named to resume")
+                raise RunProblem("No run to resume was given")
             return self._resumed(RunFolder.open(request.run))
         if request.folder is None:
-            raise RunProblem("No folder of pictures was given to train on")
+            raise RunProblem("No folder of images to train on was given")
         run = RunFolder(self._new_folder(request.run, name or request.folder.resolve().name))
         if choice is not None:
             choice.write(run.chosen_recipe_file)
@@ -109,49 +117,49 @@ class Runs:
         return sorted(summaries, key=lambda summary: (-summary.created, summary.name))
 
     def summary(self, run: RunFolder) -> RunSummary:
-        """How one run is doing now, told from its events and its process."""
+        """The state of one run, from its events and its process."""
         with self._lock:
-            told = self._told.get(run.path)
-            if told is None or told.is_stale(run):
-                told = self._told[run.path] = Told()
-            told.read(run)
+            progress = self._progress.get(run.path)
+            if progress is None or progress.is_stale(run):
+                progress = self._progress[run.path] = RunProgress()
+            progress.read(run)
             launch = read_launch(run.path)
-            pid = living(run, told, launch)
-            status, verdict = status_of(run, told, launch, pid)
+            pid = running_pid(run, progress, launch)
+            status, verdict = status_of(run, progress, launch, pid)
             latest = run.latest_checkpoint
             return RunSummary(
                 run=run,
                 status=status,
-                step=told.step,
-                steps=told.steps,
-                loss=told.loss,
-                held_out=told.held_out,
-                images_seen=told.images_seen,
-                images_per_second=told.images_per_second,
-                left_seconds=told.left_seconds if status in ALIVE else None,
+                step=progress.step,
+                steps=progress.steps,
+                loss=progress.loss,
+                held_out=progress.held_out,
+                images_seen=progress.images_seen,
+                images_per_second=progress.images_per_second,
+                left_seconds=progress.left_seconds if status in ALIVE else None,
                 pid=pid,
                 verdict=verdict,
-                learned=told.learned if status is Status.FINISHED else None,
+                learned=progress.learned if status is Status.FINISHED else None,
                 image_folder=_image_folder(run, launch),
-                prepared=told.prepared if status is Status.STARTING else None,
+                prepared=progress.prepared if status is Status.STARTING else None,
                 created=_created(run, launch),
                 checkpoint=latest if latest.is_file() else None,
             )
 
     def pause(self, run: RunFolder) -> None:
-        """Ask it to pause at its next step. Nothing happens to a run that is not going on."""
+        """Pause the run at its next step. Does nothing if it is not running."""
         if self.summary(run).alive:
             _send(run, Command.PAUSE)
 
     def resume(self, run: RunFolder) -> None:
-        """Let a paused run go on; start a stopped or interrupted one again from where its last checkpoint was."""
+        """Resume a paused run; restart a stopped or interrupted one from its last checkpoint."""
         if self.summary(run).status is Status.PAUSED:  # it may be none to open yet: it was being prepared
             _send(run, Command.RUN)
         else:
             self._resumed(RunFolder.open(run.path))
 
     def stop(self, run: RunFolder) -> None:
-        """Ask it to end at its next step, keeping what it learned."""
+        """Stop the run at its next step, keeping its checkpoints."""
         with self._lock:
             summary = self.summary(run)
             launch = read_launch(run.path)
@@ -173,26 +181,26 @@ class Runs:
 
         with self._lock:
             if self.summary(run).alive:
-                raise RunProblem(f"The run {run.name} is still going on", remedy="Stop it first, then remove it")
+                raise RunProblem(f"The run {run.name} is still running", remedy="Stop it first, then remove it")
             with run.locked():  # nor does a process that has said nothing yet
                 pass
         try:
             send2trash(run.path)
         except OSError as error:
             raise StorageProblem(
-                f"The run {run.name} could not be put into the trash",
+                f"The run {run.name} could not be moved to the trash",
                 error.strerror or str(error),
                 f"Delete {run.path} yourself",
             ) from error
         with self._lock:
-            self._told.pop(run.path, None)
+            self._progress.pop(run.path, None)
 
     def again(self, run: RunFolder) -> RunFolder:
-        """Start a new run that asks for what a failed one asked for. RunProblem when that is not known any more."""
+        """Start a new run with the request of a failed one. RunProblem when that is not known."""
         launch = read_launch(run.path)
         if launch is None or not launch.request:
             raise RunProblem(
-                f"What was asked of the run {run.name} is not known", remedy="Choose its folder and start anew"
+                f"The request of the run {run.name} is not known", remedy="Choose its folder and start a new run"
             )
         request = TrainRequest.from_json(launch.request | {"run": None, "resume": False})
         choice = read_choice(run.chosen_recipe_file) if run.chosen_recipe_file.is_file() else None
@@ -250,7 +258,7 @@ class Runs:
         try:
             with (run.path / "log.txt").open("ab") as log:
                 log_offset = log.tell()
-                child = launched([*self._command, *arguments], log)
+                child = start_detached([*self._command, *arguments], log)
         except OSError as error:
             raise RunProblem(
                 "The training process cannot be started",
@@ -259,10 +267,10 @@ class Runs:
             ) from error
         self._children.append(child)
         with contextlib.suppress(StorageProblem):  # the events will name the process too
-            write_launch(run.path, Launch(child.pid, birth(child.pid), offset, log_offset, asked))
+            write_launch(run.path, Launch(child.pid, start_time(child.pid), offset, log_offset, asked))
 
     def _reap(self) -> None:
-        """Let the ended children go: a zombie would look alive to others."""
+        """Reap ended children: a zombie would look alive to other processes."""
         self._children = [child for child in self._children if child.poll() is None]
 
 
@@ -295,7 +303,7 @@ def _send(run: RunFolder, command: Command) -> None:
         run.send(command)
     except OSError as error:
         raise StorageProblem(
-            f"The run {run.name} cannot be told to {command}",
+            f"The run {run.name} cannot be asked to {command}",
             error.strerror or str(error),
             "Free some space, then try again",
         ) from error

@@ -1,4 +1,4 @@
-"""How a training run is doing: what its events have said, and whether its process still lives."""
+"""The status of a training run, from its events and whether its process is still running."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.studio.runs.process import Launch, lives
+from diffstudio.studio.runs.process import Launch, is_running
 from diffstudio.training.run.run_folder import (
     RunEvent,
     RunFailed,
@@ -26,12 +26,12 @@ from diffstudio.training.run.run_folder import (
 LOG_TAIL_BYTES = 16_384
 
 ALIVE = frozenset({Status.STARTING, Status.TRAINING, Status.WAITING, Status.PAUSED})
-_GONE = "Its process ended without a word: it was killed, or the machine went down"
+_KILLED = "Its process ended unexpectedly: it was killed, or the computer went down"
 
 
 @dataclass(slots=True)
-class Told:
-    """What the events of one run have said so far."""
+class RunProgress:
+    """The state of a run according to its events so far."""
 
     offset: int = 0
     status: Status = Status.STARTING
@@ -45,10 +45,10 @@ class Told:
     pid: int | None = None
     verdict: str = ""
     learned: bool | None = None
-    prepared: float | None = None  # how much of its pictures is decoded, 0 to 1, while that goes on
+    prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
 
     def is_stale(self, run: RunFolder) -> bool:
-        """Whether this was told by another run that had the same place."""
+        """Whether this describes an earlier run in the same folder."""
         return size_of(run.path / "events.jsonl") < self.offset
 
     def read(self, run: RunFolder) -> None:
@@ -88,43 +88,45 @@ class Told:
                 pass
 
 
-def status_of(run: RunFolder, told: Told, launch: Launch | None, pid: int | None) -> tuple[Status, str]:
-    silent = launch is not None and told.offset <= launch.events_before  # nothing said since it was started
-    silent |= launch is not None and told.prepared is not None and told.status is Status.STARTING  # or not begun yet
+def status_of(run: RunFolder, progress: RunProgress, launch: Launch | None, pid: int | None) -> tuple[Status, str]:
+    silent = launch is not None and progress.offset <= launch.events_before  # no event since it was started
+    silent |= (
+        launch is not None and progress.prepared is not None and progress.status is Status.STARTING
+    )  # or it has not started training
     if pid is not None:
-        if silent or told.status not in ALIVE:
-            ended = told.status not in ALIVE and not silent
-            return (told.status, told.verdict) if ended else (Status.STARTING, "")
-        return told.status, ""
+        if silent or progress.status not in ALIVE:
+            ended = progress.status not in ALIVE and not silent
+            return (progress.status, progress.verdict) if ended else (Status.STARTING, "")
+        return progress.status, ""
     if silent and launch is not None and launch.stopped:
-        return Status.STOPPED, _stopped_at(told.step) if told.step else "Stopped before it began"
+        return Status.STOPPED, _stopped_at(progress.step) if progress.step else "Stopped before it started"
     if silent and launch is not None:
-        return Status.FAILED, _last_words(run, launch.log_before)
-    if told.status in ALIVE:
-        return Status.INTERRUPTED, _GONE
-    return told.status, told.verdict
+        return Status.FAILED, _last_log_line(run, launch.log_before)
+    if progress.status in ALIVE:
+        return Status.INTERRUPTED, _KILLED
+    return progress.status, progress.verdict
 
 
 def _stopped_at(step: int) -> str:
-    return f"Stopped at step {step:,}; it can go on from there"
+    return f"Stopped at step {step:,}; it can be resumed"
 
 
-def _last_words(run: RunFolder, log_before: int) -> str:
+def _last_log_line(run: RunFolder, log_before: int) -> str:
     if size_of(run.path / "log.txt") > log_before:
         words = log_tail(run, lines=1)
         if words:
             return words
-    return "Its process ended before it could begin"
+    return "Its process ended before training started"
 
 
-def living(run: RunFolder, told: Told, launch: Launch | None) -> int | None:
-    """The number of the process that works on the run, None when there is none."""
-    if launch is not None and lives(launch.pid, born_near=launch.born):
+def running_pid(run: RunFolder, progress: RunProgress, launch: Launch | None) -> int | None:
+    """The pid of the process that works on the run; None if there is none."""
+    if launch is not None and is_running(launch.pid, born_near=launch.born):
         return launch.pid
-    if told.pid is not None and (launch is None or told.pid != launch.pid):  # started from a command line
+    if progress.pid is not None and (launch is None or progress.pid != launch.pid):  # started from a command line
         spoke = modified(run.path / "events.jsonl")
-        if lives(told.pid, born_before=spoke):
-            return told.pid
+        if is_running(progress.pid, born_before=spoke):
+            return progress.pid
     return None
 
 

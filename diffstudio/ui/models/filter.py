@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
-from diffstudio.studio.library.annotations import NOTHING_SAID, Annotation
+from diffstudio.studio.library.annotations import NO_ANNOTATION, Annotation
 from diffstudio.ui.models import facts
 from diffstudio.ui.models.item_model import Entry
 from diffstudio.ui.widgets.inputs import Chip, ComboBox, SearchField
@@ -45,7 +45,7 @@ class Wanted:
     def __bool__(self) -> bool:
         return bool(self.words.strip() or self.role or self.starred)
 
-    def fits(self, entry: Entry, said: Annotation = NOTHING_SAID, beside: Sidecar = NO_SIDECAR) -> bool:
+    def fits(self, entry: Entry, said: Annotation = NO_ANNOTATION, beside: Sidecar = NO_SIDECAR) -> bool:
         """Every word must be somewhere: in the title, the path, the kind, the trigger words, a tag or the note."""
         if self.starred and not said.favourite:
             return False

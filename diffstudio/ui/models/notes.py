@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import QCompleter, QLineEdit, QPlainTextEdit, QVBoxLayout, QWidget
 
-from diffstudio.studio.library.annotations import LONGEST_NOTE, NOTHING_SAID, Annotation
+from diffstudio.studio.library.annotations import LONGEST_NOTE, NO_ANNOTATION, Annotation
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe
@@ -32,7 +32,7 @@ class NotesEditor(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said = NOTHING_SAID
+        self._said = NO_ANNOTATION
         self.tags = QLineEdit()
         self.tags.setPlaceholderText("Tags, separated by commas")
         self.tags.setMaxLength(2000)

@@ -292,8 +292,8 @@ def test_the_file_says_what_steered_it(studio: Studio, shelf: Path, drawing: Pat
     )
     read = metadata.settings_from_parameters(text)
     assert read.request.controls == () and read.not_imported[:2] == (
-        "ControlNet 0, control_edges: canny, weight 0.8, from 0.1 to 0.9, without its picture",
-        "ControlNet 1, control_depth: none, weight 1, without its picture",
+        "ControlNet 0, control_edges: canny, weight 0.8, from 0.1 to 0.9, without its control image",
+        "ControlNet 1, control_depth: none, weight 1, without its control image",
     )
 
 

@@ -74,7 +74,7 @@ def test_what_is_no_model_or_has_no_room(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(CheckpointDamaged):
         brought(tmp_path / "text.safetensors", tmp_path / "models")
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageProblem, match="cannot be brought"):
+    with pytest.raises(StorageProblem, match="cannot be imported"):
         brought(weights(tmp_path / "one.safetensors"), tmp_path / "file")
 
 

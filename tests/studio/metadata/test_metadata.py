@@ -176,7 +176,7 @@ def test_a1111(tmp_path: Path) -> None:
         checkpoint="dreamy_v5",
     )
     assert told.source == "AUTOMATIC1111"
-    assert told.not_imported == ("the picture it started from, at strength 0.55", "Clip skip: 2")
+    assert told.not_imported == ("the init image, at denoising strength 0.55", "Clip skip: 2")
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_a_run_stopped_while_it_prepares_is_stopped_and_not_a_failure(
     assert only(runs).status is Status.STARTING
     runs.stop(run)
     wait(lambda: only(runs).pid is None)
-    assert (only(runs).status, only(runs).verdict) == (Status.STOPPED, "Stopped before it began")
+    assert (only(runs).status, only(runs).verdict) == (Status.STOPPED, "Stopped before it started")
 
 
 def test_a_process_that_cannot_be_started_is_one_sentence(tmp_path: Path, pictures: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_trash_that_does_not_take_it_is_one_sentence(
     monkeypatch.setattr("send2trash.send2trash", refuse)
     run = runs.start(TrainRequest(folder=pictures, steps=2))
     wait(lambda: only(runs).status is Status.FINISHED)
-    with pytest.raises(StorageProblem, match="could not be put into the trash"):
+    with pytest.raises(StorageProblem, match="could not be moved to the trash"):
         runs.remove(run)
     assert only(runs).status is Status.FINISHED
 
