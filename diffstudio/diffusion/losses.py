@@ -1,7 +1,7 @@
-"""Training losses: which noise levels are drawn, how much each counts, and the loss itself.
+"""Training losses: distributions of noise levels, loss weightings, and the loss itself.
 
-A loss is always a weighted squared error of the clean estimate; predicting noise, v or velocity differs from it by a
-weight that is a function of the noise level alone (Kingma & Gao 2023), so one function serves every kind of network.
+The loss is a weighted squared error of the estimate of x_0. Losses on noise, v or velocity differ from it by a weight that
+depends on the noise level alone (Kingma & Gao 2023, arXiv 2303.00848), so one function serves every prediction type.
 """
 
 from __future__ import annotations
@@ -13,77 +13,85 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import Denoiser, levels
+from diffstudio.diffusion.denoiser import Denoiser, alpha_sigma
 from diffstudio.diffusion.schedule import NoiseSchedule, Schedule, VariancePreserving
 
 
 class NoiseLevels(Protocol):
-    """A distribution of training times."""
+    """A distribution of the times, and so of the noise levels, that a network is trained at."""
 
     def sample(self, count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
-        """t [count] float32 on the generator's device, between t_min and t_max of the schedule."""
+        """t [count], float32 on the generator's device, from t_min to t_max of the schedule."""
         ...
 
 
 @dataclass(frozen=True)
 class UniformTimes:
-    """Every time alike; every training step alike where there are steps: Ho et al. 2020, Algorithm 1."""
+    """t uniform, over the training steps where there are any: Ho et al. 2020 (arXiv 2006.11239), Algorithm 1."""
 
     def sample(self, count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
         if isinstance(schedule, VariancePreserving):
             steps = torch.randint(1, schedule.steps + 1, (count,), generator=generator, device=generator.device)
             return steps.float()
-        return _within(schedule, schedule.t_max * _uniform(count, generator))
+        return _clamped(schedule, schedule.t_max * _uniform(count, generator))
 
 
 @dataclass(frozen=True)
 class LogNormalSigma:
-    """log(sigma / alpha) ~ N(mean, deviation^2): Karras et al. 2022, Table 1."""
+    """log(sigma / alpha) ~ N(mean, deviation^2): Karras et al. 2022 (arXiv 2206.00364), Table 1."""
 
     mean: float = -1.2
     deviation: float = 1.2
 
     def sample(self, count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
         log_sigma = self.mean + self.deviation * _normal(count, generator)
-        return _within(schedule, schedule.t_from_log_snr(-2 * log_sigma))
+        return _clamped(schedule, schedule.t_from_log_snr(-2 * log_sigma))
 
 
 @dataclass(frozen=True)
 class LogitNormalTimes:
-    """logit(t / t_max) ~ N(mean, deviation^2), a positive mean leaning to noise: Esser et al. 2024, eq. 19."""
+    """logit(t / t_max) ~ N(mean, deviation^2): Esser et al. 2024 (arXiv 2403.03206), eq. 19.
+
+    A positive mean prefers high noise levels.
+    """
 
     mean: float = 0.0
     deviation: float = 1.0
 
     def sample(self, count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
         logit = self.mean + self.deviation * _normal(count, generator)
-        return _within(schedule, schedule.t_max * torch.sigmoid(logit))
+        return _clamped(schedule, schedule.t_max * torch.sigmoid(logit))
 
 
 @dataclass(frozen=True)
 class CosineTimes:
-    """sigma / alpha = tan(u * pi / 2) for uniform u: the cosine schedule seen as a distribution, Kingma & Gao 2023."""
+    """sigma / alpha = tan(u * pi / 2) with u uniform: the cosine schedule of Kingma & Gao 2023 (arXiv 2303.00848)."""
 
     def sample(self, count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
         angle = pi / 2 * _uniform(count, generator)
-        return _within(schedule, schedule.t_from_log_snr(-2 * angle.tan().log()))
+        return _clamped(schedule, schedule.t_from_log_snr(-2 * angle.tan().log()))
 
 
 class Weighting(Protocol):
-    """How much the squared error of a clean estimate counts: schedule, t [B] -> w [B]."""
+    """The weight of the squared error of the x_0 estimate: schedule, t [B] -> w [B]."""
 
     def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class UniformWeighting:
+    """w = 1: the plain squared error of the x_0 estimate."""
+
     def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
 
 @dataclass(frozen=True)
 class EDMWeighting:
-    """(sigma^2 + sigma_data^2) / (sigma * sigma_data)^2: Karras et al. 2022, Table 1, their sigma being sigma / alpha."""
+    """(sigma^2 + sigma_data^2) / (sigma * sigma_data)^2: Karras et al. 2022 (arXiv 2206.00364), Table 1.
+
+    Their sigma is sigma / alpha here.
+    """
 
     sigma_data: float = 0.5
 
@@ -94,7 +102,10 @@ class EDMWeighting:
 
 @dataclass(frozen=True)
 class MinSNR:
-    """min(SNR, gamma): Hang et al. 2023, eq. 8. With gamma infinite, the squared error of the noise: Ho et al. 2020."""
+    """min(SNR, gamma): Min-SNR-gamma, Hang et al. 2023 (arXiv 2303.09556), for x_0 prediction.
+
+    With gamma infinite it is the squared error of the noise: Ho et al. 2020 (arXiv 2006.11239), eq. 14.
+    """
 
     gamma: float = 5.0
 
@@ -104,9 +115,10 @@ class MinSNR:
 
 @dataclass(frozen=True)
 class VelocityWeighting:
-    """The squared error of the velocity eps - x_0 that the estimate implies: 1 / sigma^2 on a rectified flow.
+    """The squared error of the velocity eps - x_0 implied by the estimate: 1 / sigma^2 for a rectified flow.
 
-    `sigma_floor` bounds it near the clean image, where a small error of the estimate is a huge one of the velocity.
+    JiT, Li & He 2025 (arXiv 2511.13720), Table 1. `sigma_floor` bounds the weight near the clean image, where a small
+    error of the estimate is a large error of the velocity.
     """
 
     sigma_floor: float = 0.05
@@ -117,11 +129,11 @@ class VelocityWeighting:
 
 
 def training_loss(denoiser: Denoiser, x_0: Tensor, t: Tensor, eps: Tensor, weighting: Weighting) -> Tensor:
-    """w(t) * |D(x_t, t) - x_0|^2, averaged within each image: float32 [B], differentiable through the denoiser.
+    """w(t) * |D(x_t, t) - x_0|^2, averaged over each image: float32 [B], differentiable through the denoiser.
 
-    x_0 and eps [B,C,H,W] float32, t [B] float32. Safe under autocast: only the network runs in half precision.
+    x_0 and eps are [B,C,H,W] float32, t is [B] float32. The loss is computed in float32, also with an autocast network.
     """
-    alpha, sigma = levels(denoiser.schedule, t, x_0)
+    alpha, sigma = alpha_sigma(denoiser.schedule, t, x_0)
     x_t = alpha * x_0 + sigma * eps
     error = denoiser(x_t, t).float() - x_0.float()
     return weighting(denoiser.schedule, t).to(error) * error.square().flatten(1).mean(1)
@@ -135,5 +147,5 @@ def _normal(count: int, generator: torch.Generator) -> Tensor:
     return torch.randn(count, generator=generator, device=generator.device)
 
 
-def _within(schedule: Schedule, t: Tensor) -> Tensor:
+def _clamped(schedule: Schedule, t: Tensor) -> Tensor:
     return t.clamp(schedule.t_min, schedule.t_max)

@@ -1,1 +1,1 @@
-"""What a denoiser is made of when it is trained here."""
+"""The networks that are trained here, their tokenizer, and the map of their state-dict keys."""

@@ -1,4 +1,4 @@
-"""The words a network reads: a byte-pair tokenizer learnt from the captions of one folder."""
+"""CaptionTokenizer: byte-pair encoding learnt from the captions of a training set."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-PADDING = 0  # the id that stands for no word
+PADDING = 0  # token id
 
 
 class CaptionTokenizer:
-    """Captions to word ids. Bytes below the words, so that no script is unknown; case, commas and accents' forms do not count."""
+    """Captions to token ids. Byte-level, so that every script can be encoded.
+
+    Case, commas, surrounding spaces and Unicode compatibility forms (NFKC) make no difference.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     @classmethod
     def learn(cls, captions: Iterable[str], vocabulary: int) -> CaptionTokenizer:
-        """At most `vocabulary` words (at least the 256 bytes and the padding): Sennrich et al. 2016, on bytes."""
+        """A tokenizer of at most `vocabulary` tokens, but at least the 256 bytes and the padding.
+
+        Byte-pair encoding: Sennrich et al. 2015 (arXiv 1508.07909).
+        """
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(",", " "), normalizers.Strip()]
@@ -41,25 +47,28 @@ class CaptionTokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> CaptionTokenizer:
+        """The inverse of `to_json`. The tokenizers library raises a bare Exception for other text."""
         return cls(Tokenizer.from_str(text))
 
     def to_json(self) -> str:
+        """The tokenizer as the text of a Hugging Face `tokenizer.json`."""
         return self._tokenizer.to_str()
 
     @property
     def vocabulary(self) -> int:
+        """The number of tokens, padding included."""
         return self._tokenizer.get_vocab_size()
 
     def count(self, text: str) -> int:
-        """How many words `text` takes."""
+        """The number of tokens in `text`."""
         return len(self._ids(text))
 
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
-        """[len(texts),length] int64; cut at `length`, padded with PADDING."""
+        """Token ids [len(texts),length] int64, truncated to `length` or padded with PADDING."""
         rows = [self._ids(text)[:length] for text in texts]
         return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64).reshape(
             -1, length
         )
 
     def _ids(self, text: str) -> list[int]:
-        return [word for word in self._tokenizer.encode(text).ids if word != PADDING]
+        return [token for token in self._tokenizer.encode(text).ids if token != PADDING]

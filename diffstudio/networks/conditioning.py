@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Conditioning(StrEnum):
-    """What a model is told about the picture it is to make."""
+    """The kind of input that selects what an image shows."""
 
     NONE = "none"
     CLASS = "class"

@@ -135,7 +135,8 @@ class PatchEmbed(nn.Module):
         self.proj2 = nn.Linear(config.bottleneck_dim, config.hidden_size)
 
     def forward(self, patches: Tensor) -> Tensor:
-        return self.proj2(self.proj1(patches))
+        tokens: Tensor = self.proj2(self.proj1(patches))
+        return tokens
 
 
 class ConditionEmbed(nn.Module):
@@ -215,7 +216,8 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(batch, count, 3, self.num_heads, -1).unbind(2)  # [B,T+N,heads,head_dim]
         q, k = apply_rotary(self.q_norm(q), rotation), apply_rotary(self.k_norm(k), rotation)
         mixed = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        return self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
+        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
+        return projected
 
 
 class SwiGLU(nn.Module):
@@ -229,7 +231,8 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.w12(x).chunk(2, dim=-1)
-        return self.w3(F.silu(gate) * value)
+        projected: Tensor = self.w3(F.silu(gate) * value)
+        return projected
 
 
 class FinalLayer(nn.Module):
@@ -242,7 +245,8 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(c)[:, None].chunk(2, dim=-1)
-        return self.linear(modulate(rms_norm(x), shift, scale))
+        patches: Tensor = self.linear(modulate(rms_norm(x), shift, scale))
+        return patches
 
 
 class RMSNorm(nn.Module):

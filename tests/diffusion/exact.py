@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import levels
+from diffstudio.diffusion.denoiser import alpha_sigma
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
 
 SCHEDULES: dict[str, Schedule] = {
@@ -43,7 +43,7 @@ class Gaussian:
     deviation: float = 0.4
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = levels(self.schedule, t, x_t)
+        alpha, sigma = alpha_sigma(self.schedule, t, x_t)
         gain = alpha * self.deviation**2 / ((alpha * self.deviation) ** 2 + sigma**2)
         return self.mean + gain * (x_t - alpha * self.mean)
 
@@ -67,7 +67,7 @@ class Mixture:
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         x, weights, means, deviations = self._parts(x_t)
-        alpha, sigma = (level.unsqueeze(-1) for level in levels(self.schedule, t, x_t))
+        alpha, sigma = (level.unsqueeze(-1) for level in alpha_sigma(self.schedule, t, x_t))
         variance = (alpha * deviations) ** 2 + sigma**2
         away = x - alpha * means
         belongs = (weights.log() - variance.log() / 2 - away**2 / (2 * variance)).softmax(-1)

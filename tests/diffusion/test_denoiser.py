@@ -10,7 +10,7 @@ from diffstudio.diffusion.denoiser import (
     EpsPrediction,
     FlowPrediction,
     VPrediction,
-    levels,
+    alpha_sigma,
 )
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
 from tests.diffusion.exact import SCHEDULES, Gaussian
@@ -23,7 +23,7 @@ def noised(schedule: Schedule, fractions: tuple[float, ...] = (0.1, 0.5, 0.9)) -
     generator = torch.Generator().manual_seed(0)
     x_0, eps = torch.randn(2, 3, 3, 4, 4, generator=generator, dtype=torch.float64)
     t = schedule.t_max * torch.tensor(fractions, dtype=torch.float64)
-    alpha, sigma = levels(schedule, t, x_0)
+    alpha, sigma = alpha_sigma(schedule, t, x_0)
     return x_0, eps, t, alpha * x_0 + sigma * eps
 
 
@@ -31,7 +31,7 @@ def noised(schedule: Schedule, fractions: tuple[float, ...] = (0.1, 0.5, 0.9)) -
 @pytest.mark.parametrize("wrapper", [EpsPrediction, VPrediction, CleanPrediction, FlowPrediction])
 def test_a_network_that_is_right_gives_the_clean_image(schedule: Schedule, wrapper: type) -> None:
     x_0, eps, t, x_t = noised(schedule)
-    alpha, sigma = levels(schedule, t, x_0)
+    alpha, sigma = alpha_sigma(schedule, t, x_0)
     target = {
         EpsPrediction: eps,
         VPrediction: alpha * eps - sigma * x_0,
@@ -45,7 +45,7 @@ def test_a_network_that_is_right_gives_the_clean_image(schedule: Schedule, wrapp
 def test_edm_preconditioning_gives_the_network_unit_variance(schedule: Schedule) -> None:
     """Karras et al. 2022, appendix B.6: input and target of unit variance, and the best skip for Gaussian data."""
     x_0, eps, t, x_t = noised(schedule)
-    alpha, sigma = levels(schedule, t, x_0)
+    alpha, sigma = alpha_sigma(schedule, t, x_0)
     seen: list[Tensor] = []
     silent = EDMPreconditioned(lambda x, time: seen.append(x) or torch.zeros_like(x), schedule, sigma_data=0.4)
     gaussian = Gaussian(schedule, mean=0.0, deviation=0.4)
@@ -88,7 +88,7 @@ def test_a_network_in_half_precision_gives_an_estimate_in_full(wrapper: type) ->
 
 def test_noise_alone_says_nothing_to_a_network_that_predicts_noise() -> None:
     x, start = torch.zeros(1, 1, 2, 2), torch.ones(1, dtype=torch.float64)
-    with pytest.raises(ValueError, match="alpha is 0"):
+    with pytest.raises(ValueError, match="alpha = 0"):
         EpsPrediction(lambda x, time: x, RectifiedFlow())(x, start)
     for wrapper in (VPrediction, CleanPrediction, FlowPrediction):
         assert wrapper(lambda x, time: x, RectifiedFlow())(x, start).isfinite().all()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import CleanPrediction, EpsPrediction, FlowPrediction, VPrediction, levels
+from diffstudio.diffusion.denoiser import CleanPrediction, EpsPrediction, FlowPrediction, VPrediction, alpha_sigma
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import dpmpp_2m
@@ -41,7 +41,7 @@ def test_between_gaussians_of_different_width_precisions_are_guided() -> None:
     narrow, wide = Gaussian(schedule, 0.5, 0.2), Gaussian(schedule, -0.2, 0.6)
     x = torch.randn(1, 1, 4, 4, dtype=torch.float64)
     t = torch.tensor([200.0], dtype=torch.float64)
-    alpha, sigma = levels(schedule, t, x)
+    alpha, sigma = alpha_sigma(schedule, t, x)
 
     def eps_of(data: Gaussian) -> object:
         return lambda x, index: (x - alpha * data(x, t)) / sigma
@@ -55,7 +55,7 @@ def test_between_gaussians_of_different_width_precisions_are_guided() -> None:
 def test_plain_guidance_is_the_same_whatever_the_network_predicts() -> None:
     schedule = VariancePreserving.scaled_linear()
     x, t = torch.randn(2, 3, 4, 4, dtype=torch.float64), torch.tensor([100.0, 900.0], dtype=torch.float64)
-    alpha, sigma = levels(schedule, t, x)
+    alpha, sigma = alpha_sigma(schedule, t, x)
     clean, other = torch.randn(2, 2, 3, 4, 4, dtype=torch.float64)
     estimates = []
     for wrapper, said in (
@@ -97,7 +97,7 @@ def test_one_call_may_serve_both_halves() -> None:
         calls.append(len(x))
         return torch.full_like(x, 1.0), torch.full_like(x, 0.5)
 
-    guided = ClassifierFreeGuidance(forbidden, None, scale=3.0, both=both)
+    guided = ClassifierFreeGuidance(forbidden, None, scale=3.0, paired=both)
     assert (guided(torch.zeros(2, 1, 2, 2), torch.ones(2)) == 2).all()
     assert calls == [2]
 
@@ -131,8 +131,8 @@ def test_rescaling_a_constant_prediction_gives_numbers() -> None:
 
 def test_halves_are_given_once() -> None:
     for unconditional, both in ((None, None), (forbidden, forbidden)):
-        with pytest.raises(ValueError, match="either"):
-            ClassifierFreeGuidance(forbidden, unconditional, 2.0, both=both)
+        with pytest.raises(ValueError, match="either an unconditional or a paired"):
+            ClassifierFreeGuidance(forbidden, unconditional, 2.0, paired=both)
 
 
 def test_an_interval_of_a_network_with_steps_needs_their_number() -> None:

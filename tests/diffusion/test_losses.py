@@ -14,7 +14,7 @@ from diffstudio.diffusion.denoiser import (
     EpsPrediction,
     FlowPrediction,
     VPrediction,
-    levels,
+    alpha_sigma,
 )
 from diffstudio.diffusion.losses import (
     CosineTimes,
@@ -107,7 +107,7 @@ def test_weighted_errors_of_the_estimate_are_errors_of_the_prediction(
     generator = torch.Generator().manual_seed(0)
     x_0, eps, prediction, wrong = torch.randn(4, 3, 2, 4, 4, generator=generator)
     t = schedule.t_max * torch.tensor([0.2, 0.5, 0.8])
-    alpha, sigma = levels(schedule, t, x_0)
+    alpha, sigma = alpha_sigma(schedule, t, x_0)
     x_t = alpha * x_0 + sigma * eps
     right = wrapper(lambda *_: prediction, schedule)(x_t, t)
     error = wrapper(lambda *_: prediction + wrong, schedule)(x_t, t) - right

@@ -39,5 +39,5 @@ def test_the_largest_seed_is_a_seed() -> None:
 
 
 def test_one_seed_is_not_enough_for_two_images() -> None:
-    with pytest.raises(ValueError, match="1 seeds cannot make noise for 2 images"):
+    with pytest.raises(ValueError, match="1 seeds for 2 images"):
         SeededNoise([1])(torch.zeros(2, 1, 2, 2))

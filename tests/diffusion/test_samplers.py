@@ -267,7 +267,7 @@ def test_every_sampler_on_every_schedule_makes_pictures(name: str, schedule: Noi
 @every_sampler
 def test_networks_that_predict_noise_cannot_start_from_it(name: str) -> None:
     schedule = RectifiedFlow()
-    with pytest.raises(ValueError, match="alpha is 0"):
+    with pytest.raises(ValueError, match="alpha = 0"):
         walk(
             name,
             EpsPrediction(lambda x, t: x, schedule),

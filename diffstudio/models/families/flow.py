@@ -210,7 +210,7 @@ class FlowModel(LatentModel, ABC):
             conditional, unconditional = together(torch.cat((x_t, x_t)), torch.cat((t, t))).chunk(2)
             return conditional, unconditional
 
-        return ClassifierFreeGuidance(self._network(wanted, guidance), None, guidance, both=both)
+        return ClassifierFreeGuidance(self._network(wanted, guidance), None, guidance, paired=both)
 
     def _stacked(self, tensors: Sequence[Tensor]) -> Tensor:
         """One row for each image, as the network takes it."""

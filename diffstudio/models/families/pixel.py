@@ -164,7 +164,7 @@ class PixelModel:
                 unconditional=None,
                 scale=guidance,
                 interval=self._guidance_interval,
-                both=self._both(prompted),
+                paired=self._paired(prompted),
                 t_max=self.schedule.t_max,
             )
         return CleanPrediction(network, self.schedule)
@@ -172,8 +172,8 @@ class PixelModel:
     def _told(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
         return lambda x_t, t: self._call(x_t, t, condition)
 
-    def _both(self, prompted: PixelPrompted) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Both halves of guidance in one call of twice the batch."""
+    def _paired(self, prompted: PixelPrompted) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Both predictions of guidance in one call with twice the batch."""
         parts = zip(prompted.wanted, prompted.unwanted, strict=True)
         together = Condition(
             *(

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffstudio.diffusion.denoiser import Denoiser, Network
-from diffstudio.diffusion.guidance import Both, ClassifierFreeGuidance
+from diffstudio.diffusion.guidance import ClassifierFreeGuidance, PairedNetwork
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
@@ -144,7 +144,7 @@ class StableDiffusion(LatentModel):
         together = self._told(prompted.wanted.and_then(prompted.unwanted), guidance, surroundings, steer)
         return self.scheduling.wrap(
             ClassifierFreeGuidance(
-                conditional=wanted, unconditional=None, scale=guidance, rescale=self.rescale, both=_both(together)
+                conditional=wanted, unconditional=None, scale=guidance, rescale=self.rescale, paired=_paired(together)
             )
         )
 
@@ -218,8 +218,8 @@ class StableDiffusion(LatentModel):
         return surroundings
 
 
-def _both(together: Network) -> Both:
-    """Both halves of guidance in one call of twice the batch."""
+def _paired(together: Network) -> PairedNetwork:
+    """Both predictions of guidance in one call with twice the batch."""
 
     def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         conditional, unconditional = together(torch.cat((x_t, x_t)), torch.cat((t, t))).chunk(2)
