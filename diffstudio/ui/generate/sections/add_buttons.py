@@ -30,12 +30,12 @@ class AddButton(SecondaryButton):
 
 
 class AddButtons(QWidget):
-    """A row of the buttons that are visible; hidden when none is."""
+    """The visible buttons in one row, hidden when there are none."""
 
     def __init__(self, buttons: Sequence[AddButton]) -> None:
         super().__init__()
         self._buttons = tuple(buttons)
-        row = QHBoxLayout(self)
+        row = self._row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
         for button in buttons:
@@ -55,4 +55,5 @@ class AddButtons(QWidget):
         shown = [button for button in self._buttons if not button.isHidden()]
         for button in shown:
             button.set_brief(len(shown) > 1)
+            self._row.setStretchFactor(button, button.sizeHint().width())  # wider for a longer text
         self.setVisible(bool(shown))

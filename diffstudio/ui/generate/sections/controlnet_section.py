@@ -104,13 +104,15 @@ class ControlNetCard(QWidget):
             PREPROCESSORS,
             "How the image is converted for the ControlNet. Choose None for depth maps, poses and edges made elsewhere",
         )
-        self.low = LabelledSlider("Low threshold", 0, 500, 100, tooltip="Canny: gradients below this are not edges")
+        self.low = LabelledSlider(
+            "Canny low", 0, 500, 100, tooltip="Canny low threshold: gradients below it are not edges"
+        )
         self.high = LabelledSlider(
-            "High threshold",
+            "Canny high",
             0,
             500,
             200,
-            tooltip="Canny: gradients above this are edges; weaker ones count when connected to an edge",
+            tooltip="Canny high threshold: gradients above it are edges; weaker ones count when connected to an edge",
         )
         self.scale = LabelledSlider(
             "Conditioning scale",

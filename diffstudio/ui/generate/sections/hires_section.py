@@ -65,7 +65,7 @@ class HiresSection(QWidget):
             tooltip="Steps of the second pass, scaled by the denoising strength. At 0: as many as the first pass",
         )
         self.guidance = LabelledSlider(
-            "Hires CFG scale",
+            "Hires CFG",
             _SAME,
             15,
             _SAME,

@@ -70,11 +70,11 @@ class InitImageSection(QWidget):
         self.feather = LabelledSlider(
             "Mask blur", 0, 128, 8, suffix=" px", tooltip="Width of the soft edge of the mask"
         )
-        self.masked_only = CheckBox("Inpaint only masked, at full resolution")
+        self.masked_only = CheckBox("Inpaint only masked")
         describe(
             self.masked_only,
-            "Inpaint only masked, at full resolution",
-            "Generate the area around the mask at the size set below; pixels outside the mask stay untouched",
+            "Inpaint only masked",
+            "Generate the area around the mask at full resolution; pixels outside the mask stay untouched",
         )
         self.padding = LabelledSlider(
             "Only-masked padding", 0, 256, 32, suffix=" px", tooltip="Context around the mask that the model sees"
