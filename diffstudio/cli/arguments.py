@@ -1,27 +1,21 @@
-"""How arguments are parsed: text, paths and numbers, each refused in a sentence."""
+"""The argument parser and the types of arguments, with error messages of one sentence."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from diffstudio.errors import BadRequest
 
-if TYPE_CHECKING:
-    pass
-
-
-# Arguments
-
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without repeating the usage."""
+    """Raises BadRequest instead of printing the usage."""
 
     def error(self, message: str) -> NoReturn:
         verb = self.prog.removeprefix("diffstudio").strip()
-        ask = f"diffstudio {verb} --help".replace("  ", " ")
-        raise BadRequest(message[:1].upper() + message[1:300].rstrip("."), remedy=f"`{ask}` tells more")
+        help_command = f"diffstudio {verb} --help".replace("  ", " ")
+        raise BadRequest(message[:1].upper() + message[1:300].rstrip("."), remedy=f"See `{help_command}`")
 
 
 def as_text(text: str) -> str:
@@ -34,11 +28,11 @@ def as_text(text: str) -> str:
 
 def as_path(text: str) -> Path:
     if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("a path is needed and there is none")
+        raise argparse.ArgumentTypeError("the path is empty")
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise argparse.ArgumentTypeError(f"the home folder in {text[:80]!r} is not known here") from None
+        raise argparse.ArgumentTypeError(f"the home folder in {text[:80]!r} is unknown") from None
 
 
 def as_whole_number(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Pictures that steer, on the command line: `--control IMAGE --controlnet NAME`, and what is said about each."""
+"""ControlNet options of the command line: `--control IMAGE --controlnet NAME` and the settings of each."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ from diffstudio.cli.arguments import as_number, as_path, as_text
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 
-_ABOUT = ("control_as", "control_scale", "control_range", "control_thresholds")
+_SETTINGS = ("control_as", "control_scale", "control_range", "control_thresholds")
 
 
 def add_controls(verb: Any) -> None:
-    """Each may be given several times, once for each picture."""
+    """Every option may be repeated, once for each control image."""
     usual = ControlNetUse("x", Path("x"))
     verb.add_argument(
         "--control",
         metavar="IMAGE",
         type=as_path,
         action="append",
-        help="a picture that a ControlNet follows; again for another",
+        help="control image for a ControlNet; may be repeated",
     )
     verb.add_argument(
-        "--controlnet", metavar="NAME|PATH", type=as_text, action="append", help="which ControlNet reads it"
+        "--controlnet", metavar="NAME|PATH", type=as_text, action="append", help="ControlNet to use with it"
     )
     verb.add_argument(
         "--control-as",
         metavar="NAME",
         action="append",
-        help=f"what is made of it first: {', '.join(PreprocessorName)} (default {usual.prepare})",
+        help=f"preprocessor: {', '.join(PreprocessorName)} (default {usual.prepare})",
     )
     verb.add_argument(
         "--control-scale",
         metavar="X",
         type=as_number,
         action="append",
-        help=f"how much of what it says is heard (default {usual.scale:g})",
+        help=f"conditioning scale (default {usual.scale:g})",
     )
     verb.add_argument(
         "--control-range",
         metavar="A,B",
         type=_pair,
         action="append",
-        help="the part of the steps that it steers (default 0,1)",
+        help="start and end of its effect as fractions of the steps (default 0,1)",
     )
     verb.add_argument(
         "--control-thresholds",
         metavar="LOW,HIGH",
         type=_pair,
         action="append",
-        help=f"of the slope of an edge, for canny (default {usual.low},{usual.high})",
+        help=f"thresholds of the canny preprocessor (default {usual.low},{usual.high})",
     )
 
 
 def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
-    """What they ask for, in their order. What is said once holds for all. BadRequest where the counts make no sense."""
-    said = vars(arguments)
-    images, networks = said.get("control", ()), said.get("controlnet", ())
+    """One ControlNetUse per control image. A setting given once applies to all. BadRequest when the counts do not match."""
+    given = vars(arguments)
+    images, networks = given.get("control", ()), given.get("controlnet", ())
     if len(images) != len(networks):
         less, more = sorted((("--control", len(images)), ("--controlnet", len(networks))), key=lambda one: one[1])
         raise BadRequest(
             f"{more[0]} was given {_times(more[1])} and {less[0]} {_times(less[1])}",
-            "each picture is read by one ControlNet",
-            "Give one of each",
+            "each control image needs one ControlNet",
+            "Give both equally often",
         )
-    if not images and (without := [name for name in _ABOUT if name in said]):
+    if not images and (without := [name for name in _SETTINGS if name in given]):
         raise BadRequest(
-            f"--{without[0].replace('_', '-')} was given without a picture that steers",
-            remedy="Give it with --control and --controlnet",
+            f"--{without[0].replace('_', '-')} was given without a control image",
+            remedy="Give one with --control and --controlnet",
         )
     count = len(images)
-    prepares, scales, ranges, thresholds = (_for_each(name, said.get(name), count) for name in _ABOUT)
+    prepares, scales, ranges, thresholds = (_for_each(name, given.get(name), count) for name in _SETTINGS)
     uses = []
     for index, (image, network) in enumerate(zip(images, networks, strict=True)):
         values: dict[str, Any] = {}
@@ -90,14 +90,14 @@ def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
 
 
 def _for_each(name: str, values: Sequence[Any] | None, count: int) -> Sequence[Any]:
-    """One for each picture; empty where nothing was said."""
+    """One value for each control image; empty when none was given."""
     if not values or len(values) == count:
         return values or ()
     if len(values) == 1:
         return list(values) * count
     raise BadRequest(
-        f"--{name.replace('_', '-')} was given {_times(len(values))} for {count} pictures",
-        remedy="Give it once for all of them, or once for each",
+        f"--{name.replace('_', '-')} was given {_times(len(values))} for {count} control images",
+        remedy="Give it once for all, or once for each",
     )
 
 
@@ -108,5 +108,5 @@ def _times(count: int) -> str:
 def _pair(text: str) -> tuple[float, float]:
     parts = tuple(as_number(part) for part in text.split(","))
     if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two numbers with a comma between them")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two numbers separated by a comma")
     return parts[0], parts[1]

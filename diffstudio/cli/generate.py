@@ -4,118 +4,131 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffstudio.cli.arguments import as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.controlnet import add_controls, controls_of
-from diffstudio.cli.pictures import make
+from diffstudio.cli.run_job import run_request
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_generate(verbs: Any) -> None:
     usual = GenerateRequest()
     verb = verbs.add_parser(
         "generate",
-        help="make pictures from a prompt",
+        help="generate images from a prompt",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
-        description="Make pictures from a prompt and print where they were written.",
+        description="Generate images from a prompt (txt2img), from an image (img2img, --init), or in a masked area (inpaint, "
+        "--mask; outpaint, --outpaint), and print the path of each.",
     )
-    verb.add_argument("prompt", metavar="PROMPT", type=as_text, help="what the picture shows")
-    verb.add_argument("--negative", metavar="T", type=as_text, help="what it should not show")
+    verb.add_argument("prompt", metavar="PROMPT", type=as_text, help="what the image shows")
+    verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, help="negative prompt")
     verb.add_argument(
         "--checkpoint",
         metavar="NAME|PATH",
         type=as_text,
         help=f"a name from `models list`, or a file (default {usual.checkpoint})",
     )
+    verb.add_argument("--vae", metavar="NAME|PATH", type=as_text, help="VAE to use instead of the checkpoint's own")
     verb.add_argument(
-        "--vae", metavar="NAME|PATH", type=as_text, help="an autoencoder to use in place of the checkpoint's own"
+        "--seed", metavar="N", type=as_whole_number, help="the same seed gives the same image (default 0)"
     )
+    verb.add_argument("--steps", metavar="N", type=as_whole_number, help=f"sampling steps (default {usual.steps})")
+    verb.add_argument("--sampler", metavar="NAME", help=f"sampler: {', '.join(SamplerName)} (default {usual.sampler})")
     verb.add_argument(
-        "--seed", metavar="N", type=as_whole_number, help="the same seed makes the same picture (default 0)"
+        "--spacing",
+        metavar="NAME",
+        help=f"scheduler, that is the spacing of the steps: {', '.join(SpacingName)} (default {usual.spacing})",
     )
-    verb.add_argument("--steps", metavar="N", type=as_whole_number, help=f"default {usual.steps}")
-    verb.add_argument("--sampler", metavar="NAME", help=f"{', '.join(SamplerName)} (default {usual.sampler})")
-    verb.add_argument("--spacing", metavar="NAME", help=f"{', '.join(SpacingName)} (default {usual.spacing})")
     verb.add_argument(
         "--guidance",
+        "--cfg-scale",
         metavar="X",
         type=as_number,
-        help=f"how closely the prompt is followed (default {usual.guidance:g})",
+        help=f"CFG scale: how closely the prompt is followed (default {usual.guidance:g})",
     )
     verb.add_argument(
         "--guide-last-call",
         action="store_true",
-        help="guide the last call of the network too, as version 0.1 did for checkpoints trained here (grainier)",
+        help="apply CFG to the last call of the network too, as version 0.1 did for checkpoints trained with diffstudio "
+        "(adds grain)",
     )
-    verb.add_argument("--width", metavar="N", type=as_whole_number, help="px; the checkpoint's own unless given")
-    verb.add_argument("--height", metavar="N", type=as_whole_number, help="px; the checkpoint's own unless given")
+    verb.add_argument("--width", metavar="N", type=as_whole_number, help="px (default: the checkpoint's own)")
+    verb.add_argument("--height", metavar="N", type=as_whole_number, help="px (default: the checkpoint's own)")
     verb.add_argument(
-        "--count", metavar="N", type=as_whole_number, help="how many pictures; image i has seed + i (default 1)"
+        "--count", metavar="N", type=as_whole_number, help="number of images; image i has seed + i (default 1)"
     )
-    verb.add_argument("--init", metavar="IMAGE", type=as_path, help="a picture to start from")
+    verb.add_argument("--init", metavar="IMAGE", type=as_path, help="img2img: the image to start from")
     verb.add_argument(
-        "--strength", metavar="X", type=as_number, help="how far from that picture: just above 0 to 1 (default 1)"
+        "--strength",
+        "--denoising-strength",
+        metavar="X",
+        type=as_number,
+        help="denoising strength of img2img and inpaint, above 0 and up to 1 (default 1)",
     )
-    verb.add_argument("--mask", metavar="IMAGE", type=as_path, help="white is painted anew, black is kept")
+    verb.add_argument("--mask", metavar="IMAGE", type=as_path, help="inpaint: white is repainted, black is kept")
     verb.add_argument(
-        "--resize", metavar="NAME", help=f"how the picture comes to its size: {', '.join(ResizeName)} (default crop)"
+        "--resize",
+        metavar="NAME",
+        help=f"how the init image is fitted to the size: {', '.join(ResizeName)} (default crop)",
     )
     verb.add_argument(
-        "--fill", metavar="NAME", help=f"what lies under the mask: {', '.join(FillName)} (default original)"
+        "--fill",
+        metavar="NAME",
+        help=f"content of the masked area at the start: {', '.join(FillName)} (default original)",
     )
-    verb.add_argument(
-        "--feather", metavar="PX", type=as_whole_number, help="px over which what is painted fades in (default 0)"
-    )
-    verb.add_argument(
-        "--masked-only", action="store_true", help="make the part around the mask at full size; the rest keeps its own"
-    )
+    verb.add_argument("--feather", metavar="PX", type=as_whole_number, help="mask blur, px (default 0)")
+    verb.add_argument("--masked-only", action="store_true", help="inpaint only the masked area, at full resolution")
     verb.add_argument(
         "--padding",
         metavar="PX",
         type=as_whole_number,
-        help=f"what is seen around the mask then (default {usual.padding})",
+        help=f"px around the mask for --masked-only (default {usual.padding})",
     )
     verb.add_argument(
-        "--outpaint", metavar="L,T,R,B", type=_sides, help="px to paint around the picture: left, top, right, bottom"
+        "--outpaint", metavar="L,T,R,B", type=_sides, help="outpaint: px to add on the left, top, right, bottom"
     )
     add_controls(verb)
-    verb.add_argument("--enlarge", metavar="X", type=as_number, help="make each so many times larger in a second pass")
+    verb.add_argument(
+        "--enlarge",
+        metavar="X",
+        type=as_number,
+        help="hires fix: upscale each image by this factor and sample it again",
+    )
     verb.add_argument(
         "--upscaler",
         metavar="NAME",
         type=as_text,
-        help=f"what enlarges it: {LANCZOS}, {LATENT}, or an upscaler's name (default {usual.upscaler})",
+        help=f"hires fix: {LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {usual.upscaler})",
     )
     verb.add_argument(
         "--enlarge-strength",
         metavar="X",
         type=as_number,
-        help=f"how far that pass goes from it: just above 0 to 1 (default {usual.enlarge_strength:g})",
+        help=f"denoising strength of the hires fix, above 0 and up to 1 (default {usual.enlarge_strength:g})",
     )
     verb.add_argument(
-        "--enlarge-steps", metavar="N", type=as_whole_number, help="steps of that pass (default: as many as --steps)"
+        "--enlarge-steps", metavar="N", type=as_whole_number, help="steps of the hires fix (default: as --steps)"
     )
     verb.add_argument(
         "--enlarge-guidance",
         metavar="X",
         type=as_number,
-        help="guidance of that pass (default: as --guidance; 0 for checkpoints trained here: by what is there)",
+        help="CFG scale of the hires fix (default: as --guidance; 0, no guidance, for checkpoints trained with diffstudio)",
     )
     verb.add_argument(
-        "--tiled", action="store_true", help="that pass in windows, also where the checkpoint could do it whole"
+        "--tiled",
+        action="store_true",
+        help="hires fix in tiles (MultiDiffusion) even if the checkpoint can do it in one piece",
     )
     verb.add_argument(
         "--out",
         metavar="PATH",
         type=as_path,
         required=True,
-        help="a .png, a pattern with {seed} or {number}, or a folder",
+        help="a .png file, a pattern with {seed} or {number}, or a folder",
     )
     verb.set_defaults(do=_generate)
 
@@ -129,21 +142,22 @@ def _generate(arguments: argparse.Namespace) -> int:
     asked = {name: value for name, value in vars(arguments).items() if name in names}
     if "strength" in asked and "init" not in asked:
         raise BadRequest(
-            "A strength was given without a picture",
-            "it says how far to go from one",
-            "Give the picture to start from with --init",
+            "--strength was given without an image",
+            "denoising strength is a setting of img2img",
+            "Give the image to start from with --init",
         )
-    about_mask = sorted({"fill", "feather", "masked_only", "padding"} & asked.keys())
-    if about_mask and not {"mask", "outpaint"} & asked.keys():
+    mask_options = sorted({"fill", "feather", "masked_only", "padding"} & asked.keys())
+    if mask_options and not {"mask", "outpaint"} & asked.keys():
         raise BadRequest(
-            f"--{about_mask[0].replace('_', '-')} was given without a mask",
-            remedy="Give one with --mask, or --outpaint",
+            f"--{mask_options[0].replace('_', '-')} was given without a mask", remedy="Give --mask or --outpaint"
         )
-    about_larger = sorted({"upscaler", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled"} & asked.keys())
-    if about_larger and not asked.get("enlarge", 1) > 1:
+    hires_options = sorted(
+        {"upscaler", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled"} & asked.keys()
+    )
+    if hires_options and not asked.get("enlarge", 1) > 1:
         raise BadRequest(
-            f"--{about_larger[0].replace('_', '-')} was given, and nothing is enlarged",
-            remedy="Say how many times larger with --enlarge",
+            f"--{hires_options[0].replace('_', '-')} was given without a hires fix",
+            remedy="Give the upscale factor with --enlarge",
         )
     request = GenerateRequest(**asked, controls=controls_of(arguments))
     settings = load_settings()
@@ -152,11 +166,11 @@ def _generate(arguments: argparse.Namespace) -> int:
         library.find(request.checkpoint)  # before anything heavy is loaded
     if request.vae:
         find_vae(library, request.vae)
-    return make(request, arguments.out, library, settings)
+    return run_request(request, arguments.out, library, settings)
 
 
 def _sides(text: str) -> tuple[int, ...]:
     sides = tuple(as_whole_number(side) for side in text.split(","))
     if len(sides) != 4:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not four numbers with commas between them")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not four numbers separated by commas")
     return sides

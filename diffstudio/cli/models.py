@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffstudio.cli.arguments import as_path, as_text
-from diffstudio.cli.terminal import one_line, progress
+from diffstudio.cli.terminal import printable, progress
 from diffstudio.cli.weights import add_weights
 from diffstudio.errors import BadRequest, StorageProblem
 
@@ -73,8 +73,8 @@ def _list_models(arguments: argparse.Namespace) -> int:
         rows = [("NAME", "KIND", "TOLD", "SIZE", "PARAMETERS", "FILE", "ORIGIN", "ROLE")]
         rows += [
             (
-                one_line(c.name),
-                one_line(c.family),
+                printable(c.name),
+                printable(c.family),
                 str(c.conditioning),
                 f"{c.width} x {c.height}" if c.width else "?",
                 f"{c.parameters / 1e6:.1f} M",
@@ -90,7 +90,7 @@ def _list_models(arguments: argparse.Namespace) -> int:
     else:
         print("There are no checkpoints yet. Train one with `diffstudio train FOLDER`.", file=sys.stderr)
     for path, problem in library.problems:
-        print(one_line(f"diffstudio: {path} was left out. {problem}"), file=sys.stderr)
+        print(printable(f"diffstudio: {path} was left out. {problem}"), file=sys.stderr)
     return 0
 
 
@@ -111,9 +111,9 @@ def _show_model(arguments: argparse.Namespace) -> int:
         return 0
     for name, value in about.items():
         if name != "metadata" and value not in ([], ""):
-            print(one_line(f"{name:<13}{', '.join(map(str, value)) if isinstance(value, list) else value}"))
+            print(printable(f"{name:<13}{', '.join(map(str, value)) if isinstance(value, list) else value}"))
     for name, text in sorted(checkpoint.metadata.items()):
-        print(one_line(f"{name} = {text if len(text) <= 200 else text[:197] + '...'}"))
+        print(printable(f"{name} = {text if len(text) <= 200 else text[:197] + '...'}"))
     return 0
 
 
@@ -160,13 +160,13 @@ def _set_model(arguments: argparse.Namespace) -> int:
     overrides = Overrides()
     if arguments.clear:
         said = "is what its file says again" if overrides.clear(checkpoint) else "had nothing said about it"
-        print(one_line(f"{checkpoint.name} {said}."))
+        print(printable(f"{checkpoint.name} {said}."))
         return 0
     if not arguments.family and not arguments.prediction:
         raise BadRequest("Nothing is said about it", remedy="Give --family, --prediction, or --clear")
     overrides.put(checkpoint, arguments.family, arguments.prediction)
     now = Overrides().applied(checkpoint)
-    print(one_line(f"{now.name}: {now.family}, predicts {now.prediction}."))
+    print(printable(f"{now.name}: {now.family}, predicts {now.prediction}."))
     return 0
 
 
@@ -184,7 +184,7 @@ def _fetch_pieces(arguments: argparse.Namespace) -> int:
     with stop_signals() as stop:
         for piece in arguments.pieces:
             say = partial(_say_fetched, COMPONENT_KINDS[piece].title if piece in COMPONENT_KINDS else piece)
-            for path in fetch(piece, folders[0] if folders else paths.checkpoints(), say, lambda: stop.wanted):
+            for path in fetch(piece, folders[0] if folders else paths.checkpoints(), say, lambda: stop.requested):
                 progress("", last=True)
                 print(path)
     return 0

@@ -1,4 +1,4 @@
-"""What the command line needs of a terminal: a line of progress, the one sentence of a problem, signals, a log file."""
+"""Terminal output of the command line: a progress line, messages, signals, and the log file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from types import FrameType
 
 from diffstudio import paths
 
-_unfinished_line = False  # whether the terminal's cursor stands behind a progress line
-_last_line = ""  # of progress, where it is written line by line
+_unfinished_line = False  # whether the cursor is at the end of a progress line
+_last_line = ""  # of progress, when not at a terminal
 
 
 def progress(text: str, *, last: bool = False) -> None:
-    """A line that the next one overwrites at a terminal; plain lines elsewhere."""
+    """A line that the next one overwrites at a terminal; plain lines otherwise."""
     global _unfinished_line, _last_line
     if sys.stderr.isatty():
         if text:
@@ -33,13 +33,13 @@ def progress(text: str, *, last: bool = False) -> None:
         _last_line = text
 
 
-def one_line(text: str) -> str:
-    """Names from files may hold anything: nothing in them is to move the terminal's cursor or change its colours."""
+def printable(text: str) -> str:
+    """Text from files without control characters, which could move the cursor or change colours."""
     return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "\ufffd" for letter in text)
 
 
-def take_any_name() -> None:
-    """Standard output takes names that are no text as the bytes they are, and what it has no letter for as an escape."""
+def allow_undecodable_names() -> None:
+    """Print undecodable file names as their bytes on standard output, and unencodable characters as escapes."""
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             utf_8 = stream.encoding.lower().replace("-", "") == "utf8"
@@ -53,14 +53,14 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
-def say(sentence: str, code: int) -> int:
-    """Never raises, whatever the terminal can show."""
+def print_message(sentence: str, exit_code: int = 0) -> int:
+    """Print a sentence on standard error; returns `exit_code`. Never raises."""
     progress("", last=True)
     shown = " ".join(f"diffstudio: {sentence}".split())
     encoding = sys.stderr.encoding or "utf-8"
     with contextlib.suppress(OSError, ValueError):
         print(shown.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
-    return code
+    return exit_code
 
 
 def log_file() -> Path:
@@ -68,17 +68,17 @@ def log_file() -> Path:
 
 
 class _LogFile(logging.Handler):
-    """Warnings and worse go to a file that is made when there is something to say: standard error is for sentences."""
+    """Writes warnings and errors to the log file, creating it on the first one; standard error is for messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # nowhere to write: the sentence on standard error has to do
+        with contextlib.suppress(OSError):  # not writable: the message on standard error must do
             file = log_file()
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(self.format(record) + "\n")
 
 
-def keep_the_log_in_a_file() -> None:
+def set_up_log_file() -> None:
     root = logging.getLogger()
     if not any(isinstance(handler, _LogFile) for handler in root.handlers):
         handler = _LogFile(logging.WARNING)
@@ -86,15 +86,15 @@ def keep_the_log_in_a_file() -> None:
         root.addHandler(handler)
 
 
-class StopWanted:
-    """Whether the end was asked for; `take` is true once for each time it was."""
+class StopFlag:
+    """Whether the user asked to stop; `take` is True once for each time."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.requested = False
         self._new = False
 
     def set(self) -> None:
-        self.wanted = self._new = True
+        self.requested = self._new = True
 
     def take(self) -> bool:
         taken, self._new = self._new, False
@@ -102,12 +102,12 @@ class StopWanted:
 
 
 @contextlib.contextmanager
-def stop_signals(also: Callable[[], None] | None = None) -> Iterator[StopWanted]:
-    """SIGINT and SIGTERM ask for a clean end; a second one ends at once. `also` runs in the handler."""
-    stop = StopWanted()
+def stop_signals(also: Callable[[], None] | None = None) -> Iterator[StopFlag]:
+    """SIGINT and SIGTERM request a clean stop; a second one raises KeyboardInterrupt. `also` runs in the handler."""
+    stop = StopFlag()
 
-    def asked(number: int, frame: FrameType | None) -> None:
-        if stop.wanted:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.requested:
             raise KeyboardInterrupt
         stop.set()
         if also is not None:
@@ -115,9 +115,9 @@ def stop_signals(also: Callable[[], None] | None = None) -> Iterator[StopWanted]
                 also()
 
     before = {}
-    with contextlib.suppress(ValueError):  # not the main thread: whoever runs us there has signals of their own
+    with contextlib.suppress(ValueError):  # not in the main thread: signal handlers cannot be set
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, asked)
+            before[number] = signal.signal(number, on_signal)
     try:
         yield stop
     finally:

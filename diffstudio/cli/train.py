@@ -21,31 +21,29 @@ if TYPE_CHECKING:
 def add_train(verbs: Any) -> None:
     verb = verbs.add_parser(
         "train",
-        help="train a checkpoint on a folder of pictures",
+        help="train a model from scratch on a folder of images",
         allow_abbrev=False,
-        description="Train a checkpoint on a folder of pictures. Stopping (Ctrl+C) keeps what was "
-        "learnt; --resume goes on from there.",
+        description="Train a model from scratch on a folder of images. Ctrl+C stops after writing a checkpoint; --resume "
+        "continues from there.",
     )
     verb.add_argument(
         "folder",
         metavar="FOLDER",
         nargs="?",
         type=as_path,
-        help="pictures, with .txt captions beside them or in sub-folders that name their class",
+        help="folder of images with .txt captions, or with one sub-folder for each class",
     )
     verb.add_argument(
         "--recipe",
         metavar="NAME|FILE.toml",
         default="auto",
         type=as_text,
-        help="default auto: chosen from what the folder holds",
+        help="a recipe that ships with diffstudio or a .toml file (default auto: chosen to suit the folder)",
     )
-    verb.add_argument("--run", metavar="PATH", type=as_path, help="the run's own folder; a new one unless given")
-    verb.add_argument(
-        "--steps", metavar="N", type=as_whole_number, help="how long, in steps; the recipe's own unless given"
-    )
-    verb.add_argument("--minutes", metavar="M", type=as_number, help="how long, in minutes")
-    verb.add_argument("--resume", action="store_true", help="go on with the run in --run")
+    verb.add_argument("--run", metavar="PATH", type=as_path, help="run folder (default: a new one)")
+    verb.add_argument("--steps", metavar="N", type=as_whole_number, help="training steps (default: the recipe's)")
+    verb.add_argument("--minutes", metavar="M", type=as_number, help="train for this time instead of a number of steps")
+    verb.add_argument("--resume", action="store_true", help="resume the run in --run")
     verb.set_defaults(do=_train)
 
 
@@ -61,24 +59,24 @@ def _train(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
     )
     if request.resume and request.run is None:
-        raise BadRequest("Which run to resume was not said", remedy="Name its folder with --run")
+        raise BadRequest("--resume needs a run", remedy="Give its folder with --run")
     if request.resume and (request.steps is not None or request.minutes is not None):
         raise BadRequest(
-            "A resumed run keeps the length it was begun with",
-            "its learning rate falls towards that end",
-            "Leave --steps and --minutes out, or start a new run",
+            "The length of a resumed run cannot be changed",
+            "its learning-rate schedule depends on it",
+            "Omit --steps and --minutes, or start a new run",
         )
     path = request.run if request.run is not None else _new_run(request.folder or Path())
     seen: list[RunEvent] = []
     show = _TrainingProgress()
 
     def ask_to_stop() -> None:
-        if (path / "control.json").exists():  # before that, `cancelled` ends the preparations
+        if (path / "control.json").exists():  # before it exists, `cancelled` ends the setup
             RunFolder(path).send(Command.STOP)
 
     def on_event(event: RunEvent) -> None:
         seen[:] = [event]
-        if stop.wanted and isinstance(event, RunStarted):  # the start forgot what was asked before it
+        if stop.requested and isinstance(event, RunStarted):  # the start of the run has overwritten an earlier command
             ask_to_stop()
         show(event)
 
@@ -93,14 +91,14 @@ def _train(arguments: argparse.Namespace) -> int:
             minutes=request.minutes,
             resume=request.resume,
             on_event=on_event,
-            cancelled=lambda: stop.wanted,
+            cancelled=lambda: stop.requested,
         )
     progress("", last=True)
     if run.latest_checkpoint.exists():
         print(run.latest_checkpoint, flush=True)
-    if stop.wanted and seen and isinstance(seen[-1], RunStopped):
+    if stop.requested and seen and isinstance(seen[-1], RunStopped):
         raise Interrupted(
-            f"Stopped at step {seen[-1].step:,}", remedy=f"Go on with `diffstudio train --resume --run {run.path}`"
+            f"Stopped at step {seen[-1].step:,}", remedy=f"Resume it with `diffstudio train --resume --run {run.path}`"
         )
     return 0
 
@@ -114,11 +112,11 @@ def _new_run(folder: Path) -> Path:
     return run
 
 
-# What is said on the way
+# Progress
 
 
 class _TrainingProgress:
-    """One line for a person at a terminal; in a log, a line twice a minute and one for whatever else happens."""
+    """At a terminal one line that is overwritten; in a log a line twice a minute, and one for every other event."""
 
     def __init__(self) -> None:
         self._last = 0.0
@@ -144,11 +142,11 @@ class _TrainingProgress:
             case run.RunSamples(step=step, ema=ema):
                 self._line(f"step {step:,}: samples in {ema}")
             case run.RunWaiting():
-                self._line("waiting: pictures are being made")
+                self._line("waiting: images are being generated")
             case run.RunPaused():
                 self._line("paused")
             case run.RunResumed():
-                self._line("going on")
+                self._line("resumed")
             case run.RunFinished(verdict=verdict):
                 self._line(verdict)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffstudio.cli.arguments import as_number, as_path, as_text
-from diffstudio.cli.terminal import one_line, progress, stop_signals
+from diffstudio.cli.terminal import printable, progress, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _scan(arguments: argparse.Namespace) -> int:
     else:
         for about in told:
             for line in _said_of(about):
-                print(one_line(line))
+                print(printable(line))
     return int(any(about["verdict"] in ("dangerous", "unreadable") for about in told))
 
 
@@ -232,9 +232,9 @@ def _made(request: WeightRequest) -> int:
                 if isinstance(item, Made):
                     progress("", last=True)
                     for note in item.notes:
-                        print(one_line(note), file=sys.stderr)
+                        print(printable(note), file=sys.stderr)
                     print(item.path, flush=True)
-                elif stop.wanted:
+                elif stop.requested:
                     raise Interrupted("Stopped", remedy="Nothing was left behind")
                 elif sys.stderr.isatty():
                     progress(f"{request.target.name}: {item:.0%}")

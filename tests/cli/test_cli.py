@@ -167,7 +167,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "pictures", "--minutes", "-1"], "minutes"),
         (["train", "pictures", "--steps", "0"], "steps"),
         (["train", "--resume"], "--run"),
-        (["train", "--resume", "--run", "x", "--steps", "9"], "keeps the length"),
+        (["train", "--resume", "--run", "x", "--steps", "9"], "cannot be changed"),
         (["generate", "x", "--out", "~nobody-at-all/a.png"], "home folder"),
         (["generate", "x", "--out", "a.png", "--checkpoint", "n" * 5000], "no checkpoint called"),
         (["generate", "x", "--out", "a.png", "--checkpoint", "~nobody-at-all/a.safetensors"], "no checkpoint called"),
@@ -431,7 +431,7 @@ def test_two_processes_do_not_write_one_run(
     capsys.readouterr()
     with RunFolder.open(run_folder).locked():
         assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 1
-        assert "is being trained already" in the_sentence(capsys)
+        assert "is already being trained" in the_sentence(capsys)
     assert (run_folder / "events.jsonl").read_bytes() == before
     assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 0
 
@@ -468,7 +468,7 @@ def test_a_network_too_large_for_memory(
 
     monkeypatch.setattr("diffstudio.training.run.setup.Trainer", full)
     assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(tmp_path / "run")]) == 1
-    assert "needs more memory than there is" in the_sentence(capsys)
+    assert "Out of memory during training" in the_sentence(capsys)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

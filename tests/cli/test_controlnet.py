@@ -65,10 +65,10 @@ def test_one_and_several() -> None:
             ["--controlnet", "a", "--controlnet", "b", "--control", "a.png"],
             "--controlnet was given 2 times and --control once",
         ),
-        (["--control-scale", "1"], "--control-scale was given without a picture that steers"),
+        (["--control-scale", "1"], "--control-scale was given without a control image"),
         (
             ["--control", "a.png", "--controlnet", "n", "--control-as", "canny", "--control-as", "invert"],
-            "given 2 times for 1 pictures",
+            "given 2 times for 1 control images",
         ),
         (
             ["--control", "a.png", "--controlnet", "n", "--control-as", "magic"],

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from diffstudio import cli, paths
-from diffstudio.cli.pictures import make
+from diffstudio.cli.run_job import run_request
 from diffstudio.models.checkpoint import Origin, Role
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.library import Library
@@ -288,7 +288,7 @@ def asked(path: Path, home: Path) -> PictureRequest:
 
 def drawn(request: PictureRequest, home: Path, folder: str) -> list[np.ndarray[Any, Any]]:
     settings = load_settings()
-    assert make(request, home / folder / "{number}.png", Library(settings.folders), settings) == 0
+    assert run_request(request, home / folder / "{number}.png", Library(settings.folders), settings) == 0
     return [pixels(home / folder / f"{number + 1}.png") for number in range(request.count)]
 
 

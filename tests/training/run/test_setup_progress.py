@@ -148,11 +148,11 @@ def test_a_signal_at_any_stage_ends_it_cleanly_and_it_goes_on_as_if_nothing_had_
 
         with stop_signals(ask_to_stop) as stop:
             try:
-                train(path, folder, recipe=recipe_file, minutes=minutes, cancelled=lambda: stop.wanted)
+                train(path, folder, recipe=recipe_file, minutes=minutes, cancelled=lambda: stop.requested)
                 begun = True
             except Interrupted:
                 begun = False
-            assert stop.wanted
+            assert stop.requested
     assert begun == (stage in ("first steps", "writing a checkpoint"))
     assert not list(tmp_path.rglob("*.part")) and not list(paths.cache().rglob("*.part"))
     assert path.exists() == begun

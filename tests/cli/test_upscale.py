@@ -91,8 +91,8 @@ def test_by_an_upscaler_from_the_folders_of_models_into_a_folder(
         (["--upscaler", "4x-none"], "There is no upscaler called '4x-none'. Choose one of: lanczos"),
         (["--upscaler", "tiny"], "tiny is not an upscaler"),
         (["--upscaler", "latent"], "Without a checkpoint there is no latent"),
-        (["--steps", "9"], "--steps was given, and nothing is sampled"),
-        (["--guidance", "9"], "--guidance was given, and nothing is sampled"),
+        (["--steps", "9"], "--steps was given, but nothing is sampled"),
+        (["--guidance", "9"], "--guidance was given, but nothing is sampled"),
         (["--strength", "2"], "The strength is 2.0"),
         (["--checkpoint", "none"], "There is no checkpoint called 'none'"),
         (["--scale", "many"], "'many' is not a number"),
@@ -111,11 +111,11 @@ def test_what_is_no_picture_or_too_large_a_one(tmp_path: Path, capsys: pytest.Ca
     Image.new("L", (4000, 20)).save(tmp_path / "wide.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     for name, options, says in (
-        ("gone.png", [], "There is no picture at"),
+        ("gone.png", [], "There is no image at"),
         ("text.png", [], "not an image in a supported format"),
         ("wide.png", ["--scale", "8"], "32,000 × 160 px"),
         ("photo.png", ["--strength", "0.3"], "Which checkpoint is to sample"),
-        (".", [], "There is no picture at"),
+        (".", [], "There is no image at"),
     ):
         assert cli.main(["upscale", str(tmp_path / name), *options, "--out", str(tmp_path / "large.png")]) != 0
         assert says in capsys.readouterr().err
@@ -126,6 +126,6 @@ def test_what_is_no_picture_or_too_large_a_one(tmp_path: Path, capsys: pytest.Ca
 def test_enlarging_is_asked_for_by_its_size(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for option in (["--tiled"], ["--enlarge-strength", "0.3"], ["--upscaler", "latent"]):
         assert cli.main(["generate", "x", *option, "--out", str(tmp_path / "x.png")]) == 2
-        assert "nothing is enlarged" in capsys.readouterr().err
+        assert "was given without a hires fix" in capsys.readouterr().err
     assert cli.main(["generate", "x", "--enlarge", "9", "--out", str(tmp_path / "x.png")]) == 2
     assert "it goes from 1 to 8" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""The verb `diffstudio upscale`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from diffstudio.cli.arguments import as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.run_job import run_request
+from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, SamplerName, SpacingName, UpscaleRequest
+
+_SAMPLING = (
+    "strength",
+    "steps",
+    "sampler",
+    "spacing",
+    "enlarge_guidance",
+    "seed",
+    "vae",
+    "tiled",
+)  # options that only matter with a checkpoint
+
+
+def add_upscale(verbs: Any) -> None:
+    usual = UpscaleRequest(Path("image.png"))
+    verb = verbs.add_parser(
+        "upscale",
+        help="upscale an image",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        description="Upscale an image: with an upscaler alone, or, with --checkpoint or --strength, followed by img2img "
+        "(as in a hires fix). The prompt and settings are read from the image's metadata unless given.",
+    )
+    verb.add_argument("image", metavar="IMAGE", type=as_path, help="the image to upscale")
+    verb.add_argument(
+        "--scale", metavar="X", type=as_number, help=f"upscale factor, 1 to {MOST_ENLARGED} (default {usual.scale:g})"
+    )
+    verb.add_argument(
+        "--upscaler",
+        metavar="NAME",
+        type=as_text,
+        help=f"{LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {usual.upscaler})",
+    )
+    verb.add_argument(
+        "--checkpoint", metavar="NAME|PATH", type=as_text, help="img2img the upscaled image with this checkpoint"
+    )
+    verb.add_argument("--vae", metavar="NAME|PATH", type=as_text, help="VAE to use instead of the checkpoint's own")
+    verb.add_argument(
+        "--strength",
+        "--denoising-strength",
+        metavar="X",
+        type=as_number,
+        help=f"denoising strength of the img2img pass, above 0 and up to 1 (default {usual.strength:g})",
+    )
+    verb.add_argument("--prompt", metavar="T", type=as_text, help="default: the prompt in the image's metadata")
+    verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, help="negative prompt")
+    verb.add_argument("--steps", metavar="N", type=as_whole_number, help="sampling steps")
+    verb.add_argument("--sampler", metavar="NAME", help=f"sampler: {', '.join(SamplerName)}")
+    verb.add_argument(
+        "--spacing", metavar="NAME", help=f"scheduler, that is the spacing of the steps: {', '.join(SpacingName)}"
+    )
+    verb.add_argument(
+        "--guidance",
+        "--cfg-scale",
+        dest="enlarge_guidance",
+        metavar="X",
+        type=as_number,
+        help="CFG scale (default: from the image's metadata; 0, no guidance, for checkpoints trained with diffstudio)",
+    )
+    verb.add_argument("--seed", metavar="N", type=as_whole_number, help="seed of the noise")
+    verb.add_argument(
+        "--tiled",
+        action="store_true",
+        help="sample in tiles (MultiDiffusion) even if the checkpoint can do it in one piece",
+    )
+    verb.add_argument("--out", metavar="PATH", type=as_path, required=True, help="a .png file or a folder")
+    verb.set_defaults(do=_upscale)
+
+
+def _upscale(arguments: argparse.Namespace) -> int:
+    from diffstudio.models.library.library import Library
+    from diffstudio.models.library.lookup import find_vae
+    from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_of
+    from diffstudio.studio.settings import load_settings
+
+    names = {field.name for field in dataclasses.fields(UpscaleRequest)} - {"source"}
+    asked = {name: value for name, value in vars(arguments).items() if name in names}
+    if not arguments.image.is_file():
+        raise ImageProblem(f"There is no image at {arguments.image}", remedy="Check the path")
+    sampled = "checkpoint" in asked or "strength" in asked
+    unused = [name for name in _SAMPLING if name in asked]
+    if unused and not sampled:
+        raise BadRequest(
+            f"--{unused[0].removeprefix('enlarge_')} was given, but nothing is sampled",
+            "an upscaler alone does not use it",
+            "Choose a checkpoint with --checkpoint, or give --strength to use the image's own checkpoint",
+        )
+    request = upscale_of(arguments.image, sampled=sampled, **asked)
+    settings = load_settings()
+    library = Library(settings.folders)
+    find_upscaler(request.upscaler, library)
+    if request.checkpoint:
+        library.find(request.checkpoint)  # before anything heavy is loaded
+    if request.vae:
+        find_vae(library, request.vae)
+    return run_request(request, arguments.out, library, settings)
