@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +29,11 @@ def add_models(verbs: Any) -> None:
     )
     kinds = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    def add(name: str, about: str, do: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    def add(
+        name: str, about: str, do: Callable[[argparse.Namespace], int], *, aliases: Sequence[str] = ()
+    ) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = kinds.add_parser(
-            name, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False
+            name, aliases=aliases, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False
         )
         parser.set_defaults(do=do)
         return parser

@@ -1,13 +1,13 @@
-"""The verbs of `diffstudio models` on files of weights: scan, and what makes one of others: convert, merge, bake, prune, export."""
+"""The verbs of `diffstudio models` for weight files: scan, convert, merge, fuse-lora, prune, export."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diffstudio.cli.arguments import as_number, as_path, as_text
 from diffstudio.cli.terminal import printable, progress, stop_signals
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from diffstudio.models.tools.spec import Precision
     from diffstudio.studio.library.weight_requests import WeightRequest
 
-Add = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
+
+class Add(Protocol):
+    """Adds a verb to `diffstudio models`."""
+
+    def __call__(
+        self, name: str, about: str, do: Callable[[argparse.Namespace], int], *, aliases: Sequence[str] = ()
+    ) -> argparse.ArgumentParser: ...
 
 
 def add_weights(add: Add) -> None:
@@ -38,10 +44,10 @@ def add_weights(add: Add) -> None:
         "--share", metavar="M", type=as_number, default=None, help="m, from 0 to 1 (default 0.5; 1 with a third)"
     )
     merging.add_argument("--beyond", action="store_true", help="allow shares below 0 and above 1")
-    baking = add("bake", "a checkpoint with LoRAs written into its weights", _bake)
-    baking.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
-    baking.add_argument(
-        "loras", metavar="LORA[:FACTOR]", nargs="+", type=as_text, help="a name or a path, and how strongly (default 1)"
+    fusing = add("fuse-lora", "fuse LoRAs into the weights of a checkpoint", _fuse_lora, aliases=["bake"])
+    fusing.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
+    fusing.add_argument(
+        "loras", metavar="LORA[:FACTOR]", nargs="+", type=as_text, help="a name or a path, and its weight (default 1)"
     )
     pruning = add(
         "prune", "a checkpoint without what does not draw: averaged copies, what training left behind", _prune
@@ -50,7 +56,7 @@ def add_weights(add: Add) -> None:
     pruning.add_argument("--ema", action="store_true", help="let the averaged weights take the place of the others")
     exporting = add("export", "a diffusers folder of a checkpoint", _export)
     exporting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
-    for verb in (converting, merging, baking, pruning, exporting):
+    for verb in (converting, merging, fusing, pruning, exporting):
         verb.add_argument(
             "--precision",
             metavar="NAME",
@@ -154,7 +160,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     return _made(MergeRequest(inputs, target, share, method, _precision(arguments), arguments.beyond))
 
 
-def _bake(arguments: argparse.Namespace) -> int:
+def _fuse_lora(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.library.weight_requests import FuseLoraRequest
 
     checkpoint, loras = _find(arguments.checkpoint), tuple(_lora(text) for text in arguments.loras)
@@ -222,14 +228,14 @@ def _target(arguments: argparse.Namespace, name: str, role: Role, *, is_folder: 
 
 def _made(request: WeightRequest) -> int:
     """Carry it out, with a line of progress; Ctrl+C leaves nothing behind."""
-    from diffstudio.models.tools.spec import Made
+    from diffstudio.models.tools.spec import ToolResult
     from diffstudio.studio.library.weight_requests import carry_out
 
     making = carry_out(request)
     with stop_signals() as stop:
         try:
             for item in making:
-                if isinstance(item, Made):
+                if isinstance(item, ToolResult):
                     progress("", last=True)
                     for note in item.notes:
                         print(printable(note), file=sys.stderr)

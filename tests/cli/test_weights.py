@@ -1,4 +1,4 @@
-"""`diffstudio models convert`, `merge`, `bake`, `prune`, `export`: what they print, and how they end."""
+"""`diffstudio models convert`, `merge`, `fuse-lora`, `prune`, `export`: what they print, and how they end."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_what_was_left_out_is_said(home: Path, tmp_path: Path, capsys: pytest.Ca
     assert models("prune", tmp_path / "vae.safetensors") == 0
     captured = capsys.readouterr()
     assert captured.out.strip() == str(paths.checkpoints() / "vae" / "vae-pruned.safetensors")
-    assert "Left out: what only the autoencoder's training needed (0.4 MB). The file is 0.4 MB smaller." in captured.err
+    assert "Left out: the VAE's training losses (0.4 MB). The file is 0.4 MB smaller." in captured.err
 
 
 @pytest.mark.parametrize(
@@ -105,17 +105,17 @@ def test_what_was_left_out_is_said(home: Path, tmp_path: Path, capsys: pytest.Ca
             "existing files are never overwritten",
             2,
         ),
-        (["convert", "one", "--precision", "fp16", "--out", "x.ckpt"], "Call it x.safetensors", 2),
+        (["convert", "one", "--precision", "fp16", "--out", "x.ckpt"], "Name it x.safetensors", 2),
         (["convert", "one", "--precision", "fp16", "--out", "/dev/null/x.safetensors"], "cannot be written", 1),
         (["merge", "one"], "a merge is of two or three", 2),
         (["merge", "one", "two", "one", "two"], "a merge is of two or three", 2),
-        (["merge", "one", "two", "--share", "1.5"], "say that you mean it with --beyond", 2),
+        (["merge", "one", "two", "--share", "1.5"], "allow others with --beyond", 2),
         (["merge", "one", "two", "--share", "half"], "not a number", 2),
-        (["merge", "one", "wide"], "they have networks of other sizes", 2),
+        (["merge", "one", "wide"], "they have different networks", 2),
         (["merge", "one", "broken"], "is damaged", 1),
-        (["bake", "one", "two:0.5"], "takes no LoRAs", 2),
+        (["fuse-lora", "one", "two:0.5"], "cannot be used with LoRAs", 2),
         (["bake", "one"], "LORA", 2),
-        (["prune", "one"], "nothing to leave out of one", 2),
+        (["prune", "one"], "one is pruned already", 2),
         (["export", "one"], "has no pipeline in diffusers", 1),
     ],
 )

@@ -17,7 +17,7 @@ from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.components.single_file import clip_vocabulary
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.tools.spec import Made, Making
+from diffstudio.models.tools.spec import ToolProgress, ToolResult
 from tests.models import small
 
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -80,12 +80,12 @@ def record(path: Path, family: str, **about: Any) -> Checkpoint:
     return replace(read_checkpoint(path), **told)
 
 
-def made(making: Making) -> Made:
+def made(making: ToolProgress) -> ToolResult:
     """What a tool makes, with fractions that rise to 1."""
     items = list(making)
     fractions = [item for item in items[:-1] if isinstance(item, float)]
     assert len(fractions) == len(items) - 1 and fractions == sorted(fractions) and fractions[-1] == 1.0
-    assert isinstance(items[-1], Made) and items[-1].size_bytes > 0
+    assert isinstance(items[-1], ToolResult) and items[-1].size_bytes > 0
     return items[-1]
 
 

@@ -1,4 +1,4 @@
-"""Converting, merging, baking, pruning and exporting: what comes out is what the arithmetic says, and loads elsewhere."""
+"""Converting, merging, fusing, pruning and exporting: what comes out is what the arithmetic says, and loads elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.export import export
 from diffstudio.models.tools.fuse_lora import fuse_lora
 from diffstudio.models.tools.merge import merge
-from diffstudio.models.tools.prune import averaged, left_out_bytes, prune
+from diffstudio.models.tools.prune import ema_copies, prunable_bytes, prune
 from diffstudio.models.tools.spec import Method, Precision
 from tests.models import adapter_files
 from tests.models.families.beside import CPU, ROUNDING, difference, ours, start, their_scheduler, theirs
@@ -47,7 +47,7 @@ def load(path: Path) -> dict[str, Tensor]:
 
 
 def single(world: World, family: str, target: Path) -> Path:
-    """The small folder of a family as one file, in its makers' names."""
+    """The small folder of a family as one file, in the original naming."""
     return made(convert(record(world(family), family), target)).path
 
 
@@ -136,9 +136,7 @@ def test_what_is_too_large_becomes_the_largest_and_is_said(tmp_path: Path) -> No
     found = load(result.path)
     assert found["a"].tolist() == [65504, 1, -65504] and found["mask"].tolist() == [-torch.inf, 0]
     assert torch.equal(found["ids"], tensors["ids"])
-    assert result.notes == (
-        "2 numbers were larger than fp16 holds and became the largest that it does, most of them in a.",
-    )
+    assert result.notes == ("2 values exceeded the range of fp16 and were clamped, most of them in a.",)
 
 
 def test_scaled_eighths_are_multiplied_out(tmp_path: Path) -> None:
@@ -180,11 +178,11 @@ def test_what_cannot_be_converted_says_why(small_world: World, tmp_path: Path) -
     for target, precision, why in (
         ("x.safetensors", Precision.KEEP, "is a safetensors file in fp32 already"),
         ("x.safetensors", Precision.FP8, "fp8"),
-        ("x.ckpt", Precision.FP16, "Call it x.safetensors"),
+        ("x.ckpt", Precision.FP16, "Name it x.safetensors"),
     ):
         with pytest.raises(BadRequest, match=why):
             list(convert(tiny, tmp_path / target, precision))
-    with pytest.raises(CheckpointUnknown, match="those of FLUX.1 are named is not known here"):
+    with pytest.raises(CheckpointUnknown, match="FLUX.1 is not supported for this conversion"):
         list(convert(record(small_world("sd1"), "flux"), tmp_path / "x.safetensors"))
     assert not list(tmp_path.glob("x*"))
 
@@ -281,16 +279,16 @@ def test_what_does_not_go_together_names_the_tensor(small_world: World, tmp_path
     one = record(a, "sd1")
     new = "model.diffusion_model.new"
     for name, held, why in (
-        ("lacks", {key: value for key, value in tensors.items() if key != odd}, f"{odd} is in a alone"),
-        ("more", tensors | {new: torch.ones(1)}, f"{new} is in more alone"),
-        ("wide", tensors | {odd: torch.ones(4, 7, 3, 3)}, f"{odd} is 4 × 32 × 3 × 3 in the one and 4 × 7 × 3"),
+        ("lacks", {key: value for key, value in tensors.items() if key != odd}, f"only a has {odd}"),
+        ("more", tensors | {new: torch.ones(1)}, f"only more has {new}"),
+        ("wide", tensors | {odd: torch.ones(4, 7, 3, 3)}, f"{odd} is 4 × 32 × 3 × 3 in one and 4 × 7 × 3"),
     ):
         safetensors.torch.save_file(held, tmp_path / f"{name}.safetensors")
         with pytest.raises(BadRequest, match=why):
             list(merge([one, record(tmp_path / f"{name}.safetensors", "sd1")], tmp_path / "m.safetensors"))
     for other, why in (
-        (replace(one, family="sdxl"), "the one is a Stable Diffusion 1, the other a Stable Diffusion XL"),
-        (replace(one, prediction="v"), "the one predicts eps, the other v"),
+        (replace(one, family="sdxl"), "they are of different families: Stable Diffusion 1 and Stable Diffusion XL"),
+        (replace(one, prediction="v"), "one predicts eps, the other v"),
     ):
         with pytest.raises(BadRequest, match=why):
             list(merge([one, other], tmp_path / "m.safetensors"))
@@ -321,10 +319,10 @@ def test_checkpoints_trained_here(tmp_path: Path) -> None:
     assert [one["name"] for one in checkpoint.json("merge")["inputs"]] == ["0", "1"]
     assert "recipe" in checkpoint.json("merge")["inputs"][0]
     other = write_tiny_checkpoint(tmp_path / "wide.safetensors", width=32)
-    with pytest.raises(BadRequest, match="they have networks of other sizes"):
+    with pytest.raises(BadRequest, match="they have different networks"):
         list(merge([read_checkpoint(a), read_checkpoint(other)], tmp_path / "x.safetensors"))
     words = replace(read_checkpoint(b), metadata=dict(read_checkpoint(b).metadata) | {"diffstudio.tokenizer": "{}"})
-    with pytest.raises(BadRequest, match="they have other words"):
+    with pytest.raises(BadRequest, match="they have different tokenizers"):
         list(merge([read_checkpoint(a), words], tmp_path / "x.safetensors"))
 
 
@@ -352,10 +350,10 @@ def test_given_up_a_merge_leaves_nothing(small_world: World, tmp_path: Path) -> 
     assert sorted(os.listdir(tmp_path)) == before
 
 
-# ---- baking ----------------------------------------------------------------------------------------------------------
+# ---- fusing ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stored", ["makers", "folder"])
+@pytest.mark.parametrize("stored", ["original", "folder"])
 def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Path, stored: str) -> None:
     folder = small_world("sd1")
     one = record(single(small_world, "sd1", tmp_path / "one.safetensors"), "sd1")
@@ -366,7 +364,7 @@ def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Pa
         | adapter_files.kohya("lora_te", adapter_files.layers(model.text_encoders["text_encoder"], "q_proj", "fc1")),
     )
     lora = replace(record(path, "sd1"), role=Role.LORA)
-    source = one if stored == "makers" else record(folder, "sd1")
+    source = one if stored == "original" else record(folder, "sd1")
     result = made(fuse_lora(source, [(lora, 0.7)], tmp_path / "baked.safetensors"))
     from diffstudio.models.adapters.adapters import AdapterUse
 
@@ -380,7 +378,7 @@ def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Pa
     assert [(each["name"], each.get("factor")) for each in recipe["inputs"]] == [(source.name, None), ("ink", 0.7)]
 
 
-def test_a_lora_that_does_nothing_is_not_baked(small_world: World, tmp_path: Path) -> None:
+def test_a_lora_that_does_nothing_is_not_fused(small_world: World, tmp_path: Path) -> None:
     one = record(single(small_world, "sd1", tmp_path / "one.safetensors"), "sd1")
     stranger = {
         "lora_unet_nowhere.lora_down.weight": torch.ones(2, 4),
@@ -390,7 +388,7 @@ def test_a_lora_that_does_nothing_is_not_baked(small_world: World, tmp_path: Pat
     lora = record(tmp_path / "stranger.safetensors", "sd1", role=Role.LORA)
     with pytest.raises(BadRequest, match="stranger does not fit this checkpoint"):
         list(fuse_lora(one, [(lora, 1.0)], tmp_path / "x.safetensors"))
-    for loras, why in (([], "No LoRA"), ([(lora, 0.0)], "makes no difference"), ([(one, 1.0)], "is not a LoRA")):
+    for loras, why in (([], "No LoRA"), ([(lora, 0.0)], "has no effect"), ([(one, 1.0)], "is not a LoRA")):
         with pytest.raises(BadRequest, match=why):
             list(fuse_lora(one, loras, tmp_path / "x.safetensors"))
     assert not (tmp_path / "x.safetensors").exists()
@@ -400,7 +398,7 @@ def test_a_lora_that_does_nothing_is_not_baked(small_world: World, tmp_path: Pat
 
 
 def trained(source: Path, target: Path) -> tuple[Path, dict[str, Tensor]]:
-    """As the makers' trainer leaves a checkpoint: with averaged copies, the autoencoder's loss, and notes."""
+    """As the original trainer leaves a checkpoint: with EMA copies, the VAE's loss, and notes."""
     tensors = load(source)
     copies = {
         "model_ema." + name.removeprefix("model.").replace(".", ""): value + 1
@@ -424,12 +422,12 @@ def test_what_does_not_draw_is_left_out(small_world: World, tmp_path: Path) -> N
     one = single(small_world, "sd1", tmp_path / "one.safetensors")
     path, copies = trained(one, tmp_path / "trained.safetensors")
     checkpoint = record(path, "sd1")
-    sizes = left_out_bytes(checkpoint)
+    sizes = prunable_bytes(checkpoint)
     assert set(sizes) == {
         "EMA copies of the weights",
-        "what only the autoencoder's training needed",
+        "the VAE's training losses",
         "the optimiser's state",
-        "the trainer's notes",
+        "the trainer's state",
     }
     result = made(prune(checkpoint, tmp_path / "pruned.safetensors"))
     found = load(result.path)
@@ -444,17 +442,17 @@ def test_what_does_not_draw_is_left_out(small_world: World, tmp_path: Path) -> N
         copy = copies.get("model_ema." + name.removeprefix("model.").replace(".", ""))
         expected = copy if name.startswith("model.diffusion_model.") else found[name]
         assert expected is not None and torch.equal(value, expected.half()), name
-    assert len(averaged(load(path))) == len(copies)
+    assert len(ema_copies(load(path))) == len(copies)
 
 
 def test_nothing_to_prune(small_world: World, tmp_path: Path) -> None:
     one = record(single(small_world, "sd1", tmp_path / "one.safetensors"), "sd1")
-    assert left_out_bytes(one) == {} and left_out_bytes(record(small_world("sd1"), "sd1")) == {}
-    with pytest.raises(BadRequest, match="nothing to leave out of one"):
+    assert prunable_bytes(one) == {} and prunable_bytes(record(small_world("sd1"), "sd1")) == {}
+    with pytest.raises(BadRequest, match="is pruned already"):
         list(prune(one, tmp_path / "x.safetensors"))
-    with pytest.raises(BadRequest, match="holds no averaged weights"):
+    with pytest.raises(BadRequest, match="has no EMA weights"):
         list(prune(one, tmp_path / "x.safetensors", ema=True))
-    with pytest.raises(CheckpointUnknown, match="not known here which"):
+    with pytest.raises(CheckpointUnknown, match="not known which of its tensors"):
         list(prune(replace(one, role=Role.UNKNOWN), tmp_path / "x.safetensors"))
     with pytest.raises(CheckpointUnknown, match="it is a folder"):
         list(prune(record(small_world("sd1"), "sd1"), tmp_path / "x.safetensors"))
@@ -464,7 +462,7 @@ def test_nothing_to_prune(small_world: World, tmp_path: Path) -> None:
 
 
 def test_a_merged_checkpoint_exported_gives_the_same_picture_in_diffusers(small_world: World, tmp_path: Path) -> None:
-    """One file, in the makers' names, merged here: diffusers' own pipeline draws from the folder what we draw from the file."""
+    """One file, in the original naming, merged here: diffusers' own pipeline draws from the folder what we draw from the file."""
     a = single(small_world, "sd1", tmp_path / "a.safetensors")
     b = changed(a, tmp_path / "b.safetensors", 3)
     merged = record(made(merge([record(a, "sd1"), record(b, "sd1")], tmp_path / "m.safetensors", 0.4)).path, "sd1")

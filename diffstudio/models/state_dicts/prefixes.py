@@ -160,17 +160,11 @@ _UNUSED_FOR_INFERENCE = tuple(
     for pattern, what in (
         (r"^(?:model_ema|ema_model|ema|unet_ema)\.|\.model_ema\.|^first_stage_model_ema\.", EMA_WEIGHTS),
         (r"^(?:optimizers?|optimizer_states?|lr_schedulers?|scaler|amp)(?:\.|$)", "the optimiser's state"),
-        (
-            r"^(?:first_stage_model\.)?(?:loss|discriminator|perceptual_loss)\.",
-            "what only the autoencoder's training needed",
-        ),
-        (
-            r"^(?:cond_stage_model|conditioner\.embedders\.\d+)\.model\.visual\.",
-            "the half of CLIP that looks at pictures",
-        ),
+        (r"^(?:first_stage_model\.)?(?:loss|discriminator|perceptual_loss)\.", "the VAE's training losses"),
+        (r"^(?:cond_stage_model|conditioner\.embedders\.\d+)\.model\.visual\.", "CLIP's image encoder"),
         (
             r"^(?:callbacks|loops|hyper_parameters|global_step|epoch|pytorch-lightning_version)(?:\.|$)",
-            "the trainer's notes",
+            "the trainer's state",
         ),
     )
 )

@@ -1,6 +1,6 @@
-"""Exporting: a checkpoint as a diffusers folder, which `DiffusionPipeline.from_pretrained` of diffusers opens.
+"""Export a checkpoint as a diffusers folder, which diffusers' `DiffusionPipeline.from_pretrained` opens.
 
-Weights go over tensor by tensor; only a component that the checkpoint's own file lacks, and that lies elsewhere, is loaded for it.
+Weights are copied tensor by tensor; only components that come from other files are loaded as a whole.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.prefixes import TEXT_ENCODERS, unused_for_inference
 from diffstudio.models.state_dicts.split import State, split_components
-from diffstudio.models.tools.convert import Narrowed, check_precision
-from diffstudio.models.tools.spec import Made, Making, Precision
-from diffstudio.models.tools.weights_writer import check_place, open_weights, size_of, write_tensors
+from diffstudio.models.tools.convert import PrecisionCaster, check_precision
+from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult
+from diffstudio.models.tools.weights_writer import check_target, open_weights, size_of, write_tensors
 
-_PIPELINES = {  # family -> what diffusers runs it with, and with a mask
+_PIPELINES = {  # family -> its pipeline in diffusers, and that for inpainting
     "sd1": ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline"),
     "sd2": ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline"),
     "sdxl": ("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"),
     "sdxl_refiner": ("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"),
 }
-_SAID: Mapping[str, Mapping[str, Any]] = {  # in model_index.json, besides the components
+_INDEX_OPTIONS: Mapping[str, Mapping[str, Any]] = {  # in model_index.json, besides the components
     "sd1": {"requires_safety_checker": False},
     "sd2": {"requires_safety_checker": False},
     "sdxl": {"force_zeros_for_empty_prompt": True},
     "sdxl_refiner": {"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
 }
 _UNUSED = ("feature_extractor", "image_encoder")
-_ABSENT = {
+_ABSENT_COMPONENTS = {
     "sd1": ("safety_checker", *_UNUSED),
     "sd2": ("safety_checker", *_UNUSED),
     "sdxl": _UNUSED,
     "sdxl_refiner": ("text_encoder", "tokenizer", *_UNUSED),
 }
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
-_ENCODERS_WEIGHTS = "model.safetensors"
+_TEXT_ENCODER_WEIGHTS = "model.safetensors"
 _CONFIGURATION_BYTES = 16 << 20
 
 
 def exportable(checkpoint: Checkpoint) -> bool:
-    """Whether a diffusers folder can be made of it, as far as its record tells."""
+    """Whether it can be exported as a diffusers folder, judged by its record."""
     return checkpoint.can_generate and (checkpoint.layout is Layout.FOLDER or checkpoint.family in _PIPELINES)
 
 
 def export(
     checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP, *, library: Library | None = None
-) -> Making:
+) -> ToolProgress:
     """A diffusers folder at `target`; components that the checkpoint lacks are taken from the `library`.
 
     CheckpointUnknown where no folder can be made, CheckpointMissing and CheckpointDamaged for missing components and weights.
@@ -68,18 +68,18 @@ def export(
     if checkpoint.family == "pixel":
         raise CheckpointUnknown(
             f"{checkpoint.name} has no pipeline in diffusers",
-            "it was made with this program",
-            f"Its file is what to give away: {checkpoint.path}",
+            "it was trained in diffstudio",
+            f"Share its file instead: {checkpoint.path}",
         )
     if not exportable(checkpoint):
         family = family_of(checkpoint.family)
         raise CheckpointUnknown(
-            f"{checkpoint.name} cannot become a diffusers folder",
-            f"that is done for Stable Diffusion 1, 2 and XL, not for {family.title if family else 'its kind'}",
-            "Use it as it is",
+            f"{checkpoint.name} cannot be exported as a diffusers folder",
+            f"only Stable Diffusion 1, 2 and XL can be, not {family.title if family else 'this family'}",
+            "Use the file as it is",
         )
     check_precision(checkpoint, precision)
-    narrowed = Narrowed()
+    caster = PrecisionCaster()
     with open_weights(checkpoint) as weights:
         if checkpoint.layout is Layout.FOLDER:
             components = _folder_components(weights.tensors)
@@ -87,14 +87,14 @@ def export(
         else:
             parts = open_components(checkpoint, library)
             components = _components(checkpoint, weights.tensors, parts)
-        stored = {part: narrowed.stored(state, precision) for part, state in components.items()}
+        stored = {part: caster.cast(state, precision) for part, state in components.items()}
         whole = sum(size_of(state) for state in stored.values())
-        check_place(target, whole + _CONFIGURATION_BYTES)
+        check_target(target, whole + _CONFIGURATION_BYTES)
         with atomic_folder(target) as folder:
             if parts is None:
                 _copy_all_but_weights(checkpoint.path, folder)
             else:
-                _write_about(checkpoint, parts, folder, tuple(components))
+                _write_configs(checkpoint, parts, folder, tuple(components))
             done = 0
             for part, state in stored.items():
                 (folder / part).mkdir(exist_ok=True)
@@ -103,23 +103,23 @@ def export(
                     for fraction in write_tensors(file, name, state, {"format": "pt"}):
                         yield (done + fraction * size_of(state)) / max(1, whole)
                 done += size_of(state)
-    yield Made(target, whole, narrowed.notes(precision))
+    yield ToolResult(target, whole, caster.notes(precision))
 
 
 def _file_of(part: str, folder: Path) -> str:
-    """transformers' modules have another name for their weights than diffusers' do."""
+    """The name of a component's weight file: diffusers' modules and transformers' differ."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = {}
-    return _WEIGHTS if "_class_name" in config or part in ("unet", "vae", "transformer") else _ENCODERS_WEIGHTS
+    return _WEIGHTS if "_class_name" in config or part in ("unet", "vae", "transformer") else _TEXT_ENCODER_WEIGHTS
 
 
 # ---- from one file ---------------------------------------------------------------------------------------------------
 
 
 def _components(checkpoint: Checkpoint, tensors: State, parts: Components) -> dict[str, dict[str, Tensor]]:
-    """All that the pipeline has weights of, each whole: those of the file, and those that lie elsewhere."""
+    """Every component of the pipeline, complete: from the file, else from the model folders."""
     found = split_components(
         {name: tensor for name, tensor in tensors.items() if not unused_for_inference(name)},
         checkpoint.family,
@@ -128,7 +128,8 @@ def _components(checkpoint: Checkpoint, tensors: State, parts: Components) -> di
     wanted = [
         part
         for part in ("unet", "vae", *TEXT_ENCODERS[:2])
-        if part not in _ABSENT[checkpoint.family] and (part != "text_encoder_2" or checkpoint.family.startswith("sdxl"))
+        if part not in _ABSENT_COMPONENTS[checkpoint.family]
+        and (part != "text_encoder_2" or checkpoint.family.startswith("sdxl"))
     ]
     for part in wanted:
         kind = component_class(parts.config(part))
@@ -136,8 +137,8 @@ def _components(checkpoint: Checkpoint, tensors: State, parts: Components) -> di
             if not parts.has(part):
                 raise CheckpointMissing(
                     f"{checkpoint.name} has no {part}",
-                    "a diffusers folder holds all of a pipeline",
-                    "Use a file that has it, or put one of the same family into a folder of models",
+                    "a diffusers folder must hold the whole pipeline",
+                    "Use a file that contains it, or put one of the same family into a model folder",
                 )
             found[part] = dict(parts.module(part, kind, torch.float16).state_dict())
         _check_whole(checkpoint, part, found[part], empty_module(kind, parts.config(part)))
@@ -161,7 +162,7 @@ def _check_whole(checkpoint: Checkpoint, part: str, state: dict[str, Tensor], mo
 
 
 def component_class(config: Mapping[str, Any]) -> type[Any]:
-    """The class that a component's configuration names: diffusers' or transformers'."""
+    """The class of diffusers or transformers that a component's configuration names."""
     import diffusers
     import transformers
 
@@ -172,8 +173,8 @@ def component_class(config: Mapping[str, Any]) -> type[Any]:
     return found
 
 
-def _write_about(checkpoint: Checkpoint, parts: Components, folder: Path, components: tuple[str, ...]) -> None:
-    """Configurations, tokenizers, and the index that names them."""
+def _write_configs(checkpoint: Checkpoint, parts: Components, folder: Path, components: tuple[str, ...]) -> None:
+    """Write configurations, tokenizers and `model_index.json`."""
     import diffusers
     from transformers import CLIPTokenizer
 
@@ -181,9 +182,9 @@ def _write_about(checkpoint: Checkpoint, parts: Components, folder: Path, compon
     index: dict[str, Any] = {
         "_class_name": pipeline,
         "_diffusers_version": diffusers.__version__,
-        **_SAID[checkpoint.family],
+        **_INDEX_OPTIONS[checkpoint.family],
     }
-    index |= {name: [None, None] for name in _ABSENT[checkpoint.family]}
+    index |= {name: [None, None] for name in _ABSENT_COMPONENTS[checkpoint.family]}
     if pipeline == "StableDiffusionXLInpaintPipeline" and checkpoint.family == "sdxl":
         index["requires_aesthetics_score"] = False
     for part in components:

@@ -1,4 +1,4 @@
-"""Baking: LoRAs and their kin written into a checkpoint's own weights, in a file that needs them no more."""
+"""Fuse LoRAs into a checkpoint's weights: a new file that gives the same images without the LoRA files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse, Sum
 from diffstudio.models.adapters.low_rank import added
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
@@ -21,10 +21,10 @@ from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.state_dicts.prefixes import NETWORK, NETWORKS, TEXT_ENCODERS, unused_for_inference
 from diffstudio.models.state_dicts.split import join_components, split_components
 from diffstudio.models.state_dicts.to_original import has_original_naming, to_original
-from diffstudio.models.tools.convert import Narrowed, check_precision, signs
+from diffstudio.models.tools.convert import PrecisionCaster, check_precision, marker_tensors
 from diffstudio.models.tools.export import component_class
-from diffstudio.models.tools.merge import FORMAT, described, parent_of
-from diffstudio.models.tools.spec import Made, Making, Precision, checked_file
+from diffstudio.models.tools.merge import FORMAT, derived_metadata, parent_record
+from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult, checked_file
 from diffstudio.models.tools.weights_writer import open_weights, write_file
 
 _HASHED = 0.2
@@ -37,10 +37,10 @@ def fuse_lora(
     precision: Precision = Precision.KEEP,
     *,
     title: str = "",
-) -> Making:
-    """A file at `target`: the checkpoint with each LoRA added as strongly as its factor says.
+) -> ToolProgress:
+    """Write a file at `target`: the checkpoint's weights plus each LoRA's, multiplied by its weight.
 
-    BadRequest where one of them changes nothing, CheckpointMissing, CheckpointDamaged, StorageProblem.
+    BadRequest where a LoRA would change nothing, CheckpointMissing, CheckpointDamaged, StorageProblem.
     """
     target = checked_file(target)
     _check(checkpoint, loras)
@@ -48,56 +48,56 @@ def fuse_lora(
     parents: list[dict[str, Any]] = []
     for number, one in enumerate((checkpoint, *(lora for lora, _ in loras))):
         letter = "abcdefghijklmnopqrstuvwxyz"[min(number, 25)]
-        parents.append((yield from parent_of(one, letter, number / (len(loras) + 1), _HASHED / (len(loras) + 1))))
-    for told, (_, factor) in zip(parents[1:], loras, strict=True):
-        told["factor"] = factor
+        parents.append((yield from parent_record(one, letter, number / (len(loras) + 1), _HASHED / (len(loras) + 1))))
+    for parent, (_, factor) in zip(parents[1:], loras, strict=True):
+        parent["factor"] = factor
     with open_weights(checkpoint) as weights:
         parts = open_components(checkpoint)
-        drawing = {name: tensor for name, tensor in weights.tensors.items() if not unused_for_inference(name)}
-        components = split_components(drawing, checkpoint.family, parts.config)
-        modules = {part: _blank(parts.config(part)) for part in components if part in (*NETWORKS, *TEXT_ENCODERS)}
-        network = next(part for part in NETWORKS if part in modules)
+        needed = {name: tensor for name, tensor in weights.tensors.items() if not unused_for_inference(name)}
+        components = split_components(needed, checkpoint.family, parts.config)
+        modules = {part: _zero_module(parts.config(part)) for part in components if part in (*NETWORKS, *TEXT_ENCODERS)}
+        network = next((part for part in NETWORKS if part in modules), None)
+        if network is None:
+            raise CheckpointDamaged(f"{checkpoint.name} contains no network", remedy="Choose another checkpoint")
         adapters = Adapters(modules[network], {part: module for part, module in modules.items() if part != network})
         sums, attached = adapters.planned(
             [AdapterUse(lora.path, lora.name, factor, factor, lora.family) for lora, factor in loras]
         )
         useless = next((one.note for one in attached if not one.matched), "")
         if useless:
-            raise BadRequest(useless.rstrip("."), remedy="Choose one that was made for this checkpoint")
+            raise BadRequest(useless.rstrip("."), remedy="Choose a LoRA for this family of checkpoints")
         for (part, module), wanted in sums.items():
             _add(components[network if part == NETWORK else part], module, wanted)
-        makers = has_original_naming(checkpoint.family) and checkpoint.layout is not Layout.DIFFUSERS
+        original = has_original_naming(checkpoint.family) and checkpoint.layout is not Layout.DIFFUSERS
         named = (
-            to_original(checkpoint.family, components) | signs(checkpoint) if makers else join_components(components)
+            to_original(checkpoint.family, components) | marker_tensors(checkpoint)
+            if original
+            else join_components(components)
         )
-        metadata = described(checkpoint, weights.metadata, title or target.stem, parents) | {
+        metadata = derived_metadata(checkpoint, weights.metadata, title or target.stem, parents) | {
             "diffstudio.bake": json.dumps({"format": FORMAT, "inputs": parents}, ensure_ascii=False)
         }
-        narrowed = Narrowed()
-        for fraction in write_file(target, narrowed.stored(named, precision), metadata):
+        caster = PrecisionCaster()
+        for fraction in write_file(target, caster.cast(named, precision), metadata):
             yield _HASHED + (1 - _HASHED) * fraction
     notes = tuple(one.note for one in attached if one.note)
-    yield Made(target, target.stat().st_size, (*notes, *narrowed.notes(precision)))
+    yield ToolResult(target, target.stat().st_size, (*notes, *caster.notes(precision)))
 
 
 def _check(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]]) -> None:
     if not loras:
-        raise BadRequest("No LoRA was given", remedy="Give at least one")
+        raise BadRequest("No LoRA was given", remedy="Name at least one LoRA")
     if not checkpoint.can_generate or checkpoint.family in ("pixel", "diffusers"):
-        raise BadRequest(
-            f"{checkpoint.name} takes no LoRAs", remedy="Choose a checkpoint of a family that they are made for"
-        )
+        raise BadRequest(f"{checkpoint.name} cannot be used with LoRAs", remedy="Choose another checkpoint")
     for lora, factor in loras:
         if lora.role is not Role.LORA:
-            raise BadRequest(f"{lora.name} is not a LoRA", lora.reason.rstrip("."), "Choose one")
+            raise BadRequest(f"{lora.name} is not a LoRA", lora.reason.rstrip("."), "Choose a LoRA file")
         if not torch.isfinite(torch.tensor(factor)) or not factor:
-            raise BadRequest(
-                f"{lora.name} with a factor of {factor:g} makes no difference", remedy="Give another factor"
-            )
+            raise BadRequest(f"{lora.name} has no effect with a weight of {factor:g}", remedy="Give another weight")
 
 
-def _blank(config: Mapping[str, Any]) -> nn.Module:
-    """The module with every parameter in its shape, all of them one and the same zero."""
+def _zero_module(config: Mapping[str, Any]) -> nn.Module:
+    """The module with zeros for parameters, which take no memory: each is an expanded scalar."""
     module = empty_module(component_class(config), config)
     for inner in module.modules():
         for name, parameter in list(inner.named_parameters(recurse=False)):
@@ -106,7 +106,7 @@ def _blank(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _add(state: dict[str, Tensor], module: str, wanted: Sum) -> None:
-    """Into a component's tensors, where they are called with `text_model.` or without."""
+    """Add a LoRA's changes lazily to a module's weight and bias, whose keys may begin with `text_model.`."""
     for kind in ("weight", "bias"):
         name = next((name for name in (f"{module}.{kind}", f"text_model.{module}.{kind}") if name in state), "")
         changes = [one for one in wanted if (one[0].delta if kind == "weight" else one[0].bias) is not None]

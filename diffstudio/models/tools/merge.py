@@ -1,7 +1,7 @@
-"""Merging: one checkpoint of two or three of a family, tensor by tensor, whatever each is named and stored in.
+"""Merge two or three checkpoints of one family, tensor by tensor, whatever their naming and precision.
 
-With m the share, a weighted sum is a (1 - m) + b m, and adding a difference a + m (b - c): what b learnt since c, put upon a.
-Worked out in float32. The file says what it was made of: `modelspec.merged_from`, and `diffstudio.merge` with the hashes.
+With m the share, a weighted sum is a (1 - m) + b m, and adding the difference a + m (b - c): what b learned since c, added to a.
+Computed in float32. The file's header names its inputs: `modelspec.merged_from`, and `diffstudio.merge` with their hashes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.state_dicts.prefixes import kind_of_root, root_of, unused_for_inference
 from diffstudio.models.state_dicts.split import State, dequantized, join_components, split_components
 from diffstudio.models.state_dicts.to_original import has_original_naming, to_original
-from diffstudio.models.tools.convert import Narrowed, about, check_precision, signs
-from diffstudio.models.tools.spec import Made, Making, Method, Precision, checked_file
+from diffstudio.models.tools.convert import PrecisionCaster, check_precision, marker_tensors, modelspec_metadata
+from diffstudio.models.tools.spec import Method, Precision, ToolProgress, ToolResult, checked_file
 from diffstudio.models.tools.weights_writer import open_weights, write_file
 from diffstudio.networks.state_dict_keys import with_current_keys
 
 FORMAT = 1  # of diffstudio.merge
-_HASHED = 0.2  # of the whole time, about
-_OURS_ALIKE = {
-    "network": "networks of other sizes",
-    "tokenizer": "other words",
-    "schedule": "other schedules of noise",
+_HASHED = 0.2  # roughly, of the whole time
+_MUST_BE_EQUAL = {
+    "network": "different networks",
+    "tokenizer": "different tokenizers",
+    "schedule": "different noise schedules",
     "guidance": "",
 }
 
@@ -47,84 +47,90 @@ def merge(
     *,
     beyond: bool = False,
     title: str = "",
-) -> Making:
-    """A file at `target`: in `precision`, or in that of the first, whose tensors' names it has too.
+) -> ToolProgress:
+    """Write a file at `target` in `precision`, by default that of the first checkpoint, and in the naming of the first.
 
-    `beyond` allows shares outside 0 to 1. BadRequest for checkpoints that do not go together, naming the tensor.
+    `beyond` allows shares outside 0 to 1. BadRequest for incompatible checkpoints, naming the tensor.
     """
     target = checked_file(target)
     check_together(inputs, method)
     if not torch.isfinite(torch.tensor(share)) or not (beyond or 0 <= share <= 1):
         raise BadRequest(
             f"A share of {share:g} is not between 0 and 1",
-            "it would go beyond what either of them learnt",
-            "Choose one between them, or say that you mean it with --beyond",
+            "it would extrapolate",
+            "Choose a share from 0 to 1, or allow others with --beyond",
         )
     check_precision(inputs[0], precision)
     parents: list[dict[str, Any]] = []
     for number, checkpoint in enumerate(inputs):
-        parents.append((yield from parent_of(checkpoint, "abc"[number], number / len(inputs), _HASHED / len(inputs))))
+        parents.append(
+            (yield from parent_record(checkpoint, "abc"[number], number / len(inputs), _HASHED / len(inputs)))
+        )
     opened = [open_weights(checkpoint) for checkpoint in inputs]
     try:
-        named = in_one_naming(inputs, [weights.tensors for weights in opened])
+        named = in_common_naming(inputs, [weights.tensors for weights in opened])
         merged, notes = merged_tensors(inputs, named, share, method)
-        recipe = {"format": FORMAT, "method": str(method), "share": share, "inputs": parents}
-        metadata = described(inputs[0], opened[0].metadata, title or target.stem, parents) | {
-            "diffstudio.merge": json.dumps(recipe, ensure_ascii=False)
+        merge_record = {"format": FORMAT, "method": str(method), "share": share, "inputs": parents}
+        metadata = derived_metadata(inputs[0], opened[0].metadata, title or target.stem, parents) | {
+            "diffstudio.merge": json.dumps(merge_record, ensure_ascii=False)
         }
-        narrowed = Narrowed()
-        stored = narrowed.stored(merged, precision) | (signs(inputs[0]) if inputs[0].layout is Layout.FOLDER else {})
+        caster = PrecisionCaster()
+        stored = caster.cast(merged, precision) | (
+            marker_tensors(inputs[0]) if inputs[0].layout is Layout.FOLDER else {}
+        )
         for fraction in write_file(target, stored, metadata):
             yield _HASHED + (1 - _HASHED) * fraction
     finally:
         for weights in opened:
             weights.__exit__(None, None, None)
-    yield Made(target, target.stat().st_size, (*notes, *narrowed.notes(precision)))
+    yield ToolResult(target, target.stat().st_size, (*notes, *caster.notes(precision)))
 
 
-# ---- what goes together ----------------------------------------------------------------------------------------------
+# ---- compatibility ----------------------------------------------------------------------------------------------
 
 
 def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
-    """BadRequest for what cannot be merged, as far as records tell."""
+    """BadRequest or CheckpointUnknown for checkpoints whose records say that they cannot be merged."""
     wanted = 3 if method is Method.ADD_DIFFERENCE else 2
     if len(inputs) != wanted:
-        raise BadRequest(f"{len(inputs)} checkpoints were given", f"{method} takes {wanted}", "Give as many")
+        raise BadRequest(
+            f"{len(inputs)} checkpoints were given", f"{method} takes {wanted}", f"Name {wanted} checkpoints"
+        )
     first = inputs[0]
     for checkpoint in inputs:
         if not checkpoint.can_generate or checkpoint.family == "diffusers":
             raise CheckpointUnknown(
                 f"{checkpoint.name} cannot be merged",
-                checkpoint.reason.rstrip(".") or "it makes no pictures",
-                "Choose checkpoints of a family that is known here",
+                checkpoint.reason.rstrip(".") or "it generates no images",
+                "Choose checkpoints of a supported family",
             )
     for other in inputs[1:]:
         whose = [family.title if (family := family_of(one.family)) else one.family for one in (first, other)]
         if other.family != first.family:
             raise BadRequest(
                 f"{first.name} and {other.name} cannot be merged",
-                f"the one is a {whose[0]}, the other a {whose[1]}",
-                "Choose two of one family",
+                f"they are of different families: {whose[0]} and {whose[1]}",
+                "Choose checkpoints of one family",
             )
         if first.prediction and other.prediction and other.prediction != first.prediction:
             raise BadRequest(
                 f"{first.name} and {other.name} cannot be merged",
-                f"the one predicts {first.prediction}, the other {other.prediction}",
-                "Choose two that predict the same",
+                f"one predicts {first.prediction}, the other {other.prediction}",
+                "Choose checkpoints with the same prediction type",
             )
         if first.family == "pixel":
-            _check_ours(first, other)
+            _check_trained_here(first, other)
 
 
-def _check_ours(first: Checkpoint, other: Checkpoint) -> None:
-    """Those trained here: numbers mean the same only where the network is, and words only where the tokenizer is."""
+def _check_trained_here(first: Checkpoint, other: Checkpoint) -> None:
+    """For checkpoints trained here: weights are comparable only with the same network, classes and tokenizer."""
     differs = (
-        "classes"
+        "different classes"
         if first.classes != other.classes
         else next(
             (
                 why
-                for key, why in _OURS_ALIKE.items()
+                for key, why in _MUST_BE_EQUAL.items()
                 if why and first.metadata.get(f"diffstudio.{key}") != other.metadata.get(f"diffstudio.{key}")
             ),
             "",
@@ -134,28 +140,30 @@ def _check_ours(first: Checkpoint, other: Checkpoint) -> None:
         raise BadRequest(
             f"{first.name} and {other.name} cannot be merged",
             f"they have {differs}",
-            "Merge checkpoints of one run, or of runs that began from the same one",
+            "Merge checkpoints of one run, or of runs that started from the same checkpoint",
         )
 
 
-def in_one_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> list[dict[str, Tensor]]:
-    """Each one's tensors that draw, under names that mean the same in all: the first's own, or else its makers'."""
-    drawing = [
+def in_common_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> list[dict[str, Tensor]]:
+    """Each input's tensors under common keys: the first's own, or else the original or diffusers' naming."""
+    needed = [
         dequantized({name: tensor for name, tensor in state.items() if not unused_for_inference(name)})
         for state in tensors
     ]
     if inputs[0].family == "pixel":
-        return [with_current_keys(state) for state in drawing]
-    alike = all(len(drawing[0].keys() & other.keys()) * 2 > min(len(drawing[0]), len(other)) for other in drawing[1:])
-    if alike and inputs[0].layout is not Layout.FOLDER:
-        return drawing
+        return [with_current_keys(state) for state in needed]
+    same_naming = all(
+        len(needed[0].keys() & other.keys()) * 2 > min(len(needed[0]), len(other)) for other in needed[1:]
+    )
+    if same_naming and inputs[0].layout is not Layout.FOLDER:
+        return needed
     family = inputs[0].family
     parts = [
         split_components(state, family, open_components(checkpoint).config)
-        for checkpoint, state in zip(inputs, drawing, strict=True)
+        for checkpoint, state in zip(inputs, needed, strict=True)
     ]
-    makers = has_original_naming(family) and inputs[0].layout is not Layout.DIFFUSERS
-    return [to_original(family, one) if makers else join_components(one) for one in parts]
+    original = has_original_naming(family) and inputs[0].layout is not Layout.DIFFUSERS
+    return [to_original(family, one) if original else join_components(one) for one in parts]
 
 
 # ---- the arithmetic --------------------------------------------------------------------------------------------------
@@ -164,13 +172,13 @@ def in_one_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> lis
 def merged_tensors(
     inputs: Sequence[Checkpoint], named: Sequence[State], share: float, method: Method
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The first's tensors with the others', each in the first's dtype, to be worked out when they are written; and notes."""
+    """The merged tensors in the first's dtypes, computed lazily when they are written; and notes."""
     first, groups = named[0], [{root_of(name) for name in state} for state in named]
     lacking: dict[str, str] = {}  # group -> who has none of it
     for checkpoint, state, held in zip(inputs[1:], named[1:], groups[1:], strict=True):
         for name in state:
             if name not in first and root_of(name) in groups[0]:
-                raise _unlike(inputs[0], checkpoint, f"{name} is in {checkpoint.name} alone")
+                raise _incompatible(inputs[0], checkpoint, f"only {checkpoint.name} has {name}")
         lacking |= dict.fromkeys(groups[0] - held, checkpoint.name)
     merged: dict[str, Tensor] = {}
     for name, tensor in first.items():
@@ -179,7 +187,7 @@ def merged_tensors(
             continue
         for checkpoint, state in zip(inputs[1:], named[1:], strict=True):
             if name not in state:
-                raise _unlike(inputs[0], checkpoint, f"{name} is in {inputs[0].name} alone")
+                raise _incompatible(inputs[0], checkpoint, f"only {inputs[0].name} has {name}")
             _check_shapes(inputs[0], checkpoint, name, tensor, state[name])
         merged[name] = _mixed(tensor, [state[name] for state in named[1:]], share, method)
     notes = [
@@ -190,7 +198,7 @@ def merged_tensors(
 
 
 def _mixed(a: Tensor, others: Sequence[Tensor], share: float, method: Method) -> Tensor:
-    """In float32, stored as `a` is. Of a network that paints, the channels that the others lack stay its own."""
+    """Computed in float32, in the dtype of `a`. Input channels that only an inpainting network has are kept."""
     if a.shape != others[0].shape:
         own = others[0].shape[1]
         return torch.cat([_mixed(a[:, :own], others, share, method), a[:, own:]], 1)
@@ -203,20 +211,22 @@ def _mixed(a: Tensor, others: Sequence[Tensor], share: float, method: Method) ->
 
 
 def _check_shapes(first: Checkpoint, other: Checkpoint, name: str, a: Tensor, b: Tensor) -> None:
-    painting = a.ndim == b.ndim == 4 and a.shape[1] == 9 and b.shape[1] == 4 and a.shape[::2] == b.shape[::2]
-    if a.shape != b.shape and not painting:
-        sides = [" × ".join(map(str, one.shape)) or "one number" for one in (a, b)]
-        raise _unlike(first, other, f"{name} is {sides[0]} in the one and {sides[1]} in the other")
+    inpainting = a.ndim == b.ndim == 4 and a.shape[1] == 9 and b.shape[1] == 4 and a.shape[::2] == b.shape[::2]
+    if a.shape != b.shape and not inpainting:
+        sides = [" × ".join(map(str, one.shape)) or "a scalar" for one in (a, b)]
+        raise _incompatible(first, other, f"{name} is {sides[0]} in one and {sides[1]} in the other")
 
 
-def _unlike(first: Checkpoint, other: Checkpoint, why: str) -> BadRequest:
-    return BadRequest(f"{first.name} and {other.name} cannot be merged", why, "Choose two that are built alike")
+def _incompatible(first: Checkpoint, other: Checkpoint, why: str) -> BadRequest:
+    return BadRequest(
+        f"{first.name} and {other.name} cannot be merged", why, "Choose checkpoints of the same architecture"
+    )
 
 
 _TITLES = {"network": "The network", "vae": "The VAE", "text_encoder": "A text encoder"}
 
 
-# ---- what the file says of itself ------------------------------------------------------------------------------------
+# ---- the header of the merged file ------------------------------------------------------------------------------------
 
 _NOT_INHERITED = ("thumbnail", "run", "recipe", "merge", "bake")
 _OF_THE_FILE = (
@@ -229,10 +239,10 @@ _OF_THE_FILE = (
 )
 
 
-def described(
+def derived_metadata(
     first: Checkpoint, metadata: Mapping[str, str], title: str, parents: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
-    """The first's metadata, without what is true of that file alone, and ModelSpec's word for its parents."""
+    """The first's metadata without what describes that file alone, plus the title and ModelSpec's `merged_from`."""
     kept = {
         key: value
         for key, value in metadata.items()
@@ -240,7 +250,7 @@ def described(
     }
     if "diffstudio.format" in kept:
         kept |= {"diffstudio.format": json.dumps(CHECKPOINT_FORMAT), "diffstudio.run": "{}", "diffstudio.recipe": "{}"}
-    spec = {key: value for key, value in about(first, title).items() if key not in kept}
+    spec = {key: value for key, value in modelspec_metadata(first, title).items() if key not in kept}
     return (
         kept
         | spec
@@ -248,22 +258,24 @@ def described(
     )
 
 
-def parent_of(checkpoint: Checkpoint, letter: str, begun: float, part: float) -> Generator[float, None, dict[str, Any]]:
-    """What is told of one input: its name, its hash, and how it came about, where it says so itself."""
+def parent_record(
+    checkpoint: Checkpoint, letter: str, start: float, share: float
+) -> Generator[float, None, dict[str, Any]]:
+    """Progress, then the record of one input: its name, its SHA-256, and its own merge, fuse, recipe and run records."""
     sha256 = ""
     if checkpoint.layout is not Layout.FOLDER:
         hashed = sha256_steps(checkpoint.path)
         while True:
             try:
-                yield begun * _HASHED + part * next(hashed)
+                yield start * _HASHED + share * next(hashed)
             except StopIteration as ended:
                 sha256 = ended.value
                 break
-    told: dict[str, Any] = {"as": letter, "name": checkpoint.name, "title": checkpoint.title, "sha256": sha256}
+    parent: dict[str, Any] = {"as": letter, "name": checkpoint.name, "title": checkpoint.title, "sha256": sha256}
     for key in ("merge", "bake", "recipe", "run"):
         if text := checkpoint.metadata.get(f"diffstudio.{key}"):
             try:
-                told[key] = json.loads(text)
+                parent[key] = json.loads(text)
             except (ValueError, RecursionError):
                 continue
-    return told
+    return parent

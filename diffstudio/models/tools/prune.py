@@ -1,4 +1,4 @@
-"""Pruning: a checkpoint without what does not draw: averaged copies, optimisers, a trainer's notes."""
+"""Prune a checkpoint: leave out EMA copies, optimiser states and everything else that inference does not need."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
 from diffstudio.models.files.safetensors_header import read_safetensors_header
 from diffstudio.models.state_dicts.prefixes import EMA_PREFIX, unused_for_inference
-from diffstudio.models.tools.spec import Made, Making, Precision, checked_file
+from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult, checked_file
 
 _PRUNED = (Role.CHECKPOINT, Role.NETWORK, Role.VAE, Role.CONTROLNET, Role.TEXT_ENCODER)
 
 
-def averaged(names: Iterable[str]) -> dict[str, str]:
-    """The weights of which there is an averaged copy, each with the copy's name: `model.a.b` and `model_ema.ab`."""
+def ema_copies(names: Iterable[str]) -> dict[str, str]:
+    """The keys of weights that have an EMA copy, each with the copy's key: `model.a.b` -> `model_ema.ab`."""
     held = set(names)
     return {
         name: copy
@@ -24,8 +24,8 @@ def averaged(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def left_out_bytes(checkpoint: Checkpoint) -> dict[str, int]:
-    """What pruning would leave out, and how much of it there is; nothing for what cannot be pruned. Reads the header."""
+def prunable_bytes(checkpoint: Checkpoint) -> dict[str, int]:
+    """Bytes that pruning would leave out, by kind; empty for files that cannot be pruned. Reads the header."""
     if checkpoint.layout not in (Layout.ORIGINAL, Layout.DIFFUSERS) or checkpoint.role not in _PRUNED:
         return {}
     return _counted(
@@ -41,34 +41,36 @@ def _counted(sizes: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
-def prune(checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP, *, ema: bool = False) -> Making:
-    """A file at `target` with what draws; with `ema` the averaged copy of each weight that has one takes its place.
+def prune(
+    checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP, *, ema: bool = False
+) -> ToolProgress:
+    """Write a file at `target` with the weights that inference needs; with `ema` each is replaced by its EMA copy.
 
-    BadRequest where there is nothing to leave out, CheckpointUnknown where it is not known what draws.
+    BadRequest where there is nothing to leave out, CheckpointUnknown for files that cannot be pruned.
     """
-    from diffstudio.models.tools.convert import Narrowed, check_precision
+    from diffstudio.models.tools.convert import PrecisionCaster, check_precision
     from diffstudio.models.tools.weights_writer import open_weights, write_file
 
     target = checked_file(target)
     if checkpoint.role not in _PRUNED or checkpoint.layout is Layout.FOLDER:
         raise CheckpointUnknown(
             f"{checkpoint.name} cannot be pruned",
-            "it is a folder, whose files hold only what draws"
+            "it is a diffusers folder, which holds only what inference needs"
             if checkpoint.layout is Layout.FOLDER
-            else "it is not known here which of its tensors draw",
-            "Choose a checkpoint in one file",
+            else "it is not known which of its tensors inference needs",
+            "Choose a single-file checkpoint",
         )
     check_precision(checkpoint, precision)
     with open_weights(checkpoint) as weights:
-        tensors, narrowed = weights.tensors, Narrowed()
-        gone = _counted({name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()})
-        copies = averaged(tensors) if ema else {}
+        tensors, caster = weights.tensors, PrecisionCaster()
+        dropped = _counted({name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()})
+        copies = ema_copies(tensors) if ema else {}
         if ema and not copies:
-            raise BadRequest(f"{checkpoint.name} holds no averaged weights", remedy="Prune it without asking for them")
-        if not gone and precision is Precision.KEEP:
+            raise BadRequest(f"{checkpoint.name} has no EMA weights", remedy="Prune it without EMA")
+        if not dropped and precision is Precision.KEEP:
             raise BadRequest(
-                f"There is nothing to leave out of {checkpoint.name}",
-                "all of its tensors are needed to draw",
+                f"{checkpoint.name} is pruned already",
+                "inference needs all of its tensors",
                 "Choose another precision to make it smaller",
             )
         kept = {
@@ -76,14 +78,14 @@ def prune(checkpoint: Checkpoint, target: Path, precision: Precision = Precision
             for name, tensor in tensors.items()
             if not unused_for_inference(name)
         }
-        yield from write_file(target, narrowed.stored(kept, precision), weights.metadata)
+        yield from write_file(target, caster.cast(kept, precision), weights.metadata)
     size = target.stat().st_size
-    yield Made(target, size, (*_told(checkpoint, size, gone, len(copies)), *narrowed.notes(precision)))
+    yield ToolResult(target, size, (*_notes(checkpoint, size, dropped, len(copies)), *caster.notes(precision)))
 
 
-def _told(checkpoint: Checkpoint, size: int, gone: Mapping[str, int], copies: int) -> tuple[str, ...]:
-    swapped = f"The averaged copies took the place of {copies:,} tensors. " if copies else ""
-    what = f"Left out: {'; '.join(f'{what} ({_size(count)})' for what, count in gone.items())}. " if gone else ""
+def _notes(checkpoint: Checkpoint, size: int, dropped: Mapping[str, int], copies: int) -> tuple[str, ...]:
+    swapped = f"Replaced {copies:,} tensors by their EMA copies. " if copies else ""
+    what = f"Left out: {'; '.join(f'{what} ({_size(count)})' for what, count in dropped.items())}. " if dropped else ""
     return (f"{swapped}{what}The file is {_size(checkpoint.size_bytes - size)} smaller.",)
 
 

@@ -1,4 +1,4 @@
-"""What the tools on files of weights are asked for and what they have made. No torch."""
+"""Precisions, merge methods and results of the tools that write weight files. No torch."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ from diffstudio.models.checkpoint import Checkpoint
 
 
 class Precision(StrEnum):
-    """How numbers are stored."""
+    """The number format that weights are stored in."""
 
-    KEEP = "keep"  # as they are
+    KEEP = "keep"  # as stored
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
-    FP8 = "fp8"  # float8_e4m3fn for the matrices of networks and text encoders, 16 bits for all else
+    FP8 = "fp8"  # float8_e4m3fn for the matrices of networks and text encoders, 16 bits for everything else
 
 
 class Container(StrEnum):
-    """What holds the weights."""
+    """The storage of a checkpoint."""
 
     FILE = "file"  # one .safetensors file
     FOLDER = "folder"  # a diffusers folder
 
 
 class Method(StrEnum):
-    """How checkpoints are merged: m is the share."""
+    """How checkpoints are merged, with m the share."""
 
     WEIGHTED_SUM = "weighted sum"  # a (1 - m) + b m
     ADD_DIFFERENCE = "add difference"  # a + m (b - c)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What lies on the disk now, and what a person should know about it, in sentences."""
+class ToolResult:
+    """The file or folder that a tool has written, with notes for the user, a sentence each."""
 
     path: Path
     size_bytes: int
     notes: tuple[str, ...] = ()
 
 
-Making: TypeAlias = Generator["float | Made", None, None]  # how much is done, from 0 to 1; at last what was made
+ToolProgress: TypeAlias = Generator["float | ToolResult", None, None]  # progress from 0 to 1, then the result
 
 BITS = {Precision.FP32: 32, Precision.FP16: 16, Precision.BF16: 16, Precision.FP8: 8}
 _STORED = {"F32": Precision.FP32, "F16": Precision.FP16, "BF16": Precision.BF16, "F8_E4M3": Precision.FP8}
 
 
 def precision_of(checkpoint: Checkpoint) -> Precision | None:
-    """What most of it is stored in; None for what is none of these."""
+    """The precision that most of its weights are stored in; None for other formats."""
     return _STORED.get(checkpoint.dtype)
 
 
 def estimated_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
-    """What the same weights would take, about."""
+    """Roughly the size of the same weights in that precision."""
     return checkpoint.size_bytes if precision is Precision.KEEP else checkpoint.parameters * BITS[precision] // 8
 
 
 def checked_file(target: Path) -> Path:
-    """BadRequest for what is not called like a safetensors file, which is what would be in it."""
+    """The absolute path. BadRequest unless it ends in `.safetensors`."""
     if target.suffix.lower() != ".safetensors":
         raise BadRequest(
-            f"{target.name[:80]!r} is no name for it",
-            "what is written is a safetensors file",
-            f"Call it {target.stem[:80] or 'model'}.safetensors",
+            f"{target.name[:80]!r} does not end in .safetensors",
+            "the tool writes a safetensors file",
+            f"Name it {target.stem[:80] or 'model'}.safetensors",
         )
     return target.absolute()

@@ -1,6 +1,6 @@
-"""Files of tensors read and written one tensor at a time, whatever their size: a safetensors file, a pickle, a diffusers folder.
+"""Read the tensors of any checkpoint lazily, and write safetensors files one tensor at a time, whatever their size.
 
-What is written appears whole or not at all, beside itself first, and never over another file.
+Files are written atomically and never overwrite another file.
 """
 
 from __future__ import annotations
@@ -54,13 +54,16 @@ class Weights:
 
 
 def open_weights(checkpoint: Checkpoint) -> Weights:
-    """Of a folder under `unet.` and the like. CheckpointUnknown for packed weights; else what reading raises."""
+    """Open a file or a diffusers folder, whose keys get `unet.` and the like as prefixes.
+
+    CheckpointUnknown for GGUF files and unknown number formats, and whatever reading the file raises.
+    """
     match checkpoint.layout:
         case Layout.GGUF:
             raise CheckpointUnknown(
                 f"{checkpoint.name} is a GGUF file",
-                "its weights are packed, and stay as they are",
-                "Use the safetensors file that it was made from",
+                "tools cannot change packed weights",
+                "Use the safetensors file it was made from",
             )
         case Layout.PICKLE:
             files = contextlib.ExitStack()
@@ -96,9 +99,7 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
                 raise _unreadable(path, error) from error
             for name, entry in header.tensors.items():
                 if entry.dtype not in TORCH_DTYPES:
-                    raise CheckpointUnknown(
-                        f"{path.name} holds numbers of a kind that cannot be worked with", entry.dtype
-                    )
+                    raise CheckpointUnknown(f"{path.name} uses an unsupported number format", entry.dtype)
                 tensors[prefix + name] = lazy(
                     entry.shape, TORCH_DTYPES[entry.dtype], partial(_read, path, file, header.data_start, entry)
                 )
@@ -106,7 +107,7 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
 
 
 def _component_files(folder: Path) -> list[tuple[str, Path]]:
-    """Of each component the plain variant, or else the first, in all its pieces; pickles where there is nothing else."""
+    """Each component's weight files: all shards of the plain variant, else of the first; pickles only without safetensors."""
     found: list[tuple[str, Path]] = []
     for component in sorted(path for path in folder.iterdir() if path.is_dir()):
         every = sorted(component.iterdir())
@@ -117,15 +118,13 @@ def _component_files(folder: Path) -> list[tuple[str, Path]]:
         found += [(f"{component.name}.", path) for path in files if variant(path) == wanted]
     if not found:
         raise CheckpointUnknown(
-            f"{folder.name} holds no weights",
-            "there are neither safetensors files nor pickles in it",
-            "Get it again from where it came",
+            f"{folder.name} holds no weights", "it has neither safetensors files nor pickles", "Download it again"
         )
     return found
 
 
 def _read(path: Path, file: FileIO, start: int, entry: TensorEntry) -> Tensor:
-    """Not mapped into memory: what was read is gone when the tensor is."""
+    """One tensor, read rather than mapped into memory, so that it is freed with the tensor."""
     raw = torch.empty(entry.end - entry.start, dtype=torch.uint8)
     view, done = _bytes(raw), 0
     try:
@@ -142,9 +141,7 @@ def _read(path: Path, file: FileIO, start: int, entry: TensorEntry) -> Tensor:
 
 def _unreadable(path: Path, error: OSError) -> CheckpointDamaged:
     return CheckpointDamaged(
-        f"{path.name} cannot be read",
-        (error.strerror or str(error)).lower(),
-        "Check the disk, or get it again from where it came",
+        f"{path.name} cannot be read", (error.strerror or str(error)).lower(), "Check the disk, or download it again"
     )
 
 
@@ -152,12 +149,12 @@ def _unreadable(path: Path, error: OSError) -> CheckpointDamaged:
 
 
 def size_of(tensors: State) -> int:
-    """Bytes of the numbers alone."""
+    """Bytes of all tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def check_place(target: Path, size_bytes: int) -> None:
-    """BadRequest where something lies at `target` already, StorageProblem where it cannot be written or would not fit."""
+def check_target(target: Path, size_bytes: int) -> None:
+    """BadRequest where `target` exists, StorageProblem where it cannot be written or would not fit on the disk."""
     with storage_errors(f"{target} cannot be written", target.parent):
         if os.path.lexists(target):
             raise already_exists(target)
@@ -167,24 +164,24 @@ def check_place(target: Path, size_bytes: int) -> None:
         raise StorageProblem(
             f"{target.name} would not fit on the disk",
             f"it takes {size_bytes / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free at {target.parent}",
-            "Free some space, or choose another place",
+            "Free some space, or choose another folder",
         )
 
 
 def write_file(path: Path, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
-    """A safetensors file; yields how much of it is written, from 0 to 1. Closed before its end, it leaves nothing behind.
+    """Write a safetensors file, and yield the share that is written, 0 to 1. Closing it early leaves nothing behind.
 
-    BadRequest, StorageProblem; CheckpointDamaged for numbers that are none.
+    BadRequest, StorageProblem; CheckpointDamaged for NaN values.
     """
-    check_place(path, size_of(tensors))
+    check_target(path, size_of(tensors))
     with atomic_write(path, overwrite=False) as file:
         yield from write_tensors(file, path.name, tensors, metadata)
 
 
 def write_tensors(file: BinaryIO, name: str, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
-    """Write the contents of a safetensors file, which errors call `name`; the widest numbers first, so that all lie even.
+    """Write the contents of a safetensors file, named `name` in errors; the widest dtypes first, so that all are aligned.
 
-    Yields how much of it is written, from 0 to 1.
+    Yields the share that is written, 0 to 1.
     """
     order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
     header: dict[str, object] = (
@@ -207,8 +204,8 @@ def write_tensors(file: BinaryIO, name: str, tensors: State, metadata: Metadata)
         real = materialize(tensors[key])
         if real.is_floating_point() and bool(_is_nan(real)):
             raise CheckpointDamaged(
-                f"{name} was not made",
-                f"{key[:200]} holds values that are no numbers",
+                f"{name} was not written",
+                f"{key[:200]} contains NaN values",
                 "Choose another file: this one is damaged, or its training diverged",
             )
         file.write(_bytes(real))
@@ -226,5 +223,5 @@ def _is_nan(tensor: Tensor) -> Tensor:
 
 
 def as_text(value: str) -> str:
-    """What can be written as UTF-8: names of files may hold bytes that are no text."""
+    """The text with surrogates replaced, which UTF-8 cannot encode: file names may hold undecodable bytes."""
     return value.encode("utf-8", "replace").decode("utf-8")

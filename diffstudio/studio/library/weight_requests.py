@@ -1,4 +1,4 @@
-"""What a person can ask of files of weights: convert, merge, bake, prune, export. No torch before one is carried out."""
+"""What a person can ask of files of weights: convert, merge, fuse LoRAs, prune, export. No torch before one is carried out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
-from diffstudio.models.tools.prune import left_out_bytes
-from diffstudio.models.tools.spec import Making, Method, Precision, precision_of
+from diffstudio.models.tools.prune import prunable_bytes
+from diffstudio.models.tools.spec import Method, Precision, ToolProgress, precision_of
 from diffstudio.studio.library.importing import FOLDERS
 
 _FAMILIES_IN_ONE = ("sd1", "sd2", "sdxl", "sdxl_refiner")  # whose makers' names are known
@@ -31,7 +31,7 @@ _CONVERTED = (
 class Tool(StrEnum):
     CONVERT = "convert"
     MERGE = "merge"
-    BAKE = "bake"
+    FUSE_LORA = "fuse-lora"
     PRUNE = "prune"
     EXPORT = "export"
 
@@ -89,7 +89,7 @@ class ExportRequest:
 WeightRequest: TypeAlias = ConvertRequest | MergeRequest | FuseLoraRequest | PruneRequest | ExportRequest
 
 
-def carry_out(request: WeightRequest) -> Making:
+def carry_out(request: WeightRequest) -> ToolProgress:
     """How much is done, from 0 to 1; at last what was made. Closed before its end, it leaves nothing. DiffstudioError."""
     match request:
         case ConvertRequest():
@@ -127,8 +127,8 @@ def offered(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Tool,
     can = [
         (Tool.CONVERT, bool(precisions(checkpoint))),
         (Tool.MERGE, bool(mergeable(checkpoint, others))),
-        (Tool.BAKE, bool(fusable(checkpoint, others))),
-        (Tool.PRUNE, bool(left_out_bytes(checkpoint))),
+        (Tool.FUSE_LORA, bool(fusable(checkpoint, others))),
+        (Tool.PRUNE, bool(prunable_bytes(checkpoint))),
         (Tool.EXPORT, exported(checkpoint)),
     ]
     return tuple(tool for tool, possible in can if possible)

@@ -13,7 +13,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.files.hashes import cached_sha256, sha256_of
 from diffstudio.models.library.sidecars import Sidecar, read_sidecar
-from diffstudio.models.tools.prune import left_out_bytes
+from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.library.weight_requests import Tool, offered
 from diffstudio.ui.models import facts
@@ -125,4 +125,4 @@ class BackgroundLookups(QObject):
 
 
 def _tools(checkpoint: Checkpoint, others: tuple[Checkpoint, ...]) -> tuple[tuple[Tool, ...], dict[str, int]]:
-    return offered(checkpoint, others), left_out_bytes(checkpoint)
+    return offered(checkpoint, others), prunable_bytes(checkpoint)

@@ -31,7 +31,7 @@ _SMALL = 72  # px of a picture that was made with it
 _TOOLS = {
     Tool.CONVERT: ("Convert…", "arrows-left-right", "Write the weights in another precision or file format"),
     Tool.MERGE: ("Merge…", "git-merge", "Merge with other checkpoints of the same family"),
-    Tool.BAKE: ("Fuse LoRA…", "plus", "Fuse a LoRA into the weights of a new checkpoint"),
+    Tool.FUSE_LORA: ("Fuse LoRA…", "plus", "Fuse a LoRA into the weights of a new checkpoint"),
     Tool.PRUNE: ("Prune…", "scissors", "Write a smaller file, without weights that inference does not need"),
     Tool.EXPORT: ("Export…", "export", "Write a diffusers folder"),
 }

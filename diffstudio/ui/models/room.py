@@ -13,7 +13,7 @@ from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
-from diffstudio.models.tools.spec import Made
+from diffstudio.models.tools.spec import ToolResult
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.weight_requests import Tool
@@ -363,7 +363,7 @@ class ModelsRoom(QWidget):
         if isinstance(entry, Checkpoint):
             self.workshop.open(tool, entry, self._checkpoints(), self._left_out)
 
-    def _made(self, made: Made) -> None:
+    def _made(self, made: ToolResult) -> None:
         """Shown once a scan has found it."""
         self._awaited = (
             made.path,

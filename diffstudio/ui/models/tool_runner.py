@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QDialog, QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.tools.spec import Made
+from diffstudio.models.tools.spec import ToolResult
 from diffstudio.studio.library.weight_requests import (
     ConvertRequest,
     ExportRequest,
@@ -91,7 +91,7 @@ class ToolProgressBar(QFrame):
 class ToolRunner(QObject):
     """Opens the sheet of a tool, and carries out what comes of it."""
 
-    made = Signal(object)  # Made
+    made = Signal(object)  # ToolResult
     failed = Signal(str)  # a sentence
     stopped = Signal(str)  # the name of what was not made
 
@@ -115,7 +115,7 @@ class ToolRunner(QObject):
                 sheet = ConvertDialog(checkpoint, self._home(), self._window)
             case Tool.MERGE:
                 sheet = MergeDialog(checkpoint, self._home(), others, self._window)
-            case Tool.BAKE:
+            case Tool.FUSE_LORA:
                 sheet = FuseLoraDialog(checkpoint, self._home(), others, self._window)
             case Tool.PRUNE:
                 sheet = PruneDialog(checkpoint, self._home(), left_out, self._window)
@@ -160,7 +160,7 @@ class ToolRunner(QObject):
     async def _carry_out(self, request: WeightRequest) -> None:
         try:
             async for item in self._tasks.iterate_in_thread(carry_out(request)):
-                if isinstance(item, Made):
+                if isinstance(item, ToolResult):
                     self.made.emit(item)
                 else:
                     self.bar.show_fraction(item)

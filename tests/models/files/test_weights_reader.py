@@ -23,7 +23,7 @@ from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.files.weights_reader import load_weights, open_weights
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.convert import convert
-from diffstudio.models.tools.spec import Made
+from diffstudio.models.tools.spec import ToolResult
 from diffstudio.models.upscalers import DenseNetwork, load_upscaler
 from tests.models import adapter_files, small
 from tests.models.pickles import RAN, attack
@@ -196,7 +196,7 @@ def test_a_pickle_becomes_safetensors(tmp_path: Path) -> None:
     record = read_checkpoint(tmp_path / "a.ckpt")
     steps = list(convert(record, tmp_path / "a.safetensors"))
     assert (
-        isinstance(steps[-1], Made)
+        isinstance(steps[-1], ToolResult)
         and steps[:-1] == sorted(step for step in steps if isinstance(step, float))
         and steps[-2] == 1
     )

@@ -206,7 +206,7 @@ def test_a_bare_network_is_exported_and_loaded_with_the_librarys_components(
     assert_same(model.network.state_dict(), it.network)
     assert_same(model.vae.state_dict(), it.parts["vae"].state_dict())
     if family not in STABLE_DIFFUSION:
-        with pytest.raises(CheckpointUnknown, match="cannot become a diffusers folder"):
+        with pytest.raises(CheckpointUnknown, match="cannot be exported as a diffusers folder"):
             list(export(checkpoint, tmp_path / "exported"))
         return
     with pytest.raises(CheckpointMissing, match="has no vae"):

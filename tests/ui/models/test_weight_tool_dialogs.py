@@ -19,7 +19,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.tools.spec import Made, Method, Precision
+from diffstudio.models.tools.spec import Method, Precision, ToolResult
 from diffstudio.studio.library.annotations import Annotations
 from diffstudio.studio.library.weight_requests import ConvertRequest, MergeRequest, Tool
 from diffstudio.ui.models.room import ModelsRoom
@@ -87,7 +87,7 @@ def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path)
     with qtbot.waitSignal(room.workshop.made, timeout=PATIENCE_MS) as caught:
         accept(sheet, qtbot)
         assert room.workshop.bar.isVisible() and room.workshop.bar.what.text() == "Converting: one-fp16.safetensors"
-    made: Made = caught.args[0]
+    made: ToolResult = caught.args[0]
     assert made.path == models / "one-fp16.safetensors" and read_checkpoint(made.path).dtype == "F16"
     chosen = room.chosen()
     assert chosen is not None and chosen.path == made.path
@@ -232,7 +232,7 @@ def test_what_fails_says_why_in_the_room(room: ModelsRoom, qtbot: QtBot, models:
     one, burnt = (read_checkpoint(models / f"{each}.safetensors") for each in ("one", "burnt"))
     with qtbot.waitSignal(room.workshop.failed, timeout=PATIENCE_MS):
         room.workshop.carry_out(MergeRequest((one, burnt), models / "x.safetensors"))
-    assert f"{name} holds values that are no numbers" in room.message.text() and not list(models.glob("x*"))
+    assert f"{name} contains NaN values" in room.message.text() and not list(models.glob("x*"))
 
 
 # ---- the other sheets ------------------------------------------------------------------------------------------------
