@@ -70,7 +70,7 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     assert (
         ears.count(Noted) == 1
         and room.banner.isVisible()
-        and "zeros is all zeros and changes nothing" in room.banner.text()
+        and "zeros is all zeros and has no effect" in room.banner.text()
     )
     saved = next(event for event in ears.events if isinstance(event, ImageSaved))
     request = metadata.read(saved.path).request

@@ -1,8 +1,8 @@
-"""A file of LoRA and its kin, read: which layers it names, in whatever naming, and what it does to each.
+"""Read a LoRA, LoHa, LoKr or DoRA file, in any naming: its layers and the change of each.
 
 Namings: kohya's `lora_unet_….lora_down.weight`, diffusers' and PEFT's `unet.….lora_A.weight` (and diffusers' older
 `….processor.to_q_lora.down.weight`), OneTrainer's `lora_transformer_…`, ComfyUI's `diffusion_model.…`, LyCORIS' `lycoris_…`.
-Which modules of a model they mean is said in `adapter_names`.
+`layer_matching` matches the layers to a model's modules.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.adapters.low_rank import Change, change_of
+from diffstudio.models.adapters.low_rank import Change, parse_change
 from diffstudio.models.files.weights_reader import open_weights
 
-# What a tensor is, by how its name ends: the first that fits. What is left of the name is the layer's.
+# What a tensor is, by the ending of its key: the first match. The rest of the key is the layer's name.
 _ENDINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), what)
     for pattern, what in (
@@ -50,12 +50,12 @@ _DECORATION = re.compile(r"\.processor(?=\.|$)")
 
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
-    """What a file does, by the layers as it names them itself."""
+    """An adapter file: the change of each layer, by the file's own layer names."""
 
     path: Path
     changes: Mapping[str, Change]
     metadata: Mapping[str, str] = field(repr=False, default_factory=dict)
-    not_read: Mapping[str, str] = field(default_factory=dict)  # layers left out, each with why
+    not_read: Mapping[str, str] = field(default_factory=dict)  # layers that were skipped, each with the reason
 
     @property
     def layers(self) -> int:
@@ -63,19 +63,19 @@ class AdapterFile:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """LoRA, LoHa, …: the most frequent first."""
+        """LoRA, LoHa, …, the most frequent first."""
         kinds = [change.kind for change in self.changes.values()]
         return tuple(sorted(set(kinds), key=lambda kind: -kinds.count(kind)))
 
     @property
-    def is_nothing(self) -> bool:
-        return all(change.is_nothing for change in self.changes.values())
+    def is_zero(self) -> bool:
+        return all(change.is_zero for change in self.changes.values())
 
 
 def read_adapter(path: Path) -> AdapterFile:
-    """A file of LoRA and its kin, on the CPU, as stored: safetensors, or a pickle.
+    """Read an adapter from a safetensors file or a pickle, onto the CPU, in its stored precision.
 
-    CheckpointMissing, CheckpointDangerous, or CheckpointDamaged when it is none, or holds what is no number.
+    CheckpointMissing, CheckpointDangerous; CheckpointDamaged when it is not an adapter, or contains NaN or Inf values.
     """
     with open_weights(path) as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.names()}, file.metadata
@@ -84,7 +84,7 @@ def read_adapter(path: Path) -> AdapterFile:
     for name, tensor in tensors.items():
         layer, what = split_name(name)
         if what in _NOT_READ:
-            not_read[layer] = f"{what} is not read here"
+            not_read[layer] = f"{what} is not supported"
         elif what:
             layers.setdefault(layer, {})[what] = tensor
     alphas = _Alphas(metadata)
@@ -96,40 +96,40 @@ def read_adapter(path: Path) -> AdapterFile:
         alpha = (
             float(stored.float().reshape(-1)[0]) if stored is not None and stored.numel() else alphas.of(layer, parts)
         )
-        change = change_of(parts, alpha)
+        change = parse_change(parts, alpha)
         if isinstance(change, str):
             not_read[layer] = change
         else:
             changes[layer] = change
     if not changes and not not_read:
         raise CheckpointDamaged(
-            f"{path.name} is not a LoRA", "none of its tensors has the name of one", "Choose another file"
+            f"{path.name} is not a LoRA", "none of its tensors is named like a LoRA's", "Choose another file"
         )
-    _check_numbers(path, changes)
+    _check_finite(path, changes)
     return AdapterFile(path, changes, metadata, not_read)
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """A tensor's name as the layer's name and what the tensor is for it; an empty second when it is nothing known."""
+    """A key as the layer's name and the role of the tensor in it; the role is empty for unknown keys."""
     for ending, what in _ENDINGS:
         if match := ending.search(name):
             return _DECORATION.sub("", name[: match.start()]), match.expand(what)
     return name, ""
 
 
-def _check_numbers(path: Path, changes: Mapping[str, Change]) -> None:
+def _check_finite(path: Path, changes: Mapping[str, Change]) -> None:
     for layer, change in changes.items():
         for factor in change.delta.factors if change.delta is not None else ():
             if not bool(torch.isfinite(factor.sum(dtype=torch.float32))) and not bool(torch.isfinite(factor).all()):
                 raise CheckpointDamaged(
                     f"{path.name} holds NaN or Inf values",
                     f"in {layer[:120]}",
-                    "Choose an earlier one of the same training, or get it again",
+                    "Choose an earlier checkpoint of that training, or download it again",
                 )
 
 
 class _Alphas:
-    """PEFT keeps alphas beside the weights: diffusers puts them into the header, by the name of each part."""
+    """LoRA alphas that PEFT keeps outside the tensors; diffusers stores them in the header, by component."""
 
     def __init__(self, metadata: Mapping[str, str]) -> None:
         try:
@@ -139,7 +139,7 @@ class _Alphas:
         self._stored: dict[str, Any] = stored if isinstance(stored, dict) else {}
 
     def of(self, layer: str, parts: Mapping[str, Tensor]) -> float | None:
-        """Alpha of one layer, such that the scale is alpha / rank; None where nothing is said, which is a scale of 1."""
+        """The alpha of one layer, where the scale is alpha / rank; None for a scale of 1."""
         part, _, module = layer.partition(".")
         alpha = self._stored.get(f"{part}.lora_alpha")
         patterns = self._stored.get(f"{part}.alpha_pattern")

@@ -1,11 +1,10 @@
-"""Adapters: LoRA and its kin, attached to a model in memory, weighed, and detached without a trace.
+"""Apply LoRA, LoHa, LoKr, DoRA and full-rank adapters to a model in memory, and remove them again bit for bit.
 
-A weight that an adapter touches is replaced by `weight + factor · change`, and the weight as it was is kept beside it: on the CPU
-it is the very tensor that was loaded, from an accelerator it is copied into main memory. So a step costs nothing more than
-before, however many adapters there are and of whatever kind; attaching reads and writes each touched weight once; and detaching
-puts the same bits back, which subtracting the change again would not. The price is memory for the touched weights once more,
-and in half precision the rounding of the sum, as in every program that merges. Weights that no sum can be written into (fp8,
-GGUF and other packed ones) stay as they are, and the change is added to what the layer says, at the cost of a little in every step.
+A weight that an adapter changes is replaced by `weight + factor * change`, and the original is kept: on the CPU the loaded tensor
+itself, on an accelerator a copy in main memory. A denoising step then costs the same however many adapters are active, and removing
+them restores the same bits, which subtracting would not. The price is memory for a second copy of the changed weights, and in half
+precision the rounding of the sum. Packed weights (fp8, GGUF) stay as they are: the change is added to the layer's output instead,
+which makes every step a little slower.
 """
 
 from __future__ import annotations
@@ -24,80 +23,83 @@ from torch.utils.hooks import RemovableHandle
 
 from diffstudio.errors import Interrupted
 from diffstudio.models.adapters.adapter_file import AdapterFile, read_adapter
-from diffstudio.models.adapters.layer_matching import Names, Place
-from diffstudio.models.adapters.low_rank import Change, LowRank, Rows, added
+from diffstudio.models.adapters.layer_matching import LayerIndex, LayerMatch
+from diffstudio.models.adapters.low_rank import Change, LowRank, RowRanges, apply_changes
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.state_dicts.prefixes import NETWORK
 
-_MOST_MISFITS = 0.1  # of an adapter's layers with a wrong shape: with more, it was made for another kind of model
+_MAX_MISMATCHED = (
+    0.1  # share of an adapter's layers with a wrong shape; above it the adapter is for another architecture
+)
 _SUMMABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterUse:
-    """An adapter's file and how strongly it counts: 1 as it was trained, 0 not at all, below 0 the other way."""
+    """An adapter file and its weights: 1 as trained, 0 off, negative inverted."""
 
     path: Path
-    name: str  # what a person calls it
+    name: str  # as shown to the user
     network: float = 1.0
     text: float = 1.0  # for the text encoders
-    family: str = ""  # that it was made for, where it is known
+    family: str = ""  # it was trained for; empty where unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What became of one use."""
+    """The result of applying one adapter."""
 
     use: AdapterUse
     matched: int  # layers of the file that the model has
     layers: int  # layers of the file
     kinds: tuple[str, ...]  # LoRA, LoHa, …
-    note: str = ""  # a sentence for the person where it is not all as they would expect
+    note: str = ""  # a sentence for the user where it does not apply as a whole
 
 
-_Target: TypeAlias = tuple[str, str]  # part and path of a module
-Sum: TypeAlias = tuple[tuple[Change, float, Rows | None], ...]  # what is to be added to its weight
+_Target: TypeAlias = tuple[str, str]  # component and path of a module
+WeightUpdates: TypeAlias = tuple[
+    tuple[Change, float, RowRanges | None], ...
+]  # changes of one weight, with factors and rows
 
 
 @dataclass(frozen=True, slots=True)
-class _Fitted:
-    """A file, and what of it this model has a place for."""
+class _MatchedFile:
+    """An adapter file with the modules of this model that its layers match."""
 
     file: AdapterFile
     stamp: tuple[int, int]
-    places: tuple[tuple[Place, Change], ...]
+    matches: tuple[tuple[LayerMatch, Change], ...]
     matched: int
     note: str
 
 
 @dataclass(slots=True)
-class _Touched:
-    """A module with something attached, and what it was before."""
+class _PatchedModule:
+    """A module with changed weights, and its original weights."""
 
     module: nn.Module
     weight: Tensor | None  # None where a hook leaves it as it is
     bias: Tensor | None
-    sum: Sum
+    sum: WeightUpdates
     hook: RemovableHandle | None = None
 
 
 class Adapters:
-    """The adapters of one model. Not for several threads."""
+    """The adapters of one model. Not thread-safe."""
 
     def __init__(self, network: nn.Module, text_encoders: Mapping[str, nn.Module]) -> None:
-        self._parts: dict[str, nn.Module] = {NETWORK: network, **text_encoders}
-        self._names: Names | None = None
-        self._fitted: dict[Path, _Fitted] = {}
-        self._touched: dict[_Target, _Touched] = {}
+        self._components: dict[str, nn.Module] = {NETWORK: network, **text_encoders}
+        self._index: LayerIndex | None = None
+        self._fitted: dict[Path, _MatchedFile] = {}
+        self._touched: dict[_Target, _PatchedModule] = {}
         self.attached: tuple[Attached, ...] = ()
 
     @torch.no_grad()
     def use(self, uses: Sequence[AdapterUse], cancelled: Callable[[], bool] | None = None) -> tuple[Attached, ...]:
-        """Attach exactly these, and detach all others; only what differs from before is worked out.
+        """Apply exactly these adapters and remove all others; only what has changed is recomputed.
 
-        One that fits the model in no place, is all zeros or was made for another family changes nothing, and its note says so.
-        Raises CheckpointMissing and CheckpointDamaged for files, Interrupted soon after `cancelled()` becomes true; then
-        none is attached.
+        An adapter that matches no layer, is all zeros or was trained for another family has no effect, and its note says so.
+        CheckpointMissing and CheckpointDamaged for files, Interrupted soon after `cancelled()` becomes true; then none is applied.
         """
         try:
             self._read(uses)
@@ -110,52 +112,58 @@ class Adapters:
 
     @torch.no_grad()
     def detach(self) -> None:
-        """The model as it was loaded, to the bit."""
+        """Restore the weights as loaded, bit for bit."""
         self.attached = ()
         self._fitted.clear()
         for target in list(self._touched):
             self._restore(target)
 
-    def planned(self, uses: Sequence[AdapterUse]) -> tuple[dict[tuple[str, str], Sum], tuple[Attached, ...]]:
-        """What `use` would add to the weight of each part's module, and what it would report; nothing is attached."""
+    def plan(self, uses: Sequence[AdapterUse]) -> tuple[dict[tuple[str, str], WeightUpdates], tuple[Attached, ...]]:
+        """The changes that `use` would make to each module, and its results, without applying anything."""
         self._read(uses)
         return self._sums(uses), tuple(self._report(use) for use in uses)
 
     def _read(self, uses: Sequence[AdapterUse]) -> None:
-        fitted: dict[Path, _Fitted] = {}
+        fitted: dict[Path, _MatchedFile] = {}
         for use in uses:
             known = self._fitted.get(use.path)
             fitted[use.path] = known if known is not None and known.stamp == _stamp(use.path) else self._fit(use)
         self._fitted = fitted
 
-    def _fit(self, use: AdapterUse) -> _Fitted:
+    def _fit(self, use: AdapterUse) -> _MatchedFile:
         stamp, file = _stamp(use.path), read_adapter(use.path)
-        self._names = self._names or Names(
-            self._parts[NETWORK], {part: self._parts[part] for part in self._parts if part != NETWORK}
+        self._index = self._index or LayerIndex(
+            self._components[NETWORK], {part: self._components[part] for part in self._components if part != NETWORK}
         )
-        places: list[tuple[Place, Change]] = []
-        matched, misfits = 0, 0
+        matches: list[tuple[LayerMatch, Change]] = []
+        matched, mismatched = 0, 0
         for layer, change in file.changes.items():
-            found = self._names.places(layer)
+            found = self._index.match(layer)
             if found and self._fits(change, found):
                 matched += 1
-                places += [(place, change) for place in found]
+                matches += [(match, change) for match in found]
             elif found:
-                misfits += 1
-        another = misfits > _MOST_MISFITS * max(1, len(file.changes))
-        note = _note(use, file, 0 if another else matched, misfits, any(self._packed(place) for place, _ in places))
-        if another or file.is_nothing:
-            places, matched = [], 0
-        places = [
-            (place, change) for place, change in places if not (change.magnitude is not None and self._packed(place))
+                mismatched += 1
+        other_architecture = mismatched > _MAX_MISMATCHED * max(1, len(file.changes))
+        note = _note(
+            use,
+            file,
+            0 if other_architecture else matched,
+            mismatched,
+            any(self._packed(match) for match, _ in matches),
+        )
+        if other_architecture or file.is_zero:
+            matches, matched = [], 0
+        matches = [
+            (match, change) for match, change in matches if not (change.magnitude is not None and self._packed(match))
         ]
-        return _Fitted(file, stamp, tuple(places), matched, note)
+        return _MatchedFile(file, stamp, tuple(matches), matched, note)
 
-    def _fits(self, change: Change, places: tuple[Place, ...]) -> bool:
-        """Whether its sides are those of the modules, all of which are there."""
-        sides = [_sides(self._parts[place.part].get_submodule(place.module)) for place in places]
+    def _fits(self, change: Change, matches: tuple[LayerMatch, ...]) -> bool:
+        """Whether a change has the shape of the matched modules' weights."""
+        sides = [_sides(self._components[match.component].get_submodule(match.module)) for match in matches]
         outs, ins = sum(side[0] for side in sides), sides[0][1]
-        whole = all(place.rows is None for place in places)
+        whole = all(match.rows is None for match in matches)
         if change.delta is not None and change.delta.shape != (outs, ins):
             return False
         if (
@@ -166,42 +174,44 @@ class Adapters:
             return False
         if change.bias is None:
             return True
-        biases = [getattr(self._parts[place.part].get_submodule(place.module), "bias", None) for place in places]
+        biases = [
+            getattr(self._components[match.component].get_submodule(match.module), "bias", None) for match in matches
+        ]
         return None not in biases and change.bias.numel() == outs
 
-    def _packed(self, place: Place) -> bool:
-        return not _summable(self._parts[place.part].get_submodule(place.module))
+    def _packed(self, match: LayerMatch) -> bool:
+        return not _summable(self._components[match.component].get_submodule(match.module))
 
-    def _sums(self, uses: Sequence[AdapterUse]) -> dict[_Target, Sum]:
-        sums: dict[_Target, Sum] = {}
+    def _sums(self, uses: Sequence[AdapterUse]) -> dict[_Target, WeightUpdates]:
+        sums: dict[_Target, WeightUpdates] = {}
         for use in uses:
-            for place, change in self._fitted[use.path].places:
-                factor = use.network if place.part == NETWORK else use.text
+            for match, change in self._fitted[use.path].matches:
+                factor = use.network if match.component == NETWORK else use.text
                 if factor:
-                    target = place.part, place.module
-                    sums[target] = (*sums.get(target, ()), (change, factor, place.rows))
+                    target = match.component, match.module
+                    sums[target] = (*sums.get(target, ()), (change, factor, match.rows))
         return sums
 
-    def _apply(self, sums: Mapping[_Target, Sum], cancelled: Callable[[], bool] | None) -> None:
+    def _apply(self, sums: Mapping[_Target, WeightUpdates], cancelled: Callable[[], bool] | None) -> None:
         for target in [target for target in self._touched if target not in sums]:
             self._restore(target)
         for target, wanted in sums.items():
             if cancelled is not None and cancelled():
-                raise Interrupted("Stopped while a LoRA was attached")
+                raise Interrupted("Stopped while applying a LoRA")
             touched = self._touched.get(target)
             if touched is not None and _same(touched.sum, wanted):
                 continue
             if touched is None:
-                touched = self._touched[target] = self._taken(self._parts[target[0]].get_submodule(target[1]))
+                touched = self._touched[target] = self._patch(self._components[target[0]].get_submodule(target[1]))
             touched.sum = wanted
             _attach(touched)
 
-    def _taken(self, module: nn.Module) -> _Touched:
+    def _patch(self, module: nn.Module) -> _PatchedModule:
         if not _summable(module):
-            return _Touched(module, None, None, ())
+            return _PatchedModule(module, None, None, ())
         bias: Any = getattr(module, "bias", None)
         weight: Any = module.weight
-        return _Touched(module, _kept(weight), None if bias is None else _kept(bias), ())
+        return _PatchedModule(module, _kept(weight), None if bias is None else _kept(bias), ())
 
     def _restore(self, target: _Target) -> None:
         touched = self._touched.pop(target)
@@ -216,17 +226,17 @@ class Adapters:
         return Attached(use, fitted.matched, fitted.file.layers, fitted.file.kinds, fitted.note)
 
 
-def _attach(touched: _Touched) -> None:
+def _attach(touched: _PatchedModule) -> None:
     module = touched.module
     if touched.weight is None:
         if touched.hook is not None:
             touched.hook.remove()
-        touched.hook = module.register_forward_hook(partial(_beside, touched.sum))
+        touched.hook = module.register_forward_hook(partial(_add_to_output, touched.sum))
         return
     current: Any = module.weight
     weights = [one for one in touched.sum if one[0].delta is not None]
     if weights:
-        _put(module, "weight", added(touched.weight.to(current.device), weights))
+        _put(module, "weight", apply_changes(touched.weight.to(current.device), weights))
     if touched.bias is not None:
         exact = touched.bias.float()
         for change, factor, rows in touched.sum:
@@ -236,8 +246,8 @@ def _attach(touched: _Touched) -> None:
         _put(module, "bias", exact.to(touched.bias.dtype))
 
 
-def _beside(wanted: Sum, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-    """What a layer says with the changes of a weight that cannot be summed: of x, besides its own, also the changes."""
+def _add_to_output(wanted: WeightUpdates, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Forward hook for packed weights: add the changes' outputs for the layer's input x to its output."""
     x: Tensor = args[0]
     for change, factor, rows in wanted:
         delta = change.delta
@@ -257,7 +267,7 @@ def _beside(wanted: Sum, module: nn.Module, args: tuple[Any, ...], output: Tenso
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:
-    """Into the parameter: on the CPU by changing hands, elsewhere in place, where compiled code may look for it."""
+    """Set a parameter: on the CPU by swapping its tensor, elsewhere in place, because compiled code may hold the address."""
     parameter: Any = getattr(module, name)
     if parameter.device.type == "cpu":
         parameter.data = value.to(parameter.device)
@@ -266,7 +276,7 @@ def _put(module: nn.Module, name: str, value: Tensor) -> None:
 
 
 def _kept(parameter: Tensor) -> Tensor:
-    """The value as it is: itself on the CPU, where `_put` leaves it alone; a copy from elsewhere."""
+    """The original value: the tensor itself on the CPU, where `_put` never writes into it; a copy of others."""
     return parameter.detach() if parameter.device.type == "cpu" else parameter.detach().to("cpu", copy=True)
 
 
@@ -276,14 +286,14 @@ def _summable(module: nn.Module) -> bool:
 
 
 def _sides(module: nn.Module) -> tuple[int, int]:
-    """[out, in * k] of its weight, also where it is packed."""
+    """[out, in * k]: the shape of a weight as a matrix, packed ones included."""
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
     weight: Any = module.weight
     return int(weight.shape[0]), math.prod(weight.shape[1:])
 
 
-def _same(a: Sum, b: Sum) -> bool:
+def _same(a: WeightUpdates, b: WeightUpdates) -> bool:
     return len(a) == len(b) and all(x[0] is y[0] and x[1:] == y[1:] for x, y in zip(a, b, strict=True))
 
 
@@ -291,23 +301,27 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         about = path.stat()
     except OSError:
-        return 0, 0  # reading it says why
+        return 0, 0  # reading the file raises the error
     return about.st_mtime_ns, about.st_size
 
 
-def _note(use: AdapterUse, file: AdapterFile, matched: int, misfits: int, packed: bool) -> str:
-    """A sentence where less happens than was asked for; empty where all is well."""
+def _note(use: AdapterUse, file: AdapterFile, matched: int, mismatched: int, packed: bool) -> str:
+    """A sentence where an adapter applies only in part or not at all; empty otherwise."""
     family = family_of(use.family)
-    made_for = f" It was made for {family.title}." if family is not None else ""
-    if file.changes and file.is_nothing:
-        return f"{use.name} is all zeros and changes nothing: its training learnt nothing, or was saved wrongly."
+    made_for = f" It was trained for {family.title}." if family is not None else ""
+    if file.changes and file.is_zero:
+        return f"{use.name} is all zeros and has no effect: its training failed, or it was saved incorrectly."
     if matched == 0:
-        why = "its layers have other sizes" if misfits else f"none of its {file.layers} layers is in this checkpoint"
+        why = (
+            "its layers have other shapes"
+            if mismatched
+            else f"none of its {file.layers} layers exists in this checkpoint"
+        )
         if not file.changes:
             why = f"{next(iter(file.not_read.values()))}"
-        return f"{use.name} does not fit this checkpoint and changes nothing: {why}.{made_for}"
+        return f"{use.name} does not fit this checkpoint and has no effect: {why}.{made_for}"
     if matched < file.layers:
-        return f"{use.name} fits in part: {matched} of its {file.layers} layers are in this checkpoint.{made_for}"
+        return f"{use.name} fits only partly: {matched} of its {file.layers} layers exist in this checkpoint.{made_for}"
     if packed and any(change.magnitude is not None for change in file.changes.values()):
-        return f"{use.name} is a DoRA and this checkpoint's weights are packed: those layers are left out."
+        return f"{use.name} is a DoRA, which packed weights do not support: those layers are skipped."
     return ""

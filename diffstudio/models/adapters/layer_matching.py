@@ -1,8 +1,7 @@
-"""Which modules of a model in memory a file of LoRA means: whatever it calls them, diffusers' names are what is found.
+"""Match the layer names of LoRA files, in any naming, to the modules of a model in memory.
 
-Each module is listed under all names that trainers know it by, dots and underscores alike: diffusers' own, for U-Nets those of
-the original `ldm` and `sgm` code, for FLUX, Stable Diffusion 3 and Z-Image those of the original transformers, whose fused
-matrices (`qkv`) are several modules here.
+Each module is indexed under every name that trainers give it, with dots and underscores alike: diffusers' own, LDM's and SGM's for
+U-Nets, and the original ones of FLUX.1, Stable Diffusion 3 and Z-Image, whose fused matrices (`qkv`) are several modules here.
 """
 
 from __future__ import annotations
@@ -13,71 +12,75 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from diffstudio.models.adapters.low_rank import Rows
+from diffstudio.models.adapters.low_rank import RowRanges
 from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORK
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A module that a layer of a file is for."""
+class LayerMatch:
+    """A module that a layer of a LoRA file applies to."""
 
-    part: str
-    module: str  # its path within the part
-    rows: Rows | None = None  # which rows of the layer's matrix are for it; None for all, in their order
+    component: str
+    module: str  # its path within the component
+    rows: RowRanges | None = None  # the rows of the layer's matrix that apply to it; None for all of them in order
 
 
-class Names:
-    """The modules of a network and its text encoders by every name."""
+class LayerIndex:
+    """The modules of a network and its text encoders, indexed by every name that LoRA files use for them."""
 
     def __init__(self, network: nn.Module, text_encoders: Mapping[str, nn.Module]) -> None:
         self._tables = {NETWORK: _table(NETWORK, network, _network_aliases(network))}
-        for part, encoder in text_encoders.items():
-            self._tables[part] = _table(part, encoder, _encoder_aliases(encoder))
+        for component, encoder in text_encoders.items():
+            self._tables[component] = _table(component, encoder, _encoder_aliases(encoder))
 
-    def places(self, layer: str) -> tuple[Place, ...]:
-        """The modules of one layer of a file; none when the model has no such."""
-        name = _reduced(layer)
-        for prefix, parts in LORA_PREFIXES:
+    def match(self, layer: str) -> tuple[LayerMatch, ...]:
+        """The modules that a layer of a LoRA file applies to; several for fused matrices, none where the model lacks it."""
+        name = _underscored(layer)
+        for prefix, components in LORA_PREFIXES:
             if name.startswith(prefix):
-                for part in parts:
-                    if found := self._tables.get(part, {}).get(name[len(prefix) :]):
+                for component in components:
+                    if found := self._tables.get(component, {}).get(name[len(prefix) :]):
                         return found
         return ()
 
 
-_Alias = tuple[str, str, Rows | None]  # another name, the module's path, its rows of what the other name stands for
+_LayerAlias = tuple[str, str, RowRanges | None]  # another name, the module's path, its rows of the fused matrix
 
 
-def _table(part: str, root: nn.Module, aliases: Iterator[_Alias]) -> dict[str, tuple[Place, ...]]:
-    table: dict[str, tuple[Place, ...]] = {}
+def _table(component: str, root: nn.Module, aliases: Iterator[_LayerAlias]) -> dict[str, tuple[LayerMatch, ...]]:
+    table: dict[str, tuple[LayerMatch, ...]] = {}
     for name, path, rows in aliases:
-        key = _reduced(name)
-        table[key] = (*table.get(key, ()), Place(part, path, rows)) if rows is not None else (Place(part, path),)
+        key = _underscored(name)
+        table[key] = (
+            (*table.get(key, ()), LayerMatch(component, path, rows))
+            if rows is not None
+            else (LayerMatch(component, path),)
+        )
     for path, _ in layers_of(root):
-        table[_reduced(path)] = (Place(part, path),)
-        if path.endswith(".to_out.0"):  # the list of projection and dropout, which diffusers' old names stand for
-            table[_reduced(path[:-2])] = (Place(part, path),)
+        table[_underscored(path)] = (LayerMatch(component, path),)
+        if path.endswith(".to_out.0"):  # older diffusers named the list of projection and dropout
+            table[_underscored(path[:-2])] = (LayerMatch(component, path),)
     return table
 
 
 def layers_of(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All modules that have a weight of their own, by their paths."""
+    """The paths and modules of all layers that have a weight."""
     for path, module in root.named_modules():
         if module._parameters.get("weight") is not None:
             yield path, module
 
 
-def _reduced(name: str) -> str:
+def _underscored(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _encoder_aliases(encoder: nn.Module) -> Iterator[_Alias]:
-    """CLIP's with and without `text_model`, which transformers has left out since version 5."""
+def _encoder_aliases(encoder: nn.Module) -> Iterator[_LayerAlias]:
+    """CLIP's layers with and without `text_model.`, which transformers 5 dropped."""
     for path, _ in layers_of(encoder):
         yield (path.removeprefix("text_model.") if path.startswith("text_model.") else f"text_model.{path}"), path, None
 
 
-def _network_aliases(network: nn.Module) -> Iterator[_Alias]:
+def _network_aliases(network: nn.Module) -> Iterator[_LayerAlias]:
     paths = [path for path, _ in layers_of(network)]
     beginnings = {path.split(".")[0] for path in paths}
     if {"down_blocks", "up_blocks"} <= beginnings:
@@ -92,7 +95,7 @@ def _network_aliases(network: nn.Module) -> Iterator[_Alias]:
 
 # U-Nets: diffusers counts blocks, the original code counts layers.
 
-_IN_RESNET = {
+_RESNET_KEYS = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
@@ -100,7 +103,7 @@ _IN_RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-_AROUND = {
+_OUTER_KEYS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
@@ -113,7 +116,7 @@ _IN_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsample
 _IN_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
 
-def _unet_aliases(paths: list[str]) -> Iterator[_Alias]:
+def _unet_aliases(paths: list[str]) -> Iterator[_LayerAlias]:
     depth = 1 + max(
         int(match[4])
         for path in paths
@@ -123,34 +126,34 @@ def _unet_aliases(paths: list[str]) -> Iterator[_Alias]:
         match[2] for path in paths if (match := _IN_BLOCK.match(path)) and match[1] == "up" and match[3] == "attentions"
     }
     for path in paths:
-        if path in _AROUND:
-            yield _AROUND[path], path, None
+        if path in _OUTER_KEYS:
+            yield _OUTER_KEYS[path], path, None
         elif match := _IN_MIDDLE.match(path):
             kind, index, inner = match.groups()
             number = 1 if kind == "attentions" else 2 * int(index)
-            yield f"middle_block.{number}.{_IN_RESNET.get(inner, inner)}", path, None
+            yield f"middle_block.{number}.{_RESNET_KEYS.get(inner, inner)}", path, None
         elif match := _IN_BLOCK.match(path):
             way, block, kind, index, inner = match.groups()
             column = 1 if kind == "attentions" else 0
             if way == "down":
                 number = (depth + 1) * int(block) + 1 + (depth if kind == "downsamplers" else int(index))
-                inner = "op" if kind == "downsamplers" else _IN_RESNET.get(inner, inner)
+                inner = "op" if kind == "downsamplers" else _RESNET_KEYS.get(inner, inner)
                 yield f"input_blocks.{number}.{column}.{inner}", path, None
             else:
                 number = (depth + 1) * int(block) + (depth if kind == "upsamplers" else int(index))
                 column = (2 if block in attended else 1) if kind == "upsamplers" else column
-                yield f"output_blocks.{number}.{column}.{_IN_RESNET.get(inner, inner)}", path, None
+                yield f"output_blocks.{number}.{column}.{_RESNET_KEYS.get(inner, inner)}", path, None
 
 
-# Transformers: diffusers' path, the original's, which piece of a fused matrix it is, and whether scale and shift change places.
+# Transformers: diffusers' path, the original one, the chunk of a fused matrix, and whether scale and shift are swapped.
 
 
 @dataclass(frozen=True, slots=True)
 class _Rename:
-    ours: str  # a regular expression; {q}, {k}, {v} are its group `which`
-    theirs: str
-    piece: int | None = None  # of a fused matrix: `which` counts from here
-    swapped: bool = False  # its two halves, in modulations that have only two (diffusers' AdaLayerNormContinuous)
+    diffusers: str  # a regular expression; its group `which` is q, k or v
+    original: str
+    chunk: int | None = None  # the index in a fused matrix, plus that of `which`
+    swapped: bool = False  # the two halves of modulations that have only two (diffusers' AdaLayerNormContinuous)
 
 
 _EMBEDDERS = ("time_text_embed.timestep_embedder", "time_text_embed.text_embedder", "time_text_embed.guidance_embedder")
@@ -170,8 +173,8 @@ _FLUX = (
     _Rename(r"single_transformer_blocks\.(\d+)\.proj_out", r"single_blocks.\1.linear2"),
     _Rename(r"single_transformer_blocks\.(\d+)\.norm\.linear", r"single_blocks.\1.modulation.lin"),
     *(
-        _Rename(rf"{re.escape(ours)}\.linear_{number}", f"{theirs}.{layer}_layer")
-        for ours, theirs in zip(_EMBEDDERS, ("time_in", "vector_in", "guidance_in"), strict=True)
+        _Rename(rf"{re.escape(diffusers)}\.linear_{number}", f"{original}.{layer}_layer")
+        for diffusers, original in zip(_EMBEDDERS, ("time_in", "vector_in", "guidance_in"), strict=True)
         for number, layer in ((1, "in"), (2, "out"))
     ),
     _Rename("context_embedder", "txt_in"),
@@ -197,8 +200,8 @@ _SD3 = (
         swapped=True,
     ),
     *(
-        _Rename(rf"{re.escape(ours)}\.linear_{number}", f"{theirs}.mlp.{layer}")
-        for ours, theirs in (
+        _Rename(rf"{re.escape(diffusers)}\.linear_{number}", f"{original}.mlp.{layer}")
+        for diffusers, original in (
             ("time_text_embed.timestep_embedder", "t_embedder"),
             ("time_text_embed.text_embedder", "y_embedder"),
         )
@@ -216,23 +219,23 @@ _Z_IMAGE = (
 )
 
 
-def _renamed(network: nn.Module, renames: tuple[_Rename, ...]) -> Iterator[_Alias]:
-    fused: dict[str, dict[int, tuple[str, int]]] = {}  # the fused matrix: its pieces, each with path and rows
+def _renamed(network: nn.Module, renames: tuple[_Rename, ...]) -> Iterator[_LayerAlias]:
+    fused: dict[str, dict[int, tuple[str, int]]] = {}  # fused matrix -> its chunks, each with path and number of rows
     for path, module in layers_of(network):
         outs, ins = int(getattr(module, "out_features", 0)), int(getattr(module, "in_features", 0))
         for rename in renames:
-            if match := re.fullmatch(rename.ours, path):
-                name = match.expand(rename.theirs)
-                if rename.piece is not None:
-                    piece = rename.piece + ("qkv".index(match["which"]) if "which" in match.groupdict() else 0)
-                    fused.setdefault(name, {})[piece] = path, outs
+            if match := re.fullmatch(rename.diffusers, path):
+                name = match.expand(rename.original)
+                if rename.chunk is not None:
+                    chunk = rename.chunk + ("qkv".index(match["which"]) if "which" in match.groupdict() else 0)
+                    fused.setdefault(name, {})[chunk] = path, outs
                 elif rename.swapped and outs == 2 * ins:
                     yield name, path, ((ins, outs), (0, ins))
                 else:
                     yield name, path, None
                 break
-    for name, pieces in fused.items():
+    for name, chunks in fused.items():
         start = 0
-        for _, (path, outs) in sorted(pieces.items()):
+        for _, (path, outs) in sorted(chunks.items()):
             yield name, path, ((start, start + outs),)
             start += outs

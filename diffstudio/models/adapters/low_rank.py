@@ -1,4 +1,4 @@
-"""What an adapter adds to one weight: the kinds LoRA, LoCon, LoHa, LoKr, whole differences, and DoRA around each of them.
+"""The change that an adapter makes to one weight: LoRA, LoCon, LoHa, LoKr, full differences, and DoRA on top of each.
 
 Shapes: `out` and `in` are those of the weight, `r` is the rank, `k` the sides of a convolution's kernel (none for a linear layer).
 """
@@ -13,23 +13,23 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-Rows: TypeAlias = tuple[tuple[int, int], ...]  # runs of a matrix's rows, each from and up to, one after another
+RowRanges: TypeAlias = tuple[tuple[int, int], ...]  # ranges of a matrix's rows, (start, stop), in order
 
 
 class Delta(Protocol):
-    """A change of one weight, of which only its factors are kept."""
+    """An additive change of one weight, stored as its factors."""
 
     @property
     def kind(self) -> str:
-        """What a person calls it."""
+        """Its name as shown to the user."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """out, and all other sides multiplied."""
+        """[out, in * k]."""
 
     @property
     def factors(self) -> tuple[Tensor, ...]:
-        """All that is stored: where one of them is zero the change is."""
+        """The stored tensors; if one of them is zero, so is the change."""
 
     def dense(self, device: torch.device) -> Tensor:
         """[out, in * k], float32, scaled by alpha / rank."""
@@ -37,7 +37,7 @@ class Delta(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """LoRA (Hu et al. 2021): up · down, and for convolutions (LoCon) with a Tucker core between the two."""
+    """LoRA (Hu et al. 2021, arXiv 2106.09685): up · down; for convolutions (LoCon) with an optional Tucker core."""
 
     up: Tensor  # [out, r], or [out, r, 1, 1]
     down: Tensor  # [r, in], or [r, in, k, k]; with a core [s, in, 1, 1]
@@ -68,7 +68,7 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Hadamard:
-    """LoHa (Hyeon-Woo et al. 2021, FedPara): (a1 · b1) ∘ (a2 · b2); with Tucker cores by their Proposition 2."""
+    """LoHa (Hyeon-Woo et al. 2021, FedPara, arXiv 2108.06098): (a1 · b1) ∘ (a2 · b2); with Tucker cores by their Proposition 2."""
 
     a1: Tensor  # [out, r]; with cores [r, out]
     b1: Tensor  # [r, in * k]; with cores [r, in]
@@ -101,7 +101,7 @@ class Hadamard:
 
 @dataclass(frozen=True, slots=True)
 class Kronecker:
-    """LoKr (Yeh et al. 2023, LyCORIS): the Kronecker product of two small matrices, either whole or in factors."""
+    """LoKr (Yeh et al. 2023, LyCORIS, arXiv 2309.14859): the Kronecker product of two small matrices, full or factored."""
 
     left: tuple[Tensor, ...]  # w1 [p, q], or its factors [p, r] and [r, q]
     right: tuple[Tensor, ...]  # w2 [out / p, in / q, k, k], or factors as above, or a Tucker core and its factors
@@ -126,11 +126,11 @@ class Kronecker:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """The difference itself, as LyCORIS' `full` and norms have it."""
+class FullDifference:
+    """A full difference, as in LyCORIS' `full` and norm layers."""
 
     difference: Tensor  # [out], or [out, in, k, k]
-    kind: str = "whole differences"
+    kind: str = "full differences"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -146,7 +146,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Everything one adapter does to one layer."""
+    """Everything that one adapter changes in one layer."""
 
     delta: Delta | None = None  # of its weight
     magnitude: Tensor | None = None  # DoRA: [out, 1, …] or [1, in, …]
@@ -161,22 +161,22 @@ class Change:
         return self.delta.down.shape[0] if isinstance(self.delta, LowRank) else 0
 
     @property
-    def is_nothing(self) -> bool:
-        """Whether it changes no weight at all, whatever it is multiplied by. DoRA's magnitudes are a change by themselves."""
+    def is_zero(self) -> bool:
+        """Whether it has no effect at any factor. DoRA magnitudes alone count as a change."""
         zero_delta = self.delta is None or not all(bool(factor.any()) for factor in self.delta.factors)
         return zero_delta and self.magnitude is None and (self.bias is None or not bool(self.bias.any()))
 
 
-def added(weight: Tensor, changes: Sequence[tuple[Change, float, Rows | None]]) -> Tensor:
-    """`weight` with all changes, each with its factor and which rows of it belong here; a new tensor, in the weight's dtype.
+def apply_changes(weight: Tensor, changes: Sequence[tuple[Change, float, RowRanges | None]]) -> Tensor:
+    """A new tensor in the weight's dtype: `weight` plus all changes, each with its factor and the rows that apply here.
 
-    Worked out in float32. DoRA (Liu et al. 2024, eq. 5) turns the weight alone, whatever else is added, and its factor
-    goes from the weight as it is (0) to the one it was trained to be (1), as AUTOMATIC1111 and ComfyUI have it.
+    Computed in float32. DoRA (Liu et al. 2024, arXiv 2402.09353, eq. 5) is applied to the unchanged weight, and its factor
+    interpolates between the weight (0) and DoRA's result (1), as in AUTOMATIC1111 and ComfyUI.
     """
     flat = weight.reshape(weight.shape[0], -1)
     if all(_is_plain(change) for change, _, _ in changes) and changes:
         ups, downs = zip(
-            *(_weighed_factors(change, factor, rows, weight.device) for change, factor, rows in changes), strict=True
+            *(_scaled_factors(change, factor, rows, weight.device) for change, factor, rows in changes), strict=True
         )
         up, down = torch.cat(ups, 1), torch.cat(downs)
         if weight.dtype is torch.float32:
@@ -188,16 +188,16 @@ def added(weight: Tensor, changes: Sequence[tuple[Change, float, Rows | None]]) 
         if change.delta is None:
             continue
         delta = change.delta.dense(weight.device)
-        delta = delta if rows is None else _taken(delta, rows)
+        delta = delta if rows is None else _select_rows(delta, rows)
         if change.magnitude is not None:
-            magnitude = change.magnitude if rows is None else _taken(change.magnitude, rows)
-            delta = _turned(exact + delta, magnitude, weight.shape) - exact
+            magnitude = change.magnitude if rows is None else _select_rows(change.magnitude, rows)
+            delta = _with_magnitude(exact + delta, magnitude, weight.shape) - exact
         total.add_(delta, alpha=factor)
     return total.to(weight.dtype).view_as(weight)
 
 
-def _turned(weight: Tensor, magnitude: Tensor, shape: torch.Size) -> Tensor:
-    """Directions of `weight` [out, in * k] with the lengths of `magnitude`: one for each output, or for each input."""
+def _with_magnitude(weight: Tensor, magnitude: Tensor, shape: torch.Size) -> Tensor:
+    """`weight` [out, in * k] rescaled to the norms in `magnitude`, per output or per input."""
     lengths = magnitude.to(weight.device, torch.float32)
     if lengths.shape[0] == shape[0]:
         return weight * (lengths.reshape(-1, 1) / weight.norm(dim=1, keepdim=True).clamp_min(1e-12))
@@ -211,15 +211,17 @@ def _is_plain(change: Change) -> bool:
     return isinstance(change.delta, LowRank) and change.delta.core is None and change.magnitude is None
 
 
-def _weighed_factors(change: Change, factor: float, rows: Rows | None, device: torch.device) -> tuple[Tensor, Tensor]:
+def _scaled_factors(
+    change: Change, factor: float, rows: RowRanges | None, device: torch.device
+) -> tuple[Tensor, Tensor]:
     delta = change.delta
     assert isinstance(delta, LowRank)
-    up = delta.up if rows is None else _taken(delta.up, rows)
+    up = delta.up if rows is None else _select_rows(delta.up, rows)
     return _matrix(up, device) * (factor * delta.scale), _matrix(delta.down, device)
 
 
-def _taken(rows_of: Tensor, rows: Rows) -> Tensor:
-    return torch.cat([rows_of[start:stop] for start, stop in rows])
+def _select_rows(matrix: Tensor, rows: RowRanges) -> Tensor:
+    return torch.cat([matrix[start:stop] for start, stop in rows])
 
 
 def _scale(alpha: float | None, rank: int) -> float:
@@ -253,21 +255,18 @@ def _product(factors: tuple[Tensor, ...], device: torch.device) -> Tensor:
 _HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 
 
-def change_of(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | str:
-    """What the tensors of one layer stand for, by the names that `adapter_file` gives them; or what is wrong with them.
-
-    An up without its down, or ranks that differ, are a sentence's end.
-    """
+def parse_change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | str:
+    """The change that the tensors of one layer describe, by their roles in `adapter_file`; or the reason why there is none."""
     bias = tensors.get("diff_b")
     bias = tensors.get("up_bias") if bias is None else bias
     delta: Delta | None = None
     if "up" in tensors or "down" in tensors:
         if not ("up" in tensors and "down" in tensors):
-            return "half of a pair is missing"
+            return "one of its two matrices is missing"
         up, down, core = tensors["up"], tensors["down"], tensors.get("mid")
         ranks = (up.shape[1:2], down.shape[:1]) if core is None else (up.shape[1:2] + down.shape[:1], core.shape[:2])
         if ranks[0] != ranks[1] or up.ndim < 2 or down.ndim < 2:
-            return "its matrices do not belong together"
+            return "the shapes of its matrices do not match"
         if bias is not None and "up_bias" in tensors:
             bias = bias * _scale(alpha, down.shape[0])
         delta = LowRank(
@@ -275,28 +274,28 @@ def change_of(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | st
         )
     elif any(name in tensors for name in _HADA):
         if not all(name in tensors for name in _HADA):
-            return "half of a pair is missing"
+            return "one of its two matrices is missing"
         a1, b1, a2, b2 = (tensors[name] for name in _HADA)
         delta = Hadamard(a1, b1, a2, b2, alpha, tensors.get("hada_t1"), tensors.get("hada_t2"))
     elif any(name.startswith("lokr_") for name in tensors):
         left, right = (_kronecker_factors(tensors, side) for side in ("1", "2"))
         if not left or not right:
-            return "half of a pair is missing"
+            return "one of its two matrices is missing"
         delta = Kronecker(left, right, alpha)
     elif "diff" in tensors and tensors["diff"].ndim:
-        delta = Whole(tensors["diff"])
+        delta = FullDifference(tensors["diff"])
     if delta is None and bias is None:
-        return "nothing that is read here"
-    if isinstance(delta, (Hadamard, Kronecker)) and not _fits_together(delta):
-        return "its matrices do not belong together"
-    magnitude = tensors.get("dora_scale")  # [out, 1, …] or [1, in, …]: its shape says of what
+        return "its kind is not supported"
+    if isinstance(delta, (Hadamard, Kronecker)) and not _has_matching_shapes(delta):
+        return "the shapes of its matrices do not match"
+    magnitude = tensors.get("dora_scale")  # [out, 1, …] or [1, in, …]
     if "magnitude" in tensors:
-        magnitude = tensors["magnitude"].reshape(-1, 1)  # PEFT's, always of outputs: [out], or [1, out, 1, 1]
+        magnitude = tensors["magnitude"].reshape(-1, 1)  # PEFT's is per output: [out] or [1, out, 1, 1]
     return Change(delta, magnitude, bias)
 
 
-def _fits_together(delta: Delta) -> bool:
-    """Tried without any numbers."""
+def _has_matching_shapes(delta: Delta) -> bool:
+    """Whether its factors can be multiplied; tried on the meta device."""
     try:
         return delta.dense(torch.device("meta")).shape == delta.shape
     except (RuntimeError, IndexError, ValueError):

@@ -1,1 +1,1 @@
-"""What steers a denoiser: weighted prompts, textual inversions, ControlNets."""
+"""What conditions a denoiser: weighted prompts, textual inversions, ControlNets."""

@@ -1,6 +1,6 @@
-"""ControlNet: a copy of half the network that is shown a picture of edges, depth or the like, and steers the whole one.
+"""ControlNet: conditions a U-Net on an image of edges, depth or the like (Zhang et al. 2023, arXiv 2302.05543).
 
-Zhang et al. 2023, arXiv 2302.05543. For Stable Diffusion 1, 2 and XL, whose U-Nets take what it says at each level.
+For Stable Diffusion 1, 2 and XL, whose U-Nets add a ControlNet's residuals at each level.
 """
 
 from __future__ import annotations
@@ -17,31 +17,33 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.files.weights_reader import load_weights
 from diffstudio.models.model import ControlNetInput
 
-Steer = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
+ControlNetResiduals = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
 _EMBEDDING = "controlnet_cond_embedding"
 
 
-def steering(controls: Sequence[ControlNetInput], times: Tensor | None, dtype: torch.dtype) -> Steer | None:
-    """What the U-Net is to be called with besides: from x_t [B,C,h,w], t [B], words [B,L,D] and its other conditions.
+def controlnet_residuals(
+    controls: Sequence[ControlNetInput], times: Tensor | None, dtype: torch.dtype
+) -> ControlNetResiduals | None:
+    """A function that computes the U-Net's residual arguments from x_t [B,C,h,w], t [B], text states [B,L,D] and other conditions.
 
-    `times` [steps+1] is the ladder, of which each control steers its own part. None where there is nothing to steer with.
+    `times` [steps+1] are the sampling times; each ControlNet is active in its own part of them. None without ControlNets.
     """
     if not controls:
         return None
     spans = [_span(control, times) for control in controls]
 
-    def steer(x_t: Tensor, t: Tensor, words: Tensor, conditions: Any) -> dict[str, Any]:
+    def residuals(x_t: Tensor, t: Tensor, text_states: Tensor, conditions: Any) -> dict[str, Any]:
         down: list[Tensor] = []
         mid: Tensor | None = None
         for control, (newest, oldest) in zip(controls, spans, strict=True):
             if not oldest <= float(t[0]) <= newest:
                 continue
-            picture = control.image.to(x_t.device, dtype).expand(len(x_t), -1, -1, -1)
+            image = control.image.to(x_t.device, dtype).expand(len(x_t), -1, -1, -1)
             here, middle = control.network(
                 x_t.to(dtype),
                 t,
-                encoder_hidden_states=words,
-                controlnet_cond=picture,
+                encoder_hidden_states=text_states,
+                controlnet_cond=image,
                 conditioning_scale=control.scale,
                 added_cond_kwargs=conditions,
                 return_dict=False,
@@ -50,13 +52,13 @@ def steering(controls: Sequence[ControlNetInput], times: Tensor | None, dtype: t
             mid = middle if mid is None else mid + middle
         return {} if mid is None else {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
-    return steer
+    return residuals
 
 
 def _span(control: ControlNetInput, times: Tensor | None) -> tuple[float, float]:
-    """The first and the last of the falling times that it steers, as the network is told them: an index is one less.
+    """The first and the last of the falling times at which it is active, as the network gets them: an index is one less.
 
-    As in diffusers, a step belongs to it when it begins and ends within the part of the steps that is asked for.
+    As in diffusers, a step counts when it starts and ends within the requested part of the steps.
     """
     if times is None or (control.begins <= 0 and control.ends >= 1):
         return float("inf"), -float("inf")
@@ -66,23 +68,23 @@ def _span(control: ControlNetInput, times: Tensor | None) -> tuple[float, float]
     ]
     if not inside:
         return -float("inf"), float("inf")
-    half = 1e-6 * max(1.0, float(times[0]))  # for rounding on the way
+    half = 1e-6 * max(1.0, float(times[0]))  # tolerance for rounding
     return float(times[inside[0]]) + half, float(times[inside[-1]]) - half
 
 
 class ControlNets:
-    """The ControlNets in memory beside a model, by their files. Not for several threads at once."""
+    """The ControlNets that are loaded for a model, by file. Not thread-safe."""
 
     def __init__(self) -> None:
         self._loaded: dict[Path, tuple[float, nn.Module]] = {}
 
     @property
     def components(self) -> Mapping[str, nn.Module]:
-        """What takes memory here, as a pipeline of diffusers lists its own."""
+        """The loaded networks, like `DiffusionPipeline.components`."""
         return {str(path): network for path, (_, network) in self._loaded.items()}
 
     def get(self, checkpoint: Checkpoint) -> nn.Module | None:
-        """The one of exactly this file."""
+        """The loaded network of this file; None if it is not loaded or the file has changed."""
         modified, network = self._loaded.get(checkpoint.path, (0.0, None))
         return network if modified == checkpoint.modified else None
 
@@ -90,7 +92,7 @@ class ControlNets:
         self._loaded[checkpoint.path] = (checkpoint.modified, network)
 
     def keep_only(self, wanted: Sequence[Checkpoint]) -> None:
-        """Let go of all others."""
+        """Unload all others."""
         paths = {checkpoint.path for checkpoint in wanted}
         self._loaded = {path: one for path, one in self._loaded.items() if path in paths}
 
@@ -104,9 +106,9 @@ def load_controlnet(
     on_progress: Callable[[float], None] = lambda fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
-    """diffusers' ControlNetModel for the U-Net `network`, whose shape it shares; `weights` where they were read before.
+    """Load diffusers' ControlNetModel for the U-Net `network`; `weights` are its tensors if they have been read already.
 
-    CheckpointDamaged when tensors are missing; CheckpointUnknown when it steers another kind of network; Interrupted
+    CheckpointDamaged when tensors are missing; CheckpointUnknown when it is for another kind of network; Interrupted
     soon after `cancelled()` becomes true.
     """
     from diffusers import ControlNetModel
@@ -117,7 +119,7 @@ def load_controlnet(
         for key in sorted((key for key in state if key.startswith(_EMBEDDING) and key.endswith("weight")), key=_order)
     ]
     if not embedding or "conv_in.weight" not in state:
-        raise CheckpointUnknown(f"{checkpoint.name} is not a ControlNet that is known here", remedy="Choose another")
+        raise CheckpointUnknown(f"{checkpoint.name} is not a supported ControlNet", remedy="Choose another file")
     config = {
         **_shared_config(network),
         "in_channels": state["conv_in.weight"].shape[1],
@@ -128,18 +130,18 @@ def load_controlnet(
         control: Any = ControlNetModel(**config)
     _check_shapes(state, control, checkpoint.name)
     here: dict[str, Tensor] = {}
-    for number, (name, tensor) in enumerate(state.items(), 1):  # which are read from the disk only now
+    for number, (name, tensor) in enumerate(state.items(), 1):  # lazily read from the disk
         if cancelled():
-            raise Interrupted("Stopped while a ControlNet was loaded")
+            raise Interrupted("Stopped while loading a ControlNet")
         here[name] = tensor.to(device, dtype, copy=True)
         on_progress(number / len(state))
     control.load_state_dict(here, assign=True)
-    steers: nn.Module = control.eval().requires_grad_(False)
-    return steers
+    loaded: nn.Module = control.eval().requires_grad_(False)
+    return loaded
 
 
 def _shared_config(network: nn.Module) -> dict[str, Any]:
-    """What a ControlNet's shape has in common with its U-Net's."""
+    """The settings that a ControlNet shares with its U-Net."""
     import inspect
 
     from diffusers import ControlNetModel
@@ -149,12 +151,12 @@ def _shared_config(network: nn.Module) -> dict[str, Any]:
 
 
 def _levels(channels: list[int]) -> tuple[int, ...]:
-    """Of conv_in, then two convolutions for each level but the last, then conv_out: the widths of the levels."""
+    """The levels' widths, from the output channels of conv_in, two convolutions per level but the last, and conv_out."""
     return (channels[0], *channels[2:-1:2])
 
 
 def _order(key: str) -> tuple[int, int]:
-    """conv_in, blocks.0 …, conv_out."""
+    """Sort key: conv_in, blocks.0 …, conv_out."""
     if ".blocks." in key:
         return 1, int(key.split(".")[2])
     return (0, 0) if ".conv_in." in key else (2, 0)
@@ -169,16 +171,16 @@ def _check_shapes(state: Mapping[str, Tensor], control: nn.Module, name: str) ->
     if missing and len(missing) < len(expected) // 4 and not found.keys() - expected.keys():
         raise CheckpointDamaged(f"{name} is incomplete or damaged", f"{missing[0]} is missing", "Download it again")
     raise CheckpointUnknown(
-        f"{name} steers another kind of checkpoint",
-        "its layers are not those of the chosen one",
-        "Choose a checkpoint of the family that it was made for",
+        f"{name} is for another kind of checkpoint",
+        "its layers do not match the chosen one's",
+        "Choose a checkpoint of the family it was trained for",
     )
 
 
 def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) -> dict[str, Tensor]:
     if any("lllite" in key or key == "lora_controlnet" for key in state):
         raise CheckpointUnknown(
-            f"{name} is a light kind of ControlNet that is not known here", remedy="Choose a whole ControlNet"
+            f"{name} is a ControlNet-LLLite or control-LoRA, which is not supported", remedy="Choose a full ControlNet"
         )
     if not any(key.removeprefix("control_model.").startswith("zero_convs.") for key in state):
         return state
@@ -188,13 +190,13 @@ def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) ->
         converted: dict[str, Tensor] = convert_controlnet_checkpoint(state, config=dict(_shared_config(network)))
     except (KeyError, TypeError, IndexError) as error:
         raise CheckpointUnknown(
-            f"{name} is not a ControlNet that is known here", str(error)[:200], "Choose another"
+            f"{name} is not a supported ControlNet", str(error)[:200], "Choose another file"
         ) from error
     return {key: value for key, value in converted.items() if value is not None}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, or of a diffusers folder's one file. CheckpointDamaged, CheckpointDangerous."""
+    """The tensors of a file or of a diffusers folder. CheckpointDamaged, CheckpointDangerous."""
     if not path.is_dir():
         return load_weights(path)
     files = [

@@ -1,13 +1,13 @@
-"""Prompts: what `(word:1.2)`, `[word]`, `BREAK` and a long text mean, by AUTOMATIC1111's rules. No torch until something is encoded.
+"""Prompt weighting and chunking by AUTOMATIC1111's rules: `(word:1.2)`, `[word]`, `BREAK`. No torch until a prompt is encoded.
 
-    (word)        counts 1.1 times as much; ((word)) 1.21 times
-    (word:1.3)    1.3 times; any number, also below 1 or below 0
-    [word]        1 / 1.1 times
+    (word)        weight 1.1; ((word)) 1.21
+    (word:1.3)    weight 1.3; any number, also below 1 or negative
+    [word]        weight 1 / 1.1
     \\( \\) \\[ \\] \\\\  the character itself
-    BREAK         what follows begins a chunk of its own
+    BREAK         starts a new chunk
 
-A bracket without its partner is an ordinary character. What AUTOMATIC1111 does with `[a|b]` and `[a:b:0.5]`, changing
-the prompt on the way, is not done here: the brackets weaken what is inside, which is read as it stands.
+Unmatched brackets are ordinary characters. Prompt editing and alternation, `[a:b:0.5]` and `[a|b]`, are not supported: the
+brackets only lower the weight of the text inside.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROUND, SQUARE = 1.1, 1 / 1.1  # what one pair of brackets does
-ROOM = 75  # tokens of a chunk, between its first and its last
-BACKTRACK = 20  # tokens: a comma this close to the end of a chunk ends it
+ROUND, SQUARE = 1.1, 1 / 1.1  # the weight of one pair of brackets
+CHUNK_TOKENS = 75  # of a chunk, without its start and end tokens
+BACKTRACK = 20  # tokens: a chunk may end at a comma this close to its end
 
 _SYNTAX = re.compile(
     r"\\[()\[\]\\]"  # an escaped character
@@ -35,20 +35,20 @@ _TAG = re.compile(r"(?P<name><[^<>:\s]+:[^<>:]+)(?::(?P<weight>[+-]?\d{1,4}(?:\.
 _CLOSING = re.compile(r"(?::\s*(?P<weight>[+-]?(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6}))\s*)?\)")
 _WORD = re.compile(r"[^\s,.;|(){}\[\]<>\\]+")
 
-Ids: TypeAlias = Callable[[str], Sequence[int]]  # the tokens of a text, without any that stand for its beginning or end
+Ids: TypeAlias = Callable[[str], Sequence[int]]  # a text's tokens, without start and end tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A run of text and how strongly it counts."""
+class WeightedText:
+    """A run of text with its weight."""
 
     text: str
     weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """What an encoder reads at once: at most `ROOM` tokens, each with its weight."""
+class TokenChunk:
+    """The tokens that an encoder reads at once: at most `CHUNK_TOKENS` tokens, each with its weight."""
 
     ids: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
@@ -56,26 +56,26 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """How much of what can be read a prompt takes."""
+    """A prompt's tokens, and how many of them are read."""
 
     used: int  # tokens of the prompt
-    room: int  # tokens that are read: `ROOM` in each chunk, or all there is where the rest is cut
+    room: int  # the limit: `CHUNK_TOKENS` per chunk, or the encoder's maximum where longer prompts are truncated
     chunks: int = 1
-    cut: tuple[int, int] | None = None  # the characters of the prompt that are not read, from and up to
+    cut: tuple[int, int] | None = None  # the range of truncated characters
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """What an encoder made of a list of B prompts, all in the same number n of chunks."""
+class EncodedPrompts:
+    """The text encoder's output for B prompts, all with the same number n of chunks."""
 
-    states: Tensor  # [B, n * (ROOM + 2), D]
-    pooled: Tensor | None  # [B, P]: of each prompt's first chunk; None where the encoder pools nothing
+    states: Tensor  # [B, n * (CHUNK_TOKENS + 2), D]
+    pooled: Tensor | None  # [B,P] of each prompt's first chunk; None without a pooled output
 
 
-def parse(text: str) -> tuple[tuple[Piece, ...], ...]:
-    """The sections that BREAK parts a prompt into, at least one; neighbours in a section differ in weight."""
-    sections: list[list[Piece]] = [[]]
-    for piece in _weighed(text):
+def parse_prompt(text: str) -> tuple[tuple[WeightedText, ...], ...]:
+    """Parse a prompt into sections separated by BREAK, each of runs of text that differ in weight. Never empty."""
+    sections: list[list[WeightedText]] = [[]]
+    for piece in _weighted_runs(text):
         if piece is None:
             sections.append([])
         elif sections[-1] and sections[-1][-1].weight == piece.weight:
@@ -85,35 +85,35 @@ def parse(text: str) -> tuple[tuple[Piece, ...], ...]:
     return tuple(tuple(section) for section in sections)
 
 
-def plain(text: str) -> str:
-    """The prompt without its syntax, for encoders that know no weights."""
-    return " ".join("".join(piece.text for piece in section).strip() for section in parse(text)).strip()
+def strip_syntax(text: str) -> str:
+    """The prompt without weighting syntax, for encoders that do not support it."""
+    return " ".join("".join(piece.text for piece in section).strip() for section in parse_prompt(text)).strip()
 
 
-def chunks_of(text: str, ids: Ids) -> list[Chunk]:
-    """The prompt in chunks, at least one. Each of its commas within `BACKTRACK` of a chunk's end may end that chunk.
+def split_chunks(text: str, ids: Ids) -> list[TokenChunk]:
+    """Split a prompt into chunks, at least one; a chunk ends at its last comma if that is within `BACKTRACK` tokens of its end.
 
     As `stable-diffusion-webui` does with its `comma_padding_backtrack` of 20.
     """
     comma = (tuple(ids(",")) or (-1,))[-1]
-    made: list[Chunk] = []
-    sections = parse(text)
+    made: list[TokenChunk] = []
+    sections = parse_prompt(text)
     for number, section in enumerate(sections, 1):
         chunks = list(_split([(token, piece.weight) for piece in section for token in ids(piece.text)], comma))
         nothing_after_break = not chunks and number == len(sections) > 1
-        made += chunks if chunks or nothing_after_break else [Chunk()]
+        made += chunks if chunks or nothing_after_break else [TokenChunk()]
     return made
 
 
 def count_tokens(text: str, tokenizer: Any, longest: int | None = None) -> TokenCount:
-    """How many tokens a prompt takes, by a `tokenizers.Tokenizer` or a tokenizer of transformers that stands on one.
+    """Count a prompt's tokens with a `tokenizers.Tokenizer` or a transformers tokenizer that is based on one.
 
-    Without `longest` it is read in chunks, with its weights; else as it stands, up to so many tokens, and the rest is cut.
+    Without `longest` the prompt is chunked and its weights are parsed; else it is taken literally and truncated to `longest` tokens.
     """
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if longest is None:
-        chunks = chunks_of(text, lambda piece: backend.encode(piece, add_special_tokens=False).ids)
-        return TokenCount(sum(len(chunk.ids) for chunk in chunks), ROOM * len(chunks), len(chunks))
+        chunks = split_chunks(text, lambda piece: backend.encode(piece, add_special_tokens=False).ids)
+        return TokenCount(sum(len(chunk.ids) for chunk in chunks), CHUNK_TOKENS * len(chunks), len(chunks))
     offsets = backend.encode(text, add_special_tokens=False).offsets
     cut = (offsets[longest][0], len(text.rstrip())) if len(offsets) > longest else None
     return TokenCount(len(offsets), longest, cut=cut)
@@ -121,110 +121,114 @@ def count_tokens(text: str, tokenizer: Any, longest: int | None = None) -> Token
 
 def encode_weighted(
     prompts: Sequence[str], tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
-) -> Encoded:
-    """Prompts as a CLIP text encoder sees them, all padded with empty chunks to as many as the longest has.
+) -> EncodedPrompts:
+    """Encode weighted prompts with a CLIP text encoder, padded with empty chunks to the longest prompt.
 
-    `tokenizer` is a transformers CLIPTokenizer; `encode` gets the ids [1, ROOM + 2] of one chunk, begun, ended and padded as
-    diffusers does it, int64 on the CPU, and returns the hidden states that the family wants, [1, ROOM + 2, D], and the
-    pooled [1,P] or None. Each distinct chunk is encoded once and alone, so that a prompt's states do not hang on its
-    neighbours; without weights they are diffusers' own to the bit. Weights multiply the states, whose mean is then restored.
-    Ask for wanted and unwanted prompts together: then they have the same length.
+    `tokenizer` is a transformers CLIPTokenizer. `encode` takes one chunk's ids [1, CHUNK_TOKENS + 2] (int64, CPU, with start, end
+    and padding tokens as in diffusers) and returns the family's hidden states [1, CHUNK_TOKENS + 2, D] and pooled [1,P] or None.
+    Each distinct chunk is encoded once and alone, so that a prompt's states do not depend on the batch; without weights they equal
+    diffusers' bit for bit. Weights multiply the states, whose mean is then restored. Encode positive and negative prompts together,
+    so that they have the same length.
     """
     import torch
 
     def ids(text: str) -> Sequence[int]:
         return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
-    rows = [chunks_of(prompt, ids) for prompt in prompts]
+    rows = [split_chunks(prompt, ids) for prompt in prompts]
     longest = max(len(row) for row in rows)
-    known: dict[Chunk, tuple[Tensor, Tensor | None]] = {}
+    known: dict[TokenChunk, tuple[Tensor, Tensor | None]] = {}
     for row in rows:
-        row += [Chunk()] * (longest - len(row))
+        row += [TokenChunk()] * (longest - len(row))
         for chunk in row:
             if chunk not in known:
                 known[chunk] = _encoded(chunk, tokenizer, encode)
     states = torch.cat([torch.cat([known[chunk][0] for chunk in row], 1) for row in rows])
     pooled = [known[row[0]][1] for row in rows]
-    return Encoded(states, torch.cat([one for one in pooled if one is not None]) if None not in pooled else None)
+    return EncodedPrompts(states, torch.cat([one for one in pooled if one is not None]) if None not in pooled else None)
 
 
 def _encoded(
-    chunk: Chunk, tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    chunk: TokenChunk, tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
 ) -> tuple[Tensor, Tensor | None]:
     import torch
 
-    missing = ROOM - len(chunk.ids)
+    missing = CHUNK_TOKENS - len(chunk.ids)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids = [tokenizer.bos_token_id, *chunk.ids, tokenizer.eos_token_id, *[padding] * missing]
     states, pooled = encode(torch.tensor([ids], dtype=torch.int64))
     if any(weight != 1.0 for weight in chunk.weights):
-        weights = torch.tensor([1.0, *chunk.weights, *[1.0] * (missing + 1)], device=states.device)  # [ROOM + 2]
+        weights = torch.tensor(
+            [1.0, *chunk.weights, *[1.0] * (missing + 1)], device=states.device
+        )  # [CHUNK_TOKENS + 2]
         exact = states.float()
         weighed = exact * weights[None, :, None]
         states = (weighed * (exact.mean() / weighed.mean())).to(states.dtype)
     return states, pooled
 
 
-def _split(tokens: Sequence[tuple[int, float]], comma: int) -> Iterator[Chunk]:
-    """A section's tokens in chunks of at most `ROOM`; none for an empty section."""
+def _split(tokens: Sequence[tuple[int, float]], comma: int) -> Iterator[TokenChunk]:
+    """A section's tokens in chunks of at most `CHUNK_TOKENS`; none for an empty section."""
     start = 0
     while start < len(tokens):
-        end = min(start + ROOM, len(tokens))
+        end = min(start + CHUNK_TOKENS, len(tokens))
         if end < len(tokens) and tokens[end][0] != comma:
             commas = [place for place in range(max(start, end - BACKTRACK), end) if tokens[place][0] == comma]
             end = commas[-1] + 1 if commas else end
-        yield Chunk(tuple(token for token, _ in tokens[start:end]), tuple(weight for _, weight in tokens[start:end]))
+        yield TokenChunk(
+            tuple(token for token, _ in tokens[start:end]), tuple(weight for _, weight in tokens[start:end])
+        )
         start = end
 
 
-def _weighed(text: str) -> Iterator[Piece | None]:
-    """Runs of text with their weights, in order; None stands for a BREAK."""
-    signs = list(_SYNTAX.finditer(text))
-    opens, closes = _pairs(signs)
-    within: dict[int, float] = {}  # the brackets that are open here, by their numbers, and what each does
+def _weighted_runs(text: str) -> Iterator[WeightedText | None]:
+    """Runs of text with their weights, in order; None for a BREAK."""
+    matches = list(_SYNTAX.finditer(text))
+    opens, closes = _pairs(matches)
+    within: dict[int, float] = {}  # the open brackets, by index, and their weights
     reached = 0
-    for number, sign in enumerate(signs):
-        if reached < sign.start():
-            yield Piece(text[reached : sign.start()], _weight(within))
-        reached = sign.end()
+    for number, match in enumerate(matches):
+        if reached < match.start():
+            yield WeightedText(text[reached : match.start()], _weight(within))
+        reached = match.end()
         if number in opens:
             within[number] = opens[number]
         elif number in closes:
             del within[closes[number]]
-        elif sign[0] == "BREAK":
+        elif match[0] == "BREAK":
             yield None
         else:
-            yield Piece(sign[0].removeprefix("\\"), _weight(within))
+            yield WeightedText(match[0].removeprefix("\\"), _weight(within))
     if reached < len(text):
-        yield Piece(text[reached:])
+        yield WeightedText(text[reached:])
 
 
 def _weight(within: dict[int, float]) -> float:
     return math.prod(reversed(within.values()), start=1.0)  # the innermost first, as AUTOMATIC1111 multiplies
 
 
-def _pairs(signs: Sequence[re.Match[str]]) -> tuple[dict[int, float], dict[int, int]]:
-    """Which brackets belong together: what each opening one does, and for each closing one its opening one."""
+def _pairs(matches: Sequence[re.Match[str]]) -> tuple[dict[int, float], dict[int, int]]:
+    """Match brackets: the weight of each opening one, and the opening one of each closing one."""
     opens: dict[int, float] = {}
     closes: dict[int, int] = {}
     waiting: dict[str, list[int]] = {"(": [], "[": []}
-    for number, sign in enumerate(signs):
-        if sign[0] in waiting:
-            waiting[sign[0]].append(number)
+    for number, match in enumerate(matches):
+        if match[0] in waiting:
+            waiting[match[0]].append(number)
             continue
-        kind = "(" if sign[0] == ")" or sign["weight"] is not None else "[" if sign[0] == "]" else ""
+        kind = "(" if match[0] == ")" or match["weight"] is not None else "[" if match[0] == "]" else ""
         if kind and waiting[kind]:
             closes[number] = waiting[kind].pop()
             usual = ROUND if kind == "(" else SQUARE
-            opens[closes[number]] = float(sign["weight"]) if sign["weight"] is not None else usual
+            opens[closes[number]] = float(match["weight"]) if match["weight"] is not None else usual
     return opens, closes
 
 
 def reweighted(text: str, start: int, end: int, steps: int) -> tuple[str, int, int]:
-    """The prompt with the selection start .. end, or the word at it, a tenth stronger for each step; and where it is now.
+    """Change the weight of the selection, or of the word at the cursor, by 0.1 per step; returns the prompt and the new selection.
 
-    As in AUTOMATIC1111: `word` becomes `(word:1.1)`, the number in `(…:1.1)` grows, at 1 the brackets go; in a tag like
-    `<lora:name:0.8>` the number changes by a twentieth. Nothing changes where there is no word.
+    As in AUTOMATIC1111: `word` becomes `(word:1.1)`, the number in `(…:1.1)` grows, at 1 the brackets are removed; the number in
+    `<lora:name:0.8>` changes by 0.05 per step. Nothing changes where there is no word.
     """
     for tag in _TAG.finditer(text):
         if tag.start() <= start and end <= tag.end():
@@ -245,7 +249,7 @@ def reweighted(text: str, start: int, end: int, steps: int) -> tuple[str, int, i
 
 
 def _word_or_selection(text: str, start: int, end: int) -> tuple[int, int]:
-    """Without the spaces and the brackets around it; nothing where there is no word."""
+    """The range without surrounding spaces and brackets; empty where there is no word."""
     if start == end:
         inner = [pair[:2] for pair in _weighted_ranges(text) if pair[0] <= start <= pair[1]]
         word = next(
@@ -267,10 +271,10 @@ def _word_or_selection(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _weighted_ranges(text: str) -> list[tuple[int, int, int]]:
-    """For each pair of round brackets: where its inside begins and ends, and where the pair does."""
-    signs = list(_SYNTAX.finditer(text))
+    """For each pair of round brackets: start and end of its content, and end of the pair."""
+    matches = list(_SYNTAX.finditer(text))
     return [
-        (signs[opening].end(), signs[closing].start(), signs[closing].end())
-        for closing, opening in _pairs(signs)[1].items()
-        if signs[opening][0] == "("
+        (matches[opening].end(), matches[closing].start(), matches[closing].end())
+        for closing, opening in _pairs(matches)[1].items()
+        if matches[opening][0] == "("
     ]

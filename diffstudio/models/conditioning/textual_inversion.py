@@ -1,8 +1,7 @@
-"""Textual inversions: words of a person's own, each some vectors that CLIP's text encoders read in place of words' (Gal et al. 2022).
+"""Textual inversion embeddings: learned vectors in place of token embeddings (Gal et al. 2022, arXiv 2208.01618).
 
-While a prompt is encoded, each name stands for tokens below zero, which no vocabulary has, and the encoder's table of words
-is made to answer those with the vectors; afterwards tokenizer and encoder are as they were. Numbers below zero and not above the
-vocabulary, because CLIP finds the end of a prompt at the largest of its tokens.
+While a prompt is encoded, the tokenizer maps each embedding's name to negative ids, and the encoder's embedding table returns the
+vectors for them; afterwards both are unchanged. Negative ids, because CLIP finds the end of a prompt at its largest id.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ from torch import Tensor, nn
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.files.weights_reader import load_weights
 
-MOST_VECTORS = 512  # of one word: many chunks of a prompt
+MOST_VECTORS = 512  # of one embedding
 
 
 @dataclass(frozen=True, slots=True)
 class TextualInversion:
-    """A word and what it means to each encoder, by the width of the encoder's own words."""
+    """A named embedding: its vectors for each text encoder, by the encoder's width."""
 
     name: str
-    vectors: Mapping[int, Tensor]  # D -> [n,D], float32 on the CPU; n alike for all
+    vectors: Mapping[int, Tensor]  # D -> [n,D], float32 on the CPU; n is the same for all
 
     @property
     def length(self) -> int:
-        """How many tokens it takes."""
+        """The number of tokens it takes."""
         return len(next(iter(self.vectors.values())))
 
 
 def read_textual_inversion(path: Path, name: str = "") -> TextualInversion:
-    """A file of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor called anyhow).
+    """Read an embedding of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor of any name).
 
-    CheckpointMissing, CheckpointDamaged, CheckpointDangerous, and CheckpointUnknown for what is no textual inversion.
+    CheckpointMissing, CheckpointDamaged, CheckpointDangerous; CheckpointUnknown for other files.
     """
     found = [
         value
@@ -54,17 +53,17 @@ def read_textual_inversion(path: Path, name: str = "") -> TextualInversion:
     lengths = {len(rows) for rows in vectors.values()}
     if not vectors or len(found) != len(vectors) or len(lengths) != 1 or max(lengths) > MOST_VECTORS:
         raise CheckpointUnknown(
-            f"{path.name} is not a textual inversion that can be read",
-            "it does not hold one word's vectors",
+            f"{path.name} is not a textual inversion embedding",
+            "it does not contain the vectors of one embedding",
             "Choose another file",
         )
     if not all(bool(torch.isfinite(rows).all()) for rows in vectors.values()):
-        raise CheckpointDamaged(f"{path.name} holds NaN or Inf values", remedy="Get it again from where it came")
+        raise CheckpointDamaged(f"{path.name} holds NaN or Inf values", remedy="Download it again")
     return TextualInversion(name or path.stem, vectors)
 
 
-def names_in(text: str, names: Sequence[str]) -> list[str]:
-    """Those of the names that stand in a text as words of their own, in whatever case; `embedding:name` is one of them too."""
+def names_in_prompt(text: str, names: Sequence[str]) -> list[str]:
+    """The names that occur in a text as separate words, ignoring case, with or without `embedding:` in front."""
     pattern = _pattern(names)
     by_folded = {name.casefold(): name for name in names}
     return (
@@ -73,7 +72,7 @@ def names_in(text: str, names: Sequence[str]) -> list[str]:
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
-    """The longest name first, so that `bad-hands` does not hide in `bad-hands-5`."""
+    """The longest name first, so that `bad-hands` does not match in `bad-hands-5`."""
     if not names:
         return None
     ordered = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
@@ -81,20 +80,20 @@ def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
 
 
 class TextualInversions:
-    """The words of a person's own that the CLIP encoders of one model know now."""
+    """The embeddings that are active in the CLIP text encoders of one model."""
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
         self._encoders = encoders
         self._known: tuple[TextualInversion, ...] = ()
 
     def use(self, embeddings: Sequence[TextualInversion]) -> tuple[str, ...]:
-        """Know exactly these from now on; a sentence for each that was made for other encoders, whose name stays a common word."""
+        """Activate exactly these embeddings; returns a sentence for each that does not fit the encoders and stays plain text."""
         widths = [_table(encoder).embedding_dim for encoder in self._encoders.values()]
         fitting = [one for one in embeddings if all(width in one.vectors for width in widths)]
         self._known = tuple(fitting)
         return tuple(
-            f"The embedding {one.name} does not fit this checkpoint and is read as a common word: its vectors have "
-            f"{_numbers(one.vectors)} numbers, and the text encoders here read {_numbers(widths)}."
+            f"The embedding {one.name} does not fit this checkpoint and is read as plain text: its vectors have "
+            f"{_numbers(one.vectors)} dimensions, but the text encoders use {_numbers(widths)}."
             for one in embeddings
             if one not in fitting
         )
@@ -104,28 +103,28 @@ class TextualInversions:
         return tuple(one.name for one in self._known)
 
     def tokenizer(self, tokenizer: Any) -> Any:
-        """The tokenizer, knowing the names: what it is called with and answers is the same, as far as prompts need it."""
-        return _Reading(tokenizer, self._known) if self._known else tokenizer
+        """The tokenizer, extended by the names of the active embeddings; its interface is the same as far as prompts need it."""
+        return _TokenizerWithEmbeddings(tokenizer, self._known) if self._known else tokenizer
 
     @contextmanager
-    def shown_to(self, encoder: nn.Module) -> Iterator[None]:
-        """Within, the encoder understands the tokens below zero that `tokenizer` gives for the names."""
+    def injected_into(self, encoder: nn.Module) -> Iterator[None]:
+        """Within the block, the encoder accepts the negative ids that `tokenizer` returns."""
         if not self._known:
             yield
             return
         table = _table(encoder)
         vectors = torch.cat([one.vectors[table.embedding_dim] for one in self._known]).to(table.weight)  # [N,D]
 
-        def answer(table: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            asked.append(args[0])
+        def remove_negative_ids(table: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            pending_ids.append(args[0])
             return (args[0].clamp_min(0), *args[1:])
 
-        def put_in(table: nn.Module, args: tuple[Tensor, ...], words: Tensor) -> Tensor:
-            ids = asked.pop()
-            return torch.where((ids < 0)[..., None], vectors[(-1 - ids).clamp_min(0)], words)
+        def insert_vectors(table: nn.Module, args: tuple[Tensor, ...], embeddings: Tensor) -> Tensor:
+            ids = pending_ids.pop()
+            return torch.where((ids < 0)[..., None], vectors[(-1 - ids).clamp_min(0)], embeddings)
 
-        asked: list[Tensor] = []
-        hooks = [table.register_forward_pre_hook(answer), table.register_forward_hook(put_in)]
+        pending_ids: list[Tensor] = []
+        hooks = [table.register_forward_pre_hook(remove_negative_ids), table.register_forward_hook(insert_vectors)]
         try:
             yield
         finally:
@@ -133,8 +132,8 @@ class TextualInversions:
                 hook.remove()
 
 
-class _Reading:
-    """Stands before a tokenizer, and takes the names out of what it is to read."""
+class _TokenizerWithEmbeddings:
+    """A tokenizer that maps the names of embeddings to negative ids."""
 
     def __init__(self, tokenizer: Any, known: Sequence[TextualInversion]) -> None:
         self._tokenizer = tokenizer

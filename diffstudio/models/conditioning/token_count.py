@@ -1,7 +1,7 @@
-"""How many tokens of a prompt a checkpoint reads, and which part it does not: without torch, for the window.
+"""Count the tokens of a prompt that a checkpoint reads, and find the truncated part. No torch.
 
-What counts is the tokenizer that reads furthest: CLIP's in chunks where a family knows them, T5's or a language model's
-where a family cuts the prompt, the checkpoint's own where it was trained here.
+The tokenizer that reads furthest decides: CLIP's in families with chunks, T5's or a language model's in families that truncate, and
+the checkpoint's own if it was trained here.
 """
 
 from __future__ import annotations
@@ -21,28 +21,32 @@ from diffstudio.networks.conditioning import Conditioning
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-IN_CHUNKS = frozenset({"sd1", "sd2", "sdxl", "sdxl_refiner"})  # families that read all of it, with its weights
+CHUNKED_FAMILIES = frozenset({"sd1", "sd2", "sdxl", "sdxl_refiner"})  # they read prompts of any length, with weights
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
-    """A family that reads so many tokens and no more."""
+class _TokenLimit:
+    """The longest prompt of a family that truncates prompts."""
 
     tokenizer: str  # by diffusers' name
     longest: int  # tokens of the prompt itself
 
 
-_CUTS = {"sd3": _Cut("tokenizer_3", 255), "flux": _Cut("tokenizer_2", 511)}  # T5's end takes one of 256, of 512
+_TOKEN_LIMITS = {
+    "sd3": _TokenLimit("tokenizer_3", 255),
+    "flux": _TokenLimit("tokenizer_2", 511),
+}  # 256 and 512, less T5's end token
 
 
-def reads_weights(checkpoint: Checkpoint) -> bool:
-    """Whether `(word:1.2)` and BREAK mean anything to it."""
-    return checkpoint.family in IN_CHUNKS
+def supports_prompt_weights(checkpoint: Checkpoint) -> bool:
+    """Whether its prompts may use `(word:1.2)` and BREAK."""
+    return checkpoint.family in CHUNKED_FAMILIES
 
 
-def counted(checkpoint: Checkpoint, text: str) -> TokenCount | None:
-    """How much of what this checkpoint reads the prompt takes; None where that is not known: it takes no prompt, or has no
-    tokenizer at hand. The first call for a checkpoint reads its tokenizer, which takes a moment.
+def count_prompt_tokens(checkpoint: Checkpoint, text: str) -> TokenCount | None:
+    """The prompt's token count for this checkpoint; None where it takes no prompt or its tokenizer is missing.
+
+    The first call for a checkpoint reads its tokenizer, which takes a moment.
     """
     if checkpoint.conditioning is not Conditioning.TEXT:
         return None
@@ -51,7 +55,7 @@ def counted(checkpoint: Checkpoint, text: str) -> TokenCount | None:
 
 
 class _Key:
-    """A checkpoint as the key of a cache: the same as long as its file is."""
+    """A checkpoint as a cache key: equal as long as its file is unchanged."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -66,15 +70,15 @@ class _Key:
 
 @lru_cache(maxsize=4)
 def _reader(key: _Key) -> tuple[Tokenizer, int | None] | None:
-    """The tokenizer, and how many tokens are read: None for all."""
+    """The tokenizer, and the maximum number of tokens; None for no limit."""
     checkpoint = key.checkpoint
     if checkpoint.family == "pixel":
         return _own(checkpoint)
-    if checkpoint.family in IN_CHUNKS:
+    if checkpoint.family in CHUNKED_FAMILIES:
         return _first(_clip, _folders(checkpoint, ("tokenizer", "tokenizer_2")), None)
-    if checkpoint.family in _CUTS:
-        cut = _CUTS[checkpoint.family]
-        return _first(_whole, _folders(checkpoint, (cut.tokenizer,)), cut.longest)
+    if checkpoint.family in _TOKEN_LIMITS:
+        limit = _TOKEN_LIMITS[checkpoint.family]
+        return _first(_from_file, _folders(checkpoint, (limit.tokenizer,)), limit.longest)
     return None
 
 
@@ -94,13 +98,13 @@ def _own(checkpoint: Checkpoint) -> tuple[Tokenizer, int] | None:
 
 
 def _folders(checkpoint: Checkpoint, names: Sequence[str]) -> list[Path]:
-    """Where its tokenizer may lie: in its own folder, else among those that ship with the program."""
+    """Where its tokenizer may be: in its own folder, or among those that ship with the program."""
     own = [checkpoint.path / name for name in names] if checkpoint.layout is Layout.FOLDER else []
     return [*own, *(paths.resources() / "models" / checkpoint.family / name for name in names)]
 
 
 def _clip(folder: Path) -> Tokenizer | None:
-    """CLIP's tokenizer from its words and merges, as Radford et al. 2021 published it; or from one file that says everything."""
+    """CLIP's tokenizer (Radford et al. 2021, arXiv 2103.00020) from `vocab.json` and `merges.txt`, or from `tokenizer.json`."""
 
     def make() -> Tokenizer:
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -123,10 +127,10 @@ def _clip(folder: Path) -> Tokenizer | None:
         tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
         return tokenizer
 
-    return _made(make) if (folder / "vocab.json").is_file() else _whole(folder)
+    return _made(make) if (folder / "vocab.json").is_file() else _from_file(folder)
 
 
-def _whole(folder: Path) -> Tokenizer | None:
+def _from_file(folder: Path) -> Tokenizer | None:
     try:
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -146,5 +150,5 @@ def _from_text(text: str) -> Tokenizer | None:
 def _made(make: Callable[[], Tokenizer]) -> Tokenizer | None:
     try:
         return make()
-    except Exception:  # noqa: BLE001 - tokenizers raises nothing more exact; without a count the prompt works all the same
+    except Exception:  # noqa: BLE001 - tokenizers raises nothing more specific, and the prompt works without a count
         return None

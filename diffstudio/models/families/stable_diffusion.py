@@ -20,7 +20,7 @@ from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning import prompt_weighting
-from diffstudio.models.conditioning.controlnet import ControlNets, Steer, steering
+from diffstudio.models.conditioning.controlnet import ControlNetResiduals, ControlNets, controlnet_residuals
 from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
@@ -117,7 +117,7 @@ class StableDiffusion(LatentModel):
         words = self._encoded("", [*wanted, *[negative] * len(wanted)], -1).states
         return StableDiffusionPrompted(*(Told(half) for half in words.chunk(2)))
 
-    def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompt_weighting.Encoded:
+    def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompt_weighting.EncodedPrompts:
         """By the encoder of that number, "" or "_2": its last states, or those that many layers before the end (-2: one)."""
         encoder = self.text_encoders[f"text_encoder{number}"]
 
@@ -125,7 +125,7 @@ class StableDiffusion(LatentModel):
             out = encoder(ids.to(self.device), output_hidden_states=layer != -1)
             return out.last_hidden_state if layer == -1 else out.hidden_states[layer], getattr(out, "text_embeds", None)
 
-        with self.embeddings.shown_to(encoder):
+        with self.embeddings.injected_into(encoder):
             return prompt_weighting.encode_weighted(
                 texts, self.embeddings.tokenizer(self.tokenizers[f"tokenizer{number}"]), encode
             )
@@ -136,7 +136,7 @@ class StableDiffusion(LatentModel):
         """Guidance of 1 and below asks the network once, with the prompt: networks that need none were distilled so."""
         surroundings, steer = (
             self._surroundings(hints),
-            steering(hints.controls, self._indices(hints.times), self.dtype),
+            controlnet_residuals(hints.controls, self._indices(hints.times), self.dtype),
         )
         wanted = self._told(prompted.wanted, guidance, surroundings, steer)
         if guidance <= 1 or self._guidance_width:
@@ -149,7 +149,11 @@ class StableDiffusion(LatentModel):
         )
 
     def _told(
-        self, told: Told, guidance: float, surroundings: Callable[[Tensor], Tensor] | None, steer: Steer | None = None
+        self,
+        told: Told,
+        guidance: float,
+        surroundings: Callable[[Tensor], Tensor] | None,
+        steer: ControlNetResiduals | None = None,
     ) -> Network:
         """The network's own prediction [B,C,h,w] for x_t [B,C,h,w] and t [B], B as told."""
         network, dtype = self.network, self.dtype

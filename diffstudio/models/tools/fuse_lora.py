@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
-from diffstudio.models.adapters.adapters import Adapters, AdapterUse, Sum
-from diffstudio.models.adapters.low_rank import added
+from diffstudio.models.adapters.adapters import Adapters, AdapterUse, WeightUpdates
+from diffstudio.models.adapters.low_rank import apply_changes
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
 from diffstudio.models.components.components import empty_module
 from diffstudio.models.components.open_components import open_components
@@ -60,7 +60,7 @@ def fuse_lora(
         if network is None:
             raise CheckpointDamaged(f"{checkpoint.name} contains no network", remedy="Choose another checkpoint")
         adapters = Adapters(modules[network], {part: module for part, module in modules.items() if part != network})
-        sums, attached = adapters.planned(
+        sums, attached = adapters.plan(
             [AdapterUse(lora.path, lora.name, factor, factor, lora.family) for lora, factor in loras]
         )
         useless = next((one.note for one in attached if not one.matched), "")
@@ -105,7 +105,7 @@ def _zero_module(config: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _add(state: dict[str, Tensor], module: str, wanted: Sum) -> None:
+def _add(state: dict[str, Tensor], module: str, wanted: WeightUpdates) -> None:
     """Add a LoRA's changes lazily to a module's weight and bias, whose keys may begin with `text_model.`."""
     for kind in ("weight", "bias"):
         name = next((name for name in (f"{module}.{kind}", f"text_model.{module}.{kind}") if name in state), "")
@@ -116,7 +116,7 @@ def _add(state: dict[str, Tensor], module: str, wanted: Sum) -> None:
 
 
 def _with_weights(tensor: Tensor, changes: Sequence[Any]) -> Tensor:
-    return added(materialize(tensor).float(), changes).to(tensor.dtype)
+    return apply_changes(materialize(tensor).float(), changes).to(tensor.dtype)
 
 
 def _with_biases(tensor: Tensor, changes: Sequence[Any]) -> Tensor:

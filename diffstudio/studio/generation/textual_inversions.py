@@ -45,9 +45,9 @@ class RequestTextualInversions:
         embeddings: Any = getattr(model, "embeddings", None)
         if embeddings is None:
             return ()
-        from diffstudio.models.conditioning.textual_inversion import names_in
+        from diffstudio.models.conditioning.textual_inversion import names_in_prompt
 
-        wanted = [self._known(name) for name in names_in("\n".join(texts), [*self._files, *self._unreadable])]
+        wanted = [self._known(name) for name in names_in_prompt("\n".join(texts), [*self._files, *self._unreadable])]
         notes = [one for one in wanted if isinstance(one, str)]
         notes += embeddings.use([one for one in wanted if not isinstance(one, str)])
         self._shown = embeddings.known
@@ -70,5 +70,5 @@ class RequestTextualInversions:
                     raise self._unreadable[name]
                 self._read[name] = read_textual_inversion(self._files[name].path, name)
             except DiffstudioError as error:
-                self._read[name] = f"The embedding {name} is read as a common word. {error}"
+                self._read[name] = f"The embedding {name} is read as plain text. {error}"
         return self._read[name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.prompt_weighting import TokenCount
-from diffstudio.models.conditioning.token_count import counted
+from diffstudio.models.conditioning.token_count import count_prompt_tokens
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.wildcards import expand, is_template
 
@@ -37,5 +37,5 @@ def count(checkpoint: Checkpoint, text: str) -> Counted:
         told = expand(text, "0")
     except BadRequest as error:
         return Counted(problem=str(error))
-    tokens = counted(checkpoint, _TAG.sub(lambda tag: " " * len(tag[0]), told))
+    tokens = count_prompt_tokens(checkpoint, _TAG.sub(lambda tag: " " * len(tag[0]), told))
     return Counted(replace(tokens, cut=None) if tokens is not None and drawn else tokens, drawn)

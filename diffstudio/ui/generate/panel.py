@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWi
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.search import compatible_vaes
-from diffstudio.models.conditioning.token_count import reads_weights
+from diffstudio.models.conditioning.token_count import supports_prompt_weights
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, Wanted
@@ -301,7 +301,7 @@ class Panel(QFrame):
         if checkpoint is not None and another and take_settings:
             self._load_recommended(checkpoint)
         for edit in (self.prompt, self.negative):
-            edit.set_weighting_enabled(checkpoint is not None and reads_weights(checkpoint))
+            edit.set_weighting_enabled(checkpoint is not None and supports_prompt_weights(checkpoint))
             edit.recount_tokens()
         self._check()
 

@@ -131,10 +131,10 @@ def test_the_original_names_of_a_u_net_are_all_known(sdxl: Any, sd1: Any) -> Non
     """Every layer under the name that diffusers' own conversion of single files gives it, read backwards."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    from diffstudio.models.adapters.layer_matching import Names
+    from diffstudio.models.adapters.layer_matching import LayerIndex
 
     for pipe in (sdxl, sd1):
-        names = Names(pipe.unet, {})
+        names = LayerIndex(pipe.unet, {})
         known = original_unet_names(pipe.unet)
         numbered = {name: torch.tensor(index) for index, name in enumerate(known)}
         backwards = convert_ldm_unet_checkpoint(numbered, dict(pipe.unet.config))
@@ -143,9 +143,9 @@ def test_the_original_names_of_a_u_net_are_all_known(sdxl: Any, sd1: Any) -> Non
             path, _, kind = ours.rpartition(".")
             if kind == "weight":
                 layer = known[int(index)].rpartition(".")[0].removeprefix("model.diffusion_model.")
-                (place,) = names.places("lora_unet_" + layer.replace(".", "_"))
+                (place,) = names.match("lora_unet_" + layer.replace(".", "_"))
                 assert place.module == path
-                assert names.places(f"diffusion_model.{layer}") == (place,)
+                assert names.match(f"diffusion_model.{layer}") == (place,)
 
 
 def original_unet_names(unet: nn.Module) -> list[str]:
@@ -472,8 +472,8 @@ def test_what_changes_nothing_says_so_and_touches_nothing(sd1: Any, sdxl: Any, t
     notes = [report.note for report in adapters.use(uses)]
     assert "zeros is all zeros" in notes[0]
     assert "flux does not fit" in notes[1] and "none of its 1 layers" in notes[1]
-    assert "sdxl does not fit" in notes[2] and "other sizes" in notes[2] and "Stable Diffusion XL" in notes[2]
-    assert "OFT is not read" in notes[3]
+    assert "sdxl does not fit" in notes[2] and "other shapes" in notes[2] and "Stable Diffusion XL" in notes[2]
+    assert "OFT is not supported" in notes[3]
     assert all(torch.equal(value, before[name]) for name, value in weights_of(sd1).items())
 
 

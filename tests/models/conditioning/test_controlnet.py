@@ -172,7 +172,7 @@ def test_a_file_and_a_folder(pipelines: Any, tmp_path: Path) -> None:
 def test_what_does_not_fit_is_said(pipelines: Any) -> None:
     _, sd1, control = pipelines["sd1"]
     _, sdxl, _ = pipelines["sdxl"]
-    with pytest.raises(CheckpointUnknown, match="steers another kind"):
+    with pytest.raises(CheckpointUnknown, match="is for another kind"):
         load_controlnet(checkpoint(Path("other"), "sd1"), sdxl.network, CPU, torch.float32, control.state_dict())
     short = control.state_dict()
     del short["mid_block.resnets.0.conv1.weight"]

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from diffstudio.models.conditioning.prompt_weighting import (
     BACKTRACK,
-    ROOM,
-    Chunk,
-    Piece,
+    CHUNK_TOKENS,
+    TokenChunk,
     TokenCount,
-    chunks_of,
+    WeightedText,
     count_tokens,
     encode_weighted,
-    parse,
-    plain,
+    parse_prompt,
     reweighted,
+    split_chunks,
+    strip_syntax,
 )
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 
@@ -45,7 +45,7 @@ def clip() -> tuple[Any, Any]:
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
     words = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = CLIPTokenizer(vocabulary, [], model_max_length=ROOM + 2)
+    tokenizer = CLIPTokenizer(vocabulary, [], model_max_length=CHUNK_TOKENS + 2)
     torch.manual_seed(0)
     encoder = CLIPTextModel(
         CLIPTextConfig(
@@ -54,7 +54,7 @@ def clip() -> tuple[Any, Any]:
             intermediate_size=37,
             num_hidden_layers=3,
             num_attention_heads=4,
-            max_position_embeddings=ROOM + 2,
+            max_position_embeddings=CHUNK_TOKENS + 2,
             bos_token_id=vocabulary["<|startoftext|>"],
             eos_token_id=vocabulary["<|endoftext|>"],
         )
@@ -96,32 +96,35 @@ def encoded(clip: tuple[Any, Any], *prompts: str) -> Tensor:
     ],
 )
 def test_a_prompt_is_read_in_pieces(text: str, pieces: list[tuple[str, float]]) -> None:
-    assert parse(text) == (tuple(Piece(*piece) for piece in pieces),)
+    assert parse_prompt(text) == (tuple(WeightedText(*piece) for piece in pieces),)
 
 
 def test_break_parts_sections_and_keeps_the_weight() -> None:
-    assert parse("a BREAK b") == ((Piece("a "),), (Piece(" b"),))
-    assert parse("(a BREAK b:1.3) c") == ((Piece("a ", 1.3),), (Piece(" b", 1.3), Piece(" c")))
-    assert parse("BREAKFAST break") == ((Piece("BREAKFAST break"),),)
-    assert plain("(a:1.2) b BREAK [c]") == "a b c"
+    assert parse_prompt("a BREAK b") == ((WeightedText("a "),), (WeightedText(" b"),))
+    assert parse_prompt("(a BREAK b:1.3) c") == (
+        (WeightedText("a ", 1.3),),
+        (WeightedText(" b", 1.3), WeightedText(" c")),
+    )
+    assert parse_prompt("BREAKFAST break") == ((WeightedText("BREAKFAST break"),),)
+    assert strip_syntax("(a:1.2) b BREAK [c]") == "a b c"
 
 
 @given(st.text(alphabet="ab ,:.12()[]\\", max_size=60))
 def test_without_escapes_no_character_but_paired_brackets_is_lost(text: str) -> None:
     text = text.replace("\\", "")
-    kept = "".join(piece.text for section in parse(text) for piece in section)
+    kept = "".join(piece.text for section in parse_prompt(text) for piece in section)
     assert [one for one in kept if one in "ab,"] == [one for one in text if one in "ab,"]
     assert kept.count("(") - kept.count(")") == text.count("(") - text.count(")")
     assert kept.count("[") - kept.count("]") == text.count("[") - text.count("]")
 
 
 def test_ten_thousand_brackets_are_read_at_once() -> None:
-    assert parse("(a" * 3000 + ")" * 3000)[0][-1].weight > 1e100
-    assert parse("(" * 10_000) == ((Piece("(" * 10_000),),)
+    assert parse_prompt("(a" * 3000 + ")" * 3000)[0][-1].weight > 1e100
+    assert parse_prompt("(" * 10_000) == ((WeightedText("(" * 10_000),),)
 
 
 def lengths(text: str) -> list[int]:
-    return [len(chunk.ids) for chunk in chunks_of(text, ids)]
+    return [len(chunk.ids) for chunk in split_chunks(text, ids)]
 
 
 def test_a_chunk_holds_75_tokens() -> None:
@@ -132,7 +135,7 @@ def test_a_chunk_holds_75_tokens() -> None:
 
 
 def test_a_comma_near_the_end_of_a_chunk_ends_it() -> None:
-    first = ROOM - BACKTRACK  # the first place from which a comma counts
+    first = CHUNK_TOKENS - BACKTRACK  # the first place from which a comma counts
     assert lengths("x" * first + "," + "y" * 40) == [first + 1, 40]
     assert lengths("x" * (first - 1) + "," + "y" * 40) == [75, first + 40 - 75]
     assert lengths("x" * 74 + "," + "y") == [75, 1]
@@ -151,8 +154,8 @@ def test_break_begins_a_chunk() -> None:
 
 
 def test_weights_travel_with_their_tokens() -> None:
-    assert chunks_of("a (bc:1.5)", ids) == [Chunk((97, 98, 99), (1.0, 1.5, 1.5))]
-    assert chunks_of("x" * 74 + "(yy:2)", ids)[1] == Chunk((121,), (2.0,))
+    assert split_chunks("a (bc:1.5)", ids) == [TokenChunk((97, 98, 99), (1.0, 1.5, 1.5))]
+    assert split_chunks("x" * 74 + "(yy:2)", ids)[1] == TokenChunk((121,), (2.0,))
 
 
 def test_plain_prompts_encode_as_diffusers_does_to_the_bit(clip: tuple[Any, Any]) -> None:
@@ -172,7 +175,7 @@ def test_plain_prompts_encode_as_diffusers_does_to_the_bit(clip: tuple[Any, Any]
 
 def test_weights_multiply_and_the_mean_comes_back(clip: tuple[Any, Any]) -> None:
     before, after = encoded(clip, "abc def"), encoded(clip, "abc (def:1.5)")
-    weights = torch.ones(1, ROOM + 2, 1)
+    weights = torch.ones(1, CHUNK_TOKENS + 2, 1)
     weights[:, 4:7] = 1.5
     expected = before * weights
     expected = expected * (before.mean() / expected.mean())
@@ -183,10 +186,10 @@ def test_weights_multiply_and_the_mean_comes_back(clip: tuple[Any, Any]) -> None
 
 def test_all_prompts_get_as_many_chunks_as_the_longest(clip: tuple[Any, Any]) -> None:
     together = encoded(clip, "a" * 100, "b")
-    assert together.shape == (2, 2 * (ROOM + 2), 32)
-    assert torch.equal(together[1:, ROOM + 2 :], encoded(clip, ""))
-    assert torch.equal(together[1:, : ROOM + 2], encoded(clip, "b"))
-    assert torch.equal(encoded(clip, "a" * 75, "b BREAK c")[:, ROOM + 2 :], encoded(clip, "", "c"))
+    assert together.shape == (2, 2 * (CHUNK_TOKENS + 2), 32)
+    assert torch.equal(together[1:, CHUNK_TOKENS + 2 :], encoded(clip, ""))
+    assert torch.equal(together[1:, : CHUNK_TOKENS + 2], encoded(clip, "b"))
+    assert torch.equal(encoded(clip, "a" * 75, "b BREAK c")[:, CHUNK_TOKENS + 2 :], encoded(clip, "", "c"))
 
 
 def test_the_first_chunk_is_pooled_and_equal_chunks_are_encoded_once(clip: tuple[Any, Any]) -> None:
@@ -194,14 +197,14 @@ def test_the_first_chunk_is_pooled_and_equal_chunks_are_encoded_once(clip: tuple
 
     def encode(tokens: Tensor) -> tuple[Tensor, Tensor]:
         calls.append(tokens)
-        return torch.ones(1, ROOM + 2, 4), tokens[:, 1:2].float()
+        return torch.ones(1, CHUNK_TOKENS + 2, 4), tokens[:, 1:2].float()
 
     made = encode_weighted(["a BREAK b", "c", "c"], clip[0], encode)
     assert len(calls) == 4  # a, b, c and the empty chunk
-    assert all(call.shape == (1, ROOM + 2) for call in calls)
+    assert all(call.shape == (1, CHUNK_TOKENS + 2) for call in calls)
     assert made.pooled is not None
     assert made.pooled.flatten().tolist() == [clip[0].convert_tokens_to_ids(f"{letter}</w>") for letter in "acc"]
-    nothing_pooled = encode_weighted(["a"], clip[0], lambda tokens: (torch.ones(1, ROOM + 2, 4), None))
+    nothing_pooled = encode_weighted(["a"], clip[0], lambda tokens: (torch.ones(1, CHUNK_TOKENS + 2, 4), None))
     assert nothing_pooled.pooled is None
 
 

@@ -12,7 +12,7 @@ from diffstudio.models.conditioning.prompt_weighting import encode_weighted
 from diffstudio.models.conditioning.textual_inversion import (
     TextualInversion,
     TextualInversions,
-    names_in,
+    names_in_prompt,
     read_textual_inversion,
 )
 from tests.models import small
@@ -31,7 +31,7 @@ def states(pipe: Any, embeddings: TextualInversions, prompt: str, number: str = 
         out = encoder(ids)
         return out.last_hidden_state, getattr(out, "text_embeds", None)
 
-    with torch.no_grad(), embeddings.shown_to(encoder):
+    with torch.no_grad(), embeddings.injected_into(encoder):
         encoded = encode_weighted([prompt], embeddings.tokenizer(getattr(pipe, f"tokenizer{number}")), encode)
         return encoded.states if encoded.pooled is None else torch.cat((encoded.states[:, 0], encoded.pooled), 1)
 
@@ -88,7 +88,7 @@ def test_nothing_is_left_in_tokenizer_and_encoder() -> None:
     assert len(pipe.tokenizer) == size and not pipe.text_encoder.get_input_embeddings()._forward_hooks
     with pytest.raises(RuntimeError):
         embeddings.use([TextualInversion("mine", {32: random(2, 32)})])
-        with embeddings.shown_to(pipe.text_encoder):
+        with embeddings.injected_into(pipe.text_encoder):
             raise RuntimeError
     assert torch.equal(states(pipe, TextualInversions({}), "a mine cat"), before)
 
@@ -102,7 +102,7 @@ def test_one_for_other_encoders_says_so_and_stays_a_word() -> None:
             TextualInversion("both", {32: random(2, 32), 40: random(2, 40)}),
         ]
     )
-    assert "half does not fit" in note and "have 32 numbers" in note and "read 32 and 40" in note
+    assert "half does not fit" in note and "have 32 dimensions" in note and "use 32 and 40" in note
     assert embeddings.known == ("both",)
 
 
@@ -119,8 +119,8 @@ def test_one_for_other_encoders_says_so_and_stays_a_word() -> None:
     ],
 )
 def test_names_are_words_of_their_own(text: str, found: list[str]) -> None:
-    assert names_in(text, ["cat", "bad-hands", "bad-hands-5"]) == found
-    assert names_in(text, []) == []
+    assert names_in_prompt(text, ["cat", "bad-hands", "bad-hands-5"]) == found
+    assert names_in_prompt(text, []) == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from diffstudio import paths
 from diffstudio.models.checkpoint import Layout
 from diffstudio.models.conditioning.prompt_weighting import TokenCount
-from diffstudio.models.conditioning.token_count import counted, reads_weights
+from diffstudio.models.conditioning.token_count import count_prompt_tokens, supports_prompt_weights
 from diffstudio.models.library.records import read_checkpoint
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.samples import checkpoint
@@ -54,15 +54,15 @@ def test_clip_is_counted_as_transformers_reads_it(folder: Path) -> None:
     for text in ("", "cat", "A CAT's  dog,\ncat", "don't 42, ca((t", "<|endoftext|> cat", "x" * 90):
         used = len(theirs(text, add_special_tokens=False).input_ids)
         chunks = max(1, -(-used // 75))
-        assert counted(of, text.replace("(", r"\(")) == TokenCount(used, 75 * chunks, chunks)
-    assert counted(of, "(cat:1.3) BREAK dog") == TokenCount(3, 150, 2)
+        assert count_prompt_tokens(of, text.replace("(", r"\(")) == TokenCount(used, 75 * chunks, chunks)
+    assert count_prompt_tokens(of, "(cat:1.3) BREAK dog") == TokenCount(3, 150, 2)
 
 
 def test_what_flux_cuts_is_counted_by_its_second_tokenizer(folder: Path) -> None:
     of = checkpoint("flux", path=folder, family="flux", layout=Layout.FOLDER, metadata={})
-    assert counted(of, "a cat") == TokenCount(2, 511)
+    assert count_prompt_tokens(of, "a cat") == TokenCount(2, 511)
     long = "a " * 600
-    count = counted(of, long)
+    count = count_prompt_tokens(of, long)
     assert count is not None
     assert (count.used, count.cut) == (600, (1022, 1199))
 
@@ -72,17 +72,22 @@ def test_what_is_not_at_hand_is_not_counted(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "vocab.json").write_text("{")
     assert (
-        counted(checkpoint("sd", path=tmp_path, family="sd1", layout=Layout.FOLDER, metadata={}, modified=1.0), "a")
+        count_prompt_tokens(
+            checkpoint("sd", path=tmp_path, family="sd1", layout=Layout.FOLDER, metadata={}, modified=1.0), "a"
+        )
         is None
     )
-    assert counted(checkpoint("z", path=tmp_path, family="unknown", layout=Layout.FOLDER, metadata={}), "a") is None
+    assert (
+        count_prompt_tokens(checkpoint("z", path=tmp_path, family="unknown", layout=Layout.FOLDER, metadata={}), "a")
+        is None
+    )
 
 
 def test_the_checkpoints_made_here_are_counted_by_their_own(tmp_path: Path) -> None:
     of = read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors"))
-    assert counted(of, "red apple, fruit") == TokenCount(3, 4)
-    assert not reads_weights(of)
-    assert reads_weights(checkpoint("sd", family="sdxl"))
+    assert count_prompt_tokens(of, "red apple, fruit") == TokenCount(3, 4)
+    assert not supports_prompt_weights(of)
+    assert supports_prompt_weights(checkpoint("sd", family="sdxl"))
 
 
 def test_no_torch_is_loaded_for_it(tmp_path: Path) -> None:

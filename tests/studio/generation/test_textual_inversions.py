@@ -52,5 +52,5 @@ def test_what_cannot_be_shown_is_said_once_and_stays_a_word(library: Library) ->
     words, shown = RequestTextualInversions(library), model()
     dangerous, unfit = words.show(shown, ["wide evil cat", "cut"])
     assert "wide does not fit this checkpoint" in unfit
-    assert "The embedding evil is read as a common word" in dangerous and "would have run" in dangerous
+    assert "The embedding evil is read as plain text" in dangerous and "would have run" in dangerous
     assert shown.embeddings.known == () and words.show(shown, ["evil wide"]) == () and not Path(RAN).exists()
