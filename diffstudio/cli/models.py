@@ -175,18 +175,20 @@ def _set_model(arguments: argparse.Namespace) -> int:
 def _fetch_pieces(arguments: argparse.Namespace) -> int:
     from diffstudio import paths
     from diffstudio.cli.terminal import stop_signals
-    from diffstudio.models.components.download import ORIGINS, about_bytes, fetch
+    from diffstudio.models.components.download import DOWNLOAD_SOURCES, download_bytes, download_component
     from diffstudio.models.components.requirements import COMPONENT_KINDS
     from diffstudio.studio.settings import load_settings
 
-    for piece in ORIGINS if not arguments.pieces else ():
-        origins = " and ".join(f"{origin.repository}: {origin.file}" for origin in ORIGINS[piece])
-        print(f"{piece:<15} {about_bytes((piece,)) / 1e9:5.1f} GB  {COMPONENT_KINDS[piece].title}, from {origins}")
+    for piece in DOWNLOAD_SOURCES if not arguments.pieces else ():
+        origins = " and ".join(f"{origin.repository}: {origin.file}" for origin in DOWNLOAD_SOURCES[piece])
+        print(f"{piece:<15} {download_bytes((piece,)) / 1e9:5.1f} GB  {COMPONENT_KINDS[piece].title}, from {origins}")
     folders = load_settings().folders
     with stop_signals() as stop:
         for piece in arguments.pieces:
             say = partial(_say_fetched, COMPONENT_KINDS[piece].title if piece in COMPONENT_KINDS else piece)
-            for path in fetch(piece, folders[0] if folders else paths.checkpoints(), say, lambda: stop.requested):
+            for path in download_component(
+                piece, folders[0] if folders else paths.checkpoints(), say, lambda: stop.requested
+            ):
                 progress("", last=True)
                 print(path)
     return 0

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QMessageBox
 from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
-from diffstudio.models.components.download import ORIGINS
+from diffstudio.models.components.download import DOWNLOAD_SOURCES
 from diffstudio.ui.app import Desktop
 from tests.models import headers
 from tests.models.components.test_download import Hub, hub
@@ -24,7 +24,7 @@ PIECES = ("clip_l", "t5", "vae-flux", "tokenizer-t5")
 @pytest.fixture
 def desktop(qtbot: QtBot, hub: Hub) -> Iterator[Desktop]:
     for piece in PIECES:
-        for origin in ORIGINS[piece]:
+        for origin in DOWNLOAD_SOURCES[piece]:
             hub.files.setdefault(f"/{origin.repository}/resolve/main/{origin.file}", b"some bytes of it")
     write_header(paths.checkpoints() / "flux1-dev.safetensors", headers.bfl_flux(), "BF16")
     desktop = open_desktop(qtbot)
@@ -76,4 +76,4 @@ def test_stop_ends_it_and_what_fails_is_said(qtbot: QtBot, desktop: Desktop, hub
     assert not (home / "vae" / "ae.safetensors").exists() and (home / ".fetching").is_dir()
     hub.files.clear()
     desktop.downloads.start(("vae-flux",), home)
-    qtbot.waitUntil(lambda: "could not be fetched" in room.banner.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "could not be downloaded" in room.banner.text(), timeout=PATIENCE_MS)

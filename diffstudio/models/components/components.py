@@ -173,7 +173,7 @@ def _variant(path: Path) -> str:
 def _from_pickles(
     files: list[Path], kind: type[_M], config: dict[str, Any], dtype: torch.dtype, headers: Headers
 ) -> _M:
-    """A component saved before safetensors: `pytorch_model.bin`, sharded or not. The pickles' code is never run: see weights_reader."""
+    """A component saved before safetensors: `pytorch_model.bin`, sharded or not. No code in the pickles is run."""
     from diffstudio.models.files.weights_reader import load_weights
 
     first = sorted({variant(path) for path in files}, key=lambda found: (bool(found), found))[0]

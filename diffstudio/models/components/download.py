@@ -1,8 +1,8 @@
-"""Pieces that a person asked to be fetched: from public places that want no account, and never without being asked. No torch.
+"""Download missing components from public repositories on huggingface.co, only when the user asks for them. No torch.
 
-The rest of the program tells huggingface_hub that there is no network, for good. So it is a process of its own that goes there, with
-this module as its program; it says how far it is in lines of JSON, is ended when nobody wants it any more, and another goes on where
-it stopped. A file is given its name when all of it is there and its SHA-256 is what the place says.
+The program runs with HF_HUB_OFFLINE=1, so downloads run in a child process with this module as its program. It reports
+progress as lines of JSON, can be terminated at any time, and the next one resumes where it stopped. A file gets its final name
+once it is complete and its SHA-256 matches that of the repository.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from diffstudio.atomic import replace
 from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted, StorageProblem
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 
-_STAGE = ".fetching"  # hidden, so that no scan of the models looks into it
+_PARTIAL = ".fetching"  # hidden, so that the library does not scan it
 _CHUNK_BYTES = 8 << 20
-_PATIENCE_SECONDS = 10.0  # for the process to end when it is asked to
+_TERMINATE_SECONDS = 10.0  # before the child process is killed
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """A file on huggingface.co, and about how large it is."""
+class DownloadSource:
+    """A file on huggingface.co, with its approximate size."""
 
     repository: str
     file: str
@@ -47,85 +47,93 @@ _COMFY_FLUX, _COMFY_Z, _COMFY_QWEN = (
     "Comfy-Org/z_image_turbo",
     "Comfy-Org/Qwen-Image_ComfyUI",
 )
-ORIGINS: Mapping[str, tuple[Origin, ...]] = {  # piece -> its files; what only lies behind an account is not here
-    "clip_l": (Origin(_COMFY_FLUX, "clip_l.safetensors", 246_144_152),),
-    "clip_g": (Origin("Comfy-Org/stable-diffusion-3.5-fp8", "text_encoders/clip_g.safetensors", 1_389_382_176),),
-    "t5": (Origin(_COMFY_FLUX, "t5xxl_fp16.safetensors", 9_787_841_024),),
-    "qwen3": (Origin(_COMFY_Z, "split_files/text_encoders/qwen_3_4b.safetensors", 8_044_982_048),),
-    "qwen2.5-vl": (
-        Origin(_COMFY_QWEN, "split_files/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors", 9_384_670_680),
+DOWNLOAD_SOURCES: Mapping[
+    str, tuple[DownloadSource, ...]
+] = {  # component kind -> its files; none that require an account
+    "clip_l": (DownloadSource(_COMFY_FLUX, "clip_l.safetensors", 246_144_152),),
+    "clip_g": (
+        DownloadSource("Comfy-Org/stable-diffusion-3.5-fp8", "text_encoders/clip_g.safetensors", 1_389_382_176),
     ),
-    "vae-sd": (Origin("stabilityai/sd-vae-ft-mse-original", "vae-ft-mse-840000-ema-pruned.safetensors", 334_641_190),),
-    "vae-sdxl": (Origin("stabilityai/sdxl-vae", "sdxl_vae.safetensors", 334_641_164),),
-    "vae-flux": (Origin(_COMFY_Z, "split_files/vae/ae.safetensors", 335_304_388),),
-    "vae-qwen": (Origin(_COMFY_QWEN, "split_files/vae/qwen_image_vae.safetensors", 253_806_246),),
-    "tokenizer-t5": (Origin("google-t5/t5-base", "tokenizer.json", 1_389_353),),
+    "t5": (DownloadSource(_COMFY_FLUX, "t5xxl_fp16.safetensors", 9_787_841_024),),
+    "qwen3": (DownloadSource(_COMFY_Z, "split_files/text_encoders/qwen_3_4b.safetensors", 8_044_982_048),),
+    "qwen2.5-vl": (
+        DownloadSource(_COMFY_QWEN, "split_files/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors", 9_384_670_680),
+    ),
+    "vae-sd": (
+        DownloadSource("stabilityai/sd-vae-ft-mse-original", "vae-ft-mse-840000-ema-pruned.safetensors", 334_641_190),
+    ),
+    "vae-sdxl": (DownloadSource("stabilityai/sdxl-vae", "sdxl_vae.safetensors", 334_641_164),),
+    "vae-flux": (DownloadSource(_COMFY_Z, "split_files/vae/ae.safetensors", 335_304_388),),
+    "vae-qwen": (DownloadSource(_COMFY_QWEN, "split_files/vae/qwen_image_vae.safetensors", 253_806_246),),
+    "tokenizer-t5": (DownloadSource("google-t5/t5-base", "tokenizer.json", 1_389_353),),
     "tokenizer-qwen": (
-        Origin("Qwen/Qwen3-4B", "tokenizer.json", 11_422_654),
-        Origin("Qwen/Qwen3-4B", "tokenizer_config.json", 9_732),
+        DownloadSource("Qwen/Qwen3-4B", "tokenizer.json", 11_422_654),
+        DownloadSource("Qwen/Qwen3-4B", "tokenizer_config.json", 9_732),
     ),
 }
 
 
-def fetchable(pieces: Sequence[str]) -> tuple[str, ...]:
-    """Those that have a public place."""
-    return tuple(piece for piece in pieces if piece in ORIGINS)
+def downloadable(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The kinds that can be downloaded."""
+    return tuple(kind for kind in kinds if kind in DOWNLOAD_SOURCES)
 
 
-def about_bytes(pieces: Sequence[str]) -> int:
-    return sum(origin.about_bytes for piece in pieces for origin in ORIGINS.get(piece, ()))
+def download_bytes(kinds: Sequence[str]) -> int:
+    """The approximate size of a download."""
+    return sum(source.about_bytes for kind in kinds for source in DOWNLOAD_SOURCES.get(kind, ()))
 
 
-def repositories(pieces: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(origin.repository for piece in pieces for origin in ORIGINS.get(piece, ())))
+def source_repositories(kinds: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(source.repository for kind in kinds for source in DOWNLOAD_SOURCES.get(kind, ())))
 
 
-def fetch(
-    piece: str,
+def download_component(
+    kind: str,
     home: Path,
     on_progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[Path]:
-    """The piece's files in their folder below `home`, the folder of models; `on_progress` hears bytes so far, and of how many.
+    """Download the files of a component kind into their folder below `home`, the models folder.
 
-    BadRequest for a piece without a public place, CheckpointMissing where that cannot be reached or is not what it says,
-    StorageProblem for want of room, Interrupted soon after `cancelled()` becomes true: then what is there is kept.
+    `on_progress` gets the bytes so far and in total. BadRequest for a kind that cannot be downloaded, CheckpointMissing where the
+    repository cannot be reached or the file is corrupt, StorageProblem where the disk is full, Interrupted soon
+    after `cancelled()` becomes true: the next call resumes the download.
     """
-    if piece not in ORIGINS:
-        known = f"Those that can be: {', '.join(ORIGINS)}"
+    if kind not in DOWNLOAD_SOURCES:
+        known = f"Choose one of {', '.join(DOWNLOAD_SOURCES)}"
         raise BadRequest(
-            f"{COMPONENT_KINDS[piece].title if piece in COMPONENT_KINDS else repr(piece[:40])} cannot be fetched",
-            "there is no public place for it that is known here",
+            f"{COMPONENT_KINDS[kind].title if kind in COMPONENT_KINDS else repr(kind[:40])} cannot be downloaded",
+            "no public repository is known for it",
             known,
         )
     done: list[Path] = []
-    for origin in ORIGINS[piece]:
-        target = home / COMPONENT_KINDS[piece].folder / origin.name
+    for source in DOWNLOAD_SOURCES[kind]:
+        target = home / COMPONENT_KINDS[kind].folder / source.name
         if not target.exists():
-            _fetch_file(piece, origin, home, target, on_progress or _nobody, cancelled or _never)
+            _download_file(kind, source, home, target, on_progress or _nobody, cancelled or _never)
         done.append(target)
     return done
 
 
-def _fetch_file(
-    piece: str,
-    origin: Origin,
+def _download_file(
+    kind: str,
+    source: DownloadSource,
     home: Path,
     target: Path,
     on_progress: Callable[[int, int], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    stage = home / _STAGE / origin.repository.replace("/", "--")
+    partial = home / _PARTIAL / source.repository.replace("/", "--")
     try:
-        stage.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageProblem(
-            f"{home} cannot be written to", error.strerror or str(error), "Choose another folder of models"
+            f"{home} cannot be written to", error.strerror or str(error), "Choose another models folder"
         ) from error
-    told = _Told(piece, stage, on_progress)
+    output = _ChildOutput(kind, partial, on_progress)
     with subprocess.Popen(
-        [sys.executable, "-m", __name__, origin.repository, origin.file, str(stage)],
+        [sys.executable, "-m", __name__, source.repository, source.file, str(partial)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -133,68 +141,66 @@ def _fetch_file(
         env=_online(),
     ) as process:
         try:
-            _listen(process, told, cancelled)
+            _listen(process, output, cancelled)
         finally:
             _end(process)
-    if told.file is None:
-        raise told.problem or CheckpointMissing(
-            f"The {COMPONENT_KINDS[piece].title} could not be fetched",
-            "the connection broke off",
-            "Try again: it goes on where it stopped",
+    if output.file is None:
+        raise output.problem or CheckpointMissing(
+            f"The {COMPONENT_KINDS[kind].title} could not be downloaded",
+            "the connection was lost",
+            "Try again: the download resumes where it stopped",
         )
-    replace(told.file, target)
-    shutil.rmtree(stage, ignore_errors=True)
+    replace(output.file, target)
+    shutil.rmtree(partial, ignore_errors=True)
     with contextlib.suppress(OSError):
-        stage.parent.rmdir()  # unless something else is being fetched
+        partial.parent.rmdir()  # unless another download is running
 
 
-class _Told:
-    """What the process says, a line of JSON at a time."""
+class _ChildOutput:
+    """Reads the child process's progress and result, a line of JSON at a time."""
 
-    def __init__(self, piece: str, stage: Path, on_progress: Callable[[int, int], None]) -> None:
-        self._title, self._stage, self._on_progress = COMPONENT_KINDS[piece].title, stage, on_progress
+    def __init__(self, kind: str, partial: Path, on_progress: Callable[[int, int], None]) -> None:
+        self._title, self._partial, self._on_progress = COMPONENT_KINDS[kind].title, partial, on_progress
         self.file: Path | None = None
         self.problem: CheckpointMissing | StorageProblem | None = None
 
-    def hear(self, line: str) -> None:
+    def read(self, line: str) -> None:
         try:
-            told: dict[str, Any] = json.loads(line)
+            message: dict[str, Any] = json.loads(line)
         except ValueError:
-            return  # something that a library prints
-        if "done" in told:
-            self._on_progress(int(told["done"]), int(told["of"]))
-        elif "file" in told:
-            self.file = Path(told["file"])
-        elif "full" in told:
+            return  # printed by a library
+        if "done" in message:
+            self._on_progress(int(message["done"]), int(message["of"]))
+        elif "file" in message:
+            self.file = Path(message["file"])
+        elif "full" in message:
             self.problem = StorageProblem(
-                f"There is no room for the {self._title}",
-                f"it takes {int(told['full']) / 1e9:.1f} GB",
-                "Make room on the disk, or choose another folder of models",
+                f"There is not enough disk space for the {self._title}",
+                f"it takes {int(message['full']) / 1e9:.1f} GB",
+                "Free some space, or choose another models folder",
             )
-        elif "problem" in told:
+        elif "problem" in message:
             self.problem = CheckpointMissing(
-                f"The {self._title} could not be fetched",
-                str(told["problem"])[:200],
-                "Check the connection and try again: it goes on where it stopped",
+                f"The {self._title} could not be downloaded",
+                str(message["problem"])[:200],
+                "Check the connection and try again: the download resumes where it stopped",
             )
 
 
-def _listen(process: subprocess.Popen[str], told: _Told, cancelled: Callable[[], bool]) -> None:
-    """Until the process ends; it says something at least twice a second, so that whoever stops need not wait."""
+def _listen(process: subprocess.Popen[str], output: _ChildOutput, cancelled: Callable[[], bool]) -> None:
+    """Read until the process ends; it prints at least twice a second, so that cancelling takes effect at once."""
     assert process.stdout is not None
     for line in process.stdout:
         if cancelled():
-            raise Interrupted(
-                "Stopped while fetching", remedy="What is there already is kept, and the next time goes on from there"
-            )
-        told.hear(line)
+            raise Interrupted("Stopped while downloading", remedy="The next download resumes where this one stopped")
+        output.read(line)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(_PATIENCE_SECONDS)
+            process.wait(_TERMINATE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
 
@@ -210,28 +216,28 @@ def _online() -> dict[str, str]:
 
 
 def _nobody(done: int, of: int) -> None:
-    """Hears what nobody asked for."""
+    """The default of `on_progress`."""
 
 
 def _never() -> bool:
     return False
 
 
-# ---- the process that goes there ---------------------------------------------------------------------------------------
+# ---- the child process ---------------------------------------------------------------------------------------
 
 
-def _main(repository: str, file: str, stage: str) -> None:
+def _main(repository: str, file: str, partial: str) -> None:
     import threading
 
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get  # hf_hub_download begins anew each time
+    from huggingface_hub.file_download import http_get  # hf_hub_download cannot resume
     from huggingface_hub.utils import build_hf_headers
 
     about = get_hf_file_metadata(hf_hub_url(repository, file), token=False)
     size, version = about.size or 0, "".join(filter(str.isalnum, about.etag or "")) or "unknown"
-    path = Path(stage) / f"{version}.part"
-    if shutil.disk_usage(stage).free < size - (path.stat().st_size if path.exists() else 0):
-        _say(full=size)
+    path = Path(partial) / f"{version}.part"
+    if shutil.disk_usage(partial).free < size - (path.stat().st_size if path.exists() else 0):
+        _report(full=size)
         return
     over = threading.Event()
     watch = threading.Thread(target=_watch, args=(path, size, over), daemon=True)
@@ -249,36 +255,36 @@ def _main(repository: str, file: str, stage: str) -> None:
         over.set()
     if len(version) == 64 and _sha256(path) != version:
         path.unlink()
-        _say(problem="what came is not what the place says it is")
+        _report(problem="the file is corrupt: its SHA-256 differs from the repository's")
         return
-    _say(file=str(path))
+    _report(file=str(path))
 
 
 def _watch(path: Path, size: int, over: Any) -> None:
-    """How much has come, by what lies there: the library's own bar says nothing while it waits, and whoever stops is not to wait."""
+    """Report progress by the size of the file: huggingface_hub's own bar prints nothing while it waits."""
     while not over.wait(0.4):
-        _say(done=path.stat().st_size if path.exists() else 0, of=size)
+        _report(done=path.stat().st_size if path.exists() else 0, of=size)
 
 
 def _sha256(path: Path) -> str:
-    digest, said = hashlib.sha256(), time.monotonic()
+    digest, reported = hashlib.sha256(), time.monotonic()
     size, done = path.stat().st_size, 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             done += len(chunk)
-            if time.monotonic() - said > 0.4:
-                said = time.monotonic()
-                _say(done=size, of=size)
+            if time.monotonic() - reported > 0.4:
+                reported = time.monotonic()
+                _report(done=size, of=size)
     return digest.hexdigest()
 
 
-def _say(**told: Any) -> None:
-    print(json.dumps(told), flush=True)
+def _report(**message: Any) -> None:
+    print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":
     try:
         _main(*sys.argv[1:4])
-    except Exception as error:  # noqa: BLE001 - the process's roof: whoever started it hears why
-        _say(problem=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+    except Exception as error:  # noqa: BLE001 - the parent process reports it
+        _report(problem=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")

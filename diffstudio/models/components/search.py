@@ -114,8 +114,8 @@ class ComponentSearch:
         """A folder with a tokenizer of that kind and at most `words` tokens: next to the text encoder, or in the model folders."""
         near = encoder.path.parent if encoder is not None else self._checkpoint.path.parent
         folders = self._library.folders if self._library is not None else ()
-        lending = [model.path for model in self._models if model.layout is Layout.FOLDER]
-        for folder in tokenizer_folders(near, lending, folders):
+        diffusers_folders = [model.path for model in self._models if model.layout is Layout.FOLDER]
+        for folder in tokenizer_folders(near, diffusers_folders, folders):
             known = tokenizer_in(folder)
             if known is not None and known.kind == kind and known.words <= words < 2 * known.words:
                 return folder

@@ -1,7 +1,7 @@
-"""Tokenizers on a person's disk: T5's and Qwen's, which do not come with the program. No torch.
+"""Find T5's and Qwen's tokenizers on disk, which do not ship with the program. No torch.
 
-Folders of models made by diffusers have them in `tokenizer`, `tokenizer_2`, `tokenizer_3`; ComfyUI in its own package, in
-`comfy/text_encoders/t5_tokenizer` and `qwen25_tokenizer`; what is fetched here lies in `tokenizers/` of the models folder.
+Diffusers folders have them in `tokenizer`, `tokenizer_2`, `tokenizer_3`; ComfyUI in its own package, in
+`comfy/text_encoders/t5_tokenizer` and `qwen25_tokenizer`; downloaded ones are in `tokenizers/` of the models folder.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 from diffstudio import paths
 
 _LARGEST_BYTES = 64 << 20
-_DEEPEST = 3  # folders below one of models, in which a tokenizer is looked for
-_QWEN = "<|im_start|>"  # what begins a turn of a conversation
+_DEEPEST = 3  # levels of folders below a models folder that are searched
+_QWEN = "<|im_start|>"  # starts a turn of a conversation
 _T5 = ["<pad>", "</s>", "<unk>"]
 
 
@@ -28,8 +28,8 @@ class KnownTokenizer:
 
 
 def tokenizer_in(folder: Path) -> KnownTokenizer | None:
-    """Which tokenizer a folder holds, by its vocabulary; None where that is none that is known here."""
-    whole = _table(folder / "tokenizer.json")
+    """The tokenizer in a folder, recognised by its vocabulary; None for others."""
+    whole = _read_json(folder / "tokenizer.json")
     model = whole.get("model") if isinstance(whole.get("model"), dict) else {}
     assert isinstance(model, dict)
     added = [str(token.get("content")) for token in whole.get("added_tokens") or () if isinstance(token, dict)]
@@ -39,30 +39,32 @@ def tokenizer_in(folder: Path) -> KnownTokenizer | None:
     if isinstance(vocabulary, dict) and _QWEN in added:
         return KnownTokenizer("qwen", len(vocabulary) + sum(token not in vocabulary for token in added))
     if not whole and (folder / "merges.txt").is_file():
-        words = _table(folder / "vocab.json")
-        told = _table(folder / "tokenizer_config.json").get("added_tokens_decoder")
+        words = _read_json(folder / "vocab.json")
+        added_tokens = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder")
         contents = (
-            [one.get("content") for one in told.values() if isinstance(one, dict)] if isinstance(told, dict) else []
+            [one.get("content") for one in added_tokens.values() if isinstance(one, dict)]
+            if isinstance(added_tokens, dict)
+            else []
         )
         if words and _QWEN in contents:
             return KnownTokenizer("qwen", len(words) + sum(token not in words for token in contents))
     return None
 
 
-def tokenizer_folders(near: Path, lending: Iterable[Path], folders: Iterable[Path]) -> Iterator[Path]:
-    """Every folder that may hold one, each once: beside a text encoder, in diffusers folders, below the folders of models."""
+def tokenizer_folders(near: Path, diffusers_folders: Iterable[Path], folders: Iterable[Path]) -> Iterator[Path]:
+    """Every folder that may hold a tokenizer, each once: next to a text encoder, in diffusers folders, below the models folders."""
     seen: set[Path] = set()
-    for folder in _places(near, lending, folders):
+    for folder in _candidates(near, diffusers_folders, folders):
         if folder not in seen:
             seen.add(folder)
             if (folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file():
                 yield folder
 
 
-def _places(near: Path, lending: Iterable[Path], folders: Iterable[Path]) -> Iterator[Path]:
+def _candidates(near: Path, diffusers_folders: Iterable[Path], folders: Iterable[Path]) -> Iterator[Path]:
     yield near
     yield from _children(near)
-    for folder in lending:
+    for folder in diffusers_folders:
         yield from (child for child in _children(folder) if child.name.startswith("tokenizer"))
     for folder in (*folders, paths.checkpoints()):
         for root in (folder, folder.parent):
@@ -86,7 +88,7 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def _table(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _LARGEST_BYTES else {}
     except (OSError, ValueError, RecursionError):

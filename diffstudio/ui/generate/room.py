@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QMenu, QStackedWidget, QV
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.download import fetchable
+from diffstudio.models.components.download import downloadable
 from diffstudio.studio.events import (
     Cancelled,
     Event,
@@ -273,7 +273,7 @@ class GenerateRoom(QWidget):
     def _fail(self, error: DiffstudioError) -> None:
         self._failed_request = self._request
         self._end("Failed", self.progress.fraction() or 0.0)
-        if pieces := fetchable(getattr(error, "missing_components", ())):
+        if pieces := downloadable(getattr(error, "missing_components", ())):
             self.show_message(
                 "bad", str(error), f"{button_text(pieces)}…", lambda: self.download_requested.emit(pieces)
             )

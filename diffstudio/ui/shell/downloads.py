@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMessageBox, QWidget
 
 from diffstudio.errors import DiffstudioError, Interrupted
-from diffstudio.models.components.download import about_bytes, fetch, repositories
+from diffstudio.models.components.download import download_bytes, download_component, source_repositories
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import confirm_dialog
@@ -38,7 +38,7 @@ class Downloads(QObject):
             parent,
             button_text(pieces),
             f"Download {_titles(pieces)}?",
-            f"About {human_bytes(about_bytes(pieces))} from {' and '.join(repositories(pieces))} on huggingface.co "
+            f"About {human_bytes(download_bytes(pieces))} from {' and '.join(source_repositories(pieces))} on huggingface.co "
             f"will be saved to {home}. No account is needed, and nothing about you is sent.",
             lambda: self.start(pieces, home),
         )
@@ -56,7 +56,7 @@ class Downloads(QObject):
         try:
             for piece in pieces:
                 self._show_progress(piece, 0, 0)
-                await self._tasks.to_thread(fetch, piece, home, self._report_progress(piece), self._stop.is_set)
+                await self._tasks.to_thread(download_component, piece, home, self._report_progress(piece), self._stop.is_set)
         except Interrupted:
             self.failed.emit("")
         except DiffstudioError as error:
@@ -80,7 +80,7 @@ class Downloads(QObject):
 
 
 def button_text(pieces: Sequence[str]) -> str:
-    return f"Download ({human_bytes(about_bytes(pieces))})"
+    return f"Download ({human_bytes(download_bytes(pieces))})"
 
 
 def _titles(pieces: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted
 from diffstudio.models.components import download
-from diffstudio.models.components.download import ORIGINS, fetch, fetchable
+from diffstudio.models.components.download import DOWNLOAD_SOURCES, download_component, downloadable
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 
 WEIGHTS = bytes(range(256)) * 98_304  # 24 MiB: the library writes ten million bytes at a time
@@ -99,7 +99,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server.server_port}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for piece in ("vae-flux", "tokenizer-qwen"):
-        for origin in ORIGINS[piece]:
+        for origin in DOWNLOAD_SOURCES[piece]:
             hub.files[f"/{origin.repository}/resolve/main/{origin.file}"] = WEIGHTS if piece == "vae-flux" else b"{}"
     yield hub
     hub.close()
@@ -107,16 +107,16 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def test_a_piece_comes_into_its_folder(hub: Hub, tmp_path: Path) -> None:
     heard: list[tuple[int, int]] = []
-    assert fetch("vae-flux", tmp_path, lambda done, of: heard.append((done, of))) == [
+    assert download_component("vae-flux", tmp_path, lambda done, of: heard.append((done, of))) == [
         tmp_path / "vae" / "ae.safetensors"
     ]
     assert (tmp_path / "vae" / "ae.safetensors").read_bytes() == WEIGHTS
     assert not (tmp_path / ".fetching").exists() and all(done <= of == len(WEIGHTS) for done, of in heard)
-    assert fetch("tokenizer-qwen", tmp_path) == [
+    assert download_component("tokenizer-qwen", tmp_path) == [
         tmp_path / "tokenizers" / "qwen" / name for name in ("tokenizer.json", "tokenizer_config.json")
     ]
     asked = len(hub.asked)
-    fetch("vae-flux", tmp_path)
+    download_component("vae-flux", tmp_path)
     assert len(hub.asked) == asked  # what is there is not asked for again
 
 
@@ -127,11 +127,11 @@ def test_whoever_stops_goes_on_from_there(hub: Hub, tmp_path: Path) -> None:
     def cancelled() -> bool:
         return bool(seen) and seen[-1] >= 10_000_000
 
-    with pytest.raises(Interrupted, match="goes on from there"):
-        fetch("vae-flux", tmp_path, lambda done, of: seen.append(done), cancelled)
+    with pytest.raises(Interrupted, match="resumes where this one stopped"):
+        download_component("vae-flux", tmp_path, lambda done, of: seen.append(done), cancelled)
     hub.slow.set()
     assert not (tmp_path / "vae" / "ae.safetensors").exists()
-    fetch("vae-flux", tmp_path)
+    download_component("vae-flux", tmp_path)
     assert (tmp_path / "vae" / "ae.safetensors").read_bytes() == WEIGHTS
     ranges = [
         int(asked.removeprefix("bytes=").rstrip("-")) for method, _, asked in hub.asked if method == "GET" and asked
@@ -141,21 +141,21 @@ def test_whoever_stops_goes_on_from_there(hub: Hub, tmp_path: Path) -> None:
 
 def test_what_is_not_what_it_says_or_is_not_there_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.wrong = True
-    with pytest.raises(CheckpointMissing, match="not what the place says"):
-        fetch("vae-flux", tmp_path)
+    with pytest.raises(CheckpointMissing, match="the file is corrupt"):
+        download_component("vae-flux", tmp_path)
     assert not (tmp_path / "vae" / "ae.safetensors").exists()
-    with pytest.raises(CheckpointMissing, match="CLIP-L text encoder could not be fetched.*NotFound"):
-        fetch("clip_l", tmp_path)
-    with pytest.raises(BadRequest, match="Stable Diffusion 3 VAE cannot be fetched"):
-        fetch("vae-sd3", tmp_path)
-    with pytest.raises(BadRequest, match="'nonsense' cannot be fetched"):
-        fetch("nonsense", tmp_path)
+    with pytest.raises(CheckpointMissing, match="CLIP-L text encoder could not be downloaded.*NotFound"):
+        download_component("clip_l", tmp_path)
+    with pytest.raises(BadRequest, match="Stable Diffusion 3 VAE cannot be downloaded"):
+        download_component("vae-sd3", tmp_path)
+    with pytest.raises(BadRequest, match="'nonsense' cannot be downloaded"):
+        download_component("nonsense", tmp_path)
 
 
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    told = download._Told("vae-flux", tmp_path, lambda done, of: None)
-    told.hear('{"full": 335304388}')
-    assert "no room for the FLUX.1 VAE: it takes 0.3 GB" in str(told.problem)
+    output = download._ChildOutput("vae-flux", tmp_path, lambda done, of: None)
+    output.read('{"full": 335304388}')
+    assert "not enough disk space for the FLUX.1 VAE: it takes 0.3 GB" in str(output.problem)
 
 
 def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(
@@ -170,14 +170,14 @@ def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(
     asked = len(hub.asked)
     assert main(["models", "fetch"]) == 0 and main(["models", "fetch", "vae-sd3"]) == 2
     said = capsys.readouterr()
-    assert "vae-flux" in said.out and "Comfy-Org/z_image_turbo" in said.out and "cannot be fetched" in said.err
+    assert "vae-flux" in said.out and "Comfy-Org/z_image_turbo" in said.out and "cannot be downloaded" in said.err
     assert len(hub.asked) == asked  # saying what there is asks nobody
 
 
 def test_the_table_names_pieces_that_there_are() -> None:
-    assert set(ORIGINS) <= set(COMPONENT_KINDS)
-    assert fetchable(("clip_l", "vae-sd3")) == ("clip_l",)
-    for piece, origins in ORIGINS.items():
+    assert set(DOWNLOAD_SOURCES) <= set(COMPONENT_KINDS)
+    assert downloadable(("clip_l", "vae-sd3")) == ("clip_l",)
+    for piece, origins in DOWNLOAD_SOURCES.items():
         assert all(origin.file.endswith((".safetensors", ".json")) and origin.about_bytes > 0 for origin in origins), (
             piece
         )
