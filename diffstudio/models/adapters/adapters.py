@@ -133,7 +133,8 @@ class Adapters:
     def _fit(self, use: AdapterUse) -> _MatchedFile:
         stamp, file = _stamp(use.path), read_adapter(use.path)
         self._index = self._index or LayerIndex(
-            self._components[NETWORK], {part: self._components[part] for part in self._components if part != NETWORK}
+            self._components[NETWORK],
+            {component: self._components[component] for component in self._components if component != NETWORK},
         )
         matches: list[tuple[LayerMatch, Change]] = []
         matched, mismatched = 0, 0
@@ -241,8 +242,8 @@ def _attach(touched: _PatchedModule) -> None:
         exact = touched.bias.float()
         for change, factor, rows in touched.sum:
             if change.bias is not None:
-                ours = change.bias if rows is None else torch.cat([change.bias[start:stop] for start, stop in rows])
-                exact = exact + factor * ours.to(exact).reshape(exact.shape)
+                bias = change.bias if rows is None else torch.cat([change.bias[start:stop] for start, stop in rows])
+                exact = exact + factor * bias.to(exact).reshape(exact.shape)
         _put(module, "bias", exact.to(touched.bias.dtype))
 
 
@@ -306,7 +307,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _note(use: AdapterUse, file: AdapterFile, matched: int, mismatched: int, packed: bool) -> str:
-    """A sentence where an adapter applies only in part or not at all; empty otherwise."""
+    """A sentence where an adapter applies only in component or not at all; empty otherwise."""
     family = family_of(use.family)
     made_for = f" It was trained for {family.title}." if family is not None else ""
     if file.changes and file.is_zero:

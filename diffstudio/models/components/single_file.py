@@ -101,11 +101,11 @@ class SingleFileComponents(BaseComponents):
             for requirement in self._requirements.values()
             if not requirement.optional and self._location(requirement.component) is None
         ]
-        for part, requirement in self._requirements.items():
+        for component, requirement in self._requirements.items():
             if (
                 (tokenizer := COMPONENT_KINDS[requirement.kind].tokenizer)
-                and (self._location(part) is not None or not requirement.optional)
-                and self._tokenizer_folder(part) is None
+                and (self._location(component) is not None or not requirement.optional)
+                and self._tokenizer_folder(component) is None
             ):
                 kinds.append(f"tokenizer-{tokenizer}")
         if kinds:
@@ -176,31 +176,37 @@ class SingleFileComponents(BaseComponents):
         """The components that the file itself holds."""
         shapes, path = self._open[self.checkpoint.path].shapes, self.checkpoint.path
         found: dict[str, ComponentLocation | None] = {}
-        for part in NETWORKS:
-            if (prefix := find_prefix(self.checkpoint.family, part, shapes)) is not None:
-                found[part] = FileLocation(path, prefix)
-        for part, requirement in self._requirements.items():
+        for component in NETWORKS:
+            if (prefix := find_prefix(self.checkpoint.family, component, shapes)) is not None:
+                found[component] = FileLocation(path, prefix)
+        for component, requirement in self._requirements.items():
             if (
-                prefix := matching_prefix(requirement.kind, shapes, COMPONENT_PREFIXES[self.checkpoint.family][part])
+                prefix := matching_prefix(
+                    requirement.kind, shapes, COMPONENT_PREFIXES[self.checkpoint.family][component]
+                )
             ) is not None:
-                found[part] = FileLocation(path, prefix)
+                found[component] = FileLocation(path, prefix)
         return found
 
-    def _location(self, part: str) -> ComponentLocation | None:
+    def _location(self, component: str) -> ComponentLocation | None:
         """Where a component is: a VAE first next to the checkpoint, then in it; then the best match in the model folders."""
-        if part not in self._requirements or part in self._external:
-            return self._locations.get(part)
-        if part == "vae" and part not in self._checked_neighbours:
-            self._checked_neighbours.add(part)
+        if component not in self._requirements or component in self._external:
+            return self._locations.get(component)
+        if component == "vae" and component not in self._checked_neighbours:
+            self._checked_neighbours.add(component)
             if (
-                neighbour := self._search.next_to_checkpoint(self._requirements[part], self._default_config(part))
+                neighbour := self._search.next_to_checkpoint(
+                    self._requirements[component], self._default_config(component)
+                )
             ) is not None:
-                self._locations[part] = self._external[part] = neighbour
-        if part not in self._locations:
-            found = self._locations[part] = self._search.find(self._requirements[part], self._default_config(part))
+                self._locations[component] = self._external[component] = neighbour
+        if component not in self._locations:
+            found = self._locations[component] = self._search.find(
+                self._requirements[component], self._default_config(component)
+            )
             if found is not None:
-                self._external[part] = found
-        return self._locations[part]
+                self._external[component] = found
+        return self._locations[component]
 
     @cached_property
     def _checked_neighbours(self) -> set[str]:
@@ -218,8 +224,8 @@ class SingleFileComponents(BaseComponents):
     def _tokenizers(self) -> dict[str, Path | None]:
         return {}
 
-    def _title(self, part: str) -> str:
-        return COMPONENT_KINDS[self._requirements[part].kind].title
+    def _title(self, component: str) -> str:
+        return COMPONENT_KINDS[self._requirements[component].kind].title
 
     # ---- configurations ------------------------------------------------------------------------------------------------
 
@@ -235,8 +241,8 @@ class SingleFileComponents(BaseComponents):
     def _config_overrides(self, name: str) -> dict[str, Any]:
         """Where this file differs from the default configuration, by the shapes of its tensors."""
         if name == "scheduler":
-            told = {"eps": "epsilon", "v": "v_prediction"}.get(self.checkpoint.prediction)
-            return ({"prediction_type": told} if told else {}) | (
+            prediction = {"eps": "epsilon", "v": "v_prediction"}.get(self.checkpoint.prediction)
+            return ({"prediction_type": prediction} if prediction else {}) | (
                 {"rescale_betas_zero_snr": True} if "ztsnr" in self._open[self.checkpoint.path].shapes else {}
             )
         place = self._location(name)

@@ -75,19 +75,19 @@ class EncodedPrompts:
 def parse_prompt(text: str) -> tuple[tuple[WeightedText, ...], ...]:
     """Parse a prompt into sections separated by BREAK, each of runs of text that differ in weight. Never empty."""
     sections: list[list[WeightedText]] = [[]]
-    for piece in _weighted_runs(text):
-        if piece is None:
+    for run in _weighted_runs(text):
+        if run is None:
             sections.append([])
-        elif sections[-1] and sections[-1][-1].weight == piece.weight:
-            sections[-1][-1] = replace(piece, text=sections[-1][-1].text + piece.text)
+        elif sections[-1] and sections[-1][-1].weight == run.weight:
+            sections[-1][-1] = replace(run, text=sections[-1][-1].text + run.text)
         else:
-            sections[-1].append(piece)
+            sections[-1].append(run)
     return tuple(tuple(section) for section in sections)
 
 
 def strip_syntax(text: str) -> str:
     """The prompt without weighting syntax, for encoders that do not support it."""
-    return " ".join("".join(piece.text for piece in section).strip() for section in parse_prompt(text)).strip()
+    return " ".join("".join(run.text for run in section).strip() for section in parse_prompt(text)).strip()
 
 
 def split_chunks(text: str, ids: Ids) -> list[TokenChunk]:
@@ -99,7 +99,7 @@ def split_chunks(text: str, ids: Ids) -> list[TokenChunk]:
     made: list[TokenChunk] = []
     sections = parse_prompt(text)
     for number, section in enumerate(sections, 1):
-        chunks = list(_split([(token, piece.weight) for piece in section for token in ids(piece.text)], comma))
+        chunks = list(_split([(token, run.weight) for run in section for token in ids(run.text)], comma))
         nothing_after_break = not chunks and number == len(sections) > 1
         made += chunks if chunks or nothing_after_break else [TokenChunk()]
     return made
@@ -112,7 +112,7 @@ def count_tokens(text: str, tokenizer: Any, longest: int | None = None) -> Token
     """
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if longest is None:
-        chunks = split_chunks(text, lambda piece: backend.encode(piece, add_special_tokens=False).ids)
+        chunks = split_chunks(text, lambda run: backend.encode(run, add_special_tokens=False).ids)
         return TokenCount(sum(len(chunk.ids) for chunk in chunks), CHUNK_TOKENS * len(chunks), len(chunks))
     offsets = backend.encode(text, add_special_tokens=False).offsets
     cut = (offsets[longest][0], len(text.rstrip())) if len(offsets) > longest else None

@@ -55,19 +55,25 @@ def fuse_lora(
         parts = open_components(checkpoint)
         needed = {name: tensor for name, tensor in weights.tensors.items() if not unused_for_inference(name)}
         components = split_components(needed, checkpoint.family, parts.config)
-        modules = {part: _zero_module(parts.config(part)) for part in components if part in (*NETWORKS, *TEXT_ENCODERS)}
-        network = next((part for part in NETWORKS if part in modules), None)
+        modules = {
+            component: _zero_module(parts.config(component))
+            for component in components
+            if component in (*NETWORKS, *TEXT_ENCODERS)
+        }
+        network = next((component for component in NETWORKS if component in modules), None)
         if network is None:
             raise CheckpointDamaged(f"{checkpoint.name} contains no network", remedy="Choose another checkpoint")
-        adapters = Adapters(modules[network], {part: module for part, module in modules.items() if part != network})
+        adapters = Adapters(
+            modules[network], {component: module for component, module in modules.items() if component != network}
+        )
         sums, attached = adapters.plan(
             [AdapterUse(lora.path, lora.name, factor, factor, lora.family) for lora, factor in loras]
         )
         useless = next((one.note for one in attached if not one.matched), "")
         if useless:
             raise BadRequest(useless.rstrip("."), remedy="Choose a LoRA for this family of checkpoints")
-        for (part, module), wanted in sums.items():
-            _add(components[network if part == NETWORK else part], module, wanted)
+        for (component, module), wanted in sums.items():
+            _add(components[network if component == NETWORK else component], module, wanted)
         original = has_original_naming(checkpoint.family) and checkpoint.layout is not Layout.DIFFUSERS
         named = (
             to_original(checkpoint.family, components) | marker_tensors(checkpoint)
@@ -122,6 +128,6 @@ def _with_weights(tensor: Tensor, changes: Sequence[Any]) -> Tensor:
 def _with_biases(tensor: Tensor, changes: Sequence[Any]) -> Tensor:
     exact = materialize(tensor).float()
     for change, factor, rows in changes:
-        ours = change.bias if rows is None else torch.cat([change.bias[start:stop] for start, stop in rows])
-        exact = exact + factor * ours.float().reshape(exact.shape)
+        bias = change.bias if rows is None else torch.cat([change.bias[start:stop] for start, stop in rows])
+        exact = exact + factor * bias.float().reshape(exact.shape)
     return exact.to(tensor.dtype)
