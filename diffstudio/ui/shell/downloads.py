@@ -56,7 +56,9 @@ class Downloads(QObject):
         try:
             for piece in pieces:
                 self._show_progress(piece, 0, 0)
-                await self._tasks.to_thread(download_component, piece, home, self._report_progress(piece), self._stop.is_set)
+                await self._tasks.to_thread(
+                    download_component, piece, home, self._report_progress(piece), self._stop.is_set
+                )
         except Interrupted:
             self.failed.emit("")
         except DiffstudioError as error:

@@ -19,12 +19,12 @@ from pytestqt.qtbot import QtBot
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
+from diffstudio.models.state_dicts.prefixes import EMA_WEIGHTS
 from diffstudio.models.tools.spec import Method, Precision, ToolResult
 from diffstudio.studio.library.annotations import Annotations
 from diffstudio.studio.library.weight_requests import ConvertRequest, MergeRequest, Tool
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.models.weight_tool_dialogs import (
-    EMA_WEIGHTS,
     ConvertDialog,
     ExportDialog,
     FuseLoraDialog,
