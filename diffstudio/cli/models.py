@@ -1,4 +1,4 @@
-"""The verbs of `diffstudio models`: what there is, what one of them is, what a person says it is, and bringing one in."""
+"""The verbs of `diffstudio models`: list, show, set, import and fetch; those that write weights are in weights.py."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def add_models(verbs: Any) -> None:
     verb = verbs.add_parser(
         "models",
-        help="the checkpoints on this machine",
+        help="manage checkpoints and other models",
         allow_abbrev=False,
-        description="The checkpoints on this machine: the starter, what was trained here, and what lies "
-        "in the folders of models.",
+        description="The models on this machine: the starter checkpoint, models trained with diffstudio, and files in the "
+        "folders of models.",
     )
     kinds = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
 
@@ -38,25 +38,27 @@ def add_models(verbs: Any) -> None:
         parser.set_defaults(do=do)
         return parser
 
-    listing = add("list", "all of them, one a line", _list_models)
+    listing = add("list", "list the models, one per line", _list_models)
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.add_argument(
-        "--role", metavar="NAME", type=as_text, help="those alone that are for this: checkpoint, lora, vae …"
+        "--role", metavar="NAME", type=as_text, help="only models with this role: checkpoint, lora, vae …"
     )
-    showing = add("show", "everything one of them says about itself", _show_model)
+    showing = add("show", "show the details and metadata of a model", _show_model)
     showing.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     showing.add_argument("--json", action="store_true", help="as JSON")
-    setting = add("set", "say what one of them is, where it was taken for something else", _set_model)
+    setting = add("set", "correct the detected family or prediction type of a model", _set_model)
     setting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     setting.add_argument("--family", metavar="NAME", type=as_text, default="")
     setting.add_argument(
-        "--prediction", metavar="NAME", type=as_text, default="", help="what its network predicts: eps, v, flow, x0"
+        "--prediction", metavar="NAME", type=as_text, default="", help="prediction type: eps, v, flow, x0"
     )
-    setting.add_argument("--clear", action="store_true", help="back to what is found out from the file")
-    bringing = add("import", "bring a file into the folder of models", _import_model)
+    setting.add_argument("--clear", action="store_true", help="back to the detected type")
+    bringing = add("import", "copy a file into the folder of models", _import_model)
     bringing.add_argument("file", metavar="FILE", type=as_path)
-    getting = add("fetch", "get a text encoder, an autoencoder or a tokenizer from its public place", _fetch_pieces)
-    getting.add_argument("pieces", metavar="PIECE", nargs="*", type=as_text, help="without one: what there is")
+    getting = add("fetch", "download a text encoder, a VAE or a tokenizer from its public repository", _fetch_pieces)
+    getting.add_argument(
+        "pieces", metavar="PIECE", nargs="*", type=as_text, help="without one: list what can be downloaded"
+    )
     add_weights(add)
 
 
@@ -68,11 +70,11 @@ def _list_models(arguments: argparse.Namespace) -> int:
     library = Library(load_settings().folders)
     checkpoints = [found for found in library.scan() if arguments.role in (None, str(found.role))]
     if arguments.role is not None and arguments.role not in set(Role):
-        raise BadRequest(f"There is no role called {arguments.role[:40]!r}", remedy=f"Say one of {', '.join(Role)}")
+        raise BadRequest(f"There is no role called {arguments.role[:40]!r}", remedy=f"Choose one of {', '.join(Role)}")
     if arguments.json:
         print(_json([_as_json(checkpoint) for checkpoint in checkpoints]))
     elif checkpoints:
-        rows = [("NAME", "KIND", "TOLD", "SIZE", "PARAMETERS", "FILE", "ORIGIN", "ROLE")]
+        rows = [("NAME", "FAMILY", "CONDITIONING", "SIZE", "PARAMETERS", "FILE", "ORIGIN", "ROLE")]
         rows += [
             (
                 printable(c.name),
@@ -92,7 +94,7 @@ def _list_models(arguments: argparse.Namespace) -> int:
     else:
         print("There are no checkpoints yet. Train one with `diffstudio train FOLDER`.", file=sys.stderr)
     for path, problem in library.problems:
-        print(printable(f"diffstudio: {path} was left out. {problem}"), file=sys.stderr)
+        print(printable(f"diffstudio: {path} was skipped. {problem}"), file=sys.stderr)
     return 0
 
 
@@ -120,7 +122,7 @@ def _show_model(arguments: argparse.Namespace) -> int:
 
 
 def _json(value: Any) -> str:
-    """In the scripts of its names, unless one of them is no text at all."""
+    """With names as they are, or escaped when the output cannot encode them."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -161,11 +163,12 @@ def _set_model(arguments: argparse.Namespace) -> int:
     checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
     overrides = Overrides()
     if arguments.clear:
-        said = "is what its file says again" if overrides.clear(checkpoint) else "had nothing said about it"
-        print(printable(f"{checkpoint.name} {said}."))
+        cleared = overrides.clear(checkpoint)
+        result = "is back to its detected type" if cleared else "already has its detected type"
+        print(printable(f"{checkpoint.name} {result}."))
         return 0
     if not arguments.family and not arguments.prediction:
-        raise BadRequest("Nothing is said about it", remedy="Give --family, --prediction, or --clear")
+        raise BadRequest("There is nothing to change", remedy="Give --family, --prediction or --clear")
     overrides.put(checkpoint, arguments.family, arguments.prediction)
     now = Overrides().applied(checkpoint)
     print(printable(f"{now.name}: {now.family}, predicts {now.prediction}."))

@@ -1,7 +1,7 @@
-"""Augmentation: pictures mirrored, turned and moved a little, and the network told how, so that samples are not.
+"""Augmentation: random flips, rotations and translations, with labels that condition the network on them.
 
-Karras et al. 2022, appendix F.2: the network learns each picture together with how it was moved; sampling says `not at
-all`. For that to be a case it knows, every kind of movement leaves a good part of the pictures alone.
+Karras et al. 2022 (EDM, arXiv 2206.00364), appendix F.2: conditioned on the augmentation, the network does not generate
+augmented images when the labels are zero. Each kind of augmentation leaves many images unchanged, so that it learns those.
 """
 
 from __future__ import annotations
@@ -17,44 +17,49 @@ from torch.nn import functional
 from diffstudio.training.data.preprocess import background_colour
 from diffstudio.training.recipe import DataRecipe
 
-MOVED_SHARE = 0.5  # of the pictures are turned, where the recipe turns any; and as many moved, where it moves any
+AUGMENTED_FRACTION = 0.5  # of the images are rotated, and independently as many translated, if the recipe does so
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     data: DataRecipe
 
-    label_dim: ClassVar[int] = 6  # mirrored, sin and cos - 1 of the turn, right and down in sides, anything at all
+    label_dim: ClassVar[int] = (
+        6  # flipped, sin and cos - 1 of the angle, right and down as fractions of the side, any of these
+    )
 
     def apply(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Moves every picture in its own way, drawn from `generator` (a CPU one; the same draws for any recipe).
+        """Augment each image at random: a horizontal flip, then a rotation, then a translation by whole pixels.
 
-        `images` [B, 3, S, S]: uint8, or float in [-1, 1]. Returns float pictures of the same shape in [-1, 1], and
-        what is told of each, float32 [B, label_dim], all 0 where nothing was done or the recipe tells nothing.
-        What moves into a picture from outside is the recipe's background. A picture is mirrored, then turned
-        anticlockwise, then moved, by whole pixels.
+        `images` [B,C,S,S]: uint8, or float in [-1,1]. `generator` is on the CPU; the number of draws does not depend on the
+        recipe. Returns float images of the same shape in [-1,1] and labels, float32 [B,label_dim], which are 0 for unchanged
+        images and for a recipe without labels. The recipe's background fills what comes in from outside.
         """
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 127.5 - 1
         count, side = images.shape[0], images.shape[-1]
         draw = torch.rand((6, count), generator=generator)
-        mirrored = draw[0] < self.data.flips
-        angle = torch.where(draw[1] < MOVED_SHARE, 2 * draw[2] - 1, 0.0) * math.radians(self.data.rotation_degrees)
-        furthest_px = self.data.translation * side
-        shift_px = torch.where(draw[3] < MOVED_SHARE, 2 * draw[4:6] - 1, 0.0) * furthest_px  # [2, B] right, down
+        flipped = draw[0] < self.data.flips
+        angle = torch.where(draw[1] < AUGMENTED_FRACTION, 2 * draw[2] - 1, 0.0) * math.radians(
+            self.data.rotation_degrees
+        )
+        max_shift_px = self.data.translation * side
+        shift_px = (
+            torch.where(draw[3] < AUGMENTED_FRACTION, 2 * draw[4:6] - 1, 0.0) * max_shift_px
+        )  # [2, B] right, down
         shift_px = shift_px.round()
 
-        moved = torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(-1), images)
-        if self.data.rotation_degrees or furthest_px >= 0.5:
-            moved = self._resampled(moved, angle, shift_px * 2 / side)
-        return moved, self._labels(mirrored, angle, shift_px / side).to(images.device)
+        augmented = torch.where(flipped.to(images.device)[:, None, None, None], images.flip(-1), images)
+        if self.data.rotation_degrees or max_shift_px >= 0.5:
+            augmented = self._resample(augmented, angle, shift_px * 2 / side)
+        return augmented, self._labels(flipped, angle, shift_px / side).to(images.device)
 
-    def not_at_all(self, count: int, device: torch.device | str = "cpu") -> Tensor:
-        """What sampling tells the network: float32 [count, label_dim]."""
+    def zero_labels(self, count: int, device: torch.device | str = "cpu") -> Tensor:
+        """The labels for sampling: float32 [count, label_dim]."""
         return torch.zeros((count, self.label_dim), device=device)
 
-    def _resampled(self, images: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
-        """`angle` [B] in radians, `shift` [2, B] in half sides: place p shows what was at R(angle) (p - shift)."""
+    def _resample(self, images: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
+        """`angle` [B] in radians, `shift` [2, B] in half sides: the result at p is the input at R(angle) (p - shift)."""
         cos, sin = angle.cos(), angle.sin()
         right, down = shift
         matrix = torch.stack(
@@ -64,17 +69,17 @@ class Augmentation:
             ],
             dim=-2,
         )  # [B, 2, 3]
-        still = ((angle == 0) & (shift == 0).all(dim=0)).to(images.device)[:, None, None, None]
+        unchanged = ((angle == 0) & (shift == 0).all(dim=0)).to(images.device)[:, None, None, None]
         grid = functional.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
         background = images.new_tensor(background_colour(self.data))[:, None, None] / 127.5 - 1
-        moved = functional.grid_sample(
+        resampled = functional.grid_sample(
             images - background, grid, mode="bicubic", padding_mode="zeros", align_corners=False
         )
-        return torch.where(still, images, (moved + background).clamp(-1, 1))
+        return torch.where(unchanged, images, (resampled + background).clamp(-1, 1))
 
-    def _labels(self, mirrored: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
+    def _labels(self, flipped: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
         if not self.data.augment_labels:
-            return self.not_at_all(len(mirrored))
-        anything = mirrored | (angle != 0) | (shift != 0).any(dim=0)
-        columns = [mirrored.float(), angle.sin(), angle.cos() - 1, shift[0], shift[1], anything.float()]
+            return self.zero_labels(len(flipped))
+        any_change = flipped | (angle != 0) | (shift != 0).any(dim=0)
+        columns = [flipped.float(), angle.sin(), angle.cos() - 1, shift[0], shift[1], any_change.float()]
         return torch.stack(columns, dim=-1)

@@ -1,5 +1,8 @@
-"""What each step of a run sees. Every draw is made from the run's seed and the step's number alone, so that a resumed
-run draws what an uninterrupted one would, and nothing about chance needs to be stored."""
+"""Batches: the images, conditions and random numbers of each training step.
+
+Everything is drawn from the run's seed and the number of the step, so a resumed run draws the same as an uninterrupted one
+and no random state needs to be stored.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
@@ -19,22 +23,22 @@ from diffstudio.training.data.captions import CaptionDropout
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.recipe import Recipe
 
-MAX_HELD_OUT = 256  # pictures: enough for a steady figure, few enough for memory and time
+MAX_HELD_OUT = 256  # images: enough for a stable loss, few enough for memory and time
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    images: Tensor  # [B,3,S,S] float32 in [-1,1]
+    images: Tensor  # [B,C,S,S] float32 in [-1,1]
     condition: Condition
-    generator: torch.Generator  # for times and noise; a CPU generator, used by nothing else
+    generator: torch.Generator  # on the CPU, for the times and the noise of this batch only
 
     def to(self, device: torch.device) -> Batch:
-        moved = Condition(*(part if part is None else part.to(device) for part in self.condition))
-        return Batch(self.images.to(device), moved, self.generator)
+        condition = Condition(*(value if value is None else value.to(device) for value in self.condition))
+        return Batch(self.images.to(device), condition, self.generator)
 
 
 class Batches:
-    """`at(step)` is the batch of that step, 0-based: pictures in a new order each epoch, without gaps between epochs."""
+    """`at(step)` is the batch of that step, 0-based. Each epoch has a new order; a batch may span two epochs."""
 
     def __init__(self, dataset: ImageDataset, recipe: Recipe, tokenizer: CaptionTokenizer | None) -> None:
         network = recipe.network
@@ -54,7 +58,7 @@ class Batches:
         return Batch(images, condition, generator)
 
     def held_out(self) -> Batch:
-        """The held-out pictures (at most MAX_HELD_OUT) as they are, captions whole; the same noise at every call."""
+        """The held-out images (at most MAX_HELD_OUT), not augmented, with full captions; the same noise at every call."""
         indices = self._dataset.held_out_indices
         indices = indices[:: -(-len(indices) // MAX_HELD_OUT) or 1]
         generator = torch.Generator().manual_seed(derived_seed(self._recipe.run.seed, "held out", 0))
@@ -68,7 +72,7 @@ class Batches:
         )
 
     def mean_image(self) -> Tensor:
-        """[3,S,S] in [-1,1], over at most a thousand training pictures."""
+        """[C,S,S] in [-1,1], the mean of at most 2000 training images."""
         chosen = self._training[:: max(1, len(self._training) // 1000)]
         return self._dataset.batch(chosen).mean(dim=0)
 
@@ -83,23 +87,23 @@ class Batches:
             case Conditioning.NONE:
                 return Condition()
 
-    def _condition(self, indices: np.ndarray, chance: random.Random) -> Condition:
-        captions = [self._dropout.draw(self._dataset.captions[index], chance) for index in indices]
-        nothing = len(self._dataset.classes)
+    def _condition(self, indices: NDArray[np.int64], rng: random.Random) -> Condition:
+        captions = [self._dropout.draw(self._dataset.captions[index], rng) for index in indices]
+        no_class = len(self._dataset.classes)
         labels = [
-            nothing if chance.random() < self._recipe.network.drop_condition else int(self._dataset.labels[index])
+            no_class if rng.random() < self._recipe.network.drop_condition else int(self._dataset.labels[index])
             for index in indices
         ]
         return self.condition_of(captions, labels)
 
-    def _indices(self, step: int) -> np.ndarray:
+    def _indices(self, step: int) -> NDArray[np.int64]:
         size, batch = len(self._training), self._recipe.run.batch
-        places = np.arange(step * batch, (step + 1) * batch)
+        positions = np.arange(step * batch, (step + 1) * batch)
         orders = {
             epoch: np.random.default_rng(derived_seed(self._recipe.run.seed, "epoch", epoch)).permutation(size)
-            for epoch in range(int(places[0]) // size, int(places[-1]) // size + 1)
+            for epoch in range(int(positions[0]) // size, int(positions[-1]) // size + 1)
         }
-        return np.array([self._training[orders[int(place) // size][int(place) % size]] for place in places])
+        return np.array([self._training[orders[int(position) // size][int(position) % size]] for position in positions])
 
 
 def derived_seed(seed: int, purpose: str, index: int) -> int:

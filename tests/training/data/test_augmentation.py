@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.training.data.augmentation import MOVED_SHARE, Augmentation
+from diffstudio.training.data.augmentation import AUGMENTED_FRACTION, Augmentation
 from diffstudio.training.recipe import DataRecipe
 
 STILL = DataRecipe(flips=0.0, rotation_degrees=0.0, translation=0.0, background="#ff8000")
@@ -92,17 +92,17 @@ def test_angles_and_moves_stay_within_the_recipe() -> None:
     assert told[:, 3:5].abs().max() == pytest.approx(3 / 20)
 
 
-def test_not_at_all_is_a_case_the_network_meets_often_and_exactly() -> None:
+def test_zero_labels_is_a_case_the_network_meets_often_and_exactly() -> None:
     """Nothing leaks: what is told as untouched is untouched to the bit, and that is a good part of the pictures."""
     images = pictures(2000, side=12)
     moved, told = Augmentation(ALL_KINDS).apply(images, generator())
     untouched = told[:, 5] == 0
     assert torch.equal(moved[untouched], images[untouched])
     assert not told[untouched].any()
-    assert float(untouched.float().mean()) == pytest.approx(0.7 * MOVED_SHARE**2, abs=0.06)
+    assert float(untouched.float().mean()) == pytest.approx(0.7 * AUGMENTED_FRACTION**2, abs=0.06)
     differ = (moved[~untouched] != images[~untouched]).flatten(1).any(1)
     assert differ.all()
-    assert torch.equal(told[:1] * 0, Augmentation(ALL_KINDS).not_at_all(1))
+    assert torch.equal(told[:1] * 0, Augmentation(ALL_KINDS).zero_labels(1))
 
 
 def test_values_stay_in_range() -> None:
