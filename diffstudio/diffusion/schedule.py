@@ -139,10 +139,10 @@ class VariancePreserving(Schedule):
                 return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2
             case BetaCurve.SIGMOID:
                 return first + (last - first) * torch.linspace(-6, 6, steps, dtype=torch.float64).sigmoid()
-            case BetaCurve.COSINE:
-                fraction = torch.arange(steps + 1, dtype=torch.float64) / steps
-                alpha_bar = torch.cos((fraction + 0.008) / 1.008 * math.pi / 2) ** 2
-                return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+        # BetaCurve.COSINE: Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 17, with betas of at most 0.999
+        fraction = torch.arange(steps + 1, dtype=torch.float64) / steps
+        alpha_bar = torch.cos((fraction + 0.008) / 1.008 * math.pi / 2) ** 2
+        return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
     @property
     def t_max(self) -> float:

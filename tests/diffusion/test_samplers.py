@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser, EDMPreconditioned, EpsPrediction, FlowPrediction
 from diffstudio.diffusion.noise import Noise, SeededNoise
-from diffstudio.diffusion.samplers import SAMPLERS, Step
+from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
 from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.studio.requests import SamplerName
@@ -285,6 +285,26 @@ def test_steps_say_where_they_are(name: str) -> None:
     times = sampling_times(schedule, 4, "trailing")
     steps = walk(name, Gaussian(schedule), torch.randn(1, 1, 2, 2), times, SeededNoise([0]))
     assert [(step.index, step.t) for step in steps] == [(1, 750), (2, 500), (3, 250), (4, 0)]
+
+
+@every_sampler
+@every_schedule
+@pytest.mark.parametrize("end", [None, -1], ids=["to the clean image", "to some noise"])
+def test_network_calls_counts_the_calls(name: str, schedule: Schedule, end: int | None) -> None:
+    """Heun saves its second call at sigma = 0 and at an infinite scheduler sigma; all others make one call per step."""
+    times = sampling_times(schedule, 4, "uniform")[:end]
+    calls = []
+
+    @dataclass(frozen=True)
+    class Counted(Gaussian):
+        def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+            calls.append(t)
+            return super().__call__(x_t, t)
+
+    walk(name, Counted(schedule), torch.randn(1, 1, 2, 2), times, SeededNoise([0]))
+    assert len(calls) == network_calls(name, schedule, times)
+    steps = len(times) - 1
+    assert len(calls) == (2 * steps - (end is None) if name == "heun" else steps)
 
 
 @every_sampler

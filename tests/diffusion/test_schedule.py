@@ -103,6 +103,12 @@ def test_what_lies_beyond_the_ends_is_the_end(schedule: Schedule) -> None:
     assert schedule.t_from_log_snr(float64(math.inf, -math.inf)).tolist() == [0, schedule.t_max]
 
 
+@pytest.mark.parametrize("shift", [0.0, -1.0, math.inf, math.nan])
+def test_a_shift_must_be_positive_and_finite(shift: float) -> None:
+    with pytest.raises(ValueError, match="shift must be positive and finite"):
+        RectifiedFlow(shift)
+
+
 @every_schedule
 def test_schedules_survive_storage(schedule: Schedule) -> None:
     assert schedule_from_json(json.loads(json.dumps(schedule.to_json()))) == schedule

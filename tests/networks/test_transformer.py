@@ -14,6 +14,7 @@ from diffstudio.networks.transformer import (
     attention,
     rms_norm,
     rotary_embedding,
+    zero_init,
 )
 from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.training.trainer import network_config
@@ -104,8 +105,9 @@ def test_every_parameter_learns() -> None:
     assert silent == []
 
 
-def test_attention_is_the_fused_kernels() -> None:
-    query, key, value = torch.randn(3, 2, 4, 20, 8).unbind(0)
+@pytest.mark.parametrize("count", [20, 600])  # written out, and the fused kernel itself
+def test_attention_is_the_fused_kernels(count: int) -> None:
+    query, key, value = torch.randn(3, 2, 4, count, 8).unbind(0)
     torch.testing.assert_close(
         attention(query, key, value),
         torch.nn.functional.scaled_dot_product_attention(query, key, value),
@@ -128,6 +130,21 @@ def test_rotation_keeps_lengths_and_sees_only_differences() -> None:
 
 def test_rms_norm() -> None:
     torch.testing.assert_close(rms_norm(torch.randn(5, 16)).square().mean(dim=-1), torch.ones(5), rtol=1e-3, atol=1e-3)
+
+
+def test_the_header_keeps_the_keys_of_version_0_1() -> None:
+    config = small(conditioning=Conditioning.TEXT, vocab_size=50, text_tokens=4, augment_dim=6)
+    written = config.to_json()
+    assert written == {
+        "size": 16, "patch": 4, "margin": 2, "bottleneck": 16, "width": 32, "depth": 2, "heads": 2,
+        "condition_width": 32, "conditioning": "text", "classes": 0, "vocabulary": 50, "text_tokens": 4, "told_width": 6,
+    }  # fmt: skip
+    assert TransformerConfig.from_json(written) == config
+
+
+def test_zero_init() -> None:
+    for bias in (True, False):
+        assert not any(parameter.any() for parameter in zero_init(torch.nn.Linear(3, 2, bias=bias)).parameters())
 
 
 @pytest.mark.parametrize(
