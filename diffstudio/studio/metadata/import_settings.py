@@ -134,7 +134,7 @@ def check_types(request: PictureRequest) -> None:
             wholes += (request.width or 0, request.height or 0, request.enlarge_steps)
             places += [str(request.init or ""), str(request.mask or "")]
             places += [place for use in request.controls for place in (use.network, str(use.image))]
-        case UpscaleRequest():
+        case UpscaleRequest():  # pragma: no branch - there is no third
             places.append(str(request.source))
     if not (all(isinstance(text, str) for text in texts) and all(isinstance(whole, int) for whole in wholes)):
         raise ImageProblem("The image's settings are damaged", "a value has the wrong type", CHOOSE_ANOTHER)

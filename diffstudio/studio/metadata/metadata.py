@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from diffstudio import __version__
 from diffstudio.atomic import atomic_write
 from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.imaging.reader import flatten
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
 from diffstudio.studio.metadata.image_text import ImageText, read_text
@@ -274,16 +275,13 @@ def save_copy(source: Path, target: Path) -> None:
             with source.open("rb") as original:
                 shutil.copyfileobj(original, file)
         else:
-            picture = read_thumbnail(source, LARGEST_SIDE)
-            if kind == "JPEG" and picture.mode == "RGBA":
-                white = Image.new("RGBA", picture.size, "white")
-                picture = Image.alpha_composite(white, picture)
+            image = read_thumbnail(source, LARGEST_SIDE)
             exif = Image.Exif()
             text = read_text(source).texts.get(TEXT_KEY, "")
             if text:
                 exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text[:30_000].encode("utf-16-be")
-            picture = picture.convert("RGB") if kind == "JPEG" else picture
-            picture.save(file, kind, quality=95, exif=exif)
+            image = flatten(image) if kind == "JPEG" else image
+            image.save(file, kind, quality=95, exif=exif)
 
 
 def _ours(text: str) -> ImageSettings:

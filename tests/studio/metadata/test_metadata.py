@@ -7,6 +7,7 @@ import random
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from diffstudio import __version__
 from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
 from diffstudio.studio.metadata import import_settings, metadata
 from diffstudio.studio.metadata.image_text import LARGEST_TEXT_BYTES, read_text
-from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName, UpscaleRequest
 
 REQUEST = GenerateRequest(
     prompt="a red apple,\non a table",
@@ -489,3 +490,72 @@ def test_thousands_of_texts_are_not_all_kept(tmp_path: Path) -> None:
     chunks = [chunk(b"tEXt", f"k{number}\0v".encode()) for number in range(5000)]
     (tmp_path / "a.png").write_bytes(png(*chunks))
     assert len(read_text(tmp_path / "a.png").texts) < 1000
+
+
+# Upscaled, hires fix, inpainting
+
+
+def test_an_upscaled_image_keeps_the_text_of_its_source(tmp_path: Path) -> None:
+    request = UpscaleRequest(Path("a.png"), 2.0)
+    text = metadata.parameters_text(request, {"source_text": "a cat\nSteps: 4"})
+    assert text == "a cat\nSteps: 4, Postprocess upscale by: 2, Postprocess upscaler: Lanczos"
+    bare = metadata.parameters_text(request, {"width": 64, "height": 48})
+    assert bare.endswith(
+        f"Size: 64x48, Postprocess upscale by: 2, Postprocess upscaler: Lanczos, Version: diffstudio {__version__}"
+    )
+    sampled = UpscaleRequest(Path("a.png"), 2.0, checkpoint="folder/tiny.safetensors", prompt="cat", strength=0.4)
+    assert "cat\nSteps: " in metadata.parameters_text(sampled, {}) and "Denoising strength: 0.4" in (
+        metadata.parameters_text(sampled, {"model_hash": "abc"})
+    )
+    read = metadata.read(saved(tmp_path / "a.png", sampled, {"model": "tiny"}))
+    assert read.request == sampled and read.checkpoint == "tiny"
+
+
+def test_hires_fix_and_inpainting_are_in_the_text() -> None:
+    hires = replace(REQUEST, enlarge=2.0, enlarge_strength=0.4, enlarge_steps=9, enlarge_guidance=5.0)
+    text = metadata.parameters_text(hires, {})
+    assert "Denoising strength: 0.4, Hires upscale: 2, Hires steps: 9, Hires upscaler: " in text
+    assert "Hires CFG Scale: 5" in text and request_of(text).enlarge == 2.0
+    again = replace(REQUEST, init=Path("a.png"), strength=0.5, enlarge=2.0)
+    assert "Denoising strength: 0.5, Hires denoising strength: " in metadata.parameters_text(again, {})
+    painted = replace(REQUEST, init=Path("a.png"), mask=Path("b.png"), masked_only=True, padding=16)
+    text = metadata.parameters_text(painted, {})
+    assert "Inpaint area: Only masked, Masked area padding: 16" in text
+    outpainted = replace(REQUEST, init=Path("a.png"), outpaint=(8, 0, 0, 8))
+    assert 'Outpaint: "8,0,0,8"' in metadata.parameters_text(outpainted, {})
+
+
+def request_of(text: str) -> GenerateRequest:
+    request = metadata.request_from_parameters(text)
+    assert isinstance(request, GenerateRequest)
+    return request
+
+
+def test_text_without_settings_is_refused() -> None:
+    with pytest.raises(ImageProblem, match="The text holds no generation settings"):
+        metadata.settings_from_parameters("just a sentence")
+
+
+def test_where_the_json_is_damaged_the_text_is_read(tmp_path: Path) -> None:
+    path = with_texts(tmp_path / "a.png", diffstudio="{", parameters="a cat\nSteps: 4, Sampler: Euler, Seed: 9")
+    assert metadata.read(path).request.seed == 9
+    with pytest.raises(ImageProblem, match="settings are damaged"):
+        metadata.read(with_texts(tmp_path / "b.png", diffstudio="{"))
+
+
+def test_an_index_out_of_range_counts_as_the_first(tmp_path: Path) -> None:
+    for index in (-1, 99, "two"):
+        values = REQUEST.to_json() | {"image": {"index": index}, "environment": 7}
+        found = metadata.read(with_texts(tmp_path / "a.png", diffstudio=json.dumps(values)))
+        assert found.request.seed == REQUEST.seed and found.environment == {} and found.checkpoint == "starter"
+
+
+def test_copies_of_images_without_settings_or_files(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    metadata.save_copy(tmp_path / "clear.png", tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.getpixel((4, 4)) == (255, 255, 255)
+    with pytest.raises(ImageProblem, match="There is no image at"):
+        metadata.save_copy(tmp_path / "gone.png", tmp_path / "c.png")
+    with pytest.raises(ImageProblem, match="a name without an ending"):
+        metadata.save_copy(tmp_path / "clear.png", tmp_path / "c")
