@@ -131,8 +131,8 @@ class QueueAndHistory(QFrame):
     remove_requested = Signal(object)  # JobId
     live_view_requested = Signal()  # show the running job again
     train_room_requested = Signal()
-    image_selected = Signal(object)  # RecentPicture
-    context_menu_requested = Signal(object, object)  # RecentPicture, QPoint
+    image_selected = Signal(object)  # RecentImage
+    context_menu_requested = Signal(object, object)  # RecentImage, QPoint
     gallery_requested = Signal()
 
     def __init__(self) -> None:

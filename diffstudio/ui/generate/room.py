@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut
-from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QMenu, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QMenu
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
@@ -32,24 +32,18 @@ from diffstudio.studio.events import (
 from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.canvas import Canvas
-from diffstudio.ui.generate.filmstrip import Filmstrip
+from diffstudio.ui.generate.layout import GenerateLayout
 from diffstudio.ui.generate.menu import add_shortcuts, image_menu
-from diffstudio.ui.generate.panel import Panel
-from diffstudio.ui.generate.queue_and_history import QueueAndHistory, RecentImage
+from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.shell.downloads import button_text
-from diffstudio.ui.widgets import actions, theme
-from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton
+from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.formatting import human_duration
-from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image
 
-_BUTTON_TEXT_WIDTH = 420  # px of the middle column: below it a button shows only its icon
-_NARROW = 1180  # px: below it the side columns are narrower
 _MAX_SOURCE_SIDE = 1024  # px of an image shown while it is upscaled
 
 
-class GenerateRoom(QWidget):
+class GenerateRoom(GenerateLayout):
     """Shows the worker's events and emits what the user asks for. `read_filmstrip` returns every step of an ended job."""
 
     generate_requested = Signal(object)  # GenerateRequest, or an UpscaleRequest that is tried again
@@ -68,7 +62,6 @@ class GenerateRoom(QWidget):
 
     def __init__(self, read_filmstrip: Callable[[JobId], Sequence[tuple[Picture, ...]]] = lambda job: ()) -> None:
         super().__init__()
-        self.setObjectName("background")
         self._read_filmstrip = read_filmstrip
         self._job: JobId | None = None  # the running job, or the last one
         self._busy = False
@@ -82,23 +75,7 @@ class GenerateRoom(QWidget):
         self._notes: list[str] = []  # notes of the job that is shown
         self._saved = 0
         self._shown_recent: RecentImage | None = None
-        self.panel, self.right = Panel(), QueueAndHistory()
-        self.banner = Banner()
-        self.banner.hide()
-        self.title = ElidedLabel("", pixels=15, bold=True)
-        self.status = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
-        self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress")
-        self.empty = EmptyState("sparkle", "Looking for checkpoints…", "")
-        self.pause_button = SecondaryButton("Pause", "pause-fill", "Pause after the current network call (Ctrl+P)")
-        self.stop_button = SecondaryButton("Stop", "stop-fill", "Stop after the current network call (Ctrl+.)")
-        self.restart_button = SecondaryButton("Restart from step 1", "arrow-counter-clockwise")
-        self.reuse_button = SecondaryButton(actions.USE_SETTINGS, "sliders-horizontal", actions.USE_SETTINGS_TIP)
-        self.hint = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
-        self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
-        self._heading_stacked = False
         self._failed_request: PictureRequest | None = None
-        self._banner_on_action: Callable[[], object] = self._try_again
-        self._lay_out()
         self._connect()
         self._make_actions()
         self._update_state()
@@ -174,14 +151,6 @@ class GenerateRoom(QWidget):
 
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.panel.choose(checkpoint)
-
-    def show_message(
-        self, kind: str, text: str, action: str = "", on_action: Callable[[], object] | None = None
-    ) -> None:
-        """Show the banner. Its button calls `on_action`, or by default submits the failed request again."""
-        self._banner_action = on_action or self._try_again
-        self.banner.show_message(kind, text, action)
-        self.banner.setVisible(bool(text))
 
     def handle_event(self, event: Event) -> None:
         """Show one event of the worker."""
@@ -498,7 +467,7 @@ class GenerateRoom(QWidget):
         self.stop_button.clicked.connect(self._stop)
         self.restart_button.clicked.connect(self._restart)
         self.reuse_button.clicked.connect(self._reuse)
-        self.banner.acted.connect(lambda: self._banner_action())
+        self.retry_requested.connect(self._try_again)
         self.filmstrip.valueChanged.connect(self._scrubbed)
         self.canvas.context_menu_requested.connect(self._open_menu)
         self.canvas.selected.connect(lambda: self.filmstrip.set_image(self.canvas.chosen()))
@@ -510,50 +479,6 @@ class GenerateRoom(QWidget):
         self.right.context_menu_requested.connect(self._open_recent_menu)
         self.right.gallery_requested.connect(self.gallery_requested)
 
-    def _lay_out(self) -> None:
-        self.header = QWidget()
-        self._heading = QBoxLayout(QBoxLayout.Direction.LeftToRight, self.header)
-        self._heading.setContentsMargins(0, 0, 0, 0)
-        self._heading.setSpacing(4)
-        self._heading.addWidget(self.title, 1)
-        self._heading.addWidget(self.status, 1)
-        self.foot = QWidget()
-        buttons = QHBoxLayout(self.foot)
-        buttons.setContentsMargins(0, 0, 0, 0)
-        buttons.setSpacing(8)
-        for button in (self.pause_button, self.stop_button, self.reuse_button, self.restart_button):
-            buttons.addWidget(button)
-        buttons.addWidget(self.hint, 1)
-        buttons.addStretch(0)
-        self.foot.setFixedHeight(34)
-        self.middle = QStackedWidget()
-        self.middle.addWidget(self.empty)
-        self.middle.addWidget(self.canvas)
-        column = self._column = QVBoxLayout()
-        column.setSpacing(12)
-        column.addWidget(self.banner)
-        column.addWidget(self.header)
-        column.addWidget(self.middle, 1)
-        column.addWidget(self.progress)
-        column.addWidget(self.filmstrip)
-        column.addWidget(self.foot)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        row.addWidget(self.panel)
-        row.addLayout(column, 1)
-        row.addWidget(self.right)
-
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        narrow = self.width() < _NARROW
-        self.panel.setFixedWidth(288 if narrow else 328)
-        self.right.setFixedWidth(216 if narrow else 260)
-        middle = self.width() - self.panel.width() - self.right.width()
-        stacked = middle < 640
-        self._heading.setDirection(QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight)
-        self.status.setAlignment(Qt.AlignmentFlag.AlignLeft if stacked else Qt.AlignmentFlag.AlignRight)
-        self._heading_stacked = stacked
-        self.reuse_button.setText("" if middle < _BUTTON_TEXT_WIDTH else actions.USE_SETTINGS)
-        self._column.setContentsMargins(*((16, 12, 16, 12) if stacked else (24, 16, 24, 16)))
         self._update_hint()

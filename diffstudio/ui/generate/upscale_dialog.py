@@ -49,8 +49,8 @@ class UpscaleDialog(QDialog):
         self.setWindowTitle("Upscale")
         describe(self, f"Upscale {base.source.name}", " ")
         self.setMinimumWidth(440)
-        picture = Thumbnail(_THUMB, 8, name=base.source.name)
-        picture.set_image(image)
+        thumbnail = Thumbnail(_THUMB, 8, name=base.source.name)
+        thumbnail.set_image(image)
         self.size_label = label("", "dim", wrap=True)
         self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="Scale")
         self.scale.set_value(labels.nearest_scale(base.scale))
@@ -96,7 +96,7 @@ class UpscaleDialog(QDialog):
         self.cancel = SecondaryButton(actions.CANCEL, "", "Close (Escape)")
         self.button = PrimaryButton("Upscale", "", "Add to the queue (Ctrl+Enter)")
         self._update_upscalers(base.upscaler)
-        self._lay_out(picture)
+        self._lay_out(thumbnail)
         self._connect()
         self._update_state()
         self.scale.chip(self.scale.value()).setFocus()
@@ -165,7 +165,7 @@ class UpscaleDialog(QDialog):
         for keys in ("Ctrl+Return", "Ctrl+Enter"):
             QShortcut(QKeySequence(keys), self, self._accept)
 
-    def _lay_out(self, picture: Thumbnail) -> None:
+    def _lay_out(self, thumbnail: Thumbnail) -> None:
         facts = QVBoxLayout()
         facts.setSpacing(8)
         facts.addWidget(ElidedLabel(self._base.source.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
@@ -177,7 +177,7 @@ class UpscaleDialog(QDialog):
         top = QHBoxLayout(head)
         top.setContentsMargins(0, 0, 0, 0)
         top.setSpacing(16)
-        top.addWidget(picture, 0, Qt.AlignmentFlag.AlignTop)
+        top.addWidget(thumbnail, 0, Qt.AlignmentFlag.AlignTop)
         top.addLayout(facts, 1)
         prompt_name = label(terms.PROMPT, pixels=theme.FONT_PIXELS)
         prompt_name.setBuddy(self.prompt)

@@ -1,4 +1,4 @@
-"""A question before something goes: what, what else goes with it, and a way out that Enter and Escape take."""
+"""The confirmation dialog: a question, its consequences, and Cancel as the default button."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QMessageBox, QWidget
 
 
 def confirm(parent: QWidget, verb: str, question: str, consequence: str, do: Callable[[], object]) -> QMessageBox:
-    """Ask without waiting; `do()` is called when the button named `verb` is pressed. The box deletes itself."""
+    """Ask without blocking; `do()` is called when the button named `verb` is pressed. The box deletes itself."""
     box = QMessageBox(QMessageBox.Icon.NoIcon, verb, question, parent=parent)
     box.setInformativeText(consequence)
     yes = box.addButton(verb, QMessageBox.ButtonRole.DestructiveRole)

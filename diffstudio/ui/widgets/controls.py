@@ -25,7 +25,7 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_styl
 
 
 class SectionLabel(QWidget):
-    """The heading of a part of a column, with something small at its right end."""
+    """The heading of a section, with an optional note at its right end."""
 
     def __init__(self, text: str, right: str = "") -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class SectionLabel(QWidget):
 
 
 class PrimaryButton(QPushButton):
-    """The one button of a room, with its shortcut beside its text."""
+    """The main button of a room or dialog, with its shortcut beside its text."""
 
     def __init__(self, text: str, shortcut_hint: str = "", tooltip: str = "") -> None:
         super().__init__(text)
@@ -100,7 +100,7 @@ class PrimaryButton(QPushButton):
 
 
 class SecondaryButton(QPushButton):
-    """A button that waits its turn: an icon, a text, or both. Without a text it has no frame either."""
+    """A secondary button: an icon, a text, or both. Without a text it has no frame."""
 
     def __init__(self, text: str, icon: str = "", tooltip: str = "", *, name: str = "", role: str = "text") -> None:
         super().__init__(text)
@@ -117,7 +117,7 @@ class SecondaryButton(QPushButton):
 
 
 class Card(QFrame):
-    """A raised surface. `interactive` makes it a thing to click or to open with Enter or Space."""
+    """A raised surface. `interactive` lets it be clicked or activated with Enter or Space."""
 
     clicked = Signal()
 
@@ -149,7 +149,7 @@ class Card(QFrame):
 
 
 class ProgressLine(QWidget):
-    """A thin line; `set_fraction(None)` moves without saying how far."""
+    """A thin progress bar; `set_fraction(None)` makes it indeterminate."""
 
     def __init__(self, name: str = "Progress") -> None:
         super().__init__()
@@ -204,21 +204,21 @@ class ProgressLine(QWidget):
 
 
 class EmptyState(QWidget):
-    """What goes here, and the one button that brings it."""
+    """Explains an empty room, with the one button that fills it."""
 
     clicked = Signal()
 
     def __init__(self, icon: str, title: str, text: str, button_text: str | None = None) -> None:
         super().__init__()
         self._icon = icon
-        self._picture = QLabel()
-        self._picture.setFixedHeight(48)
+        self._icon_label = QLabel()
+        self._icon_label.setFixedHeight(48)
         self.title, self.text = label(title, pixels=16, bold=True, wrap=True), label(text, "dim", wrap=True)
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 24, 24, 24)
         column.setSpacing(8)
         column.addStretch(1)
-        for part in (self._picture, self.title, self.text):
+        for part in (self._icon_label, self.title, self.text):
             part.setAlignment(Qt.AlignmentFlag.AlignHCenter)
             part.setMaximumWidth(460)
             row = QHBoxLayout()
@@ -230,7 +230,7 @@ class EmptyState(QWidget):
         self.button.clicked.connect(self.clicked)
         column.addSpacing(8)
         column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
-        self.button.setVisible(bool(button_text))  # not before it has a parent: it would be a window for a moment
+        self.button.setVisible(bool(button_text))  # after it has a parent, or it would briefly be a window
         column.addStretch(1)
         self._draw()
 
@@ -245,7 +245,7 @@ class EmptyState(QWidget):
         self._draw()
 
     def _draw(self) -> None:
-        self._picture.setPixmap(icons.pixmap(self._icon, 40, "faint"))
+        self._icon_label.setPixmap(icons.pixmap(self._icon, 40, "faint"))
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -262,15 +262,15 @@ _BANNER_ICONS = {
 
 
 class Banner(QFrame):
-    """Something to know, in the window: what, why, what to do, and a button that does it. It can be dismissed."""
+    """A message in the window, with an optional action button; it can be dismissed."""
 
     acted = Signal()
     dismissed = Signal()
 
     def __init__(self, kind: str = "info", text: str = "", action: str = "") -> None:
         super().__init__()
-        self._picture = QLabel()
-        self._picture.setFixedWidth(20)
+        self._icon_label = QLabel()
+        self._icon_label.setFixedWidth(20)
         self._text = label("", wrap=True)
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._text.setMinimumWidth(80)
@@ -279,7 +279,7 @@ class Banner(QFrame):
         row = QHBoxLayout(self)
         row.setContentsMargins(12, 8, 8, 8)
         row.setSpacing(8)
-        row.addWidget(self._picture)
+        row.addWidget(self._icon_label)
         row.addWidget(self._text, 1)
         row.addWidget(self.action)
         row.addWidget(self.close_button)
@@ -310,7 +310,7 @@ class Banner(QFrame):
         self.dismissed.emit()
 
     def _draw(self) -> None:
-        self._picture.setPixmap(icons.pixmap(*_BANNER_ICONS[self._kind][:1], 18, _BANNER_ICONS[self._kind][1]))
+        self._icon_label.setPixmap(icons.pixmap(*_BANNER_ICONS[self._kind][:1], 18, _BANNER_ICONS[self._kind][1]))
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

@@ -1,4 +1,4 @@
-"""Sizes, counts and durations as people read them."""
+"""Human-readable sizes, counts and durations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def human_count(count: float) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """0.04 -> `0.04 s`, 75 -> `1 min 15 s`, 5000 -> `1 h 23 min`; `–` where it is not known."""
+    """0.04 -> `0.04 s`, 75 -> `1 min 15 s`, 5000 -> `1 h 23 min`; `–` when unknown."""
     if not 0 <= seconds < 1e9:
         return "–"
     if seconds < 10:

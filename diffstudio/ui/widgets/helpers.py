@@ -1,4 +1,4 @@
-"""What every control does: say its name, follow the style sheet, show a text that fits."""
+"""Helpers for every control: accessible names, style-sheet properties, labels and elided text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from diffstudio.ui.widgets import theme
 
 
 def describe(widget: QWidget, name: str, tooltip: str = "") -> None:
-    """Give a widget its accessible name and its tooltip (the name where there is nothing more to say)."""
+    """Set the accessible name and the tooltip of a widget; the tooltip defaults to the name."""
     widget.setAccessibleName(name)
     widget.setToolTip(tooltip or name)
 
 
 def set_style_property(widget: QWidget, property_name: str, value: Any) -> None:
-    """Set a property the style sheet looks at, and have it look again."""
+    """Set a property that the style sheet selects by, and apply the style sheet again."""
     if widget.property(property_name) == value:
         return
     widget.setProperty(property_name, value)
@@ -30,7 +30,7 @@ def set_style_property(widget: QWidget, property_name: str, value: Any) -> None:
 def label(
     text: str = "", tone: str = "", *, pixels: int = theme.FONT_PIXELS, bold: bool = False, wrap: bool = False
 ) -> QLabel:
-    """A text in one of the tones dim, faint, good, warn, bad, accent (or the plain one)."""
+    """A plain-text label in the tone dim, faint, good, warn, bad or accent; empty for normal text."""
     result = QLabel(text)
     result.setTextFormat(Qt.TextFormat.PlainText)
     result.setProperty("tone", tone)
@@ -40,7 +40,7 @@ def label(
 
 
 def scroll_area(contents: QWidget) -> QScrollArea:
-    """Scrolls up and down only, and is no stop on the way by keyboard: what is in it is."""
+    """A vertical scroll area, skipped by Tab: only its contents take the focus."""
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
@@ -51,7 +51,7 @@ def scroll_area(contents: QWidget) -> QScrollArea:
 
 
 class ElidedLabel(QLabel):
-    """One line that ends in an ellipsis where it does not fit; the whole text is its tooltip then."""
+    """One line, elided when it does not fit; the tooltip then shows the whole text."""
 
     def __init__(
         self,

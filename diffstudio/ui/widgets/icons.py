@@ -1,4 +1,4 @@
-"""What ships with the program and is drawn: the font and the icons.
+"""The bundled text font and the icons.
 
 Icons are characters of one font, Phosphor, which the qtawesome package carries. Its font file is loaded from there
 without importing the package, which would load eleven other fonts before the window is shown. An icon asks for its

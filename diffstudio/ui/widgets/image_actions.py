@@ -1,4 +1,4 @@
-"""What can be done with a picture on the screen, wherever it is shown: copy, save, drag, find."""
+"""Actions on an image shown anywhere: copy, save, drag, show in the file manager."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILTERS = {".png": "PNG (*.png)", ".jpg": "JPEG (*.jpg)", ".webp": "WebP (*.web
 
 
 def mime_data(image: QImage, path: Path | None) -> QMimeData:
-    """The pixels for programs that paint, the file (with its settings) for those that take files."""
+    """Pixels for image editors, and the file (with its settings) for programs that accept files."""
     data = QMimeData()
     if not image.isNull():
         data.setImageData(image)
@@ -36,7 +36,7 @@ def copy_text(text: str) -> None:
 
 
 class ClickOrDrag:
-    """A press of the left button, which becomes a click or, moved far enough, a drag."""
+    """Tells whether a press of the left mouse button becomes a click or a drag."""
 
     def __init__(self) -> None:
         self._at: QPoint | None = None
@@ -46,7 +46,7 @@ class ClickOrDrag:
             self._at = event.position().toPoint()
 
     def becomes_drag(self, event: QMouseEvent) -> bool:
-        """True once, at the move that makes it one."""
+        """True once, for the move that starts the drag."""
         if self._at is None or not event.buttons() & Qt.MouseButton.LeftButton:
             return False
         if (event.position().toPoint() - self._at).manhattanLength() < QApplication.startDragDistance():
@@ -55,13 +55,13 @@ class ClickOrDrag:
         return True
 
     def end(self) -> bool:
-        """Whether it was a click."""
+        """End the press; True when it was a click."""
         was, self._at = self._at is not None, None
         return was
 
 
 def drag(source: QWidget, image: QImage, path: Path | None) -> None:
-    """Start dragging; returns when it is dropped somewhere or given up."""
+    """Drag an image; returns when it is dropped or cancelled."""
     drag = QDrag(source)
     drag.setMimeData(mime_data(image, path))
     small = QPixmap.fromImage(
@@ -75,7 +75,7 @@ def drag(source: QWidget, image: QImage, path: Path | None) -> None:
 def save_as(
     parent: QWidget, image: QImage, path: Path | None, failed: Callable[[DiffstudioError], None]
 ) -> QFileDialog:
-    """Ask where to, and write there: a copy of the file where there is one, so that its settings travel along."""
+    """Ask for a file name and save there: a copy of the file if there is one, which keeps its settings."""
 
     def save(target: Path) -> None:
         try:
@@ -83,11 +83,11 @@ def save_as(
         except DiffstudioError as error:
             failed(error)
 
-    return ask_where_to_save(parent, path or Path("picture.png"), save)
+    return ask_where_to_save(parent, path or Path("image.png"), save)
 
 
 def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object]) -> QFileDialog:
-    """Where a copy of the picture is to go, and as what kind of file: its own first."""
+    """Open the save dialog for a copy of an image; its own file type comes first."""
     own = {".jpeg": ".jpg"}.get(path.suffix.lower(), path.suffix.lower())
     kinds = sorted(_FILTERS, key=lambda ending: ending != own)
     dialog = QFileDialog(parent, "Save a copy")
@@ -96,12 +96,12 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
     dialog.setDefaultSuffix(kinds[0].removeprefix("."))
     dialog.selectFile(str(Path.home() / path.name))
 
-    def follow(chosen: str) -> None:
+    def filter_selected(chosen: str) -> None:
         ending = next(ending for ending, text in _FILTERS.items() if text == chosen)
         dialog.setDefaultSuffix(ending.removeprefix("."))
         dialog.selectFile(path.stem + ending)
 
-    dialog.filterSelected.connect(follow)
+    dialog.filterSelected.connect(filter_selected)
     dialog.fileSelected.connect(lambda name: save(Path(name)))
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.open()
@@ -109,7 +109,7 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
 
 
 def write(image: QImage, path: Path | None, target: Path) -> None:
-    """The picture in `path` with its settings, or the image where it is in no file yet; whole or not at all.
+    """Save a copy of `path` with its settings, or `image` when it is in no file yet; atomic.
 
     ImageProblem when it cannot be read or the ending names no kind of picture, StorageProblem when it cannot be written.
     """
@@ -122,13 +122,13 @@ def write(image: QImage, path: Path | None, target: Path) -> None:
         whole = Path(folder) / "picture.png"
         if not image.save(str(whole)):
             raise StorageProblem(
-                "The picture could not be saved", "the disk for temporary files is full", "Free some space"
+                "The image could not be saved", "the disk for temporary files is full", "Free some space"
             )
         metadata.save_copy(whole, target)
 
 
 def show_in_folder(path: Path) -> bool:
-    """Open the system's file manager there, with the file chosen where the system can; False where there is none."""
+    """Show a file in the file manager, selected where the system supports it; False without a file manager."""
     if sys.platform == "win32":
         subprocess.Popen(["explorer", "/select,", str(path)])
         return True
@@ -139,6 +139,6 @@ def show_in_folder(path: Path) -> bool:
 
 
 def open_folder(folder: Path) -> bool:
-    """In the system's file manager; False where there is none."""
+    """Open a folder in the file manager; False without a file manager."""
     folder.mkdir(parents=True, exist_ok=True)
     return QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))

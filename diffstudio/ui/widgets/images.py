@@ -1,4 +1,4 @@
-"""Pictures on the screen, and the words for sizes and times: shared by every room."""
+"""Images on the screen: conversion, reading, drawing and thumbnails."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".jxl", "
 IMAGE_FILE_FILTER = f"Images ({' '.join(f'*{suffix}' for suffix in sorted(IMAGE_SUFFIXES))})"  # of a QFileDialog
 
 
-def numpy_to_qimage(picture: NDArray[np.uint8]) -> QImage:
+def numpy_to_qimage(pixels: NDArray[np.uint8]) -> QImage:
     """[H,W,3] RGB, [H,W,4] RGBA or [H,W] grey, uint8 -> an image that owns its pixels (Qt only borrows a buffer)."""
-    picture = np.ascontiguousarray(picture, dtype=np.uint8)
-    height, width = picture.shape[:2]
-    channels = picture.shape[2] if picture.ndim == 3 else 1
+    pixels = np.ascontiguousarray(pixels, dtype=np.uint8)
+    height, width = pixels.shape[:2]
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
     formats = {1: QImage.Format.Format_Grayscale8, 3: QImage.Format.Format_RGB888, 4: QImage.Format.Format_RGBA8888}
-    return QImage(picture.data, width, height, width * channels, formats[channels]).copy()
+    return QImage(pixels.data, width, height, width * channels, formats[channels]).copy()
 
 
 def read_image(path: Path, largest: int | None = None) -> QImage:
@@ -64,7 +64,7 @@ def image_size(path: Path) -> QSize:
 
 
 def unreadable_reason(path: Path) -> str:
-    """Of a picture that `read_image` gave nothing for; empty where it is no picture at all."""
+    """Why `read_image` failed; empty when the file is not an image."""
     size = QImageReader(str(path)).size()
     if not size.isValid():
         return ""
@@ -74,7 +74,7 @@ def unreadable_reason(path: Path) -> str:
 
 
 def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:
-    """Draw the whole picture into `rect` with smooth interpolation and rounded corners."""
+    """Draw the whole image into `rect` with smooth interpolation and rounded corners."""
     painter.save()
     painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
     path = QPainterPath()
@@ -85,14 +85,14 @@ def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: fl
     else:
         painter.drawPixmap(rect, image, QRectF(image.rect()))
     painter.setClipping(False)
-    if theme.name() == "light":  # a picture on white needs an edge there
+    if theme.name() == "light":  # a white image needs an outline there
         painter.setPen(QPen(theme.colour("line"), 1))
         painter.drawRoundedRect(rect.adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
     painter.restore()
 
 
 def fitted(size: QSize, room: QRectF) -> QRectF:
-    """The largest rectangle of the shape of `size` in the middle of `room`, on whole pixels."""
+    """The largest rectangle with the aspect ratio of `size`, centred in `room`, on whole pixels."""
     scale = min(room.width() / max(1, size.width()), room.height() / max(1, size.height()))
     width, height = round(size.width() * scale), round(size.height() * scale)
     left, top = room.x() + (room.width() - width) / 2, room.y() + (room.height() - height) / 2
@@ -100,12 +100,12 @@ def fitted(size: QSize, room: QRectF) -> QRectF:
 
 
 class Thumbnail(QLabel):
-    """A picture in a rounded square. `clickable` makes it a thing to click or to open with Enter or Space."""
+    """An image in a rounded square. `clickable` lets it be clicked or activated with Enter or Space."""
 
     clicked = Signal()
 
     def __init__(
-        self, size: int, radius: int = 6, *, name: str = "Picture", tooltip: str = "", clickable: bool = False
+        self, size: int, radius: int = 6, *, name: str = "Image", tooltip: str = "", clickable: bool = False
     ) -> None:
         super().__init__()
         self._side, self._radius, self._image, self._scaled = size, radius, QImage(), QImage()
@@ -177,7 +177,7 @@ class Thumbnail(QLabel):
 
 
 def _square(image: QImage, side: int) -> QImage:
-    """The middle square of a picture, `side` px."""
+    """The centre square of an image, `side` px."""
     scaled = image.scaled(
         side, side, Qt.AspectRatioMode.KeepAspectRatioByExpanding, Qt.TransformationMode.SmoothTransformation
     )

@@ -1,6 +1,6 @@
-"""Controls that hold a value: sliders, drop-downs, chips, boxes to tick.
+"""Controls that hold a value: sliders, drop-downs, chips, check boxes, fields.
 
-Each reports what a person did by a signal that does not fire when the program sets the value.
+Each emits a signal when the user changes the value, but not when the program sets it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NARROWEST_CHIP = 64  # px
 
 
 def _scroll_if_chosen(control: QWidget, scroll: Callable[[QWheelEvent], None], event: QWheelEvent) -> None:
-    """A scroll over a control that has not been chosen is the column's."""
+    """Scroll the column instead of changing a control that has no focus."""
     if control.hasFocus():
         scroll(event)
     else:
@@ -47,7 +47,7 @@ def _scroll_if_chosen(control: QWidget, scroll: Callable[[QWheelEvent], None], e
 
 
 class Slider(QSlider):
-    """A slider that a scroll over it does not move unless it has been chosen."""
+    """A slider that the mouse wheel moves only when it has the focus."""
 
     def __init__(self) -> None:
         super().__init__(Qt.Orientation.Horizontal)
@@ -58,7 +58,7 @@ class Slider(QSlider):
 
 
 class DecimalField(QDoubleSpinBox):
-    """A number to type, which a scroll over it does not change unless it has been chosen."""
+    """A number field that the mouse wheel changes only when it has the focus."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class DecimalField(QDoubleSpinBox):
 
 
 class IntegerField(QSpinBox):
-    """The same for whole numbers."""
+    """A field for whole numbers that the mouse wheel changes only when it has the focus."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class IntegerField(QSpinBox):
 
 
 def lay_out_slider(whole: QWidget, name: ElidedLabel, field: QWidget, slider: QSlider) -> None:
-    """The name and the field to type into, and the slider below them."""
+    """Lay out a name and a field, with the slider below them."""
     name.setBuddy(field)
     column, row = QVBoxLayout(whole), QHBoxLayout()
     column.setContentsMargins(0, 0, 0, 0)
@@ -92,9 +92,9 @@ def lay_out_slider(whole: QWidget, name: ElidedLabel, field: QWidget, slider: QS
 
 
 class LabelledSlider(QWidget):
-    """A name, a value to type into, and a slider below. `value_changed` carries an int where `decimals` is 0.
+    """A name, a number field, and a slider below. `value_changed` carries an int when `decimals` is 0.
 
-    `zero` is shown in place of the smallest value.
+    `zero` is shown in place of the minimum.
     """
 
     value_changed = Signal(object)
@@ -139,7 +139,7 @@ class LabelledSlider(QWidget):
         return round(value) if self._decimals == 0 else round(value, self._decimals)
 
     def set_value(self, value: float) -> None:
-        """Without telling anybody."""
+        """Set the value without emitting `value_changed`."""
         for part, shown in ((self._box, value), (self._slider, round(value * self._scale))):
             part.blockSignals(True)
             part.setValue(shown)  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ class LabelledSlider(QWidget):
 
 
 class ComboBox(QComboBox):
-    """A drop-down of (value, text) choices. `chosen` carries the value when a person chooses."""
+    """A drop-down of (value, text) choices. `chosen` carries the value that the user chooses."""
 
     chosen = Signal(object)
 
@@ -190,7 +190,7 @@ class ComboBox(QComboBox):
         self.activated.connect(lambda index: self.chosen.emit(self._values[index]))
 
     def set_choices(self, choices: Sequence[tuple[Any, str]]) -> None:
-        """New choices; the old value stays where it is still among them."""
+        """Replace the choices; the current value stays selected if it is among them."""
         before = self.value()
         self._values = [value for value, _ in choices]
         self.clear()
@@ -204,7 +204,7 @@ class ComboBox(QComboBox):
         return self._values[index] if 0 <= index < len(self._values) else None
 
     def set_value(self, value: Any) -> bool:
-        """True when it is one of the choices; otherwise the first stays chosen."""
+        """Select a value; False, with the first choice selected, when it is not among the choices."""
         found = value in self._values
         self.setCurrentIndex(self._values.index(value) if found else (0 if self._values else -1))
         return found
@@ -259,7 +259,7 @@ class LabelledComboBox(QWidget):
 
 
 class Chip(QPushButton):
-    """A small rounded choice. One that is longer than its row ends in an ellipsis."""
+    """A small rounded button; its text is elided when it is longer than its row."""
 
     def __init__(self, text: str, checkable: bool = True, tooltip: str = "", icon: str = "") -> None:
         super().__init__(text)
@@ -285,7 +285,7 @@ class Chip(QPushButton):
 
 
 class ChipRow(QWidget):
-    """Chips that wrap. `value_changed` carries the value (exclusive) or the tuple of chosen values."""
+    """Chips in rows that wrap. `value_changed` carries the value (exclusive) or a tuple of the selected values."""
 
     value_changed = Signal(object)
 
@@ -316,11 +316,11 @@ class ChipRow(QWidget):
         return (on[0] if on else None) if self._exclusive else on
 
     def set_value(self, value: Any) -> None:
-        """One value (or None for none of them), or the values that are to be on."""
-        wanted = (value,) if self._exclusive else tuple(value)
+        """Select one value (or None), or a sequence of values when not exclusive."""
+        selected = (value,) if self._exclusive else tuple(value)
         self._group.setExclusive(False)
         for each, chip in zip(self._values, self._chips, strict=True):
-            chip.setChecked(each in wanted)
+            chip.setChecked(each in selected)
         self._group.setExclusive(self._exclusive)
 
     def chip(self, value: Any) -> Chip:
@@ -328,7 +328,7 @@ class ChipRow(QWidget):
 
 
 class CheckBox(QCheckBox):
-    """A box to tick. The style sheet draws the box, this the tick."""
+    """A check box. The style sheet draws the box, this class the tick."""
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
@@ -340,7 +340,7 @@ class CheckBox(QCheckBox):
 
 
 class SearchField(QLineEdit):
-    """Words to look for. `searched` once a person stops typing for a moment, or presses Enter."""
+    """A search field. Emits `searched` after a pause in typing, or on Enter."""
 
     searched = Signal()
 
@@ -351,7 +351,7 @@ class SearchField(QLineEdit):
         self.setMaxLength(1000)
         self.setMinimumWidth(80)
         for cross in self.findChildren(QToolButton):  # Qt's own, which appears with the first letter
-            describe(cross, "Clear", "Look for nothing, and show everything again")
+            describe(cross, "Clear", "Clear the search")
         self.addAction(icons.icon("magnifying-glass", "dim"), QLineEdit.ActionPosition.LeadingPosition).setText(
             "Search"
         )

@@ -1,4 +1,4 @@
-"""The two themes: the same roles in a dark and a light cast, one style sheet made from them.
+"""The dark and the light theme: colours by role, and one style sheet made from them.
 
 The theme's name is kept on the QApplication itself, so that painted widgets and icons ask for `colour(role)` when they
 paint and a change of theme needs nothing but a repaint, which a new style sheet brings anyway.
@@ -14,7 +14,7 @@ from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalett
 from PySide6.QtWidgets import QApplication
 
 UNIT = 4  # px: spacing comes in multiples of it
-RADIUS = 8  # px, of cards, fields and pictures
+RADIUS = 8  # px, of cards, fields and images
 FONT_PIXELS = 13
 SMALL_PIXELS = 12
 TINY_PIXELS = 11
@@ -26,7 +26,7 @@ _PROPERTY = "diffstudioTheme"
 class Roles:
     """What a colour is for. Text roles are legible on `background`, `panel` and `raised`: a test measures it."""
 
-    background: str  # behind pictures
+    background: str  # behind images
     panel: str  # columns of controls
     raised: str  # fields, cards, buttons
     hover: str  # a raised thing under the pointer
@@ -86,7 +86,7 @@ LIGHT = Roles(
 
 
 def name() -> str:
-    """`dark` or `light`: what is on now."""
+    """The current theme: `dark` or `light`."""
     app = QGuiApplication.instance()
     return str((app.property(_PROPERTY) if app else None) or "dark")
 
@@ -96,21 +96,21 @@ def roles() -> Roles:
 
 
 def colour(role: str) -> QColor:
-    """The colour of a role (a field of Roles) in the theme that is on."""
+    """The colour of a role (a field of Roles) in the current theme."""
     return QColor(getattr(roles(), role))
 
 
-def resolve(wish: str) -> str:
-    """`dark` or `light` for a wish of `dark`, `light` or `system` (dark where the system has no opinion)."""
-    if wish in ("dark", "light"):
-        return wish
+def resolve(setting: str) -> str:
+    """`dark` or `light` for the setting `dark`, `light` or `system` (dark when the system has no preference)."""
+    if setting in ("dark", "light"):
+        return setting
     light = QGuiApplication.styleHints().colorScheme() == Qt.ColorScheme.Light
     return "light" if light else "dark"
 
 
-def apply(app: QApplication, wish: str = "dark") -> None:
-    """Dress the application. May be called again at any time with another wish."""
-    app.setProperty(_PROPERTY, resolve(wish))
+def apply(app: QApplication, setting: str = "dark") -> None:
+    """Apply a theme to the application; may be called again at any time."""
+    app.setProperty(_PROPERTY, resolve(setting))
     if app.style().objectName() != "fusion":
         app.setStyle("Fusion")
     app.setFont(font())
@@ -119,7 +119,7 @@ def apply(app: QApplication, wish: str = "dark") -> None:
 
 
 def font(pixels: int = FONT_PIXELS, *, bold: bool = False, spaced: bool = False) -> QFont:
-    """Inter where it is loaded, otherwise the system's sans. `spaced` is for small capitals."""
+    """Inter if it is loaded, otherwise the system font. `spaced` adds letter spacing for capitals."""
     result = (
         QFont("Inter")
         if "Inter" in QFontDatabase.families()

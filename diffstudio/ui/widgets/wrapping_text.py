@@ -1,4 +1,4 @@
-"""Text to read and select: it wraps where it must, in the middle of a path too, and is as high as it is long."""
+"""Read-only, selectable text that wraps anywhere, even inside a path, and is as tall as its lines."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class WrappingText(QTextEdit):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMinimumWidth(40)
         self.document().setDocumentMargin(0)
-        self._dress()
+        self._apply_theme()
         self.set_text(text)
 
     def set_text(self, text: str) -> None:
         self.setPlainText(text)
-        self._follow()
+        self._fit_height()
 
     def text(self) -> str:
         return self.toPlainText()
@@ -47,24 +47,24 @@ class WrappingText(QTextEdit):
         return QSize(120, self.height())
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        event.ignore()  # it shows all that it has: what it lies in scrolls
+        event.ignore()  # it never scrolls itself: its parent does
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self._follow()
+        self._fit_height()
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange and hasattr(self, "_tone"):
-            self._dress()
+            self._apply_theme()
 
-    def _follow(self) -> None:
+    def _fit_height(self) -> None:
         self.document().setTextWidth(max(1, self.viewport().width()))
         height = math.ceil(self.document().size().height())
         if height != self.height():
             self.setFixedHeight(height)
 
-    def _dress(self) -> None:
+    def _apply_theme(self) -> None:
         sheet = f"background: transparent; border: none; padding: 0; color: {theme.colour(self._tone).name()};"
         if sheet != self.styleSheet():
             self.setStyleSheet(sheet)
