@@ -55,7 +55,7 @@ def test_an_estimate_that_is_in_no_file_is_written(tmp_path: Path, qapp: QApplic
 def test_what_cannot_be_written_says_why_and_leaves_nothing(file: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageProblem):
         image_actions.write(QImage(), file, tmp_path / "nowhere" / "e.png")
-    with pytest.raises(ImageProblem, match="not a kind of picture"):
+    with pytest.raises(ImageProblem, match="not a supported image format"):
         image_actions.write(QImage(), file, tmp_path / "e.txt")
     file.rename(tmp_path / "moved.png")
     with pytest.raises(ImageProblem, match="moved or deleted"):
