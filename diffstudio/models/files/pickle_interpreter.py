@@ -78,9 +78,8 @@ class PickleInterpreter:
         self.globals: dict[tuple[str, str], Global] = {}
         self.calls: list[Call] = []  # except those of torch._utils, which build tensors
         self.constants: list[bytes] = []  # that may be pickles
-        self.storages: list[
-            tuple[Any, ...]
-        ] = []  # ("storage", type, key, device, element count, …), as PyTorch writes them
+        # Persistent ids as PyTorch writes them: ("storage", type, key, device, element count, …).
+        self.storages: list[tuple[Any, ...]] = []
         self._data, self._size = data, len(data)
         self._reset()
 
@@ -92,7 +91,7 @@ class PickleInterpreter:
     def run(self) -> Any:
         """The value of one pickle. Unreadable, Truncated."""
         self._reset()
-        data, size, budget, does = self._data, self._size, self.budget, _HANDLERS
+        data, size, budget, handlers = self._data, self._size, self.budget, _HANDLERS
         first = self.at
         try:
             while self.at < size:
@@ -103,7 +102,7 @@ class PickleInterpreter:
                 budget.left -= 1
                 if budget.left < 0:
                     raise Unreadable(f"it has more than {budget.whole:,} opcodes")
-                does[opcode](self)
+                handlers[opcode](self)
         except Unreadable:
             raise
         except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:

@@ -13,10 +13,10 @@ from diffstudio.errors import CheckpointMissing, DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Origin, Role
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, SUFFIXES
-from diffstudio.models.library.header_cache import HeaderCache, Stamp
 from diffstudio.models.library.lookup import no_such_model
 from diffstudio.models.library.model_folders import search_roots, walk_models
 from diffstudio.models.library.overrides import Overrides
+from diffstudio.models.library.record_cache import RecordCache, Stamp
 from diffstudio.models.library.records import read_checkpoint
 
 STARTER = "starter"  # the name of the checkpoint that ships with the program
@@ -71,14 +71,14 @@ class Library:
         )
         gone = {path for path, _, _ in {*self._seen, *(stamp for stamp, _ in known)}} - {path for path, _, _ in seen}
         if new or gone:
-            HeaderCache().keep(new, [path for path in gone if not path.exists()])
+            RecordCache().keep(new, [path for path in gone if not path.exists()])
         found = _with_unique_names(found)
         self._seen, self.problems, self._checkpoints = seen, problems, [replace(one, headers=()) for one in found]
         return found
 
     def _cached(self) -> dict[tuple[Stamp, str], Checkpoint]:
         """Records from earlier runs of the program, for the first scan in this one."""
-        return HeaderCache().records() if self._checkpoints is None else {}
+        return RecordCache().records() if self._checkpoints is None else {}
 
     def find(self, name_or_path: str | Path) -> Checkpoint:
         """The model of that name, or at that path: a file or a diffusers folder. Its record has its headers, where they were read now.

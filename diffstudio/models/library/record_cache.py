@@ -30,7 +30,7 @@ _ENUMS = {"conditioning": Conditioning, "origin": Origin, "role": Role, "layout"
 _FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name not in ("path", "metadata", "headers"))
 
 
-class HeaderCache:
+class RecordCache:
     """`suggested` is what was known of a file before it was read, which its record depends on: role, origin, config next to it."""
 
     def __init__(self, file: Path | None = None) -> None:
@@ -125,14 +125,23 @@ def _checkpoint(path: Path, stored: dict[str, Any], metadata: Mapping[str, str])
     return Checkpoint(path=path, metadata=metadata, **values | {"classes": tuple(stored["classes"])})
 
 
+def code_of_records() -> list[Path]:
+    """The modules that a record depends on."""
+    models = Path(__file__).parents[1]
+    readers = sorted(file for package in ("files", "detection") for file in (models / package).glob("*.py"))
+    return [
+        models / "checkpoint.py",
+        models / "library" / "records.py",
+        models / "state_dicts" / "prefixes.py",
+        *readers,
+    ]
+
+
 def _version() -> int:
     """31 bits that change when the format of the cache or the code that makes records does."""
     import zlib
 
-    models = Path(__file__).parents[1]
-    code = [models / "checkpoint.py", models / "library" / "records.py"]
-    code += sorted(file for package in ("files", "detection") for file in (models / package).glob("*.py"))
-    changed = [f"{file.name}{file.stat().st_mtime_ns}" for file in code if file.is_file()]
+    changed = [f"{file.name}{file.stat().st_mtime_ns}" for file in code_of_records() if file.is_file()]
     return zlib.crc32(f"{FORMAT} {__version__} {' '.join(changed)}".encode()) & 0x7FFFFFFF
 
 

@@ -12,8 +12,8 @@ import pytest
 from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library import library as library_module
-from diffstudio.models.library.header_cache import HeaderCache
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.record_cache import RecordCache, code_of_records
 from tests.models.headers import write_header
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -77,7 +77,7 @@ def test_what_changed_is_read_again_and_what_went_is_forgotten(folder: Path, rea
         "new.safetensors",
         "tiny.safetensors",
     ]
-    assert {stamp[0].name for stamp, _ in HeaderCache().records()} == {"tiny.safetensors", "new.safetensors"}
+    assert {stamp[0].name for stamp, _ in RecordCache().records()} == {"tiny.safetensors", "new.safetensors"}
 
 
 def test_a_description_that_appears_beside_it_counts(folder: Path, read: list[str]) -> None:
@@ -122,6 +122,13 @@ def test_records_of_other_code_and_nonsense_do_not_count(folder: Path, read: lis
     read.clear()
     scan(folder)
     assert len(read) == 2
+
+
+def test_the_code_that_makes_records_is_all_there() -> None:
+    """A module that was moved would keep old records valid for ever."""
+    code = code_of_records()
+    assert all(file.is_file() for file in code)
+    assert {"checkpoint.py", "records.py", "prefixes.py", "detect.py", "pickle_scan.py"} <= {file.name for file in code}
 
 
 def test_a_cache_that_cannot_be_written(
