@@ -30,9 +30,9 @@ class Header:
         if isinstance(self.content, PickleScan):
             self.content.check()
 
-    @property
-    def is_current(self) -> bool:
-        return file_stamp(self.path) == self.stamp
+    def is_of(self, path: Path) -> bool:
+        """Whether it is this file's header, and the file has not changed since."""
+        return self.path == path and file_stamp(path) == self.stamp
 
 
 def read_header(path: Path) -> Header:
@@ -61,6 +61,6 @@ class Headers:
     def of(self, path: Path) -> Header:
         """Raises as `read_header` does."""
         known = self._known.get(path)
-        if known is None or not known.is_current:
+        if known is None or not known.is_of(path):
             known = self._known[path] = read_header(path)
         return known

@@ -159,7 +159,7 @@ class GgufWeights:
 def open_rows(path: Path, header: Header | None = None) -> TensorRows:
     """`header` is the file's, where it was read already. CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
     if path.suffix.lower() == ".gguf":
-        content = header.content if header is not None and header.is_current else None
+        content = header.content if header is not None and header.is_of(path) else None
         return GgufWeights(path, content if isinstance(content, GgufHeader) else None)
     return FileWeights(open_weights(path, header))
 

@@ -71,7 +71,7 @@ def open_weights(path: Path, header: Header | None = None) -> WeightsFile:
 
     CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would run something.
     """
-    content = header.content if header is not None and header.is_current else None
+    content = header.content if header is not None and header.is_of(path) else None
     if path.suffix.lower() in PICKLES:
         return PickleWeights(path, content if isinstance(content, PickleScan) else None)
     return SafetensorsWeights(path, content if isinstance(content, SafetensorsHeader) else None)

@@ -1,0 +1,58 @@
+"""Sizes, stamps and errors of files, as every reader uses them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.models.files.file_access import damaged, file_stamp, first_line, reading, regular_file_size
+
+
+def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    assert file_stamp(file) is None
+    file.write_bytes(b"abc")
+    before = file_stamp(file)
+    assert before is not None and before.size_bytes == 3
+    assert file_stamp(file) == before
+    os.utime(file, ns=(1, before.modified_ns + 1))
+    assert file_stamp(file) != before
+
+
+def test_only_regular_files_have_a_size(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    assert regular_file_size(tmp_path / "a.bin") == 3
+    with pytest.raises(CheckpointDamaged, match="is not a weights file: it is a folder"):
+        regular_file_size(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        regular_file_size(tmp_path / "b.bin")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(), NotADirectoryError()])
+def test_a_missing_file_is_a_missing_checkpoint(error: OSError, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointMissing, match="There is no checkpoint at"), reading(tmp_path / "a.gguf"):
+        raise error
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CheckpointDamaged, match=r"a.gguf is damaged or not a GGUF file: .*\(input/output error\)"),
+        reading(tmp_path / "a.gguf", "GGUF"),
+    ):
+        raise OSError(5, "Input/output error")
+    with (
+        pytest.raises(CheckpointDamaged, match=r"a.gguf cannot be read: .*\(odd\). Download it again"),
+        reading(tmp_path / "a.gguf"),
+    ):
+        raise OSError("odd")
+    with reading(tmp_path / "a.gguf"):
+        pass
+
+
+def test_reasons_are_one_line_of_limited_length() -> None:
+    assert first_line(ValueError()) == "" and first_line(ValueError("one\ntwo")) == "one"
+    assert len(first_line(ValueError("x" * 1000))) == 200
+    assert len(damaged(Path("a.pt"), "x" * 1000).why) == 200
