@@ -65,6 +65,7 @@ def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
                 "checkpoint": settings.checkpoint,
                 "seed": request.seed,
                 "guidance": request.guidance,
+                "guide_last_call": request.guide_last_call,
                 "steps": request.steps,
                 "sampler": request.sampler,
                 "spacing": request.spacing,

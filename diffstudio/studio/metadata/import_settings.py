@@ -181,6 +181,10 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         "denoise": values.pop("Denoising strength", None),
     }
     found |= {name: values.pop(label, None) for name, label in _HIRES.items()}
+    if ours:
+        guided = {"yes": True, "no": False}.get(str(values.pop(GUIDE_LAST_CALL, "")).lower())
+        # version 0.1 guided every call and did not say so
+        found["guide_last_call"] = True if guided is None and source.startswith("diffstudio 0.1.") else guided
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
     values |= a1111_controlnet.not_imported(
@@ -188,6 +192,8 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
     )
     return _imported(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
 
+
+GUIDE_LAST_CALL = "Guide last call"  # our own field: whether guidance acts in the last network call; yes or no
 
 # A second pass in AUTOMATIC1111's words; the last two are ours.
 _HIRES = {
@@ -370,6 +376,7 @@ def _imported(
             skipped.append(f"the seed {number}")
         elif number is not None:
             taken[name] = number
+    taken["guide_last_call"] = found.get("guide_last_call")
     match = _SIZE.fullmatch(str(found.get("size") or ""))
     taken["width"], taken["height"] = (int(match[1]), int(match[2])) if match else (width or None, height or None)
     model = str(found.get("model") or "").replace("\\", "/")

@@ -75,6 +75,7 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
         "Sampler": import_settings.SAMPLER_LABELS[request.sampler],
         "Schedule type": import_settings.SPACING_LABELS[request.spacing],
         "CFG scale": _plain(request.guidance),
+        import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
         "Seed": request.seed + int(about.get("index", 0)),
         "Size": f"{width}x{height}" if width and height else None,
         "Model hash": about.get("model_hash"),
@@ -100,6 +101,10 @@ def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
     shown = {name: import_settings.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
     lines.append(", ".join(f"{name}: {value}" for name, value in shown.items()))
     return _storable("\n".join(lines))
+
+
+def _yes_or_no(value: bool | None) -> str | None:
+    return None if value is None else "yes" if value else "no"
 
 
 def _storable(text: str) -> str:
@@ -142,6 +147,7 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
             "Sampler": import_settings.SAMPLER_LABELS[request.sampler],
             "Schedule type": import_settings.SPACING_LABELS[request.spacing],
             "CFG scale": _plain(request.guidance),
+            import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
             "Seed": request.seed,
             "Model hash": about.get("model_hash"),
             "Model": about.get("model") or Path(request.checkpoint).name,

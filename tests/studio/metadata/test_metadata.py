@@ -559,3 +559,11 @@ def test_copies_of_images_without_settings_or_files(tmp_path: Path) -> None:
         metadata.save_copy(tmp_path / "gone.png", tmp_path / "c.png")
     with pytest.raises(ImageProblem, match="a name without an ending"):
         metadata.save_copy(tmp_path / "clear.png", tmp_path / "c")
+@pytest.mark.parametrize("guided", [None, True, False])
+def test_whether_the_last_call_is_guided_comes_back_from_the_text_alone(guided: bool | None) -> None:
+    request = GenerateRequest("red apple", guide_last_call=guided)
+    found = import_settings.read_parameters(metadata.parameters_text(request, {}))
+    assert found is not None and found.request.guide_last_call is guided
+    text_of_version_0_1 = metadata.parameters_text(GenerateRequest("red apple"), {"version": "0.1.0"})
+    found = import_settings.read_parameters(text_of_version_0_1)
+    assert found is not None and found.request.guide_last_call is True
