@@ -559,6 +559,8 @@ def test_copies_of_images_without_settings_or_files(tmp_path: Path) -> None:
         metadata.save_copy(tmp_path / "gone.png", tmp_path / "c.png")
     with pytest.raises(ImageProblem, match="a name without an ending"):
         metadata.save_copy(tmp_path / "clear.png", tmp_path / "c")
+
+
 @pytest.mark.parametrize("guided", [None, True, False])
 def test_whether_the_last_call_is_guided_comes_back_from_the_text_alone(guided: bool | None) -> None:
     request = GenerateRequest("red apple", guide_last_call=guided)
