@@ -29,16 +29,16 @@ class Add(Protocol):
 
 def add_weights(add: Add) -> None:
     """`add` makes a verb."""
-    scanning = add("scan", "what opening a file could run, found out without opening it", _scan)
-    scanning.add_argument("files", metavar="FILE", nargs="+", type=as_path, help="or a folder: every pickle in it")
+    scanning = add("scan", "scan pickle files for code that loading them would run", _scan)
+    scanning.add_argument("files", metavar="FILE", nargs="+", type=as_path, help="a file, or a folder to scan all pickles in it")
     scanning.add_argument("--json", action="store_true", help="as JSON")
     converting = add(
-        "convert", "the same weights in a safetensors file: from a pickle, a folder, or in another precision", _convert
+        "convert", "convert a pickle or a diffusers folder to safetensors, or change the precision", _convert
     )
     converting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
-    merging = add("merge", "one checkpoint of two: a (1 - m) + b m; with a third a + m (b - c)", _merge)
+    merging = add("merge", "merge checkpoints: weighted sum a (1 - m) + b m, or with a third add difference a + m (b - c)", _merge)
     merging.add_argument(
-        "checkpoints", metavar="NAME|PATH", nargs="+", type=as_text, help="a, b, and c where a difference is added"
+        "checkpoints", metavar="NAME|PATH", nargs="+", type=as_text, help="a, b and, for add difference, c"
     )
     merging.add_argument(
         "--share", metavar="M", type=as_number, default=None, help="m, from 0 to 1 (default 0.5; 1 with a third)"
@@ -50,11 +50,11 @@ def add_weights(add: Add) -> None:
         "loras", metavar="LORA[:FACTOR]", nargs="+", type=as_text, help="a name or a path, and its weight (default 1)"
     )
     pruning = add(
-        "prune", "a checkpoint without what does not draw: averaged copies, what training left behind", _prune
+        "prune", "remove weights that are not needed to generate: EMA copies, optimiser states", _prune
     )
     pruning.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     pruning.add_argument("--ema", action="store_true", help="let the averaged weights take the place of the others")
-    exporting = add("export", "a diffusers folder of a checkpoint", _export)
+    exporting = add("export", "export a checkpoint as a diffusers folder", _export)
     exporting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     for verb in (converting, merging, fusing, pruning, exporting):
         verb.add_argument(
@@ -65,7 +65,7 @@ def add_weights(add: Add) -> None:
             help="fp32, fp16, bf16, fp8, or keep (the default): as it is stored",
         )
         verb.add_argument(
-            "--out", metavar="PATH", type=as_path, help="where it goes; into the folder of models unless given"
+            "--out", metavar="PATH", type=as_path, help="output path (default: in the folder of models)"
         )
 
 
@@ -149,7 +149,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     if not 2 <= len(arguments.checkpoints) <= 3:
         raise BadRequest(
             f"{len(arguments.checkpoints)} checkpoints were given",
-            "a merge is of two or three",
+            "a merge takes two or three",
             "Merge what comes of it with the next",
         )
     inputs = tuple(_find(name) for name in arguments.checkpoints)
@@ -211,7 +211,7 @@ def _precision(arguments: argparse.Namespace) -> Precision:
         return Precision(said if not said.isdigit() else f"fp{said}")
     except ValueError:
         raise BadRequest(
-            f"There is no precision called {arguments.precision[:40]!r}", remedy=f"Say one of {', '.join(Precision)}"
+            f"There is no precision called {arguments.precision[:40]!r}", remedy=f"Choose one of {', '.join(Precision)}"
         ) from None
 
 
@@ -241,7 +241,7 @@ def _made(request: WeightRequest) -> int:
                         print(printable(note), file=sys.stderr)
                     print(item.path, flush=True)
                 elif stop.requested:
-                    raise Interrupted("Stopped", remedy="Nothing was left behind")
+                    raise Interrupted("Stopped", remedy="Nothing was written")
                 elif sys.stderr.isatty():
                     progress(f"{request.target.name}: {item:.0%}")
         finally:

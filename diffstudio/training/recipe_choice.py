@@ -104,6 +104,7 @@ def _automatic(report: FolderReport, accelerator: bool, minutes: float | None) -
 def _with_conditioning(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeChoice:
     """The recipe with a conditioning that the folder has data for."""
     requested = recipe.network.conditioning
+    conditioning: Conditioning
     enough = report.captioned >= _MIN_CAPTIONED * len(report.images)
     if requested is Conditioning.TEXT and enough:
         conditioning, because = requested, "captions describe the images"

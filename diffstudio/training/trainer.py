@@ -79,7 +79,7 @@ class Trainer:
         batch = batch.to(self.device)
         t = self._noise_levels.sample(len(batch.images), self.schedule, batch.generator)
         loss = self._losses(self.network, batch, t).mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.recipe.optimiser.clip_norm)
         if math.isfinite(float(norm)):  # skip a bad batch; DivergenceMonitor ends a run of many
             for optimiser in self.optimisers:
