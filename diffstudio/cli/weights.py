@@ -30,13 +30,17 @@ class Add(Protocol):
 def add_weights(add: Add) -> None:
     """`add` makes a verb."""
     scanning = add("scan", "scan pickle files for code that loading them would run", _scan)
-    scanning.add_argument("files", metavar="FILE", nargs="+", type=as_path, help="a file, or a folder to scan all pickles in it")
+    scanning.add_argument(
+        "files", metavar="FILE", nargs="+", type=as_path, help="a file, or a folder to scan all pickles in it"
+    )
     scanning.add_argument("--json", action="store_true", help="as JSON")
     converting = add(
         "convert", "convert a pickle or a diffusers folder to safetensors, or change the precision", _convert
     )
     converting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
-    merging = add("merge", "merge checkpoints: weighted sum a (1 - m) + b m, or with a third add difference a + m (b - c)", _merge)
+    merging = add(
+        "merge", "merge checkpoints: weighted sum a (1 - m) + b m, or with a third add difference a + m (b - c)", _merge
+    )
     merging.add_argument(
         "checkpoints", metavar="NAME|PATH", nargs="+", type=as_text, help="a, b and, for add difference, c"
     )
@@ -49,9 +53,7 @@ def add_weights(add: Add) -> None:
     fusing.add_argument(
         "loras", metavar="LORA[:FACTOR]", nargs="+", type=as_text, help="a name or a path, and its weight (default 1)"
     )
-    pruning = add(
-        "prune", "remove weights that are not needed to generate: EMA copies, optimiser states", _prune
-    )
+    pruning = add("prune", "remove weights that are not needed to generate: EMA copies, optimiser states", _prune)
     pruning.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     pruning.add_argument("--ema", action="store_true", help="let the averaged weights take the place of the others")
     exporting = add("export", "export a checkpoint as a diffusers folder", _export)
@@ -64,9 +66,7 @@ def add_weights(add: Add) -> None:
             default="keep",
             help="fp32, fp16, bf16, fp8, or keep (the default): as it is stored",
         )
-        verb.add_argument(
-            "--out", metavar="PATH", type=as_path, help="output path (default: in the folder of models)"
-        )
+        verb.add_argument("--out", metavar="PATH", type=as_path, help="output path (default: in the folder of models)")
 
 
 # The verbs
