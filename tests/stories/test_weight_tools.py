@@ -332,7 +332,9 @@ def test_a_checkpoint_of_version_0_1_merges_with_a_current_one(tmp_path: Path) -
     loaded, current = networks.load(old), tmp_path / "current.safetensors"
     networks.save(current, loaded.network, title="current", tokenizer=loaded.tokenizer, classes=loaded.classes)
     for inputs in ([old, current], [current, old]):
-        result = made(merge([read_checkpoint(path) for path in inputs], tmp_path / f"{inputs[0].stem}-first.safetensors", 0.5))
+        result = made(
+            merge([read_checkpoint(path) for path in inputs], tmp_path / f"{inputs[0].stem}-first.safetensors", 0.5)
+        )
         assert read_checkpoint(result.path).json("format") == 2
         assert set(safetensors.torch.load_file(result.path)) == set(loaded.network.state_dict())
         for name, value in networks.load(result.path).network.state_dict().items():
