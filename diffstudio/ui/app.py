@@ -201,8 +201,8 @@ class Desktop(QObject):
                 "The gallery could not be opened", remedy="Free some space or choose another folder in Settings"
             )
         room = GalleryRoom(self.gallery)
-        room.reuse_requested.connect(self.use_settings)
-        room.enlarge_wanted.connect(self.images.upscale)
+        room.use_settings_requested.connect(self.use_settings)
+        room.upscale_requested.connect(self.images.upscale)
         room.generate_requested.connect(lambda: self.window.show_room(GENERATE))
         room.changed.connect(self.jobs.show_recent)
         return room
@@ -214,15 +214,15 @@ class Desktop(QObject):
             self.start_services()
         room = ModelsRoom(self.gallery, home=lambda: self.model_library.library.folders[0])
         room.generate_requested.connect(self.generate_with)
-        room.lora_wanted.connect(self.use_lora)
-        room.words_wanted.connect(self.generate_room.panel.add_trigger_words)
+        room.use_in_prompt_requested.connect(self.use_lora)
+        room.trigger_words_requested.connect(self.generate_room.panel.add_trigger_words)
         room.rescan_requested.connect(self.model_library.rescan)
         room.delete_requested.connect(
             lambda entry: self.model_library.delete(entry.path)
         )  # a Checkpoint, or what cannot be used
         room.import_requested.connect(self.model_library.import_files)
-        self.model_library.import_progress.connect(room.show_bringing)
-        self.model_library.imported.connect(room.show_brought)
+        self.model_library.import_progress.connect(room.show_import_progress)
+        self.model_library.imported.connect(room.show_imported)
         room.set_checkpoints(self.checkpoints, self.model_library.problems)
         return room
 

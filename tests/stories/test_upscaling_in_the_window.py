@@ -384,7 +384,7 @@ def test_the_gallerys_menu_offers_it(qtbot: QtBot, desktop: Desktop) -> None:
     gallery: Any = desktop.window.show_room(GALLERY)
     qtbot.waitUntil(lambda: gallery.model.rowCount() == 1, timeout=LONG)
     gallery.grid.selectAll()
-    with qtbot.waitSignal(gallery.enlarge_wanted) as wanted:
+    with qtbot.waitSignal(gallery.upscale_requested) as wanted:
         qtbot.keyClick(gallery.grid, Qt.Key.Key_E, Qt.KeyboardModifier.ControlModifier)
     assert wanted.args == [gallery.current().path]
     opened_sheet(qtbot, desktop).reject()

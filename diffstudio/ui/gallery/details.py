@@ -30,13 +30,13 @@ _SPACINGS = {SpacingName.LOG_SNR: "Log SNR", SpacingName.ALIGN_YOUR_STEPS: "Alig
 class Details(QFrame):
     """The panel beside the pictures."""
 
-    reuse_wanted = Signal()
-    copy_wanted = Signal()
-    save_wanted = Signal()
-    folder_wanted = Signal()
-    delete_wanted = Signal()
-    star_wanted = Signal()
-    enlarge_wanted = Signal()
+    use_settings_requested = Signal()
+    copy_requested = Signal()
+    save_requested = Signal()
+    folder_requested = Signal()
+    delete_requested = Signal()
+    star_requested = Signal()
+    upscale_requested = Signal()
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -89,17 +89,17 @@ class Details(QFrame):
         below.addWidget(self.reuse)
         flow = FlowLayout(spacing=8)
         for button, wanted in (
-            (self.star, self.star_wanted),
-            (self.enlarge, self.enlarge_wanted),
-            (self.copy, self.copy_wanted),
-            (self.delete, self.delete_wanted),
-            (self.save, self.save_wanted),
-            (self.folder, self.folder_wanted),
+            (self.star, self.star_requested),
+            (self.enlarge, self.upscale_requested),
+            (self.copy, self.copy_requested),
+            (self.delete, self.delete_requested),
+            (self.save, self.save_requested),
+            (self.folder, self.folder_requested),
         ):
             flow.addWidget(button)
             button.clicked.connect(wanted)
         below.addLayout(flow)
-        self.reuse.clicked.connect(self.reuse_wanted)
+        self.reuse.clicked.connect(self.use_settings_requested)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(0)

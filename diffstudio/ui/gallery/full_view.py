@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.gallery.gallery import GalleryImage
 from diffstudio.ui.gallery.item_model import title
-from diffstudio.ui.gallery.picture_view import STEP, PictureView
+from diffstudio.ui.gallery.image_view import STEP, PictureView
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import label
@@ -23,7 +23,7 @@ class FullView(QWidget):
     """One picture with its zoom and its neighbours."""
 
     closed = Signal()
-    step_wanted = Signal(object)  # -1 or 1
+    step_requested = Signal(object)  # -1 or 1
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class FullView(QWidget):
         column.addLayout(above)
         column.addWidget(self.picture, 1)
         self.back.clicked.connect(self.closed)
-        self.previous.clicked.connect(lambda: self.step_wanted.emit(-1))
-        self.next.clicked.connect(lambda: self.step_wanted.emit(1))
+        self.previous.clicked.connect(lambda: self.step_requested.emit(-1))
+        self.next.clicked.connect(lambda: self.step_requested.emit(1))
         self.zoom_in.clicked.connect(lambda: self.picture.set_zoom(self.picture.zoom() * STEP))
         self.zoom_out.clicked.connect(lambda: self.picture.set_zoom(self.picture.zoom() / STEP))
         self.zoom_fit.clicked.connect(lambda: self.picture.set_zoom(None))
-        self.picture.previous_wanted.connect(lambda: self.step_wanted.emit(-1))
-        self.picture.next_wanted.connect(lambda: self.step_wanted.emit(1))
+        self.picture.previous_requested.connect(lambda: self.step_requested.emit(-1))
+        self.picture.next_requested.connect(lambda: self.step_requested.emit(1))
         self.picture.closed.connect(self.closed)
         self.picture.zoomed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
 

@@ -86,8 +86,8 @@ class ThumbnailGrid(QListView):
     """The list of pictures. Enter or a double click opens, Delete deletes; a click on the corner stars."""
 
     opened = Signal(object)  # QModelIndex
-    delete_wanted = Signal()
-    star_wanted = Signal(object)  # QModelIndex
+    delete_requested = Signal()
+    star_requested = Signal(object)  # QModelIndex
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class ThumbnailGrid(QListView):
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
             self.opened.emit(self.currentIndex())
         elif event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
-            self.delete_wanted.emit()
+            self.delete_requested.emit()
         else:
             super().keyPressEvent(event)
 
@@ -144,7 +144,7 @@ class ThumbnailGrid(QListView):
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         index = self._star_under(event)
         if index.isValid():
-            self.star_wanted.emit(index)
+            self.star_requested.emit(index)
         else:
             super().mouseReleaseEvent(event)
 

@@ -19,7 +19,7 @@ from diffstudio.ui.gallery.details import Details
 from diffstudio.ui.gallery.full_view import FullView
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel, title
-from diffstudio.ui.gallery.toolbars import Message, TopBar
+from diffstudio.ui.gallery.top_bar import Message, TopBar
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.controls import EmptyState
@@ -31,8 +31,8 @@ NARROW = 760  # px: below, the grid has the room to itself and settings are show
 class GalleryRoom(QWidget):
     """Reads and changes a Gallery; what concerns other rooms it asks for by signal."""
 
-    reuse_requested = Signal(object)  # PictureRequest
-    enlarge_wanted = Signal(object)  # Path
+    use_settings_requested = Signal(object)  # PictureRequest
+    upscale_requested = Signal(object)  # Path
     generate_requested = Signal()  # from the empty gallery: go and make a picture
     changed = Signal()  # pictures were deleted, brought back or starred here
 
@@ -146,8 +146,8 @@ class GalleryRoom(QWidget):
         self.model.counted.connect(self._show_page)
         self.model.failed.connect(self._fail)
         self.grid.opened.connect(self._open)
-        self.grid.delete_wanted.connect(self.delete_chosen)
-        self.grid.star_wanted.connect(lambda index: self._star([self.model.image(index)]))
+        self.grid.delete_requested.connect(self.delete_chosen)
+        self.grid.star_requested.connect(lambda index: self._star([self.model.image(index)]))
         self.grid.selectionModel().selectionChanged.connect(self._selection_changed)
         self.grid.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.grid.customContextMenuRequested.connect(self._menu)
@@ -160,16 +160,16 @@ class GalleryRoom(QWidget):
         self.nothing_found.clicked.connect(self.clear_filters)
         self.message.banner.acted.connect(self.undo)
         self.full.closed.connect(self.close_full)
-        self.full.step_wanted.connect(self._step)
+        self.full.step_requested.connect(self._step)
         details = self.details
         for signal, act in (
-            (details.reuse_wanted, self.reuse),
-            (details.copy_wanted, self.copy),
-            (details.save_wanted, self.save_as),
-            (details.delete_wanted, self.delete_chosen),
-            (details.folder_wanted, self.show_in_folder),
-            (details.star_wanted, self.star_chosen),
-            (details.enlarge_wanted, self.enlarge),
+            (details.use_settings_requested, self.reuse),
+            (details.copy_requested, self.copy),
+            (details.save_requested, self.save_as),
+            (details.delete_requested, self.delete_chosen),
+            (details.folder_requested, self.show_in_folder),
+            (details.star_requested, self.star_chosen),
+            (details.upscale_requested, self.enlarge),
         ):
             signal.connect(act)
 
@@ -194,13 +194,13 @@ class GalleryRoom(QWidget):
         """Ask for the chosen picture's settings to be put into the Generate room."""
         image = self.current()
         if image is not None and image.request is not None:
-            self.reuse_requested.emit(image.request)
+            self.use_settings_requested.emit(image.request)
 
     def enlarge(self) -> None:
         """Ask for the chosen picture to be made larger."""
         image = self.current()
         if image is not None:
-            self.enlarge_wanted.emit(image.path)
+            self.upscale_requested.emit(image.path)
 
     def copy(self) -> None:
         """Put the chosen picture on the clipboard, as a picture and as a file."""

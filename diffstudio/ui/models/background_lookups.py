@@ -16,7 +16,7 @@ from diffstudio.models.library.sidecars import Sidecar, read_sidecar
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.library.weight_requests import Tool, offered
-from diffstudio.ui.models import facts
+from diffstudio.ui.models import model_info
 from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets.images import read_image
 
@@ -73,7 +73,7 @@ class BackgroundLookups(QObject):
     def _look(self, checkpoint: Checkpoint) -> tuple[QImage, Sidecar]:
         """Its own picture, one beside it, or the newest that was made with it."""
         told = read_sidecar(checkpoint.path)
-        own = facts.thumbnail(checkpoint)
+        own = model_info.thumbnail(checkpoint)
         if own.isNull() and told.picture is not None:
             own = read_image(told.picture, _PICTURE_SIDE)
         if own.isNull() and self._gallery is not None:

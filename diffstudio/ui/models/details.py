@@ -14,9 +14,9 @@ from diffstudio.models.files.hashes import autov2
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.studio.library.annotations import Annotation
 from diffstudio.studio.library.weight_requests import Tool
-from diffstudio.ui.models import facts
+from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import Entry, Problem
-from diffstudio.ui.models.notes import NotesEditor
+from diffstudio.ui.models.notes_editor import NotesEditor
 from diffstudio.ui.models.trigger_words import TriggerWordChips
 from diffstudio.ui.models.type_override import TypeOverride
 from diffstudio.ui.widgets import actions, theme
@@ -40,12 +40,12 @@ _TOOLS = {
 class CheckpointDetails(QWidget):
     """The right side of the Models room."""
 
-    use_wanted = Signal()  # what the large button says: generate with it, or put it into the prompt
-    word_wanted = Signal(str)  # into the prompt
-    tool_wanted = Signal(object)  # Tool
-    star_wanted = Signal()
-    folder_wanted = Signal()
-    delete_wanted = Signal()
+    use_requested = Signal()  # what the large button says: generate with it, or put it into the prompt
+    trigger_word_requested = Signal(str)  # into the prompt
+    tool_requested = Signal(object)  # Tool
+    star_requested = Signal()
+    folder_requested = Signal()
+    delete_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,15 +71,15 @@ class CheckpointDetails(QWidget):
         self._lay_out()
 
     def _connect(self) -> None:
-        self.use.clicked.connect(self.use_wanted)
-        self.star.clicked.connect(self.star_wanted)
-        self.folder.clicked.connect(self.folder_wanted)
-        self.delete.clicked.connect(self.delete_wanted)
-        self.warning.acted.connect(lambda: self.tool_wanted.emit(Tool.CONVERT))
+        self.use.clicked.connect(self.use_requested)
+        self.star.clicked.connect(self.star_requested)
+        self.folder.clicked.connect(self.folder_requested)
+        self.delete.clicked.connect(self.delete_requested)
+        self.warning.acted.connect(lambda: self.tool_requested.emit(Tool.CONVERT))
         for chips in (self.words, self.tags):
-            chips.wanted.connect(self.word_wanted)
+            chips.wanted.connect(self.trigger_word_requested)
         for tool, button in self.tools.items():
-            button.clicked.connect(lambda _=False, tool=tool: self.tool_wanted.emit(tool))
+            button.clicked.connect(lambda _=False, tool=tool: self.tool_requested.emit(tool))
 
     def _lay_out(self) -> None:
         contents = QWidget()
@@ -208,8 +208,8 @@ class CheckpointDetails(QWidget):
         checkpoint = entry if isinstance(entry, Checkpoint) else None
         if checkpoint is not None:
             self.title.setText(checkpoint.title)
-            self.below.setText(facts.summary(checkpoint))
-            about = facts.description(checkpoint, beside)
+            self.below.setText(model_info.summary(checkpoint))
+            about = model_info.description(checkpoint, beside)
             if checkpoint.role is Role.UNKNOWN:
                 about = "diffstudio does not recognise this file and cannot generate images with it."
             self.about.set_text(about)
@@ -220,7 +220,7 @@ class CheckpointDetails(QWidget):
             self.about.set_text(str(entry.error))
         self._show_facts()
         self._show_words(checkpoint)
-        training = facts.training_facts(checkpoint, beside) if checkpoint else []
+        training = model_info.training_facts(checkpoint, beside) if checkpoint else []
         self.training_facts.show_facts(training)
         self._training_title.setVisible(bool(training))
         self._model_title.set_text(
@@ -243,7 +243,7 @@ class CheckpointDetails(QWidget):
         else:
             self.use.setText("Generate with this")
             describe(self.use, "Generate with this", "Use this checkpoint in the Generate room")
-        self.use.setVisible(goes_into_prompt(checkpoint) or (checkpoint is not None and facts.usable(checkpoint)))
+        self.use.setVisible(goes_into_prompt(checkpoint) or (checkpoint is not None and model_info.usable(checkpoint)))
 
     def _show_warning(self, convertible: bool) -> None:
         """A pickle was looked through; as a safetensors file nobody needs to."""
@@ -261,15 +261,15 @@ class CheckpointDetails(QWidget):
             self.warning.hide()
 
     def _show_words(self, checkpoint: Checkpoint | None) -> None:
-        words = facts.words(checkpoint, self._beside) if checkpoint is not None else []
+        words = model_info.words(checkpoint, self._beside) if checkpoint is not None else []
         self.words.show_words(words)
-        self.tags.show_words(facts.tags(checkpoint, words) if checkpoint is not None else [])
+        self.tags.show_words(model_info.tags(checkpoint, words) if checkpoint is not None else [])
 
     def _show_facts(self) -> None:
         match self._entry:
             case Checkpoint() as checkpoint:
                 hashes = [("AutoV2", autov2(self._hash)), ("SHA-256", self._hash)] if self._hash else []
-                self.model_facts.show_facts(facts.model_facts(checkpoint, self._beside) + hashes)
+                self.model_facts.show_facts(model_info.model_facts(checkpoint, self._beside) + hashes)
             case Problem(path=path):
                 self.model_facts.show_facts([("File", str(path))])
 

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOpti
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.ui.models import facts
+from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets import icons, theme
 
 ENTRY_ROLE = int(Qt.ItemDataRole.UserRole)
@@ -63,7 +63,7 @@ class CheckpointsModel(QAbstractListModel):
                 return str(entry.path)
             case Qt.ItemDataRole.AccessibleTextRole:
                 if isinstance(entry, Checkpoint):
-                    return f"{entry.title}, {facts.summary(entry)}, {facts.ORIGINS[entry.origin]}"
+                    return f"{entry.title}, {model_info.summary(entry)}, {model_info.ORIGINS[entry.origin]}"
                 return f"{entry.path.name} cannot be used: {entry.error}"
             case _ if role == ENTRY_ROLE:
                 return entry
@@ -142,11 +142,11 @@ class CheckpointDelegate(QStyledItemDelegate):
         painter.setBrush(theme.colour("hover" if hovered and not chosen else "raised"))
         painter.drawRoundedRect(QRectF(card).adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
         spot = QRect(card.x() + 6, card.y() + 6, PICTURE, PICTURE)
-        _picture(painter, spot, model.picture(entry), "warning" if problem else facts.ICONS.get(entry.role, "cube"))
+        _picture(painter, spot, model.picture(entry), "warning" if problem else model_info.ICONS.get(entry.role, "cube"))
         left, room = spot.right() + 13, card.right() - spot.right() - 24
         title_font, small_font = theme.font(bold=True), theme.font(theme.SMALL_PIXELS)
         title = str(index.data(Qt.ItemDataRole.DisplayRole))
-        below = "cannot be used" if problem else facts.summary(entry)
+        below = "cannot be used" if problem else model_info.summary(entry)
         if model.starred(entry):
             icons.icon("star-fill", "warn").paint(painter, QRect(card.right() - 26, card.y() + 14, 14, 14))
             room -= 20

@@ -17,11 +17,11 @@ from diffstudio.models.tools.spec import ToolResult
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.weight_requests import Tool
-from diffstudio.ui.gallery.toolbars import Message
-from diffstudio.ui.models import facts
+from diffstudio.ui.gallery.top_bar import Message
+from diffstudio.ui.models import model_info
 from diffstudio.ui.models.background_lookups import BackgroundLookups
 from diffstudio.ui.models.details import CheckpointDetails, goes_into_prompt
-from diffstudio.ui.models.filter import FilterBar
+from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.widgets import image_actions
@@ -38,13 +38,13 @@ class _List(QListView):
     """The checkpoints; Enter uses one, Delete asks to delete it."""
 
     used = Signal()
-    delete_wanted = Signal()
+    delete_requested = Signal()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
             self.used.emit()
         elif event.key() == Qt.Key.Key_Delete and self.currentIndex().isValid():
-            self.delete_wanted.emit()
+            self.delete_requested.emit()
         else:
             super().keyPressEvent(event)
 
@@ -53,8 +53,8 @@ class ModelsRoom(QWidget):
     """Shows what it is given; a `gallery` lends a picture to checkpoints that carry none. What is made here goes to `home`."""
 
     generate_requested = Signal(object)  # Checkpoint
-    lora_wanted = Signal(object)  # Checkpoint, a LoRA or a textual inversion: into the prompt of the Generate room
-    words_wanted = Signal(str)  # words that a file was trained to know: the same
+    use_in_prompt_requested = Signal(object)  # Checkpoint, a LoRA or a textual inversion: into the prompt of the Generate room
+    trigger_words_requested = Signal(str)  # words that a file was trained to know: the same
     rescan_requested = Signal()
     delete_requested = Signal(object)  # Checkpoint or Problem: a person has confirmed that its `path` may go
     import_requested = Signal(object)  # list[Path]: files that were dropped here
@@ -69,7 +69,7 @@ class ModelsRoom(QWidget):
         super().__init__()
         self._annotations = annotations if annotations is not None else Annotations()
         self.setObjectName("background")
-        self._lookups, self.workshop = BackgroundLookups(gallery), ToolRunner(home, self)
+        self._lookups, self.tool_runner = BackgroundLookups(gallery), ToolRunner(home, self)
         self._beside: dict[Path, Sidecar] = {}
         self._left_out: dict[str, int] = {}  # what pruning the chosen one would leave out
         self._awaited: tuple[Path, str] | None = None  # a file that was made and is to be chosen, and what to say then
@@ -106,15 +106,15 @@ class ModelsRoom(QWidget):
         self.list.selectionModel().currentChanged.connect(self._show_chosen)
         self.list.used.connect(self._use)
         self.list.doubleClicked.connect(lambda _: self._use())
-        self.list.delete_wanted.connect(self._ask_to_delete)
+        self.list.delete_requested.connect(self._ask_to_delete)
         self.rescan_button.clicked.connect(self._rescan)
         self.empty.clicked.connect(self._rescan)
         self.filter.changed.connect(self._filter)
         self._nothing_fits.clicked.connect(self.filter.clear)
-        self.details.use_wanted.connect(self._use)
-        self.details.word_wanted.connect(self._word)
-        self.details.tool_wanted.connect(self._open_tool)
-        self.details.star_wanted.connect(self._star)
+        self.details.use_requested.connect(self._use)
+        self.details.trigger_word_requested.connect(self._word)
+        self.details.tool_requested.connect(self._open_tool)
+        self.details.star_requested.connect(self._star)
         self.details.taken_for.kept.connect(self._taken_for)
         self.details.taken_for.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
         self.details.notes.changed.connect(self._note)
@@ -122,15 +122,15 @@ class ModelsRoom(QWidget):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
-        self.details.folder_wanted.connect(self._show_in_folder)
-        self.details.delete_wanted.connect(self._ask_to_delete)
+        self.details.folder_requested.connect(self._show_in_folder)
+        self.details.delete_requested.connect(self._ask_to_delete)
         self._lookups.seen.connect(self._seen)
         self._lookups.hashed.connect(self._hash_found)
         self._lookups.tools_found.connect(self._tools_found)
         self._lookups.made_with.connect(self._made_with)
-        self.workshop.made.connect(self._made)
-        self.workshop.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
-        self.workshop.stopped.connect(
+        self.tool_runner.made.connect(self._made)
+        self.tool_runner.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
+        self.tool_runner.stopped.connect(
             lambda name: self.message.show_message("info", f"{name} was cancelled. No files were left behind.")
         )
         self._show_page()
@@ -176,20 +176,20 @@ class ModelsRoom(QWidget):
         self.rescan_button.setEnabled(True)
         self.message.show_message("bad", str(problem))
 
-    def show_bringing(self, name: str, fraction: float | None) -> None:
+    def show_import_progress(self, name: str, fraction: float | None) -> None:
         """How much of a file that was dropped is copied; None when it has ended."""
         self.progress.setVisible(fraction is not None)
         self.progress.set_fraction(fraction)
         self.progress.setToolTip(f"Copying {name}")
 
-    def show_brought(self, path: Path) -> None:
+    def show_imported(self, path: Path) -> None:
         if self.choose(path):
             self.message.show_message("good", f"{path.name} was copied to {path.parent}.")
 
     def shut_down(self) -> None:
         """Keep what was written, and wait for what is done beside the window."""
         self.details.notes.keep()
-        self.workshop.close()
+        self.tool_runner.close()
         self._lookups.close()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
@@ -244,7 +244,7 @@ class ModelsRoom(QWidget):
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(0)
         whole.addWidget(self._pages, 1)
-        whole.addWidget(self.workshop.bar)
+        whole.addWidget(self.tool_runner.bar)
         whole.addWidget(self.message)
         self.setTabOrder(self.list, self.rescan_button)
 
@@ -350,18 +350,18 @@ class ModelsRoom(QWidget):
         if not isinstance(entry, Checkpoint):
             return
         if goes_into_prompt(entry):
-            self.lora_wanted.emit(entry)
-        elif facts.usable(entry):
+            self.use_in_prompt_requested.emit(entry)
+        elif model_info.usable(entry):
             self.generate_requested.emit(entry)
 
     def _word(self, word: str) -> None:
-        self.words_wanted.emit(word)
+        self.trigger_words_requested.emit(word)
         self.message.show_message("good", f"“{word}” was added to the prompt.")
 
     def _open_tool(self, tool: Tool) -> None:
         entry = self.chosen()
         if isinstance(entry, Checkpoint):
-            self.workshop.open(tool, entry, self._checkpoints(), self._left_out)
+            self.tool_runner.open(tool, entry, self._checkpoints(), self._left_out)
 
     def _made(self, made: ToolResult) -> None:
         """Shown once a scan has found it."""

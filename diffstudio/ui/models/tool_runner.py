@@ -46,7 +46,7 @@ _DOING = {
 class ToolProgressBar(QFrame):
     """What is being made, how much of it is, and a way to stop."""
 
-    stop_wanted = Signal()
+    stop_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class ToolProgressBar(QFrame):
         row.setSpacing(16)
         row.addLayout(column, 1)
         row.addWidget(self.stop)
-        self.stop.clicked.connect(self.stop_wanted)
+        self.stop.clicked.connect(self.stop_requested)
         self.hide()
 
     def begin(self, request: WeightRequest, more: int) -> None:
@@ -103,7 +103,7 @@ class ToolRunner(QObject):
         self._current: asyncio.Task[None] | None = None
         self._over = False
         self.bar = ToolProgressBar()
-        self.bar.stop_wanted.connect(self.stop)
+        self.bar.stop_requested.connect(self.stop)
 
     def open(
         self, tool: Tool, checkpoint: Checkpoint, others: Sequence[Checkpoint], left_out: dict[str, int]

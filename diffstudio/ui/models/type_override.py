@@ -9,7 +9,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Layout, Role
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.library.overrides import Override, Overrides
-from diffstudio.ui.models import facts
+from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.inputs import LabelledComboBox
 
@@ -79,6 +79,6 @@ class TypeOverride(QWidget):
             return
         said = (
             FAMILIES[family].title if family else "",
-            f"predicting {facts.PREDICTIONS[prediction]}" if prediction else "",
+            f"predicting {model_info.PREDICTIONS[prediction]}" if prediction else "",
         )
         self.kept.emit(f"{checkpoint.title} now opens as {', '.join(filter(None, said)) or 'detected'}.")

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress
-from diffstudio.ui.train.panel import short_path
+from diffstudio.ui.train.new_run_panel import short_path
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
@@ -32,8 +32,8 @@ MOST_LISTED = 2000  # lines of warnings: a list to read, not a database
 
 
 class FolderView(QStackedWidget):
-    folder_wanted = Signal()
-    cancel_wanted = Signal()
+    folder_requested = Signal()
+    cancel_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class FolderView(QStackedWidget):
         self.found = _Found()
         for part in (self.empty, self.inspecting, self.found):
             self.addWidget(part)
-        self.empty.clicked.connect(self.folder_wanted)
-        self.inspecting.cancel.clicked.connect(self.cancel_wanted)
+        self.empty.clicked.connect(self.folder_requested)
+        self.inspecting.cancel.clicked.connect(self.cancel_requested)
 
     def show_empty(self) -> None:
         self.setCurrentWidget(self.empty)

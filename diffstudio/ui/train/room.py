@@ -35,9 +35,9 @@ from diffstudio.training.run.run_folder import RunFolder, RunStarted
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
-from diffstudio.ui.train.follow import Follower, Look, look
-from diffstudio.ui.train.panel import CARD_THUMBS, PANEL_WIDTHS, NewRunPanel, StartChoice
-from diffstudio.ui.train.panel import THUMB_SIDE as CARD_THUMB_SIDE
+from diffstudio.ui.train.run_follower import Follower, Look, look
+from diffstudio.ui.train.new_run_panel import CARD_THUMBS, PANEL_WIDTHS, NewRunPanel, StartChoice
+from diffstudio.ui.train.new_run_panel import THUMB_SIDE as CARD_THUMB_SIDE
 from diffstudio.ui.train.run_panel import Action, RunPanel
 from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
@@ -162,20 +162,20 @@ class TrainRoom(QWidget):
         row.addWidget(self._columns[1])
 
     def _connect(self) -> None:
-        for asking in (self.new_panel.folder_wanted, self.folder_view.folder_wanted):
+        for asking in (self.new_panel.folder_requested, self.folder_view.folder_requested):
             asking.connect(self.choose_folder)
-        self.folder_view.cancel_wanted.connect(self._give_up_inspection)
-        self.new_panel.start_wanted.connect(self._start)
+        self.folder_view.cancel_requested.connect(self._give_up_inspection)
+        self.new_panel.start_requested.connect(self._start)
         self.new_panel.recipe_changed.connect(self._measure)
-        self.run_panel.action_wanted.connect(self._act)
-        self.run_view.stop_wanted.connect(self._stop)
-        self.run_view.generate_wanted.connect(lambda: self._act(Action.GENERATE))
-        self.run_view.resume_wanted.connect(lambda: self._act(Action.RESUME))
-        self.run_view.again_wanted.connect(lambda: self._act(Action.AGAIN))
-        self.run_view.open_wanted.connect(self._open_folder)
-        self.run_view.removal_wanted.connect(lambda: self._ask_to_remove(self.selected()))
+        self.run_panel.action_requested.connect(self._act)
+        self.run_view.stop_requested.connect(self._stop)
+        self.run_view.generate_requested.connect(lambda: self._act(Action.GENERATE))
+        self.run_view.resume_requested.connect(lambda: self._act(Action.RESUME))
+        self.run_view.retry_requested.connect(lambda: self._act(Action.AGAIN))
+        self.run_view.open_folder_requested.connect(self._open_folder)
+        self.run_view.remove_requested.connect(lambda: self._ask_to_remove(self.selected()))
         self.runs_list.chosen.connect(self.select)
-        self.runs_list.new_wanted.connect(lambda: self.select(None))
+        self.runs_list.new_run_requested.connect(lambda: self.select(None))
         for keys, slot in (
             ("Ctrl+O", self.choose_folder),
             ("Ctrl+N", lambda: self.select(None)),

@@ -13,8 +13,8 @@ from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunStarted, Status
-from diffstudio.ui.train.options import changes_text, noise_levels_text, optimiser_text
-from diffstudio.ui.train.panel import CARD_THUMBS, FolderCard, scrolled_column
+from diffstudio.ui.train.recipe_options import changes_text, noise_levels_text, optimiser_text
+from diffstudio.ui.train.new_run_panel import CARD_THUMBS, FolderCard, scrolled_column
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SectionLabel
 from diffstudio.ui.widgets.formatting import human_count
@@ -51,7 +51,7 @@ def next_action(summary: RunSummary) -> Action:
 
 
 class RunPanel(QWidget):
-    action_wanted = Signal(object)  # Action
+    action_requested = Signal(object)  # Action
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class RunPanel(QWidget):
         self.button.setText(self._action if status is None else _waiting_text(self._action))
 
     def _press(self) -> None:
-        self.action_wanted.emit(self._action)
+        self.action_requested.emit(self._action)
 
     def _show_facts(self, shown: tuple[tuple[str, str], ...]) -> None:
         if shown == self._facts_shown:

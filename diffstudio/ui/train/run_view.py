@@ -10,8 +10,8 @@ from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.curve import LossCurve
-from diffstudio.ui.train.samples import SamplesThroughTime
+from diffstudio.ui.train.loss_curve import LossCurve
+from diffstudio.ui.train.sample_sheets_view import SamplesThroughTime
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
@@ -47,12 +47,12 @@ def status_line(summary: RunSummary) -> str:
 
 
 class RunView(QWidget):
-    stop_wanted = Signal()
-    generate_wanted = Signal()
-    open_wanted = Signal()
-    resume_wanted = Signal()
-    again_wanted = Signal()
-    removal_wanted = Signal()
+    stop_requested = Signal()
+    generate_requested = Signal()
+    open_folder_requested = Signal()
+    resume_requested = Signal()
+    retry_requested = Signal()
+    remove_requested = Signal()
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -83,10 +83,10 @@ class RunView(QWidget):
         self._space = QWidget()  # in the place of the curve where there is none
         self._can_resume = False
         self._lay_out()
-        self.stop.clicked.connect(self.stop_wanted)
-        self.generate.clicked.connect(self.generate_wanted)
-        self.open.clicked.connect(self.open_wanted)
-        self.remove.clicked.connect(self.removal_wanted)
+        self.stop.clicked.connect(self.stop_requested)
+        self.generate.clicked.connect(self.generate_requested)
+        self.open.clicked.connect(self.open_folder_requested)
+        self.remove.clicked.connect(self.remove_requested)
         self.ending.acted.connect(self._act)
 
     def _lay_out(self) -> None:
@@ -180,6 +180,6 @@ class RunView(QWidget):
 
     def _act(self) -> None:
         if self._can_resume:
-            self.resume_wanted.emit()
+            self.resume_requested.emit()
         else:
-            self.again_wanted.emit()
+            self.retry_requested.emit()

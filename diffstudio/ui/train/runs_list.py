@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.studio.runs.history import HistoryView, Trend
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.run.run_folder import Status
-from diffstudio.ui.train.panel import scrolled_column
+from diffstudio.ui.train.new_run_panel import scrolled_column
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
@@ -97,7 +97,7 @@ class RunCard(Card):
 
 class RunsList(QWidget):
     chosen = Signal(object)  # Path of a run's folder
-    new_wanted = Signal()
+    new_run_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class RunsList(QWidget):
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
         layout.addLayout(bottom)
-        self.new.clicked.connect(self.new_wanted)
+        self.new.clicked.connect(self.new_run_requested)
         self.show_runs(())
 
     def cards(self) -> dict[Path, RunCard]:

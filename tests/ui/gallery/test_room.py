@@ -112,10 +112,10 @@ def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
     assert (facts["Seed"], facts["Steps"], facts["CFG scale"]) == (str(2**62), "31", "4.5")
     assert (facts["Sampler"], facts["Scheduler"], facts["Size"]) == ("DPM++ 2M SDE", "Log SNR", "64 × 48 px")
     assert facts["Computed on"] == "cpu"
-    with qtbot.waitSignal(room.reuse_requested) as caught:
+    with qtbot.waitSignal(room.use_settings_requested) as caught:
         click(qtbot, room.details.reuse)
     assert caught.args[0] == gallery.images()[0].request
-    with qtbot.waitSignal(room.reuse_requested):
+    with qtbot.waitSignal(room.use_settings_requested):
         qtbot.keyClick(room.grid, Qt.Key.Key_U, Qt.KeyboardModifier.ControlModifier)
 
 

@@ -23,7 +23,7 @@ from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.requests import GenerateRequest
-from diffstudio.ui.models import facts
+from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import CheckpointsModel, Problem
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.widgets import theme
@@ -263,8 +263,8 @@ def test_a_header_that_lies_is_shown_without_its_lies(
 ) -> None:
     odd = checkpoint(tmp_path / "odd.safetensors", **{f"diffstudio.{key}": value})
     odd = replace(odd, metadata=dict(odd.metadata) | {f"diffstudio.{key}": value})
-    facts.training_facts(odd)
-    assert facts.thumbnail(odd).isNull()
+    model_info.training_facts(odd)
+    assert model_info.thumbnail(odd).isNull()
     room = show()
     room.set_checkpoints([odd])
     assert room.details.use.isVisible()

@@ -84,15 +84,15 @@ def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path)
     sheet = opened(room, qtbot, "one", Tool.CONVERT)
     assert isinstance(sheet, ConvertDialog) and sheet.name.text() == "one-fp16" and sheet.place.text() == str(models)
     assert "Needs about" in sheet.weight.text() and " free." in sheet.weight.text()
-    with qtbot.waitSignal(room.workshop.made, timeout=PATIENCE_MS) as caught:
+    with qtbot.waitSignal(room.tool_runner.made, timeout=PATIENCE_MS) as caught:
         accept(sheet, qtbot)
-        assert room.workshop.bar.isVisible() and room.workshop.bar.what.text() == "Converting: one-fp16.safetensors"
+        assert room.tool_runner.bar.isVisible() and room.tool_runner.bar.what.text() == "Converting: one-fp16.safetensors"
     made: ToolResult = caught.args[0]
     assert made.path == models / "one-fp16.safetensors" and read_checkpoint(made.path).dtype == "F16"
     chosen = room.chosen()
     assert chosen is not None and chosen.path == made.path
     assert room.message.text().startswith("one-fp16.safetensors was made (") and str(models) in room.message.text()
-    qtbot.waitUntil(lambda: not room.workshop.bar.isVisible())
+    qtbot.waitUntil(lambda: not room.tool_runner.bar.isVisible())
 
 
 def test_merged_between_two(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
@@ -104,7 +104,7 @@ def test_merged_between_two(room: ModelsRoom, qtbot: QtBot, models: Path) -> Non
     qtbot.keyClicks(sheet.name, "s")  # a name of one's own stays
     sheet.share._slider.setValue(30)
     assert sheet.name.text() == "one-two-0.25s"
-    with qtbot.waitSignal(room.workshop.made, timeout=PATIENCE_MS) as caught:
+    with qtbot.waitSignal(room.tool_runner.made, timeout=PATIENCE_MS) as caught:
         accept(sheet, qtbot)
     found = safetensors.torch.load_file(caught.args[0].path)
     a, b = (safetensors.torch.load_file(models / f"{name}.safetensors") for name in ("one", "two"))
@@ -119,7 +119,7 @@ def test_adding_what_one_learnt(qtbot: QtBot, dressed: QApplication, room: Model
     assert isinstance(sheet, MergeDialog) and sheet.method.isVisible()
     wanted: list[object] = []
     sheet.wanted.connect(wanted.append)
-    sheet.wanted.disconnect(room.workshop.carry_out)
+    sheet.wanted.disconnect(room.tool_runner.carry_out)
     qtbot.mouseClick(sheet.method.chip(Method.ADD_DIFFERENCE), Qt.MouseButton.LeftButton)
     assert sheet.third.isVisible() and sheet.second.value() != sheet.third.value() and sheet.share.value() == 1
     sheet.third.set_value(sheet.second.value())
@@ -142,7 +142,7 @@ def test_a_pickle_is_offered_a_safer_form(room: ModelsRoom, qtbot: QtBot, models
     qtbot.mouseClick(room.details.warning.action, Qt.MouseButton.LeftButton)
     sheet = next(sheet for sheet in room.findChildren(ToolDialog) if sheet.isVisible())
     assert sheet.chosen_precision() is Precision.KEEP and sheet.place.text() == str(models / "embeddings")
-    with qtbot.waitSignal(room.workshop.made, timeout=PATIENCE_MS) as caught:
+    with qtbot.waitSignal(room.tool_runner.made, timeout=PATIENCE_MS) as caught:
         accept(sheet, qtbot)
     assert torch.equal(safetensors.torch.load_file(caught.args[0].path)["emb_params"], torch.ones(2, 768))
     assert not room.details.warning.isVisible()
@@ -175,7 +175,7 @@ def test_names_places_and_full_disks(
     assert sheet.place.text() == str(models)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
     sheet._accept()
-    assert "Not enough free space" in sheet.trouble.text() and sheet.isVisible() and not room.workshop.busy()
+    assert "Not enough free space" in sheet.trouble.text() and sheet.isVisible() and not room.tool_runner.busy()
     qtbot.keyClick(sheet, Qt.Key.Key_Escape)
     assert not sheet.isVisible()
 
@@ -203,22 +203,22 @@ def large(folder: Path) -> Checkpoint:
 
 def test_stopped_nothing_is_left_and_the_next_is_made(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
     checkpoint = large(models)
-    room.workshop.carry_out(ConvertRequest(checkpoint, models / "short.safetensors", Precision.FP16))
-    room.workshop.carry_out(
+    room.tool_runner.carry_out(ConvertRequest(checkpoint, models / "short.safetensors", Precision.FP16))
+    room.tool_runner.carry_out(
         ConvertRequest(read_checkpoint(models / "one.safetensors"), models / "next.safetensors", Precision.FP16)
     )
-    qtbot.waitUntil(lambda: (room.workshop.bar.line.fraction() or 0) > 0.05, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: (room.tool_runner.bar.line.fraction() or 0) > 0.05, timeout=PATIENCE_MS)
     assert list(models.glob(".diffstudio-*.part"))
-    with qtbot.waitSignals([room.workshop.stopped, room.workshop.made], timeout=PATIENCE_MS):
-        qtbot.mouseClick(room.workshop.bar.stop, Qt.MouseButton.LeftButton)
+    with qtbot.waitSignals([room.tool_runner.stopped, room.tool_runner.made], timeout=PATIENCE_MS):
+        qtbot.mouseClick(room.tool_runner.bar.stop, Qt.MouseButton.LeftButton)
     assert not {name for name in os.listdir(models) if name == "short.safetensors" or name.endswith(".part")}
     assert (models / "next.safetensors").is_file()
-    qtbot.waitUntil(lambda: not room.workshop.bar.isVisible())
+    qtbot.waitUntil(lambda: not room.tool_runner.bar.isVisible())
 
 
 def test_closing_the_window_leaves_nothing_half(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
-    room.workshop.carry_out(ConvertRequest(large(models), models / "short.safetensors", Precision.FP16))
-    qtbot.waitUntil(lambda: (room.workshop.bar.line.fraction() or 0) > 0.05, timeout=PATIENCE_MS)
+    room.tool_runner.carry_out(ConvertRequest(large(models), models / "short.safetensors", Precision.FP16))
+    qtbot.waitUntil(lambda: (room.tool_runner.bar.line.fraction() or 0) > 0.05, timeout=PATIENCE_MS)
     room.shut_down()
     assert not list(models.glob("short*"))
 
@@ -230,8 +230,8 @@ def test_what_fails_says_why_in_the_room(room: ModelsRoom, qtbot: QtBot, models:
     metadata = dict(read_checkpoint(models / "two.safetensors").metadata)
     safetensors.torch.save_file(tensors, models / "burnt.safetensors", metadata)
     one, burnt = (read_checkpoint(models / f"{each}.safetensors") for each in ("one", "burnt"))
-    with qtbot.waitSignal(room.workshop.failed, timeout=PATIENCE_MS):
-        room.workshop.carry_out(MergeRequest((one, burnt), models / "x.safetensors"))
+    with qtbot.waitSignal(room.tool_runner.failed, timeout=PATIENCE_MS):
+        room.tool_runner.carry_out(MergeRequest((one, burnt), models / "x.safetensors"))
     assert f"{name} contains NaN values" in room.message.text() and not list(models.glob("x*"))
 
 
@@ -308,11 +308,11 @@ def test_words_are_shown_clicked_and_copied(room: ModelsRoom, qtbot: QtBot, told
     assert room.details.tags.words() == ["mountain", "mist"]
     chip = room.details.tags.chips[0]
     assert "30 of its training images" in chip.toolTip() and chip.accessibleName() == "Add mountain to the prompt"
-    with qtbot.waitSignal(room.words_wanted) as caught:
+    with qtbot.waitSignal(room.trigger_words_requested) as caught:
         qtbot.mouseClick(chip, Qt.MouseButton.LeftButton)
     assert caught.args == ["mountain"] and "“mountain” is in the prompt now" in room.message.text()
     chip.setFocus()
-    with qtbot.waitSignal(room.words_wanted):
+    with qtbot.waitSignal(room.trigger_words_requested):
         qtbot.keyClick(chip, Qt.Key.Key_Space)
     qtbot.mouseClick(room.details.words.copy, Qt.MouseButton.LeftButton)
     assert QApplication.clipboard().text() == "sumi-e, inkwash"
@@ -324,7 +324,7 @@ def test_a_lora_goes_into_the_prompt(room: ModelsRoom, qtbot: QtBot, told: Path)
         lambda: qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton),
         lambda: qtbot.keyClick(room.list, Qt.Key.Key_Return),
     ):
-        with qtbot.waitSignal(room.lora_wanted) as caught:
+        with qtbot.waitSignal(room.use_in_prompt_requested) as caught:
             act()
         assert caught.args[0].path == told
 

@@ -14,10 +14,10 @@ from pytestqt.qtbot import QtBot
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.training.recipe import DataRecipe, NoiseLevelsName, OptimiserName, Recipe
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.curve import LossCurve, step_text
-from diffstudio.ui.train.duration import DurationSlider, minutes_of, minutes_text
-from diffstudio.ui.train.options import FLIPS, MINUTES, SHIFTS, TURNS, Options, changes_text, estimate
-from diffstudio.ui.train.samples import GAP, SamplesThroughTime, fit_tiles
+from diffstudio.ui.train.loss_curve import LossCurve, step_text
+from diffstudio.ui.train.duration_slider import DurationSlider, minutes_of, minutes_text
+from diffstudio.ui.train.recipe_options import FLIPS, MINUTES, SHIFTS, TURNS, Options, changes_text, estimate
+from diffstudio.ui.train.sample_sheets_view import GAP, SamplesThroughTime, fit_tiles
 from diffstudio.ui.train.thumbnails import first_pictures, spread
 
 
@@ -172,7 +172,7 @@ def test_the_curve_is_drawn_on_a_logarithmic_scale(qtbot: QtBot) -> None:
 def test_there_are_always_a_few_ticks(qtbot: QtBot, low: float, high: float) -> None:
     import pyqtgraph
 
-    from diffstudio.ui.train.curve import _log_axis
+    from diffstudio.ui.train.loss_curve import _log_axis
 
     axis = _log_axis(pyqtgraph)
     ((_, values),) = axis.tickValues(low, high, 200.0)

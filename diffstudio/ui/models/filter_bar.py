@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.studio.library.annotations import NO_ANNOTATION, Annotation
-from diffstudio.ui.models import facts
+from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import Entry
 from diffstudio.ui.widgets.inputs import Chip, ComboBox, SearchField
 
@@ -66,7 +66,7 @@ class Wanted:
             *beside.tags,
         ]
         if isinstance(entry, Checkpoint):
-            held += [facts.summary(entry), *(entry.metadata.get(key, "") for key in _LEARNT_WORDS)]
+            held += [model_info.summary(entry), *(entry.metadata.get(key, "") for key in _LEARNT_WORDS)]
         text = "\n".join(held).casefold()
         return all(word in text for word in words)
 

@@ -14,8 +14,8 @@ from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.inspect_folder import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
-from diffstudio.ui.train.duration import DurationSlider
-from diffstudio.ui.train.options import (
+from diffstudio.ui.train.duration_slider import DurationSlider
+from diffstudio.ui.train.recipe_options import (
     CHANGES,
     DEFAULT_MINUTES,
     FLIPS,
@@ -90,8 +90,8 @@ class FolderCard(Card):
 class NewRunPanel(QWidget):
     """Shows a form once there is a report; until then the choice of a folder."""
 
-    folder_wanted = Signal()
-    start_wanted = Signal(object)  # StartChoice
+    folder_requested = Signal()
+    start_requested = Signal(object)  # StartChoice
     recipe_changed = Signal(object)  # Recipe: another throughput may be known
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ class NewRunPanel(QWidget):
         layout.addLayout(bottom)
 
     def _connect(self) -> None:
-        self.choose.clicked.connect(self.folder_wanted)
+        self.choose.clicked.connect(self.folder_requested)
         self.start.clicked.connect(self._press_start)
         for keys in ("Ctrl+Return", "Ctrl+Enter"):
             shortcut = QShortcut(QKeySequence(keys), self)
@@ -290,7 +290,7 @@ class NewRunPanel(QWidget):
     def _press_start(self) -> None:
         choice = self.choice()
         if choice is not None:
-            self.start_wanted.emit(choice)
+            self.start_requested.emit(choice)
 
 
 def scrolled_column(owner: QWidget) -> QVBoxLayout:

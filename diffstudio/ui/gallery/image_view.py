@@ -21,8 +21,8 @@ MARGIN = 24  # px around a picture that fits
 class PictureView(QWidget):
     """Shows `image`; keys: + and - zoom, 0 fits, 1 shows one pixel as one, arrows ask for the neighbours."""
 
-    previous_wanted = Signal()
-    next_wanted = Signal()
+    previous_requested = Signal()
+    next_requested = Signal()
     closed = Signal()
     zoomed = Signal(object)  # screen px per picture px
 
@@ -114,9 +114,9 @@ class PictureView(QWidget):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         match event.key():
             case Qt.Key.Key_Left | Qt.Key.Key_Up | Qt.Key.Key_PageUp:
-                self.previous_wanted.emit()
+                self.previous_requested.emit()
             case Qt.Key.Key_Right | Qt.Key.Key_Down | Qt.Key.Key_PageDown | Qt.Key.Key_Space:
-                self.next_wanted.emit()
+                self.next_requested.emit()
             case Qt.Key.Key_Plus | Qt.Key.Key_Equal:
                 self.set_zoom(self.zoom() * STEP)
             case Qt.Key.Key_Minus:
