@@ -9,8 +9,8 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.gallery.gallery import GalleryImage
-from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.gallery.image_view import STEP, PictureView
+from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import label

@@ -142,7 +142,9 @@ class CheckpointDelegate(QStyledItemDelegate):
         painter.setBrush(theme.colour("hover" if hovered and not chosen else "raised"))
         painter.drawRoundedRect(QRectF(card).adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
         spot = QRect(card.x() + 6, card.y() + 6, PICTURE, PICTURE)
-        _picture(painter, spot, model.picture(entry), "warning" if problem else model_info.ICONS.get(entry.role, "cube"))
+        _picture(
+            painter, spot, model.picture(entry), "warning" if problem else model_info.ICONS.get(entry.role, "cube")
+        )
         left, room = spot.right() + 13, card.right() - spot.right() - 24
         title_font, small_font = theme.font(bold=True), theme.font(theme.SMALL_PIXELS)
         title = str(index.data(Qt.ItemDataRole.DisplayRole))

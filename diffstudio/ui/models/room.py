@@ -53,7 +53,9 @@ class ModelsRoom(QWidget):
     """Shows what it is given; a `gallery` lends a picture to checkpoints that carry none. What is made here goes to `home`."""
 
     generate_requested = Signal(object)  # Checkpoint
-    use_in_prompt_requested = Signal(object)  # Checkpoint, a LoRA or a textual inversion: into the prompt of the Generate room
+    use_in_prompt_requested = Signal(
+        object
+    )  # Checkpoint, a LoRA or a textual inversion: into the prompt of the Generate room
     trigger_words_requested = Signal(str)  # words that a file was trained to know: the same
     rescan_requested = Signal()
     delete_requested = Signal(object)  # Checkpoint or Problem: a person has confirmed that its `path` may go

@@ -35,9 +35,9 @@ from diffstudio.training.run.run_folder import RunFolder, RunStarted
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
-from diffstudio.ui.train.run_follower import Follower, Look, look
 from diffstudio.ui.train.new_run_panel import CARD_THUMBS, PANEL_WIDTHS, NewRunPanel, StartChoice
 from diffstudio.ui.train.new_run_panel import THUMB_SIDE as CARD_THUMB_SIDE
+from diffstudio.ui.train.run_follower import Follower, Look, look
 from diffstudio.ui.train.run_panel import Action, RunPanel
 from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList

@@ -13,8 +13,8 @@ from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunStarted, Status
-from diffstudio.ui.train.recipe_options import changes_text, noise_levels_text, optimiser_text
 from diffstudio.ui.train.new_run_panel import CARD_THUMBS, FolderCard, scrolled_column
+from diffstudio.ui.train.recipe_options import changes_text, noise_levels_text, optimiser_text
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SectionLabel
 from diffstudio.ui.widgets.formatting import human_count

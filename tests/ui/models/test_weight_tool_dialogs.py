@@ -86,7 +86,9 @@ def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path)
     assert "Needs about" in sheet.weight.text() and " free." in sheet.weight.text()
     with qtbot.waitSignal(room.tool_runner.made, timeout=PATIENCE_MS) as caught:
         accept(sheet, qtbot)
-        assert room.tool_runner.bar.isVisible() and room.tool_runner.bar.what.text() == "Converting: one-fp16.safetensors"
+        assert (
+            room.tool_runner.bar.isVisible() and room.tool_runner.bar.what.text() == "Converting: one-fp16.safetensors"
+        )
     made: ToolResult = caught.args[0]
     assert made.path == models / "one-fp16.safetensors" and read_checkpoint(made.path).dtype == "F16"
     chosen = room.chosen()

@@ -14,8 +14,8 @@ from pytestqt.qtbot import QtBot
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.training.recipe import DataRecipe, NoiseLevelsName, OptimiserName, Recipe
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.loss_curve import LossCurve, step_text
 from diffstudio.ui.train.duration_slider import DurationSlider, minutes_of, minutes_text
+from diffstudio.ui.train.loss_curve import LossCurve, step_text
 from diffstudio.ui.train.recipe_options import FLIPS, MINUTES, SHIFTS, TURNS, Options, changes_text, estimate
 from diffstudio.ui.train.sample_sheets_view import GAP, SamplesThroughTime, fit_tiles
 from diffstudio.ui.train.thumbnails import first_pictures, spread
