@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.files.file_access import damaged, reading, regular_file_size
 
 
@@ -89,21 +90,21 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
                 prefix = file.read(8)
                 length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
                 if length > min(LARGEST_HEADER_BYTES, size - 8) or length < 2:
-                    raise damaged(path, "its header does not fit the file", _FORMAT)
+                    raise _damaged(path, "its header does not fit the file")
                 header = _json_object(file.read(length))
     except (ValueError, RecursionError) as error:
-        raise damaged(path, f"its header cannot be read ({error})", _FORMAT) from error
+        raise _damaged(path, f"its header cannot be read ({error})") from error
     metadata: Any = header.pop("__metadata__", {}) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise damaged(path, "its metadata is not all text")
+        raise _damaged(path, "its metadata is not all text")
     tensors = {name: _entry(path, name, value) for name, value in header.items()}
     reached = 0
     for entry in sorted(tensors.values(), key=lambda entry: (entry.start, entry.end)):
         if entry.start != reached:
-            raise damaged(path, "its tensors overlap or leave gaps")
+            raise _damaged(path, "its tensors overlap or leave gaps")
         reached = entry.end
     if 8 + length + reached != size:
-        raise damaged(path, "its tensors do not fill the file exactly: it is truncated or has extra bytes")
+        raise _damaged(path, "its tensors do not fill the file exactly: it is truncated or has extra bytes")
     return SafetensorsHeader(tensors, metadata, 8 + length)
 
 
@@ -134,18 +135,22 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     try:
         dtype, shape, (start, end) = value["dtype"], value["shape"], value["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(path, f"tensor {name[:80]!r} has no dtype, shape or offsets") from error
+        raise _damaged(path, f"tensor {name[:80]!r} has no dtype, shape or offsets") from error
     if (
         type(shape) is not list
         or len(shape) > _MOST_DIMENSIONS
         or {type(start), type(end), *map(type, shape)} != _INTEGERS
     ):
-        raise damaged(path, f"tensor {name[:80]!r} has no dtype, shape or offsets")
+        raise _damaged(path, f"tensor {name[:80]!r} has no dtype, shape or offsets")
     if start < 0 or shape and min(shape) < 0:
-        raise damaged(path, f"tensor {name[:80]!r} has a negative dimension")
+        raise _damaged(path, f"tensor {name[:80]!r} has a negative dimension")
     if start == end and prod(filter(None, shape)) > _MOST_ELEMENTS:
-        raise damaged(path, f"tensor {name[:80]!r} has an impossible shape")
+        raise _damaged(path, f"tensor {name[:80]!r} has an impossible shape")
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None or end < start or (bits * prod(shape) + 7) // 8 != end - start:
-        raise damaged(path, f"tensor {name[:80]!r} does not have the size that it declares")
+        raise _damaged(path, f"tensor {name[:80]!r} does not have the size that it declares")
     return TensorEntry(dtype, tuple(shape), start, end)
+
+
+def _damaged(path: Path, why: str) -> CheckpointDamaged:
+    return damaged(path, why, _FORMAT)
