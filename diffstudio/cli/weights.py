@@ -150,7 +150,7 @@ def _merge(arguments: argparse.Namespace) -> int:
         raise BadRequest(
             f"{len(arguments.checkpoints)} checkpoints were given",
             "a merge takes two or three",
-            "Merge what comes of it with the next",
+            "Merge the result with the next one",
         )
     inputs = tuple(_find(name) for name in arguments.checkpoints)
     method = Method.ADD_DIFFERENCE if len(inputs) == 3 else Method.WEIGHTED_SUM

@@ -98,7 +98,7 @@ def test_what_was_left_out_is_said(home: Path, tmp_path: Path, capsys: pytest.Ca
     [
         (["convert", "nobody"], "no checkpoint called 'nobody'", 2),
         (["convert", "one"], "is a safetensors file in fp32 already", 2),
-        (["convert", "one", "--precision", "fp4"], "no precision called 'fp4'. say one of keep, fp32", 2),
+        (["convert", "one", "--precision", "fp4"], "no precision called 'fp4'. choose one of keep, fp32", 2),
         (["convert", "one", "--precision", "fp8"], "cannot be stored in fp8", 2),
         (
             ["convert", "one", "--precision", "fp16", "--out", "{home}/models/one.safetensors"],
@@ -107,8 +107,8 @@ def test_what_was_left_out_is_said(home: Path, tmp_path: Path, capsys: pytest.Ca
         ),
         (["convert", "one", "--precision", "fp16", "--out", "x.ckpt"], "Name it x.safetensors", 2),
         (["convert", "one", "--precision", "fp16", "--out", "/dev/null/x.safetensors"], "cannot be written", 1),
-        (["merge", "one"], "a merge is of two or three", 2),
-        (["merge", "one", "two", "one", "two"], "a merge is of two or three", 2),
+        (["merge", "one"], "a merge takes two or three", 2),
+        (["merge", "one", "two", "one", "two"], "a merge takes two or three", 2),
         (["merge", "one", "two", "--share", "1.5"], "allow others with --beyond", 2),
         (["merge", "one", "two", "--share", "half"], "not a number", 2),
         (["merge", "one", "wide"], "they have different networks", 2),
@@ -189,5 +189,5 @@ def test_stopped_it_leaves_nothing(home: Path, tmp_path: Path) -> None:
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130 and "Stopped. Nothing was left behind." in said
+    assert process.returncode == 130 and "Stopped. Nothing was written." in said
     assert list((tmp_path / "out").iterdir()) == []
