@@ -27,6 +27,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import ENDINGS, Event, Finished, ImageSaved
 from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.metadata import metadata
@@ -181,7 +182,7 @@ def test_the_gallery(old: Path) -> None:
         assert images[2].path == first_picture(old)
         assert [image.id for image in gallery.images(starred=True)] == [images[2].id]
         assert [image.id for image in gallery.images(search="heart")] == [images[1].id]
-        report = gallery.rescan()
+        report = rescan(gallery)
         assert (report.added, report.moved, report.removed, report.unreadable) == (0, 0, 0, ())
         assert gallery.count() == 3 and [image.path for image in gallery.images(starred=True)] == [first_picture(old)]
         thrown_away = gallery.trashed()

@@ -15,7 +15,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,6 @@ from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import BadRequest, ImageProblem, StorageProblem
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.studio.gallery.files import slug
-from diffstudio.studio.gallery.rescan import RescanReport, rescan
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.prompts.lora_tags import lora_tags
 from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
@@ -301,15 +300,6 @@ class Gallery:
             with self.writing() as connection:
                 connection.execute("DELETE FROM images WHERE id = ?", [image_id])
         return gone
-
-    def rescan(self, cancelled: Callable[[], bool] = lambda: False) -> RescanReport:
-        """Make the records agree with the folder: files that other programs added, moved, changed or deleted.
-
-        StorageProblem when the folder cannot be read; the records stay as they are.
-        """
-        report = rescan(self, cancelled)
-        self.needs_rescan = self.needs_rescan and cancelled()
-        return report
 
     def close(self) -> None:
         """Close every thread's connection. The gallery may be used again afterwards."""

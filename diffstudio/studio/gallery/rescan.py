@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from diffstudio.atomic import storage_errors
 from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.image_text import read_text
-
-if TYPE_CHECKING:
-    from diffstudio.studio.gallery.gallery import Gallery
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -41,8 +38,18 @@ class _File:
     size_bytes: int
 
 
-def rescan(gallery: Gallery, cancelled: Callable[[], bool]) -> RescanReport:
-    """See Gallery.rescan. A file that was moved keeps its star: it is recognised by its time and size."""
+def rescan(gallery: Gallery, cancelled: Callable[[], bool] = lambda: False) -> RescanReport:
+    """Make the gallery's records agree with its folder: files that other programs added, moved, changed or deleted.
+
+    A file that was moved keeps its star: it is recognised by its time and size. StorageProblem when the folder cannot be
+    read; the records stay as they are.
+    """
+    report = _rescan(gallery, cancelled)
+    gallery.needs_rescan = gallery.needs_rescan and cancelled()
+    return report
+
+
+def _rescan(gallery: Gallery, cancelled: Callable[[], bool]) -> RescanReport:
     with storage_errors("The images folder cannot be read", gallery.folder):
         files = dict(_files(gallery.folder, gallery.folder, cancelled))
     if cancelled():

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QApplication, QDialog, QHBoxLayout, QStackedWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
-from diffstudio.studio.gallery.rescan import RescanReport
+from diffstudio.studio.gallery.rescan import RescanReport, rescan
 from diffstudio.studio.metadata import metadata
 from diffstudio.ui.gallery import dialogs
 from diffstudio.ui.gallery.details import Details
@@ -297,7 +297,7 @@ class GalleryRoom(QWidget):
 
     async def _rescan(self) -> None:
         try:
-            report = await self._tasks.to_thread(self._gallery.rescan, lambda: self._closing)
+            report = await self._tasks.to_thread(rescan, self._gallery, lambda: self._closing)
         except DiffstudioError as error:
             self._fail(error)
         else:

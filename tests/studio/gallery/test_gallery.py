@@ -20,6 +20,7 @@ from PIL import Image
 from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.studio.gallery.files import slug
 from diffstudio.studio.gallery.gallery import TRASH, Gallery, GalleryImage
+from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
 
@@ -151,7 +152,7 @@ def test_delete_and_undo(gallery: Gallery) -> None:
     assert gallery.get(first.id) is None
     assert gallery.trashed() == [first.id]
     assert any(name.startswith(f"{TRASH}/") for name in files(gallery))
-    assert gallery.rescan().added == 0
+    assert rescan(gallery).added == 0
     assert gallery.undo([first.id]) == [first.id]
     assert first.path.exists()
     assert [image.id for image in gallery.images(starred=True)] == [first.id]
@@ -213,7 +214,7 @@ def test_rescan_sees_what_other_hands_did(gallery: Gallery, tmp_path: Path) -> N
     (gallery.folder / "broken.png").write_bytes(b"nothing")
     (gallery.folder / ".hidden").mkdir()
     Image.new("RGB", (5, 5)).save(gallery.folder / ".hidden" / "x.png")
-    report = gallery.rescan()
+    report = rescan(gallery)
     assert (report.added, report.changed, report.moved, report.removed) == (1, 1, 1, 1)
     assert [path.name for path, _ in report.unreadable] == ["broken.png"]
     found = {image.path.name: image for image in gallery.images()}
@@ -221,7 +222,7 @@ def test_rescan_sees_what_other_hands_did(gallery: Gallery, tmp_path: Path) -> N
     assert found["elsewhere.png"].id == moved.id and found["elsewhere.png"].starred
     assert (found["photo.JPG"].request, found["photo.JPG"].width) == (None, 20)
     assert (found[changed.path.name].request, found[changed.path.name].width) == (None, 10)
-    again = gallery.rescan()
+    again = rescan(gallery)
     assert not again.anything
 
 
@@ -229,14 +230,14 @@ def test_a_folder_that_is_away_takes_no_records_with_it(gallery: Gallery) -> Non
     add(gallery)
     gallery.folder.rename(gallery.folder.with_name("away"))
     with pytest.raises(StorageProblem):
-        gallery.rescan()
+        rescan(gallery)
     gallery.folder.with_name("away").rename(gallery.folder)
     assert gallery.count() == 1
 
 
 def test_a_rescan_can_be_cancelled(gallery: Gallery) -> None:
     add(gallery).path.unlink()
-    assert not gallery.rescan(lambda: True).anything
+    assert not rescan(gallery, lambda: True).anything
     assert gallery.count() == 1
 
 
@@ -250,7 +251,7 @@ def test_lost_or_damaged_records_are_made_again_from_the_files(tmp_path: Path) -
         (tmp_path / f"g.sqlite{ending}").unlink(missing_ok=True)
     gallery = Gallery(*places)
     assert gallery.needs_rescan and gallery.count() == 0
-    gallery.rescan()
+    rescan(gallery)
     assert not gallery.needs_rescan
     assert [image.request for image in gallery.images()] == [image.request for image in reversed(made)]
     assert any(path.name.startswith("g.sqlite.damaged") for path in tmp_path.iterdir())
