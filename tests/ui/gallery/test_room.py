@@ -217,7 +217,7 @@ def test_delete_and_undo_by_keyboard_and_by_banner(
     pick(qtbot, room, 2, Qt.KeyboardModifier.ShiftModifier)
     assert "3 images selected" in room.details.nothing.text()
     click(qtbot, room.details.delete)
-    assert titles(room) == ["one"] and "3 pictures moved" in room.message.text()
+    assert titles(room) == ["one"] and "3 images moved" in room.message.text()
     qtbot.keyClick(room.grid, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert titles(room) == ["four", "three", "two", "one"]
     qtbot.keyClick(room.grid, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)  # nothing is left to undo
