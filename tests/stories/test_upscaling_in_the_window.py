@@ -233,7 +233,7 @@ def test_the_room_shows_what_is_enlarged_and_no_film_where_nothing_is_sampled(qt
         qtbot.keyClick(room.canvas, Qt.Key.Key_E, Qt.KeyboardModifier.ControlModifier)
     assert wanted.args == [tmp_path / "large.png", None]
     assert room.right.thumbs[0].recent_image.request == plain and not room.restart_button.isVisible()
-    assert "enlarged 4× by Lanczos" in room.right.thumbs[0].toolTip()
+    assert "upscaled 4× with Lanczos" in room.right.thumbs[0].toolTip()
     with qtbot.waitSignal(room.upscale_requested) as wanted:
         room.reuse_button.click()
     assert wanted.args == [plain.source, plain]
@@ -265,12 +265,12 @@ def test_the_menu_offers_it(qtbot: QtBot, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "line"),
     [
-        (UpscaleRequest(Path("a.png"), 4, "4x-sharp"), "enlarged 4× by 4x-sharp"),
+        (UpscaleRequest(Path("a.png"), 4, "4x-sharp"), "upscaled 4× with 4x-sharp"),
         (
             UpscaleRequest(Path("a.png"), 2, checkpoint="dreams", strength=0.25),
-            "enlarged 2× by Lanczos, finer with dreams at 0.25",
+            "upscaled 2× with Lanczos, refined with dreams at 0.25",
         ),
-        (GenerateRequest(enlarge=1.5), "20 steps · Heun · guidance 3 · seed 0 · enlarged 1.5×"),
+        (GenerateRequest(enlarge=1.5), "20 steps · Heun · CFG 3 · seed 0 · hires fix 1.5×"),
     ],
 )
 def test_what_was_done_in_a_line(request_: Any, line: str) -> None:
@@ -390,5 +390,5 @@ def test_the_gallerys_menu_offers_it(qtbot: QtBot, desktop: Desktop) -> None:
     opened_sheet(qtbot, desktop).reject()
     gallery.grid.customContextMenuRequested.emit(QPoint(5, 5))
     (menu,) = [menu for menu in gallery.findChildren(QMenu) if menu.isVisible()]
-    assert "Enlarge…" in [action.text() for action in menu.actions()]
+    assert "Upscale…" in [action.text() for action in menu.actions()]
     menu.close()
