@@ -1,4 +1,4 @@
-"""The pixel family: transformers trained here, on pixels, told nothing, a class, or a caption."""
+"""The pixel family: transformers trained here on pixels, without a condition or on classes or captions."""
 
 from __future__ import annotations
 
@@ -155,12 +155,12 @@ class PixelModel:
     def denoiser(self, prompted: PixelPrompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
         network: Callable[[Tensor, Tensor], Tensor]
         if self.config.conditioning is Conditioning.NONE or guidance == 1.0:
-            network = self._told(prompted.wanted)
+            network = self._conditioned(prompted.wanted)
         elif guidance == 0.0:
-            network = self._told(prompted.nothing)
+            network = self._conditioned(prompted.nothing)
         else:
             network = ClassifierFreeGuidance(
-                conditional=self._told(prompted.wanted),
+                conditional=self._conditioned(prompted.wanted),
                 unconditional=None,
                 scale=guidance,
                 interval=self._guidance_interval,
@@ -169,7 +169,7 @@ class PixelModel:
             )
         return CleanPrediction(network, self.schedule)
 
-    def _told(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
+    def _conditioned(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
         return lambda x_t, t: self._call(x_t, t, condition)
 
     def _paired(self, prompted: PixelPrompted) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
