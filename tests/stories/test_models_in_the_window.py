@@ -59,7 +59,7 @@ def test_what_was_made_in_the_room_can_be_drawn_with(desktop: Desktop, qtbot: Qt
     qtbot.keyClick(sheet, Qt.Key.Key_Return)
     made = paths.checkpoints() / "tiny-fp16.safetensors"
     qtbot.waitUntil(lambda: room.chosen() is not None and room.chosen().path == made, timeout=PATIENCE_MS)
-    assert room.message.text().startswith("tiny-fp16.safetensors was made")
+    assert room.message.text().startswith("tiny-fp16.safetensors was saved")
     qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton)
     chosen = desktop.generate_room.panel.checkpoint.current()
     assert desktop.window.current_room() == GENERATE and chosen is not None and chosen.path == made

@@ -118,7 +118,7 @@ def test_it_is_offered_only_where_it_works(panel: Panel) -> None:
         panel._checkpoint_changed(panel.checkpoint.current())
         assert panel.hires_fix.isVisible() == shown
     texts = [panel.hires_fix.upscaler.combo.itemText(index) for index in range(panel.hires_fix.upscaler.combo.count())]
-    assert texts == ["Lanczos: smooth, quick", "Latent: wants a strength above 0.5", "4X-Sharp"]
+    assert texts == ["Lanczos: fast, smooth", "Latent: needs a denoising strength above 0.5", "4X-Sharp"]
     panel.hires_fix.open_button.click()
     panel.hires_fix.set_inpainting(True)
     assert not panel.hires_fix.isVisible() and panel.request().enlarge == 1
@@ -376,7 +376,7 @@ def test_what_is_no_picture_is_said_so(qtbot: QtBot, desktop: Desktop, tmp_path:
     desktop.window.show_message = lambda kind, text, *rest: said.append(text)  # type: ignore[method-assign]
     desktop.images.upscale(tmp_path / "gone.png")
     qtbot.waitUntil(lambda: bool(said), timeout=LONG)
-    assert "gone.png cannot be read" in said[0]
+    assert "gone.png cannot be upscaled" in said[0]
 
 
 def test_the_gallerys_menu_offers_it(qtbot: QtBot, desktop: Desktop) -> None:

@@ -116,7 +116,7 @@ def test_erasing_undoing_redoing_inverting_and_clearing(painter: MaskEditor, qtb
 def test_undo_is_bounded(painter: MaskEditor, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffstudio.ui.generate import mask_editor as module
 
-    monkeypatch.setattr(module, "MOST_UNDO_BYTES", 3 * 160 * 100 * 4)
+    monkeypatch.setattr(module, "MAX_UNDO_BYTES", 3 * 160 * 100 * 4)
     for _ in range(10):
         painter.fill()
     assert len(painter._undo) == 3
@@ -208,7 +208,7 @@ def test_extending_by_fields(section: InitImageSection, qtbot: QtBot, picture: P
     assert dialog.editor.sides() == (64, 0, 0, 0)
     qtbot.mouseClick(dialog.accept_button, LEFT)
     made = section.apply_to(GenerateRequest())
-    assert made.outpaint == (64, 0, 0, 0) and made.mask is None and section.about.text() == "extended"
+    assert made.outpaint == (64, 0, 0, 0) and made.mask is None and section.about.text() == "Outpaint"
     again = section.open_mask_editor()
     assert again is not None and again.editor.sides() == (64, 0, 0, 0)
     qtbot.mouseClick(again.cancel, LEFT)
@@ -221,7 +221,7 @@ def test_pictures_and_masks_that_are_gone_or_broken(
     said: list[str] = []
     section.failed.connect(said.append)
     (tmp_path / "text.png").write_text("hello")
-    assert not section.set_image(tmp_path / "text.png") and "it is not a picture" in said[-1]
+    assert not section.set_image(tmp_path / "text.png") and "it is not an image" in said[-1]
     section.load_from(GenerateRequest(init=picture, mask=tmp_path / "gone.png"))
     assert "no longer exists" in said[-1] and section.apply_to(GenerateRequest()).mask is None
 
