@@ -23,8 +23,9 @@ from diffstudio.models.files.header import Headers
 from diffstudio.models.files.weights_reader import TORCH_DTYPES
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_dtype, free_bytes
+from diffstudio.models.memory.limits import UNPACKED_SHARE
 from diffstudio.models.model import Model
-from diffstudio.models.nonfinite import check_finite, named_modules
+from diffstudio.models.nonfinite import check_finite
 
 _FAMILY_MODULES = {
     "sd1": "stable_diffusion",
@@ -37,8 +38,6 @@ _FAMILY_MODULES = {
     "qwen_image": "qwen_image",
     "diffusers": "diffusers_pipeline",
 }
-# Of the free memory. Quantized weights that fit into it dequantized are dequantized at once: faster than in every step.
-_DENSE_SHARE = 0.5
 # of the loading time, roughly
 _SHARES = {"unet": 6, "transformer": 6, "vae": 1, "text_encoder": 2, "text_encoder_2": 3, "text_encoder_3": 4}
 
@@ -55,7 +54,7 @@ def load(
 ) -> Model:
     """Load the checkpoint's weights. `on_progress` is called with fractions from 0 to 1.
 
-    Components that its file lacks are searched in the `library`; `vae` replaces its own VAE. The model's `loaded_with` names the
+    Components that its file lacks are searched in the `library`; `vae` replaces its own VAE. The model's `load_notes` name the
     components from other files. The file is hashed in parallel, so that it is read from disk only once, and each header is read once.
     CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what cannot generate images, Interrupted soon after `cancelled()`
     returns true.
@@ -116,12 +115,12 @@ def _read(
         return pixel.load(checkpoint, device, dtype)
     family: Any = import_module(f"diffstudio.models.families.{_FAMILY_MODULES[checkpoint.family]}")
     parts: Any = open_components(
-        checkpoint, library, vae=vae, dense_bytes=_DENSE_SHARE * free_bytes(device), headers=headers
+        checkpoint, library, vae=vae, dense_bytes=UNPACKED_SHARE * free_bytes(device), headers=headers
     )
     if hasattr(parts, "complete"):
         parts.complete()  # before anything large is read
     model: Any = family.load(checkpoint, _WithProgress(parts, progress, stop), device, dtype)
-    model.loaded_with, model.loaded_vae = tuple(getattr(parts, "notes", ())), vae.path if vae is not None else None
+    model.load_notes, model.vae_path = tuple(getattr(parts, "notes", ())), vae.path if vae is not None else None
     return cast(Model, model)
 
 
@@ -131,7 +130,7 @@ def _modules_to_check(model: Any) -> dict[str, nn.Module]:
     Weights that stay memory-mapped would be read a second time, which takes half as long as loading. The first step of an image finds
     such values as well (studio/generation/passes.py), except in the VAE, which is small.
     """
-    parts = named_modules(model)
+    parts = model.modules
     stays = model.device.type == "cpu" and TORCH_DTYPES.get(model.checkpoint.dtype) is model.dtype
     return {name: part for name, part in parts.items() if not stays or name == "vae"}
 

@@ -6,23 +6,12 @@ The minimum and maximum of a tensor take one pass over memory, and are NaN or in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
-
-
-def named_modules(model: Any) -> dict[str, nn.Module]:
-    """The modules of a model under diffusers' names; its U-Net or transformer is `network`."""
-    parts: dict[str, Any] = {
-        "network": model.network,
-        **getattr(model, "text_encoders", {}),
-        "vae": getattr(model, "vae", None),
-    }
-    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
 def check_finite(

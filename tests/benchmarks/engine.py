@@ -19,14 +19,14 @@ from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
-from diffstudio.models.sampling import sample
 from diffstudio.studio.events import ENDINGS, Stepped
 from diffstudio.studio.generation.output_files import NamedFiles
-from diffstudio.studio.generation.preview import picture
+from diffstudio.studio.generation.preview import preview_images
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.studio.worker import Worker
+from tests.models.sampled import sample
 
 
 class Timed:
@@ -57,7 +57,7 @@ def step_and_preview(checkpoint: str) -> dict[str, float]:
     begun = time.perf_counter()
     for step in sample(model, prompts=["red apple"], seeds=[0], steps=60, wrap=wrap):
         stepped = time.perf_counter()
-        picture(step.denoised, model)
+        preview_images(step.denoised, model)
         previewed = time.perf_counter()
         steps.append(stepped - begun)
         previews.append(previewed - stepped)

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffstudio import paths
 from diffstudio.models import loading
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.sampling import sample
+from tests.models.sampled import sample
 
 PROMPTS = ("red apple", "blue car", "dog", "house", "tree", "sun", "cat", "guitar")
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).expand(3, 1, 3, 3)

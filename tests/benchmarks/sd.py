@@ -27,10 +27,9 @@ from diffstudio.models import loading
 from diffstudio.models.adapters.adapters import AdapterUse
 from diffstudio.models.library.records import read_folder
 from diffstudio.models.memory import devices
-from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import adapter_files, small
+from tests.studio.run_request import run_request
 
 SIDE, STEPS, ROUNDS = 256, 3, 3
 
@@ -125,7 +124,7 @@ def pictures(folder: Path) -> dict[str, float]:
     )
 
     def ours() -> None:
-        for _ in generate(request, model, 1, _Kept(), JobControl()):
+        for _ in run_request(request, model, _Kept()):
             pass
 
     def theirs() -> None:

@@ -26,8 +26,8 @@ from transformers import (
 
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.model import Model
-from diffstudio.models.sampling import sample
 from diffstudio.networks.conditioning import Conditioning
+from tests.models.sampled import sample
 from tests.models.small import WORDS, _bytes, _lively, _saved, small_clip, small_clip_tokenizer, small_vae
 
 WIDTH, HEIGHT = 96, 64  # px: not a square, 12 × 8 latents, 24 tokens

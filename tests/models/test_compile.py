@@ -10,9 +10,10 @@ import torch
 
 from diffstudio.models import compile, loading
 from diffstudio.models.library.records import read_folder
-from diffstudio.models.memory.offload import Offload, offload
-from diffstudio.models.sampling import sample
+from diffstudio.models.memory.offload import offload
+from diffstudio.models.model import OffloadLevel
 from tests.models import small
+from tests.models.sampled import sample
 
 
 @pytest.fixture
@@ -48,9 +49,9 @@ def test_without_a_compiler_it_says_so_and_runs_as_it_is(model: Any, monkeypatch
 
 def test_what_is_offloaded_is_not_compiled(model: Any) -> None:
     compile.compile_network(model, True)
-    offload(model, Offload.NONE)
+    offload(model, OffloadLevel.NONE)
     assert not compile.is_compiled(model.network)
-    model.offloaded = Offload.PARTS
+    model.offload_level = OffloadLevel.MODULES
     assert "one after the other" in compile.compile_network(model, True)
 
 

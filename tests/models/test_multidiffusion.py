@@ -19,10 +19,10 @@ from diffstudio.models import loading
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.model import ControlNetInput, ImageInputs
-from diffstudio.models.multidiffusion import TiledDenoiser, Windows, cropped, tiled, windows_for
-from diffstudio.models.sampling import sample
+from diffstudio.models.multidiffusion import TiledDenoiser, Tiling, cropped, tiled_denoiser, tiling_for
 from diffstudio.models.tiling import Tile
 from tests.diffusion.exact import Gaussian
+from tests.models.sampled import sample
 from tests.models.tiny import write_tiny_checkpoint
 
 FLOW = RectifiedFlow()
@@ -141,12 +141,12 @@ def test_each_window_is_shown_its_own_part_and_one_denoiser_serves_where_there_i
     made.clear()
     model: Any = Pictures()
     picture = torch.rand(1, 3, 40, 40)
-    answer = tiled(model, model.denoiser, ImageInputs(picture), 1, Windows(16, 8))(
+    answer = tiled_denoiser(model, model.denoiser, ImageInputs(picture), 1, Tiling(16, 8))(
         torch.zeros(2, 3, 40, 40), torch.ones(2)
     )
     assert torch.allclose(answer, picture.expand(2, -1, -1, -1), atol=1e-6) and len(made) == 16
     made.clear()
-    tiled(model, model.denoiser, ImageInputs(), 1, Windows(16, 8))(torch.zeros(1, 3, 40, 40), torch.ones(1))
+    tiled_denoiser(model, model.denoiser, ImageInputs(), 1, Tiling(16, 8))(torch.zeros(1, 3, 40, 40), torch.ones(1))
     assert len(made) == 1
 
 
@@ -158,9 +158,9 @@ def model(tmp_path: Path) -> PixelModel:
 
 
 def test_a_model_makes_what_is_too_large_for_it_in_windows(model: PixelModel) -> None:
-    assert windows_for(model, 32, 32) is None and windows_for(model, 32, 32, asked=True) is not None
-    windows = windows_for(model, 64, 40)
-    assert windows == Windows(16, 8) and windows.count(64, 40) == 7 * 4
+    assert tiling_for(model, 32, 32) is None and tiling_for(model, 32, 32, always=True) is not None
+    windows = tiling_for(model, 64, 40)
+    assert windows == Tiling(16, 8) and windows.count(64, 40) == 7 * 4
     picture = torch.rand(1, 3, 40, 64) * 2 - 1
     options: dict[str, Any] = {
         "prompts": ["apple"],
@@ -170,14 +170,14 @@ def test_a_model_makes_what_is_too_large_for_it_in_windows(model: PixelModel) ->
         "steps": 4,
         "strength": 0.5,
     }
-    *_, step = sample(model, init=picture, windows=windows, **options)
+    *_, step = sample(model, init=picture, tiling=windows, **options)
     assert step.x.shape == (1, 3, 40, 64) and bool(step.x.isfinite().all())
-    *_, same = sample(model, clean=picture, windows=windows, **options)
+    *_, same = sample(model, clean=picture, tiling=windows, **options)
     assert torch.equal(step.x, same.x)
     with pytest.raises(BadRequest, match="at most 32"):
         sample(model, init=picture, **options)
     with pytest.raises(BadRequest, match="multiples of 8 px"):
-        sample(model, init=picture, windows=windows, **replace_size(options, 60))
+        sample(model, init=picture, tiling=windows, **replace_size(options, 60))
 
 
 def replace_size(options: dict[str, Any], width: int) -> dict[str, Any]:
@@ -187,10 +187,10 @@ def replace_size(options: dict[str, Any], width: int) -> dict[str, Any]:
 def test_one_window_is_the_whole_to_the_bit(model: PixelModel) -> None:
     options: dict[str, Any] = {"prompts": ["apple"], "seeds": [3], "steps": 3}
     *_, whole = sample(model, **options)
-    *_, window = sample(model, windows=Windows(16, 8), **options)
+    *_, window = sample(model, tiling=Tiling(16, 8), **options)
     assert torch.equal(whole.x, window.x)
 
 
 def test_windows_are_frozen_and_fit_the_picture() -> None:
-    windows = Windows(512, 128)
-    assert windows.size(2048, 384) == (512, 384) and replace(windows, side=256).side == 256
+    tiling = Tiling(512, 128)
+    assert tiling.tile_size_of(2048, 384) == (512, 384) and replace(tiling, tile_size=256).tile_size == 256

@@ -18,12 +18,11 @@ from diffstudio.models import loading
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.nonfinite import check_finite
 from diffstudio.models.tools.convert import convert
-from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
 from tests.models.small_files import made, record, small_world
 from tests.models.tiny import write_tiny_checkpoint
+from tests.studio.run_request import run_request
 
 CPU = torch.device("cpu")
 __all__ = ["small_world"]
@@ -81,7 +80,7 @@ def test_in_a_folder(tmp_path: Path, part: str, file: str, name: str) -> None:
     model = loading.load(read_checkpoint(folder), CPU)
     request = GenerateRequest(prompt="a cat", checkpoint="sd", steps=2, sampler="euler", spacing="uniform")
     with pytest.raises(CheckpointDamaged, match=said):
-        list(generate(request, model, 1, _Nowhere(), JobControl()))
+        list(run_request(request, model, _Nowhere()))
 
 
 class _Nowhere:

@@ -16,11 +16,11 @@ from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, 
 from diffstudio.models import loading
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.memory import devices
-from diffstudio.models.sampling import sample
+from diffstudio.models.memory import devices, limits
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
 from diffstudio.studio.requests import SamplerName, SpacingName
+from tests.models.sampled import sample
 from tests.models.tiny import CLASSES, write_tiny_checkpoint
 
 CPU = torch.device("cpu")
@@ -194,9 +194,9 @@ def test_a_network_in_training_samples_without_gradients_and_stays_as_it_is(mode
 
 def test_classes_are_taken_by_name(tmp_path: Path) -> None:
     model = load(write_tiny_checkpoint(tmp_path / "classes.safetensors", conditioning=Conditioning.CLASS))
-    assert model.encode_prompt(list(CLASSES) + ["", " ROCKET "]).wanted.class_labels.tolist() == [0, 1, 2, 3, 1]
+    assert model.encode_prompt(list(CLASSES) + ["", " ROCKET "]).positive.class_labels.tolist() == [0, 1, 2, 3, 1]
     assert not torch.equal(made(model, prompts=["apple"]), made(model, prompts=["rocket"]))
-    with pytest.raises(BadRequest, match="takes the name of one. Try: rocket"):
+    with pytest.raises(BadRequest, match="the prompt is the name of a class. Try: rocket"):
         model.encode_prompt("rockett")
     with pytest.raises(BadRequest, match="Try: apple, rocket, heart"):
         model.encode_prompt("zzz")
@@ -247,9 +247,9 @@ def test_devices() -> None:
 
 
 def test_how_many_at_once() -> None:
-    assert devices.images_at_once(64, 64, CPU) == 16
-    assert devices.images_at_once(128, 64, CPU) == 8
-    assert devices.images_at_once(8192, 8192, CPU) == 1
+    assert limits.images_at_once(64, 64, "cpu", False) == 16
+    assert limits.images_at_once(128, 64, "cpu", False) == 8
+    assert limits.images_at_once(8192, 8192, "cpu", False) == 1
 
 
 def test_what_running_out_of_memory_looks_like() -> None:

@@ -23,12 +23,12 @@ from diffstudio.models.library.records import read_checkpoint, read_folder
 from diffstudio.models.memory.model_cache import ModelCache
 from diffstudio.models.state_dicts.to_original import vae_to_original
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
-from diffstudio.studio.generation.generate import generate
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
 from tests.models.families.beside import their_scheduler
+from tests.studio.run_request import run_request
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 
@@ -74,7 +74,7 @@ def run(
     model: StableDiffusion, request: GenerateRequest, folder: Path, **options: Any
 ) -> tuple[list[Picture], list[Event]]:
     saved = Saved(folder)
-    return saved.pixels, list(generate(request, model, 1, saved, options.pop("control", JobControl()), **options))
+    return saved.pixels, list(run_request(request, model, saved, **options))
 
 
 def calls_of(
@@ -131,13 +131,13 @@ def test_stop_and_pause_act_after_the_call_in_flight(
     control = JobControl()
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         calls = calls_of(model, patch, lambda number: control.stop() if number == 2 else None)
-        run(model, REQUEST, tmp_path, control=control)
+        run(model, REQUEST, tmp_path, job_control=control)
     assert len(calls) == 2
     resumed: list[int] = []
     control = JobControl(on_pause=lambda: (resumed.append(len(calls)), control.resume())[0])
     with monkeypatch.context() as patch:
         calls = calls_of(model, patch, lambda number: control.pause() if number == 3 else None)
-        paused, _ = run(model, REQUEST, tmp_path, control=control)
+        paused, _ = run(model, REQUEST, tmp_path, job_control=control)
     assert resumed == [3] and np.array_equal(paused[0], pixels[0])
 
 

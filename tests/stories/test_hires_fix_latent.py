@@ -17,13 +17,13 @@ from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.library.records import read_folder
 from diffstudio.models.memory.oom_fallback import encode
 from diffstudio.models.model import ControlNetInput
-from diffstudio.models.multidiffusion import Windows
-from diffstudio.models.sampling import sample
+from diffstudio.models.multidiffusion import Tiling
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import LATENT, GenerateRequest
 from tests.models import small, small_flow
 from tests.models.conditioning.test_controlnet import lively
+from tests.models.sampled import sample
 from tests.stories.test_generate_latent import run
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
@@ -98,7 +98,7 @@ def test_in_windows_beyond(make: Any, side: int, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(model, "denoiser", denoiser)
     pixels, _ = run(model, replace(REQUEST, width=side, height=side, enlarge=3, guidance=1.0), tmp_path)
     assert pixels[0].shape == (3 * side, 3 * side, 3)
-    assert seen == {(side // model.shrinks, side // model.shrinks)}
+    assert seen == {(side // model.vae_scale_factor, side // model.vae_scale_factor)}
 
 
 def test_the_ladder_is_that_of_a_window(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_ladder_is_that_of_a_window(tmp_path: Path) -> None:
             guidance=1.0,
             clean=clean,
             strength=0.7,
-            windows=Windows(64, 16),
+            tiling=Tiling(64, 16),
         )
     )
     assert torch.equal(times[0], real(3, "uniform", 0.7, 64, 64))
@@ -129,7 +129,7 @@ def test_the_ladder_is_that_of_a_window(tmp_path: Path) -> None:
 def test_an_inpainting_checkpoint_paints_all_of_each_window(tmp_path: Path) -> None:
     model = load(tmp_path / "small", small.small_sd1, inpainting=True)
     pixels, _ = run(model, replace(REQUEST, enlarge=3), tmp_path)
-    assert model.paints and pixels[0].shape == (192, 192, 3) and pixels[0].std() > 3
+    assert model.inpaints and pixels[0].shape == (192, 192, 3) and pixels[0].std() > 3
 
 
 def test_what_steers_is_cropped_to_each_window(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_what_steers_is_cropped_to_each_window(model: Any, monkeypatch: pytest.M
         sampler="euler",
         guidance=1.0,
         controls=(ControlNetInput(control, image),),
-        windows=Windows(64, 0),
+        tiling=Tiling(64, 0),
         clean=torch.zeros(1, 4, 16, 16),
     )
     assert bool(step.x.isfinite().all())
@@ -174,12 +174,12 @@ def test_a_picture_that_does_not_fit_is_encoded_in_tiles(model: Any, monkeypatch
     monkeypatch.setattr(model, "_encode", encode_some)
     notes: list[str] = []
     state = encode(model, image, notes.append, lambda: None)
-    assert notes == ["The picture was encoded in tiles, because it did not fit into memory at once."]
+    assert notes == ["The image was encoded in tiles, because it did not fit into memory at once."]
     assert state.shape == whole.shape and set(done) == {512}
     assert (state - whole).abs().mean() < 0.15 * whole.std()  # its norms and its attention see less of the picture
 
 
 def test_a_pipeline_that_runs_itself_cannot(tmp_path: Path) -> None:
     model = load(tmp_path / "small", small_flow.small_pixart)
-    with pytest.raises(BadRequest, match="cannot go on from an enlarged picture"):
+    with pytest.raises(BadRequest, match="cannot sample from an enlarged image"):
         run(model, REQUEST, tmp_path)

@@ -101,9 +101,9 @@ def test_a_job_that_killed_the_program_again_and_again_is_not_begun_once_more(op
 def test_closing_in_the_middle_keeps_the_job_and_the_next_start_goes_on_with_it(
     opened: Callable[[], Studio], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffstudio.models.memory import devices
+    from diffstudio.models.memory import limits
 
-    monkeypatch.setattr(devices, "images_at_once", lambda *_: 1)
+    monkeypatch.setattr(limits, "images_at_once", lambda *_: 1)
     request = dataclasses.replace(REQUEST, count=3, sampler="euler")
     studio = opened()
     studio.worker.start()
@@ -152,7 +152,7 @@ def test_closing_while_paused_waiting_or_idle(opened: Callable[[], Studio], monk
 def test_warming_up_has_the_checkpoint_ready(studio: Studio) -> None:
     studio.worker.warm_up("tiny")
     deadline = time.monotonic() + 30
-    while studio.worker._kept.newest is None and time.monotonic() < deadline:
+    while studio.worker._cache.newest is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "Loading" not in studio.kinds(studio.done(REQUEST))
     studio.worker.warm_up("missing")  # nobody waits for it, nobody is told

@@ -35,17 +35,17 @@ def test_a_job_from_request_to_picture(studio: Studio) -> None:
 def test_models_are_kept_within_the_budget(studio: Studio, tiny: Path) -> None:
     studio.done(REQUEST)
     assert "Loading" not in studio.kinds(second := studio.done(REQUEST))
-    first_model = studio.worker._kept.newest
+    first_model = studio.worker._cache.newest
     write_tiny_checkpoint(paths.checkpoints() / "other.safetensors", seed=1)
     assert "Loading" in studio.kinds(other := studio.done(dataclasses.replace(REQUEST, checkpoint="other")))
-    assert studio.worker._kept.newest is not first_model
+    assert studio.worker._cache.newest is not first_model
     assert not np.array_equal(studio.pixels(second)[0], studio.pixels(other)[0])
     assert "Loading" not in studio.kinds(studio.done(REQUEST))  # both fit
-    assert studio.worker._kept.newest is first_model
+    assert studio.worker._cache.newest is first_model
     studio.worker.settings = Settings(kept_gib=0)  # only the one in use
     for name in ("other", "tiny", "other"):
         job = studio.done(dataclasses.replace(REQUEST, checkpoint=name))
-    assert "Loading" in studio.kinds(job) and len(studio.worker._kept) == 1
+    assert "Loading" in studio.kinds(job) and len(studio.worker._cache) == 1
     write_tiny_checkpoint(tiny, seed=2)  # trained on: the same name, another file
     os.utime(tiny, (1, 1))
     assert not np.array_equal(studio.pixels(studio.done(REQUEST))[0], studio.pixels(second)[0])
@@ -209,9 +209,9 @@ def test_restart_from_a_step(studio: Studio, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_restarted_is_explained(studio: Studio) -> None:
     first, last = studio.done(REQUEST), studio.done(REQUEST)
     for job, step, request, why in (
-        (first, 2, None, "only the newest job"),
-        (last, 0, None, "go from 1 to 4"),
-        (last, 5, None, "go from 1 to 4"),
+        (first, 2, None, "only the steps of the newest job"),
+        (last, 0, None, "its steps are 1 to 4"),
+        (last, 5, None, "its steps are 1 to 4"),
         (last, 2, dataclasses.replace(REQUEST, steps=5), "only the prompts"),
     ):
         with pytest.raises(BadRequest, match=why):

@@ -1,6 +1,6 @@
-"""Every other pipeline of diffusers that makes pictures from text: diffusers draws, we watch, pause and stop.
+"""Every other text-to-image pipeline of diffusers: the pipeline samples, and is watched, paused and stopped here.
 
-Its sampler and spacing are the pipeline's own, whatever a request says; size, negative prompt and guidance are handed on as
+The pipeline has its own sampler and spacing, whatever a request says; size, negative prompt and guidance are passed on as
 far as the pipeline takes them. Code that comes with a folder is never run.
 """
 
@@ -25,10 +25,11 @@ from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components, invalid_config_errors
-from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families.flow import unpack
 from diffstudio.models.families.pipeline_stepper import PipelineStepper, Reached, is_flow
-from diffstudio.models.model import NO_IMAGES, ImageInputs
+from diffstudio.models.model import NO_IMAGES, EncodedPrompt, ImageInputs, Model, OwnSampler
+from diffstudio.models.sampling import text_only
 
 FAMILY = "diffusers"
 _LARGEST_SIDE = 4096  # px
@@ -48,16 +49,15 @@ _PICTURES = frozenset({"image", "images", "mask_image", "reference_image"})  # t
 
 
 @dataclass(frozen=True, slots=True)
-class DiffusersPipelinePrompted:
-    wanted: tuple[str, ...]
-    unwanted: tuple[str, ...]
+class PipelinePrompt(EncodedPrompt):
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
 
 
-class DiffusersPipelineModel:
-    """A pipeline as a Model that `runs_itself`. States are the pipeline's latents; that of the last step is the images."""
+class DiffusersPipelineModel(Model):
+    """A diffusers pipeline as a Model with its own sampler. States are its latents; the last step's state is the images."""
 
-    paints = False
-    guides_last_call = True  # as its own pipeline does
+    guides_last_call = True  # as the pipeline does
 
     def __init__(
         self,
@@ -83,9 +83,21 @@ class DiffusersPipelineModel:
         self.text_encoders = {name: part for name, part in parts.items() if "text_encoder" in name}
         self.vae = parts.get("vae")
 
+    @property
+    def own_sampler(self) -> OwnSampler:
+        return self
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[FAMILY]
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        components = {name: part for name, part in self.pipeline.components.items() if isinstance(part, nn.Module)}
+        return {"network" if part is self.network else name: part for name, part in components.items()}
+
     @cached_property
     def adapters(self) -> Adapters:
-        """The LoRAs that are attached to it."""
         return Adapters(self.network, self.text_encoders)
 
     @property
@@ -93,11 +105,11 @@ class DiffusersPipelineModel:
         config: Any = getattr(self.network, "config", {})
         said = getattr(self.pipeline, "default_sample_size", None) or config.get("sample_size")
         sides = said if isinstance(said, (tuple, list)) else (said, said)
-        height, width = (side * self._shrinks if isinstance(side, int) else _SIDE for side in sides[:2])
+        height, width = (side * self._scale_factor if isinstance(side, int) else _SIDE for side in sides[:2])
         return width, height
 
     @property
-    def _shrinks(self) -> int:
+    def _scale_factor(self) -> int:
         """Image px to one of the latents'."""
         factor = getattr(self.pipeline, "vae_scale_factor", 8)
         return factor if isinstance(factor, int) else 8
@@ -111,16 +123,12 @@ class DiffusersPipelineModel:
         """Any name will do: none is looked at."""
         return tuple(SAMPLERS)
 
-    @property
-    def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.network.parameters())
-
     def check_size(self, width: int, height: int) -> None:
         free = "width" in self.takes and "height" in self.takes
         if not free and (width, height) != self.default_size:
             raise BadRequest(
-                f"This checkpoint cannot make pictures of {width} × {height}",
-                "it has one size",
+                f"This checkpoint cannot make images of {width} × {height}",
+                "it makes one size only",
                 f"Try {' × '.join(map(str, self.default_size))}",
             )
         multiple = self.multiple
@@ -133,38 +141,32 @@ class DiffusersPipelineModel:
                 str(min(_LARGEST_SIDE, max(multiple, round(side / multiple) * multiple))) for side in (width, height)
             )
             raise BadRequest(
-                f"This checkpoint cannot make pictures of {width} × {height}",
-                f"its sides are multiples of {multiple} px, at most {_LARGEST_SIDE}",
+                f"This checkpoint cannot make images of {width} × {height}",
+                f"its sides must be multiples of {multiple} px, and at most {_LARGEST_SIDE}",
                 f"Try {near}",
             )
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width
 
-    def encode_prompt(
-        self, prompt: str | Sequence[str], negative: str = "", count: int = 1
-    ) -> DiffusersPipelinePrompted:
+    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> PipelinePrompt:
         """The pipeline encodes them itself when it draws."""
         prompts = (prompt,) * count if isinstance(prompt, str) else tuple(prompt)
-        return DiffusersPipelinePrompted(prompts, (negative,) * len(prompts))
+        return PipelinePrompt(prompts, (negative,) * len(prompts))
 
     def encode_image(self, image: Tensor) -> Tensor:
-        raise BadRequest(
-            "This checkpoint makes pictures from text alone",
-            "it runs in diffusers' own pipeline",
-            "Take the given picture away, or choose another checkpoint",
-        )
+        raise text_only()
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         """As many as asked for; which they are is the pipeline's own affair."""
         check_steps(steps)
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 
-    def denoiser(
-        self, prompted: DiffusersPipelinePrompted, guidance: float, hints: ImageInputs = NO_IMAGES
-    ) -> Denoiser:
+    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
         raise BadRequest(
-            "This checkpoint cannot be taken apart", "it runs in diffusers' own pipeline", "Choose another checkpoint"
+            "This checkpoint cannot be sampled step by step",
+            "it runs in a diffusers pipeline",
+            "Choose another checkpoint",
         )
 
     def decode(self, state: Tensor) -> Tensor:
@@ -178,7 +180,7 @@ class DiffusersPipelineModel:
 
     def run(
         self,
-        prompted: DiffusersPipelinePrompted,
+        prompt: EncodedPrompt,
         seeds: Sequence[int],
         width: int,
         height: int,
@@ -190,9 +192,10 @@ class DiffusersPipelineModel:
 
         What `wrap` returns is called before each of those calls. BadRequest for what the pipeline refuses.
         """
-        call = self._call(prompted, seeds, width, height, steps, guidance)
+        assert isinstance(prompt, PipelinePrompt)
+        call = self._call(prompt, seeds, width, height, steps, guidance)
         with PipelineStepper(lambda: self.pipeline(**call), self._schedulers) as talk:
-            drawing = _Drawing(talk, self.schedule, width // self._shrinks, height // self._shrinks)
+            drawing = _Drawing(talk, self.schedule, width // self._scale_factor, height // self._scale_factor)
             denoiser = wrap(drawing) if wrap is not None else drawing
             x, t, index = torch.zeros(len(seeds), 3, 1, 1, device=self.device), self.schedule.t_max, 0
             while True:
@@ -208,16 +211,10 @@ class DiffusersPipelineModel:
                     yield Step(index, t, x, denoised)
 
     def _call(
-        self,
-        prompted: DiffusersPipelinePrompted,
-        seeds: Sequence[int],
-        width: int,
-        height: int,
-        steps: int,
-        guidance: float,
+        self, prompt: PipelinePrompt, seeds: Sequence[int], width: int, height: int, steps: int, guidance: float
     ) -> dict[str, Any]:
-        wishes: dict[str, Any] = {
-            "prompt": list(prompted.wanted),
+        arguments: dict[str, Any] = {
+            "prompt": list(prompt.positive),
             "width": width,
             "height": height,
             "num_inference_steps": steps,
@@ -225,10 +222,10 @@ class DiffusersPipelineModel:
             "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
         }
         if (name := self._guidance_name) is not None:
-            wishes[name] = guidance
-        if any(prompted.unwanted) or self._guidance_name == "true_cfg_scale":
-            wishes["negative_prompt"] = list(prompted.unwanted)
-        return {name: value for name, value in wishes.items() if name in self.takes}
+            arguments[name] = guidance
+        if any(prompt.negative) or self._guidance_name == "true_cfg_scale":
+            arguments["negative_prompt"] = list(prompt.negative)
+        return {name: value for name, value in arguments.items() if name in self.takes}
 
     @property
     def _schedulers(self) -> list[Any]:

@@ -1,6 +1,6 @@
 """What the rectified-flow families have in common: one schedule, ladders shifted towards the noise, transformers on patches.
 
-A family says how its text encoders read a prompt (`_told`) and how its network is called (`_network`); guidance, ladders and
+A family says how its text encoders read a prompt (`_embeds`) and how its network is called (`_network`); guidance, ladders and
 sizes are here, by the rules of diffusers' own pipelines.
 """
 
@@ -24,7 +24,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.latent import LatentModel
-from diffstudio.models.model import NO_IMAGES, ImageInputs
+from diffstudio.models.model import NO_IMAGES, EncodedPrompt, ImageInputs
 
 PATCH = 2  # latent px along the side of what the transformers of all these families take as one token
 
@@ -88,35 +88,33 @@ class Shift:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """Prompts as text encoders say them: for each image its words [T,D] and, where the family has one, their summary [P]."""
+class PromptEmbeds:
+    """Encoded prompts: for each image its embeddings [T,D] and, if the family has one, a pooled embedding [P]."""
 
-    words: tuple[Tensor, ...]
+    prompt_embeds: tuple[Tensor, ...]
     pooled: tuple[Tensor, ...] = ()
 
-    def __add__(self, other: Told) -> Told:
-        return Told(self.words + other.words, self.pooled + other.pooled)
+    def __add__(self, other: PromptEmbeds) -> PromptEmbeds:
+        return PromptEmbeds(self.prompt_embeds + other.prompt_embeds, self.pooled + other.pooled)
 
-    def rows(self, indices: Sequence[int]) -> Told:
-        return Told(
-            tuple(self.words[index] for index in indices),
+    def rows(self, indices: Sequence[int]) -> PromptEmbeds:
+        return PromptEmbeds(
+            tuple(self.prompt_embeds[index] for index in indices),
             tuple(self.pooled[index] for index in indices) if self.pooled else (),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class FlowPrompted:
-    """What to show, and what to move away from: the latter is encoded only if guidance asks for it."""
-
-    wanted: Told
-    unwanted: tuple[str, ...]
+class FlowPrompt(EncodedPrompt):
+    positive: PromptEmbeds
+    negative: tuple[str, ...]  # encoded only if guidance needs it
 
 
 class FlowModel(LatentModel, ABC):
     """A latent model of the rectified-flow kind. The network's time is t in [0,1], its answer the velocity eps - x_0."""
 
-    unguided = 1.0  # up to this guidance the negative prompt is not looked at
-    longest_prompt = 512  # tokens; the rest is cut
+    unguided = 1.0  # up to this guidance the negative prompt has no effect
+    longest_prompt = 512  # tokens; longer prompts are truncated
 
     def __init__(
         self,
@@ -167,23 +165,23 @@ class FlowModel(LatentModel, ABC):
         return trailing(flow, steps)
 
     def _tokens(self, width: int, height: int) -> int:
-        return (width // self.shrinks // PATCH) * (height // self.shrinks // PATCH)
+        return (width // self.vae_scale_factor // PATCH) * (height // self.vae_scale_factor // PATCH)
 
     # ---- prompts and guidance ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> FlowPrompted:
-        """Prompts are read as they stand: these families' encoders know no weights in brackets."""
+    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> FlowPrompt:
+        """Prompts are read literally: these families support no prompt weighting."""
         prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
-        return FlowPrompted(self._each(prompts), (negative,) * len(prompts))
+        return FlowPrompt(self._each(prompts), (negative,) * len(prompts))
 
-    def _each(self, prompts: Sequence[str]) -> Told:
+    def _each(self, prompts: Sequence[str]) -> PromptEmbeds:
         """Every distinct prompt is encoded once."""
         distinct = list(dict.fromkeys(prompts))
-        return self._told(distinct).rows([distinct.index(prompt) for prompt in prompts])
+        return self._embeds(distinct).rows([distinct.index(prompt) for prompt in prompts])
 
     def _read(self, encoder: str, ids: Tensor, **options: Any) -> Any:
-        """What a text encoder answers, wherever it lies: it may have been moved out of the way since it was loaded."""
+        """A text encoder's output, on whatever device it is: it may be offloaded."""
         module: Any = self.text_encoders[encoder]
         return module(
             ids.to(module.device),
@@ -193,32 +191,33 @@ class FlowModel(LatentModel, ABC):
         )
 
     @abstractmethod
-    def _told(self, prompts: Sequence[str]) -> Told:
-        """The prompts in the words of this family's encoders."""
+    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
+        """The prompts, by this family's text encoders."""
 
     @torch.no_grad()
-    def denoiser(self, prompted: FlowPrompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
+    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
+        assert isinstance(prompt, FlowPrompt)
         if guidance <= self.unguided:
-            return FlowPrediction(self._network(prompted.wanted, guidance), self.schedule)
-        return FlowPrediction(self._guided(prompted.wanted, self._each(prompted.unwanted), guidance), self.schedule)
+            return FlowPrediction(self._network(prompt.positive, guidance), self.schedule)
+        return FlowPrediction(self._guided(prompt.positive, self._each(prompt.negative), guidance), self.schedule)
 
-    def _guided(self, wanted: Told, unwanted: Told, guidance: float) -> Network:
+    def _guided(self, positive: PromptEmbeds, negative: PromptEmbeds, guidance: float) -> Network:
         """Plain guidance, both halves in one call of twice the batch."""
-        together = self._network(wanted + unwanted, guidance)
+        together = self._network(positive + negative, guidance)
 
         def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             conditional, unconditional = together(torch.cat((x_t, x_t)), torch.cat((t, t))).chunk(2)
             return conditional, unconditional
 
-        return ClassifierFreeGuidance(self._network(wanted, guidance), None, guidance, paired=both)
+        return ClassifierFreeGuidance(self._network(positive, guidance), None, guidance, paired=both)
 
     def _stacked(self, tensors: Sequence[Tensor]) -> Tensor:
         """One row for each image, as the network takes it."""
         return torch.stack(list(tensors)).to(self.device, self.dtype)
 
     @abstractmethod
-    def _network(self, told: Told, guidance: float) -> Network:
-        """x_t [B,C,h,w], t [B] in [0,1] -> velocity [B,C,h,w], told one thing per row."""
+    def _network(self, embeds: PromptEmbeds, guidance: float) -> Network:
+        """x_t [B,C,h,w], t [B] in [0,1] -> velocity [B,C,h,w], with one row of `embeds` per image."""
 
 
 # ---- what the families build with ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""FLUX.1 (Black Forest Labs 2024): `dev` takes its guidance as an input, `schnell` takes none; neither has a negative prompt."""
+"""FLUX.1 (Black Forest Labs 2024): `dev` takes its guidance as an input, `schnell` takes none; neither uses a negative prompt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from diffstudio.models.components.components import Components
 from diffstudio.models.families.flow import (
     PATCH,
     FlowModel,
+    PromptEmbeds,
     Shift,
-    Told,
     pack,
     part,
     read_shift,
@@ -27,33 +27,33 @@ from diffstudio.models.families.flow import (
 )
 
 FAMILY = "flux"
-_DEV, _SCHNELL = Shift(by_size=True), Shift(1.0)  # where a checkpoint comes without its scheduler
-_WORDS = {True: 512, False: 256}  # tokens of T5 that dev and schnell were trained with
+_DEV, _SCHNELL = Shift(by_size=True), Shift(1.0)  # for a checkpoint without its scheduler
+_LONGEST_PROMPT = {True: 512, False: 256}  # T5 tokens, for dev and schnell
 
 
 class FluxModel(FlowModel):
-    """CLIP gives a summary of the prompt, T5 its words; guidance is a number that the network is told, if it asks for it."""
+    """T5 gives the prompt embeddings, CLIP the pooled one; `dev` takes guidance as an input."""
 
-    unguided = math.inf  # nothing is ever moved away from
+    unguided = math.inf  # no negative prompt
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         config: Any = self.network.config
         self.distilled = bool(config.guidance_embeds)  # `dev`: its guidance was distilled into it
-        self.longest_prompt = _WORDS[self.distilled]
+        self.longest_prompt = _LONGEST_PROMPT[self.distilled]
         if not self.distilled:
             self.guidance = 0.0
 
-    def _told(self, prompts: Sequence[str]) -> Told:
+    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         pooled = self._read("text_encoder", token_ids(self.tokenizers["tokenizer"], prompts, 77)).pooler_output  # [B,P]
         ids = token_ids(self.tokenizers["tokenizer_2"], prompts, self.longest_prompt)
-        words = self._read("text_encoder_2", ids).last_hidden_state  # [B,T,D]
-        return Told(tuple(words), tuple(pooled))
+        prompt_embeds = self._read("text_encoder_2", ids).last_hidden_state  # [B,T,D]
+        return PromptEmbeds(tuple(prompt_embeds), tuple(pooled))
 
-    def _network(self, told: Told, guidance: float) -> Network:
-        words, pooled = self._stacked(told.words), self._stacked(told.pooled)
-        places = torch.zeros(words.shape[1], 3, device=self.device)  # words have none
-        scale = torch.full((len(words),), guidance, device=self.device) if self.distilled else None
+    def _network(self, embeds: PromptEmbeds, guidance: float) -> Network:
+        prompt_embeds, pooled = self._stacked(embeds.prompt_embeds), self._stacked(embeds.pooled)
+        text_ids = torch.zeros(prompt_embeds.shape[1], 3, device=self.device)  # tokens of text have no position
+        scale = torch.full((len(prompt_embeds),), guidance, device=self.device) if self.distilled else None
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
             height, width = x_t.shape[-2:]
@@ -62,9 +62,9 @@ class FluxModel(FlowModel):
                 timestep=t,
                 guidance=scale,
                 pooled_projections=pooled,
-                encoder_hidden_states=words,
-                txt_ids=places,
-                img_ids=_places(height, width).to(x_t.device),
+                encoder_hidden_states=prompt_embeds,
+                txt_ids=text_ids,
+                img_ids=_image_ids(height, width).to(x_t.device),
                 return_dict=False,
             )[0]
             return unpack(packed, height, width)
@@ -75,7 +75,7 @@ class FluxModel(FlowModel):
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> FluxModel:
-    """CheckpointMissing, CheckpointDamaged; CheckpointUnknown for those of FLUX.1's tools that want a picture to look at."""
+    """CheckpointMissing, CheckpointDamaged; CheckpointUnknown for those FLUX.1 tools that take an image as input."""
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
@@ -91,8 +91,8 @@ def load(
     network = part(parts, "transformer", FluxTransformer2DModel, dtype, device)
     if network.config.in_channels != vae.config.latent_channels * PATCH * PATCH:
         raise CheckpointUnknown(
-            f"{checkpoint.name} is one of FLUX.1's tools and cannot be used yet",
-            "its network looks at a second picture besides the one it makes",
+            f"{checkpoint.name} is one of the FLUX.1 tools, which are not supported",
+            "its network takes a second image as input",
             "Choose FLUX.1 dev or schnell",
         )
     shift = read_shift(parts, _DEV if network.config.guidance_embeds else _SCHNELL)
@@ -110,7 +110,7 @@ def load(
     )
 
 
-def _places(height: int, width: int) -> Tensor:
+def _image_ids(height: int, width: int) -> Tensor:
     """Row and column of each patch of latents [height,width], in the order of `pack`: [(h/2)(w/2),3], float32."""
     rows, columns = torch.arange(height // PATCH), torch.arange(width // PATCH)
     return torch.cartesian_prod(torch.zeros(1), rows.float(), columns.float())

@@ -1,4 +1,4 @@
-"""What the families that work in an autoencoder's latent space have in common."""
+"""What the families that work in a VAE's latent space have in common."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.families_table import FAMILIES, Family
+from diffstudio.models.model import Model
 
-_LARGEST_TIMES_TRAINED = 4  # beyond that neither memory nor picture would hold
+_LARGEST_TIMES_TRAINED = 4  # the largest side, over the trained one
 
 
-class LatentModel:
-    """The half of a Model that only the autoencoder decides. Subclasses say how prompts are encoded and the network called.
+class LatentModel(Model):
+    """The part of a Model that depends on the VAE alone. Subclasses encode prompts and call the network.
 
-    `network` is the denoising network (a UNet or a transformer), `vae` the autoencoder, `text_encoders` and `tokenizers` what
-    reads prompts, by diffusers' names of these parts (`text_encoder`, `tokenizer_2`). All modules are diffusers' and
-    transformers' own.
+    `text_encoders` and `tokenizers` are given by diffusers' names (`text_encoder`, `tokenizer_2`). All modules are those of
+    diffusers and transformers.
     """
 
-    paints = False
-    guides_last_call = True  # as its own pipeline does
-    offloaded = 0  # how far: see models/memory/offload.py
+    vae: nn.Module
+    is_latent = True
+    guides_last_call = True  # as diffusers' pipelines do
 
     def __init__(
         self,
@@ -51,23 +51,30 @@ class LatentModel:
         self.checkpoint, self.schedule, self.sha256 = checkpoint, schedule, sha256
         self.network, self.vae = network, vae
         self.text_encoders, self.tokenizers = text_encoders, tokenizers
-        self.family = FAMILIES[family]
+        self._family = FAMILIES[family]
         self.device, self.dtype = device, dtype
-        self.guidance = self.family.guidance
+        self.guidance = self._family.guidance
         self._side = side
-        self._know_autoencoder(vae.config)
+        self._read_vae_config(vae.config)
 
-    def _know_autoencoder(self, config: Any) -> None:
-        """What `vae.config` says of the latent space."""
-        self._scaling: float | Tensor = float(config.scaling_factor)  # a number, or one for each channel
+    def _read_vae_config(self, config: Any) -> None:
+        """The latent space, by the VAE's config."""
+        self._scaling: float | Tensor = float(config.scaling_factor)  # one number, or one for each channel
         self._shift: float | Tensor = float(getattr(config, "shift_factor", None) or 0.0)
         self.channels = int(config.latent_channels)
-        self.shrinks = 2 ** (len(config.block_out_channels) - 1)  # image px to one of the latent's
+        self.vae_scale_factor = 2 ** (len(config.block_out_channels) - 1)
+
+    @property
+    def family(self) -> Family:
+        return self._family
 
     @cached_property
     def adapters(self) -> Adapters:
-        """The LoRAs that are attached to it."""
         return Adapters(self.network, self.text_encoders)
+
+    @property
+    def offloadable(self) -> tuple[nn.Module, ...]:
+        return (*self.text_encoders.values(), self.network, self.vae)
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -75,15 +82,11 @@ class LatentModel:
 
     @property
     def multiple(self) -> int:
-        return max(self.family.multiple, self.shrinks)
+        return max(self.family.multiple, self.vae_scale_factor)
 
     @property
     def samplers(self) -> tuple[str, ...]:
         return tuple(SAMPLERS)
-
-    @property
-    def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.network.parameters())
 
     @property
     def largest_side(self) -> int:
@@ -98,20 +101,20 @@ class LatentModel:
             str(min(largest, max(multiple, round(side / multiple) * multiple))) for side in (width, height)
         )
         raise BadRequest(
-            f"This checkpoint cannot make pictures of {width} × {height}",
-            f"its sides are multiples of {multiple} px, at most {largest}",
+            f"This checkpoint cannot make images of {width} × {height}",
+            f"its sides must be multiples of {multiple} px, and at most {largest}",
             f"Try {near}",
         )
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        return self.channels, height // self.shrinks, width // self.shrinks
+        return self.channels, height // self.vae_scale_factor, width // self.vae_scale_factor
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         return sampling_times(self.schedule, steps, spacing, strength=strength)
 
     @torch.no_grad()
     def encode_image(self, image: Tensor) -> Tensor:
-        """The mean of what the encoder believes, so that the same picture is always the same state."""
+        """The mode of the encoder's distribution, so that one image always gives one state."""
         return (self._encode(image.to(self.device)).float() - self._shift) * self._scaling
 
     @torch.no_grad()
@@ -119,19 +122,19 @@ class LatentModel:
         return self._decode(state / self._scaling + self._shift).float()
 
     def _encode(self, image: Tensor) -> Tensor:
-        """image [B,3,H,W] -> the autoencoder's own latents [B,C,h,w]."""
+        """image [B,3,H,W] -> the VAE's unscaled latents [B,C,h,w]."""
         vae: Any = self.vae
         latents: Tensor = vae.encode(image.to(vae.dtype)).latent_dist.mode()
         return latents
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """The autoencoder's own latents [B,C,h,w] -> image [B,3,H,W]."""
+        """The VAE's unscaled latents [B,C,h,w] -> image [B,3,H,W]."""
         vae: Any = self.vae
         image: Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
         return image
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
-        """By a linear map from channels to colours: the published one of this latent space, else one found by its own encoder."""
+        """A linear map from channels to colours: the published one of this latent space, else one fitted with its own encoder."""
         weights, bias = (part.to(state) for part in self._colours)
         return torch.einsum("bchw,cr->brhw", state, weights) + bias.view(1, 3, 1, 1)
 
@@ -141,7 +144,7 @@ class LatentModel:
         weights, bias = RGB_FACTORS.get(self.latent_space, ((), ()))
         if len(weights) == self.channels:
             return torch.tensor(weights), torch.tensor(bias)
-        palette = _palette(self.shrinks)
+        palette = _palette(self.vae_scale_factor)
         return fitted_colours(self.encode_image(palette.to(self.device)).cpu(), palette)
 
     @property
@@ -155,7 +158,7 @@ class LatentModel:
 _PALETTE_SIDE = 16  # px of the latent
 
 
-def _palette(shrinks: int) -> Tensor:
+def _palette(vae_scale_factor: int) -> Tensor:
     """[1,3,H,W] in [-1,1]: above, colours side by side in patches; below, flowing into each other.
 
     Many in one picture, because an encoder takes the mean out of what it sees.
@@ -163,7 +166,7 @@ def _palette(shrinks: int) -> Tensor:
     levels = torch.linspace(-1, 1, 4)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:32]
     patches = torch.cartesian_prod(levels, levels, levels)[order].T.reshape(1, 3, 4, 8)
-    width = _PALETTE_SIDE * shrinks
+    width = _PALETTE_SIDE * vae_scale_factor
     y, x = torch.meshgrid(torch.linspace(0, 0.5, width // 2), torch.linspace(0, 1, width), indexing="ij")
     turns = torch.stack((x + 0.25, 1.5 * y + 0.5 * x, x - 2 * y))  # each colour in a direction of its own
     return torch.cat((F.interpolate(patches, (width // 2, width)), torch.cos(2 * torch.pi * turns)[None]), dim=2)

@@ -1,4 +1,4 @@
-"""The pixel family: transformers trained here on pixels, without a condition or on classes or captions."""
+"""The pixel family: transformers trained here, on pixels; unconditional, or conditioned on a class or a caption."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from
 from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
 from diffstudio.models.library.lookup import similar_names
-from diffstudio.models.model import NO_IMAGES, ImageInputs
+from diffstudio.models.model import NO_IMAGES, EncodedPrompt, ImageInputs, Model
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
 
 FAMILY = "pixel"
-_LARGEST_TIMES_TRAINED = 2  # positions stretch; beyond twice the trained side pictures fall apart
+_LARGEST_TIMES_TRAINED = 2  # positions stretch; beyond twice the trained side images break up
 
 
 @dataclass(frozen=True, slots=True)
-class PixelPrompted:
-    """A batch of conditions: what to show, and what to move away from."""
-
-    wanted: Condition
-    unwanted: Condition  # the negative prompt; nothing without one
-    nothing: Condition  # for guidance 0, which ignores the prompt
+class PixelPrompt(EncodedPrompt):
+    positive: Condition
+    negative: Condition  # the null condition without a negative prompt
+    null: Condition  # for guidance 0, which ignores the prompt
 
 
-class PixelModel:
+class PixelModel(Model):
     """A PixelTransformer as a Model: no autoencoder, so the state is the image [B,3,H,W] itself.
 
     Also built around a network that is still being trained, for its sample sheets: `checkpoint` is None then.
     """
 
-    paints = False
-    guides_last_call = False  # that estimate is the picture, and guidance would lay grain over it
+    guides_second_pass = (
+        False  # guidance would put all of the prompt into each tile, and breaks up beyond the trained size
+    )
+    guides_last_call = False  # its estimate is the image, and guidance would add grain
 
     def __init__(
         self,
@@ -87,8 +88,8 @@ class PixelModel:
         return tuple(SAMPLERS)
 
     @property
-    def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.network.parameters())
+    def family(self) -> Family:
+        return FAMILIES[FAMILY]
 
     def check_size(self, width: int, height: int) -> None:
         patch, largest = self.config.patch_size, _LARGEST_TIMES_TRAINED * max(self.default_size)
@@ -98,19 +99,19 @@ class PixelModel:
         trained = f"{self.default_size[0]} × {self.default_size[1]}, for which it was trained"
         near = f"{possible[0]} × {possible[1]}"
         raise BadRequest(
-            f"This checkpoint cannot make pictures of {width} × {height}",
-            f"its sides are multiples of {patch} px, at most {largest}",
+            f"This checkpoint cannot make images of {width} × {height}",
+            f"its sides must be multiples of {patch} px, and at most {largest}",
             f"Try {trained}" if trained.startswith(near) else f"Try {near}, or {trained}",
         )
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width
 
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> PixelPrompted:
+    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> PixelPrompt:
         prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
-        nothing = self._condition([""] * len(prompts))
-        unwanted = self._condition([negative] * len(prompts)) if negative.strip() else nothing
-        return PixelPrompted(self._condition(prompts), unwanted, nothing)
+        null = self._condition([""] * len(prompts))
+        away_from = self._condition([negative] * len(prompts)) if negative.strip() else null
+        return PixelPrompt(self._condition(prompts), away_from, null)
 
     def _condition(self, prompts: Sequence[str]) -> Condition:
         match self.config.conditioning:
@@ -125,18 +126,18 @@ class PixelModel:
                 return Condition()
 
     def _label(self, prompt: str) -> int:
-        """The index of a class by its name; the last one, which says nothing, for an empty prompt."""
-        wanted = prompt.strip().casefold()
-        if not wanted:
+        """The index of a class by its name; the last one, the null class, for an empty prompt."""
+        name = prompt.strip().casefold()
+        if not name:
             return self.config.num_classes
-        names = [name.casefold() for name in self.classes]
-        if wanted in names:
-            return names.index(wanted)
-        near = similar_names(wanted, names, cutoff=0.4)
-        choices = ", ".join(self.classes[names.index(name)] for name in near) or ", ".join(self.classes[:12])
+        names = [known.casefold() for known in self.classes]
+        if name in names:
+            return names.index(name)
+        near = similar_names(name, names, cutoff=0.4)
+        choices = ", ".join(self.classes[names.index(one)] for one in near) or ", ".join(self.classes[:12])
         raise BadRequest(
             f"This checkpoint does not know {prompt.strip()[:80]!r}",
-            "it was trained on classes and takes the name of one",
+            "it was trained on classes, so the prompt is the name of a class",
             f"Try: {choices}",
         )
 
@@ -152,33 +153,34 @@ class PixelModel:
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         return sampling_times(self.schedule, steps, spacing, strength=strength)
 
-    def denoiser(self, prompted: PixelPrompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
+    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
+        assert isinstance(prompt, PixelPrompt)
         network: Callable[[Tensor, Tensor], Tensor]
         if self.config.conditioning is Conditioning.NONE or guidance == 1.0:
-            network = self._conditioned(prompted.wanted)
+            network = self._prediction(prompt.positive)
         elif guidance == 0.0:
-            network = self._conditioned(prompted.nothing)
+            network = self._prediction(prompt.null)
         else:
             network = ClassifierFreeGuidance(
-                conditional=self._conditioned(prompted.wanted),
+                conditional=self._prediction(prompt.positive),
                 unconditional=None,
                 scale=guidance,
                 interval=self._guidance_interval,
-                paired=self._paired(prompted),
+                paired=self._paired(prompt),
                 t_max=self.schedule.t_max,
             )
         return CleanPrediction(network, self.schedule)
 
-    def _conditioned(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
+    def _prediction(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
         return lambda x_t, t: self._call(x_t, t, condition)
 
-    def _paired(self, prompted: PixelPrompted) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _paired(self, prompt: PixelPrompt) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Both predictions of guidance in one call with twice the batch."""
-        parts = zip(prompted.wanted, prompted.unwanted, strict=True)
+        parts = zip(prompt.positive, prompt.negative, strict=True)
         together = Condition(
             *(
-                None if wanted is None or unwanted is None else torch.cat((wanted, unwanted))
-                for wanted, unwanted in parts
+                None if positive is None or negative is None else torch.cat((positive, negative))
+                for positive, negative in parts
             )
         )  # each [2 B,...]
 
@@ -203,9 +205,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
         _check_guidance(loaded.guidance)
     except (TypeError, ValueError) as error:
         raise CheckpointDamaged(
-            f"{checkpoint.path.name} does not say how it is to be sampled",
-            str(error)[:200],
-            "Train or download it again",
+            f"{checkpoint.path.name} has no valid sampling settings", str(error)[:200], "Train or download it again"
         ) from error
     if not isinstance(schedule, RectifiedFlow):
         raise CheckpointUnknown(

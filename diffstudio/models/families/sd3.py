@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5 (Esser et al. 2024): two CLIP encoders and T5 read the prompt together; T5 may be left out."""
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024): two CLIP encoders and T5 encode the prompt together; T5 is optional."""
 
 from __future__ import annotations
 
@@ -13,64 +13,73 @@ from diffstudio.diffusion.denoiser import Network
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
-from diffstudio.models.families.flow import PATCH, FlowModel, Shift, Told, part, read_shift, token_ids, vae_dtype
+from diffstudio.models.families.flow import (
+    PATCH,
+    FlowModel,
+    PromptEmbeds,
+    Shift,
+    part,
+    read_shift,
+    token_ids,
+    vae_dtype,
+)
 
 FAMILY = "sd3"
-_SHIFT = Shift(3.0)  # where a checkpoint comes without its scheduler
+_SHIFT = Shift(3.0)  # for a checkpoint without its scheduler
 _CLIPS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
-_THOUSANDTHS = 1000  # in which the network counts time
+_TRAINING_STEPS = 1000  # the network takes t times this
 
 
 class SD3Model(FlowModel):
-    """Words are CLIP's, side by side and padded to T5's width, followed by T5's; the summary is both CLIPs'."""
+    """The prompt is encoded by both CLIPs side by side, padded to T5's width, then by T5; the pooled embedding is the CLIPs'."""
 
     longest_prompt = 256
 
     @property
-    def reads_with_t5(self) -> bool:
+    def has_t5(self) -> bool:
         return "text_encoder_3" in self.text_encoders
 
     @property
     def largest_side(self) -> int:
-        """In px: the network has learnt no more positions."""
+        """In px, limited by the network's learned positions."""
         config: Any = self.network.config
-        return min(super().largest_side, config.pos_embed_max_size * PATCH * self.shrinks)
+        return min(super().largest_side, config.pos_embed_max_size * PATCH * self.vae_scale_factor)
 
     def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
         """Even down to its smallest training time, which diffusers shifts twice: once by itself and once with the ladder."""
         lowest = RectifiedFlow().t_min if self.shift.by_size else flow.t_min
         return flow.shifted(torch.linspace(flow.t_max, lowest, steps, dtype=torch.float64))
 
-    def _told(self, prompts: Sequence[str]) -> Told:
-        read = [
+    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
+        clips = [
             self._read(encoder, token_ids(self.tokenizers[tokenizer], prompts, 77), output_hidden_states=True)
             for tokenizer, encoder in _CLIPS
         ]
-        short = torch.cat([clip.hidden_states[-2].to(self.device) for clip in read], dim=-1)  # [B,77,D1 + D2]
-        pooled = torch.cat([clip.text_embeds.to(self.device) for clip in read], dim=-1)  # [B,P1 + P2]
+        short = torch.cat([clip.hidden_states[-2].to(self.device) for clip in clips], dim=-1)  # [B,77,D1 + D2]
+        pooled = torch.cat([clip.text_embeds.to(self.device) for clip in clips], dim=-1)  # [B,P1 + P2]
         long = self._t5(prompts)  # [B,256,D]
-        words = torch.cat([F.pad(short.to(long), (0, long.shape[-1] - short.shape[-1])), long], dim=1)
-        return Told(tuple(words), tuple(pooled))
+        prompt_embeds = torch.cat([F.pad(short.to(long), (0, long.shape[-1] - short.shape[-1])), long], dim=1)
+        return PromptEmbeds(tuple(prompt_embeds), tuple(pooled))
 
     def _t5(self, prompts: Sequence[str]) -> Tensor:
-        """[B,256,D]: zeros without T5, as its makers left it out at random in training."""
-        if not self.reads_with_t5:
+        """[B,256,D]: zeros without T5, which was dropped at random in training."""
+        if not self.has_t5:
             config: Any = self.network.config
             return torch.zeros(
                 len(prompts), self.longest_prompt, config.joint_attention_dim, device=self.device, dtype=self.dtype
             )
         ids = token_ids(self.tokenizers["tokenizer_3"], prompts, self.longest_prompt)
-        words: Tensor = self._read("text_encoder_3", ids).last_hidden_state
-        return words.to(self.device)
+        prompt_embeds: Tensor = self._read("text_encoder_3", ids).last_hidden_state
+        return prompt_embeds.to(self.device)
 
-    def _network(self, told: Told, guidance: float) -> Network:
-        words, pooled = self._stacked(told.words), self._stacked(told.pooled)
+    def _network(self, embeds: PromptEmbeds, guidance: float) -> Network:
+        prompt_embeds, pooled = self._stacked(embeds.prompt_embeds), self._stacked(embeds.pooled)
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
             answer: Tensor = self.network(
                 hidden_states=x_t.to(self.dtype),
-                timestep=_THOUSANDTHS * t,
-                encoder_hidden_states=words,
+                timestep=_TRAINING_STEPS * t,
+                encoder_hidden_states=prompt_embeds,
                 pooled_projections=pooled,
                 return_dict=False,
             )[0]

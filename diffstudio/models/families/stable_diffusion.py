@@ -1,7 +1,7 @@
-"""Stable Diffusion 1 and 2: Rombach et al. 2022. A U-Net on latents, told what a CLIP text encoder made of the prompt.
+"""Stable Diffusion 1 and 2: Rombach et al. 2022. A U-Net on latents, conditioned on a CLIP text encoder's states.
 
-Both read a picture's surroundings where they were trained to (inpainting: nine channels), and the consistency models among
-them the guidance itself (Luo et al. 2023). What XL does otherwise is in `stable_diffusion_xl`.
+Inpainting checkpoints also take the mask and the masked image (nine channels), and latent consistency models the guidance
+(Luo et al. 2023). How XL differs is in `stable_diffusion_xl`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from diffstudio.models.conditioning.controlnet import ControlNetResiduals, Contr
 from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
-from diffstudio.models.model import NO_IMAGES, ImageInputs
+from diffstudio.models.model import NO_IMAGES, EncodedPrompt, ImageInputs
 
 _RESCALE = 0.7  # of guidance, where sampling begins without a trace of the picture: Lin et al. 2023, section 3.4
 _FEW_STEPS = (
@@ -36,17 +36,19 @@ _DISTILLED_GUIDANCE = 8.0  # what consistency models were distilled with, about:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the network is told of B pictures."""
+class PromptEmbeds:
+    """The prompts of B images as the network takes them; names as in diffusers."""
 
-    words: Tensor  # [B,L,D]
+    prompt_embeds: Tensor  # [B,L,D]
     pooled: Tensor | None = None  # [B,P]: the whole prompt in one vector, for XL
-    score: Tensor | None = None  # [B,1]: how beautiful it is to be, for XL's refiner
+    aesthetic_score: Tensor | None = None  # [B,1]: for XL's refiner
 
-    def and_then(self, other: Told) -> Told:
-        """Both, one after the other along the batch."""
-        return Told(
-            torch.cat((self.words, other.words)), _cat(self.pooled, other.pooled), _cat(self.score, other.score)
+    def concatenated(self, other: PromptEmbeds) -> PromptEmbeds:
+        """Both, along the batch."""
+        return PromptEmbeds(
+            torch.cat((self.prompt_embeds, other.prompt_embeds)),
+            _cat(self.pooled, other.pooled),
+            _cat(self.aesthetic_score, other.aesthetic_score),
         )
 
 
@@ -55,9 +57,9 @@ def _cat(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 
 @dataclass(frozen=True, slots=True)
-class StableDiffusionPrompted:
-    wanted: Told
-    unwanted: Told  # the negative prompt, or an empty one
+class StableDiffusionPrompt(EncodedPrompt):
+    positive: PromptEmbeds
+    negative: PromptEmbeds  # of the negative prompt, or of an empty one
 
 
 class StableDiffusion(LatentModel):
@@ -65,6 +67,9 @@ class StableDiffusion(LatentModel):
 
     `rescale` is how far guidance keeps each prediction's own spread, from 0 to 1.
     """
+
+    textual_inversions: TextualInversions
+    controlnets: ControlNets
 
     def __init__(
         self,
@@ -95,11 +100,11 @@ class StableDiffusion(LatentModel):
             sha256=sha256,
         )
         self.scheduling = scheduling
-        self._side = _side(config.sample_size) * self.shrinks or self.family.side
-        self.paints = config.in_channels == 2 * self.channels + 1  # was shown a mask and what is around it
+        self._side = _side(config.sample_size) * self.vae_scale_factor or self._family.side
+        self.inpaints = config.in_channels == 2 * self.channels + 1  # latents, mask, and masked image
         self._guidance_width = int(config.time_cond_proj_dim or 0)  # of its embedding, where it is an input
         self.rescale = _RESCALE if scheduling.schedule.zero_terminal_snr else 0.0
-        self.embeddings = TextualInversions(text_encoders)
+        self.textual_inversions = TextualInversions(text_encoders)
         self.controlnets = ControlNets()
         if self._guidance_width:
             self.guidance = _DISTILLED_GUIDANCE
@@ -109,13 +114,13 @@ class StableDiffusion(LatentModel):
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         return self.scheduling.times(steps, spacing, strength)
 
-    # ---- what it is told ---------------------------------------------------------------------------------------------
+    # ---- prompts -----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> StableDiffusionPrompted:
-        wanted = [prompt] * count if isinstance(prompt, str) else list(prompt)
-        words = self._encoded("", [*wanted, *[negative] * len(wanted)], -1).states
-        return StableDiffusionPrompted(*(Told(half) for half in words.chunk(2)))
+    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> StableDiffusionPrompt:
+        prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
+        embeds = self._encoded("", [*prompts, *[negative] * len(prompts)], -1).states
+        return StableDiffusionPrompt(*(PromptEmbeds(half) for half in embeds.chunk(2)))
 
     def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompt_weighting.EncodedPrompts:
         """By the encoder of that number, "" or "_2": its last states, or those that many layers before the end (-2: one)."""
@@ -125,64 +130,63 @@ class StableDiffusion(LatentModel):
             out = encoder(ids.to(self.device), output_hidden_states=layer != -1)
             return out.last_hidden_state if layer == -1 else out.hidden_states[layer], getattr(out, "text_embeds", None)
 
-        with self.embeddings.injected_into(encoder):
+        with self.textual_inversions.injected_into(encoder):
             return prompt_weighting.encode_weighted(
-                texts, self.embeddings.tokenizer(self.tokenizers[f"tokenizer{number}"]), encode
+                texts, self.textual_inversions.tokenizer(self.tokenizers[f"tokenizer{number}"]), encode
             )
 
-    # ---- what it says ------------------------------------------------------------------------------------------------
+    # ---- the network -------------------------------------------------------------------------------------------------
 
-    def denoiser(self, prompted: StableDiffusionPrompted, guidance: float, hints: ImageInputs = NO_IMAGES) -> Denoiser:
-        """Guidance of 1 and below asks the network once, with the prompt: networks that need none were distilled so."""
-        surroundings, steer = (
-            self._surroundings(hints),
-            controlnet_residuals(hints.controls, self._indices(hints.times), self.dtype),
-        )
-        wanted = self._told(prompted.wanted, guidance, surroundings, steer)
+    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
+        """Guidance of 1 and below calls the network once, with the prompt: distilled networks need no more."""
+        assert isinstance(prompt, StableDiffusionPrompt)
+        masked_image = self._masked_image(images)
+        controlnets = controlnet_residuals(images.controls, self._indices(images.times), self.dtype)
+        conditional = self._prediction(prompt.positive, guidance, masked_image, controlnets)
         if guidance <= 1 or self._guidance_width:
-            return self.scheduling.wrap(wanted)
-        together = self._told(prompted.wanted.and_then(prompted.unwanted), guidance, surroundings, steer)
+            return self.scheduling.wrap(conditional)
+        both = self._prediction(prompt.positive.concatenated(prompt.negative), guidance, masked_image, controlnets)
         return self.scheduling.wrap(
             ClassifierFreeGuidance(
-                conditional=wanted, unconditional=None, scale=guidance, rescale=self.rescale, paired=_paired(together)
+                conditional=conditional, unconditional=None, scale=guidance, rescale=self.rescale, paired=_paired(both)
             )
         )
 
-    def _told(
+    def _prediction(
         self,
-        told: Told,
+        embeds: PromptEmbeds,
         guidance: float,
-        surroundings: Callable[[Tensor], Tensor] | None,
-        steer: ControlNetResiduals | None = None,
+        masked_image: Callable[[Tensor], Tensor] | None,
+        controlnets: ControlNetResiduals | None = None,
     ) -> Network:
-        """The network's own prediction [B,C,h,w] for x_t [B,C,h,w] and t [B], B as told."""
+        """The network's own prediction [B,C,h,w] for x_t [B,C,h,w] and t [B], B as in `embeds`."""
         network, dtype = self.network, self.dtype
-        about_guidance = self._guidance_embedding(guidance) if self._guidance_width else None
+        timestep_cond = self._guidance_embedding(guidance) if self._guidance_width else None
 
         @torch.no_grad()
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            x = x_t if surroundings is None else torch.cat((x_t, surroundings(x_t)), dim=1)
-            conditions = self._conditions(told, x_t)
-            steered = {} if steer is None else steer(x_t, t, told.words, conditions)
+            x = x_t if masked_image is None else torch.cat((x_t, masked_image(x_t)), dim=1)
+            conditions = self._conditions(embeds, x_t)
+            residuals = {} if controlnets is None else controlnets(x_t, t, embeds.prompt_embeds, conditions)
             prediction: Tensor = network(
                 x.to(dtype),
                 t,
-                encoder_hidden_states=told.words,
-                timestep_cond=about_guidance,
+                encoder_hidden_states=embeds.prompt_embeds,
+                timestep_cond=timestep_cond,
                 added_cond_kwargs=conditions,
                 return_dict=False,
-                **steered,
+                **residuals,
             )[0]
             return prediction
 
         return predict
 
     def _indices(self, times: Tensor | None) -> Tensor | None:
-        """The ladder as the network is told it: training steps are counted from 0."""
+        """The timesteps as the network takes them: its training steps are counted from 0."""
         return None if times is None else times - 1
 
-    def _conditions(self, told: Told, x_t: Tensor) -> dict[str, Tensor] | None:
-        """What the U-Net takes besides words and time."""
+    def _conditions(self, embeds: PromptEmbeds, x_t: Tensor) -> dict[str, Tensor] | None:
+        """What the U-Net takes besides the prompt and the timestep."""
         return None
 
     def _guidance_embedding(self, guidance: float) -> Tensor:
@@ -193,25 +197,25 @@ class StableDiffusion(LatentModel):
         embedding = torch.cat((angles.sin(), angles.cos()))
         return F.pad(embedding, (0, self._guidance_width % 2))[None].to(self.device, self.dtype)
 
-    # ---- what it is shown --------------------------------------------------------------------------------------------
+    # ---- inpainting --------------------------------------------------------------------------------------------------
 
-    def _surroundings(self, hints: ImageInputs) -> Callable[[Tensor], Tensor] | None:
-        """For a network that paints: the mask and the picture without what is under it, as latents [B,1 + C,h,w].
+    def _masked_image(self, images: ImageInputs) -> Callable[[Tensor], Tensor] | None:
+        """For a network that inpaints: the mask and the masked image as latents [B,1 + C,h,w].
 
-        Without a picture all is to be painted. The mask is read as it was in training: nearest pixels, all or nothing.
+        Without an image all of it is inpainted. The mask is read as in training: nearest pixels, 0 or 1.
         """
-        if not self.paints:
+        if not self.inpaints:
             return None
         known: dict[tuple[int, ...], Tensor] = {}
 
-        def surroundings(x_t: Tensor) -> Tensor:
-            shape = (1, 3, *(self.shrinks * side for side in x_t.shape[-2:]))
+        def masked_image(x_t: Tensor) -> Tensor:
+            shape = (1, 3, *(self.vae_scale_factor * side for side in x_t.shape[-2:]))
             if shape not in known:
-                image = torch.zeros(shape) if hints.image is None else hints.image
+                image = torch.zeros(shape) if images.image is None else images.image
                 mask = (
                     torch.ones_like(image[:, :1])
-                    if hints.mask is None or hints.image is None
-                    else (hints.mask >= 0.5).float()
+                    if images.mask is None or images.image is None
+                    else (images.mask >= 0.5).float()
                 )
                 around = self.encode_image(image * (1 - mask))
                 small = F.interpolate(mask, x_t.shape[-2:]).to(around)
@@ -219,7 +223,7 @@ class StableDiffusion(LatentModel):
             shown = known[shape]
             return shown.repeat(len(x_t) // len(shown), 1, 1, 1).to(x_t)  # twice the batch when guided
 
-        return surroundings
+        return masked_image
 
 
 def _paired(together: Network) -> PairedNetwork:
@@ -256,16 +260,14 @@ def load_as(
     *,
     encoders: Sequence[str],
 ) -> _S:
-    """All parts where they are to run; `encoders` are the numbers of the text encoders, "" and "_2"."""
+    """Load all components onto the device; `encoders` are the numbers of the text encoders, "" and "_2"."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     channels = parts.config("unet").get("in_channels", 4)
     if channels not in (4, 9):
         raise CheckpointUnknown(
-            f"{checkpoint.name} is of a kind that cannot be used yet",
-            f"its network looks at {channels} channels",
-            "Choose another checkpoint",
+            f"{checkpoint.name} is not supported", f"its network takes {channels} channels", "Choose another checkpoint"
         )
     kinds: dict[str, Any] = {
         "unet": UNet2DConditionModel,

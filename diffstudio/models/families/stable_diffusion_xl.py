@@ -1,4 +1,4 @@
-"""Stable Diffusion XL, base and refiner: Podell et al. 2023. Two text encoders (the refiner: one); told sizes besides words."""
+"""Stable Diffusion XL, base and refiner: Podell et al. 2023. Two text encoders (the refiner: one), conditioned on sizes too."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
-from diffstudio.models.families.stable_diffusion import StableDiffusion, StableDiffusionPrompted, Told, load_as
+from diffstudio.models.families.stable_diffusion import PromptEmbeds, StableDiffusion, StableDiffusionPrompt, load_as
 
-_BEAUTIFUL, _UGLY = 6.0, 2.5  # the scores that the refiner's makers recommend for what is wanted and what is not
+_POSITIVE_SCORE, _NEGATIVE_SCORE = 6.0, 2.5  # diffusers' defaults for the prompt and the negative prompt
 _PENULTIMATE = -2  # both encoders are read before their last layer: section 2.1
 
 
 class StableDiffusionXL(StableDiffusion):
-    """The base, or the refiner, which knows a score where the base knows the size to be."""
+    """The base, or the refiner, which takes an aesthetic score where the base takes the target size."""
 
     @property
     def is_refiner(self) -> bool:
@@ -29,32 +29,33 @@ class StableDiffusionXL(StableDiffusion):
         return left // int(config.addition_time_embed_dim) == 5
 
     @torch.no_grad()
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> StableDiffusionPrompted:
-        """The base takes no negative prompt for nothing at all, zeros, as diffusers and AUTOMATIC1111 have it."""
-        wanted = [prompt] * count if isinstance(prompt, str) else list(prompt)
-        texts = [*wanted, *[negative] * len(wanted)]
+    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> StableDiffusionPrompt:
+        """Without a negative prompt the base takes zeros, as in diffusers and AUTOMATIC1111."""
+        prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
+        texts = [*prompts, *[negative] * len(prompts)]
         numbers = [name.removeprefix("text_encoder") for name in self.text_encoders]
         read = [self._encoded(number, texts, _PENULTIMATE) for number in numbers]
         pooled = read[-1].pooled
         assert pooled is not None  # the second encoder, the last of them, has a projection
         halves = zip(torch.cat([one.states for one in read], dim=-1).chunk(2), pooled.chunk(2), strict=True)
-        shown, avoided = (Told(words, whole) for words, whole in halves)
+        positive, negatives = (PromptEmbeds(embeds, whole) for embeds, whole in halves)
         if self.is_refiner:
-            score = torch.full((len(wanted), 1), _BEAUTIFUL, device=self.device)
-            return StableDiffusionPrompted(
-                replace(shown, score=score), replace(avoided, score=torch.full_like(score, _UGLY))
+            score = torch.full((len(prompts), 1), _POSITIVE_SCORE, device=self.device)
+            return StableDiffusionPrompt(
+                replace(positive, aesthetic_score=score),
+                replace(negatives, aesthetic_score=torch.full_like(score, _NEGATIVE_SCORE)),
             )
         if not negative.strip():
-            avoided = Told(torch.zeros_like(shown.words), torch.zeros_like(pooled[: len(wanted)]))
-        return StableDiffusionPrompted(shown, avoided)
+            negatives = PromptEmbeds(torch.zeros_like(positive.prompt_embeds), torch.zeros_like(pooled[: len(prompts)]))
+        return StableDiffusionPrompt(positive, negatives)
 
-    def _conditions(self, told: Told, x_t: Tensor) -> dict[str, Tensor]:
-        """The size that the picture had and where it was cropped, and the size it is to have or its score: section 2.2."""
-        height, width = (float(self.shrinks * side) for side in x_t.shape[-2:])
-        assert told.pooled is not None
-        size = torch.tensor([[height, width]], device=self.device).expand(len(told.words), -1)  # [B,2]
-        last = size if told.score is None else told.score
-        return {"text_embeds": told.pooled, "time_ids": torch.cat((size, torch.zeros_like(size), last), dim=1)}
+    def _conditions(self, embeds: PromptEmbeds, x_t: Tensor) -> dict[str, Tensor]:
+        """Original size and crop, then the target size or the aesthetic score: section 2.2."""
+        height, width = (float(self.vae_scale_factor * side) for side in x_t.shape[-2:])
+        assert embeds.pooled is not None
+        size = torch.tensor([[height, width]], device=self.device).expand(len(embeds.prompt_embeds), -1)  # [B,2]
+        last = size if embeds.aesthetic_score is None else embeds.aesthetic_score
+        return {"text_embeds": embeds.pooled, "time_ids": torch.cat((size, torch.zeros_like(size), last), dim=1)}
 
 
 def load(

@@ -1,4 +1,4 @@
-"""Z-Image (Alibaba 2025): a language model reads the prompt; the network counts time from the noise, and guidance from zero."""
+"""Z-Image (Alibaba 2025): a language model encodes the prompt; the network counts time from the noise, and guidance from zero."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
-from diffstudio.models.families.flow import FlowModel, Shift, Told, part, read_shift, vae_dtype
+from diffstudio.models.families.flow import FlowModel, PromptEmbeds, Shift, part, read_shift, vae_dtype
 
 FAMILY = "z_image"
-_SHIFT = Shift(3.0)  # of the turbo kind, where a checkpoint comes without its scheduler
-_ASKED = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"  # Qwen 3's own, for tokenizers that come without it
+_SHIFT = Shift(3.0)  # Z-Image-Turbo's, for a checkpoint without its scheduler
+_CHAT_TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"  # Qwen 3's, for tokenizers without it
 
 
 class ZImageModel(FlowModel):
-    """Guidance 0 is none and g is what others call 1 + g: conditional + g (conditional - unconditional)."""
+    """Guidance g is conditional + g (conditional - unconditional), a CFG scale of 1 + g; 0 is none."""
 
     unguided = 0.0
 
-    def _told(self, prompts: Sequence[str]) -> Told:
+    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         tokenizer = self.tokenizers["tokenizer"]
-        read = tokenizer(
-            [_asked(tokenizer, prompt) for prompt in prompts],
+        tokens = tokenizer(
+            [_templated(tokenizer, prompt) for prompt in prompts],
             padding=True,
             truncation=True,
             max_length=self.longest_prompt,
@@ -34,24 +34,24 @@ class ZImageModel(FlowModel):
         )
         states = self._read(
             "text_encoder",
-            read.input_ids,
-            attention_mask=read.attention_mask.bool(),
+            tokens.input_ids,
+            attention_mask=tokens.attention_mask.bool(),
             output_hidden_states=True,
             use_cache=False,
         ).hidden_states[-2]  # [B,T,D]
-        return Told(
-            tuple(row[mask.bool()] for row, mask in zip(states, read.attention_mask.to(states.device), strict=True))
+        return PromptEmbeds(
+            tuple(row[mask.bool()] for row, mask in zip(states, tokens.attention_mask.to(states.device), strict=True))
         )
 
-    def _guided(self, wanted: Told, unwanted: Told, guidance: float) -> Network:
-        return super()._guided(wanted, unwanted, 1 + guidance)
+    def _guided(self, positive: PromptEmbeds, negative: PromptEmbeds, guidance: float) -> Network:
+        return super()._guided(positive, negative, 1 + guidance)
 
-    def _network(self, told: Told, guidance: float) -> Network:
-        words = [row.to(self.device, self.dtype) for row in told.words]
+    def _network(self, embeds: PromptEmbeds, guidance: float) -> Network:
+        prompt_embeds = [row.to(self.device, self.dtype) for row in embeds.prompt_embeds]
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            films = list(x_t.to(self.dtype)[:, :, None])  # of one frame each: [C,1,h,w]
-            answer = self.network(films, 1 - t, words, return_dict=False)[0]
+            frames = list(x_t.to(self.dtype)[:, :, None])  # videos of one frame: [C,1,h,w]
+            answer = self.network(frames, 1 - t, prompt_embeds, return_dict=False)[0]
             return -torch.stack(answer)[:, :, 0]
 
         return velocity
@@ -82,11 +82,11 @@ def load(
     )
 
 
-def _asked(tokenizer: Any, prompt: str) -> str:
-    """The prompt as a person's turn in a conversation, by the tokenizer's own template."""
+def _templated(tokenizer: Any, prompt: str) -> str:
+    """The prompt as a user's message, by the tokenizer's chat template."""
     if getattr(tokenizer, "chat_template", None) is None:
-        return _ASKED.format(prompt)
-    asked: str = tokenizer.apply_chat_template(
+        return _CHAT_TEMPLATE.format(prompt)
+    templated: str = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=True
     )
-    return asked
+    return templated

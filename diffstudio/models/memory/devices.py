@@ -1,4 +1,4 @@
-"""Where and in what precision a model runs, how much is done at once, and what running out of memory looks like."""
+"""The device and precision that a model runs in, its memory, and what an out-of-memory error looks like."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import psutil
 import torch
 
 from diffstudio.errors import BadRequest
-from diffstudio.models.memory.estimate import SMALL_MODEL_PARAMETERS
-
-_PIXELS_AT_ONCE = 16 * 64 * 64  # of a pixel model's batch on the CPU
-_PIXELS_AT_ONCE_ACCELERATOR = 64 * 64 * 64
+from diffstudio.models.memory.limits import dtype_name
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -33,20 +30,14 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(device: torch.device, parameters: int) -> torch.dtype:
-    """float32, unless the model is large and the accelerator has halves that do not overflow."""
-    if device.type == "cuda" and parameters > SMALL_MODEL_PARAMETERS and torch.cuda.is_bf16_supported():
+    """bfloat16 for a large model on a CUDA device that has it, else float32."""
+    if dtype_name(device.type, parameters) == "bfloat16" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32
 
 
-def images_at_once(width: int, height: int, device: torch.device) -> int:
-    """How many images of a pixel model are sampled as one batch: 16 of 64 px on a CPU, 1 at the least."""
-    pixels = _PIXELS_AT_ONCE if device.type == "cpu" else _PIXELS_AT_ONCE_ACCELERATOR
-    return max(1, pixels // (width * height))
-
-
 def device_bytes(device: torch.device) -> int:
-    """The memory that a device computes in: its own, or the machine's."""
+    """The size of the memory that a device computes in: its own, or the computer's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device.type == "mps":
@@ -55,7 +46,7 @@ def device_bytes(device: torch.device) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """How much of it could be had now, with what torch keeps for itself."""
+    """How much of it is free now, with what torch has cached."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
@@ -65,12 +56,12 @@ def free_bytes(device: torch.device) -> int:
 
 
 def budget_bytes(device: torch.device, gib: float | None) -> int:
-    """What the models in memory may take together: `gib`, or half of what the device has."""
+    """What the models in memory may take together: `gib`, or half of the device's memory."""
     return device_bytes(device) // 2 if gib is None else int(gib * 2**30)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch might have done: the accelerators' own errors, and what the CPU allocator says."""
+    """Whether a smaller batch might have fitted: an accelerator's own error, or the CPU allocator's."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -79,7 +70,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_unused() -> None:
-    """Give back what no tensor holds any more. Call outside the `except`, whose traceback keeps tensors alive."""
+    """Free the memory that no tensor uses any more. Call outside the `except`, whose traceback keeps tensors alive."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

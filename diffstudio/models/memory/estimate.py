@@ -1,4 +1,4 @@
-"""How much memory a job will need, from the checkpoint's header alone: no weights, no torch."""
+"""Estimate the memory that a job needs from the checkpoint's header alone: no weights, no torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Layout
+from diffstudio.models.memory.limits import DTYPE_BYTES, UNPACKED_SHARE
 
-# Bytes of float32 alive at once in one call of the network, for each px of each image, both halves of guidance where it is used:
-# traced on the meta device through diffusers' networks at 1024 px and beyond, with attention that keeps no matrix of all pairs.
+# Peak bytes of float32 activations in one call of the network, per px of each image, with both halves of guidance where it is
+# used: traced on the meta device through diffusers' networks at 1024 px and beyond, with memory-efficient attention.
 _SAMPLING = MappingProxyType(
     {
         "pixel": 400,
@@ -25,12 +27,10 @@ _SAMPLING = MappingProxyType(
 )
 _DECODING = MappingProxyType(
     {"pixel": 24, "qwen_image": 4000}
-)  # likewise, of the autoencoder; all others have one of this size:
+)  # likewise, of the VAE; all others have one of this size:
 _DECODING_USUAL = 3076
-_SAMPLING_USUAL = 1041  # the most of those above that draw by a U-Net
-_STEERING = 205  # of what a ControlNet says to a U-Net of Stable Diffusion 1, and to XL's, at each level
-SMALL_MODEL_PARAMETERS = 300_000_000  # below, float32 costs little and is the same everywhere
-_BYTES = MappingProxyType({"float32": 4, "bfloat16": 2, "float16": 2})
+_SAMPLING_USUAL = 1041  # the largest of the U-Nets above
+_CONTROLNET = 205  # of a ControlNet's residuals, for Stable Diffusion 1 and XL
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Estimate:
     """Bytes."""
 
     weights: int
-    sampling: int  # beside the weights, while the network is called
-    decoding: int  # beside the weights, while the pictures are decoded
+    sampling: int  # besides the weights, while the network is called
+    decoding: int  # besides the weights, while the images are decoded
 
     @property
     def activations(self) -> int:
@@ -58,30 +58,32 @@ def estimate(
     dtype: str = "float32",
     controls: Sequence[Checkpoint] = (),
 ) -> Estimate:
-    """What it takes to make `count` pictures of width × height px as one batch, in `dtype` (torch's name of it).
+    """To make `count` images of width × height px as one batch in `dtype` (torch's name), with the ControlNets `controls`.
 
-    For weights in one file it holds what is in that file: parts that lie elsewhere come on top. `controls` steer it.
+    For a checkpoint in one file only the weights in that file are counted.
     """
-    size = _BYTES.get(dtype, 4)
+    size = DTYPE_BYTES.get(dtype, 4)
     pixels = width * height * count
-    steering = len(controls) * _STEERING * size // 4
+    controlnets = len(controls) * _CONTROLNET * size // 4
     return Estimate(
         sum(model.parameters for model in (checkpoint, *controls)) * size,
-        pixels * (sampling_bytes(checkpoint.family, size) + steering),
+        pixels * (sampling_bytes(checkpoint.family, size) + controlnets),
         pixels * decoding_bytes(checkpoint.family, size),
     )
 
 
-def usual_dtype(device: str, parameters: int) -> str:
-    """What a model of this size runs in on a device of this type: `memory.choose_dtype`, without asking the device."""
-    return "bfloat16" if device == "cuda" and parameters > SMALL_MODEL_PARAMETERS else "float32"
+def loaded_bytes(checkpoint: Checkpoint, dtype: str, free_bytes: int) -> int:
+    """Of the weights in memory, in `dtype`. Quantized ones stay packed unless they fit into half of the free memory unpacked."""
+    unpacked = checkpoint.parameters * DTYPE_BYTES.get(dtype, 4)
+    quantized = checkpoint.layout is Layout.GGUF or checkpoint.dtype.startswith("F8")
+    return checkpoint.size_bytes if quantized and unpacked > UNPACKED_SHARE * free_bytes else unpacked
 
 
 def sampling_bytes(family: str, size: int = 4) -> int:
-    """For each px of a picture, in numbers of `size` bytes."""
+    """Activations per px of an image, in numbers of `size` bytes."""
     return _SAMPLING.get(family, _SAMPLING_USUAL) * size // 4
 
 
 def decoding_bytes(family: str, size: int = 4) -> int:
-    """For each px of a picture, in numbers of `size` bytes."""
+    """Activations per px of an image, in numbers of `size` bytes."""
     return _DECODING.get(family, _DECODING_USUAL) * size // 4

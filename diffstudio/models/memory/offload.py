@@ -1,60 +1,44 @@
-"""Models larger than the accelerator: their parts lie in the machine's memory and come over only while they are at work.
+"""Offload models that are larger than the accelerator's memory: their modules wait in CPU memory while they are not running.
 
-By accelerate's hooks: a whole part at a time (text encoder, network, autoencoder), or, where the largest part does not fit either,
+With accelerate's hooks: a whole module at a time (text encoder, network, VAE), or, if the largest module does not fit either,
 layer by layer, which is slow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 
 import torch
 from torch import nn
 
-from diffstudio.models.compile import leave_as_it_is
-from diffstudio.models.families.latent import LatentModel
+from diffstudio.models.compile import run_uncompiled
 from diffstudio.models.memory import devices
-from diffstudio.models.model import Model
+from diffstudio.models.memory.limits import offload_level
+from diffstudio.models.model import Model, OffloadLevel
 
-_SAID = {
-    1: "its parts come to the accelerator one after the other now, which takes longer.",
-    2: "its layers come to the accelerator one after the other now, which takes much longer.",
+_NOTES = {
+    OffloadLevel.MODULES: "its modules come to the accelerator one after the other now, which takes longer.",
+    OffloadLevel.LAYERS: "its layers come to the accelerator one after the other now, which takes much longer.",
 }
 
 
-class Offload(IntEnum):
-    NONE = 0
-    PARTS = 1
-    LAYERS = 2
-
-
-def state_of(model: Model) -> Offload:
-    return Offload(getattr(model, "offloaded", 0))
-
-
-def further(model: Model) -> str:
-    """Offload more of it than before; what was done, or nothing where nothing can be: its memory is the machine's anyway."""
-    now = state_of(model)
-    if model.device.type == "cpu" or not isinstance(model, LatentModel) or now is Offload.LAYERS:
+def offload_more(model: Model) -> str:
+    """Offload one level more than before; says so in a clause, or is empty if nothing more can be offloaded."""
+    now = model.offload_level
+    if model.device.type == "cpu" or not model.offloadable or now is OffloadLevel.LAYERS:
         return ""
-    offload(model, Offload(now + 1))
-    return _SAID[now + 1]
+    level = OffloadLevel(now + 1)
+    offload(model, level)
+    return _NOTES[level]
 
 
-def level_for(largest_part_bytes: int, whole_bytes: int, free_bytes: int) -> Offload:
-    """How a model of this size runs on an accelerator with so much room; a third is left for what it works out."""
-    room = free_bytes * 2 // 3
-    return Offload.NONE if whole_bytes <= room else Offload.PARTS if largest_part_bytes <= room else Offload.LAYERS
+def load_within(load: Callable[[torch.device], Model], device: torch.device, weights_bytes: int) -> tuple[Model, str]:
+    """Load the model onto `device`; if its weights, about `weights_bytes`, do not fit there, into CPU memory and offloaded.
 
-
-def load_within(load: Callable[[torch.device], Model], device: torch.device, whole_bytes: int) -> tuple[Model, str]:
-    """The model on `device`; where its weights, about `whole_bytes`, do not fit there, in the machine's memory and offloaded.
-
-    And what was done, in a sentence, which is empty where it lies on the device.
+    Also returns a sentence about that, which is empty if the model is on the device.
     """
     free = devices.free_bytes(device)
-    if device.type == "cpu" or level_for(0, whole_bytes, free) is Offload.NONE:
+    if device.type == "cpu" or offload_level(0, weights_bytes, free) is OffloadLevel.NONE:
         try:
             return load(device), ""
         except (RuntimeError, MemoryError) as error:
@@ -62,53 +46,49 @@ def load_within(load: Callable[[torch.device], Model], device: torch.device, who
                 raise
         devices.free_unused()  # outside the `except`: its traceback would keep the tensors
     model = load(torch.device("cpu"))
-    if not isinstance(model, LatentModel):
-        return load(device), ""  # it cannot be taken apart: there or nowhere
-    sizes = [_bytes(part) for part in (*model.text_encoders.values(), model.network, model.vae)]
-    level = max(Offload.PARTS, level_for(max(sizes), sum(sizes), free))
+    if not model.offloadable:
+        return load(device), ""  # it has to stay whole
+    sizes = [_bytes(module) for module in model.offloadable]
+    level = max(OffloadLevel.MODULES, offload_level(max(sizes), sum(sizes), free))
     offload(model, level, device)
-    return model, f"The checkpoint is larger than the memory that the accelerator has free: {_SAID[level]}"
+    return model, f"The checkpoint is larger than the accelerator's free memory: {_NOTES[level]}"
 
 
-def _bytes(part: nn.Module) -> int:
-    return sum(int(tensor.nbytes) for tensor in (*part.parameters(), *part.buffers()))
+def _bytes(module: nn.Module) -> int:
+    return sum(int(tensor.nbytes) for tensor in (*module.parameters(), *module.buffers()))
 
 
-def lie_beside(control: nn.Module, level: Offload, device: torch.device) -> None:
-    """A ControlNet where it is to be: it works at the same time as the network, so it comes over whole or by its layers."""
+def place_controlnet(controlnet: nn.Module, level: OffloadLevel, device: torch.device) -> None:
+    """Move a ControlNet to where it runs: at the same time as the network, so it comes over whole or by its layers."""
     from accelerate import cpu_offload
 
-    if level is Offload.LAYERS:
-        cpu_offload(control, device, offload_buffers=True)
+    if level is OffloadLevel.LAYERS:
+        cpu_offload(controlnet, device, offload_buffers=True)
     else:
-        control.to(device)
+        controlnet.to(device)
 
 
-def offload(model: LatentModel, level: Offload, device: torch.device | None = None) -> None:
-    """Let its parts lie in the machine's memory and run on `device`, from now on the model's own. Nothing else about it changes."""
+def offload(model: Model, level: OffloadLevel, device: torch.device | None = None) -> None:
+    """Let an offloadable model's modules wait in CPU memory and run on `device`, by default where it ran so far."""
     from accelerate import cpu_offload, cpu_offload_with_hook
     from accelerate.hooks import remove_hook_from_module
 
-    model.adapters.detach()  # they are attached again where they are wanted
-    leave_as_it_is(model.network)
-    parts: list[nn.Module] = [*model.text_encoders.values(), model.network, model.vae]  # in the order they work in
-    beside = (
-        list(controlnets.components.values())
-        if (controlnets := getattr(model, "controlnets", None)) is not None
-        else []
-    )
-    for part in (*parts, *beside):
-        remove_hook_from_module(part, recurse=True)
-        part.to("cpu")
+    if model.adapters is not None:
+        model.adapters.detach()  # they are attached again when they are needed
+    run_uncompiled(model.network)
+    controlnets = list(model.controlnets.components.values()) if model.controlnets is not None else []
+    for module in (*model.offloadable, *controlnets):
+        remove_hook_from_module(module, recurse=True)
+        module.to("cpu")
     model.device = device or model.device
-    for part in beside:
-        lie_beside(part, level, model.device)
+    for module in controlnets:
+        place_controlnet(module, level, model.device)
     before = None
-    for part in parts:
-        if level is Offload.NONE:
-            part.to(model.device)
-        elif level is Offload.PARTS:
-            _, before = cpu_offload_with_hook(part, model.device, before)
+    for module in model.offloadable:
+        if level is OffloadLevel.NONE:
+            module.to(model.device)
+        elif level is OffloadLevel.MODULES:
+            _, before = cpu_offload_with_hook(module, model.device, before)
         else:
-            cpu_offload(part, model.device, offload_buffers=True)
-    model.offloaded = level
+            cpu_offload(module, model.device, offload_buffers=True)
+    model.offload_level = level

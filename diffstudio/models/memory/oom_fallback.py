@@ -1,8 +1,8 @@
-"""What is done when a job does not fit into memory, one thing after the other, each in a sentence for the person.
+"""What is done when a job does not fit into memory, one measure after the other, each described in a sentence.
 
-First the other models in memory go, then the batch becomes smaller, then the parts of the model lie in the machine's own memory
-and come to the accelerator only while they are at work, at last layer by layer. A picture that cannot be decoded whole is decoded
-by itself, then in tiles: what was sampled is not lost by it.
+First the other models in memory are freed, then the batch becomes smaller, then an image is sampled in tiles, then the model's
+modules wait in CPU memory and come to the accelerator only while they run, finally layer by layer. An image that cannot be
+decoded whole is decoded alone, then in tiles, so that what was sampled is not lost.
 """
 
 from __future__ import annotations
@@ -14,158 +14,155 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import OutOfMemory
-from diffstudio.models.families.latent import LatentModel
-from diffstudio.models.memory import devices, offload
+from diffstudio.models.memory import devices, limits, offload
 from diffstudio.models.memory.estimate import decoding_bytes, sampling_bytes
 from diffstudio.models.model import Model
 from diffstudio.models.tiling import Tile, each_tile, finish, over_tiles
 
-_WINDOWS = (64, 32)  # of a latent's side, where it is decoded in tiles
-_MOST_AT_ONCE = 8  # the first pictures are not to wait for ever
-_Way = tuple[Callable[[], Tensor], int, str]  # what to try, the bytes that it takes, and what to say of it
-_SHARE = 0.9  # of the free memory that is counted on
+_Attempt = tuple[Callable[[], Tensor], int, str]  # what to try, the bytes that it needs, and the note about it
 
 
 class OutOfMemoryFallback:
-    """Of one job. `drop_others` lets go of other models and says how many those were; `in_windows` sees less of a picture at once.
+    """Of one job. `drop_other_models` frees them and returns their number; `sample_in_tiles` makes the job smaller.
 
-    The latter says what that means, or nothing where it cannot.
+    The latter returns a sentence about that, or nothing where it cannot.
     """
 
     def __init__(
-        self, model: Model, drop_others: Callable[[], int] = lambda: 0, in_windows: Callable[[], str] = lambda: ""
+        self,
+        model: Model,
+        drop_other_models: Callable[[], int] = lambda: 0,
+        sample_in_tiles: Callable[[], str] = lambda: "",
     ) -> None:
-        self._model, self._drop_others, self._in_windows = model, drop_others, in_windows
+        self._model, self._drop_other_models, self._sample_in_tiles = model, drop_other_models, sample_in_tiles
 
     def after_failure(self, count: int, width: int, height: int) -> tuple[int, str]:
-        """How many images to try at once now that `count` did not fit, and what was done. OutOfMemory when nothing is left to do.
+        """After `count` images at once did not fit: how many to try now, and a sentence about what was done.
 
-        Call outside the `except`, whose traceback keeps tensors alive.
+        OutOfMemory when nothing is left to do. Call outside the `except`, whose traceback keeps tensors alive.
         """
         devices.free_unused()
-        if others := self._drop_others():
+        if others := self._drop_other_models():
             devices.free_unused()
-            return count, f"The memory was full: {_checkpoints(others)} that had been kept loaded made room."
+            freed = "another checkpoint was" if others == 1 else f"{others} other checkpoints were"
+            return count, f"The memory was full: {freed} unloaded."
         if count > 1:
-            return count // 2, f"The memory was full: {_pictures(count // 2)} at once now, not {count}."
-        if said := self._in_windows() or offload.further(self._model):
-            return 1, f"The memory was full: {said}"
+            images = "1 image" if count // 2 == 1 else f"{count // 2} images"
+            return count // 2, f"The memory was full: {images} at once now, not {count}."
+        if done := self._sample_in_tiles() or offload.offload_more(self._model):
+            return 1, f"The memory was full: {done}"
         raise OutOfMemory(
-            f"A picture of {width} × {height} does not fit into memory",
+            f"An image of {width} × {height} does not fit into memory",
             remedy="Close other programs, or choose a smaller size or checkpoint",
         )
 
 
 def images_at_once(model: Model, width: int, height: int) -> int:
-    """How many pictures are sampled as one batch: on an accelerator as many of a latent model as have room, and at most 8."""
-    if not isinstance(model, LatentModel) or model.device.type == "cpu":
-        return devices.images_at_once(width, height, model.device)
-    needed = width * height * sampling_bytes(model.family.name, model.dtype.itemsize)
-    return max(1, min(_MOST_AT_ONCE, devices.free_bytes(model.device) * 2 // 3 // needed))
+    """How many images of this size are sampled as one batch: see `limits.images_at_once`."""
+    device = model.device
+    if device.type == "cpu" or not model.is_latent:
+        return limits.images_at_once(width, height, device.type, model.is_latent)
+    image_bytes = width * height * sampling_bytes(model.family.name, model.dtype.itemsize)
+    return limits.images_at_once(width, height, device.type, True, image_bytes, devices.free_bytes(device))
 
 
 def decode(model: Model, state: Tensor, note: Callable[[str], None], check: Callable[[], None]) -> Tensor:
-    """As `model.decode`, state [B,C,h,w] -> [B,3,H,W], in smaller pieces where it does not fit at once; `note` hears so.
+    """As `model.decode`, state [B,C,h,w] -> [B,3,H,W], in smaller pieces if it does not fit at once; `note` is told so.
 
     `check` is called between pieces and may raise to stop.
     """
-    ways: list[_Way] = [(lambda: model.decode(state), _bytes(model, state), "")]
+    attempts: list[_Attempt] = [(lambda: model.decode(state), _decoding_bytes(model, state), "")]
     if len(state) > 1:
-        ways.append(
-            (
-                lambda: _one_by_one(model.decode, state, check),
-                _bytes(model, state[:1]),
-                "The pictures were decoded one by one",
-            )
-        )
-    if isinstance(model, LatentModel):
-        ways += [
-            (partial(_in_tiles, model, state, window, check), 0, "The picture was decoded in tiles")
-            for window in _WINDOWS
-            if window < max(state.shape[-2:])
-        ]
-    return _first_that_fits(model, ways, note)
+        one_by_one = partial(_one_by_one, model.decode, state, check)
+        attempts.append((one_by_one, _decoding_bytes(model, state[:1]), "The images were decoded one by one"))
+    attempts += [
+        (partial(_decode_in_tiles, model, state, tile_size, check), 0, "The image was decoded in tiles")
+        for tile_size in _tile_sizes(model, state)
+    ]
+    return _first_that_fits(model, attempts, note)
 
 
 def encode(model: Model, image: Tensor, note: Callable[[str], None], check: Callable[[], None]) -> Tensor:
-    """As `model.encode_image`, image [B,3,H,W] -> state [B,C,h,w], in smaller pieces where it does not fit at once."""
+    """As `model.encode_image`, image [B,3,H,W] -> state [B,C,h,w], in smaller pieces if it does not fit at once."""
+
+    def encoded(part: Tensor) -> Tensor:
+        return model.encode_image(part.to(model.device))
+
     state = torch.empty(len(image), *model.state_shape(image.shape[-1], image.shape[-2]), device="meta")
-    ways: list[_Way] = [(lambda: model.encode_image(image.to(model.device)), _bytes(model, state), "")]
+    attempts: list[_Attempt] = [(lambda: encoded(image), _decoding_bytes(model, state), "")]
     if len(state) > 1:
-        ways.append(
-            (
-                lambda: _one_by_one(lambda one: model.encode_image(one.to(model.device)), image, check),
-                _bytes(model, state[:1]),
-                "The pictures were encoded one by one",
-            )
-        )
-    if isinstance(model, LatentModel):
-        ways += [
-            (partial(_encoded_in_tiles, model, image, window, check), 0, "The picture was encoded in tiles")
-            for window in _WINDOWS
-            if window < max(state.shape[-2:])
-        ]
-    return _first_that_fits(model, ways, note)
+        one_by_one = partial(_one_by_one, encoded, image, check)
+        attempts.append((one_by_one, _decoding_bytes(model, state[:1]), "The images were encoded one by one"))
+    attempts += [
+        (partial(_encode_in_tiles, model, image, tile_size, check), 0, "The image was encoded in tiles")
+        for tile_size in _tile_sizes(model, state)
+    ]
+    return _first_that_fits(model, attempts, note)
 
 
-def _first_that_fits(model: Model, ways: list[_Way], note: Callable[[str], None]) -> Tensor:
-    for place, (way, needed, said) in enumerate(ways, 1):
-        if place < len(ways) and needed > _SHARE * devices.free_bytes(model.device):
+def _tile_sizes(model: Model, state: Tensor) -> list[int]:
+    """In latent px; none for a model without latents."""
+    return [size for size in limits.DECODE_TILE_SIZES if model.is_latent and size < max(state.shape[-2:])]
+
+
+def _first_that_fits(model: Model, attempts: list[_Attempt], note: Callable[[str], None]) -> Tensor:
+    for number, (attempt, needed, done) in enumerate(attempts, 1):
+        if number < len(attempts) and not limits.fits(needed, devices.free_bytes(model.device)):
             continue
         try:
-            image = way()
+            image = attempt()
         except (RuntimeError, MemoryError) as error:
-            if place == len(ways) or not devices.is_out_of_memory(error):
+            if number == len(attempts) or not devices.is_out_of_memory(error):
                 raise
         else:
-            if said:
-                note(f"{said}, because it did not fit into memory at once.")
+            if done:
+                note(f"{done}, because it did not fit into memory at once.")
             return image
         devices.free_unused()
-    raise AssertionError("the last way returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _one_by_one(work: Callable[[Tensor], Tensor], pieces: Tensor, check: Callable[[], None]) -> Tensor:
+def _one_by_one(work: Callable[[Tensor], Tensor], batch: Tensor, check: Callable[[], None]) -> Tensor:
     made = []
-    for one in pieces.split(1):
+    for one in batch.split(1):
         check()
         made.append(work(one))
     return torch.cat(made)
 
 
-def _in_tiles(model: LatentModel, state: Tensor, window: int, check: Callable[[], None]) -> Tensor:
-    """Windows that overlap by a quarter, each decoded by itself and faded into the next."""
+def _decode_in_tiles(model: Model, state: Tensor, tile_size: int, check: Callable[[], None]) -> Tensor:
+    """Tiles that overlap by a quarter, each decoded by itself and cross-faded with the next."""
     made = [
         over_tiles(
-            model.decode, one, window, window // 4, scale=model.shrinks, progress=lambda done, all_of_them: check()
+            model.decode,
+            one,
+            tile_size,
+            tile_size // 4,
+            scale=model.vae_scale_factor,
+            progress=lambda done, count: check(),
         )
         for one in state.split(1)
     ]
     return torch.cat(made)
 
 
-def _encoded_in_tiles(model: LatentModel, image: Tensor, window: int, check: Callable[[], None]) -> Tensor:
-    """Likewise, the other way: the windows are the state's."""
+def _encode_in_tiles(model: Model, image: Tensor, tile_size: int, check: Callable[[], None]) -> Tensor:
+    """Likewise, the other way: the tiles are those of the state."""
+    factor = model.vae_scale_factor
 
     def encode(one: Tensor, _: Tensor, tile: Tile) -> Tensor:
         check()
-        return model.encode_image(tile.of(one, model.shrinks).to(model.device))
+        return model.encode_image(tile.of(one, factor).to(model.device))
 
-    empty = torch.empty(1, 1, image.shape[-2] // model.shrinks, image.shape[-1] // model.shrinks, device=model.device)
-    return torch.cat([finish(each_tile(partial(encode, one), empty, window, window // 4)) for one in image.split(1)])
+    empty = torch.empty(1, 1, image.shape[-2] // factor, image.shape[-1] // factor, device=model.device)
+    return torch.cat(
+        [finish(each_tile(partial(encode, one), empty, tile_size, tile_size // 4)) for one in image.split(1)]
+    )
 
 
-def _bytes(model: Model, state: Tensor) -> int:
-    """What decoding takes beside the weights; encoding takes less."""
-    if not isinstance(model, LatentModel):
+def _decoding_bytes(model: Model, state: Tensor) -> int:
+    """What decoding takes besides the weights; encoding takes less."""
+    if not model.is_latent or model.vae is None:
         return 0
-    pixels = len(state) * state.shape[-2] * state.shape[-1] * model.shrinks**2
+    pixels = len(state) * state.shape[-2] * state.shape[-1] * model.vae_scale_factor**2
     return pixels * decoding_bytes(model.family.name, next(model.vae.parameters()).dtype.itemsize)
-
-
-def _checkpoints(count: int) -> str:
-    return "a checkpoint" if count == 1 else f"{count} checkpoints"
-
-
-def _pictures(count: int) -> str:
-    return "one picture" if count == 1 else f"{count} pictures"

@@ -1,4 +1,4 @@
-"""Pictures made larger, to be sampled again from there or for themselves: by Lanczos, or by an upscaler of the library."""
+"""Enlarge images, by Lanczos or by an upscaler model: the resize step that the hires fix and upscaling share."""
 
 from __future__ import annotations
 
@@ -12,36 +12,31 @@ from PIL import Image
 from torch import Tensor
 
 from diffstudio.errors import OutOfMemory
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.files.hashes import sha256_of
-from diffstudio.models.library.library import Library
-from diffstudio.models.memory import devices
+from diffstudio.models.memory import devices, limits
 from diffstudio.models.memory.oom_fallback import encode
 from diffstudio.models.model import Model
 from diffstudio.models.upscalers import Upscaler, load_upscaler
 from diffstudio.studio.events import Event, JobId, Loading, Noted, Picture
-from diffstudio.studio.generation.upscaler_lookup import find_upscaler
-
-_BYTES_PER_PIXEL = 3 * (4 + 4)  # while a network's windows are put together, and what that becomes beside it
-_SHARE = 0.9  # of the free memory that is counted on
 
 
 class Enlarger:
-    """The upscaler of one job, loaded when it is first needed. CheckpointMissing, CheckpointUnknown where the name is none's."""
+    """Of one job. `file` is the upscaler model, loaded when it is first needed; None resizes by Lanczos."""
 
-    def __init__(self, name: str, library: Library | None, device: torch.device) -> None:
-        self.name, self._device = name, device
-        self._file = find_upscaler(name, library)
+    def __init__(self, file: Checkpoint | None, device: torch.device) -> None:
+        self._file, self._device = file, device
         self._upscaler: Upscaler | None = None
 
-    def about(self) -> dict[str, str]:
-        """What decides the pixels besides its name."""
+    def metadata(self) -> dict[str, str]:
+        """What determines the pixels besides the upscaler's name, for the image's metadata."""
         return {"upscaler_hash": sha256_of(self._file.path)[:10]} if self._file is not None else {}
 
     def enlarged(self, picture: Picture, width: int, height: int) -> Generator[float, None, Picture]:
-        """[h,w,3] -> [height,width,3]; yields how much of it is done, 0 to 1. OutOfMemory before any work where it cannot be."""
+        """[h,w,3] -> [height,width,3]; yields the fraction done, 0 to 1. OutOfMemory before any work if it cannot fit."""
         if self._file is not None:
             self._upscaler = self._upscaler or load_upscaler(self._file, self._device)
-            picture = yield from _by_network(self._upscaler, picture, width, height)
+            picture = yield from _by_model(self._upscaler, picture, width, height)
         if picture.shape[:2] != (height, width):
             picture = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
         return picture
@@ -49,14 +44,14 @@ class Enlarger:
     def state_of(
         self, pictures: Sequence[Picture], width: int, height: int, model: Model, job: JobId, check: Callable[[], None]
     ) -> Generator[Event, None, Tensor]:
-        """The clean state [B,C,h,w] of these pictures at that size; `check` is called between pieces, and may raise to stop."""
+        """The clean state [B,C,h,w] of these images at that size; `check` is called between pieces, and may raise to stop."""
         larger = []
         for index, picture in enumerate(pictures):
-            what = "Enlarging" if len(pictures) == 1 else f"Enlarging picture {index + 1} of {len(pictures)}"
+            what = "Enlarging" if len(pictures) == 1 else f"Enlarging image {index + 1} of {len(pictures)}"
             steps = self.enlarged(picture, width, height)
-            larger.append((yield from told(steps, job, what, check)))
+            larger.append((yield from with_progress(steps, job, what, check)))
         notes: list[str] = []
-        state = encode(model, as_image(larger), notes.append, check)
+        state = encode(model, as_tensor(larger), notes.append, check)
         for note in notes:
             yield Noted(job, note)
         return state
@@ -67,31 +62,31 @@ class Enlarger:
         return F.interpolate(state, tuple(shape[1:]), mode="bicubic", antialias=True)
 
 
-def as_image(pictures: Sequence[Picture]) -> Tensor:
-    """B pictures of one size [H,W,3] -> [B,3,H,W] in [-1,1]."""
+def as_tensor(pictures: Sequence[Picture]) -> Tensor:
+    """B images of one size [H,W,3] -> [B,3,H,W] in [-1,1]."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def told(
+def with_progress(
     steps: Generator[float, None, Picture], job: JobId, what: str, check: Callable[[], None]
 ) -> Generator[Event, None, Picture]:
-    """Each step as an event; returns what the steps do."""
+    """Run the steps, with their fractions as Loading events; returns their result."""
     while True:
         check()
         try:
-            share = next(steps)
+            fraction = next(steps)
         except StopIteration as end:
             made: Picture = end.value
             return made
-        yield Loading(job, what, share)
+        yield Loading(job, what, fraction)
 
 
-def _by_network(upscaler: Upscaler, picture: Picture, width: int, height: int) -> Generator[float, None, Picture]:
-    """At least as large as wanted, in as many passes of the network as that takes; one that only cleans changes no size."""
-    wanted = max(width / picture.shape[1], height / picture.shape[0])
+def _by_model(upscaler: Upscaler, picture: Picture, width: int, height: int) -> Generator[float, None, Picture]:
+    """At least as large as asked for, in as many passes of the upscaler as that takes; one of scale 1 changes no size."""
+    needed = max(width / picture.shape[1], height / picture.shape[0])
     passes = (
-        max(1, math.ceil(math.log(wanted) / math.log(upscaler.scale) - 1e-9))
-        if upscaler.scale > 1 and wanted > 1
+        max(1, math.ceil(math.log(needed) / math.log(upscaler.scale) - 1e-9))
+        if upscaler.scale > 1 and needed > 1
         else 1
     )
     for index in range(passes):
@@ -106,10 +101,10 @@ def _by_network(upscaler: Upscaler, picture: Picture, width: int, height: int) -
         )
         _check_memory(picture, upscaler.scale // fold)
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float().div_(255)
-        windows = upscaler.each_tile(pixels, fold=fold)
+        tiles = upscaler.each_tile(pixels, fold=fold)
         while True:
             try:
-                done, count = next(windows)
+                done, count = next(tiles)
             except StopIteration as end:
                 made: Tensor = end.value
                 break
@@ -119,11 +114,11 @@ def _by_network(upscaler: Upscaler, picture: Picture, width: int, height: int) -
 
 
 def _check_memory(picture: Picture, scale: int) -> None:
-    needed = picture.shape[0] * picture.shape[1] * scale**2 * _BYTES_PER_PIXEL
+    needed = picture.shape[0] * picture.shape[1] * scale**2 * limits.UPSCALER_BYTES_PER_PIXEL
     free = devices.free_bytes(torch.device("cpu"))
-    if needed > _SHARE * free:
+    if not limits.fits(needed, free):
         raise OutOfMemory(
             f"Enlarging {picture.shape[1]:,} × {picture.shape[0]:,} px by {scale} takes about {needed / 2**30:.1f} GiB",
             f"{free / 2**30:.1f} GiB are free",
-            "Close other programs, or enlarge it less",
+            "Close other programs, or choose a smaller scale",
         )

@@ -1,121 +1,205 @@
-"""READ THIS FIRST. What happens to a request, on one page: encode, noise, loop, decode, save."""
+"""READ THIS FIRST. What happens to a request, on one page: encode, noise, sample, decode, save."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from diffstudio.errors import BadRequest
-from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
 from diffstudio.models.model import ControlNetInput, Model
-from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted
+from diffstudio.studio.events import Event, Finished, ImageSaved, Noted
 from diffstudio.studio.generation.controlnets import RequestControlNets
 from diffstudio.studio.generation.enlarge import Enlarger
 from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image
 from diffstudio.studio.generation.loras import RequestLoras
-from diffstudio.studio.generation.passes import (
-    IN_WINDOWS,
-    Pass,
-    Passes,
-    Watch,
-    guides_last_call,
-    in_windows,
-    second_pass,
-)
-from diffstudio.studio.generation.preview import as_pictures, shrunk
+from diffstudio.studio.generation.passes import TILED_NOTE, Pass, Passes, guides_last_call, second_pass, tiled_pass
+from diffstudio.studio.generation.preview import shrunk, to_images
+from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
-from diffstudio.studio.jobs.job_control import JobControl
-from diffstudio.studio.jobs.recording import Recording, Replay
-from diffstudio.studio.prompts.wildcards import Wording
+from diffstudio.studio.jobs.job_context import JobContext
+from diffstudio.studio.prompts.lora_tags import LoraUse
+from diffstudio.studio.prompts.wildcards import DrawnPrompt, PromptVariants
 from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, enlarged_size
 
 
-class Saved(Protocol):
-    @property
-    def path(self) -> Path: ...
+def generate(request: GenerateRequest, model: Model, resolved: Resolved, context: JobContext) -> Iterator[Event]:
+    """Make the request's images, from number `context.done` on, and report each step; Finished comes last.
 
-
-class ImageStore(Protocol):
-    """Where finished images go: the gallery, or the files that the command line names."""
-
-    def add(self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any]) -> Saved: ...
-
-
-def generate(
-    request: GenerateRequest,
-    model: Model,
-    job: JobId,
-    gallery: ImageStore,
-    control: JobControl,
-    *,
-    previews: bool = True,
-    done: int = 0,
-    recording: Recording | None = None,
-    replay: Replay | None = None,
-    library: Library | None = None,
-    drop_others: Callable[[], int] = lambda: 0,
-) -> Iterator[Event]:
-    """Make the request's images, from number `done` on, and say how it goes; Finished comes last.
-
-    The LoRAs that its prompt names and its ControlNets are looked up in the library, and stay with the model. Where the
-    memory does not suffice, `drop_others` lets go of other models and says of how many, and the job goes on in smaller pieces.
-
-    BadRequest before any work for what the model cannot do; Interrupted within one network call of `control.stop()`;
-    OutOfMemory when one image alone does not fit; StorageProblem when it cannot be saved.
+    `resolved` are the request's files; its ControlNets are loaded next to the model already. BadRequest before any work for
+    what the model cannot do; Interrupted within one network call of `job_control.stop()`; OutOfMemory when one image alone
+    does not fit; StorageProblem when it cannot be saved.
     """
     began = time.monotonic()
-    request, width, height = _sized(request, model)
-    given = load_init_image(request, width, height)
-    passes = _passes(request, model, width, height, given is not None)
-    watch = Watch(job, control, recording or Recording(), replay, previews)
-    steering = RequestControlNets(request, library, model.checkpoint)
-    steering.load(model, cancelled=control.stopped)
-    work = _Work(
-        request,
-        model,
-        job,
-        gallery,
-        control,
-        passes,
-        given,
-        watch,
-        steering,
-        Wording(request, model.checkpoint),
-        RequestLoras(library, model.checkpoint),
-        RequestTextualInversions(library),
-        Enlarger(request.upscaler, library, model.device) if len(passes) > 1 else None,
-    )
-    relief = OutOfMemoryFallback(model, drop_others, work.in_windows)
-    at_once = min(images_at_once(model, *seen) for seen in work.seen())
-    while done < request.count:
-        count = work.count_of_batch(done, at_once)
-        did_not_fit = False
+    request, width, height = _with_size(request, model)
+    init_image = load_init_image(request, width, height)
+    passes = _passes(request, model, width, height, init_image is not None)
+    yield from _in_batches(_Generation(request, model, resolved, context, passes, init_image))
+    yield Finished(context.job, time.monotonic() - began)
+
+
+def _in_batches(generation: _Generation) -> Iterator[Event]:
+    """All images that are still to be made. After each out-of-memory error the job goes on in smaller pieces."""
+    model, context, count = generation.model, generation.context, generation.request.count
+    fallback = OutOfMemoryFallback(model, context.drop_other_models, generation.sample_in_tiles)
+    at_once = min(images_at_once(model, *one.size_per_call) for one in generation.passes)
+    done = context.done
+    while done < count:
+        batch_size = generation.batch_size(done, at_once)
+        out_of_memory = False
         try:
-            for event in work.batch(done, count):
+            for event in generation.batch(done, batch_size):
                 if isinstance(event, ImageSaved):
                     done = event.index + 1
                 yield event
         except (RuntimeError, MemoryError) as error:
-            did_not_fit = devices.is_out_of_memory(error)
-            if not did_not_fit:
+            out_of_memory = devices.is_out_of_memory(error)
+            if not out_of_memory:
                 raise
-        if did_not_fit:  # outside the `except`: its traceback would keep the tensors
-            at_once, what_was_done = relief.after_failure(count, passes[-1].width, passes[-1].height)
-            yield Noted(job, what_was_done)
-    yield Finished(job, time.monotonic() - began)
+        if out_of_memory:  # outside the `except`: its traceback would keep the tensors
+            largest = generation.passes[-1]
+            at_once, note = fallback.after_failure(batch_size, largest.width, largest.height)
+            yield Noted(context.job, note)
 
 
-def _sized(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int, int]:
-    """The size to be made. A picture that is extended is made whole where the model can do that, else only what is new of it."""
+class _Generation:
+    """One request in progress."""
+
+    def __init__(
+        self,
+        request: GenerateRequest,
+        model: Model,
+        resolved: Resolved,
+        context: JobContext,
+        passes: tuple[Pass, ...],
+        init_image: InitImage | None,
+    ) -> None:
+        self.request, self.model, self.context, self.passes = request, model, context, passes
+        self._init_image = init_image
+        self._prompts = PromptVariants(request, model.checkpoint)
+        self._loras = RequestLoras(resolved.loras, model.checkpoint)
+        self._textual_inversions = RequestTextualInversions(resolved.textual_inversions)
+        self._controlnets = RequestControlNets(request, resolved.controlnets)
+        self._enlarger = Enlarger(resolved.upscaler, model.device) if len(passes) > 1 else None
+
+    def batch(self, first: int, count: int) -> Iterator[Event]:
+        """Images first .. first + count - 1, sampled together."""
+        model, job_control = self.model, self.context.job_control
+        job_control.check()
+        seeds = [self.request.seed + index for index in range(first, first + count)]
+        drawn = [self._prompts.of(index) for index in range(first, first + count)]
+        prompts = [self._loras.read(one.prompt)[0] for one in drawn]
+        negative, loras = self._loras.read(drawn[0].negative)[0], self._loras.read(drawn[0].prompt)[1]
+        yield from self._notes(self._loras.attach(model, loras, job_control.stopped))
+        yield from self._notes(self._textual_inversions.attach(model, [*prompts, negative]))
+
+        encoded = model.encode_prompt(prompts, negative)
+        passes = Passes(self.request, model, self.passes, first, count, self.context)
+        init, mask, controls = self._init_tensor(), self._mask_tensor(), self._control_inputs(0)
+        x = yield from passes.run(0, encoded, seeds, init=init, mask=mask, controls=controls)
+        if len(self.passes) > 1:
+            clean = yield from self._enlarged(x)
+            x = yield from passes.run(1, encoded, seeds, clean=clean, controls=self._control_inputs(1))
+        decoded = yield from self._decoded(x)
+
+        for offset, pixels in enumerate(to_images(decoded)):
+            image = self._init_image.composed(pixels) if self._init_image is not None else pixels
+            extra = self._metadata(seeds, first + offset, drawn[offset], loras)
+            saved = self.context.store.add(Image.fromarray(image), self.request, extra=extra)
+            yield ImageSaved(self.context.job, first + offset, saved.path, shrunk(image))
+
+    def batch_size(self, first: int, at_once: int) -> int:
+        """All images of a batch share negative prompt and LoRAs; a replayed batch has the size that it was recorded with."""
+        size = self._prompts.batch_size(first, min(at_once, self.request.count - first))
+        size = self._loras.batch_size([self._prompts.of(index).prompt for index in range(first, first + size)])
+        if self.context.replay is not None:
+            for recorded in self.context.replay.recording.batches:
+                if recorded.first == first:
+                    return min(recorded.count, size)
+        return size
+
+    def sample_in_tiles(self) -> str:
+        """Sample the second pass in tiles from now on, and say so; empty if there is none, or it is tiled already."""
+        if len(self.passes) < 2 or (larger := tiled_pass(self.passes[1], self.model)) is None:
+            return ""
+        self.request, self.passes = replace(self.request, tiled=True), (self.passes[0], larger)
+        return TILED_NOTE
+
+    def _enlarged(self, x: Tensor) -> Generator[Event, None, Tensor]:
+        """The state that the second pass starts from [B,C,H,W], from the result of the first [B,C,h,w]."""
+        assert self._enlarger is not None
+        width, height = self.passes[1].width, self.passes[1].height
+        if self.request.upscaler == LATENT:
+            return self._enlarger.latent(x, self.model.state_shape(width, height))
+        images = to_images((yield from self._decoded(x)))
+        job, check = self.context.job, self.context.job_control.check
+        return (yield from self._enlarger.state_of(images, width, height, self.model, job, check))
+
+    def _decoded(self, x: Tensor) -> Generator[Event, None, Tensor]:
+        notes: list[str] = []
+        decoded = decode(self.model, x, notes.append, self.context.job_control.check)
+        yield from self._notes(notes)
+        return decoded
+
+    def _notes(self, notes: Sequence[str]) -> Iterator[Event]:
+        for note in notes:
+            yield Noted(self.context.job, note)
+
+    def _control_inputs(self, index: int) -> tuple[ControlNetInput, ...]:
+        one = self.passes[index]
+        init_image = self._init_image if index == 0 else None
+        return self._controlnets.inputs(self.model, one.width, one.height, init_image)
+
+    def _init_tensor(self) -> Tensor | None:
+        """[1,3,H,W] in [-1,1]."""
+        if self._init_image is None:
+            return None
+        return torch.from_numpy(self._init_image.init).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+
+    def _mask_tensor(self) -> Tensor | None:
+        """[1,1,H,W] in [0,1]."""
+        if self._init_image is None or self._init_image.mask is None:
+            return None
+        return torch.from_numpy(self._init_image.mask)[None, None].float() / 255.0
+
+    def _metadata(self, seeds: list[int], index: int, drawn: DrawnPrompt, loras: Sequence[LoraUse]) -> dict[str, Any]:
+        """What determines the pixels besides the request: with both, the same machine makes them again to the bit."""
+        first, replay = self.passes[0], self.context.replay
+        return (
+            {"index": index, "batch": seeds, "width": first.width, "height": first.height}
+            | model_metadata(self.request, self.model)
+            | ({"restarted_from_step": replay.step} if replay is not None else {})
+            | (self._enlarger.metadata() if self._enlarger is not None else {})
+            | drawn.metadata(self.request)
+            | self._loras.metadata(loras)
+            | self._textual_inversions.metadata()
+            | self._controlnets.metadata()
+        )
+
+
+def model_metadata(request: PictureRequest, model: Model) -> dict[str, Any]:
+    """What an image's metadata says about the model and the machine that made it."""
+    return {
+        "torch": torch.__version__,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "model": model.checkpoint.name if model.checkpoint is not None else "",
+        "model_hash": model.sha256[:10],
+        "model_sha256": model.sha256,
+        "guided_last_call": guides_last_call(request, model),
+    }
+
+
+def _with_size(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int, int]:
+    """The request, and width and height in px. Outpainting makes the whole canvas if the model can, else only what is new."""
     width, height = model.default_size
     if (canvas := canvas_size(request)) is not None and request.width is None and request.height is None:
         try:
@@ -129,146 +213,11 @@ def _sized(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int
     return request, width, height
 
 
-def _passes(request: GenerateRequest, model: Model, width: int, height: int, given: bool) -> tuple[Pass, ...]:
-    """One, or a second at the enlarged size. BadRequest where the model cannot do that."""
-    first = Pass(width, height, request.steps, request.guidance, request.strength if given else 1.0)
+def _passes(request: GenerateRequest, model: Model, width: int, height: int, from_image: bool) -> tuple[Pass, ...]:
+    """One, and for a hires fix a second at the enlarged size. BadRequest if the model cannot do that."""
+    first = Pass(width, height, request.steps, request.guidance, request.strength if from_image else 1.0)
     if request.enlarge <= 1:
         return (first,)
-    return first, second_pass(
-        request,
-        model,
-        enlarged_size(width, height, request.enlarge, model.multiple),
-        request.enlarge_steps or request.steps,
-        request.enlarge_strength,
-    )
-
-
-@dataclass(slots=True)
-class _Work:
-    """One request on its way."""
-
-    request: GenerateRequest
-    model: Model
-    job: JobId
-    gallery: ImageStore
-    control: JobControl
-    passes: tuple[Pass, ...]
-    given: InitImage | None
-    watch: Watch
-    steering: RequestControlNets
-    wording: Wording
-    loras: RequestLoras
-    own_words: RequestTextualInversions
-    enlarging: Enlarger | None
-
-    def seen(self) -> list[tuple[int, int]]:
-        """Width and height of what the network looks at in each pass."""
-        return [one.size_seen for one in self.passes]
-
-    def count_of_batch(self, first: int, at_once: int) -> int:
-        """A replayed batch has the size that it was recorded with; in any batch, all leave out the same and have the same LoRAs."""
-        at_once = self.wording.alike(first, min(at_once, self.request.count - first))
-        at_once = self.loras.alike([self.wording.of(index).prompt for index in range(first, first + at_once)])
-        if self.watch.replay is not None:
-            for recorded in self.watch.replay.recording.batches:
-                if recorded.first == first:
-                    return min(recorded.count, at_once)
-        return at_once
-
-    def batch(self, first: int, count: int) -> Iterator[Event]:
-        """Images first .. first + count - 1, sampled together."""
-        request, model = self.request, self.model
-        self.control.check()
-        seeds = [request.seed + index for index in range(first, first + count)]
-        words = [self.wording.of(index) for index in range(first, first + count)]
-        prompts = [self.loras.read(told.prompt)[0] for told in words]
-        uses = self.loras.read(words[0].prompt)[1]
-        for note in self.loras.attach(model, uses, self.control.stopped):
-            yield Noted(self.job, note)
-        negative = self.loras.read(words[0].negative)[0]
-        for note in self.own_words.show(model, [*prompts, negative]):
-            yield Noted(self.job, note)
-        prompted = model.encode_prompt(prompts, negative)
-        passes = Passes(request, model, self.passes, first, count, self.watch)
-        x = yield from passes.sampled(
-            0,
-            prompted,
-            seeds,
-            init=_as_tensor(self.given),
-            mask=_mask_as_tensor(self.given),
-            controls=self._steered_by(self.passes[0], self.given),
-        )
-        if len(self.passes) > 1:
-            clean = yield from self._enlarged(x, self.passes[1])
-            x = yield from passes.sampled(1, prompted, seeds, clean=clean, controls=self._steered_by(self.passes[1]))
-        notes: list[str] = []
-        decoded = decode(model, x, notes.append, self.control.check)
-        for note in notes:
-            yield Noted(self.job, note)
-        for offset, made in enumerate(as_pictures(decoded)):
-            whole = self.given.composed(made) if self.given is not None else made
-            about = (
-                self._environment(seeds, first + offset)
-                | words[offset].told_instead_of(request)
-                | self.loras.about(uses)
-            )
-            about |= self.own_words.about() | self.steering.about()
-            saved = self.gallery.add(Image.fromarray(whole), request, extra=about)
-            yield ImageSaved(self.job, first + offset, saved.path, shrunk(whole))
-
-    def _steered_by(self, one: Pass, given: InitImage | None = None) -> tuple[ControlNetInput, ...]:
-        return self.steering.hints(self.model, one.width, one.height, given)
-
-    def _enlarged(self, x: Tensor, larger: Pass) -> Generator[Event, None, Tensor]:
-        """What the second pass begins from [B,C,H,W], from what the first came to [B,C,h,w]."""
-        assert self.enlarging is not None
-        if self.request.upscaler == LATENT:
-            return self.enlarging.latent(x, self.model.state_shape(larger.width, larger.height))
-        notes: list[str] = []
-        pictures = as_pictures(decode(self.model, x, notes.append, self.control.check))
-        for note in notes:
-            yield Noted(self.job, note)
-        return (
-            yield from self.enlarging.state_of(
-                pictures, larger.width, larger.height, self.model, self.job, self.control.check
-            )
-        )
-
-    def in_windows(self) -> str:
-        """Make the second pass in windows from now on, and say so; nothing where there is none, or it goes in windows already."""
-        if len(self.passes) < 2 or (larger := in_windows(self.passes[1], self.model)) is None:
-            return ""
-        self.request, self.passes = replace(self.request, tiled=True), (self.passes[0], larger)
-        return IN_WINDOWS
-
-    def _environment(self, seeds: list[int], index: int) -> dict[str, Any]:
-        """What decides the pixels besides the request: with it, and the same machine, they come back to the bit."""
-        checkpoint, first = self.model.checkpoint, self.passes[0]
-        return (
-            {
-                "index": index,
-                "batch": seeds,
-                "width": first.width,
-                "height": first.height,
-                "torch": torch.__version__,
-                "device": str(self.model.device),
-                "dtype": str(self.model.dtype).removeprefix("torch."),
-                "threads": torch.get_num_threads(),
-                "model": checkpoint.name if checkpoint is not None else "",
-                "model_hash": self.model.sha256[:10],
-                "model_sha256": self.model.sha256,
-                "guided_last_call": guides_last_call(self.request, self.model),
-            }
-            | ({"restarted_from_step": self.watch.replay.step} if self.watch.replay is not None else {})
-            | (self.enlarging.about() if self.enlarging is not None else {})
-        )
-
-
-def _as_tensor(given: InitImage | None) -> Tensor | None:
-    """[1,3,H,W] in [-1,1]."""
-    return None if given is None else torch.from_numpy(given.init).permute(2, 0, 1)[None].float() / 127.5 - 1.0
-
-
-def _mask_as_tensor(given: InitImage | None) -> Tensor | None:
-    """[1,1,H,W] in [0,1]."""
-    return None if given is None or given.mask is None else torch.from_numpy(given.mask)[None, None].float() / 255.0
+    size = enlarged_size(width, height, request.enlarge, model.multiple)
+    steps = request.enlarge_steps or request.steps
+    return first, second_pass(request, model, size, steps, request.enlarge_strength)

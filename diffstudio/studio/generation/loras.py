@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ _MOST_TRIGGERS = 12
 _CHUNK_BYTES = 8 << 20
 
 
-def find_lora(library: Library, name: str) -> Checkpoint:
+def find_lora(library: Library | None, name: str) -> Checkpoint:
     """The LoRA of that name: its file's, in any case, or the one its trainer gave it.
 
     Of a path only the file name counts, so that no prompt makes the program open a file anywhere. CheckpointMissing suggests
@@ -94,68 +94,57 @@ def autov3(lora: Checkpoint) -> str:
 
 
 class RequestLoras:
-    """The LoRAs of one request: read out of its prompts, found in the library, attached to its model. For one thread.
+    """The LoRAs of one request: read from its prompts and attached to its model. `files` has them by name. For one thread.
 
-    The name of a class, for a checkpoint that knows classes, is no prompt, whatever signs are in it.
+    The prompt of a class-conditional checkpoint is the name of a class: no tags are read in it.
     """
 
-    def __init__(self, library: Library | None, checkpoint: Checkpoint | None = None) -> None:
-        self._library = library
-        self._tagged = checkpoint is None or checkpoint.conditioning is not Conditioning.CLASS
-        self._found: dict[str, Checkpoint] = {}
+    def __init__(self, files: Mapping[str, Checkpoint], checkpoint: Checkpoint | None = None) -> None:
+        self._files = files
+        self._has_tags = checkpoint is None or checkpoint.conditioning is not Conditioning.CLASS
         self._hashes: dict[Path, str] = {}
-        self._said: set[str] = set()
+        self._noted: set[str] = set()
 
     def read(self, prompt: str) -> tuple[str, tuple[LoraUse, ...]]:
         """As `lora_tags`."""
-        return lora_tags(prompt) if self._tagged else (prompt, ())
+        return lora_tags(prompt) if self._has_tags else (prompt, ())
 
-    def alike(self, prompts: Sequence[str]) -> int:
-        """How many of the prompts, from the first on, ask for the same LoRAs: they fit into a batch."""
+    def batch_size(self, prompts: Sequence[str]) -> int:
+        """How many of the prompts, from the first on, use the same LoRAs, and so fit into one batch."""
         uses = self.read(prompts[0])[1]
         return next((number for number, prompt in enumerate(prompts) if self.read(prompt)[1] != uses), len(prompts))
-
-    def look_up(self, uses: Sequence[LoraUse]) -> None:
-        """CheckpointMissing for a name that stands for nothing."""
-        for use in uses:
-            if use.name not in self._found:
-                self._found[use.name] = find_lora(self._library or Library(), use.name)
 
     def attach(
         self, model: Model, uses: Sequence[LoraUse], cancelled: Callable[[], bool] | None = None
     ) -> tuple[str, ...]:
-        """Have exactly these attached to the model; a sentence for each that does not do what one would expect.
+        """Attach exactly these to the model; returns a sentence for each that does not work as expected.
 
-        Raises CheckpointMissing, CheckpointDamaged and Interrupted; then the model has none.
+        Raises CheckpointMissing, CheckpointDamaged and Interrupted; then none is attached.
         """
-        adapters: Any = getattr(model, "adapters", None)
-        if adapters is None:
-            return (
-                self._not_said(["This checkpoint takes no LoRAs, so those in the prompt do nothing."]) if uses else ()
-            )
-        self.look_up(uses)
-        attached = adapters.use([self._adapter_use(use) for use in uses], cancelled)
-        return self._not_said([one.note for one in attached])
+        if model.adapters is None:
+            return self._new(["This checkpoint takes no LoRAs, so those in the prompt do nothing."]) if uses else ()
+        attached = model.adapters.use([self._adapter_use(use) for use in uses], cancelled)
+        return self._new([one.note for one in attached])
 
-    def about(self, uses: Sequence[LoraUse]) -> dict[str, Any]:
-        """What a picture's record says of them: `loras`, each with name, hash and factors; nothing where there are none."""
-        told = [
-            {"name": use.name, "hash": self._hash(self._found[use.name]), "network": use.network, "text": use.text}
+    def metadata(self, uses: Sequence[LoraUse]) -> dict[str, Any]:
+        """`loras` for the image's metadata, each with name, hash and weights; empty without any."""
+        loras = [
+            {"name": use.name, "hash": self._hash(self._files[use.name]), "network": use.network, "text": use.text}
             for use in uses
-            if use.name in self._found
+            if use.name in self._files
         ]
-        return {"loras": told} if told else {}
+        return {"loras": loras} if loras else {}
 
-    def _not_said(self, notes: Sequence[str]) -> tuple[str, ...]:
-        """Those that have not been said of this request before."""
-        fresh = tuple(dict.fromkeys(note for note in notes if note and note not in self._said))
-        self._said.update(fresh)
-        return fresh
+    def _new(self, notes: Sequence[str]) -> tuple[str, ...]:
+        """Those that were not returned before."""
+        new = tuple(dict.fromkeys(note for note in notes if note and note not in self._noted))
+        self._noted.update(new)
+        return new
 
     def _adapter_use(self, use: LoraUse) -> AdapterUse:
         from diffstudio.models.adapters.adapters import AdapterUse
 
-        lora = self._found[use.name]
+        lora = self._files[use.name]
         return AdapterUse(lora.path, use.name, use.network, use.text, lora.family)
 
     def _hash(self, lora: Checkpoint) -> str:

@@ -1,7 +1,7 @@
-"""Walking down the ladder as a job does: watched, stopped, paused, recorded and told about.
+"""The sampling passes of a job: each is controlled, recorded, and reported step by step.
 
-A job takes one pass, or a second that goes on from what the first came to once that was enlarged; whoever watches sees one row
-of steps. What a step's network calls said is recorded over both, so that replaying them repeats both to the bit.
+A job takes one pass, or a second one from its enlarged result (hires fix); the steps of both are numbered as one. The
+estimates of all network calls are recorded over both, so that replaying them repeats both to the bit.
 """
 
 from __future__ import annotations
@@ -16,90 +16,74 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import BadRequest, CheckpointProblem
-from diffstudio.models.families.pixel import PixelModel
-from diffstudio.models.model import ControlNetInput, Model, PipelineModel, Prompted
-from diffstudio.models.multidiffusion import Windows, check_size, windows_for
-from diffstudio.models.nonfinite import check_finite, named_modules
-from diffstudio.models.sampling import noise_level, sample
-from diffstudio.studio.events import Event, JobId, Stepped
-from diffstudio.studio.generation.preview import picture
+from diffstudio.models.model import ControlNetInput, EncodedPrompt, Model
+from diffstudio.models.multidiffusion import Tiling, check_size, tiling_for
+from diffstudio.models.nonfinite import check_finite
+from diffstudio.models.sampling import SampleOptions, noise_level, sample
+from diffstudio.studio.events import Event, Stepped
+from diffstudio.studio.generation.preview import preview_images
+from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import PictureRequest
 
+TILED_NOTE = "the enlarged image is sampled in tiles."
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One walk down a ladder."""
+    """One run of the sampler."""
 
-    width: int  # px of what is made
+    width: int  # px
     height: int
-    steps: int  # of the whole ladder
+    steps: int  # before `strength` shortens them
     guidance: float
-    strength: float = 1.0  # how much of that is walked
-    windows: Windows | None = None  # that its estimates are put together from
+    strength: float = 1.0  # denoising strength
+    tiling: Tiling | None = None
 
     @property
-    def size_seen(self) -> tuple[int, int]:
-        """Width and height in px of what the network looks at in one call."""
-        return (self.width, self.height) if self.windows is None else self.windows.size(self.width, self.height)
-
-    def taken(self, model: Model, spacing: str) -> int:
-        """How many steps that is."""
-        return len(model.times(self.steps, spacing, self.strength, *self.size_seen)) - 1
+    def size_per_call(self) -> tuple[int, int]:
+        """Width and height in px of what the network processes in one call."""
+        return (self.width, self.height) if self.tiling is None else self.tiling.tile_size_of(self.width, self.height)
 
     @property
-    def pixels(self) -> int:
-        """That the network looks at in a call for one picture: what a step costs, about."""
-        width, height = self.size_seen
-        return width * height * (1 if self.windows is None else self.windows.count(self.width, self.height))
+    def pixels_per_step(self) -> int:
+        """For one image: what a step costs, in proportion."""
+        width, height = self.size_per_call
+        return width * height * (1 if self.tiling is None else self.tiling.count(self.width, self.height))
+
+    def step_count(self, model: Model, spacing: str) -> int:
+        """The number of steps that are taken."""
+        return len(model.times(self.steps, spacing, self.strength, *self.size_per_call)) - 1
 
 
 def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], steps: int, strength: float) -> Pass:
-    """From a picture enlarged to `size` on; in windows where that is asked for, or too large otherwise. BadRequest.
-
-    A pixel model is guided to put all of the prompt into each window, and falls apart beyond its own size: unless it is asked to, it
-    goes by what is there.
-    """
-    if isinstance(model, PipelineModel):
+    """From an image enlarged to `size`; in tiles if the request asks for them or it is too large otherwise. BadRequest."""
+    if model.own_sampler is not None:
         raise BadRequest(
-            "This checkpoint cannot go on from an enlarged picture",
-            "it makes pictures from text alone",
-            "Enlarge the finished picture with an upscaler instead",
+            "This checkpoint cannot sample from an enlarged image",
+            "it makes images from text alone",
+            "Enlarge the finished image with an upscaler instead",
         )
-    windows = windows_for(model, *size, asked=request.tiled)
-    check_size(model, *size, windows)
-    usual = 0.0 if isinstance(model, PixelModel) else request.guidance
-    return Pass(
-        *size, steps, usual if request.enlarge_guidance is None else request.enlarge_guidance, strength, windows
-    )
+    tiling = tiling_for(model, *size, always=request.tiled)
+    check_size(model, *size, tiling)
+    guidance = request.enlarge_guidance
+    if guidance is None:
+        guidance = request.guidance if model.guides_second_pass else 0.0
+    return Pass(*size, steps, guidance, strength, tiling)
+
+
+def tiled_pass(larger: Pass, model: Model) -> Pass | None:
+    """The same pass in tiles, which takes less memory; None if it is tiled already, or fits into one tile."""
+    tiling = tiling_for(model, larger.width, larger.height, always=True)
+    if larger.tiling is not None or tiling is None or tiling.count(larger.width, larger.height) < 2:
+        return None
+    return replace(larger, tiling=tiling)
 
 
 def guides_last_call(request: PictureRequest, model: Model) -> bool:
-    """The rule that decides the last call of each ladder; recorded with the picture."""
+    """Whether guidance acts in the last network call of each pass; saved in the image's metadata."""
     return model.guides_last_call if request.guide_last_call is None else request.guide_last_call
-
-
-IN_WINDOWS = "the enlarged picture is made in windows."
-
-
-def in_windows(larger: Pass, model: Model) -> Pass | None:
-    """The same pass, seeing less of the picture at once; None where that is so already, or cannot be."""
-    windows = windows_for(model, larger.width, larger.height, asked=True)
-    if larger.windows is not None or windows is None or windows.count(larger.width, larger.height) < 2:
-        return None
-    return replace(larger, windows=windows)
-
-
-@dataclass(slots=True)
-class Watch:
-    """Who looks on while a job's pictures are made."""
-
-    job: JobId
-    control: JobControl
-    recording: Recording
-    replay: Replay | None
-    previews: bool
 
 
 @dataclass(slots=True)
@@ -111,61 +95,72 @@ class Passes:
     passes: Sequence[Pass]
     first: int
     count: int
-    watch: Watch
-    _steps: list[int] = field(init=False)
-    _told_before: Iterator[Tensor] = field(init=False)
-    _pixels_done: int = 0  # in all steps so far, for one picture
+    context: JobContext
+    _steps: list[int] = field(init=False)  # of each pass
+    _replayed: Iterator[Tensor] = field(init=False)
+    _pixels_done: int = 0  # in all steps so far, for one image
     _seconds: float = 0.0  # that they took
 
     def __post_init__(self) -> None:
-        self._steps = [one.taken(self.model, self.request.spacing) for one in self.passes]
-        self._told_before = iter(_told_before(self.watch.replay, self.first, self.count))
-        self.watch.recording.begin(self.first, self.count, sum(self._steps))
+        self._steps = [one.step_count(self.model, self.request.spacing) for one in self.passes]
+        self._replayed = iter(_replayed_estimates(self.context.replay, self.first, self.count))
+        self.context.recording.begin(self.first, self.count, sum(self._steps))
 
-    def sampled(
+    def run(
         self,
-        which: int,
-        prompted: Prompted,
+        index: int,
+        prompt: EncodedPrompt,
         seeds: Sequence[int],
         *,
         init: Tensor | None = None,
         mask: Tensor | None = None,
         clean: Tensor | None = None,
-        controls: Sequence[ControlNetInput] = (),
+        controls: tuple[ControlNetInput, ...] = (),
     ) -> Generator[Event, None, Tensor]:
-        """Walk pass number `which` and say each step; returns the last state [B,C,h,w]. Arguments as in `sampling.sample`."""
-        one, before, watch = self.passes[which], sum(self._steps[:which]), self.watch
-        seconds, began, paused = self._seconds, time.monotonic(), watch.control.paused_seconds
+        """Sample pass number `index`, with an event for each step; returns the last state [B,C,h,w].
+
+        The keyword arguments are those of `SampleOptions`.
+        """
+        one, before, context, control = (
+            self.passes[index],
+            sum(self._steps[:index]),
+            self.context,
+            self.context.job_control,
+        )
+        options = SampleOptions(
+            seeds,
+            one.width,
+            one.height,
+            one.steps,
+            self.request.sampler,
+            self.request.spacing,
+            one.guidance,
+            one.strength,
+            init,
+            clean,
+            mask,
+            controls,
+            one.tiling,
+            self.request.guide_last_call,
+        )
+        seconds, began, paused = self._seconds, time.monotonic(), control.paused_seconds
         x: Tensor | None = None
         for step in sample(
             self.model,
-            conditioning=prompted,
-            seeds=seeds,
-            width=one.width,
-            height=one.height,
-            steps=one.steps,
-            sampler=self.request.sampler,
-            spacing=self.request.spacing,
-            guidance=one.guidance,
-            strength=one.strength,
-            init=init,
-            mask=mask,
-            clean=clean,
-            controls=controls,
-            windows=one.windows,
-            between=watch.control.check,
-            guide_last_call=self.request.guide_last_call,
-            wrap=lambda denoiser: Watched(denoiser, watch.control, watch.recording, self._told_before),
+            prompt,
+            options,
+            wrap=lambda denoiser: RecordingDenoiser(denoiser, control, context.recording, self._replayed),
+            before_tile=control.check,
         ):
-            _check_numbers(step, before, self.model)
-            previews = picture(step.denoised, self.model) if watch.previews else ()
-            watch.recording.stepped(before + step.index, previews)
-            took = time.monotonic() - began - (watch.control.paused_seconds - paused)
+            _check_finite(step, before, self.model)
+            previews = preview_images(step.denoised, self.model) if context.previews else ()
+            context.recording.stepped(before + step.index, previews)
+            took = time.monotonic() - began - (control.paused_seconds - paused)
             self._seconds = seconds + took
-            self._pixels_done += one.pixels
+            self._pixels_done += one.pixels_per_step
             x = step.x
             yield Stepped(
-                watch.job,
+                context.job,
                 before + step.index,
                 sum(self._steps),
                 self.first,
@@ -175,18 +170,19 @@ class Passes:
                 took / step.index,
                 self._seconds_left(),
             )
-        watch.control.check()
+        control.check()
         assert x is not None
         return x
 
     def _seconds_left(self) -> float:
-        """For the whole request: a step costs as much as the pixels that the network looks at in it."""
-        whole = sum(steps * one.pixels for steps, one in zip(self._steps, self.passes, strict=True))
+        """For the whole request: a step costs in proportion to the pixels that the network processes."""
+        per_batch = sum(steps * one.pixels_per_step for steps, one in zip(self._steps, self.passes, strict=True))
         later_images = self.request.count - self.first - self.count
-        return self._seconds / self._pixels_done * (whole - self._pixels_done + later_images * whole / self.count)
+        pixels_left = per_batch - self._pixels_done + later_images * per_batch / self.count
+        return self._seconds / self._pixels_done * pixels_left
 
 
-def _told_before(replay: Replay | None, first: int, count: int) -> list[Tensor]:
+def _replayed_estimates(replay: Replay | None, first: int, count: int) -> list[Tensor]:
     if replay is not None:
         for recorded in replay.recording.batches:
             if (recorded.first, recorded.count) == (first, count):
@@ -194,32 +190,33 @@ def _told_before(replay: Replay | None, first: int, count: int) -> list[Tensor]:
     return []
 
 
-class Watched:
-    """What the sampler calls: looks for stop and pause before every call, and writes down what came of it.
+class RecordingDenoiser:
+    """What the sampler calls: obeys stop and pause before every network call, and records the estimate.
 
-    As long as there are estimates `told_before`, they are given in place of calling the network.
+    While there are `replayed` estimates, they are returned instead of calling the network.
     """
 
     def __init__(
-        self, denoiser: Denoiser, control: JobControl, recording: Recording, told_before: Iterator[Tensor]
+        self, denoiser: Denoiser, job_control: JobControl, recording: Recording, replayed: Iterator[Tensor]
     ) -> None:
         self.schedule = denoiser.schedule
-        self._denoiser, self._control, self._recording, self._told_before = denoiser, control, recording, told_before
+        self._denoiser, self._job_control = denoiser, job_control
+        self._recording, self._replayed = recording, replayed
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        self._control.check()
-        known = next(self._told_before, None)
-        estimate = self._denoiser(x_t, t) if known is None else known.to(x_t)
-        self._recording.told(estimate)
+        self._job_control.check()
+        replayed = next(self._replayed, None)
+        estimate = self._denoiser(x_t, t) if replayed is None else replayed.to(x_t)
+        self._recording.add(estimate)
         return estimate
 
 
-def _check_numbers(step: Step, before: int, model: Model) -> None:
+def _check_finite(step: Step, before: int, model: Model) -> None:
     if not bool(torch.isfinite(step.x).all()):
         if model.checkpoint is not None:
-            check_finite(model.checkpoint, named_modules(model))  # which names the weight, where it is one
+            check_finite(model.checkpoint, model.modules)  # names the weight, if it is one
         raise CheckpointProblem(
-            f"The picture came apart in step {before + step.index}",
-            "the network's answer was not a number",
-            "Try less guidance or another sampler; if that does not help, the checkpoint is at fault",
+            f"Sampling produced NaN or Inf values in step {before + step.index}",
+            "the network's output was not finite",
+            "Lower the CFG scale or choose another sampler; if that does not help, the checkpoint is damaged",
         )

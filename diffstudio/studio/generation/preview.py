@@ -1,4 +1,4 @@
-"""From numbers to pictures that can be shown: the estimate of a step, small and cheap; and the finished image, whole."""
+"""Tensors to images: small, cheap previews of a step's estimate, and finished images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 LARGEST_SIDE = 512  # px
 
 
-def picture(denoised: Tensor, model: Model) -> tuple[Picture, ...]:
-    """The estimates of a Step [B,C,h,w] as B pictures of at most 512 px a side, sharing memory with nothing."""
+def preview_images(denoised: Tensor, model: Model) -> tuple[Picture, ...]:
+    """The estimates of a Step [B,C,h,w] as B images of at most 512 px a side, which share no memory with it."""
     rgb = model.latents_to_rgb(denoised)
     every = -(-max(rgb.shape[-2:]) // LARGEST_SIDE)  # ceiling
-    return as_pictures(rgb[..., ::every, ::every])
+    return to_images(rgb[..., ::every, ::every])
 
 
-def as_pictures(image: Tensor) -> tuple[Picture, ...]:
-    """image [B,3,H,W] in [-1,1] -> B pictures [H,W,3]; what is outside is clipped, what is no number becomes black."""
+def to_images(image: Tensor) -> tuple[Picture, ...]:
+    """image [B,3,H,W] in [-1,1] -> B images [H,W,3]; values outside are clipped, NaN becomes black."""
     levels = image.detach().add(1.0).mul(127.5).round().nan_to_num(0.0).clamp(0.0, 255.0)
     pixels = levels.permute(0, 2, 3, 1).contiguous().byte().cpu().numpy()
     return tuple(pixels[index].copy() for index in range(len(pixels)))

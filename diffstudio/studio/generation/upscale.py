@@ -1,10 +1,10 @@
-"""What happens to a request to enlarge a finished picture: read, enlarge, and, where a checkpoint is named, sample again; save."""
+"""upscale(): enlarge a finished image and, where a checkpoint is named, sample it again (img2img); save it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,174 +15,132 @@ from PIL import Image
 from diffstudio.errors import DiffstudioError
 from diffstudio.imaging.masks import fill_from_surroundings
 from diffstudio.imaging.reader import flatten, read_image
-from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, encode
 from diffstudio.models.model import Model
-from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Noted, Picture
-from diffstudio.studio.generation.enlarge import Enlarger, as_image, told
-from diffstudio.studio.generation.generate import ImageStore
+from diffstudio.studio.events import Event, Finished, ImageSaved, Noted, Picture
+from diffstudio.studio.generation.enlarge import Enlarger, as_tensor, with_progress
+from diffstudio.studio.generation.generate import model_metadata
 from diffstudio.studio.generation.loras import RequestLoras
-from diffstudio.studio.generation.passes import (
-    IN_WINDOWS,
-    Pass,
-    Passes,
-    Watch,
-    guides_last_call,
-    in_windows,
-    second_pass,
-)
-from diffstudio.studio.generation.preview import as_pictures, shrunk
+from diffstudio.studio.generation.passes import TILED_NOTE, Passes, second_pass, tiled_pass
+from diffstudio.studio.generation.preview import shrunk, to_images
+from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
-from diffstudio.studio.jobs.job_control import JobControl
-from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.requests import LATENT, UpscaleRequest, enlarged_size
 
 
 def upscale(
-    request: UpscaleRequest,
-    model: Model | None,
-    job: JobId,
-    gallery: ImageStore,
-    control: JobControl,
-    *,
-    device: torch.device,
-    previews: bool = True,
-    recording: Recording | None = None,
-    replay: Replay | None = None,
-    library: Library | None = None,
-    drop_others: Callable[[], int] = lambda: 0,
+    request: UpscaleRequest, model: Model | None, resolved: Resolved, context: JobContext, device: torch.device
 ) -> Iterator[Event]:
-    """Make the picture larger, and say how it goes; Finished comes last. `model` is None where no checkpoint is named.
+    """Enlarge the image and report the progress; Finished comes last. `model` is None where no checkpoint is named.
 
-    Enlarged by an upscaler alone it keeps its transparency; what is sampled lies on white.
+    An upscaler alone keeps transparency; for sampling the image is laid on white. The upscaler runs on `device`.
 
     ImageProblem for a file that is not an image, BadRequest for a size that is too large or that the model cannot make;
-    Interrupted within one tile of `control.stop()`; OutOfMemory when it does not fit even in small pieces; StorageProblem
-    when it cannot be saved.
+    Interrupted within one tile of `job_control.stop()`; OutOfMemory when it does not fit even in small pieces;
+    StorageProblem when it cannot be saved.
     """
     began = time.monotonic()
-    picture, (width, height) = read_image(request.source)
-    multiple = model.multiple if model is not None else 1
-    size = enlarged_size(width, height, request.scale, multiple)
-    enlarging = Enlarger(request.upscaler, library, device)
+    image, (width, height) = read_image(request.source)
+    size = enlarged_size(width, height, request.scale, model.multiple if model is not None else 1)
+    enlarger = Enlarger(resolved.upscaler, device)
     if model is None:
-        made = yield from _plain(picture, size, enlarging, request, job, control)
-        about = enlarging.about()
+        upscaled = yield from _without_sampling(image, size, enlarger, context)
+        metadata: dict[str, Any] = {**enlarger.metadata()}
     else:
-        if picture.mode == "RGBA":
+        if image.mode == "RGBA":
             yield Noted(
-                job, "What is transparent in the picture was laid on white: a checkpoint knows no transparency."
+                context.job,
+                "Transparent areas of the image were laid on white, because checkpoints have no transparency.",
             )
-        work = _Sampling(
-            request,
-            model,
-            job,
-            enlarging,
-            Watch(job, control, recording or Recording(), replay, previews),
-            second_pass(request, model, size, request.steps, request.strength),
-            library,
-        )
-        pixels = yield from work.sampled_again(
-            np.array(flatten(picture)), OutOfMemoryFallback(model, drop_others, work.in_windows)
-        )
-        made, request, about = Image.fromarray(pixels), work.request, work.about()
-    saved = gallery.add(made, request, extra=about | {"index": 0, "source_text": _text_of(request.source)})
-    yield ImageSaved(job, 0, saved.path, shrunk(np.array(made.convert("RGB"))))
-    yield Finished(job, time.monotonic() - began)
+        resampling = _Resampling(request, model, resolved, context, size, enlarger)
+        upscaled = Image.fromarray((yield from resampling.run(np.array(flatten(image)))))
+        request = resampling.request
+        metadata = enlarger.metadata() | model_metadata(request, model)
+    metadata |= {"index": 0, "source_text": _text_of(request.source)}
+    saved = context.store.add(upscaled, request, extra=metadata)
+    yield ImageSaved(context.job, 0, saved.path, shrunk(np.array(upscaled.convert("RGB"))))
+    yield Finished(context.job, time.monotonic() - began)
 
 
-def _plain(
-    picture: Image.Image,
-    size: tuple[int, int],
-    enlarging: Enlarger,
-    request: UpscaleRequest,
-    job: JobId,
-    control: JobControl,
+def _without_sampling(
+    image: Image.Image, size: tuple[int, int], enlarger: Enlarger, context: JobContext
 ) -> Generator[Event, None, Image.Image]:
-    """By the upscaler alone. What is transparent has colours of its own, which are replaced by those around it beforehand."""
-    colours = np.array(picture.convert("RGB"))
-    opacity = np.array(picture.getchannel("A")) if picture.mode == "RGBA" else None
+    """By the upscaler alone. The hidden colours of transparent pixels are replaced by those around them first."""
+    colours = np.array(image.convert("RGB"))
+    opacity = np.array(image.getchannel("A")) if image.mode == "RGBA" else None
     if opacity is not None:
         colours = fill_from_surroundings(colours, np.where(opacity == 0, 255, 0).astype(np.uint8))
-    larger = yield from told(enlarging.enlarged(colours, *size), job, "Enlarging", control.check)
-    made = Image.fromarray(larger)
+    steps = enlarger.enlarged(colours, *size)
+    upscaled = Image.fromarray((yield from with_progress(steps, context.job, "Enlarging", context.job_control.check)))
     if opacity is not None:
-        made.putalpha(Image.fromarray(opacity).resize(size, Image.Resampling.LANCZOS))
-    return made
+        upscaled.putalpha(Image.fromarray(opacity).resize(size, Image.Resampling.LANCZOS))
+    return upscaled
 
 
-@dataclass(slots=True)
-class _Sampling:
-    """Sampling a picture again at its new size."""
+class _Resampling:
+    """Sampling an image again at its new size."""
 
-    request: UpscaleRequest
-    model: Model
-    job: JobId
-    enlarging: Enlarger
-    watch: Watch
-    larger: Pass
-    library: Library | None
+    def __init__(
+        self,
+        request: UpscaleRequest,
+        model: Model,
+        resolved: Resolved,
+        context: JobContext,
+        size: tuple[int, int],
+        enlarger: Enlarger,
+    ) -> None:
+        self.request, self._model, self._context, self._enlarger = request, model, context, enlarger
+        self._pass = second_pass(request, model, size, request.steps, request.strength)
+        self._loras = RequestLoras(resolved.loras, model.checkpoint)
+        self._textual_inversions = RequestTextualInversions(resolved.textual_inversions)
 
-    def sampled_again(self, picture: Picture, relief: OutOfMemoryFallback) -> Generator[Event, None, Picture]:
-        """Where the memory does not suffice, in smaller pieces."""
+    def run(self, image: Picture) -> Generator[Event, None, Picture]:
+        """After each out-of-memory error again in smaller pieces."""
+        fallback = OutOfMemoryFallback(self._model, self._context.drop_other_models, self._sample_in_tiles)
         while True:
             try:
-                return (yield from self._attempt(picture))
+                return (yield from self._attempt(image))
             except (RuntimeError, MemoryError) as error:
                 if not devices.is_out_of_memory(error):
                     raise
-            _, what_was_done = relief.after_failure(1, self.larger.width, self.larger.height)  # the traceback has gone
-            yield Noted(self.job, what_was_done)
+            _, note = fallback.after_failure(1, self._pass.width, self._pass.height)  # the traceback is gone here
+            yield Noted(self._context.job, note)
 
-    def _attempt(self, picture: Picture) -> Generator[Event, None, Picture]:
-        request, model, control, notes = self.request, self.model, self.watch.control, list[str]()
-        loras, own_words = RequestLoras(self.library, model.checkpoint), RequestTextualInversions(self.library)
-        prompt, uses = loras.read(request.prompt)
-        negative = loras.read(request.negative)[0]
-        for note in (*loras.attach(model, uses, control.stopped), *own_words.show(model, [prompt, negative])):
-            yield Noted(self.job, note)
-        prompted = model.encode_prompt([prompt], negative)
-        size = (self.larger.width, self.larger.height)
+    def _attempt(self, image: Picture) -> Generator[Event, None, Picture]:
+        request, model, context = self.request, self._model, self._context
+        job_control, notes = context.job_control, list[str]()
+        prompt, loras = self._loras.read(request.prompt)
+        negative = self._loras.read(request.negative)[0]
+        attached = self._loras.attach(model, loras, job_control.stopped)
+        for note in (*attached, *self._textual_inversions.attach(model, [prompt, negative])):
+            yield Noted(context.job, note)
+        encoded = model.encode_prompt([prompt], negative)
+        size = (self._pass.width, self._pass.height)
         if request.upscaler == LATENT:
-            clean = self.enlarging.latent(
-                encode(model, as_image([picture]), notes.append, control.check), model.state_shape(*size)
-            )
+            state = encode(model, as_tensor([image]), notes.append, job_control.check)
+            clean = self._enlarger.latent(state, model.state_shape(*size))
         else:
-            clean = yield from self.enlarging.state_of([picture], *size, model, self.job, control.check)
-        x = yield from Passes(request, model, [self.larger], 0, 1, self.watch).sampled(
-            0, prompted, [request.seed], clean=clean
-        )
-        made = as_pictures(decode(model, x, notes.append, control.check))[0]
+            clean = yield from self._enlarger.state_of([image], *size, model, context.job, job_control.check)
+        passes = Passes(request, model, [self._pass], 0, 1, context)
+        x = yield from passes.run(0, encoded, [request.seed], clean=clean)
+        upscaled = to_images(decode(model, x, notes.append, job_control.check))[0]
         for note in notes:
-            yield Noted(self.job, note)
-        return made
+            yield Noted(context.job, note)
+        return upscaled
 
-    def in_windows(self) -> str:
-        """See less of the picture at once from now on, and say so; nothing where that cannot be."""
-        if (larger := in_windows(self.larger, self.model)) is None:
+    def _sample_in_tiles(self) -> str:
+        """Sample in tiles from now on, and say so; empty if it is tiled already."""
+        if (tiled := tiled_pass(self._pass, self._model)) is None:
             return ""
-        self.request, self.larger = replace(self.request, tiled=True), larger
-        return IN_WINDOWS
-
-    def about(self) -> dict[str, Any]:
-        """What decides the pixels besides the request."""
-        model = self.model
-        return self.enlarging.about() | {
-            "torch": torch.__version__,
-            "device": str(model.device),
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(),
-            "model": model.checkpoint.name if model.checkpoint is not None else "",
-            "model_hash": model.sha256[:10],
-            "model_sha256": model.sha256,
-            "guided_last_call": guides_last_call(self.request, model),
-        }
+        self.request, self._pass = replace(self.request, tiled=True), tiled
+        return TILED_NOTE
 
 
 def _text_of(path: Path) -> str:
-    """What another program would read of how the picture was made, to go on being said of what came of it."""
+    """The `parameters` text of the source image, which is kept in the metadata of the result."""
     try:
         return read_text(path).texts.get("parameters", "")
     except (DiffstudioError, OSError):

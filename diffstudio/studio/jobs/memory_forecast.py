@@ -1,47 +1,46 @@
-"""What a request will need of the memory there is, told before it runs. No torch is imported here."""
+"""Forecast how much memory a request will need, and what happens if there is not enough. No torch is imported here.
+
+The limits are those of the runtime: see models/memory/limits.py.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.models.detection.types import Layout
-from diffstudio.models.memory.estimate import Estimate, estimate, usual_dtype
+from diffstudio.models.memory import limits
+from diffstudio.models.memory.estimate import Estimate, estimate, loaded_bytes, sampling_bytes
+from diffstudio.models.model import OffloadLevel
 from diffstudio.studio.requests import GenerateRequest
 
-_COUNTED_ON = 0.9  # of the free memory
-_DENSE = 0.5  # of it, up to which packed weights are unpacked at once
-_MOST_AT_ONCE = 8  # pictures in a batch on an accelerator
-_PIXELS_AT_ONCE = 16 * 64 * 64  # in a batch on the CPU
-_WHOLE = 2  # times the trained side, up to which a picture is made whole
+_NEGLIGIBLE = 0.02  # of the free memory
+_DEFAULT_SIDE = 512  # px, of a checkpoint that does not say what it was trained at
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """What pictures are computed on, and how much memory it has: free is what could be had if the models kept loaded went."""
+class DeviceMemory:
+    """The memory of the device that a job will run on."""
 
-    device: str  # cpu, cuda, mps
+    device_type: str  # torch's: cpu, cuda, mps
     total_bytes: int
-    free_bytes: int
+    free_bytes: int  # if the models in the cache were dropped
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is asked about."""
+class MemoryQuery:
+    """What a forecast is made for."""
 
     request: GenerateRequest
     checkpoint: Checkpoint
-    controls: tuple[Checkpoint, ...] = ()
+    controls: tuple[Checkpoint, ...] = ()  # its ControlNets
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryForecast:
-    """In bytes; `plan` says in a sentence what will be done where it does not fit, and is empty where it does."""
-
-    needed: int
+    needed: int  # bytes
     free: int
-    plan: str
+    plan: str  # a sentence about what will be done if it does not fit; empty if it fits
 
     @property
     def fits(self) -> bool:
@@ -49,69 +48,71 @@ class MemoryForecast:
 
     @property
     def negligible(self) -> bool:
-        """So little that nobody wants to read of it."""
-        return self.fits and self.needed < 0.02 * self.free
+        """Not worth showing."""
+        return self.fits and self.needed < _NEGLIGIBLE * self.free
 
 
-def needs(wanted: Wanted, machine: Machine) -> MemoryForecast:
-    """As estimated from headers alone, for the largest batch and pass of the request."""
-    dtype = usual_dtype(machine.device, wanted.checkpoint.parameters)
-    width, height, tiled = _seen(wanted)
-    needed = _of(wanted, width, height, 1, dtype, machine)
-    for count in range(2, _at_once(wanted.request, width, height, machine) + 1):
-        more = _of(wanted, width, height, count, dtype, machine)
-        if machine.device != "cpu" and more.total > _COUNTED_ON * machine.free_bytes:
-            break  # there a batch is only as large as fits
-        needed = more
-    plan = _plan(needed, machine, tiled)
-    return MemoryForecast(needed.total, machine.free_bytes, plan)
+def forecast(query: MemoryQuery, device: DeviceMemory) -> MemoryForecast:
+    """Estimated from headers alone, for the largest batch and pass of the request."""
+    width, height, tiled = _size_per_call(query)
+    one = _estimate(query, width, height, 1, device)
+    count = _images_at_once(query, width, height, one.weights, device)
+    batch = _estimate(query, width, height, count, device)
+    if not limits.fits(batch.weights + batch.decoding, device.free_bytes):
+        batch = replace(batch, decoding=one.decoding)  # the images are then decoded one by one
+    return MemoryForecast(batch.total, device.free_bytes, _plan(batch, device, tiled))
 
 
-def _of(wanted: Wanted, width: int, height: int, count: int, dtype: str, machine: Machine) -> Estimate:
-    told = estimate(wanted.checkpoint, width, height, count, dtype, wanted.controls)
-    checkpoint = wanted.checkpoint
-    packed = checkpoint.layout is Layout.GGUF or checkpoint.dtype.startswith("F8")
-    if packed and told.weights > _DENSE * machine.free_bytes:
-        unpacked = estimate(checkpoint, 1, 1, 1, dtype).weights
-        return Estimate(told.weights - unpacked + checkpoint.size_bytes, told.sampling, told.decoding)
-    return told
+def _estimate(query: MemoryQuery, width: int, height: int, count: int, device: DeviceMemory) -> Estimate:
+    checkpoint = query.checkpoint
+    dtype = limits.dtype_name(device.device_type, checkpoint.parameters)
+    needed = estimate(checkpoint, width, height, count, dtype, query.controls)
+    unpacked = checkpoint.parameters * limits.DTYPE_BYTES[dtype]
+    return replace(needed, weights=needed.weights - unpacked + loaded_bytes(checkpoint, dtype, device.free_bytes))
 
 
-def _seen(wanted: Wanted) -> tuple[int, int, bool]:
-    """Width and height of the largest that the network looks at, and whether that is a window."""
-    request, checkpoint = wanted.request, wanted.checkpoint
+def _size_per_call(query: MemoryQuery) -> tuple[int, int, bool]:
+    """Width and height of the largest that the network processes in one call, and whether that is a tile."""
+    request, checkpoint = query.request, query.checkpoint
     family = family_of(checkpoint.family)
-    side = max(checkpoint.width, checkpoint.height) or (family.side if family is not None else 0) or 512
+    side = max(checkpoint.width, checkpoint.height) or (family.side if family is not None else 0) or _DEFAULT_SIDE
     width, height = request.width or checkpoint.width or side, request.height or checkpoint.height or side
     if request.enlarge <= 1:
         return width, height, False
     larger = (round(request.enlarge * width), round(request.enlarge * height))
-    if request.tiled or max(larger) > _WHOLE * side:
+    if request.tiled or limits.needs_tiling(*larger, side):
         return max(width, min(side, larger[0])), max(height, min(side, larger[1])), True
     return larger[0], larger[1], False
 
 
-def _at_once(request: GenerateRequest, width: int, height: int, machine: Machine) -> int:
-    most = max(1, _PIXELS_AT_ONCE // (width * height)) if machine.device == "cpu" else _MOST_AT_ONCE
-    return min(most, request.count)
+def _images_at_once(query: MemoryQuery, width: int, height: int, weights_bytes: int, device: DeviceMemory) -> int:
+    """In the largest batch: what the runtime will choose once the weights are loaded."""
+    family = family_of(query.checkpoint.family)
+    latent = family is None or family.latent
+    dtype = limits.dtype_name(device.device_type, query.checkpoint.parameters)
+    image_bytes = width * height * sampling_bytes(query.checkpoint.family, limits.DTYPE_BYTES[dtype])
+    free = max(0, device.free_bytes - weights_bytes)
+    most = limits.images_at_once(width, height, device.device_type, latent, image_bytes, free)
+    return min(most, query.request.count)
 
 
-def _plan(needed: Estimate, machine: Machine, tiled: bool) -> str:
-    room = _COUNTED_ON * machine.free_bytes
-    if needed.total <= room:
+def _plan(needed: Estimate, device: DeviceMemory, tiled: bool) -> str:
+    free = device.free_bytes
+    on_cpu = device.device_type == "cpu"
+    offloaded = not on_cpu and limits.offload_level(0, needed.weights, free) is not OffloadLevel.NONE
+    if limits.fits(needed.total, free) and not offloaded:
         return ""
-    steps = []
-    if needed.decoding > needed.sampling and needed.weights + needed.sampling <= room:
-        return "The picture will be decoded in tiles, because it does not fit into memory at once."
-    if machine.device == "cpu":
-        if needed.weights > room:
-            return (
-                "The checkpoint alone is larger than the memory that is free: the machine will become very slow, or the job will "
-                "fail. Close other programs, or choose a smaller checkpoint."
-            )
-        steps.append("smaller pieces are tried")
+    if needed.decoding > needed.sampling and limits.fits(needed.weights + needed.sampling, free) and not offloaded:
+        return "The image will be decoded in tiles, because it does not fit into memory at once."
+    if on_cpu and not limits.fits(needed.weights, free):
+        return (
+            "The checkpoint alone is larger than the free memory: the computer will become very slow, or the job will fail. "
+            "Close other programs, or choose a smaller checkpoint."
+        )
+    if on_cpu:
+        steps = ["it will be tried in smaller pieces"]
     else:
-        steps.append("its parts will come to the accelerator one after the other, which takes longer")
+        steps = ["its modules will come to the accelerator one after the other, which takes longer"]
     if not tiled:
         steps.append("if that does not help, choose a smaller size")
-    return f"It does not fit into the memory that is free: {'; '.join(steps)}."
+    return f"It does not fit into the free memory: {'; '.join(steps)}."

@@ -1,4 +1,4 @@
-"""Film: what each step of a job thought its pictures were, for looking through afterwards. No torch."""
+"""PreviewHistory: the previews of every step of a job, for the filmstrip. No torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ LARGEST_BYTES = 256 << 20
 class PreviewHistory:
     """The previews of every step, of each of the job's images, within `largest_bytes`.
 
-    What does not fit is thinned out: every second step of those kept is forgotten, so that a long job keeps fewer of its
-    steps, evenly, and not only its first. The newest step is always kept.
+    When they do not fit, every second step of those kept is dropped, so that a long job keeps fewer steps, evenly spread.
+    The newest step is always kept.
     """
 
     def __init__(self, largest_bytes: int = LARGEST_BYTES) -> None:
-        self._steps: list[tuple[Picture, ...]] = []  # [i][j]: image j after step i + 1; empty where it was forgotten
+        self._steps: list[tuple[Picture, ...]] = []  # [i][j]: image j after step i + 1; empty where it was dropped
         self._largest_bytes = largest_bytes
         self._bytes = 0
         self._every = 1  # steps 1, 1 + every, 1 + 2 every, … are kept
@@ -34,7 +34,7 @@ class PreviewHistory:
         if step < len(self._steps) and not self._keeps(step):
             return
         before = self._steps[step - 1][:first]
-        missed = tuple(pictures[:1]) * (first - len(before))  # steps that were passed over while somebody was busy
+        missed = tuple(pictures[:1]) * (first - len(before))  # steps that were skipped
         self._set(step, before + missed + tuple(pictures))
         while self._bytes > self._largest_bytes and self._every < len(self._steps):
             self._every *= 2
@@ -42,7 +42,7 @@ class PreviewHistory:
                 self._drop_unless_kept(other)
 
     def cut(self, count: int) -> None:
-        """Forget all but the first `count` images."""
+        """Drop all but the first `count` images."""
         for index, pictures in enumerate(self._steps):
             self._set(index + 1, pictures[:count])
 
@@ -51,7 +51,7 @@ class PreviewHistory:
         return next((pictures for pictures in reversed(self._steps[:step]) if pictures), ())
 
     def steps(self) -> list[tuple[Picture, ...]]:
-        """One entry for each step; empty where it was forgotten."""
+        """One entry for each step; empty where it was dropped."""
         return list(self._steps)
 
     def _keeps(self, step: int) -> bool:

@@ -44,22 +44,22 @@ _SHOWN = {hidden: character for character, hidden in _HIDDEN.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """What one image is told."""
+class DrawnPrompt:
+    """The prompts of one image, with their wildcards drawn."""
 
     prompt: str
     negative: str
 
-    def told_instead_of(self, request: GenerateRequest) -> dict[str, str]:
-        """`prompt` and `negative`, where they are not what the request says: for the picture's record."""
+    def metadata(self, request: GenerateRequest) -> dict[str, str]:
+        """`prompt` and `negative` for the image's metadata, where they differ from the request's."""
         asked = {"prompt": (self.prompt, request.prompt), "negative": (self.negative, request.negative)}
-        return {name: told for name, (told, template) in asked.items() if told != template}
+        return {name: drawn for name, (drawn, template) in asked.items() if drawn != template}
 
 
-class Wording:
-    """The words of each image of a request. Files are read when the first wildcard asks for them, and once.
+class PromptVariants:
+    """The prompts of each image of a request. Wildcard files are read once, when a prompt first needs them.
 
-    The name of a class, for a checkpoint that knows classes, is no template, whatever signs are in it.
+    The prompt of a class-conditional checkpoint is the name of a class and is never read as a template.
     """
 
     def __init__(
@@ -68,16 +68,25 @@ class Wording:
         self._request, self._folder = request, folder or paths.wildcards()
         self._templates = checkpoint is None or checkpoint.conditioning is not Conditioning.CLASS
 
-    def of(self, index: int) -> Words:
-        """What image `index` is told: the same every time, as long as the files stay. BadRequest as `expand` has it."""
-        return Words(self._expanded(self._request.prompt, index, "prompt"), self._negative(index))
+    def of(self, index: int) -> DrawnPrompt:
+        """The prompts of image `index`: always the same, as long as the files stay the same. BadRequest as in `expand`."""
+        return DrawnPrompt(self._prompt(index), self._negative(index))
 
-    def alike(self, first: int, most: int) -> int:
-        """How many of the `most` images from `first` on are told to leave out the same as the first: they fit into a batch."""
+    def prompts(self, first: int) -> list[str]:
+        """The distinct prompts of the images from number `first` on. BadRequest as in `expand`."""
+        if not (self._templates and is_template(self._request.prompt)):
+            return [self._request.prompt]
+        return list(dict.fromkeys(self._prompt(index) for index in range(first, self._request.count)))
+
+    def batch_size(self, first: int, most: int) -> int:
+        """How many of the `most` images from `first` on have the negative prompt of the first, and so fit into one batch."""
         if not (self._templates and is_template(self._request.negative)):
             return most
         negative = self._negative(first)
         return next((later for later in range(1, most) if self._negative(first + later) != negative), most)
+
+    def _prompt(self, index: int) -> str:
+        return self._expanded(self._request.prompt, index, "prompt")
 
     def _negative(self, index: int) -> str:
         return self._expanded(self._request.negative, index, "negative")

@@ -14,7 +14,7 @@ from diffstudio.atomic import atomic_write
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.models.families.pixel import PixelModel
-from diffstudio.models.sampling import sample
+from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import PixelTransformer
@@ -50,16 +50,15 @@ class SampleSheetRenderer:
             None, network.eval(), self.tokenizer, self.classes, device=self.device, dtype=DTYPES[run.dtype]
         )
         state = None
-        for step in sample(
-            model,
-            prompts=self.prompts,
+        options = SampleOptions(
             seeds=[run.seed + index for index in range(len(self.prompts))],
             steps=run.sample_steps,
             sampler="heun",
             spacing="uniform",
             guidance=run.sample_guidance,
-            wrap=lambda denoiser: _InterruptibleDenoiser(denoiser, before_call),
-        ):
+        )
+        prompt = model.encode_prompt(self.prompts)
+        for step in sample(model, prompt, options, wrap=lambda denoiser: _InterruptibleDenoiser(denoiser, before_call)):
             state = step.x
         assert state is not None
         return image_grid(model.decode(state), self.columns)

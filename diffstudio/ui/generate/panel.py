@@ -17,7 +17,7 @@ from diffstudio.models.components.search import compatible_vaes
 from diffstudio.models.conditioning.token_count import supports_prompt_weights
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.jobs.memory_forecast import MemoryForecast, Wanted
+from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.token_count import Counted
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
 from diffstudio.ui.generate import labels
@@ -47,7 +47,7 @@ class Panel(QFrame):
         object, object
     )  # Checkpoint, a prompt: how many of its tokens are read; answer with show_count
     models_room_requested = Signal()
-    memory_forecast_wanted = Signal(object)  # Wanted: how much memory that takes; answer with show_needs
+    memory_forecast_wanted = Signal(object)  # MemoryQuery: how much memory that takes; answer with show_needs
     message = Signal(str)  # a warning for the room
     background_work_wanted = Signal(object, object)  # a function for another thread, and a callback for its result
 
@@ -241,9 +241,9 @@ class Panel(QFrame):
         if checkpoint is None or not self.isVisible():
             return
         with contextlib.suppress(BadRequest):
-            self.memory_forecast_wanted.emit(Wanted(self.request(), checkpoint, self.controlnets.networks()))
+            self.memory_forecast_wanted.emit(MemoryQuery(self.request(), checkpoint, self.controlnets.networks()))
 
-    def show_memory_forecast(self, job: Wanted, forecast: MemoryForecast | None) -> None:
+    def show_memory_forecast(self, job: MemoryQuery, forecast: MemoryForecast | None) -> None:
         """Show a forecast; None where it is unknown."""
         text = (
             "" if forecast is None or job.checkpoint != self.checkpoint.current() else labels.memory_forecast(forecast)

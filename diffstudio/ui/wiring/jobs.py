@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, Signal
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
-from diffstudio.studio.jobs.memory_forecast import Wanted, needs
+from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
 from diffstudio.studio.prompts.token_count import count
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate.queue_and_history import MAX_RECENT, RecentImage
@@ -145,10 +145,10 @@ class JobController(QObject):
     async def _count_tokens(self, checkpoint: Checkpoint, text: str) -> None:
         self.room.panel.show_token_count(checkpoint, text, await self._tasks.to_thread(count, checkpoint, text))
 
-    async def _forecast_memory(self, job: Wanted) -> None:
+    async def _forecast_memory(self, job: MemoryQuery) -> None:
         if self.worker is not None:
-            machine = await self._tasks.to_thread(self.worker.machine)
-            self.room.panel.show_memory_forecast(job, needs(job, machine) if machine is not None else None)
+            memory = await self._tasks.to_thread(self.worker.device_memory)
+            self.room.panel.show_memory_forecast(job, forecast(job, memory) if memory is not None else None)
 
     async def _run_in_background(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         done(await self._tasks.to_thread(work))

@@ -162,7 +162,7 @@ def test_stable_diffusion_3_draws_without_t5_and_with_one_that_is_found(models: 
     tensors = {name: value for name, value in it.whole().items() if "t5xxl" not in name}
     path = saved(models / "checkpoints" / "sd3_medium_incl_clips.safetensors", tensors)
     without = it.load(path, Library([models]))
-    assert not without.reads_with_t5 and not torch.equal(it.drawn(without), it.image)
+    assert not without.has_t5 and not torch.equal(it.drawn(without), it.image)
     saved(models / "text_encoders" / "t5xxl.safetensors", it.encoder("text_encoder_3"))
     with_tokenizers(models, it.folder)
     assert torch.equal(it.drawn(it.load(path, Library([models]))), it.image)
@@ -298,7 +298,7 @@ def test_another_autoencoder_for_a_diffusers_folder(
     model = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32, vae=record)
     plain = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
     assert all(torch.equal(value, another_vae()[name]) for name, value in model.vae.state_dict().items())
-    assert model.loaded_with == (f"{folder.name} uses the VAE from {vae.name}.",) and plain.loaded_with == ()
+    assert model.load_notes == (f"{folder.name} uses the VAE from {vae.name}.",) and plain.load_notes == ()
     assert torch.equal(ours(model, steps=2), ours(plain, steps=2))
     assert not torch.equal(model.decode(ours(model, steps=2)), plain.decode(ours(plain, steps=2)))
 

@@ -22,9 +22,9 @@ from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
 from diffstudio.models.families.stable_diffusion import StableDiffusion
-from diffstudio.models.sampling import sample
 from diffstudio.networks.conditioning import Conditioning
 from tests.models import small
+from tests.models.sampled import sample
 
 CPU = torch.device("cpu")
 ROUNDING = 5e-6  # of the latents' norm

@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import diffusers_pipeline
-from diffstudio.models.sampling import sample
 from diffstudio.studio.events import Event, Finished, ImageSaved, Stepped
-from diffstudio.studio.generation.generate import generate
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import GenerateRequest
+from tests.models.sampled import sample
 from tests.models.small_flow import (
     CPU,
     HEIGHT,
@@ -38,6 +37,7 @@ from tests.models.small_flow import (
     small_qwen_image,
     theirs,
 )
+from tests.studio.run_request import run_request
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]
 ROUNDING = (
@@ -194,7 +194,7 @@ def run(
     model: diffusers_pipeline.DiffusersPipelineModel, request: GenerateRequest = REQUEST, **options: Any
 ) -> tuple[Kept, list[Event]]:
     kept = Kept()
-    return kept, list(generate(request, model, 1, kept, options.pop("control", JobControl()), **options))
+    return kept, list(run_request(request, model, kept, **options))
 
 
 def test_a_job_shows_every_step_and_saves_diffusers_pictures(
@@ -219,7 +219,7 @@ def test_stop_acts_within_one_call_of_the_network(model: diffusers_pipeline.Diff
             control.stop()
 
     with Calls(model.network, stop) as calls, pytest.raises(Interrupted):
-        run(model, dataclasses.replace(REQUEST, steps=20, count=1), control=control)
+        run(model, dataclasses.replace(REQUEST, steps=20, count=1), job_control=control)
     assert calls.count == 3
     assert (
         difference(ours(model, PROMPTS, guidance=3.0), ours(model, PROMPTS, guidance=3.0)) < ROUNDING
@@ -237,7 +237,7 @@ def test_while_it_pauses_the_network_is_not_asked(model: diffusers_pipeline.Diff
     made: list[Kept] = []
     with Calls(model.network, pause) as calls:
         job = threading.Thread(
-            target=lambda: made.append(run(model, dataclasses.replace(REQUEST, count=1), control=control)[0])
+            target=lambda: made.append(run(model, dataclasses.replace(REQUEST, count=1), job_control=control)[0])
         )
         job.start()
         assert paused.wait(30)

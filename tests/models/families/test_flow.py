@@ -21,7 +21,7 @@ from diffstudio.diffusion.spacing import SPACINGS
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import flux, qwen_image, sd3, z_image
-from diffstudio.models.families.flow import FlowModel, Shift, Told
+from diffstudio.models.families.flow import FlowModel, PromptEmbeds, Shift
 from tests.models.small_flow import (
     CPU,
     HEIGHT,
@@ -129,11 +129,11 @@ def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(
     asked: list[list[str]] = []
     encode = model._told
 
-    def told(prompts: Sequence[str]) -> Told:
+    def told(prompts: Sequence[str]) -> PromptEmbeds:
         asked.append(list(prompts))
         return encode(prompts)
 
-    monkeypatch.setattr(model, "_told", told)
+    monkeypatch.setattr(model, "_embeds", told)
     prompted = model.encode_prompt("red apple", "ugly", count=3)
     model.denoiser(prompted, 1.0)
     assert asked == [["red apple"]]

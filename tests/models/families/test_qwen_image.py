@@ -47,7 +47,7 @@ def test_an_empty_negative_prompt_is_its_makers_space(small: tuple[Any, qwen_ima
 
 def test_guidance_keeps_the_length_of_each_token(small: tuple[Any, qwen_image.QwenImageModel]) -> None:
     _, model = small
-    told, untold = model._told(PROMPTS), model._told(["ugly"] * 2)
+    told, untold = model._embeds(PROMPTS), model._embeds(["ugly"] * 2)
     x, t = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([0.7, 0.7])
 
     def lengths(network: Network) -> Tensor:

@@ -67,7 +67,7 @@ def test_the_newer_kind(tmp_path: Path) -> None:
 
 def test_without_t5_it_goes_on_as_diffusers_does(tmp_path: Path, small: tuple[Any, sd3.SD3Model]) -> None:
     pipeline, model = small_sd3(tmp_path, t5=False), load(tmp_path)
-    assert small[1].reads_with_t5 and not model.reads_with_t5
+    assert small[1].has_t5 and not model.has_t5
     image = ours(model, PROMPTS, guidance=4.5)
     assert difference(image, theirs(pipeline, PROMPTS, guidance_scale=4.5)) < CLOSE
     assert difference(ours(small[1], PROMPTS, guidance=4.5), image) > 100 * CLOSE

@@ -20,7 +20,6 @@ from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import stable_diffusion
 from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.model import ImageInputs
-from diffstudio.models.sampling import sample
 from tests.models import small
 from tests.models.families.beside import (
     CPU,
@@ -41,6 +40,7 @@ from tests.models.families.beside import (
     told_our_times,
     watched,
 )
+from tests.models.sampled import sample
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning",  # diffusers, with NumPy 2
@@ -193,7 +193,7 @@ def test_painting_networks(
     build: Build, image: Tensor, mask: Tensor, builder: Any, family: str, strength: float
 ) -> None:
     pipeline, model = build(builder, family, prediction="v_prediction", inpainting=True)
-    assert model.paints
+    assert model.inpaints
     pipeline.scheduler = their_scheduler("euler", "uniform", prediction_type="v_prediction")
     clean = model.encode_image(image).repeat(2, 1, 1, 1)
     around = model.encode_image(image * (1 - mask)).repeat(2, 1, 1, 1)
@@ -271,7 +271,7 @@ def test_sizes(build: Build) -> None:
 def test_long_prompts_are_read_in_chunks(build: Build) -> None:
     _, model = build(small.small_sd1, "sd1", prediction="epsilon")
     prompted = model.encode_prompt("a red apple, " * 40, NEGATIVE, 2)
-    assert prompted.wanted.words.shape == prompted.unwanted.words.shape == (2, 3 * 77, 32)
+    assert prompted.positive.prompt_embeds.shape == prompted.negative.prompt_embeds.shape == (2, 3 * 77, 32)
     steps = list(sample(model, conditioning=prompted, seeds=SEEDS, steps=2))
     assert bool(steps[-1].x.isfinite().all())
 

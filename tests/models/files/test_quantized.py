@@ -18,7 +18,6 @@ from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor, 
 from diffstudio.models.files.quantized_reader import open_rows
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.memory.model_cache import modules_of
 from diffstudio.models.state_dicts.to_original import to_original
 from tests.models import makers, small
 from tests.models.components.test_single_file import SmallWords
@@ -57,7 +56,7 @@ def write_gguf(path: Path, tensors: State, kind: Kind, architecture: str = "flux
 
 
 def packed_layers(model: Any) -> list[QuantizedLinear]:
-    return [layer for part in modules_of(model) for layer in part.modules() if isinstance(layer, QuantizedLinear)]
+    return [layer for part in model.modules.values() for layer in part.modules() if isinstance(layer, QuantizedLinear)]
 
 
 @pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q5_1, Kind.Q4_0])

@@ -14,7 +14,7 @@ from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices
-from diffstudio.models.memory.model_cache import ModelCache, modules_of, weights_bytes
+from diffstudio.models.memory.model_cache import ModelCache, weights_bytes
 from diffstudio.models.model import Model
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -39,7 +39,7 @@ def loaded(kept: ModelCache, checkpoint: Checkpoint, budget: int) -> Model:
 def test_the_size_of_a_model_is_that_of_its_weights(checkpoints: list[Checkpoint]) -> None:
     model = loading.load(checkpoints[0], CPU)
     assert weights_bytes(model) >= 4 * checkpoints[0].parameters
-    network = next(iter(modules_of(model)))
+    network = model.network
     assert weights_bytes(model) == sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
 
 

@@ -14,13 +14,13 @@ from diffstudio.errors import Interrupted, OutOfMemory
 from diffstudio.models import loading
 from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.memory import devices, offload
+from diffstudio.models.memory import devices, limits, offload
 from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes
-from diffstudio.models.memory.offload import Offload
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
-from diffstudio.models.sampling import sample
+from diffstudio.models.model import OffloadLevel
 from tests.models import small
 from tests.models.families.beside import load
+from tests.models.sampled import sample
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.samples import checkpoint
 
@@ -76,7 +76,7 @@ def test_pictures_that_do_not_fit_together_are_decoded_one_by_one(
     done = fails_above(model, monkeypatch, 48 * 48)
     torch.testing.assert_close(decode(model, state, notes.append, never), whole, rtol=1e-3, atol=1e-3)
     assert len(done) == 3
-    assert notes == ["The pictures were decoded one by one, because it did not fit into memory at once."]
+    assert notes == ["The images were decoded one by one, because it did not fit into memory at once."]
 
 
 def test_a_picture_that_does_not_fit_is_decoded_in_tiles(
@@ -88,7 +88,7 @@ def test_a_picture_that_does_not_fit_is_decoded_in_tiles(
     tiled = decode(model, state, notes.append, never)
     assert {shape[-2:] for shape in done} == {(32, 32)}
     assert len(done) == 4
-    assert notes == ["The picture was decoded in tiles, because it did not fit into memory at once."]
+    assert notes == ["The image was decoded in tiles, because it did not fit into memory at once."]
     assert tiled.shape == whole.shape
     print((tiled - whole).abs().mean() / whole.std(), (tiled - whole).abs().max() / whole.std())
     assert (tiled - whole).abs().mean() < 0.1 * whole.std()
@@ -100,7 +100,7 @@ def test_a_picture_that_does_not_fit_is_decoded_in_tiles(
 def test_what_will_not_fit_is_not_even_tried(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     state, notes = even(model, 1), list[str]()
     done = fails_above(model, monkeypatch, 1 << 30)
-    needed = 48 * 48 * model.shrinks**2 * decoding_bytes("sd1")
+    needed = 48 * 48 * model.vae_scale_factor**2 * decoding_bytes("sd1")
     monkeypatch.setattr(devices, "free_bytes", lambda device: needed)
     decode(model, state, notes.append, never)
     assert len(done) == 4 and notes
@@ -134,12 +134,9 @@ def test_what_fits_in_no_piece_is_raised_and_other_errors_at_once(
 def test_one_thing_after_the_other(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     others = [2, 0, 0, 0]
     worker = OutOfMemoryFallback(model, lambda: others.pop(0))
-    assert worker.after_failure(4, 64, 64) == (
-        4,
-        "The memory was full: 2 checkpoints that had been kept loaded made room.",
-    )
-    assert worker.after_failure(4, 64, 64) == (2, "The memory was full: 2 pictures at once now, not 4.")
-    assert worker.after_failure(2, 64, 64) == (1, "The memory was full: one picture at once now, not 2.")
+    assert worker.after_failure(4, 64, 64) == (4, "The memory was full: 2 other checkpoints were unloaded.")
+    assert worker.after_failure(4, 64, 64) == (2, "The memory was full: 2 images at once now, not 4.")
+    assert worker.after_failure(2, 64, 64) == (1, "The memory was full: 1 image at once now, not 2.")
     with pytest.raises(OutOfMemory, match="64 × 64 does not fit"):
         worker.after_failure(1, 64, 64)
 
@@ -147,24 +144,24 @@ def test_one_thing_after_the_other(model: StableDiffusion, monkeypatch: pytest.M
 def test_on_an_accelerator_parts_and_then_layers_move_out(
     model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[Offload] = []
+    done: list[OffloadLevel] = []
 
-    def moved(model: StableDiffusion, level: Offload) -> None:
-        model.offloaded = level
+    def moved(model: StableDiffusion, level: OffloadLevel) -> None:
+        model.offload_level = level
         done.append(level)
 
     monkeypatch.setattr(offload, "offload", moved)
     model.device = CUDA
     worker = OutOfMemoryFallback(model)
-    assert "its parts come" in worker.after_failure(1, 64, 64)[1]
+    assert "its modules come" in worker.after_failure(1, 64, 64)[1]
     assert "its layers come" in worker.after_failure(1, 64, 64)[1]
     with pytest.raises(OutOfMemory):
         worker.after_failure(1, 64, 64)
-    assert done == [Offload.PARTS, Offload.LAYERS]
+    assert done == [OffloadLevel.MODULES, OffloadLevel.LAYERS]
 
 
-@pytest.mark.parametrize("level", [Offload.PARTS, Offload.LAYERS])
-def test_an_offloaded_model_makes_the_same_picture(model: StableDiffusion, level: Offload) -> None:
+@pytest.mark.parametrize("level", [OffloadLevel.MODULES, OffloadLevel.LAYERS])
+def test_an_offloaded_model_makes_the_same_picture(model: StableDiffusion, level: OffloadLevel) -> None:
     def picture() -> Tensor:
         *_, last = sample(
             model, prompts=["a red apple"], seeds=[1], width=64, height=64, steps=2, sampler="euler", guidance=5.0
@@ -173,20 +170,20 @@ def test_an_offloaded_model_makes_the_same_picture(model: StableDiffusion, level
 
     before = picture()
     offload.offload(model, level)
-    assert offload.state_of(model) is level
+    assert model.offload_level is level
     where = {parameter.device.type for parameter in model.network.parameters()}
-    assert where == ({"meta"} if level is Offload.LAYERS else {"cpu"})
+    assert where == ({"meta"} if level is OffloadLevel.LAYERS else {"cpu"})
     assert torch.equal(picture(), before)
     assert model.network._hf_hook is not None and model.vae._hf_hook is not None
-    offload.offload(model, Offload.NONE)
+    offload.offload(model, OffloadLevel.NONE)
     assert {parameter.device.type for parameter in model.network.parameters()} == {"cpu"}
     assert torch.equal(picture(), before)
 
 
 def test_how_far_a_model_moves_out_depends_on_the_room() -> None:
-    assert offload.level_for(5, 8, 12) is Offload.NONE
-    assert offload.level_for(5, 8, 9) is Offload.PARTS
-    assert offload.level_for(5, 8, 6) is Offload.LAYERS
+    assert limits.offload_level(5, 8, 12) is OffloadLevel.NONE
+    assert limits.offload_level(5, 8, 9) is OffloadLevel.MODULES
+    assert limits.offload_level(5, 8, 6) is OffloadLevel.LAYERS
 
 
 def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
@@ -200,7 +197,7 @@ def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return model
 
-    def move(model: StableDiffusion, level: Offload, device: torch.device) -> None:
+    def move(model: StableDiffusion, level: OffloadLevel, device: torch.device) -> None:
         moved.append((level, device))
         real(model, level, CPU)
 
@@ -212,17 +209,17 @@ def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
     full = False
     for free, level in (
         (10 * sum(sizes), None),
-        (3 * max(sizes) // 2 + 3, Offload.PARTS),
-        (max(sizes), Offload.LAYERS),
+        (3 * max(sizes) // 2 + 3, OffloadLevel.MODULES),
+        (max(sizes), OffloadLevel.LAYERS),
     ):
         monkeypatch.setattr(devices, "free_bytes", lambda device, free=free: free)
         made, said = offload.load_within(load, CUDA, sum(sizes))
         assert made is model and moved[-1:] == ([] if level is None else [(level, CUDA)])
-        assert ("larger than the memory" in said) == (level is not None)
+        assert ("larger than the accelerator's free memory" in said) == (level is not None)
     assert asked == [CUDA, CPU, CPU]
     monkeypatch.setattr(devices, "free_bytes", lambda device: 10 * sum(sizes))
     full = True  # by another program, say
-    assert "its parts come" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [CUDA, CPU]
+    assert "its modules come" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [CUDA, CPU]
     pixel = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
     monkeypatch.setattr(devices, "free_bytes", lambda device: 1)
     assert offload.load_within(lambda device: pixel, CUDA, 100) == (pixel, "")
@@ -238,7 +235,7 @@ def test_batches_are_as_large_as_there_is_room(
         monkeypatch.setattr(devices, "free_bytes", lambda device, free=free: free)
         assert images_at_once(model, 512, 512) == expected
     pixel = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
-    assert images_at_once(pixel, 64, 64) == devices.images_at_once(64, 64, CPU) == 16
+    assert images_at_once(pixel, 64, 64) == limits.images_at_once(64, 64, "cpu", False) == 16
 
 
 def test_an_estimate_adds_up() -> None:

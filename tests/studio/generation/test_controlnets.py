@@ -22,7 +22,12 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.model_cache import weights_bytes
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, Loading
 from diffstudio.studio.generation.control_preprocess import control_picture
-from diffstudio.studio.generation.controlnets import RequestControlNets, cannot_steer, find_controlnet
+from diffstudio.studio.generation.controlnets import (
+    RequestControlNets,
+    controlnet_misfit,
+    find_controlnet,
+    find_controlnets,
+)
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import ControlNetUse, FillName, GenerateRequest, PreprocessorName, ResizeName
 from tests.models import small
@@ -164,7 +169,7 @@ def test_for_xl_too(studio: Studio, made: dict[str, Any], drawing: Path) -> None
 def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Path) -> None:
     request = replace(REQUEST, controls=(ControlNetUse("control_edges", drawing),))
     one(studio, REQUEST)
-    model = studio.worker._kept.newest
+    model = studio.worker._cache.newest
     assert model is not None
     alone = weights_bytes(model)
     first = studio.done(request)
@@ -178,8 +183,8 @@ def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Pat
     studio.worker.settings = replace(studio.worker.settings, kept_gib=(alone + beside + 1000) / 2**30)
     studio.done(replace(request, controls=(ControlNetUse("control_depth", drawing),)))  # there is no room for both
     assert list(model.controlnets.components) == [str(paths.checkpoints() / "controlnet" / "control_depth.safetensors")]  # type: ignore[attr-defined]
-    studio.worker._kept.clear()
-    assert studio.worker._kept.newest is None
+    studio.worker._cache.clear()
+    assert studio.worker._cache.newest is None
 
 
 def test_batches_pictures_to_start_from_and_masks(studio: Studio, drawing: Path, tmp_path: Path) -> None:
@@ -215,7 +220,7 @@ def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, mo
 
     class Model:
         class controlnets:
-            get = staticmethod(lambda checkpoint: None)
+            get = staticmethod(lambda checkpoint: torch.nn.Identity())
 
     for masked_only in (False, True):
         request = replace(
@@ -225,9 +230,8 @@ def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, mo
             mask=drawing,
             masked_only=masked_only,
         )
-        looked = RequestControlNets(request, Library(), None)
-        looked.look_up()
-        looked.hints(Model(), 64, 64, given)  # type: ignore[arg-type]
+        controlnets = RequestControlNets(request, find_controlnets(request, Library(), None))
+        controlnets.inputs(Model(), 64, 64, given)  # type: ignore[arg-type]
     assert asked == [((64, 64), ResizeName.CROP, None, None), ((64, 64), ResizeName.CROP, (96, 80), (8, 4, 40, 36))]
 
 
@@ -246,13 +250,13 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(studio: Studio, dra
         (replace(REQUEST, controls=(replace(use, network="small"),)), "small is not a ControlNet"),
         (replace(REQUEST, controls=(replace(use, network="control_xl"),)), "made for Stable Diffusion XL"),
         (replace(REQUEST, checkpoint="tiny", controls=(use,)), "takes no ControlNet"),
-        (replace(REQUEST, controls=(replace(use, image=tmp_path / "gone.png"),)), "is not there"),
+        (replace(REQUEST, controls=(replace(use, image=tmp_path / "gone.png"),)), "does not exist"),
     ):
         job = studio.worker.submit(request)
         failed = studio.ending(job)
         assert isinstance(failed, Failed) and said in str(failed.error), failed
         assert "Loading" not in studio.kinds(job)
-    assert cannot_steer(find_controlnet(Library(), "CONTROL_EDGES"), Library().find("small")) == ""
+    assert controlnet_misfit(find_controlnet(Library(), "CONTROL_EDGES"), Library().find("small")) == ""
 
 
 def test_its_loading_can_be_stopped(studio: Studio, drawing: Path) -> None:
@@ -266,7 +270,7 @@ def test_its_loading_can_be_stopped(studio: Studio, drawing: Path) -> None:
     studio.worker._emit = stop_in_the_middle
     job = studio.worker.submit(replace(REQUEST, controls=(ControlNetUse("control_edges", drawing),)))
     assert isinstance(studio.ending(job), Cancelled)
-    model = studio.worker._kept.newest
+    model = studio.worker._cache.newest
     assert model is not None and not model.controlnets.components and "ImageSaved" not in studio.kinds(job)  # type: ignore[attr-defined]
 
 

@@ -23,7 +23,6 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices
 from diffstudio.studio.events import Event, Failed, Finished, ImageSaved, Loading, Noted, Stepped
 from diffstudio.studio.generation.enlarge import Enlarger
-from diffstudio.studio.generation.upscale import upscale
 from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_from, upscale_of
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
@@ -40,6 +39,7 @@ from tests.models.test_upscalers import dense
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import Gate, Studio
 from tests.studio.generation.test_generate import InMemory, calls_of, run, same
+from tests.studio.run_request import run_request
 
 CPU = torch.device("cpu")
 REQUEST = GenerateRequest(prompt="red apple", checkpoint="tiny", steps=4, enlarge=2, enlarge_strength=0.5)
@@ -83,7 +83,7 @@ class Kept(InMemory):
 
 def upscaled(request: UpscaleRequest, model: PixelModel | None = None, **options: Any) -> tuple[Kept, list[Event]]:
     kept = Kept()
-    return kept, list(upscale(request, model, 1, kept, options.pop("control", JobControl()), device=CPU, **options))
+    return kept, list(run_request(request, model, kept, **options))
 
 
 # ---- the second pass -------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_restarting_from_a_step_of_either_pass_repeats_it_to_the_bit(
 ) -> None:
     request = dataclasses.replace(REQUEST, sampler=sampler, enlarge=3)  # 48 px: in windows
     pixels, events = run(model, request, recording=(recording := Recording()))
-    film = recording.film.steps()
+    film = recording.preview_history.steps()
     assert [each[0].shape[0] for each in film] == [16] * 4 + [48] * 2
     whole = calls_of(model, monkeypatch)
     run(model, request)
@@ -150,7 +150,7 @@ def test_what_is_too_large_for_the_model_goes_in_windows_and_is_stopped_between_
     control = JobControl()
     calls = calls_of(model, monkeypatch, lambda number, answer: control.stop() if number == 10 else None)
     with pytest.raises(Interrupted):
-        run(model, request, control=control)
+        run(model, request, job_control=control)
     assert len(calls) == 10
     (large,), _ = run(model, request)
     assert large.shape == (64, 64, 3)
@@ -196,7 +196,7 @@ def test_memory_that_does_not_suffice_for_the_whole_does_for_windows(
     )
     _, events = run(model, REQUEST)
     assert [event.text for event in events if isinstance(event, Noted)] == [
-        "The memory was full: the enlarged picture is made in windows."
+        "The memory was full: the enlarged image is sampled in tiles."
     ]
     assert kept[0].tiled and isinstance(events[-1], Finished)
 
@@ -280,9 +280,7 @@ def test_a_checkpoint_knows_no_transparency_and_that_is_said(tmp_path: Path, mod
         UpscaleRequest(picture(tmp_path / "image.png", mode="RGBA"), 2, checkpoint="tiny", steps=4), model
     )
     assert kept.pixels[0].shape == (32, 32, 3)
-    assert any(
-        "transparent in the picture was laid on white" in event.text for event in events if isinstance(event, Noted)
-    )
+    assert any("areas of the image were laid on white" in event.text for event in events if isinstance(event, Noted))
 
 
 def test_pictures_of_other_kinds_go_through_the_same_door(tmp_path: Path) -> None:
@@ -311,7 +309,7 @@ def test_memory_is_asked_about_beforehand(tmp_path: Path, home: Path, monkeypatc
 
 def test_a_network_that_does_not_fit_is_given_smaller_windows(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_upscaler(paths.checkpoints() / "4x.safetensors")
-    enlarging = Enlarger("4x", Library([paths.checkpoints()]), CPU)
+    enlarging = Enlarger(Library([paths.checkpoints()]).find("4x"), CPU)
     seen: list[int] = []
     upscaler = loading_of(enlarging)
     real = upscaler.network.forward
@@ -340,13 +338,11 @@ def test_stopped_between_the_windows_of_an_upscaler(tmp_path: Path, home: Path) 
     control = JobControl()
     events: list[Event] = []
     with pytest.raises(Interrupted):
-        for event in upscale(
+        for event in run_request(
             UpscaleRequest(picture(tmp_path / "i.png", (600, 20)), 4, "4x"),
             None,
-            1,
             Kept(),
             control,
-            device=CPU,
             library=Library([paths.checkpoints()]),
         ):
             events.append(event)
@@ -469,7 +465,7 @@ def test_a_plain_enlargement_needs_no_checkpoint_and_waits_in_the_queue_like_all
     job = studio.worker.submit(UpscaleRequest(picture(tmp_path / "image.png"), 2))
     assert isinstance(studio.ending(job), Finished)
     assert studio.kinds(job)[0] == "Started" and "Stepped" not in studio.kinds(job)
-    assert studio.worker._kept.newest is None
+    assert studio.worker._cache.newest is None
     failed = studio.ending(studio.worker.submit(UpscaleRequest(tmp_path / "none.png", 2)))
     assert isinstance(failed, Failed) and isinstance(failed.error, ImageProblem)
 

@@ -26,17 +26,17 @@ from diffstudio.errors import (
 from diffstudio.models import loading
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.memory import devices
+from diffstudio.models.memory import devices, limits
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
 from diffstudio.studio.gallery.gallery import Gallery
-from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.generation.preview import as_pictures, picture, shrunk
+from diffstudio.studio.generation.preview import preview_images, shrunk, to_images
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.preview_history import PreviewHistory
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
 from tests.models.tiny import write_tiny_checkpoint
+from tests.studio.run_request import run_request
 
 REQUEST = GenerateRequest(prompt="red apple", checkpoint="tiny", steps=4)
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ class InMemory:
 
 def run(model: PixelModel, request: GenerateRequest, **options: Any) -> tuple[list[Picture], list[Event]]:
     kept = InMemory()
-    events = list(generate(request, model, 1, kept, options.pop("control", JobControl()), **options))
+    events = list(run_request(request, model, kept, **options))
     return kept.pixels, events
 
 
@@ -123,7 +123,7 @@ def test_without_previews_the_pictures_are_the_same(model: PixelModel) -> None:
 
 
 def test_time_left_counts_the_batches_to_come(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "images_at_once", lambda *_: 2)
+    monkeypatch.setattr(limits, "images_at_once", lambda *_: 2)
     _, events = run(model, dataclasses.replace(REQUEST, count=5))
     steps = [event for event in events if isinstance(event, Stepped)]
     assert [(step.first, step.index) for step in steps] == [
@@ -156,10 +156,10 @@ def test_in_another_batch_within_one_level(model: PixelModel, sampler: str) -> N
 def test_what_the_file_says_reproduces_it_to_the_bit(
     model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "images_at_once", lambda *_: 2)
+    monkeypatch.setattr(limits, "images_at_once", lambda *_: 2)
     gallery = Gallery(tmp_path / "images", tmp_path / "gallery.sqlite")
     request = dataclasses.replace(REQUEST, count=5, sampler="euler_ancestral", seed=40)
-    saved = [event for event in generate(request, model, 1, gallery, JobControl()) if isinstance(event, ImageSaved)]
+    saved = [event for event in run_request(request, model, gallery) if isinstance(event, ImageSaved)]
     gallery.close()
     read = metadata.read(saved[3].path)
     assert read.asked == request and read.request == dataclasses.replace(request, seed=43, count=1)
@@ -189,7 +189,7 @@ def test_stop_acts_after_the_network_call_in_flight(
     calls = calls_of(model, monkeypatch, lambda number, _: control.stop() if number == 3 else None)
     kept = InMemory()
     with pytest.raises(Interrupted):
-        list(generate(dataclasses.replace(REQUEST, sampler=sampler, steps=10), model, 1, kept, control))
+        list(run_request(dataclasses.replace(REQUEST, sampler=sampler, steps=10), model, kept, control))
     assert len(calls) == 3 and kept.kept == []
 
 
@@ -198,7 +198,7 @@ def test_stop_in_the_very_last_call_saves_nothing(model: PixelModel, monkeypatch
     calls_of(model, monkeypatch, lambda number, _: control.stop() if number == 4 else None)
     kept = InMemory()
     with pytest.raises(Interrupted):
-        list(generate(dataclasses.replace(REQUEST, sampler="euler"), model, 1, kept, control))
+        list(run_request(dataclasses.replace(REQUEST, sampler="euler"), model, kept, control))
     assert kept.kept == []
 
 
@@ -213,7 +213,7 @@ def test_pauses_are_not_counted_as_time_of_steps(model: PixelModel, monkeypatch:
 
     control = JobControl(on_pause=resume_soon)
     calls_of(model, monkeypatch, lambda number, _: control.pause() if number == 1 else None)
-    paused_pixels, events = run(model, REQUEST, control=control)
+    paused_pixels, events = run(model, REQUEST, job_control=control)
     timers[0].join()
     assert control.paused_seconds >= 0.3
     assert all(event.seconds_per_step < 0.2 for event in events if isinstance(event, Stepped))
@@ -235,8 +235,11 @@ def test_restarting_tells_again_and_calls_the_network_only_from_there(
     assert same(pixels, again)
     assert len(calls) == (5 if sampler == "heun" else 3)
     assert [event.index for event in again_events if isinstance(event, Stepped)] == [1, 2, 3, 4, 5, 6]
-    assert len(second.film) == len(recording.film) == 6
-    assert all(same(list(a), list(b)) for a, b in zip(second.film.steps(), recording.film.steps(), strict=True))
+    assert len(second.preview_history) == len(recording.preview_history) == 6
+    assert all(
+        same(list(a), list(b))
+        for a, b in zip(second.preview_history.steps(), recording.preview_history.steps(), strict=True)
+    )
     calls.clear()
     run(model, request, replay=Replay(recording, 1))
     assert len(calls) == (11 if sampler == "heun" else 6)
@@ -251,17 +254,17 @@ def test_restarting_with_another_prompt_keeps_the_beginning(model: PixelModel) -
     )
     assert not same(pixels, changed)
     for step in range(1, 9):
-        assert np.array_equal(recording.film.at(step)[0], other.film.at(step)[0]) == (step < 6)
+        assert np.array_equal(recording.preview_history.at(step)[0], other.preview_history.at(step)[0]) == (step < 6)
 
 
 def test_a_stopped_job_is_taken_up_where_it_was_stopped(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
     request = dataclasses.replace(REQUEST, steps=6, sampler="dpmpp_2m", count=3)
     whole, _ = run(model, request)
-    monkeypatch.setattr(devices, "images_at_once", lambda *_: 2)
+    monkeypatch.setattr(limits, "images_at_once", lambda *_: 2)
     control, recording = JobControl(), Recording()
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         calls_of(model, patch, lambda number, _: control.stop() if number == 9 else None)  # in the second batch
-        run(model, request, control=control, recording=recording)
+        run(model, request, job_control=control, recording=recording)
     assert [len(record.calls_after) for record in recording.batches] == [6, 3]
     calls = calls_of(model, monkeypatch)
     again, _ = run(model, request, replay=Replay(recording, 7))
@@ -273,10 +276,10 @@ def test_recordings_are_bounded(model: PixelModel, monkeypatch: pytest.MonkeyPat
     from diffstudio.studio.jobs import recording as recording_module
 
     monkeypatch.setattr(recording_module, "LARGEST_RECORDING_BYTES", 3 * 16 * 16 * 4 * 2)
-    recording = Recording(film=PreviewHistory(3 * 16 * 16 * 3))
+    recording = Recording(preview_history=PreviewHistory(3 * 16 * 16 * 3))
     run(model, REQUEST, recording=recording)
     assert not recording.complete and recording.batches[0].estimates == []  # a part of them is of no use to anybody
-    assert [len(images) for images in recording.film.steps()] == [1, 0, 1, 1]  # three fit
+    assert [len(images) for images in recording.preview_history.steps()] == [1, 0, 1, 1]  # three fit
 
 
 # Given pictures
@@ -335,14 +338,14 @@ def test_sizes_it_cannot_do_are_refused_before_any_work(model: PixelModel, monke
 def test_what_is_no_number_ends_in_a_sentence_at_once(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = calls_of(model, monkeypatch, lambda number, answer: answer * float("nan") if number == 3 else None)
     kept = InMemory()
-    with pytest.raises(CheckpointProblem, match="came apart in step 3"):
-        list(generate(dataclasses.replace(REQUEST, steps=9, sampler="euler"), model, 1, kept, JobControl()))
+    with pytest.raises(CheckpointProblem, match="NaN or Inf values in step 3"):
+        list(run_request(dataclasses.replace(REQUEST, steps=9, sampler="euler"), model, kept))
     assert len(calls) == 3 and kept.kept == []
 
 
 def test_a_network_that_overflows(tmp_path: Path) -> None:
     model = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "wild.safetensors", spoil=True)), CPU)
-    with pytest.raises(CheckpointProblem, match="not a number"):
+    with pytest.raises(CheckpointProblem, match="output was not finite"):
         run(model, REQUEST)  # type: ignore[arg-type]
 
 
@@ -362,7 +365,7 @@ def test_out_of_memory_is_retried_in_smaller_batches(model: PixelModel, monkeypa
     assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(expected, pixels, strict=True))
     assert len(freed) == 2  # 7, then 3, then 1 at a time
     assert [(record.first, record.count) for record in recording.batches] == [(index, 1) for index in range(7)]
-    assert [len(images) for images in recording.film.steps()] == [7] * 4
+    assert [len(images) for images in recording.preview_history.steps()] == [7] * 4
 
 
 def test_one_image_that_does_not_fit_is_explained(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +392,7 @@ def test_a_full_disk(model: PixelModel) -> None:
             raise StorageProblem("The picture could not be saved", "the disk is full", "Free some space and try again")
 
     with pytest.raises(DiffstudioError, match="the disk is full"):
-        list(generate(REQUEST, model, 1, Full(), JobControl()))
+        list(run_request(REQUEST, model, Full()))
 
 
 # Previews
@@ -397,7 +400,7 @@ def test_a_full_disk(model: PixelModel) -> None:
 
 def test_pictures_are_rounded_clipped_and_share_no_memory(model: PixelModel) -> None:
     state = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, float("nan")])[None, None, None].expand(2, 3, 1, 6).contiguous()
-    one, two = picture(state, model)
+    one, two = preview_images(state, model)
     assert one[0, :, 0].tolist() == [0, 0, 128, 255, 255, 0] and one.dtype == np.uint8 and one.shape == (1, 6, 3)
     one[:] = 7
     assert two[0, 3, 0] == 255 and float(state[0, 0, 0, 3]) == 1.0
@@ -405,7 +408,7 @@ def test_pictures_are_rounded_clipped_and_share_no_memory(model: PixelModel) -> 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (513, 64), (64, 2000)])
 def test_previews_are_at_most_512_px(model: PixelModel, height: int, width: int) -> None:
-    (small,) = picture(torch.zeros(1, 3, height, width), model)
+    (small,) = preview_images(torch.zeros(1, 3, height, width), model)
     assert max(small.shape) <= 512
-    (whole,) = as_pictures(torch.zeros(1, 3, height, width))
+    (whole,) = to_images(torch.zeros(1, 3, height, width))
     assert whole.shape == (height, width, 3) and max(shrunk(whole).shape) <= 512

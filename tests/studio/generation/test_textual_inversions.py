@@ -13,7 +13,7 @@ import torch
 from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.library import Library
-from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
+from diffstudio.studio.generation.textual_inversions import RequestTextualInversions, textual_inversion_files
 from tests.models import small
 from tests.models.adapter_files import random, write
 from tests.models.pickles import RAN, attack
@@ -36,21 +36,21 @@ def library(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libr
 
 
 def model() -> Any:
-    return SimpleNamespace(embeddings=TextualInversions({"text_encoder": small.small_clip(768, 1)}))
+    return SimpleNamespace(textual_inversions=TextualInversions({"text_encoder": small.small_clip(768, 1)}))
 
 
 def test_those_named_are_shown_and_told(library: Library) -> None:
-    words, shown = RequestTextualInversions(library), model()
-    assert words.show(shown, ["a cat by mine", "old"]) == ()
-    assert set(shown.embeddings.known) == {"mine", "old"}
-    told = {one["name"]: one["hash"] for one in words.about()["embeddings"]}
+    words, shown = RequestTextualInversions(textual_inversion_files(library)), model()
+    assert words.attach(shown, ["a cat by mine", "old"]) == ()
+    assert set(shown.textual_inversions.known) == {"mine", "old"}
+    told = {one["name"]: one["hash"] for one in words.metadata()["embeddings"]}
     assert told == {name: sha256_of(library.find(name).path)[:12] for name in ("mine", "old")}
-    assert words.show(shown, ["a cat"]) == () and words.about() == {}
+    assert words.attach(shown, ["a cat"]) == () and words.metadata() == {}
 
 
 def test_what_cannot_be_shown_is_said_once_and_stays_a_word(library: Library) -> None:
-    words, shown = RequestTextualInversions(library), model()
-    dangerous, unfit = words.show(shown, ["wide evil cat", "cut"])
+    words, shown = RequestTextualInversions(textual_inversion_files(library)), model()
+    dangerous, unfit = words.attach(shown, ["wide evil cat", "cut"])
     assert "wide does not fit this checkpoint" in unfit
     assert "The embedding evil is read as plain text" in dangerous and "would have run" in dangerous
-    assert shown.embeddings.known == () and words.show(shown, ["evil wide"]) == () and not Path(RAN).exists()
+    assert shown.textual_inversions.known == () and words.attach(shown, ["evil wide"]) == () and not Path(RAN).exists()

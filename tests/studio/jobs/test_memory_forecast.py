@@ -10,8 +10,9 @@ import pytest
 
 from diffstudio.models.checkpoint import Role
 from diffstudio.models.detection.types import Layout
-from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes, usual_dtype
-from diffstudio.studio.jobs.memory_forecast import Machine, MemoryForecast, Wanted, needs
+from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes
+from diffstudio.models.memory.limits import dtype_name
+from diffstudio.studio.jobs.memory_forecast import DeviceMemory, MemoryForecast, MemoryQuery, forecast
 from diffstudio.studio.requests import GenerateRequest
 from tests.studio.a_studio import REQUEST, Studio
 from tests.ui.samples import checkpoint
@@ -31,12 +32,12 @@ NET = checkpoint("net", family="sd1", role=Role.CONTROLNET, parameters=361_000_0
 GIB = 2**30
 
 
-def told(machine: Machine, model: Any = SD1, controls: Any = (), **asked: Any) -> MemoryForecast:
-    return needs(Wanted(GenerateRequest(**asked), model, controls), machine)
+def told(memory: DeviceMemory, model: Any = SD1, controls: Any = (), **asked: Any) -> MemoryForecast:
+    return forecast(MemoryQuery(GenerateRequest(**asked), model, controls), memory)
 
 
 def test_it_adds_up() -> None:
-    cpu, card = Machine("cpu", 32 * GIB, 24 * GIB), Machine("cuda", 24 * GIB, 22 * GIB)
+    cpu, card = DeviceMemory("cpu", 32 * GIB, 24 * GIB), DeviceMemory("cuda", 24 * GIB, 22 * GIB)
     one = told(cpu)
     assert one.needed == 4 * SD1.parameters + 512 * 512 * decoding_bytes("sd1") and one.fits and not one.negligible
     assert told(card).needed == 2 * SD1.parameters + 512 * 512 * decoding_bytes("sd1", 2)
@@ -49,7 +50,7 @@ def test_it_adds_up() -> None:
     four, many = told(card, count=4), told(card, count=64)
     assert four.needed - 2 * SD1.parameters == 4 * (told(card).needed - 2 * SD1.parameters)
     assert many.needed - 2 * SD1.parameters == 8 * (told(card).needed - 2 * SD1.parameters)
-    assert (usual_dtype("cuda", 10), usual_dtype("cuda", 10**9), usual_dtype("cpu", 10**9)) == (
+    assert (dtype_name("cuda", 10), dtype_name("cuda", 10**9), dtype_name("cpu", 10**9)) == (
         "float32",
         "bfloat16",
         "float32",
@@ -57,32 +58,32 @@ def test_it_adds_up() -> None:
 
 
 def test_a_batch_is_only_as_large_as_fits_an_accelerator() -> None:
-    small = Machine("cuda", 8 * GIB, 4 * GIB)
+    small = DeviceMemory("cuda", 8 * GIB, 4 * GIB)
     assert told(small, count=8).fits and told(small, count=8).needed <= 0.9 * small.free_bytes
 
 
 def test_packed_weights_stay_packed_where_memory_is_short() -> None:
-    assert told(Machine("cuda", 80 * GIB, 75 * GIB), FLUX).needed > 2 * FLUX.parameters
-    short = told(Machine("cuda", 16 * GIB, 15 * GIB), FLUX)
+    assert told(DeviceMemory("cuda", 80 * GIB, 75 * GIB), FLUX).needed > 2 * FLUX.parameters
+    short = told(DeviceMemory("cuda", 16 * GIB, 15 * GIB), FLUX)
     assert FLUX.size_bytes < short.needed < 2 * FLUX.parameters and short.fits
 
 
 @pytest.mark.parametrize(
-    ("machine", "asked", "said"),
+    ("memory", "asked", "said"),
     [
-        (Machine("cuda", 6 * GIB, 3 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
-        (Machine("cuda", 2 * GIB, 2 * GIB), {}, "come to the accelerator one after the other"),
-        (Machine("cpu", 4 * GIB, 3 * GIB), {}, "Close other programs"),
-        (Machine("cpu", 8 * GIB, 6 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
-        (Machine("cpu", 8 * GIB, 5 * GIB), {"width": 4096, "height": 4096}, "choose a smaller size"),
+        (DeviceMemory("cuda", 6 * GIB, 3 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
+        (DeviceMemory("cuda", 2 * GIB, 2 * GIB), {}, "come to the accelerator one after the other"),
+        (DeviceMemory("cpu", 4 * GIB, 3 * GIB), {}, "Close other programs"),
+        (DeviceMemory("cpu", 8 * GIB, 6 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
+        (DeviceMemory("cpu", 8 * GIB, 5 * GIB), {"width": 4096, "height": 4096}, "choose a smaller size"),
     ],
 )
-def test_where_it_does_not_fit_it_says_what_will_be_done(machine: Machine, asked: Any, said: str) -> None:
-    assert said in told(machine, **asked).plan and not told(machine, **asked).fits
+def test_where_it_does_not_fit_it_says_what_will_be_done(memory: DeviceMemory, asked: Any, said: str) -> None:
+    assert said in told(memory, **asked).plan and not told(memory, **asked).fits
 
 
 def test_a_second_pass_counts_where_it_is_larger() -> None:
-    cpu = Machine("cpu", 32 * GIB, 24 * GIB)
+    cpu = DeviceMemory("cpu", 32 * GIB, 24 * GIB)
     assert told(cpu, enlarge=2.0).needed == told(cpu, width=1024, height=1024).needed
     assert (
         told(cpu, enlarge=2.0, tiled=True) == told(cpu) == told(cpu, enlarge=4.0)
@@ -92,20 +93,20 @@ def test_a_second_pass_counts_where_it_is_larger() -> None:
 
 def test_next_to_nothing_is_not_worth_a_word() -> None:
     starter = checkpoint()
-    assert told(Machine("cpu", 32 * GIB, 24 * GIB), starter).negligible
-    assert not told(Machine("cpu", 32 * GIB, 24 * GIB), replace(starter, parameters=10**9)).negligible
+    assert told(DeviceMemory("cpu", 32 * GIB, 24 * GIB), starter).negligible
+    assert not told(DeviceMemory("cpu", 32 * GIB, 24 * GIB), replace(starter, parameters=10**9)).negligible
 
 
-def test_the_worker_knows_its_machine(studio: Studio) -> None:
-    before = studio.worker.machine()
-    assert before is not None and before.device == "cpu" and before.total_bytes == psutil.virtual_memory().total
+def test_the_worker_knows_its_memory(studio: Studio) -> None:
+    before = studio.worker.device_memory()
+    assert before is not None and before.device_type == "cpu" and before.total_bytes == psutil.virtual_memory().total
     studio.done(REQUEST)
-    after = studio.worker.machine()
-    assert after is not None and after.device == "cpu" and 0 < after.free_bytes < after.total_bytes
-    kept = studio.worker._kept.weights_bytes()
-    assert kept > 0 and studio.worker._kept_bytes == kept
+    after = studio.worker.device_memory()
+    assert after is not None and after.device_type == "cpu" and 0 < after.free_bytes < after.total_bytes
+    kept = studio.worker._cache.weights_bytes()
+    assert kept > 0 and studio.worker._cached_bytes == kept
     studio.worker.settings = replace(studio.worker.settings, device="nonsense")
-    assert studio.worker.machine() is None
+    assert studio.worker.device_memory() is None
 
 
 def test_what_steers_is_counted_as_large_as_it_is() -> None:

@@ -19,7 +19,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Failed, ImageSaved
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.prompts.wildcards import Wording, escaped, expand, is_template
+from diffstudio.studio.prompts.wildcards import PromptVariants, escaped, expand, is_template
 from diffstudio.studio.requests import GenerateRequest
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import REQUEST, Studio
@@ -135,15 +135,15 @@ def test_a_broken_file_is_named_when_something_is_missing(files: Path) -> None:
 
 
 def test_each_image_has_words_of_its_own(files: Path) -> None:
-    wording = Wording(GenerateRequest(prompt="{a|b|c} {d|e|f}", negative="__colour__", seed=5, count=20))
-    words = [wording.of(index) for index in range(20)]
+    variants = PromptVariants(GenerateRequest(prompt="{a|b|c} {d|e|f}", negative="__colour__", seed=5, count=20))
+    words = [variants.of(index) for index in range(20)]
     assert len({told.prompt for told in words}) > 3
-    assert words == [wording.of(index) for index in range(20)]
-    again = Wording(GenerateRequest(prompt="{a|b|c} {d|e|f}", negative="__colour__", seed=8, count=1))
+    assert words == [variants.of(index) for index in range(20)]
+    again = PromptVariants(GenerateRequest(prompt="{a|b|c} {d|e|f}", negative="__colour__", seed=8, count=1))
     assert again.of(0) == words[3]  # image 3 of seed 5 is image 0 of seed 8
     first = 0
     while first < 20:
-        alike = wording.alike(first, 20 - first)
+        alike = variants.batch_size(first, 20 - first)
         assert {told.negative for told in words[first : first + alike]} == {words[first].negative}
         assert first + alike == 20 or words[first + alike].negative != words[first].negative
         first += alike
@@ -156,8 +156,8 @@ def test_pictures_say_what_they_were_told_and_come_back(studio: Studio, files: P
     job = studio.done(request)
     paths_made = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
     pictures = [metadata.read(path) for path in paths_made]
-    wording = Wording(request)
-    told = [wording.of(index) for index in range(6)]
+    variants = PromptVariants(request)
+    told = [variants.of(index) for index in range(6)]
     (files / "shade.txt").write_text("changed\n")  # the picture knows by itself what it was told
     for words, path, settings in zip(told, paths_made, pictures, strict=True):
         assert settings.asked == request
@@ -190,7 +190,7 @@ def test_the_name_of_a_class_is_no_template(home: Path) -> None:
     checkpoint = read_checkpoint(
         write_tiny_checkpoint(paths.checkpoints() / "c.safetensors", conditioning=Conditioning.CLASS)
     )
-    assert Wording(GenerateRequest(prompt="a {b} __c__"), checkpoint).of(0).prompt == "a {b} __c__"
+    assert PromptVariants(GenerateRequest(prompt="a {b} __c__"), checkpoint).of(0).prompt == "a {b} __c__"
 
 
 def test_a_plain_prompt_loads_no_library() -> None:

@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Role
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.jobs.memory_forecast import MemoryForecast, Wanted
+from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
@@ -326,7 +326,7 @@ def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> N
 
 
 def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None:
-    asked: list[Wanted] = []
+    asked: list[MemoryQuery] = []
     panel.memory_forecast_wanted.connect(asked.append)
     xl = checkpoint("xl", family="sdxl", width=1024, height=1024, parameters=3_500_000_000, metadata={})
     panel.set_checkpoints([checkpoint(), xl])
@@ -347,7 +347,7 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
         asked[0], MemoryForecast(9_000_000_000, 24_000_000_000, "")
     )  # an answer about another checkpoint
     assert not panel.memory_label.isVisible()
-    panel.show_memory_forecast(Wanted(panel.request(), checkpoint()), MemoryForecast(1_000, 24_000_000_000, ""))
+    panel.show_memory_forecast(MemoryQuery(panel.request(), checkpoint()), MemoryForecast(1_000, 24_000_000_000, ""))
     assert not panel.memory_label.isVisible()
 
 

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Role
 from diffstudio.models.library.lookup import similar_names
-from diffstudio.studio.generation.controlnets import STEERED, cannot_steer
+from diffstudio.studio.generation.controlnets import CONTROLNET_FAMILIES, controlnet_misfit
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.widgets import terms, theme
@@ -309,7 +309,9 @@ class ControlNetSection(QWidget):
     def fitting(self) -> list[Checkpoint]:
         checkpoint = self._checkpoint
         return [
-            network for network in self._networks if checkpoint is not None and not cannot_steer(network, checkpoint)
+            network
+            for network in self._networks
+            if checkpoint is not None and not controlnet_misfit(network, checkpoint)
         ]
 
     def _update_choices(self) -> None:
@@ -420,7 +422,7 @@ class ControlNetSection(QWidget):
             self.schedule_preview()
 
     def _update_state(self) -> None:
-        supported = self._checkpoint is not None and self._checkpoint.family in STEERED
+        supported = self._checkpoint is not None and self._checkpoint.family in CONTROLNET_FAMILIES
         fitting = bool(self.fitting())
         self.setVisible(supported and (bool(self.cards) or self.isAncestorOf(self.add_button)))
         self.heading.setVisible(bool(self.cards) and fitting)

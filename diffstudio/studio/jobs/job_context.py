@@ -1,0 +1,43 @@
+"""JobContext: what a running job is controlled by, and where its results go. No torch is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from diffstudio.studio.events import JobId
+from diffstudio.studio.jobs.job_control import JobControl
+from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.requests import PictureRequest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class SavedImage(Protocol):
+    @property
+    def path(self) -> Path: ...
+
+
+class ImageStore(Protocol):
+    """Where finished images are saved: the gallery, or the files that the command line names."""
+
+    def add(self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any]) -> SavedImage: ...
+
+
+def _no_other_models() -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    job: JobId
+    store: ImageStore
+    job_control: JobControl
+    previews: bool = True  # whether the events of its steps carry previews
+    done: int = 0  # images of the request that are already saved
+    recording: Recording = field(default_factory=Recording)  # what its steps are recorded in
+    replay: Replay | None = None  # an earlier recording, whose first steps are repeated without the network
+    drop_other_models: Callable[[], int] = _no_other_models  # frees the other models in memory; returns their number
