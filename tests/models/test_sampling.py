@@ -225,7 +225,7 @@ def test_a_checkpoint_of_another_kind_is_refused_in_a_sentence(tmp_path: Path) -
     import safetensors.torch
 
     safetensors.torch.save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointUnknown, match="Choose another checkpoint, or train one"):
+    with pytest.raises(CheckpointUnknown, match="Choose another checkpoint, or set its type"):
         loading.load(read_checkpoint(tmp_path / "other.safetensors"), CPU)
 
 
