@@ -13,7 +13,7 @@ from PySide6.QtGui import QImage
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.events import Failed, Finished, ImageSaved, Loading, Noted
-from diffstudio.studio.jobs.memory_forecast import Machine
+from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 from diffstudio.ui.app import Desktop
@@ -95,7 +95,7 @@ def _black(image: QImage) -> bool:
 def test_what_it_takes_is_said(desktop: Desktop, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = desktop.generate_room.panel
     assert desktop.worker is not None
-    monkeypatch.setattr(desktop.worker, "machine", lambda: Machine("cpu", 1 << 30, 230_000_000))
+    monkeypatch.setattr(desktop.worker, "device_memory", lambda: DeviceMemory("cpu", 1 << 30, 230_000_000))
     panel.choose(next(each for each in desktop.checkpoints if each.name == "small"))
     said = []
     for side, tone in ((128, "faint"), (192, "faint"), (256, "warn")):

@@ -268,7 +268,11 @@ def test_a_stopped_job_is_taken_up_where_it_was_stopped(model: PixelModel, monke
     assert [len(record.calls_after) for record in recording.batches] == [6, 3]
     calls = calls_of(model, monkeypatch)
     again, _ = run(model, request, replay=Replay(recording, 7))
-    assert calls == [2, 2, 1]  # of the one image of the second batch, guided but for the last: 6 steps less the 3 recorded
+    assert calls == [
+        2,
+        2,
+        1,
+    ]  # of the one image of the second batch, guided but for the last: 6 steps less the 3 recorded
     assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(whole, again, strict=True))
 
 
