@@ -341,7 +341,7 @@ def test_pipelines_of_others_are_never_run(folder: Path, name: Any) -> None:
 def test_code_in_a_configuration_is_never_run(folder: Path) -> None:
     (folder / "text_encoder" / "modeling.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\n")
     told(folder / "text_encoder" / "config.json", auto_map={"AutoModel": "modeling.Mine"}, trust_remote_code=True)
-    with pytest.raises(CheckpointUnknown, match="code of its own"):
+    with pytest.raises(CheckpointUnknown, match="needs its own program code"):
         loaded(folder)
 
 
