@@ -266,7 +266,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: zipped(path, b"N" * (40 << 20), compression=zipfile.ZIP_DEFLATED),
         "bytes",
     ),
-    "two members of one name": (_twice, "one name"),
+    "two members of one name": (_twice, "the same name"),
     "a member elsewhere": (
         lambda path: zipped(path, table(), {"archive/data/../../../x": b"x"}),
         "path outside the archive",
@@ -296,7 +296,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "numbers the other way round": (
         lambda path: _one_tensor(path, {"archive/byteorder": b"big"}),
-        "another kind of processor",
+        "big-endian",
     ),
     "a storage that is not there": (lambda path: zipped(path, table(a=tensor())), "missing"),
     "a storage that is short": (lambda path: _one_tensor(path, {"archive/data/0": bytes(12)}), "shorter"),
@@ -427,7 +427,7 @@ def test_every_instruction_is_known() -> None:
     from diffstudio.models.files import pickle_interpreter
 
     known = {
-        bytes([code]) for code, does in enumerate(pickle_interpreter._DOES) if does is not pickle_interpreter._no_opcode
+        bytes([code]) for code, does in enumerate(pickle_interpreter._HANDLERS) if does is not pickle_interpreter._no_opcode
     } | {STOP}
     assert known == {opcode.code.encode("latin-1") for opcode in pickletools.opcodes}
 

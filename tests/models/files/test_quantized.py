@@ -154,7 +154,7 @@ def test_what_cannot_be_unpacked_is_said(flux: Made, tmp_path: Path) -> None:
     tensors = eighths({"a.weight": torch.randn(8, 8)}, scaled=".weight_scale")
     way = torch.tensor(list(b'{"format": "nvfp4"}'), dtype=torch.uint8)
     weights = open_rows(saved(tmp_path / "odd.safetensors", tensors | {"a.comfy_quant": way}))
-    with pytest.raises(CheckpointUnknown, match="packed as nvfp4.*fp16, bf16 or fp8"):
+    with pytest.raises(CheckpointUnknown, match="quantized as nvfp4.*fp16, bf16 or fp8"):
         weights.rows("a.weight", 0, 8)
     way = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
     weights = open_rows(saved(tmp_path / "plain.safetensors", tensors | {"a.comfy_quant": way}))
