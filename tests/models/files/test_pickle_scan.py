@@ -427,7 +427,7 @@ def test_every_instruction_is_known() -> None:
     from diffstudio.models.files import pickle_interpreter
 
     known = {
-        bytes([code]) for code, does in enumerate(pickle_interpreter._HANDLERS) if does is not pickle_interpreter._no_opcode
+        bytes([code]) for code, does in enumerate(pickle_interpreter._HANDLERS) if does is not pickle_interpreter._invalid_opcode
     } | {STOP}
     assert known == {opcode.code.encode("latin-1") for opcode in pickletools.opcodes}
 
