@@ -294,10 +294,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: zipped(path, table(), {"archive/code/x.py": b"1", "archive/constants.pkl": table()}),
         "TorchScript",
     ),
-    "numbers the other way round": (
-        lambda path: _one_tensor(path, {"archive/byteorder": b"big"}),
-        "big-endian",
-    ),
+    "numbers the other way round": (lambda path: _one_tensor(path, {"archive/byteorder": b"big"}), "big-endian"),
     "a storage that is not there": (lambda path: zipped(path, table(a=tensor())), "missing"),
     "a storage that is short": (lambda path: _one_tensor(path, {"archive/data/0": bytes(12)}), "shorter"),
     "a tensor beyond its storage": (lambda path: _one_tensor(path, offset=1), "larger than"),
@@ -427,7 +424,9 @@ def test_every_instruction_is_known() -> None:
     from diffstudio.models.files import pickle_interpreter
 
     known = {
-        bytes([code]) for code, does in enumerate(pickle_interpreter._HANDLERS) if does is not pickle_interpreter._invalid_opcode
+        bytes([code])
+        for code, does in enumerate(pickle_interpreter._HANDLERS)
+        if does is not pickle_interpreter._invalid_opcode
     } | {STOP}
     assert known == {opcode.code.encode("latin-1") for opcode in pickletools.opcodes}
 
