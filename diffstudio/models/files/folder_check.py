@@ -42,23 +42,29 @@ def check_folder(folder: Path, headers: Headers | None = None) -> None:
 
 def _check_component(component: Path, headers: Headers) -> None:
     files = [path for path, _ in zip(component.iterdir(), range(_MOST_FILES), strict=False)]
+    config = component / "config.json"
     for path in sorted(files):
         if path.name.endswith(".index.json"):
             _check_shards(path, read_json(path))
         elif path.suffix == ".json":
-            if "auto_map" in read_json(path) and path.name == "config.json":
-                raise CheckpointUnknown(
-                    f"{component.parent.name} needs its own program code",
-                    "custom code is never run",
-                    "Choose another checkpoint",
-                )
+            if path != config or not config.is_file():
+                read_json(path)
         elif path.exists() and not path.is_dir():
             regular_file_size(path)
-    if (component / "config.json").is_file():
-        config = read_json(component / "config.json")
-        if "" in config:
-            raise _damaged(component / "config.json", "it is not a JSON object")
-        _check_sizes(component, config, files, headers)
+    if config.is_file():  # also where it is not among the first files
+        _check_config(component, read_json(config), files, headers)
+
+
+def _check_config(component: Path, config: Mapping[str, Any], files: Sequence[Path], headers: Headers) -> None:
+    if "auto_map" in config:
+        raise CheckpointUnknown(
+            f"{component.parent.name} needs its own program code",
+            "custom code is never run",
+            "Choose another checkpoint",
+        )
+    if "" in config:
+        raise _damaged(component / "config.json", "it is not a JSON object")
+    _check_sizes(component, config, files, headers)
 
 
 def read_json(path: Path) -> dict[str, Any]:
