@@ -166,7 +166,9 @@ class Desktop(QObject):
 
     async def _rescan_gallery(self, gallery: Gallery) -> None:
         """The gallery's database was lost: read its images again."""
-        await self.tasks.to_thread(gallery.rescan)
+        from diffstudio.studio.gallery.rescan import rescan
+
+        await self.tasks.to_thread(rescan, gallery)
         self.jobs.show_recent()
 
     def show_checkpoints(self) -> None:
