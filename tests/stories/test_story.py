@@ -196,7 +196,7 @@ def start_training(
     assert "24 images" in panel.card.sentence.text() and "captions for all" in panel.card.sentence.text()
     panel.recipe.set_choices([("auto", "Automatic"), (str(recipe), "Quick")])  # as if it had come with the program
     qtbot.keyClick(panel.recipe, Qt.Key.Key_Down)
-    assert panel.recipe.value() == str(recipe) and panel.side.value() == 16
+    assert panel.recipe.value() == str(recipe) and panel.image_size.value() == 16
     panel.minutes.field.setMinimum(QUICK_MINUTES)
     panel.minutes.set_value(minutes)
     qtbot.keyClicks(panel.run_name, name)
@@ -212,9 +212,9 @@ def train_to_the_end(qtbot: QtBot, desktop: Desktop, pictures: Path, recipe: Pat
     qtbot.waitUntil(lambda: status(room) not in (None, Status.STARTING), timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: status(room) is Status.FINISHED, timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: room.run_panel.button.text() == Action.GENERATE, timeout=PATIENCE_MS)
-    assert room.run_view.ending.isVisible() and "learned" in room.run_view.ending.text()
+    assert room.run_view.outcome.isVisible() and "learned" in room.run_view.outcome.text()
     assert room.run_view.curve.isVisible() and room.run_view.samples.isVisible()
-    assert "of that of always predicting the mean image" in room.run_view.ending.text()
+    assert "of that of always predicting the mean image" in room.run_view.outcome.text()
     return run.latest_checkpoint
 
 

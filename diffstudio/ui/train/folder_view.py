@@ -1,4 +1,4 @@
-"""The middle before a run: an invitation, the inspection while it goes on, then the pictures and what is wrong with some."""
+"""The middle for a new run: an empty state, the progress of the inspection, then its report."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress
-from diffstudio.ui.train.new_run_panel import short_path
+from diffstudio.ui.train.folder_card import short_path
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images import Thumbnail
 
-SHOWN_PICTURES = 60
+MAX_THUMBNAILS = 60
 THUMB_SIDE = 72  # px
-MOST_LISTED = 2000  # lines of warnings: a list to read, not a database
+MAX_LISTED = 2000  # warnings
 
 
 class FolderView(QStackedWidget):
+    """An empty state, the progress of an inspection, or its report."""
+
     folder_requested = Signal()
     cancel_requested = Signal()
 
@@ -44,33 +46,35 @@ class FolderView(QStackedWidget):
             "Everything stays on this machine.",
             "Choose a folder…",
         )
-        self.inspecting = _Inspecting()
-        self.found = _Found()
-        for part in (self.empty, self.inspecting, self.found):
+        self.progress_view = InspectionProgressView()
+        self.report_view = FolderReportView()
+        for part in (self.empty, self.progress_view, self.report_view):
             self.addWidget(part)
         self.empty.clicked.connect(self.folder_requested)
-        self.inspecting.cancel.clicked.connect(self.cancel_requested)
+        self.progress_view.cancel.clicked.connect(self.cancel_requested)
 
     def show_empty(self) -> None:
         self.setCurrentWidget(self.empty)
 
     def show_inspecting(self, folder: Path) -> None:
-        self.inspecting.begin(folder)
-        self.setCurrentWidget(self.inspecting)
+        self.progress_view.start(folder)
+        self.setCurrentWidget(self.progress_view)
 
     def show_progress(self, progress: InspectionProgress) -> None:
-        self.inspecting.advance(progress)
+        self.progress_view.show_progress(progress)
 
     def show_report(self, report: FolderReport) -> None:
-        self.found.show_report(report)
-        self.setCurrentWidget(self.found)
+        self.report_view.show_report(report)
+        self.setCurrentWidget(self.report_view)
 
-    def set_thumbs(self, pictures: Sequence[tuple[QImage, str]]) -> None:
-        """Images with what is known of each."""
-        self.found.set_thumbs(pictures)
+    def set_thumbs(self, images: Sequence[tuple[QImage, str]]) -> None:
+        """Show thumbnails, each with a description."""
+        self.report_view.set_thumbs(images)
 
 
-class _Inspecting(QWidget):
+class InspectionProgressView(QWidget):
+    """A progress bar, the current file and a Cancel button."""
+
     def __init__(self) -> None:
         super().__init__()
         self.title = ElidedLabel("", pixels=16, bold=True)
@@ -93,13 +97,13 @@ class _Inspecting(QWidget):
         column.addLayout(row)
         column.addStretch(3)
 
-    def begin(self, folder: Path) -> None:
+    def start(self, folder: Path) -> None:
         self.title.setText(f"Inspecting {folder.name or folder}")
         self.line.set_fraction(None)
         self.count.setText("Finding images…")
         self.path.setText("")
 
-    def advance(self, progress: InspectionProgress) -> None:
+    def show_progress(self, progress: InspectionProgress) -> None:
         if progress.total:
             self.line.set_fraction(progress.done / progress.total)
             self.count.setText(f"{progress.done:,} of {progress.total:,} images")
@@ -108,7 +112,9 @@ class _Inspecting(QWidget):
         self.path.setText(str(progress.path))
 
 
-class _Found(QWidget):
+class FolderReportView(QWidget):
+    """What an inspection found: groups, problems, thumbnails."""
+
     def __init__(self) -> None:
         super().__init__()
         self.title = ElidedLabel("", pixels=16, bold=True)
@@ -116,14 +122,14 @@ class _Found(QWidget):
         self.warnings = Warnings()
         self.groups = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._heading = SectionLabel("Images")
-        self._pictures = QWidget()
-        self._pictures.setObjectName("contents")
-        self._flow = FlowLayout(self._pictures, spacing=8)
+        self._thumbnails = QWidget()
+        self._thumbnails.setObjectName("contents")
+        self._flow = FlowLayout(self._thumbnails, spacing=8)
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(self._pictures)
+        area.setWidget(self._thumbnails)
         describe(area, "Some of the images")
         area.setToolTip("")
         column = QVBoxLayout(self)
@@ -137,31 +143,31 @@ class _Found(QWidget):
         self.title.setText(report.folder.resolve().name or str(report.folder))
         describe(self.title, short_path(report.folder))
         self.sentence.setText(report.sentence())
-        named = [f"{name or 'no class'} {count:,}" for name, count in report.groups.items()]
+        groups = [f"{name or 'no class'} {count:,}" for name, count in report.groups.items()]
         self.groups.setText(
-            "  ·  ".join(named[:24]) + (f"  ·  and {len(named) - 24:,} more" if len(named) > 24 else "")
+            "  ·  ".join(groups[:24]) + (f"  ·  and {len(groups) - 24:,} more" if len(groups) > 24 else "")
         )
-        self.groups.setVisible(len(named) > 1)
+        self.groups.setVisible(len(groups) > 1)
         self.warnings.show_report(report)
         self._heading.set_right("")
         self.set_thumbs(())
 
-    def set_thumbs(self, pictures: Sequence[tuple[QImage, str]]) -> None:
+    def set_thumbs(self, images: Sequence[tuple[QImage, str]]) -> None:
         while (item := self._flow.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
                 widget.setParent(None)
                 widget.deleteLater()
-        for image, about in pictures:
-            thumb = Thumbnail(THUMB_SIDE, 8, name=about, tooltip=about)
+        for image, description in images:
+            thumb = Thumbnail(THUMB_SIDE, 8, name=description, tooltip=description)
             thumb.set_image(image)
             self._flow.addWidget(thumb)
             thumb.show()
-        self._pictures.updateGeometry()
+        self._thumbnails.updateGeometry()
 
 
 class Warnings(QWidget):
-    """One line that counts what is wrong; opened, a list that names every file and why."""
+    """A banner that counts the problems, and a list of the files with the reason."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,9 +192,9 @@ class Warnings(QWidget):
     def show_report(self, report: FolderReport) -> None:
         lines = list(warning_lines(report))
         self.list.clear()
-        self.list.addItems(lines[:MOST_LISTED])
-        if len(lines) > MOST_LISTED:
-            self.list.addItem(f"… and {len(lines) - MOST_LISTED:,} more")
+        self.list.addItems(lines[:MAX_LISTED])
+        if len(lines) > MAX_LISTED:
+            self.list.addItem(f"… and {len(lines) - MAX_LISTED:,} more")
         self.list.hide()
         self.setVisible(bool(lines))
         if lines:
@@ -202,7 +208,7 @@ class Warnings(QWidget):
 
 
 def warning_sentence(report: FolderReport) -> str:
-    """`3 cannot be read and are left out · 12 are copies of others`; empty when all is well."""
+    """`3 unreadable, skipped · 12 duplicates, kept`; empty without problems."""
     parts = []
     if report.skipped:
         parts.append(f"{len(report.skipped):,} unreadable, skipped")
@@ -221,7 +227,7 @@ def warning_sentence(report: FolderReport) -> str:
 
 
 def warning_lines(report: FolderReport) -> Iterator[str]:
-    """Each file with a problem and what it is."""
+    """Each file with a problem, and the problem."""
     for skipped in report.skipped:
         yield f"{skipped.path}  –  skipped: {skipped.why}"
     for path in report.too_small:

@@ -1,6 +1,6 @@
-"""The loss through time: every measurement faint, their average, and the loss on the pictures kept apart.
+"""The loss curve of a run: training loss, smoothed loss and held-out loss over the steps.
 
-pyqtgraph takes a third of a second to import, so it is loaded beside the window when the curve is first shown.
+pyqtgraph takes a third of a second to import, so it is imported in a thread when the curve is first shown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from PySide6.QtCore import QEvent, QPointF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPalette, QShowEvent
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.history import HistoryView
@@ -23,34 +23,37 @@ _EMPTY = np.empty(0)
 
 
 class LossCurve(QWidget):
-    """`show_history` may be called at any time, before there is anything to draw with too."""
+    """Draws the history once pyqtgraph is imported; `show_history` may be called before that."""
 
     ready = Signal()
+
+    _plot: _Plot | None = None  # of the class: Qt calls changeEvent while __init__ runs
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self._tasks = tasks
         self._history: HistoryView | None = None
-        self._plot: _Plot | None = None
-        self._asked = False
+        self._build_started = False
         describe(self, "Loss curve", "Training loss by step, logarithmic")
         self._title = SectionLabel("Loss")
         self._readout = label("", "dim", pixels=theme.SMALL_PIXELS)
-        self._waiting = label("The curve starts after a few steps", "faint")
-        self._waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._placeholder = label("The curve starts after a few steps", "faint")
+        self._placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
         header = QHBoxLayout()
         header.setSpacing(12)
         header.addWidget(self._title, 1)
         header.addWidget(self._readout)
         for role, text in (("faint", "measured"), ("accent", "smoothed"), ("good", "held out")):
-            header.addWidget(_Key(role, text))
+            header.addWidget(_LegendEntry(role, text))
         self._area = QStackedLayout()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         column.addLayout(header)
         column.addLayout(self._area, 1)
-        self._area.addWidget(self._waiting)  # it shows its first: not before that has a parent
+        self._area.addWidget(
+            self._placeholder
+        )  # a stacked layout shows its first widget, so that one needs a parent first
         self.setMinimumHeight(120)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
@@ -63,19 +66,18 @@ class LossCurve(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        if not self._asked:
-            self._asked = True
+        if not self._build_started:
+            self._build_started = True
             self._tasks.start(self._build())
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() == QEvent.Type.PaletteChange and getattr(self, "_plot", None) is not None:
-            assert self._plot is not None
-            self._plot.dress()
+        if event.type() == QEvent.Type.PaletteChange and self._plot is not None:
+            self._plot.apply_theme()
 
     async def _build(self) -> None:
         self._plot = _Plot(await self._tasks.to_thread(_import_pyqtgraph))
-        self._plot.widget.scene().sigMouseMoved.connect(self._point)
+        self._plot.widget.scene().sigMouseMoved.connect(self._show_values_at)
         self._area.addWidget(self._plot.widget)
         self._draw()
         self.ready.emit()
@@ -87,13 +89,13 @@ class LossCurve(QWidget):
             self._plot.draw(history if drawable else None)
             self._area.setCurrentIndex(1 if drawable else 0)
         if history is not None and drawable:
-            said = f"Loss {history.smoothed[-1]:.3g} at step {history.steps[-1]:,.0f}"
+            description = f"Loss {history.smoothed[-1]:.3g} at step {history.steps[-1]:,.0f}"
             if len(history.held_out_losses):
-                said += f", held out {history.held_out_losses[-1]:.3g}"
-            self.setAccessibleDescription(said)
+                description += f", held out {history.held_out_losses[-1]:.3g}"
+            self.setAccessibleDescription(description)
 
-    def _point(self, position: QPointF) -> None:
-        """Say in words what lies under the pointer."""
+    def _show_values_at(self, position: QPointF) -> None:
+        """Show the step and the losses under the pointer."""
         assert self._plot is not None
         step = self._plot.step_at(position)
         if step is None or self._history is None or not len(self._history.steps):
@@ -117,20 +119,20 @@ def _import_pyqtgraph() -> Any:
     return pyqtgraph
 
 
-class _Key(QWidget):
-    """A dot in a line's colour and the line's name."""
+class _LegendEntry(QWidget):
+    """A dot in the colour of a line, and its name."""
 
     def __init__(self, role: str, text: str) -> None:
         super().__init__()
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(5)
-        row.addWidget(_Dot(role))
+        row.addWidget(_ColourDot(role))
         name: QLabel = label(text, "dim", pixels=theme.SMALL_PIXELS)
         row.addWidget(name)
 
 
-class _Dot(QWidget):
+class _ColourDot(QWidget):
     def __init__(self, role: str) -> None:
         super().__init__()
         self._role = role
@@ -145,7 +147,7 @@ class _Dot(QWidget):
 
 
 class _Plot:
-    """The pyqtgraph part: log10 of the loss over the step. Nothing to drag or zoom, so that nothing gets lost."""
+    """The pyqtgraph plot: log10 of the loss over the step. Dragging and zooming are off."""
 
     def __init__(self, pyqtgraph: Any) -> None:
         self._pg = pyqtgraph
@@ -156,7 +158,7 @@ class _Plot:
         self.widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         item = self.widget.getPlotItem()
         item.setMenuEnabled(False)
-        item.ctrlMenu.setParent(self.widget, item.ctrlMenu.windowFlags())  # made without one, wanted or not
+        item.ctrlMenu.setParent(self.widget, item.ctrlMenu.windowFlags())  # pyqtgraph creates it without a parent
         item.hideButtons()
         item.setMouseEnabled(False, False)
         item.setContentsMargins(0, 4, 8, 0)
@@ -164,11 +166,11 @@ class _Plot:
         self._box.setDefaultPadding(0.0)
         self._raw, self._smooth, self._held_out = (item.plot(_EMPTY, _EMPTY, antialias=True) for _ in range(3))
         self._item = item
-        self.dress()
+        self.apply_theme()
 
-    def dress(self) -> None:
+    def apply_theme(self) -> None:
         pen = self._pg.mkPen
-        self.widget.setBackground(_ground(self.widget.palette()))
+        self.widget.setBackground(theme.colour("background"))
         faint = QColor(theme.colour("accent"))
         faint.setAlphaF(0.34)
         self._raw.setPen(pen(faint, width=1))
@@ -188,23 +190,23 @@ class _Plot:
             for curve in (self._raw, self._smooth, self._held_out):
                 curve.setData(_EMPTY, _EMPTY)
             return
-        tiny = 1e-9
-        self._raw.setData(history.steps, np.log10(np.maximum(history.losses, tiny)))
-        self._smooth.setData(history.steps, np.log10(np.maximum(history.smoothed, tiny)))
-        lone = len(history.held_out_steps) == 1  # one point makes no line
+        smallest = 1e-9
+        self._raw.setData(history.steps, np.log10(np.maximum(history.losses, smallest)))
+        self._smooth.setData(history.steps, np.log10(np.maximum(history.smoothed, smallest)))
+        single = len(history.held_out_steps) == 1  # one point draws no line, so it gets a dot
         self._held_out.setData(
             history.held_out_steps,
-            np.log10(np.maximum(history.held_out_losses, tiny)),
-            symbol="o" if lone else None,
+            np.log10(np.maximum(history.held_out_losses, smallest)),
+            symbol="o" if single else None,
             symbolSize=6,
             symbolBrush=theme.colour("good"),
             symbolPen=None,
         )
         shown = np.concatenate([history.losses, history.held_out_losses])
-        low, high = math.log10(max(shown.min(), tiny)), math.log10(max(shown.max(), tiny))
-        room = max(0.05, 0.06 * (high - low))
+        low, high = math.log10(max(shown.min(), smallest)), math.log10(max(shown.max(), smallest))
+        margin = max(0.05, 0.06 * (high - low))
         last = max(history.steps[-1], 1.0)
-        self._box.setRange(xRange=(0, last * 1.01), yRange=(low - room, high + room), padding=0)
+        self._box.setRange(xRange=(0, last * 1.01), yRange=(low - margin, high + margin), padding=0)
 
     def step_at(self, position: QPointF) -> float | None:
         if not self._box.sceneBoundingRect().contains(position):
@@ -212,13 +214,9 @@ class _Plot:
         return float(self._box.mapSceneToView(position).x())
 
 
-def _ground(palette: QPalette) -> QColor:
-    return theme.colour("background")
-
-
 def _log_axis(pyqtgraph: Any) -> Any:
     class LogAxis(pyqtgraph.AxisItem):
-        """Ticks at 1, 2 and 5 times powers of ten, or closer where the curve spans less; labelled as plain numbers."""
+        """Ticks at 1, 2 and 5 times powers of ten, closer for a small range; labelled as plain numbers."""
 
         def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
             for multiples in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(n / 10 for n in range(10, 100, 2))):

@@ -1,6 +1,6 @@
-"""What of a recipe a person chooses in the window: the controls' values as a recipe, and a recipe as the controls' values.
+"""The recipe settings that the window offers: size, optimiser, noise levels, augmentation.
 
-A recipe says far more than these controls show; what they do not show stays as the recipe has it.
+A recipe has many more settings; those without a control keep the recipe's values.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ SIZES = (32, 48, 64, 96, 128, 192, 256)
 MINUTES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1080, 1440, 2880)
 DEFAULT_MINUTES = 120.0
 
-FLIPS, TURNS, SHIFTS = "flips", "turns", "shifts"
-CHANGES = (FLIPS, TURNS, SHIFTS)
-_USUAL = {FLIPS: 0.3, TURNS: 8.0, SHIFTS: 0.06}  # probability, degrees, fraction of the side: where the recipe has none
+FLIPS, ROTATION, SHIFTS = "flips", "rotation", "shifts"
+AUGMENTATIONS = (FLIPS, ROTATION, SHIFTS)
+_DEFAULT_AMOUNTS = {
+    FLIPS: 0.3,
+    ROTATION: 8.0,
+    SHIFTS: 0.06,
+}  # probability, degrees, fraction of the side; used if the recipe has 0
 
 OPTIMISERS = (
     (OptimiserName.MUON, "Muon + AdamW"),
@@ -33,7 +37,7 @@ NOISE_LEVELS = (
     (NoiseLevelsName.COSINE, "Cosine"),
 )
 
-# Where another optimiser or distribution than the recipe's own is chosen, the recipe's numbers mean nothing to it.
+# The recipe's learning rate, mean and deviation fit its own optimiser and distribution; another choice uses these.
 _LEARNING_RATES = {
     OptimiserName.MUON: 6e-4,
     OptimiserName.ADAMW: 6e-4,
@@ -48,15 +52,19 @@ _MEAN_AND_DEVIATION = {
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    size: int  # px a side
+class RecipeOptions:
+    """The values of the controls."""
+
+    size: int  # px per side
     optimiser: OptimiserName
     noise_levels: NoiseLevelsName
-    changes: tuple[str, ...]  # of FLIPS, TURNS, SHIFTS
+    augmentations: tuple[str, ...]  # of FLIPS, ROTATION, SHIFTS
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Options:
-        amounts = zip(CHANGES, (recipe.data.flips, recipe.data.rotation_degrees, recipe.data.translation), strict=True)
+    def from_recipe(cls, recipe: Recipe) -> RecipeOptions:
+        amounts = zip(
+            AUGMENTATIONS, (recipe.data.flips, recipe.data.rotation_degrees, recipe.data.translation), strict=True
+        )
         return cls(
             recipe.data.size,
             recipe.optimiser.name,
@@ -64,9 +72,9 @@ class Options:
             tuple(name for name, amount in amounts if amount > 0),
         )
 
-    def applied_to(self, recipe: Recipe) -> Recipe:
-        """The recipe with these values; the very same recipe when it has them already."""
-        before = Options.of(recipe)
+    def apply_to(self, recipe: Recipe) -> Recipe:
+        """The recipe with these values; the same object if nothing differs."""
+        before = RecipeOptions.from_recipe(recipe)
         if self == before:
             return recipe
         data, optimiser, objective = recipe.data, recipe.optimiser, recipe.objective
@@ -74,7 +82,7 @@ class Options:
             data,
             size=self.size,
             flips=self._amount(FLIPS, data.flips),
-            rotation_degrees=self._amount(TURNS, data.rotation_degrees),
+            rotation_degrees=self._amount(ROTATION, data.rotation_degrees),
             translation=self._amount(SHIFTS, data.translation),
         )
         if self.optimiser != before.optimiser:
@@ -84,8 +92,8 @@ class Options:
             objective = replace(objective, noise_levels=self.noise_levels, mean=mean, deviation=deviation)
         return replace(recipe, data=data, optimiser=optimiser, objective=objective)
 
-    def _amount(self, change: str, own: float) -> float:
-        return 0.0 if change not in self.changes else own or _USUAL[change]
+    def _amount(self, augmentation: str, recipe_amount: float) -> float:
+        return 0.0 if augmentation not in self.augmentations else recipe_amount or _DEFAULT_AMOUNTS[augmentation]
 
 
 def optimiser_text(name: OptimiserName) -> str:
@@ -96,20 +104,20 @@ def noise_levels_text(name: NoiseLevelsName) -> str:
     return dict(NOISE_LEVELS)[name]
 
 
-def changes_text(recipe: Recipe) -> str:
-    """What is done to the pictures, in words: `flips, turns to 8°, shifts to 6 %`."""
-    said = []
+def augmentation_text(recipe: Recipe) -> str:
+    """The augmentation of a recipe: `flips, rotation up to 8°, shifts up to 6 %`."""
+    parts = []
     if recipe.data.flips > 0:
-        said.append("flips")
+        parts.append("flips")
     if recipe.data.rotation_degrees > 0:
-        said.append(f"rotation up to {recipe.data.rotation_degrees:g}°")
+        parts.append(f"rotation up to {recipe.data.rotation_degrees:g}°")
     if recipe.data.translation > 0:
-        said.append(f"shifts up to {100 * recipe.data.translation:g} %")
-    return ", ".join(said) or "none"
+        parts.append(f"shifts up to {100 * recipe.data.translation:g} %")
+    return ", ".join(parts) or "none"
 
 
-def estimate(minutes: float, images_per_second: float | None, now: float | None = None) -> str:
-    """`About 310,000 pictures seen · ready near 14:20`, as far as it can be known."""
+def estimate_text(minutes: float, images_per_second: float | None, now: float | None = None) -> str:
+    """`About 310,000 images seen · ready near 14:20`; without the images if the throughput is unknown."""
     now = time.time() if now is None else now
     ready = time.localtime(now + 60 * minutes)
     days = (

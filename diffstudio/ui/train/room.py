@@ -1,13 +1,12 @@
-"""The Train room: choose a folder, see what is in it, start, watch it learn; any number of runs, each its own process.
+"""The Train room: choose a folder, inspect it, start a run, follow its loss and samples.
 
-The room owns no run: it looks at `Runs` every half second, in a thread, and shows what it finds. Closing the window
-therefore ends nothing, and a run started from a command line appears here too.
+Each run is a process of its own. The room reads the state of all runs every half second in a thread, so closing the
+window does not stop a run, and a run started from the command line appears here too.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -29,47 +28,48 @@ from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
-from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, inspect_folder
+from diffstudio.training.data.inspect_folder import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder, RunStarted
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.folder_view import SHOWN_PICTURES, THUMB_SIDE, FolderView
-from diffstudio.ui.train.new_run_panel import CARD_THUMBS, PANEL_WIDTHS, NewRunPanel, StartChoice
-from diffstudio.ui.train.new_run_panel import THUMB_SIDE as CARD_THUMB_SIDE
-from diffstudio.ui.train.run_follower import Follower, Look, look
+from diffstudio.ui.train.folder_card import CARD_THUMB_SIDE, CARD_THUMBS
+from diffstudio.ui.train.folder_inspector import FolderInspector
+from diffstudio.ui.train.folder_view import MAX_THUMBNAILS, THUMB_SIDE, FolderView
+from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel, RunSettings
+from diffstudio.ui.train.run_follower import RunFollower, RunsSnapshot, read_runs
 from diffstudio.ui.train.run_panel import Action, RunPanel
 from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
-from diffstudio.ui.train.thumbnails import first_pictures, spread, thumbnail
+from diffstudio.ui.train.side_column import side_column
+from diffstudio.ui.train.thumbnails import evenly_spaced
 from diffstudio.ui.widgets.confirm_dialog import confirm
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.image_actions import open_folder
 
-SHOWN_MS, HIDDEN_MS = 500, 2500  # between two looks at the runs
-_WIDE = 1180  # px: from here on the columns are as broad as those of Generate
+SHOWN_MS, HIDDEN_MS = 500, 2500  # between two refreshes
+_WIDE = 1180  # px: from this width on, the columns are as wide as in the Generate room
 
 
 class TrainRoom(QWidget):
-    """`shut_down` before the window goes: it waits for the room's threads."""
+    """New runs, all runs, and the selected run. Call `shut_down` before the window closes."""
 
-    checkpoint_ready = Signal(object)  # Path: a run has one to generate from, or a newer one at its end
+    checkpoint_ready = Signal(object)  # Path: the first checkpoint of a run, or its last
     generate_requested = Signal(object)  # Path
-    run_removed = Signal(object)  # Path of its folder, which is in the trash now
+    run_removed = Signal(object)  # Path of its folder, now in the system's trash
 
     def __init__(self, runs: Runs, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._runs = runs
         self._tasks = Tasks("train-room", workers=4)
-        self._follower: Follower | None = None
+        self._follower: RunFollower | None = None
         self._summaries: list[RunSummary] = []
-        self._seen_first_look = False
-        self._looking = False
-        self._generation = 0
-        self._inspection: asyncio.Task[None] | None = None
-        self._thumbs: asyncio.Task[None] | None = None
+        self._refreshed_once = False
+        self._refreshing = False
+        self._runs_started = 0
+        self._inspector = FolderInspector(self._tasks)
         self._stopping: Path | None = None
         self._removing: set[Path] = set()
         self.setObjectName("background")
@@ -89,25 +89,23 @@ class TrainRoom(QWidget):
         self.folder_view.show_empty()
         self._timer = QTimer(self)
         self._timer.setInterval(HIDDEN_MS)
-        self._timer.timeout.connect(self.look)
+        self._timer.timeout.connect(self.refresh)
         self._timer.start()
 
-    # -- what others may call
-
     def inspect(self, folder: Path) -> None:
-        """Look through a folder beside the window and offer to train on it."""
+        """Inspect a folder in a thread and offer to train on it."""
         self.select(None)
-        self._cancel_inspection()
+        self._inspector.cancel()
         self.message.hide()
         self.new_panel.set_report(None)
         self.folder_view.show_inspecting(folder)
-        self._inspection = self._tasks.start(self._inspect(folder))
+        self._inspector.inspect(folder)
 
     def select(self, path: Path | None) -> None:
-        """Show the run in this folder; None for a new one."""
-        self._follower = None if path is None else Follower(RunFolder(path))
+        """Show the run in this folder; None shows the form for a new run."""
+        self._follower = None if path is None else RunFollower(RunFolder(path))
         self.runs_list.set_chosen(path)
-        self.run_panel.show_asked(None)
+        self.run_panel.show_pending(None)
         self.run_view.show_not_stopping()
         self._stopping = None
         if path is None:
@@ -121,28 +119,28 @@ class TrainRoom(QWidget):
             self._load_run_thumbs(summary)
         self._left.setCurrentWidget(self.run_panel)
         self._middle.setCurrentWidget(self.run_view)
-        self.look()
+        self.refresh()
 
     def selected(self) -> Path | None:
         return self._follower.run.path if self._follower is not None else None
 
     def summary(self) -> RunSummary | None:
-        """Of the run that is shown."""
+        """The summary of the selected run."""
         return next((summary for summary in self._summaries if summary.run.path == self.selected()), None)
 
-    def look(self) -> None:
-        """Look at the runs now, unless a look is under way."""
-        if self._looking:
+    def refresh(self) -> None:
+        """Read the runs now, unless that is in progress."""
+        if self._refreshing:
             return
-        self._looking = True
-        self._tasks.start(self._look())
+        self._refreshing = True
+        self._tasks.start(self._refresh())
 
     def shut_down(self) -> None:
-        """Runs go on; the room's own threads end."""
+        """Stop the room's threads. Runs continue."""
         self._timer.stop()
         self._tasks.close()
 
-    # -- putting it together
+    # Layout and connections
 
     def _lay_out(self) -> None:
         self._left.addWidget(self.new_panel)
@@ -156,30 +154,35 @@ class TrainRoom(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
-        self._columns = _column(self._left, "left"), _column(self.runs_list, "right")
+        self._columns = side_column(self._left, "left"), side_column(self.runs_list, "right")
         row.addWidget(self._columns[0])
         row.addLayout(middle, 1)
         row.addWidget(self._columns[1])
 
     def _connect(self) -> None:
-        for asking in (self.new_panel.folder_requested, self.folder_view.folder_requested):
-            asking.connect(self.choose_folder)
-        self.folder_view.cancel_requested.connect(self._give_up_inspection)
+        for folder_requested in (self.new_panel.folder_requested, self.folder_view.folder_requested):
+            folder_requested.connect(self.choose_folder)
+        self._inspector.progressed.connect(self.folder_view.show_progress)
+        self._inspector.finished.connect(self._show_report)
+        self._inspector.failed.connect(self._inspection_failed)
+        self._inspector.thumbnails_loaded.connect(self._show_thumbnails)
+        self._inspector.run_thumbnails_loaded.connect(self.run_panel.set_thumbs)
+        self.folder_view.cancel_requested.connect(self._cancel_inspection)
         self.new_panel.start_requested.connect(self._start)
-        self.new_panel.recipe_changed.connect(self._measure)
+        self.new_panel.recipe_changed.connect(self._update_speed)
         self.run_panel.action_requested.connect(self._act)
         self.run_view.stop_requested.connect(self._stop)
         self.run_view.generate_requested.connect(lambda: self._act(Action.GENERATE))
         self.run_view.resume_requested.connect(lambda: self._act(Action.RESUME))
-        self.run_view.retry_requested.connect(lambda: self._act(Action.AGAIN))
+        self.run_view.retry_requested.connect(lambda: self._act(Action.TRY_AGAIN))
         self.run_view.open_folder_requested.connect(self._open_folder)
-        self.run_view.remove_requested.connect(lambda: self._ask_to_remove(self.selected()))
-        self.runs_list.chosen.connect(self.select)
+        self.run_view.remove_requested.connect(lambda: self._confirm_removal(self.selected()))
+        self.runs_list.run_selected.connect(self.select)
         self.runs_list.new_run_requested.connect(lambda: self.select(None))
         for keys, slot in (
             ("Ctrl+O", self.choose_folder),
             ("Ctrl+N", lambda: self.select(None)),
-            ("Delete", lambda: self._ask_to_remove(self.runs_list.focused() or self.selected())),
+            ("Delete", lambda: self._confirm_removal(self.runs_list.focused_run() or self.selected())),
         ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.activated.connect(slot)
@@ -192,16 +195,16 @@ class TrainRoom(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self._timer.setInterval(SHOWN_MS)
-        self.look()
+        self.refresh()
 
     def hideEvent(self, event: QHideEvent) -> None:
         super().hideEvent(event)
         self._timer.setInterval(HIDDEN_MS)
 
-    # -- choosing a folder
+    # Choosing a folder
 
     def choose_folder(self) -> None:
-        before = self.new_panel.choice()
+        before = self.new_panel.run_settings()
         dialog = QFileDialog(
             self, "Choose a folder of images", str(before.folder.parent) if before else pictures_folder()
         )
@@ -216,7 +219,7 @@ class TrainRoom(QWidget):
             event.acceptProposedAction()
             self._drop_hint.appear()
         else:
-            event.ignore()  # a picture is the window's
+            event.ignore()  # the window handles images
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         self._drop_hint.hide()
@@ -230,52 +233,35 @@ class TrainRoom(QWidget):
             event.ignore()
 
     def _cancel_inspection(self) -> None:
-        for task in (self._inspection, self._thumbs):
-            if task is not None:
-                task.cancel()
-        self._inspection = self._thumbs = None
-
-    def _give_up_inspection(self) -> None:
-        self._cancel_inspection()
+        self._inspector.cancel()
         self.folder_view.show_empty()
 
-    async def _inspect(self, folder: Path) -> None:
-        report = None
+    def _show_report(self, report: FolderReport) -> None:
         try:
-            async for item in self._tasks.iterate_in_thread(inspect_folder(folder)):
-                if isinstance(item, FolderReport):
-                    report = item
-                else:
-                    self.folder_view.show_progress(item)
             self.new_panel.set_report(report)
-        except (DiffstudioError, OSError) as error:
-            self.folder_view.show_empty()
-            self._complain(error)
-            report = None
-        self._inspection = None
-        if report is not None:
-            self.new_panel.set_thumbs(())
-            self.folder_view.show_report(report)
-            self._thumbs = self._tasks.start(self._show_thumbs(report))
+        except DiffstudioError as error:
+            self._inspection_failed(error)
+            return
+        self.new_panel.set_thumbs(())
+        self.folder_view.show_report(report)
+        self._inspector.load_thumbnails(report, MAX_THUMBNAILS, round(THUMB_SIDE * self.devicePixelRatioF()))
 
-    async def _show_thumbs(self, report: FolderReport) -> None:
-        side = round(THUMB_SIDE * self.devicePixelRatioF())
-        made: list[tuple[QImage, str]] = []
-        for picture in spread(report.images, SHOWN_PICTURES):
-            image = await self._tasks.to_thread(thumbnail, report.folder / picture.path, side)
-            if image is not None:
-                made.append((image, _about(picture)))
-        self.new_panel.set_thumbs([image for image, _ in spread(made, CARD_THUMBS)])
-        self.folder_view.set_thumbs(made)
+    def _show_thumbnails(self, thumbnails: Sequence[tuple[QImage, str]]) -> None:
+        self.new_panel.set_thumbs([image for image, _ in evenly_spaced(thumbnails, CARD_THUMBS)])
+        self.folder_view.set_thumbs(thumbnails)
 
-    # -- starting and steering
+    def _inspection_failed(self, error: Exception) -> None:
+        self.folder_view.show_empty()
+        self._show_error(error)
 
-    def _start(self, choice: StartChoice) -> None:
+    # Starting and controlling runs
+
+    def _start(self, settings: RunSettings) -> None:
         try:
-            request = TrainRequest(folder=choice.folder, minutes=round(choice.minutes, 2))
-            run = self._runs.start(request, choice.chosen, name=choice.name)
+            request = TrainRequest(folder=settings.folder, minutes=round(settings.minutes, 2))
+            run = self._runs.start(request, settings.recipe_choice, name=settings.name)
         except (DiffstudioError, OSError) as error:
-            self._complain(error)
+            self._show_error(error)
             return
         self.message.hide()
         self.new_panel.run_name.clear()
@@ -288,35 +274,35 @@ class TrainRoom(QWidget):
         run = summary.run
         match action:
             case Action.PAUSE:
-                self._ask(lambda: self._runs.pause(run), summary)
+                self._control_run(lambda: self._runs.pause(run), summary)
             case Action.RESUME:
-                self._ask(lambda: self._runs.resume(run), summary)
+                self._control_run(lambda: self._runs.resume(run), summary)
             case Action.GENERATE if summary.checkpoint is not None:
                 self.generate_requested.emit(summary.checkpoint)
-            case Action.AGAIN:
+            case Action.TRY_AGAIN:
                 self._try_again(run)
 
-    def _ask(self, asking: Callable[[], None], summary: RunSummary) -> None:
+    def _control_run(self, control: Callable[[], None], summary: RunSummary) -> None:
         try:
-            asking()
+            control()
         except DiffstudioError as error:
-            self._complain(error)
+            self._show_error(error)
             return
         self.message.hide()
-        self.run_panel.show_asked(summary.status)
-        self.look()
+        self.run_panel.show_pending(summary.status)
+        self.refresh()
 
     def _try_again(self, run: RunFolder) -> None:
         try:
             again = self._runs.again(run)
         except DiffstudioError as error:
-            self._complain(error)
+            self._show_error(error)
             return
         self.message.hide()
         self._show_new(again)
 
     def _show_new(self, run: RunFolder) -> None:
-        self._generation += 1
+        self._runs_started += 1
         self._summaries = self._runs.list()
         self.runs_list.show_runs(self._summaries)
         self.select(run.path)
@@ -328,12 +314,12 @@ class TrainRoom(QWidget):
         try:
             self._runs.stop(summary.run)
         except DiffstudioError as error:
-            self._complain(error)
+            self._show_error(error)
             return
         self._stopping = summary.run.path
         self.run_view.show_stopping()
 
-    def _ask_to_remove(self, path: Path | None) -> None:
+    def _confirm_removal(self, path: Path | None) -> None:
         summary = next((summary for summary in self._summaries if summary.run.path == path), None)
         if summary is None or path in self._removing:
             return
@@ -357,64 +343,64 @@ class TrainRoom(QWidget):
         try:
             await self._tasks.to_thread(self._runs.remove, run)
         except DiffstudioError as error:
-            self._complain(error)
+            self._show_error(error)
         else:
             self.message.hide()
             self.run_removed.emit(run.path)
         finally:
             self._removing.discard(run.path)
-        self.look()
+        self.refresh()
 
     def _open_folder(self) -> None:
         path = self.selected()
         if path is not None:
             open_folder(path)
 
-    def _measure(self, recipe: Recipe) -> None:
+    def _update_speed(self, recipe: Recipe) -> None:
         self._tasks.start(self._show_speed(recipe))
 
     async def _show_speed(self, recipe: Recipe) -> None:
-        """How fast the same network went on this machine before, if it did."""
+        """Show the training time estimate with the throughput of an earlier run of the same network, if any."""
         self.new_panel.set_images_per_second(await self._tasks.to_thread(self._runs.images_per_second, recipe))
 
-    # -- looking, and showing what was found
+    # Reading and showing runs
 
-    async def _look(self) -> None:
-        generation = self._generation
+    async def _refresh(self) -> None:
+        runs_started = self._runs_started
         try:
-            found = await self._tasks.to_thread(look, self._runs, self._follower)
+            snapshot = await self._tasks.to_thread(read_runs, self._runs, self._follower)
         except (DiffstudioError, OSError) as error:
-            self._complain(error)
+            self._show_error(error)
             return
         finally:
-            self._looking = False
-        if generation == self._generation:
-            self._show_look(found)
+            self._refreshing = False
+        if runs_started == self._runs_started:
+            self._show_snapshot(snapshot)
         else:
-            self.look()  # a run was started meanwhile, which it knows nothing of
+            self.refresh()  # a run was started meanwhile; the snapshot lacks it
 
-    def _show_look(self, found: Look) -> None:
+    def _show_snapshot(self, snapshot: RunsSnapshot) -> None:
         before = {summary.run.path: summary for summary in self._summaries}
-        self._summaries = found.summaries
-        self.runs_list.show_runs(found.summaries)
-        if self._seen_first_look:
-            self._tell_of_checkpoints(before)
-        elif self._follower is None and self._inspection is None and self.new_panel.choice() is None:
-            going_on = next((summary for summary in found.summaries if summary.alive), None)
-            if going_on is not None:  # the window was closed while it trained
-                self._seen_first_look = True
-                self.select(going_on.run.path)
+        self._summaries = snapshot.summaries
+        self.runs_list.show_runs(snapshot.summaries)
+        if self._refreshed_once:
+            self._announce_checkpoints(before)
+        elif self._follower is None and not self._inspector.busy() and self.new_panel.run_settings() is None:
+            alive = next((summary for summary in snapshot.summaries if summary.alive), None)
+            if alive is not None:  # it was training before the window opened
+                self._refreshed_once = True
+                self.select(alive.run.path)
                 return
-        self._seen_first_look = True
+        self._refreshed_once = True
         if self._follower is None:
             return
         summary = self.summary()
         if summary is None:
             self.select(None)  # its folder is gone
-        elif found.run == self._follower.run:
-            self._show_run(summary, found.history, found.recipe, found.log)
+        elif snapshot.run == self._follower.run:
+            self._show_run(summary, snapshot.history, snapshot.recipe, snapshot.log)
         else:
-            self.look()  # another run was chosen meanwhile
+            self.refresh()  # another run was selected meanwhile
 
     def _show_run(self, summary: RunSummary, history: HistoryView | None, recipe: Recipe | None, log: str) -> None:
         started: RunStarted | None = history.started if history is not None else None
@@ -425,7 +411,7 @@ class TrainRoom(QWidget):
             self._stopping = None
             self.run_view.show_not_stopping()
 
-    def _tell_of_checkpoints(self, before: dict[Path, RunSummary]) -> None:
+    def _announce_checkpoints(self, before: dict[Path, RunSummary]) -> None:
         for summary in self._summaries:
             old = before.get(summary.run.path)
             if summary.checkpoint is None:
@@ -436,40 +422,10 @@ class TrainRoom(QWidget):
                 self.checkpoint_ready.emit(summary.checkpoint)
 
     def _load_run_thumbs(self, summary: RunSummary) -> None:
-        folder = summary.image_folder
         self.run_panel.set_thumbs(())
-        if self._thumbs is not None:
-            self._thumbs.cancel()
-        if folder is None:
-            return
-        self._thumbs = self._tasks.start(self._show_run_thumbs(folder))
-
-    async def _show_run_thumbs(self, folder: Path) -> None:
         side = round(CARD_THUMB_SIDE * self.devicePixelRatioF())
-        made: list[QImage] = []
-        async for path in self._tasks.iterate_in_thread(first_pictures(folder)):
-            image = await self._tasks.to_thread(thumbnail, path, side)
-            if image is not None:
-                made.append(image)
-            if len(made) == CARD_THUMBS:
-                break
-        self.run_panel.set_thumbs(made)
+        self._inspector.load_run_thumbnails(summary.image_folder, CARD_THUMBS, side)
 
-    def _complain(self, error: Exception) -> None:
+    def _show_error(self, error: Exception) -> None:
         self.message.show_message("bad", str(error))
         self.message.show()
-
-
-def _column(inside: QWidget, side: str) -> QWidget:
-    panel = QWidget()
-    panel.setObjectName("panel")
-    panel.setProperty("side", side)
-    panel.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
-    layout = QVBoxLayout(panel)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(inside)
-    return panel
-
-
-def _about(picture: ImageRecord) -> str:
-    return f"{picture.caption or picture.path.name} · {picture.width:,} x {picture.height:,} px"

@@ -1,4 +1,4 @@
-"""One look at the runs, made beside the window: all of them from afar, one of them closely."""
+"""Reads the state of all training runs, and the full history of the selected one. Called in a thread."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from diffstudio.training.run.run_folder import RunFolder, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a look found."""
+class RunsSnapshot:
+    """The state of all runs at one moment, with the details of the selected run."""
 
     summaries: list[RunSummary]
-    run: RunFolder | None = None  # the one looked at closely
+    run: RunFolder | None = None  # the selected one
     history: HistoryView | None = None
     recipe: Recipe | None = None
     log: str = ""
 
 
-class Follower:
-    """Reads what is new of one run. One look at a time uses it."""
+class RunFollower:
+    """Reads the events of one run incrementally. Not thread-safe: one `read_runs` at a time."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -34,6 +34,7 @@ class Follower:
         self._recipe: Recipe | None = None
 
     def view(self) -> HistoryView | None:
+        """The history up to now."""
         events, self._offset = self.run.events(self._offset)
         if events or self._view is None:
             self._history.take(events)
@@ -41,6 +42,7 @@ class Follower:
         return self._view
 
     def recipe(self) -> Recipe | None:
+        """The run's recipe; None until it is written."""
         if self._recipe is None:
             try:
                 self._recipe = self.run.recipe()
@@ -49,10 +51,11 @@ class Follower:
         return self._recipe
 
 
-def look(runs: Runs, follower: Follower | None) -> Look:
+def read_runs(runs: Runs, follower: RunFollower | None) -> RunsSnapshot:
+    """All runs, and what is new of the run that `follower` reads."""
     summaries = runs.list()
     if follower is None:
-        return Look(summaries)
+        return RunsSnapshot(summaries)
     status = next((each.status for each in summaries if each.run == follower.run), None)
     log = log_tail(follower.run) if status in (Status.FAILED, Status.INTERRUPTED) else ""
-    return Look(summaries, follower.run, follower.view(), follower.recipe(), log)
+    return RunsSnapshot(summaries, follower.run, follower.view(), follower.recipe(), log)

@@ -1,4 +1,4 @@
-"""The left column with a run: what it learns from and how, and the one thing to do next."""
+"""The left column for a run: its image folder, recipe and settings, and a button for the next action."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunStarted, Status
-from diffstudio.ui.train.new_run_panel import CARD_THUMBS, FolderCard, scrolled_column
-from diffstudio.ui.train.recipe_options import changes_text, noise_levels_text, optimiser_text
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.train.folder_card import CARD_THUMBS, FolderCard
+from diffstudio.ui.train.recipe_options import augmentation_text, noise_levels_text, optimiser_text
+from diffstudio.ui.train.side_column import scrolled_column
+from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SectionLabel
 from diffstudio.ui.widgets.formatting import human_count
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
 
 class Action(StrEnum):
-    """What the one button does."""
+    """What the button does."""
 
     PAUSE = "Pause training"
     RESUME = "Resume training"
-    AGAIN = "Try again"
+    TRY_AGAIN = actions.TRY_AGAIN
     GENERATE = "Generate with it"
 
 
-_TIPS = {
+_TOOLTIPS = {
     Action.PAUSE: "Pause after the current step. Memory stays in use",
     Action.RESUME: "Continue from the last step",
-    Action.AGAIN: "Start a new run with the same settings",
+    Action.TRY_AGAIN: "Start a new run with the same settings",
     Action.GENERATE: "Generate images with its checkpoint",
 }
 
@@ -47,32 +48,34 @@ def next_action(summary: RunSummary) -> Action:
         case Status.STARTING | Status.TRAINING | Status.WAITING:
             return Action.PAUSE
         case _:
-            return Action.RESUME if summary.run.state_file.exists() else Action.AGAIN
+            return Action.RESUME if summary.run.state_file.exists() else Action.TRY_AGAIN
 
 
 class RunPanel(QWidget):
+    """The settings of a run and the button for its next action."""
+
     action_requested = Signal(object)  # Action
 
     def __init__(self) -> None:
         super().__init__()
         self._action = Action.PAUSE
-        self._asked: Status | None = None
+        self._pending_status: Status | None = None
         self.card = FolderCard()
-        self._facts = QGridLayout()
-        self._facts.setHorizontalSpacing(12)
-        self._facts.setVerticalSpacing(6)
-        self._facts.setColumnStretch(1, 1)
-        self._facts_shown: tuple[tuple[str, str], ...] = ()
+        self._info_grid = QGridLayout()
+        self._info_grid.setHorizontalSpacing(12)
+        self._info_grid.setVerticalSpacing(6)
+        self._info_grid.setColumnStretch(1, 1)
+        self._shown_info: tuple[tuple[str, str], ...] = ()
         self._recipe_title, self.recipe_name = SectionLabel("Recipe"), label("", wrap=True)
-        self.why = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.recipe_reason = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton(Action.PAUSE)
         column = scrolled_column(self)
         column.addWidget(SectionLabel("Images"))
         column.addWidget(self.card)
         column.addWidget(self._recipe_title)
         column.addWidget(self.recipe_name)
-        column.addLayout(self._facts)
-        column.addWidget(self.why)
+        column.addLayout(self._info_grid)
+        column.addWidget(self.recipe_reason)
         column.addStretch(1)
         bottom = QVBoxLayout()
         bottom.setContentsMargins(16, 8, 16, 16)
@@ -80,77 +83,77 @@ class RunPanel(QWidget):
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
         layout.addLayout(bottom)
-        self.button.clicked.connect(self._press)
+        self.button.clicked.connect(self._emit_action)
 
     def show_run(self, summary: RunSummary, recipe: Recipe | None, started: RunStarted | None) -> None:
-        sentence = ""
+        summary_text = ""
         if started is not None:
-            sentence = f"{started.images:,} images"
-            sentence += f" · {started.held_out:,} held out" if started.held_out else ""
-        self.card.show_folder(summary.image_folder or Path("?"), sentence)
+            summary_text = f"{started.images:,} images"
+            summary_text += f" · {started.held_out:,} held out" if started.held_out else ""
+        self.card.show_folder(summary.image_folder or Path("?"), summary_text)
         self.recipe_name.setText(recipe.name if recipe is not None else "")
         for part in (self._recipe_title, self.recipe_name):
             part.setVisible(recipe is not None)
-        self.why.setText(started.why if started is not None else "")
-        self.why.setVisible(bool(self.why.text()))
-        self._show_facts(tuple(facts(recipe, started)))
-        if self._asked is not None and summary.status is not self._asked:
-            self._asked = None
+        self.recipe_reason.setText(started.why if started is not None else "")
+        self.recipe_reason.setVisible(bool(self.recipe_reason.text()))
+        self._show_info(tuple(run_info(recipe, started)))
+        if self._pending_status is not None and summary.status is not self._pending_status:
+            self._pending_status = None
         self._action = next_action(summary)
-        starting = summary.status is Status.STARTING  # it listens from its first step on; stopping works already
-        self.button.setEnabled(self._asked is None and not starting)
+        starting = summary.status is Status.STARTING  # pausing works from the first step on
+        self.button.setEnabled(self._pending_status is None and not starting)
         self.button.setText(
-            "Preparing…" if starting else self._action if self._asked is None else _waiting_text(self._action)
+            "Preparing…" if starting else self._action if self._pending_status is None else _waiting_text(self._action)
         )
-        describe(self.button, self.button.text(), _TIPS[self._action])
+        describe(self.button, self.button.text(), _TOOLTIPS[self._action])
 
     def set_thumbs(self, images: Sequence[QImage]) -> None:
         self.card.set_thumbs(images[:CARD_THUMBS])
 
-    def show_asked(self, status: Status | None) -> None:
-        """What the button does has been asked for while the run was in this status; None when that came to nothing."""
-        self._asked = status
+    def show_pending(self, status: Status | None) -> None:
+        """Disable the button until the run leaves this status; None enables it again."""
+        self._pending_status = status
         self.button.setEnabled(status is None)
         self.button.setText(self._action if status is None else _waiting_text(self._action))
 
-    def _press(self) -> None:
+    def _emit_action(self) -> None:
         self.action_requested.emit(self._action)
 
-    def _show_facts(self, shown: tuple[tuple[str, str], ...]) -> None:
-        if shown == self._facts_shown:
+    def _show_info(self, shown: tuple[tuple[str, str], ...]) -> None:
+        if shown == self._shown_info:
             return
-        self._facts_shown = shown
-        while (item := self._facts.takeAt(0)) is not None:
+        self._shown_info = shown
+        while (item := self._info_grid.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
                 widget.deleteLater()
         for row, (name, value) in enumerate(shown):
-            self._facts.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
+            self._info_grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
             text = ElidedLabel(value, pixels=theme.SMALL_PIXELS)
             text.setAlignment(Qt.AlignmentFlag.AlignRight)
             describe(text, f"{name}: {value}")
-            self._facts.addWidget(text, row, 1)
+            self._info_grid.addWidget(text, row, 1)
 
 
 def _waiting_text(action: Action) -> str:
     return {Action.PAUSE: "Pausing after this step…", Action.RESUME: "Resuming…"}.get(action, f"{action}…")
 
 
-def facts(recipe: Recipe | None, started: RunStarted | None) -> list[tuple[str, str]]:
-    """What is worth knowing of a run, as names and values."""
-    said: list[tuple[str, str]] = []
+def run_info(recipe: Recipe | None, started: RunStarted | None) -> list[tuple[str, str]]:
+    """The settings of a run as names and values."""
+    rows: list[tuple[str, str]] = []
     if started is not None:
-        said.append(("Network", f"{human_count(started.parameters)} parameters"))
+        rows.append(("Network", f"{human_count(started.parameters)} parameters"))
     if recipe is not None:
-        said += [
+        rows += [
             ("Size", f"{recipe.data.size} px"),
             ("Conditioning", {"none": "nothing", "class": "classes", "text": "captions"}[recipe.network.conditioning]),
             ("Optimiser", optimiser_text(recipe.optimiser.name)),
             ("Noise levels", noise_levels_text(recipe.objective.noise_levels)),
-            ("Images", changes_text(recipe)),
+            ("Images", augmentation_text(recipe)),
             ("Batch", f"{recipe.run.batch}"),
         ]
     if started is not None:
         threads = f", {started.threads} threads" if started.device == "cpu" and started.threads > 1 else ""
-        said.append(("Runs on", f"{started.device}, {started.dtype}{threads}"))
-    return said
+        rows.append(("Runs on", f"{started.device}, {started.dtype}{threads}"))
+    return rows

@@ -1,4 +1,4 @@
-"""The middle with a run: how far it is, its loss, its samples through time, and how it ended."""
+"""The middle for a run: progress, loss curve, samples over time, and the outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.loss_curve import LossCurve
-from diffstudio.ui.train.sample_sheets_view import SamplesThroughTime
+from diffstudio.ui.train.sample_sheets_view import SampleSheetsView
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
@@ -47,6 +47,8 @@ def status_line(summary: RunSummary) -> str:
 
 
 class RunView(QWidget):
+    """Progress, loss curve, samples and outcome of one run."""
+
     stop_requested = Signal()
     generate_requested = Signal()
     open_folder_requested = Signal()
@@ -59,8 +61,8 @@ class RunView(QWidget):
         self.title = ElidedLabel("", pixels=16, bold=True)
         self.status = label("", "dim")
         self.line = ProgressLine("Progress of the run")
-        self.ending = Banner("info", "")
-        self.ending.close_button.hide()
+        self.outcome = Banner("info", "")
+        self.outcome.close_button.hide()
         self.log = QPlainTextEdit()
         self.log.setReadOnly(True)
         self.log.setMaximumHeight(120)
@@ -70,7 +72,7 @@ class RunView(QWidget):
         describe(self.log, "Last lines of the run's log")
         self.log.hide()
         self.curve = LossCurve(tasks)
-        self.samples = SamplesThroughTime(tasks)
+        self.samples = SampleSheetsView(tasks)
         self.stop = SecondaryButton(
             "Stop and keep", "stop", "Stop after this step and keep the result. You can resume later"
         )
@@ -80,14 +82,14 @@ class RunView(QWidget):
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
         self.remove = SecondaryButton("Remove", "trash")
         self.note = ElidedLabel("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
-        self._space = QWidget()  # in the place of the curve where there is none
+        self._spacer = QWidget()  # takes the space of the curve when it is hidden
         self._can_resume = False
         self._lay_out()
         self.stop.clicked.connect(self.stop_requested)
         self.generate.clicked.connect(self.generate_requested)
         self.open.clicked.connect(self.open_folder_requested)
         self.remove.clicked.connect(self.remove_requested)
-        self.ending.acted.connect(self._act)
+        self.outcome.acted.connect(self._resume_or_retry)
 
     def _lay_out(self) -> None:
         header = QHBoxLayout()
@@ -107,26 +109,26 @@ class RunView(QWidget):
         column.setSpacing(12)
         column.addLayout(header)
         column.addWidget(self.line)
-        column.addWidget(self.ending)
+        column.addWidget(self.outcome)
         column.addWidget(self.log)
         column.addWidget(self.curve, 4)
         column.addWidget(self.samples, 5)
-        column.addWidget(self._space, 1)
+        column.addWidget(self._spacer, 1)
         column.addLayout(actions)
 
     def show_run(self, summary: RunSummary, history: HistoryView | None, log: str) -> None:
-        """`log` is the tail of its log, shown when it ended badly."""
+        """Show a run; `log` is the end of its log, shown if it failed or was interrupted."""
         self.title.setText(summary.name)
         self.status.setText(status_line(summary))
         preparing = summary.prepared if summary.prepared is not None and summary.prepared < 1 else None
         self.line.set_fraction(preparing if summary.status is Status.STARTING else summary.fraction)
-        self._show_ending(summary, log)
+        self._show_outcome(summary, log)
         self.curve.show_history(history)
         self.samples.show_samples(summary.run, history.samples if history is not None else ())
         nothing_to_draw = history is None or not (len(history.losses) or history.samples)
         for part in (self.curve, self.samples):
             part.setVisible(not (nothing_to_draw and not summary.alive))
-        self._space.setVisible(nothing_to_draw and not summary.alive)
+        self._spacer.setVisible(nothing_to_draw and not summary.alive)
         self.stop.setVisible(summary.alive)
         self.remove.setEnabled(not summary.alive)
         describe(
@@ -139,7 +141,7 @@ class RunView(QWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.note.setVisible(self.width() >= 680)  # a word and an ellipsis would tell nobody anything
+        self.note.setVisible(self.width() >= 680)  # narrower, only a word and an ellipsis would show
 
     def show_stopping(self) -> None:
         self.stop.setEnabled(False)
@@ -149,7 +151,7 @@ class RunView(QWidget):
         self.stop.setEnabled(True)
         self.stop.setText("Stop and keep")
 
-    def _show_ending(self, summary: RunSummary, log: str) -> None:
+    def _show_outcome(self, summary: RunSummary, log: str) -> None:
         self._can_resume = summary.run.state_file.exists()
         remedy = "Resume" if self._can_resume else "Try again"
         match summary.status:
@@ -164,21 +166,21 @@ class RunView(QWidget):
             case _:
                 kind, action = "", ""
         if kind and summary.verdict:
-            if (self.ending.text(), self.ending.action.text()) != (
+            if (self.outcome.text(), self.outcome.action.text()) != (
                 summary.verdict,
                 action,
-            ) or not self.ending.isVisible():
-                self.ending.show_message(kind, summary.verdict, action)
-                self.ending.show()
+            ) or not self.outcome.isVisible():
+                self.outcome.show_message(kind, summary.verdict, action)
+                self.outcome.show()
         else:
-            self.ending.hide()
+            self.outcome.hide()
         bad = summary.status in (Status.FAILED, Status.INTERRUPTED)
         if self.log.toPlainText() != log:
             self.log.setPlainText(log)
             self.log.verticalScrollBar().setValue(self.log.verticalScrollBar().maximum())
         self.log.setVisible(bad and bool(log) and log.strip() != summary.verdict.strip())
 
-    def _act(self) -> None:
+    def _resume_or_retry(self) -> None:
         if self._can_resume:
             self.resume_requested.emit()
         else:

@@ -1,4 +1,4 @@
-"""The right column: every run with how it is doing, and whether the chosen one still learns."""
+"""The right column: all runs with their status, and the loss trend of the selected run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.studio.runs.history import HistoryView, Trend
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.run.run_folder import Status
-from diffstudio.ui.train.new_run_panel import scrolled_column
+from diffstudio.ui.train.side_column import scrolled_column
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
@@ -28,7 +28,7 @@ _TREND = {
 
 
 def status_text(summary: RunSummary) -> str:
-    """`training · 68 %`, `finished · it learned`."""
+    """`training · 68 %`, `finished · learned little`."""
     percent = f"{100 * summary.fraction:.0f} %"
     match summary.status:
         case Status.STARTING:
@@ -57,7 +57,9 @@ def status_tone(summary: RunSummary) -> str:
 
 
 class RunCard(Card):
-    walked = Signal(int)  # to the next card (1) or the one before (-1), by the arrow keys
+    """A run's name, status and progress."""
+
+    arrow_pressed = Signal(int)  # 1: to the next card, -1: to the previous one
 
     def __init__(self, summary: RunSummary) -> None:
         super().__init__(interactive=True)
@@ -92,20 +94,24 @@ class RunCard(Card):
         if step is None:
             super().keyPressEvent(event)
         else:
-            self.walked.emit(step)
+            self.arrow_pressed.emit(step)
 
 
 class RunsList(QWidget):
-    chosen = Signal(object)  # Path of a run's folder
+    """The cards of all runs, the trend of the selected one, and the New run button."""
+
+    run_selected = Signal(object)  # Path of a run's folder
     new_run_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self._cards: dict[Path, RunCard] = {}
-        self._chosen: Path | None = None
+        self._selected: Path | None = None
         self._heading = SectionLabel("Runs", "0")
-        self.new = SecondaryButton("New run", "plus", "Train on another folder, or again with other settings (Ctrl+N)")
-        self.none = label(
+        self.new_run = SecondaryButton(
+            "New run", "plus", "Train on another folder, or again with other settings (Ctrl+N)"
+        )
+        self.empty_note = label(
             "No runs yet. The first one appears here as soon as it is started.",
             "dim",
             pixels=theme.SMALL_PIXELS,
@@ -115,27 +121,27 @@ class RunsList(QWidget):
         self._column = scrolled_column(self)
         self._column.setSpacing(8)
         self._column.addWidget(self._heading)
-        self._column.addWidget(self.none)
+        self._column.addWidget(self.empty_note)
         self._column.addStretch(1)
         bottom = QVBoxLayout()
         bottom.setContentsMargins(16, 8, 16, 16)
         bottom.setSpacing(8)
         bottom.addWidget(self.trend)
-        bottom.addWidget(self.new)
+        bottom.addWidget(self.new_run)
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
         layout.addLayout(bottom)
-        self.new.clicked.connect(self.new_run_requested)
+        self.new_run.clicked.connect(self.new_run_requested)
         self.show_runs(())
 
     def cards(self) -> dict[Path, RunCard]:
-        """By the run's folder, in the order they are shown."""
+        """The cards by run folder, in display order."""
         return dict(self._cards)
 
     def show_runs(self, summaries: Sequence[RunSummary]) -> None:
         order = [summary.run.path for summary in summaries]
-        for gone in [path for path in self._cards if path not in set(order)]:
-            card = self._cards.pop(gone)
+        for removed in [path for path in self._cards if path not in set(order)]:
+            card = self._cards.pop(removed)
             self._column.removeWidget(card)
             card.deleteLater()
         for summary in summaries:
@@ -144,34 +150,34 @@ class RunsList(QWidget):
                 self._cards[path].show_summary(summary)
             else:
                 card = self._cards[path] = RunCard(summary)
-                card.clicked.connect(lambda path=path: self.chosen.emit(path))
-                card.walked.connect(lambda step, path=path: self._walk(path, step))
-                card.set_chosen(path == self._chosen)
+                card.clicked.connect(lambda path=path: self.run_selected.emit(path))
+                card.arrow_pressed.connect(lambda step, path=path: self._move_focus(path, step))
+                card.set_chosen(path == self._selected)
         if list(self._cards) != order or self._column.count() != len(order) + 3:
             self._cards = {path: self._cards[path] for path in order}
             for position, card in enumerate(self._cards.values()):
                 self._column.insertWidget(2 + position, card)
                 card.show()
         self._heading.set_right(f"{len(order):,}")
-        self.none.setVisible(not order)
-        self.new.setVisible(bool(order))
+        self.empty_note.setVisible(not order)
+        self.new_run.setVisible(bool(order))
 
     def set_chosen(self, path: Path | None) -> None:
-        self._chosen = path
+        self._selected = path
         for each, card in self._cards.items():
             card.set_chosen(each == path)
 
-    def focused(self) -> Path | None:
-        """The run whose card has the keyboard."""
+    def focused_run(self) -> Path | None:
+        """The run whose card has the keyboard focus."""
         return next((path for path, card in self._cards.items() if card.hasFocus()), None)
 
-    def _walk(self, path: Path, step: int) -> None:
+    def _move_focus(self, path: Path, step: int) -> None:
         paths = list(self._cards)
         self._cards[paths[min(max(paths.index(path) + step, 0), len(paths) - 1)]].setFocus()
 
 
 class _TrendCard(QWidget):
-    """Whether the loss on the pictures kept apart still falls."""
+    """Whether the held-out loss is still falling."""
 
     def __init__(self) -> None:
         super().__init__()

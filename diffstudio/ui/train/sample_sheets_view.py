@@ -1,4 +1,4 @@
-"""The sample sheets of a run through time: the averaged weights', the raw ones', or both side by side."""
+"""The sample sheets of a run over time: with the EMA weights, the raw weights, or both side by side."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.images import read_image, rounded
 from diffstudio.ui.widgets.inputs import ChipRow
 
-KEPT_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
-LARGEST_TILE = 176  # px on the screen
+MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
+MAX_TILE = 176  # px on the screen
 GAP = 8  # px between tiles
-AVERAGED, RAW, BOTH = "averaged", "raw", "both"
+EMA, RAW, BOTH = "ema", "raw", "both"
 
 
 class SampleGrid(QWidget):
-    """One sheet cut into its samples, laid out anew so that they fill the room there is."""
+    """The samples of one sheet, rearranged to fill the widget."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class SampleGrid(QWidget):
         return self._image
 
     def count(self) -> int:
-        """How many tiles hold a sample: the last row of a sheet may not be full."""
+        """The number of samples; the last row of a sheet may be incomplete."""
         if self._image.isNull():
             return 0
         tiles = self._sheet.columns * self._sheet.rows
@@ -70,10 +70,10 @@ class SampleGrid(QWidget):
             self._image.width() / max(1, self._sheet.columns),
             self._image.height() / max(1, self._sheet.rows),
         )
-        for index, place in enumerate(self.tiles()):
+        for index, rect in enumerate(self.tiles()):
             column, row = index % self._sheet.columns, index // self._sheet.columns
             tile = self._image.copy(round(column * width), round(row * height), round(width), round(height))
-            rounded(painter, tile, place, 6)
+            rounded(painter, tile, rect, 6)
 
     def event(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
@@ -86,8 +86,8 @@ class SampleGrid(QWidget):
         return super().event(event)
 
     def prompt_at(self, point: QPoint) -> str:
-        for index, place in enumerate(self.tiles()):
-            if place.contains(point) and index < len(self._sheet.prompts):
+        for index, rect in enumerate(self.tiles()):
+            if rect.contains(point) and index < len(self._sheet.prompts):
                 return self._sheet.prompts[index] or "no prompt"
         return ""
 
@@ -97,24 +97,24 @@ _NO_SHEET = RunSamples(step=0, ema="", raw="", columns=1, rows=1, size=1, prompt
 
 
 def fit_tiles(count: int, width: int, height: int, preferred: int) -> tuple[int, int]:
-    """Columns and side in px with which `count` squares fill width x height best.
+    """The number of columns and the side in px with which `count` square tiles fill width x height best.
 
-    Full rows are worth a fifth of the side, and of those the `preferred` number of columns is taken where it is a tie.
+    An incomplete last row costs a fifth of the side; a tie goes to the `preferred` number of columns.
     """
 
     def side(columns: int) -> int:
         rows = math.ceil(count / columns)
-        return min((width - GAP * (columns - 1)) // columns, (height - GAP * (rows - 1)) // rows, LARGEST_TILE)
+        return min((width - GAP * (columns - 1)) // columns, (height - GAP * (rows - 1)) // rows, MAX_TILE)
 
-    def worth(columns: int) -> tuple[float, bool]:
+    def score(columns: int) -> tuple[float, bool]:
         return side(columns) * (1.0 if count % columns == 0 else 0.8), columns == preferred
 
-    best = max(range(1, count + 1), key=worth)
+    best = max(range(1, count + 1), key=score)
     return best, max(1, side(best))
 
 
-class SamplesThroughTime(QWidget):
-    """Follows the newest sheet until a person goes back in time; at the right end it follows again."""
+class SampleSheetsView(QWidget):
+    """Shows the newest sheet until the slider is moved back; at the right end it follows again."""
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class SamplesThroughTime(QWidget):
         self._reading: asyncio.Task[None] | None = None
         describe(self, "Samples over time")
         self.chips = ChipRow(
-            [(AVERAGED, "EMA"), (RAW, "Raw"), (BOTH, "Side by side")],
+            [(EMA, "EMA"), (RAW, "Raw"), (BOTH, "Side by side")],
             name="Weights",
             tooltips=(
                 "EMA: the moving average of the weights, which the checkpoint keeps",
@@ -133,16 +133,19 @@ class SamplesThroughTime(QWidget):
                 "EMA on the left, raw on the right",
             ),
         )
-        self.averaged, self.raw = (SampleGrid("Samples of the EMA weights"), SampleGrid("Samples of the raw weights"))
-        self._names = (label("EMA", "dim", pixels=theme.SMALL_PIXELS), label("Raw", "dim", pixels=theme.SMALL_PIXELS))
-        self._parts = (QWidget(), QWidget())
-        self._waiting = label("The first samples come with the first checkpoint", "faint")
-        self._waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.ema, self.raw = (SampleGrid("Samples of the EMA weights"), SampleGrid("Samples of the raw weights"))
+        self._headings = (
+            label("EMA", "dim", pixels=theme.SMALL_PIXELS),
+            label("Raw", "dim", pixels=theme.SMALL_PIXELS),
+        )
+        self._columns = (QWidget(), QWidget())
+        self._placeholder = label("The first samples come with the first checkpoint", "faint")
+        self._placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         describe(self.slider, "Time of the samples", "Earlier samples; the right end follows the newest")
-        self._first = label("", "dim", pixels=theme.SMALL_PIXELS)
-        self._now = label("", "dim", pixels=theme.SMALL_PIXELS)
+        self._first_step = label("", "dim", pixels=theme.SMALL_PIXELS)
+        self._current_step = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._lay_out()
         self.chips.value_changed.connect(self._arrange)
         self.slider.valueChanged.connect(self._show_current)
@@ -152,13 +155,11 @@ class SamplesThroughTime(QWidget):
         header = self._header = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         header.setSpacing(12)
         header.addWidget(SectionLabel("Samples over time"), 1)
-        self.chips.setFixedWidth(
-            sum(self.chips.chip(which).sizeHint().width() for which in (AVERAGED, RAW, BOTH)) + 2 * 6
-        )
+        self.chips.setFixedWidth(sum(self.chips.chip(which).sizeHint().width() for which in (EMA, RAW, BOTH)) + 2 * 6)
         header.addWidget(self.chips)
         grids = QHBoxLayout()
         grids.setSpacing(20)
-        for name, grid, part in zip(self._names, (self.averaged, self.raw), self._parts, strict=True):
+        for name, grid, part in zip(self._headings, (self.ema, self.raw), self._columns, strict=True):
             inside = QVBoxLayout(part)
             inside.setContentsMargins(0, 0, 0, 0)
             inside.setSpacing(4)
@@ -167,37 +168,37 @@ class SamplesThroughTime(QWidget):
             grids.addWidget(part, 1)
         times = QHBoxLayout()
         times.setSpacing(12)
-        times.addWidget(self._first)
+        times.addWidget(self._first_step)
         times.addWidget(self.slider, 1)
-        times.addWidget(self._now)
+        times.addWidget(self._current_step)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
         column.addLayout(header)
-        column.addWidget(self._waiting, 1)
+        column.addWidget(self._placeholder, 1)
         column.addLayout(grids, 1)
         column.addLayout(times)
 
     def minimumSizeHint(self) -> QSize:
         return QSize(
             self.chips.width(), super().minimumSizeHint().height()
-        )  # beside the heading only where there is room
+        )  # resizeEvent moves the chips below the heading when narrow
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        room_for_both = self.width() >= self.chips.width() + _HEADING_WIDTH
+        side_by_side = self.width() >= self.chips.width() + _HEADING_WIDTH
         self._header.setDirection(
-            QBoxLayout.Direction.LeftToRight if room_for_both else QBoxLayout.Direction.TopToBottom
+            QBoxLayout.Direction.LeftToRight if side_by_side else QBoxLayout.Direction.TopToBottom
         )
-        self._header.setSpacing(12 if room_for_both else 6)
+        self._header.setSpacing(12 if side_by_side else 6)
 
     def show_samples(self, run: RunFolder | None, sheets: tuple[RunSamples, ...]) -> None:
-        """The sheets of a run, oldest first."""
-        other_run = run != self._run
-        following = other_run or self.slider.value() == self.slider.maximum()
+        """Show the sheets of a run, oldest first."""
+        run_changed = run != self._run
+        following = run_changed or self.slider.value() == self.slider.maximum()
         shown = self.current()
         self._run, self._sheets = run, sheets
-        if other_run:
+        if run_changed:
             self._decoded.clear()
         self.slider.blockSignals(True)
         self.slider.setRange(0, max(0, len(sheets) - 1))
@@ -205,54 +206,56 @@ class SamplesThroughTime(QWidget):
             self.slider.setValue(self.slider.maximum())
         self.slider.blockSignals(False)
         self._arrange()
-        if other_run or self.current() != shown:
+        if run_changed or self.current() != shown:
             self._show_current()
 
     def current(self) -> RunSamples | None:
-        """The sheet the slider stands at."""
+        """The sheet at the slider's position."""
         return self._sheets[self.slider.value()] if 0 <= self.slider.value() < len(self._sheets) else None
 
     def _arrange(self, *_: object) -> None:
         some, which = bool(self._sheets), self.chips.value()
-        self._waiting.setVisible(not some)
+        self._placeholder.setVisible(not some)
         self.chips.setVisible(some)
-        self._parts[0].setVisible(some and which in (AVERAGED, BOTH))
-        self._parts[1].setVisible(some and which in (RAW, BOTH))
-        for name in self._names:
+        self._columns[0].setVisible(some and which in (EMA, BOTH))
+        self._columns[1].setVisible(some and which in (RAW, BOTH))
+        for name in self._headings:
             name.setVisible(some and which == BOTH)
-        for part in (self.slider, self._first, self._now):
+        for part in (self.slider, self._first_step, self._current_step):
             part.setVisible(len(self._sheets) > 1)
-        self._say_time()
+        self._show_step()
 
-    def _say_time(self) -> None:
+    def _show_step(self) -> None:
         current = self.current()
         if current is None:
             return
         newest = self.slider.value() == self.slider.maximum()
-        self._first.setText(f"step {self._sheets[0].step:,}")
-        self._now.setText(f"step {current.step:,}" + (" · newest" if newest else f" of {self._sheets[-1].step:,}"))
-        self.slider.setAccessibleDescription(self._now.text())
+        self._first_step.setText(f"step {self._sheets[0].step:,}")
+        self._current_step.setText(
+            f"step {current.step:,}" + (" · newest" if newest else f" of {self._sheets[-1].step:,}")
+        )
+        self.slider.setAccessibleDescription(self._current_step.text())
 
     def _show_current(self, *_: object) -> None:
-        self._say_time()
+        self._show_step()
         sheet, run = self.current(), self._run
         if sheet is None or run is None:
-            for grid in (self.averaged, self.raw):
+            for grid in (self.ema, self.raw):
                 grid.show_sheet(None, QImage())
             return
-        wanted = (run.path / sheet.ema, run.path / sheet.raw)
-        if all(path in self._decoded for path in wanted):
-            for path, grid in zip(wanted, (self.averaged, self.raw), strict=True):
+        paths = (run.path / sheet.ema, run.path / sheet.raw)
+        if all(path in self._decoded for path in paths):
+            for path, grid in zip(paths, (self.ema, self.raw), strict=True):
                 self._decoded.move_to_end(path)
                 grid.show_sheet(sheet, self._decoded[path])
             return
         if self._reading is not None:
-            self._reading.cancel()  # of what was asked while scrubbing only the newest counts
-        self._reading = self._tasks.start(self._read(run, sheet, wanted))
+            self._reading.cancel()  # while scrubbing, only the newest position counts
+        self._reading = self._tasks.start(self._read(run, sheet, paths))
 
-    async def _read(self, run: RunFolder, sheet: RunSamples, wanted: Sequence[Path]) -> None:
-        self._decoded |= await self._tasks.to_thread(lambda: {path: read_image(path) for path in wanted})
-        while len(self._decoded) > 2 * KEPT_SHEETS:
+    async def _read(self, run: RunFolder, sheet: RunSamples, paths: Sequence[Path]) -> None:
+        self._decoded |= await self._tasks.to_thread(lambda: {path: read_image(path) for path in paths})
+        while len(self._decoded) > 2 * MAX_DECODED_SHEETS:
             self._decoded.popitem(last=False)
         if run == self._run and sheet == self.current():
             self._show_current()

@@ -1,4 +1,4 @@
-"""Small pictures of a folder, made off the window's thread by the same careful reader that training uses."""
+"""Thumbnails of training images, read in a thread by the same reader as in training."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from diffstudio.imaging.reader import looks_like_an_image, read_image
 from diffstudio.training.data.preprocess import resize_to_square
 from diffstudio.ui.widgets.images import numpy_to_qimage
 
-MOST_LOOKED_AT = 200  # files of a folder, when a few pictures of it are wanted
+MAX_FILES_PER_FOLDER = 200  # enough to find a few images for the folder card
 WHITE = (255, 255, 255)
 
 _T = TypeVar("_T")
 
 
 def thumbnail(path: Path, side: int) -> QImage | None:
-    """The middle square of a picture, `side` px, transparency on white; None when it cannot be read."""
+    """The centre square of an image, `side` px, transparency on white; None if it cannot be read."""
     try:
-        picture, _ = read_image(path, at_least=side)
+        image, _ = read_image(path, at_least=side)
     except ImageProblem:
         return None
-    return numpy_to_qimage(resize_to_square(picture, side, WHITE, "crop"))
+    return numpy_to_qimage(resize_to_square(image, side, WHITE, "crop"))
 
 
-def spread(things: Sequence[_T], count: int) -> list[_T]:
-    """At most `count` of them, evenly from the first to the last: all groups of a folder get their share."""
-    if len(things) <= count:
-        return list(things)
-    return [things[index * len(things) // count] for index in range(count)]
+def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:
+    """At most `count` of the items, evenly spaced, so that every group of a folder is represented."""
+    if len(items) <= count:
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]
 
 
-def first_pictures(folder: Path) -> Generator[Path, None, None]:
-    """Some pictures of a folder without looking at all of it: one from each sub-folder in turn, then the next of each."""
+def first_images(folder: Path) -> Generator[Path, None, None]:
+    """Some images of a folder, one from each sub-folder in turn, without listing all of it."""
     try:
-        inside = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
+        subfolders = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
     except OSError:  # moved or unplugged since
         return
-    waiting = [_pictures_in(Path(path)) for path in [str(folder), *inside[:24]]]
-    for _ in range(MOST_LOOKED_AT):
-        if not waiting:
+    sources = [_images_in(Path(path)) for path in [str(folder), *subfolders[:24]]]
+    for _ in range(MAX_FILES_PER_FOLDER):
+        if not sources:
             return
-        source = waiting.pop(0)
+        source = sources.pop(0)
         path = next(source, None)
         if path is not None:
-            waiting.append(source)
+            sources.append(source)
             yield path
 
 
-def _pictures_in(folder: Path) -> Iterator[Path]:
+def _images_in(folder: Path) -> Iterator[Path]:
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except OSError:
         return
-    for name in names[:MOST_LOOKED_AT]:
+    for name in names[:MAX_FILES_PER_FOLDER]:
         if looks_like_an_image(folder / name):
             yield folder / name

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QGraphicsView, QMenu, QMessageBox, QWidget
@@ -68,8 +67,8 @@ def test_an_empty_room_invites_and_has_nothing_to_press_but_that(room: TrainRoom
     assert room.folder_view.currentWidget() is room.folder_view.empty
     assert room.folder_view.empty.button is not None and room.folder_view.empty.button.isVisible()
     assert not room.new_panel.start.isVisible()
-    assert not room.runs_list.new.isVisible()
-    assert room.runs_list.none.isVisible()
+    assert not room.runs_list.new_run.isVisible()
+    assert room.runs_list.empty_note.isVisible()
 
 
 def test_the_button_opens_a_dialog_and_its_answer_is_inspected(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
@@ -88,7 +87,7 @@ def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(
     room: TrainRoom, qtbot: QtBot, pictures: Path
 ) -> None:
     inspected(room, qtbot, pictures)
-    found = room.folder_view.found
+    found = room.folder_view.report_view
     assert found.title.text() == "toys"
     assert "9 pictures" in found.sentence.text() and "2 groups" in found.sentence.text()
     assert "cars 5" in found.groups.text() and "balls 4" in found.groups.text()
@@ -155,7 +154,7 @@ def test_inspection_shows_progress_and_can_be_cancelled(
 
     monkeypatch.setattr(module, "inspect_folder", endless)
     room.inspect(pictures)
-    inspecting = room.folder_view.inspecting
+    inspecting = room.folder_view.progress_view
     qtbot.waitUntil(lambda: "of 100,000 pictures" in inspecting.count.text(), timeout=PATIENCE_MS)
     assert inspecting.line.fraction() is not None
     qtbot.mouseClick(inspecting.cancel, Qt.MouseButton.LeftButton)
@@ -181,13 +180,13 @@ def test_from_a_folder_to_a_checkpoint(
     qtbot.waitUntil(lambda: "images/s" in view.status.text(), timeout=PATIENCE_MS)
     assert view.status.text().startswith("Step ") and "left" in view.status.text()
     qtbot.waitUntil(lambda: view.curve._plot is not None, timeout=PATIENCE_MS)
-    qtbot.waitUntil(lambda: not view.samples.averaged.image().isNull(), timeout=PATIENCE_MS)
-    assert view.samples.averaged.count() == 8
+    qtbot.waitUntil(lambda: not view.samples.ema.image().isNull(), timeout=PATIENCE_MS)
+    assert view.samples.ema.count() == 8
     assert view.generate.isVisible(), "there is a checkpoint to generate from while it goes on"
 
     reaches(room, qtbot, Status.FINISHED)
-    qtbot.waitUntil(lambda: view.ending.isVisible(), timeout=PATIENCE_MS)
-    assert "It learned" in view.ending.text()
+    qtbot.waitUntil(lambda: view.outcome.isVisible(), timeout=PATIENCE_MS)
+    assert "It learned" in view.outcome.text()
     assert room.runs_list.cards()[path].status() == "finished"
     assert not view.stop.isVisible()
     assert view.note.text() == ""
@@ -214,24 +213,24 @@ def test_samples_through_time(room: TrainRoom, qtbot: QtBot, pictures: Path, beh
     samples = room.run_view.samples
     qtbot.waitUntil(lambda: samples.slider.maximum() == 3, timeout=PATIENCE_MS)
     assert samples.slider.value() == 3, "the newest are shown until a person goes back"
-    qtbot.waitUntil(lambda: colour_of(samples.averaged.image(), 2) == (40, 40, 200), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: colour_of(samples.ema.image(), 2) == (40, 40, 200), timeout=PATIENCE_MS)
 
     samples.slider.setFocus()
     qtbot.keyClick(samples.slider, Qt.Key.Key_Home)
-    qtbot.waitUntil(lambda: colour_of(samples.averaged.image(), 2) == (40, 10, 200), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: colour_of(samples.ema.image(), 2) == (40, 10, 200), timeout=PATIENCE_MS)
     current = samples.current()
     assert current is not None and current.step == 10
-    room.look()
+    room.refresh()
     qtbot.wait(50)
     assert samples.slider.value() == 0, "looking at the runs does not drag a person to the newest"
 
     qtbot.mouseClick(samples.chips.chip("raw"), Qt.MouseButton.LeftButton)
-    assert samples.raw.isVisible() and not samples.averaged.isVisible()
+    assert samples.raw.isVisible() and not samples.ema.isVisible()
     assert colour_of(samples.raw.image(), 2) == (40, 40, 40)
     qtbot.mouseClick(samples.chips.chip("both"), Qt.MouseButton.LeftButton)
-    assert samples.raw.isVisible() and samples.averaged.isVisible()
-    middle = samples.averaged.tiles()[3].center().toPoint()
-    assert samples.averaged.prompt_at(middle) == "thing 3"
+    assert samples.raw.isVisible() and samples.ema.isVisible()
+    middle = samples.ema.tiles()[3].center().toPoint()
+    assert samples.ema.prompt_at(middle) == "thing 3"
 
 
 def test_pause_resume_and_stop(room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]) -> None:
@@ -250,7 +249,7 @@ def test_pause_resume_and_stop(room: TrainRoom, qtbot: QtBot, pictures: Path, be
     qtbot.mouseClick(room.run_view.stop, Qt.MouseButton.LeftButton)
     assert not room.run_view.stop.isEnabled() or status(room) is Status.STOPPED
     reaches(room, qtbot, Status.STOPPED)
-    assert "Stopped at step" in room.run_view.ending.text()
+    assert "Stopped at step" in room.run_view.outcome.text()
     assert room.run_panel.button.text() == "Resume training"
     qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
     reaches(room, qtbot, Status.TRAINING)
@@ -288,7 +287,7 @@ def test_a_failed_run_says_why_and_shows_the_end_of_its_log(
     started(room, qtbot, pictures)
     reaches(room, qtbot, Status.FAILED)
     qtbot.waitUntil(lambda: room.run_view.log.isVisible(), timeout=PATIENCE_MS)
-    assert room.run_view.ending.text() == "The loss is no longer a number. Lower the learning rate."
+    assert room.run_view.outcome.text() == "The loss is no longer a number. Lower the learning rate."
     assert room.run_view.log.toPlainText().endswith("ValueError: loss is nan")
 
 
@@ -298,11 +297,11 @@ def test_a_run_that_never_began_can_be_tried_again(
     behave(end="refuse")
     first = started(room, qtbot, pictures)
     reaches(room, qtbot, Status.FAILED)
-    assert room.run_view.ending.text() == "There are no pictures in the folder. Choose another one."
-    assert room.run_view.ending.action.text() == "Try again"
-    assert room.run_panel.button.text() == Action.AGAIN
+    assert room.run_view.outcome.text() == "There are no pictures in the folder. Choose another one."
+    assert room.run_view.outcome.action.text() == "Try again"
+    assert room.run_panel.button.text() == Action.TRY_AGAIN
     behave(steps=20)
-    qtbot.mouseClick(room.run_view.ending.action, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(room.run_view.outcome.action, Qt.MouseButton.LeftButton)
     assert room.selected() not in (None, first)
     reaches(room, qtbot, Status.FINISHED)
     assert len(room.runs_list.cards()) == 2
@@ -314,9 +313,9 @@ def test_a_killed_run_is_resumed_with_one_click(
     behave(steps=60, end="vanish", sample_every=5)
     started(room, qtbot, pictures)
     reaches(room, qtbot, Status.INTERRUPTED)
-    assert room.run_view.ending.action.text() == "Resume"
+    assert room.run_view.outcome.action.text() == "Resume"
     behave(steps=60)
-    qtbot.mouseClick(room.run_view.ending.action, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(room.run_view.outcome.action, Qt.MouseButton.LeftButton)
     reaches(room, qtbot, Status.FINISHED)
 
 
@@ -326,20 +325,20 @@ def test_what_is_asked_for_is_what_is_trained(
     behave(steps=5)
     inspected(room, qtbot, pictures)
     panel = room.new_panel
-    assert panel.why.text(), "the choice made for the person is explained"
-    shown = panel.choice()
+    assert panel.recipe_reason.text(), "the choice made for the person is explained"
+    shown = panel.run_settings()
     path = started(room, qtbot, pictures)
     asked = json.loads((path / "process.json").read_text())["request"]
     assert (asked["recipe"], asked["minutes"]) == (str(path / "chosen.toml"), 120)
-    assert shown is not None and read_choice(path / "chosen.toml") == shown.chosen
+    assert shown is not None and read_choice(path / "chosen.toml") == shown.recipe_choice
     qtbot.waitUntil(lambda: (path / "recipe.toml").is_file(), timeout=PATIENCE_MS)
     assert RunFolder(path).recipe() == shown.recipe
 
     inspected(room, qtbot, pictures)
-    panel.side.set_value(48)
+    panel.image_size.set_value(48)
     panel.optimiser.set_value(OptimiserName.ADAMW)
-    panel.noise.set_value(NoiseLevelsName.COSINE)
-    panel.changes.set_value(("turns",))
+    panel.noise_levels.set_value(NoiseLevelsName.COSINE)
+    panel.augmentations.set_value(("rotation",))
     panel.minutes.field.setFocus()
     panel.minutes.field.selectAll()
     qtbot.keyClicks(panel.minutes.field, "1 h 30 min")
@@ -363,13 +362,13 @@ def test_little_time_suits_another_recipe_and_says_so(room: TrainRoom, qtbot: Qt
     inspected(room, qtbot, pictures)
     panel = room.new_panel
     panel.set_accelerator(False)
-    much = panel.why.text()
+    much = panel.recipe_reason.text()
     panel.minutes.slider.setValue(0)
     assert panel.minutes.value() == 1
-    assert panel.why.text() != much
-    choice = panel.choice()
+    assert panel.recipe_reason.text() != much
+    choice = panel.run_settings()
     assert choice is not None and choice.recipe.data.size < 64
-    assert panel.side.value() == choice.recipe.data.size
+    assert panel.image_size.value() == choice.recipe.data.size
 
 
 def test_the_estimate_is_of_what_was_measured(
@@ -377,7 +376,7 @@ def test_the_estimate_is_of_what_was_measured(
 ) -> None:
     inspected(room, qtbot, pictures)
     assert room.new_panel.estimate.text().startswith("Ready near ")
-    choice = room.new_panel.choice()
+    choice = room.new_panel.run_settings()
     assert choice is not None
     choice.recipe.write(pictures.parent / "same.toml")
     behave(steps=5)
@@ -536,15 +535,5 @@ def test_a_picture_of_the_folder_that_went_away_is_left_out(
     monkeypatch.setattr(module, "thumbnail", gone)
     inspected(room, qtbot, pictures)
     qtbot.waitUntil(lambda: not (pictures / "cars" / "3.png").exists(), timeout=PATIENCE_MS)
-    assert room.folder_view.found._flow.count() == 0
+    assert room.folder_view.report_view._flow.count() == 0
     assert room.new_panel.start.isVisible()
-
-
-def test_thumbnails_lay_transparency_on_white(tmp_path: Path) -> None:
-    from diffstudio.ui.train.thumbnails import thumbnail
-
-    Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    image = thumbnail(tmp_path / "clear.png", 16)
-    assert image is not None
-    assert (image.width(), image.height()) == (16, 16)
-    assert image.pixelColor(8, 8).lightness() == 255

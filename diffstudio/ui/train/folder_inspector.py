@@ -1,0 +1,98 @@
+"""Inspects a folder of training images and reads its thumbnails, in threads."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtGui import QImage
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, inspect_folder
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.train.thumbnails import evenly_spaced, first_images, thumbnail
+
+
+class FolderInspector(QObject):
+    """One inspection and one set of thumbnails at a time; a new one cancels the one before."""
+
+    progressed = Signal(object)  # InspectionProgress
+    finished = Signal(object)  # FolderReport
+    failed = Signal(object)  # DiffstudioError or OSError
+    thumbnails_loaded = Signal(object)  # list[tuple[QImage, str]]: with a description of each
+    run_thumbnails_loaded = Signal(object)  # list[QImage]
+
+    def __init__(self, tasks: Tasks) -> None:
+        super().__init__()
+        self._tasks = tasks
+        self._inspection: asyncio.Task[None] | None = None
+        self._thumbnails: asyncio.Task[None] | None = None
+
+    def inspect(self, folder: Path) -> None:
+        self.cancel()
+        self._inspection = self._tasks.start(self._inspect(folder))
+
+    def busy(self) -> bool:
+        """Whether a folder is being inspected."""
+        return self._inspection is not None
+
+    def cancel(self) -> None:
+        if self._inspection is not None:
+            self._inspection.cancel()
+        self._cancel_thumbnails()
+        self._inspection = None
+
+    def load_thumbnails(self, report: FolderReport, count: int, side: int) -> None:
+        """Read thumbnails of at most `count` images, `side` px, from all groups of the folder."""
+        self._cancel_thumbnails()
+        self._thumbnails = self._tasks.start(self._load_thumbnails(report, count, side))
+
+    def load_run_thumbnails(self, folder: Path | None, count: int, side: int) -> None:
+        """Read thumbnails of the first images of a folder that is not inspected, if there is one."""
+        self._cancel_thumbnails()
+        if folder is not None:
+            self._thumbnails = self._tasks.start(self._load_run_thumbnails(folder, count, side))
+
+    def _cancel_thumbnails(self) -> None:
+        if self._thumbnails is not None:
+            self._thumbnails.cancel()
+        self._thumbnails = None
+
+    async def _inspect(self, folder: Path) -> None:
+        report = None
+        try:
+            async for item in self._tasks.iterate_in_thread(inspect_folder(folder)):
+                if isinstance(item, FolderReport):
+                    report = item
+                else:
+                    self.progressed.emit(item)
+        except (DiffstudioError, OSError) as error:
+            self._inspection = None
+            self.failed.emit(error)
+            return
+        self._inspection = None
+        if report is not None:
+            self.finished.emit(report)
+
+    async def _load_thumbnails(self, report: FolderReport, count: int, side: int) -> None:
+        thumbnails: list[tuple[QImage, str]] = []
+        for record in evenly_spaced(report.images, count):
+            image = await self._tasks.to_thread(thumbnail, report.folder / record.path, side)
+            if image is not None:
+                thumbnails.append((image, _description(record)))
+        self.thumbnails_loaded.emit(thumbnails)
+
+    async def _load_run_thumbnails(self, folder: Path, count: int, side: int) -> None:
+        thumbnails: list[QImage] = []
+        async for path in self._tasks.iterate_in_thread(first_images(folder)):
+            image = await self._tasks.to_thread(thumbnail, path, side)
+            if image is not None:
+                thumbnails.append(image)
+            if len(thumbnails) == count:
+                break
+        self.run_thumbnails_loaded.emit(thumbnails)
+
+
+def _description(image: ImageRecord) -> str:
+    return f"{image.caption or image.path.name} · {image.width:,} x {image.height:,} px"

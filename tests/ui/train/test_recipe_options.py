@@ -1,0 +1,50 @@
+"""The recipe settings that the window offers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from diffstudio.training.recipe import DataRecipe, NoiseLevelsName, OptimiserName, Recipe
+from diffstudio.ui.train.recipe_options import FLIPS, ROTATION, SHIFTS, RecipeOptions, augmentation_text, estimate_text
+
+
+def test_options_are_read_from_a_recipe_and_change_nothing_by_themselves() -> None:
+    recipe = Recipe(data=DataRecipe(size=96, flips=0.3, rotation_degrees=0.0, translation=0.1))
+    options = RecipeOptions.from_recipe(recipe)
+    assert options == RecipeOptions(96, OptimiserName.MUON, NoiseLevelsName.LOGIT_NORMAL, (FLIPS, SHIFTS))
+    assert options.apply_to(recipe) is recipe
+
+
+def test_a_changed_option_changes_what_belongs_to_it_and_no_more() -> None:
+    recipe = Recipe()
+    turned = replace(RecipeOptions.from_recipe(recipe), augmentations=(ROTATION,)).apply_to(recipe)
+    assert (turned.data.flips, turned.data.translation) == (0, 0) and turned.data.rotation_degrees > 0
+    assert (turned.network, turned.optimiser, turned.objective, turned.run) == (
+        recipe.network,
+        recipe.optimiser,
+        recipe.objective,
+        recipe.run,
+    )
+    other = replace(RecipeOptions.from_recipe(recipe), noise_levels=NoiseLevelsName.LOG_NORMAL).apply_to(recipe)
+    assert other.objective.mean < 0, "the mean of log sigma is not the mean of logit t"
+    assert (
+        replace(RecipeOptions.from_recipe(recipe), optimiser=OptimiserName.SGD).apply_to(recipe).optimiser.learning_rate
+        > 1e-3
+    )
+
+
+def test_augmentation_text() -> None:
+    assert (
+        augmentation_text(Recipe(data=DataRecipe(flips=0.3, rotation_degrees=8, translation=0.06)))
+        == "flips, rotation up to 8°, shifts up to 6 %"
+    )
+    assert augmentation_text(Recipe(data=DataRecipe(flips=0, rotation_degrees=0, translation=0))) == "none"
+
+
+def test_estimates_round_and_name_the_day() -> None:
+    noon = time.mktime((2026, 11, 23, 12, 0, 0, 0, 0, -1))
+    assert estimate_text(120, 43.21, noon) == "About 310,000 images seen · ready near 14:00"
+    assert estimate_text(120, None, noon) == "Ready near 14:00"
+    assert estimate_text(13 * 60, None, noon) == "Ready near 01:00 tomorrow"
+    assert estimate_text(48 * 60, None, noon) == "Ready near 12:00 in 2 days"
