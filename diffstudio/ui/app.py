@@ -214,7 +214,7 @@ class Desktop(QObject):
 
         if self.gallery is None:
             self.start_services()
-        room = ModelsRoom(self.gallery, home=lambda: self.model_library.library.folders[0])
+        room = ModelsRoom(self.gallery, output_folder=lambda: self.model_library.library.folders[0])
         room.generate_requested.connect(self.generate_with)
         room.use_in_prompt_requested.connect(self.use_lora)
         room.trigger_words_requested.connect(self.generate_room.panel.add_trigger_words)

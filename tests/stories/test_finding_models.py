@@ -57,11 +57,11 @@ def test_words_kinds_and_a_way_back(room: ModelsRoom, qtbot: QtBot) -> None:
     assert room.details.title.text() == "Cats"
     qtbot.keyClicks(room.filter.search, "nothing like it")
     qtbot.waitUntil(lambda: room.model.rowCount() == 0)
-    assert room._nothing_fits.isVisible() and not room.details.isVisible()
-    qtbot.mouseClick(room._nothing_fits.button, Qt.MouseButton.LeftButton)
+    assert room._no_matches.isVisible() and not room.details.isVisible()
+    qtbot.mouseClick(room._no_matches.button, Qt.MouseButton.LeftButton)
     assert titles(room) == ["Skies", "Cats", "Ink"]
-    assert room.filter.kind.isVisible()  # there are two kinds
-    room.filter.kind.set_value(Role.LORA)
+    assert room.filter.type.isVisible()  # there are two kinds
+    room.filter.type.set_value(Role.LORA)
     room.filter.changed.emit()
     assert titles(room) == ["Ink"]
 
@@ -106,8 +106,8 @@ def test_what_cannot_be_kept_is_said(
 def test_the_hash_appears_when_it_is_worked_out(room: ModelsRoom, qtbot: QtBot, three: list[Checkpoint]) -> None:
     room.choose(three[0].path)
     sha256 = sha256_of(three[0].path)
-    qtbot.waitUntil(lambda: dict(room.details.model_facts.facts()).get("SHA-256") == sha256)
-    assert dict(room.details.model_facts.facts())["AutoV2"] == sha256[:10]
+    qtbot.waitUntil(lambda: dict(room.details.model_table.facts()).get("SHA-256") == sha256)
+    assert dict(room.details.model_table.facts())["AutoV2"] == sha256[:10]
 
 
 def drag(room: ModelsRoom, *paths: Path) -> QMimeData:

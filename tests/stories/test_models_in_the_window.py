@@ -40,9 +40,9 @@ def test_a_lora_and_its_words_go_into_the_prompt(desktop: Desktop, qtbot: QtBot)
     prompt.set_text("red apple")
     room: Any = desktop.window.show_room(MODELS)
     assert room.choose(paths.checkpoints() / "loras" / "ink.safetensors")
-    qtbot.mouseClick(room.details.words.chips[0], Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(room.details.trigger_words.chips[0], Qt.MouseButton.LeftButton)
     assert prompt.text() == "red apple, sumi-e" and desktop.window.current_room() == MODELS
-    qtbot.mouseClick(room.details.words.chips[0], Qt.MouseButton.LeftButton)  # again: it is there already
+    qtbot.mouseClick(room.details.trigger_words.chips[0], Qt.MouseButton.LeftButton)  # again: it is there already
     assert prompt.text() == "red apple, sumi-e"
     qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton)
     assert desktop.window.current_room() == GENERATE and prompt.text().startswith("red apple, sumi-e <lora:ink:")

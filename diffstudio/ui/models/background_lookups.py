@@ -1,4 +1,4 @@
-"""What the Models room finds out beside the window: pictures, what lies beside a file, hashes, which tools can be used."""
+"""Lookups of the Models room in threads: thumbnails, sidecars, hashes, generated images, available tools."""
 
 from __future__ import annotations
 
@@ -20,42 +20,44 @@ from diffstudio.ui.models import model_info
 from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets.images import read_image
 
-MOST_PICTURES = 6  # of those made with the chosen one
-_PICTURE_SIDE = 256  # px
+MAX_IMAGES = 6  # generated with the selected model
+_IMAGE_SIDE = 256  # px
 
 
 class BackgroundLookups(QObject):
-    """Answers come as signals, each with the path that was asked about."""
+    """Every result is a signal that carries the path of the model file."""
 
-    seen = Signal(object, object, object)  # Path, QImage, Sidecar
+    preview_loaded = Signal(object, object, object)  # Path, QImage, Sidecar
     hashed = Signal(object, str)  # Path, SHA-256
-    tools_found = Signal(object, object, object)  # Path, tuple[Tool, …], dict[str, int]: what pruning would leave out
-    made_with = Signal(object, object)  # Path, list[(QImage, str)]: the newest pictures and their prompts
+    tools_found = Signal(
+        object, object, object
+    )  # Path, tuple[Tool, …], dict[str, int]: bytes that pruning would remove
+    images_found = Signal(object, object)  # Path, list[(QImage, str)]: the newest pictures and their prompts
 
     def __init__(self, gallery: Gallery | None) -> None:
         super().__init__()
         self._gallery = gallery
-        self._looks = NewestFirstQueue("checkpoint-pictures", capacity=20_000)
-        self._chosen = NewestFirstQueue("checkpoint-details", capacity=3)
+        self._previews = NewestFirstQueue("checkpoint-pictures", capacity=20_000)
+        self._details = NewestFirstQueue("checkpoint-details", capacity=3)
         self._hashes = NewestFirstQueue("checkpoint-hashes", capacity=1)
         self._hashing: Path | None = None
-        self._looks.completed.connect(self._seen)
-        self._chosen.completed.connect(self._answered)
+        self._previews.completed.connect(self._preview_read)
+        self._details.completed.connect(self._details_found)
         self._hashes.completed.connect(self._hashed)
 
-    def look_at(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Every one's picture and what lies beside it, the first of them first."""
+    def load_previews(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Read the thumbnail and the sidecars of each checkpoint, in this order."""
         for checkpoint in reversed(checkpoints):
-            self._looks.submit((checkpoint.path, checkpoint.modified), partial(self._look, checkpoint))
+            self._previews.submit((checkpoint.path, checkpoint.modified), partial(self._read_preview, checkpoint))
 
-    def choose(self, checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> None:
-        """What is only told of the one that is chosen."""
-        self._chosen.submit(("tools", checkpoint.path), partial(_tools, checkpoint, tuple(others)))
+    def look_up_details(self, checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> None:
+        """Find the tools and the images of the selected checkpoint."""
+        self._details.submit(("tools", checkpoint.path), partial(_tools, checkpoint, tuple(others)))
         if self._gallery is not None:
-            self._chosen.submit(("pictures", checkpoint.path), partial(self._pictures, checkpoint))
+            self._details.submit(("pictures", checkpoint.path), partial(self._newest_images, checkpoint))
 
-    def hash(self, path: Path) -> None:
-        """Worked out while nothing else is asked about; `hashed` at once where it is known."""
+    def look_up_hash(self, path: Path) -> None:
+        """Compute the SHA-256 of the file; a cached one is emitted at once. A new call cancels the one before."""
         self._hashing = None
         if known := cached_sha256(path):
             self.hashed.emit(path, known)
@@ -65,25 +67,25 @@ class BackgroundLookups(QObject):
 
     def close(self) -> None:
         self._hashing = None
-        for questions in (self._hashes, self._chosen, self._looks):
-            questions.close()
+        for queue in (self._hashes, self._details, self._previews):
+            queue.close()
 
-    # ---- in threads --------------------------------------------------------------------------------------------------
+    # ---- in a thread ---------------------------------------------------------------------------------------------------
 
-    def _look(self, checkpoint: Checkpoint) -> tuple[QImage, Sidecar]:
-        """Its own picture, one beside it, or the newest that was made with it."""
-        told = read_sidecar(checkpoint.path)
-        own = model_info.thumbnail(checkpoint)
-        if own.isNull() and told.picture is not None:
-            own = read_image(told.picture, _PICTURE_SIDE)
-        if own.isNull() and self._gallery is not None:
-            for image in self._newest(checkpoint, 1):
-                own = read_image(self._gallery.thumbnail(image))
-        return own, told
+    def _read_preview(self, checkpoint: Checkpoint) -> tuple[QImage, Sidecar]:
+        """The thumbnail in the header, one next to the file, or the newest image made with the checkpoint."""
+        sidecar = read_sidecar(checkpoint.path)
+        image = model_info.thumbnail(checkpoint)
+        if image.isNull() and sidecar.picture is not None:
+            image = read_image(sidecar.picture, _IMAGE_SIDE)
+        if image.isNull() and self._gallery is not None:
+            for newest in self._newest(checkpoint, 1):
+                image = read_image(self._gallery.thumbnail(newest))
+        return image, sidecar
 
-    def _pictures(self, checkpoint: Checkpoint) -> list[tuple[QImage, str]]:
+    def _newest_images(self, checkpoint: Checkpoint) -> list[tuple[QImage, str]]:
         found: list[tuple[QImage, str]] = []
-        for image in self._newest(checkpoint, MOST_PICTURES):
+        for image in self._newest(checkpoint, MAX_IMAGES):
             assert self._gallery is not None
             try:
                 request = image.request
@@ -91,33 +93,33 @@ class BackgroundLookups(QObject):
                     (read_image(self._gallery.thumbnail(image)), request.prompt if request is not None else "")
                 )
             except DiffstudioError:
-                continue  # gone since
+                continue  # removed meanwhile
         return found
 
-    def _newest(self, checkpoint: Checkpoint, most: int) -> list[GalleryImage]:
-        """The newest pictures made with a checkpoint, or whose prompts ask for a LoRA."""
+    def _newest(self, checkpoint: Checkpoint, count: int) -> list[GalleryImage]:
+        """The newest images made with a checkpoint, or with a LoRA tag in the prompt."""
         if self._gallery is None:
             return []
         if checkpoint.role is Role.LORA:
-            return self._gallery.images(0, most, f"<lora:{checkpoint.name}:")
+            return self._gallery.images(0, count, f"<lora:{checkpoint.name}:")
         for name in dict.fromkeys((checkpoint.name, str(checkpoint.path), checkpoint.path.stem)):
-            if found := self._gallery.made_with(name, most):
+            if found := self._gallery.made_with(name, count):
                 return found
         return []
 
     # ---- on the window's thread --------------------------------------------------------------------------------------
 
-    def _seen(self, key: object, result: object) -> None:
+    def _preview_read(self, key: object, result: object) -> None:
         match key, result:
-            case (Path() as path, _), (QImage() as picture, Sidecar() as told):
-                self.seen.emit(path, picture, told)
+            case (Path() as path, _), (QImage() as image, Sidecar() as sidecar):
+                self.preview_loaded.emit(path, image, sidecar)
 
-    def _answered(self, key: object, result: object) -> None:
+    def _details_found(self, key: object, result: object) -> None:
         match key, result:
             case ("tools", Path() as path), (tuple() as tools, dict() as left_out):
                 self.tools_found.emit(path, tools, left_out)
-            case ("pictures", Path() as path), list() as pictures:
-                self.made_with.emit(path, pictures)
+            case ("pictures", Path() as path), list() as images:
+                self.images_found.emit(path, images)
 
     def _hashed(self, path: object, sha256: object) -> None:
         if isinstance(path, Path) and isinstance(sha256, str):

@@ -1,4 +1,4 @@
-"""What a checkpoint is, how it was trained, and what can be done with it."""
+"""The right side of the Models room: a model's description, trigger words, tools, metadata and training."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe, scroll_area
 from diffstudio.ui.widgets.images import Thumbnail
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
-WIDEST = 640  # px of text: longer lines are hard to read
-_SMALL = 72  # px of a picture that was made with it
+MAX_WIDTH = 640  # px; longer lines are hard to read
+_IMAGE_SIDE = 72  # px
 _TOOLS = {
     Tool.CONVERT: ("Convert…", "arrows-left-right", "Write the weights in another precision or file format"),
     Tool.MERGE: ("Merge…", "git-merge", "Merge with other checkpoints of the same family"),
@@ -38,10 +38,10 @@ _TOOLS = {
 
 
 class CheckpointDetails(QWidget):
-    """The right side of the Models room."""
+    """Shows one model file, or why a file cannot be used."""
 
-    use_requested = Signal()  # what the large button says: generate with it, or put it into the prompt
-    trigger_word_requested = Signal(str)  # into the prompt
+    use_requested = Signal()  # the primary button: generate with it, or use it in the prompt
+    trigger_word_requested = Signal(str)  # to add to the prompt
     tool_requested = Signal(object)  # Tool
     star_requested = Signal()
     folder_requested = Signal()
@@ -50,19 +50,19 @@ class CheckpointDetails(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._entry: Entry | None = None
-        self._beside, self._hash = NO_SIDECAR, ""
-        self.picture = Thumbnail(128, theme.RADIUS, name="An image made with this checkpoint")
+        self._sidecar, self._hash = NO_SIDECAR, ""
+        self.thumbnail = Thumbnail(128, theme.RADIUS, name="An image made with this checkpoint")
         self.title = ElidedLabel("", pixels=18, bold=True)
-        self.below = ElidedLabel("", "dim")
-        self.about = WrappingText(pixels=theme.FONT_PIXELS)
+        self.summary = ElidedLabel("", "dim")
+        self.description = WrappingText(pixels=theme.FONT_PIXELS)
         self.warning = Banner()
-        self.words = TriggerWordChips("Trigger words", "Copy the trigger words")
-        self.tags = TriggerWordChips("Trained on", "Copy the tags of its training images")
-        self.model_facts, self.training_facts = FactsTable(96), FactsTable(96)
+        self.trigger_words = TriggerWordChips("Trigger words", "Copy the trigger words")
+        self.training_tags = TriggerWordChips("Trained on", "Copy the tags of its training images")
+        self.model_table, self.training_table = FactsTable(96), FactsTable(96)
         self._training_title = SectionLabel("Training")
         self._model_title = SectionLabel("Checkpoint")
         self.use = PrimaryButton("Generate with this", tooltip="Use this checkpoint in the Generate room")
-        self.notes, self.taken_for = NotesEditor(), TypeOverride()
+        self.notes, self.type_override = NotesEditor(), TypeOverride()
         self.star = SecondaryButton("Star", "star", "Star this model (Ctrl+D)")
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
         self.delete = SecondaryButton("Delete", "trash", "Move this file to the system's trash")
@@ -76,51 +76,51 @@ class CheckpointDetails(QWidget):
         self.folder.clicked.connect(self.folder_requested)
         self.delete.clicked.connect(self.delete_requested)
         self.warning.acted.connect(lambda: self.tool_requested.emit(Tool.CONVERT))
-        for chips in (self.words, self.tags):
-            chips.wanted.connect(self.trigger_word_requested)
+        for chips in (self.trigger_words, self.training_tags):
+            chips.requested.connect(self.trigger_word_requested)
         for tool, button in self.tools.items():
             button.clicked.connect(lambda _=False, tool=tool: self.tool_requested.emit(tool))
 
     def _lay_out(self) -> None:
         contents = QWidget()
         contents.setObjectName("contents")
-        contents.setMaximumWidth(WIDEST)
+        contents.setMaximumWidth(MAX_WIDTH)
         column = QVBoxLayout(contents)
         column.setContentsMargins(24, 20, 20, 20)
         column.setSpacing(8)
         column.addLayout(self._head())
         column.addSpacing(8)
         column.addWidget(self.warning)
-        column.addWidget(self.about)
-        self._made_with = QWidget()
-        self._made_with_title = SectionLabel("Images")
-        self._strip = FlowLayout(self._made_with, spacing=8)
-        self._making_title = SectionLabel("Weight tools")
-        making, row = QWidget(), FlowLayout(spacing=8)
-        making.setLayout(row)
+        column.addWidget(self.description)
+        self._images = QWidget()
+        self._images_title = SectionLabel("Images")
+        self._strip = FlowLayout(self._images, spacing=8)
+        self._tools_title = SectionLabel("Weight tools")
+        tools_row, row = QWidget(), FlowLayout(spacing=8)
+        tools_row.setLayout(row)
         for button in self.tools.values():
             row.addWidget(button)
-        self._making = making
+        self._tools_row = tools_row
         for part in (
-            self.words,
-            self.tags,
-            self._made_with_title,
-            self._made_with,
+            self.trigger_words,
+            self.training_tags,
+            self._images_title,
+            self._images,
             self.notes,
-            self._making_title,
-            making,
+            self._tools_title,
+            tools_row,
             self._model_title,
-            self.model_facts,
-            self.taken_for,
+            self.model_table,
+            self.type_override,
             self._training_title,
-            self.training_facts,
+            self.training_table,
         ):
             if part in (
-                self._made_with_title,
+                self._images_title,
                 self.notes,
-                self._making_title,
+                self._tools_title,
                 self._model_title,
-                self.taken_for,
+                self.type_override,
                 self._training_title,
             ):
                 column.addSpacing(8)
@@ -130,109 +130,109 @@ class CheckpointDetails(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(self._scroll)
-        self.show_made_with([])
+        self.show_images([])
         self.show_tools(())
 
     def _head(self) -> QHBoxLayout:
         head = QHBoxLayout()
         head.setSpacing(16)
-        head.addWidget(self.picture, 0, Qt.AlignmentFlag.AlignTop)
-        words = QVBoxLayout()
-        words.setSpacing(4)
-        words.addWidget(self.title)
-        words.addWidget(self.below)
-        words.addSpacing(8)
+        head.addWidget(self.thumbnail, 0, Qt.AlignmentFlag.AlignTop)
+        column = QVBoxLayout()
+        column.setSpacing(4)
+        column.addWidget(self.title)
+        column.addWidget(self.summary)
+        column.addSpacing(8)
         buttons = FlowLayout(spacing=8)
         for button in (self.star, self.folder, self.delete):
             buttons.addWidget(button)
-        words.addWidget(self.use, 0, Qt.AlignmentFlag.AlignLeft)
-        words.addSpacing(4)
-        words.addLayout(buttons)
-        words.addStretch(1)
-        head.addLayout(words, 1)
+        column.addWidget(self.use, 0, Qt.AlignmentFlag.AlignLeft)
+        column.addSpacing(4)
+        column.addLayout(buttons)
+        column.addStretch(1)
+        head.addLayout(column, 1)
         return head
 
-    # ---- what is shown -----------------------------------------------------------------------------------------------
+    # ---- showing an entry ----------------------------------------------------------------------------------------------
 
     def entry(self) -> Entry | None:
         return self._entry
 
-    def show_said(self, said: Annotation) -> None:
-        """What a person noted about the entry."""
-        self.notes.show_said(said)
-        self.star.setText("Starred" if said.favourite else "Star")
-        self.star.set_icon(*(("star-fill", "warn") if said.favourite else ("star", "text")))
+    def show_annotation(self, annotation: Annotation) -> None:
+        """Show the notes, tags and star of the entry."""
+        self.notes.show_annotation(annotation)
+        self.star.setText("Starred" if annotation.favourite else "Star")
+        self.star.set_icon(*(("star-fill", "warn") if annotation.favourite else ("star", "text")))
 
     def show_hash(self, sha256: str) -> None:
-        """Of the entry's file, with the short form other programs name it by; empty while it is not known."""
+        """Show the SHA-256 and the AutoV2 hash of the file; empty while unknown."""
         self._hash = sha256
-        self._show_facts()
+        self._show_model_table()
 
     def show_tools(self, tools: Sequence[Tool]) -> None:
-        """Those that can be used on the entry; none until that is known."""
+        """Show the tools that can be used on the entry; none until that is known."""
         for tool, button in self.tools.items():
             button.setVisible(tool in tools)
-        self._making_title.setVisible(bool(tools))
-        self._making.setVisible(bool(tools))
+        self._tools_title.setVisible(bool(tools))
+        self._tools_row.setVisible(bool(tools))
         self._show_warning(Tool.CONVERT in tools)
 
-    def show_made_with(self, pictures: Sequence[tuple[QImage, str]]) -> None:
-        """The newest pictures made with it, each with its prompt."""
+    def show_images(self, images: Sequence[tuple[QImage, str]]) -> None:
+        """Show the newest images made with it, each with its prompt."""
         while (item := self._strip.takeAt(0)) is not None:
             if (widget := item.widget()) is not None:
                 widget.hide()
                 widget.deleteLater()
-        for image, prompt in pictures:
-            small = Thumbnail(_SMALL, name=prompt or "An image made with it", tooltip=prompt)
+        for image, prompt in images:
+            small = Thumbnail(_IMAGE_SIDE, name=prompt or "An image made with it", tooltip=prompt)
             small.set_image(image)
             self._strip.addWidget(small)
             small.show()
-        self._made_with.setVisible(bool(pictures))
-        self._made_with_title.setVisible(bool(pictures))
+        self._images.setVisible(bool(images))
+        self._images_title.setVisible(bool(images))
 
-    def show_entry(self, entry: Entry | None, picture: QImage, beside: Sidecar = NO_SIDECAR) -> None:
-        """A checkpoint with what lies beside it, or a file that is none and why."""
+    def show_entry(self, entry: Entry | None, thumbnail: QImage, sidecar: Sidecar = NO_SIDECAR) -> None:
+        """Show a checkpoint with its sidecars, or a file that cannot be used and why; None hides the panel."""
         before = self._entry
         if entry is None or before is None or entry.path != before.path:
             self._hash = ""
-            self.show_made_with([])
+            self.show_images([])
             self._entry = entry
             self.show_tools(())
             self._scroll.verticalScrollBar().setValue(0)
-        self._entry, self._beside = entry, beside
+        self._entry, self._sidecar = entry, sidecar
         self.setVisible(entry is not None)
         if entry is None:
             return
-        self.picture.setVisible(not picture.isNull())
-        self.picture.set_image(picture)
+        self.thumbnail.setVisible(not thumbnail.isNull())
+        self.thumbnail.set_image(thumbnail)
         checkpoint = entry if isinstance(entry, Checkpoint) else None
         if checkpoint is not None:
             self.title.setText(checkpoint.title)
-            self.below.setText(model_info.summary(checkpoint))
-            about = model_info.description(checkpoint, beside)
+            self.summary.setText(model_info.summary(checkpoint))
+            description = model_info.description(checkpoint, sidecar)
             if checkpoint.role is Role.UNKNOWN:
-                about = "diffstudio does not recognise this file and cannot generate images with it."
-            self.about.set_text(about)
+                description = "diffstudio does not recognise this file and cannot generate images with it."
+            self.description.set_text(description)
         elif isinstance(entry, Problem):
             self.title.setText(entry.path.name)
             dangerous = isinstance(entry.error, CheckpointDangerous)
-            self.below.setText("This file is dangerous" if dangerous else "This file cannot be used")
-            self.about.set_text(str(entry.error))
-        self._show_facts()
-        self._show_words(checkpoint)
-        training = model_info.training_facts(checkpoint, beside) if checkpoint else []
-        self.training_facts.show_facts(training)
+            self.summary.setText("This file is dangerous" if dangerous else "This file cannot be used")
+            self.description.set_text(str(entry.error))
+        self._show_model_table()
+        self._show_trigger_words(checkpoint)
+        training = model_info.training_rows(checkpoint, sidecar) if checkpoint else []
+        self.training_table.show_facts(training)
         self._training_title.setVisible(bool(training))
         self._model_title.set_text(
             "Checkpoint" if checkpoint is not None and checkpoint.role is Role.CHECKPOINT else "File"
         )
-        self.about.setVisible(bool(self.about.text()))
+        self.description.setVisible(bool(self.description.text()))
         self._show_use(checkpoint)
-        self.taken_for.show_checkpoint(checkpoint)
+        self.type_override.show_checkpoint(checkpoint)
         self.delete.setVisible(checkpoint is None or checkpoint.origin is not Origin.STARTER)
 
     def _show_use(self, checkpoint: Checkpoint | None) -> None:
-        if goes_into_prompt(checkpoint):
+        if used_in_prompt(checkpoint):
             tip = (
                 "Add its tag to the prompt in the Generate room"
                 if checkpoint is not None and checkpoint.role is Role.LORA
@@ -243,10 +243,10 @@ class CheckpointDetails(QWidget):
         else:
             self.use.setText("Generate with this")
             describe(self.use, "Generate with this", "Use this checkpoint in the Generate room")
-        self.use.setVisible(goes_into_prompt(checkpoint) or (checkpoint is not None and model_info.usable(checkpoint)))
+        self.use.setVisible(used_in_prompt(checkpoint) or (checkpoint is not None and checkpoint.can_generate))
 
     def _show_warning(self, convertible: bool) -> None:
-        """A pickle was looked through; as a safetensors file nobody needs to."""
+        """Offer to convert a pickle to safetensors."""
         checkpoint = self._entry
         if convertible and isinstance(checkpoint, Checkpoint) and checkpoint.layout is Layout.PICKLE:
             self.warning.show_message(
@@ -260,20 +260,22 @@ class CheckpointDetails(QWidget):
         else:
             self.warning.hide()
 
-    def _show_words(self, checkpoint: Checkpoint | None) -> None:
-        words = model_info.words(checkpoint, self._beside) if checkpoint is not None else []
-        self.words.show_words(words)
-        self.tags.show_words(model_info.tags(checkpoint, words) if checkpoint is not None else [])
+    def _show_trigger_words(self, checkpoint: Checkpoint | None) -> None:
+        trigger_words = model_info.trigger_words(checkpoint, self._sidecar) if checkpoint is not None else []
+        self.trigger_words.show_words(trigger_words)
+        self.training_tags.show_words(
+            model_info.training_tags(checkpoint, trigger_words) if checkpoint is not None else []
+        )
 
-    def _show_facts(self) -> None:
+    def _show_model_table(self) -> None:
         match self._entry:
             case Checkpoint() as checkpoint:
                 hashes = [("AutoV2", autov2(self._hash)), ("SHA-256", self._hash)] if self._hash else []
-                self.model_facts.show_facts(model_info.model_facts(checkpoint, self._beside) + hashes)
+                self.model_table.show_facts(model_info.model_rows(checkpoint, self._sidecar) + hashes)
             case Problem(path=path):
-                self.model_facts.show_facts([("File", str(path))])
+                self.model_table.show_facts([("File", str(path))])
 
 
-def goes_into_prompt(checkpoint: Checkpoint | None) -> bool:
-    """Whether a prompt is where it is used."""
+def used_in_prompt(checkpoint: Checkpoint | None) -> bool:
+    """Whether the model is used by its name in a prompt: a LoRA or an embedding."""
     return checkpoint is not None and checkpoint.role in (Role.LORA, Role.EMBEDDING)

@@ -1,4 +1,4 @@
-"""The search over the models: words, a kind, the starred ones."""
+"""The filter above the list of models: search text, type, starred."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import Entry
 from diffstudio.ui.widgets.inputs import Chip, ComboBox, SearchField
 
-EVERYTHING = None
-_LEARNT_WORDS = (
+ALL_TYPES = None
+_TRIGGER_WORD_KEYS = (
     "modelspec.trigger_phrase",
     "modelspec.tags",
     "ss_tag_frequency",
-)  # in the header, by those who train adapters
-KINDS = {
+)  # header keys that trainers of adapters write
+TYPE_LABELS = {
     Role.CHECKPOINT: "Checkpoints",
     Role.LORA: "LoRAs",
     Role.EMBEDDING: "Embeddings",
@@ -35,55 +35,55 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which entries are to be shown. Nothing chosen is everything."""
+class ModelFilter:
+    """Which models to show; empty shows all."""
 
-    words: str = ""
-    role: Role | None = EVERYTHING
+    text: str = ""
+    role: Role | None = ALL_TYPES
     starred: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.words.strip() or self.role or self.starred)
+        return bool(self.text.strip() or self.role or self.starred)
 
-    def fits(self, entry: Entry, said: Annotation = NO_ANNOTATION, beside: Sidecar = NO_SIDECAR) -> bool:
-        """Every word must be somewhere: in the title, the path, the kind, the trigger words, a tag or the note."""
-        if self.starred and not said.favourite:
+    def matches(self, entry: Entry, annotation: Annotation = NO_ANNOTATION, sidecar: Sidecar = NO_SIDECAR) -> bool:
+        """Whether every word occurs in the title, path, type, trigger words, tags, note or description of the entry."""
+        if self.starred and not annotation.favourite:
             return False
         if self.role is not None and not (isinstance(entry, Checkpoint) and entry.role is self.role):
             return False
-        words = self.words.casefold().split()
+        words = self.text.casefold().split()
         if not words:
             return True
-        held = [
+        searched = [
             entry.title,
             str(entry.path),
-            said.note,
-            *said.tags,
-            beside.title,
-            beside.description,
-            beside.base,
-            *beside.words,
-            *beside.tags,
+            annotation.note,
+            *annotation.tags,
+            sidecar.title,
+            sidecar.description,
+            sidecar.base,
+            *sidecar.words,
+            *sidecar.tags,
         ]
         if isinstance(entry, Checkpoint):
-            held += [model_info.summary(entry), *(entry.metadata.get(key, "") for key in _LEARNT_WORDS)]
-        text = "\n".join(held).casefold()
-        return all(word in text for word in words)
+            searched += [model_info.summary(entry), *(entry.metadata.get(key, "") for key in _TRIGGER_WORD_KEYS)]
+        haystack = "\n".join(searched).casefold()
+        return all(word in haystack for word in words)
 
 
 class FilterBar(QWidget):
-    """What to look for. `changed` when something else is wanted."""
+    """The search field, the type and the Starred chip. Emits `changed` when the filter changes."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.search = SearchField("Search models…", "Search names, types, tags, notes and trigger words (Ctrl+F)")
-        self.kind = ComboBox("Type", [(EVERYTHING, "All types")], "Show one type only: checkpoints, LoRAs, embeddings…")
+        self.type = ComboBox("Type", [(ALL_TYPES, "All types")], "Show one type only: checkpoints, LoRAs, embeddings…")
         self.starred = Chip("Starred", tooltip="Show starred models only", icon="star")
         below = QHBoxLayout()
         below.setSpacing(8)
-        below.addWidget(self.kind, 1)
+        below.addWidget(self.type, 1)
         below.addWidget(self.starred, 0, Qt.AlignmentFlag.AlignLeft)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -91,22 +91,24 @@ class FilterBar(QWidget):
         column.addWidget(self.search)
         column.addLayout(below)
         self.search.searched.connect(self.changed)
-        self.kind.chosen.connect(lambda _: self.changed.emit())
+        self.type.chosen.connect(lambda _: self.changed.emit())
         self.starred.clicked.connect(lambda _: self.changed.emit())
 
-    def wanted(self) -> Wanted:
-        return Wanted(self.search.text(), self.kind.value(), self.starred.isChecked())
+    def model_filter(self) -> ModelFilter:
+        return ModelFilter(self.search.text(), self.type.value(), self.starred.isChecked())
 
-    def show_kinds_of(self, entries: Sequence[Entry]) -> None:
-        """Offer the kinds that are there, when there is more than one. What was chosen stays if it is."""
-        before = self.kind.value()
-        there = {entry.role for entry in entries if isinstance(entry, Checkpoint)}
-        self.kind.set_choices([(EVERYTHING, "All types"), *((role, KINDS[role]) for role in Role if role in there)])
-        self.kind.set_value(before)
-        self.kind.setVisible(len(there) > 1 or before is not None)
+    def offer_types_of(self, entries: Sequence[Entry]) -> None:
+        """Offer the types of these entries, keeping the selected one; hidden if there is only one type."""
+        previous = self.type.value()
+        roles = {entry.role for entry in entries if isinstance(entry, Checkpoint)}
+        self.type.set_choices(
+            [(ALL_TYPES, "All types"), *((role, TYPE_LABELS[role]) for role in Role if role in roles)]
+        )
+        self.type.set_value(previous)
+        self.type.setVisible(len(roles) > 1 or previous is not None)
 
     def clear(self) -> None:
         self.search.clear()
-        self.kind.set_value(EVERYTHING)
+        self.type.set_value(ALL_TYPES)
         self.starred.setChecked(False)
         self.search.search_now()

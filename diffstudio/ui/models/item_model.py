@@ -1,4 +1,4 @@
-"""The checkpoints as a list that Qt shows, followed by the files that could not be read."""
+"""The Qt model and delegate of the list of checkpoints, followed by files that cannot be used."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from diffstudio.ui.widgets import icons, theme
 
 ENTRY_ROLE = int(Qt.ItemDataRole.UserRole)
 ROW_HEIGHT = 72
-PICTURE = 52
+THUMBNAIL_SIDE = 52
 
 Index = QModelIndex | QPersistentModelIndex
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file among the checkpoints that cannot be used, and why."""
+    """A file in the model folders that cannot be used, and why."""
 
     path: Path
     error: DiffstudioError
@@ -39,15 +39,15 @@ Entry = Checkpoint | Problem
 
 
 class CheckpointsModel(QAbstractListModel):
-    """Checkpoints, then problems."""
+    """Checkpoints, then problems, filtered."""
 
     def __init__(self) -> None:
         super().__init__()
         self._all: list[Entry] = []
-        self._entries: list[Entry] = []  # of them, those that are shown
-        self._fits: Callable[[Entry], bool] = lambda _: True
+        self._entries: list[Entry] = []  # those that match the filter
+        self._matches: Callable[[Entry], bool] = lambda _: True
         self._starred: frozenset[Path] = frozenset()
-        self._pictures: dict[Path, QImage] = {}
+        self._thumbnails: dict[Path, QImage] = {}
 
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
         return 0 if parent.isValid() else len(self._entries)
@@ -74,15 +74,15 @@ class CheckpointsModel(QAbstractListModel):
 
     def set_entries(self, entries: Sequence[Entry]) -> None:
         self._all = list(entries)
-        self._look_again()
+        self._apply_filter()
 
-    def set_filter(self, fits: Callable[[Entry], bool]) -> None:
-        """Show only those that fit."""
-        self._fits = fits
-        self._look_again()
+    def set_filter(self, matches: Callable[[Entry], bool]) -> None:
+        """Show only the entries for which `matches` is true."""
+        self._matches = matches
+        self._apply_filter()
 
     def set_starred(self, paths: frozenset[Path]) -> None:
-        """Which of them carry a star."""
+        """Set which files are starred."""
         changed = self._starred ^ paths
         self._starred = paths
         for path in changed:
@@ -91,24 +91,24 @@ class CheckpointsModel(QAbstractListModel):
     def starred(self, entry: Entry) -> bool:
         return entry.path in self._starred
 
-    def everything(self) -> list[Entry]:
-        """Shown or not."""
+    def all_entries(self) -> list[Entry]:
+        """All entries, whether they match the filter or not."""
         return list(self._all)
 
-    def _look_again(self) -> None:
+    def _apply_filter(self) -> None:
         self.beginResetModel()
-        self._entries = [entry for entry in self._all if self._fits(entry)]
+        self._entries = [entry for entry in self._all if self._matches(entry)]
         self.endResetModel()
 
     def row_of(self, path: Path) -> int | None:
         return next((row for row, entry in enumerate(self._entries) if entry.path == path), None)
 
-    def picture(self, entry: Entry) -> QImage:
-        """Its thumbnail; null when none is known."""
-        return self._pictures.get(entry.path, QImage())
+    def thumbnail(self, entry: Entry) -> QImage:
+        """The thumbnail; a null image if unknown."""
+        return self._thumbnails.get(entry.path, QImage())
 
-    def set_picture(self, path: Path, picture: QImage) -> None:
-        self._pictures[path] = picture
+    def set_thumbnail(self, path: Path, thumbnail: QImage) -> None:
+        self._thumbnails[path] = thumbnail
         self._repaint(path)
 
     def _repaint(self, path: Path) -> None:
@@ -118,7 +118,7 @@ class CheckpointsModel(QAbstractListModel):
 
 
 class CheckpointDelegate(QStyledItemDelegate):
-    """A picture, a title, a line of facts."""
+    """Draws a thumbnail, the title and a summary."""
 
     def __init__(self, view: QListView) -> None:
         super().__init__(view)
@@ -141,43 +141,43 @@ class CheckpointDelegate(QStyledItemDelegate):
         painter.setPen(QPen(theme.colour("accent"), 1) if chosen else Qt.PenStyle.NoPen)
         painter.setBrush(theme.colour("hover" if hovered and not chosen else "raised"))
         painter.drawRoundedRect(QRectF(card).adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
-        spot = QRect(card.x() + 6, card.y() + 6, PICTURE, PICTURE)
-        _picture(
-            painter, spot, model.picture(entry), "warning" if problem else model_info.ICONS.get(entry.role, "cube")
+        rect = QRect(card.x() + 6, card.y() + 6, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        _paint_thumbnail(
+            painter, rect, model.thumbnail(entry), "warning" if problem else model_info.ICONS.get(entry.role, "cube")
         )
-        left, room = spot.right() + 13, card.right() - spot.right() - 24
+        left, width = rect.right() + 13, card.right() - rect.right() - 24
         title_font, small_font = theme.font(bold=True), theme.font(theme.SMALL_PIXELS)
         title = str(index.data(Qt.ItemDataRole.DisplayRole))
-        below = "cannot be used" if problem else model_info.summary(entry)
+        subtitle = "cannot be used" if problem else model_info.summary(entry)
         if model.starred(entry):
             icons.icon("star-fill", "warn").paint(painter, QRect(card.right() - 26, card.y() + 14, 14, 14))
-            room -= 20
+            width -= 20
         painter.setFont(title_font)
         painter.setPen(theme.colour("text"))
         painter.drawText(
-            QRect(left, card.y() + 12, room, 20),
+            QRect(left, card.y() + 12, width, 20),
             int(Qt.AlignmentFlag.AlignVCenter),
-            QFontMetrics(title_font).elidedText(title, Qt.TextElideMode.ElideRight, room),
+            QFontMetrics(title_font).elidedText(title, Qt.TextElideMode.ElideRight, width),
         )
         painter.setFont(small_font)
         painter.setPen(theme.colour("warn" if problem else "dim"))
         painter.drawText(
-            QRect(left, card.y() + 33, room, 18),
+            QRect(left, card.y() + 33, width, 18),
             int(Qt.AlignmentFlag.AlignVCenter),
-            QFontMetrics(small_font).elidedText(below, Qt.TextElideMode.ElideRight, room),
+            QFontMetrics(small_font).elidedText(subtitle, Qt.TextElideMode.ElideRight, width),
         )
         painter.restore()
 
 
-def _picture(painter: QPainter, spot: QRect, picture: QImage, icon: str) -> None:
+def _paint_thumbnail(painter: QPainter, rect: QRect, thumbnail: QImage, icon: str) -> None:
     path = QPainterPath()
-    path.addRoundedRect(QRectF(spot), 6, 6)
+    path.addRoundedRect(QRectF(rect), 6, 6)
     painter.fillPath(path, theme.colour("line"))
-    if picture.isNull():
-        icons.icon(icon, "warn" if icon == "warning" else "dim").paint(painter, spot.adjusted(15, 15, -15, -15))
+    if thumbnail.isNull():
+        icons.icon(icon, "warn" if icon == "warning" else "dim").paint(painter, rect.adjusted(15, 15, -15, -15))
         return
     painter.setClipPath(path, Qt.ClipOperation.IntersectClip)
-    side = min(picture.width(), picture.height())
-    middle = QRectF((picture.width() - side) / 2, (picture.height() - side) / 2, side, side)
-    painter.drawImage(QRectF(spot), picture, middle)
+    side = min(thumbnail.width(), thumbnail.height())
+    middle = QRectF((thumbnail.width() - side) / 2, (thumbnail.height() - side) / 2, side, side)
+    painter.drawImage(QRectF(rect), thumbnail, middle)
     painter.setClipping(False)

@@ -1,4 +1,4 @@
-"""A checkpoint in words: what a person wants to know before making pictures with it."""
+"""The texts that describe a model file in the window: type, size, training, trigger words."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PySide6.QtGui import QImage
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Layout, Origin, Role
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.library import training_metadata
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
-from diffstudio.models.library.training_metadata import base_model, training_tags, trigger_words
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.ui.widgets.formatting import human_bytes, human_count
 
@@ -53,17 +53,12 @@ _DTYPES = {
     "F8_E4M3": "8-bit",
     "F8_E5M2": "8-bit",
 }
-LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
-MOST_TAGS = 60
+MAX_THUMBNAIL_CHARACTERS = 1 << 20
+MAX_TAGS = 60
 
 
-def usable(checkpoint: Checkpoint) -> bool:
-    """Whether pictures can be made with it."""
-    return checkpoint.can_generate
-
-
-def kind(checkpoint: Checkpoint) -> str:
-    """`pixel transformer`; `LoRA for Stable Diffusion XL`; `FLUX.1 dev, network alone`."""
+def type_text(checkpoint: Checkpoint) -> str:
+    """`pixel transformer`; `LoRA for Stable Diffusion XL`; `FLUX.1 dev, network only`."""
     family = family_of(checkpoint.family)
     title = " ".join(part for part in (family.title, checkpoint.edition) if part) if family is not None else ""
     if checkpoint.role is Role.CHECKPOINT and title:
@@ -75,7 +70,7 @@ def kind(checkpoint: Checkpoint) -> str:
 
 def summary(checkpoint: Checkpoint) -> str:
     """One line: `pixel transformer · 24 M · 64 px · 48 MB`."""
-    parts = [kind(checkpoint)]
+    parts = [type_text(checkpoint)]
     if checkpoint.parameters:
         parts.append(human_count(checkpoint.parameters))
     if checkpoint.width:
@@ -87,8 +82,8 @@ def summary(checkpoint: Checkpoint) -> str:
     return " · ".join([*parts, human_bytes(checkpoint.size_bytes)])
 
 
-def told(checkpoint: Checkpoint) -> str:
-    """What it makes pictures from."""
+def conditioning_text(checkpoint: Checkpoint) -> str:
+    """What the model is conditioned on: text, classes or nothing."""
     match checkpoint.conditioning:
         case Conditioning.TEXT:
             return "Text"
@@ -97,24 +92,25 @@ def told(checkpoint: Checkpoint) -> str:
             more = f" and {len(checkpoint.classes) - 40} more" if len(checkpoint.classes) > 40 else ""
             return f"One of {len(checkpoint.classes)} classes: {names}{more}"
         case _:
-            return "Unconditional: it generates images like its training images" if usable(checkpoint) else ""
+            return "Unconditional: it generates images like its training images" if checkpoint.can_generate else ""
 
 
-def model_facts(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tuple[str, str]]:
+def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tuple[str, str]]:
+    """The rows of the Checkpoint table as names and values; a row without a value is not shown."""
     size = f"{checkpoint.width} × {checkpoint.height} px" if checkpoint.width else ""
     stored = _DTYPES.get(checkpoint.dtype, checkpoint.dtype)
     parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
     return [
-        ("Type", kind(checkpoint)),
-        ("Conditioning", told(checkpoint)),
+        ("Type", type_text(checkpoint)),
+        ("Conditioning", conditioning_text(checkpoint)),
         ("Image size", size),
         ("Parameters", parameters),
         ("Predicts", PREDICTIONS.get(checkpoint.prediction, "")),
         ("Format", LAYOUTS[checkpoint.layout]),
         ("Recognised by", checkpoint.reason),
-        ("Merged from", lineage(checkpoint)),
-        ("Weight", f"{beside.strength:g}, recommended by its author" if beside.strength else ""),
-        ("Negative prompt", beside.negative[:500]),
+        ("Merged from", merge_text(checkpoint)),
+        ("Weight", f"{sidecar.strength:g}, recommended by its author" if sidecar.strength else ""),
+        ("Negative prompt", sidecar.negative[:500]),
         ("Size on disk", human_bytes(checkpoint.size_bytes)),
         ("Origin", ORIGINS[checkpoint.origin]),
         ("Modified", time.strftime("%Y-%m-%d %H:%M", time.localtime(checkpoint.modified))),
@@ -124,8 +120,8 @@ def model_facts(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tu
     ]
 
 
-def lineage(checkpoint: Checkpoint) -> str:
-    """Of one that was merged here, or that has LoRAs in it: `70 % of skies, 30 % of cats`."""
+def merge_text(checkpoint: Checkpoint) -> str:
+    """What a merged checkpoint, or one with fused LoRAs, was made from: `70% of skies, 30% of cats`."""
     merged, baked = _table(checkpoint, "merge"), _table(checkpoint, "bake")
     inputs = [one for one in _list((merged or baked).get("inputs")) if isinstance(one, dict)]
     names, share = [_text(one.get("name")) for one in inputs], merged.get("share")
@@ -140,49 +136,54 @@ def lineage(checkpoint: Checkpoint) -> str:
     )
 
 
-def words(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tuple[str, int]]:
-    """What calls it up, as its header and what lies beside it say: each with how often it was trained on, 0 where that is unknown."""
-    times = dict(training_tags(checkpoint.metadata))
-    said = dict.fromkeys((*beside.words, *trigger_words(checkpoint.metadata)))
-    return [(word, times.get(word, 0)) for word in said]
+def trigger_words(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tuple[str, int]]:
+    """The trigger words in the sidecars and the header, each with its number of training images; 0 if unknown."""
+    counts = dict(training_metadata.training_tags(checkpoint.metadata))
+    found = dict.fromkeys((*sidecar.words, *training_metadata.trigger_words(checkpoint.metadata)))
+    return [(word, counts.get(word, 0)) for word in found]
 
 
-def tags(checkpoint: Checkpoint, but: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """The tags of the pictures that another program trained it on, most often first; without those that were told before."""
-    told = {word for word, _ in but}
-    return [(tag, times) for tag, times in training_tags(checkpoint.metadata)[:MOST_TAGS] if tag not in told]
+def training_tags(checkpoint: Checkpoint, exclude: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The most frequent tags of the training images with their counts, without those in `exclude`."""
+    excluded = {word for word, _ in exclude}
+    return [
+        (tag, counts)
+        for tag, counts in training_metadata.training_tags(checkpoint.metadata)[:MAX_TAGS]
+        if tag not in excluded
+    ]
 
 
-def training_facts(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> list[tuple[str, str]]:
-    """How it was trained; nothing when the file does not say."""
+def training_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tuple[str, str]]:
+    """The rows of the Training table as names and values; empty if the file has no training metadata."""
     recipe, run = _table(checkpoint, "recipe"), _table(checkpoint, "run")
     optimiser, settings, data = (_inner(recipe, name) for name in ("optimiser", "run", "data"))
     loss = run.get("held_out_loss")
-    facts = [
+    rows = [
         ("Recipe", _text(recipe.get("name"))),
         ("Steps", _count(run.get("steps"))),
         ("Images seen", _count(run.get("pictures_seen"))),
         ("Held-out loss", f"{loss:.4f}" if isinstance(loss, (int, float)) and not isinstance(loss, bool) else ""),
         ("Optimiser", _text(optimiser.get("name"))),
         ("Batch", _count(settings.get("batch"))),
-        ("Base model", (beside.base or base_model(checkpoint.metadata)) if not recipe else ""),
+        ("Base model", (sidecar.base or training_metadata.base_model(checkpoint.metadata)) if not recipe else ""),
         ("Output name", _text(checkpoint.metadata.get("ss_output_name"))),
         ("Epochs", _text(checkpoint.metadata.get("ss_epoch"))),
         ("Images", _text(checkpoint.metadata.get("ss_num_train_images"))),
         ("Flips", f"{data['flips']:.0%}" if isinstance(data.get("flips"), float) and data["flips"] else ""),
     ]
-    return [(name, value) for name, value in facts if value]
+    return [(name, value) for name, value in rows if value]
 
 
-def description(checkpoint: Checkpoint, beside: Sidecar = NO_SIDECAR) -> str:
-    return checkpoint.metadata.get("modelspec.description", "").strip()[:2000] or beside.description[:2000]
+def description(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> str:
+    """The description in the header, or else in a sidecar."""
+    return checkpoint.metadata.get("modelspec.description", "").strip()[:2000] or sidecar.description[:2000]
 
 
 def thumbnail(checkpoint: Checkpoint) -> QImage:
-    """The picture in its header; null when there is none."""
+    """The thumbnail in the header; a null image if there is none."""
     try:
         encoded = checkpoint.json("thumbnail")
-        if not isinstance(encoded, str) or len(encoded) > LARGEST_THUMBNAIL_CHARACTERS:
+        if not isinstance(encoded, str) or len(encoded) > MAX_THUMBNAIL_CHARACTERS:
             return QImage()
         return QImage.fromData(base64.b64decode(encoded, validate=True))
     except (CheckpointDamaged, ValueError):

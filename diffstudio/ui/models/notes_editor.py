@@ -1,4 +1,4 @@
-"""What a person says about a model: a star, tags, a note. Kept as they leave the field, or stop writing for a moment."""
+"""The editor for a model's tags and note. Saves when a field loses focus or after a pause in typing."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe
 
-KEPT_AFTER_MS = 800
+SAVE_DELAY_MS = 800
 NOTE_HEIGHT = 84  # px: about four lines
 
 
-class _Note(QPlainTextEdit):
-    left = Signal()
+class _NoteField(QPlainTextEdit):
+    focus_lost = Signal()
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
         super().focusOutEvent(event)
-        self.left.emit()
+        self.focus_lost.emit()
 
 
 class NotesEditor(QWidget):
-    """Tags and a note; the star is the room's, beside the title. `changed` carries the Annotation to keep."""
+    """Edits an Annotation: tags, a note and, by `set_starred`, the star. `changed` carries the Annotation to save."""
 
     changed = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
-        self._said = NO_ANNOTATION
+        self._annotation = NO_ANNOTATION
         self.tags = QLineEdit()
         self.tags.setPlaceholderText("Tags, separated by commas")
         self.tags.setMaxLength(2000)
         describe(self.tags, "Tags", "Tags to find this model by, separated by commas")
-        self.note = _Note()
+        self.note = _NoteField()
         self.note.setPlaceholderText("What it is good at, settings that work…")
         self.note.setTabChangesFocus(True)
         self.note.setFixedHeight(NOTE_HEIGHT)
@@ -45,7 +45,7 @@ class NotesEditor(QWidget):
         describe(self.note, "Note", "Your notes on this model. The file is not changed")
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(KEPT_AFTER_MS)
+        self._timer.setInterval(SAVE_DELAY_MS)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -54,43 +54,45 @@ class NotesEditor(QWidget):
         column.addWidget(self.note)
         self.tags.textEdited.connect(lambda _: self._timer.start())
         self.note.textChanged.connect(self._timer.start)
-        self.tags.editingFinished.connect(self.keep)
-        self.note.left.connect(self.keep)
-        self._timer.timeout.connect(self.keep)
+        self.tags.editingFinished.connect(self.save)
+        self.note.focus_lost.connect(self.save)
+        self._timer.timeout.connect(self.save)
 
-    def show_said(self, said: Annotation) -> None:
-        """Show what is said about another model. Call `keep` first where a person may have been writing."""
-        self._said = said
-        self.tags.setText(", ".join(said.tags))
-        if self.note.toPlainText() != said.note:
-            self.note.setPlainText(said.note)
+    def show_annotation(self, annotation: Annotation) -> None:
+        """Show the annotation of another model. Call `save` before, or unsaved text is lost."""
+        self._annotation = annotation
+        self.tags.setText(", ".join(annotation.tags))
+        if self.note.toPlainText() != annotation.note:
+            self.note.setPlainText(annotation.note)
         self._timer.stop()
 
     def offer_tags(self, tags: Sequence[str]) -> None:
-        """Complete what is typed after the last comma with one of these."""
-        completer = _LastOf(list(tags))
+        """Complete the tag after the last comma from these tags."""
+        completer = TagCompleter(list(tags))
         completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
         self.tags.setCompleter(completer)
         completer.setParent(self.tags)
 
     def set_starred(self, starred: bool) -> None:
-        self._emit(Annotation(self._said.note, self._said.tags, starred))
+        self._emit(Annotation(self._annotation.note, self._annotation.tags, starred))
 
-    def keep(self) -> None:
-        """Say what was written, if it is something else than before."""
+    def save(self) -> None:
+        """Emit `changed` if the tags or the note differ from what is shown."""
         self._timer.stop()
         self._emit(
-            Annotation(self.note.toPlainText()[:LONGEST_NOTE], tuple(self.tags.text().split(",")), self._said.favourite)
+            Annotation(
+                self.note.toPlainText()[:LONGEST_NOTE], tuple(self.tags.text().split(",")), self._annotation.favourite
+            )
         )
 
-    def _emit(self, said: Annotation) -> None:
-        if said != self._said:
-            self._said = said
-            self.changed.emit(said)
+    def _emit(self, annotation: Annotation) -> None:
+        if annotation != self._annotation:
+            self._annotation = annotation
+            self.changed.emit(annotation)
 
 
-class _LastOf(QCompleter):
-    """Completes the last of several words with commas between them."""
+class TagCompleter(QCompleter):
+    """Completes the last tag of a comma-separated list."""
 
     def splitPath(self, path: str) -> list[str]:
         return [path.rpartition(",")[2].strip()]

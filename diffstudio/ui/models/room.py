@@ -1,4 +1,4 @@
-"""ModelsRoom: what is in the folders, what each checkpoint is, and a way to make pictures with it."""
+"""The Models room: the model files in the folders, their details, and the weight tools."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.gallery.top_bar import Message
-from diffstudio.ui.models import model_info
 from diffstudio.ui.models.background_lookups import BackgroundLookups
-from diffstudio.ui.models.details import CheckpointDetails, goes_into_prompt
+from diffstudio.ui.models.details import CheckpointDetails, used_in_prompt
 from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
@@ -34,8 +33,8 @@ from diffstudio.ui.widgets.helpers import describe
 LIST_WIDTH = 340
 
 
-class _List(QListView):
-    """The checkpoints; Enter uses one, Delete asks to delete it."""
+class CheckpointList(QListView):
+    """The list of checkpoints: Enter uses one, Delete asks to delete it."""
 
     used = Signal()
     delete_requested = Signal()
@@ -50,33 +49,36 @@ class _List(QListView):
 
 
 class ModelsRoom(QWidget):
-    """Shows what it is given; a `gallery` lends a picture to checkpoints that carry none. What is made here goes to `home`."""
+    """Shows checkpoints and problems.
+
+    The `gallery` provides a thumbnail for checkpoints without one; the tools write to `output_folder`.
+    """
 
     generate_requested = Signal(object)  # Checkpoint
-    use_in_prompt_requested = Signal(
-        object
-    )  # Checkpoint, a LoRA or a textual inversion: into the prompt of the Generate room
-    trigger_words_requested = Signal(str)  # words that a file was trained to know: the same
+    use_in_prompt_requested = Signal(object)  # Checkpoint: a LoRA or an embedding
+    trigger_words_requested = Signal(str)  # to add to the prompt
     rescan_requested = Signal()
-    delete_requested = Signal(object)  # Checkpoint or Problem: a person has confirmed that its `path` may go
-    import_requested = Signal(object)  # list[Path]: files that were dropped here
-    folder_opened = Signal(object)  # Path of a folder that was shown in the file manager
+    delete_requested = Signal(object)  # Checkpoint or Problem, confirmed by the user
+    import_requested = Signal(object)  # list[Path]: dropped files
+    folder_opened = Signal(object)  # Path
 
     def __init__(
         self,
         gallery: Gallery | None = None,
         annotations: Annotations | None = None,
-        home: Callable[[], Path] = paths.checkpoints,
+        output_folder: Callable[[], Path] = paths.checkpoints,
     ) -> None:
         super().__init__()
         self._annotations = annotations if annotations is not None else Annotations()
         self.setObjectName("background")
-        self._lookups, self.tool_runner = BackgroundLookups(gallery), ToolRunner(home, self)
-        self._beside: dict[Path, Sidecar] = {}
-        self._left_out: dict[str, int] = {}  # what pruning the chosen one would leave out
-        self._awaited: tuple[Path, str] | None = None  # a file that was made and is to be chosen, and what to say then
+        self._lookups, self.tool_runner = BackgroundLookups(gallery), ToolRunner(output_folder, self)
+        self._sidecars: dict[Path, Sidecar] = {}
+        self._removed_bytes: dict[str, int] = {}  # what pruning the selected one would remove
+        self._new_file: tuple[Path, str] | None = (
+            None  # a new file to select after the rescan, and the message to show then
+        )
         self.model = CheckpointsModel()
-        self.list = _List()
+        self.list = CheckpointList()
         describe(self.list, "Checkpoints", "")
         self.list.setToolTip("")
         self.list.setModel(self.model)
@@ -91,10 +93,10 @@ class ModelsRoom(QWidget):
         self.progress = ProgressLine("Scanning the model folders")
         self.progress.set_fraction(None)
         self.filter = FilterBar()
-        self._nothing_fits = EmptyState("magnifying-glass", "No matches", "No model matches the search.", "Show all")
+        self._no_matches = EmptyState("magnifying-glass", "No matches", "No model matches the search.", "Show all")
         self._drop_hint = DropOverlay("Drop to add this to your models", self)
         self.setAcceptDrops(True)
-        self._scanned = False  # until then nothing can be said about what is there
+        self._scanned = False  # before the first scan, an empty list means nothing
         self.message = Message()
         self.details = CheckpointDetails()
         self.empty = EmptyState(
@@ -112,55 +114,55 @@ class ModelsRoom(QWidget):
         self.rescan_button.clicked.connect(self._rescan)
         self.empty.clicked.connect(self._rescan)
         self.filter.changed.connect(self._filter)
-        self._nothing_fits.clicked.connect(self.filter.clear)
+        self._no_matches.clicked.connect(self.filter.clear)
         self.details.use_requested.connect(self._use)
-        self.details.trigger_word_requested.connect(self._word)
+        self.details.trigger_word_requested.connect(self._use_trigger_word)
         self.details.tool_requested.connect(self._open_tool)
         self.details.star_requested.connect(self._star)
-        self.details.taken_for.kept.connect(self._taken_for)
-        self.details.taken_for.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
-        self.details.notes.changed.connect(self._note)
+        self.details.type_override.saved.connect(self._type_overridden)
+        self.details.type_override.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
+        self.details.notes.changed.connect(self._save_annotation)
         for keys, act in (("Ctrl+F", self._focus_search), ("Ctrl+D", self._star)):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
         self.details.folder_requested.connect(self._show_in_folder)
         self.details.delete_requested.connect(self._ask_to_delete)
-        self._lookups.seen.connect(self._seen)
+        self._lookups.preview_loaded.connect(self._preview_loaded)
         self._lookups.hashed.connect(self._hash_found)
         self._lookups.tools_found.connect(self._tools_found)
-        self._lookups.made_with.connect(self._made_with)
-        self.tool_runner.made.connect(self._made)
+        self._lookups.images_found.connect(self._show_images)
+        self.tool_runner.finished.connect(self._tool_finished)
         self.tool_runner.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
-        self.tool_runner.stopped.connect(
+        self.tool_runner.cancelled.connect(
             lambda name: self.message.show_message("info", f"{name} was cancelled. No files were left behind.")
         )
         self._show_page()
 
-    # What others call
+    # Called by the window
 
     def set_checkpoints(
         self, checkpoints: Sequence[Checkpoint], problems: Sequence[tuple[Path, DiffstudioError]] = ()
     ) -> None:
-        """Show what a scan found; what was chosen stays chosen."""
+        """Show the result of a scan; the selection is kept."""
         before, self._scanned = self.chosen(), True
         self.progress.hide()
         self.rescan_button.setEnabled(True)
         entries: list[Entry] = [*checkpoints, *(Problem(path, error) for path, error in problems)]
         self._read_stars(entries)
         self.model.set_entries(entries)
-        self.filter.show_kinds_of(entries)
+        self.filter.offer_types_of(entries)
         count = len(checkpoints)
         bad = f" · {len(problems):,} cannot be used" if problems else ""
         self.heading.set_right(f"{count:,}{bad}" if count or problems else "")
-        self._choose_again(before)
-        self._lookups.look_at(checkpoints)
-        if self._awaited is not None and self.choose(self._awaited[0]):
-            self.message.show_message("good", self._awaited[1])
-            self._awaited = None
+        self._restore_selection(before)
+        self._lookups.load_previews(checkpoints)
+        if self._new_file is not None and self.choose(self._new_file[0]):
+            self.message.show_message("good", self._new_file[1])
+            self._new_file = None
 
     def choose(self, path: Path) -> bool:
-        """Choose the checkpoint at that path, whatever the filter hides; False when it is not here."""
+        """Select the checkpoint at that path, clearing the filter if it hides it; False if it is not listed."""
         if self.model.row_of(path) is None:
             self.filter.clear()
         row = self.model.row_of(path)
@@ -173,13 +175,13 @@ class ModelsRoom(QWidget):
         return self.model.entry(self.list.currentIndex())
 
     def fail(self, problem: DiffstudioError) -> None:
-        """Say in the room what went wrong with what it asked for."""
+        """Show why a rescan, import or deletion failed."""
         self.progress.hide()
         self.rescan_button.setEnabled(True)
         self.message.show_message("bad", str(problem))
 
     def show_import_progress(self, name: str, fraction: float | None) -> None:
-        """How much of a file that was dropped is copied; None when it has ended."""
+        """Show the progress of copying an imported file, 0 to 1; None hides it."""
         self.progress.setVisible(fraction is not None)
         self.progress.set_fraction(fraction)
         self.progress.setToolTip(f"Copying {name}")
@@ -189,8 +191,8 @@ class ModelsRoom(QWidget):
             self.message.show_message("good", f"{path.name} was copied to {path.parent}.")
 
     def shut_down(self) -> None:
-        """Keep what was written, and wait for what is done beside the window."""
-        self.details.notes.keep()
+        """Save the notes and stop the threads."""
+        self.details.notes.save()
         self.tool_runner.close()
         self._lookups.close()
 
@@ -199,7 +201,7 @@ class ModelsRoom(QWidget):
             event.acceptProposedAction()
             self._drop_hint.appear()
         else:
-            event.ignore()  # a picture is the window's
+            event.ignore()  # the window handles images
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         self._drop_hint.hide()
@@ -210,7 +212,7 @@ class ModelsRoom(QWidget):
             event.acceptProposedAction()
             self.import_requested.emit(files)
 
-    # Inside
+    # Layout
 
     def _lay_out(self) -> None:
         side = QFrame()
@@ -229,16 +231,16 @@ class ModelsRoom(QWidget):
         column.addWidget(self.filter)
         self._lists = QStackedWidget()
         self._lists.addWidget(self.list)
-        self._lists.addWidget(self._nothing_fits)
+        self._lists.addWidget(self._no_matches)
         column.addWidget(self._lists, 1)
         everything = QWidget()
         row = QHBoxLayout(everything)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
         row.addWidget(side, 2)
-        beside = QVBoxLayout()  # which keeps its place while there is nothing to show in it
-        beside.addWidget(self.details)
-        row.addLayout(beside, 3)
+        details_column = QVBoxLayout()  # keeps its width while the details are hidden
+        details_column.addWidget(self.details)
+        row.addLayout(details_column, 3)
         self._pages = QStackedWidget()
         self._pages.addWidget(everything)
         self._pages.addWidget(self.empty)
@@ -251,41 +253,43 @@ class ModelsRoom(QWidget):
         self.setTabOrder(self.list, self.rescan_button)
 
     def _show_page(self) -> None:
-        self._pages.setCurrentIndex(0 if self.model.everything() or not self._scanned else 1)
-        self._lists.setCurrentIndex(1 if self.model.everything() and not self.model.rowCount() else 0)
+        self._pages.setCurrentIndex(0 if self.model.all_entries() or not self._scanned else 1)
+        self._lists.setCurrentIndex(1 if self.model.all_entries() and not self.model.rowCount() else 0)
 
     def _show_chosen(self, *_: object) -> None:
-        self.details.notes.keep()  # of the one that was shown until now
+        self.details.notes.save()  # of the previous entry
         entry = self.chosen()
         self._show_entry(entry)
         if entry is not None:
             self.details.notes.offer_tags(self._annotations.tags())
-            self.details.show_said(self._annotations.of(entry.path))
-            self._lookups.hash(entry.path)
+            self.details.show_annotation(self._annotations.of(entry.path))
+            self._lookups.look_up_hash(entry.path)
         if isinstance(entry, Checkpoint):
-            self._lookups.choose(entry, self._checkpoints())
+            self._lookups.look_up_details(entry, self._checkpoints())
 
     def _show_entry(self, entry: Entry | None) -> None:
-        picture = self.model.picture(entry) if entry is not None else QImage()
+        image = self.model.thumbnail(entry) if entry is not None else QImage()
         self.details.show_entry(
-            entry, picture, self._beside.get(entry.path, NO_SIDECAR) if entry is not None else NO_SIDECAR
+            entry, image, self._sidecars.get(entry.path, NO_SIDECAR) if entry is not None else NO_SIDECAR
         )
 
     def _checkpoints(self) -> list[Checkpoint]:
-        return [entry for entry in self.model.everything() if isinstance(entry, Checkpoint)]
+        return [entry for entry in self.model.all_entries() if isinstance(entry, Checkpoint)]
 
-    # Looking for some
+    # Filter
 
     def _filter(self) -> None:
         before = self.chosen()
-        wanted = self.filter.wanted()
+        model_filter = self.filter.model_filter()
         self.model.set_filter(
-            lambda entry: wanted.fits(entry, self._annotations.of(entry.path), self._beside.get(entry.path, NO_SIDECAR))
+            lambda entry: model_filter.matches(
+                entry, self._annotations.of(entry.path), self._sidecars.get(entry.path, NO_SIDECAR)
+            )
         )
-        self._choose_again(before)
+        self._restore_selection(before)
 
-    def _choose_again(self, before: Entry | None) -> None:
-        """After the list changed: what was chosen, if it is there still, else the first."""
+    def _restore_selection(self, before: Entry | None) -> None:
+        """Select the same entry after the list changed, or else the first."""
         row = self.model.row_of(before.path) if before is not None else None
         if self.model.rowCount():
             self.list.setCurrentIndex(self.model.index(row or 0))
@@ -296,7 +300,7 @@ class ModelsRoom(QWidget):
         self.filter.search.setFocus()
         self.filter.search.selectAll()
 
-    # What a person says about them
+    # Stars and notes
 
     def _read_stars(self, entries: Sequence[Entry]) -> None:
         self.model.set_starred(frozenset(entry.path for entry in entries if self._annotations.of(entry.path).favourite))
@@ -306,24 +310,24 @@ class ModelsRoom(QWidget):
         if entry is not None:
             self.details.notes.set_starred(not self._annotations.of(entry.path).favourite)
 
-    def _note(self, said: Annotation) -> None:
+    def _save_annotation(self, annotation: Annotation) -> None:
         entry = self.details.entry()
         if entry is None:
             return
         try:
-            self._annotations.put(entry.path, said)
+            self._annotations.put(entry.path, annotation)
         except StorageProblem as problem:
             self.message.show_message("bad", str(problem))
-        self.details.show_said(self._annotations.of(entry.path))
-        self._read_stars(self.model.everything())
+        self.details.show_annotation(self._annotations.of(entry.path))
+        self._read_stars(self.model.all_entries())
 
-    # What was found out beside the window
+    # Results of the lookups
 
-    def _seen(self, path: Path, picture: QImage, beside: Sidecar) -> None:
-        if not picture.isNull():
-            self.model.set_picture(path, picture)
-        if beside != NO_SIDECAR:
-            self._beside[path] = beside
+    def _preview_loaded(self, path: Path, image: QImage, sidecar: Sidecar) -> None:
+        if not image.isNull():
+            self.model.set_thumbnail(path, image)
+        if sidecar != NO_SIDECAR:
+            self._sidecars[path] = sidecar
         entry = self.chosen()
         if entry is not None and entry.path == path:
             self._show_entry(entry)
@@ -333,44 +337,47 @@ class ModelsRoom(QWidget):
         if entry is not None and entry.path == path:
             self.details.show_hash(sha256)
 
-    def _tools_found(self, path: Path, tools: Sequence[Tool], left_out: dict[str, int]) -> None:
+    def _tools_found(self, path: Path, tools: Sequence[Tool], removed_bytes: dict[str, int]) -> None:
         entry = self.chosen()
         if entry is not None and entry.path == path:
-            self._left_out = left_out
+            self._removed_bytes = removed_bytes
             self.details.show_tools(tools)
 
-    def _made_with(self, path: Path, pictures: Sequence[tuple[QImage, str]]) -> None:
+    def _show_images(self, path: Path, images: Sequence[tuple[QImage, str]]) -> None:
         entry = self.chosen()
         if entry is not None and entry.path == path:
-            self.details.show_made_with(pictures)
+            self.details.show_images(images)
 
-    # Using one, and making others of it
+    # Actions
 
     def _use(self) -> None:
-        """Make pictures with it, or put it into the prompt, as it is made for."""
+        """Generate with the selected checkpoint, or use it in the prompt if it is a LoRA or an embedding."""
         entry = self.chosen()
         if not isinstance(entry, Checkpoint):
             return
-        if goes_into_prompt(entry):
+        if used_in_prompt(entry):
             self.use_in_prompt_requested.emit(entry)
-        elif model_info.usable(entry):
+        elif entry.can_generate:
             self.generate_requested.emit(entry)
 
-    def _word(self, word: str) -> None:
+    def _use_trigger_word(self, word: str) -> None:
         self.trigger_words_requested.emit(word)
         self.message.show_message("good", f"“{word}” was added to the prompt.")
 
     def _open_tool(self, tool: Tool) -> None:
         entry = self.chosen()
         if isinstance(entry, Checkpoint):
-            self.tool_runner.open(tool, entry, self._checkpoints(), self._left_out)
+            self.tool_runner.open(tool, entry, self._checkpoints(), self._removed_bytes)
 
-    def _made(self, made: ToolResult) -> None:
-        """Shown once a scan has found it."""
-        self._awaited = (
-            made.path,
+    def _tool_finished(self, result: ToolResult) -> None:
+        """Rescan, then select the new file and show the message."""
+        self._new_file = (
+            result.path,
             " ".join(
-                (f"{made.path.name} was saved ({human_bytes(made.size_bytes)}) in {made.path.parent}.", *made.notes)
+                (
+                    f"{result.path.name} was saved ({human_bytes(result.size_bytes)}) in {result.path.parent}.",
+                    *result.notes,
+                )
             ),
         )
         self.rescan_requested.emit()
@@ -381,7 +388,7 @@ class ModelsRoom(QWidget):
         self.rescan_button.setEnabled(False)
         self.rescan_requested.emit()
 
-    def _taken_for(self, sentence: str) -> None:
+    def _type_overridden(self, sentence: str) -> None:
         self._rescan()
         self.message.show_message("good", sentence)
 

@@ -1,4 +1,4 @@
-"""Makes files of weights beside the window, one after another, and shows how far it is."""
+"""Runs the weight tools (convert, merge, fuse, prune, export) in a thread, one at a time, with a progress bar."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
-_DOING = {
+_VERBS = {
     ConvertRequest: "Converting",
     MergeRequest: "Merging",
     FuseLoraRequest: "Fusing",
@@ -44,7 +44,7 @@ _DOING = {
 
 
 class ToolProgressBar(QFrame):
-    """What is being made, how much of it is, and a way to stop."""
+    """The file being written, its progress, and a Stop button."""
 
     stop_requested = Signal()
 
@@ -52,17 +52,17 @@ class ToolProgressBar(QFrame):
         super().__init__()
         self.setObjectName("panel")
         self.setProperty("side", "left")
-        self._doing = ""
-        self.what = ElidedLabel("")
+        self._title = ""
+        self.title = ElidedLabel("")
         self.percent = label("", "dim")
         self.line = ProgressLine("Progress of the file")
         self.stop = SecondaryButton("Stop", "stop", "Stop. No files are left behind")
-        words = QHBoxLayout()
-        words.addWidget(self.what, 1)
-        words.addWidget(self.percent)
+        header = QHBoxLayout()
+        header.addWidget(self.title, 1)
+        header.addWidget(self.percent)
         column = QVBoxLayout()
         column.setSpacing(6)
-        column.addLayout(words)
+        column.addLayout(header)
         column.addWidget(self.line)
         row = QHBoxLayout(self)
         row.setContentsMargins(24, 8, 20, 10)
@@ -72,16 +72,16 @@ class ToolProgressBar(QFrame):
         self.stop.clicked.connect(self.stop_requested)
         self.hide()
 
-    def begin(self, request: WeightRequest, more: int) -> None:
-        self._doing = f"{_DOING[type(request)]}: {request.target.name}"
-        describe(self.line, self._doing)
-        self.show_more(more)
+    def begin(self, request: WeightRequest, queued: int) -> None:
+        self._title = f"{_VERBS[type(request)]}: {request.target.name}"
+        describe(self.line, self._title)
+        self.show_queued(queued)
         self.show_fraction(0.0)
         self.show()
 
-    def show_more(self, more: int) -> None:
-        """How many wait after it."""
-        self.what.setText(f"{self._doing}, {more} more queued" if more else self._doing)
+    def show_queued(self, queued: int) -> None:
+        """Show how many requests are queued."""
+        self.title.setText(f"{self._title}, {queued} more queued" if queued else self._title)
 
     def show_fraction(self, fraction: float) -> None:
         self.line.set_fraction(fraction)
@@ -89,86 +89,86 @@ class ToolProgressBar(QFrame):
 
 
 class ToolRunner(QObject):
-    """Opens the sheet of a tool, and carries out what comes of it."""
+    """Opens the dialog of a tool and runs its request."""
 
-    made = Signal(object)  # ToolResult
-    failed = Signal(str)  # a sentence
-    stopped = Signal(str)  # the name of what was not made
+    finished = Signal(object)  # ToolResult
+    failed = Signal(str)  # a message
+    cancelled = Signal(str)  # the name of the file
 
-    def __init__(self, home: Callable[[], Path], parent: QWidget) -> None:
+    def __init__(self, output_folder: Callable[[], Path], parent: QWidget) -> None:
         super().__init__(parent)
-        self._home, self._window = home, parent
+        self._output_folder, self._parent_widget = output_folder, parent
         self._tasks = Tasks("weights", workers=1)
-        self._waiting: list[WeightRequest] = []
+        self._queue: list[WeightRequest] = []
         self._current: asyncio.Task[None] | None = None
-        self._over = False
+        self._closed = False
         self.bar = ToolProgressBar()
         self.bar.stop_requested.connect(self.stop)
 
     def open(
-        self, tool: Tool, checkpoint: Checkpoint, others: Sequence[Checkpoint], left_out: dict[str, int]
+        self, tool: Tool, checkpoint: Checkpoint, others: Sequence[Checkpoint], removed_bytes: dict[str, int]
     ) -> QDialog:
-        """The sheet of a tool, which was found to be possible for this checkpoint."""
-        sheet: ToolDialog
+        """Open the dialog of a tool that is available for this checkpoint."""
+        dialog: ToolDialog
         match tool:
             case Tool.CONVERT:
-                sheet = ConvertDialog(checkpoint, self._home(), self._window)
+                dialog = ConvertDialog(checkpoint, self._output_folder(), self._parent_widget)
             case Tool.MERGE:
-                sheet = MergeDialog(checkpoint, self._home(), others, self._window)
+                dialog = MergeDialog(checkpoint, self._output_folder(), others, self._parent_widget)
             case Tool.FUSE_LORA:
-                sheet = FuseLoraDialog(checkpoint, self._home(), others, self._window)
+                dialog = FuseLoraDialog(checkpoint, self._output_folder(), others, self._parent_widget)
             case Tool.PRUNE:
-                sheet = PruneDialog(checkpoint, self._home(), left_out, self._window)
+                dialog = PruneDialog(checkpoint, self._output_folder(), removed_bytes, self._parent_widget)
             case Tool.EXPORT:
-                sheet = ExportDialog(checkpoint, self._home(), self._window)
-        sheet.wanted.connect(self.carry_out)
-        sheet.finished.connect(sheet.deleteLater)
-        sheet.open()
-        return sheet
+                dialog = ExportDialog(checkpoint, self._output_folder(), self._parent_widget)
+        dialog.requested.connect(self.submit)
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+        return dialog
 
-    def carry_out(self, request: WeightRequest) -> None:
-        """After those that were asked for before."""
-        self._waiting.append(request)
+    def submit(self, request: WeightRequest) -> None:
+        """Run a request after those already queued."""
+        self._queue.append(request)
         if self._current is None:
             self._next()
         else:
-            self.bar.show_more(len(self._waiting))
+            self.bar.show_queued(len(self._queue))
 
     def busy(self) -> bool:
         return self._current is not None
 
     def stop(self) -> None:
-        """What is being made; what waits comes next."""
+        """Cancel the current request; the queue continues."""
         if self._current is not None:
             self._current.cancel()
 
     def close(self) -> None:
-        """Nothing half is left behind, and nothing is made afterwards."""
-        self._over = True
-        self._waiting.clear()
+        """Cancel everything and remove incomplete files."""
+        self._closed = True
+        self._queue.clear()
         self._tasks.close()
 
     def _next(self) -> None:
-        if self._over or not self._waiting:
+        if self._closed or not self._queue:
             self._current = None
             self.bar.hide()
             return
-        request = self._waiting.pop(0)
-        self.bar.begin(request, len(self._waiting))
+        request = self._queue.pop(0)
+        self.bar.begin(request, len(self._queue))
         self._current = self._tasks.start(self._carry_out(request))
 
     async def _carry_out(self, request: WeightRequest) -> None:
         try:
             async for item in self._tasks.iterate_in_thread(carry_out(request)):
                 if isinstance(item, ToolResult):
-                    self.made.emit(item)
+                    self.finished.emit(item)
                 else:
                     self.bar.show_fraction(item)
         except DiffstudioError as problem:
             self.failed.emit(str(problem))
         except asyncio.CancelledError:
-            if not self._over:
-                self.stopped.emit(request.target.name)
+            if not self._closed:
+                self.cancelled.emit(request.target.name)
             raise
         finally:
             self._next()

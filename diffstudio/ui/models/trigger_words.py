@@ -1,4 +1,4 @@
-"""Words that a file was trained to know, as chips: a click puts one into the prompt, the menu copies it."""
+"""Trigger words and training tags as chips: a click adds one to the prompt, the context menu copies it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.inputs import Chip
 
-LONGEST_SHOWN = 48  # characters of a chip; all of them are put into the prompt
-FEW, MANY = 12, 60  # chips at first, and after asking for more
+MAX_SHOWN = 48  # characters on a chip; the whole word goes into the prompt
+INITIAL_CHIPS, MAX_CHIPS = 12, 60  # chips shown at first, and after More
 
 
 class TriggerWordChip(Chip):
-    """One word, or a few: Enter, Space and a click say that it is wanted; the menu copies it."""
+    """One trigger word: Enter, Space or a click emits `requested`; the context menu copies it."""
 
-    wanted = Signal(str)
+    requested = Signal(str)
 
-    def __init__(self, word: str, times: int = 0) -> None:
-        shown = word if len(word) <= LONGEST_SHOWN else f"{word[: LONGEST_SHOWN - 1]}…"
-        trained = f" {times:,} of its training images have it." if times else ""
-        super().__init__(shown.replace("&", "&&"), checkable=False, tooltip=f"Add “{word}” to the prompt.{trained}")
+    def __init__(self, word: str, count: int = 0) -> None:
+        shown = word if len(word) <= MAX_SHOWN else f"{word[: MAX_SHOWN - 1]}…"
+        frequency = f" {count:,} of its training images have it." if count else ""
+        super().__init__(shown.replace("&", "&&"), checkable=False, tooltip=f"Add “{word}” to the prompt.{frequency}")
         self.word = word
         self.setAccessibleName(f"Add {word} to the prompt")
-        self.clicked.connect(lambda: self.wanted.emit(self.word))
+        self.clicked.connect(lambda: self.requested.emit(self.word))
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         for text, icon, act in (
-            ("Add to the prompt", "plus", lambda: self.wanted.emit(self.word)),
+            ("Add to the prompt", "plus", lambda: self.requested.emit(self.word)),
             ("Copy", "copy", lambda: QGuiApplication.clipboard().setText(self.word)),
         ):
             action = QAction(icons.icon(icon, "dim"), text, menu)
@@ -44,17 +44,17 @@ class TriggerWordChip(Chip):
 
 
 class TriggerWordChips(QWidget):
-    """A heading, the chips, and a way to copy them all. Hidden while there are none."""
+    """A heading, chips, and a button that copies all words. Hidden while empty."""
 
-    wanted = Signal(str)
+    requested = Signal(str)
 
-    def __init__(self, title: str, copies: str) -> None:
+    def __init__(self, title: str, copy_tooltip: str) -> None:
         super().__init__()
         self._words: list[tuple[str, int]] = []
         self.chips: list[TriggerWordChip] = []
-        self.copy = SecondaryButton("", "copy", copies, name=copies)
+        self.copy = SecondaryButton("", "copy", copy_tooltip, name=copy_tooltip)
         self.more = SecondaryButton("More", "", "Show more")
-        self.more.clicked.connect(lambda: self._fill(MANY))
+        self.more.clicked.connect(lambda: self._fill(MAX_CHIPS))
         head = QHBoxLayout()
         head.addWidget(SectionLabel(title), 1)
         head.addWidget(self.copy)
@@ -72,23 +72,23 @@ class TriggerWordChips(QWidget):
         self.hide()
 
     def show_words(self, words: Sequence[tuple[str, int]]) -> None:
-        """Each with how many of the pictures it was trained on have it; 0 where that is not known."""
+        """Show words, each with its number of training images; 0 if unknown."""
         if list(words) != self._words:
             self._words = list(words)
-            self._fill(FEW)
+            self._fill(INITIAL_CHIPS)
         self.setVisible(bool(words))
 
     def words(self) -> list[str]:
         return [word for word, _ in self._words]
 
-    def _fill(self, most: int) -> None:
+    def _fill(self, limit: int) -> None:
         for chip in self.chips:
             self._flow.removeWidget(chip)
             chip.hide()
             chip.deleteLater()
-        self.chips = [TriggerWordChip(word, times) for word, times in self._words[:most]]
+        self.chips = [TriggerWordChip(word, count) for word, count in self._words[:limit]]
         for chip in self.chips:
-            chip.wanted.connect(self.wanted)
+            chip.requested.connect(self.requested)
             self._flow.addWidget(chip)
             chip.show()
-        self.more.setVisible(most < min(MANY, len(self._words)))
+        self.more.setVisible(limit < min(MAX_CHIPS, len(self._words)))

@@ -1,4 +1,4 @@
-"""What a person says that a file is, where its header leaves it open or what was recognised is wrong."""
+"""Sets a model file's family and prediction type by hand, where detection is wrong or ambiguous."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.inputs import LabelledComboBox
 
-_SAYS = {"eps": "The noise (eps)", "v": "v", "flow": "The flow velocity", "x0": "The clean image (sample)"}
-_PREDICTING = (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN)
+PREDICTION_LABELS = {"eps": "The noise (eps)", "v": "v", "flow": "The flow velocity", "x0": "The clean image (sample)"}
+_ROLES_WITH_PREDICTION = (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN)
 
 
 class TypeOverride(QWidget):
-    """Two lists; what is chosen is kept at once. Hidden for files made with this program, which say what they are."""
+    """Two combo boxes, saved on change. Hidden for files made with diffstudio, whose header states both."""
 
-    kept = Signal(str)  # a sentence: look through the folders again
+    saved = Signal(str)  # a message; the model folders need a rescan
     failed = Signal(str)
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class TypeOverride(QWidget):
         self.family = LabelledComboBox("Family", (), "Open this file as another family if it was recognised wrongly")
         self.prediction = LabelledComboBox(
             "Predicts",
-            [("", "Family default"), *_SAYS.items()],
+            [("", "Family default"), *PREDICTION_LABELS.items()],
             "Prediction type of the network. If images come out as noise, try another",
         )
         column, pair = QVBoxLayout(self), QHBoxLayout()
@@ -41,31 +41,31 @@ class TypeOverride(QWidget):
         column.addWidget(SectionLabel("Model type"))
         column.addLayout(pair)
         for combo in (self.family, self.prediction):
-            combo.value_changed.connect(lambda _: self._keep())
+            combo.value_changed.connect(lambda _: self._save())
         self.hide()
 
     def show_checkpoint(self, checkpoint: Checkpoint | None) -> None:
-        """With what was said about it before."""
+        """Show the override of a checkpoint, if any."""
         self._checkpoint = checkpoint
         self.setVisible(checkpoint is not None and checkpoint.layout is not Layout.OURS)
         if checkpoint is None or self.isHidden():
             return
         try:
-            said = Overrides().of(checkpoint) or Override()
+            override = Overrides().of(checkpoint) or Override()
         except DiffstudioError as problem:
             self.failed.emit(str(problem))
-            said = Override()
+            override = Override()
         others = (
             family
             for family in FAMILIES.values()
             if family.latent and (family.name != "diffusers" or checkpoint.layout is Layout.FOLDER)
         )
         self.family.set_choices([("", "As detected"), *((family.name, family.title) for family in others)])
-        self.family.set_value(said.family)
-        self.prediction.set_value(said.prediction)
-        self.prediction.setVisible(checkpoint.role in _PREDICTING)
+        self.family.set_value(override.family)
+        self.prediction.set_value(override.prediction)
+        self.prediction.setVisible(checkpoint.role in _ROLES_WITH_PREDICTION)
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         checkpoint, family, prediction = self._checkpoint, self.family.value(), self.prediction.value()
         if checkpoint is None:
             return
@@ -77,8 +77,8 @@ class TypeOverride(QWidget):
         except DiffstudioError as problem:
             self.failed.emit(str(problem))
             return
-        said = (
+        parts = (
             FAMILIES[family].title if family else "",
             f"predicting {model_info.PREDICTIONS[prediction]}" if prediction else "",
         )
-        self.kept.emit(f"{checkpoint.title} now opens as {', '.join(filter(None, said)) or 'detected'}.")
+        self.saved.emit(f"{checkpoint.title} now opens as {', '.join(filter(None, parts)) or 'detected'}.")

@@ -1,4 +1,4 @@
-"""The sheets of the tools on files of weights: what is to be made, what it will weigh, and where it goes. Each emits one request."""
+"""The dialogs of the weight tools: options, precision, name, folder and needed disk space. Each emits one request."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ _SPARE_BYTES = 32 << 20
 
 
 class ToolDialog(QDialog):
-    """What every tool asks: the fields of its own, a name, a place, and a line that says what that takes."""
+    """The base of all tool dialogs: the tool's own fields, precision, name, folder, and the needed disk space."""
 
-    wanted = Signal(object)  # WeightRequest
+    requested = Signal(object)  # WeightRequest
     verb, about, is_folder = "", "", False
-    button = ""  # what the button says, where that is not the verb
+    button = ""  # the button's text, if not the verb
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.checkpoint = checkpoint
-        self._home, self._named = home_of(checkpoint.role, folder), False
+        self._folder, self._custom_name = home_of(checkpoint.role, folder), False
         self.setWindowTitle(f"{self.verb} {checkpoint.title}")
         self.setMinimumWidth(420)
-        self.resize(480, 10)  # as high as what is in it: see _fit
+        self.resize(480, 10)  # the height follows the contents: see _fit_height
         describe(self, f"{self.verb} {checkpoint.title}", " ")
         self.name = QLineEdit()
         self.name.setMaxLength(200)
         describe(self.name, "Name", "Name of the new file. Nothing is overwritten")
-        self.place = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
-        self.change_place = SecondaryButton("Change…", "folder-open", "Save to another folder", name="Change folder")
-        self.trouble = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.weight = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.folder_label = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
+        self.change_folder = SecondaryButton("Change…", "folder-open", "Save to another folder", name="Change folder")
+        self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.size_note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.cancel = SecondaryButton("Cancel", "", "Close without saving (Escape)")
         self.accept_button = PrimaryButton(self.button or self.verb, "", f"{self.button or self.verb} (Enter)")
         self.precision = LabelledComboBox(
@@ -74,20 +74,20 @@ class ToolDialog(QDialog):
         )
         self._lay_out()
         self._connect()
-        self._follow()
+        self._refresh()
         self.accept_button.setFocus()
 
-    # ---- what each tool says for itself ------------------------------------------------------------------------------
+    # ---- overridden by the tools ------------------------------------------------------------------------------
 
     def precisions(self) -> tuple[Precision, ...]:
         small = self.checkpoint.layout is Layout.OURS
         return (Precision.KEEP, Precision.FP16, Precision.BF16, Precision.FP32, *(() if small else (Precision.FP8,)))
 
     def fields(self) -> Sequence[QWidget]:
-        """Above the name; each calls `_follow` when it changes."""
+        """The widgets above the name; each calls `_refresh` when it changes."""
         return ()
 
-    def usual_name(self) -> str:
+    def default_name(self) -> str:
         raise NotImplementedError
 
     def request(self) -> WeightRequest:
@@ -96,14 +96,14 @@ class ToolDialog(QDialog):
     def size_bytes(self) -> int:
         return estimated_bytes(self.checkpoint, self.chosen_precision())
 
-    # ---- what they share ---------------------------------------------------------------------------------------------
+    # ---- shared ---------------------------------------------------------------------------------------------
 
     def chosen_precision(self) -> Precision:
         found: Precision = self.precision.value()
         return found
 
     def target(self) -> Path:
-        return self._home / f"{self.name.text().strip()}{'' if self.is_folder else '.safetensors'}"
+        return self._folder / f"{self.name.text().strip()}{'' if self.is_folder else '.safetensors'}"
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -120,11 +120,11 @@ class ToolDialog(QDialog):
         column.addWidget(name)
         column.addWidget(self.name)
         where = QHBoxLayout()
-        where.addWidget(self.place, 1)
-        where.addWidget(self.change_place)
+        where.addWidget(self.folder_label, 1)
+        where.addWidget(self.change_folder)
         column.addLayout(where)
-        column.addWidget(self.weight)
-        column.addWidget(self.trouble)
+        column.addWidget(self.size_note)
+        column.addWidget(self.problem)
         column.addSpacing(8)
         column.addStretch(1)
         buttons = QHBoxLayout()
@@ -135,48 +135,48 @@ class ToolDialog(QDialog):
         column.addLayout(buttons)
 
     def _connect(self) -> None:
-        self.precision.value_changed.connect(lambda _: self._follow())
-        self.name.textEdited.connect(self._name_edited)
-        self.change_place.clicked.connect(self._ask_for_place)
+        self.precision.value_changed.connect(lambda _: self._refresh())
+        self.name.textEdited.connect(self._on_name_edited)
+        self.change_folder.clicked.connect(self._ask_for_folder)
         self.cancel.clicked.connect(self.reject)
         self.accept_button.clicked.connect(self._accept)
         self.accept_button.setDefault(True)
 
-    def _name_edited(self) -> None:
-        self._named = True
-        self._follow()
+    def _on_name_edited(self) -> None:
+        self._custom_name = True
+        self._refresh()
 
-    def _ask_for_place(self) -> None:
-        dialog = QFileDialog(self, "Save to", str(self._home))
+    def _ask_for_folder(self) -> None:
+        dialog = QFileDialog(self, "Save to", str(self._folder))
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self.set_place(Path(path)))
+        dialog.fileSelected.connect(lambda path: self.set_folder(Path(path)))
         dialog.open()
 
-    def set_place(self, folder: Path) -> None:
-        self._home = folder
-        self._follow()
+    def set_folder(self, folder: Path) -> None:
+        self._folder = folder
+        self._refresh()
 
-    def _follow(self) -> None:
-        """Say what the choices come to."""
-        if not self._named:
-            free = proposed(self.usual_name(), self._home, is_folder=self.is_folder)
+    def _refresh(self) -> None:
+        """Update the name, the needed space and the problem, if any."""
+        if not self._custom_name:
+            free = proposed(self.default_name(), self._folder, is_folder=self.is_folder)
             self.name.setText(free.name if self.is_folder else free.stem)
-        self.place.setText(str(self._home))
-        needed, free_bytes = self.size_bytes(), _free(self._home)
-        self.weight.setText(
+        self.folder_label.setText(str(self._folder))
+        needed, free_bytes = self.size_bytes(), _free_bytes(self._folder)
+        self.size_note.setText(
             f"Needs about {human_bytes(needed)} of {human_bytes(free_bytes)} free."
             if free_bytes is not None
             else f"Needs about {human_bytes(needed)}."
         )
-        trouble = self._trouble(needed, free_bytes)
-        self.trouble.setText(trouble)
-        self.trouble.setVisible(bool(trouble))
-        self.accept_button.setEnabled(not trouble)
-        self._fit()
+        problem = self._problem(needed, free_bytes)
+        self.problem.setText(problem)
+        self.problem.setVisible(bool(problem))
+        self.accept_button.setEnabled(not problem)
+        self._fit_height()
 
-    def _fit(self) -> None:
-        """Texts wrap and fields come and go: never lower than all of it, which Qt would allow."""
+    def _fit_height(self) -> None:
+        """Fit the height to the contents: texts wrap and fields come and go."""
         column = self.layout()
         if column is not None:
             column.activate()
@@ -186,9 +186,9 @@ class ToolDialog(QDialog):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        self._fit()
+        self._fit_height()
 
-    def _trouble(self, needed: int, free_bytes: int | None) -> str:
+    def _problem(self, needed: int, free_bytes: int | None) -> str:
         name = self.name.text().strip()
         if not name:
             return "Enter a name."
@@ -201,14 +201,14 @@ class ToolDialog(QDialog):
         return ""
 
     def _accept(self) -> None:
-        self._follow()  # what the disk says may have changed since
+        self._refresh()  # the free space may have changed
         if self.accept_button.isEnabled():
-            self.wanted.emit(self.request())
+            self.requested.emit(self.request())
             self.accept()
 
 
-def _free(folder: Path) -> int | None:
-    """Bytes free where that folder is, or would be; None where that cannot be said."""
+def _free_bytes(folder: Path) -> int | None:
+    """Free bytes on the disk of a folder that may not exist yet; None if unknown."""
     for path in (folder, *folder.parents):
         try:
             return shutil.disk_usage(path).free
@@ -223,7 +223,7 @@ class ConvertDialog(ToolDialog):
     def precisions(self) -> tuple[Precision, ...]:
         return precisions(self.checkpoint)
 
-    def usual_name(self) -> str:
+    def default_name(self) -> str:
         precision = self.chosen_precision()
         return self.checkpoint.name if precision is Precision.KEEP else f"{self.checkpoint.name}-{precision}"
 
@@ -233,9 +233,9 @@ class ConvertDialog(ToolDialog):
 
 class ExportDialog(ToolDialog):
     verb, is_folder = "Export", True
-    about = "Writes a diffusers folder, which DiffusionPipeline.from_pretrained opens."
+    about = "Writes a diffusers folder for DiffusionPipeline.from_pretrained."
 
-    def usual_name(self) -> str:
+    def default_name(self) -> str:
         return f"{self.checkpoint.name}-diffusers"
 
     def request(self) -> WeightRequest:
@@ -246,29 +246,29 @@ class PruneDialog(ToolDialog):
     verb, about = "Prune", "Writes a new file with only the weights that inference needs. The source is not changed."
 
     def __init__(
-        self, checkpoint: Checkpoint, folder: Path, left_out: dict[str, int], parent: QWidget | None = None
+        self, checkpoint: Checkpoint, folder: Path, removed: dict[str, int], parent: QWidget | None = None
     ) -> None:
-        self.left_out = left_out
-        lines = "\n".join(f"{what[:1].upper()}{what[1:]}: {human_bytes(size)}" for what, size in left_out.items())
-        self.lines = label(lines, wrap=True)
-        self.lines.setAccessibleName(f"Removed: {lines}")
+        self.removed = removed
+        removed_list = "\n".join(f"{what[:1].upper()}{what[1:]}: {human_bytes(size)}" for what, size in removed.items())
+        self.removed_list = label(removed_list, wrap=True)
+        self.removed_list.setAccessibleName(f"Removed: {removed_list}")
         self.ema = CheckBox("Use the EMA weights instead of the raw ones")
         describe(
             self.ema, "Use EMA weights", "EMA weights often give better images, and are not meant for further training"
         )
         self.ema.setVisible(False)
         super().__init__(checkpoint, folder, parent)
-        self.ema.setVisible(EMA_WEIGHTS in left_out)
+        self.ema.setVisible(EMA_WEIGHTS in removed)
 
     def fields(self) -> Sequence[QWidget]:
-        return label("Removed:", "dim"), self.lines, self.ema
+        return label("Removed:", "dim"), self.removed_list, self.ema
 
-    def usual_name(self) -> str:
+    def default_name(self) -> str:
         precision = self.chosen_precision()
         return f"{self.checkpoint.name}-pruned" + ("" if precision is Precision.KEEP else f"-{precision}")
 
     def size_bytes(self) -> int:
-        kept = self.checkpoint.size_bytes - sum(self.left_out.values())
+        kept = self.checkpoint.size_bytes - sum(self.removed.values())
         whole = max(1, self.checkpoint.size_bytes)
         return max(0, estimated_bytes(self.checkpoint, self.chosen_precision()) * kept // whole)
 
@@ -278,67 +278,69 @@ class PruneDialog(ToolDialog):
 
 class MergeDialog(ToolDialog):
     verb = "Merge"
-    about = "A new checkpoint between two, or with what one learnt since another put upon it. Those it is made of stay as they are."
+    about = "Writes a new checkpoint from the weights of two or three. The sources are not changed."
 
     def __init__(
         self, checkpoint: Checkpoint, folder: Path, others: Sequence[Checkpoint], parent: QWidget | None = None
     ) -> None:
-        self.others = {one.path: one for one in mergeable(checkpoint, others)}
-        choices = [(path, one.title) for path, one in self.others.items()]
+        self.candidates = {one.path: one for one in mergeable(checkpoint, others)}
+        choices = [(path, one.title) for path, one in self.candidates.items()]
         self.method = ChipRow(
             [(Method.WEIGHTED_SUM, "Weighted sum"), (Method.ADD_DIFFERENCE, "Add difference")],
             tooltips=("A (1 - M) + B M", "A + M (B - C): adds what B learned since C to A"),
             name="Method",
         )
-        self.second = LabelledComboBox("Checkpoint B", choices, "Checkpoint B, of the same family")
-        self.third = LabelledComboBox("Checkpoint C", choices, "Checkpoint C, which B was trained from")
-        self.share = LabelledSlider(
+        self.checkpoint_b = LabelledComboBox("Checkpoint B", choices, "Checkpoint B, of the same family")
+        self.checkpoint_c = LabelledComboBox("Checkpoint C", choices, "Checkpoint C, which B was trained from")
+        self.multiplier = LabelledSlider(
             "Multiplier (M)", 0, 1, 0.5, step=0.01, decimals=2, tooltip="0 is checkpoint A alone; 1 is all of B"
         )
-        self.sum = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.formula = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.method.setVisible(False)
         super().__init__(checkpoint, folder, parent)
-        self.method.setVisible(len(self.others) > 1)
-        self.third.setVisible(False)
-        self.third.set_value(list(self.others)[-1])
+        self.method.setVisible(len(self.candidates) > 1)
+        self.checkpoint_c.setVisible(False)
+        self.checkpoint_c.set_value(list(self.candidates)[-1])
         self.method.value_changed.connect(
-            lambda method: self.share.set_value(1.0 if method is Method.ADD_DIFFERENCE else 0.5)
+            lambda method: self.multiplier.set_value(1.0 if method is Method.ADD_DIFFERENCE else 0.5)
         )
-        for control in (self.method, self.second, self.third, self.share):
-            control.value_changed.connect(lambda _: self._follow())
+        for control in (self.method, self.checkpoint_b, self.checkpoint_c, self.multiplier):
+            control.value_changed.connect(lambda _: self._refresh())
 
     def fields(self) -> Sequence[QWidget]:
-        return self.method, self.second, self.third, self.share, self.sum
+        return self.method, self.checkpoint_b, self.checkpoint_c, self.multiplier, self.formula
 
     def inputs(self) -> tuple[Checkpoint, ...]:
-        second, third = self.others[self.second.value()], self.others[self.third.value()]
-        return (self.checkpoint, second, third) if self.adds() else (self.checkpoint, second)
+        second, third = self.candidates[self.checkpoint_b.value()], self.candidates[self.checkpoint_c.value()]
+        return (self.checkpoint, second, third) if self.is_add_difference() else (self.checkpoint, second)
 
-    def adds(self) -> bool:
+    def is_add_difference(self) -> bool:
         return self.method.value() is Method.ADD_DIFFERENCE
 
-    def usual_name(self) -> str:
-        return "-".join((*(one.name for one in self.inputs()), f"{self.share.value():g}"))
+    def default_name(self) -> str:
+        return "-".join((*(one.name for one in self.inputs()), f"{self.multiplier.value():g}"))
 
-    def _follow(self) -> None:
-        self.third.setVisible(self.adds())
+    def _refresh(self) -> None:
+        self.checkpoint_c.setVisible(self.is_add_difference())
         first, second, *third = (one.title for one in self.inputs())
-        share = self.share.value()
-        self.sum.setText(
+        share = self.multiplier.value()
+        self.formula.setText(
             f"{first} + {share:g} × ({second} − {third[0]})"
             if third
             else f"{1 - share:.0%} of {first}, {share:.0%} of {second}"
         )
-        super()._follow()
+        super()._refresh()
 
-    def _trouble(self, needed: int, free_bytes: int | None) -> str:
-        if self.adds() and self.second.value() == self.third.value():
+    def _problem(self, needed: int, free_bytes: int | None) -> str:
+        if self.is_add_difference() and self.checkpoint_b.value() == self.checkpoint_c.value():
             return "B and C are the same checkpoint. Choose another."
-        return super()._trouble(needed, free_bytes)
+        return super()._problem(needed, free_bytes)
 
     def request(self) -> WeightRequest:
-        method = Method.ADD_DIFFERENCE if self.adds() else Method.WEIGHTED_SUM
-        return MergeRequest(self.inputs(), self.target(), float(self.share.value()), method, self.chosen_precision())
+        method = Method.ADD_DIFFERENCE if self.is_add_difference() else Method.WEIGHTED_SUM
+        return MergeRequest(
+            self.inputs(), self.target(), float(self.multiplier.value()), method, self.chosen_precision()
+        )
 
 
 class FuseLoraDialog(ToolDialog):
@@ -352,26 +354,26 @@ class FuseLoraDialog(ToolDialog):
         self.lora = LabelledComboBox(
             "LoRA", [(path, one.title) for path, one in self.loras.items()], "The LoRA to fuse"
         )
-        self.strength = LabelledSlider(
+        self.weight = LabelledSlider(
             "Weight", -2, 2, 1, step=0.05, decimals=2, tooltip="1 is the full weight it was trained at"
         )
         super().__init__(checkpoint, folder, parent)
-        for control in (self.lora, self.strength):
-            control.value_changed.connect(lambda _: self._follow())
+        for control in (self.lora, self.weight):
+            control.value_changed.connect(lambda _: self._refresh())
 
     def fields(self) -> Sequence[QWidget]:
-        return self.lora, self.strength
+        return self.lora, self.weight
 
-    def usual_name(self) -> str:
+    def default_name(self) -> str:
         return f"{self.checkpoint.name}-{self.loras[self.lora.value()].name}"
 
-    def _trouble(self, needed: int, free_bytes: int | None) -> str:
+    def _problem(self, needed: int, free_bytes: int | None) -> str:
         return (
-            "At weight 0 the LoRA has no effect." if not self.strength.value() else super()._trouble(needed, free_bytes)
+            "At weight 0 the LoRA has no effect." if not self.weight.value() else super()._problem(needed, free_bytes)
         )
 
     def request(self) -> WeightRequest:
         lora = self.loras[self.lora.value()]
         return FuseLoraRequest(
-            self.checkpoint, ((lora, float(self.strength.value())),), self.target(), self.chosen_precision()
+            self.checkpoint, ((lora, float(self.weight.value())),), self.target(), self.chosen_precision()
         )

@@ -42,8 +42,8 @@ class FolderView(QStackedWidget):
         self.empty = EmptyState(
             "folder-open",
             "Train on your own images",
-            "Drop a folder of images here. Sub-folders become classes, and a text file beside an image becomes its caption. "
-            "Everything stays on this machine.",
+            "Drop a folder of images here. Sub-folders become classes, and a text file with the name of an image becomes "
+            "its caption. Everything stays on this machine.",
             "Choose a folder…",
         )
         self.progress_view = InspectionProgressView()

@@ -27,6 +27,7 @@ from diffstudio.ui.train.recipe_options import (
     SHIFTS,
     SIZES,
     RecipeOptions,
+    estimate_text,
 )
 from diffstudio.ui.train.side_column import scrolled_column
 from diffstudio.ui.widgets import theme

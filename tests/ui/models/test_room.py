@@ -129,17 +129,17 @@ def test_what_a_checkpoint_is_and_how_it_was_trained(show: Callable[[], ModelsRo
     room = show()
     room.set_checkpoints(*some)
     assert room.model.rowCount() == 4 and room.heading._right.text() == "3 · 1 cannot be used"
-    told = dict(room.details.model_facts.facts())
-    assert room.details.title.text() == "Starter · emoji 64" and room.details.about.text() == "Emoji."
-    assert (told["Type"], told["Conditioning"], told["Image size"]) == ("pixel transformer", "Text", "64 × 64 px")
-    assert (told["Parameters"], told["License"]) == ("1.5 k (16-bit)", "MIT")
-    assert told["Origin"] == "Included" and told["File"].endswith("starter.safetensors")
-    trained = dict(room.details.training_facts.facts())
+    rows = dict(room.details.model_table.facts())
+    assert room.details.title.text() == "Starter · emoji 64" and room.details.description.text() == "Emoji."
+    assert (rows["Type"], rows["Conditioning"], rows["Image size"]) == ("pixel transformer", "Text", "64 × 64 px")
+    assert (rows["Parameters"], rows["License"]) == ("1.5 k (16-bit)", "MIT")
+    assert rows["Origin"] == "Included" and rows["File"].endswith("starter.safetensors")
+    trained = dict(room.details.training_table.facts())
     assert (trained["Recipe"], trained["Steps"], trained["Held-out loss"]) == ("from scratch", "6,000", "0.0346")
     assert not room.details.delete.isVisible()  # what came with the program stays
     pick(qtbot, room, 1)
-    assert dict(room.details.model_facts.facts())["Conditioning"] == "One of 2 classes: cat, dog"
-    assert dict(room.details.model_facts.facts())["Origin"] == "Trained here"
+    assert dict(room.details.model_table.facts())["Conditioning"] == "One of 2 classes: cat, dog"
+    assert dict(room.details.model_table.facts())["Origin"] == "Trained here"
     assert room.details.delete.isVisible()
 
 
@@ -167,8 +167,8 @@ def test_what_cannot_be_used_says_why_and_offers_no_generating(
     room.set_checkpoints(*some)
     for row, why in ((2, "does not recognise this file"), (3, "is damaged or not a safetensors file")):
         pick(qtbot, room, row)
-        assert why in room.details.about.text()
-        assert not room.details.use.isVisible() and not room.details.training_facts.facts()
+        assert why in room.details.description.text()
+        assert not room.details.use.isVisible() and not room.details.training_table.facts()
         with qtbot.assertNotEmitted(room.generate_requested):
             qtbot.keyClick(room.list, Qt.Key.Key_Return)
 
@@ -180,13 +180,13 @@ def test_pictures_come_from_the_file_or_from_the_gallery(
     room = show()
     checkpoints, _ = some
     room.set_checkpoints(*some)
-    qtbot.waitUntil(lambda: not any(room.model.picture(each).isNull() for each in checkpoints[:2]))
-    assert room.model.picture(checkpoints[0]).pixelColor(9, 9).red() > 200
-    assert room.model.picture(checkpoints[1]).pixelColor(9, 9).blue() > 200
-    assert room.model.picture(checkpoints[2]).isNull()
-    assert room.details.picture.isVisible()
+    qtbot.waitUntil(lambda: not any(room.model.thumbnail(each).isNull() for each in checkpoints[:2]))
+    assert room.model.thumbnail(checkpoints[0]).pixelColor(9, 9).red() > 200
+    assert room.model.thumbnail(checkpoints[1]).pixelColor(9, 9).blue() > 200
+    assert room.model.thumbnail(checkpoints[2]).isNull()
+    assert room.details.thumbnail.isVisible()
     pick(qtbot, room, 2)
-    assert not room.details.picture.isVisible()
+    assert not room.details.thumbnail.isVisible()
 
 
 def test_looking_again_shows_progress_and_keeps_what_was_chosen(
@@ -263,7 +263,7 @@ def test_a_header_that_lies_is_shown_without_its_lies(
 ) -> None:
     odd = checkpoint(tmp_path / "odd.safetensors", **{f"diffstudio.{key}": value})
     odd = replace(odd, metadata=dict(odd.metadata) | {f"diffstudio.{key}": value})
-    model_info.training_facts(odd)
+    model_info.training_rows(odd)
     assert model_info.thumbnail(odd).isNull()
     room = show()
     room.set_checkpoints([odd])
@@ -289,7 +289,7 @@ def test_long_names_narrow_and_wide_light_and_dark(
         theme.apply(qapp, wish)
         for width in (560, 1900):
             qtbot.waitUntil(lambda width=width: room.resize(width, 500) or room.width() == width)
-            for part in (room.details.title, room.details.model_facts, room.details.use):
+            for part in (room.details.title, room.details.model_table, room.details.use):
                 assert part.mapTo(room, QPoint(part.width(), 0)).x() <= width
             assert not room.grab().isNull()
     for button in room.findChildren(QPushButton):
@@ -297,11 +297,11 @@ def test_long_names_narrow_and_wide_light_and_dark(
             assert button.accessibleName(), button.text()
 
 
-def test_the_list_keeps_its_place_where_nothing_fits(show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot) -> None:
+def test_the_list_keeps_its_place_where_no_matches(show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot) -> None:
     room = show()
     room.set_checkpoints(*some)
     before = room.filter.mapTo(room, QPoint()).x()
     qtbot.keyClicks(room.filter.search, "zzz")
-    qtbot.waitUntil(room._nothing_fits.isVisible)
+    qtbot.waitUntil(room._no_matches.isVisible)
     room.grab()  # laid out again
     assert not room.details.isVisible() and room.filter.mapTo(room, QPoint()).x() == before

@@ -1,4 +1,4 @@
-"""What a person says that a file is, said in the Models room."""
+"""Setting the family and prediction type of a file in the Models room."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def chosen(room: ModelsRoom) -> Checkpoint:
     return entry
 
 
-def test_what_is_said_is_kept_and_shown_and_taken_back(room: ModelsRoom) -> None:
-    taken = room.details.taken_for
-    assert taken.isVisibleTo(room) and (taken.family.value(), taken.prediction.value()) == ("", "")
+def test_an_override_is_saved_shown_and_reset(room: ModelsRoom) -> None:
+    override = room.details.type_override
+    assert override.isVisibleTo(room) and (override.family.value(), override.prediction.value()) == ("", "")
     recognised = chosen(room)
-    choose(taken.family, "Stable Diffusion XL")
-    assert chosen(room).family == "sdxl" and "Set by you" in dict(room.details.model_facts.facts())["Recognised by"]
+    choose(override.family, "Stable Diffusion XL")
+    assert chosen(room).family == "sdxl" and "Set by you" in dict(room.details.model_table.facts())["Recognised by"]
     assert room.message.text() == "old now opens as Stable Diffusion XL."
-    assert taken.family.value() == "sdxl"  # and is shown so when the room is looked at again
-    choose(taken.prediction, "v")
+    assert override.family.value() == "sdxl"  # and is shown so when the room is looked at again
+    choose(override.prediction, "v")
     assert (chosen(room).family, chosen(room).prediction) == ("sdxl", "v")
-    choose(taken.family, "As detected")
+    choose(override.family, "As detected")
     assert (chosen(room).family, chosen(room).prediction) == ("sd1", "v")
-    choose(taken.prediction, "Family default")
+    choose(override.prediction, "Family default")
     assert chosen(room) == recognised and Overrides().of(recognised) is None
     assert room.message.text() == "old now opens as detected."
 
@@ -73,13 +73,13 @@ def test_what_is_said_is_kept_and_shown_and_taken_back(room: ModelsRoom) -> None
 def test_a_checkpoint_made_here_says_what_it_is(room: ModelsRoom) -> None:
     ours = next(entry for entry in room._checkpoints() if entry.name == "ours")
     room.choose(ours.path)
-    assert not room.details.taken_for.isVisibleTo(room)
+    assert not room.details.type_override.isVisibleTo(room)
 
 
-def test_what_cannot_be_read_is_said(room: ModelsRoom) -> None:
+def test_an_unreadable_overrides_file_is_reported(room: ModelsRoom) -> None:
     paths.overrides().parent.mkdir(parents=True, exist_ok=True)
     paths.overrides().write_text("{", encoding="utf-8")
-    choose(room.details.taken_for.family, "Stable Diffusion XL")
+    choose(room.details.type_override.family, "Stable Diffusion XL")
     assert str(paths.overrides()) in room.message.text() and chosen(room).family == "sd1"
     assert paths.overrides().read_text(encoding="utf-8") == "{"  # nothing is written over
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_said(room: ModelsRoom) -> None:
 def test_a_scroll_over_a_text_scrolls_what_it_lies_in(room: ModelsRoom) -> None:
     text = next(
         passage
-        for passage in room.details.model_facts.findChildren(WrappingText)
+        for passage in room.details.model_table.findChildren(WrappingText)
         if passage.accessibleName() == "Recognised by"
     )
     point = QPointF(5, 5)

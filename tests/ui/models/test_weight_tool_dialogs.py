@@ -1,4 +1,4 @@
-"""Making another file of a model in the room: the sheets, what is made beside the window, and how it is stopped."""
+"""The weight tools in the Models room: their dialogs, the files they write, and cancelling."""
 
 from __future__ import annotations
 
@@ -64,30 +64,34 @@ def room(qtbot: QtBot, dressed: QApplication, models: Path) -> Iterator[ModelsRo
 
 
 def opened(room: ModelsRoom, qtbot: QtBot, name: str, tool: Tool) -> ToolDialog:
-    """The sheet that a click on a tool's button opens."""
+    """The dialog that a click on a tool's button opens."""
     entry = next(entry for entry in room._checkpoints() if entry.name == name)
     room.choose(entry.path)
     button = room.details.tools[tool]
     qtbot.waitUntil(button.isVisible)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-    sheet = next(sheet for sheet in room.findChildren(ToolDialog) if sheet.isVisible())
-    assert sheet.isModal() and sheet.windowTitle().endswith(entry.title)
-    return sheet
+    dialog = next(dialog for dialog in room.findChildren(ToolDialog) if dialog.isVisible())
+    assert dialog.isModal() and dialog.windowTitle().endswith(entry.title)
+    return dialog
 
 
-def accept(sheet: ToolDialog, qtbot: QtBot) -> None:
-    assert sheet.accept_button.isEnabled(), sheet.trouble.text()
-    qtbot.mouseClick(sheet.accept_button, Qt.MouseButton.LeftButton)
+def accept(dialog: ToolDialog, qtbot: QtBot) -> None:
+    assert dialog.accept_button.isEnabled(), dialog.problem.text()
+    qtbot.mouseClick(dialog.accept_button, Qt.MouseButton.LeftButton)
 
 
 def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
-    sheet = opened(room, qtbot, "one", Tool.CONVERT)
-    assert isinstance(sheet, ConvertDialog) and sheet.name.text() == "one-fp16" and sheet.place.text() == str(models)
-    assert "Needs about" in sheet.weight.text() and " free." in sheet.weight.text()
-    with qtbot.waitSignal(room.tool_runner.made, timeout=PATIENCE_MS) as caught:
-        accept(sheet, qtbot)
+    dialog = opened(room, qtbot, "one", Tool.CONVERT)
+    assert (
+        isinstance(dialog, ConvertDialog)
+        and dialog.name.text() == "one-fp16"
+        and dialog.folder_label.text() == str(models)
+    )
+    assert "Needs about" in dialog.size_note.text() and " free." in dialog.size_note.text()
+    with qtbot.waitSignal(room.tool_runner.finished, timeout=PATIENCE_MS) as caught:
+        accept(dialog, qtbot)
         assert (
-            room.tool_runner.bar.isVisible() and room.tool_runner.bar.what.text() == "Converting: one-fp16.safetensors"
+            room.tool_runner.bar.isVisible() and room.tool_runner.bar.title.text() == "Converting: one-fp16.safetensors"
         )
     made: ToolResult = caught.args[0]
     assert made.path == models / "one-fp16.safetensors" and read_checkpoint(made.path).dtype == "F16"
@@ -98,41 +102,47 @@ def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path)
 
 
 def test_merged_between_two(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
-    sheet = opened(room, qtbot, "one", Tool.MERGE)
-    assert isinstance(sheet, MergeDialog) and sheet.second.value() == models / "two.safetensors"
-    assert not sheet.method.isVisible() and not sheet.third.isVisible()  # there is nothing to take a difference from
-    sheet.share._slider.setValue(25)
-    assert sheet.sum.text() == "75% of one, 25% of two" and sheet.name.text() == "one-two-0.25"
-    qtbot.keyClicks(sheet.name, "s")  # a name of one's own stays
-    sheet.share._slider.setValue(30)
-    assert sheet.name.text() == "one-two-0.25s"
-    with qtbot.waitSignal(room.tool_runner.made, timeout=PATIENCE_MS) as caught:
-        accept(sheet, qtbot)
+    dialog = opened(room, qtbot, "one", Tool.MERGE)
+    assert isinstance(dialog, MergeDialog) and dialog.checkpoint_b.value() == models / "two.safetensors"
+    assert (
+        not dialog.method.isVisible() and not dialog.checkpoint_c.isVisible()
+    )  # there is nothing to take a difference from
+    dialog.multiplier._slider.setValue(25)
+    assert dialog.formula.text() == "75% of one, 25% of two" and dialog.name.text() == "one-two-0.25"
+    qtbot.keyClicks(dialog.name, "s")  # a name of one's own stays
+    dialog.multiplier._slider.setValue(30)
+    assert dialog.name.text() == "one-two-0.25s"
+    with qtbot.waitSignal(room.tool_runner.finished, timeout=PATIENCE_MS) as caught:
+        accept(dialog, qtbot)
     found = safetensors.torch.load_file(caught.args[0].path)
     a, b = (safetensors.torch.load_file(models / f"{name}.safetensors") for name in ("one", "two"))
     assert all(torch.equal(value, torch.lerp(a[name], b[name], 0.3)) for name, value in found.items())
-    assert dict(room.details.model_facts.facts())["Merged from"] == "70% of one, 30% of two"
+    assert dict(room.details.model_table.facts())["Merged from"] == "70% of one, 30% of two"
 
 
 def test_adding_what_one_learnt(qtbot: QtBot, dressed: QApplication, room: ModelsRoom, models: Path) -> None:
     write_tiny_checkpoint(models / "three.safetensors", seed=2)
     room.rescan_requested.emit()
-    sheet = opened(room, qtbot, "one", Tool.MERGE)
-    assert isinstance(sheet, MergeDialog) and sheet.method.isVisible()
-    wanted: list[object] = []
-    sheet.wanted.connect(wanted.append)
-    sheet.wanted.disconnect(room.tool_runner.carry_out)
-    qtbot.mouseClick(sheet.method.chip(Method.ADD_DIFFERENCE), Qt.MouseButton.LeftButton)
-    assert sheet.third.isVisible() and sheet.second.value() != sheet.third.value() and sheet.share.value() == 1
-    sheet.third.set_value(sheet.second.value())
-    sheet._follow()
-    assert not sheet.accept_button.isEnabled() and "B and C are the same" in sheet.trouble.text()
-    sheet.second.set_value(models / "two.safetensors")
-    sheet.third.set_value(models / "three.safetensors")
-    sheet._follow()
-    assert sheet.sum.text() == "one + 1 × (two − three)"
-    accept(sheet, qtbot)
-    request = wanted[0]
+    dialog = opened(room, qtbot, "one", Tool.MERGE)
+    assert isinstance(dialog, MergeDialog) and dialog.method.isVisible()
+    requests: list[object] = []
+    dialog.requested.connect(requests.append)
+    dialog.requested.disconnect(room.tool_runner.submit)
+    qtbot.mouseClick(dialog.method.chip(Method.ADD_DIFFERENCE), Qt.MouseButton.LeftButton)
+    assert (
+        dialog.checkpoint_c.isVisible()
+        and dialog.checkpoint_b.value() != dialog.checkpoint_c.value()
+        and dialog.multiplier.value() == 1
+    )
+    dialog.checkpoint_c.set_value(dialog.checkpoint_b.value())
+    dialog._refresh()
+    assert not dialog.accept_button.isEnabled() and "B and C are the same" in dialog.problem.text()
+    dialog.checkpoint_b.set_value(models / "two.safetensors")
+    dialog.checkpoint_c.set_value(models / "three.safetensors")
+    dialog._refresh()
+    assert dialog.formula.text() == "one + 1 × (two − three)"
+    accept(dialog, qtbot)
+    request = requests[0]
     assert isinstance(request, MergeRequest) and [one.name for one in request.inputs] == ["one", "two", "three"]
     assert request.method is Method.ADD_DIFFERENCE and request.share == 1.0
 
@@ -142,10 +152,10 @@ def test_a_pickle_is_offered_a_safer_form(room: ModelsRoom, qtbot: QtBot, models
     qtbot.waitUntil(room.details.warning.isVisible)
     assert "was looked through" in room.details.warning.text()
     qtbot.mouseClick(room.details.warning.action, Qt.MouseButton.LeftButton)
-    sheet = next(sheet for sheet in room.findChildren(ToolDialog) if sheet.isVisible())
-    assert sheet.chosen_precision() is Precision.KEEP and sheet.place.text() == str(models / "embeddings")
-    with qtbot.waitSignal(room.tool_runner.made, timeout=PATIENCE_MS) as caught:
-        accept(sheet, qtbot)
+    dialog = next(dialog for dialog in room.findChildren(ToolDialog) if dialog.isVisible())
+    assert dialog.chosen_precision() is Precision.KEEP and dialog.folder_label.text() == str(models / "embeddings")
+    with qtbot.waitSignal(room.tool_runner.finished, timeout=PATIENCE_MS) as caught:
+        accept(dialog, qtbot)
     assert torch.equal(safetensors.torch.load_file(caught.args[0].path)["emb_params"], torch.ones(2, 768))
     assert not room.details.warning.isVisible()
 
@@ -153,33 +163,33 @@ def test_a_pickle_is_offered_a_safer_form(room: ModelsRoom, qtbot: QtBot, models
 def test_names_places_and_full_disks(
     room: ModelsRoom, qtbot: QtBot, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sheet = opened(room, qtbot, "one", Tool.CONVERT)
+    dialog = opened(room, qtbot, "one", Tool.CONVERT)
     for name, why in (
         ("two", "That name is taken"),
         ("", "Enter a name"),
         ("a/b", "must not contain"),
         ("x.", "end with a full stop"),
     ):
-        sheet.name.clear()
-        qtbot.keyClicks(sheet.name, name)
-        sheet._name_edited()
-        assert why in sheet.trouble.text() and sheet.trouble.isVisible() and not sheet.accept_button.isEnabled()
-        column = sheet.layout()  # all of it can be read
-        assert column is not None and sheet.height() >= column.heightForWidth(sheet.width())
-        assert sheet.trouble.height() >= sheet.trouble.heightForWidth(sheet.trouble.width())
-    qtbot.keyClicks(sheet.name, "y")
-    sheet.set_place(tmp_path / "elsewhere" / "deeper")
-    assert sheet.accept_button.isEnabled() and sheet.target() == tmp_path / "elsewhere" / "deeper" / "x.y.safetensors"
-    qtbot.mouseClick(sheet.change_place, Qt.MouseButton.LeftButton)
-    dialog = next(dialog for dialog in sheet.findChildren(QFileDialog) if dialog.isVisible())
-    dialog.fileSelected.emit(str(models))
-    dialog.reject()
-    assert sheet.place.text() == str(models)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
-    sheet._accept()
-    assert "Not enough free space" in sheet.trouble.text() and sheet.isVisible() and not room.tool_runner.busy()
-    qtbot.keyClick(sheet, Qt.Key.Key_Escape)
-    assert not sheet.isVisible()
+        dialog.name.clear()
+        qtbot.keyClicks(dialog.name, name)
+        dialog._on_name_edited()
+        assert why in dialog.problem.text() and dialog.problem.isVisible() and not dialog.accept_button.isEnabled()
+        column = dialog.layout()  # all of it can be read
+        assert column is not None and dialog.height() >= column.heightForWidth(dialog.width())
+        assert dialog.problem.height() >= dialog.problem.heightForWidth(dialog.problem.width())
+    qtbot.keyClicks(dialog.name, "y")
+    dialog.set_folder(tmp_path / "elsewhere" / "deeper")
+    assert dialog.accept_button.isEnabled() and dialog.target() == tmp_path / "elsewhere" / "deeper" / "x.y.safetensors"
+    qtbot.mouseClick(dialog.change_folder, Qt.MouseButton.LeftButton)
+    file_dialog = next(file_dialog for file_dialog in dialog.findChildren(QFileDialog) if file_dialog.isVisible())
+    file_dialog.fileSelected.emit(str(models))
+    file_dialog.reject()
+    assert dialog.folder_label.text() == str(models)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
+    dialog._accept()
+    assert "Not enough free space" in dialog.problem.text() and dialog.isVisible() and not room.tool_runner.busy()
+    qtbot.keyClick(dialog, Qt.Key.Key_Escape)
+    assert not dialog.isVisible()
 
 
 def test_what_cannot_be_used_offers_no_tools(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
@@ -190,7 +200,7 @@ def test_what_cannot_be_used_offers_no_tools(room: ModelsRoom, qtbot: QtBot, mod
     room.choose(models / "broken.safetensors")
     assert (
         not any(button.isVisible() for button in room.details.tools.values())
-        and not room.details._making_title.isVisible()
+        and not room.details._tools_title.isVisible()
     )
 
 
@@ -205,13 +215,13 @@ def large(folder: Path) -> Checkpoint:
 
 def test_stopped_nothing_is_left_and_the_next_is_made(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
     checkpoint = large(models)
-    room.tool_runner.carry_out(ConvertRequest(checkpoint, models / "short.safetensors", Precision.FP16))
-    room.tool_runner.carry_out(
+    room.tool_runner.submit(ConvertRequest(checkpoint, models / "short.safetensors", Precision.FP16))
+    room.tool_runner.submit(
         ConvertRequest(read_checkpoint(models / "one.safetensors"), models / "next.safetensors", Precision.FP16)
     )
     qtbot.waitUntil(lambda: (room.tool_runner.bar.line.fraction() or 0) > 0.05, timeout=PATIENCE_MS)
     assert list(models.glob(".diffstudio-*.part"))
-    with qtbot.waitSignals([room.tool_runner.stopped, room.tool_runner.made], timeout=PATIENCE_MS):
+    with qtbot.waitSignals([room.tool_runner.cancelled, room.tool_runner.finished], timeout=PATIENCE_MS):
         qtbot.mouseClick(room.tool_runner.bar.stop, Qt.MouseButton.LeftButton)
     assert not {name for name in os.listdir(models) if name == "short.safetensors" or name.endswith(".part")}
     assert (models / "next.safetensors").is_file()
@@ -219,7 +229,7 @@ def test_stopped_nothing_is_left_and_the_next_is_made(room: ModelsRoom, qtbot: Q
 
 
 def test_closing_the_window_leaves_nothing_half(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
-    room.tool_runner.carry_out(ConvertRequest(large(models), models / "short.safetensors", Precision.FP16))
+    room.tool_runner.submit(ConvertRequest(large(models), models / "short.safetensors", Precision.FP16))
     qtbot.waitUntil(lambda: (room.tool_runner.bar.line.fraction() or 0) > 0.05, timeout=PATIENCE_MS)
     room.shut_down()
     assert not list(models.glob("short*"))
@@ -233,22 +243,22 @@ def test_what_fails_says_why_in_the_room(room: ModelsRoom, qtbot: QtBot, models:
     safetensors.torch.save_file(tensors, models / "burnt.safetensors", metadata)
     one, burnt = (read_checkpoint(models / f"{each}.safetensors") for each in ("one", "burnt"))
     with qtbot.waitSignal(room.tool_runner.failed, timeout=PATIENCE_MS):
-        room.tool_runner.carry_out(MergeRequest((one, burnt), models / "x.safetensors"))
+        room.tool_runner.submit(MergeRequest((one, burnt), models / "x.safetensors"))
     assert f"{name} contains NaN values" in room.message.text() and not list(models.glob("x*"))
 
 
-# ---- the other sheets ------------------------------------------------------------------------------------------------
+# ---- the other dialogs -----------------------------------------------------------------------------------------------
 
 
-def test_the_sheet_that_prunes(qtbot: QtBot, dressed: QApplication, models: Path) -> None:
+def test_the_prune_dialog(qtbot: QtBot, dressed: QApplication, models: Path) -> None:
     checkpoint = replace(read_checkpoint(models / "one.safetensors"), size_bytes=3_000_000_000)
-    sheet = PruneDialog(checkpoint, models, {EMA_WEIGHTS: 1_000_000_000, "the trainer's notes": 8})
-    qtbot.addWidget(sheet)
-    sheet.show()
-    assert "EMA copies of the weights: 1.0 GB" in sheet.lines.text() and "2.0 GB" in sheet.weight.text()
-    qtbot.mouseClick(sheet.ema, Qt.MouseButton.LeftButton, pos=sheet.ema.rect().center() * 0.1)
-    sheet.ema.setChecked(True)
-    request = sheet.request()
+    dialog = PruneDialog(checkpoint, models, {EMA_WEIGHTS: 1_000_000_000, "the trainer's notes": 8})
+    qtbot.addWidget(dialog)
+    dialog.show()
+    assert "EMA copies of the weights: 1.0 GB" in dialog.removed_list.text() and "2.0 GB" in dialog.size_note.text()
+    qtbot.mouseClick(dialog.ema, Qt.MouseButton.LeftButton, pos=dialog.ema.rect().center() * 0.1)
+    dialog.ema.setChecked(True)
+    request = dialog.request()
     assert request.target == models / "one-pruned.safetensors" and getattr(request, "ema", False)
     without = PruneDialog(checkpoint, models, {"the trainer's notes": 8})
     qtbot.addWidget(without)
@@ -256,27 +266,27 @@ def test_the_sheet_that_prunes(qtbot: QtBot, dressed: QApplication, models: Path
     assert not without.ema.isVisible()
 
 
-def test_the_sheets_that_bake_and_export(qtbot: QtBot, dressed: QApplication, models: Path) -> None:
+def test_the_fuse_and_export_dialogs(qtbot: QtBot, dressed: QApplication, models: Path) -> None:
     checkpoint = replace(read_checkpoint(models / "one.safetensors"), family="sd1")
     lora = replace(checkpoint, role=Role.LORA, path=models / "ink.safetensors", name="ink", title="Ink")
-    sheet = FuseLoraDialog(checkpoint, models, [checkpoint, lora])
-    qtbot.addWidget(sheet)
-    assert sheet.accept_button.text() == "Fuse" and sheet.name.text() == "one-ink"
-    sheet.strength.set_value(0)
-    sheet._follow()
-    assert not sheet.accept_button.isEnabled()
-    sheet.strength.set_value(0.6)
-    assert getattr(sheet.request(), "loras", None) == ((lora, 0.6),)
+    dialog = FuseLoraDialog(checkpoint, models, [checkpoint, lora])
+    qtbot.addWidget(dialog)
+    assert dialog.accept_button.text() == "Fuse" and dialog.name.text() == "one-ink"
+    dialog.weight.set_value(0)
+    dialog._refresh()
+    assert not dialog.accept_button.isEnabled()
+    dialog.weight.set_value(0.6)
+    assert getattr(dialog.request(), "loras", None) == ((lora, 0.6),)
     out = ExportDialog(checkpoint, models)
     qtbot.addWidget(out)
     assert out.target() == models / "one-diffusers" and out.request().target.suffix == ""
 
 
-# ---- words, and what lies beside a file ----------------------------------------------------------------------------------
+# ---- trigger words and sidecars -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def told(models: Path, room: ModelsRoom) -> Path:
+def lora_with_sidecars(models: Path, room: ModelsRoom) -> Path:
     """A LoRA of another trainer, with Civitai's description beside it."""
     frequency = {"10_inkwash": {"inkwash": 40, "mountain": 30, "mist": 12}}
     path = write_header(
@@ -305,10 +315,10 @@ def told(models: Path, room: ModelsRoom) -> Path:
     return path
 
 
-def test_words_are_shown_clicked_and_copied(room: ModelsRoom, qtbot: QtBot, told: Path) -> None:
-    qtbot.waitUntil(lambda: room.details.words.words() == ["sumi-e", "inkwash"])
-    assert room.details.tags.words() == ["mountain", "mist"]
-    chip = room.details.tags.chips[0]
+def test_trigger_words_are_shown_clicked_and_copied(room: ModelsRoom, qtbot: QtBot, lora_with_sidecars: Path) -> None:
+    qtbot.waitUntil(lambda: room.details.trigger_words.words() == ["sumi-e", "inkwash"])
+    assert room.details.training_tags.words() == ["mountain", "mist"]
+    chip = room.details.training_tags.chips[0]
     assert "30 of its training images" in chip.toolTip() and chip.accessibleName() == "Add mountain to the prompt"
     with qtbot.waitSignal(room.trigger_words_requested) as caught:
         qtbot.mouseClick(chip, Qt.MouseButton.LeftButton)
@@ -316,11 +326,11 @@ def test_words_are_shown_clicked_and_copied(room: ModelsRoom, qtbot: QtBot, told
     chip.setFocus()
     with qtbot.waitSignal(room.trigger_words_requested):
         qtbot.keyClick(chip, Qt.Key.Key_Space)
-    qtbot.mouseClick(room.details.words.copy, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(room.details.trigger_words.copy, Qt.MouseButton.LeftButton)
     assert QApplication.clipboard().text() == "sumi-e, inkwash"
 
 
-def test_a_lora_goes_into_the_prompt(room: ModelsRoom, qtbot: QtBot, told: Path) -> None:
+def test_a_lora_goes_into_the_prompt(room: ModelsRoom, qtbot: QtBot, lora_with_sidecars: Path) -> None:
     assert room.details.use.text() == "Use in prompt" == room.details.use.accessibleName()
     for act in (
         lambda: qtbot.mouseClick(room.details.use, Qt.MouseButton.LeftButton),
@@ -328,14 +338,14 @@ def test_a_lora_goes_into_the_prompt(room: ModelsRoom, qtbot: QtBot, told: Path)
     ):
         with qtbot.waitSignal(room.use_in_prompt_requested) as caught:
             act()
-        assert caught.args[0].path == told
+        assert caught.args[0].path == lora_with_sidecars
 
 
-def test_what_lies_beside_it_is_told_and_searched(room: ModelsRoom, qtbot: QtBot, told: Path) -> None:
-    qtbot.waitUntil(lambda: room.details.about.text() == "Brush and ink")
-    assert room.details.picture.image().pixelColor(10, 10) == Qt.GlobalColor.red
-    assert dict(room.details.model_facts.facts())["Weight"] == "0.8, recommended by its author"
-    training = dict(room.details.training_facts.facts())
+def test_sidecars_are_shown_and_searched(room: ModelsRoom, qtbot: QtBot, lora_with_sidecars: Path) -> None:
+    qtbot.waitUntil(lambda: room.details.description.text() == "Brush and ink")
+    assert room.details.thumbnail.image().pixelColor(10, 10) == Qt.GlobalColor.red
+    assert dict(room.details.model_table.facts())["Weight"] == "0.8, recommended by its author"
+    training = dict(room.details.training_table.facts())
     assert (training["Base model"], training["Output name"]) == ("sd_v1", "ink-v3")
     qtbot.keyClicks(room.filter.search, "brush sumi-e")
     qtbot.waitUntil(lambda: room.model.rowCount() == 1)

@@ -138,7 +138,7 @@ def test_inspection_shows_progress_and_can_be_cancelled(
     room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffstudio.training.data.inspect_folder import InspectionProgress
-    from diffstudio.ui.train import room as module
+    from diffstudio.ui.train import folder_inspector
 
     closed = []
 
@@ -152,7 +152,7 @@ def test_inspection_shows_progress_and_can_be_cancelled(
         finally:
             closed.append(True)
 
-    monkeypatch.setattr(module, "inspect_folder", endless)
+    monkeypatch.setattr(folder_inspector, "inspect_folder", endless)
     room.inspect(pictures)
     inspecting = room.folder_view.progress_view
     qtbot.waitUntil(lambda: "of 100,000 pictures" in inspecting.count.text(), timeout=PATIENCE_MS)
@@ -526,13 +526,13 @@ def test_it_fits_a_small_window_with_long_names(
 def test_a_picture_of_the_folder_that_went_away_is_left_out(
     room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffstudio.ui.train import room as module
+    from diffstudio.ui.train import folder_inspector
 
     def gone(path: Path, side: int) -> QImage | None:
         path.unlink(missing_ok=True)
         return None
 
-    monkeypatch.setattr(module, "thumbnail", gone)
+    monkeypatch.setattr(folder_inspector, "thumbnail", gone)
     inspected(room, qtbot, pictures)
     qtbot.waitUntil(lambda: not (pictures / "cars" / "3.png").exists(), timeout=PATIENCE_MS)
     assert room.folder_view.report_view._flow.count() == 0
