@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from diffstudio.errors import ImageProblem
+from diffstudio.errors import ImageProblem, Interrupted
 from diffstudio.imaging.limits import LARGEST_PIXELS, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, too_large
 
 Colour = tuple[int, int, int]
@@ -159,7 +159,7 @@ def image_errors(path: Path) -> Iterator[None]:
     """Raise an ImageProblem for whatever goes wrong while the image at `path` is read."""
     try:
         yield
-    except ImageProblem:
+    except (ImageProblem, Interrupted):
         raise
     except Exception as error:  # Pillow's plug-ins raise almost any kind on hostile bytes
         remedy = "It may have been moved or deleted" if isinstance(error, FileNotFoundError) else ""

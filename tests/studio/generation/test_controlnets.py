@@ -319,7 +319,7 @@ def test_requests_say_what_makes_no_sense(drawing: Path) -> None:
     for hostile in ([1], [{}], "x", 5, [{"network": "a"}, None], [{"network": "a", "image": 3, "scale": []}]):
         with pytest.raises(BadRequest):
             GenerateRequest.from_json({"format": 1, "controls": hostile})
-    with pytest.raises(ImageProblem, match="another machine"):
+    with pytest.raises(ImageProblem, match="another computer"):
         metadata._ours(json.dumps(GenerateRequest(controls=(ControlNetUse("x", Path("//far/away.png")),)).to_json()))
     with pytest.raises(CheckpointMissing, match="Put its file"):
         find_controlnet(Library(), "x")

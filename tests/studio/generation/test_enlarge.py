@@ -452,7 +452,7 @@ def test_a_picture_may_not_point_to_another_machine(tmp_path: Path) -> None:
     info = metadata.PngInfo()
     info.add_text("diffstudio", about)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
-    with pytest.raises(ImageProblem, match="another machine"):
+    with pytest.raises(ImageProblem, match="another computer"):
         metadata.read(tmp_path / "a.png")
 
 
