@@ -330,7 +330,7 @@ def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, des
     qtbot.waitUntil(lambda: gallery.model.rowCount() == 1, timeout=LONG)
     gallery.grid.setCurrentIndex(gallery.model.index(0))
     gallery.grid.selectAll()
-    gallery.details.enlarge.click()
+    gallery.details.upscale.click()
     dialog = opened_sheet(qtbot, desktop)
     assert dialog.prompt.toPlainText() == "red apple" and dialog.checkpoint.value() == "tiny"
     dialog.scale.chip(3.0).click()
@@ -344,7 +344,7 @@ def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, des
     qtbot.waitUntil(lambda: gallery.model.rowCount() == 2, timeout=LONG)
 
     gallery.open_image(saved(ears)[1])
-    gallery.reuse()
+    gallery.use_settings()
     again = opened_sheet(qtbot, desktop)
     assert again.request() == record.request
     again.sampled.click()

@@ -1,1 +1,1 @@
-"""The Gallery room: every picture, its settings, and what can be done with it."""
+"""The Gallery room: every image with its settings."""

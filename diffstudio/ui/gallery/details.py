@@ -1,4 +1,4 @@
-"""What is known about a picture, as a person reads it, and the buttons that do something with it."""
+"""The right column of the gallery: the prompt and settings of an image, and its actions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.import_settings import SAMPLER_LABELS
 from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import SpacingName, UpscaleRequest
-from diffstudio.ui.gallery.item_model import when
+from diffstudio.ui.gallery.item_model import date_text
 from diffstudio.ui.generate.labels import upscaler
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, terms, theme
@@ -28,7 +28,7 @@ _SPACINGS = {SpacingName.LOG_SNR: "Log SNR", SpacingName.ALIGN_YOUR_STEPS: "Alig
 
 
 class Details(QFrame):
-    """The panel beside the pictures."""
+    """Shows the settings of the selected image."""
 
     use_settings_requested = Signal()
     copy_requested = Signal()
@@ -52,8 +52,8 @@ class Details(QFrame):
         self.negative.setAccessibleName(terms.NEGATIVE_PROMPT)
         self._prompt_title, self._negative_title = SectionLabel("Prompt"), SectionLabel(terms.NEGATIVE_PROMPT)
         self.facts = FactsTable()
-        self.lost = WrappingText(tone="warn")
-        self.nothing = label("", "dim", wrap=True)
+        self.not_imported = WrappingText(tone="warn")
+        self.placeholder = label("", "dim", wrap=True)
         contents = QWidget()
         contents.setObjectName("contents")
         column = QVBoxLayout(contents)
@@ -65,9 +65,9 @@ class Details(QFrame):
             self._negative_title,
             self.negative,
             SectionLabel("Settings"),
-            self.nothing,
+            self.placeholder,
             self.facts,
-            self.lost,
+            self.not_imported,
         ):
             if isinstance(part, SectionLabel) and part is not self._prompt_title:
                 column.addSpacing(8)
@@ -75,8 +75,8 @@ class Details(QFrame):
         column.addStretch(1)
         self._scroll = scroll_area(contents)
 
-        self.reuse = PrimaryButton(actions.USE_SETTINGS, tooltip=f"{actions.USE_SETTINGS_TIP} (Ctrl+U)")
-        self.enlarge = SecondaryButton(actions.UPSCALE, "arrows-out", actions.UPSCALE_TIP, name="Upscale")
+        self.use_settings = PrimaryButton(actions.USE_SETTINGS, tooltip=f"{actions.USE_SETTINGS_TIP} (Ctrl+U)")
+        self.upscale = SecondaryButton(actions.UPSCALE, "arrows-out", actions.UPSCALE_TIP, name="Upscale")
         self.star = SecondaryButton("Star", "star", "Star this image (Ctrl+D)")
         self.copy = SecondaryButton("Copy", "copy", actions.COPY_IMAGE_TIP)
         self.save = SecondaryButton(actions.SAVE_AS, "floppy-disk", actions.SAVE_AS_TIP)
@@ -86,20 +86,20 @@ class Details(QFrame):
         below = QVBoxLayout(self._buttons)
         below.setContentsMargins(16, 8, 16, 16)
         below.setSpacing(8)
-        below.addWidget(self.reuse)
+        below.addWidget(self.use_settings)
         flow = FlowLayout(spacing=8)
-        for button, wanted in (
+        for button, signal in (
             (self.star, self.star_requested),
-            (self.enlarge, self.upscale_requested),
+            (self.upscale, self.upscale_requested),
             (self.copy, self.copy_requested),
             (self.delete, self.delete_requested),
             (self.save, self.save_requested),
             (self.folder, self.folder_requested),
         ):
             flow.addWidget(button)
-            button.clicked.connect(wanted)
+            button.clicked.connect(signal)
         below.addLayout(flow)
-        self.reuse.clicked.connect(self.use_settings_requested)
+        self.use_settings.clicked.connect(self.use_settings_requested)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(0)
@@ -108,9 +108,9 @@ class Details(QFrame):
         self.show_image(None)
 
     def show_image(self, image: GalleryImage | None, chosen: int = 0) -> None:
-        """The settings of a picture; of none, or of several chosen ones, only what can be done with them."""
+        """Show the settings of an image; for None, the actions for `chosen` selected images."""
         before = self._image
-        known = self._settings if image and before and image.path == before.path else None
+        file_settings = self._settings if image and before and image.path == before.path else None
         self._image, self._settings = image, None
         request = image.request if image else None
         self._prompt_title.setVisible(request is not None)
@@ -119,25 +119,25 @@ class Details(QFrame):
         self.negative.setVisible(bool(request and request.negative))
         self.prompt.set_text((request.prompt or "No prompt") if request else "")
         self.negative.set_text(request.negative if request else "")
-        self.lost.hide()
+        self.not_imported.hide()
         if image is None:
-            self.nothing.setText(
+            self.placeholder.setText(
                 "Select an image to see its settings." if chosen == 0 else f"{chosen:,} images selected."
             )
         elif request is None:
-            self.nothing.setText("This image has no settings.")
-        self.nothing.setVisible(image is None or request is None)
-        self.facts.show_facts(_facts(image) if image else [])
-        self.reuse.setVisible(request is not None)
-        for button in (self.enlarge, self.save, self.folder):
+            self.placeholder.setText("This image has no settings.")
+        self.placeholder.setVisible(image is None or request is None)
+        self.facts.show_facts(_rows(image) if image else [])
+        self.use_settings.setVisible(request is not None)
+        for button in (self.upscale, self.save, self.folder):
             button.setVisible(image is not None)
         self._buttons.setVisible(image is not None or chosen > 0)
         self.delete.setText("Delete" if chosen < 2 else f"Delete {chosen:,}")
         starred = image is not None and image.starred
         self.star.setText("Starred" if starred else "Star")
         self.star.set_icon(*(("star-fill", "warn") if starred else ("star", "text")))
-        if known is not None:
-            self.show_file(known)
+        if file_settings is not None:
+            self.show_file(file_settings)
         else:
             self._scroll.verticalScrollBar().setValue(0)
         if image is not None and image != before:
@@ -149,32 +149,32 @@ class Details(QFrame):
         try:
             settings = await self._tasks.to_thread(metadata.read, image.path)
         except (DiffstudioError, OSError):
-            return  # the records have what there is to say
+            return  # the gallery's record is shown already
         if self._image is not None and self._image.path == image.path:
             self.show_file(settings)
 
     def show_file(self, settings: ImageSettings) -> None:
-        """What only the file itself tells: which program made it, on what, and what could not be taken over."""
+        """Show what only the file contains: its program and device, and the settings that were not imported."""
         image = self._image
         if image is None:
             return
         self._settings = settings
-        about = settings.environment
-        made_on = " · ".join(str(about[name]) for name in ("device", "dtype") if about.get(name))
-        version = f" {about['version']}" if about.get("version") else ""
-        self.facts.show_facts([*_facts(image), ("Computed on", made_on), ("Program", f"{settings.source}{version}")])
+        environment = settings.environment
+        device = " · ".join(str(environment[name]) for name in ("device", "dtype") if environment.get(name))
+        version = f" {environment['version']}" if environment.get("version") else ""
+        self.facts.show_facts([*_rows(image), ("Computed on", device), ("Program", f"{settings.source}{version}")])
         if settings.not_imported:
-            self.lost.set_text("Not read: " + "; ".join(settings.not_imported) + ".")
-            self.lost.show()
+            self.not_imported.set_text("Not read: " + "; ".join(settings.not_imported) + ".")
+            self.not_imported.show()
 
 
-def _sides(outpaint: tuple[int, int, int, int]) -> str:
+def outpaint_text(outpaint: tuple[int, int, int, int]) -> str:
     """`32 px right, 16 px below`"""
     names = ("left", "above", "right", "below")
     return ", ".join(f"{pixels:,} px {name}" for pixels, name in zip(outpaint, names, strict=True) if pixels)
 
 
-def _facts(image: GalleryImage) -> list[tuple[str, str]]:
+def _rows(image: GalleryImage) -> list[tuple[str, str]]:
     facts = [("Size", f"{image.width} × {image.height} px")]
     request = image.request
     if isinstance(request, UpscaleRequest):
@@ -203,7 +203,7 @@ def _facts(image: GalleryImage) -> list[tuple[str, str]]:
         if request.mask is not None:
             facts.append((terms.MASK, request.mask.name))
         if any(request.outpaint):
-            facts.append((terms.OUTPAINT, _sides(request.outpaint)))
+            facts.append((terms.OUTPAINT, outpaint_text(request.outpaint)))
         facts += [
             (terms.CONTROLNET, f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}")
             for use in request.controls
@@ -217,4 +217,4 @@ def _facts(image: GalleryImage) -> list[tuple[str, str]]:
                     f"{request.enlarge:g}× by {upscaler(request.upscaler)}, denoising strength {request.enlarge_strength:g}",
                 )
             )
-    return [*facts, ("Created", when(image.created)), ("File", image.path.name)]
+    return [*facts, ("Created", date_text(image.created)), ("File", image.path.name)]

@@ -1,4 +1,4 @@
-"""One picture large, with its neighbours a key away."""
+"""One image at full size, with buttons for zoom and for the previous and next image."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.gallery.gallery import GalleryImage
-from diffstudio.ui.gallery.image_view import STEP, PictureView
+from diffstudio.ui.gallery.image_view import ZOOM_STEP, ImageView
 from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.images import read_image
 
-LARGEST_SHOWN = 8192  # px a side that is decoded
+MAX_SIDE = 8192  # px; larger images are decoded at this size
 
 
 class FullView(QWidget):
-    """One picture with its zoom and its neighbours."""
+    """An ImageView with a bar above it."""
 
     closed = Signal()
     step_requested = Signal(object)  # -1 or 1
@@ -29,7 +29,7 @@ class FullView(QWidget):
         super().__init__()
         self._tasks = tasks
         self._reading: asyncio.Task[None] | None = None
-        self.picture = PictureView()
+        self.image_view = ImageView()
         self.back = SecondaryButton("Gallery", "arrow-left", "Back to the gallery (Esc)")
         self.zoom_label = label("", "dim")
         self.previous = SecondaryButton("", "caret-left", "Previous image (Left)", name="Previous image")
@@ -51,38 +51,38 @@ class FullView(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
         column.addLayout(above)
-        column.addWidget(self.picture, 1)
+        column.addWidget(self.image_view, 1)
         self.back.clicked.connect(self.closed)
         self.previous.clicked.connect(lambda: self.step_requested.emit(-1))
         self.next.clicked.connect(lambda: self.step_requested.emit(1))
-        self.zoom_in.clicked.connect(lambda: self.picture.set_zoom(self.picture.zoom() * STEP))
-        self.zoom_out.clicked.connect(lambda: self.picture.set_zoom(self.picture.zoom() / STEP))
-        self.zoom_fit.clicked.connect(lambda: self.picture.set_zoom(None))
-        self.picture.previous_requested.connect(lambda: self.step_requested.emit(-1))
-        self.picture.next_requested.connect(lambda: self.step_requested.emit(1))
-        self.picture.closed.connect(self.closed)
-        self.picture.zoomed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
+        self.zoom_in.clicked.connect(lambda: self.image_view.set_zoom(self.image_view.zoom() * ZOOM_STEP))
+        self.zoom_out.clicked.connect(lambda: self.image_view.set_zoom(self.image_view.zoom() / ZOOM_STEP))
+        self.zoom_fit.clicked.connect(lambda: self.image_view.set_zoom(None))
+        self.image_view.previous_requested.connect(lambda: self.step_requested.emit(-1))
+        self.image_view.next_requested.connect(lambda: self.step_requested.emit(1))
+        self.image_view.closed.connect(self.closed)
+        self.image_view.zoomed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
 
     def set_neighbours(self, previous: bool, following: bool) -> None:
-        """Whether there is a picture on either side."""
+        """Enable the buttons for the previous and the next image."""
         self.previous.setEnabled(previous)
         self.next.setEnabled(following)
 
     def show_image(self, image: GalleryImage, small: QImage) -> None:
-        """The small picture at once, the whole when it is read."""
-        if self.picture.path() == image.path and not self.picture.image().isNull():
+        """Show the thumbnail at once, and the image when it is read."""
+        if self.image_view.path() == image.path and not self.image_view.image().isNull():
             return
         if self._reading is not None:
             self._reading.cancel()
-        self._set(image, small)
+        self._set_pixels(image, small)
         self._reading = self._tasks.start(self._read(image))
 
     async def _read(self, image: GalleryImage) -> None:
-        whole = await self._tasks.to_thread(read_image, image.path, LARGEST_SHOWN)
-        if whole.isNull():
-            self.picture.set_message(f"{image.path.name} cannot be read. It may have been moved or damaged.")
+        pixels = await self._tasks.to_thread(read_image, image.path, MAX_SIDE)
+        if pixels.isNull():
+            self.image_view.set_message(f"{image.path.name} cannot be read. It may have been moved or damaged.")
         else:
-            self._set(image, whole)
+            self._set_pixels(image, pixels)
 
-    def _set(self, image: GalleryImage, pixels: QImage) -> None:
-        self.picture.set_picture(pixels, QSize(image.width, image.height), image.path, title(image)[:300])
+    def _set_pixels(self, image: GalleryImage, pixels: QImage) -> None:
+        self.image_view.set_image(pixels, QSize(image.width, image.height), image.path, title(image)[:300])

@@ -1,4 +1,4 @@
-"""The pictures in rows that fill the width, drawn by a delegate: no widget per picture, so that 100,000 are fine."""
+"""The grid of thumbnails, drawn by a delegate without a widget per image, so that it can hold 100,000."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from diffstudio.ui.gallery.item_model import IMAGE_ROLE, GalleryModel
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.helpers import describe
 
-CELL = 156  # px, at least, gap included
+MIN_CELL = 156  # px, including the gap
 GAP = 12
-STAR = 26  # px a side of the corner that stars
+STAR = 26  # px; the side of the corner that stars an image
 
 
 class ThumbnailDelegate(QStyledItemDelegate):
-    """A rounded square with the middle of the picture; a star in its corner."""
+    """Draws the centre square of an image with rounded corners, and a star in its corner."""
 
     def __init__(self, view: ThumbnailGrid) -> None:
         super().__init__(view)
@@ -33,7 +33,7 @@ class ThumbnailDelegate(QStyledItemDelegate):
         model = index.model()
         if not isinstance(image, GalleryImage) or not isinstance(model, GalleryModel):
             return
-        tile = QRectF(tile_of(option.rect))
+        tile = QRectF(thumbnail_rect(option.rect))
         state = option.state
         painter.save()
         painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
@@ -43,19 +43,19 @@ class ThumbnailDelegate(QStyledItemDelegate):
         thumbnail = model.thumbnail(image)
         if thumbnail is not None:
             painter.setClipPath(path)
-            painter.drawImage(tile, thumbnail, _middle(thumbnail))
+            painter.drawImage(tile, thumbnail, _centre_square(thumbnail))
             painter.setClipping(False)
         elif model.unreadable(image):
             side = 28
-            spot = QRect(round(tile.center().x()) - side // 2, round(tile.center().y()) - side // 2, side, side)
-            icons.icon("warning", "faint").paint(painter, spot)
+            rect = QRect(round(tile.center().x()) - side // 2, round(tile.center().y()) - side // 2, side, side)
+            icons.icon("warning", "faint").paint(painter, rect)
         chosen = bool(state & QStyle.StateFlag.State_Selected)
         if chosen or (state & QStyle.StateFlag.State_HasFocus and self._view.hasFocus()):
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.setPen(QPen(theme.colour("accent"), 2 if chosen else 1))
             painter.drawRoundedRect(tile.adjusted(-2, -2, 2, 2), theme.RADIUS + 2, theme.RADIUS + 2)
         if image.starred or state & QStyle.StateFlag.State_MouseOver:
-            corner = star_of(option.rect)
+            corner = star_rect(option.rect)
             painter.setPen(Qt.PenStyle.NoPen)
             shade = theme.colour("panel")
             shade.setAlpha(200)
@@ -66,24 +66,24 @@ class ThumbnailDelegate(QStyledItemDelegate):
         painter.restore()
 
 
-def tile_of(cell: QRect) -> QRect:
-    """Where the picture is in its cell: a square."""
+def thumbnail_rect(cell: QRect) -> QRect:
+    """The square of the thumbnail in its cell."""
     side = min(cell.width(), cell.height()) - GAP
     return QRect(cell.x() + (cell.width() - side) // 2, cell.y() + (cell.height() - side) // 2, side, side)
 
 
-def star_of(cell: QRect) -> QRect:
-    tile = tile_of(cell)
+def star_rect(cell: QRect) -> QRect:
+    tile = thumbnail_rect(cell)
     return QRect(tile.right() - STAR - 3, tile.top() + 4, STAR, STAR)
 
 
-def _middle(image: QImage) -> QRectF:
+def _centre_square(image: QImage) -> QRectF:
     side = min(image.width(), image.height())
     return QRectF((image.width() - side) / 2, (image.height() - side) / 2, side, side)
 
 
 class ThumbnailGrid(QListView):
-    """The list of pictures. Enter or a double click opens, Delete deletes; a click on the corner stars."""
+    """The thumbnails. Enter or a double click opens an image, Delete deletes it, a click on its corner stars it."""
 
     opened = Signal(object)  # QModelIndex
     delete_requested = Signal()
@@ -104,23 +104,23 @@ class ThumbnailGrid(QListView):
         self.setDragDropMode(QAbstractItemView.DragDropMode.DragOnly)
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)  # its coming and going would flicker
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)  # showing and hiding it would flicker
         self.verticalScrollBar().setSingleStep(40)
         self.verticalScrollBar().rangeChanged.connect(self._follow_range)
         self.setMouseTracking(True)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setItemDelegate(ThumbnailDelegate(self))
-        self._fill()
+        self._fit_columns()
         self.doubleClicked.connect(lambda index: self.opened.emit(index))
 
     def _follow_range(self, least: int, most: int) -> None:
-        """Where all is seen, the bar keeps its room and shows nothing."""
+        """Disable the scroll bar, which keeps its width, while everything is visible."""
         bar = self.verticalScrollBar()
         if bar.isEnabled() is not (most > least):
             bar.setEnabled(most > least)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        self._fill()
+        self._fit_columns()
         super().resizeEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -132,17 +132,17 @@ class ThumbnailGrid(QListView):
             super().keyPressEvent(event)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        if self._star_under(event).isValid():
+        if self._star_at(event).isValid():
             event.accept()
         else:
             super().mousePressEvent(event)
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        if not self._star_under(event).isValid():
+        if not self._star_at(event).isValid():
             super().mouseDoubleClickEvent(event)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        index = self._star_under(event)
+        index = self._star_at(event)
         if index.isValid():
             self.star_requested.emit(index)
         else:
@@ -153,20 +153,20 @@ class ThumbnailGrid(QListView):
             self.viewport().update()
         return bool(super().viewportEvent(event))
 
-    def _star_under(self, event: QMouseEvent) -> QModelIndex:
+    def _star_at(self, event: QMouseEvent) -> QModelIndex:
         point = event.position().toPoint()
         index = self.indexAt(point)
         on_star = (
             event.button() == Qt.MouseButton.LeftButton
             and index.isValid()
-            and star_of(self.visualRect(index)).contains(point)
+            and star_rect(self.visualRect(index)).contains(point)
         )
         return index if on_star else QModelIndex()
 
-    def _fill(self) -> None:
-        """Cells as wide as make whole rows."""
-        width = max(CELL, self.viewport().width() - 1)
-        columns = max(1, width // CELL)
+    def _fit_columns(self) -> None:
+        """Size the cells so that the columns fill the width."""
+        width = max(MIN_CELL, self.viewport().width() - 1)
+        columns = max(1, width // MIN_CELL)
         side = width // columns
         if self.gridSize().width() != side:
             self.setGridSize(QSize(side, side))

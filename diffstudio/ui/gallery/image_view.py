@@ -1,4 +1,4 @@
-"""One picture as large as it fits, or closer: wheel and keys zoom, dragging moves it, or drags it out when it fits."""
+"""Shows one image, fitted or zoomed. Wheel and keys zoom; dragging pans, or drags the file out when fitted."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import fitted, rounded
 
-LARGEST_ZOOM = 32.0
-STEP = 1.25
-SHARP_FROM = 4.0  # beyond this many screen px per picture px, the pixels themselves are shown
-MARGIN = 24  # px around a picture that fits
+MAX_ZOOM = 32.0
+ZOOM_STEP = 1.25
+NEAREST_FROM = 4.0  # screen px per image px; from here on, pixels are drawn without smoothing
+MARGIN = 24  # px around a fitted image
 
 
-class PictureView(QWidget):
-    """Shows `image`; keys: + and - zoom, 0 fits, 1 shows one pixel as one, arrows ask for the neighbours."""
+class ImageView(QWidget):
+    """Keys: + and - zoom, 0 fits, 1 shows actual pixels, arrows request the previous and next image."""
 
     previous_requested = Signal()
     next_requested = Signal()
     closed = Signal()
-    zoomed = Signal(object)  # screen px per picture px
+    zoomed = Signal(object)  # screen px per image px
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,13 +34,13 @@ class PictureView(QWidget):
         self.setMinimumSize(120, 120)
         self._image, self._path = QImage(), Path()
         self._zoom: float | None = None  # None: as large as it fits
-        self._centre = QPointF()  # of the view, in the picture's px
-        self._size = QSize(1, 1)  # of the whole picture; the image may be a small copy of it
-        self._pressed: QPointF | None = None
+        self._centre = QPointF()  # of the view, in image px
+        self._size = QSize(1, 1)  # of the original; `_image` may be a thumbnail
+        self._press_position: QPointF | None = None
         self._message = ""
 
-    def set_picture(self, image: QImage, size: QSize, path: Path, name: str) -> None:
-        """Show a picture of `size` px, by its whole or by a smaller image of it until the whole is there."""
+    def set_image(self, image: QImage, size: QSize, path: Path, name: str) -> None:
+        """Show an image whose original has `size` px; `image` may be a thumbnail until the original is read."""
         if path != self._path:
             self._zoom = None
             self._centre = QPointF(size.width() / 2, size.height() / 2)
@@ -50,7 +50,7 @@ class PictureView(QWidget):
         self.zoomed.emit(self.zoom())
 
     def set_message(self, text: str) -> None:
-        """Say why there is no picture."""
+        """Show why there is no image."""
         self._image, self._message = QImage(), text
         self.setAccessibleDescription(text)
         self.update()
@@ -62,19 +62,19 @@ class PictureView(QWidget):
         return self._path
 
     def zoom(self) -> float:
-        """Screen px per picture px."""
+        """Screen px per image px."""
         return self._fit() if self._zoom is None else self._zoom
 
     def is_fitted(self) -> bool:
         return self._zoom is None
 
     def set_zoom(self, zoom: float | None, around: QPointF | None = None) -> None:
-        """None fits. `around` is a point of this widget that stays where it is."""
+        """Set the zoom; None fits. The image point under `around`, in widget coordinates, stays in place."""
         if zoom is None:
             self._zoom = None
             self._centre = QPointF(self._size.width() / 2, self._size.height() / 2)
         else:
-            zoom = min(max(zoom, min(self._fit(), 0.1)), LARGEST_ZOOM)
+            zoom = min(max(zoom, min(self._fit(), 0.1)), MAX_ZOOM)
             middle = QPointF(self.width() / 2, self.height() / 2)
             offset = (around or middle) - middle
             self._centre += offset / self.zoom() - offset / zoom
@@ -83,8 +83,8 @@ class PictureView(QWidget):
         self.update()
         self.zoomed.emit(self.zoom())
 
-    def picture_rect(self) -> QRectF:
-        """Where the picture is drawn."""
+    def image_rect(self) -> QRectF:
+        """The rectangle in which the image is drawn."""
         if self._zoom is None:
             room = QRectF(self.rect()).adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
             return fitted(self._size, room)
@@ -99,16 +99,16 @@ class PictureView(QWidget):
             flags = int(Qt.AlignmentFlag.AlignCenter) | int(Qt.TextFlag.TextWordWrap)
             painter.drawText(self.rect().adjusted(40, 0, -40, 0), flags, self._message)
         elif self._zoom is None:
-            rounded(painter, self._image, self.picture_rect())
+            rounded(painter, self._image, self.image_rect())
         else:
-            sharp = self._zoom >= SHARP_FROM
+            sharp = self._zoom >= NEAREST_FROM
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not sharp)
-            painter.drawImage(self.picture_rect(), self._image)
+            painter.drawImage(self.image_rect(), self._image)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        turns = event.angleDelta().y() / 120
-        if turns and not self._image.isNull():
-            self.set_zoom(self.zoom() * STEP**turns, event.position())
+        notches = event.angleDelta().y() / 120
+        if notches and not self._image.isNull():
+            self.set_zoom(self.zoom() * ZOOM_STEP**notches, event.position())
         event.accept()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -118,9 +118,9 @@ class PictureView(QWidget):
             case Qt.Key.Key_Right | Qt.Key.Key_Down | Qt.Key.Key_PageDown | Qt.Key.Key_Space:
                 self.next_requested.emit()
             case Qt.Key.Key_Plus | Qt.Key.Key_Equal:
-                self.set_zoom(self.zoom() * STEP)
+                self.set_zoom(self.zoom() * ZOOM_STEP)
             case Qt.Key.Key_Minus:
-                self.set_zoom(self.zoom() / STEP)
+                self.set_zoom(self.zoom() / ZOOM_STEP)
             case Qt.Key.Key_0:
                 self.set_zoom(None)
             case Qt.Key.Key_1:
@@ -131,23 +131,23 @@ class PictureView(QWidget):
                 super().keyPressEvent(event)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        self._pressed = event.position() if event.button() == Qt.MouseButton.LeftButton else None
+        self._press_position = event.position() if event.button() == Qt.MouseButton.LeftButton else None
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._pressed is None or self._image.isNull():
+        if self._press_position is None or self._image.isNull():
             return
-        moved = event.position() - self._pressed
+        moved = event.position() - self._press_position
         if self._zoom is not None:
             self._centre -= moved / self._zoom
-            self._pressed = event.position()
+            self._press_position = event.position()
             self._keep_inside()
             self.update()
         elif moved.manhattanLength() >= QApplication.startDragDistance():
-            self._pressed = None
+            self._press_position = None
             self._drag_out()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self._pressed = None
+        self._press_position = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         self.set_zoom(
@@ -170,7 +170,7 @@ class PictureView(QWidget):
         return max(0.01, min(room.width() / self._size.width(), room.height() / self._size.height()))
 
     def _keep_inside(self) -> None:
-        """The picture covers the middle of the view."""
+        """Keep the centre of the view inside the image."""
         self._centre = QPointF(
             min(max(self._centre.x(), 0.0), self._size.width()), min(max(self._centre.y(), 0.0), self._size.height())
         )

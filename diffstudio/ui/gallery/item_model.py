@@ -1,4 +1,4 @@
-"""The gallery as a list that Qt shows: pages are fetched as they are scrolled to, thumbnails as they are painted."""
+"""The Qt model of the gallery: pages are fetched while scrolling, thumbnails while painting."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets.images import read_image
 
-PAGE = 200  # pictures in the first page; later pages grow with what is there
+PAGE = 200  # images in the first page; later pages grow
 THUMBNAIL_BYTES = 96 << 20  # of decoded thumbnails kept
 IMAGE_ROLE = int(Qt.ItemDataRole.UserRole)
 
@@ -34,16 +34,16 @@ Index = QModelIndex | QPersistentModelIndex
 
 
 class GalleryModel(QAbstractListModel):
-    """GalleryImages, the newest first, of which those that fit `search` and `starred`."""
+    """The images that match `search` and `starred`, newest first."""
 
-    counted = Signal()  # the number of pictures has changed
+    counted = Signal()  # the number of images may have changed
     failed = Signal(object)  # StorageProblem: the records cannot be read
 
     def __init__(self, gallery: Gallery, thumbnails: NewestFirstQueue) -> None:
         super().__init__()
-        self._gallery, self._maker = gallery, thumbnails
+        self._gallery, self._thumbnail_queue = gallery, thumbnails
         self._images: list[GalleryImage] = []
-        self._rows: dict[int, int] | None = None  # id -> row; None when it must be made anew
+        self._rows: dict[int, int] | None = None  # id -> row; None when outdated
         self._thumbnails: OrderedDict[int, QImage] = OrderedDict()
         self._thumbnail_bytes = 0
         self._unreadable: set[int] = set()
@@ -52,7 +52,7 @@ class GalleryModel(QAbstractListModel):
         self.search, self.starred, self.total = "", False, 0
         thumbnails.completed.connect(self._thumbnail_made)
 
-    # What Qt asks
+    # Called by Qt
 
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
         return 0 if parent.isValid() else len(self._images)
@@ -65,9 +65,9 @@ class GalleryModel(QAbstractListModel):
             case Qt.ItemDataRole.DisplayRole:
                 return title(image)
             case Qt.ItemDataRole.ToolTipRole:
-                return "\n".join((title(image)[:300], described(image)))
+                return "\n".join((title(image)[:300], description(image)))
             case Qt.ItemDataRole.AccessibleTextRole:
-                return f"{title(image)[:300]}, {described(image)}{', starred' if image.starred else ''}"
+                return f"{title(image)[:300]}, {description(image)}{', starred' if image.starred else ''}"
             case _ if role == IMAGE_ROLE:
                 return image
         return None
@@ -78,22 +78,22 @@ class GalleryModel(QAbstractListModel):
     def fetchMore(self, parent: Index) -> None:
         if not self.canFetchMore(parent):
             return
-        fresh = self._next_page()
-        if fresh:
-            self.beginInsertRows(QModelIndex(), len(self._images), len(self._images) + len(fresh) - 1)
-            self._images += fresh
+        page = self._next_page()
+        if page:
+            self.beginInsertRows(QModelIndex(), len(self._images), len(self._images) + len(page) - 1)
+            self._images += page
             self._rows = None
             self.endInsertRows()
 
     def _next_page(self) -> list[GalleryImage]:
-        wanted = max(PAGE, len(self._images) // 8)  # growing: laying out anew costs as much as what is there
+        page_size = max(PAGE, len(self._images) // 8)  # growing, because each new page lays out all rows again
         try:
-            page = self._gallery.images(self._reached, wanted, self.search, self.starred)
+            page = self._gallery.images(self._reached, page_size, self.search, self.starred)
         except StorageProblem as problem:
             self._complete = True
             self.failed.emit(problem)
             return []
-        self._complete = len(page) < wanted
+        self._complete = len(page) < page_size
         self._reached += len(page)
         rows = self._row_of()
         return [image for image in page if image.id not in rows]  # another process may have added in between
@@ -105,7 +105,7 @@ class GalleryModel(QAbstractListModel):
         return ["text/uri-list"]
 
     def mimeData(self, indexes: Sequence[QModelIndex]) -> QMimeData:
-        """The files themselves, to be dropped on a file manager or another program."""
+        """The files, for drag and drop to a file manager or another program."""
         data = QMimeData()
         images = [image for index in indexes if (image := self.image(index)) is not None]
         data.setUrls([QUrl.fromLocalFile(str(image.path)) for image in images])
@@ -117,18 +117,18 @@ class GalleryModel(QAbstractListModel):
     def roleNames(self) -> dict[int, QByteArray]:
         return super().roleNames() | {IMAGE_ROLE: QByteArray(b"image")}
 
-    # What the room asks
+    # Called by the room
 
     def image(self, index: Index) -> GalleryImage | None:
         return self._images[index.row()] if index.isValid() and index.row() < len(self._images) else None
 
     def index_of(self, image_id: int) -> QModelIndex:
-        """Its index, invalid when it is not among those fetched."""
+        """The index of an image; invalid if it is not fetched."""
         row = self._row_of().get(image_id)
         return QModelIndex() if row is None else self.index(row)
 
     def show(self, search: str = "", starred: bool = False) -> None:
-        """Start anew with the pictures that fit."""
+        """Reset the model to the images that match."""
         self.beginResetModel()
         self.search, self.starred = search, starred
         self._images, self._rows, self._complete, self._reached = [], None, False, 0
@@ -138,7 +138,7 @@ class GalleryModel(QAbstractListModel):
         self._count()
 
     def add(self, images: Iterable[GalleryImage]) -> None:
-        """Put pictures where they belong by time, if they fit the filter; those not yet scrolled to come by paging."""
+        """Insert images by time if they match the filter; paging fetches those further down."""
         for image in images:
             if image.id in self._row_of() or not self._gallery.fits(image.id, self.search, self.starred):
                 continue
@@ -162,7 +162,7 @@ class GalleryModel(QAbstractListModel):
         self._count()
 
     def replace(self, image: GalleryImage) -> None:
-        """Show a picture's new record; it leaves when it does not fit the filter any more."""
+        """Show the new record of an image, or remove it if it no longer matches the filter."""
         row = self._row_of().get(image.id)
         if row is None:
             return
@@ -173,16 +173,16 @@ class GalleryModel(QAbstractListModel):
         self.dataChanged.emit(self.index(row), self.index(row))
 
     def thumbnail(self, image: GalleryImage) -> QImage | None:
-        """The small picture if it is at hand; otherwise it is made, and the row changes when it is there."""
-        found = self._thumbnails.get(image.id)
-        if found is not None:
+        """The thumbnail if it is loaded; otherwise load it, then emit dataChanged for its row."""
+        thumbnail = self._thumbnails.get(image.id)
+        if thumbnail is not None:
             self._thumbnails.move_to_end(image.id)
         elif image.id not in self._unreadable:
-            self._maker.submit(image.id, lambda: read_image(self._gallery.thumbnail(image)))
-        return found
+            self._thumbnail_queue.submit(image.id, lambda: read_image(self._gallery.thumbnail(image)))
+        return thumbnail
 
     def forget_thumbnails(self) -> None:
-        """Look at every file again: some have changed."""
+        """Drop all loaded thumbnails, because files have changed."""
         self._thumbnails.clear()
         self._thumbnail_bytes = 0
 
@@ -215,14 +215,14 @@ class GalleryModel(QAbstractListModel):
 
 
 def title(image: GalleryImage) -> str:
-    """What a picture is called: its prompt, or its file's name."""
+    """The prompt of an image, or the name of its file."""
     return title_of(image.request) if image.request and image.request.prompt.strip() else image.path.name
 
 
-def described(image: GalleryImage) -> str:
-    return f"{image.width} × {image.height} px · {when(image.created)}"
+def description(image: GalleryImage) -> str:
+    return f"{image.width} × {image.height} px · {date_text(image.created)}"
 
 
-def when(seconds: float) -> str:
-    """Day and time as people write them here: 2026-11-23 14:05."""
+def date_text(seconds: float) -> str:
+    """Local date and time: 2026-11-23 14:05."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

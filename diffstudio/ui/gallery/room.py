@@ -1,4 +1,4 @@
-"""GalleryRoom: all pictures in a grid, one of them large, its settings beside, and what can be done with it."""
+"""The Gallery room: all images in a grid, one image at full size, and the settings of the selected one."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.gallery.rescan import RescanReport, rescan
 from diffstudio.studio.metadata import metadata
-from diffstudio.ui.gallery import dialogs
+from diffstudio.ui.gallery.context_menu import build_menu
 from diffstudio.ui.gallery.details import Details
 from diffstudio.ui.gallery.full_view import FullView
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel, title
 from diffstudio.ui.gallery.top_bar import Message, TopBar
+from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.controls import EmptyState
 from diffstudio.ui.widgets.images import read_image
 
-NARROW = 760  # px: below, the grid has the room to itself and settings are shown in the full view only
+NARROW = 760  # px; below this width, settings are shown in the full view only
 
 
 class GalleryRoom(QWidget):
-    """Reads and changes a Gallery; what concerns other rooms it asks for by signal."""
+    """Shows a Gallery; signals ask the window for actions in other rooms."""
 
     use_settings_requested = Signal(object)  # PictureRequest
     upscale_requested = Signal(object)  # Path
-    generate_requested = Signal()  # from the empty gallery: go and make a picture
-    changed = Signal()  # pictures were deleted, brought back or starred here
+    generate_requested = Signal()  # the button of the empty gallery
+    changed = Signal()  # images were deleted, restored or starred
 
     def __init__(self, gallery: Gallery) -> None:
         super().__init__()
@@ -42,16 +43,16 @@ class GalleryRoom(QWidget):
         self._gallery = gallery
         self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirstQueue("thumbnails")
         self.model = GalleryModel(gallery, self._thumbnails)
-        self._deleted: list[int] = []
+        self._trash = GalleryTrash(gallery, self)
         self._dialog: QDialog | None = None
-        self._looked = self._closing = False
+        self._shown_before = self._closing = False
 
         self.grid = ThumbnailGrid()
         self.grid.setModel(self.model)
         self.details = Details(self._tasks)
         self.full = FullView(self._tasks)
-        self.picture = self.full.picture
-        self.bar = TopBar()
+        self.image_view = self.full.image_view
+        self.top_bar = TopBar()
         self.message = Message()
         self.empty = EmptyState(
             "image-square",
@@ -59,33 +60,33 @@ class GalleryRoom(QWidget):
             "Every image you generate appears here, with all of its settings.",
             "Generate an image",
         )
-        self.nothing_found = EmptyState("magnifying-glass", "No matches", "", "Show all images")
+        self.no_matches = EmptyState("magnifying-glass", "No matches", "", "Show all images")
         self._pages = QStackedWidget()
-        for page in (self.grid, self.empty, self.nothing_found):
+        for page in (self.grid, self.empty, self.no_matches):
             self._pages.addWidget(page)
         self._lay_out()
         self._connect()
         self._make_shortcuts()
         self._show_page()
 
-    # What others call
+    # Called by the window
 
     def image_added(self, path: Path) -> None:
-        """A picture was saved into the gallery: show it, if it fits the search."""
+        """Show an image that was saved to the gallery, if it matches the filter."""
         try:
             image = self._gallery.find(Path(path))
             if image is not None:
                 self.model.add([image])
-        except StorageProblem as problem:
-            self._fail(problem)
+        except StorageProblem as error:
+            self._show_error(error)
 
     def refresh(self) -> None:
-        """Read the records again, after somebody else has changed them."""
-        self._guarded(lambda: self.model.show(self.bar.search.text(), self.bar.starred.isChecked()))
+        """Read the records again after they were changed elsewhere."""
+        self._try(lambda: self.model.show(self.top_bar.search.text(), self.top_bar.starred.isChecked()))
         self._selection_changed()
 
     def open_image(self, path: Path) -> bool:
-        """Show one picture large; False when it is not in the gallery."""
+        """Show an image in the full view; False if it is not in the gallery."""
         image = self._gallery.find(Path(path))
         if image is None:
             return False
@@ -98,13 +99,13 @@ class GalleryRoom(QWidget):
         return index.isValid()
 
     def shut_down(self) -> None:
-        """Wait for what is done beside the window. Nothing is begun there afterwards."""
+        """Stop the threads and start no new work."""
         self._closing = True
         self._thumbnails.close()
         self._tasks.close()
 
     def current(self) -> GalleryImage | None:
-        """The one picture that is chosen or shown large."""
+        """The image in the full view, or the only selected one."""
         images = self.chosen()
         return images[0] if len(images) == 1 else None
 
@@ -113,17 +114,17 @@ class GalleryRoom(QWidget):
         return [image for index in indexes if (image := self.model.image(index)) is not None]
 
     def is_full(self) -> bool:
-        """Whether one picture is shown large."""
+        """Whether the full view is shown."""
         return self._views.currentWidget() is self.full
 
-    # Building
+    # Layout and connections
 
     def _lay_out(self) -> None:
         everything = QWidget()
         column = QVBoxLayout(everything)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        column.addWidget(self.bar)
+        column.addWidget(self.top_bar)
         pages = QHBoxLayout()
         pages.setContentsMargins(14, 4, 4, 8)
         pages.addWidget(self._pages)
@@ -144,32 +145,36 @@ class GalleryRoom(QWidget):
 
     def _connect(self) -> None:
         self.model.counted.connect(self._show_page)
-        self.model.failed.connect(self._fail)
+        self._trash.restored.connect(self._show_restored)
+        self._trash.emptied.connect(self._show_emptied)
+        self._trash.changed.connect(self._show_page)
+        self._trash.failed.connect(self._show_error)
+        self.model.failed.connect(self._show_error)
         self.grid.opened.connect(self._open)
         self.grid.delete_requested.connect(self.delete_chosen)
         self.grid.star_requested.connect(lambda index: self._star([self.model.image(index)]))
         self.grid.selectionModel().selectionChanged.connect(self._selection_changed)
         self.grid.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.grid.customContextMenuRequested.connect(self._menu)
-        self.picture.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
-        self.picture.customContextMenuRequested.connect(self._menu)
-        self.bar.changed.connect(self._search_now)
-        self.bar.rescan_button.clicked.connect(self.rescan)
-        self.bar.trash.clicked.connect(self._ask_about_trash)
+        self.image_view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.image_view.customContextMenuRequested.connect(self._menu)
+        self.top_bar.changed.connect(self._search_now)
+        self.top_bar.rescan_button.clicked.connect(self.rescan)
+        self.top_bar.trash.clicked.connect(self._trash.ask)
         self.empty.clicked.connect(self.generate_requested)
-        self.nothing_found.clicked.connect(self.clear_filters)
+        self.no_matches.clicked.connect(self.clear_filters)
         self.message.banner.acted.connect(self.undo)
         self.full.closed.connect(self.close_full)
-        self.full.step_requested.connect(self._step)
+        self.full.step_requested.connect(self._show_neighbour)
         details = self.details
         for signal, act in (
-            (details.use_settings_requested, self.reuse),
+            (details.use_settings_requested, self.use_settings),
             (details.copy_requested, self.copy),
             (details.save_requested, self.save_as),
             (details.delete_requested, self.delete_chosen),
             (details.folder_requested, self.show_in_folder),
             (details.star_requested, self.star_chosen),
-            (details.upscale_requested, self.enlarge),
+            (details.upscale_requested, self.upscale),
         ):
             signal.connect(act)
 
@@ -180,30 +185,30 @@ class GalleryRoom(QWidget):
             (QKeySequence.StandardKey.Copy, self.copy),
             (QKeySequence.StandardKey.Save, self.save_as),
             (QKeySequence.StandardKey.Undo, self.undo),
-            ("Ctrl+U", self.reuse),
-            ("Ctrl+E", self.enlarge),
+            ("Ctrl+U", self.use_settings),
+            ("Ctrl+E", self.upscale),
             (QKeySequence.StandardKey.Delete, self.delete_chosen),
         ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
 
-    # Doing
+    # Actions
 
-    def reuse(self) -> None:
-        """Ask for the chosen picture's settings to be put into the Generate room."""
+    def use_settings(self) -> None:
+        """Request that the Generate room takes over the selected image's settings."""
         image = self.current()
         if image is not None and image.request is not None:
             self.use_settings_requested.emit(image.request)
 
-    def enlarge(self) -> None:
-        """Ask for the chosen picture to be made larger."""
+    def upscale(self) -> None:
+        """Request the upscale dialog for the selected image."""
         image = self.current()
         if image is not None:
             self.upscale_requested.emit(image.path)
 
     def copy(self) -> None:
-        """Put the chosen picture on the clipboard, as a picture and as a file."""
+        """Copy the selected image to the clipboard as pixels and as a file; several images as files."""
         images = self.chosen()
         if not images:
             return
@@ -218,26 +223,26 @@ class GalleryRoom(QWidget):
                 return
             data.setImageData(pixels)
         QApplication.clipboard().setMimeData(data)
-        self._say(
+        self._show_message(
             "good",
             "Image copied to the clipboard." if len(images) == 1 else f"{len(images):,} files copied to the clipboard.",
         )
 
     def save_as(self) -> None:
-        """Ask where, and save a copy there with its settings."""
+        """Ask for a file name and save a copy with its settings."""
         image = self.current()
         if image is None:
             return
         self._dialog = image_actions.ask_where_to_save(self, image.path, lambda target: self.save_copy(image, target))
 
     def save_copy(self, image: GalleryImage, target: Path) -> None:
-        if self._guarded(lambda: metadata.save_copy(image.path, target)):
-            self._say("good", f"Saved as {target}.")
+        if self._try(lambda: metadata.save_copy(image.path, target)):
+            self._show_message("good", f"Saved as {target}.")
 
     def show_in_folder(self) -> None:
         image = self.current()
         if image is not None and not image_actions.show_in_folder(image.path):
-            self._say("warn", f"No file manager could be opened. The image is {image.path}.")
+            self._show_message("warn", f"No file manager could be opened. The image is {image.path}.")
 
     def star_chosen(self) -> None:
         self._star(self.chosen())
@@ -246,7 +251,7 @@ class GalleryRoom(QWidget):
         known = [image for image in images if image is not None]
         starred = not all(image.starred for image in known)
         for image in known:
-            if not self._guarded(partial(self._gallery.star, image.id, starred)):
+            if not self._try(partial(self._gallery.star, image.id, starred)):
                 return
             renewed = self._gallery.get(image.id)
             if renewed is not None:
@@ -256,61 +261,59 @@ class GalleryRoom(QWidget):
             self.changed.emit()
 
     def delete_chosen(self) -> None:
-        """Move what is chosen to the gallery's trash, and offer to undo it."""
+        """Move the selected images to the gallery's trash and offer to undo it."""
         images = self.chosen()
         if not images:
             return
         row = min(self.model.index_of(image.id).row() for image in images)
-        gone: list[int] = []
-        self._guarded(lambda: gone.extend(self._gallery.delete([image.id for image in images])))
-        self.model.remove(gone)
-        if gone:
-            self._deleted = gone
-            what = f"“{title(images[0])[:60]}”" if len(gone) == 1 else f"{len(gone):,} images"
-            self._say("info", f"{what} moved to the trash.", "Undo")
-            self._choose(min(row, self.model.rowCount() - 1))
+        deleted = self._trash.delete([image.id for image in images])
+        self.model.remove(deleted)
+        if deleted:
+            what = f"“{title(images[0])[:60]}”" if len(deleted) == 1 else f"{len(deleted):,} images"
+            self._show_message("info", f"{what} moved to the trash.", "Undo")
+            self._select_row(min(row, self.model.rowCount() - 1))
             self.changed.emit()
 
     def undo(self) -> None:
-        """Bring back what was deleted last."""
-        back: list[int] = []
-        if not self._deleted or not self._guarded(lambda: back.extend(self._gallery.undo(self._deleted))):
-            return
-        missing = len(self._deleted) - len(back)
-        self._deleted = []
-        self.message.hide()
-        self._returned(back)
-        if missing:
-            self._say("warn", f"{missing:,} images could not be restored: their files are no longer in the trash.")
+        """Restore the images deleted last."""
+        self._trash.undo()
 
-    def _returned(self, image_ids: list[int]) -> None:
+    def _show_restored(self, image_ids: Sequence[int], missing: int) -> None:
+        self.message.hide()
         self.model.add([image for each in image_ids if (image := self._gallery.get(each)) is not None])
         if image_ids and (index := self.model.index_of(image_ids[0])).isValid():
-            self._choose(index.row())
+            self._select_row(index.row())
         self.changed.emit()
+        if missing:
+            self._show_message(
+                "warn", f"{missing:,} images could not be restored: their files are no longer in the trash."
+            )
+
+    def _show_emptied(self, count: int) -> None:
+        self._show_message("good", f"{count:,} image{'' if count == 1 else 's'} moved to the system's trash.")
 
     def rescan(self) -> None:
-        """Look through the folder beside the window, unless that is under way."""
-        if self.bar.rescan_button.isEnabled():
-            self.bar.rescan_button.setEnabled(False)
+        """Rescan the folder in a thread, unless that is in progress."""
+        if self.top_bar.rescan_button.isEnabled():
+            self.top_bar.rescan_button.setEnabled(False)
             self._tasks.start(self._rescan())
 
     async def _rescan(self) -> None:
         try:
             report = await self._tasks.to_thread(rescan, self._gallery, lambda: self._closing)
         except DiffstudioError as error:
-            self._fail(error)
+            self._show_error(error)
         else:
-            self._say_report(report)
+            self._show_rescan_report(report)
         finally:
-            self.bar.rescan_button.setEnabled(True)
+            self.top_bar.rescan_button.setEnabled(True)
 
     def clear_filters(self) -> None:
-        self.bar.search.clear()
-        self.bar.starred.setChecked(False)
+        self.top_bar.search.clear()
+        self.top_bar.starred.setChecked(False)
         self._search_now()
 
-    # Looking
+    # Views
 
     def close_full(self) -> None:
         self._views.setCurrentIndex(0)
@@ -320,20 +323,20 @@ class GalleryRoom(QWidget):
         self._selection_changed()
 
     def _open(self, index: QModelIndex) -> None:
-        self._choose(index.row())
+        self._select_row(index.row())
         self._views.setCurrentWidget(self.full)
         self._arrange()
-        self.picture.setFocus()
+        self.image_view.setFocus()
         self._show_full()
 
-    def _step(self, by: int) -> None:
+    def _show_neighbour(self, by: int) -> None:
         row = self.grid.currentIndex().row() + by
         if row == self.model.rowCount() and self.model.canFetchMore(QModelIndex()):
             self.model.fetchMore(QModelIndex())
         if 0 <= row < self.model.rowCount():
-            self._choose(row)
+            self._select_row(row)
 
-    def _choose(self, row: int) -> None:
+    def _select_row(self, row: int) -> None:
         if row < 0:
             self.close_full() if self.is_full() else self._selection_changed()
             return
@@ -359,52 +362,52 @@ class GalleryRoom(QWidget):
         if self.is_full():
             self._show_full()
 
-    def _say_report(self, report: RescanReport) -> None:
+    def _show_rescan_report(self, report: RescanReport) -> None:
         if report.changed:
             self.model.forget_thumbnails()
         if report.anything:
             self.refresh()
             found = {"added": report.added, "changed": report.changed, "moved": report.moved, "gone": report.removed}
             parts = [f"{count:,} {word}" for word, count in found.items() if count]
-            self._say("good", f"Folder rescanned: {', '.join(parts)}.")
+            self._show_message("good", f"Folder rescanned: {', '.join(parts)}.")
         if report.unreadable:
             path, why = report.unreadable[0]
             more = f" {len(report.unreadable) - 1:,} more were skipped too." if len(report.unreadable) > 1 else ""
-            self._say("warn", f"Skipped: {why}{more}")
+            self._show_message("warn", f"Skipped: {why}{more}")
 
     def _search_now(self) -> None:
-        self._guarded(lambda: self.model.show(self.bar.search.text(), self.bar.starred.isChecked()))
+        self._try(lambda: self.model.show(self.top_bar.search.text(), self.top_bar.starred.isChecked()))
         self._selection_changed()
 
     def _focus_search(self) -> None:
         if self.is_full():
             self.close_full()
-        self.bar.search.setFocus()
-        self.bar.search.selectAll()
+        self.top_bar.search.setFocus()
+        self.top_bar.search.selectAll()
 
     def _show_page(self) -> None:
         filtered = bool(self.model.search.strip() or self.model.starred)
         if self.model.total == 0 and not filtered:
             page: QWidget = self.empty
         elif self.model.total == 0:
-            page = self.nothing_found
+            page = self.no_matches
             words, stars = self.model.search.strip()[:80], "starred " if self.model.starred else ""
-            self.nothing_found.text.setText(f"No {stars}image matches “{words}”." if words else "No starred images.")
+            self.no_matches.text.setText(f"No {stars}image matches “{words}”." if words else "No starred images.")
         else:
             page = self.grid
         self._pages.setCurrentWidget(page)
         if self.is_full() and self.model.total == 0:
             self._views.setCurrentIndex(0)
         total = self.model.total
-        self.bar.count_label.setText(f"{total:,} image{'' if total == 1 else 's'}" if total else "")
+        self.top_bar.count_label.setText(f"{total:,} image{'' if total == 1 else 's'}" if total else "")
         in_trash = self._gallery.trash_count()
-        self.bar.trash.setVisible(in_trash > 0)
-        self.bar.search.setEnabled(page is not self.empty)
-        self.bar.starred.setEnabled(page is not self.empty)
+        self.top_bar.trash.setVisible(in_trash > 0)
+        self.top_bar.search.setEnabled(page is not self.empty)
+        self.top_bar.starred.setEnabled(page is not self.empty)
         self._arrange()
 
     def _arrange(self) -> None:
-        """The settings have their column where there is room for it, and always beside a picture shown large."""
+        """Show the details next to a wide grid, and always in the full view."""
         on_grid = self._pages.currentWidget() is self.grid and self.width() >= NARROW
         self.details.setVisible(self.is_full() or on_grid)
 
@@ -418,48 +421,31 @@ class GalleryRoom(QWidget):
         if one is not None and not self.is_full():
             entries.append(("Open", "corners-out", lambda: self._open(self.grid.currentIndex())))
         if one is not None and one.request is not None:
-            entries.append((actions.USE_SETTINGS, "arrow-u-up-left", self.reuse))
+            entries.append((actions.USE_SETTINGS, "arrow-u-up-left", self.use_settings))
         starred = all(image.starred for image in chosen)
         entries += [("Remove star" if starred else "Star", "star", self.star_chosen), ("Copy", "copy", self.copy)]
         if one is not None:
             entries += [
-                (actions.UPSCALE, "arrows-out", self.enlarge),
+                (actions.UPSCALE, "arrows-out", self.upscale),
                 (actions.SAVE_AS, "floppy-disk", self.save_as),
                 (actions.SHOW_IN_FOLDER, "folder-open", self.show_in_folder),
             ]
         entries.append(("Delete", "trash", self.delete_chosen))
-        dialogs.menu(self, entries).popup(source.mapToGlobal(at))
+        build_menu(self, entries).popup(source.mapToGlobal(at))
 
-    def _ask_about_trash(self) -> None:
-        self._dialog = dialogs.ask_about_trash(self, self._gallery.trash_count(), self.bring_all_back, self.empty_trash)
-
-    def bring_all_back(self) -> None:
-        back: list[int] = []
-        self._guarded(lambda: back.extend(self._gallery.undo(self._gallery.trashed())))
-        self._deleted = []
-        self.message.hide()
-        self._returned(back)
-
-    def empty_trash(self) -> None:
-        gone: list[int] = []
-        if self._guarded(lambda: gone.append(self._gallery.empty_trash())):
-            self._deleted = []
-            self._say("good", f"{gone[0]:,} image{'' if gone[0] == 1 else 's'} moved to the system's trash.")
-        self._show_page()
-
-    def _guarded(self, act: Callable[[], object]) -> bool:
-        """Do it; what goes wrong is said in the window."""
+    def _try(self, act: Callable[[], object]) -> bool:
+        """Run `act` and show its DiffstudioError in the window; False if there was one."""
         try:
             act()
-        except DiffstudioError as problem:
-            self._fail(problem)
+        except DiffstudioError as error:
+            self._show_error(error)
             return False
         return True
 
-    def _fail(self, problem: object) -> None:
-        self._say("bad", str(problem))
+    def _show_error(self, error: object) -> None:
+        self._show_message("bad", str(error))
 
-    def _say(self, kind: str, text: str, action: str = "") -> None:
+    def _show_message(self, kind: str, text: str, action: str = "") -> None:
         self.message.show_message(kind, text, action)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -468,7 +454,7 @@ class GalleryRoom(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        if not self._looked:  # when first shown, not before: the window opens sooner
-            self._looked = True
+        if not self._shown_before:  # not in __init__, so that the window opens sooner
+            self._shown_before = True
             self.refresh()
             self.rescan()

@@ -1,4 +1,4 @@
-"""What is above the pictures: the search over all of them, and the buttons around one that is shown large."""
+"""The bar above the gallery, and a message banner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffstudio.ui.widgets.inputs import Chip, SearchField
 
 
 class TopBar(QWidget):
-    """Search, the filter for stars, how many there are, the trash. `changed` when a search is to be made."""
+    """Search field, Starred filter, image count, trash and rescan. Emits `changed` when the filter changes."""
 
     changed = Signal()
 
@@ -38,7 +38,7 @@ class TopBar(QWidget):
 
 
 class Message(QWidget):
-    """A banner with the space around it, which is there only while something is said."""
+    """A banner with margins, hidden without a message."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,5 +55,5 @@ class Message(QWidget):
         self.show()
 
     def text(self) -> str:
-        """What is being said; empty when nothing is."""
+        """The message shown; empty if there is none."""
         return "" if self.isHidden() else self.banner.text()

@@ -1,1 +1,1 @@
-"""The Models room: the checkpoints in the folders, what each is, and a way to make pictures with it."""
+"""The Models room: the model files in the folders, their details, and the weight tools."""

@@ -32,12 +32,12 @@ class BackgroundLookups(QObject):
     tools_found = Signal(
         object, object, object
     )  # Path, tuple[Tool, …], dict[str, int]: bytes that pruning would remove
-    images_found = Signal(object, object)  # Path, list[(QImage, str)]: the newest pictures and their prompts
+    images_found = Signal(object, object)  # Path, list[(QImage, str)]: the newest images and their prompts
 
     def __init__(self, gallery: Gallery | None) -> None:
         super().__init__()
         self._gallery = gallery
-        self._previews = NewestFirstQueue("checkpoint-pictures", capacity=20_000)
+        self._previews = NewestFirstQueue("checkpoint-previews", capacity=20_000)
         self._details = NewestFirstQueue("checkpoint-details", capacity=3)
         self._hashes = NewestFirstQueue("checkpoint-hashes", capacity=1)
         self._hashing: Path | None = None
@@ -54,7 +54,7 @@ class BackgroundLookups(QObject):
         """Find the tools and the images of the selected checkpoint."""
         self._details.submit(("tools", checkpoint.path), partial(_tools, checkpoint, tuple(others)))
         if self._gallery is not None:
-            self._details.submit(("pictures", checkpoint.path), partial(self._newest_images, checkpoint))
+            self._details.submit(("images", checkpoint.path), partial(self._newest_images, checkpoint))
 
     def look_up_hash(self, path: Path) -> None:
         """Compute the SHA-256 of the file; a cached one is emitted at once. A new call cancels the one before."""
@@ -70,7 +70,7 @@ class BackgroundLookups(QObject):
         for queue in (self._hashes, self._details, self._previews):
             queue.close()
 
-    # ---- in a thread ---------------------------------------------------------------------------------------------------
+    # ---- in a thread -------------------------------------------------------------------------------------------------
 
     def _read_preview(self, checkpoint: Checkpoint) -> tuple[QImage, Sidecar]:
         """The thumbnail in the header, one next to the file, or the newest image made with the checkpoint."""
@@ -118,7 +118,7 @@ class BackgroundLookups(QObject):
         match key, result:
             case ("tools", Path() as path), (tuple() as tools, dict() as left_out):
                 self.tools_found.emit(path, tools, left_out)
-            case ("pictures", Path() as path), list() as images:
+            case ("images", Path() as path), list() as images:
                 self.images_found.emit(path, images)
 
     def _hashed(self, path: object, sha256: object) -> None:

@@ -152,7 +152,7 @@ class CheckpointDetails(QWidget):
         head.addLayout(column, 1)
         return head
 
-    # ---- showing an entry ----------------------------------------------------------------------------------------------
+    # ---- showing an entry --------------------------------------------------------------------------------------------
 
     def entry(self) -> Entry | None:
         return self._entry
@@ -251,8 +251,8 @@ class CheckpointDetails(QWidget):
         if convertible and isinstance(checkpoint, Checkpoint) and checkpoint.layout is Layout.PICKLE:
             self.warning.show_message(
                 "info",
-                "This file is a pickle: a program that could run anything. It was looked through, nothing in it "
-                "would have, and it was not run. As a safetensors file it cannot.",
+                "This file is a pickle, a format that can run code when it is loaded. The scan found nothing dangerous. "
+                "A safetensors file cannot run code.",
                 "Convert to safetensors",
             )
             self.warning.close_button.hide()

@@ -1,1 +1,1 @@
-"""The Train room: a folder of pictures in, a checkpoint out, and what happens on the way."""
+"""The Train room: start training runs and follow their loss and samples."""

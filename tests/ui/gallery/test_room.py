@@ -18,7 +18,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerName, SpacingName
-from diffstudio.ui.gallery.grid import star_of, tile_of
+from diffstudio.ui.gallery.grid import star_rect, thumbnail_rect
 from diffstudio.ui.gallery.item_model import PAGE, GalleryModel
 from diffstudio.ui.gallery.room import NARROW, GalleryRoom
 from diffstudio.ui.tasks import NewestFirstQueue
@@ -41,7 +41,7 @@ def show(qtbot: QtBot, qapp: QApplication, gallery: Gallery) -> Callable[[], Gal
         room.resize(1100, 700)
         with qtbot.waitExposed(room):
             room.show()
-        qtbot.waitUntil(lambda: room.bar.rescan_button.isEnabled())
+        qtbot.waitUntil(lambda: room.top_bar.rescan_button.isEnabled())
         return room
 
     return make
@@ -64,7 +64,7 @@ def click(qtbot: QtBot, button: QWidget) -> None:
 def pick(
     qtbot: QtBot, room: GalleryRoom, row: int, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier
 ) -> None:
-    spot = tile_of(room.grid.visualRect(room.model.index(row))).center()
+    spot = thumbnail_rect(room.grid.visualRect(room.model.index(row))).center()
     qtbot.mouseClick(room.grid.viewport(), Qt.MouseButton.LeftButton, modifier, spot)
 
 
@@ -83,7 +83,7 @@ def test_a_picture_made_while_the_room_is_open_appears_first(
     room = show()
     room.image_added(add(gallery, "new").path)
     assert titles(room) == ["new", "old"]
-    assert room.bar.count_label.text() == "2 images"
+    assert room.top_bar.count_label.text() == "2 images"
     room.image_added(gallery.images()[0].path)
     assert room.model.rowCount() == 2
     room.image_added(Path("/elsewhere/x.png"))
@@ -113,7 +113,7 @@ def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
     assert (facts["Sampler"], facts["Scheduler"], facts["Size"]) == ("DPM++ 2M SDE", "Log SNR", "64 × 48 px")
     assert facts["Computed on"] == "cpu"
     with qtbot.waitSignal(room.use_settings_requested) as caught:
-        click(qtbot, room.details.reuse)
+        click(qtbot, room.details.use_settings)
     assert caught.args[0] == gallery.images()[0].request
     with qtbot.waitSignal(room.use_settings_requested):
         qtbot.keyClick(room.grid, Qt.Key.Key_U, Qt.KeyboardModifier.ControlModifier)
@@ -161,12 +161,12 @@ def test_another_programs_picture_tells_what_was_not_taken_over(
     assert "2 added" in room.message.text()
     row = titles(room).index("a fort")
     pick(qtbot, room, row)
-    qtbot.waitUntil(room.details.lost.isVisible)
-    assert "Clip skip: 2" in room.details.lost.text()
+    qtbot.waitUntil(room.details.not_imported.isVisible)
+    assert "Clip skip: 2" in room.details.not_imported.text()
     assert ("Program", "AUTOMATIC1111") in room.details.facts.facts()
     pick(qtbot, room, 1 - row)
-    assert room.details.nothing.isVisible() and not room.details.reuse.isVisible()
-    assert not room.details.lost.isVisible()
+    assert room.details.placeholder.isVisible() and not room.details.use_settings.isVisible()
+    assert not room.details.not_imported.isVisible()
 
 
 def test_searching_and_the_filter_for_stars(gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
@@ -174,23 +174,23 @@ def test_searching_and_the_filter_for_stars(gallery: Gallery, show: Callable[[],
         add(gallery, word)
     room = show()
     qtbot.keyClick(room.grid, Qt.Key.Key_F, Qt.KeyboardModifier.ControlModifier)
-    assert room.bar.search.hasFocus()
-    qtbot.keyClicks(room.bar.search, "apple")
+    assert room.top_bar.search.hasFocus()
+    qtbot.keyClicks(room.top_bar.search, "apple")
     qtbot.waitUntil(lambda: titles(room) == ["green apple", "red apple"])
-    assert room.bar.count_label.text() == "2 images"
-    corner = star_of(room.grid.visualRect(room.model.index(1))).center()
+    assert room.top_bar.count_label.text() == "2 images"
+    corner = star_rect(room.grid.visualRect(room.model.index(1))).center()
     qtbot.mouseClick(room.grid.viewport(), Qt.MouseButton.LeftButton, pos=corner)
     assert gallery.count(starred=True) == 1
-    click(qtbot, room.bar.starred)
+    click(qtbot, room.top_bar.starred)
     assert titles(room) == ["red apple"]
     pick(qtbot, room, 0)
     qtbot.keyClick(room.grid, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)
-    assert room.nothing_found.isVisible()  # unstarred, it leaves the starred
-    assert room.nothing_found.button is not None
-    click(qtbot, room.nothing_found.button)
-    assert len(titles(room)) == 3 and room.bar.search.text() == "" and not room.bar.starred.isChecked()
-    room.bar.search.setText("rock")
-    qtbot.keyClick(room.bar.search, Qt.Key.Key_Return)
+    assert room.no_matches.isVisible()  # unstarred, it leaves the starred
+    assert room.no_matches.button is not None
+    click(qtbot, room.no_matches.button)
+    assert len(titles(room)) == 3 and room.top_bar.search.text() == "" and not room.top_bar.starred.isChecked()
+    room.top_bar.search.setText("rock")
+    qtbot.keyClick(room.top_bar.search, Qt.Key.Key_Return)
     room.image_added(add(gallery, "an owl").path)
     assert titles(room) == ["rocket"]
     room.image_added(add(gallery, "rocket two").path)
@@ -209,13 +209,13 @@ def test_delete_and_undo_by_keyboard_and_by_banner(
     assert "“three” moved to the trash" in room.message.text()
     assert not images[2].path.exists()
     assert room.current() == gallery.get(images[1].id)  # the next one is chosen
-    assert room.bar.trash.isVisible()
+    assert room.top_bar.trash.isVisible()
     click(qtbot, room.message.banner.action)
     assert titles(room) == ["four", "three", "two", "one"] and images[2].path.exists()
-    assert room.message.text() == "" and not room.bar.trash.isVisible()
+    assert room.message.text() == "" and not room.top_bar.trash.isVisible()
     pick(qtbot, room, 0)
     pick(qtbot, room, 2, Qt.KeyboardModifier.ShiftModifier)
-    assert "3 images selected" in room.details.nothing.text()
+    assert "3 images selected" in room.details.placeholder.text()
     click(qtbot, room.details.delete)
     assert titles(room) == ["one"] and "3 images moved" in room.message.text()
     qtbot.keyClick(room.grid, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
@@ -248,40 +248,40 @@ def test_one_picture_large_with_zoom_and_neighbours(
     room = show()
     pick(qtbot, room, 1)
     qtbot.keyClick(room.grid, Qt.Key.Key_Return)
-    assert room.is_full() and room.picture.hasFocus()
-    qtbot.waitUntil(lambda: room.picture.image().size().width() == 100)
-    assert room.picture.image().pixelColor(50, 25).green() > 100
-    fitted = room.picture.zoom()
+    assert room.is_full() and room.image_view.hasFocus()
+    qtbot.waitUntil(lambda: room.image_view.image().size().width() == 100)
+    assert room.image_view.image().pixelColor(50, 25).green() > 100
+    fitted = room.image_view.zoom()
     assert fitted > 1 and room.full.zoom_label.text() == f"{fitted:.0%}"
-    qtbot.keyClick(room.picture, Qt.Key.Key_Right)
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Right)
     assert room.details.prompt.text() == "one" and not room.full.next.isEnabled()
-    qtbot.keyClick(room.picture, Qt.Key.Key_Right)  # the last: nothing follows
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Right)  # the last: nothing follows
     assert room.details.prompt.text() == "one"
     click(qtbot, room.full.previous)
     assert room.details.prompt.text() == "two"
-    qtbot.waitUntil(lambda: not room.picture.image().isNull())
-    qtbot.keyClick(room.picture, Qt.Key.Key_1)
-    assert room.picture.zoom() == 1.0 and room.full.zoom_label.text() == "100%"
-    qtbot.keyClick(room.picture, Qt.Key.Key_Plus)
-    assert room.picture.zoom() == 1.25
-    spot = room.picture.picture_rect().center() + QPointF(30, 12)
-    before = _picture_point(room, spot)
-    _wheel(room.picture, spot, 480)
-    assert room.picture.zoom() > 2
-    assert (_picture_point(room, spot) - before).manhattanLength() < 0.01  # what is under the pointer stays there
+    qtbot.waitUntil(lambda: not room.image_view.image().isNull())
+    qtbot.keyClick(room.image_view, Qt.Key.Key_1)
+    assert room.image_view.zoom() == 1.0 and room.full.zoom_label.text() == "100%"
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Plus)
+    assert room.image_view.zoom() == 1.25
+    spot = room.image_view.image_rect().center() + QPointF(30, 12)
+    before = _image_point(room, spot)
+    _wheel(room.image_view, spot, 480)
+    assert room.image_view.zoom() > 2
+    assert (_image_point(room, spot) - before).manhattanLength() < 0.01  # what is under the pointer stays there
     for _ in range(60):
         click(qtbot, room.full.zoom_in)
-    assert room.picture.zoom() == 32.0
+    assert room.image_view.zoom() == 32.0
     click(qtbot, room.full.zoom_fit)
-    assert room.picture.is_fitted() and room.picture.zoom() == pytest.approx(fitted)
-    qtbot.keyClick(room.picture, Qt.Key.Key_Delete)
+    assert room.image_view.is_fitted() and room.image_view.zoom() == pytest.approx(fitted)
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Delete)
     assert room.is_full() and room.details.prompt.text() == "one" and room.model.rowCount() == 2
-    qtbot.keyClick(room.picture, Qt.Key.Key_Escape)
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Escape)
     assert not room.is_full() and room.grid.hasFocus()
 
 
-def _picture_point(room: GalleryRoom, at: QPointF) -> QPointF:
-    return (at - room.picture.picture_rect().topLeft()) / room.picture.zoom()
+def _image_point(room: GalleryRoom, at: QPointF) -> QPointF:
+    return (at - room.image_view.image_rect().topLeft()) / room.image_view.zoom()
 
 
 def _wheel(widget: QWidget, at: QPointF, turned: int) -> None:
@@ -304,7 +304,7 @@ def test_deleting_the_last_picture_in_the_full_view_ends_in_the_empty_gallery(
     image = add(gallery)
     room = show()
     assert room.open_image(image.path) and not room.open_image(Path("/nowhere.png"))
-    qtbot.keyClick(room.picture, Qt.Key.Key_Delete)
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Delete)
     assert not room.is_full() and room.empty.isVisible() and not room.details.isVisible()
     click(qtbot, room.message.banner.action)
     assert room.grid.isVisible() and titles(room) == ["red apple"]
@@ -316,8 +316,8 @@ def test_a_picture_that_vanished_says_so(gallery: Gallery, show: Callable[[], Ga
     image.path.unlink()
     pick(qtbot, room, 0)
     qtbot.keyClick(room.grid, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: "cannot be read" in room.picture.accessibleDescription())
-    qtbot.keyClick(room.picture, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: "cannot be read" in room.image_view.accessibleDescription())
+    qtbot.keyClick(room.image_view, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     assert "cannot be read" in room.message.text()
     room.close_full()
     room.rescan()
@@ -393,13 +393,13 @@ def test_the_trash_can_be_brought_back_or_emptied(
     assert gallery.trash_count() == 1
     _answer(qtbot, room, "Empty trash")
     assert gallery.trash_count() == 0 and "1 image moved to the system's trash" in room.message.text()
-    assert not room.bar.trash.isVisible()
+    assert not room.top_bar.trash.isVisible()
     room.undo()
     assert titles(room) == ["one"]
 
 
 def _answer(qtbot: QtBot, room: GalleryRoom, text: str) -> None:
-    click(qtbot, room.bar.trash)
+    click(qtbot, room.top_bar.trash)
     box = room.findChildren(QMessageBox)[-1]
     button = next(button for button in box.findChildren(QPushButton) if button.text().replace("&", "") == text)
     click(qtbot, button)
@@ -454,7 +454,7 @@ def test_narrow_wide_light_and_dark_all_fit(
         for width in (500, NARROW, 1900):
             qtbot.waitUntil(lambda width=width: room.resize(width, 500) or room.width() == width)
             assert room.details.isVisible() is (width >= NARROW)
-            for part in (room.details.prompt, room.details.facts, room.bar.rescan_button):
+            for part in (room.details.prompt, room.details.facts, room.top_bar.rescan_button):
                 if part.isVisible():
                     assert part.mapTo(room, QPoint(part.width(), 0)).x() <= room.width()
             assert not room.grab().isNull()
@@ -470,7 +470,7 @@ def test_every_control_has_a_name_and_a_tip(gallery: Gallery, show: Callable[[],
         if not button.objectName().startswith("qt_"):
             assert button.accessibleName(), button.text()
             assert button.toolTip() or not button.isEnabled() or button.isHidden(), button.text()
-    assert room.bar.search.accessibleName() and room.grid.accessibleName() and room.picture.accessibleName()
+    assert room.top_bar.search.accessibleName() and room.grid.accessibleName() and room.image_view.accessibleName()
 
 
 def test_closing_in_the_middle_of_thumbnails_leaves_nothing_running(

@@ -97,7 +97,7 @@ def test_converted_and_then_chosen(room: ModelsRoom, qtbot: QtBot, models: Path)
     assert made.path == models / "one-fp16.safetensors" and read_checkpoint(made.path).dtype == "F16"
     chosen = room.chosen()
     assert chosen is not None and chosen.path == made.path
-    assert room.message.text().startswith("one-fp16.safetensors was made (") and str(models) in room.message.text()
+    assert room.message.text().startswith("one-fp16.safetensors was saved (") and str(models) in room.message.text()
     qtbot.waitUntil(lambda: not room.tool_runner.bar.isVisible())
 
 
@@ -150,7 +150,7 @@ def test_adding_what_one_learnt(qtbot: QtBot, dressed: QApplication, room: Model
 def test_a_pickle_is_offered_a_safer_form(room: ModelsRoom, qtbot: QtBot, models: Path) -> None:
     room.choose(models / "lace.pt")
     qtbot.waitUntil(room.details.warning.isVisible)
-    assert "was looked through" in room.details.warning.text()
+    assert "is a pickle" in room.details.warning.text()
     qtbot.mouseClick(room.details.warning.action, Qt.MouseButton.LeftButton)
     dialog = next(dialog for dialog in room.findChildren(ToolDialog) if dialog.isVisible())
     assert dialog.chosen_precision() is Precision.KEEP and dialog.folder_label.text() == str(models / "embeddings")
@@ -322,7 +322,7 @@ def test_trigger_words_are_shown_clicked_and_copied(room: ModelsRoom, qtbot: QtB
     assert "30 of its training images" in chip.toolTip() and chip.accessibleName() == "Add mountain to the prompt"
     with qtbot.waitSignal(room.trigger_words_requested) as caught:
         qtbot.mouseClick(chip, Qt.MouseButton.LeftButton)
-    assert caught.args == ["mountain"] and "“mountain” is in the prompt now" in room.message.text()
+    assert caught.args == ["mountain"] and "“mountain” was added to the prompt" in room.message.text()
     chip.setFocus()
     with qtbot.waitSignal(room.trigger_words_requested):
         qtbot.keyClick(chip, Qt.Key.Key_Space)

@@ -89,7 +89,7 @@ def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(
     inspected(room, qtbot, pictures)
     found = room.folder_view.report_view
     assert found.title.text() == "toys"
-    assert "9 pictures" in found.sentence.text() and "2 groups" in found.sentence.text()
+    assert "9 images" in found.sentence.text() and "2 groups" in found.sentence.text()
     assert "cars 5" in found.groups.text() and "balls 4" in found.groups.text()
     assert "1 unreadable, skipped" in found.warnings.banner.text()
     assert "1 too small, skipped" in found.warnings.banner.text()
@@ -97,9 +97,9 @@ def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(
     qtbot.mouseClick(found.warnings.banner.action, Qt.MouseButton.LeftButton)
     assert found.warnings.list.isVisible()
     lines = [found.warnings.list.item(row).text() for row in range(found.warnings.list.count())]
-    assert any("broken.png" in line and "left out: " in line for line in lines)
+    assert any("broken.png" in line and "skipped: " in line for line in lines)
     assert any("tiny.png" in line and "too small" in line for line in lines)
-    assert any("copy.png" in line and "same picture as" in line and "0.png" in line for line in lines)
+    assert any("copy.png" in line and "duplicate of" in line and "0.png" in line for line in lines)
     qtbot.waitUntil(lambda: found._flow.count() == 9, timeout=PATIENCE_MS)
     assert not room.new_panel.card.thumbs[0].image().isNull()
     first = found._flow.itemAt(0)
@@ -117,7 +117,7 @@ def test_a_dropped_picture_is_left_to_the_window(room: TrainRoom, pictures: Path
         (lambda folder: None, "is empty"),
         (lambda folder: (folder / "a.txt").write_text("words"), "no images"),
         (lambda folder: (folder / "a.png").write_bytes(b"not one"), "its only image cannot be used"),
-        (lambda folder: folder.rmdir(), "no such folder"),
+        (lambda folder: folder.rmdir(), "the folder does not exist"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_said_in_the_window(
@@ -155,7 +155,7 @@ def test_inspection_shows_progress_and_can_be_cancelled(
     monkeypatch.setattr(folder_inspector, "inspect_folder", endless)
     room.inspect(pictures)
     inspecting = room.folder_view.progress_view
-    qtbot.waitUntil(lambda: "of 100,000 pictures" in inspecting.count.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "of 100,000 images" in inspecting.count.text(), timeout=PATIENCE_MS)
     assert inspecting.line.fraction() is not None
     qtbot.mouseClick(inspecting.cancel, Qt.MouseButton.LeftButton)
     assert room.folder_view.currentWidget() is room.folder_view.empty
@@ -194,7 +194,7 @@ def test_from_a_folder_to_a_checkpoint(
     assert room.run_panel.button.text() == "Generate with it"
     qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
     assert wanted == [path / "checkpoints" / "latest.safetensors"]
-    assert "held-out" in view.curve.accessibleDescription() or "kept apart" in view.curve.accessibleDescription()
+    assert "held out" in view.curve.accessibleDescription()
     assert room.runs_list.trend.isVisible()
 
 
@@ -384,7 +384,7 @@ def test_the_estimate_is_of_what_was_measured(
     qtbot.waitUntil(lambda: runs.summary(run).status is Status.FINISHED, timeout=PATIENCE_MS)
     inspected(room, qtbot, pictures)
     qtbot.waitUntil(
-        lambda: "About 460,000 pictures seen" in room.new_panel.estimate.text(), timeout=PATIENCE_MS
+        lambda: "About 460,000 images seen" in room.new_panel.estimate.text(), timeout=PATIENCE_MS
     )  # 64 a second
 
 
