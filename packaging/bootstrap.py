@@ -32,6 +32,7 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "diffstudio-installed.json"
 CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
 ARTEFACTS = ROOT / "artefacts"
+COVERAGE = ARTEFACTS / "coverage"
 WINDOWS = sys.platform == "win32"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 TORCH_BUILDS = "https://download.pytorch.org/whl/"
@@ -281,15 +282,32 @@ def run(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Every check, each told by name; the exit code is 0 only when all of them are content."""
+    """Every check, each reported by name; the exit code is 0 only when all of them pass."""
     if arguments:
         return check([str(PYTHON), "-m", "pytest", *arguments])
     tools = PYTHON.parent
+    shutil.rmtree(COVERAGE, ignore_errors=True)
+    COVERAGE.mkdir(parents=True)
+    report = COVERAGE / "report.json"
+    at_once = str(min(4, os.cpu_count() or 1))
     checks = {
-        "ruff": [str(tools / "ruff"), "check", "."],
+        "ruff check": [str(tools / "ruff"), "check", "."],
+        "ruff format": [str(tools / "ruff"), "format", "--check", "."],
         "mypy": [str(PYTHON), "-m", "mypy"],
         "import-linter": [str(tools / "lint-imports"), "--no-cache"],
-        "pytest": [str(PYTHON), "-m", "pytest"],
+        "pytest": [
+            str(PYTHON),
+            "-m",
+            "pytest",
+            "-n",
+            at_once,
+            "--dist",
+            "loadfile",
+            "--cov",
+            "--cov-report",
+            f"json:{report}",
+        ],
+        "coverage": [str(PYTHON), str(ROOT / "packaging" / "check_coverage.py"), str(report)],
     }
     results = {}
     for name, command in checks.items():
@@ -298,7 +316,7 @@ def test(arguments: list[str]) -> int:
     say("\n== the window in a real X display")
     results["real display"] = test_in_real_display()
     failed = [name for name, code in results.items() if code]
-    say(f"\nNot content: {', '.join(failed)}." if failed else f"\nAll content: {', '.join(results)}.")
+    say(f"\nFailed: {', '.join(failed)}." if failed else f"\nAll passed: {', '.join(results)}.")
     return 1 if failed else 0
 
 
