@@ -163,7 +163,10 @@ def _encoded(
         )  # [CHUNK_TOKENS + 2]
         exact = states.float()
         weighed = exact * weights[None, :, None]
-        states = (weighed * (exact.mean() / weighed.mean())).to(states.dtype)
+        restored = exact.mean() / weighed.mean()
+        if torch.isfinite(restored):  # a mean of zero cannot be restored by a factor
+            weighed = weighed * restored
+        states = weighed.to(states.dtype)
     return states, pooled
 
 

@@ -37,28 +37,37 @@ def ids(text: str) -> list[int]:
     return [COMMA if character == "," else ord(character) for character in text if character != " "]
 
 
+def clip_tokenizer() -> Any:
+    """Of CLIP's class; it knows single letters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers import CLIPTokenizer
+    words = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer({word: number for number, word in enumerate(words)}, [], model_max_length=CHUNK_TOKENS + 2)
+
+
 @pytest.fixture(scope="module")
 def clip() -> tuple[Any, Any]:
     """A CLIP text encoder with random weights, and a tokenizer of its class that knows single letters."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-    words = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = CLIPTokenizer(vocabulary, [], model_max_length=CHUNK_TOKENS + 2)
+    tokenizer = clip_tokenizer()
+    from transformers import CLIPTextConfig, CLIPTextModel
+
     torch.manual_seed(0)
     encoder = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(words),
+            vocab_size=len(tokenizer),
             hidden_size=32,
             intermediate_size=37,
             num_hidden_layers=3,
             num_attention_heads=4,
             max_position_embeddings=CHUNK_TOKENS + 2,
-            bos_token_id=vocabulary["<|startoftext|>"],
-            eos_token_id=vocabulary["<|endoftext|>"],
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
     )
+    for name, weight in encoder.state_dict().items():
+        if name.endswith("final_layer_norm.bias"):
+            weight += 0.1  # so that there is a mean to restore, as in a trained encoder
     return tokenizer, encoder.eval().requires_grad_(False)
 
 
@@ -182,6 +191,14 @@ def test_weights_multiply_and_the_mean_comes_back(clip: tuple[Any, Any]) -> None
     torch.testing.assert_close(after, expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(after.mean(), before.mean())
     assert not torch.equal(after, before)
+
+
+def test_a_mean_of_zero_is_left_as_it_is() -> None:
+    """Of states that are normalised and have no bias: a factor of 0 / 0 would make NaN of them."""
+    tokenizer = clip_tokenizer()
+    states = torch.tensor([[[1.0, -1.0]]]).expand(1, CHUNK_TOKENS + 2, 2)
+    found = encode_weighted(("a (b:1.5)",), tokenizer, lambda tokens: (states, states[:, 0])).states
+    assert bool(torch.isfinite(found).all()) and found[0, 2].tolist() == [1.5, -1.5]
 
 
 def test_all_prompts_get_as_many_chunks_as_the_longest(clip: tuple[Any, Any]) -> None:
