@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -247,14 +247,14 @@ def test_a_place_that_cannot_be_written_to(tiny: Path, tmp_path: Path, capsys: p
 def test_a_full_disk_leaves_no_half_picture(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(self: Image.Image, path: Path, **options: Any) -> None:
-        Path(path).write_bytes(b"\x89PNG half of it")
+    def full(self: Image.Image, file: BinaryIO, **options: Any) -> None:
+        file.write(b"\x89PNG half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Image.Image, "save", full)
     (tmp_path / "out").mkdir()
     assert generate("--out", tmp_path / "out" / "a.png") == 1
-    assert "No space left on device" in the_sentence(capsys)
+    assert "the disk is full" in the_sentence(capsys)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -303,7 +303,7 @@ def test_a_signal_stops_generating_cleanly(tiny: Path, tmp_path: Path, number: s
         begun = time.monotonic()
         rest = process.stderr.read()
         assert process.wait(timeout=30) == Interrupted.exit_code and time.monotonic() - begun < 10
-    assert rest.splitlines()[-1] == "diffstudio: Stopped before all pictures were made."
+    assert rest.splitlines()[-1] == "diffstudio: Stopped before all images were finished."
     assert all(file.suffix == ".png" for file in (tmp_path / "out").iterdir())
 
 
@@ -529,7 +529,7 @@ def test_a_home_that_nobody_has(
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("run.json", "does not name the folder"), ("tokenizer.json", "tokenizer.json is damaged")]
+    ("name", "says"), [("run.json", "the folder of images is missing"), ("tokenizer.json", "tokenizer.json is damaged")]
 )
 def test_damaged_files_of_a_run_are_told(
     pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, says: str

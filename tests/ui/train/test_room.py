@@ -117,7 +117,7 @@ def test_a_dropped_picture_is_left_to_the_window(room: TrainRoom, pictures: Path
         (lambda folder: None, "is empty"),
         (lambda folder: (folder / "a.txt").write_text("words"), "no images"),
         (lambda folder: (folder / "a.png").write_bytes(b"not one"), "its only image cannot be used"),
-        (lambda folder: folder.rmdir(), "the folder does not exist"),
+        (lambda folder: folder.rmdir(), "does not exist"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_said_in_the_window(
