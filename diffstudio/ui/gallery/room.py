@@ -19,12 +19,13 @@ from diffstudio.ui.gallery.details import Details
 from diffstudio.ui.gallery.full_view import FullView
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel, title
-from diffstudio.ui.gallery.top_bar import Message, TopBar
+from diffstudio.ui.gallery.top_bar import TopBar
 from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.controls import EmptyState
 from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.message_banner import MessageBanner
 
 NARROW = 760  # px; below this width, settings are shown in the full view only
 
@@ -53,7 +54,7 @@ class GalleryRoom(QWidget):
         self.full = FullView(self._tasks)
         self.image_view = self.full.image_view
         self.top_bar = TopBar()
-        self.message = Message()
+        self.message = MessageBanner()
         self.empty = EmptyState(
             "image-square",
             "No images yet",

@@ -1,11 +1,11 @@
-"""The bar above the gallery, and a message banner."""
+"""The bar above the gallery: search, filter, count, trash and rescan."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
-from diffstudio.ui.widgets.controls import Banner, SecondaryButton
+from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.inputs import Chip, SearchField
 
@@ -35,25 +35,3 @@ class TopBar(QWidget):
             row.addWidget(part)
         self.search.searched.connect(self.changed)
         self.starred.clicked.connect(self.search.search_now)
-
-
-class Message(QWidget):
-    """A banner with margins, hidden without a message."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.banner = Banner()
-        row = QHBoxLayout(self)
-        row.setContentsMargins(20, 4, 20, 12)
-        row.addWidget(self.banner)
-        self.banner.dismissed.connect(self.hide)
-        self.hide()
-
-    def show_message(self, kind: str, text: str, action: str = "") -> None:
-        self.banner.show_message(kind, text, action)
-        self.banner.show()
-        self.show()
-
-    def text(self) -> str:
-        """The message shown; empty if there is none."""
-        return "" if self.isHidden() else self.banner.text()

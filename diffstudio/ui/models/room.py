@@ -17,7 +17,6 @@ from diffstudio.models.tools.spec import ToolResult
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.weight_requests import Tool
-from diffstudio.ui.gallery.top_bar import Message
 from diffstudio.ui.models.background_lookups import BackgroundLookups
 from diffstudio.ui.models.details import CheckpointDetails, used_in_prompt
 from diffstudio.ui.models.filter_bar import FilterBar
@@ -29,6 +28,7 @@ from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryBu
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.message_banner import MessageBanner
 
 LIST_WIDTH = 340
 
@@ -97,7 +97,7 @@ class ModelsRoom(QWidget):
         self._drop_hint = DropOverlay("Drop to add this to your models", self)
         self.setAcceptDrops(True)
         self._scanned = False  # before the first scan, an empty list means nothing
-        self.message = Message()
+        self.message = MessageBanner()
         self.details = CheckpointDetails()
         self.empty = EmptyState(
             "cube",
