@@ -1,4 +1,4 @@
-"""Finding a model again: words, kinds, stars, tags and notes; files dropped on the room; folders that change."""
+"""Finding models by search text, type, star, tags and notes; importing dropped files; watching the folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Models room in the whole window: LoRAs and words go into the prompt, and what is made there can be drawn with."""
+"""The Models room in the window: LoRAs and trigger words go into the prompt; a converted checkpoint can be used."""
 
 from __future__ import annotations
 

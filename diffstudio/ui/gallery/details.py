@@ -81,7 +81,9 @@ class Details(QFrame):
         self.copy = SecondaryButton("Copy", "copy", actions.COPY_IMAGE_TIP)
         self.save = SecondaryButton(actions.SAVE_AS, "floppy-disk", actions.SAVE_AS_TIP)
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
-        self.delete = SecondaryButton("Delete", "trash", "Move to the gallery's trash (Delete). This can be undone")
+        self.delete = SecondaryButton(
+            actions.DELETE, "trash", "Move to the gallery's trash (Delete). This can be undone"
+        )
         self._buttons = QWidget()
         below = QVBoxLayout(self._buttons)
         below.setContentsMargins(16, 8, 16, 16)
@@ -132,7 +134,7 @@ class Details(QFrame):
         for button in (self.upscale, self.save, self.folder):
             button.setVisible(image is not None)
         self._buttons.setVisible(image is not None or chosen > 0)
-        self.delete.setText("Delete" if chosen < 2 else f"Delete {chosen:,}")
+        self.delete.setText(actions.DELETE if chosen < 2 else f"{actions.DELETE} {chosen:,}")
         starred = image is not None and image.starred
         self.star.setText("Starred" if starred else "Star")
         self.star.set_icon(*(("star-fill", "warn") if starred else ("star", "text")))

@@ -431,7 +431,7 @@ class GalleryRoom(QWidget):
                 (actions.SAVE_AS, "floppy-disk", self.save_as),
                 (actions.SHOW_IN_FOLDER, "folder-open", self.show_in_folder),
             ]
-        entries.append(("Delete", "trash", self.delete_chosen))
+        entries.append((actions.DELETE, "trash", self.delete_chosen))
         build_menu(self, entries).popup(source.mapToGlobal(at))
 
     def _try(self, act: Callable[[], object]) -> bool:

@@ -65,7 +65,7 @@ class CheckpointDetails(QWidget):
         self.notes, self.type_override = NotesEditor(), TypeOverride()
         self.star = SecondaryButton("Star", "star", "Star this model (Ctrl+D)")
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
-        self.delete = SecondaryButton("Delete", "trash", "Move this file to the system's trash")
+        self.delete = SecondaryButton(actions.DELETE, "trash", "Move this file to the system's trash")
         self.tools = {tool: SecondaryButton(text, icon, tip) for tool, (text, icon, tip) in _TOOLS.items()}
         self._connect()
         self._lay_out()

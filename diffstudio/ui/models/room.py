@@ -22,7 +22,7 @@ from diffstudio.ui.models.details import CheckpointDetails, used_in_prompt
 from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
-from diffstudio.ui.widgets import image_actions
+from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.confirm_dialog import confirm
 from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
@@ -407,7 +407,7 @@ class ModelsRoom(QWidget):
             return
         confirm(
             self,
-            "Delete",
+            actions.DELETE,
             f"Move {entry.path.name} to the system's trash?",
             "Images made with it stay, but cannot be reproduced without it.",
             lambda: self.delete_requested.emit(entry),

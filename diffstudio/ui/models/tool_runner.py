@@ -31,6 +31,7 @@ from diffstudio.ui.models.weight_tool_dialogs import (
     ToolDialog,
 )
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
@@ -56,7 +57,7 @@ class ToolProgressBar(QFrame):
         self.title = ElidedLabel("")
         self.percent = label("", "dim")
         self.line = ProgressLine("Progress of the file")
-        self.stop = SecondaryButton("Stop", "stop", "Stop. No files are left behind")
+        self.stop = SecondaryButton(actions.STOP, "stop", "Stop. No files are left behind")
         header = QHBoxLayout()
         header.addWidget(self.title, 1)
         header.addWidget(self.percent)

@@ -27,7 +27,7 @@ from diffstudio.studio.library.weight_requests import (
     precisions,
     proposed,
 )
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
@@ -65,7 +65,7 @@ class ToolDialog(QDialog):
         self.change_folder = SecondaryButton("Change…", "folder-open", "Save to another folder", name="Change folder")
         self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.size_note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.cancel = SecondaryButton("Cancel", "", "Close without saving (Escape)")
+        self.cancel = SecondaryButton(actions.CANCEL, "", "Close without saving (Escape)")
         self.accept_button = PrimaryButton(self.button or self.verb, "", f"{self.button or self.verb} (Enter)")
         self.precision = LabelledComboBox(
             "Precision",

@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 
 from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress
 from diffstudio.ui.train.folder_card import short_path
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
@@ -81,7 +81,7 @@ class InspectionProgressView(QWidget):
         self.line = ProgressLine("Inspection")
         self.count = label("", "dim")
         self.path = ElidedLabel("", "faint", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
-        self.cancel = SecondaryButton("Cancel", "x", "Cancel the inspection (Esc)")
+        self.cancel = SecondaryButton(actions.CANCEL, "x", "Cancel the inspection (Esc)")
         self.cancel.setShortcut("Esc")
         inner = QVBoxLayout()
         inner.setSpacing(12)

@@ -43,6 +43,7 @@ from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.side_column import side_column
 from diffstudio.ui.train.thumbnails import evenly_spaced
+from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.confirm_dialog import confirm
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
@@ -331,7 +332,7 @@ class TrainRoom(QWidget):
             return
         confirm(
             self,
-            "Remove",
+            actions.REMOVE,
             f"Move the run {summary.name} to the system's trash?",
             "Its checkpoints, samples and loss curve go with it. The training images stay, and so do images "
             "made with it, but those cannot be reproduced without it.",

@@ -52,7 +52,7 @@ class RunFollower:
 
 
 def read_runs(runs: Runs, follower: RunFollower | None) -> RunsSnapshot:
-    """All runs, and what is new of the run that `follower` reads."""
+    """Read the state of all runs, and the new events of the run that `follower` reads."""
     summaries = runs.list()
     if follower is None:
         return RunsSnapshot(summaries)

@@ -12,7 +12,7 @@ from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.loss_curve import LossCurve
 from diffstudio.ui.train.sample_sheets_view import SampleSheetsView
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
@@ -80,7 +80,7 @@ class RunView(QWidget):
             "Generate", "sparkle", "Generate images with its latest checkpoint, even while it is training"
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
-        self.remove = SecondaryButton("Remove", "trash")
+        self.remove = SecondaryButton(actions.REMOVE, "trash")
         self.note = ElidedLabel("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
         self._spacer = QWidget()  # takes the space of the curve when it is hidden
         self._can_resume = False
@@ -96,14 +96,14 @@ class RunView(QWidget):
         header.setSpacing(16)
         header.addWidget(self.title, 1)
         header.addWidget(self.status)
-        actions = QHBoxLayout()
-        actions.setSpacing(8)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(8)
         for button in (self.stop, self.generate, self.open, self.remove):
-            actions.addWidget(button)
-        actions.addSpacing(4)
+            buttons.addWidget(button)
+        buttons.addSpacing(4)
         self.note.setMinimumWidth(1)
         self.note.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        actions.addWidget(self.note, 1)
+        buttons.addWidget(self.note, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 16)
         column.setSpacing(12)
@@ -114,7 +114,7 @@ class RunView(QWidget):
         column.addWidget(self.curve, 4)
         column.addWidget(self.samples, 5)
         column.addWidget(self._spacer, 1)
-        column.addLayout(actions)
+        column.addLayout(buttons)
 
     def show_run(self, summary: RunSummary, history: HistoryView | None, log: str) -> None:
         """Show a run; `log` is the end of its log, shown if it failed or was interrupted."""
@@ -133,7 +133,7 @@ class RunView(QWidget):
         self.remove.setEnabled(not summary.alive)
         describe(
             self.remove,
-            "Remove",
+            actions.REMOVE,
             "Still running: stop it first" if summary.alive else "Move the run to the system's trash (Delete)",
         )
         self.note.setText("closing the window does not stop the run" if summary.alive else "")
@@ -153,7 +153,7 @@ class RunView(QWidget):
 
     def _show_outcome(self, summary: RunSummary, log: str) -> None:
         self._can_resume = summary.run.state_file.exists()
-        remedy = "Resume" if self._can_resume else "Try again"
+        remedy = "Resume" if self._can_resume else actions.TRY_AGAIN
         match summary.status:
             case Status.FINISHED:
                 kind, action = ("warn" if summary.learned is False else "good"), ""

@@ -1,4 +1,4 @@
-"""A Train room over runs whose processes only pretend to train."""
+"""A Train room with runs whose processes imitate training."""
 
 from __future__ import annotations
 

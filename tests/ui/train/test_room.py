@@ -1,4 +1,4 @@
-"""The room as a person uses it: folders, clicks, keys, and what stands on the screen afterwards."""
+"""The Train room in use: folders, clicks, keys, and what the window shows."""
 
 from __future__ import annotations
 
