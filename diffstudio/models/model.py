@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from diffstudio.errors import BadRequest
+from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 
 if TYPE_CHECKING:
     import torch
@@ -26,30 +28,6 @@ class EncodedPrompt:
     """A batch of prompts and negative prompts as one family's text encoders give them; only that family looks inside."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ControlNetInput:
-    """A ControlNet and the image that it is given."""
-
-    network: nn.Module  # diffusers' ControlNetModel, on the model's device
-    image: Tensor  # [1,3,H,W] in [0,1]
-    scale: float = 1.0  # conditioning scale
-    begins: float = 0.0  # the part of the steps in which it acts
-    ends: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInputs:
-    """The images that a network takes besides the prompt, as far as it was trained to."""
-
-    image: Tensor | None = None  # [1 or B,3,H,W] in [-1,1]: what is inpainted
-    mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]: 1 is made anew
-    controls: tuple[ControlNetInput, ...] = ()
-    times: Tensor | None = None  # [steps+1]: the timesteps, in a part of which each ControlNet acts
-
-
-NO_IMAGES = ImageInputs()
 
 
 class OffloadLevel(IntEnum):
@@ -173,3 +151,12 @@ class Model(Protocol):
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
         """A cheap small image of a state, for previews: [B,C,h,w] -> [B,3,h,w], about [-1,1]."""
+
+
+def text_only() -> BadRequest:
+    """The error for an image given to a model with its own sampler."""
+    return BadRequest(
+        "This checkpoint makes images from text alone",
+        "it runs in a diffusers pipeline",
+        "Remove the given image, or choose another checkpoint",
+    )

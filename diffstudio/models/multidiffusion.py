@@ -15,8 +15,9 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
+from diffstudio.models.conditioning.image_inputs import ImageInputs
 from diffstudio.models.memory.limits import needs_tiling
-from diffstudio.models.model import ImageInputs, Model
+from diffstudio.models.model import Model
 from diffstudio.models.tiling import Tile, each_tile, finish, tiles
 
 

@@ -15,7 +15,8 @@ from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
-from diffstudio.models.model import ControlNetInput, EncodedPrompt, ImageInputs, Model
+from diffstudio.models.conditioning.image_inputs import ControlNetInput, ImageInputs
+from diffstudio.models.model import EncodedPrompt, Model, text_only
 from diffstudio.models.multidiffusion import Tiling, check_size, tiled_denoiser
 
 _FEWEST_CALLS_WITH_UNGUIDED_LAST = 3  # with fewer, guidance would hardly act at all
@@ -113,15 +114,6 @@ def sample(
         if calls >= _FEWEST_CALLS_WITH_UNGUIDED_LAST:
             denoiser = LastCallUnguided(denoiser, wrapped(guided(1.0)), calls)
     return SAMPLERS[options.sampler](denoiser, x, times, noise)
-
-
-def text_only() -> BadRequest:
-    """The error for an image given to a model with its own sampler."""
-    return BadRequest(
-        "This checkpoint makes images from text alone",
-        "it runs in a diffusers pipeline",
-        "Remove the given image, or choose another checkpoint",
-    )
 
 
 class LastCallUnguided:

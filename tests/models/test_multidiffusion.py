@@ -16,9 +16,9 @@ from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Variance
 from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.models import loading
+from diffstudio.models.conditioning.image_inputs import ControlNetInput, ImageInputs
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.model import ControlNetInput, ImageInputs
 from diffstudio.models.multidiffusion import TiledDenoiser, Tiling, cropped, tiled_denoiser, tiling_for
 from diffstudio.models.tiling import Tile
 from tests.diffusion.exact import Gaussian

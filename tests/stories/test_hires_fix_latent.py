@@ -13,10 +13,10 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest
 from diffstudio.models import loading
+from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.library.records import read_folder
 from diffstudio.models.memory.oom_fallback import encode
-from diffstudio.models.model import ControlNetInput
 from diffstudio.models.multidiffusion import Tiling
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.jobs.recording import Recording, Replay

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.files.weights_reader import load_weights
-from diffstudio.models.model import ControlNetInput
 
 ControlNetResiduals = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
 _EMBEDDING = "controlnet_cond_embedding"

@@ -25,11 +25,11 @@ from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components, invalid_config_errors
+from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families.flow import unpack
 from diffstudio.models.families.pipeline_stepper import PipelineStepper, Reached, is_flow
-from diffstudio.models.model import NO_IMAGES, EncodedPrompt, ImageInputs, Model, OwnSampler
-from diffstudio.models.sampling import text_only
+from diffstudio.models.model import EncodedPrompt, Model, OwnSampler, text_only
 
 FAMILY = "diffusers"
 _LARGEST_SIDE = 4096  # px

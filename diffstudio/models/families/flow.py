@@ -22,9 +22,10 @@ from diffstudio.diffusion.spacing import SPACINGS, sampling_times, trailing
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
+from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.latent import LatentModel
-from diffstudio.models.model import NO_IMAGES, EncodedPrompt, ImageInputs
+from diffstudio.models.model import EncodedPrompt
 
 PATCH = 2  # latent px along the side of what the transformers of all these families take as one token
 

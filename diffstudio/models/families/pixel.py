@@ -16,10 +16,11 @@ from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from
 from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
 from diffstudio.models.library.lookup import similar_names
-from diffstudio.models.model import NO_IMAGES, EncodedPrompt, ImageInputs, Model
+from diffstudio.models.model import EncodedPrompt, Model
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer

@@ -21,10 +21,11 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning import prompt_weighting
 from diffstudio.models.conditioning.controlnet import ControlNetResiduals, ControlNets, controlnet_residuals
+from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
-from diffstudio.models.model import NO_IMAGES, EncodedPrompt, ImageInputs
+from diffstudio.models.model import EncodedPrompt
 
 _RESCALE = 0.7  # of guidance, where sampling begins without a trace of the picture: Lin et al. 2023, section 3.4
 _FEW_STEPS = (

@@ -19,7 +19,8 @@ from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 if TYPE_CHECKING:
     from torch import nn
 
-    from diffstudio.models.model import ControlNetInput, Model
+    from diffstudio.models.conditioning.image_inputs import ControlNetInput
+    from diffstudio.models.model import Model
     from diffstudio.studio.generation.init_image import InitImage
 
 CONTROLNET_FAMILIES = ("sd1", "sd2", "sdxl")  # whose ControlNets are supported
@@ -136,7 +137,7 @@ class RequestControlNets:
     ) -> ControlNetInput:
         import torch
 
-        from diffstudio.models.model import ControlNetInput
+        from diffstudio.models.conditioning.image_inputs import ControlNetInput
         from diffstudio.studio.generation.control_preprocess import control_picture
 
         assert model.controlnets is not None

@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from diffstudio.errors import BadRequest
+from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
-from diffstudio.models.model import ControlNetInput, Model
+from diffstudio.models.model import Model
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted
 from diffstudio.studio.generation.controlnets import RequestControlNets
 from diffstudio.studio.generation.enlarge import Enlarger

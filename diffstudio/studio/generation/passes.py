@@ -16,7 +16,8 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import BadRequest, CheckpointProblem
-from diffstudio.models.model import ControlNetInput, EncodedPrompt, Model
+from diffstudio.models.conditioning.image_inputs import ControlNetInput
+from diffstudio.models.model import EncodedPrompt, Model
 from diffstudio.models.multidiffusion import Tiling, check_size, tiling_for
 from diffstudio.models.nonfinite import check_finite
 from diffstudio.models.sampling import SampleOptions, noise_level, sample

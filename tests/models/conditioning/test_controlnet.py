@@ -15,8 +15,8 @@ from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.conditioning.controlnet import load_controlnet
+from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.families.stable_diffusion import StableDiffusion
-from diffstudio.models.model import ControlNetInput
 from tests.models import small
 from tests.models.families.beside import (
     CPU,

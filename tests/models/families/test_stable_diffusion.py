@@ -17,9 +17,9 @@ from torch import Tensor
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.components.components import FolderComponents
+from diffstudio.models.conditioning.image_inputs import ImageInputs
 from diffstudio.models.families import stable_diffusion
 from diffstudio.models.families.stable_diffusion import StableDiffusion
-from diffstudio.models.model import ImageInputs
 from tests.models import small
 from tests.models.families.beside import (
     CPU,

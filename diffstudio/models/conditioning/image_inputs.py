@@ -1,0 +1,33 @@
+"""The images that steer a network besides the prompt: what is inpainted, its mask, and those of ControlNets. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class ControlNetInput:
+    """A ControlNet and the image that it is given."""
+
+    network: nn.Module  # diffusers' ControlNetModel, on the model's device
+    image: Tensor  # [1,3,H,W] in [0,1]
+    scale: float = 1.0  # conditioning scale
+    begins: float = 0.0  # the part of the steps in which it acts
+    ends: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInputs:
+    """The images that a network takes besides the prompt, as far as it was trained to."""
+
+    image: Tensor | None = None  # [1 or B,3,H,W] in [-1,1]: what is inpainted
+    mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]: 1 is made anew
+    controls: tuple[ControlNetInput, ...] = ()
+    times: Tensor | None = None  # [steps+1]: the timesteps, in a part of which each ControlNet acts
+
+
+NO_IMAGES = ImageInputs()
