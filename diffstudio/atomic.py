@@ -1,8 +1,8 @@
 """Atomic writes: every file appears whole or not at all, whatever is killed, unplugged or full in the middle.
 
 A file is first written under another name in the same folder (a *part file*), flushed to the disk, and then renamed.
-Part files have random names, so that two writers never share one, and are locked while they are written: `remove_part_files`
-deletes those that a killed process left behind, and leaves the others alone.
+Part files have random names, so that two writers never share one, and are locked while they are written:
+`remove_part_files` deletes those that a killed process left behind, and leaves the others alone.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ class OutOfMemory(DiffstudioError):
 class Interrupted(Exception):
     """The work ended early because the user stopped it.
 
-    It is not a DiffstudioError, so handlers for failures let it pass: a job becomes Cancelled, a training run `stopped`.
-    `message` and `remedy` are clauses without their final full stop; `remedy` may be empty.
+    It is not a DiffstudioError, so handlers for failures let it pass: a job becomes Cancelled, a training run
+    `stopped`. `message` and `remedy` are clauses without their final full stop; `remedy` may be empty.
     """
 
     exit_code = 130

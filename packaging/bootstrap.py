@@ -4,12 +4,12 @@
     python3 packaging/bootstrap.py run [ARGS]          install what is missing, then start `diffstudio ARGS`
     python3 packaging/bootstrap.py test [PYTEST ARGS]  the same, then every check there is; with arguments only pytest
 
-Everything goes into `.venv` in the checkout; a second call finds it there and starts at once. What Qt needs from the system
-is installed where this may be done (as root, with apt); elsewhere the one command that does it is printed.
+Everything goes into `.venv` in the checkout; a second call finds it there and starts at once. What Qt needs from the
+system is installed where this may be done (as root, with apt); elsewhere the one command that does it is printed.
 
-Needs nothing but Python 3.11 or later. Which torch: on Linux the package index carries the build for NVIDIA cards, several
-gigabytes; without such a card the small build for processors is taken, where it can be reached. DIFFSTUDIO_TORCH_INDEX names
-another index of torch builds (for AMD's ROCm, say).
+Needs nothing but Python 3.11 or later. Which torch: on Linux the package index carries the build for NVIDIA cards,
+several gigabytes; without such a card the small build for processors is taken, where it can be reached.
+DIFFSTUDIO_TORCH_INDEX names another index of torch builds (for AMD's ROCm, say).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The fixtures of conftest.py really notice what a test leaves behind: a file of careless tests, each of which they fail."""
+"""The fixtures of conftest.py really notice what a test leaves behind: a file of careless tests, each of which they
+fail.
+"""
 
 from __future__ import annotations
 

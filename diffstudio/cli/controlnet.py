@@ -57,7 +57,10 @@ def add_controls(verb: Any) -> None:
 
 
 def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
-    """One ControlNetUse per control image. A setting given once applies to all. BadRequest when the counts do not match."""
+    """One ControlNetUse per control image. A setting given once applies to all.
+
+    BadRequest when the counts do not match.
+    """
     given = vars(arguments)
     images, networks = given.get("control", ()), given.get("controlnet", ())
     if len(images) != len(networks):

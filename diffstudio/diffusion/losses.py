@@ -1,7 +1,8 @@
 """Training losses: distributions of noise levels, loss weightings, and the loss itself.
 
-The loss is a weighted squared error of the estimate of x_0. Losses on noise, v or velocity differ from it by a weight that
-depends on the noise level alone (Kingma & Gao 2023, arXiv 2303.00848), so one function serves every prediction type.
+The loss is a weighted squared error of the estimate of x_0. Losses on noise, v or velocity differ from it by a weight
+that depends on the noise level alone (Kingma & Gao 2023, arXiv 2303.00848), so one function serves every prediction
+type.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ Noise = Callable[[Tensor], Tensor]  # standard-normal noise shaped like its argu
 class SeededNoise:
     """A Noise that draws row i from `torch.Generator().manual_seed(seeds[i])`, in float32 on the CPU.
 
-    The generators keep their state between draws: the initial noise comes first, then that of the steps. The noise equals
-    that of diffusers for a list of CPU generators. Seeds are 0 .. 2**64 - 1.
+    The generators keep their state between draws: the initial noise comes first, then that of the steps. The noise
+    equals that of diffusers for a list of CPU generators. Seeds are 0 .. 2**64 - 1.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:

@@ -7,9 +7,10 @@
 
 The caller may inspect each step, pause between steps or stop iterating at any time.
 
-All samplers share one update. The state is split into the denoised image and the noise, x = alpha * D + sigma * eps, and
-recombined at the next noise level, with a share eta of the noise drawn anew. Samplers differ in how they estimate D and
-in eta. Since the update is written in alpha and sigma alone, it holds for every schedule, also where alpha(t_max) = 0.
+All samplers share one update. The state is split into the denoised image and the noise, x = alpha * D + sigma * eps,
+and recombined at the next noise level, with a share eta of the noise drawn anew. Samplers differ in how they estimate D
+and in eta. Since the update is written in alpha and sigma alone, it holds for every schedule, also where alpha(t_max) =
+0.
 """
 
 from __future__ import annotations
@@ -152,8 +153,8 @@ def lcm(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[
 def heun(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
     """Heun's method: Karras et al. 2022 (arXiv 2206.00364), Algorithm 1. One call where an end has no slope.
 
-    With s the scheduler sigma (sigma / alpha, or t of a flow) and z = s * x / sigma the ODE is dz/ds = (z - D) / s; each
-    step averages the slopes at its two ends.
+    With s the scheduler sigma (sigma / alpha, or t of a flow) and z = s * x / sigma the ODE is dz/ds = (z - D) / s;
+    each step averages the slopes at its two ends.
     """
     for interval in _intervals(denoiser.schedule, times):
         denoised = _estimate(denoiser, x, interval.t)

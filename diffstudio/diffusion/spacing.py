@@ -24,9 +24,9 @@ Spacing = Callable[[Schedule, int], Tensor]  # schedule, steps -> [steps] float6
 def sampling_times(schedule: Schedule, steps: int, spacing: str | Spacing, *, strength: float = 1.0) -> Tensor:
     """The times that a sampler steps through: float64 [steps + 1], decreasing to 0.
 
-    `spacing` is a key of `SPACINGS` or a function like its values. With a denoising `strength` below 1 (img2img) only the
-    last round(strength * steps) steps are kept, at least one. BadRequest for an unknown spacing, fewer than one step, a
-    strength outside [0, 1], or more steps than the schedule has distinct times.
+    `spacing` is a key of `SPACINGS` or a function like its values. With a denoising `strength` below 1 (img2img) only
+    the last round(strength * steps) steps are kept, at least one. BadRequest for an unknown spacing, fewer than one
+    step, a strength outside [0, 1], or more steps than the schedule has distinct times.
     """
     if isinstance(spacing, str) and spacing not in SPACINGS:
         raise BadRequest(f"There is no spacing called {spacing!r}", "", f"Choose one of {', '.join(SPACINGS)}")
@@ -108,7 +108,8 @@ def log_snr(schedule: Schedule, steps: int) -> Tensor:
     return torch.cat([start, schedule.t_from_log_snr(_linspace(-last, last, steps - 1))])
 
 
-# Sabour et al. 2024 (arXiv 2404.14507), published for ten steps: sigma / alpha, the last value replacing the clean image.
+# Sabour et al. 2024 (arXiv 2404.14507), published for ten steps: sigma / alpha, the last value replacing the clean
+# image.
 ALIGNED_SD15 = (14.6146412293, 6.4745760956, 3.8636745985, 2.6946151520, 1.8841921177, 1.3943805092, 0.9642583904,
                 0.6523686016, 0.3977456272, 0.1515232662, 0.0291671582)  # fmt: skip
 ALIGNED_SDXL = (14.6146412293, 6.3184485287, 3.7681790315, 2.1811480769, 1.3405244945, 0.8620721141, 0.5550693289,
@@ -120,8 +121,8 @@ def align_your_steps(schedule: Schedule, steps: int, table: Sequence[float] | No
     """Align Your Steps, Sabour et al. 2024 (arXiv 2404.14507): optimised tables, interpolated log-linearly.
 
     The default `table` is that of Stable Diffusion 1.5 for variance-preserving and of Stable Video Diffusion for
-    variance-exploding schedules. Its first value is replaced by the schedule's own at t_max, and larger ones are left out,
-    so that sampling starts from noise on every model. BadRequest for a flow, for which no table is published.
+    variance-exploding schedules. Its first value is replaced by the schedule's own at t_max, and larger ones are left
+    out, so that sampling starts from noise on every model. BadRequest for a flow, for which no table is published.
     """
     if table is None:
         match schedule:

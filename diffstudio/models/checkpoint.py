@@ -1,7 +1,7 @@
 """Checkpoint: the record of one model on disk, as its header describes it. No weights, no torch.
 
-A checkpoint trained here is one `.safetensors` file. Its metadata has ModelSpec keys for other programs and, under `diffstudio.*`,
-JSON that says how to rebuild the model: network, schedule, tokenizer, training recipe.
+A checkpoint trained here is one `.safetensors` file. Its metadata has ModelSpec keys for other programs and, under
+`diffstudio.*`, JSON that says how to rebuild the model: network, schedule, tokenizer, training recipe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What makes a network faster with the same result: the memory format of its convolutions, and torch.compile if enabled.
+"""What makes a network faster with the same result: the memory format of its convolutions, and torch.compile if
+enabled.
 
 Attention needs nothing here: diffusers' modules call torch's fused kernels by themselves.
 """
@@ -29,7 +30,9 @@ def for_convolutions(model: Model) -> None:
 
 
 def compile_network(model: Model, enabled: bool) -> str:
-    """Compile its network at the next call, for each size anew, or run it uncompiled; why not, if it cannot be compiled."""
+    """Compile its network at the next call, for each size anew, or run it uncompiled; why not, if it cannot be
+    compiled.
+    """
     if not model.is_latent:
         return ""  # pixel models are small: an image is done before they would be compiled
     if not enabled:

@@ -54,10 +54,10 @@ def load(
 ) -> Model:
     """Load the checkpoint's weights. `on_progress` is called with fractions from 0 to 1.
 
-    Components that its file lacks are searched in the `library`; `vae` replaces its own VAE. The model's `load_notes` name the
-    components from other files. The file is hashed in parallel, so that it is read from disk only once, and each header is read once.
-    CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what cannot generate images, Interrupted soon after `cancelled()`
-    returns true.
+    Components that its file lacks are searched in the `library`; `vae` replaces its own VAE. The model's `load_notes`
+    name the components from other files. The file is hashed in parallel, so that it is read from disk only once, and
+    each header is read once. CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what cannot generate images,
+    Interrupted soon after `cancelled()` returns true.
     """
     progress, stop = on_progress or _ignore, cancelled or _never
     _check_can_generate(checkpoint)
@@ -127,8 +127,8 @@ def _read(
 def _modules_to_check(model: Any) -> dict[str, nn.Module]:
     """The modules to check for NaN and Inf values: all, if their weights were copied anyway.
 
-    Weights that stay memory-mapped would be read a second time, which takes half as long as loading. The first step of an image finds
-    such values as well (studio/generation/passes.py), except in the VAE, which is small.
+    Weights that stay memory-mapped would be read a second time, which takes half as long as loading. The first step of
+    an image finds such values as well (studio/generation/passes.py), except in the VAE, which is small.
     """
     parts = model.modules
     stays = model.device.type == "cpu" and TORCH_DTYPES.get(model.checkpoint.dtype) is model.dtype

@@ -51,7 +51,9 @@ class OwnSampler(Protocol):
         guidance: float,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
     ) -> Iterator[Step]:
-        """As `sampling.sample`: a Step for each of `steps`; what `wrap` returns is called before each call of the network."""
+        """As `sampling.sample`: a Step for each of `steps`; what `wrap` returns is called before each call of the
+        network.
+        """
 
 
 class Model(Protocol):
@@ -96,7 +98,9 @@ class Model(Protocol):
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """Everything that the checkpoint has weights for: `network`, and the text encoders and `vae` by diffusers' names."""
+        """Everything that the checkpoint has weights for: `network`, and the text encoders and `vae` by diffusers'
+        names.
+        """
         modules = {"network": self.network, **self.text_encoders}
         return modules if self.vae is None else modules | {"vae": self.vae}
 
@@ -144,7 +148,10 @@ class Model(Protocol):
         """
 
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
-        """The guided Denoiser for states [B,C,h,w], B as in `prompt`. Images that it was not trained to take are ignored."""
+        """The guided Denoiser for states [B,C,h,w], B as in `prompt`.
+
+        Images that it was not trained to take are ignored.
+        """
 
     def decode(self, state: Tensor) -> Tensor:
         """clean state [B,C,h,w] -> image [B,3,H,W], about [-1,1]."""

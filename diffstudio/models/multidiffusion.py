@@ -1,8 +1,8 @@
 """MultiDiffusion: sample images far larger than a model makes well, from the estimates of overlapping tiles.
 
-Bar-Tal et al. 2023, arXiv 2302.08113: the estimate that agrees best with what the network says of each tile by itself, the
-one that minimises the weighted squared difference, is their weighted mean (eq. 5). The sampler sees one large state, so
-there are no seams to begin with, and memory is that of one tile.
+Bar-Tal et al. 2023, arXiv 2302.08113: the estimate that agrees best with what the network says of each tile by itself,
+the one that minimises the weighted squared difference, is their weighted mean (eq. 5). The sampler sees one large
+state, so there are no seams to begin with, and memory is that of one tile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Find NaN and Inf values in a model's weights while it is loaded, or at the latest in the first step, and name the tensor.
+"""Find NaN and Inf values in a model's weights while it is loaded, or at the latest in the first step, and name the
+tensor.
 
 The minimum and maximum of a tensor take one pass over memory, and are NaN or infinite if one of its values is.
 """
@@ -17,9 +18,12 @@ from diffstudio.models.checkpoint import Checkpoint
 def check_finite(
     checkpoint: Checkpoint, parts: Mapping[str, nn.Module], before_tensor: Callable[[], None] = lambda: None
 ) -> None:
-    """Raise for the first tensor with a NaN or Inf value. `before_tensor` is called before each tensor and may raise too.
+    """Raise for the first tensor with a NaN or Inf value.
 
-    CheckpointDamaged if the value is in the file; CheckpointUnknown if it overflowed when the weights were cast to float16.
+    `before_tensor` is called before each tensor and may raise too.
+
+    CheckpointDamaged if the value is in the file; CheckpointUnknown if it overflowed when the weights were cast to
+    float16.
     """
     for part, module in parts.items():
         names: list[str] = []

@@ -28,8 +28,9 @@ Wrap = Callable[[Denoiser], Denoiser]
 class SampleOptions:
     """How a batch is sampled, one image for each seed.
 
-    With `init` or `clean` the last `strength` of the steps is taken from there (img2img). Where `mask` is 0 the state stays
-    `init`, noised to each level (inpainting); a model that `inpaints` takes both as inputs instead, as it was trained to.
+    With `init` or `clean` the last `strength` of the steps is taken from there (img2img). Where `mask` is 0 the state
+    stays `init`, noised to each level (inpainting); a model that `inpaints` takes both as inputs instead, as it was
+    trained to.
     """
 
     seeds: Sequence[int]
@@ -64,8 +65,8 @@ def sample(
 ) -> Iterator[Step]:
     """Sample a batch. Step states are [B,C,h,w]; `model.decode` of the last one's x is the images.
 
-    `wrap` is given the whole denoiser and returns what the sampler calls. `before_tile` is called before each tile and may
-    raise to stop. BadRequest for a size, sampler or spacing that the model cannot do.
+    `wrap` is given the whole denoiser and returns what the sampler calls. `before_tile` is called before each tile and
+    may raise to stop. BadRequest for a size, sampler or spacing that the model cannot do.
     """
     width, height = options.width or model.default_size[0], options.height or model.default_size[1]
     tiling = options.tiling
@@ -141,8 +142,8 @@ def noise_level(schedule: NoiseSchedule, t: float) -> float:
 class MaskedDenoiser:
     """A denoiser whose estimate outside a mask is the given image itself.
 
-    Every sampler then carries that region along as alpha * image + sigma * noise, exact at each level, and the network sees
-    the true surroundings of what it inpaints.
+    Every sampler then carries that region along as alpha * image + sigma * noise, exact at each level, and the network
+    sees the true surroundings of what it inpaints.
     """
 
     def __init__(self, denoiser: Denoiser, clean: Tensor, mask: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Process an image that is too large to be processed whole in overlapping tiles, without visible seams.
 
-The tiles' results are averaged with weights that fall towards each tile's edge: MultiDiffusion (Bar-Tal et al. 2023, arXiv
-2302.08113, eq. 5) if they are the estimates of a denoiser, a plain cross-fade if they are finished pixels.
+The tiles' results are averaged with weights that fall towards each tile's edge: MultiDiffusion (Bar-Tal et al. 2023,
+arXiv 2302.08113, eq. 5) if they are the estimates of a denoiser, a plain cross-fade if they are finished pixels.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def each_tile(
 ) -> Generator[tuple[int, int], None, Tensor]:
     """Apply `function`, which makes [B,C,h,w] into [B,C',scale h,scale w], to [B,C,H,W] one tile at a time.
 
-    It is given the tile too. An image that fits into one tile is passed whole. Yields how many of how many tiles are done,
-    and returns the whole result. The sum is kept on the image's device, in float32 at least.
+    It is given the tile too. An image that fits into one tile is passed whole. Yields how many of how many tiles are
+    done, and returns the whole result. The sum is kept on the image's device, in float32 at least.
     """
     height, width = image.shape[-2:]
     all_tiles = tiles(height, width, tile_size, overlap)

@@ -1,9 +1,9 @@
 """Upscalers: networks that enlarge an image in one forward pass (ESRGAN, Real-ESRGAN), tile by tile.
 
-Nearly all files are of two architectures: the residual-in-residual dense network of ESRGAN (Wang et al. 2018, arXiv 1809.00219) and
-Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), and the latter's compact network of plain convolutions. Both are recognised by the
-names and shapes of their tensors. Others are loaded with the spandrel library if it is installed; diffstudio does not depend on it,
-because it requires torchvision, and that another torch.
+Nearly all files are of two architectures: the residual-in-residual dense network of ESRGAN (Wang et al. 2018, arXiv
+1809.00219) and Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), and the latter's compact network of plain
+convolutions. Both are recognised by the names and shapes of their tensors. Others are loaded with the spandrel library
+if it is installed; diffstudio does not depend on it, because it requires torchvision, and that another torch.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ class ResidualDenseBlock(nn.Module):
 
 
 class DenseNetwork(nn.Module):
-    """ESRGAN's generator with `ups` doublings. For smaller factors, Real-ESRGAN first applies pixel-unshuffle by `folds`."""
+    """ESRGAN's generator with `ups` doublings.
+
+    For smaller factors, Real-ESRGAN first applies pixel-unshuffle by `folds`.
+    """
 
     def __init__(self, width: int, growth: int, depth: int, ups: int, folds: int = 1) -> None:
         super().__init__()
@@ -91,7 +94,9 @@ class DenseNetwork(nn.Module):
 
 
 class CompactNetwork(nn.Module):
-    """Real-ESRGAN's compact network: plain convolutions and pixel-shuffle, added to the nearest-neighbour upscaled image."""
+    """Real-ESRGAN's compact network: plain convolutions and pixel-shuffle, added to the nearest-neighbour upscaled
+    image.
+    """
 
     def __init__(self, width: int, depth: int, scale: int) -> None:
         super().__init__()
@@ -127,10 +132,12 @@ class Upscaler:
     def each_tile(
         self, image: Tensor, *, fold: int = 1, tile_size: int = _TILE, overlap: int = _OVERLAP
     ) -> Generator[tuple[int, int], None, Tensor]:
-        """The same as a generator that yields (tiles done, tiles) and returns the image. Each tile is downscaled by `fold` at once.
+        """The same as a generator that yields (tiles done, tiles) and returns the image.
 
-        `fold` divides `scale`: a network that enlarges four times can enlarge twice without the memory for four times. OutOfMemory if
-        not even the smallest tile fits.
+        Each tile is downscaled by `fold` at once.
+
+        `fold` divides `scale`: a network that enlarges four times can enlarge twice without the memory for four times.
+        OutOfMemory if not even the smallest tile fits.
         """
 
         @torch.no_grad()

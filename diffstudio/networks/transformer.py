@@ -1,8 +1,10 @@
-"""PixelTransformer: a transformer that predicts the clean image from pixels, a small JiT (Li & He 2025, arXiv 2511.13720).
+"""PixelTransformer: a transformer that predicts the clean image from pixels, a small JiT (Li & He 2025, arXiv
+2511.13720).
 
-There is no autoencoder: an image is cut into patches, each projected through a bottleneck to one token. The condition is
-given twice, as tokens in context and as a vector that modulates every block (adaLN-Zero of DiT: Peebles & Xie 2022, arXiv
-2212.09748). In the shapes, N is the number of image tokens, T of text or class tokens, D the hidden size, C `cond_dim`.
+There is no autoencoder: an image is cut into patches, each projected through a bottleneck to one token. The condition
+is given twice, as tokens in context and as a vector that modulates every block (adaLN-Zero of DiT: Peebles & Xie 2022,
+arXiv 2212.09748). In the shapes, N is the number of image tokens, T of text or class tokens, D the hidden size, C
+`cond_dim`.
 """
 
 from __future__ import annotations
@@ -200,7 +202,9 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary embedding and RMS-normalised queries and keys, as in SD3 (arXiv 2403.03206)."""
+    """Multi-head self-attention with rotary embedding and RMS-normalised queries and keys, as in SD3 (arXiv
+    2403.03206).
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -263,7 +267,8 @@ class RMSNorm(nn.Module):
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(Q K^T / sqrt(d)) V for [B,heads,N,d]: Vaswani et al. 2017 (arXiv 1706.03762), eq. 1.
 
-    On a CPU, two matrix products and their gradients take a quarter of the fused kernel's time for a few hundred tokens.
+    On a CPU, two matrix products and their gradients take a quarter of the fused kernel's time for a few hundred
+    tokens.
     """
     if q.is_cuda or q.shape[-2] > 512:
         return F.scaled_dot_product_attention(q, k, v)

@@ -24,7 +24,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """Something that takes a while before the first step, or between two: `what` is shown, `fraction` is None when unknown."""
+    """Something that takes a while before the first step, or between two: `what` is shown, `fraction` is None when
+    unknown.
+    """
 
     job: JobId
     what: str

@@ -286,7 +286,10 @@ PictureRequest: TypeAlias = GenerateRequest | UpscaleRequest  # what makes pictu
 
 
 def enlarged_size(width: int, height: int, scale: float, multiple: int = 1) -> tuple[int, int]:
-    """Width and height in px of a picture made `scale` times larger, to the nearest `multiple`. BadRequest when that is too large."""
+    """Width and height in px of a picture made `scale` times larger, to the nearest `multiple`.
+
+    BadRequest when that is too large.
+    """
     size = tuple(max(multiple, round(scale * side / multiple) * multiple) for side in (width, height))
     if max(size) > LARGEST_ENLARGED or size[0] * size[1] > LARGEST_PIXELS:
         most = min(LARGEST_ENLARGED / max(width, height), (LARGEST_PIXELS / (width * height)) ** 0.5)

@@ -1,4 +1,6 @@
-"""Worker: one thread that runs the queue's jobs one at a time. It alone holds models in memory, and the accelerator's lease.
+"""Worker: one thread that runs the queue's jobs one at a time.
+
+It alone holds models in memory, and the accelerator's lease.
 
 It imports torch inside its thread, with the first job or when asked to warm up; no Qt anywhere.
 """
@@ -169,10 +171,11 @@ class Worker:
         return record.recording.preview_history.steps() if record is not None else []
 
     def restart(self, job: JobId, from_step: int, request: PictureRequest | None = None) -> JobId:
-        """Restart the last job from a step: the estimates of the steps before are replayed, the others are computed anew.
+        """Restart the last job from a step: the estimates of the steps before are replayed, the others are computed
+        anew.
 
-        `request` may change the prompts, the guidance and the checkpoint for the remaining steps. BadRequest when the job
-        is not the last one, or its steps were not kept.
+        `request` may change the prompts, the guidance and the checkpoint for the remaining steps. BadRequest when the
+        job is not the last one, or its steps were not kept.
         """
         record = self._record(job)
         if record is None or not record.recording.batches:
@@ -427,7 +430,9 @@ class Worker:
         on_progress: _OnProgress,
         vae: Checkpoint | None = None,
     ) -> Model:
-        """The model of this checkpoint: from the cache if the files are unchanged, else loaded, after making room for it."""
+        """The model of this checkpoint: from the cache if the files are unchanged, else loaded, after making room for
+        it.
+        """
         import sys
 
         if "torch" not in sys.modules:

@@ -46,9 +46,9 @@ def train(
 ) -> RunFolder:
     """Train on the images in `folder`, or resume the run in the folder `run`; returns when the run ends.
 
-    Every RunEvent is appended to the run folder's events and passed to `on_event`. The setup ends early when `cancelled`
-    returns True or the control file asks for a stop; once training has started, only the control file counts.
-    Interrupted when it was stopped during the setup. DiffstudioError on failure, after recording RunFailed.
+    Every RunEvent is appended to the run folder's events and passed to `on_event`. The setup ends early when
+    `cancelled` returns True or the control file asks for a stop; once training has started, only the control file
+    counts. Interrupted when it was stopped during the setup. DiffstudioError on failure, after recording RunFailed.
     """
 
     def record(event: RunEvent) -> None:

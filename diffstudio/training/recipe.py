@@ -1,7 +1,7 @@
 """Recipe: every setting of a training run, frozen; a TOML file.
 
-A recipe in `resources/recipes/` may leave values out, which then take their defaults. The `recipe.toml` of a run has every
-value written out, so that a resumed run stays the same run when the defaults change.
+A recipe in `resources/recipes/` may leave values out, which then take their defaults. The `recipe.toml` of a run has
+every value written out, so that a resumed run stays the same run when the defaults change.
 """
 
 from __future__ import annotations

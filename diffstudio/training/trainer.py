@@ -1,7 +1,7 @@
 """Trainer: a network, its optimisers and its EMA weights, and the training step. No files, no processes.
 
-The network D(x_t, t) predicts the clean image; the loss is on the velocity that follows from it: JiT (Li & He 2025, arXiv
-2511.13720), table 1(b).
+The network D(x_t, t) predicts the clean image; the loss is on the velocity that follows from it: JiT (Li & He 2025,
+arXiv 2511.13720), table 1(b).
 """
 
 from __future__ import annotations
@@ -195,7 +195,10 @@ def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
 
 
 def seconds_per_step(trainer: Trainer, batches: Batches, check: Callable[[], None], steps: int = 4) -> float:
-    """How long a step takes on this machine, measured on a copy of the trainer. `check()` runs before each and may raise."""
+    """How long a step takes on this machine, measured on a copy of the trainer.
+
+    `check()` runs before each and may raise.
+    """
     copied = copy.deepcopy(trainer)
     for step in range(2):
         check()

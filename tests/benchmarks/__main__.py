@@ -1,7 +1,8 @@
 """How fast it is on this machine: `python -m tests.benchmarks [--readme] [--checkpoint NAME] [--only WORD …]`.
 
-Every measurement is a process of its own, so that its launch is a launch and its peak of memory its own. Prints a table;
-`--readme` writes it into resources/manual/figures.md as well. Nothing here is asserted: times differ from machine to machine.
+Every measurement is a process of its own, so that its launch is a launch and its peak of memory its own. Prints a
+table; `--readme` writes it into resources/manual/figures.md as well. Nothing here is asserted: times differ from
+machine to machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`python -m tests.benchmarks.engine CHECKPOINT`: seconds of a step, a preview, a network call, and from Stop to stopped."""
+"""`python -m tests.benchmarks.engine CHECKPOINT`: seconds of a step, a preview, a network call, and from Stop to
+stopped.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How guidance in the last network call changes an image: `python -m tests.benchmarks.last_call`.
 
-Heun on the starter at CFG scale 3, uniform spacing. Difference: mean squared difference to a 200-step image on a scale of
-0 to 1. Grain: mean absolute Laplacian.
+Heun on the starter at CFG scale 3, uniform spacing. Difference: mean squared difference to a 200-step image on a scale
+of 0 to 1. Grain: mean absolute Laplacian.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""`python -m tests.benchmarks.library`: seconds to scan a thousand files of models with nothing in them but their headers.
+"""`python -m tests.benchmarks.library`: seconds to scan a thousand files of models with nothing in them but their
+headers.
 
-The files are those of a person's folders: 700 LoRAs of Stable Diffusion 1, 200 of XL, 60 and 20 whole checkpoints, 20 autoencoders,
-with all tensors that each has, 1.1 million together. `first` is a scan that knows none of them, `start` that of the next start of the
-program, `again` one while it runs; `parse` is what Python's own JSON reader needs for the headers alone.
+The files are those of a person's folders: 700 LoRAs of Stable Diffusion 1, 200 of XL, 60 and 20 whole checkpoints, 20
+autoencoders, with all tensors that each has, 1.1 million together. `first` is a scan that knows none of them, `start`
+that of the next start of the program, `again` one while it runs; `parse` is what Python's own JSON reader needs for the
+headers alone.
 """
 
 from __future__ import annotations

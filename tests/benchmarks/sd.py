@@ -1,9 +1,11 @@
-"""`python -m tests.benchmarks.sd pictures|load|lora FOLDER`: Stable Diffusion 1.5 at its full size, with random weights.
+"""`python -m tests.benchmarks.sd pictures|load|lora FOLDER`: Stable Diffusion 1.5 at its full size, with random
+weights.
 
-`pictures`: the time of a picture with previews on over that of diffusers' own pipeline, as it comes, without: the same weights,
-sampler, steps, size and precision, by turns. `load`: until every weight of a checkpoint was read once, over the same with nothing but
-safetensors, from the disk and from the system's cache of it. `lora`: attaching a LoRA of rank 16 for all attention of the
-U-Net, over loading the checkpoint until every weight was read once, likewise. FOLDER is made when it is not there: 4.2 GB.
+`pictures`: the time of a picture with previews on over that of diffusers' own pipeline, as it comes, without: the same
+weights, sampler, steps, size and precision, by turns. `load`: until every weight of a checkpoint was read once, over
+the same with nothing but safetensors, from the disk and from the system's cache of it. `lora`: attaching a LoRA of rank
+16 for all attention of the U-Net, over loading the checkpoint until every weight was read once, likewise. FOLDER is
+made when it is not there: 4.2 GB.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ SIDE, STEPS, ROUNDS = 256, 3, 3
 
 
 def full_size(folder: Path) -> Path:
-    """The folder of a Stable Diffusion 1.5 whose weights are noise of about the right size; its tokenizer is a small one."""
+    """The folder of a Stable Diffusion 1.5 whose weights are noise of about the right size; its tokenizer is a small
+    one.
+    """
     if (folder / "model_index.json").is_file():
         return folder
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel

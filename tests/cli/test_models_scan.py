@@ -61,7 +61,9 @@ def test_of_a_folder_every_pickle_is_looked_through(
 
 
 def test_in_the_list_it_is_what_it_holds(three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Harmless ones say what they are, dangerous ones are left out with what they would have run; and become safetensors."""
+    """Harmless ones say what they are, dangerous ones are left out with what they would have run; and become
+    safetensors.
+    """
     paths.checkpoints().mkdir(parents=True)
     torch.save({"cat": torch.ones(2, 768)}, paths.checkpoints() / "cat.pt")
     three[1].rename(paths.checkpoints() / three[1].name)

@@ -1,6 +1,7 @@
 """Our samplers against diffusers' schedulers, from the same start, down the same ladder, with the same noise.
 
-The differences left are those of float32 in another order of operations: measured, 3e-8 to 1.2e-6 of the picture's norm.
+The differences left are those of float32 in another order of operations: measured, 3e-8 to 1.2e-6 of the picture's
+norm.
 """
 
 from __future__ import annotations

@@ -122,7 +122,9 @@ def test_rescaling_brings_back_the_spread_of_each_image() -> None:
 
 
 def test_rescaling_a_constant_prediction_gives_numbers() -> None:
-    """Neither its spread nor the guided one's is more than zero: there is nothing to bring back, and nothing to divide by."""
+    """Neither its spread nor the guided one's is more than zero: there is nothing to bring back, and nothing to divide
+    by.
+    """
     x, t = torch.randn(2, 3, 4, 4), torch.tensor([0.3, 0.8])
     guided = ClassifierFreeGuidance(constant(0.5), constant(0.2), 3.0, rescale=0.7)(x, t)
     assert torch.isfinite(guided).all()

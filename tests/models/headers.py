@@ -1,8 +1,8 @@
 """Headers of real checkpoints with the weights stripped: names and shapes, in full size, of published models.
 
-diffusers' and transformers' own classes make them on the meta device from the published configurations; the names that the
-makers themselves use come from renaming those, and a test has diffusers' own converters lead back from each. No weights anywhere:
-files written here are holes of the right length.
+diffusers' and transformers' own classes make them on the meta device from the published configurations; the names that
+the makers themselves use come from renaming those, and a test has diffusers' own converters lead back from each. No
+weights anywhere: files written here are holes of the right length.
 """
 
 from __future__ import annotations
@@ -265,7 +265,8 @@ def _ldm_name(name: str, levels: int) -> str:
 
 
 def _attending(levels: int) -> tuple[str, ...]:
-    """The levels on the way up that attend to words: all but the first of four, the first two of Stable Diffusion XL's three.
+    """The levels on the way up that attend to words: all but the first of four, the first two of Stable Diffusion XL's
+    three.
 
     The refiner's four have the middle two.
     """

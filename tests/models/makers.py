@@ -1,4 +1,6 @@
-"""diffusers' names of tensors turned into those that the makers of FLUX.1, Stable Diffusion 3, Z-Image and Qwen-Image use."""
+"""diffusers' names of tensors turned into those that the makers of FLUX.1, Stable Diffusion 3, Z-Image and Qwen-Image
+use.
+"""
 
 from __future__ import annotations
 
@@ -162,7 +164,9 @@ _RESIDUAL = (
 
 
 def wan_vae(state: Mapping[str, Tensor]) -> State:
-    """Of Wan's autoencoder, which Qwen-Image shares: layers counted through, three blocks and what enlarges on each level."""
+    """Of Wan's autoencoder, which Qwen-Image shares: layers counted through, three blocks and what enlarges on each
+    level.
+    """
 
     def named(name: str) -> str:
         name = re.sub(r"(encoder|decoder)\.mid_block\.attentions\.0", r"\1.middle.1", name)

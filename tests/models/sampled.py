@@ -20,7 +20,9 @@ def sample(
     before_tile: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Iterator[Step]:
-    """`sampling.sample`, from `prompts` (one for each seed) or what `model.encode_prompt` gave; `options` as in SampleOptions."""
+    """`sampling.sample`, from `prompts` (one for each seed) or what `model.encode_prompt` gave; `options` as in
+    SampleOptions.
+    """
     settings = SampleOptions(**options)
     if conditioning is None:
         conditioning = model.encode_prompt(list(prompts) if prompts is not None else "", "", len(settings.seeds))

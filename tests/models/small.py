@@ -1,7 +1,7 @@
 """Small random-weight pipelines with the real architectures, as diffusers itself builds and saves them.
 
-Blocks, layers and the names of all weights are those of the real families; only the widths are small. Every builder takes
-a folder to save to (None: nowhere) and returns diffusers' own pipeline, against which ours is held.
+Blocks, layers and the names of all weights are those of the real families; only the widths are small. Every builder
+takes a folder to save to (None: nowhere) and returns diffusers' own pipeline, against which ours is held.
 """
 
 from __future__ import annotations
@@ -120,7 +120,10 @@ def scheduler(prediction: str = "epsilon", **config: Any) -> Any:
 def small_sd1(
     folder: Path | None = None, *, prediction: str = "epsilon", inpainting: bool = False, lcm: bool = False, **unet: Any
 ) -> Any:
-    """Stable Diffusion 1: StableDiffusionPipeline, or StableDiffusionInpaintPipeline. `lcm` adds the embedding of guidance."""
+    """Stable Diffusion 1: StableDiffusionPipeline, or StableDiffusionInpaintPipeline.
+
+    `lcm` adds the embedding of guidance.
+    """
     network = small_unet(in_channels=9 if inpainting else 4, time_cond_proj_dim=32 if lcm else None, **unet)
     steps = diffusers.LCMScheduler(**SCHEDULER) if lcm else scheduler(prediction)
     return _sd(folder, network, small_clip(), steps, inpainting)

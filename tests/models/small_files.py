@@ -1,4 +1,6 @@
-"""Small checkpoints in one file, with CLIP's own words, and configurations as the program's are: whole in every way but size."""
+"""Small checkpoints in one file, with CLIP's own words, and configurations as the program's are: whole in every way but
+size.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Small random-weight pipelines of the rectified-flow families, as diffusers itself builds and saves them; and both sides' pictures.
+"""Small random-weight pipelines of the rectified-flow families, as diffusers itself builds and saves them; and both
+sides' pictures.
 
 As in `small.py`: blocks, layers and the names of all weights are those of the real families, only the widths are small.
 """
@@ -186,7 +187,9 @@ def small_flux(folder: Path | None = None, *, guidance: bool = True, **transform
 
 
 def small_sd3(folder: Path | None = None, *, t5: bool = True, newer: bool = False, **scheduling: Any) -> Any:
-    """StableDiffusion3Pipeline: Stable Diffusion 3, or 3.5 medium with normalised queries and second attention if `newer`."""
+    """StableDiffusion3Pipeline: Stable Diffusion 3, or 3.5 medium with normalised queries and second attention if
+    `newer`.
+    """
     torch.manual_seed(7)
     network = diffusers.SD3Transformer2DModel(
         sample_size=16,

@@ -30,7 +30,9 @@ FLOW = RectifiedFlow()
 
 @dataclass(frozen=True)
 class Smooth:
-    """Rows of a stationary Gaussian process: each window knows its own pixels alone, and so only the prior beyond its edges."""
+    """Rows of a stationary Gaussian process: each window knows its own pixels alone, and so only the prior beyond its
+    edges.
+    """
 
     schedule: NoiseSchedule
     length: float = 6.0  # px over which pixels resemble each other

@@ -24,7 +24,9 @@ def write_tiny_checkpoint(
     width: int = 16,
     spoil: bool = False,
 ) -> Path:
-    """Its last layer is not zero, so that pictures depend on seed and prompt; `spoil` makes it answer what is no number."""
+    """Its last layer is not zero, so that pictures depend on seed and prompt; `spoil` makes it answer what is no
+    number.
+    """
     torch.manual_seed(seed)
     tokenizer = CaptionTokenizer.learn(CAPTIONS, 300) if conditioning is Conditioning.TEXT else None
     network = PixelTransformer(

@@ -42,7 +42,9 @@ MODELS = [SD1, replace(SD1, name="other", path=Path("/models/other.safetensors")
 
 @pytest.fixture
 def panel(qtbot: QtBot, tmp_path: Path) -> Panel:
-    """With everything that can be in it: LoRAs that are here and not, a picture to start from and one that guides, enlarged."""
+    """With everything that can be in it: LoRAs that are here and not, a picture to start from and one that guides,
+    enlarged.
+    """
     Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
     panel = Panel()
     qtbot.addWidget(panel)

@@ -1,4 +1,6 @@
-"""A whole desktop with a small Stable Diffusion: LoRAs chosen beside the prompt, a picture that guides, and what comes of both."""
+"""A whole desktop with a small Stable Diffusion: LoRAs chosen beside the prompt, a picture that guides, and what comes
+of both.
+"""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ def refused(act: Callable[[], object], kind: type[DiffstudioError] = CheckpointD
     return str(raised.value)
 
 
-# ---- safetensors -------------------------------------------------------------------------------------------------------
+# ---- safetensors
+# -------------------------------------------------------------------------------------------------------
 
 
 def tensor(begin: int = 0, end: int = 8, shape: Any = (2,), dtype: Any = "F32") -> dict[str, Any]:
@@ -197,7 +198,8 @@ def _only_our_errors(path: Path, data: bytes) -> None:
         assert str(error)
 
 
-# ---- GGUF --------------------------------------------------------------------------------------------------------------
+# ---- GGUF
+# --------------------------------------------------------------------------------------------------------------
 
 
 def text(value: bytes, length: int | None = None) -> bytes:
@@ -272,7 +274,8 @@ def test_gguf_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
         assert str(error)
 
 
-# ---- folders -----------------------------------------------------------------------------------------------------------
+# ---- folders
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 """A home folder of version 0.1 opens with everything in it, and its images come back to the bit.
 
-tests/data/home_v0_1 was written by the program at 647d04d, with /home/ada/diffstudio as its home. Each test works on a copy,
-in whose text files and databases the copy's own path stands instead (images are left as they are). The caches in it
-describe files that are gone. In 0.1 the last call was guided, which no request recorded."""
+tests/data/home_v0_1 was written by the program at 647d04d, with /home/ada/diffstudio as its home. Each test works on a
+copy, in whose text files and databases the copy's own path stands instead (images are left as they are). The caches in
+it describe files that are gone. In 0.1 the last call was guided, which no request recorded.
+"""
 
 from __future__ import annotations
 

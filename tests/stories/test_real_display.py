@@ -1,7 +1,8 @@
-"""The program as a person starts it, in a real X display: a window comes up, takes keys, makes a picture, comes forward.
+"""The program as a person starts it, in a real X display: a window comes up, takes keys, makes a picture, comes
+forward.
 
-Run by `packaging/bootstrap.py test` under Xvfb. What the screen shows in the end is kept as window.png in the folder that
-DIFFSTUDIO_ARTEFACTS names.
+Run by `packaging/bootstrap.py test` under Xvfb. What the screen shows in the end is kept as window.png in the folder
+that DIFFSTUDIO_ARTEFACTS names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The main job from end to end, as a person goes through it, in one go and with nothing pretended.
 
-Launch, write a prompt, watch the picture come, look through its steps, stop one, pause and resume one; train on a folder,
-make a picture with what was learnt; close in the middle of everything, open again, and find everything going on.
+Launch, write a prompt, watch the picture come, look through its steps, stop one, pause and resume one; train on a
+folder, make a picture with what was learnt; close in the middle of everything, open again, and find everything going
+on.
 """
 
 from __future__ import annotations

@@ -464,7 +464,9 @@ def test_nothing_to_prune(small_world: World, tmp_path: Path) -> None:
 
 
 def test_a_merged_checkpoint_exported_gives_the_same_picture_in_diffusers(small_world: World, tmp_path: Path) -> None:
-    """One file, in the original naming, merged here: diffusers' own pipeline draws from the folder what we draw from the file."""
+    """One file, in the original naming, merged here: diffusers' own pipeline draws from the folder what we draw from
+    the file.
+    """
     a = single(small_world, "sd1", tmp_path / "a.safetensors")
     b = changed(a, tmp_path / "b.safetensors", 3)
     merged = record(made(merge([record(a, "sd1"), record(b, "sd1")], tmp_path / "m.safetensors", 0.4)).path, "sd1")

@@ -1,4 +1,6 @@
-"""The worker when things go wrong, and when it begins and ends: nothing a job does ends it, and it ends when it is told."""
+"""The worker when things go wrong, and when it begins and ends: nothing a job does ends it, and it ends when it is
+told.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A run as a person meets it: it learns, it can be paused, stopped, killed and gone on with, and it ends in a checkpoint."""
+"""A run as a person meets it: it learns, it can be paused, stopped, killed and gone on with, and it ends in a
+checkpoint.
+"""
 
 from __future__ import annotations
 

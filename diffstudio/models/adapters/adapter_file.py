@@ -1,8 +1,8 @@
 """Read a LoRA, LoHa, LoKr or DoRA file, in any naming: its layers and the change of each.
 
 Namings: kohya's `lora_unet_….lora_down.weight`, diffusers' and PEFT's `unet.….lora_A.weight` (and diffusers' older
-`….processor.to_q_lora.down.weight`), OneTrainer's `lora_transformer_…`, ComfyUI's `diffusion_model.…`, LyCORIS' `lycoris_…`.
-`layer_matching` matches the layers to a model's modules.
+`….processor.to_q_lora.down.weight`), OneTrainer's `lora_transformer_…`, ComfyUI's `diffusion_model.…`, LyCORIS'
+`lycoris_…`. `layer_matching` matches the layers to a model's modules.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Apply LoRA, LoHa, LoKr, DoRA and full-rank adapters to a model in memory, and remove them again bit for bit.
 
-A weight that an adapter changes is replaced by `weight + factor * change`, and the original is kept: on the CPU the loaded tensor
-itself, on an accelerator a copy in main memory. A denoising step then costs the same however many adapters are active, and removing
-them restores the same bits, which subtracting would not. The price is memory for a second copy of the changed weights, and in half
-precision the rounding of the sum. Packed weights (fp8, GGUF) stay as they are: the change is added to the layer's output instead,
-which makes every step a little slower.
+A weight that an adapter changes is replaced by `weight + factor * change`, and the original is kept: on the CPU the
+loaded tensor itself, on an accelerator a copy in main memory. A denoising step then costs the same however many
+adapters are active, and removing them restores the same bits, which subtracting would not. The price is memory for a
+second copy of the changed weights, and in half precision the rounding of the sum. Packed weights (fp8, GGUF) stay as
+they are: the change is added to the layer's output instead, which makes every step a little slower.
 """
 
 from __future__ import annotations
@@ -98,8 +98,9 @@ class Adapters:
     def use(self, uses: Sequence[AdapterUse], cancelled: Callable[[], bool] | None = None) -> tuple[Attached, ...]:
         """Apply exactly these adapters and remove all others; only what has changed is recomputed.
 
-        An adapter that matches no layer, is all zeros or was trained for another family has no effect, and its note says so.
-        CheckpointMissing and CheckpointDamaged for files, Interrupted soon after `cancelled()` becomes true; then none is applied.
+        An adapter that matches no layer, is all zeros or was trained for another family has no effect, and its note
+        says so. CheckpointMissing and CheckpointDamaged for files, Interrupted soon after `cancelled()` becomes true;
+        then none is applied.
         """
         try:
             self._read(uses)
@@ -268,7 +269,9 @@ def _add_to_output(wanted: WeightUpdates, module: nn.Module, args: tuple[Any, ..
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:
-    """Set a parameter: on the CPU by swapping its tensor, elsewhere in place, because compiled code may hold the address."""
+    """Set a parameter: on the CPU by swapping its tensor, elsewhere in place, because compiled code may hold the
+    address.
+    """
     parameter: Any = getattr(module, name)
     if parameter.device.type == "cpu":
         parameter.data = value.to(parameter.device)

@@ -1,7 +1,8 @@
 """Match the layer names of LoRA files, in any naming, to the modules of a model in memory.
 
-Each module is indexed under every name that trainers give it, with dots and underscores alike: diffusers' own, LDM's and SGM's for
-U-Nets, and the original ones of FLUX.1, Stable Diffusion 3 and Z-Image, whose fused matrices (`qkv`) are several modules here.
+Each module is indexed under every name that trainers give it, with dots and underscores alike: diffusers' own, LDM's
+and SGM's for U-Nets, and the original ones of FLUX.1, Stable Diffusion 3 and Z-Image, whose fused matrices (`qkv`) are
+several modules here.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class LayerIndex:
             self._tables[component] = _table(component, encoder, _encoder_aliases(encoder))
 
     def match(self, layer: str) -> tuple[LayerMatch, ...]:
-        """The modules that a layer of a LoRA file applies to; several for fused matrices, none where the model lacks it."""
+        """The modules that a layer of a LoRA file applies to; several for fused matrices, none where the model lacks
+        it.
+        """
         name = _underscored(layer)
         for prefix, components in LORA_PREFIXES:
             if name.startswith(prefix):

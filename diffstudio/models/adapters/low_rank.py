@@ -1,6 +1,7 @@
 """The change that an adapter makes to one weight: LoRA, LoCon, LoHa, LoKr, full differences, and DoRA on top of each.
 
-Shapes: `out` and `in` are those of the weight, `r` is the rank, `k` the sides of a convolution's kernel (none for a linear layer).
+Shapes: `out` and `in` are those of the weight, `r` is the rank, `k` the sides of a convolution's kernel (none for a
+linear layer).
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Hadamard:
-    """LoHa (Hyeon-Woo et al. 2021, FedPara, arXiv 2108.06098): (a1 · b1) ∘ (a2 · b2); with Tucker cores by their Proposition 2."""
+    """LoHa (Hyeon-Woo et al. 2021, FedPara, arXiv 2108.06098): (a1 · b1) ∘ (a2 · b2); with Tucker cores by their
+    Proposition 2.
+    """
 
     a1: Tensor  # [out, r]; with cores [r, out]
     b1: Tensor  # [r, in * k]; with cores [r, in]
@@ -170,8 +173,8 @@ class Change:
 def apply_changes(weight: Tensor, changes: Sequence[tuple[Change, float, RowRanges | None]]) -> Tensor:
     """A new tensor in the weight's dtype: `weight` plus all changes, each with its factor and the rows that apply here.
 
-    Computed in float32. DoRA (Liu et al. 2024, arXiv 2402.09353, eq. 5) is applied to the unchanged weight, and its factor
-    interpolates between the weight (0) and DoRA's result (1), as in AUTOMATIC1111 and ComfyUI.
+    Computed in float32. DoRA (Liu et al. 2024, arXiv 2402.09353, eq. 5) is applied to the unchanged weight, and its
+    factor interpolates between the weight (0) and DoRA's result (1), as in AUTOMATIC1111 and ComfyUI.
     """
     flat = weight.reshape(weight.shape[0], -1)
     if all(_is_plain(change) for change, _, _ in changes) and changes:
@@ -256,7 +259,9 @@ _HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 
 
 def parse_change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | str:
-    """The change that the tensors of one layer describe, by their roles in `adapter_file`; or the reason why there is none."""
+    """The change that the tensors of one layer describe, by their roles in `adapter_file`; or the reason why there is
+    none.
+    """
     bias = tensors.get("diff_b")
     bias = tensors.get("up_bias") if bias is None else bias
     delta: Delta | None = None

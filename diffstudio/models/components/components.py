@@ -1,7 +1,8 @@
 """The interface through which model families get their components, and its implementation for diffusers folders.
 
-Families ask for components by diffusers' names: `unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2`, `tokenizer`.
-Single files are in `single_file`; `open_components` chooses between the two. Nothing here downloads anything.
+Families ask for components by diffusers' names: `unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2`,
+`tokenizer`. Single files are in `single_file`; `open_components` chooses between the two. Nothing here downloads
+anything.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _M = TypeVar("_M", bound=nn.Module)
 
 
 class Components(Protocol):
-    """The network, VAE, text encoders and tokenizers of one checkpoint, by diffusers' names (`unet`, `text_encoder_2`, …)."""
+    """The network, VAE, text encoders and tokenizers of one checkpoint, by diffusers' names (`unet`, `text_encoder_2`,
+    …).
+    """
 
     on_tensor: Callable[[float], None]
     """Called while a component is read, with the share of it that is loaded, 0 to 1; not for diffusers folders."""
@@ -35,12 +38,18 @@ class Components(Protocol):
         """Sentences for the user about components that come from other files."""
 
     def complete(self) -> None:
-        """Check that every required component is there, before anything large is read. CheckpointMissing names the absent ones."""
+        """Check that every required component is there, before anything large is read.
+
+        CheckpointMissing names the absent ones.
+        """
 
     def has(self, name: str) -> bool: ...
 
     def config(self, name: str) -> Mapping[str, Any]:
-        """A component's configuration as diffusers writes it; also the `scheduler`'s. CheckpointMissing when it has none."""
+        """A component's configuration as diffusers writes it; also the `scheduler`'s.
+
+        CheckpointMissing when it has none.
+        """
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
         """The component with its weights, on the CPU, in eval mode, without gradients.
@@ -89,7 +98,9 @@ class FolderComponents(BaseComponents):
         return config
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
-        """The plain variant if there are several, else the first that is not `non_ema`; pickles only without safetensors."""
+        """The plain variant if there are several, else the first that is not `non_ema`; pickles only without
+        safetensors.
+        """
         if not self.has(name):
             raise _missing(self.folder, name)
         folder, load = self.folder / name, cast(Any, kind)
@@ -130,7 +141,9 @@ class FolderComponents(BaseComponents):
 
 
 def empty_module(kind: type[_M], config: Mapping[str, Any]) -> _M:
-    """A module of diffusers' or transformers' class `kind` with its parameters on the meta device: shapes without memory."""
+    """A module of diffusers' or transformers' class `kind` with its parameters on the meta device: shapes without
+    memory.
+    """
     from accelerate import init_empty_weights
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -146,7 +159,9 @@ def empty_module(kind: type[_M], config: Mapping[str, Any]) -> _M:
 
 
 def invalid_config_errors() -> tuple[type[Exception], ...]:
-    """The exceptions that diffusers and transformers raise for an invalid configuration; they have no class of their own."""
+    """The exceptions that diffusers and transformers raise for an invalid configuration; they have no class of their
+    own.
+    """
     from huggingface_hub.errors import StrictDataclassError
 
     return (
@@ -162,7 +177,9 @@ def invalid_config_errors() -> tuple[type[Exception], ...]:
 
 
 def _variant(path: Path) -> str:
-    """The `variant` argument of `from_pretrained`: `fp16` for `model.fp16.safetensors` and `model.safetensors.index.fp16.json`."""
+    """The `variant` argument of `from_pretrained`: `fp16` for `model.fp16.safetensors` and
+    `model.safetensors.index.fp16.json`.
+    """
     return (
         path.name.removesuffix(".json").partition(".safetensors.index")[2].lstrip(".") or variant(path)
         if ".safetensors.index" in path.name

@@ -1,8 +1,8 @@
 """Download missing components from public repositories on huggingface.co, only when the user asks for them. No torch.
 
 The program runs with HF_HUB_OFFLINE=1, so downloads run in a child process with this module as its program. It reports
-progress as lines of JSON, can be terminated at any time, and the next one resumes where it stopped. A file gets its final name
-once it is complete and its SHA-256 matches that of the repository.
+progress as lines of JSON, can be terminated at any time, and the next one resumes where it stopped. A file gets its
+final name once it is complete and its SHA-256 matches that of the repository.
 """
 
 from __future__ import annotations
@@ -95,9 +95,9 @@ def download_component(
 ) -> list[Path]:
     """Download the files of a component kind into their folder below `home`, the models folder.
 
-    `on_progress` gets the bytes so far and in total. BadRequest for a kind that cannot be downloaded, CheckpointMissing where the
-    repository cannot be reached or the file is corrupt, StorageProblem where the disk is full, Interrupted soon
-    after `cancelled()` becomes true: the next call resumes the download.
+    `on_progress` gets the bytes so far and in total. BadRequest for a kind that cannot be downloaded, CheckpointMissing
+    where the repository cannot be reached or the file is corrupt, StorageProblem where the disk is full, Interrupted
+    soon after `cancelled()` becomes true: the next call resumes the download.
     """
     if kind not in DOWNLOAD_SOURCES:
         known = f"Choose one of {', '.join(DOWNLOAD_SOURCES)}"

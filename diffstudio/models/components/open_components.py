@@ -23,8 +23,8 @@ def open_components(
     """The components of a checkpoint: its own, then those of the model folders that the `library` knows.
 
     `vae` replaces the checkpoint's own; packed weights that would take more than `dense_bytes` unpacked stay packed.
-    `headers` are those of the files that were read already.
-    CheckpointUnknown for a file that cannot be opened and a VAE that does not fit, and whatever `SingleFileComponents` raises.
+    `headers` are those of the files that were read already. CheckpointUnknown for a file that cannot be opened and a
+    VAE that does not fit, and whatever `SingleFileComponents` raises.
     """
     if checkpoint.layout is Layout.FOLDER:
         return FolderComponents(checkpoint.path, headers) if vae is None else FolderWithVae(checkpoint, vae, headers)

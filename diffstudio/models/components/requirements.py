@@ -1,4 +1,6 @@
-"""Which text encoders, VAE and tokenizers each family requires, what their files are called, and how to recognise them. No torch.
+"""Which text encoders, VAE and tokenizers each family requires, what their files are called, and how to recognise them.
+
+No torch.
 
 A component is recognised by its header alone: vocabulary size and width of a text encoder, latent channels of a VAE.
 """
@@ -149,7 +151,9 @@ def _shape_under(kind: str, shapes: Shapes, prefix: str) -> tuple[int, ...] | No
 
 
 def identifying_shape(kind: str, config: Mapping[str, Any]) -> tuple[int, ...]:
-    """What `matching_prefix` compares: [vocabulary, width] of a text encoder, [latent channels, spatial dimensions] of a VAE."""
+    """What `matching_prefix` compares: [vocabulary, width] of a text encoder, [latent channels, spatial dimensions] of
+    a VAE.
+    """
     if kind.startswith("vae"):
         return (int(config["z_dim"]), 3) if "z_dim" in config else (int(config["latent_channels"]), 2)
     words: Mapping[str, Any] = config.get("text_config", config)
@@ -157,7 +161,9 @@ def identifying_shape(kind: str, config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def missing_components_error(checkpoint: Checkpoint, kinds: list[str], library: Library | None) -> CheckpointMissing:
-    """The error that names absent components, their usual files and where to put them; `kinds` are keys of COMPONENT_KINDS."""
+    """The error that names absent components, their usual files and where to put them; `kinds` are keys of
+    COMPONENT_KINDS.
+    """
     home = library.folders[0] if library is not None else paths.checkpoints()
     titles = [COMPONENT_KINDS[kind].title for kind in kinds]
     files = [str(Path(COMPONENT_KINDS[kind].folder) / COMPONENT_KINDS[kind].file_name) for kind in kinds]

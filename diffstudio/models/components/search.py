@@ -1,7 +1,7 @@
 """Find the components that a checkpoint lacks in the user's model folders, ComfyUI's and others' included. No torch.
 
-Candidates are recognised by their headers. Of several that match, the one named after the family wins, then the one stored most
-precisely, then a file of its own, then the first path: the same folders always give the same components.
+Candidates are recognised by their headers. Of several that match, the one named after the family wins, then the one
+stored most precisely, then a file of its own, then the first path: the same folders always give the same components.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ class ComponentSearch:
                 yield (0, -_BITS.get(folder.dtype, 0), 1), FolderLocation(folder.path, path.parent.name)
 
     def tokenizer(self, kind: str, words: int, encoder: ComponentLocation | None) -> Path | None:
-        """A folder with a tokenizer of that kind and at most `words` tokens: next to the text encoder, or in the model folders."""
+        """A folder with a tokenizer of that kind and at most `words` tokens: next to the text encoder, or in the model
+        folders.
+        """
         near = encoder.path.parent if encoder is not None else self._checkpoint.path.parent
         folders = self._library.folders if self._library is not None else ()
         diffusers_folders = [model.path for model in self._models if model.layout is Layout.FOLDER]

@@ -1,7 +1,8 @@
 """The components of a single weight file, in the original, ComfyUI's or diffusers' naming.
 
-What the file lacks ships with the program (each family's configurations, in `resources/families/<family>/<component>/`, and CLIP's
-vocabulary) or is found in other model folders: see `components.search`. Weights are read one tensor at a time.
+What the file lacks ships with the program (each family's configurations, in `resources/families/<family>/<component>/`,
+and CLIP's vocabulary) or is found in other model folders: see `components.search`. Weights are read one tensor at a
+time.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ _UNUSED = ("model.visual", "lm_head")  # of language models that only read promp
 class SingleFileComponents(BaseComponents):
     """`Components` of a single file; what it lacks is searched in the `library`, and `vae` replaces its own VAE.
 
-    `configs` is a folder of component configurations, by default the family's own. A network whose unpacked weights would take more
-    than `dense_bytes` keeps its packed matrices (fp8, GGUF). `notes` names the components that come from other files.
-    CheckpointMissing, CheckpointDamaged and CheckpointDangerous for a file that cannot be read.
+    `configs` is a folder of component configurations, by default the family's own. A network whose unpacked weights
+    would take more than `dense_bytes` keeps its packed matrices (fp8, GGUF). `notes` names the components that come
+    from other files. CheckpointMissing, CheckpointDamaged and CheckpointDangerous for a file that cannot be read.
     """
 
     def __init__(
@@ -95,7 +96,9 @@ class SingleFileComponents(BaseComponents):
         return (f"{self.checkpoint.name} uses {listed(found)}.",)
 
     def complete(self) -> None:
-        """CheckpointMissing that names every component found neither in the file nor in the model folders, and where to put it."""
+        """CheckpointMissing that names every component found neither in the file nor in the model folders, and where to
+        put it.
+        """
         kinds = [
             requirement.kind
             for requirement in self._requirements.values()
@@ -142,7 +145,10 @@ class SingleFileComponents(BaseComponents):
         return module.eval().requires_grad_(False)
 
     def tokenizer(self, name: str, kind: type[Any]) -> Any:
-        """CLIP's, whose vocabulary ships with the program, or one from the model folders. CheckpointMissing, CheckpointDamaged."""
+        """CLIP's, whose vocabulary ships with the program, or one from the model folders.
+
+        CheckpointMissing, CheckpointDamaged.
+        """
         encoder = name.replace("tokenizer", "text_encoder")
         if kind.__name__.startswith("CLIP"):
             words, merges = clip_vocabulary()
@@ -166,7 +172,8 @@ class SingleFileComponents(BaseComponents):
         )
         return tokenizer
 
-    # ---- locations of components ----------------------------------------------------------------------------------------------
+    # ---- locations of components
+    # ----------------------------------------------------------------------------------------------
 
     @cached_property
     def _requirements(self) -> dict[str, Requirement]:
@@ -189,7 +196,9 @@ class SingleFileComponents(BaseComponents):
         return found
 
     def _location(self, component: str) -> ComponentLocation | None:
-        """Where a component is: a VAE first next to the checkpoint, then in it; then the best match in the model folders."""
+        """Where a component is: a VAE first next to the checkpoint, then in it; then the best match in the model
+        folders.
+        """
         if component not in self._requirements or component in self._external:
             return self._locations.get(component)
         if component == "vae" and component not in self._checked_neighbours:
@@ -227,7 +236,8 @@ class SingleFileComponents(BaseComponents):
     def _title(self, component: str) -> str:
         return COMPONENT_KINDS[self._requirements[component].kind].title
 
-    # ---- configurations ------------------------------------------------------------------------------------------------
+    # ---- configurations
+    # ------------------------------------------------------------------------------------------------
 
     def _default_config(self, name: str) -> dict[str, Any]:
         """The configuration of the family's first published checkpoint, which ships with the program."""
@@ -258,7 +268,8 @@ class SingleFileComponents(BaseComponents):
             {"sample_size": 96} if larger else {}
         )
 
-    # ---- weights -------------------------------------------------------------------------------------------------------
+    # ---- weights
+    # -------------------------------------------------------------------------------------------------------
 
     def _weights(self, place: FileLocation) -> TensorRows:
         if place.path not in self._open:

@@ -52,7 +52,9 @@ def tokenizer_in(folder: Path) -> KnownTokenizer | None:
 
 
 def tokenizer_folders(near: Path, diffusers_folders: Iterable[Path], folders: Iterable[Path]) -> Iterator[Path]:
-    """Every folder that may hold a tokenizer, each once: next to a text encoder, in diffusers folders, below the models folders."""
+    """Every folder that may hold a tokenizer, each once: next to a text encoder, in diffusers folders, below the models
+    folders.
+    """
     seen: set[Path] = set()
     for folder in _candidates(near, diffusers_folders, folders):
         if folder not in seen:

@@ -24,9 +24,11 @@ _EMBEDDING = "controlnet_cond_embedding"
 def controlnet_residuals(
     controls: Sequence[ControlNetInput], times: Tensor | None, dtype: torch.dtype
 ) -> ControlNetResiduals | None:
-    """A function that computes the U-Net's residual arguments from x_t [B,C,h,w], t [B], text states [B,L,D] and other conditions.
+    """A function that computes the U-Net's residual arguments from x_t [B,C,h,w], t [B], text states [B,L,D] and other
+    conditions.
 
-    `times` [steps+1] are the sampling times; each ControlNet is active in its own part of them. None without ControlNets.
+    `times` [steps+1] are the sampling times; each ControlNet is active in its own part of them. None without
+    ControlNets.
     """
     if not controls:
         return None
@@ -56,7 +58,8 @@ def controlnet_residuals(
 
 
 def _span(control: ControlNetInput, times: Tensor | None) -> tuple[float, float]:
-    """The first and the last of the falling times at which it is active, as the network gets them: an index is one less.
+    """The first and the last of the falling times at which it is active, as the network gets them: an index is one
+    less.
 
     As in diffusers, a step counts when it starts and ends within the requested part of the steps.
     """
@@ -106,7 +109,8 @@ def load_controlnet(
     on_progress: Callable[[float], None] = lambda fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
-    """Load diffusers' ControlNetModel for the U-Net `network`; `weights` are its tensors if they have been read already.
+    """Load diffusers' ControlNetModel for the U-Net `network`; `weights` are its tensors if they have been read
+    already.
 
     CheckpointDamaged when tensors are missing; CheckpointUnknown when it is for another kind of network; Interrupted
     soon after `cancelled()` becomes true.

@@ -1,4 +1,6 @@
-"""Prompt weighting and chunking by AUTOMATIC1111's rules: `(word:1.2)`, `[word]`, `BREAK`. No torch until a prompt is encoded.
+"""Prompt weighting and chunking by AUTOMATIC1111's rules: `(word:1.2)`, `[word]`, `BREAK`.
+
+No torch until a prompt is encoded.
 
     (word)        weight 1.1; ((word)) 1.21
     (word:1.3)    weight 1.3; any number, also below 1 or negative
@@ -6,8 +8,8 @@
     \\( \\) \\[ \\] \\\\  the character itself
     BREAK         starts a new chunk
 
-Unmatched brackets are ordinary characters. Prompt editing and alternation, `[a:b:0.5]` and `[a|b]`, are not supported: the
-brackets only lower the weight of the text inside.
+Unmatched brackets are ordinary characters. Prompt editing and alternation, `[a:b:0.5]` and `[a|b]`, are not supported:
+the brackets only lower the weight of the text inside.
 """
 
 from __future__ import annotations
@@ -91,7 +93,8 @@ def strip_syntax(text: str) -> str:
 
 
 def split_chunks(text: str, ids: Ids) -> list[TokenChunk]:
-    """Split a prompt into chunks, at least one; a chunk ends at its last comma if that is within `BACKTRACK` tokens of its end.
+    """Split a prompt into chunks, at least one; a chunk ends at its last comma if that is within `BACKTRACK` tokens of
+    its end.
 
     As `stable-diffusion-webui` does with its `comma_padding_backtrack` of 20.
     """
@@ -108,7 +111,8 @@ def split_chunks(text: str, ids: Ids) -> list[TokenChunk]:
 def count_tokens(text: str, tokenizer: Any, longest: int | None = None) -> TokenCount:
     """Count a prompt's tokens with a `tokenizers.Tokenizer` or a transformers tokenizer that is based on one.
 
-    Without `longest` the prompt is chunked and its weights are parsed; else it is taken literally and truncated to `longest` tokens.
+    Without `longest` the prompt is chunked and its weights are parsed; else it is taken literally and truncated to
+    `longest` tokens.
     """
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if longest is None:
@@ -124,11 +128,11 @@ def encode_weighted(
 ) -> EncodedPrompts:
     """Encode weighted prompts with a CLIP text encoder, padded with empty chunks to the longest prompt.
 
-    `tokenizer` is a transformers CLIPTokenizer. `encode` takes one chunk's ids [1, CHUNK_TOKENS + 2] (int64, CPU, with start, end
-    and padding tokens as in diffusers) and returns the family's hidden states [1, CHUNK_TOKENS + 2, D] and pooled [1,P] or None.
-    Each distinct chunk is encoded once and alone, so that a prompt's states do not depend on the batch; without weights they equal
-    diffusers' bit for bit. Weights multiply the states, whose mean is then restored. Encode positive and negative prompts together,
-    so that they have the same length.
+    `tokenizer` is a transformers CLIPTokenizer. `encode` takes one chunk's ids [1, CHUNK_TOKENS + 2] (int64, CPU, with
+    start, end and padding tokens as in diffusers) and returns the family's hidden states [1, CHUNK_TOKENS + 2, D] and
+    pooled [1,P] or None. Each distinct chunk is encoded once and alone, so that a prompt's states do not depend on the
+    batch; without weights they equal diffusers' bit for bit. Weights multiply the states, whose mean is then restored.
+    Encode positive and negative prompts together, so that they have the same length.
     """
     import torch
 
@@ -228,10 +232,11 @@ def _pairs(matches: Sequence[re.Match[str]]) -> tuple[dict[int, float], dict[int
 
 
 def reweighted(text: str, start: int, end: int, steps: int) -> tuple[str, int, int]:
-    """Change the weight of the selection, or of the word at the cursor, by 0.1 per step; returns the prompt and the new selection.
+    """Change the weight of the selection, or of the word at the cursor, by 0.1 per step; returns the prompt and the new
+    selection.
 
-    As in AUTOMATIC1111: `word` becomes `(word:1.1)`, the number in `(…:1.1)` grows, at 1 the brackets are removed; the number in
-    `<lora:name:0.8>` changes by 0.05 per step. Nothing changes where there is no word.
+    As in AUTOMATIC1111: `word` becomes `(word:1.1)`, the number in `(…:1.1)` grows, at 1 the brackets are removed; the
+    number in `<lora:name:0.8>` changes by 0.05 per step. Nothing changes where there is no word.
     """
     for tag in _TAG.finditer(text):
         if tag.start() <= start and end <= tag.end():

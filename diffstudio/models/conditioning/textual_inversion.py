@@ -1,7 +1,8 @@
 """Textual inversion embeddings: learned vectors in place of token embeddings (Gal et al. 2022, arXiv 2208.01618).
 
-While a prompt is encoded, the tokenizer maps each embedding's name to negative ids, and the encoder's embedding table returns the
-vectors for them; afterwards both are unchanged. Negative ids, because CLIP finds the end of a prompt at its largest id.
+While a prompt is encoded, the tokenizer maps each embedding's name to negative ids, and the encoder's embedding table
+returns the vectors for them; afterwards both are unchanged. Negative ids, because CLIP finds the end of a prompt at its
+largest id.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class TextualInversion:
 
 
 def read_textual_inversion(path: Path, name: str = "") -> TextualInversion:
-    """Read an embedding of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor of any name).
+    """Read an embedding of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor of any
+    name).
 
     CheckpointMissing, CheckpointDamaged, CheckpointDangerous; CheckpointUnknown for other files.
     """
@@ -87,7 +89,9 @@ class TextualInversions:
         self._known: tuple[TextualInversion, ...] = ()
 
     def use(self, embeddings: Sequence[TextualInversion]) -> tuple[str, ...]:
-        """Activate exactly these embeddings; returns a sentence for each that does not fit the encoders and stays plain text."""
+        """Activate exactly these embeddings; returns a sentence for each that does not fit the encoders and stays plain
+        text.
+        """
         widths = [_table(encoder).embedding_dim for encoder in self._encoders.values()]
         fitting = [one for one in embeddings if all(width in one.vectors for width in widths)]
         self._known = tuple(fitting)
@@ -103,7 +107,9 @@ class TextualInversions:
         return tuple(one.name for one in self._known)
 
     def tokenizer(self, tokenizer: Any) -> Any:
-        """The tokenizer, extended by the names of the active embeddings; its interface is the same as far as prompts need it."""
+        """The tokenizer, extended by the names of the active embeddings; its interface is the same as far as prompts
+        need it.
+        """
         return _TokenizerWithEmbeddings(tokenizer, self._known) if self._known else tokenizer
 
     @contextmanager

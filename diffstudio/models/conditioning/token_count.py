@@ -1,7 +1,7 @@
 """Count the tokens of a prompt that a checkpoint reads, and find the truncated part. No torch.
 
-The tokenizer that reads furthest decides: CLIP's in families with chunks, T5's or a language model's in families that truncate, and
-the checkpoint's own if it was trained here.
+The tokenizer that reads furthest decides: CLIP's in families with chunks, T5's or a language model's in families that
+truncate, and the checkpoint's own if it was trained here.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def _folders(checkpoint: Checkpoint, names: Sequence[str]) -> list[Path]:
 
 
 def _clip(folder: Path) -> Tokenizer | None:
-    """CLIP's tokenizer (Radford et al. 2021, arXiv 2103.00020) from `vocab.json` and `merges.txt`, or from `tokenizer.json`."""
+    """CLIP's tokenizer (Radford et al. 2021, arXiv 2103.00020) from `vocab.json` and `merges.txt`, or from
+    `tokenizer.json`.
+    """
 
     def make() -> Tokenizer:
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers

@@ -1,7 +1,8 @@
 """Detect what a weights file is from its tensors' names and shapes and its metadata. No weights, no torch.
 
-Every family has a tensor whose name and shape no other has; they come from the original code and from diffusers' configurations.
-What shapes cannot tell (whether Stable Diffusion 2 predicts eps or v) comes from the metadata; a guess is called one.
+Every family has a tensor whose name and shape no other has; they come from the original code and from diffusers'
+configurations. What shapes cannot tell (whether Stable Diffusion 2 predicts eps or v) comes from the metadata; a guess
+is called one.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ _EXTRA_INPUTS = {
 def _unet(
     first: tuple[int, ...], context: tuple[int, ...], micro: tuple[int, ...], deep: bool, layout: Layout
 ) -> Detection | None:
-    """By three shapes: `first` [width,channels,3,3], `context` [width,context width], `micro` [width,micro-conditioning]."""
+    """By three shapes: `first` [width,channels,3,3], `context` [width,context width], `micro`
+    [width,micro-conditioning].
+    """
     if len(first) < 2 or len(context) != 2:
         return None
     channels, context_width = first[1], context[1]
@@ -420,7 +423,8 @@ def _upscaler(names: TensorNames, metadata: Mapping[str, str]) -> Detection | No
     return None
 
 
-# ---- models that are recognised, but not supported ----------------------------------------------------------------------
+# ---- models that are recognised, but not supported
+# ----------------------------------------------------------------------
 
 _UNSUPPORTED = tuple(
     (re.compile(pattern, re.M), title)

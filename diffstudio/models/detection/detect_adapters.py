@@ -1,4 +1,6 @@
-"""Detect LoRAs and their variants (LoHa, LoKr, DoRA, OFT) and the family they fit, by the names of their tensors. No torch.
+"""Detect LoRAs and their variants (LoHa, LoKr, DoRA, OFT) and the family they fit, by the names of their tensors.
+
+No torch.
 
 The names are those of kohya, PEFT, diffusers and OneTrainer.
 """
@@ -34,7 +36,8 @@ _KINDS = (
     (".diff", "weight differences"),
 )
 
-# Patterns of names with underscores for dots, the most specific first. A pattern is searched only if one of its substrings occurs:
+# Patterns of names with underscores for dots, the most specific first. A pattern is searched only if one of its
+# substrings occurs:
 # looking for those takes a tenth of the time.
 _NAMED = tuple(
     (substrings, re.compile(pattern, re.M), family)

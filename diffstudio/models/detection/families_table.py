@@ -13,7 +13,10 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One family. Its settings are those that its authors recommend; samplers and spacings have the names of `diffusion`."""
+    """One family.
+
+    Its settings are those that its authors recommend; samplers and spacings have the names of `diffusion`.
+    """
 
     name: str  # what `Checkpoint.family` holds
     title: str  # shown to the user
@@ -65,7 +68,8 @@ _STEPS = re.compile(r"(?<!\d)(\d{1,2})[ _-]?steps?")
 
 
 def recommended_settings(family: str, edition: str = "", name: str = "") -> Family | None:
-    """The family with the settings for this model: those distilled to few steps, by edition or file name, need other ones.
+    """The family with the settings for this model: those distilled to few steps, by edition or file name, need other
+    ones.
 
     Their makers' model cards: stabilityai/sdxl-turbo, ByteDance/SDXL-Lightning and Hyper-SD, latent-consistency,
     black-forest-labs/FLUX.1-schnell. None for an unknown family.

@@ -42,7 +42,8 @@ def prediction_from_yaml(path: Path) -> tuple[str, str]:
 def prediction_from_weights(path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> tuple[str, str]:
     """By the spread of the last normalization's bias in Stable Diffusion 2, which ComfyUI uses too: (eps or v, why).
 
-    1.3 kB are read. `data_start` is the byte from which the entries count. Both are empty where the file has no such tensor.
+    1.3 kB are read. `data_start` is the byte from which the entries count. Both are empty where the file has no such
+    tensor.
     """
     entry = next((tensors[name] for name in _LAST_NORM if name in tensors), None)
     if entry is None or entry.end - entry.start > _LARGEST_TENSOR_BYTES:

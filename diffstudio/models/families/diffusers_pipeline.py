@@ -1,7 +1,7 @@
 """Every other text-to-image pipeline of diffusers: the pipeline samples, and is watched, paused and stopped here.
 
-The pipeline has its own sampler and spacing, whatever a request says; size, negative prompt and guidance are passed on as
-far as the pipeline takes them. Code that comes with a folder is never run.
+The pipeline has its own sampler and spacing, whatever a request says; size, negative prompt and guidance are passed on
+as far as the pipeline takes them. Code that comes with a folder is never run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ class PipelinePrompt(EncodedPrompt):
 
 
 class DiffusersPipelineModel(Model):
-    """A diffusers pipeline as a Model with its own sampler. States are its latents; the last step's state is the images."""
+    """A diffusers pipeline as a Model with its own sampler.
+
+    States are its latents; the last step's state is the images.
+    """
 
     guides_last_call = True  # as the pipeline does
 
@@ -342,7 +345,9 @@ def _images(made: Any) -> Tensor:
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> DiffusersPipelineModel:
-    """CheckpointDamaged; CheckpointUnknown for a pipeline that is not known, brings its own code, or does something else."""
+    """CheckpointDamaged; CheckpointUnknown for a pipeline that is not known, brings its own code, or does something
+    else.
+    """
     kind = _pipeline_class(checkpoint)
     plain = list(checkpoint.path.glob("*/*.safetensors"))
     variant = "fp16" if plain and all(".fp16." in file.name for file in plain) else None
@@ -398,7 +403,9 @@ def _pipeline_class(checkpoint: Checkpoint) -> Any:
 
 
 def _does_else(kind: Any, known: bool) -> str:
-    """What a pipeline does, by what it takes, if that is not to make pictures from text; `known` ones may take pictures too."""
+    """What a pipeline does, by what it takes, if that is not to make pictures from text; `known` ones may take pictures
+    too.
+    """
     takes = inspect.signature(kind.__call__).parameters
     for sign, does in _ELSE:
         if any(sign in name for name in takes):

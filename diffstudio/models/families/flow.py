@@ -1,7 +1,8 @@
-"""What the rectified-flow families have in common: one schedule, ladders shifted towards the noise, transformers on patches.
+"""What the rectified-flow families have in common: one schedule, ladders shifted towards the noise, transformers on
+patches.
 
-A family says how its text encoders read a prompt (`_embeds`) and how its network is called (`_network`); guidance, ladders and
-sizes are here, by the rules of diffusers' own pipelines.
+A family says how its text encoders read a prompt (`_embeds`) and how its network is called (`_network`); guidance,
+ladders and sizes are here, by the rules of diffusers' own pipelines.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ PATCH = 2  # latent px along the side of what the transformers of all these fami
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How far a family's ladders lean towards the noise, as its `scheduler_config.json` says it: Esser et al. 2024, eq. 23.
+    """How far a family's ladders lean towards the noise, as its `scheduler_config.json` says it: Esser et al. 2024, eq.
+    23.
 
-    Either the same for all pictures or, with `by_size`, growing with the number of tokens in the picture: mu goes in a line
-    from `mu[0]` at `tokens[0]` to `mu[1]` at `tokens[1]`, and the shift is exp(mu). A ladder is then stretched so that its
-    last time before 0 is `terminal`, unless that is 0.
+    Either the same for all pictures or, with `by_size`, growing with the number of tokens in the picture: mu goes in a
+    line from `mu[0]` at `tokens[0]` to `mu[1]` at `tokens[1]`, and the shift is exp(mu). A ladder is then stretched so
+    that its last time before 0 is `terminal`, unless that is 0.
     """
 
     constant: float = 1.0
@@ -48,7 +50,10 @@ class Shift:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Shift:
-        """From diffusers' FlowMatchEulerDiscreteScheduler, whose defaults these are. CheckpointDamaged when it makes no sense."""
+        """From diffusers' FlowMatchEulerDiscreteScheduler, whose defaults these are.
+
+        CheckpointDamaged when it makes no sense.
+        """
         try:
             shift = cls(
                 constant=float(config.get("shift", 1.0)),
@@ -151,7 +156,9 @@ class FlowModel(LatentModel, ABC):
     # ---- the ladder --------------------------------------------------------------------------------------------------
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        """The ladder of a picture of this size: diffusers' own with `uniform`; all others are shifted and stretched alike."""
+        """The ladder of a picture of this size: diffusers' own with `uniform`; all others are shifted and stretched
+        alike.
+        """
         flow = RectifiedFlow(self.shift.at(self._tokens(width, height)))
         lay = SPACINGS.get(spacing)
         if lay is None:
@@ -256,7 +263,10 @@ def vae_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def part(parts: Components, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """A component of diffusers' or transformers' class `kind`, where it is to work. CheckpointMissing, CheckpointDamaged."""
+    """A component of diffusers' or transformers' class `kind`, where it is to work.
+
+    CheckpointMissing, CheckpointDamaged.
+    """
     module: Any = parts.module(name, kind, dtype)
     if module.dtype is torch.float32 and dtype is not torch.float32:
         module = module.to(dtype)  # diffusers' loader forgets it where weights lie beside a table of positions

@@ -1,4 +1,6 @@
-"""FLUX.1 (Black Forest Labs 2024): `dev` takes its guidance as an input, `schnell` takes none; neither uses a negative prompt."""
+"""FLUX.1 (Black Forest Labs 2024): `dev` takes its guidance as an input, `schnell` takes none; neither uses a negative
+prompt.
+"""
 
 from __future__ import annotations
 

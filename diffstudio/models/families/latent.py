@@ -25,8 +25,8 @@ _LARGEST_TIMES_TRAINED = 4  # the largest side, over the trained one
 class LatentModel(Model):
     """The part of a Model that depends on the VAE alone. Subclasses encode prompts and call the network.
 
-    `text_encoders` and `tokenizers` are given by diffusers' names (`text_encoder`, `tokenizer_2`). All modules are those of
-    diffusers and transformers.
+    `text_encoders` and `tokenizers` are given by diffusers' names (`text_encoder`, `tokenizer_2`). All modules are
+    those of diffusers and transformers.
     """
 
     vae: nn.Module
@@ -134,7 +134,9 @@ class LatentModel(Model):
         return image
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
-        """A linear map from channels to colours: the published one of this latent space, else one fitted with its own encoder."""
+        """A linear map from channels to colours: the published one of this latent space, else one fitted with its own
+        encoder.
+        """
         weights, bias = (part.to(state) for part in self._colours)
         return torch.einsum("bchw,cr->brhw", state, weights) + bias.view(1, 3, 1, 1)
 
@@ -192,9 +194,12 @@ _STABLE_DIFFUSION_XL = (
     (150 / 127.5 - 1, 140 / 127.5 - 1, 130 / 127.5 - 1),
 )
 
-# Channels to red, green and blue in [-1,1]: ([C,3], bias [3]). They are facts about published autoencoders, found by others by
-# regression on decoded pictures. Stable Diffusion 1 and 2, which share theirs: keturn in "Decoding latents to RGB without
-# upscaling", discuss.huggingface.co/t/23204, 2022. XL: T. A. Vass, "Explaining the SDXL latent space", 2023, given there in
+# Channels to red, green and blue in [-1,1]: ([C,3], bias [3]). They are facts about published autoencoders, found by
+# others by
+# regression on decoded pictures. Stable Diffusion 1 and 2, which share theirs: keturn in "Decoding latents to RGB
+# without
+# upscaling", discuss.huggingface.co/t/23204, 2022. XL: T. A. Vass, "Explaining the SDXL latent space", 2023, given
+# there in
 # levels of 0 .. 255.
 RGB_FACTORS: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[float, float, float]]] = {
     "sd1": _STABLE_DIFFUSION_1,

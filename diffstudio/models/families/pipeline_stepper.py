@@ -1,7 +1,7 @@
 """A pipeline of diffusers that draws in a thread of its own and stands still after each call of its network.
 
-Pipelines differ in the callbacks they have, and some have none; but all ask a scheduler what to make of each answer of the
-network. That question is where a pipeline is held, looked at and, if it must be, ended.
+Pipelines differ in the callbacks they have, and some have none; but all ask a scheduler what to make of each answer of
+the network. That question is where a pipeline is held, looked at and, if it must be, ended.
 """
 
 from __future__ import annotations

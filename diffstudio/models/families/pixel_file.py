@@ -58,8 +58,8 @@ def save(
 ) -> None:
     """Write a checkpoint to `path`, whole or not at all. StorageProblem when that fails.
 
-    `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license` and
-    `description`: https://github.com/Stability-AI/ModelSpec.
+    `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license`
+    and `description`: https://github.com/Stability-AI/ModelSpec.
     """
     config = network.config
     model = {

@@ -1,4 +1,6 @@
-"""What a diffusers scheduler's configuration says of a network: how it was trained, and at which times it wants to be asked."""
+"""What a diffusers scheduler's configuration says of a network: how it was trained, and at which times it wants to be
+asked.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ _TRAINING_STEPS = 1000  # the network takes t times this
 
 
 class SD3Model(FlowModel):
-    """The prompt is encoded by both CLIPs side by side, padded to T5's width, then by T5; the pooled embedding is the CLIPs'."""
+    """The prompt is encoded by both CLIPs side by side, padded to T5's width, then by T5; the pooled embedding is the
+    CLIPs'.
+    """
 
     longest_prompt = 256
 
@@ -46,7 +48,9 @@ class SD3Model(FlowModel):
         return min(super().largest_side, config.pos_embed_max_size * PATCH * self.vae_scale_factor)
 
     def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
-        """Even down to its smallest training time, which diffusers shifts twice: once by itself and once with the ladder."""
+        """Even down to its smallest training time, which diffusers shifts twice: once by itself and once with the
+        ladder.
+        """
         lowest = RectifiedFlow().t_min if self.shift.by_size else flow.t_min
         return flow.shifted(torch.linspace(flow.t_max, lowest, steps, dtype=torch.float64))
 

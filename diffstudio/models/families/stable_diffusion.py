@@ -1,7 +1,7 @@
 """Stable Diffusion 1 and 2: Rombach et al. 2022. A U-Net on latents, conditioned on a CLIP text encoder's states.
 
-Inpainting checkpoints also take the mask and the masked image (nine channels), and latent consistency models the guidance
-(Luo et al. 2023). How XL differs is in `stable_diffusion_xl`.
+Inpainting checkpoints also take the mask and the masked image (nine channels), and latent consistency models the
+guidance (Luo et al. 2023). How XL differs is in `stable_diffusion_xl`.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ class StableDiffusion(LatentModel):
         return StableDiffusionPrompt(*(PromptEmbeds(half) for half in embeds.chunk(2)))
 
     def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompt_weighting.EncodedPrompts:
-        """By the encoder of that number, "" or "_2": its last states, or those that many layers before the end (-2: one)."""
+        """By the encoder of that number, "" or "_2": its last states, or those that many layers before the end (-2:
+        one).
+        """
         encoder = self.text_encoders[f"text_encoder{number}"]
 
         def encode(ids: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -191,7 +193,9 @@ class StableDiffusion(LatentModel):
         return None
 
     def _guidance_embedding(self, guidance: float) -> Tensor:
-        """[1,D]: sines and cosines of 1000 w, where w = guidance - 1 is what the paper calls its scale: Luo et al. 2023."""
+        """[1,D]: sines and cosines of 1000 w, where w = guidance - 1 is what the paper calls its scale: Luo et al.
+        2023.
+        """
         half = self._guidance_width // 2
         frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.tensor(10_000.0).log() / (half - 1)))
         angles = 1000 * (guidance - 1) * frequencies

@@ -1,4 +1,7 @@
-"""Stable Diffusion XL, base and refiner: Podell et al. 2023. Two text encoders (the refiner: one), conditioned on sizes too."""
+"""Stable Diffusion XL, base and refiner: Podell et al. 2023.
+
+Two text encoders (the refiner: one), conditioned on sizes too.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +64,9 @@ class StableDiffusionXL(StableDiffusion):
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> StableDiffusionXL:
-    """The model of a checkpoint of family `sdxl` or `sdxl_refiner`. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
+    """The model of a checkpoint of family `sdxl` or `sdxl_refiner`.
+
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown.
+    """
     encoders = ("_2",) if checkpoint.family == "sdxl_refiner" else ("", "_2")
     return load_as(StableDiffusionXL, checkpoint, parts, device, dtype, sha256, encoders=encoders)

@@ -1,4 +1,6 @@
-"""Z-Image (Alibaba 2025): a language model encodes the prompt; the network counts time from the noise, and guidance from zero."""
+"""Z-Image (Alibaba 2025): a language model encodes the prompt; the network counts time from the noise, and guidance
+from zero.
+"""
 
 from __future__ import annotations
 

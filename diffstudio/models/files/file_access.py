@@ -1,4 +1,8 @@
-"""What every reader of weights files needs: a file's size and stamp, and the errors for files that are missing or damaged. No torch."""
+"""What every reader of weights files needs: a file's size and stamp, and the errors for files that are missing or
+damaged.
+
+No torch.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Check an untrusted diffusers folder before diffusers or transformers load it. No torch.
 
-Its JSON files name the classes to instantiate, their sizes and the weights files. All three are checked: classes must be diffusers' or
-transformers' own, sizes must go with the weights, and files must be in the folder. Links are followed: the cache of the Hugging Face
-hub consists of them.
+Its JSON files name the classes to instantiate, their sizes and the weights files. All three are checked: classes must
+be diffusers' or transformers' own, sizes must go with the weights, and files must be in the folder. Links are followed:
+the cache of the Hugging Face hub consists of them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_class(folder: Path, component: str, named: list[Any]) -> None:
-    """`["diffusers", "UNet2DConditionModel"]`, or from a pipeline: `["stable_diffusion", "StableDiffusionSafetyChecker"]`."""
+    """`["diffusers", "UNet2DConditionModel"]`, or from a pipeline: `["stable_diffusion",
+    "StableDiffusionSafetyChecker"]`.
+    """
     if named == [None, None] or len(named) == 2 and named[0] is None:
         return
     if len(named) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in named):

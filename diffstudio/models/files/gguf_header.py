@@ -1,6 +1,9 @@
-"""Read the header of a GGUF file: names, shapes and quantization types of its tensors, and its metadata. No weights, no torch.
+"""Read the header of a GGUF file: names, shapes and quantization types of its tensors, and its metadata.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Numbers are little-endian; the dimensions of a shape are stored in reverse.
+No weights, no torch.
+
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Numbers are little-endian; the dimensions of a
+shape are stored in reverse.
 """
 
 from __future__ import annotations

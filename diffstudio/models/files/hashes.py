@@ -1,6 +1,7 @@
 """SHA-256 of weights files, cached while a file is unchanged. No torch.
 
-Other programs identify a model by it, or by its first ten digits (AUTOMATIC1111's `AutoV2`), so it is stored in images' metadata.
+Other programs identify a model by it, or by its first ten digits (AUTOMATIC1111's `AutoV2`), so it is stored in images'
+metadata.
 """
 
 from __future__ import annotations

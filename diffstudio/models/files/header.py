@@ -1,4 +1,7 @@
-"""The header of a weights file, whatever its format: read once, then passed on from the library to the loaded model. No torch."""
+"""The header of a weights file, whatever its format: read once, then passed on from the library to the loaded model.
+
+No torch.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ class Header:
         return self.content.shapes
 
     def check(self) -> None:
-        """CheckpointDangerous for a pickle that would run something; CheckpointDamaged for one whose weights cannot be read."""
+        """CheckpointDangerous for a pickle that would run something; CheckpointDamaged for one whose weights cannot be
+        read.
+        """
         if isinstance(self.content, PickleScan):
             self.content.check()
 

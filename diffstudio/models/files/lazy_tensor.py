@@ -1,7 +1,9 @@
-"""Lazy tensors: operations on them are recorded and run when a tensor is materialized, so files of any size are processed one by one.
+"""Lazy tensors: operations on them are recorded and run when a tensor is materialized, so files of any size are
+processed one by one.
 
-Shapes and dtypes are computed at once on the device `meta`; `materialize` reads the inputs from disk and runs the operations. So
-renaming, casting or adding two checkpoints is written as if all weights were in memory, and only those of one tensor are.
+Shapes and dtypes are computed at once on the device `meta`; `materialize` reads the inputs from disk and runs the
+operations. So renaming, casting or adding two checkpoints is written as if all weights were in memory, and only those
+of one tensor are.
 """
 
 from __future__ import annotations

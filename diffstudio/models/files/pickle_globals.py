@@ -1,7 +1,7 @@
 """Classify the globals that a pickle imports: part of weights, dangerous, or neither. No torch.
 
-The first are those that PyTorch's own `weights_only` loading allows; nothing here is ever imported or called, they only describe
-tensors. The second can run code; a file that imports one is refused.
+The first are those that PyTorch's own `weights_only` loading allows; nothing here is ever imported or called, they only
+describe tensors. The second can run code; a file that imports one is refused.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Interpret a pickle without importing or calling anything: imports and calls become objects that describe them.
 
-A pickle is a program for a small stack machine (Lib/pickletools.py describes its 68 opcodes). Here every opcode does to the stack
-what it would do in Python, but a global stays a `Global` and a call a `Call`. From these, `pickle_tensors.py` reads the tensors, and
-`pickle_scan.py` reports what the file would run. Whatever the bytes are, only numbers, strings, lists, dicts, tuples and the three
-classes below are created, and never more of them than there are opcodes.
+A pickle is a program for a small stack machine (Lib/pickletools.py describes its 68 opcodes). Here every opcode does to
+the stack what it would do in Python, but a global stays a `Global` and a call a `Call`. From these, `pickle_tensors.py`
+reads the tensors, and `pickle_scan.py` reports what the file would run. Whatever the bytes are, only numbers, strings,
+lists, dicts, tuples and the three classes below are created, and never more of them than there are opcodes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Scan a pickle (PyTorch's `.ckpt`, `.pt`, `.pth`, `.bin`) without running it: what it would import and call, and which tensors it has.
+"""Scan a pickle (PyTorch's `.ckpt`, `.pt`, `.pth`, `.bin`) without running it: what it would import and call, and which
+tensors it has.
 
-There are three containers. Since 1.6 PyTorch writes a zip file: one pickle, and one member for each storage. Before, it wrote five
-pickles in a row, followed by the storages. Before 2017 it wrote a tar file, which is scanned and not loaded. A constant in a
-pickle may itself be a pickle that the outer one would load; those are scanned too. No weights are read.
+There are three containers. Since 1.6 PyTorch writes a zip file: one pickle, and one member for each storage. Before, it
+wrote five pickles in a row, followed by the storages. Before 2017 it wrote a tar file, which is scanned and not loaded.
+A constant in a pickle may itself be a pickle that the outer one would load; those are scanned too. No weights are read.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ class PickleScan:
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     def check(self) -> None:
-        """CheckpointDangerous for a file that would run something; CheckpointDamaged for one whose tensors cannot be read."""
+        """CheckpointDangerous for a file that would run something; CheckpointDamaged for one whose tensors cannot be
+        read.
+        """
         if self.dangerous:
             calls = [call for one in self.dangerous for call in one.calls[:1] or (one.name,)]
             more = f" and {len(calls) - 3:,} more" if len(calls) > 3 else ""
@@ -99,7 +102,8 @@ class PickleScan:
 def scan_pickle(path: Path) -> PickleScan:
     """Scan every pickle in a file and run none of them. A normal file takes some hundredths of a second.
 
-    CheckpointMissing, CheckpointDamaged, CheckpointUnknown. A dangerous file raises nothing here: see `PickleScan.check`.
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown. A dangerous file raises nothing here: see
+    `PickleScan.check`.
     """
     try:
         with reading(path):
@@ -221,7 +225,8 @@ def _check_sizes(tensors: Mapping[str, PickledTensor], storages: Mapping[str, St
         raise Unreadable(f"its tensors would take {whole:,} bytes, and the file has {size:,}")
 
 
-# ---- scanning pickles -------------------------------------------------------------------------------------------------
+# ---- scanning pickles
+# -------------------------------------------------------------------------------------------------
 
 
 class _Scanner:
@@ -284,7 +289,9 @@ class _Scanner:
                 known[1].append(format_call(call) + within)
 
     def _collect_nested(self, constants: list[bytes], depth: int) -> None:
-        """Only constants that are complete pickles count, and those that would run something dangerous before they fail."""
+        """Only constants that are complete pickles count, and those that would run something dangerous before they
+        fail.
+        """
         for constant in constants:
             self._nested -= 1
             if self._nested < 0 or depth > _DEEPEST:

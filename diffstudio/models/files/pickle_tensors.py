@@ -1,7 +1,7 @@
 """The tensors that an interpreted pickle describes, by name: dtype, shape, strides and storage. No torch, no weights.
 
-PyTorch writes a tensor as a call, `_rebuild_tensor_v2(storage, offset, size, stride, …)`, and its elements as a storage outside the
-pickle. Everything else in the file (optimisers, callbacks) is skipped.
+PyTorch writes a tensor as a call, `_rebuild_tensor_v2(storage, offset, size, stride, …)`, and its elements as a storage
+outside the pickle. Everything else in the file (optimisers, callbacks) is skipped.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class PickledTensor(NamedTuple):
 
 
 def tensors_in(root: Any) -> dict[str, PickledTensor]:
-    """By state-dict key: the wrappers that trainers add (`state_dict`, `params_ema`) are removed, nested names are joined by dots.
+    """By state-dict key: the wrappers that trainers add (`state_dict`, `params_ema`) are removed, nested names are
+    joined by dots.
 
     Unreadable for an invalid tensor or too many values.
     """

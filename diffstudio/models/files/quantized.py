@@ -1,7 +1,7 @@
 """Quantized weights (fp8, GGUF) that stay packed in memory and are dequantized when a layer uses them.
 
-A network of twelve billion parameters would take two to six times the memory otherwise. Outputs are the same to the bit as from
-weights that were dequantized at once. The packed bytes are uint8, so that casting a module leaves them alone.
+A network of twelve billion parameters would take two to six times the memory otherwise. Outputs are the same to the bit
+as from weights that were dequantized at once. The packed bytes are uint8, so that casting a module leaves them alone.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def _block(kind: int) -> tuple[int, int]:
 
 
 class QuantizedLinear(nn.Linear):
-    """A linear layer whose matrix stays packed: `weight` has its bytes. models/adapters/adapters.py applies LoRAs to it."""
+    """A linear layer whose matrix stays packed: `weight` has its bytes. models/adapters/adapters.py applies LoRAs to
+    it.
+    """
 
     def __init__(self, packed: QuantizedTensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)

@@ -86,7 +86,10 @@ class FileWeights:
 
 
 class GgufWeights:
-    """The tensors of a memory-mapped `.gguf` file. Types that diffusers can dequantize stay packed, all others are dequantized at once."""
+    """The tensors of a memory-mapped `.gguf` file.
+
+    Types that diffusers can dequantize stay packed, all others are dequantized at once.
+    """
 
     def __init__(self, path: Path, header: GgufHeader | None = None) -> None:
         import gguf
@@ -157,7 +160,10 @@ class GgufWeights:
 
 
 def open_rows(path: Path, header: Header | None = None) -> TensorRows:
-    """`header` is the file's, where it was read already. CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
+    """`header` is the file's, where it was read already.
+
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous.
+    """
     if path.suffix.lower() == ".gguf":
         content = header.content if header is not None and header.is_of(path) else None
         return GgufWeights(path, content if isinstance(content, GgufHeader) else None)

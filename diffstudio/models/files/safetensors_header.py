@@ -1,4 +1,7 @@
-"""Read the header of a safetensors file: its tensors and metadata, checked against the file's size. No weights, no torch."""
+"""Read the header of a safetensors file: its tensors and metadata, checked against the file's size.
+
+No weights, no torch.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,9 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Parsing makes thousands of small lists and none of them is part of a cycle: collecting meanwhile would double the time."""
+    """Parsing makes thousands of small lists and none of them is part of a cycle: collecting meanwhile would double the
+    time.
+    """
     was = gc.isenabled()
     gc.disable()
     try:
@@ -80,8 +85,8 @@ def gc_paused() -> Iterator[None]:
 def read_safetensors_header(path: Path) -> SafetensorsHeader:
     """The tensors and metadata that a safetensors file declares: https://github.com/huggingface/safetensors#format.
 
-    CheckpointMissing, or CheckpointDamaged for a header that is truncated, too large or not JSON, or whose tensors overlap, leave
-    gaps or do not fill the file.
+    CheckpointMissing, or CheckpointDamaged for a header that is truncated, too large or not JSON, or whose tensors
+    overlap, leave gaps or do not fill the file.
     """
     try:
         with reading(path, _FORMAT):

@@ -1,7 +1,7 @@
 """Read the tensors of a safetensors file or a pickle by name, each when it is needed.
 
-A pickle is scanned first (`pickle_scan`), and its tensors are built from the scan: nothing in the file is ever called, not even
-what PyTorch's own `weights_only` loading would call.
+A pickle is scanned first (`pickle_scan`), and its tensors are built from the scan: nothing in the file is ever called,
+not even what PyTorch's own `weights_only` loading would call.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class WeightsFile(Protocol):
 def open_weights(path: Path, header: Header | None = None) -> WeightsFile:
     """A safetensors file or a pickle, by its suffix. `header` is the file's, where it was read already.
 
-    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would run something.
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would run
+    something.
     """
     content = header.content if header is not None and header.is_of(path) else None
     if path.suffix.lower() in PICKLES:

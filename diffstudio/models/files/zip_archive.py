@@ -29,7 +29,10 @@ _ZIP_ERRORS = (
 
 
 class ZipArchive:
-    """The members by name. Unreadable for what PyTorch never writes: zip bombs, duplicate or overlapping members, paths outside."""
+    """The members by name.
+
+    Unreadable for what PyTorch never writes: zip bombs, duplicate or overlapping members, paths outside.
+    """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file

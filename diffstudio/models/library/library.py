@@ -23,10 +23,11 @@ STARTER = "starter"  # the name of the checkpoint that ships with the program
 
 
 class Library:
-    """The starter, the checkpoints trained here, and all models in `folders` (by default the program's own), of every role.
+    """The starter, the checkpoints trained here, and all models in `folders` (by default the program's own), of every
+    role.
 
-    In the folders of other programs (AUTOMATIC1111, ComfyUI) only their model folders are searched. One thread may scan while
-    another finds: results are replaced as a whole.
+    In the folders of other programs (AUTOMATIC1111, ComfyUI) only their model folders are searched. One thread may scan
+    while another finds: results are replaced as a whole.
     """
 
     def __init__(self, folders: Sequence[Path] = ()) -> None:
@@ -43,7 +44,9 @@ class Library:
         return self._scan("")
 
     def _scan(self, wanted: str) -> list[Checkpoint]:
-        """As `scan`; only the model that may be the `wanted` one keeps its headers: those of a thousand models take gigabytes."""
+        """As `scan`; only the model that may be the `wanted` one keeps its headers: those of a thousand models take
+        gigabytes.
+        """
         found: list[Checkpoint] = []
         problems: list[tuple[Path, DiffstudioError]] = []
         seen: dict[Stamp, Checkpoint | DiffstudioError] = {}
@@ -81,7 +84,9 @@ class Library:
         return RecordCache().records() if self._checkpoints is None else {}
 
     def find(self, name_or_path: str | Path) -> Checkpoint:
-        """The model of that name, or at that path: a file or a diffusers folder. Its record has its headers, where they were read now.
+        """The model of that name, or at that path: a file or a diffusers folder.
+
+        Its record has its headers, where they were read now.
 
         CheckpointMissing suggests similar names; CheckpointDamaged for a file that cannot be read.
         """
@@ -174,7 +179,9 @@ def _starter() -> Checkpoint:
 
 
 def _may_be(checkpoint: Checkpoint, wanted: str) -> bool:
-    """Whether this may be the wanted model: by its path, or by its name, to which a number may be added to make it unique."""
+    """Whether this may be the wanted model: by its path, or by its name, to which a number may be added to make it
+    unique.
+    """
     return bool(wanted) and (wanted.startswith(checkpoint.name) or str(checkpoint.path) == wanted)
 
 
@@ -183,7 +190,9 @@ def _run_name(latest: Path) -> str:
 
 
 def _config_modified(path: Path) -> int:
-    """Time of the last change of the `.yaml` config next to a checkpoint (see prediction_type.py), in ns; 0 if there is none."""
+    """Time of the last change of the `.yaml` config next to a checkpoint (see prediction_type.py), in ns; 0 if there is
+    none.
+    """
     try:
         return os.stat(path.with_suffix(".yaml")).st_mtime_ns
     except (OSError, ValueError):
@@ -198,7 +207,9 @@ def _read(path: Path, origin: Origin | None, role: Role) -> Checkpoint | Diffstu
 
 
 def _with_unique_names(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Where several have one name, a run's checkpoint keeps it, else one that generates, else the first path: names stay stable."""
+    """Where several have one name, a run's checkpoint keeps it, else one that generates, else the first path: names
+    stay stable.
+    """
     names: dict[Path, str] = {}
     taken = {STARTER}
     for checkpoint in sorted(

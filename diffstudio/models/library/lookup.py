@@ -35,8 +35,9 @@ def find_model(
 ) -> Checkpoint:
     """The model with one of these roles that has this name, in any case, or that is stored at this path.
 
-    `kind` is what messages call such a model: `LoRA`. `built_in` names are offered too. CheckpointMissing suggests similar
-    names; where the library has no such model, its remedy is `install`. CheckpointDamaged for a file that cannot be read.
+    `kind` is what messages call such a model: `LoRA`. `built_in` names are offered too. CheckpointMissing suggests
+    similar names; where the library has no such model, its remedy is `install`. CheckpointDamaged for a file that
+    cannot be read.
     """
     found = None
     with suppress(CheckpointMissing):
@@ -57,7 +58,9 @@ def find_vae(library: Models | None, name: str) -> Checkpoint:
 
 
 def match_name(models: Iterable[Checkpoint], name: str) -> Checkpoint | None:
-    """The model of this name, in any case: its name, its file's name, or the one its trainer gave it (`ss_output_name`)."""
+    """The model of this name, in any case: its name, its file's name, or the one its trainer gave it
+    (`ss_output_name`).
+    """
     folded, models = name.casefold(), tuple(models)
     if not folded:
         return None

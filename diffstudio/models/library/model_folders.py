@@ -50,7 +50,9 @@ def detect_program(folder: Path) -> str:
 
 
 def search_roots(folder: Path) -> tuple[Path, ...]:
-    """The folders to search in a folder that the user added: of another program's only its model folders, with those it refers to."""
+    """The folders to search in a folder that the user added: of another program's only its model folders, with those it
+    refers to.
+    """
     program = detect_program(folder)
     if not program:
         return (folder,)
@@ -87,8 +89,8 @@ def _extra_paths(file: Path) -> tuple[Path, ...]:
 def walk_models(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
     """Every weights file and diffusers folder below `root`, in order, with the role that its folder suggests.
 
-    Links are followed, each folder once. Skips the contents of diffusers folders, hidden folders, unfinished ones (`.part`) and
-    the folder `avoid`.
+    Links are followed, each folder once. Skips the contents of diffusers folders, hidden folders, unfinished ones
+    (`.part`) and the folder `avoid`.
     """
     entered: set[tuple[int, int]] = set()
     waiting: list[tuple[str, Role]] = [(str(root), ROLES.get(root.name.lower(), Role.UNKNOWN))]

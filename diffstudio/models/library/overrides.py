@@ -2,7 +2,8 @@
 
 Stored in `models.json` in the data folder, which may also be edited by hand:
 
-    {"format": 1, "files": {"/models/odd.safetensors": {"family": "sd2", "prediction": "v", "size_bytes": 1, "sha256": "…"}}}
+    {"format": 1, "files": {"/models/odd.safetensors": {"family": "sd2", "prediction": "v", "size_bytes": 1, "sha256":
+    "…"}}}
 
 A file that was moved is recognised by its SHA-256, if that was computed before.
 """

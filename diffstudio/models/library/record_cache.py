@@ -1,7 +1,8 @@
 """A cache of the records of model files, from one run of the program to the next. No torch.
 
-Parsing the header of Stable Diffusion XL takes tens of milliseconds, and a thousand files took many seconds at every start. A record
-is valid while its file and the code that reads it are unchanged. Where the cache cannot be read or written, headers are read.
+Parsing the header of Stable Diffusion XL takes tens of milliseconds, and a thousand files took many seconds at every
+start. A record is valid while its file and the code that reads it are unchanged. Where the cache cannot be read or
+written, headers are read.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name not in 
 
 
 class RecordCache:
-    """`suggested` is what was known of a file before it was read, which its record depends on: role, origin, config next to it."""
+    """`suggested` is what was known of a file before it was read, which its record depends on: role, origin, config
+    next to it.
+    """
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file or paths.cache() / "library.sqlite"

@@ -171,7 +171,9 @@ def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
 
 
 def _with_prediction(found: Detection, path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> Detection:
-    """With the prediction type of a U-Net, if the header does not say: by the config next to the file, else by its weights."""
+    """With the prediction type of a U-Net, if the header does not say: by the config next to the file, else by its
+    weights.
+    """
     if (
         found.family not in ("sd1", "sd2", "sdxl")
         or found.prediction == "v"
@@ -193,7 +195,9 @@ _CONFIGS = ("config.json", "adapter_config.json")  # that diffusers, transformer
 
 
 def _default_name(path: Path) -> str:
-    """The file's name, or its folder's where the file has a generic one (`control_canny/diffusion_pytorch_model.safetensors`)."""
+    """The file's name, or its folder's where the file has a generic one
+    (`control_canny/diffusion_pytorch_model.safetensors`).
+    """
     stem = path.name.removesuffix(path.suffix)
     generic = _GENERIC_NAME.fullmatch(stem) is not None and any(path.with_name(name).is_file() for name in _CONFIGS)
     return path.absolute().parent.name if generic else stem

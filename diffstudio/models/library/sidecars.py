@@ -1,8 +1,11 @@
-"""Sidecar files next to a model, by AUTOMATIC1111, Civitai helpers and others: preview image, description, trigger words. No torch.
+"""Sidecar files next to a model, by AUTOMATIC1111, Civitai helpers and others: preview image, description, trigger
+words.
 
-AUTOMATIC1111 and Forge: `name.json`, `name.txt`, `name.preview.png`. Civitai's helpers: `name.civitai.info`. Stability Matrix:
-`name.cm-info.json`. LoRA Manager: `name.metadata.json`. SwarmUI: `name.swarm.json`. ComfyUI's managers: `name.jpg`.
-All of it is untrusted text: it is shortened and stripped of markup.
+No torch.
+
+AUTOMATIC1111 and Forge: `name.json`, `name.txt`, `name.preview.png`. Civitai's helpers: `name.civitai.info`. Stability
+Matrix: `name.cm-info.json`. LoRA Manager: `name.metadata.json`. SwarmUI: `name.swarm.json`. ComfyUI's managers:
+`name.jpg`. All of it is untrusted text: it is shortened and stripped of markup.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ _MOST_TAGS = 10_000
 
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """As its author names them, else from the names of the training folders, which kohya calls `<repeats>_<trigger word>`."""
+    """As its author names them, else from the names of the training folders, which kohya calls `<repeats>_<trigger
+    word>`.
+    """
     declared = metadata.get("modelspec.trigger_phrase") or metadata.get("ss_trigger_words") or ""
     if declared.strip():
         return tuple(dict.fromkeys(word.strip()[:200] for word in declared.split(",") if word.strip()))[:50]

@@ -10,7 +10,8 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.memory.limits import DTYPE_BYTES, UNPACKED_SHARE
 
-# Peak bytes of float32 activations in one call of the network, per px of each image, with both halves of guidance where it is
+# Peak bytes of float32 activations in one call of the network, per px of each image, with both halves of guidance where
+# it is
 # used: traced on the meta device through diffusers' networks at 1024 px and beyond, with memory-efficient attention.
 _SAMPLING = MappingProxyType(
     {
@@ -58,7 +59,8 @@ def estimate(
     dtype: str = "float32",
     controls: Sequence[Checkpoint] = (),
 ) -> Estimate:
-    """To make `count` images of width × height px as one batch in `dtype` (torch's name), with the ControlNets `controls`.
+    """To make `count` images of width × height px as one batch in `dtype` (torch's name), with the ControlNets
+    `controls`.
 
     For a checkpoint in one file only the weights in that file are counted.
     """
@@ -73,7 +75,10 @@ def estimate(
 
 
 def loaded_bytes(checkpoint: Checkpoint, dtype: str, free_bytes: int) -> int:
-    """Of the weights in memory, in `dtype`. Quantized ones stay packed unless they fit into half of the free memory unpacked."""
+    """Of the weights in memory, in `dtype`.
+
+    Quantized ones stay packed unless they fit into half of the free memory unpacked.
+    """
     unpacked = checkpoint.parameters * DTYPE_BYTES.get(dtype, 4)
     quantized = checkpoint.layout is Layout.GGUF or checkpoint.dtype.startswith("F8")
     return checkpoint.size_bytes if quantized and unpacked > UNPACKED_SHARE * free_bytes else unpacked

@@ -1,8 +1,8 @@
 """Lease: who may use the accelerator, told by two operating-system locks. No torch.
 
-Pictures go first: whoever makes them holds `accelerator.wanted.lock` from the moment they ask until they end. A training
-run holds `accelerator.lock` alone, looks at every step boundary whether somebody wants it, and steps aside if so. The
-system lets go of the locks of a process that dies, so nothing is ever left behind.
+Pictures go first: whoever makes them holds `accelerator.wanted.lock` from the moment they ask until they end. A
+training run holds `accelerator.lock` alone, looks at every step boundary whether somebody wants it, and steps aside if
+so. The system lets go of the locks of a process that dies, so nothing is ever left behind.
 
     with lease.held("training emoji", cancelled=...):                  # a run
         for batch in batches:

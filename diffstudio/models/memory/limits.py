@@ -59,8 +59,8 @@ def images_at_once(
 ) -> int:
     """How many images of this size are sampled as one batch: 16 of 64 × 64 px on a CPU, one at the least.
 
-    `device_type` is torch's: cpu, cuda, mps. On an accelerator a batch of a `latent` model is as large as memory allows:
-    `image_bytes` are the activations of one image while it is sampled.
+    `device_type` is torch's: cpu, cuda, mps. On an accelerator a batch of a `latent` model is as large as memory
+    allows: `image_bytes` are the activations of one image while it is sampled.
     """
     if device_type == "cpu" or not latent:
         return max(1, pixels_at_once(device_type) // (width * height))

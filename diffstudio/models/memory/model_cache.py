@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class ModelCache:
-    """The models in memory, the one used last at the end. The newest stays however large it is; older ones are dropped for it.
+    """The models in memory, the one used last at the end.
+
+    The newest stays however large it is; older ones are dropped for it.
 
     Not for several threads at once.
     """
@@ -28,7 +30,9 @@ class ModelCache:
         return len(self._models)
 
     def get(self, checkpoint: Checkpoint, device: torch.device, vae: Checkpoint | None = None) -> Model | None:
-        """The model of exactly this file on this device, which becomes the newest. One of a file that has changed is dropped.
+        """The model of exactly this file on this device, which becomes the newest.
+
+        One of a file that has changed is dropped.
 
         `vae` is the VAE that was chosen in place of its own.
         """
@@ -51,7 +55,9 @@ class ModelCache:
         return sum(map(weights_bytes, self._models))
 
     def make_room(self, needed_bytes: int, budget_bytes: int) -> None:
-        """Drop the least recently used models until one of this size fits into the budget with the others, or none is left."""
+        """Drop the least recently used models until one of this size fits into the budget with the others, or none is
+        left.
+        """
         while self._models and needed_bytes + sum(map(weights_bytes, self._models)) > budget_bytes:
             del self._models[0]
 

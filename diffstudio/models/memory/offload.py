@@ -1,7 +1,8 @@
-"""Offload models that are larger than the accelerator's memory: their modules wait in CPU memory while they are not running.
+"""Offload models that are larger than the accelerator's memory: their modules wait in CPU memory while they are not
+running.
 
-With accelerate's hooks: a whole module at a time (text encoder, network, VAE), or, if the largest module does not fit either,
-layer by layer, which is slow.
+With accelerate's hooks: a whole module at a time (text encoder, network, VAE), or, if the largest module does not fit
+either, layer by layer, which is slow.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def offload_more(model: Model) -> str:
 
 
 def load_within(load: Callable[[torch.device], Model], device: torch.device, weights_bytes: int) -> tuple[Model, str]:
-    """Load the model onto `device`; if its weights, about `weights_bytes`, do not fit there, into CPU memory and offloaded.
+    """Load the model onto `device`; if its weights, about `weights_bytes`, do not fit there, into CPU memory and
+    offloaded.
 
     Also returns a sentence about that, which is empty if the model is on the device.
     """

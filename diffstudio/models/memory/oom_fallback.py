@@ -1,8 +1,8 @@
 """What is done when a job does not fit into memory, one measure after the other, each described in a sentence.
 
-First the other models in memory are freed, then the batch becomes smaller, then an image is sampled in tiles, then the model's
-modules wait in CPU memory and come to the accelerator only while they run, finally layer by layer. An image that cannot be
-decoded whole is decoded alone, then in tiles, so that what was sampled is not lost.
+First the other models in memory are freed, then the batch becomes smaller, then an image is sampled in tiles, then the
+model's modules wait in CPU memory and come to the accelerator only while they run, finally layer by layer. An image
+that cannot be decoded whole is decoded alone, then in tiles, so that what was sampled is not lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Infer the settings of a component's configuration that its family leaves open, from the shapes of its tensors (diffusers' keys)."""
+"""Infer the settings of a component's configuration that its family leaves open, from the shapes of its tensors
+(diffusers' keys).
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def _unet(shapes: Shapes, family: str, default: Mapping[str, Any]) -> dict[str, 
 
 
 def _clip(shapes: Shapes, default: Mapping[str, Any]) -> dict[str, Any]:
-    """CLIP text encoders, with 64-wide heads. Long-prompt encoders have more positions; layers beyond the default are not read."""
+    """CLIP text encoders, with 64-wide heads.
+
+    Long-prompt encoders have more positions; layers beyond the default are not read.
+    """
     width, layers = _dimension(shapes, "embeddings.token_embedding.weight", 1), _count(shapes, r"encoder\.layers")
     if width is None or layers is None:
         return {}

@@ -1,8 +1,9 @@
 """Where each component stands in a file of weights: the key prefixes of every family in every naming. No torch.
 
-One checkpoint may hold its network under `model.diffusion_model.` (the original LDM and SGM code, and ComfyUI), `diffusion_model.`,
-`unet.` or `transformer.` (diffusers), a trainer's wrapper (`model.`, `net.`) or no prefix at all; text encoders and the VAE have as
-many. Detection, loading, splitting, merging, pruning and the matching of LoRA layers all read this table.
+One checkpoint may hold its network under `model.diffusion_model.` (the original LDM and SGM code, and ComfyUI),
+`diffusion_model.`, `unet.` or `transformer.` (diffusers), a trainer's wrapper (`model.`, `net.`) or no prefix at all;
+text encoders and the VAE have as many. Detection, loading, splitting, merging, pruning and the matching of LoRA layers
+all read this table.
 
 Components have diffusers' names: `unet`, `transformer`, `vae`, `text_encoder`, `text_encoder_2`, `text_encoder_3`.
 """
@@ -32,7 +33,8 @@ def _comfy(encoder: str) -> str:
     return f"text_encoders.{encoder}.transformer."
 
 
-# family -> component -> prefixes of its keys; the first is that of the original naming, or ComfyUI's where there is none
+# family -> component -> prefixes of its keys; the first is that of the original naming, or ComfyUI's where there is
+# none
 COMPONENT_PREFIXES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "sd1": {
         "unet": _UNET,
@@ -203,7 +205,8 @@ def _underscored(prefix: str) -> str:
     return prefix.replace(".", "_")
 
 
-# How the names of layers begin, with underscores for dots, and the components they may mean: the first that has such a module.
+# How the names of layers begin, with underscores for dots, and the components they may mean: the first that has such a
+# module.
 LORA_PREFIXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     *((prefix, (NETWORK,)) for prefix in (*_TRAINERS_NETWORK, *map(_underscored, NETWORK_PREFIXES))),
     *((prefix, components) for prefixes, components in _TRAINERS_ENCODERS for prefix in prefixes),

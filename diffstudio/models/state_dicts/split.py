@@ -1,6 +1,7 @@
 """Split one file's tensors into components with diffusers' keys, and join components into one file again.
 
-The keys are mapped by `to_diffusers`, and back by `to_original`; the round trip is exact. Works on lazy tensors: no weight is read.
+The keys are mapped by `to_diffusers`, and back by `to_original`; the round trip is exact. Works on lazy tensors: no
+weight is read.
 """
 
 from __future__ import annotations

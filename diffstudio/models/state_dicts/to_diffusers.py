@@ -1,8 +1,9 @@
-"""Key maps from the original naming of state dicts to diffusers': for each key of a module, which rows of which tensors it is.
+"""Key maps from the original naming of state dicts to diffusers': for each key of a module, which rows of which tensors
+it is.
 
-The conversion itself is diffusers' own (`loaders.single_file_utils`). Its converters split and swap matrices by rows only, so they
-are run on row numbers instead of weights, and the result says where each row comes from. Weights are then read one tensor at a time,
-however they are stored.
+The conversion itself is diffusers' own (`loaders.single_file_utils`). Its converters split and swap matrices by rows
+only, so they are run on row numbers instead of weights, and the result says where each row comes from. Weights are then
+read one tensor at a time, however they are stored.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ _Convert = Callable[[State, Mapping[str, Any]], State]
 
 
 def key_map(component: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> KeyMap:
-    """The key map of a component (`unet`, `vae`, `text_encoder_2` …) from its tensors' shapes, by keys without the prefix.
+    """The key map of a component (`unet`, `vae`, `text_encoder_2` …) from its tensors' shapes, by keys without the
+    prefix.
 
-    The identity for keys in diffusers' naming. KeyError, IndexError, ValueError or RuntimeError where a tensor is missing.
+    The identity for keys in diffusers' naming. KeyError, IndexError, ValueError or RuntimeError where a tensor is
+    missing.
     """
     kind = "text_encoder" if component.startswith("text_encoder") else component
     for required_keys, convert in _CONVERTERS.get(kind, ()):

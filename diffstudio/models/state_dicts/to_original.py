@@ -1,4 +1,5 @@
-"""Convert state dicts of Stable Diffusion 1, 2 and XL from diffusers' keys to the original LDM and SGM keys that other programs read.
+"""Convert state dicts of Stable Diffusion 1, 2 and XL from diffusers' keys to the original LDM and SGM keys that other
+programs read.
 
 The inverse of `to_diffusers`, which is diffusers' own (`loaders.single_file_utils`); tests check the round trip.
 """

@@ -1,4 +1,6 @@
-"""Convert a checkpoint: to another precision, from a pickle to safetensors, or from a diffusers folder to a single file."""
+"""Convert a checkpoint: to another precision, from a pickle to safetensors, or from a diffusers folder to a single
+file.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,11 @@ _ARCHITECTURES = {
 
 
 def convert(checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP) -> ToolProgress:
-    """A safetensors file of the checkpoint's weights at `target`; a diffusers folder becomes one file in the original naming.
+    """A safetensors file of the checkpoint's weights at `target`; a diffusers folder becomes one file in the original
+    naming.
 
-    BadRequest where nothing would change, CheckpointUnknown for what cannot be converted, StorageProblem, CheckpointDamaged.
+    BadRequest where nothing would change, CheckpointUnknown for what cannot be converted, StorageProblem,
+    CheckpointDamaged.
     """
     target = checked_file(target)
     if checkpoint.layout not in (Layout.FOLDER, Layout.PICKLE) and precision in (
@@ -105,7 +109,10 @@ def check_precision(checkpoint: Checkpoint, precision: Precision) -> None:
 
 
 def folder_to_original(checkpoint: Checkpoint, tensors: State) -> dict[str, Tensor]:
-    """A diffusers folder's tensors by original keys. CheckpointUnknown for families whose original naming is not supported."""
+    """A diffusers folder's tensors by original keys.
+
+    CheckpointUnknown for families whose original naming is not supported.
+    """
     if not has_original_naming(checkpoint.family):
         family = family_of(checkpoint.family)
         title = family.title if family is not None else "its kind"

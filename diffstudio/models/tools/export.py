@@ -62,7 +62,8 @@ def export(
 ) -> ToolProgress:
     """A diffusers folder at `target`; components that the checkpoint lacks are taken from the `library`.
 
-    CheckpointUnknown where no folder can be made, CheckpointMissing and CheckpointDamaged for missing components and weights.
+    CheckpointUnknown where no folder can be made, CheckpointMissing and CheckpointDamaged for missing components and
+    weights.
     """
     target = target.absolute()
     if checkpoint.family == "pixel":

@@ -1,7 +1,8 @@
 """Merge two or three checkpoints of one family, tensor by tensor, whatever their naming and precision.
 
-With m the share, a weighted sum is a (1 - m) + b m, and adding the difference a + m (b - c): what b learned since c, added to a.
-Computed in float32. The file's header names its inputs: `modelspec.merged_from`, and `diffstudio.merge` with their hashes.
+With m the share, a weighted sum is a (1 - m) + b m, and adding the difference a + m (b - c): what b learned since c,
+added to a. Computed in float32. The file's header names its inputs: `modelspec.merged_from`, and `diffstudio.merge`
+with their hashes.
 """
 
 from __future__ import annotations
@@ -226,7 +227,8 @@ def _incompatible(first: Checkpoint, other: Checkpoint, why: str) -> BadRequest:
 _TITLES = {"network": "The network", "vae": "The VAE", "text_encoder": "A text encoder"}
 
 
-# ---- the header of the merged file ------------------------------------------------------------------------------------
+# ---- the header of the merged file
+# ------------------------------------------------------------------------------------
 
 _NOT_INHERITED = ("thumbnail", "run", "recipe", "merge", "bake")
 _OF_THE_FILE = (

@@ -107,7 +107,9 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
 
 
 def _component_files(folder: Path) -> list[tuple[str, Path]]:
-    """Each component's weight files: all shards of the plain variant, else of the first; pickles only without safetensors."""
+    """Each component's weight files: all shards of the plain variant, else of the first; pickles only without
+    safetensors.
+    """
     found: list[tuple[str, Path]] = []
     for component in sorted(path for path in folder.iterdir() if path.is_dir()):
         every = sorted(component.iterdir())
@@ -179,7 +181,8 @@ def write_file(path: Path, tensors: State, metadata: Metadata) -> Generator[floa
 
 
 def write_tensors(file: BinaryIO, name: str, tensors: State, metadata: Metadata) -> Generator[float, None, None]:
-    """Write the contents of a safetensors file, named `name` in errors; the widest dtypes first, so that all are aligned.
+    """Write the contents of a safetensors file, named `name` in errors; the widest dtypes first, so that all are
+    aligned.
 
     Yields the share that is written, 0 to 1.
     """

@@ -41,8 +41,8 @@ class _File:
 def rescan(gallery: Gallery, cancelled: Callable[[], bool] = lambda: False) -> RescanReport:
     """Make the gallery's records agree with its folder: files that other programs added, moved, changed or deleted.
 
-    A file that was moved keeps its star: it is recognised by its time and size. StorageProblem when the folder cannot be
-    read; the records stay as they are.
+    A file that was moved keeps its star: it is recognised by its time and size. StorageProblem when the folder cannot
+    be read; the records stay as they are.
     """
     report = _rescan(gallery, cancelled)
     gallery.needs_rescan = gallery.needs_rescan and cancelled()

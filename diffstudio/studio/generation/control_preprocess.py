@@ -1,6 +1,7 @@
 """What a ControlNet is shown of a picture: its edges, its lines, its opposite, or itself. No torch is imported here.
 
-Each is made as it was when the published ControlNets were trained: Zhang et al. 2023, arXiv 2302.05543, appendix and code.
+Each is made as it was when the published ControlNets were trained: Zhang et al. 2023, arXiv 2302.05543, appendix and
+code.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def control_picture(
 ) -> Picture:
     """What the network sees, [H,W,3] for `size` width × height: the picture fitted by `way`, then prepared.
 
-    Where only `box` of a picture of `whole` px is made, it is fitted to the whole and that part of it is taken. What lies
-    around one that is fitted in is black, which is nothing to all of them. ImageProblem when it is no picture.
+    Where only `box` of a picture of `whole` px is made, it is fitted to the whole and that part of it is taken. What
+    lies around one that is fitted in is black, which is nothing to all of them. ImageProblem when it is no picture.
     """
     picture = read_rgb(use.image)
     if whole is not None and box is not None:
@@ -70,11 +71,12 @@ def _white(where: NDArray[np.bool_]) -> Picture:
 
 
 def edges(picture: Picture, low: int, high: int) -> NDArray[np.bool_]:
-    """[H,W]: Canny 1986, "A computational approach to edge detection", as OpenCV counts, which ControlNets were trained with.
+    """[H,W]: Canny 1986, "A computational approach to edge detection", as OpenCV counts, which ControlNets were trained
+    with.
 
-    That is without the blur before it, with Sobel's slopes of the channel that is steepest, and their lengths as |dx| + |dy|.
-    Lines are one px wide: a slope counts where none beside it, across the edge, is steeper (section VI: non-maximum suppression),
-    above `high`, or above `low` and joined to such a one by others (section VII: hysteresis).
+    That is without the blur before it, with Sobel's slopes of the channel that is steepest, and their lengths as |dx| +
+    |dy|. Lines are one px wide: a slope counts where none beside it, across the edge, is steeper (section VI:
+    non-maximum suppression), above `high`, or above `low` and joined to such a one by others (section VII: hysteresis).
     """
     dx, dy = _slopes(picture)
     steep = np.abs(dx) + np.abs(dy)

@@ -1,4 +1,7 @@
-"""The ControlNets of a request: found in the library, loaded next to its model, given their images. No torch is imported here."""
+"""The ControlNets of a request: found in the library, loaded next to its model, given their images.
+
+No torch is imported here.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,9 @@ def load_controlnets(
     cancelled: Callable[[], bool] = lambda: False,
     make_room: Callable[[Model, int], bool] = lambda model, needed_bytes: True,
 ) -> None:
-    """Load these ControlNets next to the model. `make_room` is told the bytes that are needed; returns whether they fit.
+    """Load these ControlNets next to the model.
+
+    `make_room` is told the bytes that are needed; returns whether they fit.
 
     BadRequest, CheckpointDamaged, CheckpointUnknown, Interrupted.
     """
@@ -159,7 +164,10 @@ class RequestControlNets:
 
 
 def old_hash(path: Path) -> str:
-    """How AUTOMATIC1111 and its ControlNet extension tell models apart: by 64 KiB of the file. Empty where it cannot be read."""
+    """How AUTOMATIC1111 and its ControlNet extension tell models apart: by 64 KiB of the file.
+
+    Empty where it cannot be read.
+    """
     start, length = _OLD_HASH
     try:
         with path.open("rb") as file:

@@ -44,7 +44,9 @@ class Enlarger:
     def state_of(
         self, pictures: Sequence[Picture], width: int, height: int, model: Model, job: JobId, check: Callable[[], None]
     ) -> Generator[Event, None, Tensor]:
-        """The clean state [B,C,h,w] of these images at that size; `check` is called between pieces, and may raise to stop."""
+        """The clean state [B,C,h,w] of these images at that size; `check` is called between pieces, and may raise to
+        stop.
+        """
         larger = []
         for index, picture in enumerate(pictures):
             what = "Enlarging" if len(pictures) == 1 else f"Enlarging image {index + 1} of {len(pictures)}"

@@ -34,9 +34,9 @@ from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, 
 def generate(request: GenerateRequest, model: Model, resolved: Resolved, context: JobContext) -> Iterator[Event]:
     """Make the request's images, from number `context.done` on, and report each step; Finished comes last.
 
-    `resolved` are the request's files; its ControlNets are loaded next to the model already. BadRequest before any work for
-    what the model cannot do; Interrupted within one network call of `job_control.stop()`; OutOfMemory when one image alone
-    does not fit; StorageProblem when it cannot be saved.
+    `resolved` are the request's files; its ControlNets are loaded next to the model already. BadRequest before any work
+    for what the model cannot do; Interrupted within one network call of `job_control.stop()`; OutOfMemory when one
+    image alone does not fit; StorageProblem when it cannot be saved.
     """
     began = time.monotonic()
     request, width, height = _with_size(request, model)
@@ -117,7 +117,9 @@ class _Generation:
             yield ImageSaved(self.context.job, first + offset, saved.path, shrunk(image))
 
     def batch_size(self, first: int, at_once: int) -> int:
-        """All images of a batch share negative prompt and LoRAs; a replayed batch has the size that it was recorded with."""
+        """All images of a batch share negative prompt and LoRAs; a replayed batch has the size that it was recorded
+        with.
+        """
         size = self._prompts.batch_size(first, min(at_once, self.request.count - first))
         size = self._loras.batch_size([self._prompts.of(index).prompt for index in range(first, first + size)])
         if self.context.replay is not None:
@@ -200,7 +202,10 @@ def model_metadata(request: PictureRequest, model: Model) -> dict[str, Any]:
 
 
 def _with_size(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int, int]:
-    """The request, and width and height in px. Outpainting makes the whole canvas if the model can, else only what is new."""
+    """The request, and width and height in px.
+
+    Outpainting makes the whole canvas if the model can, else only what is new.
+    """
     width, height = model.default_size
     if (canvas := canvas_size(request)) is not None and request.width is None and request.height is None:
         try:

@@ -1,4 +1,7 @@
-"""The pictures a person gives: one to start from or to paint on, and a mask of what is painted anew. No torch is imported here."""
+"""The pictures a person gives: one to start from or to paint on, and a mask of what is painted anew.
+
+No torch is imported here.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,8 @@ class InitImage:
 def load_init_image(request: GenerateRequest, width: int, height: int) -> InitImage | None:
     """What the request gives, for a picture of width × height px to be made; None when it gives nothing.
 
-    ImageProblem when a file is no whole picture, BadRequest for a mask that paints nothing or a frame that is too large.
+    ImageProblem when a file is no whole picture, BadRequest for a mask that paints nothing or a frame that is too
+    large.
     """
     if request.init is None:
         return None
@@ -112,7 +116,9 @@ def fitted(picture: Image.Image, size: tuple[int, int], way: ResizeName) -> Imag
 
 
 def _extended(picture: Image.Image, mask: Image.Image, request: GenerateRequest) -> tuple[Image.Image, Image.Image]:
-    """With room around it that continues its edges; the mask takes in that room, and `feather` px of the picture beside it."""
+    """With room around it that continues its edges; the mask takes in that room, and `feather` px of the picture beside
+    it.
+    """
     canvas_size(request)
     left, top, right, bottom = request.outpaint
     whole = Image.fromarray(np.pad(np.array(picture), ((top, bottom), (left, right), (0, 0)), mode="edge"))
@@ -125,7 +131,9 @@ def _extended(picture: Image.Image, mask: Image.Image, request: GenerateRequest)
 
 
 def _filled(picture: Picture, mask: Mask, fill: FillName, seed: int) -> Picture:
-    """The picture with something else under the mask: what painting begins from when it does not begin from noise alone."""
+    """The picture with something else under the mask: what painting begins from when it does not begin from noise
+    alone.
+    """
     match fill:
         case FillName.ORIGINAL:
             return picture

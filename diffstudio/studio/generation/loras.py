@@ -1,9 +1,10 @@
-"""LoRAs in prompts: `<lora:name:0.8>` is read out, the name is looked up in the library, the file is attached to the model.
+"""LoRAs in prompts: `<lora:name:0.8>` is read out, the name is looked up in the library, the file is attached to the
+model.
 
-The prompt alone says which LoRAs a picture is made with, so it travels with the request, through the history and into other
-programs as it is. Numbers mean what they mean to AUTOMATIC1111: `<lora:name:0.8>` is for network and text encoders alike,
-`<lora:name:0.8:0.5>` 0.8 for the text encoders and 0.5 for the network, and `te=` and `unet=` say so in words. No torch is
-imported here before something is attached.
+The prompt alone says which LoRAs a picture is made with, so it travels with the request, through the history and into
+other programs as it is. Numbers mean what they mean to AUTOMATIC1111: `<lora:name:0.8>` is for network and text
+encoders alike, `<lora:name:0.8:0.5>` 0.8 for the text encoders and 0.5 for the network, and `te=` and `unet=` say so in
+words. No torch is imported here before something is attached.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _CHUNK_BYTES = 8 << 20
 def find_lora(library: Library | None, name: str) -> Checkpoint:
     """The LoRA of that name: its file's, in any case, or the one its trainer gave it.
 
-    Of a path only the file name counts, so that no prompt makes the program open a file anywhere. CheckpointMissing suggests
-    similar names.
+    Of a path only the file name counts, so that no prompt makes the program open a file anywhere. CheckpointMissing
+    suggests similar names.
     """
     return find_model(
         library,
@@ -77,7 +78,8 @@ def trigger_words(lora: Checkpoint) -> tuple[str, ...]:
 def autov3(lora: Checkpoint) -> str:
     """The hash that other programs find a LoRA by: of its tensors, so that changed metadata does not change it.
 
-    Trainers write it into the header (`sshs_model_hash`), which is believed, as AUTOMATIC1111 does. Empty for a file that is gone.
+    Trainers write it into the header (`sshs_model_hash`), which is believed, as AUTOMATIC1111 does. Empty for a file
+    that is gone.
     """
     said = lora.metadata.get("sshs_model_hash", "")
     if re.fullmatch(r"[0-9a-fA-F]{64}", said):
@@ -94,7 +96,9 @@ def autov3(lora: Checkpoint) -> str:
 
 
 class RequestLoras:
-    """The LoRAs of one request: read from its prompts and attached to its model. `files` has them by name. For one thread.
+    """The LoRAs of one request: read from its prompts and attached to its model. `files` has them by name.
+
+    For one thread.
 
     The prompt of a class-conditional checkpoint is the name of a class: no tags are read in it.
     """

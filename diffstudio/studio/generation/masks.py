@@ -1,4 +1,6 @@
-"""Masks that were painted in the window, kept under the hash of what they are, so that a request that names one can be made again."""
+"""Masks that were painted in the window, kept under the hash of what they are, so that a request that names one can be
+made again.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from diffstudio.atomic import storage_errors, write_bytes
 
 
 def keep_mask(png: bytes) -> Path:
-    """Where the mask lies now; the same mask lies in one place however often it is kept. StorageProblem when it cannot be written."""
+    """Where the mask lies now; the same mask lies in one place however often it is kept.
+
+    StorageProblem when it cannot be written.
+    """
     path = paths.data() / "masks" / f"{hashlib.sha256(png).hexdigest()[:24]}.png"
     if path.is_file() and path.stat().st_size == len(png):
         return path

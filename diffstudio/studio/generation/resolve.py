@@ -35,8 +35,9 @@ class Resolved:
 def resolve(request: PictureRequest, library: Library, done: int = 0) -> Resolved:
     """Find the files of a request of which `done` images are saved already.
 
-    CheckpointMissing suggests similar names. CheckpointDamaged, CheckpointUnknown for files of the wrong kind, BadRequest
-    for a ControlNet of another family and for a prompt whose wildcards cannot be drawn, ImageProblem for a missing image.
+    CheckpointMissing suggests similar names. CheckpointDamaged, CheckpointUnknown for files of the wrong kind,
+    BadRequest for a ControlNet of another family and for a prompt whose wildcards cannot be drawn, ImageProblem for a
+    missing image.
     """
     samples = isinstance(request, GenerateRequest) or bool(request.checkpoint)
     return resolve_for(request, library.find(request.checkpoint) if samples else None, library, done)

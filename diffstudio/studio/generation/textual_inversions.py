@@ -1,4 +1,7 @@
-"""The textual inversions of a request: those that its prompts name are made known to its model. No torch is imported here."""
+"""The textual inversions of a request: those that its prompts name are made known to its model.
+
+No torch is imported here.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,19 @@ _HASH_DIGITS = 12  # of the hash that AUTOMATIC1111 writes as `TI hashes`
 
 
 def textual_inversion_files(library: Library) -> dict[str, Checkpoint | DiffstudioError]:
-    """All textual inversions of the library by name, with the error for a file of an embeddings folder that cannot be read."""
+    """All textual inversions of the library by name, with the error for a file of an embeddings folder that cannot be
+    read.
+    """
     files = {model.name: model for model in library.scan() if model.role is Role.EMBEDDING}
     unreadable = {path.stem: error for path, error in library.problems if _FOLDER in map(str.lower, path.parts[:-1])}
     return {**unreadable, **files}
 
 
 class RequestTextualInversions:
-    """The textual inversions of one request, from `files` by name; read once, when a prompt first names them. For one thread."""
+    """The textual inversions of one request, from `files` by name; read once, when a prompt first names them.
+
+    For one thread.
+    """
 
     def __init__(self, files: Mapping[str, Checkpoint | DiffstudioError]) -> None:
         self._files = files
@@ -36,7 +44,9 @@ class RequestTextualInversions:
         self._noted: set[str] = set()
 
     def attach(self, model: Model, prompts: Sequence[str]) -> tuple[str, ...]:
-        """Make exactly those that these prompts name known to the model; a sentence for each that cannot be, once a request."""
+        """Make exactly those that these prompts name known to the model; a sentence for each that cannot be, once a
+        request.
+        """
         if model.textual_inversions is None:
             return ()
         from diffstudio.models.conditioning.textual_inversion import names_in_prompt

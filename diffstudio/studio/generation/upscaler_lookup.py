@@ -1,4 +1,7 @@
-"""Upscalers by name, and what enlarging a picture would ask for if it went by what the picture says of itself. No torch."""
+"""Upscalers by name, and what enlarging a picture would ask for if it went by what the picture says of itself.
+
+No torch.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,19 @@ _MOST_FORBEARS = 8
 
 
 def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
-    """The upscaler of that name, in any case, or at that path; None for the built-in ones. CheckpointMissing, CheckpointDamaged."""
+    """The upscaler of that name, in any case, or at that path; None for the built-in ones.
+
+    CheckpointMissing, CheckpointDamaged.
+    """
     if name in (LANCZOS, LATENT):
         return None
     return find_model(library, name, (Role.UPSCALER,), "upscaler", built_in=(LANCZOS,))
 
 
 def upscale_from(image: Path) -> UpscaleRequest:
-    """The request to begin with: its checkpoint is that which made the picture, or empty where the picture does not say."""
+    """The request to begin with: its checkpoint is that which made the picture, or empty where the picture does not
+    say.
+    """
     try:
         return upscale_of(image, sampled=True)
     except BadRequest:
@@ -33,7 +41,8 @@ def upscale_from(image: Path) -> UpscaleRequest:
 
 
 def _told_by(image: Path) -> ImageSettings | None:
-    """What a picture says of how it was made; of one that was only enlarged, what the one it came from says, where that is there.
+    """What a picture says of how it was made; of one that was only enlarged, what the one it came from says, where that
+    is there.
 
     None for a picture that says nothing, or is none: which is said when it is opened.
     """
@@ -51,7 +60,8 @@ def _told_by(image: Path) -> ImageSettings | None:
 
 
 def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
-    """The request to enlarge this picture: what is not `asked` (fields of it) is taken from what the picture says of itself.
+    """The request to enlarge this picture: what is not `asked` (fields of it) is taken from what the picture says of
+    itself.
 
     `sampled` takes the checkpoint that made it along, too. BadRequest where that is wanted and not known.
     """

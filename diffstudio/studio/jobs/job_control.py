@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class JobControl:
     """Stop and pause, looked at before every call of the network.
 
-    `on_pause` and `on_resume` are called by the working thread when it really pauses and goes on; `on_resume` may wait for
-    the accelerator, and may raise Interrupted.
+    `on_pause` and `on_resume` are called by the working thread when it really pauses and goes on; `on_resume` may wait
+    for the accelerator, and may raise Interrupted.
     """
 
     def __init__(self, on_pause: Callable[[], None] | None = None, on_resume: Callable[[], None] | None = None) -> None:

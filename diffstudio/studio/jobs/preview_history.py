@@ -12,8 +12,8 @@ LARGEST_BYTES = 256 << 20
 class PreviewHistory:
     """The previews of every step, of each of the job's images, within `largest_bytes`.
 
-    When they do not fit, every second step of those kept is dropped, so that a long job keeps fewer steps, evenly spread.
-    The newest step is always kept.
+    When they do not fit, every second step of those kept is dropped, so that a long job keeps fewer steps, evenly
+    spread. The newest step is always kept.
     """
 
     def __init__(self, largest_bytes: int = LARGEST_BYTES) -> None:

@@ -40,7 +40,10 @@ class Recording:
     _estimate_bytes: int = 0
 
     def begin(self, first: int, count: int, steps: int) -> BatchRecord:
-        """Start a new batch. What an earlier attempt recorded of these images, in a batch that was too large, is dropped."""
+        """Start a new batch.
+
+        What an earlier attempt recorded of these images, in a batch that was too large, is dropped.
+        """
         while self.batches and self.batches[-1].first >= first:
             self.batches.pop()
         self.preview_history.cut(first)

@@ -51,7 +51,8 @@ NO_ANNOTATION = Annotation()
 class Annotations:
     """The annotations of all files, in one JSON file. A file that was moved keeps its annotation.
 
-    Safe to call from any thread. If the JSON file cannot be read, it is set aside, `problem` says so, and there are no annotations.
+    Safe to call from any thread. If the JSON file cannot be read, it is set aside, `problem` says so, and there are no
+    annotations.
     """
 
     def __init__(self, file: Path | None = None) -> None:

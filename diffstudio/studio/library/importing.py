@@ -25,12 +25,13 @@ FOLDERS = {
 
 
 def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]:
-    """Yields the progress, from 0 to 1, and at last the imported file's path, in the sub-folder of `folder` for its kind.
+    """Yields the progress, from 0 to 1, and at last the imported file's path, in the sub-folder of `folder` for its
+    kind.
 
-    On the same disk it is a hard link, which takes no space; elsewhere a copy. An existing file is
-    kept: the same content is not imported twice, and another file of that name gets a number. Closed before its end, it leaves
-    nothing behind. CheckpointDamaged for what is not a model file, BadRequest for a folder, StorageProblem when it
-    cannot be written.
+    On the same disk it is a hard link, which takes no space; elsewhere a copy. An existing file is kept: the same
+    content is not imported twice, and another file of that name gets a number. Closed before its end, it leaves nothing
+    behind. CheckpointDamaged for what is not a model file, BadRequest for a folder, StorageProblem when it cannot be
+    written.
     """
     where = folder / FOLDERS.get(read_checkpoint(path).role, "")
     try:

@@ -1,4 +1,7 @@
-"""What a person can ask of files of weights: convert, merge, fuse LoRAs, prune, export. No torch before one is carried out."""
+"""What a person can ask of files of weights: convert, merge, fuse LoRAs, prune, export.
+
+No torch before one is carried out.
+"""
 
 from __future__ import annotations
 
@@ -119,11 +122,15 @@ def carry_out(request: WeightRequest) -> ToolProgress:
             yield from export(request.checkpoint, request.target, request.precision, library=library)
 
 
-# ---- what can be asked of a file, as its record tells -------------------------------------------------------------------
+# ---- what can be asked of a file, as its record tells
+# -------------------------------------------------------------------
 
 
 def offered(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Tool, ...]:
-    """`others` are the models beside it, without which nothing can be merged. Reads the header: not for the window's thread."""
+    """`others` are the models beside it, without which nothing can be merged.
+
+    Reads the header: not for the window's thread.
+    """
     can = [
         (Tool.CONVERT, bool(precisions(checkpoint))),
         (Tool.MERGE, bool(mergeable(checkpoint, others))),
@@ -200,7 +207,8 @@ def _alike(one: Checkpoint, other: Checkpoint) -> bool:
     )
 
 
-# ---- where it goes ------------------------------------------------------------------------------------------------------
+# ---- where it goes
+# ------------------------------------------------------------------------------------------------------
 
 
 def home_of(role: Role, folder: Path) -> Path:

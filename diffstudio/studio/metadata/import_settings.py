@@ -168,7 +168,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         (negative if in_negative else prompt).append(line)
     source = values.pop("Version", "")
     ours = source.startswith("diffstudio")
-    found = {
+    found: dict[str, Any] = {
         "prompt": "\n".join(prompt),
         "negative": "\n".join(negative),
         "steps": values.pop("Steps", None),

@@ -62,9 +62,9 @@ class ImageSettings:
 def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
     """The request in AUTOMATIC1111's grammar (`create_infotext` and `parse_generation_parameters` there).
 
-    `about` may hold `index` (which of the request's images, 0-based), `width` and `height` (px, as made, before they were
-    enlarged), `model` (what to call the checkpoint), `model_hash`, `version`, and `prompt` and `negative`: what the request's
-    expanded to. For an upscaled image, `source_text` is the infotext of the image that was upscaled.
+    `about` may hold `index` (which of the request's images, 0-based), `width` and `height` (px, as made, before they
+    were enlarged), `model` (what to call the checkpoint), `model_hash`, `version`, and `prompt` and `negative`: what
+    the request's expanded to. For an upscaled image, `source_text` is the infotext of the image that was upscaled.
     """
     if isinstance(request, UpscaleRequest):
         return _upscaled_text(request, about)
@@ -114,7 +114,9 @@ def _storable(text: str) -> str:
 
 
 def _hires_fields(request: GenerateRequest) -> dict[str, Any]:
-    """AUTOMATIC1111's names of a second pass; its strength is `Denoising strength` there, unless that is the first one's."""
+    """AUTOMATIC1111's names of a second pass; its strength is `Denoising strength` there, unless that is the first
+    one's.
+    """
     if request.enlarge <= 1:
         return {}
     strength = "Hires denoising strength" if request.init is not None else "Denoising strength"

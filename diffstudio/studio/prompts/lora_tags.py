@@ -58,7 +58,9 @@ def _factor(number: str) -> float:
 
 
 def hashes_text(told: Any) -> str | None:
-    """`name: hash, other: hash`, what AUTOMATIC1111 writes as `Lora hashes` and `TI hashes`; None where nothing was told."""
+    """`name: hash, other: hash`, what AUTOMATIC1111 writes as `Lora hashes` and `TI hashes`; None where nothing was
+    told.
+    """
     pairs = (
         {
             str(one["name"]): str(one["hash"])
@@ -72,7 +74,9 @@ def hashes_text(told: Any) -> str | None:
 
 
 def with_use(prompt: str, place: int, use: LoraUse | None) -> str:
-    """The prompt with its tag number `place` (from 0) put so, or taken out with the blank before it; nothing else changes."""
+    """The prompt with its tag number `place` (from 0) put so, or taken out with the blank before it; nothing else
+    changes.
+    """
     for number, match in enumerate(TAG.finditer(prompt)):
         if number == place:
             start = match.start() - (use is None and prompt[match.start() - 1 : match.start()] == " ")

@@ -1,10 +1,10 @@
 """Wildcards: `{a|b}`, `{2$$a|b|c}` and `__name__` in prompts, drawn anew for each image by its own seed.
 
-The grammar is the dynamicprompts library's: https://github.com/adieyal/dynamicprompts/blob/main/docs/SYNTAX.md. A wildcard is
-a text file with a choice on each line, or a list in a YAML or JSON file, below `paths.wildcards()`; `__animals/*__` draws
-from several. What is drawn is random whatever the template asks for (`!`, `@`), so that an image does not hang on its
-neighbours. `\\{`, `\\}`, `\\_` and `\\#` are the characters themselves, and so are `#`, `%`, `$`, `//` and `__` where they begin
-nothing; a line that begins with `# ` is a comment.
+The grammar is the dynamicprompts library's: https://github.com/adieyal/dynamicprompts/blob/main/docs/SYNTAX.md. A
+wildcard is a text file with a choice on each line, or a list in a YAML or JSON file, below `paths.wildcards()`;
+`__animals/*__` draws from several. What is drawn is random whatever the template asks for (`!`, `@`), so that an image
+does not hang on its neighbours. `\\{`, `\\}`, `\\_` and `\\#` are the characters themselves, and so are `#`, `%`, `$`,
+`//` and `__` where they begin nothing; a line that begins with `# ` is a comment.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class PromptVariants:
         return list(dict.fromkeys(self._prompt(index) for index in range(first, self._request.count)))
 
     def batch_size(self, first: int, most: int) -> int:
-        """How many of the `most` images from `first` on have the negative prompt of the first, and so fit into one batch."""
+        """How many of the `most` images from `first` on have the negative prompt of the first, and so fit into one
+        batch.
+        """
         if not (self._templates and is_template(self._request.negative)):
             return most
         negative = self._negative(first)

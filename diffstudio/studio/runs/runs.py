@@ -85,7 +85,8 @@ class Runs:
 
         `choice` is the recipe to train by, which the process takes as it is; without one the process chooses by
         `request.recipe`. `name` is the run's name when the request names no folder for it; by default it is named after
-        its folder of images. StorageProblem when its folder cannot be made, RunProblem when the process cannot be started.
+        its folder of images. StorageProblem when its folder cannot be made, RunProblem when the process cannot be
+        started.
         """
         if request.resume:
             if request.run is None:
@@ -175,7 +176,8 @@ class Runs:
     def remove(self, run: RunFolder) -> None:
         """Move its folder, with all it learned, to the system's trash; the pictures it learned from stay.
 
-        RunProblem while a process works on it, StorageProblem when the trash does not take it. May take as long as copying.
+        RunProblem while a process works on it, StorageProblem when the trash does not take it. May take as long as
+        copying.
         """
         from send2trash import send2trash
 

@@ -1,7 +1,8 @@
 """Augmentation: random flips, rotations and translations, with labels that condition the network on them.
 
 Karras et al. 2022 (EDM, arXiv 2206.00364), appendix F.2: conditioned on the augmentation, the network does not generate
-augmented images when the labels are zero. Each kind of augmentation leaves many images unchanged, so that it learns those.
+augmented images when the labels are zero. Each kind of augmentation leaves many images unchanged, so that it learns
+those.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class Augmentation:
     def apply(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Augment each image at random: a horizontal flip, then a rotation, then a translation by whole pixels.
 
-        `images` [B,C,S,S]: uint8, or float in [-1,1]. `generator` is on the CPU; the number of draws does not depend on the
-        recipe. Returns float images of the same shape in [-1,1] and labels, float32 [B,label_dim], which are 0 for unchanged
-        images and for a recipe without labels. The recipe's background fills what comes in from outside.
+        `images` [B,C,S,S]: uint8, or float in [-1,1]. `generator` is on the CPU; the number of draws does not depend on
+        the recipe. Returns float images of the same shape in [-1,1] and labels, float32 [B,label_dim], which are 0 for
+        unchanged images and for a recipe without labels. The recipe's background fills what comes in from outside.
         """
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 127.5 - 1

@@ -1,7 +1,7 @@
 """Batches: the images, conditions and random numbers of each training step.
 
-Everything is drawn from the run's seed and the number of the step, so a resumed run draws the same as an uninterrupted one
-and no random state needs to be stored.
+Everything is drawn from the run's seed and the number of the step, so a resumed run draws the same as an uninterrupted
+one and no random state needs to be stored.
 """
 
 from __future__ import annotations

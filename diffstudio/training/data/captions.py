@@ -1,7 +1,7 @@
 """Caption dropout: a random part of an image's caption each time the image is seen, or no caption at all.
 
-A caption is a name followed by tags after commas. Prompts are names, names with tags, tags alone, or empty: the network is
-trained on all of them.
+A caption is a name followed by tags after commas. Prompts are names, names with tags, tags alone, or empty: the network
+is trained on all of them.
 """
 
 from __future__ import annotations

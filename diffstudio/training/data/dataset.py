@@ -1,7 +1,8 @@
-"""ImageDataset: the images of a folder, decoded once into a memory-mapped cache file, so that a training step never waits.
+"""ImageDataset: the images of a folder, decoded once into a memory-mapped cache file, so that a training step never
+waits.
 
-The cache file is a plain `.npy` of uint8 [N, size, size, 3]. Its name is a hash of what it was made from: the folder, the
-paths, sizes and modification times of the files, and the part of the recipe that affects the pixels. It is written
+The cache file is a plain `.npy` of uint8 [N, size, size, 3]. Its name is a hash of what it was made from: the folder,
+the paths, sizes and modification times of the files, and the part of the recipe that affects the pixels. It is written
 atomically, so a file with the right name is complete. No torch except in `batch`.
 """
 
@@ -90,9 +91,9 @@ def build_dataset(
 ) -> ImageDataset:
     """The images of an inspected folder, from the cache when nothing has changed.
 
-    `on_progress(done, images)` and `cancelled()` are called after each decoded image. Interrupted when `cancelled` returns
-    True, FolderProblem when the recipe excludes every image, RunProblem for invalid settings, StorageProblem when the disk
-    is full. None of them leaves an unfinished file.
+    `on_progress(done, images)` and `cancelled()` are called after each decoded image. Interrupted when `cancelled`
+    returns True, FolderProblem when the recipe excludes every image, RunProblem for invalid settings, StorageProblem
+    when the disk is full. None of them leaves an unfinished file.
     """
     _check(data)
     records = [record for record in report.images if not _excluded(record.path, data.exclude)]

@@ -1,7 +1,7 @@
 """Inspection of a folder of images before training: images, captions, groups, duplicates and problems. No torch.
 
-The sub-folders are groups. A caption is a UTF-8 `.txt` file next to its image (`cat.txt` or `cat.png.txt`). Every image is
-decoded once, so that each one in the report can be read; for the others the report gives the reason.
+The sub-folders are groups. A caption is a UTF-8 `.txt` file next to its image (`cat.txt` or `cat.png.txt`). Every image
+is decoded once, so that each one in the report can be read; for the others the report gives the reason.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class _ReadResult:
 def inspect_folder(folder: Path) -> Generator[InspectionProgress | FolderReport, None, None]:
     """Inspect every image in the folder and its sub-folders; the last item is the report.
 
-    Closing the generator ends the work after the images that are being read. FolderProblem when the folder does not exist
-    or has no image that can be used.
+    Closing the generator ends the work after the images that are being read. FolderProblem when the folder does not
+    exist or has no image that can be used.
     """
     folder = Path(folder).expanduser()
     _check_folder(folder)

@@ -25,8 +25,8 @@ def background_colour(data: DataRecipe) -> tuple[int, int, int]:
 def resize_to_square(image: Image.Image, size: int, background: tuple[int, int, int], fit: str) -> NDArray[np.uint8]:
     """The image as a square: uint8 [size, size, 3].
 
-    `pad` fits the whole image on the background, `crop` takes its centre square. The image is resized with premultiplied
-    alpha and composited on the background afterwards, so that transparent pixels leave no dark edges.
+    `pad` fits the whole image on the background, `crop` takes its centre square. The image is resized with
+    premultiplied alpha and composited on the background afterwards, so that transparent pixels leave no dark edges.
     """
     width, height = image.size
     if fit == "crop":

@@ -12,7 +12,8 @@
     log.txt         the process's standard error
     run.lock        locked by the process that trains the run
 
-Reading needs no torch. A process that is killed leaves at most one incomplete last line in events.jsonl, which is skipped.
+Reading needs no torch. A process that is killed leaves at most one incomplete last line in events.jsonl, which is
+skipped.
 """
 
 from __future__ import annotations

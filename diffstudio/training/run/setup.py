@@ -1,4 +1,7 @@
-"""Setup of a run: from a folder of images and a recipe to everything that training needs. `auto` is resolved here, once."""
+"""Setup of a run: from a folder of images and a recipe to everything that training needs.
+
+`auto` is resolved here, once.
+"""
 
 from __future__ import annotations
 

@@ -261,7 +261,10 @@ def _cell_width(room: QRectF, shape: QSize, count: int, columns: int) -> float:
 
 
 def smooth(image: QImage, size: QSize) -> QImage:
-    """Resize an image to `size` px. Enlarging is bicubic: Qt's bilinear filter shows diamond artefacts from 64 px images."""
+    """Resize an image to `size` px.
+
+    Enlarging is bicubic: Qt's bilinear filter shows diamond artefacts from 64 px images.
+    """
     if size.width() <= image.width() * 1.2 or size.width() > 4096:
         return image.scaled(size, Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation)
     from PIL import Image  # after the first paint of the window

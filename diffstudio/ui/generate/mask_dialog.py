@@ -16,7 +16,9 @@ _SIDES = ("Left", "Top", "Right", "Bottom")
 
 
 class MaskDialog(QDialog):
-    """`done_painting` carries the mask as PNG bytes, or None where nothing is painted, and how far the frame was extended."""
+    """`done_painting` carries the mask as PNG bytes, or None where nothing is painted, and how far the frame was
+    extended.
+    """
 
     mask_accepted = Signal(object, object)
 

@@ -78,7 +78,8 @@ class MaskEditor(QWidget):
         self._space = False
         self._mouse: QPointF | None = None
 
-    # ---- contents ----- -----------------------------------------------------------------------------------------------
+    # ---- contents -----
+    # -----------------------------------------------------------------------------------------------
 
     def set_image(self, image: QImage, mask: QImage | None = None, sides: Sides = (0, 0, 0, 0)) -> None:
         """`mask` is greyscale, white where masked; it is stretched to the size of the image."""
@@ -173,7 +174,8 @@ class MaskEditor(QWidget):
         self.painted.emit()
         self.update()
 
-    # ---- geometry ----- -----------------------------------------------------------------------------------------------
+    # ---- geometry -----
+    # -----------------------------------------------------------------------------------------------
 
     def scale(self) -> float:
         """Screen px per image px."""
@@ -328,7 +330,8 @@ class MaskEditor(QWidget):
                 painter.drawText(spot, int(Qt.AlignmentFlag.AlignCenter), f"+{self._sides[side]} px")
                 painter.setPen(Qt.PenStyle.NoPen)
 
-    # ---- user input -------- ------------------------------------------------------------------------------------------
+    # ---- user input --------
+    # ------------------------------------------------------------------------------------------
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         point = event.position()

@@ -25,7 +25,10 @@ _THUMB = 112  # px
 
 
 class UpscaleDialog(QDialog):
-    """`upscale_requested` carries the UpscaleRequest. `base` holds the image's own settings, or those of the last upscale."""
+    """`upscale_requested` carries the UpscaleRequest.
+
+    `base` holds the image's own settings, or those of the last upscale.
+    """
 
     upscale_requested = Signal(object)
 

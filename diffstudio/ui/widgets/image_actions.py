@@ -111,7 +111,8 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
 def write(image: QImage, path: Path | None, target: Path) -> None:
     """Save a copy of `path` with its settings, or `image` when it is in no file yet; atomic.
 
-    ImageProblem when it cannot be read or the ending names no kind of picture, StorageProblem when it cannot be written.
+    ImageProblem when it cannot be read or the ending names no kind of picture, StorageProblem when it cannot be
+    written.
     """
     from diffstudio.studio.metadata import metadata
 

@@ -117,7 +117,8 @@ def test_the_picture_is_that_of_diffusers_with_a_lora_of_kohya(make: Callable[[]
     two = getattr(theirs, "text_encoder_2", None) is not None
     for prefix, part in (("lora_te1" if two else "lora_te", "text_encoder"), ("lora_te2", "text_encoder_2")):
         if getattr(theirs, part, None) is not None:
-            # Not the attention: diffusers 0.42 drops kohya's `self_attn_q_proj` on encoders of transformers 5. Below it is checked.
+            # Not the attention: diffusers 0.42 drops kohya's `self_attn_q_proj` on encoders of transformers 5. Below it
+            # is checked.
             tensors |= kohya(prefix, as_kohya_names(layers(getattr(theirs, part), "fc1", "fc2")), seed=500)
     file = write(tmp_path / "kohya.safetensors", tensors)
     theirs.load_lora_weights(file)
@@ -408,7 +409,8 @@ def test_fused_matrices_of_flux_are_split_into_the_modules_of_diffusers(tmp_path
     flux, d = small_flux(), 16
     before = {name: value.clone() for name, value in flux.state_dict().items()}
     double, single = "transformer_blocks.0", "single_transformer_blocks.0"
-    # kohya's name -> the rows of its matrix that belong to each module, as diffusers' conversion of whole checkpoints has it
+    # kohya's name -> the rows of its matrix that belong to each module, as diffusers' conversion of whole checkpoints
+    # has it
     split: dict[str, dict[str, slice]] = {
         "double_blocks_0_img_attn_qkv": {
             f"{double}.attn.to_{one}": slice(i * d, (i + 1) * d) for i, one in enumerate("qkv")

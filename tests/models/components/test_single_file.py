@@ -1,4 +1,6 @@
-"""One file, named by the makers or by diffusers, halved or in eighths, is the same model as the folder it was made from."""
+"""One file, named by the makers or by diffusers, halved or in eighths, is the same model as the folder it was made
+from.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def test_the_same_picture(folders: Callable[[str], Made], tmp_path: Path) -> Non
 
 
 def narrow(family: str) -> Any:
-    """Stable Diffusion 1 or XL with the program's own configuration in everything but widths, and with CLIP's own words."""
+    """Stable Diffusion 1 or XL with the program's own configuration in everything but widths, and with CLIP's own
+    words.
+    """
 
     def encoder(number: int, kind: type[Any], act: str) -> Any:
         torch.manual_seed(number)

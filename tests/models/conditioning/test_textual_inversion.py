@@ -53,7 +53,9 @@ def test_a_prompt_reads_as_with_diffusers(count: int, tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_prompt_is_found_where_it_is(tmp_path: Path) -> None:
-    """Also by encoders that look for their largest token, which OpenAI's own do: their configuration says 2 for the end."""
+    """Also by encoders that look for their largest token, which OpenAI's own do: their configuration says 2 for the
+    end.
+    """
     pipe = small.small_sdxl()
     word = pipe.tokenizer_2("cat", add_special_tokens=False).input_ids
     table = pipe.text_encoder_2.get_input_embeddings()
@@ -133,7 +135,9 @@ def test_names_are_words_of_their_own(text: str, found: list[str]) -> None:
     ],
 )
 def test_files_of_all_kinds(tmp_path: Path, tensors: dict[str, Tensor], widths: set[int]) -> None:
-    """As safetensors, as diffusers' `.bin`, and as AUTOMATIC1111's `.pt`, where the word lies among what its training left."""
+    """As safetensors, as diffusers' `.bin`, and as AUTOMATIC1111's `.pt`, where the word lies among what its training
+    left.
+    """
     torch.save(tensors, tmp_path / "x.bin")
     torch.save(
         {

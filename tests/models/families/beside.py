@@ -1,9 +1,9 @@
 """diffusers' pipelines and our models side by side: what the tests of the Stable Diffusion families share.
 
-Three things in diffusers' schedulers are not ours and are led around: `linspace` means another ladder in DDIM, DPM++ and
-UniPC, so they are compared on the times that they list; on the ladder `karras` DPM++ and UniPC tell the network the nearest
-whole training step (8e-3 of the latents' norm, if they may); and their pictures do not all start from sigma * noise, so they
-are given our start as `latents`.
+Three things in diffusers' schedulers are not ours and are led around: `linspace` means another ladder in DDIM, DPM++
+and UniPC, so they are compared on the times that they list; on the ladder `karras` DPM++ and UniPC tell the network the
+nearest whole training step (8e-3 of the latents' norm, if they may); and their pictures do not all start from sigma *
+noise, so they are given our start as `latents`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Pipelines that are no family of ours: diffusers draws them to the bit; we watch, pause, stop, begin again, and refuse."""
+"""Pipelines that are no family of ours: diffusers draws them to the bit; we watch, pause, stop, begin again, and
+refuse.
+"""
 
 from __future__ import annotations
 

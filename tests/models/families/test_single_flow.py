@@ -1,4 +1,6 @@
-"""Stable Diffusion 3, FLUX.1, Z-Image and Qwen-Image from single files: the folder's picture to the bit, however things are named."""
+"""Stable Diffusion 3, FLUX.1, Z-Image and Qwen-Image from single files: the folder's picture to the bit, however things
+are named.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Stable Diffusion 1 and 2 through our loop against diffusers' own pipelines, on small random weights of the real architecture.
+"""Stable Diffusion 1 and 2 through our loop against diffusers' own pipelines, on small random weights of the real
+architecture.
 
-The same prompts, noise and ladder give the same picture to float32's rounding: measured, 2e-7 to 2e-6 of the latents' norm.
-What is led around on the way is said in `beside`.
+The same prompts, noise and ladder give the same picture to float32's rounding: measured, 2e-7 to 2e-6 of the latents'
+norm. What is led around on the way is said in `beside`.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ def test_on_the_times_that_they_list(build: Build, sampler: str, spacing: str, p
 
 @pytest.mark.parametrize("sampler", ["euler", "heun"])
 def test_the_same_seeds_are_enough(build: Build, sampler: str) -> None:
-    """With diffusers' `linspace` both begin from sigma * noise: nothing but seeds, steps, prompts and guidance is shared."""
+    """With diffusers' `linspace` both begin from sigma * noise: nothing but seeds, steps, prompts and guidance is
+    shared.
+    """
     pipeline, model = build(small.small_sd1, "sd1", prediction="epsilon")
     pipeline.scheduler = their_scheduler(sampler, "uniform")
     expected = theirs(pipeline, generator=generators(), guidance_scale=7.0, output_type="pt")  # [2,3,64,64] in [0,1]

@@ -1,4 +1,5 @@
-"""Stable Diffusion XL through our loop against diffusers' own pipelines: base, refiner, few steps, sizes that are not square.
+"""Stable Diffusion XL through our loop against diffusers' own pipelines: base, refiner, few steps, sizes that are not
+square.
 
 Measured: 1e-7 to 2e-6 of the latents' norm.
 """

@@ -75,7 +75,8 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-# ---- what would run something ------------------------------------------------------------------------------------------
+# ---- what would run something
+# ------------------------------------------------------------------------------------------
 
 SYSTEM = imported("os", "system")
 COMMAND = text(f"touch {RAN}")
@@ -223,7 +224,8 @@ def test_the_tar_files_of_old(tmp_path: Path) -> None:
     assert "before 2017" in refused(tarred("b.pth", pickle.dumps({"a": 1})))
 
 
-# ---- what would take all memory, or for ever ---------------------------------------------------------------------------
+# ---- what would take all memory, or for ever
+# ---------------------------------------------------------------------------
 
 
 def _bomb(path: Path, size: int) -> Path:
@@ -357,7 +359,8 @@ def test_tables_that_hold_themselves(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "b.pt").reason.startswith("There are no weights in it")
 
 
-# ---- what is harmless --------------------------------------------------------------------------------------------------
+# ---- what is harmless
+# --------------------------------------------------------------------------------------------------
 
 
 def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> None:
@@ -463,7 +466,8 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-# ---- whatever the bytes ------------------------------------------------------------------------------------------------
+# ---- whatever the bytes
+# ------------------------------------------------------------------------------------------------
 
 _HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -37,7 +37,9 @@ def fits(value: Tensor, kind: Kind) -> bool:
 
 
 def write_gguf(path: Path, tensors: State, kind: Kind, architecture: str = "flux") -> State:
-    """The matrices in that kind, all else in F32, as city96's converter has it; what they come to when they are unpacked."""
+    """The matrices in that kind, all else in F32, as city96's converter has it; what they come to when they are
+    unpacked.
+    """
     writer, come_to = gguf.GGUFWriter(path, architecture), State()
     for name, value in tensors.items():
         numbers = value.float().contiguous().numpy()

@@ -1,4 +1,6 @@
-"""WeightsFile: what a file holds is what was saved, however it is stored; and pickles open wherever weights are asked for."""
+"""WeightsFile: what a file holds is what was saved, however it is stored; and pickles open wherever weights are asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +154,8 @@ def test_safetensors_are_the_same_to_ask(tmp_path: Path) -> None:
         open_weights(tmp_path / "none.pt")
 
 
-# ---- wherever weights are asked for ------------------------------------------------------------------------------------
+# ---- wherever weights are asked for
+# ------------------------------------------------------------------------------------
 
 
 def test_a_lora(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""A network of every family, in every naming and under every prefix, is detected, split, fused with a LoRA, exported and loaded."""
+"""A network of every family, in every naming and under every prefix, is detected, split, fused with a LoRA, exported
+and loaded.
+"""
 
 from __future__ import annotations
 

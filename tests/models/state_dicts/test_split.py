@@ -1,4 +1,6 @@
-"""Published checkpoints in full size, by their headers: every tensor of every component finds its place, there and back."""
+"""Published checkpoints in full size, by their headers: every tensor of every component finds its place, there and
+back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""ControlNets from the request to the picture: found, loaded and kept beside the model, shown what they are to see, told about."""
+"""ControlNets from the request to the picture: found, loaded and kept beside the model, shown what they are to see,
+told about.
+"""
 
 from __future__ import annotations
 

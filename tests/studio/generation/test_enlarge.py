@@ -1,4 +1,6 @@
-"""A second pass that enlarges, and finished pictures made larger: the same pixels by every road, said so, stopped, replayed."""
+"""A second pass that enlarges, and finished pictures made larger: the same pixels by every road, said so, stopped,
+replayed.
+"""
 
 from __future__ import annotations
 

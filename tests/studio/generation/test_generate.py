@@ -1,4 +1,6 @@
-"""A request on its whole way to files: the same pixels again, batches, given pictures, and everything that can go wrong."""
+"""A request on its whole way to files: the same pixels again, batches, given pictures, and everything that can go
+wrong.
+"""
 
 from __future__ import annotations
 

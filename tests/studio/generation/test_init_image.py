@@ -1,4 +1,6 @@
-"""Painting on a picture: what is kept is kept to the bit, what is made comes where it belongs, at any size and around the edges."""
+"""Painting on a picture: what is kept is kept to the bit, what is made comes where it belongs, at any size and around
+the edges.
+"""
 
 from __future__ import annotations
 

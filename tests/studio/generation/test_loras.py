@@ -1,4 +1,6 @@
-"""LoRAs from the prompt to the picture: tags, names, what is attached to the model that the worker keeps, what the file says."""
+"""LoRAs from the prompt to the picture: tags, names, what is attached to the model that the worker keeps, what the file
+says.
+"""
 
 from __future__ import annotations
 

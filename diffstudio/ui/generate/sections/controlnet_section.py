@@ -393,7 +393,8 @@ class ControlNetSection(QWidget):
             self.add_image(path)
         event.acceptProposedAction()
 
-    # ---- preview ------------------------------------------------------------------------------------------------------
+    # ---- preview
+    # ------------------------------------------------------------------------------------------------------
 
     def schedule_preview(self) -> None:
         """Recompute the previews soon: the size, an image or a preprocessor has changed."""

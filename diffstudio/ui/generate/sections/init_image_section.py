@@ -86,7 +86,8 @@ class InitImageSection(QWidget):
         self.masked_only.toggled.connect(lambda _: self._update_state())
         self._update_state()
 
-    # ---- request ------ ------------------------------------------------------------------------------------------------
+    # ---- request ------
+    # ------------------------------------------------------------------------------------------------
 
     def apply_to(self, request: GenerateRequest) -> GenerateRequest:
         """The request with these settings."""
@@ -145,7 +146,8 @@ class InitImageSection(QWidget):
         self._update_state()
         self.changed.emit()
 
-    # ---- user input -------- ------------------------------------------------------------------------------------------
+    # ---- user input --------
+    # ------------------------------------------------------------------------------------------
 
     def choose(self) -> QFileDialog:
         dialog = QFileDialog(self, "Choose an init image", pictures_folder(), IMAGE_FILE_FILTER)
@@ -181,7 +183,8 @@ class InitImageSection(QWidget):
         self._update_state()
         self.changed.emit()
 
-    # ---- internal ------------------------------------------------------------------------------------------------------
+    # ---- internal
+    # ------------------------------------------------------------------------------------------------------
 
     def has_mask(self) -> bool:
         """Whether the request inpaints or outpaints."""

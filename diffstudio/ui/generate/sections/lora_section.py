@@ -201,7 +201,8 @@ class LoraSection(QWidget):
         prompt.textChanged.connect(self._update_from_text)
         self._update_state()
 
-    # ---- models ------- -----------------------------------------------------------------------------------------------
+    # ---- models -------
+    # -----------------------------------------------------------------------------------------------
 
     def set_models(self, models: Sequence[Checkpoint]) -> None:
         """Take the LoRAs and embeddings out of all models."""
@@ -220,7 +221,8 @@ class LoraSection(QWidget):
         fitting = [model for model in self._models if not misfit(model, self._checkpoint) and _can_be_named(model)]
         return sorted(fitting, key=lambda model: (model.role is not Role.LORA, model.name.casefold()))
 
-    # ---- user input -------- ------------------------------------------------------------------------------------------
+    # ---- user input --------
+    # ------------------------------------------------------------------------------------------
 
     def open_picker(self) -> LoraPicker:
         picker = LoraPicker(self, self.offered())

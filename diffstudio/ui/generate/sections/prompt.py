@@ -24,9 +24,10 @@ _COUNT_PIXELS = 16  # height of the token count
 class PromptEdit(QPlainTextEdit):
     """Text that is pasted plain, leaves with Tab, and says when it is longer than a prompt may be.
 
-    Up in an empty field, or in one that shows an old prompt, goes back in the history; Alt+Up does so anywhere. Ctrl+Up and
-    Ctrl+Down make the selection stronger and weaker, for checkpoints that read such things (`set_weighting_enabled`). Its last line says
-    how many tokens the prompt has; what the checkpoint does not read is underlined.
+    Up in an empty field, or in one that shows an old prompt, goes back in the history; Alt+Up does so anywhere. Ctrl+Up
+    and Ctrl+Down make the selection stronger and weaker, for checkpoints that read such things
+    (`set_weighting_enabled`). Its last line says how many tokens the prompt has; what the checkpoint does not read is
+    underlined.
     """
 
     token_count_wanted = Signal(object)  # the text, shortly after it has changed: answer with show_count
