@@ -161,9 +161,10 @@ def test_where_no_lock_can_be_had_the_window_opens(tmp_path: Path) -> None:
 
 def test_what_a_crash_left_behind_is_not_in_the_way(qtbot: QtBot, tmp_path: Path) -> None:
     code = (
-        f"from PySide6.QtCore import QCoreApplication; from diffstudio.ui.shell.single_instance import SingleInstance; import os, pathlib;"
-        f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); assert not one.activate_running_instance();"
-        f"assert one.listen(); os._exit(9)"
+        "import os, pathlib; from PySide6.QtCore import QCoreApplication; "
+        "from diffstudio.ui.shell.single_instance import SingleInstance; "
+        f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); "
+        "assert not one.activate_running_instance(); assert one.listen(); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 9
     one = SingleInstance(tmp_path)
