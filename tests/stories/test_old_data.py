@@ -126,7 +126,7 @@ def test_models_and_what_was_said_of_them(old: Path) -> None:
         "sd2",
         "v",
         Role.CHECKPOINT,
-    ) and "You said so" in mystery.reason
+    ) and "Set by you" in mystery.reason
     said = Annotations()
     assert said.problem == "" and set(said.tags()) == {"tests", "16 px", "odd", "Tests"}
     assert said.of(found["tiny"].path) == Annotation(

@@ -456,7 +456,7 @@ def test_nothing_to_prune(small_world: World, tmp_path: Path) -> None:
         list(prune(one, tmp_path / "x.safetensors", ema=True))
     with pytest.raises(CheckpointUnknown, match="not known which of its tensors"):
         list(prune(replace(one, role=Role.UNKNOWN), tmp_path / "x.safetensors"))
-    with pytest.raises(CheckpointUnknown, match="it is a folder"):
+    with pytest.raises(CheckpointUnknown, match="it is a diffusers folder"):
         list(prune(record(small_world("sd1"), "sd1"), tmp_path / "x.safetensors"))
 
 
@@ -495,12 +495,10 @@ def test_a_merged_checkpoint_exported_gives_the_same_picture_in_diffusers(small_
 
 def test_what_cannot_be_exported_says_why(small_world: World, tmp_path: Path) -> None:
     tiny = read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors"))
-    with pytest.raises(
-        CheckpointUnknown, match=r"made with this program. Its file is what to give away: .*tiny.safetensors"
-    ):
+    with pytest.raises(CheckpointUnknown, match=r"trained in diffstudio. Share its file instead: .*tiny.safetensors"):
         list(export(tiny, tmp_path / "x"))
     one = single(small_world, "sd1", tmp_path / "one.safetensors")
-    with pytest.raises(CheckpointUnknown, match="not for FLUX.1"):
+    with pytest.raises(CheckpointUnknown, match="not FLUX.1"):
         list(export(record(one, "flux"), tmp_path / "x"))
     tensors = load(one)
     del tensors["model.diffusion_model.out.2.weight"]

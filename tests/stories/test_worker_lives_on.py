@@ -93,7 +93,7 @@ def test_a_job_that_killed_the_program_again_and_again_is_not_begun_once_more(op
     studio = opened()
     studio.worker.start()
     ending = studio.ending(1)
-    assert isinstance(ending, Failed) and "ended 3 times" in str(ending.error)
+    assert isinstance(ending, Failed) and "was killed 3 times" in str(ending.error)
     studio.done(REQUEST)
 
 

@@ -444,4 +444,4 @@ def _number(value: Any, kind: type[int] | type[float]) -> int | float | None:
 
 def _short(value: Any) -> str:
     text = " ".join(str(value)[:200].split())
-    return text if len(text) <= 60 else text[:57] + "…"
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -127,7 +127,7 @@ def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(
 ) -> None:
     model = load(tmp_path, "sd3")
     asked: list[list[str]] = []
-    encode = model._told
+    encode = model._embeds
 
     def told(prompts: Sequence[str]) -> PromptEmbeds:
         asked.append(list(prompts))

@@ -124,7 +124,7 @@ def test_a_missing_part_is_named_with_its_place(tmp_path: Path, name: str) -> No
 
 def test_tools_that_look_at_a_picture_are_refused(tmp_path: Path) -> None:
     small_flux(tmp_path, in_channels=384, out_channels=64)
-    with pytest.raises(CheckpointUnknown, match="one of FLUX.1's tools"):
+    with pytest.raises(CheckpointUnknown, match="one of the FLUX.1 tools"):
         load(tmp_path)
 
 

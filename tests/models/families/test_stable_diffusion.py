@@ -267,7 +267,7 @@ def test_sizes(build: Build) -> None:
     assert model.default_size == (64, 64) and model.state_shape(72, 64) == (4, 8, 9)
     model.check_size(72, 128)
     for width, height, near in ((70, 64, "72 × 64"), (64, 4096, "64 × 256")):
-        with pytest.raises(BadRequest, match=f"multiples of 8 px, at most 256.*Try {near}"):
+        with pytest.raises(BadRequest, match=f"multiples of 8 px, and at most 256.*Try {near}"):
             model.check_size(width, height)
 
 
@@ -295,7 +295,7 @@ def test_checkpoints_distilled_for_few_steps_begin_without_guidance(tmp_path: Pa
 @pytest.mark.parametrize(
     ("part", "changes", "why"),
     [
-        ("unet", {"in_channels": 5}, "looks at 5 channels"),
+        ("unet", {"in_channels": 5}, "takes 5 channels"),
         ("scheduler", {"_class_name": "EDMEulerScheduler"}, "its scheduler is EDMEulerScheduler"),
         ("scheduler", {"trained_betas": [0.1]}, "its scheduler is DDIMScheduler"),
         ("scheduler", {"beta_schedule": "magic"}, "its beta_schedule is 'magic'"),
