@@ -108,6 +108,7 @@ class RequestLoras:
         self._has_tags = checkpoint is None or checkpoint.conditioning is not Conditioning.CLASS
         self._hashes: dict[Path, str] = {}
         self._noted: set[str] = set()
+        self._model_takes_loras = True
 
     def read(self, prompt: str) -> tuple[str, tuple[LoraUse, ...]]:
         """As `lora_tags`."""
@@ -125,8 +126,9 @@ class RequestLoras:
 
         Raises CheckpointMissing, CheckpointDamaged and Interrupted; then none is attached.
         """
+        self._model_takes_loras = model.adapters is not None
         if model.adapters is None:
-            return self._new(["This checkpoint takes no LoRAs, so those in the prompt do nothing."]) if uses else ()
+            return self._new(["This checkpoint takes no LoRAs, so those in the prompt have no effect."]) if uses else ()
         attached = model.adapters.use([self._adapter_use(use) for use in uses], cancelled)
         return self._new([one.note for one in attached])
 
@@ -135,7 +137,7 @@ class RequestLoras:
         loras = [
             {"name": use.name, "hash": self._hash(self._files[use.name]), "network": use.network, "text": use.text}
             for use in uses
-            if use.name in self._files
+            if use.name in self._files and self._model_takes_loras
         ]
         return {"loras": loras} if loras else {}
 

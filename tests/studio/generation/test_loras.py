@@ -214,6 +214,8 @@ def test_a_checkpoint_that_takes_no_loras_says_so(studio: Studio) -> None:
     job = studio.done(GenerateRequest(prompt="red apple <lora:other:1>", checkpoint="tiny", steps=2))
     (note,) = [event for event in studio.of(job) if isinstance(event, Noted)]
     assert "takes no LoRAs" in note.text
+    path = next(event.path for event in studio.of(job) if isinstance(event, ImageSaved))
+    assert "loras" not in metadata.read(path).environment  # it had no effect
 
 
 def test_the_command_line_takes_tags(shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
