@@ -13,7 +13,7 @@ from torch import Tensor
 from diffstudio import paths
 from diffstudio.models import loading
 from diffstudio.models.library.records import read_checkpoint
-from tests.models.sampled import sample
+from diffstudio.models.sampling import SampleOptions, sample
 
 PROMPTS = ("red apple", "blue car", "dog", "house", "tree", "sun", "cat", "guitar")
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).expand(3, 1, 3, 3)
@@ -28,9 +28,7 @@ def main() -> None:
     model = loading.load(read_checkpoint(paths.starter()), torch.device("cpu"))
 
     def images(steps: int, guide_last_call: bool) -> Tensor:
-        *_, last = sample(
-            model,
-            prompts=PROMPTS,
+        options = SampleOptions(
             seeds=range(len(PROMPTS)),
             steps=steps,
             sampler="heun",
@@ -38,6 +36,7 @@ def main() -> None:
             guidance=3.0,
             guide_last_call=guide_last_call,
         )
+        *_, last = sample(model, model.encode_prompt(PROMPTS), options)
         return (last.x + 1) / 2
 
     reference = images(200, False)
