@@ -365,7 +365,7 @@ def load(
         raise CheckpointDamaged(
             f"{checkpoint.name} cannot be loaded",
             str(error).splitlines()[0][:200] if str(error) else "",
-            "Get it again from where it came",
+            "Download it again",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
@@ -427,9 +427,7 @@ def _index(folder: Path) -> Mapping[str, Any]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointDamaged(
-            f"{path} cannot be read", str(error)[:200], "Get it again from where it came"
-        ) from error
+        raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], "Download it again") from error
     if not isinstance(index, dict):
-        raise CheckpointDamaged(f"{path} is not a table", remedy="Get it again from where it came")
+        raise CheckpointDamaged(f"{path} is not a table", remedy="Download it again")
     return index

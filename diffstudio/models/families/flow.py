@@ -74,7 +74,7 @@ class Shift:
             raise CheckpointDamaged(
                 "The checkpoint does not say how it is to be sampled",
                 f"its scheduler_config.json makes no sense ({str(error)[:150]})",
-                "Get it again from where it came",
+                "Download it again",
             ) from error
         return shift
 
