@@ -1,1 +1,1 @@
-"""All Qt."""
+"""The desktop application (Qt)."""

@@ -71,9 +71,9 @@ class Canvas(QWidget):
         self.update()
 
     def show_previews(self, first: int, previews: Sequence[Picture]) -> None:
-        for index, picture in enumerate(previews, first):
+        for index, preview in enumerate(previews, first):
             if index < len(self._images):
-                self._images[index] = CanvasImage(numpy_to_qimage(picture))
+                self._images[index] = CanvasImage(numpy_to_qimage(preview))
         if self._scrubbed is None:
             self.update()
 
@@ -89,7 +89,7 @@ class Canvas(QWidget):
 
     def scrub(self, previews: Sequence[Picture] | None) -> None:
         """Show these previews in place of the images; None shows the images again."""
-        self._scrubbed = None if previews is None else [CanvasImage(numpy_to_qimage(picture)) for picture in previews]
+        self._scrubbed = None if previews is None else [CanvasImage(numpy_to_qimage(preview)) for preview in previews]
         self.update()
 
     def scrubbing(self) -> bool:

@@ -48,10 +48,10 @@ class Filmstrip(QAbstractSlider):
         self.blockSignals(False)
         self.update()
 
-    def set_step(self, step: int, first: int, pictures: Sequence[Picture]) -> None:
+    def set_step(self, step: int, first: int, previews: Sequence[Picture]) -> None:
         """Add the previews after a step, for images `first` onwards. The value follows if it was at the newest step."""
         follows = self.value() >= self.last_step()
-        self._history.put(step, first, pictures)
+        self._history.put(step, first, previews)
         self._thumbnails.pop((step, self._image), None)
         if follows:
             self.blockSignals(True)
@@ -63,8 +63,8 @@ class Filmstrip(QAbstractSlider):
         """Replace all steps with the worker's complete record."""
         follows = self.value() >= self.last_step()
         self._history, self._thumbnails = PreviewHistory(), {}
-        for index, pictures in enumerate(steps):
-            self._history.put(index + 1, 0, pictures)
+        for index, previews in enumerate(steps):
+            self._history.put(index + 1, 0, previews)
         if follows:
             self.blockSignals(True)
             self.setValue(self.last_step())
@@ -142,10 +142,10 @@ class Filmstrip(QAbstractSlider):
             return None
         key = (step, self._image)
         if key not in self._thumbnails:
-            pictures = self.previews_at(step)
-            if not pictures:
+            previews = self.previews_at(step)
+            if not previews:
                 return None
-            image = numpy_to_qimage(pictures[min(self._image, len(pictures) - 1)])
+            image = numpy_to_qimage(previews[min(self._image, len(previews) - 1)])
             side = round(SIDE * self.devicePixelRatioF())
             size = image.size().scaled(side, side, Qt.AspectRatioMode.KeepAspectRatioByExpanding)
             image = smooth(image, size)

@@ -16,9 +16,7 @@ _SIDES = ("Left", "Top", "Right", "Bottom")
 
 
 class MaskDialog(QDialog):
-    """`done_painting` carries the mask as PNG bytes, or None where nothing is painted, and how far the frame was
-    extended.
-    """
+    """`mask_accepted` carries the mask as PNG bytes, None if it is empty, and the outpaint margins (`Sides`)."""
 
     mask_accepted = Signal(object, object)
 
@@ -117,7 +115,7 @@ class MaskDialog(QDialog):
             field.value_changed.connect(lambda _: self._extend())
         editor.painted.connect(self._update_state)
         editor.extended.connect(self._update_state)
-        editor.brush_changed.connect(self._update_state_brush)
+        editor.brush_changed.connect(self._show_brush)
         self.cancel.clicked.connect(self.reject)
         self.accept_button.clicked.connect(self._accept)
 
@@ -131,7 +129,7 @@ class MaskDialog(QDialog):
         left, top, right, bottom = (round(field.value() / SNAP) * SNAP for field in self.sides)
         self.editor.set_sides((left, top, right, bottom))
 
-    def _update_state_brush(self) -> None:
+    def _show_brush(self) -> None:
         self.brush.set_value(self.editor.brush)
         self.tool.set_value(self.editor.erasing)
 

@@ -78,8 +78,7 @@ class MaskEditor(QWidget):
         self._space = False
         self._mouse: QPointF | None = None
 
-    # ---- contents -----
-    # -----------------------------------------------------------------------------------------------
+    # Contents
 
     def set_image(self, image: QImage, mask: QImage | None = None, sides: Sides = (0, 0, 0, 0)) -> None:
         """`mask` is greyscale, white where masked; it is stretched to the size of the image."""
@@ -116,7 +115,7 @@ class MaskEditor(QWidget):
         self._sides = sides
         self.update()
 
-    # ---- editing the whole mask -------- -----------------------------------------------------------------------------
+    # Editing the whole mask
 
     def invert(self) -> None:
         def inverted() -> QImage:
@@ -174,8 +173,7 @@ class MaskEditor(QWidget):
         self.painted.emit()
         self.update()
 
-    # ---- geometry -----
-    # -----------------------------------------------------------------------------------------------
+    # Geometry
 
     def scale(self) -> float:
         """Screen px per image px."""
@@ -220,7 +218,7 @@ class MaskEditor(QWidget):
         nearest = min(range(4), key=lambda side: away[side])
         return nearest if away[nearest] <= _REACH else None
 
-    # ---- painting ----------------------------------------------------------------------------------------------------
+    # Painting
 
     def stroke_to(self, point: QPointF) -> None:
         """Paint from where the stroke was, in px of the image."""
@@ -330,8 +328,7 @@ class MaskEditor(QWidget):
                 painter.drawText(spot, int(Qt.AlignmentFlag.AlignCenter), f"+{self._sides[side]} px")
                 painter.setPen(Qt.PenStyle.NoPen)
 
-    # ---- user input --------
-    # ------------------------------------------------------------------------------------------
+    # User input
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         point = event.position()

@@ -43,13 +43,11 @@ class Panel(QFrame):
     """`generate` carries the request when the button or Ctrl+Enter is pressed."""
 
     generate = Signal(object)
-    token_count_wanted = Signal(
-        object, object
-    )  # Checkpoint, a prompt: how many of its tokens are read; answer with show_count
+    token_count_requested = Signal(object, object)  # Checkpoint, prompt; answer with show_token_count
     models_room_requested = Signal()
-    memory_forecast_wanted = Signal(object)  # MemoryQuery: how much memory that takes; answer with show_needs
+    memory_forecast_requested = Signal(object)  # MemoryQuery; answer with show_memory_forecast
     message = Signal(str)  # a warning for the room
-    background_work_wanted = Signal(object, object)  # a function for another thread, and a callback for its result
+    background_work_requested = Signal(object, object)  # a function for another thread, and a callback for its result
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,7 +239,7 @@ class Panel(QFrame):
         if checkpoint is None or not self.isVisible():
             return
         with contextlib.suppress(BadRequest):
-            self.memory_forecast_wanted.emit(MemoryQuery(self.request(), checkpoint, self.controlnets.networks()))
+            self.memory_forecast_requested.emit(MemoryQuery(self.request(), checkpoint, self.controlnets.networks()))
 
     def show_memory_forecast(self, job: MemoryQuery, forecast: MemoryForecast | None) -> None:
         """Show a forecast; None where it is unknown."""
@@ -355,7 +353,7 @@ class Panel(QFrame):
     def _request_token_count(self, text: str) -> None:
         checkpoint = self.checkpoint.current()
         if checkpoint is not None:
-            self.token_count_wanted.emit(checkpoint, text)
+            self.token_count_requested.emit(checkpoint, text)
 
     def _open_history(self) -> None:
         menu = self.prompt.history_menu(self.history)
@@ -376,13 +374,13 @@ class Panel(QFrame):
         for edit in (self.prompt, self.negative):
             edit.too_long.connect(self._check)
             edit.submitted.connect(self.submit)
-            edit.token_count_wanted.connect(self._request_token_count)
+            edit.token_count_requested.connect(self._request_token_count)
         self.seed.changed.connect(self._check)
         self.count.value_changed.connect(self._check)
         self.history.clicked.connect(self._open_history)
         self.button.clicked.connect(self.submit)
         self.controlnets.models_room_requested.connect(self.models_room_requested)
-        self.controlnets.background_work_wanted.connect(self.background_work_wanted)
+        self.controlnets.background_work_requested.connect(self.background_work_requested)
         self.size_control.changed.connect(self.controlnets.schedule_preview)
         self.size_control.changed.connect(self.hires_fix.update_size)
         self.init_image.changed.connect(lambda: self.hires_fix.set_inpainting(self.init_image.has_mask()))

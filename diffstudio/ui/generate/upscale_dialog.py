@@ -118,7 +118,7 @@ class UpscaleDialog(QDialog):
             return request
         return replace(request, strength=float(self.strength.value()), tiled=self.tiled.isChecked())
 
-    # ---- inside ------------------------------------------------------------------------------------------------------
+    # Inside
 
     def _chosen(self) -> Checkpoint | None:
         return self._checkpoints.get(self._chosen_name())

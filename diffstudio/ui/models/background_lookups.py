@@ -70,7 +70,7 @@ class BackgroundLookups(QObject):
         for queue in (self._hashes, self._details, self._previews):
             queue.close()
 
-    # ---- in a thread -------------------------------------------------------------------------------------------------
+    # In a thread
 
     def _read_preview(self, checkpoint: Checkpoint) -> tuple[QImage, Sidecar]:
         """The thumbnail in the header, one next to the file, or the newest image made with the checkpoint."""
@@ -107,7 +107,7 @@ class BackgroundLookups(QObject):
                 return found
         return []
 
-    # ---- on the window's thread --------------------------------------------------------------------------------------
+    # On the window's thread
 
     def _preview_read(self, key: object, result: object) -> None:
         match key, result:

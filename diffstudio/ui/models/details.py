@@ -152,7 +152,7 @@ class CheckpointDetails(QWidget):
         head.addLayout(column, 1)
         return head
 
-    # ---- showing an entry --------------------------------------------------------------------------------------------
+    # Showing an entry
 
     def entry(self) -> Entry | None:
         return self._entry

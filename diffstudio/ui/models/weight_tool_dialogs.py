@@ -77,7 +77,7 @@ class ToolDialog(QDialog):
         self._refresh()
         self.accept_button.setFocus()
 
-    # ---- overridden by the tools ------------------------------------------------------------------------------
+    # Overridden by the tools
 
     def precisions(self) -> tuple[Precision, ...]:
         small = self.checkpoint.layout is Layout.OURS
@@ -96,7 +96,7 @@ class ToolDialog(QDialog):
     def size_bytes(self) -> int:
         return estimated_bytes(self.checkpoint, self.chosen_precision())
 
-    # ---- shared ---------------------------------------------------------------------------------------------
+    # Shared
 
     def chosen_precision(self) -> Precision:
         found: Precision = self.precision.value()

@@ -1,1 +1,1 @@
-"""What belongs to no room: model library, downloads, run monitor, sleep inhibitor, single instance."""
+"""Services that no room owns: model library, downloads, run monitor, sleep inhibitor, single instance."""

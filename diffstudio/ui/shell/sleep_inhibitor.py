@@ -41,7 +41,7 @@ class _InhibitorProcess:
     def hold(self, on: bool) -> None:
         if (
             self._process is not None and self._process.poll() is not None
-        ):  # it gave up by itself: there is nobody to ask
+        ):  # it has exited: there is no service to inhibit
             self._release()
             self.works, self.description = (
                 False,

@@ -1,1 +1,1 @@
-"""The controls every room is built from, the theme, and the icons."""
+"""Controls that all rooms share, the theme and the icons."""

@@ -52,7 +52,7 @@ class FlowLayout(QLayout):
         self._place(rect, move=True)
 
     def _shown(self) -> Iterator[QLayoutItem]:
-        """Without those of hidden widgets, which take no room, not even the spacing beside them."""
+        """The items whose widgets are visible; hidden ones take no space, and no spacing."""
         return (item for item in self._items if not item.isEmpty())
 
     def _place(self, rect: QRect, *, move: bool) -> int:

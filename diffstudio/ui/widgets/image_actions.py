@@ -36,7 +36,7 @@ def copy_text(text: str) -> None:
 
 
 class ClickOrDrag:
-    """Tells whether a press of the left mouse button becomes a click or a drag."""
+    """Finds out whether a press of the left mouse button becomes a click or a drag."""
 
     def __init__(self) -> None:
         self._at: QPoint | None = None
@@ -111,7 +111,7 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
 def write(image: QImage, path: Path | None, target: Path) -> None:
     """Save a copy of `path` with its settings, or `image` when it is in no file yet; atomic.
 
-    ImageProblem when it cannot be read or the ending names no kind of picture, StorageProblem when it cannot be
+    ImageProblem if it cannot be read or the suffix is not that of an image format, StorageProblem if it cannot be
     written.
     """
     from diffstudio.studio.metadata import metadata
@@ -120,7 +120,7 @@ def write(image: QImage, path: Path | None, target: Path) -> None:
         metadata.save_copy(path, target)
         return
     with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder:
-        whole = Path(folder) / "picture.png"
+        whole = Path(folder) / "image.png"
         if not image.save(str(whole)):
             raise StorageProblem(
                 "The image could not be saved", "the disk for temporary files is full", "Free some space"

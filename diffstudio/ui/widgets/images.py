@@ -40,7 +40,7 @@ def numpy_to_qimage(pixels: NDArray[np.uint8]) -> QImage:
 
 
 def read_image(path: Path, largest: int | None = None) -> QImage:
-    """A picture file, scaled down while it is read where a side is over `largest` px; a null image on any trouble."""
+    """Read an image file, scaled down so that no side is over `largest` px; a null image if it cannot be read."""
     QImageReader.setAllocationLimit(_MOST_MIB)
     reader = QImageReader(str(path))
     reader.setAutoTransform(True)
@@ -53,7 +53,7 @@ def read_image(path: Path, largest: int | None = None) -> QImage:
 
 
 def image_size(path: Path) -> QSize:
-    """Width and height in px of a picture as it is shown, from its header; 1 × 1 where it cannot be read."""
+    """Width and height in px of an image file after EXIF rotation, from its header; 1 × 1 if it cannot be read."""
     reader = QImageReader(str(path))
     size = reader.size()
     if not size.isValid() or size.isEmpty():
@@ -118,7 +118,7 @@ class Thumbnail(QLabel):
             self.setCursor(Qt.CursorShape.PointingHandCursor)
 
     def set_image(self, image: QImage | QPixmap | Path | NDArray[np.uint8] | None) -> None:
-        """The picture to show: its middle square. None, or a file that cannot be read, shows an empty tile."""
+        """Show the centre square of an image. None, or a file that cannot be read, shows an empty square."""
         match image:
             case None:
                 self._image = QImage()

@@ -1,7 +1,7 @@
 """The dark and the light theme: colours by role, and one style sheet made from them.
 
-The theme's name is kept on the QApplication itself, so that painted widgets and icons ask for `colour(role)` when they
-paint and a change of theme needs nothing but a repaint, which a new style sheet brings anyway.
+The name of the theme is a property of the QApplication. Painted widgets and icons call `colour(role)` when they paint, so
+a change of theme only needs a repaint, and a new style sheet causes one.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _PROPERTY = "diffstudioTheme"
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What a colour is for. Text roles are legible on `background`, `panel` and `raised`: a test measures it."""
+    """The colours by role. A test checks the contrast of the text roles on `background`, `panel` and `raised`."""
 
     background: str  # behind images
     panel: str  # columns of controls
     raised: str  # fields, cards, buttons
-    hover: str  # a raised thing under the pointer
-    line: str  # edges
+    hover: str  # a raised control under the pointer
+    line: str  # borders
     text: str
-    dim: str  # what is read second
-    faint: str  # placeholders, things that cannot be used, decoration
-    accent: str  # what is chosen, progress
-    strong: str  # the one button to press
+    dim: str  # secondary text
+    faint: str  # placeholders, disabled controls, decoration
+    accent: str  # selection, progress
+    strong: str  # the primary button
     strong_hover: str
-    on_strong: str  # text on it
-    chosen: str  # the ground of a chosen chip or row
+    on_strong: str  # text on the primary button
+    chosen: str  # background of a selected chip or row
     good: str
     warn: str
     bad: str

@@ -1,1 +1,1 @@
-"""Connections between rooms, worker, gallery and dialogs: what `app.Desktop` is put together from."""
+"""Controllers that connect the rooms with the worker, the gallery and the dialogs. `app.Desktop` creates them."""

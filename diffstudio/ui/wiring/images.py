@@ -1,4 +1,4 @@
-"""What is done with an image file from anywhere: show its settings, upscale it, start from it."""
+"""Actions on an image file from any room: show its settings, upscale it, use it for img2img."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from diffstudio.ui.window import MainWindow
 
 
 class ImageController(QObject):
-    """Opens the dialogs for an image file. `checkpoints` returns the models on this machine and the chosen one."""
+    """Opens the dialogs for an image file. `checkpoints` returns all models and the selected checkpoint."""
 
     upscale_requested = Signal(object)  # UpscaleRequest
-    settings_chosen = Signal(object)  # GenerateRequest or UpscaleRequest, to be used again
-    start_requested = Signal(object)  # Path, to start from
+    settings_chosen = Signal(object)  # GenerateRequest or UpscaleRequest, for the Generate room
+    start_requested = Signal(object)  # Path of the init image
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class ImageController(QObject):
         self._tasks, self._window, self._checkpoints = tasks, window, checkpoints
 
     def open(self, path: Path) -> None:
-        """Show how an image was made; start from it where it carries no settings."""
+        """Show the settings of an image; one without settings becomes the init image for img2img."""
         self._tasks.start(self._open(path))
 
     def upscale(self, path: Path, before: UpscaleRequest | None = None) -> None:
-        """Ask how to upscale an image: as in `before`, or by the settings that the image carries."""
+        """Open the Upscale dialog with the settings in `before`, or else those stored in the image."""
         self._tasks.start(self._upscale(path, before))
 
     async def _upscale(self, path: Path, before: UpscaleRequest | None) -> None:
@@ -74,7 +74,7 @@ class ImageController(QObject):
                 self._window.show_message(
                     "warn", f"{path.name} cannot be opened: {reason}. Choose another image." if reason else str(error)
                 )
-            else:  # an image without settings is one to start from
+            else:  # it has no settings: use it as the init image
                 self.start_requested.emit(path)
             return
         except OSError as error:

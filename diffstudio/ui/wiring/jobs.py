@@ -162,8 +162,10 @@ class JobController(QObject):
         room.remove_requested.connect(lambda job: self._call(lambda worker: worker.cancel_pending(job)))
         room.restart_requested.connect(self.restart)
         room.move_requested.connect(self.move)
-        room.panel.token_count_wanted.connect(
+        room.panel.token_count_requested.connect(
             lambda checkpoint, text: tasks.start(self._count_tokens(checkpoint, text))
         )
-        room.panel.memory_forecast_wanted.connect(lambda job: tasks.start(self._forecast_memory(job)))
-        room.panel.background_work_wanted.connect(lambda work, done: tasks.start(self._run_in_background(work, done)))
+        room.panel.memory_forecast_requested.connect(lambda job: tasks.start(self._forecast_memory(job)))
+        room.panel.background_work_requested.connect(
+            lambda work, done: tasks.start(self._run_in_background(work, done))
+        )

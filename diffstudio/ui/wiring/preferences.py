@@ -1,4 +1,4 @@
-"""The settings: their dialog, what changes at once in the window, and their file."""
+"""Opens the settings dialog, applies changes to the window at once, and saves them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PreferencesController(QObject):
         self._save()
 
     def apply_theme(self) -> None:
-        """The theme of the settings; called again when the system switches between light and dark."""
+        """Apply the theme of the settings if it is not the current one."""
         app = QApplication.instance()
         assert isinstance(app, QApplication)
         if theme.resolve(self.settings.theme) != theme.name():

@@ -327,7 +327,7 @@ def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> N
 
 def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None:
     asked: list[MemoryQuery] = []
-    panel.memory_forecast_wanted.connect(asked.append)
+    panel.memory_forecast_requested.connect(asked.append)
     xl = checkpoint("xl", family="sdxl", width=1024, height=1024, parameters=3_500_000_000, metadata={})
     panel.set_checkpoints([checkpoint(), xl])
     panel.choose(xl)

@@ -237,7 +237,7 @@ class ControlNetSection(QWidget):
     changed = Signal()
     failed = Signal(str)
     models_room_requested = Signal()
-    background_work_wanted = Signal(object, object)  # a function for another thread, and a callback for its result
+    background_work_requested = Signal(object, object)  # a function for another thread, and a callback for its result
 
     def __init__(self, size: Callable[[], tuple[int, int]]) -> None:
         super().__init__()
@@ -262,7 +262,7 @@ class ControlNetSection(QWidget):
         self._column.addWidget(self.add_button)
         self._update_state()
 
-    # ---- request -----------------------------------------------------------------------------------------------------
+    # Request
 
     def apply_to(self, request: GenerateRequest) -> GenerateRequest:
         """The request with the ControlNets chosen here."""
@@ -294,7 +294,7 @@ class ControlNetSection(QWidget):
         chosen = {use.network for use in self.uses()}
         return tuple(network for network in self._networks if network.name in chosen)
 
-    # ---- models ------------------------------------------------------------------------------------------------------
+    # Models
 
     def set_models(self, models: Sequence[Checkpoint]) -> None:
         """Take the ControlNets out of all models."""
@@ -321,7 +321,7 @@ class ControlNetSection(QWidget):
         self._update_state()
         self.schedule_preview()
 
-    # ---- user input --------------------------------------------------------------------------------------------------
+    # User input
 
     def add_image(self, path: Path) -> bool:
         """Add a control image; False when it cannot be read (`failed` says why) or there are too many."""
@@ -393,8 +393,7 @@ class ControlNetSection(QWidget):
             self.add_image(path)
         event.acceptProposedAction()
 
-    # ---- preview
-    # ------------------------------------------------------------------------------------------------------
+    # Preview
 
     def schedule_preview(self) -> None:
         """Recompute the previews soon: the size, an image or a preprocessor has changed."""
@@ -408,7 +407,7 @@ class ControlNetSection(QWidget):
         requested = [(card, card.use()) for card in self.cards] if self.fitting() else []
         if requested:
             self._computing = True
-            self.background_work_wanted.emit(
+            self.background_work_requested.emit(
                 partial(_compute_previews, [use for _, use in requested], self._size()),
                 lambda previews: self._show([card for card, _ in requested], previews),
             )

@@ -90,8 +90,7 @@ class HiresSection(QWidget):
         self.tiled.toggled.connect(self._changed)
         self._update_state()
 
-    # ---- inputs ---------
-    # ---------------------------------------------------------------------------------------------
+    # Inputs
 
     def set_models(self, models: Sequence[Checkpoint]) -> None:
         """Offer the upscalers among all models."""
@@ -112,8 +111,7 @@ class HiresSection(QWidget):
         """The size of the first pass has changed."""
         self._update_state()
 
-    # ---- request ------
-    # ------------------------------------------------------------------------------------------------
+    # Request
 
     def apply_to(self, request: GenerateRequest) -> GenerateRequest:
         """The request with these settings. BadRequest when the result would be too large."""
@@ -151,8 +149,7 @@ class HiresSection(QWidget):
     def is_active(self) -> bool:
         return self._enabled and self.is_available()
 
-    # ---- internal
-    # ------------------------------------------------------------------------------------------------------
+    # Internal
 
     def _open(self, enabled: bool) -> None:
         self._enabled = enabled

@@ -86,8 +86,7 @@ class InitImageSection(QWidget):
         self.masked_only.toggled.connect(lambda _: self._update_state())
         self._update_state()
 
-    # ---- request ------
-    # ------------------------------------------------------------------------------------------------
+    # Request
 
     def apply_to(self, request: GenerateRequest) -> GenerateRequest:
         """The request with these settings."""
@@ -146,8 +145,7 @@ class InitImageSection(QWidget):
         self._update_state()
         self.changed.emit()
 
-    # ---- user input --------
-    # ------------------------------------------------------------------------------------------
+    # User input
 
     def choose(self) -> QFileDialog:
         dialog = QFileDialog(self, "Choose an init image", pictures_folder(), IMAGE_FILE_FILTER)
@@ -183,8 +181,7 @@ class InitImageSection(QWidget):
         self._update_state()
         self.changed.emit()
 
-    # ---- internal
-    # ------------------------------------------------------------------------------------------------------
+    # Internal
 
     def has_mask(self) -> bool:
         """Whether the request inpaints or outpaints."""

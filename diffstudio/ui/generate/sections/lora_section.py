@@ -201,8 +201,7 @@ class LoraSection(QWidget):
         prompt.textChanged.connect(self._update_from_text)
         self._update_state()
 
-    # ---- models -------
-    # -----------------------------------------------------------------------------------------------
+    # Models
 
     def set_models(self, models: Sequence[Checkpoint]) -> None:
         """Take the LoRAs and embeddings out of all models."""
@@ -221,8 +220,7 @@ class LoraSection(QWidget):
         fitting = [model for model in self._models if not misfit(model, self._checkpoint) and _can_be_named(model)]
         return sorted(fitting, key=lambda model: (model.role is not Role.LORA, model.name.casefold()))
 
-    # ---- user input --------
-    # ------------------------------------------------------------------------------------------
+    # User input
 
     def open_picker(self) -> LoraPicker:
         picker = LoraPicker(self, self.offered())
@@ -258,7 +256,7 @@ class LoraSection(QWidget):
     def _rename(self, place: int, name: str) -> None:
         self._prompt.change_to(with_use(self._prompt.text(), place, replace(self._uses()[place], name=escaped(name))))
 
-    # ---- following the prompt ----------------------------------------------------------------------------------------
+    # Following the prompt
 
     def _uses(self) -> list[LoraUse]:
         return [use_of(match) for match in TAG.finditer(self._prompt.text())]

@@ -22,15 +22,14 @@ _COUNT_PIXELS = 16  # height of the token count
 
 
 class PromptEdit(QPlainTextEdit):
-    """Text that is pasted plain, leaves with Tab, and says when it is longer than a prompt may be.
+    """A plain-text field. Tab leaves it; `too_long` reports when the text exceeds the longest prompt allowed.
 
-    Up in an empty field, or in one that shows an old prompt, goes back in the history; Alt+Up does so anywhere. Ctrl+Up
-    and Ctrl+Down make the selection stronger and weaker, for checkpoints that read such things
-    (`set_weighting_enabled`). Its last line says how many tokens the prompt has; what the checkpoint does not read is
-    underlined.
+    Up in an empty field, or in one that shows an earlier prompt, goes back in the history; Alt+Up does so anywhere.
+    Ctrl+Up and Ctrl+Down change the attention weight of the selection, for checkpoints that support it
+    (`set_weighting_enabled`). The last line shows the token count; text beyond the token limit is underlined.
     """
 
-    token_count_wanted = Signal(object)  # the text, shortly after it has changed: answer with show_count
+    token_count_requested = Signal(object)  # the text, shortly after it has changed; answer with show_token_count
     too_long = Signal(bool)
     submitted = Signal()  # Ctrl+Enter
 
@@ -48,7 +47,7 @@ class PromptEdit(QPlainTextEdit):
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._counted = Counted()
         self._count_timer = QTimer(self, singleShot=True, interval=_COUNT_AFTER_MS)
-        self._count_timer.timeout.connect(lambda: self.token_count_wanted.emit(self.toPlainText()))
+        self._count_timer.timeout.connect(lambda: self.token_count_requested.emit(self.toPlainText()))
         self.show_token_count("", Counted())
         self._with_history, self._history, self._history_index = history, tuple[str, ...](), -1
         self._draft = ""

@@ -43,7 +43,7 @@ class Threads:
 
     def __init__(self, section: ControlNetSection) -> None:
         self.waiting: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
-        section.background_work_wanted.connect(lambda work, answer: self.waiting.append((work, answer)))
+        section.background_work_requested.connect(lambda work, answer: self.waiting.append((work, answer)))
 
     def do(self) -> None:
         work, answer = self.waiting.pop(0)

@@ -42,7 +42,7 @@ def panel(qtbot: QtBot, tiny: Checkpoint) -> Panel:
     panel.resize(328, 900)
     panel.show()
     qtbot.waitExposed(panel)
-    panel.token_count_wanted.connect(
+    panel.token_count_requested.connect(
         lambda checkpoint, text: panel.show_token_count(checkpoint, text, count(checkpoint, text))
     )
     panel.set_checkpoints([tiny, checkpoint("sd", family="sd1", metadata={})])
@@ -106,8 +106,8 @@ def test_another_checkpoint_counts_otherwise(qtbot: QtBot, panel: Panel, tiny: C
     panel.prompt.set_text("red")
     qtbot.waitUntil(lambda: panel.prompt.count.text() == "1 / 4")
     asked: list[Checkpoint] = []
-    panel.token_count_wanted.disconnect()
-    panel.token_count_wanted.connect(lambda checkpoint, text: asked.append(checkpoint))
+    panel.token_count_requested.disconnect()
+    panel.token_count_requested.connect(lambda checkpoint, text: asked.append(checkpoint))
     other = checkpoint("sd", family="sd1", metadata={})
     panel.choose(other)
     qtbot.waitUntil(lambda: len(asked) == 2)  # for both fields
