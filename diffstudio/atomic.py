@@ -295,7 +295,7 @@ def _lock_of(part: Path) -> Iterator[bool | None]:
 
 def _is_old(part: Path) -> bool:
     inside = part.rglob("*") if part.is_dir() else ()
-    newest = max(path.lstat().st_mtime for path in (part, *inside))
+    newest: float = max(path.lstat().st_mtime for path in (part, *inside))
     return time.time() - newest > _ABANDONED_SECONDS
 
 

@@ -63,7 +63,7 @@ def add_models(verbs: Any) -> None:
 
 
 def _list_models(arguments: argparse.Namespace) -> int:
-    from diffstudio.models.checkpoint import Role
+    from diffstudio.models.detection.types import Role
     from diffstudio.models.library.library import Library
     from diffstudio.studio.settings import load_settings
 

@@ -14,7 +14,8 @@ from diffstudio.cli.terminal import printable, progress, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
 
 if TYPE_CHECKING:
-    from diffstudio.models.checkpoint import Checkpoint, Role
+    from diffstudio.models.checkpoint import Checkpoint
+    from diffstudio.models.detection.types import Role
     from diffstudio.models.tools.spec import Precision
     from diffstudio.studio.library.weight_requests import WeightRequest
 

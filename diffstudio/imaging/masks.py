@@ -62,7 +62,8 @@ def fill_from_surroundings(image: Pixels, mask: Mask) -> Pixels:
         weight = np.where(new, 1.0, weight)
         radius *= 2
     mean = colours.sum((0, 1)) / known.sum()
-    return np.clip(np.where(weight[..., None] > 0, found, mean), 0, 255).astype(np.uint8)
+    filled: Pixels = np.clip(np.where(weight[..., None] > 0, found, mean), 0, 255).astype(np.uint8)
+    return filled
 
 
 def _blurred(values: NDArray[np.float32], radius: float) -> NDArray[np.float32]:

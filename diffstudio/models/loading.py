@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from diffstudio.errors import BadRequest, CheckpointUnknown, Interrupted
-from diffstudio.models.checkpoint import Checkpoint, Layout, Role
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.compile import for_convolutions
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.files.header import Headers

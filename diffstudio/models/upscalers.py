@@ -57,7 +57,8 @@ class ResidualDenseBlock(nn.Module):
         self.rdb1, self.rdb2, self.rdb3 = (DenseBlock(width, growth) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + _RESIDUAL * self.rdb3(self.rdb2(self.rdb1(x)))
+        residual: Tensor = self.rdb3(self.rdb2(self.rdb1(x)))
+        return x + _RESIDUAL * residual
 
 
 class DenseNetwork(nn.Module):

@@ -340,7 +340,8 @@ def main(argv: Sequence[str]) -> int:
     app.aboutToQuit.connect(desktop.close)  # while the loop runs: pending tasks are cancelled in it
     desktop.window.show()
     try:
-        return loop.run_forever()
+        exit_code: int = loop.run_forever()
+        return exit_code
     finally:
         desktop.close()
         loop.close()

@@ -16,8 +16,9 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from diffstudio import paths
-from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.single_file import clip_vocabulary
+from diffstudio.models.detection.types import Role
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.spec import ToolProgress, ToolResult
 from tests.models import small

@@ -13,7 +13,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QDialog, QWidget
 from pytestqt.qtbot import QtBot
 
-from diffstudio.models.checkpoint import Layout, Role
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.generate.mask_dialog import MaskDialog
 from diffstudio.ui.generate.panel import Panel

@@ -14,7 +14,8 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
-from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.ui.models.room import ModelsRoom

@@ -22,7 +22,8 @@ from PIL import Image
 
 from diffstudio import cli, paths
 from diffstudio.cli.run_job import run_request
-from diffstudio.models.checkpoint import Origin, Role
+from diffstudio.models.checkpoint import Origin
+from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning

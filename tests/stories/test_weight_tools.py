@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.checkpoint import Layout, Role
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.components.open_components import open_components
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.families import pixel_file as networks
 from diffstudio.models.families import stable_diffusion
 from diffstudio.models.files.hashes import sha256_of

@@ -203,11 +203,11 @@ def _with_magnitude(weight: Tensor, magnitude: Tensor, shape: torch.Size) -> Ten
     """`weight` [out, in * k] rescaled to the norms in `magnitude`, per output or per input."""
     lengths = magnitude.to(weight.device, torch.float32)
     if lengths.shape[0] == shape[0]:
-        return weight * (lengths.reshape(-1, 1) / weight.norm(dim=1, keepdim=True).clamp_min(1e-12))
+        row_norms: Tensor = weight.norm(dim=1, keepdim=True)  # [out, 1]
+        return weight * (lengths.reshape(-1, 1) / row_norms.clamp_min(1e-12))
     by_input = weight.reshape(shape[0], shape[1], -1)  # [out, in, k]
-    return (by_input * (lengths.reshape(1, -1, 1) / by_input.norm(dim=(0, 2), keepdim=True).clamp_min(1e-12))).flatten(
-        1
-    )
+    column_norms: Tensor = by_input.norm(dim=(0, 2), keepdim=True)  # [1, in, 1]
+    return (by_input * (lengths.reshape(1, -1, 1) / column_norms.clamp_min(1e-12))).flatten(1)
 
 
 def _is_plain(change: Change) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from diffstudio.errors import CheckpointUnknown
-from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components, FolderComponents
 from diffstudio.models.components.single_file import FolderWithVae, SingleFileComponents
+from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.header import Headers
 from diffstudio.models.library.library import Library
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import CheckpointUnknown, DiffstudioError
-from diffstudio.models.checkpoint import Checkpoint, Layout, Role
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.requirements import (
     COMPONENT_KINDS,
     REQUIREMENTS,
@@ -27,6 +27,7 @@ from diffstudio.models.components.requirements import (
 )
 from diffstudio.models.components.tokenizers import tokenizer_folders, tokenizer_in
 from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.header import Headers
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, LONE_COMPONENT_PREFIXES

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.prompt_weighting import TokenCount, count_tokens
+from diffstudio.models.detection.types import Layout
 from diffstudio.networks.conditioning import Conditioning
 
 if TYPE_CHECKING:

@@ -315,7 +315,7 @@ def _as_map(latents: Tensor, width: int, height: int) -> Tensor:
         case 5:
             return latents[:, :, 0]  # a film of one frame
         case 3 if latents.shape[1] == width * height:
-            return latents.transpose(1, 2).unflatten(2, (height, width))  # a token for each
+            return latents.transpose(1, 2).reshape(len(latents), -1, height, width)  # a token for each
         case 3 if latents.shape[1] == (width // 2) * (height // 2) and latents.shape[2] % 4 == 0:
             return unpack(latents, height // 2 * 2, width // 2 * 2)  # a token for each 2 × 2
     return latents.new_zeros(len(latents), 3, 1, 1)  # nobody knows

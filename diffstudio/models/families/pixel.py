@@ -195,7 +195,8 @@ class PixelModel(Model):
     def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The clean estimate [B,3,H,W], float32, from the network in its own precision."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            return self.network(x_t, t.to(x_t), condition).float()
+            estimate: Tensor = self.network(x_t, t.to(x_t), condition)
+        return estimate.float()
 
 
 def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha256: str = "") -> PixelModel:

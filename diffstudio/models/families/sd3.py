@@ -45,7 +45,8 @@ class SD3Model(FlowModel):
     def largest_side(self) -> int:
         """In px, limited by the network's learned positions."""
         config: Any = self.network.config
-        return min(super().largest_side, config.pos_embed_max_size * PATCH * self.vae_scale_factor)
+        positions: int = config.pos_embed_max_size  # along a side
+        return min(super().largest_side, positions * PATCH * self.vae_scale_factor)
 
     def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
         """Even down to its smallest training time, which diffusers shifts twice: once by itself and once with the

@@ -6,6 +6,7 @@ as from weights that were dequantized at once. The packed bytes are uint8, so th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -72,9 +73,8 @@ def dequantize(stored: Tensor, kind: QuantizationType, scale: Tensor | None, dty
     from diffusers.quantizers.gguf.utils import dequantize_functions
 
     elements, size = _block(kind)
-    blocks = dequantize_functions[gguf.GGMLQuantizationType(kind)](
-        stored.reshape(-1, size), elements, size, dtype=torch.float32
-    )
+    unpack: Callable[..., Tensor] = dequantize_functions[gguf.GGMLQuantizationType(kind)]
+    blocks = unpack(stored.reshape(-1, size), elements, size, dtype=torch.float32)
     return blocks.reshape(len(stored), -1).to(dtype)
 
 

@@ -118,9 +118,10 @@ def _json_object(text: bytes) -> dict[str, Any]:
 
     Checking every key takes half as long again as parsing, so it is done only where there may be a duplicate.
     """
-    table = json.loads(text)
-    if not isinstance(table, dict):
+    parsed: object = json.loads(text)
+    if not isinstance(parsed, dict):
         raise ValueError("it is not a JSON object")
+    table: dict[str, Any] = parsed
     counts = {text.count(name) for name in (b'"dtype"', b'"shape"', b'"data_offsets"')}
     if counts != {len(table) - (b'"__metadata__"' in text)} or b"\\u" in text or text.count(b'"__metadata__"') > 1:
         table = json.loads(text, object_pairs_hook=_without_duplicates)

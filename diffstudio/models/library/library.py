@@ -10,8 +10,8 @@ from pathlib import Path
 
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, DiffstudioError
-from diffstudio.models.checkpoint import Checkpoint, Origin, Role
-from diffstudio.models.detection.types import Layout
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 from diffstudio.models.library.lookup import no_such_model
 from diffstudio.models.library.model_folders import search_roots, walk_models

@@ -18,9 +18,9 @@ from pathlib import Path
 from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem
-from diffstudio.models.checkpoint import Checkpoint, Role, with_detection
+from diffstudio.models.checkpoint import Checkpoint, with_detection
 from diffstudio.models.detection.families_table import FAMILIES
-from diffstudio.models.detection.types import Detection
+from diffstudio.models.detection.types import Detection, Role
 from diffstudio.models.files.hashes import cached_sha256
 
 FORMAT = 1

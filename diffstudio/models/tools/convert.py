@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
-from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.state_dicts.prefixes import VAE_PREFIXES

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from diffstudio.atomic import atomic_folder
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components, empty_module
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.prefixes import TEXT_ENCODERS, unused_for_inference
@@ -162,13 +163,13 @@ def _check_whole(checkpoint: Checkpoint, part: str, state: dict[str, Tensor], mo
         del state[plain[name]]
 
 
-def component_class(config: Mapping[str, Any]) -> type[Any]:
+def component_class(config: Mapping[str, Any]) -> type[nn.Module]:
     """The class of diffusers or transformers that a component's configuration names."""
     import diffusers
     import transformers
 
     if "_class_name" in config:
-        found: type[Any] = getattr(diffusers, config["_class_name"])
+        found: type[nn.Module] = getattr(diffusers, config["_class_name"])
     else:
         found = getattr(transformers, config["architectures"][0])
     return found

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse, WeightUpdates
 from diffstudio.models.adapters.low_rank import apply_changes
-from diffstudio.models.checkpoint import Checkpoint, Layout, Role
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import empty_module
 from diffstudio.models.components.open_components import open_components
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.state_dicts.prefixes import NETWORK, NETWORKS, TEXT_ENCODERS, unused_for_inference
 from diffstudio.models.state_dicts.split import join_components, split_components

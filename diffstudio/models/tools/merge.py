@@ -17,9 +17,10 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import FORMAT as CHECKPOINT_FORMAT
-from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.state_dicts.prefixes import kind_of_root, root_of, unused_for_inference
 from diffstudio.models.state_dicts.split import State, dequantized, join_components, split_components

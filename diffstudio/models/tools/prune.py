@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
-from diffstudio.models.checkpoint import Checkpoint, Layout, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.safetensors_header import read_safetensors_header
 from diffstudio.models.state_dicts.prefixes import EMA_PREFIX, unused_for_inference
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult, checked_file

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from diffstudio.atomic import already_exists, atomic_write, storage_errors
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, StorageProblem
-from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
 from diffstudio.models.files.lazy_tensor import lazy, materialize

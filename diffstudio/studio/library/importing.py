@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffstudio.atomic import atomic_write, link
 from diffstudio.errors import BadRequest, StorageProblem
-from diffstudio.models.checkpoint import Role
+from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.records import read_checkpoint
 

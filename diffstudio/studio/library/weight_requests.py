@@ -13,7 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
-from diffstudio.models.checkpoint import Checkpoint, Layout, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, precision_of
 from diffstudio.studio.library.importing import FOLDERS

@@ -63,7 +63,7 @@ def is_running(pid: int, *, born_near: float | None = None, born_before: float |
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        born = process.create_time()
+        born: float = process.create_time()
         if born_near is not None:  # pid and start time are enough; its command line is empty at first
             return abs(born - born_near) <= SAME_PROCESS_SECONDS
         if born_before is not None and born > born_before + SAME_PROCESS_SECONDS:
@@ -83,7 +83,8 @@ def start_detached(command: Sequence[str], log: Any) -> Detached:
 def start_time(pid: int) -> float:
     """The start time of a process, in seconds since the epoch."""
     with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).create_time()
+        created: float = psutil.Process(pid).create_time()
+        return created
     return time.time()
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from diffstudio.models.checkpoint import Checkpoint, Origin, Role
+from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import Family, family_of, recommended_settings
+from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast

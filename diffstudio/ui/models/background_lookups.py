@@ -10,7 +10,8 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import cached_sha256, sha256_of
 from diffstudio.models.library.sidecars import Sidecar, read_sidecar
 from diffstudio.models.tools.prune import prunable_bytes

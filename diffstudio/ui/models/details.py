@@ -9,7 +9,8 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import CheckpointDangerous
-from diffstudio.models.checkpoint import Checkpoint, Layout, Origin, Role
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.hashes import autov2
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.studio.library.annotations import Annotation

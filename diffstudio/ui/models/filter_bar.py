@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Role
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.studio.library.annotations import NO_ANNOTATION, Annotation
 from diffstudio.ui.models import model_info

@@ -10,8 +10,9 @@ from typing import Any
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.checkpoint import Checkpoint, Layout, Origin, Role
+from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.library import training_metadata
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.networks.conditioning import Conditioning

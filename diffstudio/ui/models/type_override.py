@@ -6,8 +6,9 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.models.checkpoint import Checkpoint, Layout, Role
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.library.overrides import Override, Overrides
 from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets.controls import SectionLabel

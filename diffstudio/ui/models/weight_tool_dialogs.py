@@ -11,7 +11,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
-from diffstudio.models.checkpoint import Checkpoint, Layout
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Layout
 from diffstudio.models.state_dicts.prefixes import EMA_WEIGHTS
 from diffstudio.models.tools.spec import Method, Precision, estimated_bytes
 from diffstudio.studio.library.weight_requests import (

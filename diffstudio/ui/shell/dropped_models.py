@@ -6,7 +6,8 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Role
 from diffstudio.ui.shell.model_library import ModelLibrary
 
 

@@ -12,9 +12,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from diffstudio import paths
-from diffstudio.models.checkpoint import Layout
 from diffstudio.models.conditioning.prompt_weighting import TokenCount
 from diffstudio.models.conditioning.token_count import count_prompt_tokens, supports_prompt_weights
+from diffstudio.models.detection.types import Layout
 from diffstudio.models.library.records import read_checkpoint
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.samples import checkpoint

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.checkpoint import Layout, Role
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor, can_dequantize, concatenate
 from diffstudio.models.files.quantized_reader import open_rows
 from diffstudio.models.library.library import Library

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, CheckpointUnknown
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import Checkpoint, Layout, Role
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.detection.detect import detect
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.prefixes import (
     COMPONENT_PREFIXES,

@@ -147,7 +147,7 @@ def test_values_that_are_no_numbers_are_named(place: Path) -> None:
 def test_packed_weights_and_odd_numbers_are_refused(place: Path) -> None:
     from dataclasses import replace
 
-    from diffstudio.models.checkpoint import Layout
+    from diffstudio.models.detection.types import Layout
 
     list(write_file(place / "a.safetensors", MIXED, {}))
     with pytest.raises(CheckpointUnknown, match="GGUF"):

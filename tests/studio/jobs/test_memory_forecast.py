@@ -8,8 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from diffstudio.models.checkpoint import Role
-from diffstudio.models.detection.types import Layout
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes
 from diffstudio.models.memory.limits import dtype_name
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory, MemoryForecast, MemoryQuery, forecast

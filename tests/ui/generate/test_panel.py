@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import BadRequest
-from diffstudio.models.checkpoint import Role
+from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName

@@ -16,7 +16,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
-from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.state_dicts.prefixes import EMA_WEIGHTS

@@ -13,7 +13,8 @@ from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage, QPainter, QPaintE
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.models.checkpoint import Checkpoint, Role
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Role
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.studio.generation.controlnets import CONTROLNET_FAMILIES, controlnet_misfit
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName

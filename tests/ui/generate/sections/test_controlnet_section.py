@@ -13,7 +13,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QComboBox, QPushButton, QSlider, QWidget
 from pytestqt.qtbot import QtBot
 
-from diffstudio.models.checkpoint import Role
+from diffstudio.models.detection.types import Role
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection, default_preprocessor

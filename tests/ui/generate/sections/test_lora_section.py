@@ -10,7 +10,7 @@ from PySide6.QtGui import QTextCursor
 from PySide6.QtWidgets import QPushButton, QSlider
 from pytestqt.qtbot import QtBot
 
-from diffstudio.models.checkpoint import Role
+from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.lora_tags import lora_tags
 from diffstudio.studio.prompts.wildcards import expand
