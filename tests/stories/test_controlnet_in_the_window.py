@@ -64,7 +64,7 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     card.changed.emit()
     qtbot.waitUntil(lambda: not card.preview.image().isNull() and _black(card.preview.image()), timeout=PATIENCE_MS)
     panel.size_control.set_size(128, 128)
-    panel.steps.set_value(2)
+    panel.sampling.steps.set_value(2)
     panel.submit()
     qtbot.waitUntil(lambda: ears.count(Finished) + ears.count(Failed) == 1, timeout=PATIENCE_MS)
     assert ears.count(Finished) == 1, [event for event in ears.events if isinstance(event, Failed)]

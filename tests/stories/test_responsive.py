@@ -83,7 +83,7 @@ def run(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> RunFolder:
 def ask_for_pictures(qtbot: QtBot, desktop: Desktop) -> EventRecorder:
     """More steps than any machine gets through in the time of a test, with a preview each; until the first is done."""
     ears, panel = EventRecorder(desktop), desktop.generate_room.panel
-    panel.steps.set_value(1000)
+    panel.sampling.steps.set_value(1000)
     panel.count.set_value(MANY_PICTURES)
     panel.submit()
     qtbot.waitUntil(ears.heard(Stepped), timeout=PATIENCE_MS)

@@ -105,7 +105,7 @@ class Windows(QObject):
 def watch_one_being_made(qtbot: QtBot, desktop: Desktop) -> None:
     room, ears = desktop.generate_room, EventRecorder(desktop)
     assert desktop.window.current_room() == GENERATE and room.panel.prompt.hasFocus()
-    room.panel.steps.set_value(300)
+    room.panel.sampling.steps.set_value(300)
     qtbot.keyClicks(room.panel.prompt, "red apple")
     qtbot.keyClick(room.panel.prompt, Qt.Key.Key_Return, CONTROL)
     qtbot.waitUntil(ears.heard(Stepped, 2), timeout=PATIENCE_MS)
@@ -147,7 +147,7 @@ def look_through_its_steps(qtbot: QtBot, desktop: Desktop) -> None:
 
 def stop_one(qtbot: QtBot, desktop: Desktop) -> None:
     room, ears, before = desktop.generate_room, EventRecorder(desktop), saved_pictures()
-    room.panel.steps.set_value(1000)
+    room.panel.sampling.steps.set_value(1000)
     room.panel.count.set_value(4)
     qtbot.mouseClick(room.panel.button, LEFT)
     qtbot.waitUntil(ears.heard(Stepped), timeout=PATIENCE_MS)
@@ -161,7 +161,7 @@ def stop_one(qtbot: QtBot, desktop: Desktop) -> None:
 def pause_and_resume_one(qtbot: QtBot, desktop: Desktop) -> None:
     """And a pause changes nothing: the same request without one gives the same pixels."""
     room, ears = desktop.generate_room, EventRecorder(desktop)
-    room.panel.steps.set_value(600)
+    room.panel.sampling.steps.set_value(600)
     room.panel.count.set_value(1)
     qtbot.keyClick(room.panel.prompt, Qt.Key.Key_Return, CONTROL)
     qtbot.waitUntil(ears.heard(Stepped), timeout=PATIENCE_MS)
@@ -227,7 +227,7 @@ def make_one_with_what_was_learnt(qtbot: QtBot, desktop: Desktop, trained: Path)
     chosen = room.panel.checkpoint.current()
     assert chosen is not None and chosen.path == trained
     room.panel.prompt.set_text("disc")
-    room.panel.steps.set_value(8)
+    room.panel.sampling.steps.set_value(8)
     qtbot.keyClick(room.panel.prompt, Qt.Key.Key_Return, CONTROL)
     qtbot.waitUntil(ears.heard(Finished), timeout=PATIENCE_MS)
     assert last(ears, Started).request.checkpoint == "shapes"
@@ -255,12 +255,12 @@ def close_in_the_middle_of_everything(qtbot: QtBot, desktop: Desktop, pictures: 
     qtbot.keyClick(desktop.window, Qt.Key.Key_1, CONTROL)
     room, ears = desktop.generate_room, EventRecorder(desktop)
     room.choose_checkpoint(next(checkpoint for checkpoint in desktop.checkpoints if checkpoint.name == "tiny"))
-    room.panel.steps.set_value(1000)
+    room.panel.sampling.steps.set_value(1000)
     room.panel.count.set_value(2)
     for prompt in ("unfinished", "waiting"):
         room.panel.prompt.set_text(prompt)
         room.panel.submit()
-        room.panel.steps.set_value(5)
+        room.panel.sampling.steps.set_value(5)
     qtbot.waitUntil(ears.heard(Stepped), timeout=PATIENCE_MS)
     assert events_of(run, RunWaiting)
     before, pid = len(saved_pictures()), summary_of(desktop, run).pid

@@ -317,7 +317,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, desktop: Desktop) -> None:
     room, ears = desktop.generate_room, EventRecorder(desktop)
-    room.panel.steps.set_value(4)
+    room.panel.sampling.steps.set_value(4)
     room.panel.prompt.set_text("red apple")
     room.panel.hires_fix.open_button.click()
     room.panel.hires_fix.strength.set_value(0.5)

@@ -69,7 +69,7 @@ def open_desktop(qtbot: QtBot) -> Desktop:
     qtbot.waitExposed(desktop.window)
     qtbot.waitUntil(lambda: desktop.worker is not None and bool(desktop.checkpoints), timeout=PATIENCE_MS)
     desktop.generate_room.choose_checkpoint(next(each for each in desktop.checkpoints if each.path == tiny))
-    desktop.generate_room.panel.steps.set_range(1, 1000)
+    desktop.generate_room.panel.sampling.steps.set_range(1, 1000)
     return desktop
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
     QColor,
@@ -16,17 +12,16 @@ from PySide6.QtGui import (
     QPainter,
     QPaintEvent,
     QPen,
-    QRadialGradient,
     QResizeEvent,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtWidgets import QApplication, QSizePolicy, QWidget
 
+from diffstudio.ui.generate.mask_layer import Brush, MaskLayer, mask_colour
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 
 SMALLEST, LARGEST = 2, 512  # px of the image: brush diameter
-MAX_UNDO_BYTES = 256 << 20
 SNAP = 8  # px of the image: edges move in multiples of this
 MAX_OUTPAINT = 2048
 _REACH = 10  # px of the screen: distance at which an edge can be grabbed
@@ -37,16 +32,8 @@ Sides = tuple[int, int, int, int]  # left, top, right, bottom in px of the image
 _NAMES = ("left", "top", "right", "bottom")
 
 
-@dataclass(slots=True)
-class _Change:
-    """A region of the mask before an edit, for undo."""
-
-    where: QRect
-    before: QImage
-
-
 class MaskEditor(QWidget):
-    """The mask is kept as an image in one colour whose alpha channel is the mask."""
+    """Shows an image, its mask and the outpaint margins. The brush paints the mask; edges are dragged outwards."""
 
     painted = Signal()  # the mask has changed
     extended = Signal()  # the outpaint margins have changed
@@ -65,47 +52,30 @@ class MaskEditor(QWidget):
         self.setMinimumSize(200, 160)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.brush, self.softness, self.erasing = 64, 0.3, False
-        self._image, self._paint = QImage(), QImage()
-        self._undo: list[_Change] = []
-        self._redo: list[_Change] = []
+        self._image, self._mask = QImage(), MaskLayer(QSize(0, 0))
         self._sides: Sides = (0, 0, 0, 0)
         self._zoom, self._shift = 1.0, QPointF()
-        self._last: QPointF | None = None  # end of the stroke so far, px of the image
-        self._stroke: QImage | None = None  # the mask before the stroke
-        self._touched = QRect()
         self._pan_start: QPointF | None = None  # while the image is panned
         self._edge: int | None = None  # the edge being dragged
         self._space = False
-        self._mouse: QPointF | None = None
+        self._pointer: QPointF | None = None
 
     # Contents
 
     def set_image(self, image: QImage, mask: QImage | None = None, sides: Sides = (0, 0, 0, 0)) -> None:
         """`mask` is greyscale, white where masked; it is stretched to the size of the image."""
         self._image = image.convertToFormat(QImage.Format.Format_RGB32)
-        self._paint = QImage(image.size(), QImage.Format.Format_ARGB32_Premultiplied)
-        self._paint.fill(Qt.GlobalColor.transparent)
-        self._undo.clear()
-        self._redo.clear()
+        self._mask = MaskLayer(image.size(), mask)
         self._sides, self._zoom, self._shift = sides, 1.0, QPointF()
-        if mask is not None and not mask.isNull():
-            self._paint = _as_paint(mask.scaled(image.size()), self._colour())
         self.update()
 
     def mask_image(self) -> QImage:
         """The mask at the size of the image, greyscale: white where masked."""
-        alpha = self._paint.convertToFormat(QImage.Format.Format_Alpha8)
-        grey = QImage(
-            alpha.constBits(), alpha.width(), alpha.height(), alpha.bytesPerLine(), QImage.Format.Format_Grayscale8
-        )
-        return grey.copy()
+        return self._mask.greyscale()
 
     def is_blank(self) -> bool:
         """Whether the mask is empty."""
-        mask = self.mask_image()
-        blank = QImage(mask.size(), mask.format())
-        blank.fill(0)
-        return mask == blank
+        return self._mask.is_blank()
 
     def sides(self) -> Sides:
         """The outpaint margins."""
@@ -118,58 +88,32 @@ class MaskEditor(QWidget):
     # Editing the whole mask
 
     def invert(self) -> None:
-        def inverted() -> QImage:
-            mask = self.mask_image()
-            mask.invertPixels()
-            return _as_paint(mask, self._colour())
-
-        self._replace(inverted)
+        self._mask.invert()
+        self._mask_changed()
 
     def clear(self) -> None:
-        self._replace(lambda: self._filled(Qt.GlobalColor.transparent))
+        self._mask.clear()
+        self._mask_changed()
 
     def fill(self) -> None:
-        self._replace(lambda: self._filled(self._colour()))
+        self._mask.fill()
+        self._mask_changed()
 
     def undo(self) -> None:
-        self._swap(self._undo, self._redo)
+        if self._mask.undo():
+            self._mask_changed()
 
     def redo(self) -> None:
-        self._swap(self._redo, self._undo)
+        if self._mask.redo():
+            self._mask_changed()
 
     def can_undo(self) -> bool:
-        return bool(self._undo)
+        return self._mask.can_undo()
 
     def can_redo(self) -> bool:
-        return bool(self._redo)
+        return self._mask.can_redo()
 
-    def _filled(self, colour: QColor | Qt.GlobalColor) -> QImage:
-        filled = QImage(self._paint.size(), self._paint.format())
-        filled.fill(colour)
-        return filled
-
-    def _replace(self, make: Callable[[], QImage]) -> None:
-        before = self._paint
-        self._paint = make()
-        self._remember(_Change(before.rect(), before))
-        self.update()
-
-    def _remember(self, change: _Change) -> None:
-        self._undo.append(change)
-        self._redo.clear()
-        while len(self._undo) > 1 and sum(one.before.sizeInBytes() for one in self._undo) > MAX_UNDO_BYTES:
-            del self._undo[0]
-        self.painted.emit()
-
-    def _swap(self, taken: list[_Change], given: list[_Change]) -> None:
-        if not taken:
-            return
-        change = taken.pop()
-        given.append(_Change(change.where, self._paint.copy(change.where)))
-        painter = QPainter(self._paint)
-        painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_Source)
-        painter.drawImage(change.where.topLeft(), change.before)
-        painter.end()
+    def _mask_changed(self) -> None:
         self.painted.emit()
         self.update()
 
@@ -220,64 +164,35 @@ class MaskEditor(QWidget):
 
     # Painting
 
-    def stroke_to(self, point: QPointF) -> None:
-        """Paint from where the stroke was, in px of the image."""
-        last = self._last or point
-        away = math.hypot(point.x() - last.x(), point.y() - last.y())
-        dabs = max(1, math.ceil(away / max(1.0, self.brush / 8)))
-        painter = QPainter(self._paint)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(Qt.PenStyle.NoPen)
-        if self._erasing():
-            painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_DestinationOut)
-        radius, touched = self.brush / 2, QRectF()
-        for index in range(1, dabs + 1):
-            centre = last + (point - last) * (index / dabs)
-            gradient = QRadialGradient(centre, radius)
-            solid, clear = self._colour(), self._colour()
-            clear.setAlpha(0)
-            gradient.setColorAt(0, solid)
-            gradient.setColorAt(max(0.0, min(0.999, 1 - self.softness)), solid)
-            gradient.setColorAt(1, clear if self.softness > 0 else solid)
-            painter.setBrush(gradient)
-            painter.drawEllipse(centre, radius, radius)
-            touched = touched.united(QRectF(centre.x() - radius, centre.y() - radius, self.brush, self.brush))
-        painter.end()
-        self._last = point
-        rect = touched.toAlignedRect().adjusted(-1, -1, 1, 1).intersected(self._paint.rect())
-        self._touched = self._touched.united(rect)
-        corner, scale = self.image_rect().topLeft(), self.scale()
-        self.update(
-            QRectF(
-                corner.x() + rect.x() * scale,
-                corner.y() + rect.y() * scale,
-                rect.width() * scale,
-                rect.height() * scale,
-            )
-            .toAlignedRect()
-            .adjusted(-2, -2, 2, 2)
-        )
-
     def begin_stroke(self, point: QPointF) -> None:
-        self._stroke, self._touched, self._last = self._paint.copy(), QRect(), None
-        self.stroke_to(point)
+        """Begin a stroke at `point`, in px of the image."""
+        self._update_region(self._mask.begin_stroke(point, self._brush()))
+
+    def stroke_to(self, point: QPointF) -> None:
+        self._update_region(self._mask.stroke_to(point, self._brush()))
 
     def end_stroke(self) -> None:
-        if self._stroke is not None and not self._touched.isEmpty():
-            self._remember(_Change(self._touched, self._stroke.copy(self._touched)))
-        self._stroke = self._last = None
+        if self._mask.end_stroke():
+            self.painted.emit()
+
+    def _brush(self) -> Brush:
+        alt = bool(QApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier)
+        return Brush(self.brush, self.softness, self.erasing != alt)
+
+    def _update_region(self, region: QRect) -> None:
+        """Repaint a region of the image, given in px of the image."""
+        corner, scale = self.image_rect().topLeft(), self.scale()
+        shown = QRectF(
+            corner.x() + region.x() * scale,
+            corner.y() + region.y() * scale,
+            region.width() * scale,
+            region.height() * scale,
+        )
+        self.update(shown.toAlignedRect().adjusted(-2, -2, 2, 2))
 
     def set_brush(self, brush: int) -> None:
         self.brush = max(SMALLEST, min(LARGEST, brush))
         self.update()
-
-    def _erasing(self) -> bool:
-        from PySide6.QtWidgets import QApplication
-
-        return self.erasing != bool(QApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier)
-
-    def _colour(self) -> QColor:
-        return QColor(theme.colour("bad"))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -285,22 +200,27 @@ class MaskEditor(QWidget):
         frame, where = self.frame(), self.image_rect()
         if any(self._sides):
             painter.fillRect(frame, theme.colour("raised"))
-            tint = self._colour()
+            tint = mask_colour()
             tint.setAlphaF(0.25)
             painter.fillRect(frame, tint)
         painter.drawImage(where, self._image)
         painter.setOpacity(_MASK_OPACITY)
-        painter.drawImage(where, self._paint)
+        painter.drawImage(where, self._mask.image)
         painter.setOpacity(1.0)
         painter.setPen(QPen(theme.colour("accent" if any(self._sides) else "line"), 1))
         painter.drawRect(frame)
         self._paint_handles(painter, frame)
-        if self._mouse is not None and self._edge is None and self._pan_start is None and where.contains(self._mouse):
+        if (
+            self._pointer is not None
+            and self._edge is None
+            and self._pan_start is None
+            and where.contains(self._pointer)
+        ):
             radius = self.brush / 2 * self.scale()
             painter.setBrush(Qt.BrushStyle.NoBrush)
             for colour, width in ((QColor(0, 0, 0, 160), 3.0), (QColor(255, 255, 255, 230), 1.2)):
                 painter.setPen(QPen(colour, width))
-                painter.drawEllipse(self._mouse, radius, radius)
+                painter.drawEllipse(self._pointer, radius, radius)
 
     def _paint_handles(self, painter: QPainter, frame: QRectF) -> None:
         painter.setPen(Qt.PenStyle.NoPen)
@@ -348,7 +268,7 @@ class MaskEditor(QWidget):
             self.update()
         elif self._edge is not None:
             self._drag_edge(self._edge, point)
-        elif self._stroke is not None:
+        elif self._mask.is_painting():
             self.stroke_to(self.to_image(point))
         else:
             edge = self._edge_at(point)
@@ -365,10 +285,10 @@ class MaskEditor(QWidget):
 
     def _move_brush_outline(self, point: QPointF | None) -> None:
         reach = self.brush / 2 * self.scale() + 4
-        for spot in (self._mouse, point):
+        for spot in (self._pointer, point):
             if spot is not None:
                 self.update(QRectF(spot.x() - reach, spot.y() - reach, 2 * reach, 2 * reach).toAlignedRect())
-        self._mouse = point
+        self._pointer = point
 
     def _drag_edge(self, side: int, point: QPointF) -> None:
         at = self.to_image(point)
@@ -424,18 +344,3 @@ class MaskEditor(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self.update()
-
-
-def _as_paint(mask: QImage, colour: QColor) -> QImage:
-    """An image in one colour whose alpha is the greyscale mask."""
-    paint = QImage(mask.size(), QImage.Format.Format_ARGB32_Premultiplied)
-    paint.fill(colour)
-    grey = mask.convertToFormat(QImage.Format.Format_Grayscale8)
-    alpha = QImage(
-        grey.constBits(), grey.width(), grey.height(), grey.bytesPerLine(), QImage.Format.Format_Alpha8
-    ).copy()
-    painter = QPainter(paint)
-    painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_DestinationIn)
-    painter.drawImage(0, 0, alpha)
-    painter.end()
-    return paint

@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.search import compatible_vaes
 from diffstudio.models.conditioning.token_count import supports_prompt_weights
-from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.token_count import Counted
-from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest, SamplerName
+from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.add_buttons import AddButtons
 from diffstudio.ui.generate.sections.checkpoint_chooser import CheckpointChooser
@@ -28,12 +25,13 @@ from diffstudio.ui.generate.sections.hires_section import HiresSection
 from diffstudio.ui.generate.sections.init_image_section import InitImageSection
 from diffstudio.ui.generate.sections.lora_section import LoraSection
 from diffstudio.ui.generate.sections.prompt import PromptEdit, below
+from diffstudio.ui.generate.sections.sampling_section import SamplingSection
 from diffstudio.ui.generate.sections.seed import SeedControl
 from diffstudio.ui.generate.sections.size import SizeControl, limits_of
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, scroll_area, set_style_property
-from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
 MEMORY_FORECAST_DELAY_MS = 150  # after the last change
 MAX_IMAGES = 64  # of one request
@@ -72,39 +70,7 @@ class Panel(QFrame):
         self.loras = LoraSection(self.prompt, self.negative)
         self.controlnets = ControlNetSection(self._size_to_make)
         self.hires_fix = HiresSection(self._size_to_make)
-        self.steps = LabelledSlider(
-            terms.STEPS, 1, 100, 20, tooltip="Denoising steps: more are slower and can add detail"
-        )
-        self.guidance = LabelledSlider(
-            terms.CFG_SCALE,
-            0,
-            15,
-            3.0,
-            step=0.1,
-            decimals=1,
-            tooltip="Guidance: how closely the prompt is followed. 1 turns guidance off, 0 ignores the prompt",
-        )
-        self.guide_last = CheckBox("Guide the last step")
-        describe(
-            self.guide_last,
-            "Guide the last step",
-            "Apply CFG in the last step too, which adds grain. Tick this to reproduce images from before version 0.2",
-        )
-        self.guide_last.hide()
-        self.sampler = LabelledComboBox(
-            terms.SAMPLER,
-            [(name, text) for name, (text, _) in labels.SAMPLERS.items()],
-            "The sampling method that removes the noise",
-        )
-        self.spacing = LabelledComboBox(
-            terms.SCHEDULER, labels.schedulers_for(None), "Spacing of the noise levels over the steps"
-        )
-        self.vae = LabelledComboBox(
-            terms.VAE,
-            [("", "From checkpoint")],
-            "The autoencoder that decodes latents into the image: the checkpoint's own, or another that fits it",
-        )
-        self.vae.hide()
+        self.sampling = SamplingSection()
         self.seed = SeedControl()
         self.count = LabelledSlider(
             "Images", 1, MAX_IMAGES, 1, tooltip="Batch: how many images to generate. Each uses the next seed"
@@ -116,12 +82,8 @@ class Panel(QFrame):
         self.error_label = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Generate (Ctrl+Enter)")
         self._busy = False
-        self._models: tuple[Checkpoint, ...] = ()
         self._scanned = self._submit_after_scan = False  # the latter: submit() was called before the first scan
-        self._recommended = FAMILIES["pixel"]  # the recommended settings that were loaded last
-        self._shown: Path | None = None  # of the checkpoint shown last
         self.size_control.set_limits(None)
-        self._describe_samplers()
         self._lay_out()
         self._connect()
         self._check()
@@ -131,9 +93,8 @@ class Panel(QFrame):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         """Offer the models that can generate images."""
         self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.can_generate], problems)
-        for section in (self.loras, self.controlnets, self.hires_fix):
+        for section in (self.sampling, self.loras, self.controlnets, self.hires_fix):
             section.set_models(checkpoints)
-        self._models = tuple(checkpoints)
         self._checkpoint_changed(self.checkpoint.current())
         self._scanned = True
         if self._submit_after_scan:
@@ -177,51 +138,29 @@ class Panel(QFrame):
             raise BadRequest(problem.rstrip("."))
         width, height = self.size_control.requested_size()
         prompt, negative = self._prompts(checkpoint)
-        return self.hires_fix.apply_to(
-            self.controlnets.apply_to(
-                self.init_image.apply_to(
-                    GenerateRequest(
-                        prompt=prompt,
-                        negative=negative,
-                        checkpoint=checkpoint.name,
-                        seed=self.seed.value(),
-                        steps=int(self.steps.value()),
-                        sampler=self.sampler.value(),
-                        spacing=self.spacing.value(),
-                        guidance=float(self.guidance.value()),
-                        width=width,
-                        height=height,
-                        count=count,
-                        vae=self.vae.value() or "",
-                        guide_last_call=True
-                        if self.guide_last.isChecked() and self._unguided_last_step(checkpoint)
-                        else None,
-                    )
-                )
-            )
+        request = GenerateRequest(
+            prompt=prompt,
+            negative=negative,
+            checkpoint=checkpoint.name,
+            seed=self.seed.value(),
+            width=width,
+            height=height,
+            count=count,
         )
+        for section in (self.sampling, self.init_image, self.controlnets, self.hires_fix):
+            request = section.apply_to(request)
+        return request
 
     def load_from(self, request: GenerateRequest) -> bool:
         """Load the settings of an earlier request. False when its checkpoint is missing; everything else is loaded."""
         found = self.checkpoint.choose(request.checkpoint)
-        self._checkpoint_changed(self.checkpoint.current(), take_settings=False)
+        self._checkpoint_changed(self.checkpoint.current(), load_recommended=False)
         self.prompt.set_text(request.prompt)
         self.classes.set_value(request.prompt)
         self.negative.set_text(request.negative)
-        self.steps.set_value(request.steps)
-        self.guidance.set_value(request.guidance)
-        self.guide_last.setChecked(
-            request.guide_last_call is True and self._unguided_last_step(self.checkpoint.current())
-        )
-        self.sampler.set_value(request.sampler)
-        self.spacing.set_value(request.spacing)
-        if not self.vae.set_value(request.vae):
-            self.vae.set_value("")
-            self.message.emit(f"The VAE “{request.vae}” is missing; the checkpoint's own is used instead.")
         self.size_control.set_size(request.width, request.height)
-        self.init_image.load_from(request)
-        self.controlnets.load_from(request)
-        self.hires_fix.load_from(request)
+        for section in (self.sampling, self.init_image, self.controlnets, self.hires_fix):
+            section.load_from(request)
         self.seed.set_fixed(request.seed)
         self.count.set_value(min(request.count, MAX_IMAGES))
         self._check()
@@ -277,59 +216,23 @@ class Panel(QFrame):
 
     # Updates
 
-    def _checkpoint_changed(self, checkpoint: Checkpoint | None, *, take_settings: bool = True) -> None:
+    def _checkpoint_changed(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
         conditioning = checkpoint.conditioning if checkpoint else Conditioning.TEXT
-        text, classes = conditioning is Conditioning.TEXT, conditioning is Conditioning.CLASS
         for part in (self.prompt_section, self.prompt, self.negative):
-            part.setVisible(text)
+            part.setVisible(conditioning is Conditioning.TEXT)
         self.unprompted.setVisible(conditioning is Conditioning.NONE)
-        self.classes.setVisible(classes)
-        self.guide_last.setVisible(self._unguided_last_step(checkpoint))
+        self.classes.setVisible(conditioning is Conditioning.CLASS)
+        if checkpoint is not None and conditioning is Conditioning.CLASS:
+            self.classes.set_choices([(name, name) for name in checkpoint.classes])
         self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
-        if checkpoint is not None:
-            if classes:
-                self.classes.set_choices([(name, name) for name in checkpoint.classes])
-            self.guidance.setEnabled(conditioning is not Conditioning.NONE)
-            another, self._shown = checkpoint.path != self._shown, checkpoint.path
         self.loras.set_checkpoint(checkpoint)
         self.controlnets.set_checkpoint(checkpoint)
         self.hires_fix.set_checkpoint(checkpoint)
-        self.spacing.set_choices(labels.schedulers_for(checkpoint))
-        self._update_vaes(checkpoint)
-        if checkpoint is not None and another and take_settings:
-            self._load_recommended(checkpoint)
+        self.sampling.set_checkpoint(checkpoint, load_recommended=load_recommended)
         for edit in (self.prompt, self.negative):
             edit.set_weighting_enabled(checkpoint is not None and supports_prompt_weights(checkpoint))
             edit.recount_tokens()
         self._check()
-
-    @staticmethod
-    def _unguided_last_step(checkpoint: Checkpoint | None) -> bool:
-        """Whether the checkpoint leaves its last step unguided by default: models trained here do."""
-        return (
-            checkpoint is not None and checkpoint.family == "pixel" and checkpoint.conditioning is not Conditioning.NONE
-        )
-
-    def _update_vaes(self, checkpoint: Checkpoint | None) -> None:
-        fitting = compatible_vaes(checkpoint, self._models) if checkpoint is not None else []
-        self.vae.set_choices([("", "From checkpoint"), *((model.name, model.title) for model in fitting)])
-        self.vae.setVisible(bool(fitting))
-
-    def _load_recommended(self, checkpoint: Checkpoint) -> None:
-        """Load the recommended settings, replacing those of the last checkpoint unless the user changed them."""
-        usual, last = labels.recommended_for(checkpoint), self._recommended
-        if usual is None:
-            return
-        self._recommended = usual
-        self.guidance.set_value(_recommended_cfg_scale(checkpoint, usual.guidance))
-        if self.steps.value() == last.steps:
-            self.steps.set_value(usual.steps)
-        for control, then, now in (
-            (self.sampler, last.sampler, usual.sampler),
-            (self.spacing, last.spacing, usual.spacing),
-        ):
-            if control.value() == then:
-                control.set_value(now)
 
     def _size_to_make(self) -> tuple[int, int]:
         """Width and height in px."""
@@ -362,12 +265,6 @@ class Panel(QFrame):
 
     # Construction
 
-    def _describe_samplers(self) -> None:
-        tips = Qt.ItemDataRole.ToolTipRole
-        for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
-            self.sampler.combo.setItemData(index, tip, tips)
-        self.sampler.set_value(SamplerName.HEUN)
-
     def _connect(self) -> None:
         self.checkpoint.chosen.connect(self._checkpoint_changed)
         self.checkpoint.models_room_requested.connect(self.models_room_requested)
@@ -380,6 +277,7 @@ class Panel(QFrame):
         self.history.clicked.connect(self._open_history)
         self.button.clicked.connect(self.submit)
         self.controlnets.models_room_requested.connect(self.models_room_requested)
+        self.sampling.failed.connect(self.message)
         self.controlnets.background_work_requested.connect(self.background_work_requested)
         self.size_control.changed.connect(self.controlnets.schedule_preview)
         self.size_control.changed.connect(self.hires_fix.update_size)
@@ -422,15 +320,7 @@ class Panel(QFrame):
         column.addWidget(self.controlnets)
         column.addSpacing(4)
         column.addWidget(SectionLabel("Image"))
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(14)
-        grid.setVerticalSpacing(12)
-        for index, part in enumerate((self.steps, self.guidance, self.sampler, self.spacing)):
-            grid.addWidget(part, index // 2, index % 2)
-            grid.setColumnStretch(index % 2, 1)
-        grid.addWidget(self.guide_last, 2, 0, 1, 2)
-        grid.addWidget(self.vae, 3, 0, 1, 2)
-        column.addLayout(grid)
+        column.addWidget(self.sampling)
         column.addSpacing(4)
         column.addWidget(self.seed)
         column.addSpacing(4)
@@ -454,15 +344,6 @@ class Panel(QFrame):
         whole.addLayout(foot)
         self.classes.hide()
         self.unprompted.hide()
-
-
-def _recommended_cfg_scale(checkpoint: Checkpoint, otherwise: float) -> float:
-    """The CFG scale that the checkpoint's header recommends."""
-    try:
-        scale = float(checkpoint.json("guidance")["scale"])
-    except (CheckpointDamaged, KeyError, TypeError, ValueError):
-        return otherwise
-    return scale if 0 <= scale <= 15 else otherwise
 
 
 def _shortcut_text(keys: str) -> str:

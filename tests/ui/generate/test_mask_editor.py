@@ -114,12 +114,12 @@ def test_erasing_undoing_redoing_inverting_and_clearing(painter: MaskEditor, qtb
 
 
 def test_undo_is_bounded(painter: MaskEditor, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffstudio.ui.generate import mask_editor as module
+    from diffstudio.ui.generate import mask_layer as module
 
     monkeypatch.setattr(module, "MAX_UNDO_BYTES", 3 * 160 * 100 * 4)
     for _ in range(10):
         painter.fill()
-    assert len(painter._undo) == 3
+    assert painter._mask.undo_count() == 3
 
 
 def test_the_brush_by_keys_and_the_wheel_zooms_where_it_points(painter: MaskEditor, qtbot: QtBot) -> None:

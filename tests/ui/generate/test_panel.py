@@ -46,10 +46,10 @@ def test_every_sampler_and_spacing_has_a_name_and_an_explanation() -> None:
 def test_what_the_column_says_is_the_request(panel: Panel, qtbot: QtBot) -> None:
     qtbot.keyClicks(panel.prompt, "red apple")
     panel.negative.set_text("worm")
-    panel.steps.set_value(31)
-    panel.guidance.set_value(4.5)
-    panel.sampler.set_value(SamplerName.UNIPC)
-    panel.spacing.set_value(SpacingName.KARRAS)
+    panel.sampling.steps.set_value(31)
+    panel.sampling.cfg_scale.set_value(4.5)
+    panel.sampling.sampler.set_value(SamplerName.UNIPC)
+    panel.sampling.scheduler.set_value(SpacingName.KARRAS)
     panel.seed.set_fixed(77)
     panel.count.set_value(4)
     panel.size_control.set_size(96, 64)
@@ -89,14 +89,14 @@ def test_another_autoencoder_is_offered_where_one_fits(panel: Panel, qtbot: QtBo
     )
     flux = checkpoint("ae", family="unknown", role=Role.VAE, conditioning=Conditioning.NONE, edition="16 channels")
     panel.set_checkpoints([checkpoint(), latent, mse, flux])
-    assert not panel.vae.isVisible()  # the starter has none
+    assert not panel.sampling.vae.isVisible()  # the starter has none
     panel.choose(latent)
-    assert panel.vae.isVisible() and panel.request().vae == ""
-    panel.vae.combo.setFocus()
-    qtbot.keyClick(panel.vae.combo, Qt.Key.Key_Down)
+    assert panel.sampling.vae.isVisible() and panel.request().vae == ""
+    panel.sampling.vae.combo.setFocus()
+    qtbot.keyClick(panel.sampling.vae.combo, Qt.Key.Key_Down)
     request = panel.request()
     assert request.vae == "vae-ft-mse-840000"
-    panel.vae.set_value("")
+    panel.sampling.vae.set_value("")
     assert panel.load_from(request) and panel.request().vae == request.vae
     with qtbot.waitSignal(panel.message) as said:  # and where it is gone, that is said
         panel.load_from(dataclasses.replace(request, vae="ae"))
@@ -237,7 +237,7 @@ def test_a_checkpoint_of_classes_offers_its_classes(panel: Panel) -> None:
 def test_a_checkpoint_that_is_told_nothing_takes_no_prompt(panel: Panel) -> None:
     panel.prompt.set_text("rocket")
     panel.set_checkpoints([checkpoint("dreams", conditioning=Conditioning.NONE)])
-    assert not panel.prompt.isVisible() and not panel.guidance.isEnabled()
+    assert not panel.prompt.isVisible() and not panel.sampling.cfg_scale.isEnabled()
     assert "no prompt" in panel.unprompted.text() and panel.unprompted.isVisible()
     assert panel.request().prompt == ""
     panel.set_checkpoints([checkpoint()])
@@ -252,10 +252,10 @@ def test_without_a_checkpoint_nothing_can_be_made(panel: Panel) -> None:
 
 
 def test_the_checkpoints_own_guidance_is_taken_when_it_is_chosen(panel: Panel) -> None:
-    assert panel.guidance.value() == 4.0
-    panel.guidance.set_value(9.0)
+    assert panel.sampling.cfg_scale.value() == 4.0
+    panel.sampling.cfg_scale.set_value(9.0)
     panel.set_checkpoints([checkpoint(), checkpoint("new")])  # a rescan
-    assert panel.guidance.value() == 9.0
+    assert panel.sampling.cfg_scale.value() == 9.0
 
 
 def test_sizes_are_what_the_checkpoint_can_draw(panel: Panel) -> None:
@@ -319,8 +319,8 @@ def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> N
     assert (panel.size_control.requested_size(), panel.size_control.width_box.isEnabled()) == ((1024, 1024), True)
     panel.choose(quick)
     assert settings() == (4, "euler", "trailing", 1.0)
-    panel.steps.set_value(33)
-    panel.sampler.set_value("heun")
+    panel.sampling.steps.set_value(33)
+    panel.sampling.sampler.set_value("heun")
     panel.choose(xl)
     assert settings() == (33, "heun", "karras", 6.0)
 

@@ -118,7 +118,7 @@ def test_a_stopped_job_can_be_gone_on_with_and_an_earlier_step_restarted(qtbot: 
     run(room, 5)
     room.handle_event(Cancelled(1))
     room.panel.prompt.set_text("green apple")
-    room.panel.guidance.set_value(6.0)
+    room.panel.sampling.cfg_scale.set_value(6.0)
     assert room.restart_button.text() == "Resume from step 6"
     with qtbot.waitSignal(room.restart_requested) as asked:
         room.restart_button.click()

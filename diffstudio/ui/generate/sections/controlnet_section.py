@@ -1,4 +1,4 @@
-"""The ControlNet section: one card for each control image, with a preview of the preprocessed image."""
+"""The ControlNet section: a card for each ControlNet, and previews computed in a thread."""
 
 from __future__ import annotations
 
@@ -6,230 +6,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from PySide6.QtCore import QEvent, QObject, QRectF, Qt, QTimer, Signal
-from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage, QPainter, QPaintEvent
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
+from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
-from diffstudio.models.library.lookup import similar_names
 from diffstudio.studio.generation.controlnets import CONTROLNET_FAMILIES, controlnet_misfit
-from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName
+from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, ResizeName
 from diffstudio.ui.generate.sections.add_buttons import AddButton
-from diffstudio.ui.widgets import terms, theme
-from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
+from diffstudio.ui.generate.sections.controlnet_card import ControlNetCard
+from diffstudio.ui.widgets import terms
+from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.drag_and_drop import dropped_paths
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe
-from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER, fitted, numpy_to_qimage, read_image, rounded
-from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER, numpy_to_qimage, read_image
 
-PREPROCESSORS = [
-    (PreprocessorName.AS_GIVEN, "None (already a map)"),
-    (PreprocessorName.CANNY, "Canny edges"),
-    (PreprocessorName.SCRIBBLE, "Scribble (dark lines on white)"),
-    (PreprocessorName.INVERT, "Invert"),
-]
-_DEFAULT_PREPROCESSORS = (
-    ("canny", PreprocessorName.CANNY),
-    ("scribble", PreprocessorName.SCRIBBLE),
-    ("sketch", PreprocessorName.SCRIBBLE),
-)
-_PREVIEW_HEIGHT = 148  # px
 _MAX_PREVIEW_SIDE = 640  # px
 _PREVIEW_DELAY_MS = 60  # after the last change
-
-
-def default_preprocessor(network: str) -> PreprocessorName:
-    """The preprocessor that a ControlNet of this name most likely needs."""
-    return next(
-        (preprocessor for word, preprocessor in _DEFAULT_PREPROCESSORS if word in network.casefold()),
-        PreprocessorName.AS_GIVEN,
-    )
-
-
-class ControlNetPreview(QWidget):
-    """The preprocessed image that the ControlNet receives, or the error that prevents it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._image, self._error = QImage(), ""
-        self.setFixedHeight(_PREVIEW_HEIGHT)
-        describe(self, "ControlNet preview", "The preprocessed image that the ControlNet receives")
-
-    def show_image(self, image: QImage, error: str = "") -> None:
-        self._image, self._error = image, error
-        describe(self, "ControlNet preview", error or "The preprocessed image that the ControlNet receives")
-        self.update()
-
-    def image(self) -> QImage:
-        return self._image
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        whole = QRectF(self.rect())
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(theme.colour("raised"))
-        painter.drawRoundedRect(whole, theme.RADIUS, theme.RADIUS)
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        if not self._image.isNull():
-            rounded(painter, self._image, fitted(self._image.size(), whole.adjusted(4, 4, -4, -4)), 4)
-        elif self._error:
-            painter.setPen(theme.colour("bad"))
-            flags = int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap)
-            painter.drawText(whole.adjusted(8, 8, -8, -8), flags, self._error)
-
-
-class ControlNetCard(QWidget):
-    """One control image and its ControlNet."""
-
-    changed = Signal()  # the preview is out of date too
-    remove_requested = Signal()
-    replace_requested = Signal()  # choose another image
-
-    def __init__(self, path: Path, networks: Sequence[Checkpoint]) -> None:
-        super().__init__()
-        self.path = path
-        self.preview = ControlNetPreview()
-        self.name = ElidedLabel(path.name, mode=Qt.TextElideMode.ElideMiddle)
-        self.swap_button = SecondaryButton("", "image", "Choose another control image", name="Replace image")
-        self.remove_button = SecondaryButton("", "x", "Remove this ControlNet", name="Remove ControlNet", role="dim")
-        self.network = LabelledComboBox(
-            terms.CONTROLNET, (), "The ControlNet model: those that fit the checkpoint are listed"
-        )
-        self.preprocessor = LabelledComboBox(
-            "Preprocessor",
-            PREPROCESSORS,
-            "How the image is converted for the ControlNet. Choose None for depth maps, poses and edges made elsewhere",
-        )
-        self.low = LabelledSlider(
-            "Canny low", 0, 500, 100, tooltip="Canny low threshold: gradients below it are not edges"
-        )
-        self.high = LabelledSlider(
-            "Canny high",
-            0,
-            500,
-            200,
-            tooltip="Canny high threshold: gradients above it are edges; weaker ones count when connected to an edge",
-        )
-        self.scale = LabelledSlider(
-            "Conditioning scale",
-            0,
-            2,
-            1.0,
-            step=0.05,
-            decimals=2,
-            tooltip="How strongly the ControlNet acts (control weight)",
-        )
-        self.start = LabelledSlider(
-            "Start", 0, 99, 0, suffix=" %", tooltip="The fraction of the steps at which the ControlNet starts"
-        )
-        self.end = LabelledSlider(
-            "End", 1, 100, 100, suffix=" %", tooltip="The fraction of the steps at which the ControlNet ends"
-        )
-        self._preprocessor_chosen = False
-        self._lay_out()
-        self.set_networks(networks)
-        self._connect()
-        self._update_state()
-
-    def use(self) -> ControlNetUse:
-        return ControlNetUse(
-            self.network.value(),
-            self.path,
-            self.preprocessor.value(),
-            float(self.scale.value()),
-            self.start.value() / 100,
-            self.end.value() / 100,
-            int(self.low.value()),
-            int(self.high.value()),
-        )
-
-    def show_use(self, use: ControlNetUse) -> None:
-        self.network.set_value(use.network)
-        self.preprocessor.set_value(use.prepare)
-        self._preprocessor_chosen = True
-        self.scale.set_value(use.scale)
-        self.start.set_value(round(100 * use.begins))
-        self.end.set_value(round(100 * use.ends))
-        self.low.set_value(use.low)
-        self.high.set_value(use.high)
-        self._update_state()
-
-    def set_networks(self, networks: Sequence[Checkpoint]) -> None:
-        """Offer the ControlNets that fit. One with a similar name replaces a choice that no longer fits."""
-        before, names = self.network.value(), [network.name for network in networks]
-        self.network.set_choices([(network.name, network.title) for network in networks])
-        if before is not None and before not in names and (near := similar_names(before, names, most=1, cutoff=0.3)):
-            self.network.set_value(near[0])
-        self._set_default_preprocessor()
-
-    def set_image(self, path: Path) -> None:
-        self.path = path
-        self.name.setText(path.name)
-        self.changed.emit()
-
-    def _set_default_preprocessor(self) -> None:
-        if not self._preprocessor_chosen and self.network.value() is not None:
-            self.preprocessor.set_value(default_preprocessor(self.network.value()))
-        self._update_state()
-
-    def _connect(self) -> None:
-        def chose_network(_: Any) -> None:
-            self._set_default_preprocessor()
-            self.changed.emit()
-
-        def chose_preprocessor(_: Any) -> None:
-            self._preprocessor_chosen = True
-            self._update_state()
-            self.changed.emit()
-
-        def keep_apart(lower: LabelledSlider, upper: LabelledSlider, gap: int, moved: LabelledSlider) -> None:
-            """Move the other slider along."""
-            if upper.value() - lower.value() < gap:
-                other = upper if moved is lower else lower
-                other.set_value(moved.value() + (gap if moved is lower else -gap))
-            self.changed.emit()
-
-        self.network.value_changed.connect(chose_network)
-        self.preprocessor.value_changed.connect(chose_preprocessor)
-        self.scale.value_changed.connect(lambda _: self.changed.emit())
-        for lower, upper, gap in ((self.low, self.high, 0), (self.start, self.end, 1)):
-            for moved in (lower, upper):
-                moved.value_changed.connect(lambda _, args=(lower, upper, gap, moved): keep_apart(*args))
-        self.remove_button.clicked.connect(self.remove_requested)
-        self.swap_button.clicked.connect(self.replace_requested)
-
-    def _update_state(self) -> None:
-        for slider in (self.low, self.high):
-            slider.setVisible(self.preprocessor.value() is PreprocessorName.CANNY)
-
-    def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(8)
-        row = QHBoxLayout()
-        row.setSpacing(4)
-        row.addWidget(self.name, 1)
-        row.addWidget(self.swap_button)
-        row.addWidget(self.remove_button)
-        column.addWidget(self.preview)
-        column.addLayout(row)
-        for pair in (
-            (self.network,),
-            (self.preprocessor,),
-            (self.low, self.high),
-            (self.scale,),
-            (self.start, self.end),
-        ):
-            line = QHBoxLayout()
-            line.setSpacing(14)
-            for part in pair:
-                line.addWidget(part, 1)
-            column.addLayout(line)
 
 
 class ControlNetSection(QWidget):

@@ -16,7 +16,8 @@ from pytestqt.qtbot import QtBot
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName
 from diffstudio.ui.generate.panel import Panel
-from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection, default_preprocessor
+from diffstudio.ui.generate.sections.controlnet_card import default_preprocessor
+from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
 from tests.ui.desktop_helpers import drop_folder
 from tests.ui.samples import checkpoint
 

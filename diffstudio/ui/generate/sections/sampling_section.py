@@ -1,0 +1,167 @@
+"""The sampling section: steps, CFG scale, sampler, scheduler and VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QGridLayout, QWidget
+
+from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.search import compatible_vaes
+from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.requests import GenerateRequest, SamplerName
+from diffstudio.ui.generate import labels
+from diffstudio.ui.widgets import terms
+from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
+
+MAX_STEPS = 100
+MAX_CFG_SCALE = 15
+_OWN_VAE = ("", "From checkpoint")
+
+
+class SamplingSection(QWidget):
+    """Loads the recommended settings of each checkpoint, replacing those that the user has not changed."""
+
+    failed = Signal(str)  # a warning for the room
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._models: tuple[Checkpoint, ...] = ()
+        self._checkpoint: Checkpoint | None = None
+        self._loaded_for: Path | None = None  # the checkpoint whose settings were considered last
+        self._recommended = FAMILIES["pixel"]  # the recommended settings that were loaded last
+        self.steps = LabelledSlider(
+            terms.STEPS, 1, MAX_STEPS, 20, tooltip="Denoising steps: more are slower and can add detail"
+        )
+        self.cfg_scale = LabelledSlider(
+            terms.CFG_SCALE,
+            0,
+            MAX_CFG_SCALE,
+            3.0,
+            step=0.1,
+            decimals=1,
+            tooltip="Guidance: how closely the prompt is followed. 1 turns guidance off, 0 ignores the prompt",
+        )
+        self.guide_last_step = CheckBox("Guide the last step")
+        describe(
+            self.guide_last_step,
+            "Guide the last step",
+            "Apply CFG in the last step too, which adds grain. Tick this to reproduce images from before version 0.2",
+        )
+        self.sampler = LabelledComboBox(
+            terms.SAMPLER,
+            [(name, text) for name, (text, _) in labels.SAMPLERS.items()],
+            "The sampling method that removes the noise",
+        )
+        self.scheduler = LabelledComboBox(
+            terms.SCHEDULER, labels.schedulers_for(None), "Spacing of the noise levels over the steps"
+        )
+        self.vae = LabelledComboBox(
+            terms.VAE,
+            [_OWN_VAE],
+            "The autoencoder that decodes latents into the image: the checkpoint's own, or another that fits it",
+        )
+        self.sampler.set_value(SamplerName.HEUN)
+        for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
+            self.sampler.combo.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(14)
+        grid.setVerticalSpacing(12)
+        for index, control in enumerate((self.steps, self.cfg_scale, self.sampler, self.scheduler)):
+            grid.addWidget(control, index // 2, index % 2)
+            grid.setColumnStretch(index % 2, 1)
+        grid.addWidget(self.guide_last_step, 2, 0, 1, 2)
+        grid.addWidget(self.vae, 3, 0, 1, 2)
+        self.guide_last_step.hide()
+        self.vae.hide()
+
+    # Request
+
+    def apply_to(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with these settings."""
+        return replace(
+            request,
+            steps=int(self.steps.value()),
+            sampler=self.sampler.value(),
+            spacing=self.scheduler.value(),
+            guidance=float(self.cfg_scale.value()),
+            vae=self.vae.value() or "",
+            guide_last_call=True if self.guide_last_step.isChecked() and self._leaves_last_step_unguided() else None,
+        )
+
+    def load_from(self, request: GenerateRequest) -> None:
+        """Load the settings of a request; `failed` names a VAE that is missing."""
+        self.steps.set_value(request.steps)
+        self.cfg_scale.set_value(request.guidance)
+        self.guide_last_step.setChecked(request.guide_last_call is True and self._leaves_last_step_unguided())
+        self.sampler.set_value(request.sampler)
+        self.scheduler.set_value(request.spacing)
+        if not self.vae.set_value(request.vae):
+            self.vae.set_value("")
+            self.failed.emit(f"The VAE “{request.vae}” is missing; the checkpoint's own is used instead.")
+
+    # Models
+
+    def set_models(self, models: Sequence[Checkpoint]) -> None:
+        """Offer the VAEs among all models."""
+        self._models = tuple(models)
+        self._update_vaes()
+
+    def set_checkpoint(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
+        self._checkpoint = checkpoint
+        self.guide_last_step.setVisible(self._leaves_last_step_unguided())
+        self.scheduler.set_choices(labels.schedulers_for(checkpoint))
+        self._update_vaes()
+        if checkpoint is None:
+            return
+        self.cfg_scale.setEnabled(checkpoint.conditioning is not Conditioning.NONE)
+        another, self._loaded_for = checkpoint.path != self._loaded_for, checkpoint.path
+        if another and load_recommended:
+            self._load_recommended(checkpoint)
+
+    def _leaves_last_step_unguided(self) -> bool:
+        """Whether the checkpoint leaves its last step unguided by default: models trained here do."""
+        checkpoint = self._checkpoint
+        return (
+            checkpoint is not None and checkpoint.family == "pixel" and checkpoint.conditioning is not Conditioning.NONE
+        )
+
+    def _update_vaes(self) -> None:
+        fitting = compatible_vaes(self._checkpoint, self._models) if self._checkpoint is not None else []
+        self.vae.set_choices([_OWN_VAE, *((model.name, model.title) for model in fitting)])
+        self.vae.setVisible(bool(fitting))
+
+    def _load_recommended(self, checkpoint: Checkpoint) -> None:
+        """Load the recommended settings, replacing those of the last checkpoint unless the user changed them."""
+        usual, last = labels.recommended_for(checkpoint), self._recommended
+        if usual is None:
+            return
+        self._recommended = usual
+        self.cfg_scale.set_value(_recommended_cfg_scale(checkpoint, usual.guidance))
+        if self.steps.value() == last.steps:
+            self.steps.set_value(usual.steps)
+        for control, then, now in (
+            (self.sampler, last.sampler, usual.sampler),
+            (self.scheduler, last.spacing, usual.spacing),
+        ):
+            if control.value() == then:
+                control.set_value(now)
+
+
+def _recommended_cfg_scale(checkpoint: Checkpoint, otherwise: float) -> float:
+    """The CFG scale that the checkpoint's header recommends."""
+    try:
+        scale = float(checkpoint.json("guidance")["scale"])
+    except (CheckpointDamaged, KeyError, TypeError, ValueError):
+        return otherwise
+    return scale if 0 <= scale <= MAX_CFG_SCALE else otherwise
