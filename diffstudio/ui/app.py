@@ -205,6 +205,7 @@ class Desktop(QObject):
         room = GalleryRoom(self.gallery)
         room.use_settings_requested.connect(self.use_settings)
         room.upscale_requested.connect(self.images.upscale)
+        room.start_requested.connect(self.start_from)
         room.generate_requested.connect(lambda: self.window.show_room(GENERATE))
         room.changed.connect(self.jobs.show_recent)
         return room

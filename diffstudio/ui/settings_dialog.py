@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.dialogs import choose_folder
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.image_actions import open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
@@ -131,22 +131,16 @@ class SettingsDialog(QDialog):
         self.previews.clicked.connect(lambda on: self._change(previews=on))
         self.compiled.clicked.connect(lambda on: self._change(compiled=on))
         self.folders.currentRowChanged.connect(self._update_remove_button)
-        self.add_folder.clicked.connect(lambda: self._choose_folder("Choose a model folder", self._add))
+        self.add_folder.clicked.connect(lambda: choose_folder(self, "Choose a model folder", "", self._add))
         self.remove_folder.clicked.connect(self._remove)
         self.choose_images.clicked.connect(
-            lambda: self._choose_folder("Choose a folder for new images", lambda path: self._change(images_folder=path))
+            lambda: choose_folder(
+                self, "Choose a folder for new images", "", lambda path: self._change(images_folder=path)
+            )
         )
         self.open_images.clicked.connect(lambda: open_folder(self.settings.images))
         self.open_data.clicked.connect(lambda: open_folder(paths.data()))
         self.done_button.clicked.connect(self.accept)
-
-    def _choose_folder(self, title: str, on_chosen: Callable[[Path], object]) -> QFileDialog:
-        dialog = QFileDialog(self, title)
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: on_chosen(Path(path)))
-        dialog.open()
-        return dialog
 
     def _add(self, folder: Path) -> None:
         if folder not in self.settings.folders:

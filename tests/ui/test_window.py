@@ -119,7 +119,8 @@ def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
     qtbot.addWidget(dialog)
     texts = [label.text() for label in dialog.findChildren(QLabel)]
     assert any("cats" in text for text in texts) and any("AUTOMATIC1111" in text for text in texts)
-    assert {"sd15_canny at 0.8", "soft", "2× with Lanczos, denoising strength 0.3"} <= set(texts)
+    values = {value for _, value in dialog.facts.facts()}
+    assert {"lines.png, sd15_canny at 0.8", "soft", "2× with Lanczos, denoising strength 0.3"} <= values
     with qtbot.waitSignal(dialog.use_requested) as used:
         dialog.use_button.click()
     assert used.args == [request]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
@@ -11,11 +10,9 @@ from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import GalleryImage
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.metadata.import_settings import SAMPLER_LABELS
 from diffstudio.studio.metadata.metadata import ImageSettings
-from diffstudio.studio.requests import SpacingName, UpscaleRequest
 from diffstudio.ui.gallery.item_model import date_text
-from diffstudio.ui.generate.labels import upscaler
+from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
@@ -24,7 +21,6 @@ from diffstudio.ui.widgets.helpers import label, scroll_area
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
 WIDTH = 304
-_SPACINGS = {SpacingName.LOG_SNR: "Log SNR", SpacingName.ALIGN_YOUR_STEPS: "Align your steps"}
 
 
 class Details(QFrame):
@@ -48,9 +44,9 @@ class Details(QFrame):
         self._image: GalleryImage | None = None
         self._settings: ImageSettings | None = None
         self.prompt, self.negative = WrappingText(pixels=theme.FONT_PIXELS), WrappingText(tone="dim")
-        self.prompt.setAccessibleName("Prompt")
+        self.prompt.setAccessibleName(terms.PROMPT)
         self.negative.setAccessibleName(terms.NEGATIVE_PROMPT)
-        self._prompt_title, self._negative_title = SectionLabel("Prompt"), SectionLabel(terms.NEGATIVE_PROMPT)
+        self._prompt_title, self._negative_title = SectionLabel(terms.PROMPT), SectionLabel(terms.NEGATIVE_PROMPT)
         self.facts = FactsTable()
         self.not_imported = WrappingText(tone="warn")
         self.placeholder = label("", "dim", wrap=True)
@@ -77,8 +73,8 @@ class Details(QFrame):
 
         self.use_settings = PrimaryButton(actions.USE_SETTINGS, tooltip=f"{actions.USE_SETTINGS_TIP} (Ctrl+U)")
         self.upscale = SecondaryButton(actions.UPSCALE, "arrows-out", actions.UPSCALE_TIP, name="Upscale")
-        self.star = SecondaryButton("Star", "star", "Star this image (Ctrl+D)")
-        self.copy = SecondaryButton("Copy", "copy", actions.COPY_IMAGE_TIP)
+        self.star = SecondaryButton(actions.STAR, "star", "Star this image (Ctrl+D)")
+        self.copy = SecondaryButton(actions.COPY_IMAGE, "copy", actions.COPY_IMAGE_TIP)
         self.save = SecondaryButton(actions.SAVE_AS, "floppy-disk", actions.SAVE_AS_TIP)
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
         self.delete = SecondaryButton(
@@ -134,9 +130,10 @@ class Details(QFrame):
         for button in (self.upscale, self.save, self.folder):
             button.setVisible(image is not None)
         self._buttons.setVisible(image is not None or chosen > 0)
+        self.copy.setText(actions.COPY_IMAGE if chosen < 2 else actions.COPY_FILES)
         self.delete.setText(actions.DELETE if chosen < 2 else f"{actions.DELETE} {chosen:,}")
         starred = image is not None and image.starred
-        self.star.setText("Starred" if starred else "Star")
+        self.star.setText(actions.STARRED if starred else actions.STAR)
         self.star.set_icon(*(("star-fill", "warn") if starred else ("star", "text")))
         if file_settings is not None:
             self.show_file(file_settings)
@@ -166,57 +163,11 @@ class Details(QFrame):
         version = f" {environment['version']}" if environment.get("version") else ""
         self.facts.show_facts([*_rows(image), ("Computed on", device), ("Program", f"{settings.source}{version}")])
         if settings.not_imported:
-            self.not_imported.set_text("Not read: " + "; ".join(settings.not_imported) + ".")
+            self.not_imported.set_text("Not imported: " + "; ".join(settings.not_imported) + ".")
             self.not_imported.show()
 
 
-def outpaint_text(outpaint: tuple[int, int, int, int]) -> str:
-    """`32 px right, 16 px below`"""
-    names = ("left", "above", "right", "below")
-    return ", ".join(f"{pixels:,} px {name}" for pixels, name in zip(outpaint, names, strict=True) if pixels)
-
-
 def _rows(image: GalleryImage) -> list[tuple[str, str]]:
-    facts = [("Size", f"{image.width} × {image.height} px")]
-    request = image.request
-    if isinstance(request, UpscaleRequest):
-        facts += [("Upscaled", f"{request.scale:g}× by {upscaler(request.upscaler)}"), ("Source", request.source.name)]
-        if request.checkpoint:
-            facts += [
-                (terms.CHECKPOINT, image.checkpoint),
-                (terms.DENOISING_STRENGTH, f"{request.strength:g}"),
-                (terms.STEPS, str(request.steps)),
-                (terms.CFG_SCALE, f"{request.guidance:g}"),
-                (terms.SAMPLER, SAMPLER_LABELS[request.sampler]),
-                (terms.SEED, str(request.seed)),
-            ]
-    elif request is not None:
-        spacing = _SPACINGS.get(request.spacing) or request.spacing.capitalize()
-        facts += [
-            (terms.CHECKPOINT, image.checkpoint),
-            (terms.STEPS, str(request.steps)),
-            (terms.CFG_SCALE, f"{request.guidance:g}"),
-            (terms.SAMPLER, SAMPLER_LABELS[request.sampler]),
-            (terms.SCHEDULER, spacing),
-            (terms.SEED, str(request.seed)),
-        ]
-        if request.init is not None:
-            facts += [(terms.INIT_IMAGE, request.init.name), (terms.DENOISING_STRENGTH, f"{request.strength:g}")]
-        if request.mask is not None:
-            facts.append((terms.MASK, request.mask.name))
-        if any(request.outpaint):
-            facts.append((terms.OUTPAINT, outpaint_text(request.outpaint)))
-        facts += [
-            (terms.CONTROLNET, f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}")
-            for use in request.controls
-        ]
-        if request.vae:
-            facts.append((terms.VAE, Path(request.vae).stem))
-        if request.enlarge > 1:
-            facts.append(
-                (
-                    terms.HIRES_FIX,
-                    f"{request.enlarge:g}× by {upscaler(request.upscaler)}, denoising strength {request.enlarge_strength:g}",
-                )
-            )
-    return [*facts, ("Created", date_text(image.created)), ("File", image.path.name)]
+    settings = request_facts(image.request, image.checkpoint) if image.request is not None else []
+    size = (terms.SIZE, f"{image.width} × {image.height} px")
+    return [size, *settings, ("Created", date_text(image.created)), ("File", image.path.name)]

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import QItemSelection, QMimeData, QModelIndex, QPoint, Qt, QUrl, Signal
+from PySide6.QtCore import QItemSelection, QModelIndex, QPoint, Qt, Signal
 from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut, QShowEvent
-from PySide6.QtWidgets import QApplication, QDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.gallery.rescan import RescanReport, rescan
-from diffstudio.studio.metadata import metadata
-from diffstudio.ui.gallery.context_menu import build_menu
 from diffstudio.ui.gallery.details import Details
 from diffstudio.ui.gallery.full_view import FullView
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel, title
+from diffstudio.ui.gallery.selection_actions import SelectionActions
 from diffstudio.ui.gallery.top_bar import TopBar
 from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
-from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.controls import EmptyState
-from diffstudio.ui.widgets.images import read_image
 from diffstudio.ui.widgets.message_banner import MessageBanner
 
 NARROW = 760  # px; below this width, settings are shown in the full view only
@@ -35,6 +31,7 @@ class GalleryRoom(QWidget):
 
     use_settings_requested = Signal(object)  # PictureRequest
     upscale_requested = Signal(object)  # Path
+    start_requested = Signal(object)  # Path of the init image for img2img
     generate_requested = Signal()  # the button of the empty gallery
     changed = Signal()  # images were deleted, restored or starred
 
@@ -45,7 +42,7 @@ class GalleryRoom(QWidget):
         self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirstQueue("thumbnails")
         self.model = GalleryModel(gallery, self._thumbnails)
         self._trash = GalleryTrash(gallery, self)
-        self._dialog: QDialog | None = None
+        self.actions = SelectionActions(gallery, self.chosen, self)
         self._shown_before = self._closing = False
 
         self.grid = ThumbnailGrid()
@@ -107,8 +104,7 @@ class GalleryRoom(QWidget):
 
     def current(self) -> GalleryImage | None:
         """The image in the full view, or the only selected one."""
-        images = self.chosen()
-        return images[0] if len(images) == 1 else None
+        return self.actions.only_image()
 
     def chosen(self) -> list[GalleryImage]:
         indexes = [self.grid.currentIndex()] if self.is_full() else self.grid.selectedIndexes()
@@ -153,7 +149,7 @@ class GalleryRoom(QWidget):
         self.model.failed.connect(self._show_error)
         self.grid.opened.connect(self._open)
         self.grid.delete_requested.connect(self.delete_chosen)
-        self.grid.star_requested.connect(lambda index: self._star([self.model.image(index)]))
+        self.grid.star_requested.connect(self._star_at)
         self.grid.selectionModel().selectionChanged.connect(self._selection_changed)
         self.grid.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.grid.customContextMenuRequested.connect(self._menu)
@@ -167,99 +163,50 @@ class GalleryRoom(QWidget):
         self.message.banner.acted.connect(self.undo)
         self.full.closed.connect(self.close_full)
         self.full.step_requested.connect(self._show_neighbour)
-        details = self.details
+        do, details = self.actions, self.details
+        do.use_settings_requested.connect(self.use_settings_requested)
+        do.upscale_requested.connect(self.upscale_requested)
+        do.start_requested.connect(self.start_requested)
+        do.records_changed.connect(self._show_starred)
+        do.message.connect(self._show_message)
         for signal, act in (
-            (details.use_settings_requested, self.use_settings),
-            (details.copy_requested, self.copy),
-            (details.save_requested, self.save_as),
+            (details.use_settings_requested, do.use_settings),
+            (details.copy_requested, do.copy),
+            (details.save_requested, do.save_as),
             (details.delete_requested, self.delete_chosen),
-            (details.folder_requested, self.show_in_folder),
-            (details.star_requested, self.star_chosen),
-            (details.upscale_requested, self.upscale),
+            (details.folder_requested, do.show_in_folder),
+            (details.star_requested, do.star_selected),
+            (details.upscale_requested, do.upscale),
         ):
             signal.connect(act)
 
     def _make_shortcuts(self) -> None:
+        do = self.actions
         for keys, act in (
             (QKeySequence.StandardKey.Find, self._focus_search),
-            ("Ctrl+D", self.star_chosen),
-            (QKeySequence.StandardKey.Copy, self.copy),
-            (QKeySequence.StandardKey.Save, self.save_as),
+            ("Ctrl+D", do.star_selected),
+            (QKeySequence.StandardKey.Copy, do.copy),
+            (QKeySequence.StandardKey.Save, do.save_as),
             (QKeySequence.StandardKey.Undo, self.undo),
-            ("Ctrl+U", self.use_settings),
-            ("Ctrl+E", self.upscale),
+            ("Ctrl+U", do.use_settings),
+            ("Ctrl+E", do.upscale),
             (QKeySequence.StandardKey.Delete, self.delete_chosen),
         ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
 
-    # Actions
+    # Stars, trash and rescan
 
-    def use_settings(self) -> None:
-        """Request that the Generate room takes over the selected image's settings."""
-        image = self.current()
-        if image is not None and image.request is not None:
-            self.use_settings_requested.emit(image.request)
+    def _star_at(self, index: QModelIndex) -> None:
+        if (image := self.model.image(index)) is not None:
+            self.actions.star([image])
 
-    def upscale(self) -> None:
-        """Request the upscale dialog for the selected image."""
-        image = self.current()
-        if image is not None:
-            self.upscale_requested.emit(image.path)
-
-    def copy(self) -> None:
-        """Copy the selected image to the clipboard as pixels and as a file; several images as files."""
-        images = self.chosen()
-        if not images:
-            return
-        data = QMimeData()
-        data.setUrls([QUrl.fromLocalFile(str(image.path)) for image in images])
-        if len(images) == 1:
-            pixels = read_image(images[0].path)
-            if pixels.isNull():
-                self.message.show_message(
-                    "bad", f"{images[0].path.name} cannot be read. It may have been moved or damaged."
-                )
-                return
-            data.setImageData(pixels)
-        QApplication.clipboard().setMimeData(data)
-        self._show_message(
-            "good",
-            "Image copied to the clipboard." if len(images) == 1 else f"{len(images):,} files copied to the clipboard.",
-        )
-
-    def save_as(self) -> None:
-        """Ask for a file name and save a copy with its settings."""
-        image = self.current()
-        if image is None:
-            return
-        self._dialog = image_actions.ask_where_to_save(self, image.path, lambda target: self.save_copy(image, target))
-
-    def save_copy(self, image: GalleryImage, target: Path) -> None:
-        if self._try(lambda: metadata.save_copy(image.path, target)):
-            self._show_message("good", f"Saved as {target}.")
-
-    def show_in_folder(self) -> None:
-        image = self.current()
-        if image is not None and not image_actions.show_in_folder(image.path):
-            self._show_message("warn", f"No file manager could be opened. The image is {image.path}.")
-
-    def star_chosen(self) -> None:
-        self._star(self.chosen())
-
-    def _star(self, images: Sequence[GalleryImage | None]) -> None:
-        known = [image for image in images if image is not None]
-        starred = not all(image.starred for image in known)
-        for image in known:
-            if not self._try(partial(self._gallery.star, image.id, starred)):
-                return
-            renewed = self._gallery.get(image.id)
-            if renewed is not None:
-                self.model.replace(renewed)
-        if known:
-            self._selection_changed()
-            self.changed.emit()
+    def _show_starred(self, images: Sequence[GalleryImage]) -> None:
+        for image in images:
+            self.model.replace(image)
+        self._selection_changed()
+        self.changed.emit()
 
     def delete_chosen(self) -> None:
         """Move the selected images to the gallery's trash and offer to undo it."""
@@ -413,26 +360,10 @@ class GalleryRoom(QWidget):
         self.details.setVisible(self.is_full() or on_grid)
 
     def _menu(self, at: QPoint) -> None:
-        chosen = self.chosen()
         source = self.sender()
-        if not chosen or not isinstance(source, QWidget):
-            return
-        one = self.current()
-        entries: list[tuple[str, str, Callable[[], None]]] = []
-        if one is not None and not self.is_full():
-            entries.append(("Open", "corners-out", lambda: self._open(self.grid.currentIndex())))
-        if one is not None and one.request is not None:
-            entries.append((actions.USE_SETTINGS, "arrow-u-up-left", self.use_settings))
-        starred = all(image.starred for image in chosen)
-        entries += [("Remove star" if starred else "Star", "star", self.star_chosen), ("Copy", "copy", self.copy)]
-        if one is not None:
-            entries += [
-                (actions.UPSCALE, "arrows-out", self.upscale),
-                (actions.SAVE_AS, "floppy-disk", self.save_as),
-                (actions.SHOW_IN_FOLDER, "folder-open", self.show_in_folder),
-            ]
-        entries.append((actions.DELETE, "trash", self.delete_chosen))
-        build_menu(self, entries).popup(source.mapToGlobal(at))
+        if self.chosen() and isinstance(source, QWidget):
+            open_image = None if self.is_full() else lambda: self._open(self.grid.currentIndex())
+            self.actions.menu(open_image, self.delete_chosen).popup(source.mapToGlobal(at))
 
     def _try(self, act: Callable[[], object]) -> bool:
         """Run `act` and show its DiffstudioError in the window; False if there was one."""

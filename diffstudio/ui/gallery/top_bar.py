@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
+from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.inputs import Chip, SearchField
@@ -19,7 +20,7 @@ class TopBar(QWidget):
         super().__init__()
         self.search = SearchField("Search prompts…", "Words in the prompt or the checkpoint's name (Ctrl+F)")
         self.search.setMaximumWidth(360)
-        self.starred = Chip("Starred", tooltip="Show starred images only", icon="star")
+        self.starred = Chip(actions.STARRED, tooltip="Show starred images only", icon="star")
         self.count_label = label("", "dim")
         self.trash = SecondaryButton("", "trash", "Images in the gallery's trash", name="Trash")
         self.rescan_button = SecondaryButton(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMessageBox, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.ui.widgets.dialogs import choose_action
 
 
 class GalleryTrash(QObject):
@@ -63,20 +64,13 @@ class GalleryTrash(QObject):
         """Ask whether to restore or empty the trash. The dialog is opened, not waited for."""
         count = self._gallery.trash_count()
         are = "image is" if count == 1 else "images are"
-        box = QMessageBox(
-            QMessageBox.Icon.NoIcon, "Trash", f"{count:,} {are} in the gallery's trash.", parent=self._parent_widget
+        return choose_action(
+            self._parent_widget,
+            "Trash",
+            f"{count:,} {are} in the gallery's trash.",
+            "Restore them to the gallery, or move them to the system's trash.",
+            {"Restore": self.restore_all, "Empty trash": self.empty},
         )
-        box.setInformativeText("Restore them to the gallery, or move them to the system's trash.")
-        restore = box.addButton("Restore", QMessageBox.ButtonRole.ActionRole)
-        empty = box.addButton("Empty trash", QMessageBox.ButtonRole.DestructiveRole)
-        cancel = box.addButton(QMessageBox.StandardButton.Cancel)
-        box.setDefaultButton(cancel)
-        box.setEscapeButton(cancel)
-        restore.clicked.connect(self.restore_all)
-        empty.clicked.connect(self.empty)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.open()
-        return box
 
     def _restore(self, image_ids: Sequence[int], report_missing: bool = True) -> None:
         try:

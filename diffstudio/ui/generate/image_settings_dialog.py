@@ -6,15 +6,16 @@ from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.metadata.metadata import ImageSettings
-from diffstudio.studio.requests import PictureRequest, UpscaleRequest
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.wrapping_text import FactsTable
 
 
 class ImageSettingsDialog(QDialog):
@@ -35,11 +36,13 @@ class ImageSettingsDialog(QDialog):
         thumbnail.set_image(image)
         self.prompt = QPlainTextEdit(request.prompt or "No prompt")
         self.negative = QPlainTextEdit(request.negative)
-        for edit, name in ((self.prompt, "Prompt"), (self.negative, "Negative prompt")):
+        for edit, name in ((self.prompt, terms.PROMPT), (self.negative, terms.NEGATIVE_PROMPT)):
             edit.setReadOnly(True)
             edit.setTabChangesFocus(True)
             describe(edit, name, f"{name} of the image")
         self.negative.setFixedHeight(56)
+        self.facts = FactsTable(96)
+        self.facts.show_facts(_rows(settings))
         again = isinstance(request, UpscaleRequest)
         self.use_button = PrimaryButton(
             "Upscale again…" if again else actions.USE_SETTINGS,
@@ -56,7 +59,7 @@ class ImageSettingsDialog(QDialog):
         facts.addWidget(ElidedLabel(path.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
         facts.addWidget(ElidedLabel(f"Made with {settings.source}", "dim"))
         facts.addSpacing(8)
-        facts.addLayout(_table(request, settings))
+        facts.addWidget(self.facts)
         facts.addStretch(1)
         top = QHBoxLayout()
         top.setSpacing(16)
@@ -66,7 +69,7 @@ class ImageSettingsDialog(QDialog):
         column.setContentsMargins(24, 24, 24, 16)
         column.setSpacing(8)
         column.addLayout(top)
-        column.addWidget(SectionLabel("Prompt"))
+        column.addWidget(SectionLabel(terms.PROMPT))
         column.addWidget(self.prompt, 1)
         if request.negative:
             column.addWidget(SectionLabel(terms.NEGATIVE_PROMPT))
@@ -98,35 +101,6 @@ class ImageSettingsDialog(QDialog):
         self.accept()
 
 
-def _table(request: PictureRequest, settings: ImageSettings) -> QGridLayout:
-    grid = QGridLayout()
-    grid.setHorizontalSpacing(16)
-    grid.setVerticalSpacing(4)
-    size = f"{settings.width} × {settings.height}" if settings.width and settings.height else "unknown"
-    rows: tuple[tuple[str, str], ...] = (
-        (terms.CHECKPOINT, request.checkpoint),
-        (terms.SIZE, size),
-        (terms.STEPS, str(request.steps)),
-        (terms.SAMPLER, f"{labels.SAMPLERS[request.sampler][0]}, {labels.SCHEDULERS[request.spacing][0].lower()}"),
-        (terms.CFG_SCALE, f"{request.guidance:g}"),
-        (terms.SEED, str(request.seed)),
-    )
-    if isinstance(request, UpscaleRequest):
-        rows = ((terms.SIZE, size), ("Upscaled", labels.upscale_line(request)), ("Source", request.source.name))
-    else:
-        rows += tuple((terms.CONTROLNET, f"{Path(use.network).stem} at {use.scale:g}") for use in request.controls)
-        if request.vae:
-            rows += ((terms.VAE, Path(request.vae).stem),)
-        if request.enlarge > 1:
-            rows += (
-                (
-                    terms.HIRES_FIX,
-                    f"{request.enlarge:g}× with {labels.upscaler(request.upscaler)}, "
-                    f"denoising strength {request.enlarge_strength:g}",
-                ),
-            )
-    for row, (name, value) in enumerate(rows):
-        grid.addWidget(label(name, "dim", pixels=theme.SMALL_PIXELS), row, 0)
-        grid.addWidget(ElidedLabel(value, pixels=theme.SMALL_PIXELS), row, 1)
-    grid.setColumnStretch(1, 1)
-    return grid
+def _rows(settings: ImageSettings) -> list[tuple[str, str]]:
+    size = f"{settings.width} × {settings.height} px" if settings.width and settings.height else "unknown"
+    return [(terms.SIZE, size), *labels.request_facts(settings.request, settings.request.checkpoint)]

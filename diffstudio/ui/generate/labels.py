@@ -24,6 +24,7 @@ from diffstudio.studio.requests import (
     SpacingName,
     UpscaleRequest,
 )
+from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 
 SAMPLERS: dict[SamplerName, tuple[str, str]] = {
@@ -186,6 +187,50 @@ def upscale_line(request: UpscaleRequest) -> str:
     return (
         f"{line}, refined with {Path(request.checkpoint).stem} at {request.strength:g}" if request.checkpoint else line
     )
+
+
+# The settings of an image, as a table
+
+
+def request_facts(request: PictureRequest, checkpoint: str) -> list[tuple[str, str]]:
+    """The settings of a request as (name, value), in the order of the Generate panel; `checkpoint` is how to call it."""
+    sampling = [
+        (terms.CHECKPOINT, checkpoint),
+        (terms.STEPS, str(request.steps)),
+        (terms.CFG_SCALE, f"{request.guidance:g}"),
+        (terms.SAMPLER, SAMPLERS[request.sampler][0]),
+        (terms.SCHEDULER, SCHEDULERS[request.spacing][0]),
+        (terms.SEED, str(request.seed)),
+    ]
+    if isinstance(request, UpscaleRequest):
+        upscaled = [
+            ("Upscaled", f"{request.scale:g}× with {upscaler(request.upscaler)}"),
+            ("Source", request.source.name),
+        ]
+        strength = [(terms.DENOISING_STRENGTH, f"{request.strength:g}")]
+        return [*upscaled, *sampling, *strength] if request.checkpoint else upscaled
+    facts = list(sampling)
+    if request.init is not None:
+        facts += [(terms.INIT_IMAGE, request.init.name), (terms.DENOISING_STRENGTH, f"{request.strength:g}")]
+    if request.mask is not None:
+        facts.append((terms.MASK, request.mask.name))
+    if any(request.outpaint):
+        facts.append((terms.OUTPAINT, outpaint_text(request.outpaint)))
+    facts += [
+        (terms.CONTROLNET, f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}") for use in request.controls
+    ]
+    if request.vae:
+        facts.append((terms.VAE, Path(request.vae).stem))
+    if request.enlarge > 1:
+        larger = f"{request.enlarge:g}× with {upscaler(request.upscaler)}"
+        facts.append((terms.HIRES_FIX, f"{larger}, denoising strength {request.enlarge_strength:g}"))
+    return facts
+
+
+def outpaint_text(outpaint: tuple[int, int, int, int]) -> str:
+    """`32 px right, 16 px below`"""
+    names = ("left", "above", "right", "below")
+    return ", ".join(f"{pixels:,} px {name}" for pixels, name in zip(outpaint, names, strict=True) if pixels)
 
 
 def one_of(request: PictureRequest, index: int) -> PictureRequest:

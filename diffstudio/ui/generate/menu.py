@@ -12,7 +12,8 @@ from PySide6.QtWidgets import QMenu, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate.canvas import Canvas
-from diffstudio.ui.widgets import actions, icons, image_actions
+from diffstudio.ui.widgets import actions, image_actions
+from diffstudio.ui.widgets.menus import MenuEntry, build_menu, entry
 
 
 def image_menu(
@@ -27,25 +28,24 @@ def image_menu(
     failed: Callable[[DiffstudioError], None],
 ) -> QMenu:
     """`path` is None for an unsaved preview; `request` is None when the image carries no settings."""
-    menu = QMenu(parent)
-    menu.setAccessibleName("Image")
-    menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-
-    def add(icon: str, text: str, do: Callable[[], object]) -> None:
-        menu.addAction(icons.icon(icon, "dim"), text).triggered.connect(lambda: do())
-
-    add("copy", actions.COPY_IMAGE, lambda: image_actions.copy(image, path))
-    add("download-simple", actions.SAVE_AS, lambda: image_actions.save_as(parent, image, path, failed))
+    entries: list[MenuEntry | None] = [
+        entry(actions.COPY_IMAGE, lambda: image_actions.copy(image, path)),
+        entry(actions.SAVE_AS, lambda: image_actions.save_as(parent, image, path, failed)),
+    ]
     if request is not None:
-        menu.addSeparator()
-        add("sliders-horizontal", actions.USE_SETTINGS, lambda: use(request))
-        add("text-t", actions.COPY_PROMPT, lambda: image_actions.copy_text(request.prompt))
+        entries += [
+            None,
+            entry(actions.USE_SETTINGS, lambda: use(request)),
+            entry(actions.COPY_PROMPT, lambda: image_actions.copy_text(request.prompt)),
+        ]
     if path is not None:
-        menu.addSeparator()
-        add("image", actions.START_FROM_IMAGE, lambda: start(path))
-        add("arrows-out", actions.UPSCALE, lambda: upscale(path))
-        add("folder-open", actions.SHOW_IN_FOLDER, lambda: image_actions.show_in_folder(path))
-    return menu
+        entries += [
+            None,
+            entry(actions.START_FROM_IMAGE, lambda: start(path)),
+            entry(actions.UPSCALE, lambda: upscale(path)),
+            entry(actions.SHOW_IN_FOLDER, lambda: image_actions.show_in_folder(path)),
+        ]
+    return build_menu(parent, entries, "Image")
 
 
 def add_shortcuts(canvas: Canvas, failed: Callable[[DiffstudioError], None]) -> None:

@@ -62,9 +62,9 @@ class CheckpointDetails(QWidget):
         self.model_table, self.training_table = FactsTable(96), FactsTable(96)
         self._training_title = SectionLabel("Training")
         self._model_title = SectionLabel("Checkpoint")
-        self.use = PrimaryButton("Generate with this", tooltip="Use this checkpoint in the Generate room")
+        self.use = PrimaryButton(actions.GENERATE_WITH_THIS, tooltip="Use this checkpoint in the Generate room")
         self.notes, self.type_override = NotesEditor(), TypeOverride()
-        self.star = SecondaryButton("Star", "star", "Star this model (Ctrl+D)")
+        self.star = SecondaryButton(actions.STAR, "star", "Star this model (Ctrl+D)")
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
         self.delete = SecondaryButton(actions.DELETE, "trash", "Move this file to the system's trash")
         self.tools = {tool: SecondaryButton(text, icon, tip) for tool, (text, icon, tip) in _TOOLS.items()}
@@ -161,7 +161,7 @@ class CheckpointDetails(QWidget):
     def show_annotation(self, annotation: Annotation) -> None:
         """Show the notes, tags and star of the entry."""
         self.notes.show_annotation(annotation)
-        self.star.setText("Starred" if annotation.favourite else "Star")
+        self.star.setText(actions.STARRED if annotation.favourite else actions.STAR)
         self.star.set_icon(*(("star-fill", "warn") if annotation.favourite else ("star", "text")))
 
     def show_hash(self, sha256: str) -> None:
@@ -242,8 +242,8 @@ class CheckpointDetails(QWidget):
             self.use.setText("Use in prompt")
             describe(self.use, "Use in prompt", tip)
         else:
-            self.use.setText("Generate with this")
-            describe(self.use, "Generate with this", "Use this checkpoint in the Generate room")
+            self.use.setText(actions.GENERATE_WITH_THIS)
+            describe(self.use, actions.GENERATE_WITH_THIS, "Use this checkpoint in the Generate room")
         self.use.setVisible(used_in_prompt(checkpoint) or (checkpoint is not None and checkpoint.can_generate))
 
     def _show_warning(self, convertible: bool) -> None:

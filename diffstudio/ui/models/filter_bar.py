@@ -14,6 +14,7 @@ from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.studio.library.annotations import NO_ANNOTATION, Annotation
 from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import Entry
+from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.inputs import Chip, ComboBox, SearchField
 
 ALL_TYPES = None
@@ -81,7 +82,7 @@ class FilterBar(QWidget):
         super().__init__()
         self.search = SearchField("Search models…", "Search names, types, tags, notes and trigger words (Ctrl+F)")
         self.type = ComboBox("Type", [(ALL_TYPES, "All types")], "Show one type only: checkpoints, LoRAs, embeddings…")
-        self.starred = Chip("Starred", tooltip="Show starred models only", icon="star")
+        self.starred = Chip(actions.STARRED, tooltip="Show starred models only", icon="star")
         below = QHBoxLayout()
         below.setSpacing(8)
         below.addWidget(self.type, 1)

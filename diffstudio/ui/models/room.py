@@ -23,12 +23,11 @@ from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.widgets import actions, image_actions
-from diffstudio.ui.widgets.confirm_dialog import confirm
-from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.dialogs import confirm
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.message_banner import MessageBanner
 
 LIST_WIDTH = 340
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QAction, QContextMenuEvent, QGuiApplication
-from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
+from PySide6.QtGui import QContextMenuEvent, QGuiApplication
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.ui.widgets import icons
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.inputs import Chip
+from diffstudio.ui.widgets.menus import build_menu
 
 MAX_SHOWN = 48  # characters on a chip; the whole word goes into the prompt
 INITIAL_CHIPS, MAX_CHIPS = 12, 60  # chips shown at first, and after More
@@ -31,16 +31,11 @@ class TriggerWordChip(Chip):
         self.clicked.connect(lambda: self.requested.emit(self.word))
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        menu = QMenu(self)
-        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        for text, icon, act in (
+        entries = (
             ("Add to the prompt", "plus", lambda: self.requested.emit(self.word)),
             ("Copy", "copy", lambda: QGuiApplication.clipboard().setText(self.word)),
-        ):
-            action = QAction(icons.icon(icon, "dim"), text, menu)
-            action.triggered.connect(act)
-            menu.addAction(action)
-        menu.popup(event.globalPos())
+        )
+        build_menu(self, entries).popup(event.globalPos())
 
 
 class TriggerWordChips(QWidget):

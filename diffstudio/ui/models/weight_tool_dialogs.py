@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
@@ -30,6 +30,7 @@ from diffstudio.studio.library.weight_requests import (
 )
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
+from diffstudio.ui.widgets.dialogs import choose_folder
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
@@ -148,11 +149,7 @@ class ToolDialog(QDialog):
         self._refresh()
 
     def _ask_for_folder(self) -> None:
-        dialog = QFileDialog(self, "Save to", str(self._folder))
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self.set_folder(Path(path)))
-        dialog.open()
+        choose_folder(self, "Save to", str(self._folder), self.set_folder)
 
     def set_folder(self, folder: Path) -> None:
         self._folder = folder

@@ -13,7 +13,7 @@ from diffstudio.errors import DiffstudioError, Interrupted
 from diffstudio.models.components.download import download_bytes, download_component, source_repositories
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets import confirm_dialog
+from diffstudio.ui.widgets import dialogs
 from diffstudio.ui.widgets.formatting import human_bytes
 
 
@@ -34,7 +34,7 @@ class Downloads(QObject):
         """Ask before downloading; None while another download is under way."""
         if self._busy:
             return None
-        return confirm_dialog.confirm(
+        return dialogs.confirm(
             parent,
             button_text(pieces),
             f"Download {_titles(pieces)}?",

@@ -6,7 +6,7 @@ window does not stop a run, and a run started from the command line appears here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -21,11 +21,10 @@ from PySide6.QtGui import (
     QShortcut,
     QShowEvent,
 )
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.jobs.device_guess import seems_accelerated
-from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.data.inspect_folder import FolderReport
@@ -36,16 +35,16 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder_card import CARD_THUMB_SIDE, CARD_THUMBS
 from diffstudio.ui.train.folder_inspector import FolderInspector
 from diffstudio.ui.train.folder_view import MAX_THUMBNAILS, THUMB_SIDE, FolderView
-from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel, RunSettings
+from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel
+from diffstudio.ui.train.run_actions import RunActions
 from diffstudio.ui.train.run_follower import RunFollower, RunsSnapshot, read_runs
 from diffstudio.ui.train.run_panel import Action, RunPanel
 from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.side_column import side_column
 from diffstudio.ui.train.thumbnails import evenly_spaced
-from diffstudio.ui.widgets import actions
-from diffstudio.ui.widgets.confirm_dialog import confirm
 from diffstudio.ui.widgets.controls import Banner
+from diffstudio.ui.widgets.dialogs import choose_folder
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.image_actions import open_folder
@@ -72,7 +71,7 @@ class TrainRoom(QWidget):
         self._runs_started = 0
         self._inspector = FolderInspector(self._tasks)
         self._stopping: Path | None = None
-        self._removing: set[Path] = set()
+        self.actions = RunActions(runs, self._tasks, self)
         self.setObjectName("background")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setAcceptDrops(True)
@@ -169,7 +168,7 @@ class TrainRoom(QWidget):
         self._inspector.thumbnails_loaded.connect(self._show_thumbnails)
         self._inspector.run_thumbnails_loaded.connect(self.run_panel.set_thumbs)
         self.folder_view.cancel_requested.connect(self._cancel_inspection)
-        self.new_panel.start_requested.connect(self._start)
+        self.new_panel.start_requested.connect(self.actions.start)
         self.new_panel.recipe_changed.connect(self._update_speed)
         self.run_panel.action_requested.connect(self._act)
         self.run_view.stop_requested.connect(self._stop)
@@ -177,13 +176,19 @@ class TrainRoom(QWidget):
         self.run_view.resume_requested.connect(lambda: self._act(Action.RESUME))
         self.run_view.retry_requested.connect(lambda: self._act(Action.TRY_AGAIN))
         self.run_view.open_folder_requested.connect(self._open_folder)
-        self.run_view.remove_requested.connect(lambda: self._confirm_removal(self.selected()))
+        self.run_view.remove_requested.connect(lambda: self._remove(self.selected()))
+        self.actions.started.connect(self._show_started)
+        self.actions.command_sent.connect(self._show_command_sent)
+        self.actions.stopping.connect(self._show_stopping)
+        self.actions.removed.connect(self.run_removed)
+        self.actions.removal_ended.connect(self.refresh)
+        self.actions.message.connect(self._show_message)
         self.runs_list.run_selected.connect(self.select)
         self.runs_list.new_run_requested.connect(lambda: self.select(None))
         for keys, slot in (
             ("Ctrl+O", self.choose_folder),
             ("Ctrl+N", lambda: self.select(None)),
-            ("Delete", lambda: self._confirm_removal(self.runs_list.focused_run() or self.selected())),
+            ("Delete", lambda: self._remove(self.runs_list.focused_run() or self.selected())),
         ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.activated.connect(slot)
@@ -206,14 +211,8 @@ class TrainRoom(QWidget):
 
     def choose_folder(self) -> None:
         before = self.new_panel.run_settings()
-        dialog = QFileDialog(
-            self, "Choose a folder of images", str(before.folder.parent) if before else pictures_folder()
-        )
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setOption(QFileDialog.Option.ShowDirsOnly, True)
-        dialog.fileSelected.connect(lambda chosen: self.inspect(Path(chosen)))
-        dialog.finished.connect(dialog.deleteLater)
-        dialog.open()
+        parent = str(before.folder.parent) if before else pictures_folder()
+        choose_folder(self, "Choose a folder of images", parent, self.inspect)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if dropped_paths(event.mimeData(), DroppedKind.FOLDER):
@@ -257,100 +256,43 @@ class TrainRoom(QWidget):
 
     # Starting and controlling runs
 
-    def _start(self, settings: RunSettings) -> None:
-        try:
-            request = TrainRequest(folder=settings.folder, minutes=round(settings.minutes, 2))
-            run = self._runs.start(request, settings.recipe_choice, name=settings.name)
-        except (DiffstudioError, OSError) as error:
-            self._show_error(error)
-            return
-        self.message.hide()
-        self.new_panel.run_name.clear()
-        self._show_new(run)
-
     def _act(self, action: Action) -> None:
         summary = self.summary()
         if summary is None:
             return
-        run = summary.run
         match action:
             case Action.PAUSE:
-                self._control_run(lambda: self._runs.pause(run), summary)
+                self.actions.pause(summary)
             case Action.RESUME:
-                self._control_run(lambda: self._runs.resume(run), summary)
+                self.actions.resume(summary)
+            case Action.TRY_AGAIN:
+                self.actions.try_again(summary)
             case Action.GENERATE if summary.checkpoint is not None:
                 self.generate_requested.emit(summary.checkpoint)
-            case Action.TRY_AGAIN:
-                self._try_again(run)
 
-    def _control_run(self, control: Callable[[], None], summary: RunSummary) -> None:
-        try:
-            control()
-        except DiffstudioError as error:
-            self._show_error(error)
-            return
-        self.message.hide()
-        self.run_panel.show_pending(summary.status)
-        self.refresh()
+    def _stop(self) -> None:
+        if (summary := self.summary()) is not None:
+            self.actions.stop(summary)
 
-    def _try_again(self, run: RunFolder) -> None:
-        try:
-            again = self._runs.again(run)
-        except DiffstudioError as error:
-            self._show_error(error)
-            return
-        self.message.hide()
-        self._show_new(again)
+    def _remove(self, path: Path | None) -> None:
+        summary = next((summary for summary in self._summaries if summary.run.path == path), None)
+        if summary is not None:
+            self.actions.confirm_removal(summary)
 
-    def _show_new(self, run: RunFolder) -> None:
+    def _show_started(self, run: RunFolder) -> None:
         self._runs_started += 1
+        self.new_panel.run_name.clear()
         self._summaries = self._runs.list()
         self.runs_list.show_runs(self._summaries)
         self.select(run.path)
 
-    def _stop(self) -> None:
-        summary = self.summary()
-        if summary is None:
-            return
-        try:
-            self._runs.stop(summary.run)
-        except DiffstudioError as error:
-            self._show_error(error)
-            return
+    def _show_command_sent(self, summary: RunSummary) -> None:
+        self.run_panel.show_pending(summary.status)
+        self.refresh()
+
+    def _show_stopping(self, summary: RunSummary) -> None:
         self._stopping = summary.run.path
         self.run_view.show_stopping()
-
-    def _confirm_removal(self, path: Path | None) -> None:
-        summary = next((summary for summary in self._summaries if summary.run.path == path), None)
-        if summary is None or path in self._removing:
-            return
-        if summary.alive:
-            self.message.show_message(
-                "warn", f"The run {summary.name} is still running. Stop it first, then remove it."
-            )
-            self.message.show()
-            return
-        confirm(
-            self,
-            actions.REMOVE,
-            f"Move the run {summary.name} to the system's trash?",
-            "Its checkpoints, samples and loss curve go with it. The training images stay, and so do images "
-            "made with it, but those cannot be reproduced without it.",
-            lambda: self._tasks.start(self._remove(summary.run)),
-        )
-
-    async def _remove(self, run: RunFolder) -> None:
-        self._removing.add(run.path)
-        try:
-            await self._tasks.to_thread(self._runs.remove, run)
-        except DiffstudioError as error:
-            self._show_error(error)
-        else:
-            self.message.hide()
-            self.run_removed.emit(run.path)
-        finally:
-            self._removing.discard(run.path)
-        self.refresh()
 
     def _open_folder(self) -> None:
         path = self.selected()
@@ -427,6 +369,9 @@ class TrainRoom(QWidget):
         side = round(CARD_THUMB_SIDE * self.devicePixelRatioF())
         self._inspector.load_run_thumbnails(summary.image_folder, CARD_THUMBS, side)
 
+    def _show_message(self, kind: str, text: str) -> None:
+        self.message.show_message(kind, text)
+        self.message.setVisible(bool(text))
+
     def _show_error(self, error: Exception) -> None:
-        self.message.show_message("bad", str(error))
-        self.message.show()
+        self._show_message("bad", str(error))

@@ -28,7 +28,7 @@ class Action(StrEnum):
     PAUSE = "Pause training"
     RESUME = "Resume training"
     TRY_AGAIN = actions.TRY_AGAIN
-    GENERATE = "Generate with it"
+    GENERATE = actions.GENERATE_WITH_THIS
 
 
 _TOOLTIPS = {

@@ -77,7 +77,9 @@ class RunView(QWidget):
             "Stop and keep", "stop", "Stop after this step and keep the result. You can resume later"
         )
         self.generate = SecondaryButton(
-            "Generate", "sparkle", "Generate images with its latest checkpoint, even while it is training"
+            actions.GENERATE_WITH_THIS,
+            "sparkle",
+            "Generate images with its latest checkpoint, even while it is training",
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
         self.remove = SecondaryButton(actions.REMOVE, "trash")

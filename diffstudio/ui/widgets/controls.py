@@ -316,3 +316,25 @@ class Banner(QFrame):
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange and hasattr(self, "_kind"):
             self._draw()
+
+
+class MessageBanner(QWidget):
+    """A banner with margins for the bottom of a room, hidden without a message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.banner = Banner()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(20, 4, 20, 12)
+        row.addWidget(self.banner)
+        self.banner.dismissed.connect(self.hide)
+        self.hide()
+
+    def show_message(self, kind: str, text: str, action: str = "") -> None:
+        self.banner.show_message(kind, text, action)
+        self.banner.show()
+        self.show()
+
+    def text(self) -> str:
+        """The message shown; empty if there is none."""
+        return "" if self.isHidden() else self.banner.text()

@@ -110,7 +110,7 @@ def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
     facts = dict(room.details.facts.facts())
     assert room.details.prompt.text() == "a ghost" and room.details.negative.text() == "fog"
     assert (facts["Seed"], facts["Steps"], facts["CFG scale"]) == (str(2**62), "31", "4.5")
-    assert (facts["Sampler"], facts["Scheduler"], facts["Size"]) == ("DPM++ 2M SDE", "Log SNR", "64 × 48 px")
+    assert (facts["Sampler"], facts["Scheduler"], facts["Size"]) == ("DPM++ 2M SDE", "Log-SNR", "64 × 48 px")
     assert facts["Computed on"] == "cpu"
     with qtbot.waitSignal(room.use_settings_requested) as caught:
         click(qtbot, room.details.use_settings)
@@ -356,7 +356,7 @@ def test_save_as_asks_where_and_keeps_the_settings(
     assert room.message.text() == f"Saved as {tmp_path / 'mine.webp'}."
     image = room.current()
     assert image is not None
-    room.save_copy(image, tmp_path / "nowhere" / "x.png")
+    room.actions.save_copy(image, tmp_path / "nowhere" / "x.png")
     assert "could not be written" in room.message.text()
 
 
@@ -373,7 +373,7 @@ def test_the_menu_offers_what_works(gallery: Gallery, show: Callable[[], Gallery
         menu = room.findChildren(QMenu)[-1]
         texts = [action.text() for action in menu.actions()]
         assert ("Use settings" in texts) is expected
-        assert {"Open", "Star", "Copy", "Save as…", "Show in folder", "Delete"} <= set(texts)
+        assert {"Open", "Star", "Copy image", "Use for img2img", "Save as…", "Show in folder", "Delete"} <= set(texts)
         menu.close()
 
 

@@ -191,7 +191,7 @@ def test_from_a_folder_to_a_checkpoint(
     assert not view.stop.isVisible()
     assert view.note.text() == ""
     assert path / "checkpoints" / "latest.safetensors" in ready
-    assert room.run_panel.button.text() == "Generate with it"
+    assert room.run_panel.button.text() == "Generate with this"
     qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
     assert wanted == [path / "checkpoints" / "latest.safetensors"]
     assert "held out" in view.curve.accessibleDescription()

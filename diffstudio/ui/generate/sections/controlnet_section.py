@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QObject, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
@@ -19,10 +19,12 @@ from diffstudio.studio.generation.controlnets import CONTROLNET_FAMILIES, contro
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, ResizeName
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.controlnet_card import ControlNetCard
+from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import SectionLabel
+from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.drag_and_drop import dropped_paths
-from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER, numpy_to_qimage, read_image
+from diffstudio.ui.widgets.images import numpy_to_qimage, read_image
 
 _MAX_PREVIEW_SIDE = 640  # px
 _PREVIEW_DELAY_MS = 60  # after the last change
@@ -134,12 +136,7 @@ class ControlNetSection(QWidget):
         return True
 
     def choose(self, chosen: Callable[[Path], object]) -> QFileDialog:
-        dialog = QFileDialog(self, "Choose a control image", "", IMAGE_FILE_FILTER)
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda name: chosen(Path(name)))
-        dialog.open()
-        return dialog
+        return choose_image(self, "Choose a control image", pictures_folder(), chosen)
 
     def _add_pressed(self) -> None:
         if self.fitting():

@@ -18,8 +18,9 @@ from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
-from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER, Thumbnail, read_image, unreadable_reason
+from diffstudio.ui.widgets.images import Thumbnail, read_image, unreadable_reason
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 _THUMB = 56
@@ -148,12 +149,7 @@ class InitImageSection(QWidget):
     # User input
 
     def choose(self) -> QFileDialog:
-        dialog = QFileDialog(self, "Choose an init image", pictures_folder(), IMAGE_FILE_FILTER)
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda name: self.set_image(Path(name)))
-        dialog.open()
-        return dialog
+        return choose_image(self, "Choose an init image", pictures_folder(), self.set_image)
 
     def open_mask_editor(self) -> MaskDialog | None:
         """Open the mask editor."""

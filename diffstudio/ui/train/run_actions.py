@@ -1,0 +1,96 @@
+"""The actions on training runs: start, pause, resume, stop, try again, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtWidgets import QWidget
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.runs.runs import Runs, RunSummary
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.train.new_run_panel import RunSettings
+from diffstudio.ui.widgets import actions
+from diffstudio.ui.widgets.dialogs import confirm
+
+_T = TypeVar("_T")
+
+
+class RunActions(QObject):
+    """Calls `Runs` and reports the outcome; errors are emitted as messages."""
+
+    started = Signal(object)  # RunFolder of a new run
+    command_sent = Signal(object)  # RunSummary of a run that will pause or resume after its current step
+    stopping = Signal(object)  # RunSummary
+    removed = Signal(object)  # Path of a run's folder, now in the system's trash
+    removal_ended = Signal()  # removed or not
+    message = Signal(str, str)  # kind, text; an empty text hides the message shown before
+
+    def __init__(self, runs: Runs, tasks: Tasks, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._runs, self._tasks, self._parent_widget = runs, tasks, parent
+        self._removing: set[Path] = set()
+
+    def start(self, settings: RunSettings) -> None:
+        request = TrainRequest(folder=settings.folder, minutes=round(settings.minutes, 2))
+        self._try(
+            lambda: self._runs.start(request, settings.recipe_choice, name=settings.name),
+            lambda run: self.started.emit(run),
+        )
+
+    def pause(self, summary: RunSummary) -> None:
+        self._try(lambda: self._runs.pause(summary.run), lambda _: self.command_sent.emit(summary))
+
+    def resume(self, summary: RunSummary) -> None:
+        self._try(lambda: self._runs.resume(summary.run), lambda _: self.command_sent.emit(summary))
+
+    def stop(self, summary: RunSummary) -> None:
+        self._try(lambda: self._runs.stop(summary.run), lambda _: self.stopping.emit(summary))
+
+    def try_again(self, summary: RunSummary) -> None:
+        """Start a new run with the settings of this one."""
+        self._try(lambda: self._runs.again(summary.run), lambda run: self.started.emit(run))
+
+    def confirm_removal(self, summary: RunSummary) -> None:
+        """Move a run to the system's trash after a question."""
+        if summary.run.path in self._removing:
+            return
+        if summary.alive:
+            self.message.emit("warn", f"The run {summary.name} is still running. Stop it first, then remove it.")
+            return
+        confirm(
+            self._parent_widget,
+            actions.REMOVE,
+            f"Move the run {summary.name} to the system's trash?",
+            "Its checkpoints, samples and loss curve go with it. The training images stay, and so do images "
+            "made with it, but those cannot be reproduced without it.",
+            lambda: self._tasks.start(self._remove(summary)),
+        )
+
+    async def _remove(self, summary: RunSummary) -> None:
+        path = summary.run.path
+        self._removing.add(path)
+        try:
+            await self._tasks.to_thread(self._runs.remove, summary.run)
+        except DiffstudioError as error:
+            self.message.emit("bad", str(error))
+        else:
+            self.message.emit("info", "")
+            self.removed.emit(path)
+        finally:
+            self._removing.discard(path)
+        self.removal_ended.emit()
+
+    def _try(self, act: Callable[[], _T], then: Callable[[_T], object]) -> None:
+        """Run `act`, then `then` with its result; a message instead if `act` fails."""
+        try:
+            result = act()
+        except (DiffstudioError, OSError) as error:
+            self.message.emit("bad", str(error))
+            return
+        self.message.emit("info", "")
+        then(result)
