@@ -120,13 +120,14 @@ class Desktop(QObject):
         self.run_monitor.device_status_changed.connect(room.set_device_status)
         self.run_monitor.device_status_changed.connect(room.panel.request_memory_forecast)
         room.upscale_requested.connect(self.images.upscale)
-        room.download_requested.connect(
-            lambda pieces: self.downloads.confirm(window, pieces, self.model_library.library.folders[0])
+        failed_job = room.failed_job
+        failed_job.download_requested.connect(
+            lambda missing: self.downloads.confirm(window, missing, self.model_library.library.folders[0])
         )
-        room.download_stopped.connect(self.downloads.stop)
-        self.downloads.progress.connect(room.show_download_progress)
-        self.downloads.failed.connect(room.show_download_failed)
-        self.downloads.finished.connect(room.show_download_finished)
+        failed_job.download_stopped.connect(self.downloads.stop)
+        self.downloads.progress.connect(failed_job.show_download_progress)
+        self.downloads.failed.connect(failed_job.show_download_failed)
+        self.downloads.finished.connect(failed_job.show_download_finished)
         self.downloads.finished.connect(self.model_library.rescan)
         room.gallery_requested.connect(lambda: window.show_room(GALLERY))
         room.models_room_requested.connect(lambda: window.show_room(MODELS))

@@ -81,7 +81,7 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     panel.prompt.set_text("something else")
     panel.controlnets.load_from(request.__class__())
     assert panel.loras.rows == [] and panel.controlnets.cards == []
-    qtbot.mouseClick(room.reuse_button, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(room.controls.use_settings, Qt.MouseButton.LeftButton)
     assert panel.request().controls == request.controls and [row.name for row in panel.loras.rows] == ["style", "zeros"]
     assert panel.loras.rows[0].slider.value() == 1.5
 

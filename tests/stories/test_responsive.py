@@ -102,7 +102,7 @@ def test_the_window_answers_while_it_trains_and_makes_pictures(
         qtbot.waitUntil(lambda beat=beat: len(beat.gaps) >= BEATS, timeout=PATIENCE_MS)
         beat.stop()
     steps = ears.steps_done()
-    desktop.generate_room.stop_button.click()
+    desktop.generate_room.controls.stop.click()
     qtbot.waitUntil(ears.heard(Cancelled), timeout=PATIENCE_MS)
     with capsys.disabled():
         for name, beat in heartbeats.items():
@@ -125,13 +125,13 @@ def test_training_waits_while_pictures_are_made_and_then_goes_on(
     assert len(run.events()[0]) == told and waiting[-1] == run.events()[0][-1], (
         "the run went on while pictures were made"
     )
-    desktop.generate_room.pause_button.click()  # who pauses makes nothing: the run may go on meanwhile
+    desktop.generate_room.controls.pause.click()  # who pauses makes nothing: the run may go on meanwhile
     qtbot.waitUntil(lambda: bool(events_of(run, RunResumed)), timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: isinstance(run.events()[0][-1], RunStep), timeout=PATIENCE_MS)
     assert run.events()[0][-1].step > waiting[-1].step
-    desktop.generate_room.pause_button.click()
+    desktop.generate_room.controls.pause.click()
     qtbot.waitUntil(lambda: len(events_of(run, RunWaiting)) == len(waiting) + 1, timeout=PATIENCE_MS)
-    desktop.generate_room.stop_button.click()
+    desktop.generate_room.controls.stop.click()
     qtbot.waitUntil(ears.heard(Cancelled), timeout=PATIENCE_MS)
     stopped_at = events_of(run, RunWaiting)[-1].step
     qtbot.waitUntil(lambda: run.events()[0][-1].step > stopped_at, timeout=PATIENCE_MS)

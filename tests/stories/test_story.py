@@ -109,7 +109,7 @@ def watch_one_being_made(qtbot: QtBot, desktop: Desktop) -> None:
     qtbot.keyClicks(room.panel.prompt, "red apple")
     qtbot.keyClick(room.panel.prompt, Qt.Key.Key_Return, CONTROL)
     qtbot.waitUntil(ears.heard(Stepped, 2), timeout=PATIENCE_MS)
-    assert room.pause_button.isVisible() and room.stop_button.isVisible() and room.progress.isVisible()
+    assert room.controls.pause.isVisible() and room.controls.stop.isVisible() and room.progress.isVisible()
     qtbot.waitUntil(ears.heard(Finished), timeout=PATIENCE_MS)
     lines = [line for line, _ in ears.shown]
     steps = [int(line.split()[1]) for line in lines]
@@ -122,7 +122,7 @@ def watch_one_being_made(qtbot: QtBot, desktop: Desktop) -> None:
     saved = last(ears, ImageSaved)
     assert room.canvas.path() == saved.path and saved.path.is_file()
     assert room.right.thumbs[0].recent_image.path == saved.path
-    assert not room.pause_button.isVisible()
+    assert not room.controls.pause.isVisible()
 
 
 def look_through_its_steps(qtbot: QtBot, desktop: Desktop) -> None:
@@ -138,9 +138,9 @@ def look_through_its_steps(qtbot: QtBot, desktop: Desktop) -> None:
     assert len(seen) == 3 and finished not in seen
     qtbot.mouseMove(strip, QPoint(-50, 10))  # beyond its end, button held
     qtbot.mouseRelease(strip, LEFT, pos=QPoint(-50, 10))
-    assert strip.value() == 1 and room.restart_button.isVisible()
+    assert strip.value() == 1 and room.controls.restart.isVisible()
     qtbot.keyClick(strip, Qt.Key.Key_Right)
-    assert strip.value() == 2 and room.restart_button.text() == "Restart from step 2"
+    assert strip.value() == 2 and room.controls.restart.text() == "Restart from step 2"
     qtbot.keyClick(strip, Qt.Key.Key_End)
     assert not room.canvas.scrubbing() and bits(room.canvas.image()) == finished
 
@@ -151,7 +151,7 @@ def stop_one(qtbot: QtBot, desktop: Desktop) -> None:
     room.panel.count.set_value(4)
     qtbot.mouseClick(room.panel.button, LEFT)
     qtbot.waitUntil(ears.heard(Stepped), timeout=PATIENCE_MS)
-    qtbot.mouseClick(room.stop_button, LEFT)
+    qtbot.mouseClick(room.controls.stop, LEFT)
     qtbot.waitUntil(ears.heard(Cancelled), timeout=PATIENCE_MS)
     assert room.status.text() == f"Stopped at step {ears.steps_done()} of 1000"
     assert 0 < ears.steps_done() < 1000
@@ -168,8 +168,8 @@ def pause_and_resume_one(qtbot: QtBot, desktop: Desktop) -> None:
     qtbot.keyClick(room.panel.prompt, Qt.Key.Key_P, CONTROL)
     qtbot.waitUntil(ears.heard(Paused), timeout=PATIENCE_MS)
     assert room.status.text() == f"Paused at step {ears.steps_done()} of 600"
-    assert room.pause_button.text() == "Resume"
-    qtbot.mouseClick(room.pause_button, LEFT)
+    assert room.controls.pause.text() == "Resume"
+    qtbot.mouseClick(room.controls.pause, LEFT)
     qtbot.waitUntil(ears.heard(Finished), timeout=PATIENCE_MS)
     assert ears.count(Resumed) == 1
     request = last(ears, Started).request

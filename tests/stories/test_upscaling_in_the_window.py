@@ -232,10 +232,10 @@ def test_the_room_shows_what_is_enlarged_and_no_film_where_nothing_is_sampled(qt
     with qtbot.waitSignal(room.upscale_requested) as wanted:
         qtbot.keyClick(room.canvas, Qt.Key.Key_E, Qt.KeyboardModifier.ControlModifier)
     assert wanted.args == [tmp_path / "large.png", None]
-    assert room.right.thumbs[0].recent_image.request == plain and not room.restart_button.isVisible()
+    assert room.right.thumbs[0].recent_image.request == plain and not room.controls.restart.isVisible()
     assert "upscaled 4× with Lanczos" in room.right.thumbs[0].toolTip()
     with qtbot.waitSignal(room.upscale_requested) as wanted:
-        room.reuse_button.click()
+        room.controls.use_settings.click()
     assert wanted.args == [plain.source, plain]
     sampled = UpscaleRequest(tmp_path / "small.png", 2, checkpoint="starter", prompt="ghost", strength=0.5)
     room.handle_event(Started(2, sampled))
@@ -247,7 +247,7 @@ def test_the_room_shows_what_is_enlarged_and_no_film_where_nothing_is_sampled(qt
     room.filmstrip.setValue(1)
     room.panel.prompt.set_text("something else")
     with qtbot.waitSignal(room.restart_requested) as again:
-        room.restart_button.click()
+        room.controls.restart.click()
     assert again.args == [2, 1, sampled]  # the left column is not about it
 
 

@@ -85,15 +85,15 @@ def test_pause_resume_stop_and_go_on(qtbot: QtBot, opened: Callable[[], Desktop]
     room.panel.sampling.steps.set_value(1000)
     room.panel.submit()
     qtbot.waitUntil(ears.heard(Stepped), timeout=LONG)
-    room.pause_button.click()
+    room.controls.pause.click()
     qtbot.waitUntil(ears.heard(Paused), timeout=LONG)
-    assert room.pause_button.text() == "Resume"
-    room.pause_button.click()
+    assert room.controls.pause.text() == "Resume"
+    room.controls.pause.click()
     qtbot.waitUntil(ears.heard(Stepped, 3), timeout=LONG)
-    room.stop_button.click()
+    room.controls.stop.click()
     qtbot.waitUntil(ears.heard(Cancelled), timeout=LONG)
-    assert room.restart_button.text().startswith("Resume from step")
-    room.restart_button.click()
+    assert room.controls.restart.text().startswith("Resume from step")
+    room.controls.restart.click()
     qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
     assert ears.heard(ImageSaved)()
 
@@ -114,7 +114,7 @@ def test_the_queue_waits_and_can_be_changed(qtbot: QtBot, opened: Callable[[], D
     assert [card._title.text() for card in room.right.cards] == ["one", "three", "two"]
     room.right.cards[0].remove.click()
     qtbot.waitUntil(lambda: len(room.right.cards) == 2)
-    room.stop_button.click()
+    room.controls.stop.click()
     qtbot.waitUntil(ears.heard(Finished, 2), timeout=LONG)
     done = [event.request.prompt for event in ears.events if isinstance(event, Started)]
     assert done[1:] == ["three", "two"]

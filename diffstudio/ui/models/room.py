@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage, QKeyEvent, QKeySequence, QShortcut
-from PySide6.QtWidgets import QAbstractItemView, QFrame, QHBoxLayout, QListView, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage, QKeySequence, QShortcut
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
@@ -18,33 +18,18 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.models.background_lookups import BackgroundLookups
+from diffstudio.ui.models.checkpoint_list import CheckpointList
 from diffstudio.ui.models.details import CheckpointDetails, used_in_prompt
 from diffstudio.ui.models.filter_bar import FilterBar
-from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel, Entry, Problem
+from diffstudio.ui.models.item_model import CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import confirm
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.formatting import human_bytes
-from diffstudio.ui.widgets.helpers import describe
 
 LIST_WIDTH = 340
-
-
-class CheckpointList(QListView):
-    """The list of checkpoints: Enter uses one, Delete asks to delete it."""
-
-    used = Signal()
-    delete_requested = Signal()
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
-            self.used.emit()
-        elif event.key() == Qt.Key.Key_Delete and self.currentIndex().isValid():
-            self.delete_requested.emit()
-        else:
-            super().keyPressEvent(event)
 
 
 class ModelsRoom(QWidget):
@@ -73,20 +58,9 @@ class ModelsRoom(QWidget):
         self._lookups, self.tool_runner = BackgroundLookups(gallery), ToolRunner(output_folder, self)
         self._sidecars: dict[Path, Sidecar] = {}
         self._removed_bytes: dict[str, int] = {}  # what pruning the selected one would remove
-        self._new_file: tuple[Path, str] | None = (
-            None  # a new file to select after the rescan, and the message to show then
-        )
+        self._new_file: tuple[Path, str] | None = None  # to select after the rescan, and the message to show then
         self.model = CheckpointsModel()
-        self.list = CheckpointList()
-        describe(self.list, "Checkpoints", "")
-        self.list.setToolTip("")
-        self.list.setModel(self.model)
-        self.list.setItemDelegate(CheckpointDelegate(self.list))
-        self.list.setUniformItemSizes(True)
-        self.list.setMouseTracking(True)
-        self.list.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list = CheckpointList(self.model)
         self.heading = SectionLabel("Models")
         self.rescan_button = SecondaryButton("", "arrows-clockwise", "Rescan the model folders", name="Rescan")
         self.progress = ProgressLine("Scanning the model folders")
@@ -106,37 +80,43 @@ class ModelsRoom(QWidget):
             "Rescan",
         )
         self._lay_out()
+        self._connect()
+        self._make_shortcuts()
+        self._show_page()
+
+    def _connect(self) -> None:
         self.list.selectionModel().currentChanged.connect(self._show_chosen)
         self.list.used.connect(self._use)
-        self.list.doubleClicked.connect(lambda _: self._use())
         self.list.delete_requested.connect(self._ask_to_delete)
         self.rescan_button.clicked.connect(self._rescan)
         self.empty.clicked.connect(self._rescan)
         self.filter.changed.connect(self._filter)
         self._no_matches.clicked.connect(self.filter.clear)
-        self.details.use_requested.connect(self._use)
-        self.details.trigger_word_requested.connect(self._use_trigger_word)
-        self.details.tool_requested.connect(self._open_tool)
-        self.details.star_requested.connect(self._star)
-        self.details.type_override.saved.connect(self._type_overridden)
-        self.details.type_override.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
-        self.details.notes.changed.connect(self._save_annotation)
+        details, lookups, tools = self.details, self._lookups, self.tool_runner
+        details.use_requested.connect(self._use)
+        details.trigger_word_requested.connect(self._use_trigger_word)
+        details.tool_requested.connect(self._open_tool)
+        details.star_requested.connect(self._star)
+        details.type_override.saved.connect(self._type_overridden)
+        details.type_override.failed.connect(self._show_failure)
+        details.notes.changed.connect(self._save_annotation)
+        details.folder_requested.connect(self._show_in_folder)
+        details.delete_requested.connect(self._ask_to_delete)
+        lookups.preview_loaded.connect(self._preview_loaded)
+        lookups.hashed.connect(self._hash_found)
+        lookups.tools_found.connect(self._tools_found)
+        lookups.images_found.connect(self._show_images)
+        tools.finished.connect(self._tool_finished)
+        tools.failed.connect(self._show_failure)
+        tools.cancelled.connect(
+            lambda name: self.message.show_message("info", f"{name} was cancelled. No files were left behind.")
+        )
+
+    def _make_shortcuts(self) -> None:
         for keys, act in (("Ctrl+F", self._focus_search), ("Ctrl+D", self._star)):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
-        self.details.folder_requested.connect(self._show_in_folder)
-        self.details.delete_requested.connect(self._ask_to_delete)
-        self._lookups.preview_loaded.connect(self._preview_loaded)
-        self._lookups.hashed.connect(self._hash_found)
-        self._lookups.tools_found.connect(self._tools_found)
-        self._lookups.images_found.connect(self._show_images)
-        self.tool_runner.finished.connect(self._tool_finished)
-        self.tool_runner.failed.connect(lambda sentence: self.message.show_message("bad", sentence))
-        self.tool_runner.cancelled.connect(
-            lambda name: self.message.show_message("info", f"{name} was cancelled. No files were left behind.")
-        )
-        self._show_page()
 
     # Called by the window
 
@@ -390,6 +370,9 @@ class ModelsRoom(QWidget):
     def _type_overridden(self, sentence: str) -> None:
         self._rescan()
         self.message.show_message("good", sentence)
+
+    def _show_failure(self, text: str) -> None:
+        self.message.show_message("bad", text)
 
     def _show_in_folder(self) -> None:
         entry = self.chosen()

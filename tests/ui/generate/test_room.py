@@ -53,7 +53,7 @@ def test_it_invites_before_anything_is_made(qtbot: QtBot, room: GenerateRoom) ->
 
 def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:
     room.handle_event(Started(1, REQUEST))
-    assert room.canvas.isVisible() and room.stop_button.isVisible()
+    assert room.canvas.isVisible() and room.controls.stop.isVisible()
     room.handle_event(Loading(1, "Loading Starter", 0.4))
     assert room.status.text() == "Loading Starter… 40%"
     room.handle_event(stepped(1, 3, 8))
@@ -65,7 +65,7 @@ def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:
     room.handle_event(Finished(1, 1.25))
     assert room.canvas.path() == Path("/images/a.png")
     assert room.status.text() == "1 image · 1.2 s"
-    assert not room.stop_button.isVisible()
+    assert not room.controls.stop.isVisible()
     assert [thumb.recent_image.path for thumb in room.right.thumbs] == [Path("/images/a.png")]
 
 
@@ -91,21 +91,21 @@ def test_events_of_other_jobs_change_nothing(room: GenerateRoom) -> None:
     room.handle_event(stepped(99, 7, 8))
     room.handle_event(Finished(99, 1.0))
     assert room.status.text().startswith("Step 3 of 8")
-    assert room.stop_button.isVisible()
+    assert room.controls.stop.isVisible()
 
 
 def test_pause_resume_and_stop_by_mouse_and_keyboard(qtbot: QtBot, room: GenerateRoom) -> None:
     run(room, 3, job=7)
     with qtbot.waitSignal(room.pause_requested) as asked:
-        room.pause_button.click()
+        room.controls.pause.click()
     assert asked.args == [7]
     room.handle_event(Paused(7))
     assert room.status.text() == "Paused at step 3 of 8"
-    assert room.pause_button.text() == "Resume"
+    assert room.controls.pause.text() == "Resume"
     with qtbot.waitSignal(room.resume_requested):
         qtbot.keyClick(room, Qt.Key.Key_P, Qt.KeyboardModifier.ControlModifier)
     room.handle_event(Resumed(7))
-    assert room.pause_button.accessibleName() == "Pause"
+    assert room.controls.pause.accessibleName() == "Pause"
     with qtbot.waitSignal(room.stop_requested):
         qtbot.keyClick(room, Qt.Key.Key_Period, Qt.KeyboardModifier.ControlModifier)
     assert room.status.text() == "Stopping…"
@@ -119,24 +119,24 @@ def test_a_stopped_job_can_be_gone_on_with_and_an_earlier_step_restarted(qtbot: 
     room.handle_event(Cancelled(1))
     room.panel.prompt.set_text("green apple")
     room.panel.sampling.cfg_scale.set_value(6.0)
-    assert room.restart_button.text() == "Resume from step 6"
+    assert room.controls.restart.text() == "Resume from step 6"
     with qtbot.waitSignal(room.restart_requested) as asked:
-        room.restart_button.click()
+        room.controls.restart.click()
     assert asked.args == [1, 6, replace(REQUEST, prompt="green apple", guidance=6.0)]
     qtbot.keyClick(room.filmstrip, Qt.Key.Key_Left)
-    assert room.restart_button.text() == "Restart from step 4"
+    assert room.controls.restart.text() == "Restart from step 4"
 
 
 def test_the_filmstrip_is_looked_through_after_the_fact(qtbot: QtBot, room: GenerateRoom) -> None:
     for event in whole_job(1, REQUEST):
         room.handle_event(event)
-    assert not room.restart_button.isVisible()  # nothing is left to make from the last step on
+    assert not room.controls.restart.isVisible()  # nothing is left to make from the last step on
     for _ in range(3):
         qtbot.keyClick(room.filmstrip, Qt.Key.Key_Left)
     assert room.canvas.scrubbing()
     assert room.canvas.image().pixelColor(0, 0).red() == 50
     assert room.canvas._note == "Preview after step 5 of 8"
-    assert room.restart_button.isVisible()
+    assert room.controls.restart.isVisible()
     qtbot.keyClick(room.filmstrip, Qt.Key.Key_End)
     assert not room.canvas.scrubbing()
     assert room.canvas.path() == Path("/images/1-0.png")
@@ -287,8 +287,8 @@ def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, 
         room.banner,
         room.canvas,
         room.filmstrip,
-        room.restart_button,
-        room.reuse_button,
+        room.controls.restart,
+        room.controls.use_settings,
         room.panel.button,
         room.title,
         room.status,
@@ -297,7 +297,7 @@ def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, 
         assert part.isVisible() and part.width() > 20
         assert corner.x() < width and corner.y() < height, part.accessibleName()
     assert room.canvas.height() >= 120
-    restart = room.restart_button
+    restart = room.controls.restart
     assert restart.width() >= restart.fontMetrics().horizontalAdvance(restart.text())
 
 
@@ -309,7 +309,7 @@ def test_the_queue_says_less_than_the_head_of_the_picture(room: GenerateRoom) ->
 def test_the_focus_of_a_button_that_goes_is_not_left_to_chance(qtbot: QtBot, room: GenerateRoom) -> None:
     run(room, 3, job=7)
     room.activateWindow()
-    room.stop_button.setFocus()
-    qtbot.waitUntil(room.stop_button.hasFocus)
+    room.controls.stop.setFocus()
+    qtbot.waitUntil(room.controls.stop.hasFocus)
     room.handle_event(Cancelled(7))
     qtbot.waitUntil(room.canvas.hasFocus)

@@ -1,0 +1,50 @@
+"""The state of the job that the Generate room shows: the running one, or the last one that ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from diffstudio.studio.events import JobId, Stepped
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
+from diffstudio.ui.generate import labels
+from diffstudio.ui.widgets.formatting import human_duration
+
+
+@dataclass(slots=True)
+class JobState:
+    """Collected from the worker's events; before the first job there is neither `job` nor `request`."""
+
+    job: JobId | None = None
+    request: PictureRequest | None = None
+    busy: bool = False
+    paused: bool = False
+    finished: bool = False
+    newest: Stepped | None = None
+    notes: list[str] = field(default_factory=list)
+    saved: int = 0  # images
+
+    def end(self, *, finished: bool = False) -> None:
+        self.busy = self.paused = False
+        self.finished = finished
+
+    def fraction(self, event: Stepped) -> float:
+        """How much of the job is done after a step, 0 to 1."""
+        batch = max(1, len(event.previews))
+        return (event.first + batch * event.index / event.steps) / max(1, event.count)
+
+    def paused_text(self) -> str:
+        return f"Paused{self._at_step()}"
+
+    def finished_text(self, seconds: float) -> str:
+        return f"{labels.image_count(self.saved)}  ·  {human_duration(seconds)}"
+
+    def stopped_text(self) -> str:
+        kept = f"  ·  {labels.image_count(self.saved)} kept" if self.saved else ""
+        return f"Stopped{self._at_step()}{kept}"
+
+    def only_resizes(self) -> bool:
+        """Whether the job only runs an upscaler, without steps."""
+        return isinstance(self.request, UpscaleRequest) and not self.request.checkpoint
+
+    def _at_step(self) -> str:
+        return f" at step {self.newest.index} of {self.newest.steps}" if self.newest else ""
