@@ -50,6 +50,19 @@ class Details(QFrame):
         self.facts = FactsTable()
         self.not_imported = WrappingText(tone="warn")
         self.placeholder = label("", "dim", wrap=True)
+        self.use_settings = PrimaryButton(actions.USE_SETTINGS, tooltip=f"{actions.USE_SETTINGS_TIP} (Ctrl+U)")
+        self.upscale = SecondaryButton(actions.UPSCALE, "arrows-out", actions.UPSCALE_TIP, name="Upscale")
+        self.star = SecondaryButton(actions.STAR, "star", "Star this image (Ctrl+D)")
+        self.copy = SecondaryButton(actions.COPY_IMAGE, "copy", actions.COPY_IMAGE_TIP)
+        self.save = SecondaryButton(actions.SAVE_AS, "floppy-disk", actions.SAVE_AS_TIP)
+        self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
+        self.delete = SecondaryButton(
+            actions.DELETE, "trash", "Move to the gallery's trash (Delete). This can be undone"
+        )
+        self._lay_out()
+        self.show_image(None)
+
+    def _lay_out(self) -> None:
         contents = QWidget()
         contents.setObjectName("contents")
         column = QVBoxLayout(contents)
@@ -71,15 +84,6 @@ class Details(QFrame):
         column.addStretch(1)
         self._scroll = scroll_area(contents)
 
-        self.use_settings = PrimaryButton(actions.USE_SETTINGS, tooltip=f"{actions.USE_SETTINGS_TIP} (Ctrl+U)")
-        self.upscale = SecondaryButton(actions.UPSCALE, "arrows-out", actions.UPSCALE_TIP, name="Upscale")
-        self.star = SecondaryButton(actions.STAR, "star", "Star this image (Ctrl+D)")
-        self.copy = SecondaryButton(actions.COPY_IMAGE, "copy", actions.COPY_IMAGE_TIP)
-        self.save = SecondaryButton(actions.SAVE_AS, "floppy-disk", actions.SAVE_AS_TIP)
-        self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
-        self.delete = SecondaryButton(
-            actions.DELETE, "trash", "Move to the gallery's trash (Delete). This can be undone"
-        )
         self._buttons = QWidget()
         below = QVBoxLayout(self._buttons)
         below.setContentsMargins(16, 8, 16, 16)
@@ -103,7 +107,6 @@ class Details(QFrame):
         whole.setSpacing(0)
         whole.addWidget(self._scroll, 1)
         whole.addWidget(self._buttons)
-        self.show_image(None)
 
     def show_image(self, image: GalleryImage | None, chosen: int = 0) -> None:
         """Show the settings of an image; for None, the actions for `chosen` selected images."""

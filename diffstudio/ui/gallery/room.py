@@ -20,8 +20,7 @@ from diffstudio.ui.gallery.selection_actions import SelectionActions
 from diffstudio.ui.gallery.top_bar import TopBar
 from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
-from diffstudio.ui.widgets.controls import EmptyState
-from diffstudio.ui.widgets.message_banner import MessageBanner
+from diffstudio.ui.widgets.controls import EmptyState, MessageBanner
 
 NARROW = 760  # px; below this width, settings are shown in the full view only
 

@@ -54,9 +54,15 @@ class ImageSettingsDialog(QDialog):
         self.upscale_button = SecondaryButton(actions.UPSCALE, "arrows-out", "Make this image larger")
         self.upscale_button.clicked.connect(self._upscale)
         self.close_button = SecondaryButton(actions.CLOSE, "", "Close (Escape)")
+        self._lay_out(thumbnail, path.name, settings)
+        self.close_button.clicked.connect(self.reject)
+        self.use_button.clicked.connect(self._use)
+        self._request = request
+
+    def _lay_out(self, thumbnail: Thumbnail, name: str, settings: ImageSettings) -> None:
         facts = QVBoxLayout()
         facts.setSpacing(4)
-        facts.addWidget(ElidedLabel(path.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
+        facts.addWidget(ElidedLabel(name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
         facts.addWidget(ElidedLabel(f"Made with {settings.source}", "dim"))
         facts.addSpacing(8)
         facts.addWidget(self.facts)
@@ -71,7 +77,7 @@ class ImageSettingsDialog(QDialog):
         column.addLayout(top)
         column.addWidget(SectionLabel(terms.PROMPT))
         column.addWidget(self.prompt, 1)
-        if request.negative:
+        if settings.request.negative:
             column.addWidget(SectionLabel(terms.NEGATIVE_PROMPT))
             column.addWidget(self.negative)
         if settings.not_imported:
@@ -84,9 +90,6 @@ class ImageSettingsDialog(QDialog):
         buttons.addWidget(self.close_button)
         buttons.addWidget(self.use_button)
         column.addLayout(buttons)
-        self.close_button.clicked.connect(self.reject)
-        self.use_button.clicked.connect(self._use)
-        self._request = request
 
     def _start(self) -> None:
         self.start_requested.emit()

@@ -17,9 +17,8 @@ from diffstudio.models.library.sidecars import Sidecar, read_sidecar
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.library.weight_requests import Tool, offered
-from diffstudio.ui.models import model_info
 from diffstudio.ui.tasks import NewestFirstQueue
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images import header_thumbnail, read_image
 
 MAX_IMAGES = 6  # generated with the selected model
 _IMAGE_SIDE = 256  # px
@@ -76,7 +75,7 @@ class BackgroundLookups(QObject):
     def _read_preview(self, checkpoint: Checkpoint) -> tuple[QImage, Sidecar]:
         """The thumbnail in the header, one next to the file, or the newest image made with the checkpoint."""
         sidecar = read_sidecar(checkpoint.path)
-        image = model_info.thumbnail(checkpoint)
+        image = header_thumbnail(checkpoint)
         if image.isNull() and sidecar.picture is not None:
             image = read_image(sidecar.picture, _IMAGE_SIDE)
         if image.isNull() and self._gallery is not None:

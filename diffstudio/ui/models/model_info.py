@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Sequence
 from typing import Any
-
-from PySide6.QtGui import QImage
 
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Origin
@@ -54,7 +51,6 @@ _DTYPES = {
     "F8_E4M3": "8-bit",
     "F8_E5M2": "8-bit",
 }
-MAX_THUMBNAIL_CHARACTERS = 1 << 20
 MAX_TAGS = 60
 
 
@@ -178,17 +174,6 @@ def training_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list
 def description(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> str:
     """The description in the header, or else in a sidecar."""
     return checkpoint.metadata.get("modelspec.description", "").strip()[:2000] or sidecar.description[:2000]
-
-
-def thumbnail(checkpoint: Checkpoint) -> QImage:
-    """The thumbnail in the header; a null image if there is none."""
-    try:
-        encoded = checkpoint.json("thumbnail")
-        if not isinstance(encoded, str) or len(encoded) > MAX_THUMBNAIL_CHARACTERS:
-            return QImage()
-        return QImage.fromData(base64.b64decode(encoded, validate=True))
-    except (CheckpointDamaged, ValueError):
-        return QImage()
 
 
 def _table(checkpoint: Checkpoint, key: str) -> dict[str, Any]:

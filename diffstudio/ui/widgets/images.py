@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,10 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QLabel
 
 from diffstudio.imaging.limits import LARGEST_PIXELS, TRUNCATED, too_large
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.widgets import theme
 
+_LONGEST_HEADER_THUMBNAIL = 1 << 20  # characters of base64
 _MOST_MIB = 8 * LARGEST_PIXELS >> 20  # Qt holds at most 8 bytes for each pixel
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".jxl", ".bmp", ".gif", ".tif", ".tiff"})
@@ -50,6 +54,17 @@ def read_image(path: Path, largest: int | None = None) -> QImage:
     if largest and size.isValid() and max(size.width(), size.height()) > largest:
         reader.setScaledSize(size.scaled(largest, largest, Qt.AspectRatioMode.KeepAspectRatio))
     return reader.read()
+
+
+def header_thumbnail(checkpoint: Checkpoint) -> QImage:
+    """The thumbnail in a checkpoint's header; a null image if there is none or it cannot be read."""
+    text = checkpoint.metadata.get("diffstudio.thumbnail") or checkpoint.metadata.get("modelspec.thumbnail", "")
+    if not text or len(text) > _LONGEST_HEADER_THUMBNAIL:
+        return QImage()
+    try:
+        return QImage.fromData(base64.b64decode(text.strip('"').rpartition(",")[2], validate=False))  # or a data URL
+    except (binascii.Error, ValueError):
+        return QImage()
 
 
 def image_size(path: Path) -> QSize:

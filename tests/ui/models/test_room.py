@@ -27,6 +27,7 @@ from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import CheckpointsModel, Problem
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.images import header_thumbnail
 
 
 def picture(colour: str) -> str:
@@ -264,7 +265,7 @@ def test_a_header_that_lies_is_shown_without_its_lies(
     odd = checkpoint(tmp_path / "odd.safetensors", **{f"diffstudio.{key}": value})
     odd = replace(odd, metadata=dict(odd.metadata) | {f"diffstudio.{key}": value})
     model_info.training_rows(odd)
-    assert model_info.thumbnail(odd).isNull()
+    assert header_thumbnail(odd).isNull()
     room = show()
     room.set_checkpoints([odd])
     assert room.details.use.isVisible()

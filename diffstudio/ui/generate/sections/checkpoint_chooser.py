@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 
 from PySide6.QtCore import QPoint, QRect, Qt, Signal
-from PySide6.QtGui import QIcon, QImage, QPainter, QPaintEvent, QPixmap
+from PySide6.QtGui import QIcon, QPainter, QPaintEvent, QPixmap
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout
 
 from diffstudio.models.checkpoint import Checkpoint
@@ -15,22 +13,7 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import Card
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
-from diffstudio.ui.widgets.images import Thumbnail
-
-LARGEST_THUMBNAIL_CHARACTERS = 1 << 20
-
-
-def thumbnail(checkpoint: Checkpoint) -> QImage | None:
-    """The thumbnail in a checkpoint's header; None when there is none or it cannot be read."""
-    text = checkpoint.metadata.get("diffstudio.thumbnail") or checkpoint.metadata.get("modelspec.thumbnail", "")
-    if not text or len(text) > LARGEST_THUMBNAIL_CHARACTERS:
-        return None
-    try:
-        data = base64.b64decode(text.strip('"').rpartition(",")[2], validate=False)
-    except (binascii.Error, ValueError):
-        return None
-    image = QImage.fromData(data)
-    return None if image.isNull() else image
+from diffstudio.ui.widgets.images import Thumbnail, header_thumbnail
 
 
 class CheckpointChooser(Card):
@@ -111,7 +94,8 @@ class CheckpointChooser(Card):
             return
         self._title.setText(checkpoint.title)
         self._kind.setText(labels.summary_of(checkpoint))
-        self._thumb.set_image(thumbnail(checkpoint) or icons.pixmap("cube", 80, "dim"))
+        thumbnail = header_thumbnail(checkpoint)
+        self._thumb.set_image(icons.pixmap("cube", 80, "dim") if thumbnail.isNull() else thumbnail)
         describe(self, f"Checkpoint: {checkpoint.title}", labels.tooltip_of(checkpoint))
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -121,5 +105,5 @@ class CheckpointChooser(Card):
 
 
 def _icon_of(checkpoint: Checkpoint) -> QIcon:
-    image = thumbnail(checkpoint)
-    return QIcon(QPixmap.fromImage(image)) if image is not None else icons.icon("cube", "dim")
+    image = header_thumbnail(checkpoint)
+    return icons.icon("cube", "dim") if image.isNull() else QIcon(QPixmap.fromImage(image))
