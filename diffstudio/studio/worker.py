@@ -15,13 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import psutil
-
 from diffstudio.atomic import remove_part_files
 from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, OutOfMemory, StorageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.lease import Lease
-from diffstudio.models.memory.model_cache import ModelCache
 from diffstudio.studio.events import (
     ENDINGS,
     Cancelled,
@@ -36,9 +33,8 @@ from diffstudio.studio.events import (
     Resumed,
     Started,
 )
-from diffstudio.studio.generation.controlnets import load_controlnets
+from diffstudio.studio.generation.model_loader import ModelLoader
 from diffstudio.studio.generation.resolve import Resolved, resolve
-from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.jobs.job_context import ImageStore, JobContext
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
@@ -48,10 +44,7 @@ from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
 
 if TYPE_CHECKING:
-    from diffstudio.models.checkpoint import Checkpoint
     from diffstudio.models.model import Model
-
-_OnProgress = Callable[[str, float | None], None]  # what is loaded; the fraction done, None if unknown
 
 _MOST_ATTEMPTS = 3  # at a job that killed the program each time
 _log = logging.getLogger(__name__)
@@ -90,12 +83,10 @@ class Worker:
         self._replays: dict[JobId, Replay] = {}
         self._closing = False
         self._warm_up: str | None = None  # the name of a checkpoint to load in advance; "" for torch alone
-        self._cache = ModelCache()
+        self._loader = ModelLoader(library)
         self._thread = threading.Thread(target=self._run, name="diffstudio-worker", daemon=True)
         self._cleanup = threading.Thread(target=self._clean_up, name="diffstudio-cleanup", daemon=True)
         self._warm_up_at: float | None = None
-        self._default_threads = 0  # torch's own choice, once it is loaded
-        self._cached_bytes = 0  # the memory of the models in the cache
 
     # Called from other threads
 
@@ -127,20 +118,7 @@ class Worker:
 
     def device_memory(self) -> DeviceMemory | None:
         """Of the device that the next job runs on. None until it is known: an accelerator's is once torch is loaded."""
-        if self._default_threads:
-            from diffstudio.models.memory import devices
-
-            try:
-                device = devices.choose_device(self.settings.device)
-            except BadRequest:
-                return None  # the job will fail and say so
-            return DeviceMemory(
-                device.type, devices.device_bytes(device), devices.free_bytes(device) + self._cached_bytes
-            )
-        if self.settings.device == "cpu" or self.settings.device == "auto" and not seems_accelerated():
-            memory = psutil.virtual_memory()
-            return DeviceMemory("cpu", int(memory.total), int(memory.available))
-        return None
+        return self._loader.device_memory(self.settings)
 
     def reorder(self, jobs: list[JobId]) -> None:
         self._queue.reorder(jobs)
@@ -243,7 +221,7 @@ class Worker:
     def _run(self) -> None:
         while (queued := self._next_job()) is not None:
             self._run_job(queued)
-        self._cache.clear()
+        self._loader.clear()
 
     def _next_job(self) -> QueuedJob | None:
         """Wait for a job, and warm up meanwhile; None when the worker is closed."""
@@ -343,7 +321,7 @@ class Worker:
             queued.done,
             running.recording,
             self._replays.get(job),
-            self._cache.drop_others,
+            self._loader.drop_others,
         )
         model = self._prepared_model(resolved, context)
         if model is not None or resolved.upscaler is not None:
@@ -360,19 +338,15 @@ class Worker:
             yield from generate(request, model, resolved, context)
 
     def _prepared_model(self, resolved: Resolved, context: JobContext) -> Model | None:
-        """The job's model with its ControlNets, compiled if the settings say so; None for an upscaler alone."""
-        if resolved.checkpoint is None:
-            return None
+        """The job's model, compiled if the settings say so; None for an upscaler alone."""
 
-        def on_progress(what: str, fraction: float | None) -> None:
-            self._emit(Loading(context.job, what, fraction))
+        def on_progress(title: str, fraction: float | None) -> None:
+            self._emit(Loading(context.job, title, fraction))
 
-        stopped = context.job_control.stopped
-        model = self._loaded(resolved.checkpoint, stopped, on_progress, resolved.vae)
-        load_controlnets(resolved.controlnets, model, on_progress, stopped, self._make_room_beside)
-        self._cached_bytes = self._cache.weights_bytes()
-        self._emit_load_notes(context.job, model)
-        self._compile(context.job, model)
+        model = self._loader.model_for(resolved, self.settings, context.job_control.stopped, on_progress)
+        if model is not None:
+            self._emit_load_notes(context.job, model)
+            self._compile(context.job, model)
         return model
 
     def _emit_load_notes(self, job: JobId, model: Model) -> None:
@@ -386,16 +360,6 @@ class Worker:
 
         if note := compile_network(model, self.settings.compiled):
             self._emit(Noted(job, note))
-
-    def _make_room_beside(self, model: Model, needed_bytes: int) -> bool:
-        """For a ControlNet; the least recently used models are dropped first. Whether it fits."""
-        from diffstudio.models.memory import devices
-
-        fits = self._cache.make_room_beside(
-            model, needed_bytes, devices.budget_bytes(model.device, self.settings.kept_gib)
-        )
-        devices.free_unused()
-        return fits
 
     def _acquire_lease(self, job: JobId, job_control: JobControl) -> None:
         if self._lease is None:
@@ -417,68 +381,15 @@ class Worker:
             import diffstudio.studio.generation.generate  # noqa: F401
 
             if checkpoint:
-                self._loaded(self._library.find(checkpoint), lambda: self._closing, _ignore_progress)
+                found = self._library.find(checkpoint)
+                self._loader.load(found, self.settings, lambda: self._closing, _ignore_progress)
         except Interrupted:
             _log.info("Warming up was interrupted")
         except (DiffstudioError, ImportError, OSError, RuntimeError):
             _log.info("Warming up failed", exc_info=True)
 
-    def _loaded(
-        self,
-        checkpoint: Checkpoint,
-        cancelled: Callable[[], bool],
-        on_progress: _OnProgress,
-        vae: Checkpoint | None = None,
-    ) -> Model:
-        """The model of this checkpoint: from the cache if the files are unchanged, else loaded, after making room for
-        it.
-        """
-        import sys
 
-        if "torch" not in sys.modules:
-            on_progress("Starting the engine", None)
-        import torch
-
-        from diffstudio.models import loading
-        from diffstudio.models.memory import devices, offload
-        from diffstudio.models.memory.estimate import loaded_bytes
-
-        if cancelled():
-            raise Interrupted("Stopped while loading")
-        self._default_threads = self._default_threads or torch.get_num_threads()
-        torch.set_num_threads(self.settings.threads or self._default_threads)
-        device = devices.choose_device(self.settings.device)
-        budget = devices.budget_bytes(device, self.settings.kept_gib)
-        cached = self._cache.get(checkpoint, device, vae)
-        if cached is not None:
-            self._cache.keep_within(budget)
-            return cached
-        dtype = devices.choose_dtype(device, checkpoint.parameters)
-        weights_bytes = loaded_bytes(checkpoint, str(dtype).removeprefix("torch."), devices.free_bytes(device))
-        self._cache.make_room(weights_bytes, budget)
-        devices.free_unused()
-        what = f"Loading {checkpoint.title or checkpoint.name}"
-
-        def load(place: torch.device) -> Model:
-            return loading.load(
-                checkpoint,
-                place,
-                dtype,
-                lambda fraction: on_progress(what, fraction),
-                cancelled,
-                library=self._library,
-                vae=vae,
-            )
-
-        model, offload_note = offload.load_within(load, device, weights_bytes)
-        if offload_note:
-            model.load_notes = (*model.load_notes, offload_note)
-        self._cache.put(model)
-        self._cached_bytes = self._cache.weights_bytes()
-        return model
-
-
-def _ignore_progress(what: str, fraction: float | None) -> None:
+def _ignore_progress(title: str, fraction: float | None) -> None:
     """For loading in advance."""
 
 

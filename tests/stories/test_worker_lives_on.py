@@ -154,7 +154,7 @@ def test_closing_while_paused_waiting_or_idle(opened: Callable[[], Studio], monk
 def test_warming_up_has_the_checkpoint_ready(studio: Studio) -> None:
     studio.worker.warm_up("tiny")
     deadline = time.monotonic() + 30
-    while studio.worker._cache.newest is None and time.monotonic() < deadline:
+    while studio.worker._loader.cache.newest is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "Loading" not in studio.kinds(studio.done(REQUEST))
     studio.worker.warm_up("missing")  # nobody waits for it, nobody is told

@@ -35,17 +35,17 @@ def test_a_job_from_request_to_picture(studio: Studio) -> None:
 def test_models_are_kept_within_the_budget(studio: Studio, tiny: Path) -> None:
     studio.done(REQUEST)
     assert "Loading" not in studio.kinds(second := studio.done(REQUEST))
-    first_model = studio.worker._cache.newest
+    first_model = studio.worker._loader.cache.newest
     write_tiny_checkpoint(paths.checkpoints() / "other.safetensors", seed=1)
     assert "Loading" in studio.kinds(other := studio.done(dataclasses.replace(REQUEST, checkpoint="other")))
-    assert studio.worker._cache.newest is not first_model
+    assert studio.worker._loader.cache.newest is not first_model
     assert not np.array_equal(studio.pixels(second)[0], studio.pixels(other)[0])
     assert "Loading" not in studio.kinds(studio.done(REQUEST))  # both fit
-    assert studio.worker._cache.newest is first_model
+    assert studio.worker._loader.cache.newest is first_model
     studio.worker.settings = Settings(kept_gib=0)  # only the one in use
     for name in ("other", "tiny", "other"):
         job = studio.done(dataclasses.replace(REQUEST, checkpoint=name))
-    assert "Loading" in studio.kinds(job) and len(studio.worker._cache) == 1
+    assert "Loading" in studio.kinds(job) and len(studio.worker._loader.cache) == 1
     write_tiny_checkpoint(tiny, seed=2)  # trained on: the same name, another file
     os.utime(tiny, (1, 1))
     assert not np.array_equal(studio.pixels(studio.done(REQUEST))[0], studio.pixels(second)[0])

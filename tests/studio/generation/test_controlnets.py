@@ -171,7 +171,7 @@ def test_for_xl_too(studio: Studio, made: dict[str, Any], drawing: Path) -> None
 def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Path) -> None:
     request = replace(REQUEST, controls=(ControlNetUse("control_edges", drawing),))
     one(studio, REQUEST)
-    model = studio.worker._cache.newest
+    model = studio.worker._loader.cache.newest
     assert model is not None
     alone = weights_bytes(model)
     first = studio.done(request)
@@ -185,8 +185,8 @@ def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Pat
     studio.worker.settings = replace(studio.worker.settings, kept_gib=(alone + beside + 1000) / 2**30)
     studio.done(replace(request, controls=(ControlNetUse("control_depth", drawing),)))  # there is no room for both
     assert list(model.controlnets.components) == [str(paths.checkpoints() / "controlnet" / "control_depth.safetensors")]  # type: ignore[attr-defined]
-    studio.worker._cache.clear()
-    assert studio.worker._cache.newest is None
+    studio.worker._loader.cache.clear()
+    assert studio.worker._loader.cache.newest is None
 
 
 def test_batches_pictures_to_start_from_and_masks(studio: Studio, drawing: Path, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_its_loading_can_be_stopped(studio: Studio, drawing: Path) -> None:
     studio.worker._emit = stop_in_the_middle
     job = studio.worker.submit(replace(REQUEST, controls=(ControlNetUse("control_edges", drawing),)))
     assert isinstance(studio.ending(job), Cancelled)
-    model = studio.worker._cache.newest
+    model = studio.worker._loader.cache.newest
     assert model is not None and not model.controlnets.components and "ImageSaved" not in studio.kinds(job)  # type: ignore[attr-defined]
 
 

@@ -467,7 +467,7 @@ def test_a_plain_enlargement_needs_no_checkpoint_and_waits_in_the_queue_like_all
     job = studio.worker.submit(UpscaleRequest(picture(tmp_path / "image.png"), 2))
     assert isinstance(studio.ending(job), Finished)
     assert studio.kinds(job)[0] == "Started" and "Stepped" not in studio.kinds(job)
-    assert studio.worker._cache.newest is None
+    assert studio.worker._loader.cache.newest is None
     failed = studio.ending(studio.worker.submit(UpscaleRequest(tmp_path / "none.png", 2)))
     assert isinstance(failed, Failed) and isinstance(failed.error, ImageProblem)
 

@@ -102,8 +102,8 @@ def test_the_worker_knows_its_memory(studio: Studio) -> None:
     studio.done(REQUEST)
     after = studio.worker.device_memory()
     assert after is not None and after.device_type == "cpu" and 0 < after.free_bytes < after.total_bytes
-    kept = studio.worker._cache.weights_bytes()
-    assert kept > 0 and studio.worker._cached_bytes == kept
+    kept = studio.worker._loader.cache.weights_bytes()
+    assert kept > 0 and studio.worker._loader._cached_bytes == kept
     studio.worker.settings = replace(studio.worker.settings, device="nonsense")
     assert studio.worker.device_memory() is None
 
