@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from diffstudio.errors import BadRequest
+
+Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"  # what `add_subparsers` returns
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from diffstudio.cli.arguments import as_number, as_path, as_text
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 
+_Value = TypeVar("_Value")
 _SETTINGS = ("control_as", "control_scale", "control_range", "control_thresholds")
 
 
-def add_controls(verb: Any) -> None:
+def add_controls(verb: argparse.ArgumentParser) -> None:
     """Every option may be repeated, once for each control image."""
     usual = ControlNetUse("x", Path("x"))
     verb.add_argument(
@@ -92,7 +93,7 @@ def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
     return tuple(uses)
 
 
-def _for_each(name: str, values: Sequence[Any] | None, count: int) -> Sequence[Any]:
+def _for_each(name: str, values: Sequence[_Value] | None, count: int) -> Sequence[_Value]:
     """One value for each control image; empty when none was given."""
     if not values or len(values) == count:
         return values or ()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
 
-from diffstudio.cli.arguments import as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.controlnet import add_controls, controls_of
 from diffstudio.cli.run_job import run_request
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
 
 
-def add_generate(verbs: Any) -> None:
+def add_generate(verbs: Verbs) -> None:
     usual = GenerateRequest()
     verb = verbs.add_parser(
         "generate",

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffstudio.cli.arguments import as_path, as_text
+from diffstudio.cli.arguments import Verbs, as_path, as_text
 from diffstudio.cli.terminal import printable, progress
 from diffstudio.cli.weights import add_weights
 from diffstudio.errors import BadRequest, StorageProblem
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
 
 
-def add_models(verbs: Any) -> None:
+def add_models(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "models",
         help="manage checkpoints and other models",
@@ -121,7 +121,7 @@ def _show_model(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     """With names as they are, or escaped when the output cannot encode them."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffstudio.cli.terminal import print_message, progress, stop_signals
 from diffstudio.errors import Interrupted
@@ -13,6 +13,7 @@ from diffstudio.studio.requests import PictureRequest
 
 if TYPE_CHECKING:
     from diffstudio.models.library.library import Library
+    from diffstudio.studio.events import Event
     from diffstudio.studio.settings import Settings
 
 
@@ -25,7 +26,7 @@ def run_request(request: PictureRequest, out: Path, library: Library, settings: 
     from diffstudio.studio.worker import Worker
 
     files = NamedFiles(out, request)
-    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with stop_signals() as stop:
         jobs = Queue(None)  # in memory only: the window's queue is not touched
         worker = Worker(jobs, library, files, dataclasses.replace(settings, previews=False), events.put)
@@ -42,7 +43,7 @@ def run_request(request: PictureRequest, out: Path, library: Library, settings: 
             worker.close()
 
 
-def _show_event(event: Any) -> bool:
+def _show_event(event: Event) -> bool:
     """Print one event of a job; True for Finished. Raises what the job failed with."""
     from diffstudio.studio import events
 

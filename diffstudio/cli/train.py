@@ -6,10 +6,10 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffstudio import paths
-from diffstudio.cli.arguments import as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.terminal import duration, progress, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.studio.requests import TrainRequest
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diffstudio.training.run.run_folder import RunEvent
 
 
-def add_train(verbs: Any) -> None:
+def add_train(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "train",
         help="train a model from scratch on a folder of images",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
 
-from diffstudio.cli.arguments import as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.run_job import run_request
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, SamplerName, SpacingName, UpscaleRequest
@@ -24,7 +23,7 @@ _SAMPLING = (
 )  # options that only matter with a checkpoint
 
 
-def add_upscale(verbs: Any) -> None:
+def add_upscale(verbs: Verbs) -> None:
     usual = UpscaleRequest(Path("image.png"))
     verb = verbs.add_parser(
         "upscale",

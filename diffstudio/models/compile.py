@@ -7,7 +7,6 @@ Attention needs nothing here: diffusers' modules call torch's fused kernels by t
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 import torch
 from torch import nn
@@ -47,10 +46,10 @@ def compile_network(model: Model, enabled: bool) -> str:
 
 
 def is_compiled(network: nn.Module) -> bool:
-    return getattr(network, "_compiled_call_impl", None) is not None
+    return network._compiled_call_impl is not None
 
 
-def run_uncompiled(network: Any) -> None:
+def run_uncompiled(network: nn.Module) -> None:
     network._compiled_call_impl = None
 
 

@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +14,7 @@ from torch import nn
 from diffstudio.errors import BadRequest, CheckpointUnknown, Interrupted
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.compile import for_convolutions
+from diffstudio.models.components.components import Components
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Layout, Role
@@ -28,17 +28,12 @@ from diffstudio.models.memory.limits import UNPACKED_SHARE
 from diffstudio.models.model import Model
 from diffstudio.models.nonfinite import check_finite
 
-_FAMILY_MODULES = {
-    "sd1": "stable_diffusion",
-    "sd2": "stable_diffusion",
-    "sdxl": "stable_diffusion_xl",
-    "sdxl_refiner": "stable_diffusion_xl",
-    "sd3": "sd3",
-    "flux": "flux",
-    "z_image": "z_image",
-    "qwen_image": "qwen_image",
-    "diffusers": "diffusers_pipeline",
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_M = TypeVar("_M", bound=nn.Module)
+_T = TypeVar("_T", bound="PreTrainedTokenizerBase")
+_FamilyLoader: TypeAlias = Callable[[Checkpoint, Components, torch.device, torch.dtype], Model]
 # of the loading time, roughly
 _SHARES = {"unet": 6, "transformer": 6, "vae": 1, "text_encoder": 2, "text_encoder_2": 3, "text_encoder_3": 4}
 
@@ -85,7 +80,7 @@ def load(
                 headers,
             )
             for_convolutions(model)
-            check_finite(checkpoint, _modules_to_check(model), lambda: _stop_if(stop))
+            check_finite(checkpoint, _modules_to_check(model, checkpoint), lambda: _stop_if(stop))
             model.sha256 = hashed.result() if hashed is not None else ""
         finally:
             over.set()
@@ -114,45 +109,83 @@ def _read(
         from diffstudio.models.families import pixel
 
         return pixel.load(checkpoint, device, dtype)
-    family: Any = import_module(f"diffstudio.models.families.{_FAMILY_MODULES[checkpoint.family]}")
-    parts: Any = open_components(
+    load_family = _family_loader(checkpoint.family)
+    components = open_components(
         checkpoint, library, vae=vae, dense_bytes=UNPACKED_SHARE * free_bytes(device), headers=headers
     )
-    if hasattr(parts, "complete"):
-        parts.complete()  # before anything large is read
-    model: Any = family.load(checkpoint, _WithProgress(parts, progress, stop), device, dtype)
-    model.load_notes, model.vae_path = tuple(getattr(parts, "notes", ())), vae.path if vae is not None else None
-    return cast(Model, model)
+    components.complete()  # before anything large is read
+    model = load_family(checkpoint, _WithProgress(components, progress, stop), device, dtype)
+    model.load_notes, model.vae_path = components.notes, vae.path if vae is not None else None
+    return model
 
 
-def _modules_to_check(model: Any) -> dict[str, nn.Module]:
+def _family_loader(family: str) -> _FamilyLoader:
+    """The function that loads checkpoints of a latent family, whose module alone is imported."""
+    match family:
+        case "sd1" | "sd2":
+            from diffstudio.models.families import stable_diffusion
+
+            return stable_diffusion.load
+        case "sdxl" | "sdxl_refiner":
+            from diffstudio.models.families import stable_diffusion_xl
+
+            return stable_diffusion_xl.load
+        case "sd3":
+            from diffstudio.models.families import sd3
+
+            return sd3.load
+        case "flux":
+            from diffstudio.models.families import flux
+
+            return flux.load
+        case "z_image":
+            from diffstudio.models.families import z_image
+
+            return z_image.load
+        case "qwen_image":
+            from diffstudio.models.families import qwen_image
+
+            return qwen_image.load
+        case "diffusers":
+            from diffstudio.models.families import diffusers_pipeline
+
+            return diffusers_pipeline.load
+    raise KeyError(family)
+
+
+def _modules_to_check(model: Model, checkpoint: Checkpoint) -> dict[str, nn.Module]:
     """The modules to check for NaN and Inf values: all, if their weights were copied anyway.
 
     Weights that stay memory-mapped would be read a second time, which takes half as long as loading. The first step of
     an image finds such values as well (studio/generation/passes.py), except in the VAE, which is small.
     """
-    parts = model.modules
-    stays = model.device.type == "cpu" and TORCH_DTYPES.get(model.checkpoint.dtype) is model.dtype
-    return {name: part for name, part in parts.items() if not stays or name == "vae"}
+    stays = model.device.type == "cpu" and TORCH_DTYPES.get(checkpoint.dtype) is model.dtype
+    return {name: module for name, module in model.modules.items() if not stays or name == "vae"}
 
 
-class _WithProgress:
+class _WithProgress(Components):
     """Components that report the progress of loading, and stop within one when cancelled."""
 
-    def __init__(self, parts: Any, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
-        self._parts, self._progress, self._stop = parts, progress, stop
-        self._left = {name: share for name, share in _SHARES.items() if parts.has(name)}
+    def __init__(self, components: Components, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
+        self._components, self._progress, self._stop = components, progress, stop
+        self.on_tensor = progress  # not called: `module` sets that of the components
+        self._left = {name: share for name, share in _SHARES.items() if components.has(name)}
         self._whole = 1 + sum(self._left.values())
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._components.notes
+
+    def complete(self) -> None:
+        self._components.complete()
+
     def has(self, name: str) -> bool:
-        found: bool = self._parts.has(name)
-        return found
+        return self._components.has(name)
 
     def config(self, name: str) -> Mapping[str, Any]:
-        config: Mapping[str, Any] = self._parts.config(name)
-        return config
+        return self._components.config(name)
 
-    def module(self, name: str, kind: type[Any], dtype: torch.dtype) -> Any:
+    def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
         _stop_if(self._stop)
         share, others = self._left.pop(name, 0), 1 + sum(self._left.values())
 
@@ -160,16 +193,13 @@ class _WithProgress:
             _stop_if(self._stop)
             self._progress(1 - (others + share * (1 - done)) / self._whole)
 
-        self._parts.on_tensor = on_tensor  # FolderComponents loads a component as a whole and never calls it
-        module: nn.Module = self._parts.module(name, kind, dtype)
+        self._components.on_tensor = on_tensor  # FolderComponents loads a component as a whole and never calls it
+        module = self._components.module(name, kind, dtype)
         self._progress(1 - others / self._whole)
         return module
 
-    def tokenizer(self, name: str, kind: type[Any]) -> Any:
-        return self._parts.tokenizer(name, kind)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)  # members that only one kind of Components has
+    def tokenizer(self, name: str, kind: type[_T]) -> _T:
+        return self._components.tokenizer(name, kind)
 
 
 _HOW_TO_USE = {

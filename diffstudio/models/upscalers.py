@@ -179,15 +179,15 @@ def build_upscaler(weights: Mapping[str, Any], name: str, device: torch.device) 
 
     CheckpointUnknown for an unsupported architecture; CheckpointDamaged for missing tensors or wrong shapes.
     """
-    weights = _unwrapped(weights)
-    renamed = _rename_keys(weights)
+    state = _unwrapped(weights)
+    renamed = _rename_keys(state)
     try:
         if "conv_first.weight" in renamed:
-            network: nn.Module = _dense(renamed)
-        elif "body.0.weight" in weights and "body.1.weight" in weights and weights["body.1.weight"].dim() == 1:
-            network, renamed = _compact(weights), dict(weights)
+            network: DenseNetwork | CompactNetwork = _dense(renamed)
+        elif "body.0.weight" in state and "body.1.weight" in state and state["body.1.weight"].dim() == 1:
+            network, renamed = _compact(state), dict(state)
         elif find_spec("spandrel") is not None:
-            return _by_spandrel(weights, name, device)
+            return _by_spandrel(state, name, device)
         else:
             raise CheckpointUnknown(
                 f"{name} is an upscaler of an unsupported architecture",
@@ -199,10 +199,10 @@ def build_upscaler(weights: Mapping[str, Any], name: str, device: torch.device) 
         raise CheckpointDamaged(
             f"{name} is an incomplete or damaged upscaler", first_line(error), DOWNLOAD_AGAIN
         ) from error
-    return Upscaler(network, int(getattr(network, "scale", 1)), device)
+    return Upscaler(network, network.scale, device)
 
 
-def _unwrapped(weights: Mapping[str, Any]) -> Mapping[str, Any]:
+def _unwrapped(weights: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """The state dict without a trainer's wrapper: EMA weights rather than the raw ones."""
     for wrapper in ("params_ema", "params", "state_dict"):
         if isinstance(weights.get(wrapper), Mapping):
@@ -210,9 +210,9 @@ def _unwrapped(weights: Mapping[str, Any]) -> Mapping[str, Any]:
     return weights
 
 
-def _rename_keys(weights: Mapping[str, Any]) -> dict[str, Any]:
+def _rename_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights in BasicSR's naming, from ESRGAN's original one and the numbered one (`model.0`)."""
-    renamed: dict[str, Any] = {}
+    renamed: dict[str, Tensor] = {}
     numbers = sorted(
         {int(found[1]) for key in weights if (found := re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", key))}
     )
@@ -232,7 +232,7 @@ def _rename_keys(weights: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _dense(weights: Mapping[str, Any]) -> DenseNetwork:
+def _dense(weights: Mapping[str, Tensor]) -> DenseNetwork:
     width, channels = weights["conv_first.weight"].shape[:2]
     depth = 1 + max(int(found[1]) for key in weights if (found := re.match(r"body\.(\d+)\.", key)))
     ups = sum(re.fullmatch(r"conv_up\d\.weight", key) is not None for key in weights)
@@ -242,14 +242,14 @@ def _dense(weights: Mapping[str, Any]) -> DenseNetwork:
     return DenseNetwork(width, weights["body.0.rdb1.conv1.weight"].shape[0], depth, ups, folds)
 
 
-def _compact(weights: Mapping[str, Any]) -> CompactNetwork:
+def _compact(weights: Mapping[str, Tensor]) -> CompactNetwork:
     last = max(int(found[1]) for key in weights if (found := re.match(r"body\.(\d+)\.", key)))
     width = weights["body.0.weight"].shape[0]
     scale = round((weights[f"body.{last}.weight"].shape[0] / 3) ** 0.5)
     return CompactNetwork(width, (last - 2) // 2, scale)
 
 
-def _by_spandrel(weights: Mapping[str, Any], name: str, device: torch.device) -> Upscaler:
+def _by_spandrel(weights: Mapping[str, Tensor], name: str, device: torch.device) -> Upscaler:
     spandrel: Any = import_module("spandrel")
     try:
         found = spandrel.ModelLoader().load_from_state_dict(dict(weights))

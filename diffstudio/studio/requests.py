@@ -114,7 +114,7 @@ class ControlNetUse:
             )
 
     @classmethod
-    def from_json(cls, values: Any) -> ControlNetUse:
+    def from_json(cls, values: object) -> ControlNetUse:
         known = _known(cls, {"format": FORMAT} | values) if isinstance(values, dict) else {}
         return _made(cls, known | {"image": Path(str(known.get("image") or "."))})
 

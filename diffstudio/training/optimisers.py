@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +81,7 @@ def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     return matrices, rest
 
 
-def _adamw(parameters: Any, recipe: OptimiserRecipe) -> Optimizer:
+def _adamw(parameters: Iterable[Tensor], recipe: OptimiserRecipe) -> Optimizer:
     return torch.optim.AdamW(
         parameters, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, foreach=True
     )

@@ -182,7 +182,7 @@ def _build(cls: type[_T], values: Mapping[str, Any], where: str) -> _T:
     return cls(**arguments)
 
 
-def _converted(hint: Any, value: Any, where: str) -> Any:
+def _converted(hint: Any, value: object, where: str) -> Any:
     try:
         if get_origin(hint) is tuple:  # tuple[str, ...] and tuple[float, float]
             if not isinstance(value, (list, tuple)):
@@ -225,7 +225,7 @@ _TYPE_NAMES = {
 }
 
 
-def _shortened(value: Any) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:60] + "…"
 

@@ -176,9 +176,7 @@ class Adapters:
             return False
         if change.bias is None:
             return True
-        biases = [
-            getattr(self._components[match.component].get_submodule(match.module), "bias", None) for match in matches
-        ]
+        biases = [_bias(self._components[match.component].get_submodule(match.module)) for match in matches]
         return None not in biases and change.bias.numel() == outs
 
     def _packed(self, match: LayerMatch) -> bool:
@@ -211,9 +209,8 @@ class Adapters:
     def _patch(self, module: nn.Module) -> _PatchedModule:
         if not _summable(module):
             return _PatchedModule(module, None, None, ())
-        bias: Any = getattr(module, "bias", None)
-        weight: Any = module.weight
-        return _PatchedModule(module, _kept(weight), None if bias is None else _kept(bias), ())
+        bias = _bias(module)
+        return _PatchedModule(module, _kept(_weight(module)), None if bias is None else _kept(bias), ())
 
     def _restore(self, target: _Target) -> None:
         touched = self._touched.pop(target)
@@ -235,10 +232,9 @@ def _attach(touched: _PatchedModule) -> None:
             touched.hook.remove()
         touched.hook = module.register_forward_hook(partial(_add_to_output, touched.sum))
         return
-    current: Any = module.weight
     weights = [one for one in touched.sum if one[0].delta is not None]
     if weights:
-        _put(module, "weight", apply_changes(touched.weight.to(current.device), weights))
+        _put(module, "weight", apply_changes(touched.weight.to(_weight(module).device), weights))
     if touched.bias is not None:
         exact = touched.bias.float()
         for change, factor, rows in touched.sum:
@@ -272,7 +268,7 @@ def _put(module: nn.Module, name: str, value: Tensor) -> None:
     """Set a parameter: on the CPU by swapping its tensor, elsewhere in place, because compiled code may hold the
     address.
     """
-    parameter: Any = getattr(module, name)
+    parameter = module.get_parameter(name)
     if parameter.device.type == "cpu":
         parameter.data = value.to(parameter.device)
     else:
@@ -285,15 +281,23 @@ def _kept(parameter: Tensor) -> Tensor:
 
 
 def _summable(module: nn.Module) -> bool:
-    weight: Any = module.weight
+    weight = _weight(module)
     return weight.dtype in _SUMMABLE and weight.device.type != "meta" and not hasattr(weight, "quant_type")
+
+
+def _weight(module: nn.Module) -> Tensor:
+    return module.get_parameter("weight")
+
+
+def _bias(module: nn.Module) -> Tensor | None:
+    return dict(module.named_parameters(recurse=False)).get("bias")
 
 
 def _sides(module: nn.Module) -> tuple[int, int]:
     """[out, in * k]: the shape of a weight as a matrix, packed ones included."""
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
-    weight: Any = module.weight
+    weight = _weight(module)
     return int(weight.shape[0]), math.prod(weight.shape[1:])
 
 

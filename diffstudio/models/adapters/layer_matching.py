@@ -225,7 +225,7 @@ _Z_IMAGE = (
 def _renamed(network: nn.Module, renames: tuple[_Rename, ...]) -> Iterator[_LayerAlias]:
     fused: dict[str, dict[int, tuple[str, int]]] = {}  # fused matrix -> its chunks, each with path and number of rows
     for path, module in layers_of(network):
-        outs, ins = int(getattr(module, "out_features", 0)), int(getattr(module, "in_features", 0))
+        outs, ins = (module.out_features, module.in_features) if isinstance(module, nn.Linear) else (0, 0)
         for rename in renames:
             if match := re.fullmatch(rename.diffusers, path):
                 name = match.expand(rename.original)

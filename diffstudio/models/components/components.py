@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 from torch import nn
@@ -22,7 +22,11 @@ from diffstudio.models.files.header import Headers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before diffusers or transformers are imported, which read it then
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _M = TypeVar("_M", bound=nn.Module)
+_T = TypeVar("_T", bound="PreTrainedTokenizerBase")
 
 
 class Components(Protocol):
@@ -57,7 +61,7 @@ class Components(Protocol):
         CheckpointMissing names what to put where; CheckpointDamaged when the weights do not match the configuration.
         """
 
-    def tokenizer(self, name: str, kind: type[Any]) -> Any: ...
+    def tokenizer(self, name: str, kind: type[_T]) -> _T: ...
 
 
 class BaseComponents:
@@ -127,17 +131,18 @@ class FolderComponents(BaseComponents):
             ) from error
         return module.eval().requires_grad_(False)
 
-    def tokenizer(self, name: str, kind: type[Any]) -> Any:
+    def tokenizer(self, name: str, kind: type[_T]) -> _T:
         if not self.has(name):
             raise _missing(self.folder, name)
         try:
-            return kind.from_pretrained(self.folder / name, local_files_only=True)
+            tokenizer: _T = kind.from_pretrained(self.folder / name, local_files_only=True)
         except invalid_config_errors() as error:
             raise CheckpointDamaged(
                 f"The {name} of {self.folder.name} cannot be loaded",
                 (str(error).splitlines() or [""])[0][:200],
                 "Download it again",
             ) from error
+        return tokenizer
 
 
 def empty_module(kind: type[_M], config: Mapping[str, Any]) -> _M:

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -227,8 +228,6 @@ def _never() -> bool:
 
 
 def _main(repository: str, file: str, partial: str) -> None:
-    import threading
-
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get  # hf_hub_download cannot resume
     from huggingface_hub.utils import build_hf_headers
@@ -260,7 +259,7 @@ def _main(repository: str, file: str, partial: str) -> None:
     _report(file=str(path))
 
 
-def _watch(path: Path, size: int, over: Any) -> None:
+def _watch(path: Path, size: int, over: threading.Event) -> None:
     """Report progress by the size of the file: huggingface_hub's own bar prints nothing while it waits."""
     while not over.wait(0.4):
         _report(done=path.stat().st_size if path.exists() else 0, of=size)
@@ -279,7 +278,7 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _report(**message: Any) -> None:
+def _report(**message: object) -> None:
     print(json.dumps(message), flush=True)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,11 @@ from diffstudio.models.state_dicts.infer_config import infer_config
 from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, NETWORKS, find_prefix
 from diffstudio.models.state_dicts.to_diffusers import KeyMap, RowSlice, key_map
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _M = TypeVar("_M", bound=nn.Module)
+_T = TypeVar("_T", bound="PreTrainedTokenizerBase")
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 _CLIP_MERGES = 49_152 - 256 - 2  # of the lines in that file, those that CLIP uses
 _UNUSED = ("model.visual", "lm_head")  # of language models that only read prompts: left out where they are not stored
@@ -144,7 +148,7 @@ class SingleFileComponents(BaseComponents):
         self._load_weights(module, name, place, dtype)
         return module.eval().requires_grad_(False)
 
-    def tokenizer(self, name: str, kind: type[Any]) -> Any:
+    def tokenizer(self, name: str, kind: type[_T]) -> _T:
         """CLIP's, whose vocabulary ships with the program, or one from the model folders.
 
         CheckpointMissing, CheckpointDamaged.

@@ -18,9 +18,10 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor
 
 ROUND, SQUARE = 1.1, 1 / 1.1  # the weight of one pair of brackets
@@ -38,6 +39,21 @@ _CLOSING = re.compile(r"(?::\s*(?P<weight>[+-]?(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6
 _WORD = re.compile(r"[^\s,.;|(){}\[\]<>\\]+")
 
 Ids: TypeAlias = Callable[[str], Sequence[int]]  # a text's tokens, without start and end tokens
+
+
+class TokenIds(Protocol):
+    @property
+    def input_ids(self) -> Sequence[int]: ...
+
+
+class ClipTokenizer(Protocol):
+    """What encoding a prompt needs of transformers' CLIPTokenizer."""
+
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int | None
+
+    def __call__(self, text: str, *, add_special_tokens: bool, verbose: bool) -> TokenIds: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +124,26 @@ def split_chunks(text: str, ids: Ids) -> list[TokenChunk]:
     return made
 
 
-def count_tokens(text: str, tokenizer: Any, longest: int | None = None) -> TokenCount:
-    """Count a prompt's tokens with a `tokenizers.Tokenizer` or a transformers tokenizer that is based on one.
+def count_tokens(text: str, tokenizer: Tokenizer, longest: int | None = None) -> TokenCount:
+    """Count a prompt's tokens with a tokenizer of the library tokenizers.
 
     Without `longest` the prompt is chunked and its weights are parsed; else it is taken literally and truncated to
     `longest` tokens.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if longest is None:
-        chunks = split_chunks(text, lambda run: backend.encode(run, add_special_tokens=False).ids)
+        chunks = split_chunks(text, lambda run: tokenizer.encode(run, add_special_tokens=False).ids)
         return TokenCount(sum(len(chunk.ids) for chunk in chunks), CHUNK_TOKENS * len(chunks), len(chunks))
-    offsets = backend.encode(text, add_special_tokens=False).offsets
+    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
     cut = (offsets[longest][0], len(text.rstrip())) if len(offsets) > longest else None
     return TokenCount(len(offsets), longest, cut=cut)
 
 
 def encode_weighted(
-    prompts: Sequence[str], tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    prompts: Sequence[str], tokenizer: ClipTokenizer, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
 ) -> EncodedPrompts:
     """Encode weighted prompts with a CLIP text encoder, padded with empty chunks to the longest prompt.
 
-    `tokenizer` is a transformers CLIPTokenizer. `encode` takes one chunk's ids [1, CHUNK_TOKENS + 2] (int64, CPU, with
+    `encode` takes one chunk's ids [1, CHUNK_TOKENS + 2] (int64, CPU, with
     start, end and padding tokens as in diffusers) and returns the family's hidden states [1, CHUNK_TOKENS + 2, D] and
     pooled [1,P] or None. Each distinct chunk is encoded once and alone, so that a prompt's states do not depend on the
     batch; without weights they equal diffusers' bit for bit. Weights multiply the states, whose mean is then restored.
@@ -153,7 +168,7 @@ def encode_weighted(
 
 
 def _encoded(
-    chunk: TokenChunk, tokenizer: Any, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    chunk: TokenChunk, tokenizer: ClipTokenizer, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
 ) -> tuple[Tensor, Tensor | None]:
     import torch
 

@@ -8,17 +8,17 @@ largest id.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.conditioning.prompt_weighting import ClipTokenizer
 from diffstudio.models.files.weights_reader import load_weights
 
 MOST_VECTORS = 512  # of one embedding
@@ -106,7 +106,7 @@ class TextualInversions:
     def known(self) -> tuple[str, ...]:
         return tuple(one.name for one in self._known)
 
-    def tokenizer(self, tokenizer: Any) -> Any:
+    def tokenizer(self, tokenizer: ClipTokenizer) -> ClipTokenizer:
         """The tokenizer, extended by the names of the active embeddings; its interface is the same as far as prompts
         need it.
         """
@@ -138,11 +138,18 @@ class TextualInversions:
                 hook.remove()
 
 
+@dataclass(frozen=True, slots=True)
+class _TokenIds:
+    input_ids: Sequence[int]
+
+
 class _TokenizerWithEmbeddings:
     """A tokenizer that maps the names of embeddings to negative ids."""
 
-    def __init__(self, tokenizer: Any, known: Sequence[TextualInversion]) -> None:
+    def __init__(self, tokenizer: ClipTokenizer, known: Sequence[TextualInversion]) -> None:
         self._tokenizer = tokenizer
+        self.bos_token_id, self.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self.pad_token_id = tokenizer.pad_token_id
         self._pattern = _pattern([one.name for one in known])
         self._ids: dict[str, list[int]] = {}
         below = 0
@@ -150,21 +157,20 @@ class _TokenizerWithEmbeddings:
             self._ids[one.name.casefold()] = list(range(below - 1, below - 1 - one.length, -1))
             below -= one.length
 
-    def __call__(self, text: str, **options: Any) -> SimpleNamespace:
+    def __call__(self, text: str, *, add_special_tokens: bool, verbose: bool) -> _TokenIds:
         assert self._pattern is not None
         ids: list[int] = []
         reached = 0
         for match in self._pattern.finditer(text):
-            ids += self._plain(text[reached : match.start()], options)
+            ids += self._plain(text[reached : match.start()], add_special_tokens, verbose)
             ids += self._ids[match["name"].casefold()]
             reached = match.end()
-        return SimpleNamespace(input_ids=ids + self._plain(text[reached:], options))
+        return _TokenIds(ids + self._plain(text[reached:], add_special_tokens, verbose))
 
-    def _plain(self, text: str, options: dict[str, Any]) -> list[int]:
-        return list(self._tokenizer(text, **options).input_ids) if text.strip() else []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
+    def _plain(self, text: str, add_special_tokens: bool, verbose: bool) -> list[int]:
+        if not text.strip():
+            return []
+        return list(self._tokenizer(text, add_special_tokens=add_special_tokens, verbose=verbose).input_ids)
 
 
 def _table(encoder: Any) -> nn.Embedding:
@@ -172,5 +178,5 @@ def _table(encoder: Any) -> nn.Embedding:
     return table
 
 
-def _numbers(widths: Any) -> str:
+def _numbers(widths: Iterable[int]) -> str:
     return " and ".join(f"{width:,}" for width in sorted(set(widths)))

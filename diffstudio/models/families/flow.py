@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.model import EncodedPrompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PATCH = 2  # latent px along the side of what the transformers of all these families take as one token
 
@@ -131,7 +134,7 @@ class FlowModel(LatentModel, ABC):
         shift: Shift,
         *,
         text_encoders: Mapping[str, nn.Module],
-        tokenizers: Mapping[str, Any],
+        tokenizers: Mapping[str, PreTrainedTokenizerBase],
         device: torch.device,
         dtype: torch.dtype,
         side: int = 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.model import Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _LARGEST_TIMES_TRAINED = 4  # the largest side, over the trained one
 
@@ -42,7 +45,7 @@ class LatentModel(Model):
         family: str,
         *,
         text_encoders: Mapping[str, nn.Module],
-        tokenizers: Mapping[str, Any],
+        tokenizers: Mapping[str, PreTrainedTokenizerBase],
         side: int,
         device: torch.device,
         dtype: torch.dtype,

@@ -98,9 +98,15 @@ def load(
 ) -> SD3Model:
     """Without `text_encoder_3`, T5, prompts are read by the CLIPs alone. CheckpointMissing, CheckpointDamaged."""
     from diffusers import AutoencoderKL, SD3Transformer2DModel
-    from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+    from transformers import (
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+        PreTrainedTokenizerBase,
+        T5EncoderModel,
+        T5Tokenizer,
+    )
 
-    tokenizers = {name: parts.tokenizer(name, CLIPTokenizer) for name, _ in _CLIPS}
+    tokenizers: dict[str, PreTrainedTokenizerBase] = {name: parts.tokenizer(name, CLIPTokenizer) for name, _ in _CLIPS}
     encoders = {name: part(parts, name, CLIPTextModelWithProjection, dtype, device) for _, name in _CLIPS}
     if parts.has("text_encoder_3"):
         tokenizers["tokenizer_3"] = parts.tokenizer("tokenizer_3", T5Tokenizer)

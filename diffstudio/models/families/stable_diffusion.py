@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,9 @@ from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
 from diffstudio.models.model import EncodedPrompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _RESCALE = 0.7  # of guidance, where sampling begins without a trace of the picture: Lin et al. 2023, section 3.4
 _FEW_STEPS = (
@@ -81,7 +84,7 @@ class StableDiffusion(LatentModel):
         family: str,
         *,
         text_encoders: Mapping[str, nn.Module],
-        tokenizers: Mapping[str, Any],
+        tokenizers: Mapping[str, PreTrainedTokenizerBase],
         device: torch.device,
         dtype: torch.dtype,
         sha256: str = "",

@@ -126,10 +126,10 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _value(table: Mapping[str, Any], dotted: str) -> Any:
+def _value(table: Mapping[str, object], dotted: str) -> object:
     if dotted in table:
         return table[dotted]
-    value: Any = table
+    value: object = table
     for key in dotted.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -160,8 +160,10 @@ def _first_words(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[s
     return ()
 
 
-def _number(value: Any) -> float:
-    return float(value) if type(value) in (int, float) and math.isfinite(value) and abs(value) <= 100 else 0.0
+def _number(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return 0.0
+    return float(value) if math.isfinite(value) and abs(value) <= 100 else 0.0
 
 
 class _TextOnly(HTMLParser):

@@ -204,7 +204,7 @@ def _write_configs(checkpoint: Checkpoint, parts: Components, folder: Path, comp
     _write_json(folder / INDEX, dict(sorted(index.items())))
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 

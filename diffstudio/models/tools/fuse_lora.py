@@ -116,19 +116,20 @@ def _add(state: dict[str, Tensor], module: str, wanted: WeightUpdates) -> None:
     """Add a LoRA's changes lazily to a module's weight and bias, whose keys may begin with `text_model.`."""
     for kind in ("weight", "bias"):
         name = next((name for name in (f"{module}.{kind}", f"text_model.{module}.{kind}") if name in state), "")
-        changes = [one for one in wanted if (one[0].delta if kind == "weight" else one[0].bias) is not None]
+        changes = tuple(one for one in wanted if (one[0].delta if kind == "weight" else one[0].bias) is not None)
         if name and changes:
             tensor, sum_up = state[name], _with_weights if kind == "weight" else _with_biases
             state[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(sum_up, tensor, changes))
 
 
-def _with_weights(tensor: Tensor, changes: Sequence[Any]) -> Tensor:
+def _with_weights(tensor: Tensor, changes: WeightUpdates) -> Tensor:
     return apply_changes(materialize(tensor).float(), changes).to(tensor.dtype)
 
 
-def _with_biases(tensor: Tensor, changes: Sequence[Any]) -> Tensor:
+def _with_biases(tensor: Tensor, changes: WeightUpdates) -> Tensor:
     exact = materialize(tensor).float()
     for change, factor, rows in changes:
+        assert change.bias is not None  # `_add` chose those that have one
         bias = change.bias if rows is None else torch.cat([change.bias[start:stop] for start, stop in rows])
         exact = exact + factor * bias.float().reshape(exact.shape)
     return exact.to(tensor.dtype)

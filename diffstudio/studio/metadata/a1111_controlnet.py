@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from diffstudio.studio.requests import ControlNetUse, PictureRequest, PreprocessorName, ResizeName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, PreprocessorName, ResizeName
 
 _MODULES = {
     PreprocessorName.AS_GIVEN: "none",
@@ -19,17 +18,18 @@ _RESIZED = {ResizeName.CROP: "Crop and Resize", ResizeName.PAD: "Resize and Fill
 _NAME = re.compile(r"ControlNet \d{1,2}")
 
 
-def fields(request: PictureRequest, details: Any) -> dict[str, str]:
+def fields(request: PictureRequest, details: object) -> dict[str, str]:
     """`ControlNet 0` and so on; `details` is what an image's metadata holds about each, in the same order."""
+    if not isinstance(request, GenerateRequest):
+        return {}
     known = details if isinstance(details, list) else []
-    resize = getattr(request, "resize", ResizeName.CROP)
     return {
-        f"ControlNet {number}": _text(use, resize, known[number] if number < len(known) else {})
-        for number, use in enumerate(getattr(request, "controls", ()))
+        f"ControlNet {number}": _text(use, request.resize, known[number] if number < len(known) else {})
+        for number, use in enumerate(request.controls)
     }
 
 
-def _text(use: ControlNetUse, resize: ResizeName, details: Any) -> str:
+def _text(use: ControlNetUse, resize: ResizeName, details: object) -> str:
     details = details if isinstance(details, dict) else {}
     name = str(details.get("name") or Path(use.network).stem)
     values = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     pass
@@ -57,7 +57,7 @@ def _factor(number: str) -> float:
     return max(-LARGEST_FACTOR, min(LARGEST_FACTOR, value)) if math.isfinite(value) else 1.0
 
 
-def hashes_text(told: Any) -> str | None:
+def hashes_text(told: object) -> str | None:
     """`name: hash, other: hash`, what AUTOMATIC1111 writes as `Lora hashes` and `TI hashes`; None where nothing was
     told.
     """

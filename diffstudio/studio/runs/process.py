@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -75,7 +75,7 @@ def is_running(pid: int, *, born_near: float | None = None, born_before: float |
         return False
 
 
-def start_detached(command: Sequence[str], log: Any) -> Detached:
+def start_detached(command: Sequence[str], log: IO[bytes]) -> Detached:
     """A process that outlives this one, its terminal and its signals. OSError when it cannot be started."""
     return Detached(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **_detached_options())
 
@@ -96,7 +96,7 @@ def terminate(pid: int) -> None:
 class Detached(subprocess.Popen[bytes]):
     """A child process that may outlive this object without a ResourceWarning."""
 
-    def __del__(self, *_: Any) -> None:
+    def __del__(self, *_: object) -> None:
         self.poll()
 
 

@@ -183,7 +183,7 @@ RunEvent: TypeAlias = (
     | RunFinished
     | RunFailed
 )
-_KINDS: dict[str, type[Any]] = {
+_KINDS: dict[str, type[RunEvent]] = {
     kind.event: kind
     for kind in (
         RunPreparing,
@@ -391,7 +391,7 @@ def _field_types(event: str) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(_KINDS[event])}
 
 
-def _checked_value(hint: Any, value: Any) -> Any:
+def _checked_value(hint: object, value: Any) -> Any:
     """A JSON value as the type of the field. TypeError when it has another type."""
     if hint is float and type(value) in (int, float):
         return float(value)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from PySide6.QtCore import QObject, Signal
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import CheckpointMissing, DiffstudioError
 from diffstudio.models.components.download import downloadable
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.shell.downloads import button_text
@@ -29,7 +29,8 @@ class FailedJob(QObject):
 
     def show(self, request: PictureRequest | None, error: DiffstudioError) -> None:
         self._request = request
-        if missing := downloadable(getattr(error, "missing_components", ())):
+        components = error.missing_components if isinstance(error, CheckpointMissing) else ()
+        if missing := downloadable(components):
             self._show_message(
                 "bad", str(error), f"{button_text(missing)}…", lambda: self.download_requested.emit(missing)
             )
