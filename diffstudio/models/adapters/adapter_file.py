@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.adapters.low_rank import Change, parse_change
+from diffstudio.models.files.header import Header
 from diffstudio.models.files.weights_reader import open_weights
 
 # What a tensor is, by the ending of its key: the first match. The rest of the key is the layer's name.
@@ -72,12 +73,14 @@ class AdapterFile:
         return all(change.is_zero for change in self.changes.values())
 
 
-def read_adapter(path: Path) -> AdapterFile:
+def read_adapter(path: Path, header: Header | None = None) -> AdapterFile:
     """Read an adapter from a safetensors file or a pickle, onto the CPU, in its stored precision.
+
+    `header` is the file's, if it was read already.
 
     CheckpointMissing, CheckpointDangerous; CheckpointDamaged when it is not an adapter, or contains NaN or Inf values.
     """
-    with open_weights(path) as file:
+    with open_weights(path, header) as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.names()}, file.metadata
     layers: dict[str, dict[str, Tensor]] = {}
     not_read: dict[str, str] = {}

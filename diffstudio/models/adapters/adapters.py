@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +26,7 @@ from diffstudio.models.adapters.adapter_file import AdapterFile, read_adapter
 from diffstudio.models.adapters.layer_matching import LayerIndex, LayerMatch
 from diffstudio.models.adapters.low_rank import Change, LowRank, RowRanges, apply_changes
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.files.header import Header
 from diffstudio.models.state_dicts.prefixes import NETWORK
 
 _MAX_MISMATCHED = (
@@ -43,6 +44,7 @@ class AdapterUse:
     network: float = 1.0
     text: float = 1.0  # for the text encoders
     family: str = ""  # it was trained for; empty where unknown
+    header: Header | None = field(default=None, compare=False, repr=False)  # of the file, if it was just read
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class Adapters:
         self._fitted = fitted
 
     def _fit(self, use: AdapterUse) -> _MatchedFile:
-        stamp, file = _stamp(use.path), read_adapter(use.path)
+        stamp, file = _stamp(use.path), read_adapter(use.path, use.header)
         self._index = self._index or LayerIndex(
             self._components[NETWORK],
             {component: self._components[component] for component in self._components if component != NETWORK},

@@ -140,7 +140,7 @@ class SingleFileComponents(BaseComponents):
                 else self._absent(name)
             )
         if isinstance(place, FolderLocation):
-            return FolderComponents(place.folder).module(place.component, kind, dtype)
+            return FolderComponents(place.folder, self._headers).module(place.component, kind, dtype)
         try:
             module = empty_module(kind, dict(self.config(name)))
         except invalid_config_errors() as error:
@@ -402,7 +402,7 @@ class FolderWithVae(FolderComponents):
             return super().module(name, kind, dtype)
         if self._other is not None:
             return self._other.module(name, kind, dtype)
-        return FolderComponents(self._place.path.parent).module(self._place.path.name, kind, dtype)
+        return FolderComponents(self._place.path.parent, self._headers).module(self._place.path.name, kind, dtype)
 
 
 def _source_name(place: ComponentLocation) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.image_inputs import ControlNetInput
+from diffstudio.models.files.header import Headers
 from diffstudio.models.files.weights_reader import load_weights
 
 ControlNetResiduals = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
@@ -117,7 +118,7 @@ def load_controlnet(
     """
     from diffusers import ControlNetModel
 
-    state = _diffusers_names(dict(_read(checkpoint.path) if weights is None else weights), network, checkpoint.name)
+    state = _diffusers_names(dict(_read(checkpoint) if weights is None else weights), network, checkpoint.name)
     embedding = [
         state[key].shape[0]
         for key in sorted((key for key in state if key.startswith(_EMBEDDING) and key.endswith("weight")), key=_order)
@@ -199,12 +200,13 @@ def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) ->
     return {key: value for key, value in converted.items() if value is not None}
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The tensors of a file or of a diffusers folder. CheckpointDamaged, CheckpointDangerous."""
+    path, headers = checkpoint.path, Headers(checkpoint.headers)
     if not path.is_dir():
-        return load_weights(path)
+        return load_weights(path, headers.of(path))
     files = [
         *sorted(path.glob("diffusion_pytorch_model*.safetensors"), key=lambda file: len(file.name)),
         *sorted(path.glob("diffusion_pytorch_model*.bin"), key=lambda file: len(file.name)),
     ]
-    return load_weights(files[0]) if files else {}
+    return load_weights(files[0], headers.of(files[0])) if files else {}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.conditioning.prompt_weighting import ClipTokenizer
+from diffstudio.models.files.header import Header
 from diffstudio.models.files.weights_reader import load_weights
 
 MOST_VECTORS = 512  # of one embedding
@@ -37,15 +38,17 @@ class TextualInversion:
         return len(next(iter(self.vectors.values())))
 
 
-def read_textual_inversion(path: Path, name: str = "") -> TextualInversion:
+def read_textual_inversion(path: Path, name: str = "", header: Header | None = None) -> TextualInversion:
     """Read an embedding of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor of any
     name).
+
+    `header` is the file's, if it was read already.
 
     CheckpointMissing, CheckpointDamaged, CheckpointDangerous; CheckpointUnknown for other files.
     """
     found = [
         value
-        for value in load_weights(path).values()
+        for value in load_weights(path, header).values()
         if value.is_floating_point() and value.ndim in (1, 2) and value.numel()
     ]
     vectors: dict[int, Tensor] = {}

@@ -44,9 +44,7 @@ class Library:
         return self._scan("")
 
     def _scan(self, wanted: str) -> list[Checkpoint]:
-        """As `scan`; only the model that may be the `wanted` one keeps its headers: those of a thousand models take
-        gigabytes.
-        """
+        """As `scan`; the model that may be the `wanted` one keeps its headers."""
         found: list[Checkpoint] = []
         problems: list[tuple[Path, DiffstudioError]] = []
         seen: dict[Stamp, Checkpoint | DiffstudioError] = {}
@@ -55,9 +53,9 @@ class Library:
         for path, stamp, origin, name, role in self._files():
             suggested = f"{role} {origin} {_config_modified(path)}"
             read = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
-            seen[stamp] = replace(read, headers=()) if isinstance(read, Checkpoint) else read
+            seen[stamp] = _without_headers(read) if isinstance(read, Checkpoint) else read
             if isinstance(read, Checkpoint) and not _may_be(replace(read, name=name or read.name), wanted):
-                read = replace(read, headers=())
+                read = _without_headers(read)
             if (
                 isinstance(read, Checkpoint)
                 and read.layout is not Layout.FOLDER
@@ -76,7 +74,7 @@ class Library:
         if new or gone:
             RecordCache().keep(new, [path for path in gone if not path.exists()])
         found = _with_unique_names(found)
-        self._seen, self.problems, self._checkpoints = seen, problems, [replace(one, headers=()) for one in found]
+        self._seen, self.problems, self._checkpoints = seen, problems, [_without_headers(one) for one in found]
         return found
 
     def _cached(self) -> dict[tuple[Stamp, str], Checkpoint]:
@@ -183,6 +181,11 @@ def _may_be(checkpoint: Checkpoint, wanted: str) -> bool:
     unique.
     """
     return bool(wanted) and (wanted.startswith(checkpoint.name) or str(checkpoint.path) == wanted)
+
+
+def _without_headers(checkpoint: Checkpoint) -> Checkpoint:
+    """Those of a thousand models take gigabytes; an embedding's declares a tensor or two, and is kept."""
+    return checkpoint if checkpoint.role is Role.EMBEDDING else replace(checkpoint, headers=())
 
 
 def _run_name(latest: Path) -> str:

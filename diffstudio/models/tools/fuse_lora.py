@@ -68,7 +68,7 @@ def fuse_lora(
             modules[network], {component: module for component, module in modules.items() if component != network}
         )
         sums, attached = adapters.plan(
-            [AdapterUse(lora.path, lora.name, factor, factor, lora.family) for lora, factor in loras]
+            [AdapterUse(lora.path, lora.name, factor, factor, lora.family, lora.header) for lora, factor in loras]
         )
         useless = next((one.note for one in attached if not one.matched), "")
         if useless:

@@ -151,7 +151,7 @@ class RequestLoras:
         from diffstudio.models.adapters.adapters import AdapterUse
 
         lora = self._files[use.name]
-        return AdapterUse(lora.path, use.name, use.network, use.text, lora.family)
+        return AdapterUse(lora.path, use.name, use.network, use.text, lora.family, lora.header)
 
     def _hash(self, lora: Checkpoint) -> str:
         if lora.path not in self._hashes:

@@ -74,7 +74,7 @@ class RequestTextualInversions:
                 file = self._files[name]
                 if isinstance(file, DiffstudioError):
                     raise file
-                self._read[name] = read_textual_inversion(file.path, name)
+                self._read[name] = read_textual_inversion(file.path, name, file.header)
             except DiffstudioError as error:
                 self._read[name] = f"The embedding {name} is read as plain text. {error}"
         return self._read[name]

@@ -267,6 +267,8 @@ class Banner(QFrame):
     acted = Signal()
     dismissed = Signal()
 
+    _kind = ""  # until it is built: Qt sends change events before
+
     def __init__(self, kind: str = "info", text: str = "", action: str = "") -> None:
         super().__init__()
         self._icon_label = QLabel()
@@ -314,7 +316,7 @@ class Banner(QFrame):
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() == QEvent.Type.PaletteChange and hasattr(self, "_kind"):
+        if event.type() == QEvent.Type.PaletteChange and self._kind:
             self._draw()
 
 

@@ -15,6 +15,8 @@ from diffstudio.ui.widgets.helpers import label
 class WrappingText(QTextEdit):
     """Plain text in one of the tones of `helpers.label`."""
 
+    _tone = ""  # until it is built: Qt sends change events before
+
     def __init__(self, text: str = "", tone: str = "text", *, pixels: int = theme.SMALL_PIXELS) -> None:
         super().__init__()
         self._tone = tone
@@ -55,7 +57,7 @@ class WrappingText(QTextEdit):
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() == QEvent.Type.PaletteChange and hasattr(self, "_tone"):
+        if event.type() == QEvent.Type.PaletteChange and self._tone:
             self._apply_theme()
 
     def _fit_height(self) -> None:
