@@ -23,13 +23,11 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, first_line
 from diffstudio.models.files.weights_reader import load_weights
-from diffstudio.models.memory import devices
+from diffstudio.models.memory import devices, limits
 from diffstudio.models.tiling import Tile, each_tile, finish
 
 _SLOPE = 0.2  # of the leaky ReLUs in ESRGAN
 _RESIDUAL = 0.2  # the residual scaling of ESRGAN
-_TILE, _OVERLAP = 256, 32  # px of the input image
-_SMALLEST_TILE = 64
 
 
 class DenseBlock(nn.Module):
@@ -123,15 +121,20 @@ class Upscaler:
         self,
         image: Tensor,
         *,
-        tile_size: int = _TILE,
-        overlap: int = _OVERLAP,
+        tile_size: int = limits.UPSCALER_TILE_SIZE,
+        overlap: int = limits.UPSCALER_TILE_OVERLAP,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """[B,3,H,W] in [0,1] -> [B,3,scale H,scale W] in [0,1], on the CPU. Tiles have `tile_size` px. OutOfMemory."""
         return finish(self.each_tile(image, tile_size=tile_size, overlap=overlap), progress)
 
     def each_tile(
-        self, image: Tensor, *, fold: int = 1, tile_size: int = _TILE, overlap: int = _OVERLAP
+        self,
+        image: Tensor,
+        *,
+        fold: int = 1,
+        tile_size: int = limits.UPSCALER_TILE_SIZE,
+        overlap: int = limits.UPSCALER_TILE_OVERLAP,
     ) -> Generator[tuple[int, int], None, Tensor]:
         """The same as a generator that yields (tiles done, tiles) and returns the image.
 
@@ -156,7 +159,7 @@ class Upscaler:
                 if not devices.is_out_of_memory(error):
                     raise
             devices.free_unused()  # after the `except`, whose traceback keeps the tensors alive
-            if tile_size <= _SMALLEST_TILE:
+            if tile_size <= limits.SMALLEST_UPSCALER_TILE:
                 raise OutOfMemory(
                     "The image could not be upscaled",
                     "there is not enough memory for the upscaler",

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from diffstudio.errors import BadRequest
+from diffstudio.imaging.limits import LARGEST_PIXELS
 
 FORMAT = 1  # of the `diffstudio` JSON in pictures and in the queue
 LARGEST_SEED = 2**63 - 1  # what a database column and torch's generator both hold
 LONGEST_PROMPT = 10_000  # characters
 LARGEST_COUNT = 1024  # images in one request
 LARGEST_SIDE = 8192  # px
-LARGEST_PIXELS = 89_478_485  # of an enlarged picture: what this program and others still read back
 LARGEST_ENLARGED = 16_384  # px a side
 MOST_ENLARGED = 8  # times, each side
 MOST_STEPS = 1000

@@ -15,6 +15,7 @@ from torch import nn
 
 from diffstudio.models.adapters.low_rank import RowRanges
 from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORK
+from diffstudio.models.state_dicts.to_original import OUTER_KEYS, RESNET_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +99,6 @@ def _network_aliases(network: nn.Module) -> Iterator[_LayerAlias]:
 
 # U-Nets: diffusers counts blocks, the original code counts layers.
 
-_RESNET_KEYS = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-_OUTER_KEYS = {
-    "conv_in": "input_blocks.0.0",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-}
 _IN_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _IN_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
@@ -129,23 +113,23 @@ def _unet_aliases(paths: list[str]) -> Iterator[_LayerAlias]:
         match[2] for path in paths if (match := _IN_BLOCK.match(path)) and match[1] == "up" and match[3] == "attentions"
     }
     for path in paths:
-        if path in _OUTER_KEYS:
-            yield _OUTER_KEYS[path], path, None
+        if path in OUTER_KEYS:
+            yield OUTER_KEYS[path], path, None
         elif match := _IN_MIDDLE.match(path):
             kind, index, inner = match.groups()
             number = 1 if kind == "attentions" else 2 * int(index)
-            yield f"middle_block.{number}.{_RESNET_KEYS.get(inner, inner)}", path, None
+            yield f"middle_block.{number}.{RESNET_KEYS.get(inner, inner)}", path, None
         elif match := _IN_BLOCK.match(path):
             way, block, kind, index, inner = match.groups()
             column = 1 if kind == "attentions" else 0
             if way == "down":
                 number = (depth + 1) * int(block) + 1 + (depth if kind == "downsamplers" else int(index))
-                inner = "op" if kind == "downsamplers" else _RESNET_KEYS.get(inner, inner)
+                inner = "op" if kind == "downsamplers" else RESNET_KEYS.get(inner, inner)
                 yield f"input_blocks.{number}.{column}.{inner}", path, None
             else:
                 number = (depth + 1) * int(block) + (depth if kind == "upsamplers" else int(index))
                 column = (2 if block in attended else 1) if kind == "upsamplers" else column
-                yield f"output_blocks.{number}.{column}.{_RESNET_KEYS.get(inner, inner)}", path, None
+                yield f"output_blocks.{number}.{column}.{RESNET_KEYS.get(inner, inner)}", path, None
 
 
 # Transformers: diffusers' path, the original one, the chunk of a fused matrix, and whether scale and shift are swapped.

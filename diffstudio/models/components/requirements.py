@@ -15,9 +15,8 @@ from typing import Any
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.types import Shapes
 from diffstudio.models.library.library import Library
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,12 @@ from diffstudio.models.components.requirements import (
     FileLocation,
     FolderLocation,
     Requirement,
-    Shapes,
     identifying_shape,
     matching_prefix,
 )
 from diffstudio.models.components.tokenizers import tokenizer_folders, tokenizer_in
 from diffstudio.models.detection.families_table import FAMILIES
-from diffstudio.models.detection.types import Layout, Role
+from diffstudio.models.detection.types import Layout, Role, Shapes
 from diffstudio.models.files.header import Headers
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, LONE_COMPONENT_PREFIXES

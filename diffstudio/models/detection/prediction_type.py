@@ -11,6 +11,7 @@ from statistics import pstdev
 from diffstudio.models.files.safetensors_header import TensorEntry
 from diffstudio.models.state_dicts.prefixes import NETWORK_PREFIXES
 
+DIFFUSERS_PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # `prediction_type` of its schedulers
 _LARGEST_CONFIG_BYTES = 64 << 10
 _LARGEST_TENSOR_BYTES = 64 << 10
 _V_SPREAD = (

@@ -24,6 +24,7 @@ from diffstudio.diffusion.spacing import (
 )
 from diffstudio.errors import CheckpointMissing, CheckpointUnknown
 from diffstudio.models.components.components import Components
+from diffstudio.models.detection.prediction_type import DIFFUSERS_PREDICTIONS
 
 _CURVES = {
     "linear": BetaCurve.LINEAR,
@@ -37,7 +38,6 @@ _WRAPPERS: Mapping[str, Callable[[Network, Schedule], Denoiser]] = {
     "x0": CleanPrediction,
 }
 _MOST_TRAINED = 100_000  # steps of a schedule that is believed; published ones have 1,000
-_PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
 
 def _prediction(config: Mapping[str, Any], name: str) -> str:
     told = config.get("prediction_type", "epsilon")
-    if told not in _PREDICTIONS:
+    if told not in DIFFUSERS_PREDICTIONS:
         raise _unknown(name, f"its network predicts {told!r}")
-    return _PREDICTIONS[told]
+    return DIFFUSERS_PREDICTIONS[told]
 
 
 def _unknown(name: str, why: str) -> CheckpointUnknown:

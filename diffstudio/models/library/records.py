@@ -14,7 +14,11 @@ from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.checkpoint import FORMAT, LARGEST_SIDE, Checkpoint, Origin, with_detection
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.families_table import FAMILIES, UNKNOWN
-from diffstudio.models.detection.prediction_type import prediction_from_weights, prediction_from_yaml
+from diffstudio.models.detection.prediction_type import (
+    DIFFUSERS_PREDICTIONS,
+    prediction_from_weights,
+    prediction_from_yaml,
+)
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, FileStamp, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, SUFFIXES, variant
@@ -231,7 +235,6 @@ _PIPELINES = {
     "QwenImageImg2ImgPipeline": "qwen_image",
     "QwenImageInpaintPipeline": "qwen_image",
 }
-_PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
 def read_folder(folder: Path) -> Checkpoint:
@@ -298,7 +301,7 @@ def _folder_found(
         if flow
         else ""
         if family == "diffusers"
-        else _PREDICTIONS.get(declared, "")
+        else DIFFUSERS_PREDICTIONS.get(declared, "")
         if isinstance(declared, str)
         else ""
     )

@@ -10,17 +10,30 @@ from collections.abc import Mapping
 
 _LONGEST_JSON = 4 << 20
 _MOST_TAGS = 10_000
+_MOST_WORDS = 50  # that an author may declare
+_MOST_SUGGESTED = 12
 
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """As its author names them, else from the names of the training folders, which kohya calls `<repeats>_<trigger
     word>`.
     """
-    declared = metadata.get("modelspec.trigger_phrase") or metadata.get("ss_trigger_words") or ""
-    if declared.strip():
-        return tuple(dict.fromkeys(word.strip()[:200] for word in declared.split(",") if word.strip()))[:50]
+    if declared := _declared_words(metadata):
+        return declared
     names = (folder.partition("_")[2].strip() for folder in _frequencies(metadata))
     return tuple(dict.fromkeys(name[:200] for name in names if name))[:10]
+
+
+def suggested_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Words that a prompt for this model may start with: the declared trigger words, else its most frequent tags."""
+    return (_declared_words(metadata) or tuple(tag for tag, _ in training_tags(metadata)))[:_MOST_SUGGESTED]
+
+
+def _declared_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Trigger words as the author names them: separated by commas, or a JSON list of strings."""
+    text = metadata.get("modelspec.trigger_phrase") or metadata.get("ss_trigger_words") or ""
+    words = (word.strip()[:200] for word in text.strip().strip("[]").replace('"', "").split(","))
+    return tuple(dict.fromkeys(word for word in words if word))[:_MOST_WORDS]
 
 
 def training_tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:

@@ -17,6 +17,8 @@ DECODE_TILE_SIZES = (
     64,
     32,
 )  # latent px along a side, tried in this order when an image is too large to be decoded whole
+UPSCALER_TILE_SIZE, UPSCALER_TILE_OVERLAP = 256, 32  # px of an upscaler's input; halved when memory runs out,
+SMALLEST_UPSCALER_TILE = 64  # down to this
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SMALL_MODEL_PARAMETERS = 300_000_000  # up to here float32 costs little, and is the same on every device
 UPSCALER_BYTES_PER_PIXEL = 3 * (4 + 4)  # float32 RGB while an upscaler's tiles are blended, and the result next to it

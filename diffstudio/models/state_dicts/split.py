@@ -15,9 +15,7 @@ from torch import Tensor
 
 from diffstudio.models.state_dicts.prefixes import COMPONENTS, FP8_SCALES, NOT_WEIGHTS, find_prefix
 from diffstudio.models.state_dicts.to_diffusers import RowSlice, key_map
-from diffstudio.models.state_dicts.to_original import clip_to_original
-
-State = Mapping[str, Tensor]
+from diffstudio.models.state_dicts.to_original import State, clip_to_original
 
 _CONVOLVED = re.compile(r"attentions\.\d+\.(?:to_q|to_k|to_v|to_out\.0)\.weight$")  # convolutions in the original VAE
 

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffstudio.models.state_dicts.infer_config import Shape, Shapes
 from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, ORIGINAL_NETWORK, VAE_PREFIXES
 
-Shape = tuple[int, ...]
 State = dict[str, Tensor]
 
 
@@ -36,7 +36,7 @@ KeyMap = Mapping[str, tuple[RowSlice, ...]]  # diffusers' key -> the rows that a
 _Convert = Callable[[State, Mapping[str, Any]], State]
 
 
-def key_map(component: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> KeyMap:
+def key_map(component: str, shapes: Shapes, config: Mapping[str, Any]) -> KeyMap:
     """The key map of a component (`unet`, `vae`, `text_encoder_2` …) from its tensors' shapes, by keys without the
     prefix.
 
@@ -50,7 +50,7 @@ def key_map(component: str, shapes: Mapping[str, Shape], config: Mapping[str, An
     return {name: (RowSlice(name, 0, shape[0] if shape else 1),) for name, shape in shapes.items()}
 
 
-def _map_of_converter(convert: _Convert, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> KeyMap:
+def _map_of_converter(convert: _Convert, shapes: Shapes, config: Mapping[str, Any]) -> KeyMap:
     names = list(shapes)
     converted = convert({name: _row_numbers(index, shapes[name]) for index, name in enumerate(names)}, config)
     return {name: _row_slices(numbers, names) for name, numbers in converted.items()}

@@ -16,7 +16,7 @@ from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES
 
 State = Mapping[str, Tensor]
 
-_RESNET = {
+RESNET_KEYS = {  # diffusers' names of a U-Net's layers, and LDM's
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
@@ -24,7 +24,7 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-_OUTSIDE_BLOCKS = {
+OUTER_KEYS = {  # of the layers that are in no block
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
     "conv_in": "input_blocks.0.0",
@@ -61,8 +61,8 @@ def unet_to_original(state: State, layers_per_block: int = 2) -> dict[str, Tenso
 
     def original(name: str) -> str:
         outer, _, kind = name.rpartition(".")
-        if outer in _OUTSIDE_BLOCKS:
-            return f"{_OUTSIDE_BLOCKS[outer]}.{kind}"
+        if outer in OUTER_KEYS:
+            return f"{OUTER_KEYS[outer]}.{kind}"
         if found := re.match(r"mid_block\.(resnets|attentions)\.(\d)\.(.*)", name):
             place = 1 if found[1] == "attentions" else 2 * int(found[2])
             return f"middle_block.{place}.{_inner_key(found[1], found[3])}"
@@ -88,7 +88,7 @@ def _column(kind: str) -> int:
 
 def _inner_key(kind: str, rest: str) -> str:
     first = rest.split(".")[0]
-    return rest.replace(first, _RESNET[first], 1) if kind == "resnets" else rest
+    return rest.replace(first, RESNET_KEYS[first], 1) if kind == "resnets" else rest
 
 
 def vae_to_original(state: State) -> dict[str, Tensor]:

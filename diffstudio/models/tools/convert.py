@@ -21,8 +21,8 @@ from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.state_dicts.prefixes import VAE_PREFIXES
-from diffstudio.models.state_dicts.split import State, dequantized, split_components
-from diffstudio.models.state_dicts.to_original import has_original_naming, to_original
+from diffstudio.models.state_dicts.split import dequantized, split_components
+from diffstudio.models.state_dicts.to_original import State, has_original_naming, to_original
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult, checked_file, precision_of
 from diffstudio.models.tools.weights_writer import open_weights, write_file
 

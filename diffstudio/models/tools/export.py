@@ -24,7 +24,8 @@ from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.prefixes import TEXT_ENCODERS, unused_for_inference
-from diffstudio.models.state_dicts.split import State, split_components
+from diffstudio.models.state_dicts.split import split_components
+from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult
 from diffstudio.models.tools.weights_writer import check_target, open_weights, size_of, write_tensors

@@ -23,8 +23,8 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.state_dicts.prefixes import kind_of_root, root_of, unused_for_inference
-from diffstudio.models.state_dicts.split import State, dequantized, join_components, split_components
-from diffstudio.models.state_dicts.to_original import has_original_naming, to_original
+from diffstudio.models.state_dicts.split import dequantized, join_components, split_components
+from diffstudio.models.state_dicts.to_original import State, has_original_naming, to_original
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision, marker_tensors, modelspec_metadata
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, ToolResult, checked_file
 from diffstudio.models.tools.weights_writer import open_weights, write_file

@@ -47,6 +47,7 @@ class ToolResult:
 
 ToolProgress: TypeAlias = Generator["float | ToolResult", None, None]  # progress from 0 to 1, then the result
 
+SPARE_BYTES = 32 << 20  # left free on the disk
 BITS = {Precision.FP32: 32, Precision.FP16: 16, Precision.BF16: 16, Precision.FP8: 8}
 _STORED = {"F32": Precision.FP32, "F16": Precision.FP16, "BF16": Precision.BF16, "F8_E4M3": Precision.FP8}
 

@@ -29,11 +29,11 @@ from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
 from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.files.safetensors_header import TensorEntry, read_safetensors_header
 from diffstudio.models.files.weights_reader import TORCH_DTYPES, PickleWeights
+from diffstudio.models.state_dicts.to_original import State
+from diffstudio.models.tools.spec import SPARE_BYTES
 
-State = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
 _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
-_SPARE_BYTES = 32 << 20  # left free on a disk
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def check_target(target: Path, size_bytes: int) -> None:
             raise already_exists(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
-    if free < size_bytes + _SPARE_BYTES:
+    if free < size_bytes + SPARE_BYTES:
         raise StorageProblem(
             f"{target.name} would not fit on the disk",
             f"it takes {size_bytes / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free at {target.parent}",

@@ -10,7 +10,6 @@ words. No torch is imported here before something is attached.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from diffstudio.models.adapters.adapters import AdapterUse
     from diffstudio.models.model import Model
 _HASH_DIGITS = 12  # AutoV3: how AUTOMATIC1111 writes a LoRA's, without its header, into `Lora hashes`
-_MOST_TRIGGERS = 12
 _CHUNK_BYTES = 8 << 20
 
 
@@ -56,23 +54,6 @@ def misfit(lora: Checkpoint, checkpoint: Checkpoint) -> str:
     if theirs is None or ours is None or theirs is ours:
         return ""
     return f"Made for {theirs.title}, and this checkpoint is {ours.title}"
-
-
-def trigger_words(lora: Checkpoint) -> tuple[str, ...]:
-    """What to write so that it shows: what its maker says, else the words it was most often trained with."""
-    said = lora.metadata.get("modelspec.trigger_phrase") or lora.metadata.get("ss_trigger_words") or ""
-    if words := [word.strip() for word in said.strip("[]").replace('"', "").split(",") if word.strip()]:
-        return tuple(words[:_MOST_TRIGGERS])
-    try:
-        folders = json.loads(lora.metadata.get("ss_tag_frequency", "{}"))
-    except (ValueError, RecursionError):
-        return ()
-    counts: dict[str, int] = {}
-    for tags in folders.values() if isinstance(folders, dict) else ():
-        for tag, count in tags.items() if isinstance(tags, dict) else ():
-            if tag.strip() and isinstance(count, int):
-                counts[tag.strip()] = counts.get(tag.strip(), 0) + count
-    return tuple(sorted(counts, key=lambda tag: -counts[tag])[:_MOST_TRIGGERS])
 
 
 def autov3(lora: Checkpoint) -> str:

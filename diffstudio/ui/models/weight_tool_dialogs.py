@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWid
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.state_dicts.prefixes import EMA_WEIGHTS
-from diffstudio.models.tools.spec import Method, Precision, estimated_bytes
+from diffstudio.models.tools.spec import SPARE_BYTES, Method, Precision, estimated_bytes
 from diffstudio.studio.library.weight_requests import (
     ConvertRequest,
     ExportRequest,
@@ -42,7 +42,6 @@ PRECISIONS = {
     Precision.BF16: "16 bits (bf16)",
     Precision.FP8: "8 bits (fp8 e4m3)",
 }
-_SPARE_BYTES = 32 << 20
 
 
 class ToolDialog(QDialog):
@@ -194,7 +193,7 @@ class ToolDialog(QDialog):
             return 'The name must not contain / \\ : * ? " < > | or end with a full stop.'
         if os.path.lexists(self.target()):
             return "That name is taken. Choose another."
-        if free_bytes is not None and free_bytes < needed + _SPARE_BYTES:
+        if free_bytes is not None and free_bytes < needed + SPARE_BYTES:
             return "Not enough free space on that disk. Free some, or choose another folder."
         return ""
 

@@ -10,12 +10,11 @@ from typing import TypeVar
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import ImageProblem
-from diffstudio.imaging.reader import looks_like_an_image, read_image
+from diffstudio.imaging.reader import WHITE, looks_like_an_image, read_image
 from diffstudio.training.data.preprocess import resize_to_square
 from diffstudio.ui.widgets.images import numpy_to_qimage
 
 MAX_FILES_PER_FOLDER = 200  # enough to find a few images for the folder card
-WHITE = (255, 255, 255)
 
 _T = TypeVar("_T")
 

@@ -26,6 +26,7 @@ USERS = (
     "models/memory/oom_fallback.py",
     "models/multidiffusion.py",
     "models/loading.py",
+    "models/upscalers.py",
     "studio/generation/enlarge.py",
     "studio/jobs/memory_forecast.py",
 )

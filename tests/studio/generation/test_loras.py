@@ -18,8 +18,8 @@ from diffstudio import paths
 from diffstudio.cli import main
 from diffstudio.errors import CheckpointMissing
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.training_metadata import suggested_words
 from diffstudio.studio.events import Failed, ImageSaved, Noted
-from diffstudio.studio.generation import loras
 from diffstudio.studio.generation.loras import find_lora
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.prompts.lora_tags import LoraUse, changed, lora_tags, with_another, with_use
@@ -120,9 +120,9 @@ def test_a_lora_is_found_by_its_file_in_any_case_or_by_what_its_training_called_
 
 def test_what_to_write_for_a_lora_is_known_from_its_training(shelf: Path) -> None:
     library = Library()
-    assert loras.trigger_words(find_lora(library, "Style One")) == ("sks", "hat")
-    assert loras.trigger_words(find_lora(library, "other")) == ("ohwx man", "portrait")
-    assert loras.trigger_words(find_lora(library, "zeros")) == ()
+    assert suggested_words(find_lora(library, "Style One").metadata) == ("sks", "hat")
+    assert suggested_words(find_lora(library, "other").metadata) == ("ohwx man", "portrait")
+    assert suggested_words(find_lora(library, "zeros").metadata) == ()
 
 
 def test_the_worker_attaches_changes_and_detaches_on_the_model_that_it_keeps(studio: Studio) -> None:

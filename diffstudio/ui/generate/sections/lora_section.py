@@ -17,8 +17,9 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QListWidget, QListWidgetItem,
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.lookup import match_name, similar_names, stem_of
+from diffstudio.models.library.training_metadata import suggested_words
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.generation.loras import misfit, trigger_words
+from diffstudio.studio.generation.loras import misfit
 from diffstudio.studio.prompts.lora_tags import TAG, LoraUse, changed, use_of, with_another, with_use
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.ui.generate.sections.add_buttons import AddButton
@@ -102,7 +103,7 @@ class LoraPicker(QFrame):
     def _searched(self, model: Checkpoint) -> str:
         """Name, title and trigger words; read on first use, since there may be many."""
         if model.name not in self._texts:
-            triggers = trigger_words(model) if model.role is Role.LORA else ()
+            triggers = suggested_words(model.metadata) if model.role is Role.LORA else ()
             self._texts[model.name] = " ".join((model.name, model.title, *triggers)).casefold()
         return self._texts[model.name]
 
@@ -145,7 +146,7 @@ class LoraRow(QWidget):
         self.trigger_chips: list[Chip] = []
         chips = QWidget()
         flow = FlowLayout(chips, 4)
-        for word in trigger_words(lora)[:_MAX_CHIPS] if lora is not None else ():
+        for word in suggested_words(lora.metadata)[:_MAX_CHIPS] if lora is not None else ():
             chip = Chip(word, checkable=False, tooltip=f"Add the trigger word “{word}” to the prompt")
             chip.clicked.connect(partial(self.trigger_word_clicked.emit, word))
             self.trigger_chips.append(chip)
