@@ -23,6 +23,10 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
+def float64(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
 @dataclass(frozen=True)
 class Point:
     """All images are one image."""

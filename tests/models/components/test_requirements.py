@@ -34,9 +34,9 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.state_dicts.to_original import TO_ORIGINAL, to_original, vae_to_original
 from tests.models import headers, small
 from tests.models.families.beside import checkpoint, ours
-from tests.models.families.test_single_flow import Made, below, pieces, saved, with_tokenizers
 from tests.models.headers import write_header
 from tests.models.small_flow import CPU, checkpoint_of, small_qwen_tokenizer, small_t5_tokenizer
+from tests.stories.test_flow_models_in_one_file import Made, below, pieces, saved, with_tokenizers
 
 T5 = {"vocab_size": 32128, "d_model": 4096}
 CLIP_L = {"vocab_size": 49408, "hidden_size": 768}

@@ -226,10 +226,11 @@ def test_the_first_chunk_is_pooled_and_equal_chunks_are_encoded_once(clip: tuple
 
 
 def test_tokens_are_counted_in_chunks(clip: tuple[Any, Any]) -> None:
-    assert count_tokens("(cat:1.2), b", clip[0]) == TokenCount(5, 75, 1)
-    assert count_tokens("", clip[0]) == TokenCount(0, 75, 1)
-    assert count_tokens("a" * 80 + " BREAK b", clip[0]) == TokenCount(81, 225, 3)
-    assert count_tokens("a b", clip[0].backend_tokenizer) == TokenCount(2, 75, 1)
+    tokenizer = clip[0].backend_tokenizer
+    assert count_tokens("(cat:1.2), b", tokenizer) == TokenCount(5, 75, 1)
+    assert count_tokens("", tokenizer) == TokenCount(0, 75, 1)
+    assert count_tokens("a" * 80 + " BREAK b", tokenizer) == TokenCount(81, 225, 3)
+    assert count_tokens("a b", tokenizer) == TokenCount(2, 75, 1)
 
 
 def test_what_is_cut_is_named() -> None:

@@ -21,7 +21,7 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.state_dicts.to_original import to_original
 from tests.models import makers, small
 from tests.models.components.test_single_file import SmallWords
-from tests.models.families.test_single_flow import Made, pieces, saved
+from tests.stories.test_flow_models_in_one_file import Made, pieces, saved
 
 Kind = gguf.GGMLQuantizationType
 State = dict[str, Tensor]
