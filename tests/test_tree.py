@@ -1,0 +1,166 @@
+"""Tests mirror the package: `tests/<path>/test_<module>.py` tests `diffstudio/<path>/<module>.py`."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import diffstudio
+
+TESTS = Path(__file__).resolve().parent
+PACKAGE = Path(diffstudio.__file__).resolve().parent
+SMALL = 60  # lines; shorter modules need no test file
+# Folders whose tests cross modules.
+ELSEWHERE = ("benchmarks", "packaging", "stories")
+# Tests of no single module.
+OF_THE_WHOLE = {
+    "test_fixtures.py",
+    "test_interrupted.py",
+    "test_layers.py",
+    "test_tree.py",
+    "test_typing.py",
+    "diffusion/test_against_diffusers.py",  # samplers, spacings and schedules together
+}
+# Modules that are tested through another: what tests them, and their names.
+TESTED_IN = {
+    "cli/test_cli.py": "cli/generate cli/run_job cli/terminal cli/train studio/generation/output_files",
+    "models/adapters/test_adapters.py": "models/adapters/adapter_file models/adapters/layer_matching models/adapters/low_rank",
+    "models/components/test_requirements.py": "models/components/search models/components/tokenizers models/loading",
+    "models/components/test_single_file.py": (
+        "models/components/components models/state_dicts/infer_config models/state_dicts/to_diffusers"
+        " models/state_dicts/to_original"
+    ),
+    "models/detection/test_detect.py": (
+        "models/detection/detect_adapters models/detection/families_table models/detection/prediction_type"
+        " models/detection/types models/library/records"
+    ),
+    "models/families/test_diffusers_pipeline.py": "models/families/pipeline_stepper",
+    "models/families/test_stable_diffusion.py": "models/families/scheduler_config",
+    "models/files/test_header.py": "models/files/gguf_header models/files/safetensors_header",
+    "models/files/test_pickle_scan.py": (
+        "models/files/pickle_globals models/files/pickle_interpreter models/files/pickle_tensors"
+        " models/files/zip_archive"
+    ),
+    "models/files/test_quantized.py": "models/files/quantized_reader",
+    "models/library/test_library.py": "models/library/model_folders",
+    "models/memory/test_oom_fallback.py": "models/memory/devices models/memory/estimate models/memory/offload models/model",
+    "models/test_sampling.py": "models/families/pixel",
+    "stories/test_finding_models.py": "ui/shell/model_library",
+    "stories/test_finding_models_by_name.py": "models/library/lookup",
+    "stories/test_headers_are_read_once.py": "studio/generation/resolve",
+    "stories/test_hostile_files.py": "errors models/files/folder_check",
+    "stories/test_killed.py": "paths",
+    "stories/test_upscaling_in_the_window.py": "ui/generate/upscale_dialog",
+    "stories/test_weight_tools.py": (
+        "models/tools/convert models/tools/export models/tools/fuse_lora models/tools/merge models/tools/prune"
+        " models/tools/spec"
+    ),
+    "studio/gallery/test_gallery.py": "studio/gallery/rescan",
+    "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
+    "studio/generation/test_generate.py": ("studio/generation/passes studio/jobs/job_control studio/jobs/recording"),
+    "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
+    "studio/test_worker.py": "studio/events",
+    "training/data/test_dataset.py": "training/data/near_duplicates",
+    "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
+    "ui/gallery/test_room.py": (
+        "ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"
+        " ui/gallery/trash"
+    ),
+    "ui/generate/test_canvas.py": "ui/generate/filmstrip",
+    "ui/generate/test_mask_editor.py": "ui/generate/mask_dialog ui/generate/sections/init_image_section",
+    "ui/generate/test_panel.py": (
+        "ui/generate/labels ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"
+        " ui/generate/sections/seed ui/generate/sections/size"
+    ),
+    "ui/generate/test_room.py": "ui/generate/layout ui/generate/menu ui/generate/queue_and_history",
+    "ui/models/test_room.py": (
+        "ui/models/background_lookups ui/models/details ui/models/filter_bar ui/models/item_model ui/models/model_info"
+        " ui/models/notes_editor ui/models/tool_runner ui/models/trigger_words"
+    ),
+    "ui/models/test_type_override.py": "models/library/overrides ui/widgets/wrapping_text",
+    "ui/models/test_weight_tool_dialogs.py": "studio/library/weight_requests",
+    "ui/test_app.py": (
+        "ui/generate/image_settings_dialog ui/shell/downloads ui/shell/run_monitor ui/wiring/images ui/wiring/jobs"
+        " ui/wiring/preferences"
+    ),
+    "ui/test_window.py": (
+        "ui/settings_dialog ui/shell/exception_hooks ui/shell/single_instance ui/shell/sleep_inhibitor"
+    ),
+    "ui/train/test_room.py": (
+        "ui/train/folder_card ui/train/folder_inspector ui/train/folder_view ui/train/new_run_panel"
+        " ui/train/run_follower ui/train/run_panel ui/train/run_view ui/train/runs_list"
+    ),
+    "ui/widgets/test_controls.py": "ui/widgets/flow_layout ui/widgets/helpers ui/widgets/inputs",
+    "ui/widgets/test_theme.py": "ui/widgets/icons",
+}
+LISTED = [(test, module) for test, modules in TESTED_IN.items() for module in modules.split()]
+
+
+def test_every_test_file_has_its_module() -> None:
+    strays = []
+    for test in TESTS.rglob("test_*.py"):
+        path = test.relative_to(TESTS)
+        if path.parts[0] in ELSEWHERE or path.as_posix() in OF_THE_WHOLE:
+            continue
+        module = PACKAGE / path.with_name(path.name.removeprefix("test_"))
+        package = (
+            module.with_suffix("") if module.parent.name != module.stem else module.parent
+        )  # tests/cli/test_cli.py
+        if not module.is_file() and not (package / "__init__.py").is_file():
+            strays.append(path.as_posix())
+    assert strays == []
+    assert [name for name in OF_THE_WHOLE if not (TESTS / name).is_file()] == []
+
+
+def test_every_module_has_its_test_file() -> None:
+    listed = {module for _, module in LISTED}
+    assert len(listed) == len(LISTED)
+    untested, needless = [], []
+    for path in PACKAGE.rglob("*.py"):
+        module = path.relative_to(PACKAGE).with_suffix("")
+        own = (TESTS / module.with_name(f"test_{module.name}.py")).is_file()
+        long = len(path.read_text(encoding="utf-8").splitlines()) > SMALL and module.name != "__init__"
+        if long and not own and module.as_posix() not in listed:
+            untested.append(module.as_posix())
+        if own and module.as_posix() in listed:
+            needless.append(module.as_posix())
+    assert untested == []  # write its tests, or say in TESTED_IN what tests it
+    assert needless == []
+    assert [module for module in listed if not (PACKAGE / f"{module}.py").is_file()] == []
+
+
+def test_what_is_said_to_test_a_module_imports_it() -> None:
+    assert [(test, module) for test, module in LISTED if PACKAGE / f"{module}.py" not in reached(TESTS / test)] == []
+
+
+def reached(test: Path) -> set[Path]:
+    """All files that a file imports, directly or through others, in any of their functions too."""
+    found, open_files = {test}, [test]
+    while open_files:
+        new = imported(open_files.pop()) - found
+        found |= new
+        open_files += new
+    return found
+
+
+@cache
+def imported(file: Path) -> frozenset[Path]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        match node:
+            case ast.ImportFrom(module=str(module), names=names):
+                found |= {file_of(module), *(file_of(f"{module}.{alias.name}") for alias in names)}
+            case ast.Import(names=names):
+                found |= {file_of(alias.name) for alias in names}
+    return frozenset(path for path in found if path is not None)
+
+
+@cache
+def file_of(name: str) -> Path | None:
+    """The file of one of our modules or packages; None for any other name."""
+    place = PACKAGE.parent.joinpath(*name.split("."))
+    for path in (place.with_suffix(".py"), place / "__init__.py"):
+        if name.split(".")[0] in ("diffstudio", "tests") and path.is_file():
+            return path
+    return None
