@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.single_file import clip_vocabulary
+from diffstudio.models.components.clip_vocabulary import clip_vocabulary
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.spec import ToolProgress, ToolResult

@@ -7,26 +7,27 @@ time.
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.clip_vocabulary import clip_vocabulary
 from diffstudio.models.components.components import (
     BaseComponents,
     FolderComponents,
     empty_module,
     invalid_config_errors,
 )
+from diffstudio.models.components.module_weights import WeightsMismatch, drop_unused, fill_module
 from diffstudio.models.components.requirements import (
     COMPONENT_KINDS,
     REQUIREMENTS,
@@ -40,8 +41,7 @@ from diffstudio.models.components.requirements import (
 )
 from diffstudio.models.components.search import ComponentSearch, locate_vae
 from diffstudio.models.files.header import Headers
-from diffstudio.models.files.quantized import QuantizedLinear, QuantizedTensor
-from diffstudio.models.files.quantized_reader import TensorRows, combine_rows, open_rows
+from diffstudio.models.files.quantized_reader import TensorRows, open_rows
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.infer_config import infer_config
 from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, NETWORKS, find_prefix
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound=nn.Module)
 _T = TypeVar("_T", bound="PreTrainedTokenizerBase")
-_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
-_CLIP_MERGES = 49_152 - 256 - 2  # of the lines in that file, those that CLIP uses
-_UNUSED = ("model.visual", "lm_head")  # of language models that only read prompts: left out where they are not stored
 
 
 class SingleFileComponents(BaseComponents):
@@ -299,68 +296,14 @@ class SingleFileComponents(BaseComponents):
 
     def _load_weights(self, module: nn.Module, name: str, place: FileLocation, dtype: torch.dtype) -> None:
         rows = self._key_map(name, place)
-        for unused in _UNUSED if name.startswith("text_encoder") else ():
-            _drop_unused(module, unused, rows)
-        expected = module.state_dict()
-        sources = {key: self._source(key, rows) for key in expected}
-        self._check_complete(name, sources, expected)
-        whole = sum(value.numel() for value in expected.values())
-        packs = name in NETWORKS and whole * dtype.itemsize > self._dense_bytes
-        weights, state, done = self._weights(place), dict[str, Tensor](), 0
-        for key, wanted in expected.items():
-            found = self._value(key, wanted, sources[key], weights, dtype, packs and _is_linear(module, key))
-            if isinstance(found, QuantizedTensor):
-                _pack(module, key, found, dtype)
-            elif found.shape != wanted.shape:
-                raise self._incomplete(
-                    name, f"{key} has the shape {tuple(found.shape)}, not {tuple(wanted.shape)}", place.path
-                )
-            else:
-                state[key] = found
-            done += wanted.numel()
-            self.on_tensor(done / max(1, whole))
-        module.load_state_dict(state, strict=False, assign=True)
-
-    def _source(self, key: str, rows: KeyMap) -> tuple[RowSlice, ...] | None:
-        """transformers has had two namings for CLIP's tensors, and T5's token embedding has two keys."""
-        for name in (key, f"text_model.{key}", key.removeprefix("text_model."), f"transformer.{key}"):
-            if name in rows:
-                return rows[name]
-        return (
-            rows.get("shared.weight" if key == "encoder.embed_tokens.weight" else "encoder.embed_tokens.weight")
-            if key in ("encoder.embed_tokens.weight", "shared.weight")
-            else None
-        )
-
-    def _check_complete(
-        self, name: str, sources: Mapping[str, tuple[RowSlice, ...] | None], expected: Mapping[str, Tensor]
-    ) -> None:
-        absent = sorted(
-            key for key, source in sources.items() if source is None and not _is_projection(key, expected[key])
-        )
-        if absent:
-            more = f", and {len(absent) - 1:,} more" if len(absent) > 1 else ""
-            place = self._locations[name]
-            raise self._incomplete(name, f"{absent[0]} is missing{more}", place.path if place is not None else None)
-
-    def _value(
-        self,
-        key: str,
-        wanted: Tensor,
-        source: tuple[RowSlice, ...] | None,
-        weights: TensorRows,
-        dtype: torch.dtype,
-        packed: bool,
-    ) -> Tensor | QuantizedTensor:
-        if source is None:
-            return torch.eye(len(wanted), dtype=dtype)  # CLIP L without its projection, as SD3's original code reads it
-        found = combine_rows([weights.rows(run.name, run.start, run.stop) for run in source], dtype, packed)
-        if isinstance(found, QuantizedTensor):
-            return found
-        if key.endswith("text_projection.weight") and source[0].name.endswith("text_projection"):
-            return found.T.contiguous()  # OpenCLIP multiplies from the other side
-        same = tuple(side for side in found.shape if side > 1) == tuple(side for side in wanted.shape if side > 1)
-        return found.reshape(wanted.shape) if same else found  # a convolution of one pixel is a linear layer
+        if name.startswith("text_encoder"):
+            drop_unused(module, rows)
+        whole = sum(value.numel() for value in module.state_dict().values())
+        keep_packed = name in NETWORKS and whole * dtype.itemsize > self._dense_bytes
+        try:
+            fill_module(module, rows, self._weights(place), dtype, keep_packed, self.on_tensor)
+        except WeightsMismatch as error:
+            raise self._incomplete(name, str(error), place.path) from error
 
     def _incomplete(self, name: str, why: str, path: Path | None = None) -> CheckpointDamaged:
         file = (path or self.checkpoint.path).name
@@ -407,55 +350,3 @@ class FolderWithVae(FolderComponents):
 
 def _source_name(place: ComponentLocation) -> str:
     return place.path.name if isinstance(place, FileLocation) else f"{place.folder.name}/{place.component}"
-
-
-def _is_projection(key: str, wanted: Tensor) -> bool:
-    """CLIP's square text projection, which some files leave out."""
-    return key == "text_projection.weight" and wanted.ndim == 2 and wanted.shape[0] == wanted.shape[1]
-
-
-def _is_linear(module: nn.Module, key: str) -> bool:
-    path, _, kind = key.rpartition(".")
-    return kind == "weight" and type(module.get_submodule(path)) is nn.Linear
-
-
-def _pack(module: nn.Module, key: str, packed: QuantizedTensor, dtype: torch.dtype) -> None:
-    """Replace a linear layer by one that unpacks its matrix on every call."""
-    parent, _, child = key.removesuffix(".weight").rpartition(".")
-    layer = module.get_submodule(key.removesuffix(".weight"))
-    setattr(module.get_submodule(parent), child, QuantizedLinear(packed, layer.bias, dtype))  # type: ignore[arg-type]
-
-
-def _drop_unused(module: nn.Module, path: str, rows: KeyMap) -> None:
-    if any(name.startswith(f"{path}.") for name in rows):
-        return
-    parent, _, child = path.rpartition(".")
-    holder: Any = module.get_submodule(parent) if not parent or hasattr(module, parent.split(".")[0]) else None
-    if holder is not None and isinstance(getattr(holder, child, None), nn.Module):
-        setattr(holder, child, nn.Identity())
-
-
-@cache
-def clip_vocabulary() -> tuple[Mapping[str, int], tuple[tuple[str, str], ...]]:
-    """CLIP's vocabulary (token -> id) and BPE merges (Radford et al. 2021, arXiv 2103.00020).
-
-    256 bytes, each alone and at a word's end, then one token for every merge.
-    """
-    with gzip.open(paths.resources() / "families" / "clip" / _VOCABULARY, "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")[1 : _CLIP_MERGES + 1]
-    merges = tuple((left, right) for left, _, right in (line.partition(" ") for line in lines))
-    letters = _letters()
-    words = [
-        *letters,
-        *(letter + "</w>" for letter in letters),
-        *(left + right for left, right in merges),
-        "<|startoftext|>",
-        "<|endoftext|>",
-    ]
-    return {word: number for number, word in enumerate(words)}, merges
-
-
-def _letters() -> list[str]:
-    """A printable character for each of the 256 bytes: GPT-2's byte-level BPE (Radford et al. 2019)."""
-    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return [chr(byte) for byte in printed] + [chr(256 + number) for number in range(256 - len(printed))]

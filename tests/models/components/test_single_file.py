@@ -20,9 +20,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.clip_vocabulary import clip_vocabulary
 from diffstudio.models.components.components import FolderComponents, empty_module
 from diffstudio.models.components.open_components import open_components
-from diffstudio.models.components.single_file import SingleFileComponents, clip_vocabulary
+from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.families import stable_diffusion, stable_diffusion_xl
 from diffstudio.models.files.quantized_reader import combine_rows, open_rows
