@@ -32,7 +32,7 @@ TESTED_IN = {
         " models/state_dicts/to_original"
     ),
     "models/detection/test_detect.py": (
-        "models/detection/detect_adapters models/detection/families_table models/detection/prediction_type"
+        "models/detection/detect_adapters models/detection/detect_networks models/detection/families_table models/detection/prediction_type"
         " models/detection/types models/library/records"
     ),
     "models/families/test_diffusers_pipeline.py": "models/families/pipeline_stepper",
