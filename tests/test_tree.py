@@ -25,14 +25,17 @@ OF_THE_WHOLE = {
 # Modules that are tested through another: what tests them, and their names.
 TESTED_IN = {
     "cli/test_cli.py": "cli/generate cli/run_job cli/terminal cli/train studio/generation/output_files",
-    "models/adapters/test_adapters.py": "models/adapters/adapter_file models/adapters/layer_matching models/adapters/low_rank",
+    "models/adapters/test_adapters.py": (
+        "models/adapters/adapter_file models/adapters/layer_matching models/adapters/low_rank"
+    ),
     "models/components/test_requirements.py": "models/components/search models/components/tokenizers models/loading",
     "models/components/test_single_file.py": (
-        "models/components/components models/state_dicts/infer_config models/state_dicts/to_diffusers"
+        "models/components/components models/components/module_weights models/state_dicts/infer_config models/state_dicts/to_diffusers"
         " models/state_dicts/to_original"
     ),
     "models/detection/test_detect.py": (
-        "models/detection/detect_adapters models/detection/detect_networks models/detection/families_table models/detection/prediction_type"
+        "models/detection/detect_adapters models/detection/detect_networks models/detection/families_table"
+        " models/detection/prediction_type"
         " models/detection/types models/library/records"
     ),
     "models/families/test_diffusers_pipeline.py": "models/families/pipeline_stepper",
@@ -65,15 +68,17 @@ TESTED_IN = {
     "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
     "ui/gallery/test_room.py": (
         "ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"
+        " ui/gallery/selection_actions"
         " ui/gallery/trash"
     ),
+    "ui/generate/sections/test_controlnet_section.py": "ui/generate/sections/controlnet_card",
     "ui/generate/test_canvas.py": "ui/generate/filmstrip",
-    "ui/generate/test_mask_editor.py": "ui/generate/mask_dialog ui/generate/sections/init_image_section",
+    "ui/generate/test_mask_editor.py": "ui/generate/mask_dialog ui/generate/mask_layer ui/generate/sections/init_image_section",
     "ui/generate/test_panel.py": (
         "ui/generate/labels ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"
-        " ui/generate/sections/seed ui/generate/sections/size"
+        " ui/generate/sections/sampling_section ui/generate/sections/seed ui/generate/sections/size"
     ),
-    "ui/generate/test_room.py": "ui/generate/layout ui/generate/menu ui/generate/queue_and_history",
+    "ui/generate/test_room.py": "ui/generate/job_controls ui/generate/layout ui/generate/menu ui/generate/queue_and_history",
     "ui/models/test_room.py": (
         "ui/models/background_lookups ui/models/details ui/models/filter_bar ui/models/item_model ui/models/model_info"
         " ui/models/notes_editor ui/models/tool_runner ui/models/trigger_words"
@@ -89,7 +94,7 @@ TESTED_IN = {
     ),
     "ui/train/test_room.py": (
         "ui/train/folder_card ui/train/folder_inspector ui/train/folder_view ui/train/new_run_panel"
-        " ui/train/run_follower ui/train/run_panel ui/train/run_view ui/train/runs_list"
+        " ui/train/run_actions ui/train/run_follower ui/train/run_panel ui/train/run_view ui/train/runs_list"
     ),
     "ui/widgets/test_controls.py": "ui/widgets/flow_layout ui/widgets/helpers ui/widgets/inputs",
     "ui/widgets/test_theme.py": "ui/widgets/icons",

@@ -41,7 +41,7 @@ class GalleryRoom(QWidget):
         self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirstQueue("thumbnails")
         self.model = GalleryModel(gallery, self._thumbnails)
         self._trash = GalleryTrash(gallery, self)
-        self.actions = SelectionActions(gallery, self.chosen, self)
+        self.selection_actions = SelectionActions(gallery, self.chosen, self)
         self._shown_before = self._closing = False
 
         self.grid = ThumbnailGrid()
@@ -103,7 +103,7 @@ class GalleryRoom(QWidget):
 
     def current(self) -> GalleryImage | None:
         """The image in the full view, or the only selected one."""
-        return self.actions.only_image()
+        return self.selection_actions.only_image()
 
     def chosen(self) -> list[GalleryImage]:
         indexes = [self.grid.currentIndex()] if self.is_full() else self.grid.selectedIndexes()
@@ -162,7 +162,7 @@ class GalleryRoom(QWidget):
         self.message.banner.acted.connect(self.undo)
         self.full.closed.connect(self.close_full)
         self.full.step_requested.connect(self._show_neighbour)
-        do, details = self.actions, self.details
+        do, details = self.selection_actions, self.details
         do.use_settings_requested.connect(self.use_settings_requested)
         do.upscale_requested.connect(self.upscale_requested)
         do.start_requested.connect(self.start_requested)
@@ -180,7 +180,7 @@ class GalleryRoom(QWidget):
             signal.connect(act)
 
     def _make_shortcuts(self) -> None:
-        do = self.actions
+        do = self.selection_actions
         for keys, act in (
             (QKeySequence.StandardKey.Find, self._focus_search),
             ("Ctrl+D", do.star_selected),
@@ -199,7 +199,7 @@ class GalleryRoom(QWidget):
 
     def _star_at(self, index: QModelIndex) -> None:
         if (image := self.model.image(index)) is not None:
-            self.actions.star([image])
+            self.selection_actions.star([image])
 
     def _show_starred(self, images: Sequence[GalleryImage]) -> None:
         for image in images:
@@ -362,7 +362,7 @@ class GalleryRoom(QWidget):
         source = self.sender()
         if self.chosen() and isinstance(source, QWidget):
             open_image = None if self.is_full() else lambda: self._open(self.grid.currentIndex())
-            self.actions.menu(open_image, self.delete_chosen).popup(source.mapToGlobal(at))
+            self.selection_actions.menu(open_image, self.delete_chosen).popup(source.mapToGlobal(at))
 
     def _try(self, act: Callable[[], object]) -> bool:
         """Run `act` and show its DiffstudioError in the window; False if there was one."""

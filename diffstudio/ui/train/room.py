@@ -71,7 +71,7 @@ class TrainRoom(QWidget):
         self._runs_started = 0
         self._inspector = FolderInspector(self._tasks)
         self._stopping: Path | None = None
-        self.actions = RunActions(runs, self._tasks, self)
+        self.run_actions = RunActions(runs, self._tasks, self)
         self.setObjectName("background")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setAcceptDrops(True)
@@ -168,7 +168,7 @@ class TrainRoom(QWidget):
         self._inspector.thumbnails_loaded.connect(self._show_thumbnails)
         self._inspector.run_thumbnails_loaded.connect(self.run_panel.set_thumbs)
         self.folder_view.cancel_requested.connect(self._cancel_inspection)
-        self.new_panel.start_requested.connect(self.actions.start)
+        self.new_panel.start_requested.connect(self.run_actions.start)
         self.new_panel.recipe_changed.connect(self._update_speed)
         self.run_panel.action_requested.connect(self._act)
         self.run_view.stop_requested.connect(self._stop)
@@ -177,12 +177,12 @@ class TrainRoom(QWidget):
         self.run_view.retry_requested.connect(lambda: self._act(Action.TRY_AGAIN))
         self.run_view.open_folder_requested.connect(self._open_folder)
         self.run_view.remove_requested.connect(lambda: self._remove(self.selected()))
-        self.actions.started.connect(self._show_started)
-        self.actions.command_sent.connect(self._show_command_sent)
-        self.actions.stopping.connect(self._show_stopping)
-        self.actions.removed.connect(self.run_removed)
-        self.actions.removal_ended.connect(self.refresh)
-        self.actions.message.connect(self._show_message)
+        self.run_actions.started.connect(self._show_started)
+        self.run_actions.command_sent.connect(self._show_command_sent)
+        self.run_actions.stopping.connect(self._show_stopping)
+        self.run_actions.removed.connect(self.run_removed)
+        self.run_actions.removal_ended.connect(self.refresh)
+        self.run_actions.message.connect(self._show_message)
         self.runs_list.run_selected.connect(self.select)
         self.runs_list.new_run_requested.connect(lambda: self.select(None))
         for keys, slot in (
@@ -262,22 +262,22 @@ class TrainRoom(QWidget):
             return
         match action:
             case Action.PAUSE:
-                self.actions.pause(summary)
+                self.run_actions.pause(summary)
             case Action.RESUME:
-                self.actions.resume(summary)
+                self.run_actions.resume(summary)
             case Action.TRY_AGAIN:
-                self.actions.try_again(summary)
+                self.run_actions.try_again(summary)
             case Action.GENERATE if summary.checkpoint is not None:
                 self.generate_requested.emit(summary.checkpoint)
 
     def _stop(self) -> None:
         if (summary := self.summary()) is not None:
-            self.actions.stop(summary)
+            self.run_actions.stop(summary)
 
     def _remove(self, path: Path | None) -> None:
         summary = next((summary for summary in self._summaries if summary.run.path == path), None)
         if summary is not None:
-            self.actions.confirm_removal(summary)
+            self.run_actions.confirm_removal(summary)
 
     def _show_started(self, run: RunFolder) -> None:
         self._runs_started += 1

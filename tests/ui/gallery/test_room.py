@@ -356,7 +356,7 @@ def test_save_as_asks_where_and_keeps_the_settings(
     assert room.message.text() == f"Saved as {tmp_path / 'mine.webp'}."
     image = room.current()
     assert image is not None
-    room.actions.save_copy(image, tmp_path / "nowhere" / "x.png")
+    room.selection_actions.save_copy(image, tmp_path / "nowhere" / "x.png")
     assert "could not be written" in room.message.text()
 
 
