@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import sys
-import time
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +30,18 @@ from diffstudio.models.files.weights_reader import load_weights
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.export import export
 from tests.models import small, small_flow
+from tests.models.hostile import (
+    gguf_entry,
+    gguf_file,
+    gguf_string,
+    gguf_tensor,
+    refused,
+    safetensors_entry,
+    safetensors_file,
+)
 from tests.models.pickles import RAN, attack
 
 CPU = torch.device("cpu")
-# Of the processor, a few times what is needed: that there is a bound, not how fast it is. Coverage slows bytecode down.
-SECONDS, MEGABYTES = 3.0 if sys.gettrace() is None else 15.0, 64
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 
 
@@ -48,113 +52,17 @@ def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     assert not (tmp_path / RAN).exists(), "something was run"
 
 
-def refused(act: Callable[[], object], kind: type[DiffstudioError] = CheckpointDamaged) -> str:
-    began = time.process_time()
-    tracemalloc.start()
-    try:
-        with pytest.raises(kind) as raised:
-            act()
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert time.process_time() - began < SECONDS and peak < MEGABYTES << 20
-    return str(raised.value)
-
-
 # ---- safetensors
 # -------------------------------------------------------------------------------------------------------
 
 
-def tensor(begin: int = 0, end: int = 8, shape: Any = (2,), dtype: Any = "F32") -> dict[str, Any]:
-    return {"dtype": dtype, "shape": list(shape) if isinstance(shape, tuple) else shape, "data_offsets": [begin, end]}
-
-
-def header(text: bytes | dict[str, Any], data: int = 8, length: int | None = None) -> bytes:
-    written = text if isinstance(text, bytes) else json.dumps(text).encode()
-    return struct.pack("<Q", len(written) if length is None else length) + written + bytes(data)
-
-
-ONE = json.dumps(tensor()).encode()
-HEADERS: dict[str, tuple[bytes, str]] = {
-    "100 GB": (header({}, length=100 << 30), "does not fit"),
-    "all there is": (header({}, length=(1 << 64) - 1), "does not fit"),
-    "negative, if it had a sign": (header({}, length=1 << 63), "does not fit"),
-    "one byte beyond the file": (header({"a": tensor()}, 0, length=70), "does not fit"),
-    "of nothing": (header(b"", 0), "does not fit"),
-    "cut short": (b"\x10\0\0", "does not fit"),
-    "empty": (b"", "does not fit"),
-    "overlapping": (header({"a": tensor(), "b": tensor(4, 12)}, 12), "overlap"),
-    "the same place twice": (header({"a": tensor(), "b": tensor()}), "overlap"),
-    "a hole": (header({"a": tensor(), "b": tensor(16, 24)}, 24), "gaps"),
-    "a hole at the beginning": (header({"a": tensor(8, 16)}, 16), "gaps"),
-    "beyond the end": (header({"a": tensor(), "b": tensor(8, 16)}), "fill the file"),
-    "something behind": (header({"a": tensor()}, 9), "fill the file"),
-    "two of one name": (header(b'{"a":' + ONE + b',"a":' + ONE + b"}"), "occurs twice"),
-    "two of one name, one in disguise": (header(b'{"a":' + ONE + b',"\\u0061":' + ONE + b"}"), "occurs twice"),
-    "two shapes": (header(b'{"a":{"dtype":"F32","shape":[2],"shape":[1,2],"data_offsets":[0,8]}}'), "occurs twice"),
-    "metadata twice": (header(b'{"__metadata__":{},"__metadata__":{"x":"y"},"a":' + ONE + b"}"), "occurs twice"),
-    "a product that overflows": (header({"a": tensor(shape=(1 << 32, 1 << 32))}), "does not have the size"),
-    "a product that overflows to what fits": (
-        header({"a": tensor(shape=((1 << 63) + 1, 2, 1 << 62, 4))}),
-        "does not have the size",
-    ),
-    "a million sides": (header({"a": tensor(shape=(1 << 60,) * 500_000)}), "no dtype, shape or offsets"),
-    "a side of a thousand digits": (header({"a": tensor(shape=(10**1000,))}), "does not have the size"),
-    "a side of ten thousand digits": (
-        header(b'{"a":{"dtype":"F32","shape":[' + b"9" * 10_000 + b'],"data_offsets":[0,8]}}'),
-        "cannot be read",
-    ),
-    "an infinite side": (
-        header(b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,8]}}'),
-        "no dtype, shape or offsets",
-    ),
-    "half a side": (header({"a": tensor(shape=(2.5,))}), "no dtype, shape or offsets"),
-    "a side that is a text": (header({"a": tensor(shape="2")}), "no dtype, shape or offsets"),
-    "a side that is true": (header({"a": tensor(0, 4, shape=(True,))}, 4), "no dtype, shape or offsets"),
-    "a negative side": (header({"a": tensor(shape=(-2,))}), "negative"),
-    "endless sides of nothing": (header({"a": tensor(0, 0, (1 << 40, 1 << 40, 0))}, 0), "impossible shape"),
-    "two negative sides": (header({"a": tensor(shape=(-1, -2))}), "negative"),
-    "a negative place": (header({"a": tensor(-8, 0)}), "negative"),
-    "backwards": (header({"a": tensor(8, 0)}), "does not have the size"),
-    "an unknown dtype": (header({"a": tensor(dtype="F33")}), "does not have the size"),
-    "a dtype that is a list": (header({"a": tensor(dtype=["F32"])}), "does not have the size"),
-    "three places": (header({"a": {**tensor(), "data_offsets": [0, 8, 9]}}), "no dtype, shape or offsets"),
-    "no table": (header(b"[1,2,3]"), "not a JSON object"),
-    "a number": (header(b"12"), "not a JSON object"),
-    "no description": (header({"a": 3}), "no dtype, shape or offsets"),
-    "nested without end": (header(b"[" * 200_000), "cannot be read"),
-    "objects without end": (header(b'{"a":' * 200_000), "cannot be read"),
-    "no JSON": (header(b"\x80\x02}."), "cannot be read"),
-    "text that is none": (header(b'{"\xff\xfe":' + ONE + b"}"), "cannot be read"),
-    "half a letter": (header(b'{"\\ud800":' + ONE + b"}"), "cannot be read"),
-    "metadata that is no text": (header({"__metadata__": {"a": [1]}, "x": tensor()}), "metadata"),
-    "a pickle under another name": (b"\x80\x02cos\nsystem\nX\x05\0\0\0touch\x85R.", "does not fit"),
-}
-
-
-@pytest.mark.parametrize("name", HEADERS)
-def test_headers(tmp_path: Path, name: str) -> None:
-    data, said = HEADERS[name]
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(data)
-    assert said in refused(lambda: read_checkpoint(path))
-    refused(lambda: load_weights(path))
-
-
-def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
-    with (tmp_path / "a.safetensors").open("wb") as file:
-        file.write(struct.pack("<Q", 3 << 30) + b"{")
-        file.truncate(4 << 30)
-    assert "does not fit" in refused(lambda: read_checkpoint(tmp_path / "a.safetensors"))
-
-
 _HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-_SOUND = header(
+_SOUND = safetensors_file(
     {
         "__metadata__": {"title": "x"},
-        "cat": tensor(0, 24, (2, 3)),
-        "b": tensor(24, 26, (1,), "F16"),
-        "empty": tensor(26, 26, (0, 4), "BF16"),
+        "cat": safetensors_entry(0, 24, (2, 3)),
+        "b": safetensors_entry(24, 26, (1,), "F16"),
+        "empty": safetensors_entry(26, 26, (0, 4), "BF16"),
     },
     26,
 )
@@ -186,7 +94,7 @@ def test_headers_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None
     st.integers(0, 20),
 )
 def test_headers_of_any_json(tmp_path: Path, value: Any, data: int) -> None:
-    _only_our_errors(tmp_path / "a.safetensors", header(json.dumps(value).encode(), data))
+    _only_our_errors(tmp_path / "a.safetensors", safetensors_file(json.dumps(value).encode(), data))
 
 
 def _only_our_errors(path: Path, data: bytes) -> None:
@@ -203,62 +111,16 @@ def _only_our_errors(path: Path, data: bytes) -> None:
 # --------------------------------------------------------------------------------------------------------------
 
 
-def text(value: bytes, length: int | None = None) -> bytes:
-    return struct.pack("<Q", len(value) if length is None else length) + value
-
-
-def gguf(tensors: int, entries: int, *parts: bytes, version: int = 3) -> bytes:
-    return b"GGUF" + struct.pack("<IQQ", version, tensors, entries) + b"".join(parts)
-
-
-def described(name: bytes = b"a", sides: tuple[int, ...] = (8,), kind: int = 0, offset: int = 0) -> bytes:
-    return text(name) + struct.pack(f"<I{len(sides)}QIQ", len(sides), *sides, kind, offset)
-
-
-GGUFS: dict[str, tuple[bytes, str]] = {
-    "tensors without end": (gguf(1 << 63, 0), "declares"),
-    "entries without end": (gguf(0, 1 << 63), "declares"),
-    "a text of 100 GB": (gguf(0, 1, text(b"a", 100 << 30)), "declares"),
-    "a list of 100 GB": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 4, 100 << 30)), "declares"),
-    "a list of lists": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 9, 1)), "invalid type"),
-    "texts without end": (gguf(0, 1, text(b"a"), struct.pack("<IIQ", 9, 8, 600_000), bytes(5_000_000)), "strings"),
-    "an entry of no kind": (gguf(0, 1, text(b"a"), struct.pack("<I", 77)), "unknown type 77"),
-    "a tensor larger than the file": (gguf(1, 0, described(sides=(1 << 40,))), "does not fit"),
-    "a product that overflows": (gguf(1, 0, described(sides=(1 << 32, 1 << 32))), "does not fit"),
-    "beyond the end": (gguf(1, 0, described(offset=1 << 40)), "does not fit"),
-    "a hundred sides": (gguf(1, 0, described(sides=(1,) * 100)), "dimensions"),
-    "two of one name": (gguf(2, 0, described(), described(), bytes(64)), "two of its tensors"),
-    "another shape": (
-        gguf(1, 1, text(b"comfy.gguf.orig_shape.a"), struct.pack("<IIQii", 9, 5, 2, -2, -4), described(), bytes(64)),
-        "shape",
-    ),
-    "another version": (gguf(0, 0, version=99), "version"),
-    "cut short": (gguf(3, 0, described())[:-3], "cut short"),
-    "no GGUF": (b"PK\3\4", "magic bytes"),
-}
-
-
-@pytest.mark.parametrize("name", GGUFS)
-def test_gguf_headers(tmp_path: Path, name: str) -> None:
-    data, said = GGUFS[name]
-    path = tmp_path / "a.gguf"
-    path.write_bytes(data)
-    assert said in refused(lambda: read_checkpoint(path))
-    refused(lambda: open_rows(path), CheckpointProblem)
-
-
 @_HERE
 @given(st.data())
 def test_gguf_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray(
-        gguf(
+        gguf_file(
             2,
             1,
-            text(b"general.architecture"),
-            struct.pack("<I", 8),
-            text(b"flux"),
-            described(b"x", (4, 2)),
-            described(b"y", (32,), 8, 64),
+            gguf_entry(b"general.architecture", 8, gguf_string(b"flux")),
+            gguf_tensor(b"x", (4, 2)),
+            gguf_tensor(b"y", (32,), 8, 64),
             bytes(200),
         )
     )

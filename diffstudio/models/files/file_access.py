@@ -62,7 +62,7 @@ def reading(path: Path, file_format: str = "") -> Iterator[None]:
 def damaged(path: Path, why: str, file_format: str = "") -> CheckpointDamaged:
     """The error for a file that cannot be read, or is not of the format that its suffix promises."""
     what = f"{path.name} is damaged or not a {file_format} file" if file_format else f"{path.name} cannot be read"
-    return CheckpointDamaged(what, why[:200], DOWNLOAD_AGAIN)
+    return CheckpointDamaged(what, why[:200].rstrip("."), DOWNLOAD_AGAIN)
 
 
 def first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ the cache of the Hugging Face hub consists of them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,12 +85,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _check_class(folder: Path, component: str, named: list[Any]) -> None:
     """`["diffusers", "UNet2DConditionModel"]`, or from a pipeline: `["stable_diffusion",
-    "StableDiffusionSafetyChecker"]`.
+    "StableDiffusionSafetyChecker"]`; `[null, null]` for a component that is left out.
     """
-    if named == [None, None] or len(named) == 2 and named[0] is None:
+    if len(named) == 2 and named[0] is None:
         return
     if len(named) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in named):
-        library, name = (str(word)[:80] for word in (*named, "", "")[:2])
+        library, name = (str(word) for word in (*named, "", "")[:2])
         if classify(library, name) is not GlobalKind.DANGEROUS:
             raise _damaged(folder / INDEX, f"it has no valid class for its {component[:40]}")
     else:
@@ -99,12 +100,12 @@ def _check_class(folder: Path, component: str, named: list[Any]) -> None:
     if classify(library, name) is GlobalKind.DANGEROUS:
         raise CheckpointDangerous(
             f"{folder.name} is dangerous and was not opened",
-            f"opening it would have imported {library}.{name}",
+            f"opening it would have imported {library[:80]}.{name[:80]}",
             "Delete it, and download the model from another source",
         )
     raise CheckpointUnknown(
         f"{folder.name} cannot be used",
-        f"its {component[:40]} is {library}.{name}, which is neither from diffusers nor from transformers",
+        f"its {component[:40]} is {library[:80]}.{name[:80]}, which is neither from diffusers nor from transformers",
         "Choose another checkpoint",
     )
 
@@ -112,7 +113,7 @@ def _check_class(folder: Path, component: str, named: list[Any]) -> None:
 def _is_pipeline(library: str) -> bool:
     found = find_spec("diffusers")  # does not import it
     places = found.submodule_search_locations or () if found is not None else ()
-    return any((Path(place) / "pipelines" / library).is_dir() for place in places)
+    return any(os.path.isdir(Path(place, "pipelines", library)) for place in places)  # also for a name of any length
 
 
 def _check_shards(path: Path, table: Mapping[str, Any]) -> None:

@@ -35,13 +35,14 @@ class ZipArchive:
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
+        self._file, directory = file, _LimitedReads(file)
         try:
-            self._zip = zipfile.ZipFile(_LimitedReads(file))
+            self._zip = zipfile.ZipFile(directory)
         except Unreadable:
             raise
         except _ZIP_ERRORS as error:
             raise Unreadable(f"the zip file was cut short or is damaged ({str(error)[:80]})") from error
+        directory.limited = False
         infos = self._zip.infolist()
         self.infos = {info.filename: info for info in infos}
         if len(self.infos) != len(infos):
@@ -102,8 +103,11 @@ class _LimitedReads:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.limited = True  # until the directory was read; `read` checks the sizes of members
 
     def read(self, size: int = -1) -> bytes:
+        if not self.limited:
+            return self._file.read(size)
         data = self._file.read(size if 0 <= size <= _LARGEST_DIRECTORY_BYTES else _LARGEST_DIRECTORY_BYTES + 1)
         if len(data) > _LARGEST_DIRECTORY_BYTES:
             raise Unreadable("it declares too many members")
@@ -117,6 +121,3 @@ class _LimitedReads:
 
     def tell(self) -> int:
         return self._file.tell()
-
-    def close(self) -> None:
-        """Left to the owner of the file."""

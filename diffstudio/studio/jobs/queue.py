@@ -41,14 +41,18 @@ class Queue:
         self._lock = threading.RLock()
         self._path = path
         try:
-            self._database = self._open()
-        except sqlite3.DatabaseError as error:
-            if path is None or not path.is_file() or isinstance(error, sqlite3.OperationalError):
-                raise self._unusable(error) from error
-            replace(path, path.with_name(path.name + ".damaged"))
-            self._database = self._open()
-        except OSError as error:
+            self._database = self._open_or_replace()
+        except (sqlite3.DatabaseError, OSError) as error:
             raise self._unusable(error) from error
+
+    def _open_or_replace(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            if self._path is None or isinstance(error, sqlite3.OperationalError):  # locked, or on a full disk: sound
+                raise
+            replace(self._path, self._path.with_name(self._path.name + ".damaged"))
+            return self._open()
 
     def _open(self) -> sqlite3.Connection:
         if self._path is not None:
@@ -83,12 +87,12 @@ class Queue:
         text = json.dumps(request.to_json())
         with self._transaction() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
-            row = database.execute(
+            database.execute(
                 "INSERT INTO jobs (place, submitted, request) VALUES (?, ?, ?)", (last + 1, time.time(), text)
-            ).lastrowid
-        if row is None:
-            raise StorageProblem("The queue did not take the job", remedy="Try again")
-        return row
+            )
+            job: JobId
+            (job,) = database.execute("SELECT last_insert_rowid()").fetchone()
+        return job
 
     def pending(self) -> list[QueuedJob]:
         """What waits, in its order. Rows that this program cannot read are left alone and not listed."""

@@ -56,3 +56,4 @@ def test_reasons_are_one_line_of_limited_length() -> None:
     assert first_line(ValueError()) == "" and first_line(ValueError("one\ntwo")) == "one"
     assert len(first_line(ValueError("x" * 1000))) == 200
     assert len(damaged(Path("a.pt"), "x" * 1000).why) == 200
+    assert str(damaged(Path("a.pt"), "A library's sentence.")).endswith(": A library's sentence. Download it again.")

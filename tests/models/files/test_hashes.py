@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, Interrupted
 from diffstudio.models.files import hashes
-from diffstudio.models.files.hashes import autov2, cached_sha256, sha256_of
+from diffstudio.models.files.hashes import autov2, cached_sha256, sha256_of, sha256_steps
 
 CONTENT = os.urandom(100_000)
 RIGHT = hashlib.sha256(CONTENT).hexdigest()
@@ -74,3 +76,52 @@ def test_a_cache_that_cannot_be_written_costs_only_time(file: Path) -> None:
     paths.cache().parent.mkdir(parents=True, exist_ok=True)
     paths.cache().write_text("a file where the folder should be")
     assert sha256_of(file) == RIGHT and cached_sha256(file) == ""
+
+
+def test_progress_and_the_question_whether_to_stop(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashes, "_CHUNK_BYTES", 40_000)
+    fractions: list[float] = []
+    asked: list[None] = []
+
+    def stop_at_the_third() -> bool:
+        asked.append(None)
+        return len(asked) == 3
+
+    with pytest.raises(Interrupted, match="Stopped while the checkpoint's hash was worked out"):
+        sha256_of(file, fractions.append, stop_at_the_third)
+    assert fractions == [0.4] and cached_sha256(file) == ""
+    assert list(sha256_steps(file)) == [0.0, 0.4, 0.8, 1.0]
+    assert list(sha256_steps(file)) == []  # known now
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(file: Path) -> None:
+    steps = sha256_steps(file)
+    assert next(steps) == 0.0
+    file.write_bytes(CONTENT * 2)
+    assert list(steps) == [1.0]
+    assert cached_sha256(file) == ""
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    assert sha256_of(tmp_path / "empty") == hashlib.sha256(b"").hexdigest() == cached_sha256(tmp_path / "empty")
+
+
+def test_the_cache_belongs_to_a_format(file: Path) -> None:
+    sha256_of(file)
+    cache = paths.cache() / "hashes.json"
+    stored = json.loads(cache.read_text())
+    stamp = file.stat()
+    assert stored == {"format": 1, "files": {str(file): [stamp.st_size, stamp.st_mtime_ns, RIGHT]}}
+    cache.write_text(json.dumps(stored | {"format": 2}))
+    assert cached_sha256(file) == ""
+
+
+def test_a_disk_that_cannot_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, why in ((OSError(5, "Input/output error"), "Input/output error"), (OSError("odd"), "odd")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", Mock(side_effect=error))
+            with pytest.raises(
+                CheckpointMissing, match=f"weights.safetensors cannot be read: {why}. Check the disk, or"
+            ):
+                sha256_of(file)

@@ -203,6 +203,31 @@ def test_a_packed_layer_is_a_linear_layer() -> None:
     assert half is not None and half.dtype is torch.bfloat16
 
 
+def test_rows_of_packed_tensors() -> None:
+    values = torch.arange(24.0).sub(8).reshape(6, 4)  # fp8 has them exactly
+    stored = values.to(torch.float8_e4m3fn).view(torch.uint8)
+    scales = torch.arange(1.0, 7.0)[:, None]
+    for scale in (None, torch.tensor(0.5), scales):
+        packed = QuantizedTensor(stored, torch.float8_e4m3fn, scale)
+        expected = values if scale is None else values * scale
+        assert (packed.rows, packed.columns) == (6, 4) and torch.equal(packed.dense(torch.float32), expected)
+        part = packed.slice_rows(2, 5)
+        assert torch.equal(part.dense(torch.float32), expected[2:5])
+        joined = concatenate([part, packed.slice_rows(0, 1)])
+        assert torch.equal(joined.dense(torch.float32), torch.cat((expected[2:5], expected[:1])))
+        assert (joined.scale is None) is (scale is None) and concatenate([part]) is part
+    shaped = QuantizedTensor(stored, torch.float8_e4m3fn, None, (6, 2, 2))
+    assert shaped.dense(torch.float16).shape == (6, 2, 2) and shaped.dense(torch.float16).dtype is torch.float16
+    assert shaped.slice_rows(0, 2).dense(torch.float32).shape == (2, 4)
+
+
+def test_a_packed_layer_names_its_type() -> None:
+    packed = QuantizedTensor(torch.zeros(8, 16, dtype=torch.uint8), torch.float8_e4m3fn)
+    layer = QuantizedLinear(packed, None, torch.bfloat16)
+    assert repr(layer) == "QuantizedLinear(in_features=16, out_features=8, bias=False, kind=torch.float8_e4m3fn)"
+    assert layer.compute_dtype is torch.bfloat16 and not layer.weight.requires_grad
+
+
 def test_a_unet_in_gguf_draws_what_its_unpacked_weights_draw(tmp_path: Path) -> None:
     """Under its makers' names, kernels whole; text encoder and autoencoder lent by a diffusers folder."""
     from diffstudio.models.families import stable_diffusion

@@ -4,11 +4,13 @@ for.
 
 from __future__ import annotations
 
+import pickle
 import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,12 +24,15 @@ from diffstudio.models.adapters.adapter_file import read_adapter
 from diffstudio.models.conditioning.controlnet import load_controlnet
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of
-from diffstudio.models.files.weights_reader import load_weights, open_weights
+from diffstudio.models.files.header import read_header
+from diffstudio.models.files.safetensors_header import DTYPE_BITS, read_safetensors_header
+from diffstudio.models.files.weights_reader import TORCH_DTYPES, SafetensorsWeights, load_weights, open_weights
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.spec import ToolResult
 from diffstudio.models.upscalers import DenseNetwork, load_upscaler
 from tests.models import adapter_files, small
+from tests.models.hostile import safetensors_entry, safetensors_file
 from tests.models.pickles import RAN, attack
 
 CPU = torch.device("cpu")
@@ -152,6 +157,99 @@ def test_safetensors_are_the_same_to_ask(tmp_path: Path) -> None:
         open_weights(path)
     with pytest.raises(CheckpointMissing):
         open_weights(tmp_path / "none.pt")
+
+
+def test_safetensors_larger_than_the_address_space_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {name: one.detach().clone().contiguous() for name, one in everything().items()}
+    safetensors.torch.save_file(tensors, path)
+    monkeypatch.setattr(safetensors, "safe_open", Mock(side_effect=RuntimeError("Cannot allocate memory")))
+    with open_weights(path) as file:
+        found = {name: file.get_tensor(name) for name in file.names()}
+        assert found.keys() == tensors.keys() and all(same(found[name], one) for name, one in tensors.items())
+        entries = read_safetensors_header(path).tensors
+        last = max(entries, key=lambda name: entries[name].end)
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: it was cut short"):
+            file.get_tensor(last)
+        path.unlink()
+        with pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: .*No such file"):
+            file.get_tensor(last)
+
+
+def test_safetensors_that_changed_since_their_header_was_read(tmp_path: Path) -> None:
+    path = adapter_files.write(tmp_path / "a.safetensors", {"x": torch.ones(2, 3), "y": torch.ones(1)})
+    header = read_safetensors_header(path)
+    adapter_files.write(path, {"y": torch.ones(1)})
+    with (
+        SafetensorsWeights(path, header) as file,
+        pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: .*x"),
+    ):
+        file.get_tensor("x")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: .*[Ii]ncomplete"):
+        SafetensorsWeights(path, header)
+
+
+def test_a_dtype_that_pytorch_does_not_have(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors_file({"a": safetensors_entry(0, 1, (2,), "F4")}, 1))
+    with open_weights(path) as file:
+        assert file.shape("a") == (2,)
+        with pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: PyTorch has no dtype F4"):
+            file.dtype("a")
+
+
+@pytest.mark.parametrize("name", TORCH_DTYPES)
+def test_every_dtype_of_safetensors(tmp_path: Path, name: str) -> None:
+    size = DTYPE_BITS[name] // 8
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors_file({"a": safetensors_entry(0, 2 * size, (2,), name)}, 2 * size))
+    with open_weights(path) as file:
+        assert file.dtype("a") == file.get_tensor("a").dtype and file.dtype("a").itemsize == size
+        assert torch.equal(file.get_tensor("a").view(torch.uint8), torch.zeros(2 * size, dtype=torch.uint8))
+
+
+def test_tensors_outlive_their_file(tmp_path: Path) -> None:
+    adapter_files.write(tmp_path / "a.safetensors", {"plain": everything()["plain"]})
+    torch.save(everything(), tmp_path / "b.pt")
+    for name in ("a.safetensors", "b.pt"):
+        with open_weights(tmp_path / name) as file:
+            found = file.get_tensor("plain")
+        assert same(found, everything()["plain"])
+        assert same(file.get_tensor("plain"), everything()["plain"])  # opened again
+
+
+def test_a_pickle_that_is_cut_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.ones(1000)}, path)
+
+    def cut(*_: Any) -> Any:
+        path.write_bytes(path.read_bytes()[:2000])
+        raise RuntimeError("unable to mmap")
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", cut)
+    with open_weights(path) as file, pytest.raises(CheckpointDamaged, match="a.pt cannot be read: it was cut short"):
+        file.get_tensor("a")
+
+
+def test_a_pickle_that_vanished_or_cannot_be_opened(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1000)}, tmp_path / "a.pt")
+    with open_weights(tmp_path / "a.pt") as file:
+        (tmp_path / "a.pt").unlink()
+        with pytest.raises(CheckpointDamaged, match="a.pt cannot be read: .*No such file"):
+            file.get_tensor("a")
+    torch.save({"epoch": 3}, tmp_path / "b.pt")
+    with open_weights(tmp_path / "b.pt") as file:
+        assert file.names() == []
+    (tmp_path / "c.pt").write_bytes(b"\x80\x02}.")
+    with open_weights(tmp_path / "c.pt", read_header(tmp_path / "c.pt")) as file:
+        assert file.names() == []
+    (tmp_path / "d.pt").write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2))
+    with pytest.raises(CheckpointDamaged, match="d.pt cannot be read: it was cut short"):
+        open_weights(tmp_path / "d.pt")
 
 
 # ---- wherever weights are asked for

@@ -9,12 +9,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, TrainRequest
 
 SUBMITS_AND_TAKES = """
 import sys, time
@@ -145,13 +146,81 @@ def test_a_place_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
         Queue(tmp_path / "folder")
 
 
+def test_a_damaged_database_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "queue.sqlite"
+    path.write_bytes(b"this was never a database" * 100)
+    path.with_name("queue.sqlite.damaged").mkdir()
+    with pytest.raises(StorageProblem, match=r"The queue .*queue.sqlite cannot be used: .*[Dd]irectory"):
+        Queue(path)
+    path.with_name("queue.sqlite.damaged").rmdir()
+    monkeypatch.setattr(Queue, "_open", Mock(side_effect=sqlite3.DatabaseError("file is not a database")))
+    with pytest.raises(StorageProblem, match="cannot be used: file is not a database. Free some space or close other"):
+        Queue(path)
+    assert path.with_name("queue.sqlite.damaged").read_bytes().startswith(b"this was never")
+
+
+def test_a_queue_that_another_program_holds_is_left_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "queue.sqlite"
+    queue = Queue(path)
+    submitted(queue, "one")
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, **more | {"timeout": 0}))
+    other = connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageProblem, match="cannot be used: database is locked"):
+        Queue(path)
+    queue._database.execute("PRAGMA busy_timeout = 0")
+    with pytest.raises(
+        StorageProblem, match="cannot be used: database is locked. Free some space or close other copies"
+    ):
+        queue.take()
+    other.execute("ROLLBACK")
+    other.close()
+    assert prompts(queue) == ["one"] and sorted(found.name for found in tmp_path.glob("*.damaged")) == []
+    queue.close()
+
+
+def test_a_change_that_fails_is_undone(queue: Queue) -> None:
+    one, two = submitted(queue, "one", "two")
+    (pages,) = queue._database.execute("PRAGMA page_count").fetchone()
+    queue._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageProblem, match="queue.sqlite cannot be used: database or disk is full. Free some space"):
+        queue.submit(GenerateRequest(prompt="x" * 10_000))
+    assert prompts(queue) == ["one", "two"]
+    with pytest.raises(OverflowError), queue._transaction() as database:
+        database.execute("DELETE FROM jobs")
+        queue.remove(2**70)  # within the outer transaction, which is undone as a whole
+    assert prompts(queue) == ["one", "two"]
+    assert queue.take() is not None and queue.remove(one) and queue.remove_pending(two)
+
+
+def test_a_queue_in_memory_that_is_full() -> None:
+    queue = Queue(None)
+    queue._database.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StorageProblem, match="The queue in memory cannot be used: database or disk is full"):
+        queue.submit(GenerateRequest(prompt="x" * 10_000))
+    queue.close()
+
+
+def test_training_requests_are_not_jobs_of_this_queue(queue: Queue, tmp_path: Path) -> None:
+    one, two = submitted(queue, "one", "two")
+    train = json.dumps(TrainRequest(tmp_path).to_json())
+    queue._database.execute("UPDATE jobs SET request = ? WHERE id = ?", (train, one))
+    taken = queue.take()
+    assert taken is not None and taken.job == two and queue.take() is None
+
+
 def test_a_newer_queue_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "queue.sqlite"
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(StorageProblem, match="newer diffstudio"):
+    before = path.read_bytes()
+    with pytest.raises(StorageProblem, match="The queue was written by a newer diffstudio. Update the program"):
         Queue(path)
+    assert path.read_bytes() == before and list(tmp_path.glob("*.damaged")) == []
 
 
 def test_rows_that_cannot_be_read_are_passed_over_and_kept(tmp_path: Path) -> None:
