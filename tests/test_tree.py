@@ -30,15 +30,15 @@ TESTED_IN = {
     ),
     "models/components/test_requirements.py": "models/components/search models/components/tokenizers models/loading",
     "models/components/test_single_file.py": (
-        "models/components/components models/components/module_weights models/state_dicts/infer_config models/state_dicts/to_diffusers"
-        " models/state_dicts/to_original"
+        "models/components/components models/components/module_weights models/state_dicts/infer_config"
+        " models/state_dicts/to_diffusers models/state_dicts/to_original"
     ),
     "models/detection/test_detect.py": (
         "models/detection/detect_adapters models/detection/detect_networks models/detection/families_table"
         " models/detection/prediction_type"
         " models/detection/types models/library/records"
     ),
-    "models/families/test_diffusers_pipeline.py": "models/families/pipeline_stepper",
+    "models/families/test_diffusers_pipeline.py": "models/families/pipeline_class models/families/pipeline_stepper",
     "models/families/test_stable_diffusion.py": "models/families/scheduler_config",
     "models/files/test_header.py": "models/files/gguf_header models/files/safetensors_header",
     "models/files/test_pickle_scan.py": (

@@ -1,4 +1,4 @@
-"""Every other text-to-image pipeline of diffusers: the pipeline samples, and is watched, paused and stopped here.
+"""Every other text-to-image pipeline of diffusers: it samples by itself, and can be paused and stopped between steps.
 
 The pipeline has its own sampler and spacing, whatever a request says; size, negative prompt and guidance are passed on
 as far as the pipeline takes them. Code that comes with a folder is never run.
@@ -7,11 +7,9 @@ as far as the pipeline takes them. Code that comes with a folder is never run.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,24 +26,13 @@ from diffstudio.models.components.components import Components, invalid_config_e
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families.flow import unpack
+from diffstudio.models.families.pipeline_class import pipeline_class
 from diffstudio.models.families.pipeline_stepper import PipelineStepper, Reached, is_flow
 from diffstudio.models.model import EncodedPrompt, Model, OwnSampler, text_only
 
 FAMILY = "diffusers"
 _LARGEST_SIDE = 4096  # px
 _SIDE = 1024  # px, of a pipeline that does not say what it was trained at
-_ELSE = (  # what parameters of such names tell: that a pipeline does something else than make pictures from text
-    ("video", "makes films"),
-    ("frame", "makes films"),
-    ("audio", "makes sounds"),
-    ("waveform", "makes sounds"),
-    ("gen_length", "writes text"),
-    ("class_label", "makes pictures of numbered classes"),
-    ("control_image", "is led by pictures"),
-    ("controlnet", "is led by pictures"),
-    ("adapter_conditioning", "is led by pictures"),
-)
-_PICTURES = frozenset({"image", "images", "mask_image", "reference_image"})  # taken by those that change pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +93,8 @@ class DiffusersPipelineModel(Model):
     @property
     def default_size(self) -> tuple[int, int]:
         config: Any = getattr(self.network, "config", {})
-        said = getattr(self.pipeline, "default_sample_size", None) or config.get("sample_size")
-        sides = said if isinstance(said, (tuple, list)) else (said, said)
+        size = getattr(self.pipeline, "default_sample_size", None) or config.get("sample_size")
+        sides = size if isinstance(size, (tuple, list)) else (size, size)
         height, width = (side * self._scale_factor if isinstance(side, int) else _SIDE for side in sides[:2])
         return width, height
 
@@ -123,7 +110,7 @@ class DiffusersPipelineModel(Model):
 
     @property
     def samplers(self) -> tuple[str, ...]:
-        """Any name will do: none is looked at."""
+        """Any name is accepted and ignored."""
         return tuple(SAMPLERS)
 
     def check_size(self, width: int, height: int) -> None:
@@ -153,7 +140,7 @@ class DiffusersPipelineModel(Model):
         return 3, height, width
 
     def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> PipelinePrompt:
-        """The pipeline encodes them itself when it draws."""
+        """The pipeline encodes them itself when it runs."""
         prompts = (prompt,) * count if isinstance(prompt, str) else tuple(prompt)
         return PipelinePrompt(prompts, (negative,) * len(prompts))
 
@@ -161,7 +148,7 @@ class DiffusersPipelineModel(Model):
         raise text_only()
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        """As many as asked for; which they are is the pipeline's own affair."""
+        """Evenly spaced: the pipeline chooses its own timesteps."""
         check_steps(steps)
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 
@@ -179,7 +166,7 @@ class DiffusersPipelineModel(Model):
         rgb = state[:, :3] if state.shape[1] >= 3 else state[:, :1].expand(-1, 3, -1, -1)
         return rgb.clamp(-1, 1)
 
-    # ---- drawing -----------------------------------------------------------------------------------------------------
+    # ---- sampling ----------------------------------------------------------------------------------------------------
 
     def run(
         self,
@@ -191,24 +178,26 @@ class DiffusersPipelineModel(Model):
         guidance: float,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
     ) -> Iterator[Step]:
-        """One Step for each of `steps`, however many calls of its network the pipeline makes of them.
+        """One Step for each of `steps`, however many calls of its network the pipeline makes.
 
-        What `wrap` returns is called before each of those calls. BadRequest for what the pipeline refuses.
+        What `wrap` returns is called before each of those calls. BadRequest if the pipeline refuses the request.
         """
         assert isinstance(prompt, PipelinePrompt)
         call = self._call(prompt, seeds, width, height, steps, guidance)
-        with PipelineStepper(lambda: self.pipeline(**call), self._schedulers) as talk:
-            drawing = _Drawing(talk, self.schedule, width // self._scale_factor, height // self._scale_factor)
-            denoiser = wrap(drawing) if wrap is not None else drawing
+        with PipelineStepper(lambda: self.pipeline(**call), self._schedulers) as stepper:
+            running = _SteppedPipeline(
+                stepper, self.schedule, width // self._scale_factor, height // self._scale_factor
+            )
+            denoiser = wrap(running) if wrap is not None else running
             x, t, index = torch.zeros(len(seeds), 3, 1, 1, device=self.device), self.schedule.t_max, 0
             while True:
-                drawing.expect_one_more()
+                running.expect_one_more()
                 denoised = denoiser(x, torch.full((len(seeds),), t, dtype=torch.float64))
-                if drawing.made is not None:
-                    yield Step(steps, 0.0, _images(drawing.made).to(self.device), denoised)
+                if running.output is not None:
+                    yield Step(steps, 0.0, _images(running.output).to(self.device), denoised)
                     return
-                x, t, before = drawing.latents(denoised), drawing.level(t), index
-                index = max(index, int(drawing.share * steps + 1e-6)) if drawing.went_on else index + 1
+                x, t, before = running.latents(denoised), running.level(t), index
+                index = max(index, int(running.share * steps + 1e-6)) if running.advanced else index + 1
                 index = min(steps - 1, index)
                 if index > before:
                     yield Step(index, t, x, denoised)
@@ -242,7 +231,7 @@ class DiffusersPipelineModel(Model):
 
     @property
     def _guidance_name(self) -> str | None:
-        """That of Qwen-Image's kin is a number for distilled models, and not the one that a person means."""
+        """The name of the CFG scale. `guidance_scale` of Qwen-Image is the input of distilled models, and None."""
         names = [
             name
             for name in ("guidance_scale", "true_cfg_scale")
@@ -251,46 +240,45 @@ class DiffusersPipelineModel(Model):
         return names[0] if names else None
 
 
-class _Drawing:
-    """A pipeline as the denoiser that a job watches: each call lets it go on by one call of its network.
+class _SteppedPipeline:
+    """A running pipeline as a Denoiser: each call lets it run until its next network call has returned.
 
-    Calls that were answered by others, as when a job starts again from its middle, are made up for.
+    Calls that were answered elsewhere, as when a job restarts from a recorded step, are caught up on.
     """
 
-    def __init__(self, talk: PipelineStepper, schedule: Schedule, width: int, height: int) -> None:
+    def __init__(self, stepper: PipelineStepper, schedule: Schedule, width: int, height: int) -> None:
         self.schedule = schedule
-        self.made: Any = None  # what the pipeline gave in the end
-        self.went_on = False  # whether the newest answer came from here, and was not known already
-        self._wanted = 0
-        self._talk, self._width, self._height = talk, width, height
-        self._asked = 0
+        self.output: Any = None  # what the pipeline returned
+        self.advanced = False  # whether the newest estimate came from here rather than from a record
+        self._expected_calls = self._calls = 0  # of the network
+        self._stepper, self._width, self._height = stepper, width, height
         self._last: Reached | None = None
 
     def expect_one_more(self) -> None:
-        self._wanted += 1
-        self.went_on = False
+        self._expected_calls += 1
+        self.advanced = False
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        while self._asked < self._wanted and self.made is None:
-            self._go_on()
-        self.went_on = True
+        while self._calls < self._expected_calls and self.output is None:
+            self._advance()
+        self.advanced = True
         return x_t if self._last is None else _as_map(self._last.estimate, self._width, self._height)
 
-    def _go_on(self) -> None:
+    def _advance(self) -> None:
         try:
-            said = self._talk.next()
+            reached = self._stepper.next()
         except ValueError as error:
             raise BadRequest(
                 "The pipeline of this checkpoint refuses the request",
                 str(error).splitlines()[0][:200],
                 "Try another size or other settings",
             ) from error
-        if not isinstance(said, Reached):
-            self.made = said
+        if not isinstance(reached, Reached):
+            self.output = reached
             return
-        self._last, self._asked = said, self._asked + 1
-        if said.share >= 1:
-            self._go_on()  # nothing more is asked: it decodes, and is done
+        self._last, self._calls = reached, self._calls + 1
+        if reached.share >= 1:
+            self._advance()  # there is no other network call: it decodes and returns
 
     @property
     def share(self) -> float:
@@ -300,34 +288,34 @@ class _Drawing:
         return _as_map(self._last.latents, self._width, self._height) if self._last is not None else otherwise
 
     def level(self, before: float) -> float:
-        """The time just reached; where the scheduler does not say, it falls evenly."""
+        """The time just reached; evenly spaced if the scheduler does not report it."""
         if self._last is None:
             return before
         return self._last.level if self._last.level is not None else self.schedule.t_max * (1 - self._last.share)
 
 
 def _as_map(latents: Tensor, width: int, height: int) -> Tensor:
-    """Latents in the shape of a picture of this many latent px [B,C,h,w], float32, however a pipeline lays them out."""
+    """Latents as [B,C,h,w], float32, for an image of `width` × `height` latent px, however the pipeline packs them."""
     latents = latents.float()
     match latents.ndim:
         case 4:
             return latents
         case 5:
-            return latents[:, :, 0]  # a film of one frame
+            return latents[:, :, 0]  # a video of one frame
         case 3 if latents.shape[1] == width * height:
-            return latents.transpose(1, 2).reshape(len(latents), -1, height, width)  # a token for each
+            return latents.transpose(1, 2).reshape(len(latents), -1, height, width)  # one token per latent px
         case 3 if latents.shape[1] == (width // 2) * (height // 2) and latents.shape[2] % 4 == 0:
-            return unpack(latents, height // 2 * 2, width // 2 * 2)  # a token for each 2 × 2
-    return latents.new_zeros(len(latents), 3, 1, 1)  # nobody knows
+            return unpack(latents, height // 2 * 2, width // 2 * 2)  # one token per 2 × 2 latent px
+    return latents.new_zeros(len(latents), 3, 1, 1)  # an unknown layout
 
 
-def _images(made: Any) -> Tensor:
-    """The pictures [B,3,H,W] in [-1,1] of a pipeline's output. CheckpointUnknown when they are none."""
-    images = getattr(made, "images", None)
+def _images(output: Any) -> Tensor:
+    """The images [B,3,H,W] in [-1,1] of a pipeline's output. CheckpointUnknown if it has none."""
+    images = getattr(output, "images", None)
     if images is None:
         raise CheckpointUnknown(
-            "The pipeline of this checkpoint made no pictures",
-            f"it gave a {type(made).__name__}",
+            "The pipeline of this checkpoint returned no images",
+            f"it returned a {type(output).__name__}",
             "Choose another checkpoint",
         )
     if not isinstance(images, Tensor):
@@ -345,10 +333,10 @@ def _images(made: Any) -> Tensor:
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> DiffusersPipelineModel:
-    """CheckpointDamaged; CheckpointUnknown for a pipeline that is not known, brings its own code, or does something
-    else.
+    """CheckpointDamaged; CheckpointUnknown for a pipeline that diffusers lacks, that needs code from the folder, or that
+    is not text-to-image.
     """
-    kind = _pipeline_class(checkpoint)
+    kind = pipeline_class(checkpoint)
     plain = list(checkpoint.path.glob("*/*.safetensors"))
     variant = "fp16" if plain and all(".fp16." in file.name for file in plain) else None
     try:
@@ -372,62 +360,3 @@ def load(
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
     return DiffusersPipelineModel(checkpoint, pipeline.to(device), device=device, dtype=dtype, sha256=sha256)
-
-
-def _pipeline_class(checkpoint: Checkpoint) -> Any:
-    """diffusers' own class that the folder names, if it makes pictures from text."""
-    import diffusers
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
-
-    index = _index(checkpoint.path)
-    name = index.get("_class_name")
-    if not isinstance(name, str) or any(checkpoint.path.rglob("*.py")):
-        raise CheckpointUnknown(
-            f"{checkpoint.name} brings program code of its own", "such code is never run", "Choose another checkpoint"
-        )
-    kind = getattr(diffusers, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
-        raise CheckpointUnknown(
-            f"{checkpoint.name} is of a kind that is not known here",
-            f"diffusers {diffusers.__version__} has no {name[:80]}",
-            "Update diffusers, or choose another",
-        )
-    does = _does_else(kind, kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values())
-    if does or not any(part.endswith("scheduler") for part in index):
-        raise CheckpointUnknown(
-            f"{checkpoint.name} {does or 'does not draw step by step'}",
-            f"it is a {name}, and here only pictures are made, from text",
-            "Choose a checkpoint that makes pictures",
-        )
-    return kind
-
-
-def _does_else(kind: Any, known: bool) -> str:
-    """What a pipeline does, by what it takes, if that is not to make pictures from text; `known` ones may take pictures
-    too.
-    """
-    takes = inspect.signature(kind.__call__).parameters
-    for sign, does in _ELSE:
-        if any(sign in name for name in takes):
-            return does
-    if not known and _PICTURES & takes.keys():
-        return "changes pictures"
-    needs = {
-        name
-        for name, parameter in takes.items()
-        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD and name != "self"
-    }
-    if "prompt" not in takes:
-        return "does not make pictures from text"
-    return "is one half of a pipeline" if needs - {"prompt"} or kind.__name__.endswith("PriorPipeline") else ""
-
-
-def _index(folder: Path) -> Mapping[str, Any]:
-    path = folder / "model_index.json"
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], "Download it again") from error
-    if not isinstance(index, dict):
-        raise CheckpointDamaged(f"{path} is not a table", remedy="Download it again")
-    return index

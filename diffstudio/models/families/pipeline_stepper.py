@@ -1,7 +1,7 @@
-"""A pipeline of diffusers that draws in a thread of its own and stands still after each call of its network.
+"""Run a diffusers pipeline in a thread, one network call at a time.
 
-Pipelines differ in the callbacks they have, and some have none; but all ask a scheduler what to make of each answer of
-the network. That question is where a pipeline is held, looked at and, if it must be, ended.
+Pipelines differ in their callbacks, and some have none; but all pass each output of the network to the `step` of a
+scheduler. There the pipeline waits, its latents are read, and it can be ended.
 """
 
 from __future__ import annotations
@@ -19,81 +19,79 @@ from torch import Tensor
 
 from diffstudio.errors import Interrupted
 
-_GO_ON, _END = True, False
+_CONTINUE, _END = True, False
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The pipeline stands still after a call of its network."""
+    """The pipeline waits after a call of its network."""
 
     latents: Tensor  # as the pipeline holds them
     estimate: Tensor  # of the clean latents, of the same shape; the latents themselves where none is known
-    share: float  # of its calls that are done, up to 1
-    level: (
-        float | None
-    )  # the noise now: t of a flow, sigma / alpha of every other; None where the scheduler does not say
+    share: float  # of its network calls that are done, up to 1
+    level: float | None  # the noise level: t of a flow, else sigma / alpha; None if the scheduler does not report it
 
 
 class PipelineStepper:
-    """`with` it a pipeline is asked for one step at a time. What the pipeline raises is raised by `next`."""
+    """A context manager; within it, `next` runs the pipeline to its next network call and raises what it raises."""
 
-    def __init__(self, draw: Callable[[], Any], schedulers: Sequence[Any]) -> None:
-        self._draw, self._schedulers = draw, schedulers
+    def __init__(self, run: Callable[[], Any], schedulers: Sequence[Any]) -> None:
+        self._run, self._schedulers = run, schedulers
         self._thread = ThreadPoolExecutor(1, "pipeline")
-        self._said: SimpleQueue[Reached | Future[Any]] = SimpleQueue()
-        self._answers: SimpleQueue[bool] = SimpleQueue()
+        self._results: SimpleQueue[Reached | Future[Any]] = SimpleQueue()
+        self._commands: SimpleQueue[bool] = SimpleQueue()
         self._future: Future[Any] | None = None
-        self._calls: dict[int, int] = {}  # of the network, by scheduler in the order of their turns
+        self._calls: dict[int, int] = {}  # of the network, by the id of the scheduler, in the order of first use
 
     def __enter__(self) -> Self:
         for scheduler in self._schedulers:
-            scheduler.step = self._held(scheduler)
+            scheduler.step = self._waiting_step(scheduler)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._answers.put(_END)
+        self._commands.put(_END)
         self._thread.shutdown(wait=True)
         for scheduler in self._schedulers:
             del scheduler.step  # the class has its own
 
-    def _held(self, scheduler: Any) -> Callable[..., Any]:
+    def _waiting_step(self, scheduler: Any) -> Callable[..., Any]:
         step = scheduler.step
 
         @functools.wraps(step)  # pipelines look at its parameters
-        def held(model_output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **named: Any) -> Any:
-            answer = step(model_output, timestep, sample, *rest, **named)
-            latents = answer[0] if isinstance(answer, tuple) else answer.prev_sample
-            estimate = _estimate(scheduler, answer, model_output, sample)
-            self._stand_still(
+        def waiting_step(model_output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **named: Any) -> Any:
+            output = step(model_output, timestep, sample, *rest, **named)
+            latents = output[0] if isinstance(output, tuple) else output.prev_sample
+            estimate = _estimate(scheduler, output, model_output, sample)
+            self._wait_at(
                 Reached(latents, latents if estimate is None else estimate, self._share(scheduler), _level(scheduler))
             )
-            return answer
+            return output
 
-        return held
+        return waiting_step
 
     def _share(self, scheduler: Any) -> float:
-        """Of the pipeline's work, one more call of the network being done; each scheduler has an equal part of it."""
+        """The share of the network calls that are done, this one included; schedulers have equal shares."""
         calls = self._calls[id(scheduler)] = self._calls.get(id(scheduler), 0) + 1
         part = min(1.0, calls / max(1, len(scheduler.timesteps)))
         return (len(self._calls) - 1 + part) / len(self._schedulers)
 
-    def _stand_still(self, reached: Reached) -> None:
-        """In the pipeline's thread."""
-        self._said.put(reached)
-        if self._answers.get() is _END:
+    def _wait_at(self, reached: Reached) -> None:
+        """Called in the pipeline's thread. Interrupted when the context ends."""
+        self._results.put(reached)
+        if self._commands.get() is _END:
             raise Interrupted("Stopped")
 
     def next(self) -> Reached | Any:
-        """Where the pipeline stands after one more call of its network, or in the end what it made."""
+        """The state after one more call of the network, or finally the pipeline's output."""
         if self._future is None:
-            self._future = self._thread.submit(self._draw)
-            self._future.add_done_callback(self._said.put)
+            self._future = self._thread.submit(self._run)
+            self._future.add_done_callback(self._results.put)
         else:
-            self._answers.put(_GO_ON)
-        said = self._said.get()
-        return said if isinstance(said, Reached) else said.result()
+            self._commands.put(_CONTINUE)
+        result = self._results.get()
+        return result if isinstance(result, Reached) else result.result()
 
 
 def is_flow(scheduler: Any) -> bool:
@@ -105,20 +103,22 @@ def is_flow(scheduler: Any) -> bool:
     )
 
 
-def _estimate(scheduler: Any, answer: Any, velocity: Tensor, sample: Tensor) -> Tensor | None:
-    """The clean latents by the scheduler's own reckoning, as far as it keeps it."""
+def _estimate(scheduler: Any, output: Any, velocity: Tensor, sample: Tensor) -> Tensor | None:
+    """The scheduler's own estimate of the clean latents; None if it keeps none."""
     if "FlowMatch" in type(scheduler).__name__ and velocity.shape == sample.shape:
         sigma = float(scheduler.sigmas[max(0, scheduler.step_index - 1)])
         return sample.float() - sigma * velocity.float()
-    kept = getattr(scheduler, "model_outputs", None)  # of multistep solvers that think in clean images
+    kept = getattr(scheduler, "model_outputs", None)  # of multistep solvers in data prediction
     if (
         kept
         and isinstance(kept[-1], Tensor)
         and (scheduler.config.get("predict_x0") or "dpmsolver++" in str(scheduler.config.get("algorithm_type")))
     ):
         return kept[-1]
-    said = answer[1] if isinstance(answer, tuple) and len(answer) > 1 else getattr(answer, "pred_original_sample", None)
-    return said if isinstance(said, Tensor) and said.shape == sample.shape else None
+    clean = (
+        output[1] if isinstance(output, tuple) and len(output) > 1 else getattr(output, "pred_original_sample", None)
+    )
+    return clean if isinstance(clean, Tensor) and clean.shape == sample.shape else None
 
 
 def _level(scheduler: Any) -> float | None:

@@ -284,15 +284,15 @@ def test_what_the_pipeline_refuses_is_told_in_words(
 @pytest.mark.parametrize(
     "name, says",
     [
-        ("WanPipeline", "makes films"),
-        ("StableAudioPipeline", "makes sounds"),
+        ("WanPipeline", "generates video"),
+        ("StableAudioPipeline", "generates audio"),
         ("DiTPipeline", "numbered classes"),
-        ("FluxFillPipeline", "changes pictures"),
-        ("StableDiffusionControlNetPipeline", "is led by pictures"),
-        ("StableCascadePriorPipeline", "one half of a pipeline|changes pictures"),
-        ("DDPMPipeline", "does not make pictures from text"),
-        ("AutoencoderKL", "is of a kind that is not known here"),
-        ("NoSuchPipeline", "is of a kind that is not known here"),
+        ("FluxFillPipeline", "edits images"),
+        ("StableDiffusionControlNetPipeline", "needs a control image"),
+        ("StableCascadePriorPipeline", "one half of a pipeline|edits images"),
+        ("DDPMPipeline", "is not text-to-image"),
+        ("AutoencoderKL", "needs an unknown pipeline"),
+        ("NoSuchPipeline", "needs an unknown pipeline"),
     ],
 )
 def test_pipelines_that_do_something_else_are_refused(tmp_path: Path, name: str, says: str) -> None:
@@ -309,10 +309,10 @@ def test_code_that_comes_with_a_folder_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "transformer" / "my_network.py").write_text(f"open({str(marker)!r}, 'w')\nclass Network: pass\n")
     path = tmp_path / "model_index.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"transformer": ["my_network", "Network"]}))
-    with pytest.raises(CheckpointUnknown, match="program code of its own"):
+    with pytest.raises(CheckpointUnknown, match="its own program code"):
         load(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": ["my_pipeline", "Pipeline"]}))
-    with pytest.raises(CheckpointUnknown, match="program code of its own"):
+    with pytest.raises(CheckpointUnknown, match="its own program code"):
         load(tmp_path)
     assert not marker.exists()
 

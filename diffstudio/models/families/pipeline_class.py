@@ -1,0 +1,87 @@
+"""The pipeline class of a diffusers folder, if it is a text-to-image pipeline of diffusers itself.
+
+Code that comes with a folder is never run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.files.file_access import DOWNLOAD_AGAIN
+from diffstudio.models.files.formats import INDEX
+
+_OTHER_TASKS = (  # by what the names of a pipeline's parameters contain
+    ("video", "generates video"),
+    ("frame", "generates video"),
+    ("audio", "generates audio"),
+    ("waveform", "generates audio"),
+    ("gen_length", "generates text"),
+    ("class_label", "generates images of numbered classes"),
+    ("control_image", "needs a control image"),
+    ("controlnet", "needs a control image"),
+    ("adapter_conditioning", "needs a control image"),
+)
+_IMAGE_INPUTS = frozenset({"image", "images", "mask_image", "reference_image"})  # of img2img and inpainting
+
+
+def pipeline_class(checkpoint: Checkpoint) -> Any:
+    """diffusers' own class that the folder names. CheckpointDamaged; CheckpointUnknown if it is not text-to-image."""
+    import diffusers
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    index = _index(checkpoint.path)
+    name = index.get("_class_name")
+    if not isinstance(name, str) or any(checkpoint.path.rglob("*.py")):
+        raise CheckpointUnknown(
+            f"{checkpoint.name} contains its own program code", "such code is never run", "Choose another checkpoint"
+        )
+    kind = getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
+        raise CheckpointUnknown(
+            f"{checkpoint.name} needs an unknown pipeline",
+            f"diffusers {diffusers.__version__} has no {name[:80]}",
+            "Update diffusers, or choose another",
+        )
+    task = _other_task(kind, kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values())
+    if task or not any(component.endswith("scheduler") for component in index):
+        raise CheckpointUnknown(
+            f"{checkpoint.name} {task or 'has no scheduler'}",
+            f"it is a {name}, and only text-to-image pipelines are supported",
+            "Choose a text-to-image checkpoint",
+        )
+    return kind
+
+
+def _other_task(kind: Any, known: bool) -> str:
+    """What a pipeline does, by its parameters; empty for text-to-image. `known` ones may take images as well."""
+    parameters = inspect.signature(kind.__call__).parameters
+    for part, task in _OTHER_TASKS:
+        if any(part in name for name in parameters):
+            return task
+    if not known and _IMAGE_INPUTS & parameters.keys():
+        return "edits images"
+    required = {
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD and name != "self"
+    }
+    if "prompt" not in parameters:
+        return "is not text-to-image"
+    return "is one half of a pipeline" if required - {"prompt"} or kind.__name__.endswith("PriorPipeline") else ""
+
+
+def _index(folder: Path) -> Mapping[str, Any]:
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], DOWNLOAD_AGAIN) from error
+    if not isinstance(index, dict):
+        raise CheckpointDamaged(f"{path} is not a JSON object", remedy=DOWNLOAD_AGAIN)
+    return index
