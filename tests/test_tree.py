@@ -63,7 +63,7 @@ TESTED_IN = {
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": ("studio/generation/passes studio/jobs/job_control studio/jobs/recording"),
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
-    "studio/test_worker.py": "studio/events",
+    "studio/test_worker.py": "studio/events studio/generation/model_loader",
     "training/data/test_dataset.py": "training/data/near_duplicates",
     "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
     "ui/gallery/test_room.py": (
