@@ -14,7 +14,7 @@ from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_folder
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.image_actions import open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
 
@@ -156,7 +156,7 @@ class SettingsDialog(QDialog):
         contents = QWidget()
         contents.setObjectName("contents")
         column = QVBoxLayout(contents)
-        column.setContentsMargins(24, 24, 24, 16)
+        column.setContentsMargins(24, 24, 24 - SCROLL_BAR_WIDTH, 16)
         column.setSpacing(12)
         column.addWidget(SectionLabel("Appearance"))
         column.addLayout(_row("Theme", self.theme))

@@ -17,7 +17,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
-from diffstudio.ui.widgets.helpers import label, scroll_area
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
 WIDTH = 304
@@ -66,7 +66,7 @@ class Details(QFrame):
         contents = QWidget()
         contents.setObjectName("contents")
         column = QVBoxLayout(contents)
-        column.setContentsMargins(16, 16, 16, 16)
+        column.setContentsMargins(16, 16, 16 - SCROLL_BAR_WIDTH, 16)
         column.setSpacing(8)
         for part in (
             self._prompt_title,

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemD
 from diffstudio.studio.gallery.gallery import GalleryImage
 from diffstudio.ui.gallery.item_model import IMAGE_ROLE, GalleryModel
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.helpers import describe, reserve_scroll_bar
 
 MIN_CELL = 156  # px, including the gap
 GAP = 12
@@ -104,20 +104,13 @@ class ThumbnailGrid(QListView):
         self.setDragDropMode(QAbstractItemView.DragDropMode.DragOnly)
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)  # showing and hiding it would flicker
+        reserve_scroll_bar(self)
         self.verticalScrollBar().setSingleStep(40)
-        self.verticalScrollBar().rangeChanged.connect(self._follow_range)
         self.setMouseTracking(True)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setItemDelegate(ThumbnailDelegate(self))
         self._fit_columns()
         self.doubleClicked.connect(lambda index: self.opened.emit(index))
-
-    def _follow_range(self, least: int, most: int) -> None:
-        """Disable the scroll bar, which keeps its width, while everything is visible."""
-        bar = self.verticalScrollBar()
-        if bar.isEnabled() is not (most > least):
-            bar.setEnabled(most > least)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         self._fit_columns()

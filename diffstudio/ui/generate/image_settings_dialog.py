@@ -13,9 +13,11 @@ from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.images import Thumbnail
 from diffstudio.ui.widgets.wrapping_text import FactsTable
+
+_WIDTH, _MAX_HEIGHT = 600, 680  # px
 
 
 class ImageSettingsDialog(QDialog):
@@ -29,7 +31,6 @@ class ImageSettingsDialog(QDialog):
         super().__init__(parent)
         request = settings.request
         self.setWindowTitle("Image settings")
-        self.resize(600, 480)
         self.setMinimumSize(420, 320)
         describe(self, f"Settings of {path.name}", " ")
         thumbnail = Thumbnail(160, 8, name=path.name)
@@ -40,6 +41,7 @@ class ImageSettingsDialog(QDialog):
             edit.setReadOnly(True)
             edit.setTabChangesFocus(True)
             describe(edit, name, f"{name} of the image")
+        self.prompt.setMinimumHeight(72)
         self.negative.setFixedHeight(56)
         self.facts = FactsTable(96)
         self.facts.show_facts(_rows(settings))
@@ -71,8 +73,10 @@ class ImageSettingsDialog(QDialog):
         top.setSpacing(16)
         top.addWidget(thumbnail, 0, Qt.AlignmentFlag.AlignTop)
         top.addLayout(facts, 1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(24, 24, 24, 16)
+        contents = QWidget()
+        contents.setObjectName("contents")
+        column = QVBoxLayout(contents)
+        column.setContentsMargins(24, 24, 24 - SCROLL_BAR_WIDTH, 8)
         column.setSpacing(8)
         column.addLayout(top)
         column.addWidget(SectionLabel(terms.PROMPT))
@@ -84,12 +88,18 @@ class ImageSettingsDialog(QDialog):
             not_imported = f"Not imported: {'; '.join(settings.not_imported)}."
             column.addWidget(label(not_imported, "warn", pixels=theme.SMALL_PIXELS, wrap=True))
         buttons = QHBoxLayout()
+        buttons.setContentsMargins(24, 8, 24, 16)
         buttons.addWidget(self.start_button)
         buttons.addWidget(self.upscale_button)
         buttons.addStretch(1)
         buttons.addWidget(self.close_button)
         buttons.addWidget(self.use_button)
-        column.addLayout(buttons)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(0)
+        whole.addWidget(scroll_area(contents), 1)
+        whole.addLayout(buttons)
+        self.resize(_WIDTH, min(contents.sizeHint().height() + buttons.sizeHint().height(), _MAX_HEIGHT))
 
     def _start(self) -> None:
         self.start_requested.emit()

@@ -30,7 +30,7 @@ from diffstudio.ui.generate.sections.seed import SeedControl
 from diffstudio.ui.generate.sections.size import SizeControl, limits_of
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import describe, label, scroll_area, set_style_property
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area, set_style_property
 from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
 MEMORY_FORECAST_DELAY_MS = 150  # after the last change
@@ -297,7 +297,7 @@ class Panel(QFrame):
         contents = QWidget()
         contents.setObjectName("contents")
         column = QVBoxLayout(contents)
-        column.setContentsMargins(16, 16, 16, 8)
+        column.setContentsMargins(16, 16, 16 - SCROLL_BAR_WIDTH, 8)
         column.setSpacing(12)
         self.prompt_section = QWidget()
         heading = QHBoxLayout(self.prompt_section)

@@ -15,7 +15,7 @@ from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import image_actions, theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.images import Thumbnail
 
 MAX_RECENT = 30
@@ -220,7 +220,7 @@ class QueueAndHistory(QFrame):
         return thumb
 
     def _arrange(self) -> None:
-        room = self.width() - 32 - 8
+        room = self.width() - 32
         self._columns = 3 if room >= 160 else 2
         side = max(32, (room - 8 * (self._columns - 1)) // self._columns)
         for index, thumb in enumerate(self.thumbs):
@@ -237,7 +237,7 @@ class QueueAndHistory(QFrame):
         contents = QWidget()
         contents.setObjectName("contents")
         column = QVBoxLayout(contents)
-        column.setContentsMargins(16, 16, 16, 8)
+        column.setContentsMargins(16, 16, 16 - SCROLL_BAR_WIDTH, 8)
         column.setSpacing(8)
         self._jobs, self._grid = QVBoxLayout(), QGridLayout()
         self._jobs.setSpacing(8)

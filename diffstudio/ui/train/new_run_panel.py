@@ -117,11 +117,7 @@ class NewRunPanel(QWidget):
         grid.addWidget(self.image_size, 1, 0)
         grid.addWidget(self.optimiser, 1, 1)
         grid.addWidget(self.noise_levels, 2, 0)
-        name = QVBoxLayout()
-        name.setSpacing(4)
-        name.addWidget(label("Name"))
-        name.addWidget(self.run_name)
-        grid.addLayout(name, 2, 1)
+        grid.addLayout(_labelled("Name", self.run_name), 2, 1)
         grid.setColumnStretch(0, 1)
         grid.setColumnStretch(1, 1)
         form = QVBoxLayout(self._form)
@@ -131,7 +127,7 @@ class NewRunPanel(QWidget):
         form.addWidget(self.recipe)
         form.addWidget(self.recipe_reason)
         form.addLayout(grid)
-        form.addWidget(self.augmentations)
+        form.addLayout(_labelled("Augmentation", self.augmentations))
         form.addWidget(self.upscale_note)
         form.addWidget(self.estimate)
         self.column = scrolled_column(self)
@@ -265,3 +261,11 @@ class NewRunPanel(QWidget):
         settings = self.run_settings()
         if settings is not None:
             self.start_requested.emit(settings)
+
+
+def _labelled(text: str, control: QWidget) -> QVBoxLayout:
+    column = QVBoxLayout()
+    column.setSpacing(4)
+    column.addWidget(label(text))
+    column.addWidget(control)
+    return column

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from diffstudio.ui.widgets.helpers import scroll_area
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, scroll_area
 
 
 def side_column(inside: QWidget, side: str) -> QWidget:
@@ -30,6 +30,6 @@ def scrolled_column(owner: QWidget) -> QVBoxLayout:
     outer.setSpacing(0)
     outer.addWidget(area, 1)
     column = QVBoxLayout(inner)
-    column.setContentsMargins(16, 16, 16, 8)
+    column.setContentsMargins(16, 16, 16 - SCROLL_BAR_WIDTH, 8)
     column.setSpacing(12)
     return column

@@ -6,7 +6,7 @@ from typing import Any
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent
-from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
+from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
 
 from diffstudio.ui.widgets import theme
 
@@ -39,9 +39,24 @@ def label(
     return result
 
 
+SCROLL_BAR_WIDTH = 8  # px, as in the style sheet
+
+
+def reserve_scroll_bar(area: QAbstractScrollArea) -> None:
+    """Keep the space of the vertical scroll bar, so that the contents do not move when it appears."""
+    area.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
+    bar = area.verticalScrollBar()
+    bar.setEnabled(bar.maximum() > bar.minimum())  # the style sheet draws nothing while it is disabled
+    bar.rangeChanged.connect(lambda least, most: bar.setEnabled(most > least))
+
+
 def scroll_area(contents: QWidget) -> QScrollArea:
-    """A vertical scroll area, skipped by Tab: only its contents take the focus."""
+    """A vertical scroll area, skipped by Tab: only its contents take the focus.
+
+    The scroll bar always takes SCROLL_BAR_WIDTH at the right, which the margin of the contents makes up for.
+    """
     area = QScrollArea()
+    reserve_scroll_bar(area)
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
