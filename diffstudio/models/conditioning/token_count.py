@@ -6,15 +6,15 @@ truncate, and the checkpoint's own if it was trained here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.clip_vocabulary import clip_vocabulary
 from diffstudio.models.conditioning.prompt_weighting import TokenCount, count_tokens
 from diffstudio.models.detection.types import Layout
 from diffstudio.networks.conditioning import Conditioning
@@ -76,7 +76,8 @@ def _reader(key: _Key) -> tuple[Tokenizer, int | None] | None:
     if checkpoint.family == "pixel":
         return _own(checkpoint)
     if checkpoint.family in CHUNKED_FAMILIES:
-        return _first(_clip, _folders(checkpoint, ("tokenizer", "tokenizer_2")), None)
+        clip = _first(_clip, _folders(checkpoint, ("tokenizer", "tokenizer_2")), None)
+        return clip or ((shipped, None) if (shipped := _shipped_clip()) is not None else None)
     if checkpoint.family in _TOKEN_LIMITS:
         limit = _TOKEN_LIMITS[checkpoint.family]
         return _first(_from_file, _folders(checkpoint, (limit.tokenizer,)), limit.longest)
@@ -99,38 +100,44 @@ def _own(checkpoint: Checkpoint) -> tuple[Tokenizer, int] | None:
 
 
 def _folders(checkpoint: Checkpoint, names: Sequence[str]) -> list[Path]:
-    """Where its tokenizer may be: in its own folder, or among those that ship with the program."""
-    own = [checkpoint.path / name for name in names] if checkpoint.layout is Layout.FOLDER else []
-    return [*own, *(paths.resources() / "models" / checkpoint.family / name for name in names)]
+    """The tokenizers in its own folder; a single file has none."""
+    return [checkpoint.path / name for name in names] if checkpoint.layout is Layout.FOLDER else []
 
 
 def _clip(folder: Path) -> Tokenizer | None:
-    """CLIP's tokenizer (Radford et al. 2021, arXiv 2103.00020) from `vocab.json` and `merges.txt`, or from
-    `tokenizer.json`.
-    """
+    """CLIP's tokenizer from `vocab.json` and `merges.txt`, or from `tokenizer.json`."""
+    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
 
     def make() -> Tokenizer:
-        from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+        from tokenizers import models
 
-        tokenizer = Tokenizer(
-            models.BPE.from_file(
-                str(folder / "vocab.json"),
-                str(folder / "merges.txt"),
-                end_of_word_suffix="</w>",
-                unk_token="<|endoftext|>",
-            )
-        )
-        tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-        )
-        words = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-        tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
-        return tokenizer
+        return _clip_tokenizer(*models.BPE.read_file(str(vocabulary), str(merges)))
 
-    return _made(make) if (folder / "vocab.json").is_file() else _from_file(folder)
+    return _made(make) if vocabulary.is_file() else _from_file(folder)
+
+
+def _shipped_clip() -> Tokenizer | None:
+    """CLIP's tokenizer with the vocabulary that ships with the program: the same for all these families."""
+    return _made(lambda: _clip_tokenizer(*clip_vocabulary()))
+
+
+def _clip_tokenizer(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+    """Radford et al. 2021, arXiv 2103.00020."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    end = "<|endoftext|>"
+    tokenizer = Tokenizer(
+        models.BPE(vocab=dict(vocabulary), merges=list(merges), end_of_word_suffix="</w>", unk_token=end)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.add_special_tokens(["<|startoftext|>", end])
+    return tokenizer
 
 
 def _from_file(folder: Path) -> Tokenizer | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from diffstudio import paths
+from diffstudio.models.conditioning import token_count
 from diffstudio.models.conditioning.prompt_weighting import TokenCount
 from diffstudio.models.conditioning.token_count import count_prompt_tokens, supports_prompt_weights
 from diffstudio.models.detection.types import Layout
@@ -58,6 +58,16 @@ def test_clip_is_counted_as_transformers_reads_it(folder: Path) -> None:
     assert count_prompt_tokens(of, "(cat:1.3) BREAK dog") == TokenCount(3, 150, 2)
 
 
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_single_file_is_counted_with_the_vocabulary_that_ships(family: str, tmp_path: Path) -> None:
+    from tests.models.small_files import words
+
+    clip = words()
+    of = checkpoint("sd", path=tmp_path / "sd.safetensors", family=family, layout=Layout.ORIGINAL, metadata={})
+    for text in ("a photo of an astronaut, 8k!!", "Größe 42 café", "don't"):
+        assert count_prompt_tokens(of, text) == TokenCount(len(clip(text, add_special_tokens=False).input_ids), 75, 1)
+
+
 def test_what_flux_cuts_is_counted_by_its_second_tokenizer(folder: Path) -> None:
     of = checkpoint("flux", path=folder, family="flux", layout=Layout.FOLDER, metadata={})
     assert count_prompt_tokens(of, "a cat") == TokenCount(2, 511)
@@ -68,7 +78,7 @@ def test_what_flux_cuts_is_counted_by_its_second_tokenizer(folder: Path) -> None
 
 
 def test_what_is_not_at_hand_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "resources", lambda: tmp_path / "none")
+    monkeypatch.setattr(token_count, "_shipped_clip", lambda: None)
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "vocab.json").write_text("{")
     assert (
