@@ -26,6 +26,7 @@ from diffstudio.models.adapters.adapter_file import AdapterFile, read_adapter
 from diffstudio.models.adapters.layer_matching import LayerIndex, LayerMatch
 from diffstudio.models.adapters.low_rank import Change, LowRank, RowRanges, apply_changes
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.files.file_access import FileStamp, file_stamp
 from diffstudio.models.files.header import Header
 from diffstudio.models.state_dicts.prefixes import NETWORK
 
@@ -69,7 +70,7 @@ class _MatchedFile:
     """An adapter file with the modules of this model that its layers match."""
 
     file: AdapterFile
-    stamp: tuple[int, int]
+    stamp: FileStamp | None
     matches: tuple[tuple[LayerMatch, Change], ...]
     matched: int
     note: str
@@ -130,11 +131,11 @@ class Adapters:
         fitted: dict[Path, _MatchedFile] = {}
         for use in uses:
             known = self._fitted.get(use.path)
-            fitted[use.path] = known if known is not None and known.stamp == _stamp(use.path) else self._fit(use)
+            fitted[use.path] = known if known is not None and known.stamp == file_stamp(use.path) else self._fit(use)
         self._fitted = fitted
 
     def _fit(self, use: AdapterUse) -> _MatchedFile:
-        stamp, file = _stamp(use.path), read_adapter(use.path, use.header)
+        stamp, file = file_stamp(use.path), read_adapter(use.path, use.header)
         self._index = self._index or LayerIndex(
             self._components[NETWORK],
             {component: self._components[component] for component in self._components if component != NETWORK},
@@ -305,14 +306,6 @@ def _sides(module: nn.Module) -> tuple[int, int]:
 
 def _same(a: WeightUpdates, b: WeightUpdates) -> bool:
     return len(a) == len(b) and all(x[0] is y[0] and x[1:] == y[1:] for x, y in zip(a, b, strict=True))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        about = path.stat()
-    except OSError:
-        return 0, 0  # reading the file raises the error
-    return about.st_mtime_ns, about.st_size
 
 
 def _note(use: AdapterUse, file: AdapterFile, matched: int, mismatched: int, packed: bool) -> str:

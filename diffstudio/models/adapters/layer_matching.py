@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from diffstudio.models.adapters.low_rank import RowRanges
-from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORK
+from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORK, underscored
 from diffstudio.models.state_dicts.to_original import OUTER_KEYS, RESNET_KEYS
 
 
@@ -39,7 +39,7 @@ class LayerIndex:
         """The modules that a layer of a LoRA file applies to; several for fused matrices, none where the model lacks
         it.
         """
-        name = _underscored(layer)
+        name = underscored(layer)
         for prefix, components in LORA_PREFIXES:
             if name.startswith(prefix):
                 for component in components:
@@ -54,16 +54,16 @@ _LayerAlias = tuple[str, str, RowRanges | None]  # another name, the module's pa
 def _table(component: str, root: nn.Module, aliases: Iterator[_LayerAlias]) -> dict[str, tuple[LayerMatch, ...]]:
     table: dict[str, tuple[LayerMatch, ...]] = {}
     for name, path, rows in aliases:
-        key = _underscored(name)
+        key = underscored(name)
         table[key] = (
             (*table.get(key, ()), LayerMatch(component, path, rows))
             if rows is not None
             else (LayerMatch(component, path),)
         )
     for path, _ in layers_of(root):
-        table[_underscored(path)] = (LayerMatch(component, path),)
+        table[underscored(path)] = (LayerMatch(component, path),)
         if path.endswith(".to_out.0"):  # older diffusers named the list of projection and dropout
-            table[_underscored(path[:-2])] = (LayerMatch(component, path),)
+            table[underscored(path[:-2])] = (LayerMatch(component, path),)
     return table
 
 
@@ -72,10 +72,6 @@ def layers_of(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, module in root.named_modules():
         if module._parameters.get("weight") is not None:
             yield path, module
-
-
-def _underscored(name: str) -> str:
-    return name.replace(".", "_")
 
 
 def _encoder_aliases(encoder: nn.Module) -> Iterator[_LayerAlias]:

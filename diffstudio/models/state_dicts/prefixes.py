@@ -201,14 +201,15 @@ _COMFY_ENCODERS = {
 }
 
 
-def _underscored(prefix: str) -> str:
-    return prefix.replace(".", "_")
+def underscored(name: str) -> str:
+    """As LoRA files of kohya write the path of a layer."""
+    return name.replace(".", "_")
 
 
 # How the names of layers begin, with underscores for dots, and the components they may mean: the first that has such a
 # module.
 LORA_PREFIXES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    *((prefix, (NETWORK,)) for prefix in (*_TRAINERS_NETWORK, *map(_underscored, NETWORK_PREFIXES))),
+    *((prefix, (NETWORK,)) for prefix in (*_TRAINERS_NETWORK, *map(underscored, NETWORK_PREFIXES))),
     *((prefix, components) for prefixes, components in _TRAINERS_ENCODERS for prefix in prefixes),
-    *((_underscored(_comfy(encoder)), components) for encoder, components in _COMFY_ENCODERS.items()),
+    *((underscored(_comfy(encoder)), components) for encoder, components in _COMFY_ENCODERS.items()),
 )

@@ -323,7 +323,7 @@ class Gallery:
             stat.st_size,
             width,
             height,
-            *(_storable(text) for text in words),
+            *(metadata.storable(text) for text in words),
             json.dumps(request.to_json()) if request else None,
         ]
         with self.writing() as connection:
@@ -395,7 +395,7 @@ class Gallery:
         conditions, values = ["trashed IS NULL"], []
         if starred:
             conditions.append("starred = 1")
-        terms = _storable(search).split()[:32]
+        terms = metadata.storable(search).split()[:32]
         long = [term for term in terms if len(term) >= 3] if self._words else []  # what trigrams can find
         if long:
             quoted = " AND ".join('"' + term.replace('"', '""') + '"' for term in long)
@@ -422,8 +422,3 @@ def _name_parts(request: PictureRequest) -> tuple[str, str]:
     if isinstance(request, UpscaleRequest):
         return slug(request.source.stem), f"{request.scale:g}x"
     return str(request.seed), slug(lora_tags(request.prompt)[0]) or slug(request.prompt)
-
-
-def _storable(text: str) -> str:
-    """Text that a database takes: half a surrogate pair has no UTF-8."""
-    return text.encode("utf-8", "replace").decode().replace("\0", " ")

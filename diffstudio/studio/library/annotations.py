@@ -12,6 +12,7 @@ from typing import Any
 from diffstudio import paths
 from diffstudio.atomic import replace, storage_errors, write_text
 from diffstudio.errors import StorageProblem
+from diffstudio.models.files.file_access import file_stamp
 
 FORMAT = 1
 LONGEST_NOTE = 20_000  # characters
@@ -140,8 +141,5 @@ class Annotations:
 
 
 def _stamp(path: Path) -> _Stamp | None:
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return path.name, about.st_size, about.st_mtime_ns
+    stamp = file_stamp(path)
+    return None if stamp is None else (path.name, *stamp)

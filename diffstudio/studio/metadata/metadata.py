@@ -100,17 +100,16 @@ def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
         lines.append(f"Negative prompt: {negative}")
     shown = {name: import_settings.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
     lines.append(", ".join(f"{name}: {value}" for name, value in shown.items()))
-    return _storable("\n".join(lines))
+    return storable("\n".join(lines))
 
 
 def _yes_or_no(value: bool | None) -> str | None:
     return None if value is None else "yes" if value else "no"
 
 
-def _storable(text: str) -> str:
-    return (
-        text.replace("\0", " ").encode("utf-8", "replace").decode()
-    )  # half a surrogate pair, from a terminal say, has no UTF-8
+def storable(text: str) -> str:
+    """Text that files and databases can hold: without NUL, and valid UTF-8, which half a surrogate pair is not."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def _hires_fields(request: GenerateRequest) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
     }
     before = str(about.get("source_text") or "").strip()
     if not request.checkpoint and before:
-        return _storable(
+        return storable(
             f"{before}, " + ", ".join(f"{name}: {import_settings.quoted(str(value))}" for name, value in done.items())
         )
     sampled = (

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from diffstudio.atomic import atomic_write, remove_part_files, storage_errors
 from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem
 from diffstudio.imaging.reader import read_image
+from diffstudio.models.files.file_access import FileStamp, file_stamp
 from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, Skipped, map_in_threads
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
@@ -103,7 +104,7 @@ def build_dataset(
             "every sub-folder is excluded",
             "Exclude fewer sub-folders",
         )
-    stamps = {record.path: stamp for record in records if (stamp := _stamp(report.folder / record.path))}
+    stamps = {record.path: stamp for record in records if (stamp := file_stamp(report.folder / record.path))}
     lost = [Skipped(record.path, "the file no longer exists") for record in records if record.path not in stamps]
     records = [record for record in records if record.path in stamps]
     file = cache_folder / f"{_key(report.folder, stamps, data)}.npy"
@@ -147,15 +148,7 @@ def _excluded(path: Path, exclude: tuple[str, ...]) -> bool:
     return any(folders[: len(parts)] == parts for name in exclude if (parts := Path(name).parts))
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_size, about.st_mtime_ns
-
-
-def _key(folder: Path, stamps: dict[Path, tuple[int, int]], data: DataRecipe) -> str:
+def _key(folder: Path, stamps: dict[Path, FileStamp], data: DataRecipe) -> str:
     inputs = [
         FORMAT,
         os.fspath(folder.resolve()),
