@@ -16,6 +16,8 @@ def square(side: int, left: int, right: int) -> np.ndarray:
 
 def test_without_a_feather_the_mask_is_as_it_is() -> None:
     assert np.array_equal(feather_mask(square(32, 8, 24), 0), square(32, 8, 24) / np.float32(255))
+    grey = np.full((4, 4), 128, np.uint8)
+    assert np.array_equal(feather_mask(grey, 0), grey / np.float32(255))
 
 
 def test_a_feather_rises_inwards_and_never_leaves_the_mask() -> None:

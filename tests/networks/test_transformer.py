@@ -142,6 +142,13 @@ def test_the_header_keeps_the_keys_of_version_0_1() -> None:
     assert TransformerConfig.from_json(written) == config
 
 
+def test_the_defaults_which_headers_may_leave_out() -> None:
+    assert TransformerConfig().to_json() == {
+        "size": 64, "patch": 8, "margin": 4, "bottleneck": 128, "width": 256, "depth": 6, "heads": 4,
+        "condition_width": 256, "conditioning": "none", "classes": 0, "vocabulary": 0, "text_tokens": 0, "told_width": 0,
+    }  # fmt: skip
+
+
 def test_zero_init() -> None:
     for bias in (True, False):
         assert not any(parameter.any() for parameter in zero_init(torch.nn.Linear(3, 2, bias=bias)).parameters())
