@@ -40,19 +40,14 @@ TESTED_IN = {
     ),
     "models/families/test_diffusers_pipeline.py": "models/families/pipeline_class models/families/pipeline_stepper",
     "models/families/test_stable_diffusion.py": "models/families/scheduler_config",
-    "models/files/test_header.py": "models/files/gguf_header models/files/safetensors_header",
-    "models/files/test_pickle_scan.py": (
-        "models/files/pickle_globals models/files/pickle_interpreter models/files/pickle_tensors"
-        " models/files/zip_archive"
-    ),
-    "models/files/test_quantized.py": "models/files/quantized_reader",
+    "models/files/test_pickle_scan.py": "models/files/pickle_globals",
     "models/library/test_library.py": "models/library/model_folders",
     "models/memory/test_oom_fallback.py": "models/memory/devices models/memory/estimate models/memory/offload models/model",
     "models/test_sampling.py": "models/families/pixel",
     "stories/test_finding_models.py": "ui/shell/model_library",
     "stories/test_finding_models_by_name.py": "models/library/lookup",
     "stories/test_headers_are_read_once.py": "studio/generation/resolve",
-    "stories/test_hostile_files.py": "errors models/files/folder_check",
+    "stories/test_hostile_files.py": "errors",
     "stories/test_killed.py": "paths",
     "stories/test_upscaling_in_the_window.py": "ui/generate/upscale_dialog",
     "stories/test_weight_tools.py": (
@@ -121,17 +116,14 @@ def test_every_test_file_has_its_module() -> None:
 def test_every_module_has_its_test_file() -> None:
     listed = {module for _, module in LISTED}
     assert len(listed) == len(LISTED)
-    untested, needless = [], []
+    untested = []
     for path in PACKAGE.rglob("*.py"):
         module = path.relative_to(PACKAGE).with_suffix("")
         own = (TESTS / module.with_name(f"test_{module.name}.py")).is_file()
         long = len(path.read_text(encoding="utf-8").splitlines()) > SMALL and module.name != "__init__"
         if long and not own and module.as_posix() not in listed:
             untested.append(module.as_posix())
-        if own and module.as_posix() in listed:
-            needless.append(module.as_posix())
     assert untested == []  # write its tests, or say in TESTED_IN what tests it
-    assert needless == []
     assert [module for module in listed if not (PACKAGE / f"{module}.py").is_file()] == []
 
 
