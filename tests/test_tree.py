@@ -104,10 +104,8 @@ def test_every_test_file_has_its_module() -> None:
         if path.parts[0] in ELSEWHERE or path.as_posix() in OF_THE_WHOLE:
             continue
         module = PACKAGE / path.with_name(path.name.removeprefix("test_"))
-        package = (
-            module.with_suffix("") if module.parent.name != module.stem else module.parent
-        )  # tests/cli/test_cli.py
-        if not module.is_file() and not (package / "__init__.py").is_file():
+        of_package = module.stem == module.parent.name  # tests/cli/test_cli.py, of diffstudio/cli/__init__.py
+        if not module.is_file() and not of_package:
             strays.append(path.as_posix())
     assert strays == []
     assert [name for name in OF_THE_WHOLE if not (TESTS / name).is_file()] == []

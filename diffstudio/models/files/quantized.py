@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,8 @@ class QuantizedLinear(nn.Linear):
     it.
     """
 
+    scale: Tensor | None
+
     def __init__(self, packed: QuantizedTensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = packed.columns, packed.rows
@@ -108,8 +110,7 @@ class QuantizedLinear(nn.Linear):
         self.register_buffer("scale", packed.scale)
 
     def forward(self, input: Tensor) -> Tensor:
-        scale: Any = self.scale
-        return F.linear(input, dequantize(self.weight, self.kind, scale, input.dtype), self.bias)
+        return F.linear(input, dequantize(self.weight, self.kind, self.scale, input.dtype), self.bias)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, kind={self.kind}"
