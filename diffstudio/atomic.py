@@ -1,4 +1,4 @@
-"""Atomic writes: every file appears whole or not at all, whatever is killed, unplugged or full in the middle.
+"""Atomic writes: a file appears whole or not at all, even if the program is killed or the disk is full.
 
 A file is first written under another name in the same folder (a *part file*), flushed to the disk, and then renamed.
 Part files have random names, so that two writers never share one, and are locked while they are written:
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.errors import DISK_FULL, FREE_SPACE, BadRequest, StorageProblem
 
 if sys.platform != "win32":  # pragma: no branch
     import fcntl
@@ -30,7 +30,7 @@ if sys.platform != "win32":  # pragma: no branch
 _WINDOWS = sys.platform == "win32"
 _PART_NAME = re.compile(r"\.diffstudio-[0-9a-f]{16}\.part")
 _OLD_PART_NAME = re.compile(r".*\.(\d+-\d{6,}|(npy|png)\.\d+)\.part")  # of version 0.1, which did not lock them
-_ABANDONED_SECONDS = 86_400.0  # where there are no locks, what nobody has touched for so long has no writer
+_ABANDONED_SECONDS = 86_400.0  # without locks, a part file unchanged for this long counts as abandoned
 _RENAME_TRIES = 20  # at 10 ms each
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -40,33 +40,33 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def storage_errors(what: str, place: Path) -> Iterator[None]:
-    """Raise a StorageProblem for every OSError and SQLite error in the block: `what` failed, at `place`."""
+def storage_errors(what: str, path: Path) -> Iterator[None]:
+    """Turn every OSError and SQLite error in the block into a StorageProblem: `what` failed, at `path`."""
     try:
         yield
     except sqlite3.Error as error:
         full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        remedy = "Free some space and try again" if full else "Close other programs that use it, and try again"
-        raise StorageProblem(what, "the disk is full" if full else str(error), remedy) from error
+        remedy = FREE_SPACE if full else "Close other programs that use it, and try again"
+        raise StorageProblem(what, DISK_FULL if full else str(error), remedy) from error
     except OSError as error:
-        raise storage_problem(what, place, error) from error
+        raise storage_problem(what, path, error) from error
 
 
-def storage_problem(what: str, place: Path, error: OSError) -> StorageProblem:
-    """Why the system refused, and what helps against it."""
+def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
+    """The StorageProblem for an OSError, with its reason and remedy."""
     match error.errno:
         case number if number in _DISK_FULL:
-            return StorageProblem(what, "the disk is full", "Free some space and try again")
+            return StorageProblem(what, DISK_FULL, FREE_SPACE)
         case number if number in _FORBIDDEN:
             return StorageProblem(
-                what, f"no permission to write to {place}", "Allow writing there, or choose another folder"
+                what, f"no permission to write to {path}", "Change its permissions, or choose another folder"
             )
         case errno.EEXIST | errno.ENOTDIR:
-            return StorageProblem(what, f"a file is in the way of the folder {place}", "Choose another folder")
+            return StorageProblem(what, f"{path} is not a folder", "Choose another folder")
         case errno.ENAMETOOLONG:
             return StorageProblem(what, "its name is too long", "Choose a shorter one")
         case _:
-            return StorageProblem(what, error.strerror or str(error), f"Check that {place} can be reached")
+            return StorageProblem(what, error.strerror or str(error), f"Check that {path} can be reached")
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -85,9 +85,9 @@ def write_bytes(path: Path, data: bytes, what: str = "") -> None:
 
 @contextmanager
 def atomic_write(path: Path, what: str = "", *, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """A binary file to write to, which becomes `path` at the end of the block; if the block raises, nothing changes.
+    """Open a binary file that becomes `path` at the end of the block; if the block raises, nothing changes.
 
-    `file.name` is its name until then. StorageProblem (`what` failed) for every OSError, those of the block included;
+    `file.name` is its name until then. StorageProblem (`what` failed) for every OSError, including those of the block;
     without `overwrite`, BadRequest if `path` exists.
     """
     with storage_errors(what or f"{path} cannot be written", path.parent):
@@ -106,9 +106,9 @@ def atomic_write(path: Path, what: str = "", *, overwrite: bool = True) -> Itera
 
 @contextmanager
 def atomic_folder(path: Path, what: str = "") -> Iterator[Path]:
-    """An empty folder to fill, which becomes `path` at the end of the block; if the block raises, nothing is left.
+    """Create an empty folder that becomes `path` at the end of the block; if the block raises, it is deleted.
 
-    BadRequest if `path` exists, StorageProblem (`what` failed) for every OSError, those of the block included.
+    BadRequest if `path` exists, StorageProblem (`what` failed) for every OSError, including those of the block.
     """
     with storage_errors(what or f"{path} cannot be written", path.parent):
         part, lock = _new_part_folder(path.parent)
@@ -126,7 +126,7 @@ def atomic_folder(path: Path, what: str = "") -> Iterator[Path]:
 
 
 def write_numbered(path: Path, write: Callable[[BinaryIO], None], what: str = "") -> Path:
-    """Write `path`, or `name-2.suffix` and so on if that is taken; returns its name. Never overwrites. StorageProblem."""
+    """Write `path`, or `name-2.suffix` and so on if it exists; returns the path. Never overwrites. StorageProblem."""
     with storage_errors(what or f"{path} cannot be written", path.parent):
         file = _new_part_file(path.parent)
         try:
@@ -142,7 +142,7 @@ def write_numbered(path: Path, write: Callable[[BinaryIO], None], what: str = ""
 
 
 def check_writable(path: Path) -> None:
-    """Make the folder of `path`, and raise OSError if no file can be written there."""
+    """Create the folder of `path`, and raise OSError if no file can be written there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _new_part_file(path.parent) as file:
         pass
@@ -153,9 +153,9 @@ def check_writable(path: Path) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file or folder, over an older file. OSError.
+    """Rename a file or folder, replacing an older file. OSError.
 
-    Windows refuses while another program reads the older file, which takes moments only: there it is tried for 0.2 s.
+    On Windows that fails while another program reads the older file, so there it is retried for 0.2 s.
     """
     for _ in range(_RENAME_TRIES - 1):
         try:
@@ -171,7 +171,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def link(source: Path, target: Path) -> bool:
-    """Give a file a second name, which takes no space. False where that is impossible: another disk, FAT, some shares."""
+    """Create a hard link. False where that is impossible: on another disk, on FAT, on some network shares."""
     try:
         os.link(source, target)
     except OSError:
@@ -181,21 +181,21 @@ def link(source: Path, target: Path) -> bool:
 
 
 def replace_with_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, by a second name where possible and by a copy elsewhere. StorageProblem."""
+    """Replace `target` with `source`, by a hard link where possible and else by a copy. StorageProblem."""
     part = target.with_name(_part_name())
     if link(source, part):
         with storage_errors(f"{target} cannot be written", target.parent):
             try:
                 replace(part, target)
             finally:
-                _remove(part)  # two names of one file are not renamed, they both stay
+                _remove(part)  # renaming onto a hard link of the same file does nothing, and leaves both names
     else:
         with source.open("rb") as original, atomic_write(target) as copy:
             shutil.copyfileobj(original, copy)
 
 
 def move_numbered(source: Path, target: Path) -> Path:
-    """Move a file to `target`, or to `name-2.suffix` and so on if that is taken. Atomic; never overwrites. OSError."""
+    """Move a file to `target`, or to `name-2.suffix` and so on if it exists. Atomic; never overwrites. OSError."""
     number = 1
     while True:
         candidate = _numbered(target, number)
@@ -234,15 +234,20 @@ def _numbered(path: Path, number: int) -> Path:
 
 
 def _publish(part: Path, path: Path, overwrite: bool) -> None:
-    """Give what is complete its name."""
+    """Rename a complete part file to its final name."""
     if overwrite:
         replace(part, path)
     elif os.path.lexists(path):
         raise already_exists(path)
     elif part.is_dir() or not link(part, path):
-        if os.path.lexists(path):  # made meanwhile by someone else: `link` refuses, renaming would not
+        if os.path.lexists(path):  # created by someone else in the meantime; renaming would overwrite it
             raise already_exists(path)
         replace(part, path)
+
+
+def not_written(path: Path) -> str:
+    """What failed, for the functions above: the file's name without its folder."""
+    return f"{path.name} could not be written"
 
 
 def already_exists(path: Path) -> BadRequest:
@@ -253,20 +258,20 @@ def already_exists(path: Path) -> BadRequest:
 
 
 def remove_part_files(folders: Iterable[Path], cancelled: Callable[[], bool] = lambda: False) -> int:
-    """Delete the part files below these folders whose writers were killed; returns how many. Never raises."""
+    """Delete the part files below these folders whose writers were killed; returns their number. Never raises."""
     removed = 0
     for folder in folders:
-        for place, subfolders, files in os.walk(folder):
+        for current, subfolders, files in os.walk(folder):
             if cancelled():
                 return removed
             parts = [name for name in (*subfolders, *files) if name.endswith(".part")]
             subfolders[:] = [name for name in subfolders if not name.endswith(".part")]
-            removed += sum(_removed_if_abandoned(Path(place, name)) for name in parts)
+            removed += sum(_removed_if_abandoned(Path(current, name)) for name in parts)
     return removed
 
 
 def _removed_if_abandoned(part: Path) -> bool:
-    """Delete a part file if no writer holds its lock; where nothing can be locked, if it is old."""
+    """Delete a part file if no writer holds its lock; without locks, if it is old."""
     try:
         if part.is_symlink() or not (_PART_NAME.fullmatch(part.name) or _OLD_PART_NAME.fullmatch(part.name)):
             return False
@@ -282,8 +287,8 @@ def _removed_if_abandoned(part: Path) -> bool:
 
 @contextmanager
 def _lock_of(part: Path) -> Iterator[bool | None]:
-    """Whether the lock of a part file is ours during the block; None where locks do not work."""
-    if sys.platform == "win32":  # pragma: no cover - a file that is open cannot be deleted there, which is lock enough
+    """Try to lock a part file for the block: whether that succeeded, None where locks do not work."""
+    if sys.platform == "win32":  # pragma: no cover - open files cannot be deleted there, which has the same effect
         yield part.is_file() or None
         return
     descriptor = os.open(part, os.O_RDONLY if part.is_dir() else os.O_RDWR)
@@ -327,7 +332,7 @@ def _new_part_folder(folder: Path) -> tuple[Path, int | None]:
 
 
 def _locked(descriptor: int) -> bool | None:
-    """Lock an open file: True; False if someone else holds the lock, None if the file system has no locks."""
+    """Lock an open file. False if someone else holds the lock, None if the file system has no locks."""
     if sys.platform == "win32":  # pragma: no cover
         return None
     try:
@@ -340,7 +345,7 @@ def _locked(descriptor: int) -> bool | None:
 
 
 def _remove(path: Path) -> None:
-    """Delete a part file or folder, if it is there and that is possible."""
+    """Delete a part file or folder if possible."""
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(path.lstat().st_mode):
             shutil.rmtree(path, ignore_errors=True)
@@ -349,7 +354,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path, flags: int) -> None:
-    """Flush a file, or the names in a folder, to the disk, where the system can."""
+    """Flush a file, or the entries of a folder, to the disk, where the system supports it."""
     if sys.platform == "win32" and flags == os.O_RDONLY:  # pragma: no cover - folders cannot be opened there
         return
     with contextlib.suppress(OSError):

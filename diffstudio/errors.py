@@ -21,6 +21,19 @@ An error says what happened, why, and what to do next; `str(error)` is that as o
 
 from __future__ import annotations
 
+from pathlib import Path
+
+# Clauses that errors of several packages share; others stand next to the code that uses them.
+CHOOSE_IMAGE_FOLDER = "Choose a folder of images"
+DISK_FULL = "the disk is full"
+FREE_SPACE = "Free some space and try again"
+FREE_SPACE_OR_FOLDER = "Free some space, or choose another folder"
+IS_A_FOLDER = "it is a folder"
+MOVED_OR_DELETED = "It may have been moved or deleted"
+NOT_A_JSON_OBJECT = "it is not a JSON object"
+NOT_A_PLAIN_FILE = "it is not a plain file"
+NO_FOLDER = "No folder was given"
+
 
 class DiffstudioError(Exception):
     """A failure that the user can understand and act on.
@@ -56,7 +69,8 @@ class CheckpointProblem(DiffstudioError):
 
 
 class CheckpointMissing(CheckpointProblem):
-    """`missing_components`: keys of `models.components.requirements.COMPONENT_KINDS` (text encoders, VAEs, tokenizers)."""
+    """`missing_components`: keys of `models.components.requirements.COMPONENT_KINDS` (text encoders, VAEs, tokenizers).
+    """
 
     exit_code = 2
     missing_components: tuple[str, ...] = ()
@@ -105,3 +119,29 @@ class Interrupted(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}." if self.remedy else f"{self.message}."
+
+
+def no_image_at(path: Path) -> ImageProblem:
+    return ImageProblem(f"There is no image at {path}", remedy=MOVED_OR_DELETED)
+
+
+def unreadable(error: OSError) -> str:
+    """The clause for a file that the system does not let be read."""
+    return f"it cannot be read ({(error.strerror or str(error)).lower()})"
+
+
+def unknown_name(kind: str, name: str) -> str:
+    return f"There is no {kind} called {name[:80]!r}"
+
+
+def must_be_between(lowest: object, highest: object) -> str:
+    return f"it must be between {lowest} and {highest}"
+
+
+def wrong_format(stored: object, newest_format: int) -> str:
+    return f"it has format {stored!r}, and {reads_up_to(newest_format)}"
+
+
+def reads_up_to(newest_format: int) -> str:
+    """The clause for a file written by a newer version of the program."""
+    return f"this program reads formats up to {newest_format}"

@@ -1,6 +1,6 @@
-"""Where things lie: what ships with the program, and what belongs to the person.
+"""The folders and files of the program: what ships with it, and the user's data.
 
-`DIFFSTUDIO_HOME` moves everything of the person's into one folder (tests, portable installs).
+`DIFFSTUDIO_HOME` moves all user data into one folder (for tests and portable installs).
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def resources() -> Path:
-    """The folder of files that ship with the program: inside the wheel, or beside the package in a checkout."""
+    """The folder of files that ship with the program: inside the wheel, or next to the package in a checkout."""
     inside_wheel = _PACKAGE / "resources"
     return inside_wheel if inside_wheel.is_dir() else _PACKAGE.parent / "resources"
 
 
 def _home() -> Path | None:
     home = os.environ.get("DIFFSTUDIO_HOME")
-    return (
-        Path(os.path.expanduser(home)) if home else None
-    )  # as a shell does: an unknown ~name stays as it is, and nothing raises
+    return Path(os.path.expanduser(home)) if home else None  # unlike Path.expanduser, never raises for an unknown ~name
 
 
 def data() -> Path:
-    """Checkpoints, runs and the databases."""
+    """User data: checkpoints, runs and databases."""
     return _home() or Path(platformdirs.user_data_dir("diffstudio", appauthor=False))
 
 
@@ -42,7 +40,7 @@ def cache() -> Path:
 
 
 def images() -> Path:
-    """Where pictures made here are kept unless settings say otherwise."""
+    """The default folder of generated images."""
     home = _home()
     return home / "images" if home else Path(platformdirs.user_pictures_dir()) / "diffstudio"
 
@@ -56,12 +54,12 @@ def runs() -> Path:
 
 
 def wildcards() -> Path:
-    """Text and YAML files that prompts draw from by `__name__`."""
+    """The wildcard files that `__name__` in prompts refers to."""
     return data() / "wildcards"
 
 
 def overrides() -> Path:
-    """What a person says that files of models are, where detection does not know or is wrong."""
+    """The types that the user set for model files, where detection is wrong or finds nothing."""
     return data() / "models.json"
 
 

@@ -185,9 +185,9 @@ def test_whether_a_place_can_be_written(place: Path) -> None:
     ("number", "says"),
     [
         (errno.ENOSPC, "It failed: the disk is full. Free some space and try again."),
-        (errno.EACCES, "It failed: no permission to write to {0}. Allow writing there, or choose another folder."),
-        (errno.EROFS, "It failed: no permission to write to {0}. Allow writing there, or choose another folder."),
-        (errno.ENOTDIR, "It failed: a file is in the way of the folder {0}. Choose another folder."),
+        (errno.EACCES, "It failed: no permission to write to {0}. Change its permissions, or choose another folder."),
+        (errno.EROFS, "It failed: no permission to write to {0}. Change its permissions, or choose another folder."),
+        (errno.ENOTDIR, "It failed: {0} is not a folder. Choose another folder."),
         (errno.ENAMETOOLONG, "It failed: its name is too long. Choose a shorter one."),
         (errno.EIO, f"It failed: {os.strerror(errno.EIO)}. Check that {{0}} can be reached."),
     ],

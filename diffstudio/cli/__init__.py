@@ -1,7 +1,7 @@
-"""The command line: the same verbs and the same requests as the window, without a screen.
+"""The command line: the same requests as the window, without a screen.
 
-Results go to standard output, progress and errors to standard error. Every error ends in a sentence and a non-zero exit
-code. Heavy modules are imported only by the verbs that need them.
+Results go to standard output, progress and errors to standard error. Every error is printed as a sentence, with a
+non-zero exit code. Heavy modules are imported only by the verbs that need them.
 """
 
 from __future__ import annotations

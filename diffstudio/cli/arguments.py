@@ -9,6 +9,7 @@ from typing import NoReturn, TypeAlias
 from diffstudio.errors import BadRequest
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"  # what `add_subparsers` returns
+VAE_HELP = "VAE to use instead of the checkpoint's own"
 
 
 class Parser(argparse.ArgumentParser):

@@ -16,8 +16,8 @@ _SETTINGS = ("control_as", "control_scale", "control_range", "control_thresholds
 
 
 def add_controls(verb: argparse.ArgumentParser) -> None:
-    """Every option may be repeated, once for each control image."""
-    usual = ControlNetUse("x", Path("x"))
+    """Add the options. Each may be repeated, once for each control image."""
+    default = ControlNetUse("x", Path("x"))
     verb.add_argument(
         "--control",
         metavar="IMAGE",
@@ -32,14 +32,14 @@ def add_controls(verb: argparse.ArgumentParser) -> None:
         "--control-as",
         metavar="NAME",
         action="append",
-        help=f"preprocessor: {', '.join(PreprocessorName)} (default {usual.prepare})",
+        help=f"preprocessor: {', '.join(PreprocessorName)} (default {default.prepare})",
     )
     verb.add_argument(
         "--control-scale",
         metavar="X",
         type=as_number,
         action="append",
-        help=f"conditioning scale (default {usual.scale:g})",
+        help=f"conditioning scale (default {default.scale:g})",
     )
     verb.add_argument(
         "--control-range",
@@ -53,7 +53,7 @@ def add_controls(verb: argparse.ArgumentParser) -> None:
         metavar="LOW,HIGH",
         type=_pair,
         action="append",
-        help=f"thresholds of the canny preprocessor (default {usual.low},{usual.high})",
+        help=f"thresholds of the canny preprocessor (default {default.low},{default.high})",
     )
 
 
@@ -69,7 +69,7 @@ def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
         raise BadRequest(
             f"{more[0]} was given {_times(more[1])} and {less[0]} {_times(less[1])}",
             "each control image needs one ControlNet",
-            "Give both equally often",
+            "Give as many of one as of the other",
         )
     if not images and (without := [name for name in _SETTINGS if name in given]):
         raise BadRequest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.controlnet import add_controls, controls_of
 from diffstudio.cli.run_job import run_request
 from diffstudio.errors import BadRequest
@@ -13,7 +13,7 @@ from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateReques
 
 
 def add_generate(verbs: Verbs) -> None:
-    usual = GenerateRequest()
+    default = GenerateRequest()
     verb = verbs.add_parser(
         "generate",
         help="generate images from a prompt",
@@ -28,25 +28,27 @@ def add_generate(verbs: Verbs) -> None:
         "--checkpoint",
         metavar="NAME|PATH",
         type=as_text,
-        help=f"a name from `models list`, or a file (default {usual.checkpoint})",
+        help=f"a name from `models list`, or a file (default {default.checkpoint})",
     )
-    verb.add_argument("--vae", metavar="NAME|PATH", type=as_text, help="VAE to use instead of the checkpoint's own")
+    verb.add_argument("--vae", metavar="NAME|PATH", type=as_text, help=VAE_HELP)
     verb.add_argument(
         "--seed", metavar="N", type=as_whole_number, help="the same seed gives the same image (default 0)"
     )
-    verb.add_argument("--steps", metavar="N", type=as_whole_number, help=f"sampling steps (default {usual.steps})")
-    verb.add_argument("--sampler", metavar="NAME", help=f"sampler: {', '.join(SamplerName)} (default {usual.sampler})")
+    verb.add_argument("--steps", metavar="N", type=as_whole_number, help=f"sampling steps (default {default.steps})")
+    verb.add_argument(
+        "--sampler", metavar="NAME", help=f"sampler: {', '.join(SamplerName)} (default {default.sampler})"
+    )
     verb.add_argument(
         "--spacing",
         metavar="NAME",
-        help=f"scheduler, that is the spacing of the steps: {', '.join(SpacingName)} (default {usual.spacing})",
+        help=f"scheduler, that is the spacing of the steps: {', '.join(SpacingName)} (default {default.spacing})",
     )
     verb.add_argument(
         "--guidance",
         "--cfg-scale",
         metavar="X",
         type=as_number,
-        help=f"CFG scale: how closely the prompt is followed (default {usual.guidance:g})",
+        help=f"CFG scale: how closely the prompt is followed (default {default.guidance:g})",
     )
     verb.add_argument(
         "--guide-last-call",
@@ -54,8 +56,8 @@ def add_generate(verbs: Verbs) -> None:
         help="apply CFG to the last call of the network too, as version 0.1 did for checkpoints trained with diffstudio "
         "(adds grain)",
     )
-    verb.add_argument("--width", metavar="N", type=as_whole_number, help="px (default: the checkpoint's own)")
-    verb.add_argument("--height", metavar="N", type=as_whole_number, help="px (default: the checkpoint's own)")
+    for side in ("--width", "--height"):
+        verb.add_argument(side, metavar="N", type=as_whole_number, help="px (default: the checkpoint's own)")
     verb.add_argument(
         "--count", metavar="N", type=as_whole_number, help="number of images; image i has seed + i (default 1)"
     )
@@ -67,7 +69,7 @@ def add_generate(verbs: Verbs) -> None:
         type=as_number,
         help="denoising strength of img2img and inpaint, above 0 and up to 1 (default 1)",
     )
-    verb.add_argument("--mask", metavar="IMAGE", type=as_path, help="inpaint: white is repainted, black is kept")
+    verb.add_argument("--mask", metavar="IMAGE", type=as_path, help="inpaint: white is inpainted, black is kept")
     verb.add_argument(
         "--resize",
         metavar="NAME",
@@ -84,7 +86,7 @@ def add_generate(verbs: Verbs) -> None:
         "--padding",
         metavar="PX",
         type=as_whole_number,
-        help=f"px around the mask for --masked-only (default {usual.padding})",
+        help=f"px around the mask for --masked-only (default {default.padding})",
     )
     verb.add_argument(
         "--outpaint", metavar="L,T,R,B", type=_sides, help="outpaint: px to add on the left, top, right, bottom"
@@ -100,13 +102,13 @@ def add_generate(verbs: Verbs) -> None:
         "--upscaler",
         metavar="NAME",
         type=as_text,
-        help=f"hires fix: {LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {usual.upscaler})",
+        help=f"hires fix: {LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {default.upscaler})",
     )
     verb.add_argument(
         "--enlarge-strength",
         metavar="X",
         type=as_number,
-        help=f"denoising strength of the hires fix, above 0 and up to 1 (default {usual.enlarge_strength:g})",
+        help=f"denoising strength of the hires fix, above 0 and up to 1 (default {default.enlarge_strength:g})",
     )
     verb.add_argument(
         "--enlarge-steps", metavar="N", type=as_whole_number, help="steps of the hires fix (default: as --steps)"
@@ -120,7 +122,7 @@ def add_generate(verbs: Verbs) -> None:
     verb.add_argument(
         "--tiled",
         action="store_true",
-        help="hires fix in tiles (MultiDiffusion) even if the checkpoint can do it in one piece",
+        help="hires fix in tiles (MultiDiffusion) even if the checkpoint could do without",
     )
     verb.add_argument(
         "--out",
@@ -138,27 +140,27 @@ def _generate(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.settings import load_settings
 
     names = {field.name for field in dataclasses.fields(GenerateRequest)}
-    asked = {name: value for name, value in vars(arguments).items() if name in names}
-    if "strength" in asked and "init" not in asked:
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    if "strength" in given and "init" not in given:
         raise BadRequest(
             "--strength was given without an image",
             "denoising strength is a setting of img2img",
             "Give the image to start from with --init",
         )
-    mask_options = sorted({"fill", "feather", "masked_only", "padding"} & asked.keys())
-    if mask_options and not {"mask", "outpaint"} & asked.keys():
+    mask_options = sorted({"fill", "feather", "masked_only", "padding"} & given.keys())
+    if mask_options and not {"mask", "outpaint"} & given.keys():
         raise BadRequest(
             f"--{mask_options[0].replace('_', '-')} was given without a mask", remedy="Give --mask or --outpaint"
         )
     hires_options = sorted(
-        {"upscaler", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled"} & asked.keys()
+        {"upscaler", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled"} & given.keys()
     )
-    if hires_options and not asked.get("enlarge", 1) > 1:
+    if hires_options and not given.get("enlarge", 1) > 1:
         raise BadRequest(
             f"--{hires_options[0].replace('_', '-')} was given without a hires fix",
             remedy="Give the upscale factor with --enlarge",
         )
-    request = GenerateRequest(**asked, controls=controls_of(arguments))
+    request = GenerateRequest(**given, controls=controls_of(arguments))
     settings = load_settings()
     library = Library(settings.folders)
     if request.checkpoint:

@@ -1,4 +1,4 @@
-"""The verbs of `diffstudio models`: list, show, set, import and fetch; those that write weights are in weights.py."""
+"""The verbs `diffstudio models list, show, set, import` and `fetch`; those for weight files are in weights.py."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def add_models(verbs: Verbs) -> None:
         help="manage checkpoints and other models",
         allow_abbrev=False,
         description="The models on this machine: the starter checkpoint, models trained with diffstudio, and files in the "
-        "folders of models.",
+        "model folders.",
     )
-    kinds = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
+    subverbs = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def add(
         name: str, about: str, do: Callable[[argparse.Namespace], int], *, aliases: Sequence[str] = ()
     ) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = kinds.add_parser(
+        parser: argparse.ArgumentParser = subverbs.add_parser(
             name, aliases=aliases, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False
         )
         parser.set_defaults(do=do)
@@ -53,11 +53,13 @@ def add_models(verbs: Verbs) -> None:
         "--prediction", metavar="NAME", type=as_text, default="", help="prediction type: eps, v, flow, x0"
     )
     setting.add_argument("--clear", action="store_true", help="back to the detected type")
-    bringing = add("import", "copy a file into the folder of models", _import_model)
-    bringing.add_argument("file", metavar="FILE", type=as_path)
-    getting = add("fetch", "download a text encoder, a VAE or a tokenizer from its public repository", _fetch_pieces)
-    getting.add_argument(
-        "pieces", metavar="PIECE", nargs="*", type=as_text, help="without one: list what can be downloaded"
+    importing = add("import", "copy a file into the models folder", _import_model)
+    importing.add_argument("file", metavar="FILE", type=as_path)
+    fetching = add(
+        "fetch", "download a text encoder, a VAE or a tokenizer from its public repository", _fetch_components
+    )
+    fetching.add_argument(
+        "components", metavar="COMPONENT", nargs="*", type=as_text, help="without one: list what can be downloaded"
     )
     add_weights(add)
 
@@ -122,7 +124,7 @@ def _show_model(arguments: argparse.Namespace) -> int:
 
 
 def _json(value: object) -> str:
-    """With names as they are, or escaped when the output cannot encode them."""
+    """JSON with non-ASCII characters, unless the output cannot encode them."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -175,30 +177,33 @@ def _set_model(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _fetch_pieces(arguments: argparse.Namespace) -> int:
+def _fetch_components(arguments: argparse.Namespace) -> int:
     from diffstudio import paths
     from diffstudio.cli.terminal import stop_signals
     from diffstudio.models.components.download import DOWNLOAD_SOURCES, download_bytes, download_component
     from diffstudio.models.components.requirements import COMPONENT_KINDS
     from diffstudio.studio.settings import load_settings
 
-    for piece in DOWNLOAD_SOURCES if not arguments.pieces else ():
-        origins = " and ".join(f"{origin.repository}: {origin.file}" for origin in DOWNLOAD_SOURCES[piece])
-        print(f"{piece:<15} {download_bytes((piece,)) / 1e9:5.1f} GB  {COMPONENT_KINDS[piece].title}, from {origins}")
+    for name in DOWNLOAD_SOURCES if not arguments.components else ():
+        origins = " and ".join(f"{origin.repository}: {origin.file}" for origin in DOWNLOAD_SOURCES[name])
+        print(f"{name:<15} {download_bytes((name,)) / 1e9:5.1f} GB  {COMPONENT_KINDS[name].title}, from {origins}")
     folders = load_settings().folders
     with stop_signals() as stop:
-        for piece in arguments.pieces:
-            say = partial(_say_fetched, COMPONENT_KINDS[piece].title if piece in COMPONENT_KINDS else piece)
+        for name in arguments.components:
+            title = COMPONENT_KINDS[name].title if name in COMPONENT_KINDS else name
             for path in download_component(
-                piece, folders[0] if folders else paths.checkpoints(), say, lambda: stop.requested
+                name,
+                folders[0] if folders else paths.checkpoints(),
+                partial(_show_download, title),
+                lambda: stop.requested,
             ):
                 progress("", last=True)
                 print(path)
     return 0
 
 
-def _say_fetched(title: str, done: int, of: int) -> None:
-    progress(f"{title}: {done / 1e6:,.0f} of {of / 1e6:,.0f} MB")
+def _show_download(title: str, done: int, size: int) -> None:
+    progress(f"{title}: {done / 1e6:,.0f} of {size / 1e6:,.0f} MB")
 
 
 def _import_model(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Running one request from the command line: a worker of its own, progress on standard error, paths on standard output."""
+"""Run one request from the command line: progress on standard error, the paths of its images on standard output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def run_request(request: PictureRequest, out: Path, library: Library, settings: Settings) -> int:
-    """Run a request to its end and print the path of each image; the exit code. DiffstudioError, Interrupted."""
+    """Run a request to its end and print the path of each image; returns the exit code. DiffstudioError, Interrupted.
+    """
     import queue
 
     from diffstudio.studio.generation.output_files import NamedFiles
@@ -44,7 +45,7 @@ def run_request(request: PictureRequest, out: Path, library: Library, settings: 
 
 
 def _show_event(event: Event) -> bool:
-    """Print one event of a job; True for Finished. Raises what the job failed with."""
+    """Print one event of a job; True for Finished. Raises the error of a failed job."""
     from diffstudio.studio import events
 
     match event:

@@ -71,7 +71,7 @@ class _LogFile(logging.Handler):
     """Writes warnings and errors to the log file, creating it on the first one; standard error is for messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # not writable: the message on standard error must do
+        with contextlib.suppress(OSError):  # not writable; the message on standard error has to suffice
             file = log_file()
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8", errors="backslashreplace") as log:
@@ -87,7 +87,7 @@ def set_up_log_file() -> None:
 
 
 class StopFlag:
-    """Whether the user asked to stop; `take` is True once for each time."""
+    """Whether the user asked to stop; `take` returns True once for each request."""
 
     def __init__(self) -> None:
         self.requested = False

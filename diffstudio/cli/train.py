@@ -76,7 +76,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     def on_event(event: RunEvent) -> None:
         seen[:] = [event]
-        if stop.requested and isinstance(event, RunStarted):  # the start of the run has overwritten an earlier command
+        if stop.requested and isinstance(event, RunStarted):  # starting the run has overwritten an earlier command
             ask_to_stop()
         show(event)
 
@@ -116,7 +116,9 @@ def _new_run(folder: Path) -> Path:
 
 
 class _TrainingProgress:
-    """At a terminal one line that is overwritten; in a log a line twice a minute, and one for every other event."""
+    """Prints training events: at a terminal one updated line, in a log a line twice a minute; other events on their
+    own.
+    """
 
     def __init__(self) -> None:
         self._last = 0.0

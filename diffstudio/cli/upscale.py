@@ -6,25 +6,17 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.run_job import run_request
-from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.errors import BadRequest, no_image_at
 from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, SamplerName, SpacingName, UpscaleRequest
 
-_SAMPLING = (
-    "strength",
-    "steps",
-    "sampler",
-    "spacing",
-    "enlarge_guidance",
-    "seed",
-    "vae",
-    "tiled",
-)  # options that only matter with a checkpoint
+# options that have no effect without a checkpoint
+_SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "seed", "vae", "tiled")
 
 
 def add_upscale(verbs: Verbs) -> None:
-    usual = UpscaleRequest(Path("image.png"))
+    default = UpscaleRequest(Path("image.png"))
     verb = verbs.add_parser(
         "upscale",
         help="upscale an image",
@@ -35,24 +27,24 @@ def add_upscale(verbs: Verbs) -> None:
     )
     verb.add_argument("image", metavar="IMAGE", type=as_path, help="the image to upscale")
     verb.add_argument(
-        "--scale", metavar="X", type=as_number, help=f"upscale factor, 1 to {MOST_ENLARGED} (default {usual.scale:g})"
+        "--scale", metavar="X", type=as_number, help=f"upscale factor, 1 to {MOST_ENLARGED} (default {default.scale:g})"
     )
     verb.add_argument(
         "--upscaler",
         metavar="NAME",
         type=as_text,
-        help=f"{LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {usual.upscaler})",
+        help=f"{LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {default.upscaler})",
     )
     verb.add_argument(
         "--checkpoint", metavar="NAME|PATH", type=as_text, help="img2img the upscaled image with this checkpoint"
     )
-    verb.add_argument("--vae", metavar="NAME|PATH", type=as_text, help="VAE to use instead of the checkpoint's own")
+    verb.add_argument("--vae", metavar="NAME|PATH", type=as_text, help=VAE_HELP)
     verb.add_argument(
         "--strength",
         "--denoising-strength",
         metavar="X",
         type=as_number,
-        help=f"denoising strength of the img2img pass, above 0 and up to 1 (default {usual.strength:g})",
+        help=f"denoising strength of the img2img pass, above 0 and up to 1 (default {default.strength:g})",
     )
     verb.add_argument("--prompt", metavar="T", type=as_text, help="default: the prompt in the image's metadata")
     verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, help="negative prompt")
@@ -71,9 +63,7 @@ def add_upscale(verbs: Verbs) -> None:
     )
     verb.add_argument("--seed", metavar="N", type=as_whole_number, help="seed of the noise")
     verb.add_argument(
-        "--tiled",
-        action="store_true",
-        help="sample in tiles (MultiDiffusion) even if the checkpoint can do it in one piece",
+        "--tiled", action="store_true", help="sample in tiles (MultiDiffusion) even if the checkpoint could do without"
     )
     verb.add_argument("--out", metavar="PATH", type=as_path, required=True, help="a .png file or a folder")
     verb.set_defaults(do=_upscale)
@@ -82,22 +72,22 @@ def add_upscale(verbs: Verbs) -> None:
 def _upscale(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
     from diffstudio.models.library.lookup import find_vae
-    from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_of
+    from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_request
     from diffstudio.studio.settings import load_settings
 
     names = {field.name for field in dataclasses.fields(UpscaleRequest)} - {"source"}
-    asked = {name: value for name, value in vars(arguments).items() if name in names}
+    given = {name: value for name, value in vars(arguments).items() if name in names}
     if not arguments.image.is_file():
-        raise ImageProblem(f"There is no image at {arguments.image}", remedy="Check the path")
-    sampled = "checkpoint" in asked or "strength" in asked
-    unused = [name for name in _SAMPLING if name in asked]
+        raise no_image_at(arguments.image)
+    sampled = "checkpoint" in given or "strength" in given
+    unused = [name for name in _SAMPLING if name in given]
     if unused and not sampled:
         raise BadRequest(
             f"--{unused[0].removeprefix('enlarge_')} was given, but nothing is sampled",
             "an upscaler alone does not use it",
-            "Choose a checkpoint with --checkpoint, or give --strength to use the image's own checkpoint",
+            "Choose a checkpoint with --checkpoint, or give --strength to use the one in the image's metadata",
         )
-    request = upscale_of(arguments.image, sampled=sampled, **asked)
+    request = upscale_request(arguments.image, sampled=sampled, **given)
     settings = load_settings()
     library = Library(settings.folders)
     find_upscaler(request.upscaler, library)

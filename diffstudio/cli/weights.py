@@ -29,7 +29,7 @@ class Add(Protocol):
 
 
 def add_weights(add: Add) -> None:
-    """`add` makes a verb."""
+    """Add the verbs by calling `add`."""
     scanning = add("scan", "scan pickle files for code that loading them would run", _scan)
     scanning.add_argument(
         "files", metavar="FILE", nargs="+", type=as_path, help="a file, or a folder to scan all pickles in it"
@@ -52,11 +52,11 @@ def add_weights(add: Add) -> None:
     fusing = add("fuse-lora", "fuse LoRAs into the weights of a checkpoint", _fuse_lora, aliases=["bake"])
     fusing.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     fusing.add_argument(
-        "loras", metavar="LORA[:FACTOR]", nargs="+", type=as_text, help="a name or a path, and its weight (default 1)"
+        "loras", metavar="LORA[:WEIGHT]", nargs="+", type=as_text, help="a name or a path, and its weight (default 1)"
     )
     pruning = add("prune", "remove weights that are not needed to generate: EMA copies, optimiser states", _prune)
     pruning.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
-    pruning.add_argument("--ema", action="store_true", help="let the averaged weights take the place of the others")
+    pruning.add_argument("--ema", action="store_true", help="keep the EMA weights in place of the others")
     exporting = add("export", "export a checkpoint as a diffusers folder", _export)
     exporting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     for verb in (converting, merging, fusing, pruning, exporting):
@@ -67,26 +67,26 @@ def add_weights(add: Add) -> None:
             default="keep",
             help="fp32, fp16, bf16, fp8, or keep (the default): as it is stored",
         )
-        verb.add_argument("--out", metavar="PATH", type=as_path, help="output path (default: in the folder of models)")
+        verb.add_argument("--out", metavar="PATH", type=as_path, help="output path (default: in the models folder)")
 
 
 # The verbs
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    """Ends with 1 when one of them is dangerous or cannot be read."""
-    told = [_scanned(file) for given in arguments.files for file in _in_it(given)]
+    """The exit code is 1 if a file is dangerous or cannot be read."""
+    reports = [_scan_report(file) for given in arguments.files for file in _files_in(given)]
     if arguments.json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(reports, indent=2))
     else:
-        for about in told:
-            for line in _said_of(about):
+        for about in reports:
+            for line in _report_lines(about):
                 print(printable(line))
-    return int(any(about["verdict"] in ("dangerous", "unreadable") for about in told))
+    return int(any(about["verdict"] in ("dangerous", "unreadable") for about in reports))
 
 
-def _in_it(given: Path) -> list[Path]:
-    """Of a folder every pickle below it; itself where there is none."""
+def _files_in(given: Path) -> list[Path]:
+    """All pickles below a folder; the path itself if there are none, or if it is a file."""
     from diffstudio.models.files.formats import PICKLES
 
     if not given.is_dir():
@@ -94,7 +94,7 @@ def _in_it(given: Path) -> list[Path]:
     return sorted(path for path in given.rglob("*") if path.suffix.lower() in PICKLES and path.is_file()) or [given]
 
 
-def _scanned(file: Path) -> dict[str, Any]:
+def _scan_report(file: Path) -> dict[str, Any]:
     from diffstudio.errors import DiffstudioError
     from diffstudio.models.files.formats import PICKLES
     from diffstudio.models.files.pickle_globals import GlobalKind
@@ -121,13 +121,13 @@ def _scanned(file: Path) -> dict[str, Any]:
 _LISTED = {
     "would_run": "would have run",
     "dangerous": "dangerous",
-    "unknown": "named, never run",
-    "allowed": "weights are made of",
+    "unknown": "unknown names",
+    "allowed": "names needed for weights",
 }
 
 
-def _said_of(about: dict[str, Any]) -> list[str]:
-    kind = {"no pickle": "not a pickle: nothing in it can run"}.get(about["verdict"], about["verdict"])
+def _report_lines(about: dict[str, Any]) -> list[str]:
+    kind = {"no pickle": "not a pickle: it contains no code"}.get(about["verdict"], about["verdict"])
     return [
         f"{about['file']}: {kind}",
         *([f"  {about['reason']}"] if about["reason"] else []),
@@ -140,7 +140,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
     checkpoint, precision = _find(arguments.checkpoint), _precision(arguments)
     name = checkpoint.name if precision == "keep" else f"{checkpoint.name}-{precision}"
-    return _made(ConvertRequest(checkpoint, _target(arguments, name, checkpoint.role), precision))
+    return _write(ConvertRequest(checkpoint, _target(arguments, name, checkpoint.role), precision))
 
 
 def _merge(arguments: argparse.Namespace) -> int:
@@ -151,14 +151,14 @@ def _merge(arguments: argparse.Namespace) -> int:
         raise BadRequest(
             f"{len(arguments.checkpoints)} checkpoints were given",
             "a merge takes two or three",
-            "Merge the result with the next one",
+            "Merge two, then merge the result with the next one",
         )
     inputs = tuple(_find(name) for name in arguments.checkpoints)
     method = Method.ADD_DIFFERENCE if len(inputs) == 3 else Method.WEIGHTED_SUM
     share = arguments.share if arguments.share is not None else 1.0 if len(inputs) == 3 else 0.5
     name = "-".join((*(one.name for one in inputs), f"{share:g}"))
     target = _target(arguments, name, inputs[0].role)
-    return _made(MergeRequest(inputs, target, share, method, _precision(arguments), arguments.beyond))
+    return _write(MergeRequest(inputs, target, share, method, _precision(arguments), arguments.beyond))
 
 
 def _fuse_lora(arguments: argparse.Namespace) -> int:
@@ -166,14 +166,14 @@ def _fuse_lora(arguments: argparse.Namespace) -> int:
 
     checkpoint, loras = _find(arguments.checkpoint), tuple(_lora(text) for text in arguments.loras)
     name = "-".join((checkpoint.name, *(lora.name for lora, _ in loras)))
-    return _made(FuseLoraRequest(checkpoint, loras, _target(arguments, name, checkpoint.role), _precision(arguments)))
+    return _write(FuseLoraRequest(checkpoint, loras, _target(arguments, name, checkpoint.role), _precision(arguments)))
 
 
 def _lora(text: str) -> tuple[Checkpoint, float]:
-    """`name:0.8`; a path may hold a colon itself."""
-    name, colon, factor = text.rpartition(":")
+    """Parse `name:0.8`; the colon may also be part of a path."""
+    name, colon, weight = text.rpartition(":")
     try:
-        return (_find(name), float(factor)) if colon else (_find(text), 1.0)
+        return (_find(name), float(weight)) if colon else (_find(text), 1.0)
     except ValueError:
         return _find(text), 1.0
 
@@ -183,7 +183,7 @@ def _prune(arguments: argparse.Namespace) -> int:
 
     checkpoint = _find(arguments.checkpoint)
     target = _target(arguments, f"{checkpoint.name}-pruned", checkpoint.role)
-    return _made(PruneRequest(checkpoint, target, _precision(arguments), arguments.ema))
+    return _write(PruneRequest(checkpoint, target, _precision(arguments), arguments.ema))
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -191,10 +191,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
     checkpoint = _find(arguments.checkpoint)
     target = _target(arguments, f"{checkpoint.name}-diffusers", checkpoint.role, is_folder=True)
-    return _made(ExportRequest(checkpoint, target, _precision(arguments)))
+    return _write(ExportRequest(checkpoint, target, _precision(arguments)))
 
 
-# What they share
+# Helpers
 
 
 def _find(name: str) -> Checkpoint:
@@ -207,9 +207,9 @@ def _find(name: str) -> Checkpoint:
 def _precision(arguments: argparse.Namespace) -> Precision:
     from diffstudio.models.tools.spec import Precision
 
-    said = arguments.precision.lower().removeprefix("float").replace("fp8_e4m3fn", "fp8")
+    name = arguments.precision.lower().removeprefix("float").replace("fp8_e4m3fn", "fp8")
     try:
-        return Precision(said if not said.isdigit() else f"fp{said}")
+        return Precision(name if not name.isdigit() else f"fp{name}")
     except ValueError:
         raise BadRequest(
             f"There is no precision called {arguments.precision[:40]!r}", remedy=f"Choose one of {', '.join(Precision)}"
@@ -227,15 +227,15 @@ def _target(arguments: argparse.Namespace, name: str, role: Role, *, is_folder: 
     return proposed(name, home_of(role, folders[0] if folders else paths.checkpoints()), is_folder=is_folder)
 
 
-def _made(request: WeightRequest) -> int:
-    """Carry it out, with a line of progress; Ctrl+C leaves nothing behind."""
+def _write(request: WeightRequest) -> int:
+    """Write the file with a progress line; Ctrl+C leaves nothing behind."""
     from diffstudio.models.tools.spec import ToolResult
     from diffstudio.studio.library.weight_requests import carry_out
 
-    making = carry_out(request)
+    writing = carry_out(request)
     with stop_signals() as stop:
         try:
-            for item in making:
+            for item in writing:
                 if isinstance(item, ToolResult):
                     progress("", last=True)
                     for note in item.notes:
@@ -246,5 +246,5 @@ def _made(request: WeightRequest) -> int:
                 elif sys.stderr.isatty():
                     progress(f"{request.target.name}: {item:.0%}")
         finally:
-            making.close()
+            writing.close()
     return 0

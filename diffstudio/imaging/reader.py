@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from diffstudio.errors import ImageProblem, Interrupted
+from diffstudio.errors import IS_A_FOLDER, MOVED_OR_DELETED, ImageProblem, Interrupted
 from diffstudio.imaging.limits import LARGEST_PIXELS, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, too_large
 
 Colour = tuple[int, int, int]
@@ -162,7 +162,7 @@ def image_errors(path: Path) -> Iterator[None]:
     except (ImageProblem, Interrupted):
         raise
     except Exception as error:  # Pillow's plug-ins raise almost any kind on hostile bytes
-        remedy = "It may have been moved or deleted" if isinstance(error, FileNotFoundError) else ""
+        remedy = MOVED_OR_DELETED if isinstance(error, FileNotFoundError) else ""
         raise image_problem(path, _reason(error), remedy) from error
 
 
@@ -180,7 +180,7 @@ def _reason(error: Exception) -> str:
         case PermissionError():
             return "there is no permission to read it"
         case IsADirectoryError():
-            return "it is a folder"
+            return IS_A_FOLDER
         case FileNotFoundError():
             return "the file does not exist"
         case MemoryError():

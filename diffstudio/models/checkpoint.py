@@ -1,7 +1,7 @@
-"""Checkpoint: the record of one model on disk, as its header describes it. No weights, no torch.
+"""Checkpoint: the record of one model on disk, from its header. No weights are read and no torch is imported here.
 
-A checkpoint trained here is one `.safetensors` file. Its metadata has ModelSpec keys for other programs and, under
-`diffstudio.*`, JSON that says how to rebuild the model: network, schedule, tokenizer, training recipe.
+A checkpoint trained with diffstudio is one `.safetensors` file. Its metadata has ModelSpec keys for other programs and,
+under `diffstudio.*`, the JSON to rebuild the model from: network, schedule, tokenizer, training recipe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.header import Header
 from diffstudio.networks.conditioning import Conditioning
 
-FORMAT = 2  # of checkpoints trained here; 1 has the state-dict keys of version 0.1 (networks.state_dict_keys)
+FORMAT = (
+    2  # of checkpoints trained with diffstudio; 1 has the state-dict keys of version 0.1 (networks.state_dict_keys)
+)
+TRAIN_OR_DOWNLOAD = "Train or download it again"
 LARGEST_SIDE = 65_536  # px that a header may declare
 
 
@@ -61,7 +64,7 @@ class Checkpoint:
 
     @property
     def header(self) -> Header | None:
-        """That of its file, if it was just read."""
+        """The header of its file, if it was just read."""
         return next((header for header in self.headers if header.path == self.path), None)
 
     @property
@@ -75,7 +78,7 @@ class Checkpoint:
             return json.loads(self.metadata[f"diffstudio.{key}"])
         except (KeyError, ValueError, RecursionError) as error:
             raise CheckpointDamaged(
-                f"{self.path.name} has no valid {key} in its metadata", remedy="Train or download it again"
+                f"{self.path.name} has no valid {key} in its metadata", remedy=TRAIN_OR_DOWNLOAD
             ) from error
 
 
@@ -98,7 +101,7 @@ def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
 
 
 def _resolution(checkpoint: Checkpoint) -> tuple[int, int]:
-    """px it was trained at: from ModelSpec, else the family's; 0 if unknown."""
+    """Training size in px: from ModelSpec, else the family's; 0 if unknown."""
     declared = re.fullmatch(
         r"(\d{2,5})(?:x(\d{2,5}))?", checkpoint.metadata.get("modelspec.resolution", "").lower().replace(" ", "")
     )

@@ -1,7 +1,6 @@
-"""What makes a network faster with the same result: the memory format of its convolutions, and torch.compile if
-enabled.
+"""Faster networks with the same results: channels-last convolutions, and torch.compile if enabled.
 
-Attention needs nothing here: diffusers' modules call torch's fused kernels by themselves.
+Attention needs no change: diffusers' modules call torch's fused kernels.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ BACKEND = "inductor"  # of torch.compile
 
 
 def for_convolutions(model: Model) -> None:
-    """Channels last on CUDA, the format in which half-precision convolutions are computed there.
+    """Use the channels-last format on CUDA, in which half-precision convolutions are computed there.
 
-    It does not help a CPU: Stable Diffusion 1.5's U-Net took 0.99 of its time at 256 px.
+    It does not help on a CPU: Stable Diffusion 1.5's U-Net took 0.99 of its time at 256 px.
     """
     if model.is_latent and model.device.type == "cuda" and model.offload_level is OffloadLevel.NONE:
         for module in (model.network, model.vae):
@@ -29,11 +28,12 @@ def for_convolutions(model: Model) -> None:
 
 
 def compile_network(model: Model, enabled: bool) -> str:
-    """Compile its network at the next call, for each size anew, or run it uncompiled; why not, if it cannot be
-    compiled.
+    """Enable or disable torch.compile for the model's network, which compiles at its next call, once for each size.
+
+    Returns a sentence if the network cannot be compiled.
     """
     if not model.is_latent:
-        return ""  # pixel models are small: an image is done before they would be compiled
+        return ""  # pixel models are small: compiling would take longer than an image
     if not enabled:
         run_uncompiled(model.network)
     elif not is_compiled(model.network):
@@ -55,7 +55,7 @@ def run_uncompiled(network: nn.Module) -> None:
 
 def _obstacle(model: Model) -> str:
     if model.offload_level is not OffloadLevel.NONE:
-        return "its modules come to the accelerator one after the other"
+        return "it is offloaded to main memory"
     if any(isinstance(module, QuantizedLinear) for module in model.network.modules()):
         return "its weights are quantized"
     if BACKEND != "inductor":

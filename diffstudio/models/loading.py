@@ -1,4 +1,4 @@
-"""Load a checkpoint into memory: choose its family's module, open its components, check and hash the weights."""
+"""Load a checkpoint into memory: import its family's module, open its components, check and hash the weights."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def load(
 
     Components that its file lacks are searched in the `library`; `vae` replaces its own VAE. The model's `load_notes`
     name the components from other files. The file is hashed in parallel, so that it is read from disk only once, and
-    each header is read once. CheckpointMissing, CheckpointDamaged, CheckpointUnknown for what cannot generate images,
-    Interrupted soon after `cancelled()` returns true.
+    each header is read once. CheckpointMissing, CheckpointDamaged, CheckpointUnknown for a file that cannot generate
+    images, Interrupted once `cancelled()` returns true.
     """
     progress, stop = on_progress or _ignore, cancelled or _never
     _check_can_generate(checkpoint)
@@ -89,7 +89,7 @@ def load(
 
 
 def _hashed(checkpoint: Checkpoint, beside: ThreadPoolExecutor, stop: Callable[[], bool]) -> Future[str] | None:
-    """The hash of the file, as other programs use it; a folder has none."""
+    """The SHA-256 of the file, as other programs use it; None for a folder."""
     return None if checkpoint.layout is Layout.FOLDER else beside.submit(sha256_of, checkpoint.path, None, stop)
 
 
@@ -156,15 +156,15 @@ def _family_loader(family: str) -> _FamilyLoader:
 def _modules_to_check(model: Model, checkpoint: Checkpoint) -> dict[str, nn.Module]:
     """The modules to check for NaN and Inf values: all, if their weights were copied anyway.
 
-    Weights that stay memory-mapped would be read a second time, which takes half as long as loading. The first step of
-    an image finds such values as well (studio/generation/passes.py), except in the VAE, which is small.
+    Memory-mapped weights would be read a second time, which takes half as long as loading. The first step of an image
+    finds such values too (studio/generation/passes.py), except in the VAE, which is small and always checked.
     """
     stays = model.device.type == "cpu" and TORCH_DTYPES.get(checkpoint.dtype) is model.dtype
     return {name: module for name, module in model.modules.items() if not stays or name == "vae"}
 
 
 class _WithProgress(Components):
-    """Components that report the progress of loading, and stop within one when cancelled."""
+    """Components that report the progress of loading, and stop loading when cancelled."""
 
     def __init__(self, components: Components, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
         self._components, self._progress, self._stop = components, progress, stop
@@ -205,7 +205,7 @@ class _WithProgress(Components):
 _HOW_TO_USE = {
     Role.LORA: ("a LoRA", "Choose a checkpoint that it fits, and write <lora:{name}:1> into the prompt"),
     Role.EMBEDDING: ("an embedding", "Choose a checkpoint, and write its name into the prompt: {name}"),
-    Role.VAE: ("a VAE", "Choose a checkpoint that it fits, and it as the VAE"),
+    Role.VAE: ("a VAE", "Choose a checkpoint that it fits, and this file as its VAE"),
     Role.CONTROLNET: ("a ControlNet", "Choose a checkpoint that it fits, and add it as a ControlNet"),
     Role.UPSCALER: ("an upscaler", "Choose a checkpoint to generate images, and this to upscale them"),
     Role.TEXT_ENCODER: ("a text encoder", "Choose the checkpoint that it belongs to"),

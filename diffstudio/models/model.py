@@ -1,4 +1,4 @@
-"""Model: what every family of checkpoints can do, once its weights are in memory. No torch is imported here."""
+"""Model: the interface of a checkpoint in memory, implemented by each family. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ if TYPE_CHECKING:
     from diffstudio.models.detection.families_table import Family
 
 
+IN_A_PIPELINE = "it runs in a diffusers pipeline"
+
+
 class EncodedPrompt:
-    """A batch of prompts and negative prompts as one family's text encoders give them; only that family looks inside."""
+    """A batch of encoded prompts and negative prompts; its content is private to each family."""
 
     __slots__ = ()
 
 
 class OffloadLevel(IntEnum):
-    """How much of a model waits in CPU memory while it is not running."""
+    """How much of a model is kept in CPU memory while it is not running."""
 
     NONE = 0
-    MODULES = 1  # the text encoders, the network and the VAE come to the device one after the other
-    LAYERS = 2  # every layer comes to the device by itself
+    MODULES = 1  # text encoders, network and VAE are moved to the device one at a time
+    LAYERS = 2  # every layer is moved to the device for its call
 
 
 class OwnSampler(Protocol):
-    """A model that brings its sampler along: a diffusers pipeline."""
+    """A model with its own sampler: a diffusers pipeline."""
 
     def run(
         self,
@@ -51,8 +54,8 @@ class OwnSampler(Protocol):
         guidance: float,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
     ) -> Iterator[Step]:
-        """As `sampling.sample`: a Step for each of `steps`; what `wrap` returns is called before each call of the
-        network.
+        """As `sampling.sample`: yields `steps` Steps. The denoiser returned by `wrap` is called before each network
+        call.
         """
 
 
@@ -66,104 +69,112 @@ class Model(Protocol):
     schedule: Schedule
     sha256: str = ""  # of the checkpoint's file; empty for a folder
     device: torch.device  # where it runs
-    dtype: torch.dtype  # what the network runs in
-    guidance: float  # the CFG scale to begin with when the user has not chosen one
+    dtype: torch.dtype  # that the network runs in
+    guidance: float  # the default CFG scale
     network: nn.Module  # the U-Net or transformer
     vae: nn.Module | None = None
-    is_latent: bool = False  # whether its states are latents of `vae`, decoded here
+    is_latent: bool = False  # whether its states are latents of `vae`
     vae_scale_factor: int = 1  # image px per state px, along a side
     text_encoders: Mapping[str, nn.Module] = {}  # by diffusers' names
     inpaints: bool = False  # its network takes a mask and the masked image as inputs
-    guides_last_call: bool = True  # whether guidance acts in the last network call of a sampler too
-    guides_second_pass: bool = True  # whether the second pass of a hires fix is guided unless the request says how
+    guides_last_call: bool = True  # whether the sampler's last network call is guided too
+    guides_second_pass: bool = True  # whether the second pass of a hires fix is guided by default
     load_notes: tuple[str, ...] = ()  # sentences about what was loaded from elsewhere, not shown yet
-    vae_path: Path | None = None  # of the VAE that was chosen in place of its own
+    vae_path: Path | None = None  # of the VAE that replaces its own
     offload_level: OffloadLevel = OffloadLevel.NONE
-    textual_inversions: TextualInversions | None = None  # None if its text encoders take none
-    controlnets: ControlNets | None = None  # those loaded next to it; None if it takes none
+    textual_inversions: TextualInversions | None = None  # None if it does not support them
+    controlnets: ControlNets | None = None  # loaded next to it; None if it does not support them
 
     @property
     def family(self) -> Family:
-        """What is known of its family without loading it."""
+        """What is known about its family without loading it."""
 
     @property
     def own_sampler(self) -> OwnSampler | None:
-        """For a model that samples by itself, from text alone."""
+        """Set for models that sample by themselves, from text alone."""
         return None
 
     @property
     def adapters(self) -> Adapters | None:
-        """The LoRAs attached to it; None if it takes none."""
+        """The LoRAs attached to it; None if it does not support them."""
         return None
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """Everything that the checkpoint has weights for: `network`, and the text encoders and `vae` by diffusers'
-        names.
-        """
+        """All modules with weights: `network`, and the text encoders and `vae` by diffusers' names."""
         modules = {"network": self.network, **self.text_encoders}
         return modules if self.vae is None else modules | {"vae": self.vae}
 
     @property
     def offloadable(self) -> tuple[nn.Module, ...]:
-        """The modules that can be offloaded, in the order in which they run; empty if it has to stay whole."""
+        """The modules that can be offloaded, in the order in which they run; empty if it cannot be offloaded."""
         return ()
 
     @property
     def default_size(self) -> tuple[int, int]:
-        """Width and height in px that it was trained at."""
+        """Its training size: width and height in px."""
 
     @property
     def multiple(self) -> int:
-        """What both sides of an image are divisible by, in px."""
+        """Both sides of an image must be a multiple of this, in px."""
 
     @property
     def samplers(self) -> tuple[str, ...]:
-        """Names of `diffusion.samplers.SAMPLERS` that it may be sampled with."""
+        """The samplers that it supports: names of `diffusion.samplers.SAMPLERS`."""
 
     @property
     def parameters(self) -> int:
-        """Of the network."""
+        """The number of parameters of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def check_size(self, width: int, height: int) -> None:
-        """BadRequest, naming the nearest possible size, when it cannot make images of this size."""
+        """BadRequest when it cannot generate this size; it names the nearest possible one."""
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """[C,h,w] of the state for an image of this size."""
 
     def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> EncodedPrompt:
-        """`count` times one prompt, or one image for each of a list.
+        """Encode one prompt for `count` images, or a list with one prompt for each image.
 
-        BadRequest for a class that the checkpoint does not know.
+        BadRequest for an unknown class.
         """
 
     def encode_image(self, image: Tensor) -> Tensor:
         """image [B,3,H,W] in [-1,1] -> clean state [B,C,h,w]."""
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        """The falling timesteps [steps+1] of an image of this size, float64 on the CPU: fewer with `strength` below 1.
+        """Decreasing timesteps [steps+1] for an image of this size, float64 on the CPU; fewer with `strength` below 1.
 
-        BadRequest for a spacing that its schedule does not have.
+        BadRequest for a spacing that its schedule does not support.
         """
 
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
         """The guided Denoiser for states [B,C,h,w], B as in `prompt`.
 
-        Images that it was not trained to take are ignored.
+        Image inputs that it does not support are ignored.
         """
 
     def decode(self, state: Tensor) -> Tensor:
         """clean state [B,C,h,w] -> image [B,3,H,W], about [-1,1]."""
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
-        """A cheap small image of a state, for previews: [B,C,h,w] -> [B,3,h,w], about [-1,1]."""
+        """A cheap approximation of the decoded image, for previews: [B,C,h,w] -> [B,3,h,w], about [-1,1]."""
+
+
+def unsupported_size(width: int, height: int, why: str, suggestion: str) -> BadRequest:
+    return BadRequest(f"This checkpoint cannot generate images of {width} × {height} px", why, f"Try {suggestion}")
+
+
+def multiples_of(multiple: int, largest: int = 0) -> str:
+    """The clause for sides that are not multiples of `multiple`, or exceed `largest` px (0: no limit)."""
+    limit = f", and at most {largest}" if largest else ""
+    return f"width and height must be multiples of {multiple} px{limit}"
 
 
 def text_only() -> BadRequest:
     """The error for an image given to a model with its own sampler."""
     return BadRequest(
-        "This checkpoint makes images from text alone",
-        "it runs in a diffusers pipeline",
+        "This checkpoint generates images from text alone",
+        IN_A_PIPELINE,
         "Remove the given image, or choose another checkpoint",
     )

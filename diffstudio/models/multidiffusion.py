@@ -1,8 +1,8 @@
-"""MultiDiffusion: sample images far larger than a model makes well, from the estimates of overlapping tiles.
+"""MultiDiffusion: sample images much larger than the training size, from the estimates of overlapping tiles.
 
-Bar-Tal et al. 2023, arXiv 2302.08113: the estimate that agrees best with what the network says of each tile by itself,
-the one that minimises the weighted squared difference, is their weighted mean (eq. 5). The sampler sees one large
-state, so there are no seams to begin with, and memory is that of one tile.
+Bar-Tal et al. 2023, arXiv 2302.08113: the estimate with the smallest weighted squared difference to those of all tiles
+is their weighted mean (eq. 5). The sampler sees one large state, so no seams arise, and the network needs the memory
+of one tile.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
-from diffstudio.errors import BadRequest
 from diffstudio.models.conditioning.image_inputs import ImageInputs
 from diffstudio.models.memory.limits import needs_tiling
-from diffstudio.models.model import Model
+from diffstudio.models.model import Model, multiples_of, unsupported_size
 from diffstudio.models.tiling import Tile, each_tile, finish, tiles
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """Square tiles of an image, each of a size that the model makes well."""
+    """Overlapping square tiles of an image, of the model's training size."""
 
     tile_size: int  # px of the image
     overlap: int
@@ -38,7 +37,7 @@ class Tiling:
 
 
 def tiling_for(model: Model, width: int, height: int, *, always: bool = False) -> Tiling | None:
-    """The tiling of an image of width × height px; None for an image that is not too large, unless `always`."""
+    """The tiling of an image of width × height px; None if it needs none, unless `always`."""
     trained_side = max(model.default_size)
     tile_size = max(model.multiple, trained_side // model.multiple * model.multiple)
     if always or needs_tiling(width, height, trained_side):
@@ -83,7 +82,7 @@ def tiled_denoiser(
     tiling: Tiling,
     before_tile: Callable[[], None] = lambda: None,
 ) -> TiledDenoiser:
-    """Each tile has a denoiser of its own, with its part of the images. `scale_factor`: image px per state px."""
+    """A denoiser for each tile, given the images cropped to it. `scale_factor` is image px per state px."""
     has_images = images.image is not None or images.mask is not None or bool(images.controls)
     shared = None if has_images else make_denoiser(images)
 
@@ -96,25 +95,21 @@ def tiled_denoiser(
 
 
 def cropped(images: ImageInputs, tile: Tile, scale_factor: int) -> ImageInputs:
-    """The part of the images that belongs to a tile of the state, which is `scale_factor` times smaller."""
+    """The images cropped to a tile of the state, which is `scale_factor` times smaller."""
 
-    def part(image: Tensor | None) -> Tensor | None:
+    def crop(image: Tensor | None) -> Tensor | None:
         return None if image is None else tile.of(image, scale_factor)
 
     controls = tuple(replace(control, image=tile.of(control.image, scale_factor)) for control in images.controls)
-    return replace(images, image=part(images.image), mask=part(images.mask), controls=controls)
+    return replace(images, image=crop(images.image), mask=crop(images.mask), controls=controls)
 
 
 def check_size(model: Model, width: int, height: int, tiling: Tiling | None) -> None:
-    """BadRequest when the model cannot make an image of this size, whole or in tiles."""
+    """BadRequest when the model cannot generate this size, whole or in tiles."""
     if tiling is None:
         model.check_size(width, height)
         return
     model.check_size(*tiling.tile_size_of(width, height))
     if width % model.multiple or height % model.multiple:
         near = " × ".join(str(round(side / model.multiple) * model.multiple) for side in (width, height))
-        raise BadRequest(
-            f"This checkpoint cannot make images of {width} × {height}",
-            f"its sides must be multiples of {model.multiple} px",
-            f"Try {near}",
-        )
+        raise unsupported_size(width, height, multiples_of(model.multiple), near)

@@ -1,7 +1,6 @@
-"""Find NaN and Inf values in a model's weights while it is loaded, or at the latest in the first step, and name the
-tensor.
+"""Find NaN and Inf values in a model's weights when it is loaded, or at the latest in the first step.
 
-The minimum and maximum of a tensor take one pass over memory, and are NaN or infinite if one of its values is.
+The minimum and maximum of a tensor take one pass over memory, and are NaN or infinite if any of its values is.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.files.file_access import EARLIER_OR_DOWNLOAD, nonfinite
 
 
 def check_finite(
-    checkpoint: Checkpoint, parts: Mapping[str, nn.Module], before_tensor: Callable[[], None] = lambda: None
+    checkpoint: Checkpoint, modules: Mapping[str, nn.Module], before_tensor: Callable[[], None] = lambda: None
 ) -> None:
     """Raise for the first tensor with a NaN or Inf value.
 
@@ -25,7 +25,7 @@ def check_finite(
     CheckpointDamaged if the value is in the file; CheckpointUnknown if it overflowed when the weights were cast to
     float16.
     """
-    for part, module in parts.items():
+    for component, module in modules.items():
         names: list[str] = []
         finite: list[Tensor] = []
         for name, weight in module.named_parameters():
@@ -37,7 +37,7 @@ def check_finite(
             torch.stack([one.to(finite[0].device) for one in finite]).all()
         ):  # synchronises with the GPU once
             name = names[[bool(one) for one in finite].index(False)]
-            raise _not_finite(checkpoint, part, name, module.get_parameter(name))
+            raise _not_finite(checkpoint, component, name, module.get_parameter(name))
 
 
 @torch.no_grad()
@@ -46,16 +46,14 @@ def _is_finite(weight: Tensor) -> Tensor:
     return torch.isfinite(least) & torch.isfinite(greatest)
 
 
-def _not_finite(checkpoint: Checkpoint, part: str, name: str, weight: Tensor) -> CheckpointDamaged | CheckpointUnknown:
-    tensor = f"{name} in its {part.replace('_', ' ')}"
+def _not_finite(
+    checkpoint: Checkpoint, component: str, name: str, weight: Tensor
+) -> CheckpointDamaged | CheckpointUnknown:
+    tensor = f"{name} in its {component.replace('_', ' ')}"
     if weight.dtype is torch.float16 and checkpoint.dtype != "F16" and not bool(torch.isnan(weight).any()):
         return CheckpointUnknown(
             f"{checkpoint.name} cannot be used in float16",
             f"{tensor} has values beyond 65,504",
             "Use bfloat16 or float32",
         )
-    return CheckpointDamaged(
-        f"{checkpoint.name} holds NaN or Inf values",
-        tensor,
-        "Choose an earlier checkpoint of the same training, or download it again",
-    )
+    return CheckpointDamaged(nonfinite(checkpoint.name), tensor, EARLIER_OR_DOWNLOAD)

@@ -1,4 +1,4 @@
-"""From noise to image: what generating and training's sample sheets share."""
+"""sample(): from noise to images, for generation and for training's sample sheets."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Wrap = Callable[[Denoiser], Denoiser]
 class SampleOptions:
     """How a batch is sampled, one image for each seed.
 
-    With `init` or `clean` the last `strength` of the steps is taken from there (img2img). Where `mask` is 0 the state
-    stays `init`, noised to each level (inpainting); a model that `inpaints` takes both as inputs instead, as it was
-    trained to.
+    With `init` or `clean` only the last `strength` of the steps is taken, starting from that image (img2img). Where
+    `mask` is 0 the state stays `init`, noised to each level (inpainting); a model that `inpaints` takes both as inputs
+    instead, as it was trained to.
     """
 
     seeds: Sequence[int]
@@ -42,10 +42,10 @@ class SampleOptions:
     guidance: float = 3.0  # CFG scale
     strength: float = 1.0  # denoising strength
     init: Tensor | None = None  # [1 or B,3,H,W] in [-1,1]
-    clean: Tensor | None = None  # [1 or B,C,h,w]: `init` as a state, where that is known
+    clean: Tensor | None = None  # [1 or B,C,h,w]: `init` as a state, if known
     mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]
     controls: tuple[ControlNetInput, ...] = ()
-    tiling: Tiling | None = None  # MultiDiffusion: the estimate of each step is averaged from those of tiles
+    tiling: Tiling | None = None  # MultiDiffusion: each estimate is averaged from those of tiles
     guide_last_call: bool | None = (
         None  # whether guidance acts in the last of three or more network calls; None: the model decides
     )
@@ -66,7 +66,7 @@ def sample(
     """Sample a batch. Step states are [B,C,h,w]; `model.decode` of the last one's x is the images.
 
     `wrap` is given the whole denoiser and returns what the sampler calls. `before_tile` is called before each tile and
-    may raise to stop. BadRequest for a size, sampler or spacing that the model cannot do.
+    may raise to stop. BadRequest for a size, sampler or spacing that the model does not support.
     """
     width, height = options.width or model.default_size[0], options.height or model.default_size[1]
     tiling = options.tiling
@@ -120,8 +120,8 @@ def sample(
 class LastCallUnguided:
     """A denoiser for one run of a sampler with `calls` network calls, the last of which goes to `unguided`.
 
-    The estimate of the last call is the image, and guidance magnifies the grain in it. Calls that are answered from a
-    recording count too, so this stands outside of whatever replays them.
+    The estimate of the last call is the image, and guidance amplifies its grain. Replayed calls count too, so this
+    wraps the denoiser that replays them.
     """
 
     def __init__(self, guided: Denoiser, unguided: Denoiser, calls: int) -> None:

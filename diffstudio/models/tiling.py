@@ -1,7 +1,7 @@
-"""Process an image that is too large to be processed whole in overlapping tiles, without visible seams.
+"""Process a large image in overlapping tiles, without visible seams.
 
 The tiles' results are averaged with weights that fall towards each tile's edge: MultiDiffusion (Bar-Tal et al. 2023,
-arXiv 2302.08113, eq. 5) if they are the estimates of a denoiser, a plain cross-fade if they are finished pixels.
+arXiv 2302.08113, eq. 5) for the estimates of a denoiser, a cross-fade for finished pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Tile:
     width: int
 
     def of(self, image: Tensor, scale: int = 1) -> Tensor:
-        """This tile of [B,C,H,W], as a view; of an image `scale` times as large."""
+        """This tile of an image [B,C,H,W] as a view; `scale` is that of the image relative to the tile's coordinates.
+        """
         return image[
             ...,
             scale * self.top : scale * (self.top + self.height),
@@ -32,7 +33,7 @@ class Tile:
 
 
 def starts(length: int, tile_size: int, overlap: int) -> list[int]:
-    """Where tiles begin so that they cover `length`, are spread evenly, and overlap by at least `overlap`."""
+    """The offsets of evenly spaced tiles that cover `length` and overlap by at least `overlap`."""
     if tile_size >= length:
         return [0]
     if not 0 <= overlap < tile_size:
@@ -51,12 +52,12 @@ def tiles(height: int, width: int, tile_size: int, overlap: int) -> list[Tile]:
 
 
 def feather(height: int, width: int, overlap: int) -> Tensor:
-    """The weight of each px of a tile [height,width]: 1 inside, falling linearly over `overlap` px, never 0."""
+    """Blending weights of a tile [height,width]: 1 inside, falling linearly over `overlap` px at the edges, never 0."""
     return ramp(height, overlap)[:, None] * ramp(width, overlap)
 
 
 def ramp(length: int, overlap: int) -> Tensor:
-    """One side of `feather` [length]."""
+    """The weights of `feather` along one side [length]."""
     inward = torch.arange(length, dtype=torch.float32) + 0.5
     return (torch.minimum(inward, length - inward) / max(1, overlap)).clamp(max=1.0)
 
@@ -66,27 +67,28 @@ def each_tile(
 ) -> Generator[tuple[int, int], None, Tensor]:
     """Apply `function`, which makes [B,C,h,w] into [B,C',scale h,scale w], to [B,C,H,W] one tile at a time.
 
-    It is given the tile too. An image that fits into one tile is passed whole. Yields how many of how many tiles are
-    done, and returns the whole result. The sum is kept on the image's device, in float32 at least.
+    `function` is given the tile too. An image that fits into one tile is passed whole. Yields (tiles done, tiles) and
+    returns the whole result. The sum is kept on the image's device, in float32 or higher precision.
     """
     height, width = image.shape[-2:]
     all_tiles = tiles(height, width, tile_size, overlap)
     if len(all_tiles) == 1:
-        made = function(image, all_tiles[0])
+        result = function(image, all_tiles[0])
         yield 1, 1
-        return made
+        return result
     total: Tensor | None = None
     weights = (torch.zeros(scale * height, 1, device=image.device), torch.zeros(1, scale * width, device=image.device))
     for done, tile in enumerate(all_tiles, 1):
-        made = function(tile.of(image), tile)
+        result = function(tile.of(image), tile)
         weight = feather(scale * tile.height, scale * tile.width, scale * overlap).to(image.device)
         if total is None:
             total = image.new_zeros(
-                (*made.shape[:-2], scale * height, scale * width), dtype=torch.promote_types(made.dtype, torch.float32)
+                (*result.shape[:-2], scale * height, scale * width),
+                dtype=torch.promote_types(result.dtype, torch.float32),
             )
-        tile.of(total, scale).add_(made.to(total) * weight)
+        tile.of(total, scale).add_(result.to(total) * weight)
         down, across = ramp(scale * tile.height, scale * overlap), ramp(scale * tile.width, scale * overlap)
-        if tile.left == 0:  # tiles form rows and columns, and so do their weights: one sum for each is enough
+        if tile.left == 0:  # the weights are separable: one sum for rows and one for columns
             weights[0][scale * tile.top : scale * (tile.top + tile.height), 0].add_(down.to(image.device))
         if tile.top == 0:
             weights[1][0, scale * tile.left : scale * (tile.left + tile.width)].add_(across.to(image.device))
@@ -104,19 +106,19 @@ def over_tiles(
     scale: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """As `each_tile`, all at once. `progress` is told how many of how many tiles are done, and may raise to stop."""
+    """As `each_tile`, without the generator. `progress(tiles done, tiles)` may raise to stop."""
     return finish(each_tile(lambda part, _: function(part), image, tile_size, overlap, scale=scale), progress)
 
 
 def finish(
     steps: Generator[tuple[int, int], None, Tensor], progress: Callable[[int, int], None] | None = None
 ) -> Tensor:
-    """Run the generator to its end; returns its result."""
+    """Run the generator to its end and return its result."""
     while True:
         try:
             done, count = next(steps)
         except StopIteration as end:
-            made: Tensor = end.value
-            return made
+            result: Tensor = end.value
+            return result
         if progress is not None and count > 1:
             progress(done, count)

@@ -1,9 +1,9 @@
 """Upscalers: networks that enlarge an image in one forward pass (ESRGAN, Real-ESRGAN), tile by tile.
 
-Nearly all files are of two architectures: the residual-in-residual dense network of ESRGAN (Wang et al. 2018, arXiv
-1809.00219) and Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), and the latter's compact network of plain
+Nearly all files have one of two architectures: the residual-in-residual dense network of ESRGAN (Wang et al. 2018,
+arXiv 1809.00219) and Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), and the latter's compact network of plain
 convolutions. Both are recognised by the names and shapes of their tensors. Others are loaded with the spandrel library
-if it is installed; diffstudio does not depend on it, because it requires torchvision, and that another torch.
+if it is installed; diffstudio does not depend on it, because its dependency torchvision pins another torch.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from diffstudio.models.tiling import Tile, each_tile, finish
 
 _SLOPE = 0.2  # of the leaky ReLUs in ESRGAN
 _RESIDUAL = 0.2  # the residual scaling of ESRGAN
+SMALLER_SCALE = "Close other programs, or choose a smaller scale"  # against out-of-memory errors
 
 
 class DenseBlock(nn.Module):
@@ -60,14 +61,14 @@ class ResidualDenseBlock(nn.Module):
 
 
 class DenseNetwork(nn.Module):
-    """ESRGAN's generator with `ups` doublings.
+    """ESRGAN's generator: RRDB blocks, then `ups` upsamplings by 2.
 
-    For smaller factors, Real-ESRGAN first applies pixel-unshuffle by `folds`.
+    For smaller factors, Real-ESRGAN applies pixel-unshuffle by `folds` first.
     """
 
     def __init__(self, width: int, growth: int, depth: int, ups: int, folds: int = 1) -> None:
         super().__init__()
-        self.ups, self.folds = ups, folds  # `folds`: px of a side that become channels
+        self.ups, self.folds = ups, folds  # `folds`: px along a side that become channels
         self.scale = 2**ups // folds
         self.conv_first = nn.Conv2d(3 * folds**2, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualDenseBlock(width, growth) for _ in range(depth)))
@@ -112,7 +113,7 @@ class CompactNetwork(nn.Module):
 
 
 class Upscaler:
-    """A network on its device that enlarges by `scale`."""
+    """An upscaler network on its device; `scale` is its upscale factor."""
 
     def __init__(self, network: nn.Module, scale: int, device: torch.device) -> None:
         self.network, self.scale, self.device = network.to(device).eval().requires_grad_(False), scale, device
@@ -138,10 +139,8 @@ class Upscaler:
     ) -> Generator[tuple[int, int], None, Tensor]:
         """The same as a generator that yields (tiles done, tiles) and returns the image.
 
-        Each tile is downscaled by `fold` at once.
-
-        `fold` divides `scale`: a network that enlarges four times can enlarge twice without the memory for four times.
-        OutOfMemory if not even the smallest tile fits.
+        Each tile is downscaled by `fold`, a divisor of `scale`, as soon as it is computed: a network for 4× can upscale
+        2× without the memory for 4×. OutOfMemory if not even the smallest tile fits.
         """
 
         @torch.no_grad()
@@ -161,9 +160,7 @@ class Upscaler:
             devices.free_unused()  # after the `except`, whose traceback keeps the tensors alive
             if tile_size <= limits.SMALLEST_UPSCALER_TILE:
                 raise OutOfMemory(
-                    "The image could not be upscaled",
-                    "there is not enough memory for the upscaler",
-                    "Close other programs, or choose a smaller factor",
+                    "The image could not be upscaled", "there is not enough memory for the upscaler", SMALLER_SCALE
                 )
             tile_size, overlap = tile_size // 2, overlap // 2
 
@@ -192,8 +189,8 @@ def build_upscaler(weights: Mapping[str, Any], name: str, device: torch.device) 
         elif find_spec("spandrel") is not None:
             return _by_spandrel(state, name, device)
         else:
-            raise CheckpointUnknown(
-                f"{name} is an upscaler of an unsupported architecture",
+            raise _unsupported(
+                name,
                 "ESRGAN, Real-ESRGAN and its compact networks are supported",
                 "Choose one of those, or install the package spandrel",
             )
@@ -205,8 +202,12 @@ def build_upscaler(weights: Mapping[str, Any], name: str, device: torch.device) 
     return Upscaler(network, network.scale, device)
 
 
+def _unsupported(name: str, why: str, remedy: str) -> CheckpointUnknown:
+    return CheckpointUnknown(f"{name} is an upscaler of an unsupported architecture", why, remedy)
+
+
 def _unwrapped(weights: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """The state dict without a trainer's wrapper: EMA weights rather than the raw ones."""
+    """The state dict inside a training checkpoint; EMA weights are preferred."""
     for wrapper in ("params_ema", "params", "state_dict"):
         if isinstance(weights.get(wrapper), Mapping):
             return _unwrapped(weights[wrapper])
@@ -214,7 +215,7 @@ def _unwrapped(weights: Mapping[str, Any]) -> Mapping[str, Tensor]:
 
 
 def _rename_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in BasicSR's naming, from ESRGAN's original one and the numbered one (`model.0`)."""
+    """Rename keys to BasicSR's names, from those of the original ESRGAN and the numbered ones (`model.0`)."""
     renamed: dict[str, Tensor] = {}
     numbers = sorted(
         {int(found[1]) for key in weights if (found := re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", key))}
@@ -257,7 +258,5 @@ def _by_spandrel(weights: Mapping[str, Tensor], name: str, device: torch.device)
     try:
         found = spandrel.ModelLoader().load_from_state_dict(dict(weights))
     except (spandrel.UnsupportedModelError, RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointUnknown(
-            f"{name} is an upscaler of an unsupported architecture", str(error)[:200], "Choose another upscaler"
-        ) from error
+        raise _unsupported(name, str(error)[:200], "Choose another upscaler") from error
     return Upscaler(found.model, int(found.scale), device)

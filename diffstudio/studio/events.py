@@ -1,4 +1,6 @@
-"""What may be said about a job. Every event is frozen and picklable, so that the worker could be another process."""
+"""The events of a job, from Started to its ending. All are frozen and picklable, so that the worker could be a separate
+process.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import PictureRequest
 
 Picture: TypeAlias = NDArray[np.uint8]  # [H,W,3] RGB, at most 512 px a side
-JobId: TypeAlias = int  # the queue's row; it grows with every submission and is never used again
+JobId: TypeAlias = int  # id in the queue; ids grow with every submission and are never reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +26,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """Something that takes a while before the first step, or between two: `what` is shown, `fraction` is None when
-    unknown.
-    """
+    """Slow work outside the denoising steps: loading, upscaling, waiting."""
 
     job: JobId
-    what: str
-    fraction: float | None = None
+    what: str  # shown to the user
+    fraction: float | None = None  # done, 0 to 1; None when unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something is not as the person would expect, and the job goes on all the same."""
+    """A notice: something differs from what was asked for, and the job continues."""
 
     job: JobId
     text: str  # a sentence
@@ -44,12 +44,12 @@ class Noted:
 @dataclass(frozen=True, slots=True)
 class Stepped:
     job: JobId
-    index: int  # the step just done, 1 .. steps, within this batch
+    index: int  # of the step just done, 1 .. steps, within this batch
     steps: int
-    first: int  # which of the request's images the batch starts with, 0-based
-    count: int  # how many images the request asks for
-    noise_level: float  # sigma(t) / alpha(t) reached, inf at alpha = 0
-    previews: tuple[Picture, ...]  # the estimate of the clean image, one for each image of the batch; may be empty
+    first: int  # index of the batch's first image in the request, from 0
+    count: int  # images in the request
+    noise_level: float  # sigma(t) / alpha(t) after the step; inf where alpha = 0
+    previews: tuple[Picture, ...]  # of the x_0 estimates, one for each image of the batch; may be empty
     seconds_per_step: float
     seconds_left: float  # for the whole request
 
@@ -67,9 +67,9 @@ class Resumed:
 @dataclass(frozen=True, slots=True)
 class ImageSaved:
     job: JobId
-    index: int  # which of the request's images, 0-based
+    index: int  # in the request, from 0
     path: Path
-    image: Picture  # at most 512 px; the file holds the whole
+    image: Picture  # at most 512 px a side; the file has full size
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ class Cancelled:
 @dataclass(frozen=True, slots=True)
 class Failed:
     job: JobId
-    error: DiffstudioError  # says what, why, and what to do
+    error: DiffstudioError  # what happened, why, and what to do
 
 
 Event: TypeAlias = Started | Loading | Noted | Stepped | Paused | Resumed | ImageSaved | Finished | Cancelled | Failed
-ENDINGS = (Finished, Cancelled, Failed)  # exactly one of these is the last thing said about a job
+ENDINGS = (Finished, Cancelled, Failed)  # exactly one of these is the last event of each job

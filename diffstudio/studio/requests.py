@@ -1,7 +1,8 @@
-"""What a person can ask for: one frozen record for each thing, shared by the window, the command line and the files.
+"""Requests for images and training runs: frozen records shared by the window, the command line, the queue and PNG
+metadata.
 
-A request is changed with `dataclasses.replace`, never in place. Creating one checks what can be checked without
-opening a checkpoint; what only the checkpoint knows (its sizes) is checked when the job starts.
+A request is changed with `dataclasses.replace`, never in place. Creating one checks everything that can be checked
+without opening a checkpoint; what depends on the checkpoint (its sizes) is checked when the job starts.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER, NO_FOLDER, BadRequest, must_be_between, unknown_name
 from diffstudio.imaging.limits import LARGEST_PIXELS
 
-FORMAT = 1  # of the `diffstudio` JSON in pictures and in the queue
-LARGEST_SEED = 2**63 - 1  # what a database column and torch's generator both hold
+FORMAT = 1  # of the `diffstudio` JSON in images and in the queue
+LARGEST_SEED = 2**63 - 1  # the largest that fits both a database column and torch's generator
 LONGEST_PROMPT = 10_000  # characters
 LARGEST_COUNT = 1024  # images in one request
 LARGEST_SIDE = 8192  # px
-LARGEST_ENLARGED = 16_384  # px a side
-MOST_ENLARGED = 8  # times, each side
+LARGEST_ENLARGED = 16_384  # px a side of an enlarged image
+MOST_ENLARGED = 8  # the largest upscale factor, of each side
 MOST_STEPS = 1000
 MOST_CONTROLS = 8  # ControlNets at once
-HIGHEST_THRESHOLD = 1000  # of an edge: the slope from black to white is 1020
-LANCZOS, LATENT = "lanczos", "latent"  # ways to enlarge that need no file; LATENT is of the state, before it is decoded
+HIGHEST_THRESHOLD = 1000  # of Canny: the gradient from black to white is 1020
+LANCZOS, LATENT = "lanczos", "latent"  # upscalers without a file; LATENT enlarges the latents before they are decoded
+
+_STEPS, _UNREADABLE = "The number of steps", "The settings cannot be read"
 
 _T = TypeVar("_T")
 _Name = TypeVar("_Name", bound=StrEnum)
@@ -45,7 +48,7 @@ class SamplerName(StrEnum):
 
 
 class SpacingName(StrEnum):
-    """How the times of the steps are laid between noise and image: names of `diffusion.schedule.SPACINGS`."""
+    """How the timesteps are spaced between noise and image: names of `diffusion.spacing.SPACINGS`."""
 
     UNIFORM = "uniform"
     TRAILING = "trailing"
@@ -57,60 +60,60 @@ class SpacingName(StrEnum):
 
 
 class ResizeName(StrEnum):
-    """How a given picture comes to the size to be made."""
+    """How the initial image is brought to the size of the request (A1111's resize mode)."""
 
-    CROP = "crop"  # scaled until it covers it, and cut
-    PAD = "pad"  # scaled until it fits into it, on white
+    CROP = "crop"  # scaled to cover that size, then cropped
+    PAD = "pad"  # scaled to fit inside it, on white
     STRETCH = "stretch"
 
 
 class FillName(StrEnum):
-    """What lies under the mask before it is noised."""
+    """What fills the masked area before noise is added (A1111's masked content)."""
 
-    ORIGINAL = "original"  # what was there
+    ORIGINAL = "original"  # the image itself
     SURROUNDINGS = "surroundings"  # the colours around it
     NOISE = "noise"
     NOTHING = "nothing"  # grey
 
 
 class PreprocessorName(StrEnum):
-    """What is made of a picture before a ControlNet sees it."""
+    """How an image is preprocessed for a ControlNet."""
 
-    AS_GIVEN = "as_given"  # nothing: it is a depth map, or edges or a scribble drawn white on black
-    CANNY = "canny"  # its edges
-    SCRIBBLE = "scribble"  # its dark lines on white, as white lines on black
-    INVERT = "invert"  # dark becomes light
+    AS_GIVEN = "as_given"  # not at all: it is already a depth map, or edges or a scribble, white on black
+    CANNY = "canny"  # edges
+    SCRIBBLE = "scribble"  # dark lines on white become white lines on black
+    INVERT = "invert"  # dark becomes light and light dark
 
 
 @dataclass(frozen=True, slots=True)
 class ControlNetUse:
-    """A picture that steers, and the ControlNet that reads it."""
+    """A ControlNet and the control image it is given."""
 
     network: str  # a name from the library, or a path
     image: Path
-    prepare: PreprocessorName = PreprocessorName.AS_GIVEN
-    scale: float = 1.0  # how much of what it says is heard
-    begins: float = 0.0  # the part of the steps that it steers
-    ends: float = 1.0
-    low: int = 100  # of `canny`: a slope below is no edge,
-    high: int = 200  # and one above is an edge by itself; between, where it goes on from one
+    prepare: PreprocessorName = PreprocessorName.AS_GIVEN  # the preprocessor
+    scale: float = 1.0  # conditioning scale
+    begins: float = 0.0  # the fraction of the steps at which it starts to act
+    ends: float = 1.0  # and at which it stops
+    low: int = 100  # Canny thresholds: a gradient below `low` is not an edge;
+    high: int = 200  # above `high` it is one; in between it is where it continues another
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prepare", _named(PreprocessorName, "way to prepare a picture", self.prepare))
+        object.__setattr__(self, "prepare", _named(PreprocessorName, "preprocessor", self.prepare))
         _a_name("The ControlNet", self.network)
-        _in_range("The strength of a ControlNet", self.scale, 0.0, 4.0)
-        _in_range("The beginning of a ControlNet", self.begins, 0.0, 1.0)
+        _in_range("The conditioning scale of a ControlNet", self.scale, 0.0, 4.0)
+        _in_range("The start of a ControlNet", self.begins, 0.0, 1.0)
         _in_range("The end of a ControlNet", self.ends, 0.0, 1.0)
-        _in_range("The lower threshold of an edge", self.low, 0, HIGHEST_THRESHOLD)
-        _in_range("The upper threshold of an edge", self.high, 0, HIGHEST_THRESHOLD)
+        _in_range("The lower Canny threshold", self.low, 0, HIGHEST_THRESHOLD)
+        _in_range("The upper Canny threshold", self.high, 0, HIGHEST_THRESHOLD)
         if self.begins >= self.ends:
             raise BadRequest(
-                f"A ControlNet begins at {self.begins:g} of the steps and ends at {self.ends:g}",
-                remedy="Let it end after it begins",
+                f"A ControlNet starts at {self.begins:g} of the steps and ends at {self.ends:g}",
+                remedy="It must end after it starts",
             )
         if self.low > self.high:
             raise BadRequest(
-                f"The lower threshold of an edge, {self.low}, is above the upper, {self.high}", remedy="Swap them"
+                f"The lower Canny threshold, {self.low}, is above the upper one, {self.high}", remedy="Swap them"
             )
 
     @classmethod
@@ -130,74 +133,76 @@ class GenerateRequest:
     steps: int = 20
     sampler: SamplerName = SamplerName.HEUN
     spacing: SpacingName = SpacingName.UNIFORM
-    guidance: float = 3.0  # 1 follows the prompt as it is; 0 ignores it
+    guidance: float = 3.0  # CFG scale: 1 is no guidance, 0 ignores the prompt
     guide_last_call: bool | None = (
         None  # whether guidance acts in the last call too; None leaves that to the checkpoint's family
     )
-    width: int | None = None  # px; None is the checkpoint's own size
+    width: int | None = None  # px; None is the checkpoint's default size
     height: int | None = None
     count: int = 1
-    init: Path | None = None  # a picture to start from
-    strength: float = 1.0  # how much of the ladder is walked from there, 0 (excluded) to 1
-    mask: Path | None = None  # white is painted anew, black is kept
+    init: Path | None = None  # the initial image, for img2img, inpainting and outpainting
+    strength: float = 1.0  # denoising strength, 0 (excluded) to 1
+    mask: Path | None = None  # white is inpainted, black is kept
     resize: ResizeName = ResizeName.CROP
     fill: FillName = FillName.ORIGINAL
-    feather: int = 0  # px over which what is painted fades in, inwards from the mask's edge
-    masked_only: bool = False  # make the part around the mask at full size, and put it back; the rest keeps its size
-    padding: int = 32  # px of surroundings that are seen then
-    outpaint: tuple[int, int, int, int] = (0, 0, 0, 0)  # px to paint around the picture: left, top, right, bottom
-    enlarge: float = 1.0  # how many times larger it becomes in a second pass; 1 is no second pass
-    upscaler: str = LANCZOS  # by what it is enlarged before that pass: also LATENT, or an upscaler of the library
-    enlarge_strength: float = 0.3  # how much of the ladder is walked again then, 0 (excluded) to 1
-    enlarge_steps: int = 0  # of that ladder; 0 is as many as `steps`
-    enlarge_guidance: float | None = None  # of that pass; None is `guidance`, or none of it where that spoils it
-    tiled: bool = False  # that pass goes in windows, also where the checkpoint could do it whole
-    controls: tuple[ControlNetUse, ...] = ()  # pictures that steer it
-    vae: str = ""  # an autoencoder to use in place of the checkpoint's own: a name from the library, or a path
+    feather: int = 0  # px inwards from the mask's edge over which the inpainted area fades in
+    masked_only: bool = False  # generate only the area around the mask, at full size, and paste it back
+    padding: int = 32  # px around the mask that `masked_only` includes
+    outpaint: tuple[int, int, int, int] = (0, 0, 0, 0)  # px to add to the image: left, top, right, bottom
+    enlarge: float = 1.0  # hires fix: the upscale factor of a second pass; 1 for none
+    upscaler: str = LANCZOS  # what enlarges the image before that pass: LANCZOS, LATENT, or an upscaler of the library
+    enlarge_strength: float = 0.3  # denoising strength of that pass, 0 (excluded) to 1
+    enlarge_steps: int = 0  # of that pass, before its strength shortens them; 0 for as many as `steps`
+    enlarge_guidance: float | None = (
+        None  # CFG scale of that pass; None for `guidance`, or 0 with models that guidance harms there
+    )
+    tiled: bool = False  # sample that pass in tiles even where the checkpoint could do without
+    controls: tuple[ControlNetUse, ...] = ()  # ControlNets
+    vae: str = ""  # replaces the checkpoint's own: a name from the library, or a path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
         object.__setattr__(self, "spacing", _named(SpacingName, "spacing", self.spacing))
-        object.__setattr__(self, "resize", _named(ResizeName, "way to resize", self.resize))
+        object.__setattr__(self, "resize", _named(ResizeName, "resize mode", self.resize))
         object.__setattr__(self, "fill", _named(FillName, "fill", self.fill))
         object.__setattr__(self, "outpaint", _four(self.outpaint))
         object.__setattr__(self, "controls", tuple(self.controls))
         if not all(isinstance(use, ControlNetUse) for use in self.controls):
-            raise BadRequest("The pictures that are to steer cannot be read", remedy="Choose them again")
+            raise BadRequest("The settings of the ControlNets cannot be read", remedy="Choose them again")
         if len(self.controls) > MOST_CONTROLS:
             raise BadRequest(
-                f"{len(self.controls)} pictures are to steer", f"at most {MOST_CONTROLS} do", "Take some away"
+                f"{len(self.controls)} ControlNets were given", f"the limit is {MOST_CONTROLS}", "Remove some"
             )
-        _in_range("The enlargement", self.enlarge, 1, MOST_ENLARGED)
-        _in_range("The number of steps of the second pass", self.enlarge_steps, 0, MOST_STEPS)
-        _strength("The strength of the second pass", self.enlarge_strength)
-        _in_range("The guidance of the second pass", self.enlarge_guidance or 0.0, 0.0, 100.0)
+        _in_range("The scale of the hires fix", self.enlarge, 1, MOST_ENLARGED)
+        _in_range("The number of hires fix steps", self.enlarge_steps, 0, MOST_STEPS)
+        _strength("The denoising strength of the hires fix", self.enlarge_strength)
+        _in_range("The CFG scale of the hires fix", self.enlarge_guidance or 0.0, 0.0, 100.0)
         _a_name("The upscaler", self.upscaler)
-        _a_name("The autoencoder", self.vae or "none")
+        _a_name("The VAE", self.vae or "none")
         if self.enlarge > 1 and (self.mask is not None or any(self.outpaint)):
             raise BadRequest(
-                "What is painted is not enlarged in the same go",
-                "all of the picture would change",
-                "Paint first, then enlarge what came of it",
+                "Inpainting and outpainting cannot be combined with the hires fix",
+                "it would change the whole image",
+                "Inpaint first, then upscale the result",
             )
         _in_range("The feather", self.feather, 0, 1024)
         _in_range("The padding", self.padding, 0, LARGEST_SIDE)
         _in_range("The number of images", self.count, 1, LARGEST_COUNT)
         _in_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
-        _in_range("The number of steps", self.steps, 1, MOST_STEPS)
-        _in_range("The guidance", self.guidance, 0.0, 100.0)
-        _yes_or_no("Whether the last call is guided", self.guide_last_call)
+        _in_range(_STEPS, self.steps, 1, MOST_STEPS)
+        _in_range("The CFG scale", self.guidance, 0.0, 100.0)
+        _yes_or_no("guide_last_call", self.guide_last_call)
         for name, side in (("The width", self.width), ("The height", self.height)):
             if side is not None:
                 _in_range(name, side, 8, LARGEST_SIDE)
-        _strength("The strength", self.strength)
+        _strength("The denoising strength", self.strength)
         if self.mask is not None and self.init is None:
-            raise BadRequest("A mask was given without a picture", remedy="Give the picture to paint on with --init")
+            raise BadRequest("A mask was given without an image", remedy="Give the image to inpaint with --init")
         if any(self.outpaint) and self.init is None:
-            raise BadRequest("There is no picture to paint around", remedy="Give the picture with --init")
+            raise BadRequest("There is no image to outpaint", remedy="Give one with --init")
         if self.masked_only and self.mask is None and not any(self.outpaint):
             raise BadRequest(
-                "Only the masked part is to be made, and there is no mask", remedy="Give a mask, or make the whole"
+                "Generating only the masked area needs a mask", remedy="Give a mask, or generate the whole image"
             )
         _prompts(self.prompt, self.negative)
 
@@ -220,55 +225,55 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class UpscaleRequest:
-    """Make a finished picture larger: by an upscaler alone, or, where a checkpoint is named, sampled again from there.
+    """Upscale a finished image: by an upscaler alone or, if a checkpoint is named, also sampled again (img2img).
 
-    `prompt` and `negative` say what the picture shows also where nothing is sampled.
+    `prompt` and `negative` are stored with the result even if nothing is sampled.
     """
 
-    source: Path  # the picture
-    scale: float = 2.0  # times larger, each side
-    upscaler: str = LANCZOS  # or LATENT with a checkpoint, or an upscaler of the library
-    checkpoint: str = ""  # a name from the library, or a path; empty: nothing is sampled
-    vae: str = ""  # likewise: an autoencoder to use in place of the checkpoint's own
+    source: Path  # the image
+    scale: float = 2.0  # upscale factor, of each side
+    upscaler: str = LANCZOS  # or an upscaler of the library, or LATENT with a checkpoint
+    checkpoint: str = ""  # a name from the library, or a path; empty for no sampling
+    vae: str = ""  # likewise; replaces the checkpoint's own
     prompt: str = ""
     negative: str = ""
-    strength: float = 0.3  # how much of the ladder is walked, 0 (excluded) to 1
-    steps: int = 20  # of the whole ladder
+    strength: float = 0.3  # denoising strength, 0 (excluded) to 1
+    steps: int = 20  # before `strength` shortens them
     sampler: SamplerName = SamplerName.HEUN
     spacing: SpacingName = SpacingName.UNIFORM
-    guidance: float = 3.0  # of the picture
+    guidance: float = 3.0  # CFG scale the image was made with
     guide_last_call: bool | None = (
         None  # whether guidance acts in the last call too; None leaves that to the checkpoint's family
     )
     enlarge_guidance: float | None = (
-        None  # of sampling it again; None is `guidance`, or none of it where that spoils it
+        None  # CFG scale for sampling it again; None for `guidance`, or 0 with models that guidance harms there
     )
     seed: int = 0
-    tiled: bool = False  # in windows, also where the checkpoint could do it whole
+    tiled: bool = False  # sample in tiles even where the checkpoint could do without
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
         object.__setattr__(self, "spacing", _named(SpacingName, "spacing", self.spacing))
         _in_range("The scale", self.scale, 1, MOST_ENLARGED)
         _in_range("The seed", self.seed, 0, LARGEST_SEED)
-        _in_range("The number of steps", self.steps, 1, MOST_STEPS)
-        _in_range("The guidance", self.guidance, 0.0, 100.0)
-        _yes_or_no("Whether the last call is guided", self.guide_last_call)
-        _in_range("The guidance of sampling it again", self.enlarge_guidance or 0.0, 0.0, 100.0)
-        _strength("The strength", self.strength)
+        _in_range(_STEPS, self.steps, 1, MOST_STEPS)
+        _in_range("The CFG scale", self.guidance, 0.0, 100.0)
+        _yes_or_no("guide_last_call", self.guide_last_call)
+        _in_range("The CFG scale of the img2img pass", self.enlarge_guidance or 0.0, 0.0, 100.0)
+        _strength("The denoising strength", self.strength)
         _a_name("The upscaler", self.upscaler)
-        _a_name("The autoencoder", self.vae or "none")
+        _a_name("The VAE", self.vae or "none")
         _prompts(self.prompt, self.negative)
         if self.upscaler == LATENT and not self.checkpoint:
             raise BadRequest(
-                "Without a checkpoint there is no latent to enlarge",
-                "it is how a checkpoint holds a picture",
-                "Choose another upscaler, or a checkpoint",
+                "Latent upscaling needs a checkpoint",
+                "it enlarges the latents that the checkpoint's VAE encodes",
+                "Choose another upscaler, or name a checkpoint",
             )
 
     @property
     def count(self) -> int:
-        """How many pictures come of it."""
+        """The number of images it makes."""
         return 1
 
     def to_json(self) -> dict[str, Any]:
@@ -282,11 +287,15 @@ class UpscaleRequest:
         return _made(cls, known)
 
 
-PictureRequest: TypeAlias = GenerateRequest | UpscaleRequest  # what makes pictures
+PictureRequest: TypeAlias = GenerateRequest | UpscaleRequest  # the requests that make images
+
+
+def too_large(width: int, height: int) -> str:
+    return f"The image would be {width:,} × {height:,} px"
 
 
 def enlarged_size(width: int, height: int, scale: float, multiple: int = 1) -> tuple[int, int]:
-    """Width and height in px of a picture made `scale` times larger, to the nearest `multiple`.
+    """Width and height in px of an image enlarged `scale` times, rounded to `multiple`.
 
     BadRequest when that is too large.
     """
@@ -294,33 +303,33 @@ def enlarged_size(width: int, height: int, scale: float, multiple: int = 1) -> t
     if max(size) > LARGEST_ENLARGED or size[0] * size[1] > LARGEST_PIXELS:
         most = min(LARGEST_ENLARGED / max(width, height), (LARGEST_PIXELS / (width * height)) ** 0.5)
         raise BadRequest(
-            f"The picture would be {size[0]:,} × {size[1]:,} px",
-            f"at most {LARGEST_ENLARGED:,} px a side and {LARGEST_PIXELS // 1_000_000} megapixels are made",
-            f"Enlarge it at most {int(10 * most) / 10:g} times" if most >= 1.1 else "It is as large as can be already",
+            too_large(*size),
+            f"the limits are {LARGEST_ENLARGED:,} px a side and {LARGEST_PIXELS // 1_000_000} megapixels",
+            f"Use a scale of at most {int(10 * most) / 10:g}" if most >= 1.1 else "It cannot be enlarged further",
         )
     return size[0], size[1]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """Train on a folder of pictures, in a process of its own that writes into `run`."""
+    """Train on a folder of images, in a separate process that writes into the folder `run`."""
 
     folder: Path | None  # None only when a run is resumed
     recipe: str = "auto"  # a recipe's name, the path of a .toml, or `auto`: chosen from what the folder holds
-    run: Path | None = None  # None is a new folder below paths.runs()
-    steps: int | None = None  # None is the recipe's own
-    minutes: float | None = None  # a time to train for, in place of steps
+    run: Path | None = None  # None for a new folder below paths.runs()
+    steps: int | None = None  # None for the recipe's
+    minutes: float | None = None  # a time budget, in place of steps
     resume: bool = False
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.minutes is not None:
             raise BadRequest("Both steps and minutes were given", remedy="Give one of them")
         if self.steps is not None:
-            _in_range("The number of steps", self.steps, 1, 100_000_000)
+            _in_range(_STEPS, self.steps, 1, 100_000_000)
         if self.minutes is not None and not 0 < self.minutes < 1e6:
             raise BadRequest(f"The time to train is {self.minutes} minutes", remedy="Give more than 0")
         if self.folder is None and not self.resume:
-            raise BadRequest("No folder was given", remedy="Name a folder of pictures to train on")
+            raise BadRequest(NO_FOLDER, remedy=CHOOSE_IMAGE_FOLDER)
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self) | {"format": FORMAT, "kind": "train"}
@@ -339,7 +348,7 @@ Request = GenerateRequest | UpscaleRequest | TrainRequest
 
 
 def request_from_json(values: dict[str, Any]) -> Request:
-    """The request a JSON object stands for; BadRequest when it is none of ours or from a newer program."""
+    """The request in a JSON object; BadRequest for an unknown kind, or one written by a newer diffstudio."""
     match values.get("kind") if isinstance(values, dict) else None:
         case "generate":
             return GenerateRequest.from_json(values)
@@ -348,19 +357,19 @@ def request_from_json(values: dict[str, Any]) -> Request:
         case "train":
             return TrainRequest.from_json(values)
         case other:
-            raise BadRequest(f"A request of kind {other!r} is not known here")
+            raise BadRequest(f"The request has the unknown kind {str(other)[:80]!r}")
 
 
 def _known(cls: type, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise BadRequest("The settings cannot be read", "they are no table")
+        raise BadRequest(_UNREADABLE, "they are not a JSON object")
     stored = values.get("format", 0)
     if not isinstance(stored, int) or stored > FORMAT:
         raise BadRequest(
             f"The settings are of format {stored!r}", f"this program reads up to {FORMAT}", "Update diffstudio"
         )
     names = {field.name for field in fields(cls)}
-    if "guide_last_call" in names:  # what was written before there was a choice was drawn with every call guided
+    if "guide_last_call" in names:  # requests from before this setting guided every call
         values = {"guide_last_call": True} | values
     return {name: value for name, value in values.items() if name in names}
 
@@ -369,37 +378,34 @@ def _as_path(value: Any) -> Path:
     try:
         return Path(value)
     except TypeError as error:
-        raise BadRequest("The settings cannot be read", f"{str(value)[:80]!r} is no path") from error
+        raise BadRequest(_UNREADABLE, f"{str(value)[:80]!r} is not a path") from error
 
 
 def _made(cls: type[_T], values: dict[str, Any]) -> _T:
     try:
         return cls(**values)
     except (TypeError, AttributeError) as error:
-        raise BadRequest("The settings cannot be read", str(error)) from error
+        raise BadRequest(_UNREADABLE, str(error)) from error
 
 
 def _named(names: type[_Name], what: str, value: str) -> _Name:
-    """Plain strings are welcome: from the command line, from JSON."""
+    """The member of an enumeration with this value, which may be a plain string from the command line or JSON."""
     try:
         return names(value)
     except ValueError:
-        raise BadRequest(
-            f"There is no {what} called {str(value)[:80]!r}", remedy=f"Choose one of {', '.join(names)}"
-        ) from None
+        raise BadRequest(unknown_name(what, str(value)), remedy=f"Choose one of {', '.join(names)}") from None
 
 
 def _four(sides: Any) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom; from JSON they come as a list."""
+    """Left, top, right, bottom; a list in JSON."""
     try:
         left, top, right, bottom = sides
     except (TypeError, ValueError):
         raise BadRequest(
-            f"What is to be painted around the picture is {str(sides)[:80]}",
-            remedy="Give four numbers of px: left, top, right, bottom",
+            f"The outpainting margins are {str(sides)[:80]}", remedy="Give four numbers in px: left, top, right, bottom"
         ) from None
     for name, side in (("left", left), ("top", top), ("right", right), ("bottom", bottom)):
-        _in_range(f"What is painted at the {name}", side, 0, LARGEST_SIDE)
+        _in_range(f"The outpainting margin at the {name}", side, 0, LARGEST_SIDE)
     return left, top, right, bottom
 
 
@@ -407,12 +413,12 @@ def _in_range(what: str, value: float, lowest: float, highest: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadRequest(f"{what} is {value!r}", "a number is needed")
     if not lowest <= value <= highest:
-        raise BadRequest(f"{what} is {value}", f"it goes from {lowest} to {highest}")
+        raise BadRequest(f"{what} is {value}", must_be_between(lowest, highest))
 
 
 def _strength(what: str, value: float) -> None:
     if not 0.0 < value <= 1.0:
-        raise BadRequest(f"{what} is {value}", "it goes from just above 0 to 1")
+        raise BadRequest(f"{what} is {value}", "it must be above 0 and at most 1")
 
 
 def _yes_or_no(what: str, value: bool | None) -> None:
@@ -428,6 +434,4 @@ def _a_name(what: str, value: str) -> None:
 def _prompts(prompt: str, negative: str) -> None:
     for name, text in (("The prompt", prompt), ("The negative prompt", negative)):
         if len(text) > LONGEST_PROMPT:
-            raise BadRequest(
-                f"{name} has {len(text):,} characters", f"at most {LONGEST_PROMPT:,} are read", "Shorten it"
-            )
+            raise BadRequest(f"{name} has {len(text):,} characters", f"the limit is {LONGEST_PROMPT:,}", "Shorten it")

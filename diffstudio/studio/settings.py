@@ -14,7 +14,7 @@ from typing import Any
 from diffstudio import paths
 from diffstudio.atomic import replace as replace_file
 from diffstudio.atomic import storage_errors, write_text
-from diffstudio.errors import BadRequest
+from diffstudio.errors import NOT_A_JSON_OBJECT, BadRequest, wrong_format
 
 FORMAT = 1
 LONGEST_HISTORY = 200  # prompts
@@ -36,7 +36,7 @@ class Settings:
     previews: bool = True  # show the image while it is generated
     kept_gib: float | None = None  # checkpoints in memory; None: half of what there is; 0: only the one in use
     compiled: bool = False  # networks of others' checkpoints are compiled before their first step
-    model_folders: tuple[Path, ...] = ()  # looked through besides the program's own
+    model_folders: tuple[Path, ...] = ()  # searched in addition to the program's own
     images_folder: Path | None = None  # None: `paths.images()`
     prompt_history: tuple[str, ...] = ()  # newest first, each once
     format: int = FORMAT
@@ -44,9 +44,9 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "theme", Theme(self.theme))
         if not 0 <= self.threads <= 1024:
-            raise BadRequest(f"The number of threads is {self.threads}", "it goes from 0 (all cores) to 1024")
+            raise BadRequest(f"The number of threads is {self.threads}", "it must be between 0 (all cores) and 1024")
         if self.kept_gib is not None and not 0 <= self.kept_gib <= 1e6:
-            raise BadRequest(f"The memory for checkpoints is {self.kept_gib} GiB", "it goes from 0 to a million")
+            raise BadRequest(f"The memory for checkpoints is {self.kept_gib} GiB", "it must be between 0 and a million")
 
     @property
     def images(self) -> Path:
@@ -54,13 +54,13 @@ class Settings:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where checkpoints are looked for: the program's own folder, then the person's."""
+        """Where checkpoints are searched: the program's own folder, then the user's."""
         own = paths.checkpoints()
         return (own, *(folder for folder in self.model_folders if folder != own))
 
     @property
     def written_folders(self) -> tuple[Path, ...]:
-        """The program's own folders, none inside another: everything that it writes without being told where."""
+        """The folders that the program writes to by itself, none inside another."""
         folders = dict.fromkeys((paths.data(), self.images, paths.cache(), paths.settings_file().parent))
         return tuple(folder for folder in folders if not any(other in folder.parents for other in folders))
 
@@ -112,10 +112,10 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
     except (OSError, ValueError, RecursionError) as error:
         return _kept_aside(path, str(error))
     if not isinstance(values, dict):
-        return _kept_aside(path, "it is not a table")
+        return _kept_aside(path, NOT_A_JSON_OBJECT)
     stored = values.get("format", FORMAT)
     if not isinstance(stored, int) or stored > FORMAT:
-        return _kept_aside(path, f"it is of format {stored!r} and this program reads up to {FORMAT}")
+        return _kept_aside(path, wrong_format(stored, FORMAT))
     settings, unknown = Settings(), []
     for name in (field.name for field in fields(Settings) if field.name != "format"):
         if name in values:
@@ -128,7 +128,7 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
 
 
 def save(settings: Settings, path: Path | None = None) -> None:
-    """StorageProblem when the place cannot be written to."""
+    """Write the settings file. StorageProblem when it cannot be written."""
     path = path or paths.settings_file()
     failed = f"The settings could not be written to {path}"
     with storage_errors(failed, path.parent):

@@ -1,8 +1,7 @@
-"""Worker: one thread that runs the queue's jobs one at a time.
+"""Worker: the thread that runs the jobs of the queue, one at a time.
 
-It alone holds models in memory, and the accelerator's lease.
-
-It imports torch inside its thread, with the first job or when asked to warm up; no Qt anywhere.
+Only the worker holds models in memory, and the lease on the accelerator. It imports torch in its thread, with the first
+job or when asked to warm up.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from diffstudio.studio.settings import Settings
 if TYPE_CHECKING:
     from diffstudio.models.model import Model
 
-_MOST_ATTEMPTS = 3  # at a job that killed the program each time
+_MOST_ATTEMPTS = 3  # at a job during which the program was killed each time
 _log = logging.getLogger(__name__)
 
 
@@ -59,9 +58,10 @@ class _RunningJob:
 
 
 class Worker:
-    """Runs the queue's jobs one at a time and reports them through `emit`, from its own thread or the caller's.
+    """Runs the jobs of the queue, one at a time, and reports their events through `emit`.
 
-    All methods may be called from any thread. `close` must be called in the end.
+    `emit` is called from the worker's thread or the caller's. All methods may be called from any thread. `close` must
+    be called at the end.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Worker:
     # Called from other threads
 
     def start(self, delay: float | None = None) -> None:
-        """Start with the jobs in the queue. After `delay` seconds without work the heavy imports are done in advance."""
+        """Start to run the queue. After `delay` seconds without a job the heavy imports are done in advance."""
         self._warm_up_at = None if delay is None else time.monotonic() + delay
         self._thread.start()
         self._cleanup.start()
@@ -103,7 +103,7 @@ class Worker:
             self._changed.notify_all()
 
     def submit(self, request: PictureRequest) -> JobId:
-        """Append it to the queue. StorageProblem when the queue cannot be written."""
+        """Append a job to the queue. StorageProblem when the queue cannot be written."""
         with self._changed:
             job = self._queue.submit(request)
             self._changed.notify_all()
@@ -129,7 +129,8 @@ class Worker:
             self._control(job, JobControl.stop)  # it was started just now
 
     def pause(self, job: JobId) -> None:
-        """Pause the running job after the network call in progress; Paused follows. The accelerator is free meanwhile."""
+        """Pause the running job after the network call in progress; Paused follows. The accelerator is free meanwhile.
+        """
         self._control(job, JobControl.pause)
 
     def resume(self, job: JobId) -> None:
@@ -149,8 +150,7 @@ class Worker:
         return record.recording.preview_history.steps() if record is not None else []
 
     def restart(self, job: JobId, from_step: int, request: PictureRequest | None = None) -> JobId:
-        """Restart the last job from a step: the estimates of the steps before are replayed, the others are computed
-        anew.
+        """Restart the last job from a step: the estimates of earlier steps are replayed, those of the others computed.
 
         `request` may change the prompts, the guidance and the checkpoint for the remaining steps. BadRequest when the
         job is not the last one, or its steps were not kept.
@@ -198,7 +198,7 @@ class Worker:
         self._queue.close()
 
     def _control(self, job: JobId, action: Callable[[JobControl], None]) -> bool:
-        """Whether the job is running, and was acted on."""
+        """Apply an action to the running job. False if this job is not the one."""
         with self._changed:
             running = self._running
         if running is None or running.job != job:
@@ -213,7 +213,7 @@ class Worker:
         return None
 
     def _clean_up(self) -> None:
-        """Delete what was half-written when the program or a training run was killed."""
+        """Delete part files left behind when the program or a training run was killed."""
         remove_part_files(self.settings.written_folders, cancelled=lambda: self._closing)
 
     # The thread
@@ -273,7 +273,7 @@ class Worker:
             if queued.attempts >= _MOST_ATTEMPTS:
                 raise OutOfMemory(
                     f"The program was killed {_MOST_ATTEMPTS} times during this job",
-                    "perhaps because there was not enough memory",
+                    "possibly because memory ran out",
                     "Generate fewer or smaller images",
                 )
             ending = self._ending(queued, running)
@@ -307,10 +307,12 @@ class Worker:
                 with contextlib.suppress(StorageProblem):  # at worst the image is made twice after a crash
                     self._queue.saved(job, event.index + 1)
             self._emit(event)
-        raise RuntimeError("the job ended without its last event")
+        raise RuntimeError("the job ended without Finished, Cancelled or Failed")
 
     def _events(self, queued: QueuedJob, running: _RunningJob) -> Iterator[Event]:
-        """Find its files, load its model, and run it. The accelerator is held only while something is computed on it."""
+        """Find the files of a job, load its model, and run it. The accelerator is leased only for loading and
+        computing.
+        """
         job, job_control, request = queued.job, running.job_control, queued.request
         resolved = resolve(request, self._library, queued.done)
         context = JobContext(
@@ -350,7 +352,7 @@ class Worker:
         return model
 
     def _emit_load_notes(self, job: JobId, model: Model) -> None:
-        """Once: which text encoders and VAE came from elsewhere."""
+        """Report once which text encoders and VAE came from elsewhere."""
         for note in model.load_notes:
             self._emit(Noted(job, note))
         model.load_notes = ()
@@ -365,10 +367,10 @@ class Worker:
         if self._lease is None:
             self._lease = Lease()
         self._lease.acquire(
-            "making pictures",
+            "generating images",
             job_control.stopped,
-            pictures=True,
-            on_wait=lambda: self._emit(Loading(job, "Waiting for training to step aside")),
+            priority=True,
+            on_wait=lambda: self._emit(Loading(job, "Waiting for training to release the accelerator")),
         )
 
     def _release_lease(self) -> None:
@@ -390,7 +392,7 @@ class Worker:
 
 
 def _ignore_progress(title: str, fraction: float | None) -> None:
-    """For loading in advance."""
+    """For loading in advance, whose progress is not shown."""
 
 
 def _unexpected(error: Exception) -> DiffstudioError:

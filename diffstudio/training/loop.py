@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from diffstudio.errors import DiffstudioError, Interrupted, OutOfMemory, RunProblem, StorageProblem
+from diffstudio.errors import (
+    CHOOSE_IMAGE_FOLDER,
+    NO_FOLDER,
+    DiffstudioError,
+    Interrupted,
+    OutOfMemory,
+    RunProblem,
+    StorageProblem,
+)
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
 from diffstudio.training.run.checkpointing import Checkpointer
@@ -82,7 +90,7 @@ def train(
                     )
                 locks.enter_context(context.run.locked())
             else:
-                raise RunProblem("No folder was given", remedy="Give a folder of images to train on")
+                raise RunProblem(NO_FOLDER, remedy=CHOOSE_IMAGE_FOLDER)
         except (RuntimeError, MemoryError, OSError) as error:
             raise _as_diffstudio_error(error) from error
         _record_events(context, record)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import tomli_w
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import RunProblem
+from diffstudio.errors import RunProblem, must_be_between, reads_up_to
 from diffstudio.networks.conditioning import Conditioning
 
 FORMAT = 1
@@ -144,9 +144,7 @@ class Recipe:
         values = dict(values)
         written = values.pop("format", FORMAT)
         if type(written) is not int or written > FORMAT:
-            raise RunProblem(
-                f"The recipe has format {written!r}", f"this program reads formats up to {FORMAT}", "Update diffstudio"
-            )
+            raise RunProblem(f"The recipe has format {written!r}", reads_up_to(FORMAT), "Update diffstudio")
         recipe = _build(cls, values, "recipe")
         _check_ranges(recipe)
         return recipe
@@ -163,12 +161,13 @@ def read_recipe(path: Path) -> Recipe:
 
 def read_table(path: Path) -> dict[str, Any]:
     """The values of a TOML file. RunProblem when it cannot be read."""
+    what = f"The recipe {path} cannot be read"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RunProblem(f"The recipe {path} cannot be read", error.strerror or str(error), "Check the path") from error
+        raise RunProblem(what, error.strerror or str(error), "Check the path") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise RunProblem(f"The recipe {path} cannot be read", str(error), "Correct the file") from error
+        raise RunProblem(what, str(error), "Correct the file") from error
 
 
 def _build(cls: type[_T], values: Mapping[str, Any], where: str) -> _T:
@@ -280,7 +279,7 @@ def _check_ranges(recipe: Recipe) -> None:
     for name, (lowest, highest) in _RANGES.items():
         value = attrgetter(name)(recipe)
         if not lowest <= value <= highest:
-            raise RunProblem(f"recipe.{name} is {value}", f"it must be from {lowest:g} to {highest:g}")
+            raise RunProblem(f"recipe.{name} is {value}", must_be_between(f"{lowest:g}", f"{highest:g}"))
     for name, choices in _CHOICES.items():
         if attrgetter(name)(recipe) not in choices:
             raise RunProblem(

@@ -18,7 +18,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
 from diffstudio import paths
-from diffstudio.errors import DiffstudioError, StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.studio.settings import Settings, read_settings
@@ -200,9 +200,7 @@ class Desktop(QObject):
         if self.gallery is None:
             self.start_services()
         if self.gallery is None:
-            raise StorageProblem(
-                "The gallery could not be opened", remedy="Free some space or choose another folder in Settings"
-            )
+            raise StorageProblem("The gallery could not be opened", remedy=f"{FREE_SPACE_OR_FOLDER} in Settings")
         room = GalleryRoom(self.gallery)
         room.use_settings_requested.connect(self.use_settings)
         room.upscale_requested.connect(self.images.upscale)

@@ -25,6 +25,7 @@ _DEVICES = (
     ("mps", "Apple GPU (MPS)"),
     ("xpu", "Intel GPU (XPU)"),
 )
+_REMOVE_FOLDER_TIP = "Stop searching the selected folder. Its files are kept"
 
 
 class SettingsDialog(QDialog):
@@ -71,7 +72,7 @@ class SettingsDialog(QDialog):
         self.compiled = CheckBox("Compile models (torch.compile)")
         describe(
             self.compiled,
-            "Compile models (torch.compile)",
+            self.compiled.text(),
             "Slower for the first image of each size, then faster. Not used for models trained here or offloaded models",
         )
         self.folders = QListWidget()
@@ -79,9 +80,7 @@ class SettingsDialog(QDialog):
         self.folders.setFixedHeight(92)
         self.folders.setObjectName("raised")
         self.add_folder = SecondaryButton("Add folder…", "plus", "Search another folder for models")
-        self.remove_folder = SecondaryButton(
-            actions.REMOVE, "minus", "Stop searching the selected folder. Its files are kept"
-        )
+        self.remove_folder = SecondaryButton(actions.REMOVE, "minus", _REMOVE_FOLDER_TIP)
         self.images = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.choose_images = SecondaryButton(
             "Change…", "", "Save new images to another folder. Existing images stay where they are"
@@ -112,11 +111,7 @@ class SettingsDialog(QDialog):
         row = self.folders.currentRow()
         own = row >= 0 and Path(self.folders.item(row).text()) not in self.settings.model_folders
         self.remove_folder.setEnabled(row >= 0 and not own)
-        self.remove_folder.setToolTip(
-            "diffstudio's own model folder is always searched"
-            if own
-            else "Stop searching the selected folder. Its files are kept"
-        )
+        self.remove_folder.setToolTip("diffstudio's own model folder is always searched" if own else _REMOVE_FOLDER_TIP)
 
     def _change(self, **values: object) -> None:
         self.settings = replace(self.settings, **values)  # type: ignore[arg-type]

@@ -70,11 +70,8 @@ def test_one_and_several() -> None:
             ["--control", "a.png", "--controlnet", "n", "--control-as", "canny", "--control-as", "invert"],
             "given 2 times for 1 control images",
         ),
-        (
-            ["--control", "a.png", "--controlnet", "n", "--control-as", "magic"],
-            "no way to prepare a picture called 'magic'",
-        ),
-        (["--control", "a.png", "--controlnet", "n", "--control-range", "1,0"], "Let it end after it begins"),
+        (["--control", "a.png", "--controlnet", "n", "--control-as", "magic"], "no preprocessor called 'magic'"),
+        (["--control", "a.png", "--controlnet", "n", "--control-range", "1,0"], "It must end after it starts"),
     ],
 )
 def test_what_makes_no_sense_is_said(arguments: list[str], said: str) -> None:

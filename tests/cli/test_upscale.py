@@ -87,13 +87,13 @@ def test_by_an_upscaler_from_the_folders_of_models_into_a_folder(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--scale", "0"], "The scale is 0.0: it goes from 1 to 8"),
+        (["--scale", "0"], "The scale is 0.0: it must be between 1 and 8"),
         (["--upscaler", "4x-none"], "There is no upscaler called '4x-none'. Choose one of: lanczos"),
         (["--upscaler", "tiny"], "tiny is not an upscaler"),
-        (["--upscaler", "latent"], "Without a checkpoint there is no latent"),
+        (["--upscaler", "latent"], "Latent upscaling needs a checkpoint"),
         (["--steps", "9"], "--steps was given, but nothing is sampled"),
         (["--guidance", "9"], "--guidance was given, but nothing is sampled"),
-        (["--strength", "2"], "The strength is 2.0"),
+        (["--strength", "2"], "The denoising strength is 2.0"),
         (["--checkpoint", "none"], "There is no checkpoint called 'none'"),
         (["--scale", "many"], "'many' is not a number"),
     ],
@@ -114,7 +114,7 @@ def test_what_is_no_picture_or_too_large_a_one(tmp_path: Path, capsys: pytest.Ca
         ("gone.png", [], "There is no image at"),
         ("text.png", [], "not an image in a supported format"),
         ("wide.png", ["--scale", "8"], "32,000 × 160 px"),
-        ("photo.png", ["--strength", "0.3"], "Which checkpoint is to sample"),
+        ("photo.png", ["--strength", "0.3"], "The checkpoint to sample photo.png with is unknown"),
         (".", [], "There is no image at"),
     ):
         assert cli.main(["upscale", str(tmp_path / name), *options, "--out", str(tmp_path / "large.png")]) != 0
@@ -128,4 +128,4 @@ def test_enlarging_is_asked_for_by_its_size(capsys: pytest.CaptureFixture[str], 
         assert cli.main(["generate", "x", *option, "--out", str(tmp_path / "x.png")]) == 2
         assert "was given without a hires fix" in capsys.readouterr().err
     assert cli.main(["generate", "x", "--enlarge", "9", "--out", str(tmp_path / "x.png")]) == 2
-    assert "it goes from 1 to 8" in capsys.readouterr().err
+    assert "it must be between 1 and 8" in capsys.readouterr().err

@@ -45,7 +45,7 @@ def test_trained_here(tmp_path: Path, value: float) -> None:
     path = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
     loading.load(read_checkpoint(path), CPU)
     spoilt(path, _a_matrix(path), value)
-    with pytest.raises(CheckpointDamaged, match=r"tiny.safetensors holds NaN or Inf values"):
+    with pytest.raises(CheckpointDamaged, match=r"tiny.safetensors contains NaN or Inf values"):
         loading.load(read_checkpoint(path), CPU)
 
 

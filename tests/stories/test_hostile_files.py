@@ -1,4 +1,5 @@
-"""Headers, folders and tokenizers built to attack: refused in a sentence, at once, in little memory, with nothing run."""
+"""Headers, folders and tokenizers built to attack: refused in a sentence, at once, in little memory, with nothing run.
+"""
 
 from __future__ import annotations
 

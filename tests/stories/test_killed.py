@@ -147,4 +147,4 @@ def running_in_queue() -> int:
 
 
 def accelerator_held() -> bool:
-    return Lease(paths.data()).holder() == "making pictures"
+    return Lease(paths.data()).holder() == "generating images"

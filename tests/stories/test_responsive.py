@@ -118,7 +118,7 @@ def test_training_waits_while_pictures_are_made_and_then_goes_on(
     ears = ask_for_pictures(qtbot, desktop)
     waiting = events_of(run, RunWaiting)
     assert waiting, "pictures are being made and the run did not step aside"
-    assert Lease().holder() == "making pictures"
+    assert Lease().holder() == "generating images"
     told = len(run.events()[0])
     begun = ears.steps_done()
     qtbot.waitUntil(lambda: ears.steps_done() >= begun + 20, timeout=PATIENCE_MS)

@@ -94,7 +94,7 @@ def test_pause_and_resume(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> No
     with Lease().held("training meanwhile", lambda: False):
         studio.worker.resume(job)
         waiting = studio.wait_for(lambda event: isinstance(event, Loading) and event.job == job)
-        assert isinstance(waiting, Loading) and waiting.what == "Waiting for training to step aside"
+        assert isinstance(waiting, Loading) and waiting.what == "Waiting for training to release the accelerator"
     assert isinstance(studio.ending(job), Finished)
     assert [kind for kind in studio.kinds(job) if kind in ("Paused", "Resumed")] == ["Paused", "Resumed"]
     assert np.array_equal(studio.pixels(whole)[0], studio.pixels(job)[0])

@@ -171,7 +171,7 @@ def test_steps_aside_for_pictures(folder: Path, recipe_file: str, tmp_path: Path
     made, waiting = threading.Event(), threading.Event()
 
     def make_pictures() -> None:
-        with pictures.held("pictures", pictures=True):
+        with pictures.held("pictures", priority=True):
             made.set()
             waiting.wait(10)
 
@@ -204,7 +204,7 @@ def test_a_run_stopped_while_it_waits_for_the_accelerator_is_stopped_not_failed(
         if isinstance(event, RunStarted):
             threading.Timer(0.2, lambda: RunFolder(path).send(Command.STOP)).start()
 
-    with Lease().held("pictures", pictures=True):
+    with Lease().held("pictures", priority=True):
         run = train(path, None if resume else folder, recipe=recipe_file, resume=resume, on_event=on_event)
         assert Lease().holder() == "pictures"
     assert run.events()[0][-1] == RunStopped(stopped_at) and not events_of(run, RunFailed)

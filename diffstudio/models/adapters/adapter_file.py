@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.adapters.low_rank import Change, parse_change
+from diffstudio.models.files.file_access import EARLIER_OR_DOWNLOAD, nonfinite
 from diffstudio.models.files.header import Header
 from diffstudio.models.files.weights_reader import open_weights
 
@@ -106,7 +107,7 @@ def read_adapter(path: Path, header: Header | None = None) -> AdapterFile:
             changes[layer] = change
     if not changes and not not_read:
         raise CheckpointDamaged(
-            f"{path.name} is not a LoRA", "none of its tensors is named like a LoRA's", "Choose another file"
+            not_a_lora(path.name), "none of its tensors is named like a LoRA's", "Choose another file"
         )
     _check_finite(path, changes)
     return AdapterFile(path, changes, metadata, not_read)
@@ -124,11 +125,7 @@ def _check_finite(path: Path, changes: Mapping[str, Change]) -> None:
     for layer, change in changes.items():
         for factor in change.delta.factors if change.delta is not None else ():
             if not bool(torch.isfinite(factor.sum(dtype=torch.float32))) and not bool(torch.isfinite(factor).all()):
-                raise CheckpointDamaged(
-                    f"{path.name} holds NaN or Inf values",
-                    f"in {layer[:120]}",
-                    "Choose an earlier checkpoint of that training, or download it again",
-                )
+                raise CheckpointDamaged(nonfinite(path.name), f"in {layer[:120]}", EARLIER_OR_DOWNLOAD)
 
 
 class _Alphas:
@@ -153,3 +150,7 @@ class _Alphas:
             return None
         rank = parts["down"].shape[0]
         return float(alpha) * rank**0.5 if self._stored.get(f"{part}.use_rslora") is True else float(alpha)
+
+
+def not_a_lora(name: str) -> str:
+    return f"{name} is not a LoRA"

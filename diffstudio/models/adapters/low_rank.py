@@ -104,7 +104,8 @@ class Hadamard:
 
 @dataclass(frozen=True, slots=True)
 class Kronecker:
-    """LoKr (Yeh et al. 2023, LyCORIS, arXiv 2309.14859): the Kronecker product of two small matrices, full or factored."""
+    """LoKr (Yeh et al. 2023, LyCORIS, arXiv 2309.14859): the Kronecker product of two small matrices, full or factored.
+    """
 
     left: tuple[Tensor, ...]  # w1 [p, q], or its factors [p, r] and [r, q]
     right: tuple[Tensor, ...]  # w2 [out / p, in / q, k, k], or factors as above, or a Tucker core and its factors
@@ -256,6 +257,8 @@ def _product(factors: tuple[Tensor, ...], device: torch.device) -> Tensor:
 
 
 _HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+_MISSING_MATRIX = "one of its two matrices is missing"
+_MISMATCHED_SHAPES = "the shapes of its matrices do not match"
 
 
 def parse_change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | str:
@@ -267,11 +270,11 @@ def parse_change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change |
     delta: Delta | None = None
     if "up" in tensors or "down" in tensors:
         if not ("up" in tensors and "down" in tensors):
-            return "one of its two matrices is missing"
+            return _MISSING_MATRIX
         up, down, core = tensors["up"], tensors["down"], tensors.get("mid")
         ranks = (up.shape[1:2], down.shape[:1]) if core is None else (up.shape[1:2] + down.shape[:1], core.shape[:2])
         if ranks[0] != ranks[1] or up.ndim < 2 or down.ndim < 2:
-            return "the shapes of its matrices do not match"
+            return _MISMATCHED_SHAPES
         if bias is not None and "up_bias" in tensors:
             bias = bias * _scale(alpha, down.shape[0])
         delta = LowRank(
@@ -279,20 +282,20 @@ def parse_change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change |
         )
     elif any(name in tensors for name in _HADA):
         if not all(name in tensors for name in _HADA):
-            return "one of its two matrices is missing"
+            return _MISSING_MATRIX
         a1, b1, a2, b2 = (tensors[name] for name in _HADA)
         delta = Hadamard(a1, b1, a2, b2, alpha, tensors.get("hada_t1"), tensors.get("hada_t2"))
     elif any(name.startswith("lokr_") for name in tensors):
         left, right = (_kronecker_factors(tensors, side) for side in ("1", "2"))
         if not left or not right:
-            return "one of its two matrices is missing"
+            return _MISSING_MATRIX
         delta = Kronecker(left, right, alpha)
     elif "diff" in tensors and tensors["diff"].ndim:
         delta = FullDifference(tensors["diff"])
     if delta is None and bias is None:
         return "its kind is not supported"
     if isinstance(delta, (Hadamard, Kronecker)) and not _has_matching_shapes(delta):
-        return "the shapes of its matrices do not match"
+        return _MISMATCHED_SHAPES
     magnitude = tensors.get("dora_scale")  # [out, 1, …] or [1, in, …]
     if "magnitude" in tensors:
         magnitude = tensors["magnitude"].reshape(-1, 1)  # PEFT's is per output: [out] or [1, out, 1, 1]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 import torch
 from torch import nn
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
+from diffstudio.models.files.file_access import first_line
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
 from diffstudio.models.files.header import Headers
 
@@ -98,7 +99,7 @@ class FolderComponents(BaseComponents):
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], "Download it again") from error
         if not isinstance(config, dict):
-            raise CheckpointDamaged(f"{path} is not a JSON object", remedy="Download it again")
+            raise CheckpointDamaged(f"{path} cannot be read", NOT_A_JSON_OBJECT, "Download it again")
         return config
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
@@ -124,12 +125,13 @@ class FolderComponents(BaseComponents):
                 low_cpu_mem_usage=False,
             )
         except invalid_config_errors() as error:
-            raise CheckpointDamaged(
-                f"The {name} of {self.folder.name} cannot be loaded",
-                (str(error).splitlines() or [""])[0][:200],
-                "Download it again",
-            ) from error
+            raise self._not_loadable(name, error) from error
         return module.eval().requires_grad_(False)
+
+    def _not_loadable(self, name: str, error: Exception) -> CheckpointDamaged:
+        return CheckpointDamaged(
+            f"The {name} of {self.folder.name} cannot be loaded", first_line(error), "Download it again"
+        )
 
     def tokenizer(self, name: str, kind: type[_T]) -> _T:
         if not self.has(name):
@@ -137,11 +139,7 @@ class FolderComponents(BaseComponents):
         try:
             tokenizer: _T = kind.from_pretrained(self.folder / name, local_files_only=True)
         except invalid_config_errors() as error:
-            raise CheckpointDamaged(
-                f"The {name} of {self.folder.name} cannot be loaded",
-                (str(error).splitlines() or [""])[0][:200],
-                "Download it again",
-            ) from error
+            raise self._not_loadable(name, error) from error
         return tokenizer
 
 
@@ -236,3 +234,7 @@ def _missing(folder: Path, name: str) -> CheckpointMissing:
     return CheckpointMissing(
         f"{folder.name} has no {name}", f"{folder / name} does not exist", f"Put the {name} of the same model there"
     )
+
+
+def incomplete(component: str, name: str) -> str:
+    return f"The {component} of {name} is incomplete or damaged"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.atomic import replace
-from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted, StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointMissing, Interrupted, StorageProblem
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 
 _PARTIAL = ".fetching"  # hidden, so that the library does not scan it
@@ -146,11 +146,7 @@ def _download_file(
         finally:
             _end(process)
     if output.file is None:
-        raise output.problem or CheckpointMissing(
-            f"The {COMPONENT_KINDS[kind].title} could not be downloaded",
-            "the connection was lost",
-            "Try again: the download resumes where it stopped",
-        )
+        raise output.problem or output.failed("the connection was lost", "Try again")
     replace(output.file, target)
     shutil.rmtree(partial, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -178,14 +174,15 @@ class _ChildOutput:
             self.problem = StorageProblem(
                 f"There is not enough disk space for the {self._title}",
                 f"it takes {int(message['full']) / 1e9:.1f} GB",
-                "Free some space, or choose another models folder",
+                FREE_SPACE_OR_FOLDER,
             )
         elif "problem" in message:
-            self.problem = CheckpointMissing(
-                f"The {self._title} could not be downloaded",
-                str(message["problem"])[:200],
-                "Check the connection and try again: the download resumes where it stopped",
-            )
+            self.problem = self.failed(str(message["problem"])[:200], "Check the connection and try again")
+
+    def failed(self, why: str, remedy: str) -> CheckpointMissing:
+        return CheckpointMissing(
+            f"The {self._title} could not be downloaded", why, f"{remedy}: the download resumes where it stopped"
+        )
 
 
 def _listen(process: subprocess.Popen[str], output: _ChildOutput, cancelled: Callable[[], bool]) -> None:

@@ -25,6 +25,7 @@ from diffstudio.models.components.components import (
     BaseComponents,
     FolderComponents,
     empty_module,
+    incomplete,
     invalid_config_errors,
 )
 from diffstudio.models.components.module_weights import WeightsMismatch, drop_unused, fill_module
@@ -307,7 +308,7 @@ class SingleFileComponents(BaseComponents):
 
     def _incomplete(self, name: str, why: str, path: Path | None = None) -> CheckpointDamaged:
         file = (path or self.checkpoint.path).name
-        return CheckpointDamaged(f"The {name} of {file} is incomplete or damaged", why, "Download it again")
+        return CheckpointDamaged(incomplete(name, file), why, "Download it again")
 
     def _absent(self, name: str) -> CheckpointDamaged:
         return CheckpointDamaged(

@@ -124,7 +124,7 @@ def load_controlnet(
         for key in sorted((key for key in state if key.startswith(_EMBEDDING) and key.endswith("weight")), key=_order)
     ]
     if not embedding or "conv_in.weight" not in state:
-        raise CheckpointUnknown(f"{checkpoint.name} is not a supported ControlNet", remedy="Choose another file")
+        raise _unsupported(checkpoint.name)
     config = {
         **_shared_config(network),
         "in_channels": state["conv_in.weight"].shape[1],
@@ -156,7 +156,8 @@ def _shared_config(network: nn.Module) -> dict[str, Any]:
 
 
 def _levels(channels: list[int]) -> tuple[int, ...]:
-    """The levels' widths, from the output channels of conv_in, two convolutions per level but the last, and conv_out."""
+    """The levels' widths, from the output channels of conv_in, two convolutions per level but the last, and conv_out.
+    """
     return (channels[0], *channels[2:-1:2])
 
 
@@ -182,6 +183,10 @@ def _check_shapes(state: Mapping[str, Tensor], control: nn.Module, name: str) ->
     )
 
 
+def _unsupported(name: str, why: str = "") -> CheckpointUnknown:
+    return CheckpointUnknown(f"{name} is not a supported ControlNet", why, "Choose another file")
+
+
 def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) -> dict[str, Tensor]:
     if any("lllite" in key or key == "lora_controlnet" for key in state):
         raise CheckpointUnknown(
@@ -194,9 +199,7 @@ def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) ->
     try:
         converted: dict[str, Tensor] = convert_controlnet_checkpoint(state, config=dict(_shared_config(network)))
     except (KeyError, TypeError, IndexError) as error:
-        raise CheckpointUnknown(
-            f"{name} is not a supported ControlNet", str(error)[:200], "Choose another file"
-        ) from error
+        raise _unsupported(name, str(error)[:200]) from error
     return {key: value for key, value in converted.items() if value is not None}
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.conditioning.prompt_weighting import ClipTokenizer
+from diffstudio.models.files.file_access import nonfinite
 from diffstudio.models.files.header import Header
 from diffstudio.models.files.weights_reader import load_weights
 
@@ -63,7 +64,7 @@ def read_textual_inversion(path: Path, name: str = "", header: Header | None = N
             "Choose another file",
         )
     if not all(bool(torch.isfinite(rows).all()) for rows in vectors.values()):
-        raise CheckpointDamaged(f"{path.name} holds NaN or Inf values", remedy="Download it again")
+        raise CheckpointDamaged(nonfinite(path.name), remedy="Download it again")
     return TextualInversion(name or path.stem, vectors)
 
 

@@ -1,1 +1,1 @@
-"""What a weight file is, from the names and shapes of its tensors."""
+"""Detect what a weights file is, from the names and shapes of its tensors."""

@@ -1,8 +1,6 @@
 """Detect LoRAs and their variants (LoHa, LoKr, DoRA, OFT) and the family they fit, by the names of their tensors.
 
-No torch.
-
-The names are those of kohya, PEFT, diffusers and OneTrainer.
+The names are those of kohya, PEFT, diffusers and OneTrainer. No torch is imported here.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ _MARK = re.compile(
     r"|\.(?:hada_w|lokr_w)\d|\.dora_scale$|\.oft_(?:blocks|diag|R)\b|\.diff(?:_b)?$",
     re.M,
 )
-_SIGNS = ("lora", "hada_w", "lokr_w", "dora_scale", "oft_", ".diff")
+_SUBSTRINGS = ("lora", "hada_w", "lokr_w", "dora_scale", "oft_", ".diff")
 _KINDS = (
     (".hada_w", "a LoHa"),
     (".lokr_w", "a LoKr"),
@@ -36,9 +34,8 @@ _KINDS = (
     (".diff", "weight differences"),
 )
 
-# Patterns of names with underscores for dots, the most specific first. A pattern is searched only if one of its
-# substrings occurs:
-# looking for those takes a tenth of the time.
+# Patterns for names with underscores for dots, the most specific first. A pattern is searched only if one of its
+# substrings occurs, which takes a tenth of the time.
 _NAMED = tuple(
     (substrings, re.compile(pattern, re.M), family)
     for substrings, pattern, family in (
@@ -69,12 +66,12 @@ _NAMED = tuple(
 
 
 def detect_adapter(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
-    """None for a file that is not a LoRA or one of its variants."""
-    if not any(sign in names.joined for sign in _SIGNS):
-        return None  # true of nearly all checkpoints, and quick
+    """Detect a LoRA or one of its variants; None for another file."""
+    if not any(substring in names.joined for substring in _SUBSTRINGS):
+        return None  # a quick check that excludes nearly all checkpoints
     if _MARK.search(names.joined) is None or names.joined.count("\n") > 100 and len(_MARK.findall(names.joined)) < 4:
         return None  # a complete checkpoint with a stray name
-    kind = next((title for sign, title in _KINDS if sign in names.joined), "changes to a checkpoint")
+    kind = next((title for substring, title in _KINDS if substring in names.joined), "changes to a checkpoint")
     family, why = _family(names, metadata)
     diffusers = ".lora_A" in names.joined or "_lora.down" in names.joined or "lora_linear_layer" in names.joined
     whose = f"for {FAMILIES[family].title}, by {why}" if family in FAMILIES else "for an unknown model"
@@ -87,10 +84,10 @@ def detect_adapter(names: TensorNames, metadata: Mapping[str, str]) -> Detection
 
 
 def _family(names: TensorNames, metadata: Mapping[str, str]) -> tuple[str, str]:
-    """With what shows it, for the sentence that says why."""
+    """The family, and the evidence for it as a clause for the user."""
     plain = names.joined.replace(".", "_")
     for substrings, pattern, family in _NAMED:
-        if any(part in plain for part in substrings) and pattern.search(plain):
+        if any(substring in plain for substring in substrings) and pattern.search(plain):
             return family, "the names of its blocks"
     for attended in ("attn2_to_k", "attn2_to_v"):
         if (width := _input_width(names, attended)) in FAMILY_BY_CONTEXT_WIDTH:
@@ -100,7 +97,7 @@ def _family(names: TensorNames, metadata: Mapping[str, str]) -> tuple[str, str]:
         or _input_width(names, "attn_add_q_proj")
         or _input_width(names, "attn_to_out_0")
     )
-    if width:  # joint attention has the same names in three of diffusers' families
+    if width:  # joint attention has the same names in three families of diffusers
         blocks = [int(found) for found in re.findall(r"(?:^|_)transformer_blocks_(\d+)_attn", plain, re.M)]
         if width == 3072 and blocks:
             return ("qwen_image" if max(blocks) >= 19 else "flux"), f"{max(blocks) + 1} blocks of width 3,072"
@@ -128,7 +125,7 @@ _INPUT_SIDE = (
 
 
 def _input_width(names: TensorNames, module: str) -> int:
-    """The input width of the first module with this in its name; 0 if there is none or its shapes do not show it."""
+    """The input width of the first module with this in its name; 0 if unknown."""
     for name, shape in names.shapes.items():
         if module not in (plain := name.replace(".", "_")) and module.replace("_to_", "_processor_to_") not in plain:
             continue

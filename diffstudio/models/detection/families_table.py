@@ -1,4 +1,4 @@
-"""The table of model families: names, native sizes and recommended settings. No torch.
+"""The table of model families: names, native sizes and recommended settings. No torch is imported here.
 
 The code that runs a family is in `models/families/`.
 """
@@ -13,22 +13,20 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One family.
-
-    Its settings are those that its authors recommend; samplers and spacings have the names of `diffusion`.
+    """A model family with the settings that its authors recommend; samplers and spacings are named as in `diffusion`.
     """
 
-    name: str  # what `Checkpoint.family` holds
+    name: str  # the value of `Checkpoint.family`
     title: str  # shown to the user
-    side: int  # px it was trained at; 0 where it differs between checkpoints
-    multiple: int  # px that width and height must be divisible by
+    side: int  # training size in px; 0 where it differs between checkpoints
+    multiple: int  # width and height in px must be divisible by this
     steps: int = 20
     sampler: str = "dpmpp_2m"
     spacing: str = "karras"
     guidance: float = 7.0
     negative: bool = True  # whether it uses a negative prompt
     flow: bool = False  # rectified flow
-    one_size: bool = False  # generates only at the size it was trained at
+    one_size: bool = False  # generates only at its training size
     aligned: bool = False  # Align Your Steps times are published for it
     latent: bool = True  # works in the latent space of a VAE
 
@@ -68,11 +66,11 @@ _STEPS = re.compile(r"(?<!\d)(\d{1,2})[ _-]?steps?")
 
 
 def recommended_settings(family: str, edition: str = "", name: str = "") -> Family | None:
-    """The family with the settings for this model: those distilled to few steps, by edition or file name, need other
-    ones.
+    """The family with the recommended settings of one model, which differ for models distilled to few steps.
 
-    Their makers' model cards: stabilityai/sdxl-turbo, ByteDance/SDXL-Lightning and Hyper-SD, latent-consistency,
-    black-forest-labs/FLUX.1-schnell. None for an unknown family.
+    Those are recognised by edition or file name. Sources are the model cards of stabilityai/sdxl-turbo,
+    ByteDance/SDXL-Lightning and Hyper-SD, latent-consistency, black-forest-labs/FLUX.1-schnell. None for an unknown
+    family.
     """
     known = FAMILIES.get(family)
     if known is None or not known.latent:
@@ -81,7 +79,7 @@ def recommended_settings(family: str, edition: str = "", name: str = "") -> Fami
     kind = distilled[1] if distilled else ""
     if family == "flux" and (edition == "schnell" or kind == "schnell"):
         return replace(known, steps=4, guidance=0.0)
-    if not kind or family == "z_image":  # which needs few steps anyway
+    if not kind or family == "z_image":  # Z-Image-Turbo is its default
         return known
     named = _STEPS.search(name.lower())
     steps = max(1, int(named[1])) if named else 4 if kind in ("turbo", "dmd") else 8

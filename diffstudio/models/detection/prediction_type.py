@@ -1,4 +1,4 @@
-"""Whether a Stable Diffusion U-Net predicts eps or v, if neither its tensor names nor its metadata say. No torch."""
+"""Find out whether a U-Net predicts eps or v if neither tensor names nor metadata say so. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from diffstudio.models.state_dicts.prefixes import NETWORK_PREFIXES
 DIFFUSERS_PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # `prediction_type` of its schedulers
 _LARGEST_CONFIG_BYTES = 64 << 10
 _LARGEST_TENSOR_BYTES = 64 << 10
-_V_SPREAD = (
-    0.09  # of the bias below: smaller in eps-prediction models of Stable Diffusion 2, larger in v-prediction ones
-)
+_V_SPREAD = 0.09  # standard deviation of the bias below: smaller in Stable Diffusion 2 for eps, larger for v
 _LAST_NORM = tuple(
     prefix + key
     for prefix in NETWORK_PREFIXES
@@ -28,7 +26,7 @@ _LAST_NORM = tuple(
 
 
 def prediction_from_yaml(path: Path) -> tuple[str, str]:
-    """By the `.yaml` config of the same name next to a checkpoint: (eps or v, why); both empty if there is none."""
+    """From the `.yaml` config with the same name next to a checkpoint: (eps or v, why); both empty without one."""
     config = path.with_suffix(".yaml")
     try:
         with config.open("rb") as file:
@@ -41,10 +39,9 @@ def prediction_from_yaml(path: Path) -> tuple[str, str]:
 
 
 def prediction_from_weights(path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> tuple[str, str]:
-    """By the spread of the last normalization's bias in Stable Diffusion 2, which ComfyUI uses too: (eps or v, why).
+    """From the spread of the last normalization's bias in Stable Diffusion 2, as ComfyUI does: (eps or v, why).
 
-    1.3 kB are read. `data_start` is the byte from which the entries count. Both are empty where the file has no such
-    tensor.
+    Reads 1.3 kB. The offsets of the entries are relative to `data_start`. Both are empty without such a tensor.
     """
     entry = next((tensors[name] for name in _LAST_NORM if name in tensors), None)
     if entry is None or entry.end - entry.start > _LARGEST_TENSOR_BYTES:

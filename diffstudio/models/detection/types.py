@@ -1,4 +1,4 @@
-"""The types of detection: role, layout, the result, and lookups in a file's tensor names. No torch."""
+"""The types of detection: role, layout, result, and lookup in a file's tensor names. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from enum import StrEnum
 from functools import cached_property
 
 Shapes = Mapping[str, tuple[int, ...]]
-FAMILY_BY_CONTEXT_WIDTH = {
-    768: "sd1",
-    1024: "sd2",
-    2048: "sdxl",
-    1280: "sdxl_refiner",
-}  # width of a U-Net's cross-attention context
+# by the width of a U-Net's cross-attention context
+FAMILY_BY_CONTEXT_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
 
 
 class Role(StrEnum):
@@ -34,10 +30,10 @@ class Role(StrEnum):
 class Layout(StrEnum):
     """How its weights are stored and named."""
 
-    OURS = "ours"  # trained by this program
+    OURS = "ours"  # trained with diffstudio
     ORIGINAL = "original"  # one file, in the original naming
     DIFFUSERS = "diffusers"  # one file, in diffusers' naming
-    FOLDER = "folder"  # a diffusers folder: model_index.json and a sub-folder for each component
+    FOLDER = "folder"  # a diffusers folder: model_index.json and one sub-folder per component
     GGUF = "gguf"
     PICKLE = "pickle"  # .ckpt, .pt, .pth, .bin: scanned before it is opened
 
@@ -47,16 +43,16 @@ class Detection:
     """What a file was detected as. `prediction`: eps, v, flow or x0; empty if unknown."""
 
     role: Role = Role.UNKNOWN
-    family: str = "unknown"  # a key of FAMILIES: its own, or the one that it is made for
+    family: str = "unknown"  # a key of FAMILIES: its own, or the one it was made for
     prediction: str = ""
     inpainting: bool = False
     layout: Layout = Layout.ORIGINAL
-    reason: str = ""  # one sentence for the user: what showed it
+    reason: str = ""  # how it was recognised, one sentence for the user
     edition: str = ""  # within the family: dev, schnell, 3.5 large
 
 
 class TensorNames:
-    """A file's tensors, looked up by name with a prefix before it."""
+    """The names and shapes of a file's tensors, looked up below a prefix."""
 
     def __init__(self, shapes: Shapes, prefix: str = "") -> None:
         self.shapes, self._prefix = shapes, prefix
@@ -68,7 +64,7 @@ class TensorNames:
         return self._prefix + name in self.shapes
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Empty if there is no such tensor."""
+        """The shape of a tensor; empty if there is no such tensor."""
         return self.shapes.get(self._prefix + name, ())
 
     @cached_property
@@ -94,6 +90,7 @@ _FAMILY_PATTERNS = tuple(
 
 
 def family_from_text(text: str) -> str:
-    """The family that a trainer's metadata names, as in `sdxl_base_v1-0` or `stable-diffusion-v1/lora`; or `unknown`."""
+    """The family named in a trainer's metadata, such as `sdxl_base_v1-0` or `stable-diffusion-v1/lora`; or `unknown`.
+    """
     plain = re.sub(r"[^a-z0-9]", "", text.lower())
     return next((family for pattern, family in _FAMILY_PATTERNS if pattern.search(plain)), "unknown")

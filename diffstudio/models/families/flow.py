@@ -1,8 +1,6 @@
-"""What the rectified-flow families have in common: one schedule, ladders shifted towards the noise, transformers on
-patches.
+"""FlowModel: the base class of the rectified-flow families, with timestep shift, guidance and sizes as in diffusers.
 
-A family says how its text encoders read a prompt (`_embeds`) and how its network is called (`_network`); guidance,
-ladders and sizes are here, by the rules of diffusers' own pipelines.
+A family defines how its text encoders encode a prompt (`_embeds`) and how its network is called (`_network`).
 """
 
 from __future__ import annotations
@@ -26,36 +24,37 @@ from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.latent import LatentModel
+from diffstudio.models.files.file_access import DOWNLOAD_AGAIN
 from diffstudio.models.model import EncodedPrompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PATCH = 2  # latent px along the side of what the transformers of all these families take as one token
+PATCH = 2  # latent px along a side of a token, in all of these transformers
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How far a family's ladders lean towards the noise, as its `scheduler_config.json` says it: Esser et al. 2024, eq.
-    23.
+    """Timestep shift towards the noise, as configured in `scheduler_config.json`: Esser et al. 2024, arXiv 2403.03206,
+    eq. 23.
 
-    Either the same for all pictures or, with `by_size`, growing with the number of tokens in the picture: mu goes in a
-    line from `mu[0]` at `tokens[0]` to `mu[1]` at `tokens[1]`, and the shift is exp(mu). A ladder is then stretched so
-    that its last time before 0 is `terminal`, unless that is 0.
+    Either constant or, with `by_size` (diffusers' dynamic shifting), a function of the number of image tokens: mu is
+    linear from `mu[0]` at `tokens[0]` to `mu[1]` at `tokens[1]`, and the shift is exp(mu). The timesteps are then
+    stretched so that the last one before 0 is `terminal`, unless that is 0.
     """
 
     constant: float = 1.0
     by_size: bool = False
     tokens: tuple[int, int] = (256, 4096)
     mu: tuple[float, float] = (0.5, 1.15)
-    linear: bool = False  # the shift is mu itself
+    linear: bool = False  # the shift is mu itself, not exp(mu)
     terminal: float = 0.0
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Shift:
-        """From diffusers' FlowMatchEulerDiscreteScheduler, whose defaults these are.
+        """Read the config of diffusers' FlowMatchEulerDiscreteScheduler, with its defaults.
 
-        CheckpointDamaged when it makes no sense.
+        CheckpointDamaged for invalid values.
         """
         try:
             shift = cls(
@@ -75,14 +74,14 @@ class Shift:
                 raise ValueError(f"{shift}")
         except (TypeError, ValueError) as error:
             raise CheckpointDamaged(
-                "The checkpoint does not say how it is to be sampled",
-                f"its scheduler_config.json makes no sense ({str(error)[:150]})",
-                "Download it again",
+                "The checkpoint has no valid scheduler configuration",
+                f"its scheduler_config.json is invalid ({str(error)[:150]})",
+                DOWNLOAD_AGAIN,
             ) from error
         return shift
 
     def at(self, tokens: int) -> float:
-        """The factor for a picture of so many tokens."""
+        """The shift for an image with this number of tokens."""
         if not self.by_size:
             return self.constant
         slope = (self.mu[1] - self.mu[0]) / (self.tokens[1] - self.tokens[0])
@@ -90,7 +89,8 @@ class Shift:
         return max(mu, 0.01) if self.linear else math.exp(mu)
 
     def stretched(self, times: Tensor) -> Tensor:
-        """Falling times [N] without the final 0, so that the last of them is `terminal`. A single one stays as it is."""
+        """Stretch decreasing timesteps [N], without the final 0, so that the last is `terminal`; a single one is kept.
+        """
         if self.terminal == 0 or len(times) < 2:
             return times
         return 1 - (1 - times) * (1 - self.terminal) / (1 - times[-1])
@@ -98,7 +98,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class PromptEmbeds:
-    """Encoded prompts: for each image its embeddings [T,D] and, if the family has one, a pooled embedding [P]."""
+    """Encoded prompts: for each image the embeddings [T,D] and, in some families, a pooled embedding [P]."""
 
     prompt_embeds: tuple[Tensor, ...]
     pooled: tuple[Tensor, ...] = ()
@@ -120,7 +120,7 @@ class FlowPrompt(EncodedPrompt):
 
 
 class FlowModel(LatentModel, ABC):
-    """A latent model of the rectified-flow kind. The network's time is t in [0,1], its answer the velocity eps - x_0."""
+    """A latent model trained with rectified flow: its network predicts the velocity eps - x_0 at t in [0,1]."""
 
     unguided = 1.0  # up to this guidance the negative prompt has no effect
     longest_prompt = 512  # tokens; longer prompts are truncated
@@ -156,19 +156,19 @@ class FlowModel(LatentModel, ABC):
         self.shift = shift
         self.schedule = RectifiedFlow(shift.at(self._tokens(*self.default_size)))
 
-    # ---- the ladder --------------------------------------------------------------------------------------------------
+    # ---- timesteps ---------------------------------------------------------------------------------------------------
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        """The ladder of a picture of this size: diffusers' own with `uniform`; all others are shifted and stretched
-        alike.
+        """The timesteps for an image of this size: as in diffusers with `uniform`; other spacings are shifted and
+        stretched in the same way.
         """
         flow = RectifiedFlow(self.shift.at(self._tokens(width, height)))
-        lay = SPACINGS.get(spacing)
-        if lay is None:
-            return sampling_times(flow, steps, spacing, strength=strength)  # which refuses it
+        space = SPACINGS.get(spacing)
+        if space is None:
+            return sampling_times(flow, steps, spacing, strength=strength)  # raises BadRequest
 
         def shifted(_schedule: Schedule, steps: int) -> Tensor:
-            return self.shift.stretched(self._uniform(flow, steps) if spacing == "uniform" else lay(flow, steps))
+            return self.shift.stretched(self._uniform(flow, steps) if spacing == "uniform" else space(flow, steps))
 
         return sampling_times(flow, steps, shifted, strength=strength)
 
@@ -182,17 +182,17 @@ class FlowModel(LatentModel, ABC):
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> FlowPrompt:
-        """Prompts are read literally: these families support no prompt weighting."""
+        """Encode prompts literally: these families have no prompt weighting."""
         prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
         return FlowPrompt(self._each(prompts), (negative,) * len(prompts))
 
     def _each(self, prompts: Sequence[str]) -> PromptEmbeds:
-        """Every distinct prompt is encoded once."""
+        """Encode each distinct prompt once."""
         distinct = list(dict.fromkeys(prompts))
         return self._embeds(distinct).rows([distinct.index(prompt) for prompt in prompts])
 
     def _read(self, encoder: str, ids: Tensor, **options: Any) -> Any:
-        """A text encoder's output, on whatever device it is: it may be offloaded."""
+        """A text encoder's output, computed on the encoder's device: it may be offloaded."""
         module: Any = self.text_encoders[encoder]
         return module(
             ids.to(module.device),
@@ -203,7 +203,7 @@ class FlowModel(LatentModel, ABC):
 
     @abstractmethod
     def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
-        """The prompts, by this family's text encoders."""
+        """Encode prompts with this family's text encoders."""
 
     @torch.no_grad()
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
@@ -213,7 +213,7 @@ class FlowModel(LatentModel, ABC):
         return FlowPrediction(self._guided(prompt.positive, self._each(prompt.negative), guidance), self.schedule)
 
     def _guided(self, positive: PromptEmbeds, negative: PromptEmbeds, guidance: float) -> Network:
-        """Plain guidance, both halves in one call of twice the batch."""
+        """Classifier-free guidance, with both predictions in one call with twice the batch."""
         together = self._network(positive + negative, guidance)
 
         def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,7 +223,7 @@ class FlowModel(LatentModel, ABC):
         return ClassifierFreeGuidance(self._network(positive, guidance), None, guidance, paired=both)
 
     def _stacked(self, tensors: Sequence[Tensor]) -> Tensor:
-        """One row for each image, as the network takes it."""
+        """Stack one row for each image, on the network's device and in its dtype."""
         return torch.stack(list(tensors)).to(self.device, self.dtype)
 
     @abstractmethod
@@ -231,11 +231,11 @@ class FlowModel(LatentModel, ABC):
         """x_t [B,C,h,w], t [B] in [0,1] -> velocity [B,C,h,w], with one row of `embeds` per image."""
 
 
-# ---- what the families build with ------------------------------------------------------------------------------------
+# ---- helpers of the families -----------------------------------------------------------------------------------------
 
 
 def pack(latents: Tensor) -> Tensor:
-    """Patches of 2 × 2 in a row: [B,C,h,w] -> [B,(h/2)(w/2),4 C], as FLUX and Qwen-Image take them."""
+    """Flatten latents to tokens of 2 × 2 px: [B,C,h,w] -> [B,(h/2)(w/2),4 C], as in FLUX and Qwen-Image."""
     batch, channels, height, width = latents.shape
     patches = latents.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
     return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PATCH * PATCH)
@@ -248,29 +248,29 @@ def unpack(packed: Tensor, height: int, width: int) -> Tensor:
 
 
 def token_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
-    """[B,length] int64 on the CPU: cut or padded, with the tokenizer's own beginning and end."""
+    """Token ids [B,length] int64 on the CPU: truncated or padded, with the tokenizer's start and end tokens."""
     ids: Tensor = tokenizer(
         list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     ).input_ids
     return ids
 
 
-def read_shift(parts: Components, otherwise: Shift) -> Shift:
-    """What the checkpoint's scheduler says, or what its family is known by."""
-    return Shift.read(parts.config("scheduler")) if parts.has("scheduler") else otherwise
+def read_shift(parts: Components, default: Shift) -> Shift:
+    """The shift in the checkpoint's scheduler config, or the family's default."""
+    return Shift.read(parts.config("scheduler")) if parts.has("scheduler") else default
 
 
 def vae_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The autoencoders of these families overflow in float16, whose largest number is 65,504."""
+    """float32 in place of float16, in which the VAEs of these families overflow (the largest value is 65,504)."""
     return torch.float32 if dtype is torch.float16 else dtype
 
 
 def part(parts: Components, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """A component of diffusers' or transformers' class `kind`, where it is to work.
+    """Load a component of the diffusers or transformers class `kind` onto the device.
 
     CheckpointMissing, CheckpointDamaged.
     """
     module: Any = parts.module(name, kind, dtype)
     if module.dtype is torch.float32 and dtype is not torch.float32:
-        module = module.to(dtype)  # diffusers' loader forgets it where weights lie beside a table of positions
+        module = module.to(dtype)  # diffusers' loader ignores `dtype` for modules with a position buffer
     return module.to(device)

@@ -1,4 +1,4 @@
-"""FLUX.1 (Black Forest Labs 2024): `dev` takes its guidance as an input, `schnell` takes none; neither uses a negative
+"""FLUX.1 (Black Forest Labs 2024): `dev` takes the guidance as an input, `schnell` has none; neither uses a negative
 prompt.
 """
 
@@ -29,19 +29,19 @@ from diffstudio.models.families.flow import (
 )
 
 FAMILY = "flux"
-_DEV, _SCHNELL = Shift(by_size=True), Shift(1.0)  # for a checkpoint without its scheduler
+_DEV, _SCHNELL = Shift(by_size=True), Shift(1.0)  # defaults without a scheduler config
 _LONGEST_PROMPT = {True: 512, False: 256}  # T5 tokens, for dev and schnell
 
 
 class FluxModel(FlowModel):
-    """T5 gives the prompt embeddings, CLIP the pooled one; `dev` takes guidance as an input."""
+    """FLUX.1 dev or schnell. T5 gives the prompt embeddings, CLIP the pooled embedding."""
 
     unguided = math.inf  # no negative prompt
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         config: Any = self.network.config
-        self.distilled = bool(config.guidance_embeds)  # `dev`: its guidance was distilled into it
+        self.distilled = bool(config.guidance_embeds)  # `dev`, distilled with guidance as an input
         self.longest_prompt = _LONGEST_PROMPT[self.distilled]
         if not self.distilled:
             self.guidance = 0.0
@@ -54,7 +54,7 @@ class FluxModel(FlowModel):
 
     def _network(self, embeds: PromptEmbeds, guidance: float) -> Network:
         prompt_embeds, pooled = self._stacked(embeds.prompt_embeds), self._stacked(embeds.pooled)
-        text_ids = torch.zeros(prompt_embeds.shape[1], 3, device=self.device)  # tokens of text have no position
+        text_ids = torch.zeros(prompt_embeds.shape[1], 3, device=self.device)  # text tokens have no position
         scale = torch.full((len(prompt_embeds),), guidance, device=self.device) if self.distilled else None
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
@@ -77,7 +77,10 @@ class FluxModel(FlowModel):
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> FluxModel:
-    """CheckpointMissing, CheckpointDamaged; CheckpointUnknown for those FLUX.1 tools that take an image as input."""
+    """Load a checkpoint of this family.
+
+    CheckpointMissing, CheckpointDamaged; CheckpointUnknown for FLUX.1 tools, which take an image as input.
+    """
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 

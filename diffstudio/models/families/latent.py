@@ -1,4 +1,4 @@
-"""What the families that work in a VAE's latent space have in common."""
+"""LatentModel: the base class of the families that sample in a VAE's latent space."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from torch import Tensor, nn
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.schedule import Schedule
 from diffstudio.diffusion.spacing import sampling_times
-from diffstudio.errors import BadRequest
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, Family
-from diffstudio.models.model import Model
+from diffstudio.models.model import Model, multiples_of, unsupported_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_LARGEST_TIMES_TRAINED = 4  # the largest side, over the trained one
+_LARGEST_TIMES_TRAINED = 4  # the largest side of an image, as a multiple of the training size
 
 
 class LatentModel(Model):
-    """The part of a Model that depends on the VAE alone. Subclasses encode prompts and call the network.
+    """A Model that samples latents. Subclasses encode the prompts and call the network.
 
-    `text_encoders` and `tokenizers` are given by diffusers' names (`text_encoder`, `tokenizer_2`). All modules are
-    those of diffusers and transformers.
+    `text_encoders` and `tokenizers` are keyed by diffusers' names (`text_encoder`, `tokenizer_2`). All modules are
+    classes of diffusers and transformers.
     """
 
     vae: nn.Module
@@ -61,7 +60,7 @@ class LatentModel(Model):
         self._read_vae_config(vae.config)
 
     def _read_vae_config(self, config: Any) -> None:
-        """The latent space, by the VAE's config."""
+        """Read scaling, shift, channels and scale factor of the latents from the VAE's config."""
         self._scaling: float | Tensor = float(config.scaling_factor)  # one number, or one for each channel
         self._shift: float | Tensor = float(getattr(config, "shift_factor", None) or 0.0)
         self.channels = int(config.latent_channels)
@@ -103,11 +102,7 @@ class LatentModel(Model):
         near = " × ".join(
             str(min(largest, max(multiple, round(side / multiple) * multiple))) for side in (width, height)
         )
-        raise BadRequest(
-            f"This checkpoint cannot make images of {width} × {height}",
-            f"its sides must be multiples of {multiple} px, and at most {largest}",
-            f"Try {near}",
-        )
+        raise unsupported_size(width, height, multiples_of(multiple, largest), near)
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return self.channels, height // self.vae_scale_factor, width // self.vae_scale_factor
@@ -137,24 +132,24 @@ class LatentModel(Model):
         return image
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
-        """A linear map from channels to colours: the published one of this latent space, else one fitted with its own
+        """A linear map from channels to RGB: published factors for this latent space, else factors fitted to its
         encoder.
         """
-        weights, bias = (part.to(state) for part in self._colours)
+        weights, bias = (factors.to(state) for factors in self._rgb_factors)
         return torch.einsum("bchw,cr->brhw", state, weights) + bias.view(1, 3, 1, 1)
 
     @cached_property
-    def _colours(self) -> tuple[Tensor, Tensor]:
-        """Channels to red, green and blue: weights [C,3] and bias [3]."""
+    def _rgb_factors(self) -> tuple[Tensor, Tensor]:
+        """From latent channels to RGB: weights [C,3] and bias [3]."""
         weights, bias = RGB_FACTORS.get(self.latent_space, ((), ()))
         if len(weights) == self.channels:
             return torch.tensor(weights), torch.tensor(bias)
         palette = _palette(self.vae_scale_factor)
-        return fitted_colours(self.encode_image(palette.to(self.device)).cpu(), palette)
+        return fit_rgb_factors(self.encode_image(palette.to(self.device)).cpu(), palette)
 
     @property
     def latent_space(self) -> str:
-        """Whose autoencoder it is: a key of RGB_FACTORS."""
+        """The latent space of its VAE: a key of RGB_FACTORS, if there are published factors."""
         return self.family.name
 
 
@@ -164,25 +159,25 @@ _PALETTE_SIDE = 16  # px of the latent
 
 
 def _palette(vae_scale_factor: int) -> Tensor:
-    """[1,3,H,W] in [-1,1]: above, colours side by side in patches; below, flowing into each other.
+    """A test image [1,3,H,W] in [-1,1]: patches of colour in the upper half, gradients in the lower half.
 
-    Many in one picture, because an encoder takes the mean out of what it sees.
+    Many colours in one image, because VAE encoders normalise over the image and so lose its mean.
     """
     levels = torch.linspace(-1, 1, 4)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:32]
     patches = torch.cartesian_prod(levels, levels, levels)[order].T.reshape(1, 3, 4, 8)
     width = _PALETTE_SIDE * vae_scale_factor
     y, x = torch.meshgrid(torch.linspace(0, 0.5, width // 2), torch.linspace(0, 1, width), indexing="ij")
-    turns = torch.stack((x + 0.25, 1.5 * y + 0.5 * x, x - 2 * y))  # each colour in a direction of its own
+    turns = torch.stack((x + 0.25, 1.5 * y + 0.5 * x, x - 2 * y))  # each channel varies in another direction
     return torch.cat((F.interpolate(patches, (width // 2, width)), torch.cos(2 * torch.pi * turns)[None]), dim=2)
 
 
-def fitted_colours(latents: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
-    """weights [C,3] and bias [3] that come nearest to picture [B,3,H,W] from latents [B,C,h,w], by least squares."""
-    colours = F.interpolate(picture, latents.shape[-2:], mode="area").permute(0, 2, 3, 1).reshape(-1, 3).double()
-    told = latents.permute(0, 2, 3, 1).reshape(len(colours), -1).double()
-    found = torch.linalg.lstsq(F.pad(told, (0, 1), value=1.0), colours, driver="gelsd").solution  # [C + 1,3]
-    return found[:-1].float(), found[-1].float()
+def fit_rgb_factors(latents: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Least-squares fit of weights [C,3] and bias [3] that map latents [B,C,h,w] to image [B,3,H,W]."""
+    colours = F.interpolate(image, latents.shape[-2:], mode="area").permute(0, 2, 3, 1).reshape(-1, 3).double()
+    channels = latents.permute(0, 2, 3, 1).reshape(len(colours), -1).double()
+    factors = torch.linalg.lstsq(F.pad(channels, (0, 1), value=1.0), colours, driver="gelsd").solution  # [C + 1,3]
+    return factors[:-1].float(), factors[-1].float()
 
 
 _STABLE_DIFFUSION_1 = (
@@ -197,13 +192,9 @@ _STABLE_DIFFUSION_XL = (
     (150 / 127.5 - 1, 140 / 127.5 - 1, 130 / 127.5 - 1),
 )
 
-# Channels to red, green and blue in [-1,1]: ([C,3], bias [3]). They are facts about published autoencoders, found by
-# others by
-# regression on decoded pictures. Stable Diffusion 1 and 2, which share theirs: keturn in "Decoding latents to RGB
-# without
-# upscaling", discuss.huggingface.co/t/23204, 2022. XL: T. A. Vass, "Explaining the SDXL latent space", 2023, given
-# there in
-# levels of 0 .. 255.
+# From latent channels to RGB in [-1,1]: weights [C,3] and bias [3], published regressions on decoded images.
+# Stable Diffusion 1 and 2, which share a VAE: keturn, "Decoding latents to RGB without upscaling",
+# discuss.huggingface.co/t/23204, 2022. XL: T. A. Vass, "Explaining the SDXL latent space", 2023, in levels 0 .. 255.
 RGB_FACTORS: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[float, float, float]]] = {
     "sd1": _STABLE_DIFFUSION_1,
     "sd2": _STABLE_DIFFUSION_1,

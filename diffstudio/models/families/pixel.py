@@ -1,4 +1,4 @@
-"""The pixel family: transformers trained here, on pixels; unconditional, or conditioned on a class or a caption."""
+"""The pixel family: transformers on pixels, trained with diffstudio; unconditional, class- or text-conditional."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from_json
 from diffstudio.diffusion.spacing import sampling_times
-from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.models.checkpoint import TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
+from diffstudio.models.families.scheduler_config import unsupported_schedule
 from diffstudio.models.library.lookup import similar_names
-from diffstudio.models.model import EncodedPrompt, Model
+from diffstudio.models.model import EncodedPrompt, Model, multiples_of, unsupported_size
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
 
 FAMILY = "pixel"
-_LARGEST_TIMES_TRAINED = 2  # positions stretch; beyond twice the trained side images break up
+_LARGEST_TIMES_TRAINED = 2  # of the training size: positions are interpolated, and larger images fall apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,13 @@ class PixelPrompt(EncodedPrompt):
 
 
 class PixelModel(Model):
-    """A PixelTransformer as a Model: no autoencoder, so the state is the image [B,3,H,W] itself.
+    """A PixelTransformer as a Model. There is no VAE: the state is the image [B,3,H,W] itself.
 
-    Also built around a network that is still being trained, for its sample sheets: `checkpoint` is None then.
+    Also built from a network that is still being trained, for its sample sheets; then `checkpoint` is None.
     """
 
     guides_second_pass = (
-        False  # guidance would put all of the prompt into each tile, and breaks up beyond the trained size
+        False  # it would draw the whole prompt into each tile, and images fall apart beyond the training size
     )
     guides_last_call = False  # its estimate is the image, and guidance would add grain
 
@@ -99,11 +100,8 @@ class PixelModel(Model):
         possible = [min(largest, max(patch, round(side / patch) * patch)) for side in (width, height)]
         trained = f"{self.default_size[0]} × {self.default_size[1]}, for which it was trained"
         near = f"{possible[0]} × {possible[1]}"
-        raise BadRequest(
-            f"This checkpoint cannot make images of {width} × {height}",
-            f"its sides must be multiples of {patch} px, and at most {largest}",
-            f"Try {trained}" if trained.startswith(near) else f"Try {near}, or {trained}",
-        )
+        suggestion = trained if trained.startswith(near) else f"{near}, or {trained}"
+        raise unsupported_size(width, height, multiples_of(patch, largest), suggestion)
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width
@@ -111,8 +109,8 @@ class PixelModel(Model):
     def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> PixelPrompt:
         prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
         null = self._condition([""] * len(prompts))
-        away_from = self._condition([negative] * len(prompts)) if negative.strip() else null
-        return PixelPrompt(self._condition(prompts), away_from, null)
+        negative_condition = self._condition([negative] * len(prompts)) if negative.strip() else null
+        return PixelPrompt(self._condition(prompts), negative_condition, null)
 
     def _condition(self, prompts: Sequence[str]) -> Condition:
         match self.config.conditioning:
@@ -138,7 +136,7 @@ class PixelModel(Model):
         choices = ", ".join(self.classes[names.index(one)] for one in near) or ", ".join(self.classes[:12])
         raise BadRequest(
             f"This checkpoint does not know {prompt.strip()[:80]!r}",
-            "it was trained on classes, so the prompt is the name of a class",
+            "it is class-conditional, so the prompt must be the name of a class",
             f"Try: {choices}",
         )
 
@@ -176,12 +174,12 @@ class PixelModel(Model):
         return lambda x_t, t: self._call(x_t, t, condition)
 
     def _paired(self, prompt: PixelPrompt) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Both predictions of guidance in one call with twice the batch."""
-        parts = zip(prompt.positive, prompt.negative, strict=True)
+        """The conditional and unconditional predictions in one call with twice the batch."""
+        pairs = zip(prompt.positive, prompt.negative, strict=True)
         together = Condition(
             *(
                 None if positive is None or negative is None else torch.cat((positive, negative))
-                for positive, negative in parts
+                for positive, negative in pairs
             )
         )  # each [2 B,...]
 
@@ -193,28 +191,24 @@ class PixelModel(Model):
 
     @torch.no_grad()
     def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The clean estimate [B,3,H,W], float32, from the network in its own precision."""
+        """The x_0 prediction [B,3,H,W] as float32; the network runs in `dtype`."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             estimate: Tensor = self.network(x_t, t.to(x_t), condition)
         return estimate.float()
 
 
 def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha256: str = "") -> PixelModel:
-    """The model of a checkpoint that was trained here. CheckpointDamaged, CheckpointUnknown."""
+    """Load a checkpoint trained with diffstudio. CheckpointDamaged, CheckpointUnknown."""
     loaded = pixel_file.load(checkpoint)
     try:
         schedule = schedule_from_json(loaded.schedule)
         _check_guidance(loaded.guidance)
     except (TypeError, ValueError) as error:
         raise CheckpointDamaged(
-            f"{checkpoint.path.name} has no valid sampling settings", str(error)[:200], "Train or download it again"
+            f"{checkpoint.path.name} has no valid sampling settings", str(error)[:200], TRAIN_OR_DOWNLOAD
         ) from error
     if not isinstance(schedule, RectifiedFlow):
-        raise CheckpointUnknown(
-            f"{checkpoint.name} was trained on a noise schedule that cannot be used yet",
-            f"it is {loaded.schedule['kind']}",
-            "Choose another checkpoint",
-        )
+        raise unsupported_schedule(checkpoint.name, f"it is {loaded.schedule['kind']}")
     network = loaded.network.to(device).eval().requires_grad_(False)
     return PixelModel(
         checkpoint,
@@ -230,7 +224,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
 
 
 def _check_guidance(about: Mapping[str, Any]) -> None:
-    """ValueError or TypeError for defaults that guide nothing."""
+    """ValueError or TypeError for invalid guidance defaults."""
     lowest, highest = about.get("interval", (0.0, 1.0))
     if not (0 <= lowest <= highest <= 1 and 0 <= about.get("scale", 1.0) <= 1000):
-        raise ValueError(f"not a guidance: {dict(about)}")
+        raise ValueError(f"invalid guidance: {dict(about)}")

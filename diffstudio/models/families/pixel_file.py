@@ -1,4 +1,4 @@
-"""Checkpoints of networks trained here: one `.safetensors` file whose header describes the network."""
+"""Checkpoint files of models trained with diffstudio: one `.safetensors` file whose header describes the network."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import safetensors.torch
 import torch
 
 from diffstudio import __version__
-from diffstudio.atomic import write_bytes
+from diffstudio.atomic import not_written, write_bytes
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.checkpoint import FORMAT, Checkpoint
+from diffstudio.models.checkpoint import FORMAT, TRAIN_OR_DOWNLOAD, Checkpoint
+from diffstudio.models.files.file_access import nonfinite
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
@@ -94,14 +95,14 @@ def save(
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(tensors, {name: as_text(value) for name, value in metadata.items()})
-    write_bytes(path, data, f"{path.name} could not be written")
+    write_bytes(path, data, not_written(path))
 
 
 def load(checkpoint: Checkpoint | Path) -> Loaded:
-    """The network of a checkpoint made here, float32 on the CPU, in evaluation mode.
+    """Load the network of such a checkpoint: float32 on the CPU, in evaluation mode.
 
     State-dict keys of version 0.1 are replaced by the current ones. CheckpointDamaged when the tensors do not match the
-    header or hold NaN or Inf values.
+    header or contain NaN or Inf values.
     """
     checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
     network_json, schedule, guidance = (_header_object(checkpoint, key) for key in ("network", "schedule", "guidance"))
@@ -118,7 +119,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
         tensors = with_current_keys(_tensors(checkpoint.path))
         if any(not bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise CheckpointDamaged(
-                f"{checkpoint.path.name} holds NaN or Inf values",
+                nonfinite(checkpoint.path.name),
                 "its training run diverged, or the file is damaged",
                 "Choose another checkpoint",
             )
@@ -129,11 +130,11 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
             raise ValueError(f"tensors do not match the network: {sorted([*missing, *unexpected])[:3]}")
     except CheckpointDamaged:
         raise
-    except Exception as error:  # tokenizers raises bare Exception, torch and safetensors types of their own
+    except Exception as error:  # tokenizers raises bare Exception, torch and safetensors their own types
         raise CheckpointDamaged(
             f"{checkpoint.path.name} cannot be loaded",
             str(error).splitlines()[0] if str(error) else type(error).__name__,
-            "Train or download it again",
+            TRAIN_OR_DOWNLOAD,
         ) from error
     return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance)
 
@@ -141,20 +142,18 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     if as_text(str(path)) == str(path):
         return safetensors.torch.load_file(path)
-    return safetensors.torch.load(path.read_bytes())  # safetensors opens only files with UTF-8 names
+    return safetensors.torch.load(path.read_bytes())  # safetensors can only open paths that are valid UTF-8
 
 
 def as_text(name: str) -> str:
-    """`name` as valid UTF-8: names of files and folders may hold bytes that are not."""
+    """`name` as valid UTF-8: names of files and folders may contain other bytes."""
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _header_object(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
     value = checkpoint.json(key)
     if not isinstance(value, dict):
-        raise CheckpointDamaged(
-            f"The header of {checkpoint.path.name} has no valid {key}", remedy="Train or download it again"
-        )
+        raise CheckpointDamaged(f"The header of {checkpoint.path.name} has no valid {key}", remedy=TRAIN_OR_DOWNLOAD)
     return value
 
 

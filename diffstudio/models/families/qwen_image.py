@@ -1,4 +1,7 @@
-"""Qwen-Image (Wu et al. 2025): a language model encodes the prompt; guidance keeps each token's norm; a video VAE."""
+"""Qwen-Image: Qwen2.5-VL as text encoder, guidance that keeps each token's norm, a video VAE.
+
+Wu et al. 2025, arXiv 2508.02324.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +29,20 @@ from diffstudio.models.families.flow import (
 )
 
 FAMILY = "qwen_image"
-_SHIFT = Shift(by_size=True, tokens=(256, 8192), mu=(0.5, 0.9), terminal=0.02)  # for a checkpoint without its scheduler
+_SHIFT = Shift(by_size=True, tokens=(256, 8192), mu=(0.5, 0.9), terminal=0.02)  # the default without a scheduler config
 _CHAT_TEMPLATE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
-_TEMPLATE_TOKENS = 34  # of the template before the prompt, which are dropped
-_NO_PROMPT = " "  # stands for an empty one, as in its authors' code
+_TEMPLATE_TOKENS = 34  # of the template before the prompt; their states are dropped
+_NO_PROMPT = " "  # in place of an empty prompt, as in the authors' code
 
 
 class QwenImageModel(FlowModel):
-    """Encoded prompts differ in length, so they are padded and masked in a batch."""
+    """Qwen-Image. Encoded prompts differ in length, so they are padded and masked in a batch."""
 
     def _read_vae_config(self, config: Any) -> None:
-        """Each channel has its own mean and standard deviation."""
+        """As in LatentModel; each channel has its own mean and standard deviation."""
 
         def of_channels(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
@@ -48,7 +51,7 @@ class QwenImageModel(FlowModel):
         self.channels, self.vae_scale_factor = int(config.z_dim), 2 ** len(config.temperal_downsample)
 
     def _encode(self, image: Tensor) -> Tensor:
-        return super()._encode(image[:, :, None])[:, :, 0]  # a video of one frame
+        return super()._encode(image[:, :, None])[:, :, 0]  # as a video of one frame
 
     def _decode(self, latents: Tensor) -> Tensor:
         return super()._decode(latents[:, :, None])[:, :, 0]
@@ -95,7 +98,7 @@ class QwenImageModel(FlowModel):
         return velocity
 
     def _packed(self, embeds: PromptEmbeds) -> Network:
-        """The bare network: x_t [B,C,h,w], t [B] -> velocity [B,N,4 C]."""
+        """The network before `unpack`: x_t [B,C,h,w], t [B] -> velocity [B,N,4 C]."""
         prompt_embeds = pad_sequence(list(embeds.prompt_embeds), batch_first=True).to(
             self.device, self.dtype
         )  # [B,T,D]
@@ -105,7 +108,7 @@ class QwenImageModel(FlowModel):
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
             shape = (1, x_t.shape[-2] // PATCH, x_t.shape[-1] // PATCH)
-            answer: Tensor = self.network(
+            prediction: Tensor = self.network(
                 hidden_states=pack(x_t.to(self.dtype)),
                 timestep=t,
                 encoder_hidden_states=prompt_embeds,
@@ -113,7 +116,7 @@ class QwenImageModel(FlowModel):
                 img_shapes=[[shape]] * len(x_t),
                 return_dict=False,
             )[0]
-            return answer
+            return prediction
 
         return velocity
 
@@ -121,14 +124,17 @@ class QwenImageModel(FlowModel):
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> QwenImageModel:
-    """CheckpointMissing, CheckpointDamaged; CheckpointUnknown for those that edit images or split them into layers."""
+    """Load a checkpoint of this family.
+
+    CheckpointMissing, CheckpointDamaged; CheckpointUnknown for the variants that edit images or split them into layers.
+    """
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
     about = parts.config("transformer")
     if about.get("zero_cond_t") or about.get("use_additional_t_cond"):
         raise CheckpointUnknown(
-            f"{checkpoint.name} is not supported", "it edits images instead of making them", "Choose Qwen-Image itself"
+            f"{checkpoint.name} is not supported", "it is a variant that edits images", "Choose Qwen-Image itself"
         )
     tokenizers = {"tokenizer": parts.tokenizer("tokenizer", Qwen2Tokenizer)}
     vae = part(parts, "vae", AutoencoderKLQwenImage, vae_dtype(dtype), device)

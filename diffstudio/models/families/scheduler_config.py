@@ -1,6 +1,4 @@
-"""What a diffusers scheduler's configuration says of a network: how it was trained, and at which times it wants to be
-asked.
-"""
+"""Read a diffusers scheduler config: the noise schedule and prediction type of a network, and its own timesteps."""
 
 from __future__ import annotations
 
@@ -37,40 +35,40 @@ _WRAPPERS: Mapping[str, Callable[[Network, Schedule], Denoiser]] = {
     "v": VPrediction,
     "x0": CleanPrediction,
 }
-_MOST_TRAINED = 100_000  # steps of a schedule that is believed; published ones have 1,000
+_MOST_TRAINED = 100_000  # steps accepted in a config; published schedules have 1,000
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduling:
-    """A variance-preserving network's schedule, what it predicts, and how its configuration changes the spacings."""
+    """Noise schedule, prediction type and special spacings of a variance-preserving network."""
 
     schedule: VariancePreserving
     prediction: str  # "eps", "v" or "x0"
-    offset: int = 0  # training steps, of the spacing `leading`
-    distilled_steps: int = 0  # how many times a consistency model was distilled at; 0 for every other
-    aligned_xl: bool = False  # whose `align_your_steps` times
+    offset: int = 0  # in training steps, of the spacing `leading`
+    distilled_steps: int = 0  # timesteps that a consistency model was distilled at; 0 for other models
+    aligned_xl: bool = False  # `align_your_steps` uses the table for SDXL
 
     def wrap(self, network: Network) -> Denoiser:
         return _WRAPPERS[self.prediction](network, self.schedule)
 
     def times(self, steps: int, spacing: str, strength: float) -> Tensor:
-        """The falling times [steps + 1], as `sampling_times`, with the spacings that this network defines itself."""
-        lay: str | Spacing = spacing
+        """Decreasing timesteps [steps + 1] as in `sampling_times`, with the spacings that this network defines."""
+        space: str | Spacing = spacing
         if spacing == "leading":
-            lay = partial(leading, offset=self.offset)
+            space = partial(leading, offset=self.offset)
         elif spacing == "trailing" and self.distilled_steps:
-            lay = partial(_distilled, count=self.distilled_steps)
+            space = partial(_distilled, count=self.distilled_steps)
         elif spacing == "align_your_steps" and self.aligned_xl:
-            lay = partial(align_your_steps, table=ALIGNED_SDXL)
-        return sampling_times(self.schedule, steps, lay, strength=strength)
+            space = partial(align_your_steps, table=ALIGNED_SDXL)
+        return sampling_times(self.schedule, steps, space, strength=strength)
 
 
 def scheduling_of(
     parts: Components, name: str, prediction: str = "", *, distilled: bool = False, aligned_xl: bool = False
 ) -> Scheduling:
-    """From the checkpoint's `scheduler`; Stable Diffusion's own where it has none. `prediction`, if any, overrules it.
+    """Read the checkpoint's `scheduler` config; without one, Stable Diffusion's defaults. `prediction` overrides it.
 
-    `name` is the checkpoint's. CheckpointUnknown for a schedule that cannot be walked here.
+    `name` is the checkpoint's. CheckpointUnknown for an unsupported noise schedule.
     """
     try:
         config = parts.config("scheduler")
@@ -78,7 +76,7 @@ def scheduling_of(
         config = {}
     kind = str(config.get("_class_name", ""))
     if kind.startswith(("EDM", "FlowMatch")) or config.get("trained_betas") is not None:
-        raise _unknown(name, f"its scheduler is {kind}" if kind else "its betas are its own")
+        raise unsupported_schedule(name, f"its scheduler is {kind}" if kind else "it has custom betas")
     if distilled or kind == "LCMScheduler":
         distilled_steps = int(config.get("original_inference_steps") or 50)
     else:
@@ -95,11 +93,11 @@ def scheduling_of(
 def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
     curve = _CURVES.get(config.get("beta_schedule", "scaled_linear"))
     if curve is None:
-        raise _unknown(name, f"its beta_schedule is {config['beta_schedule']!r}")
+        raise unsupported_schedule(name, f"its beta_schedule is {config['beta_schedule']!r}")
     try:
         trained = int(config.get("num_train_timesteps", 1000))
         if not 1 < trained <= _MOST_TRAINED:
-            raise _unknown(name, f"it has {trained:,} steps")
+            raise unsupported_schedule(name, f"it has {trained:,} steps")
         return VariancePreserving(
             curve,
             trained,
@@ -108,28 +106,29 @@ def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
             bool(config.get("rescale_betas_zero_snr", False)),
         )
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise _unknown(name, str(error)[:200]) from error
+        raise unsupported_schedule(name, str(error)[:200]) from error
 
 
 def _prediction(config: Mapping[str, Any], name: str) -> str:
-    told = config.get("prediction_type", "epsilon")
-    if told not in DIFFUSERS_PREDICTIONS:
-        raise _unknown(name, f"its network predicts {told!r}")
-    return DIFFUSERS_PREDICTIONS[told]
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in DIFFUSERS_PREDICTIONS:
+        raise unsupported_schedule(name, f"its prediction_type is {prediction!r}")
+    return DIFFUSERS_PREDICTIONS[prediction]
 
 
-def _unknown(name: str, why: str) -> CheckpointUnknown:
+def unsupported_schedule(name: str, why: str) -> CheckpointUnknown:
     return CheckpointUnknown(
-        f"{name} was trained on a noise schedule that cannot be used here", why, "Choose another checkpoint"
+        f"{name} was trained on a noise schedule that is not supported", why, "Choose another checkpoint"
     )
 
 
 def _distilled(schedule: Schedule, steps: int, count: int) -> Tensor:
-    """Spread over the `count` times of the distillation, from the last one down: as diffusers' LCMScheduler.
+    """Evenly spaced among the `count` timesteps of the distillation, from the last one down: as diffusers'
+    LCMScheduler.
 
-    BadRequest for more steps than there are times.
+    BadRequest for more steps than there are timesteps.
     """
     if steps > count:
         raise too_many_steps(steps, f"it was distilled at {count} timesteps", "Use fewer steps; 4 to 8 are enough")
-    apart = int(schedule.t_max) // count
-    return (count - (torch.arange(steps, dtype=torch.float64) * count / steps).floor()) * apart
+    stride = int(schedule.t_max) // count
+    return (count - (torch.arange(steps, dtype=torch.float64) * count / steps).floor()) * stride

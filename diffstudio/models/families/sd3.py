@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5 (Esser et al. 2024): two CLIP encoders and T5 encode the prompt together; T5 is optional."""
+"""Stable Diffusion 3 and 3.5: two CLIP text encoders and, optionally, T5. Esser et al. 2024, arXiv 2403.03206."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from diffstudio.models.families.flow import (
 )
 
 FAMILY = "sd3"
-_SHIFT = Shift(3.0)  # for a checkpoint without its scheduler
+_SHIFT = Shift(3.0)  # the default without a scheduler config
 _CLIPS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
-_TRAINING_STEPS = 1000  # the network takes t times this
+_TRAINING_STEPS = 1000  # the network's timestep is t times this
 
 
 class SD3Model(FlowModel):
-    """The prompt is encoded by both CLIPs side by side, padded to T5's width, then by T5; the pooled embedding is the
-    CLIPs'.
+    """Stable Diffusion 3 or 3.5.
+
+    The prompt embeddings are those of both CLIPs, concatenated along the width and padded to T5's, followed by T5's
+    tokens. The pooled embedding is that of both CLIPs.
     """
 
     longest_prompt = 256
@@ -43,14 +45,14 @@ class SD3Model(FlowModel):
 
     @property
     def largest_side(self) -> int:
-        """In px, limited by the network's learned positions."""
+        """In px, limited by the network's position embeddings."""
         config: Any = self.network.config
         positions: int = config.pos_embed_max_size  # along a side
         return min(super().largest_side, positions * PATCH * self.vae_scale_factor)
 
     def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
-        """Even down to its smallest training time, which diffusers shifts twice: once by itself and once with the
-        ladder.
+        """Evenly spaced down to the smallest training time, which diffusers shifts twice: by itself and with the
+        others.
         """
         lowest = RectifiedFlow().t_min if self.shift.by_size else flow.t_min
         return flow.shifted(torch.linspace(flow.t_max, lowest, steps, dtype=torch.float64))
@@ -67,7 +69,7 @@ class SD3Model(FlowModel):
         return PromptEmbeds(tuple(prompt_embeds), tuple(pooled))
 
     def _t5(self, prompts: Sequence[str]) -> Tensor:
-        """[B,256,D]: zeros without T5, which was dropped at random in training."""
+        """T5's embeddings [B,256,D]; zeros without T5, which was dropped out at random in training."""
         if not self.has_t5:
             config: Any = self.network.config
             return torch.zeros(
@@ -81,14 +83,14 @@ class SD3Model(FlowModel):
         prompt_embeds, pooled = self._stacked(embeds.prompt_embeds), self._stacked(embeds.pooled)
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            answer: Tensor = self.network(
+            prediction: Tensor = self.network(
                 hidden_states=x_t.to(self.dtype),
                 timestep=_TRAINING_STEPS * t,
                 encoder_hidden_states=prompt_embeds,
                 pooled_projections=pooled,
                 return_dict=False,
             )[0]
-            return answer
+            return prediction
 
         return velocity
 
@@ -96,7 +98,9 @@ class SD3Model(FlowModel):
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> SD3Model:
-    """Without `text_encoder_3`, T5, prompts are read by the CLIPs alone. CheckpointMissing, CheckpointDamaged."""
+    """Load a checkpoint of this family, with T5 (`text_encoder_3`) if it is there. CheckpointMissing,
+    CheckpointDamaged.
+    """
     from diffusers import AutoencoderKL, SD3Transformer2DModel
     from transformers import (
         CLIPTextModelWithProjection,

@@ -1,7 +1,8 @@
-"""Stable Diffusion 1 and 2: Rombach et al. 2022. A U-Net on latents, conditioned on a CLIP text encoder's states.
+"""Stable Diffusion 1 and 2: a U-Net on latents, conditioned on CLIP text embeddings. Rombach et al. 2022, arXiv
+2112.10752.
 
-Inpainting checkpoints also take the mask and the masked image (nine channels), and latent consistency models the
-guidance (Luo et al. 2023). How XL differs is in `stable_diffusion_xl`.
+Inpainting checkpoints also take the mask and the masked image as input (nine channels), latent consistency models the
+guidance scale (Luo et al. 2023, arXiv 2310.04378). The differences of XL are in `stable_diffusion_xl`.
 """
 
 from __future__ import annotations
@@ -30,25 +31,22 @@ from diffstudio.models.model import EncodedPrompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_RESCALE = 0.7  # of guidance, where sampling begins without a trace of the picture: Lin et al. 2023, section 3.4
-_FEW_STEPS = (
-    "turbo",
-    "lightning",
-    "hyper",
-)  # in the names of checkpoints that were distilled with their guidance in them
-_DISTILLED_GUIDANCE = 8.0  # what consistency models were distilled with, about: Luo et al. 2023
+_RESCALE = 0.7  # of guidance, with zero terminal SNR: Lin et al. 2023, arXiv 2305.08891, section 3.4
+# in the names of checkpoints that were distilled to few steps without guidance
+_FEW_STEPS = ("turbo", "lightning", "hyper")
+_DISTILLED_GUIDANCE = 8.0  # about what latent consistency models were distilled with: Luo et al. 2023
 
 
 @dataclass(frozen=True, slots=True)
 class PromptEmbeds:
-    """The prompts of B images as the network takes them; names as in diffusers."""
+    """The network's text inputs for B images; names as in diffusers."""
 
     prompt_embeds: Tensor  # [B,L,D]
-    pooled: Tensor | None = None  # [B,P]: the whole prompt in one vector, for XL
-    aesthetic_score: Tensor | None = None  # [B,1]: for XL's refiner
+    pooled: Tensor | None = None  # [B,P], for XL
+    aesthetic_score: Tensor | None = None  # [B,1], for XL's refiner
 
     def concatenated(self, other: PromptEmbeds) -> PromptEmbeds:
-        """Both, along the batch."""
+        """Concatenate along the batch."""
         return PromptEmbeds(
             torch.cat((self.prompt_embeds, other.prompt_embeds)),
             _cat(self.pooled, other.pooled),
@@ -69,7 +67,7 @@ class StableDiffusionPrompt(EncodedPrompt):
 class StableDiffusion(LatentModel):
     """Stable Diffusion 1 or 2 as a Model. `network` is diffusers' UNet2DConditionModel.
 
-    `rescale` is how far guidance keeps each prediction's own spread, from 0 to 1.
+    `rescale`, from 0 to 1, is how far guided predictions keep the standard deviation of the unguided ones.
     """
 
     textual_inversions: TextualInversions
@@ -106,13 +104,13 @@ class StableDiffusion(LatentModel):
         self.scheduling = scheduling
         self._side = _side(config.sample_size) * self.vae_scale_factor or self._family.side
         self.inpaints = config.in_channels == 2 * self.channels + 1  # latents, mask, and masked image
-        self._guidance_width = int(config.time_cond_proj_dim or 0)  # of its embedding, where it is an input
+        self._guidance_width = int(config.time_cond_proj_dim or 0)  # of the guidance embedding, if it is an input
         self.rescale = _RESCALE if scheduling.schedule.zero_terminal_snr else 0.0
         self.textual_inversions = TextualInversions(text_encoders)
         self.controlnets = ControlNets()
         if self._guidance_width:
             self.guidance = _DISTILLED_GUIDANCE
-        elif checkpoint is not None and any(word in checkpoint.name.casefold() for word in _FEW_STEPS):
+        elif checkpoint is not None and any(name in checkpoint.name.casefold() for name in _FEW_STEPS):
             self.guidance = 1.0
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
@@ -127,8 +125,7 @@ class StableDiffusion(LatentModel):
         return StableDiffusionPrompt(*(PromptEmbeds(half) for half in embeds.chunk(2)))
 
     def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompt_weighting.EncodedPrompts:
-        """By the encoder of that number, "" or "_2": its last states, or those that many layers before the end (-2:
-        one).
+        """Encode with the text encoder of that number, "" or "_2": the hidden states of `layer`, -1 for the last one.
         """
         encoder = self.text_encoders[f"text_encoder{number}"]
 
@@ -144,7 +141,7 @@ class StableDiffusion(LatentModel):
     # ---- the network -------------------------------------------------------------------------------------------------
 
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
-        """Guidance of 1 and below calls the network once, with the prompt: distilled networks need no more."""
+        """With guidance up to 1 the network is called once a step, without the negative prompt."""
         assert isinstance(prompt, StableDiffusionPrompt)
         masked_image = self._masked_image(images)
         controlnets = controlnet_residuals(images.controls, self._indices(images.times), self.dtype)
@@ -165,7 +162,7 @@ class StableDiffusion(LatentModel):
         masked_image: Callable[[Tensor], Tensor] | None,
         controlnets: ControlNetResiduals | None = None,
     ) -> Network:
-        """The network's own prediction [B,C,h,w] for x_t [B,C,h,w] and t [B], B as in `embeds`."""
+        """The network's prediction [B,C,h,w] (eps, v or x_0) for x_t [B,C,h,w] and t [B], B as in `embeds`."""
         network, dtype = self.network, self.dtype
         timestep_cond = self._guidance_embedding(guidance) if self._guidance_width else None
 
@@ -188,16 +185,17 @@ class StableDiffusion(LatentModel):
         return predict
 
     def _indices(self, times: Tensor | None) -> Tensor | None:
-        """The timesteps as the network takes them: its training steps are counted from 0."""
+        """The timesteps as the network takes them, counted from 0."""
         return None if times is None else times - 1
 
     def _conditions(self, embeds: PromptEmbeds, x_t: Tensor) -> dict[str, Tensor] | None:
-        """What the U-Net takes besides the prompt and the timestep."""
+        """The U-Net's additional conditions (diffusers' `added_cond_kwargs`)."""
         return None
 
     def _guidance_embedding(self, guidance: float) -> Tensor:
-        """[1,D]: sines and cosines of 1000 w, where w = guidance - 1 is what the paper calls its scale: Luo et al.
-        2023.
+        """The embedding [1,D] of the guidance scale: sines and cosines of 1000 w, where w = guidance - 1.
+
+        Luo et al. 2023, arXiv 2310.04378.
         """
         half = self._guidance_width // 2
         frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.tensor(10_000.0).log() / (half - 1)))
@@ -208,17 +206,17 @@ class StableDiffusion(LatentModel):
     # ---- inpainting --------------------------------------------------------------------------------------------------
 
     def _masked_image(self, images: ImageInputs) -> Callable[[Tensor], Tensor] | None:
-        """For a network that inpaints: the mask and the masked image as latents [B,1 + C,h,w].
+        """For an inpainting network: mask and masked image in latent space [B,1 + C,h,w]; None for others.
 
-        Without an image all of it is inpainted. The mask is read as in training: nearest pixels, 0 or 1.
+        Without an image the whole area is inpainted. The mask is resized as in training: nearest, 0 or 1.
         """
         if not self.inpaints:
             return None
-        known: dict[tuple[int, ...], Tensor] = {}
+        cache: dict[tuple[int, ...], Tensor] = {}  # by size
 
         def masked_image(x_t: Tensor) -> Tensor:
             shape = (1, 3, *(self.vae_scale_factor * side for side in x_t.shape[-2:]))
-            if shape not in known:
+            if shape not in cache:
                 image = torch.zeros(shape) if images.image is None else images.image
                 mask = (
                     torch.ones_like(image[:, :1])
@@ -227,15 +225,15 @@ class StableDiffusion(LatentModel):
                 )
                 around = self.encode_image(image * (1 - mask))
                 small = F.interpolate(mask, x_t.shape[-2:]).to(around)
-                known[shape] = torch.cat((small.expand(len(around), -1, -1, -1), around), dim=1)  # [1 or B,1 + C,h,w]
-            shown = known[shape]
-            return shown.repeat(len(x_t) // len(shown), 1, 1, 1).to(x_t)  # twice the batch when guided
+                cache[shape] = torch.cat((small.expand(len(around), -1, -1, -1), around), dim=1)  # [1 or B,1 + C,h,w]
+            inputs = cache[shape]
+            return inputs.repeat(len(x_t) // len(inputs), 1, 1, 1).to(x_t)  # twice the batch when guided
 
         return masked_image
 
 
 def _paired(together: Network) -> PairedNetwork:
-    """Both predictions of guidance in one call with twice the batch."""
+    """The conditional and unconditional predictions in one call with twice the batch."""
 
     def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         conditional, unconditional = together(torch.cat((x_t, x_t)), torch.cat((t, t))).chunk(2)
@@ -254,7 +252,7 @@ _S = TypeVar("_S", bound=StableDiffusion)
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> StableDiffusion:
-    """The model of a checkpoint of family `sd1` or `sd2`. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
+    """Load a checkpoint of family `sd1` or `sd2`. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
     return load_as(StableDiffusion, checkpoint, parts, device, dtype, sha256, encoders=("",))
 
 

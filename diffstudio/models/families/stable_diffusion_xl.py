@@ -1,6 +1,6 @@
-"""Stable Diffusion XL, base and refiner: Podell et al. 2023.
+"""Stable Diffusion XL, base and refiner: two text encoders (the refiner has one), conditioned on image sizes.
 
-Two text encoders (the refiner: one), conditioned on sizes too.
+Podell et al. 2023, arXiv 2307.01952.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from diffstudio.models.components.components import Components
 from diffstudio.models.families.stable_diffusion import PromptEmbeds, StableDiffusion, StableDiffusionPrompt, load_as
 
 _POSITIVE_SCORE, _NEGATIVE_SCORE = 6.0, 2.5  # diffusers' defaults for the prompt and the negative prompt
-_PENULTIMATE = -2  # both encoders are read before their last layer: section 2.1
+_PENULTIMATE = -2  # layer of both text encoders: section 2.1
 
 
 class StableDiffusionXL(StableDiffusion):
-    """The base, or the refiner, which takes an aesthetic score where the base takes the target size."""
+    """The base or the refiner, which takes an aesthetic score in place of the target size."""
 
     @property
     def is_refiner(self) -> bool:
-        """By how many numbers its embedding has room for: four for size and crop, then one score, or a size of two."""
+        """By the number of values in its size embedding: 4 for size and crop, then 1 score (refiner) or 2 for a size.
+        """
         config: Any = self.network.config
         encoder: Any = self.text_encoders["text_encoder_2"]
         left = int(config.projection_class_embeddings_input_dim) - int(encoder.config.projection_dim)
@@ -33,14 +34,14 @@ class StableDiffusionXL(StableDiffusion):
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> StableDiffusionPrompt:
-        """Without a negative prompt the base takes zeros, as in diffusers and AUTOMATIC1111."""
+        """Without a negative prompt the base is given zeros, as in diffusers and AUTOMATIC1111."""
         prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
         texts = [*prompts, *[negative] * len(prompts)]
         numbers = [name.removeprefix("text_encoder") for name in self.text_encoders]
-        read = [self._encoded(number, texts, _PENULTIMATE) for number in numbers]
-        pooled = read[-1].pooled
-        assert pooled is not None  # the second encoder, the last of them, has a projection
-        halves = zip(torch.cat([one.states for one in read], dim=-1).chunk(2), pooled.chunk(2), strict=True)
+        encoded = [self._encoded(number, texts, _PENULTIMATE) for number in numbers]
+        pooled = encoded[-1].pooled
+        assert pooled is not None  # the last text encoder has a projection
+        halves = zip(torch.cat([one.states for one in encoded], dim=-1).chunk(2), pooled.chunk(2), strict=True)
         positive, negatives = (PromptEmbeds(embeds, whole) for embeds, whole in halves)
         if self.is_refiner:
             score = torch.full((len(prompts), 1), _POSITIVE_SCORE, device=self.device)
@@ -53,7 +54,7 @@ class StableDiffusionXL(StableDiffusion):
         return StableDiffusionPrompt(positive, negatives)
 
     def _conditions(self, embeds: PromptEmbeds, x_t: Tensor) -> dict[str, Tensor]:
-        """Original size and crop, then the target size or the aesthetic score: section 2.2."""
+        """Original size, crop, and target size or aesthetic score: section 2.2."""
         height, width = (float(self.vae_scale_factor * side) for side in x_t.shape[-2:])
         assert embeds.pooled is not None
         size = torch.tensor([[height, width]], device=self.device).expand(len(embeds.prompt_embeds), -1)  # [B,2]
@@ -64,7 +65,7 @@ class StableDiffusionXL(StableDiffusion):
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> StableDiffusionXL:
-    """The model of a checkpoint of family `sdxl` or `sdxl_refiner`.
+    """Load a checkpoint of family `sdxl` or `sdxl_refiner`.
 
     CheckpointMissing, CheckpointDamaged, CheckpointUnknown.
     """

@@ -1,5 +1,5 @@
-"""Z-Image (Alibaba 2025): a language model encodes the prompt; the network counts time from the noise, and guidance
-from zero.
+"""Z-Image (Alibaba 2025, arXiv 2511.22699): Qwen3 as text encoder; the network's time runs from noise, its guidance
+scale starts at 0.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from diffstudio.models.components.components import Components
 from diffstudio.models.families.flow import FlowModel, PromptEmbeds, Shift, part, read_shift, vae_dtype
 
 FAMILY = "z_image"
-_SHIFT = Shift(3.0)  # Z-Image-Turbo's, for a checkpoint without its scheduler
-_CHAT_TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"  # Qwen 3's, for tokenizers without it
+_SHIFT = Shift(3.0)  # of Z-Image-Turbo; the default without a scheduler config
+_CHAT_TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"  # of Qwen3; for tokenizers without one
 
 
 class ZImageModel(FlowModel):
-    """Guidance g is conditional + g (conditional - unconditional), a CFG scale of 1 + g; 0 is none."""
+    """Z-Image. Its guidance scale g means conditional + g (conditional - unconditional): a CFG scale of 1 + g."""
 
     unguided = 0.0
 
@@ -52,9 +52,9 @@ class ZImageModel(FlowModel):
         prompt_embeds = [row.to(self.device, self.dtype) for row in embeds.prompt_embeds]
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            frames = list(x_t.to(self.dtype)[:, :, None])  # videos of one frame: [C,1,h,w]
-            answer = self.network(frames, 1 - t, prompt_embeds, return_dict=False)[0]
-            return -torch.stack(answer)[:, :, 0]
+            frames = list(x_t.to(self.dtype)[:, :, None])  # as videos of one frame [C,1,h,w]
+            prediction = self.network(frames, 1 - t, prompt_embeds, return_dict=False)[0]
+            return -torch.stack(prediction)[:, :, 0]
 
         return velocity
 
@@ -62,7 +62,7 @@ class ZImageModel(FlowModel):
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> ZImageModel:
-    """CheckpointMissing, CheckpointDamaged."""
+    """Load a checkpoint of this family. CheckpointMissing, CheckpointDamaged."""
     from diffusers import AutoencoderKL, ZImageTransformer2DModel
     from transformers import Qwen2Tokenizer, Qwen3Model
 
@@ -85,7 +85,7 @@ def load(
 
 
 def _templated(tokenizer: Any, prompt: str) -> str:
-    """The prompt as a user's message, by the tokenizer's chat template."""
+    """The prompt as a user message in the tokenizer's chat template."""
     if getattr(tokenizer, "chat_template", None) is None:
         return _CHAT_TEMPLATE.format(prompt)
     templated: str = tokenizer.apply_chat_template(

@@ -1,7 +1,6 @@
-"""What every reader of weights files needs: a file's size and stamp, and the errors for files that are missing or
-damaged.
+"""Shared by all readers of weights files: size and stamp of a file, and errors for missing and damaged files.
 
-No torch.
+No torch is imported here.
 """
 
 from __future__ import annotations
@@ -12,21 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.errors import IS_A_FOLDER, NOT_A_PLAIN_FILE, CheckpointDamaged, CheckpointMissing, unreadable
 
 DOWNLOAD_AGAIN = "Download it again"
 TRUNCATED = "it was cut short"
+TOO_LARGE = "it is too large"
+EARLIER_OR_DOWNLOAD = "Choose an earlier checkpoint of the run, or download it again"
 
 
 class FileStamp(NamedTuple):
-    """By which it is known whether a file has changed since it was read."""
+    """Size and time of a file, to detect whether it has changed since it was read."""
 
     size_bytes: int
     modified_ns: int  # since the epoch
 
 
 def file_stamp(path: Path) -> FileStamp | None:
-    """None for a file that is missing or cannot be reached."""
+    """The stamp of a file; None if it is missing or cannot be reached."""
     try:
         about = path.stat()
     except OSError:
@@ -39,9 +40,7 @@ def regular_file_size(path: Path) -> int:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # opening a pipe would block forever
         raise CheckpointDamaged(
-            f"{path.name} is not a weights file",
-            "it is a folder" if stat.S_ISDIR(about.st_mode) else "it is not a plain file",
-            "Choose another file",
+            not_weights(path), IS_A_FOLDER if stat.S_ISDIR(about.st_mode) else NOT_A_PLAIN_FILE, "Choose another file"
         )
     return about.st_size
 
@@ -56,7 +55,7 @@ def reading(path: Path, file_format: str = "") -> Iterator[None]:
             f"There is no checkpoint at {path}", remedy="Check the name, or choose another"
         ) from None
     except OSError as error:
-        raise damaged(path, f"it cannot be read ({(error.strerror or str(error)).lower()})", file_format) from error
+        raise damaged(path, unreadable(error), file_format) from error
 
 
 def damaged(path: Path, why: str, file_format: str = "") -> CheckpointDamaged:
@@ -65,6 +64,14 @@ def damaged(path: Path, why: str, file_format: str = "") -> CheckpointDamaged:
     return CheckpointDamaged(what, why[:200].rstrip("."), DOWNLOAD_AGAIN)
 
 
+def not_weights(path: Path) -> str:
+    return f"{path.name} is not a weights file"
+
+
+def nonfinite(name: str) -> str:
+    return f"{name} contains NaN or Inf values"
+
+
 def first_line(error: Exception) -> str:
-    """Of its message, at most 200 characters: torch's go on for pages."""
+    """The first line of an error's message, at most 200 characters; torch's messages can fill pages."""
     return (str(error).splitlines() or [""])[0][:200]

@@ -14,22 +14,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import CheckpointDamaged, CheckpointDangerous, CheckpointMissing, CheckpointUnknown
-from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, regular_file_size
+from diffstudio.errors import (
+    NOT_A_JSON_OBJECT,
+    CheckpointDamaged,
+    CheckpointDangerous,
+    CheckpointMissing,
+    CheckpointUnknown,
+)
+from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
 from diffstudio.models.files.header import Headers
 from diffstudio.models.files.pickle_globals import GlobalKind, classify
+from diffstudio.models.files.pickle_scan import OTHER_SOURCE, not_opened
 
-_LARGEST_JSON_BYTES = 64 << 20  # a large tokenizer.json has 20
+_LARGEST_JSON_BYTES = 64 << 20  # a large tokenizer.json has 20 MiB
 _MOST_FILES = 10_000
-_USUAL_SIZE, _TIMES_LARGEST = 4096, 8  # a size is at most the first, or so many times the largest dimension of a tensor
+_USUAL_SIZE, _TIMES_LARGEST = 4096, 8  # a size is at most the former, or the latter times the largest tensor dimension
 _FEW_LAYERS = 16  # more are allowed only if there are as many tensors
 _NO_SIZES = ("theta", "_id", "seed", "max_position", "window")
 _LIBRARIES = ("diffusers", "transformers")
 
 
 def check_folder(folder: Path, headers: Headers | None = None) -> None:
-    """CheckpointDangerous, CheckpointUnknown, CheckpointDamaged, CheckpointMissing."""
+    """Check a folder. CheckpointDangerous, CheckpointUnknown, CheckpointDamaged, CheckpointMissing."""
     index = read_json(folder / INDEX)
     for name, value in index.items():
         if not name.startswith("_") and isinstance(value, list):
@@ -56,15 +63,17 @@ def _check_component(component: Path, headers: Headers) -> None:
         _check_config(component, read_json(config), files, headers)
 
 
+def needs_code(name: str) -> CheckpointUnknown:
+    return CheckpointUnknown(
+        f"{name} needs its own program code", "custom code is never run", "Choose another checkpoint"
+    )
+
+
 def _check_config(component: Path, config: Mapping[str, Any], files: Sequence[Path], headers: Headers) -> None:
     if "auto_map" in config:
-        raise CheckpointUnknown(
-            f"{component.parent.name} needs its own program code",
-            "custom code is never run",
-            "Choose another checkpoint",
-        )
+        raise needs_code(component.parent.name)
     if "" in config:
-        raise _damaged(component / "config.json", "it is not a JSON object")
+        raise _damaged(component / "config.json", NOT_A_JSON_OBJECT)
     _check_sizes(component, config, files, headers)
 
 
@@ -72,14 +81,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; a list is returned under the key `""`. CheckpointMissing, CheckpointDamaged."""
     try:
         if regular_file_size(path) > _LARGEST_JSON_BYTES:
-            raise ValueError("it is too large")
+            raise ValueError(TOO_LARGE)
         table = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointMissing(f"{path} does not exist", remedy="Download the folder again") from None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)[:200]) from error
     if not isinstance(table, (dict, list)):
-        raise _damaged(path, "it is not a JSON object")
+        raise _damaged(path, NOT_A_JSON_OBJECT)
     return table if isinstance(table, dict) else {"": table}
 
 
@@ -89,8 +98,8 @@ def _check_class(folder: Path, component: str, named: list[Any]) -> None:
     """
     if len(named) == 2 and named[0] is None:
         return
-    if len(named) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in named):
-        library, name = (str(word) for word in (*named, "", "")[:2])
+    if len(named) != 2 or not all(isinstance(part, str) and part.isidentifier() for part in named):
+        library, name = (str(part) for part in (*named, "", "")[:2])
         if classify(library, name) is not GlobalKind.DANGEROUS:
             raise _damaged(folder / INDEX, f"it has no valid class for its {component[:40]}")
     else:
@@ -99,9 +108,7 @@ def _check_class(folder: Path, component: str, named: list[Any]) -> None:
             return
     if classify(library, name) is GlobalKind.DANGEROUS:
         raise CheckpointDangerous(
-            f"{folder.name} is dangerous and was not opened",
-            f"opening it would have imported {library[:80]}.{name[:80]}",
-            "Delete it, and download the model from another source",
+            not_opened(folder.name), f"opening it would have imported {library[:80]}.{name[:80]}", OTHER_SOURCE
         )
     raise CheckpointUnknown(
         f"{folder.name} cannot be used",
@@ -124,9 +131,9 @@ def _check_shards(path: Path, table: Mapping[str, Any]) -> None:
     for shard in sorted(set(named.values())):
         if shard in ("", ".", "..") or any(mark in shard for mark in ("/", "\\", ":", "\0")):
             raise CheckpointDangerous(
-                f"{path.parent.parent.name} is dangerous and was not opened",
+                not_opened(path.parent.parent.name),
                 f"{path.parent.name}/{path.name} names the file {shard[:80]!r}, which is outside the folder",
-                "Delete it, and download the model from another source",
+                OTHER_SOURCE,
             )
 
 

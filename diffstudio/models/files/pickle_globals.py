@@ -133,11 +133,12 @@ _DANGEROUS_MODULES = _split("""
     logging.config wsgiref antigravity sched atexit faulthandler builtins __builtin__ IPython paramiko fabric psutil pexpect sh
     plumbum execnet
 """)
+_OPERATOR, _IO = _split("attrgetter methodcaller call itemgetter"), _split("open open_code FileIO")
 _DANGEROUS = {
-    "operator": _split("attrgetter methodcaller call itemgetter"),
-    "_operator": _split("attrgetter methodcaller call itemgetter"),
-    "io": _split("open open_code FileIO"),
-    "_io": _split("open open_code FileIO"),
+    "operator": _OPERATOR,
+    "_operator": _OPERATOR,
+    "io": _IO,
+    "_io": _IO,
     "types": _split("FunctionType LambdaType CodeType MethodType BuiltinFunctionType ModuleType"),
     "functools": _split("reduce partialmethod"),
     "_functools": _split("reduce"),

@@ -106,7 +106,7 @@ class PickleInterpreter:
         except Unreadable:
             raise
         except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:
-            raise Unreadable(f"it is invalid at byte {self.at:,}") from error
+            raise _invalid_at(self.at) from error
         raise Truncated(TRUNCATED if size > first else "it is empty")
 
     # ---- reading -----------------------------------------------------------------------------------------------------
@@ -348,8 +348,12 @@ _HANDLER_BY_OPCODE: dict[bytes, Callable[[PickleInterpreter], object]] = {
 }
 
 
+def _invalid_at(byte: int) -> Unreadable:
+    return Unreadable(f"it is invalid at byte {byte:,}")
+
+
 def _invalid_opcode(interpreter: PickleInterpreter) -> None:
-    raise Unreadable(f"it is invalid at byte {interpreter.at - 1:,}")
+    raise _invalid_at(interpreter.at - 1)
 
 
 _HANDLERS: tuple[Callable[[PickleInterpreter], object], ...] = tuple(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diffstudio.errors import CheckpointDangerous, CheckpointUnknown
-from diffstudio.models.files.file_access import TRUNCATED, damaged, reading, regular_file_size
+from diffstudio.models.files.file_access import TRUNCATED, damaged, not_weights, reading, regular_file_size
 from diffstudio.models.files.pickle_globals import STORAGES, GlobalKind, classify
 from diffstudio.models.files.pickle_interpreter import (
     Call,
@@ -91,12 +91,19 @@ class PickleScan:
             calls = [call for one in self.dangerous for call in one.calls[:1] or (one.name,)]
             more = f" and {len(calls) - 3:,} more" if len(calls) > 3 else ""
             raise CheckpointDangerous(
-                f"{self.path.name} is dangerous and was not opened",
+                not_opened(self.path.name),
                 f"opening it would have run {', '.join(calls[:3])}{more}",
-                "Delete it, and download the model from another source, as a safetensors file",
+                f"{OTHER_SOURCE}, as a safetensors file",
             )
         if self.problem:
             raise damaged(self.path, self.problem)
+
+
+OTHER_SOURCE = "Delete it, and download the model from another source"
+
+
+def not_opened(name: str) -> str:
+    return f"{name} is dangerous and was not opened"
 
 
 def scan_pickle(path: Path) -> PickleScan:
@@ -127,9 +134,7 @@ def _zip(path: Path, file: BinaryIO, size: int) -> PickleScan:
     roots = [name for name in pickles if name.rpartition("/")[2] == "data.pkl" and name.count("/") <= 1]
     values = {name: scanner.scan(members.read(name, _LARGEST_PICKLE_BYTES)) for name in pickles[:_MOST_PICKLES]}
     if len(roots) != 1 or roots[0] not in values:
-        raise CheckpointUnknown(
-            f"{path.name} is not a weights file", "it is a zip file, but not one of PyTorch's", "Choose another file"
-        )
+        raise CheckpointUnknown(not_weights(path), "it is a zip file, but not one of PyTorch's", "Choose another file")
     folder = roots[0].removesuffix("data.pkl")
     if f"{folder}constants.pkl" in members.infos or any(name.startswith(f"{folder}code/") for name in members.infos):
         return scanner.result(path, "zip", "it is a TorchScript program, not a state dict")

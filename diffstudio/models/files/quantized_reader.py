@@ -79,7 +79,7 @@ class FileWeights:
             raise damaged(self._file.path, f"it has no valid quantization format for {name}") from error
         if quantization not in _PLAIN_FLOAT8:
             raise CheckpointUnknown(
-                f"{self._file.path.name} has an unsupported quantization",
+                _unsupported(self._file.path),
                 f"its weights are quantized as {str(quantization)[:40]}",
                 "Download it in fp16, bf16 or fp8",
             )
@@ -153,10 +153,14 @@ class GgufWeights:
             return torch.tensor(gguf.quants.dequantize(blocks, kind))
         except (NotImplementedError, KeyError, ValueError) as error:
             raise CheckpointUnknown(
-                f"{self._path.name} has an unsupported quantization",
+                _unsupported(self._path),
                 f"{name} is quantized as {kind.name}",
                 "Download it in another quantization, Q8_0 or Q4_K",
             ) from error
+
+
+def _unsupported(path: Path) -> str:
+    return f"{path.name} has an unsupported quantization"
 
 
 def open_rows(path: Path, header: Header | None = None) -> TensorRows:

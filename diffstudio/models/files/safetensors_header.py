@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffstudio.errors import CheckpointDamaged
+from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged
 from diffstudio.models.files.file_access import damaged, reading, regular_file_size
 
 
@@ -120,7 +120,7 @@ def _json_object(text: bytes) -> dict[str, Any]:
     """
     parsed: object = json.loads(text)
     if not isinstance(parsed, dict):
-        raise ValueError("it is not a JSON object")
+        raise ValueError(NOT_A_JSON_OBJECT)
     table: dict[str, Any] = parsed
     counts = {text.count(name) for name in (b'"dtype"', b'"shape"', b'"data_offsets"')}
     if counts != {len(table) - (b'"__metadata__"' in text)} or b"\\u" in text or text.count(b'"__metadata__"') > 1:
@@ -138,16 +138,17 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _entry(path: Path, name: str, value: Any) -> TensorEntry:
+    incomplete = f"tensor {name[:80]!r} has no dtype, shape or offsets"
     try:
         dtype, shape, (start, end) = value["dtype"], value["shape"], value["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"tensor {name[:80]!r} has no dtype, shape or offsets") from error
+        raise _damaged(path, incomplete) from error
     if (
         type(shape) is not list
         or len(shape) > _MOST_DIMENSIONS
         or {type(start), type(end), *map(type, shape)} != _INTEGERS
     ):
-        raise _damaged(path, f"tensor {name[:80]!r} has no dtype, shape or offsets")
+        raise _damaged(path, incomplete)
     if start < 0 or shape and min(shape) < 0:
         raise _damaged(path, f"tensor {name[:80]!r} has a negative dimension")
     if start == end and prod(filter(None, shape)) > _MOST_ELEMENTS:

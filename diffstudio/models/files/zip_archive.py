@@ -68,7 +68,7 @@ class ZipArchive:
             with self._zip.open(info) as member:
                 data = member.read(info.file_size + 1)
         except _ZIP_ERRORS as error:
-            raise Unreadable(f"its member {name[:80]!r} is damaged") from error
+            raise _damaged_member(name) from error
         if len(data) != info.file_size:
             raise Unreadable(f"its member {name[:80]!r} was cut short")
         return data
@@ -81,9 +81,13 @@ class ZipArchive:
         self._file.seek(info.header_offset)
         header = self._file.read(30)
         if len(header) != 30 or header[:4] != b"PK\3\4":
-            raise Unreadable(f"its member {name[:80]!r} is damaged")
+            raise _damaged_member(name)
         name_bytes, extra_bytes = struct.unpack("<HH", header[26:])
         return info.header_offset + 30 + int(name_bytes) + int(extra_bytes)
+
+
+def _damaged_member(name: str) -> Unreadable:
+    return Unreadable(f"its member {name[:80]!r} is damaged")
 
 
 def _check(info: zipfile.ZipInfo) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from diffstudio.errors import CheckpointMissing
+from diffstudio.errors import CheckpointMissing, unknown_name
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 
@@ -76,7 +76,7 @@ def no_such_model(
     """The error for a name that is not among `names`."""
     offered = [*(similar_names(name, names) or names[:_MOST_OFFERED]), *built_in]
     remedy = f"Choose one of: {', '.join(offered)}" if offered else install
-    return CheckpointMissing(f"There is no {kind} called {name[:_LONGEST_NAME]!r}", why, remedy)
+    return CheckpointMissing(unknown_name(kind, name), why, remedy)
 
 
 def similar_names(name: str, names: Sequence[str], *, most: int = 3, cutoff: float = 0.5) -> list[str]:

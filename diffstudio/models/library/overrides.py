@@ -17,7 +17,7 @@ from pathlib import Path
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
-from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem, wrong_format
 from diffstudio.models.checkpoint import Checkpoint, with_detection
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Detection, Role
@@ -64,7 +64,7 @@ class Overrides:
         try:
             stored = json.loads(self.file.read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
-                raise ValueError(f"it has format {stored['format']!r}, and this program reads {FORMAT}")
+                raise ValueError(wrong_format(stored["format"], FORMAT))
             for path, entry in stored["files"].items():
                 self._files[Path(path)] = _checked(
                     Override(
@@ -102,7 +102,8 @@ class Overrides:
         return None
 
     def put(self, checkpoint: Checkpoint, family: str = "", prediction: str = "") -> None:
-        """Empty arguments keep what was set before. BadRequest for unknown names, StorageProblem if it cannot be saved."""
+        """Empty arguments keep what was set before. BadRequest for unknown names, StorageProblem if it cannot be saved.
+        """
         before = self.of(checkpoint) or Override()
         override = _checked(
             Override(

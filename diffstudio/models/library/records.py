@@ -10,8 +10,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing
-from diffstudio.models.checkpoint import FORMAT, LARGEST_SIDE, Checkpoint, Origin, with_detection
+from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
+from diffstudio.models.checkpoint import FORMAT, LARGEST_SIDE, TRAIN_OR_DOWNLOAD, Checkpoint, Origin, with_detection
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.families_table import FAMILIES, UNKNOWN
 from diffstudio.models.detection.prediction_type import (
@@ -20,7 +20,7 @@ from diffstudio.models.detection.prediction_type import (
     prediction_from_yaml,
 )
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role
-from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, FileStamp, regular_file_size
+from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, FileStamp, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, SUFFIXES, variant
 from diffstudio.models.files.gguf_header import GgufHeader
 from diffstudio.models.files.header import Header, read_header
@@ -145,9 +145,7 @@ def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
     """By the JSON in its own metadata. CheckpointDamaged."""
     written = checkpoint.json("format")
     if type(written) is not int:
-        raise CheckpointDamaged(
-            f"{checkpoint.path.name} has no valid format number", remedy="Train or download it again"
-        )
+        raise CheckpointDamaged(f"{checkpoint.path.name} has no valid format number", remedy=TRAIN_OR_DOWNLOAD)
     if written > FORMAT:
         raise CheckpointDamaged(
             f"{checkpoint.path.name} was made by a newer version of diffstudio", remedy="Update the program"
@@ -168,9 +166,7 @@ def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointDamaged(
-            f"{checkpoint.path.name} has an invalid description of its model",
-            str(error)[:200],
-            "Train or download it again",
+            f"{checkpoint.path.name} has an invalid description of its model", str(error)[:200], TRAIN_OR_DOWNLOAD
         ) from error
 
 
@@ -358,7 +354,7 @@ def _title(folder: Path) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         if regular_file_size(path) > 8 << 20:
-            raise ValueError("it is too large")
+            raise ValueError(TOO_LARGE)
         table = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointMissing(
@@ -367,5 +363,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], DOWNLOAD_AGAIN) from error
     if not isinstance(table, dict):
-        raise CheckpointDamaged(f"{path} is not a JSON object", remedy=DOWNLOAD_AGAIN)
+        raise CheckpointDamaged(f"{path} cannot be read", NOT_A_JSON_OBJECT, DOWNLOAD_AGAIN)
     return table

@@ -1,4 +1,4 @@
-"""The device and precision that a model runs in, its memory, and what an out-of-memory error looks like."""
+"""Choose device and precision, query memory, and recognise out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from diffstudio.models.memory.limits import dtype_name
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` is the accelerator if there is one. BadRequest when the named device is not here."""
+    """`auto` is the accelerator if there is one. BadRequest when the named device is not available."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # `meta` computes nothing
+        torch.zeros(1, device=device).item()  # fails on `meta`, which cannot compute
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BadRequest(
-            f"The device {name!r} cannot be used here",
+            f"The device {name!r} cannot be used",
             str(error).splitlines()[0][:200] if str(error) else "",
             "Choose `auto` or `cpu` in the settings",
         ) from error
@@ -30,14 +30,14 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(device: torch.device, parameters: int) -> torch.dtype:
-    """bfloat16 for a large model on a CUDA device that has it, else float32."""
+    """bfloat16 for a large model on a CUDA device that supports it, else float32."""
     if dtype_name(device.type, parameters) == "bfloat16" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32
 
 
 def device_bytes(device: torch.device) -> int:
-    """The size of the memory that a device computes in: its own, or the computer's."""
+    """The size of a device's memory: its own, or the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device.type == "mps":
@@ -46,7 +46,7 @@ def device_bytes(device: torch.device) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """How much of it is free now, with what torch has cached."""
+    """The free part of a device's memory, including what torch has cached."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
@@ -56,16 +56,16 @@ def free_bytes(device: torch.device) -> int:
 
 
 def budget_bytes(device: torch.device, gib: float | None) -> int:
-    """What the models in memory may take together: `gib`, or half of the device's memory."""
+    """The budget of all models in memory together: `gib`, or half of the device's memory."""
     return device_bytes(device) // 2 if gib is None else int(gib * 2**30)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch might have fitted: an accelerator's own error, or the CPU allocator's."""
+    """Whether this is an out-of-memory error of an accelerator or of the CPU allocator."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
-        sign in str(error) for sign in ("not enough memory", "can't allocate memory", "out of memory")
+        text in str(error) for text in ("not enough memory", "can't allocate memory", "out of memory")
     )
 
 

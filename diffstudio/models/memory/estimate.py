@@ -1,4 +1,5 @@
-"""Estimate the memory that a job needs from the checkpoint's header alone: no weights, no torch."""
+"""Estimate the memory that a job needs, from the checkpoint's header alone. No weights are read, no torch is imported.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +11,8 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.memory.limits import DTYPE_BYTES, UNPACKED_SHARE
 
-# Peak bytes of float32 activations in one call of the network, per px of each image, with both halves of guidance where
-# it is
-# used: traced on the meta device through diffusers' networks at 1024 px and beyond, with memory-efficient attention.
+# Peak bytes of float32 activations in one network call, per px of each image, with the doubled batch of guidance where
+# it is used: traced on the meta device through diffusers' networks from 1024 px on, with memory-efficient attention.
 _SAMPLING = MappingProxyType(
     {
         "pixel": 400,
@@ -26,21 +26,19 @@ _SAMPLING = MappingProxyType(
         "qwen_image": 1640,
     }
 )
-_DECODING = MappingProxyType(
-    {"pixel": 24, "qwen_image": 4000}
-)  # likewise, of the VAE; all others have one of this size:
-_DECODING_USUAL = 3076
-_SAMPLING_USUAL = 1041  # the largest of the U-Nets above
+_DECODING = MappingProxyType({"pixel": 24, "qwen_image": 4000})  # likewise, of the VAE
+_DECODING_DEFAULT = 3076  # of the VAE of all other families
+_SAMPLING_DEFAULT = 1041  # the largest of the U-Nets above
 _CONTROLNET = 205  # of a ControlNet's residuals, for Stable Diffusion 1 and XL
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes."""
+    """The memory of a job, in bytes."""
 
     weights: int
-    sampling: int  # besides the weights, while the network is called
-    decoding: int  # besides the weights, while the images are decoded
+    sampling: int  # besides the weights, during a network call
+    decoding: int  # besides the weights, while images are decoded
 
     @property
     def activations(self) -> int:
@@ -59,10 +57,9 @@ def estimate(
     dtype: str = "float32",
     controls: Sequence[Checkpoint] = (),
 ) -> Estimate:
-    """To make `count` images of width × height px as one batch in `dtype` (torch's name), with the ControlNets
-    `controls`.
+    """Estimate a batch of `count` images of width × height px in `dtype` (torch's name), with ControlNets `controls`.
 
-    For a checkpoint in one file only the weights in that file are counted.
+    Only the weights in the checkpoint's own file are counted.
     """
     size = DTYPE_BYTES.get(dtype, 4)
     pixels = width * height * count
@@ -75,9 +72,9 @@ def estimate(
 
 
 def loaded_bytes(checkpoint: Checkpoint, dtype: str, free_bytes: int) -> int:
-    """Of the weights in memory, in `dtype`.
+    """The size of the weights in memory, in `dtype`.
 
-    Quantized ones stay packed unless they fit into half of the free memory unpacked.
+    Quantized weights stay packed unless they fit into half of the free memory unpacked.
     """
     unpacked = checkpoint.parameters * DTYPE_BYTES.get(dtype, 4)
     quantized = checkpoint.layout is Layout.GGUF or checkpoint.dtype.startswith("F8")
@@ -85,10 +82,10 @@ def loaded_bytes(checkpoint: Checkpoint, dtype: str, free_bytes: int) -> int:
 
 
 def sampling_bytes(family: str, size: int = 4) -> int:
-    """Activations per px of an image, in numbers of `size` bytes."""
-    return _SAMPLING.get(family, _SAMPLING_USUAL) * size // 4
+    """Activations in bytes per px of an image while sampling, with `size` bytes per value."""
+    return _SAMPLING.get(family, _SAMPLING_DEFAULT) * size // 4
 
 
 def decoding_bytes(family: str, size: int = 4) -> int:
-    """Activations per px of an image, in numbers of `size` bytes."""
-    return _DECODING.get(family, _DECODING_USUAL) * size // 4
+    """Activations in bytes per px of an image while decoding, with `size` bytes per value."""
+    return _DECODING.get(family, _DECODING_DEFAULT) * size // 4

@@ -1,15 +1,15 @@
-"""Lease: who may use the accelerator, told by two operating-system locks. No torch.
+"""Lease: exclusive use of the accelerator, shared between processes by two lock files. No torch is imported here.
 
-Pictures go first: whoever makes them holds `accelerator.wanted.lock` from the moment they ask until they end. A
-training run holds `accelerator.lock` alone, looks at every step boundary whether somebody wants it, and steps aside if
-so. The system lets go of the locks of a process that dies, so nothing is ever left behind.
+Generating has priority: it holds `accelerator.wanted.lock` from its request until its release. A training run holds
+`accelerator.lock` alone, checks between steps whether the other lock is held, and releases the accelerator if so. The
+operating system releases the locks of a process that dies, so that no lock is left behind.
 
-    with lease.held("training emoji", cancelled=...):                  # a run
+    with lease.held("training emoji", cancelled=...):                    # a run
         for batch in batches:
             step(batch)
             lease.yield_if_wanted(on_wait=..., cancelled=...)
 
-    with lease.held("making pictures", cancelled=..., pictures=True):  # goes first
+    with lease.held("generating images", cancelled=..., priority=True):  # a job
         ...
 """
 
@@ -31,14 +31,14 @@ _POLL_SECONDS = 0.02
 
 
 class Lease:
-    """One holder's side of the lease; several processes, or several of these in one process, compete through `folder`.
+    """One client of the lease. All clients with the same `folder` compete, in one process or in several.
 
-    Not for two threads at once. StorageProblem when the folder cannot be written to.
+    Not thread-safe. StorageProblem when the folder cannot be written to.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder if folder is not None else paths.data()
-        self._pictures = False
+        self._priority = False
         self._by = ""
         self._accelerator = self._lock("accelerator.lock")
         self._wanted = self._lock("accelerator.wanted.lock")
@@ -49,14 +49,15 @@ class Lease:
         by: str,
         cancelled: Callable[[], bool] | None = None,
         *,
-        pictures: bool = False,
+        priority: bool = False,
         on_wait: Callable[[], None] | None = None,
     ) -> Iterator[None]:
-        """Hold the accelerator inside the `with`. `pictures` goes before whoever is training.
+        """Hold the accelerator inside the `with`. With `priority`, training runs release it at their next step.
 
-        `on_wait` is called once if another holds it. Raises Interrupted when `cancelled()` becomes true while waiting.
+        `by` says who holds it, for display. `on_wait` is called once before waiting. Raises Interrupted when
+        `cancelled()` becomes true while waiting.
         """
-        self.acquire(by, cancelled, pictures=pictures, on_wait=on_wait)
+        self.acquire(by, cancelled, priority=priority, on_wait=on_wait)
         try:
             yield
         finally:
@@ -67,33 +68,33 @@ class Lease:
         by: str,
         cancelled: Callable[[], bool] | None = None,
         *,
-        pictures: bool = False,
+        priority: bool = False,
         on_wait: Callable[[], None] | None = None,
     ) -> None:
-        """What `held` does first; for a holder that lets go for a while, as a paused job does."""
-        self._by, self._pictures = by, pictures
-        told = False
+        """Acquire without `with`, for a job that releases the accelerator while paused; arguments as in `held`."""
+        self._by, self._priority = by, priority
+        waiting = False
         try:
             while not self._try():
-                if not told and on_wait is not None:
+                if not waiting and on_wait is not None:
                     on_wait()
-                told = True
+                waiting = True
                 if cancelled is not None and cancelled():
                     raise Interrupted("Stopped while waiting for the accelerator")
                 time.sleep(_POLL_SECONDS)
         except BaseException:
             self._wanted.release()
             raise
-        with suppress(OSError):  # for showing only
+        with suppress(OSError):  # for display only
             self._holder_file.write_text(json.dumps({"by": by, "pid": os.getpid()}), encoding="utf-8")
 
     def release(self) -> None:
-        """Let go; nothing happens when it is not held."""
+        """Release the accelerator; no effect when it is not held."""
         self._accelerator.release()
         self._wanted.release()
 
     def wanted_by_other(self) -> bool:
-        """Whether pictures are waiting for, or being made with, the accelerator elsewhere: about 50 microseconds."""
+        """Whether another client with priority holds or waits for the accelerator. Takes about 50 microseconds."""
         if self._wanted.is_locked:
             return False
         if not self._taken(self._wanted):
@@ -104,7 +105,7 @@ class Lease:
     def yield_if_wanted(
         self, *, on_wait: Callable[[], None] | None = None, cancelled: Callable[[], bool] | None = None
     ) -> bool:
-        """At a step boundary: step aside while pictures want the accelerator. True when it waited.
+        """Between steps: release the accelerator while a client with priority wants it. True when it was released.
 
         `on_wait` is called before waiting. Raises Interrupted, without the lease, when `cancelled()` becomes true.
         """
@@ -117,7 +118,7 @@ class Lease:
         return True
 
     def holder(self) -> str | None:
-        """Who holds the accelerator, for showing; None when it is free."""
+        """Who holds the accelerator, for display; None when it is free."""
         if not self._accelerator.is_locked and self._taken(self._accelerator):
             self._accelerator.release()
             return None
@@ -131,7 +132,7 @@ class Lease:
         return self._folder / "accelerator.json"
 
     def _try(self) -> bool:
-        if self._pictures:
+        if self._priority:
             return (self._wanted.is_locked or self._taken(self._wanted)) and self._taken(self._accelerator)
         return not self.wanted_by_other() and self._taken(self._accelerator)
 

@@ -1,26 +1,23 @@
-"""Limits: how much is computed at once, and when an image is split. No torch.
+"""Memory limits: batch sizes, and when images are tiled and models offloaded. No torch is imported here.
 
-The forecast before a job and the runtime both ask here, so that what is forecast is what happens.
+Shared by the forecast before a job and the runtime, so that the forecast is right.
 """
 
 from __future__ import annotations
 
 from diffstudio.models.model import OffloadLevel
 
-FREE_MEMORY_SHARE = 0.9  # of the free memory that may be used: the rest is for what nobody counted
+FREE_MEMORY_SHARE = 0.9  # of the free memory that may be used; the rest is a reserve
 UNPACKED_SHARE = 0.5  # of the free memory, up to which packed weights (GGUF, float8) are unpacked while loading
 OFFLOAD_SHARE = (2, 3)  # of the free memory for weights that stay on the device; the rest is for activations
 BATCH_SHARE = (2, 3)  # of the free memory for the activations of a batch
-MOST_IMAGES_AT_ONCE = 8  # in a batch of a latent model: the first images should not take too long
-TILING_FACTOR = 2  # an image larger than this many times the trained side is sampled in tiles
-DECODE_TILE_SIZES = (
-    64,
-    32,
-)  # latent px along a side, tried in this order when an image is too large to be decoded whole
+MOST_IMAGES_AT_ONCE = 8  # in a batch of a latent model, so that the first images do not take too long
+TILING_FACTOR = 2  # an image larger than this many times the training size is sampled in tiles
+DECODE_TILE_SIZES = (64, 32)  # latent px, tried in this order when an image is too large to be decoded whole
 UPSCALER_TILE_SIZE, UPSCALER_TILE_OVERLAP = 256, 32  # px of an upscaler's input; halved when memory runs out,
 SMALLEST_UPSCALER_TILE = 64  # down to this
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-SMALL_MODEL_PARAMETERS = 300_000_000  # up to here float32 costs little, and is the same on every device
+SMALL_MODEL_PARAMETERS = 300_000_000  # up to this size float32 costs little, and gives the same result on every device
 UPSCALER_BYTES_PER_PIXEL = 3 * (4 + 4)  # float32 RGB while an upscaler's tiles are blended, and the result next to it
 
 _PIXELS_AT_ONCE_CPU = 16 * 64 * 64  # in a batch on the CPU, and of a pixel model on an accelerator:
@@ -28,22 +25,22 @@ _PIXELS_AT_ONCE_ACCELERATOR = 64 * 64 * 64
 
 
 def dtype_name(device_type: str, parameters: int) -> str:
-    """torch's name of the dtype that a model of this size runs in, on a device that supports it."""
+    """The dtype (torch's name) that a model of this size runs in, if the device supports it."""
     return "bfloat16" if device_type == "cuda" and parameters > SMALL_MODEL_PARAMETERS else "float32"
 
 
 def needs_tiling(width: int, height: int, trained_side: int) -> bool:
-    """Whether an image is too large to be sampled whole by a model that was trained at `trained_side` px."""
+    """Whether an image is too large to be sampled whole by a model trained at `trained_side` px."""
     return max(width, height) > TILING_FACTOR * trained_side
 
 
 def fits(needed_bytes: float, free_bytes: float) -> bool:
-    """Whether to expect that something fits into the free memory."""
+    """Whether something is expected to fit into the free memory."""
     return needed_bytes <= FREE_MEMORY_SHARE * free_bytes
 
 
 def offload_level(largest_module_bytes: int, weights_bytes: int, free_bytes: int) -> OffloadLevel:
-    """How a model of this size runs on an accelerator with so much free memory."""
+    """The offload level of a model of this size on an accelerator with this much free memory."""
     numerator, denominator = OFFLOAD_SHARE
     room = free_bytes * numerator // denominator
     if weights_bytes <= room:
@@ -52,14 +49,14 @@ def offload_level(largest_module_bytes: int, weights_bytes: int, free_bytes: int
 
 
 def pixels_at_once(device_type: str) -> int:
-    """The most pixels in one batch where memory does not decide."""
+    """The most pixels in one batch where memory is not the limit."""
     return _PIXELS_AT_ONCE_CPU if device_type == "cpu" else _PIXELS_AT_ONCE_ACCELERATOR
 
 
 def images_at_once(
     width: int, height: int, device_type: str, latent: bool, image_bytes: int = 0, free_bytes: int = 0
 ) -> int:
-    """How many images of this size are sampled as one batch: 16 of 64 × 64 px on a CPU, one at the least.
+    """The batch size for images of this size: 16 of 64 × 64 px on a CPU, at least one.
 
     `device_type` is torch's: cpu, cuda, mps. On an accelerator a batch of a `latent` model is as large as memory
     allows: `image_bytes` are the activations of one image while it is sampled.

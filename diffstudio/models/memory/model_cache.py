@@ -1,4 +1,4 @@
-"""The models that stay in memory: those used last, as many as fit into a budget. No torch is imported here."""
+"""ModelCache: keeps the most recently used models in memory, within a budget. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ if TYPE_CHECKING:
 
 
 class ModelCache:
-    """The models in memory, the one used last at the end.
+    """The models in memory, the most recently used last.
 
-    The newest stays however large it is; older ones are dropped for it.
-
-    Not for several threads at once.
+    The newest is kept however large it is; older ones are dropped to make room. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -30,14 +28,12 @@ class ModelCache:
         return len(self._models)
 
     def get(self, checkpoint: Checkpoint, device: torch.device, vae: Checkpoint | None = None) -> Model | None:
-        """The model of exactly this file on this device, which becomes the newest.
+        """The model of exactly this file on this device, with this VAE in place of its own; it becomes the newest.
 
-        One of a file that has changed is dropped.
-
-        `vae` is the VAE that was chosen in place of its own.
+        A model whose file has changed is dropped.
         """
         self._models = [
-            model for model in self._models if _same(model.checkpoint, checkpoint) or not _same_place(model, checkpoint)
+            model for model in self._models if _same(model.checkpoint, checkpoint) or not _same_path(model, checkpoint)
         ]
         for model in self._models:
             if (
@@ -51,18 +47,16 @@ class ModelCache:
         return None
 
     def weights_bytes(self) -> int:
-        """The memory that all of them take together."""
+        """The memory of all models in bytes."""
         return sum(map(weights_bytes, self._models))
 
     def make_room(self, needed_bytes: int, budget_bytes: int) -> None:
-        """Drop the least recently used models until one of this size fits into the budget with the others, or none is
-        left.
-        """
+        """Drop the least recently used models until another of this size fits into the budget, or none is left."""
         while self._models and needed_bytes + sum(map(weights_bytes, self._models)) > budget_bytes:
             del self._models[0]
 
     def make_room_beside(self, model: Model, needed_bytes: int, budget_bytes: int) -> bool:
-        """As `make_room`, for something that is loaded next to a model that stays; returns whether it fits."""
+        """As `make_room`, for weights loaded next to `model`, which is kept; returns whether they fit."""
         while (full := needed_bytes + sum(map(weights_bytes, self._models)) > budget_bytes) and self._models[
             0
         ] is not model:
@@ -70,7 +64,7 @@ class ModelCache:
         return not full
 
     def keep_within(self, budget_bytes: int) -> None:
-        """Drop the least recently used models until the others fit; the newest stays."""
+        """Drop the least recently used models until the others fit; the newest is kept."""
         while len(self._models) > 1 and sum(map(weights_bytes, self._models)) > budget_bytes:
             del self._models[0]
 
@@ -78,7 +72,7 @@ class ModelCache:
         self._models.append(model)
 
     def drop_others(self) -> int:
-        """Drop all but the newest; returns how many those were."""
+        """Drop all but the newest; returns how many were dropped."""
         others = len(self._models) - 1
         del self._models[:-1]
         return max(0, others)
@@ -88,7 +82,7 @@ class ModelCache:
 
 
 def weights_bytes(model: Model) -> int:
-    """The memory of its weights, on whatever device they are; shared ones count once."""
+    """The memory of a model's weights in bytes, on any device; shared weights count once."""
     controlnets = model.controlnets.components if model.controlnets is not None else {}
     tensors = {
         id(tensor): int(tensor.nbytes)
@@ -98,13 +92,13 @@ def weights_bytes(model: Model) -> int:
     return sum(tensors.values())
 
 
-def _same_place(model: Model, checkpoint: Checkpoint) -> bool:
+def _same_path(model: Model, checkpoint: Checkpoint) -> bool:
     return model.checkpoint is not None and model.checkpoint.path == checkpoint.path
 
 
-def _same(kept: Checkpoint | None, wanted: Checkpoint) -> bool:
-    return kept is not None and (kept.path, kept.modified, kept.size_bytes) == (
-        wanted.path,
-        wanted.modified,
-        wanted.size_bytes,
+def _same(cached: Checkpoint | None, checkpoint: Checkpoint) -> bool:
+    return cached is not None and (cached.path, cached.modified, cached.size_bytes) == (
+        checkpoint.path,
+        checkpoint.modified,
+        checkpoint.size_bytes,
     )

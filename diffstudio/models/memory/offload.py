@@ -1,8 +1,7 @@
-"""Offload models that are larger than the accelerator's memory: their modules wait in CPU memory while they are not
-running.
+"""Offload models that are larger than the accelerator's memory: modules are kept in CPU memory while not running.
 
-With accelerate's hooks: a whole module at a time (text encoder, network, VAE), or, if the largest module does not fit
-either, layer by layer, which is slow.
+By accelerate's hooks: one module at a time (text encoder, network, VAE) or, if the largest module does not fit either,
+layer by layer, which is slow.
 """
 
 from __future__ import annotations
@@ -18,26 +17,25 @@ from diffstudio.models.memory.limits import offload_level
 from diffstudio.models.model import Model, OffloadLevel
 
 _NOTES = {
-    OffloadLevel.MODULES: "its modules come to the accelerator one after the other now, which takes longer.",
-    OffloadLevel.LAYERS: "its layers come to the accelerator one after the other now, which takes much longer.",
+    OffloadLevel.MODULES: "its modules are now offloaded to main memory and run one at a time, which is slower.",
+    OffloadLevel.LAYERS: "its layers are now offloaded to main memory and run one at a time, which is much slower.",
 }
 
 
 def offload_more(model: Model) -> str:
-    """Offload one level more than before; says so in a clause, or is empty if nothing more can be offloaded."""
-    now = model.offload_level
-    if model.device.type == "cpu" or not model.offloadable or now is OffloadLevel.LAYERS:
+    """Raise the offload level by one; returns a clause about it, empty if nothing more can be offloaded."""
+    current = model.offload_level
+    if model.device.type == "cpu" or not model.offloadable or current is OffloadLevel.LAYERS:
         return ""
-    level = OffloadLevel(now + 1)
+    level = OffloadLevel(current + 1)
     offload(model, level)
     return _NOTES[level]
 
 
 def load_within(load: Callable[[torch.device], Model], device: torch.device, weights_bytes: int) -> tuple[Model, str]:
-    """Load the model onto `device`; if its weights, about `weights_bytes`, do not fit there, into CPU memory and
-    offloaded.
+    """Load a model onto `device` or, if its weights (about `weights_bytes`) do not fit there, offloaded in CPU memory.
 
-    Also returns a sentence about that, which is empty if the model is on the device.
+    Also returns a sentence about offloading; empty if the model is on the device.
     """
     free = devices.free_bytes(device)
     if device.type == "cpu" or offload_level(0, weights_bytes, free) is OffloadLevel.NONE:
@@ -49,7 +47,7 @@ def load_within(load: Callable[[torch.device], Model], device: torch.device, wei
         devices.free_unused()  # outside the `except`: its traceback would keep the tensors
     model = load(torch.device("cpu"))
     if not model.offloadable:
-        return load(device), ""  # it has to stay whole
+        return load(device), ""  # it cannot be offloaded
     sizes = [_bytes(module) for module in model.offloadable]
     level = max(OffloadLevel.MODULES, offload_level(max(sizes), sum(sizes), free))
     offload(model, level, device)
@@ -61,7 +59,7 @@ def _bytes(module: nn.Module) -> int:
 
 
 def place_controlnet(controlnet: nn.Module, level: OffloadLevel, device: torch.device) -> None:
-    """Move a ControlNet to where it runs: at the same time as the network, so it comes over whole or by its layers."""
+    """Put a ControlNet on the device, where it runs together with the network; layer by layer at that level."""
     from accelerate import cpu_offload
 
     if level is OffloadLevel.LAYERS:
@@ -71,12 +69,12 @@ def place_controlnet(controlnet: nn.Module, level: OffloadLevel, device: torch.d
 
 
 def offload(model: Model, level: OffloadLevel, device: torch.device | None = None) -> None:
-    """Let an offloadable model's modules wait in CPU memory and run on `device`, by default where it ran so far."""
+    """Set the offload level of an offloadable model, which runs on `device`, by default the present one."""
     from accelerate import cpu_offload, cpu_offload_with_hook
     from accelerate.hooks import remove_hook_from_module
 
     if model.adapters is not None:
-        model.adapters.detach()  # they are attached again when they are needed
+        model.adapters.detach()  # they are attached again before the next image
     run_uncompiled(model.network)
     controlnets = list(model.controlnets.components.values()) if model.controlnets is not None else []
     for module in (*model.offloadable, *controlnets):

@@ -1,8 +1,8 @@
-"""What is done when a job does not fit into memory, one measure after the other, each described in a sentence.
+"""OutOfMemoryFallback: what is tried, step by step, when a job does not fit into memory; each step has a note.
 
-First the other models in memory are freed, then the batch becomes smaller, then an image is sampled in tiles, then the
-model's modules wait in CPU memory and come to the accelerator only while they run, finally layer by layer. An image
-that cannot be decoded whole is decoded alone, then in tiles, so that what was sampled is not lost.
+First other models are unloaded, then the batch is halved, then images are sampled in tiles, then the model is offloaded
+to CPU memory, by modules and finally by layers. A batch that cannot be decoded at once is decoded one by one, then in
+tiles, so that no finished sampling is lost.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from diffstudio.models.memory.estimate import decoding_bytes, sampling_bytes
 from diffstudio.models.model import Model
 from diffstudio.models.tiling import Tile, each_tile, finish, over_tiles
 
-_Attempt = tuple[Callable[[], Tensor], int, str]  # what to try, the bytes that it needs, and the note about it
+_Attempt = tuple[Callable[[], Tensor], int, str]  # the function to try, the bytes it needs, and the note about it
 
 
 class OutOfMemoryFallback:
-    """Of one job. `drop_other_models` frees them and returns their number; `sample_in_tiles` makes the job smaller.
+    """The fallback of one job.
 
-    The latter returns a sentence about that, or nothing where it cannot.
+    `drop_other_models` frees them and returns their number; `sample_in_tiles` switches the job to tiles and returns a
+    clause about it, empty if that is impossible.
     """
 
     def __init__(
@@ -37,20 +38,19 @@ class OutOfMemoryFallback:
         self._model, self._drop_other_models, self._sample_in_tiles = model, drop_other_models, sample_in_tiles
 
     def after_failure(self, count: int, width: int, height: int) -> tuple[int, str]:
-        """After `count` images at once did not fit: how many to try now, and a sentence about what was done.
+        """After a batch of `count` images did not fit: the batch size to try next, and a note about the change.
 
-        OutOfMemory when nothing is left to do. Call outside the `except`, whose traceback keeps tensors alive.
+        OutOfMemory when nothing is left to try. Call it outside the `except`, whose traceback keeps tensors alive.
         """
         devices.free_unused()
         if others := self._drop_other_models():
             devices.free_unused()
             freed = "another checkpoint was" if others == 1 else f"{others} other checkpoints were"
-            return count, f"The memory was full: {freed} unloaded."
+            return count, f"Out of memory: {freed} unloaded."
         if count > 1:
-            images = "1 image" if count // 2 == 1 else f"{count // 2} images"
-            return count // 2, f"The memory was full: {images} at once now, not {count}."
+            return count // 2, f"Out of memory: the batch size is now {count // 2} instead of {count}."
         if done := self._sample_in_tiles() or offload.offload_more(self._model):
-            return 1, f"The memory was full: {done}"
+            return 1, f"Out of memory: {done}"
         raise OutOfMemory(
             f"An image of {width} × {height} does not fit into memory",
             remedy="Close other programs, or choose a smaller size or checkpoint",
@@ -58,7 +58,7 @@ class OutOfMemoryFallback:
 
 
 def images_at_once(model: Model, width: int, height: int) -> int:
-    """How many images of this size are sampled as one batch: see `limits.images_at_once`."""
+    """The batch size for images of this size: see `limits.images_at_once`."""
     device = model.device
     if device.type == "cpu" or not model.is_latent:
         return limits.images_at_once(width, height, device.type, model.is_latent)
@@ -67,9 +67,9 @@ def images_at_once(model: Model, width: int, height: int) -> int:
 
 
 def decode(model: Model, state: Tensor, note: Callable[[str], None], check: Callable[[], None]) -> Tensor:
-    """As `model.decode`, state [B,C,h,w] -> [B,3,H,W], in smaller pieces if it does not fit at once; `note` is told so.
+    """As `model.decode`, state [B,C,h,w] -> [B,3,H,W]; one by one or in tiles if it does not fit at once.
 
-    `check` is called between pieces and may raise to stop.
+    `note` is then called with a sentence. `check` is called between images or tiles and may raise to stop.
     """
     attempts: list[_Attempt] = [(lambda: model.decode(state), _decoding_bytes(model, state), "")]
     if len(state) > 1:
@@ -83,10 +83,11 @@ def decode(model: Model, state: Tensor, note: Callable[[str], None], check: Call
 
 
 def encode(model: Model, image: Tensor, note: Callable[[str], None], check: Callable[[], None]) -> Tensor:
-    """As `model.encode_image`, image [B,3,H,W] -> state [B,C,h,w], in smaller pieces if it does not fit at once."""
+    """As `model.encode_image`, image [B,3,H,W] -> state [B,C,h,w]; one by one or in tiles if it does not fit at once.
+    """
 
-    def encoded(part: Tensor) -> Tensor:
-        return model.encode_image(part.to(model.device))
+    def encoded(images: Tensor) -> Tensor:
+        return model.encode_image(images.to(model.device))
 
     state = torch.empty(len(image), *model.state_shape(image.shape[-1], image.shape[-2]), device="meta")
     attempts: list[_Attempt] = [(lambda: encoded(image), _decoding_bytes(model, state), "")]
@@ -101,7 +102,7 @@ def encode(model: Model, image: Tensor, note: Callable[[str], None], check: Call
 
 
 def _tile_sizes(model: Model, state: Tensor) -> list[int]:
-    """In latent px; none for a model without latents."""
+    """The tile sizes to try, in latent px; none for a model without latents."""
     return [size for size in limits.DECODE_TILE_SIZES if model.is_latent and size < max(state.shape[-2:])]
 
 
@@ -122,17 +123,17 @@ def _first_that_fits(model: Model, attempts: list[_Attempt], note: Callable[[str
     raise AssertionError("the last attempt returns or raises")
 
 
-def _one_by_one(work: Callable[[Tensor], Tensor], batch: Tensor, check: Callable[[], None]) -> Tensor:
-    made = []
+def _one_by_one(function: Callable[[Tensor], Tensor], batch: Tensor, check: Callable[[], None]) -> Tensor:
+    results = []
     for one in batch.split(1):
         check()
-        made.append(work(one))
-    return torch.cat(made)
+        results.append(function(one))
+    return torch.cat(results)
 
 
 def _decode_in_tiles(model: Model, state: Tensor, tile_size: int, check: Callable[[], None]) -> Tensor:
-    """Tiles that overlap by a quarter, each decoded by itself and cross-faded with the next."""
-    made = [
+    """Decode in tiles that overlap by a quarter and are cross-faded."""
+    images = [
         over_tiles(
             model.decode,
             one,
@@ -143,11 +144,11 @@ def _decode_in_tiles(model: Model, state: Tensor, tile_size: int, check: Callabl
         )
         for one in state.split(1)
     ]
-    return torch.cat(made)
+    return torch.cat(images)
 
 
 def _encode_in_tiles(model: Model, image: Tensor, tile_size: int, check: Callable[[], None]) -> Tensor:
-    """Likewise, the other way: the tiles are those of the state."""
+    """Encode in tiles, measured in px of the state, that overlap by a quarter and are cross-faded."""
     factor = model.vae_scale_factor
 
     def encode(one: Tensor, _: Tensor, tile: Tile) -> Tensor:
@@ -161,7 +162,7 @@ def _encode_in_tiles(model: Model, image: Tensor, tile_size: int, check: Callabl
 
 
 def _decoding_bytes(model: Model, state: Tensor) -> int:
-    """What decoding takes besides the weights; encoding takes less."""
+    """The memory for decoding besides the weights; encoding takes less."""
     if not model.is_latent or model.vae is None:
         return 0
     pixels = len(state) * state.shape[-2] * state.shape[-1] * model.vae_scale_factor**2

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from diffstudio.atomic import atomic_folder
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.components.components import Components, empty_module
+from diffstudio.models.components.components import Components, empty_module, incomplete
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Layout
@@ -159,7 +159,7 @@ def _check_whole(checkpoint: Checkpoint, part: str, state: dict[str, Tensor], mo
         why = (
             f"{missing[0]} is missing" if missing else f"{wrong} has the shape {tuple(state[plain[str(wrong)]].shape)}"
         )
-        raise CheckpointDamaged(f"The {part} of {checkpoint.name} is incomplete or damaged", why, "Download it again")
+        raise CheckpointDamaged(incomplete(part, checkpoint.name), why, "Download it again")
     for name in plain.keys() - expected.keys():
         del state[plain[name]]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.models.adapters.adapter_file import not_a_lora
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse, WeightUpdates
 from diffstudio.models.adapters.low_rank import apply_changes
 from diffstudio.models.checkpoint import Checkpoint
@@ -98,7 +99,7 @@ def _check(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]]) ->
         raise BadRequest(f"{checkpoint.name} cannot be used with LoRAs", remedy="Choose another checkpoint")
     for lora, factor in loras:
         if lora.role is not Role.LORA:
-            raise BadRequest(f"{lora.name} is not a LoRA", lora.reason.rstrip("."), "Choose a LoRA file")
+            raise BadRequest(not_a_lora(lora.name), lora.reason.rstrip("."), "Choose a LoRA file")
         if not torch.isfinite(torch.tensor(factor)) or not factor:
             raise BadRequest(f"{lora.name} has no effect with a weight of {factor:g}", remedy="Give another weight")
 

@@ -110,13 +110,13 @@ def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
         whose = [family.title if (family := family_of(one.family)) else one.family for one in (first, other)]
         if other.family != first.family:
             raise BadRequest(
-                f"{first.name} and {other.name} cannot be merged",
+                _not_mergeable(first, other),
                 f"they are of different families: {whose[0]} and {whose[1]}",
                 "Choose checkpoints of one family",
             )
         if first.prediction and other.prediction and other.prediction != first.prediction:
             raise BadRequest(
-                f"{first.name} and {other.name} cannot be merged",
+                _not_mergeable(first, other),
                 f"one predicts {first.prediction}, the other {other.prediction}",
                 "Choose checkpoints with the same prediction type",
             )
@@ -140,7 +140,7 @@ def _check_trained_here(first: Checkpoint, other: Checkpoint) -> None:
     )
     if differs:
         raise BadRequest(
-            f"{first.name} and {other.name} cannot be merged",
+            _not_mergeable(first, other),
             f"they have {differs}",
             "Merge checkpoints of one run, or of runs that started from the same checkpoint",
         )
@@ -219,17 +219,18 @@ def _check_shapes(first: Checkpoint, other: Checkpoint, name: str, a: Tensor, b:
         raise _incompatible(first, other, f"{name} is {sides[0]} in one and {sides[1]} in the other")
 
 
+def _not_mergeable(first: Checkpoint, other: Checkpoint) -> str:
+    return f"{first.name} and {other.name} cannot be merged"
+
+
 def _incompatible(first: Checkpoint, other: Checkpoint, why: str) -> BadRequest:
-    return BadRequest(
-        f"{first.name} and {other.name} cannot be merged", why, "Choose checkpoints of the same architecture"
-    )
+    return BadRequest(_not_mergeable(first, other), why, "Choose checkpoints of the same architecture")
 
 
 _TITLES = {"network": "The network", "vae": "The VAE", "text_encoder": "A text encoder"}
 
 
-# ---- the header of the merged file
-# ------------------------------------------------------------------------------------
+# ---- the header of the merged file -----------------------------------------------------------------------------------
 
 _NOT_INHERITED = ("thumbnail", "run", "recipe", "merge", "bake")
 _OF_THE_FILE = (
@@ -264,7 +265,8 @@ def derived_metadata(
 def parent_record(
     checkpoint: Checkpoint, letter: str, start: float, share: float
 ) -> Generator[float, None, dict[str, Any]]:
-    """Progress, then the record of one input: its name, its SHA-256, and its own merge, fuse, recipe and run records."""
+    """Progress, then the record of one input: its name, its SHA-256, and its own merge, fuse, recipe and run records.
+    """
     sha256 = ""
     if checkpoint.layout is not Layout.FOLDER:
         hashed = sha256_steps(checkpoint.path)

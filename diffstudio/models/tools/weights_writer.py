@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.atomic import already_exists, atomic_write, storage_errors
-from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.folder_check import check_folder
@@ -167,7 +167,7 @@ def check_target(target: Path, size_bytes: int) -> None:
         raise StorageProblem(
             f"{target.name} would not fit on the disk",
             f"it takes {size_bytes / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free at {target.parent}",
-            "Free some space, or choose another folder",
+            FREE_SPACE_OR_FOLDER,
         )
 
 

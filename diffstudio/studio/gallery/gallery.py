@@ -28,13 +28,14 @@ from PIL import Image
 from diffstudio import paths
 from diffstudio.atomic import atomic_write, move_numbered, storage_errors, write_numbered
 from diffstudio.atomic import replace as replace_file
-from diffstudio.errors import BadRequest, ImageProblem, StorageProblem
+from diffstudio.errors import BadRequest, StorageProblem, no_image_at
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.studio.gallery.files import slug
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.prompts.lora_tags import lora_tags
 from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
 
+IMAGE_NOT_SAVED = "The image could not be saved"
 FORMAT = 1  # of the database, in its user_version
 THUMBNAIL_SIDE = 256  # px
 TRASH = ".trash"
@@ -152,7 +153,7 @@ class Gallery:
         now = datetime.now()
         name = "-".join(part for part in (now.strftime("%H%M%S"), *_name_parts(this)) if part)
         texts = metadata.write(image, request, about)
-        failed = "The image could not be saved"
+        failed = IMAGE_NOT_SAVED
         with storage_errors(failed, self.folder):
             day = self.folder / now.strftime("%Y-%m-%d")
             day.mkdir(parents=True, exist_ok=True)
@@ -212,9 +213,7 @@ class Gallery:
         try:
             stat = image.path.stat()
         except OSError as error:
-            raise ImageProblem(
-                f"There is no image at {image.path}", remedy="It may have been moved or deleted"
-            ) from error
+            raise no_image_at(image.path) from error
         version = f"{image.path}|{stat.st_mtime_ns}|{stat.st_size}".encode("utf-8", "surrogatepass")
         key = hashlib.sha1(version, usedforsecurity=False).hexdigest()
         small = self.thumbnails / key[:2] / f"{key}.webp"

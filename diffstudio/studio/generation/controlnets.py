@@ -1,4 +1,4 @@
-"""The ControlNets of a request: found in the library, loaded next to its model, given their images.
+"""The ControlNets of a request: found in the library, loaded next to the model, given their preprocessed images.
 
 No torch is imported here.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diffstudio.studio.generation.init_image import InitImage
 
 CONTROLNET_FAMILIES = ("sd1", "sd2", "sdxl")  # whose ControlNets are supported
-_OLD_HASH = (0x100000, 0x10000)  # which bytes of a file are hashed for it
+_OLD_HASH = (0x100000, 0x10000)  # the offset and length in bytes that are hashed for it
 _OLD_DIGITS = 8
 
 
@@ -35,16 +35,16 @@ def controlnet_misfit(network: Checkpoint, checkpoint: Checkpoint) -> str:
     """Why a ControlNet cannot be used with a checkpoint, as a clause; empty if it can."""
     theirs, ours = family_of(network.family), family_of(checkpoint.family)
     if ours is None or ours.name not in CONTROLNET_FAMILIES:
-        return f"{ours.title if ours is not None else 'this kind of checkpoint'} takes no ControlNet here"
+        return f"{ours.title if ours is not None else 'this type of checkpoint'} does not support ControlNet"
     if network.family in CONTROLNET_FAMILIES and theirs is not None and theirs is not ours:
         return f"it was made for {theirs.title}, and the checkpoint is {ours.title}"
     if theirs is not None and network.family not in CONTROLNET_FAMILIES:
-        return f"it was made for {theirs.title}, whose ControlNets are not used here"
+        return f"it was made for {theirs.title}, whose ControlNets are not supported"
     return ""
 
 
 def find_controlnet(library: Library | None, name: str) -> Checkpoint:
-    """The ControlNet of that name, in any case, or at that path. CheckpointMissing suggests similar names."""
+    """The ControlNet with this name (in any case) or path. CheckpointMissing suggests similar names."""
     return find_model(library, name, (Role.CONTROLNET,), "ControlNet")
 
 
@@ -67,7 +67,7 @@ def _find(use: ControlNetUse, library: Library | None, checkpoint: Checkpoint | 
             "Choose a ControlNet of the checkpoint's family, or remove it",
         )
     if not use.image.is_file():
-        raise ImageProblem(f"The image {use.image} does not exist", "a ControlNet needs it", "Choose it again")
+        raise ImageProblem(f"The image {use.image} does not exist", "a ControlNet needs it", "Choose another image")
     return network
 
 
@@ -80,7 +80,7 @@ def load_controlnets(
 ) -> None:
     """Load these ControlNets next to the model.
 
-    `make_room` is told the bytes that are needed; returns whether they fit.
+    `make_room(model, needed_bytes)` frees memory for the next one and returns whether it fits.
 
     BadRequest, CheckpointDamaged, CheckpointUnknown, Interrupted.
     """
@@ -88,7 +88,7 @@ def load_controlnets(
         return
     if model.controlnets is None:
         raise BadRequest(
-            "This checkpoint takes no ControlNet", remedy="Choose another checkpoint, or remove the ControlNet"
+            "This checkpoint does not support ControlNet", remedy="Choose another checkpoint, or remove the ControlNet"
         )
     needed = list({network.path: network for network in networks}.values())
     for network in needed:
@@ -129,7 +129,9 @@ class RequestControlNets:
     def inputs(
         self, model: Model, width: int, height: int, init_image: InitImage | None = None
     ) -> tuple[ControlNetInput, ...]:
-        """For an image of width × height px, once `load_controlnets` was called. ImageProblem for an unreadable image."""
+        """For an image of width × height px; `load_controlnets` must have been called. ImageProblem for an unreadable
+        file.
+        """
         if (width, height) not in self._inputs:
             self._inputs[width, height] = tuple(
                 self._input(use, file, model, width, height, init_image)
@@ -143,14 +145,16 @@ class RequestControlNets:
         import torch
 
         from diffstudio.models.conditioning.image_inputs import ControlNetInput
-        from diffstudio.studio.generation.control_preprocess import control_picture
+        from diffstudio.studio.generation.control_preprocess import control_image
 
         assert model.controlnets is not None
         network = model.controlnets.get(file)
-        assert network is not None, "load_controlnets comes first"
-        part = init_image if self._request.masked_only else None
-        whole, box = (None, None) if part is None else ((part.whole.shape[1], part.whole.shape[0]), part.box)
-        pixels = control_picture(use, (width, height), self._request.resize, whole, box)
+        assert network is not None, "load_controlnets must be called first"
+        inpainted = init_image if self._request.masked_only else None
+        whole, box = (
+            (None, None) if inpainted is None else ((inpainted.whole.shape[1], inpainted.whole.shape[0]), inpainted.box)
+        )
+        pixels = control_image(use, (width, height), self._request.resize, whole, box)
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         return ControlNetInput(network, image, use.scale, use.begins, use.ends)
 
@@ -164,7 +168,7 @@ class RequestControlNets:
 
 
 def old_hash(path: Path) -> str:
-    """How AUTOMATIC1111 and its ControlNet extension tell models apart: by 64 KiB of the file.
+    """AUTOMATIC1111's old model hash, which its ControlNet extension still uses: of 64 KiB of the file.
 
     Empty where it cannot be read.
     """

@@ -17,12 +17,14 @@ from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.memory import devices, limits
 from diffstudio.models.memory.oom_fallback import encode
 from diffstudio.models.model import Model
-from diffstudio.models.upscalers import Upscaler, load_upscaler
+from diffstudio.models.upscalers import SMALLER_SCALE, Upscaler, load_upscaler
 from diffstudio.studio.events import Event, JobId, Loading, Noted, Picture
+
+ENLARGING = "Enlarging"  # what the progress shows
 
 
 class Enlarger:
-    """Of one job. `file` is the upscaler model, loaded when it is first needed; None resizes by Lanczos."""
+    """Enlarges the images of one job. `file` is the upscaler model, loaded on first use; None resizes by Lanczos."""
 
     def __init__(self, file: Checkpoint | None, device: torch.device) -> None:
         self._file, self._device = file, device
@@ -32,25 +34,25 @@ class Enlarger:
         """What determines the pixels besides the upscaler's name, for the image's metadata."""
         return {"upscaler_hash": sha256_of(self._file.path)[:10]} if self._file is not None else {}
 
-    def enlarged(self, picture: Picture, width: int, height: int) -> Generator[float, None, Picture]:
-        """[h,w,3] -> [height,width,3]; yields the fraction done, 0 to 1. OutOfMemory before any work if it cannot fit."""
+    def enlarged(self, image: Picture, width: int, height: int) -> Generator[float, None, Picture]:
+        """[h,w,3] -> [height,width,3]; yields the fraction done, 0 to 1. OutOfMemory before any work if it cannot fit.
+        """
         if self._file is not None:
             self._upscaler = self._upscaler or load_upscaler(self._file, self._device)
-            picture = yield from _by_model(self._upscaler, picture, width, height)
-        if picture.shape[:2] != (height, width):
-            picture = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
-        return picture
+            image = yield from _by_model(self._upscaler, image, width, height)
+        if image.shape[:2] != (height, width):
+            image = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+        return image
 
     def state_of(
-        self, pictures: Sequence[Picture], width: int, height: int, model: Model, job: JobId, check: Callable[[], None]
+        self, images: Sequence[Picture], width: int, height: int, model: Model, job: JobId, check: Callable[[], None]
     ) -> Generator[Event, None, Tensor]:
-        """The clean state [B,C,h,w] of these images at that size; `check` is called between pieces, and may raise to
-        stop.
+        """Enlarge images and encode them to the clean state [B,C,h,w]. `check` is called between tiles, and may raise.
         """
         larger = []
-        for index, picture in enumerate(pictures):
-            what = "Enlarging" if len(pictures) == 1 else f"Enlarging image {index + 1} of {len(pictures)}"
-            steps = self.enlarged(picture, width, height)
+        for index, image in enumerate(images):
+            what = ENLARGING if len(images) == 1 else f"{ENLARGING} image {index + 1} of {len(images)}"
+            steps = self.enlarged(image, width, height)
             larger.append((yield from with_progress(steps, job, what, check)))
         notes: list[str] = []
         state = encode(model, as_tensor(larger), notes.append, check)
@@ -60,39 +62,39 @@ class Enlarger:
 
     @staticmethod
     def latent(state: Tensor, shape: Sequence[int]) -> Tensor:
-        """A clean state [B,C,h,w] at the size of `shape` [C,H,W]."""
+        """Resize a clean state [B,C,h,w] to the size of `shape` [C,H,W]."""
         return F.interpolate(state, tuple(shape[1:]), mode="bicubic", antialias=True)
 
 
-def as_tensor(pictures: Sequence[Picture]) -> Tensor:
+def as_tensor(images: Sequence[Picture]) -> Tensor:
     """B images of one size [H,W,3] -> [B,3,H,W] in [-1,1]."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def with_progress(
     steps: Generator[float, None, Picture], job: JobId, what: str, check: Callable[[], None]
 ) -> Generator[Event, None, Picture]:
-    """Run the steps, with their fractions as Loading events; returns their result."""
+    """Run a generator of fractions to its result, and yield the fractions as Loading events."""
     while True:
         check()
         try:
             fraction = next(steps)
         except StopIteration as end:
-            made: Picture = end.value
-            return made
+            result: Picture = end.value
+            return result
         yield Loading(job, what, fraction)
 
 
-def _by_model(upscaler: Upscaler, picture: Picture, width: int, height: int) -> Generator[float, None, Picture]:
-    """At least as large as asked for, in as many passes of the upscaler as that takes; one of scale 1 changes no size."""
-    needed = max(width / picture.shape[1], height / picture.shape[0])
+def _by_model(upscaler: Upscaler, image: Picture, width: int, height: int) -> Generator[float, None, Picture]:
+    """Apply the upscaler as often as the size needs; the result may be larger. An upscaler of scale 1 runs once."""
+    needed = max(width / image.shape[1], height / image.shape[0])
     passes = (
         max(1, math.ceil(math.log(needed) / math.log(upscaler.scale) - 1e-9))
         if upscaler.scale > 1 and needed > 1
         else 1
     )
     for index in range(passes):
-        left = max(width / picture.shape[1], height / picture.shape[0])
+        left = max(width / image.shape[1], height / image.shape[0])
         fold = max(
             (
                 fold
@@ -101,26 +103,26 @@ def _by_model(upscaler: Upscaler, picture: Picture, width: int, height: int) -> 
             ),
             default=1,
         )
-        _check_memory(picture, upscaler.scale // fold)
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float().div_(255)
+        _check_memory(image, upscaler.scale // fold)
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().div_(255)
         tiles = upscaler.each_tile(pixels, fold=fold)
         while True:
             try:
                 done, count = next(tiles)
             except StopIteration as end:
-                made: Tensor = end.value
+                enlarged: Tensor = end.value
                 break
             yield (index + done / count) / passes
-        picture = made[0].mul_(255).round_().permute(1, 2, 0).byte().contiguous().numpy()
-    return picture
+        image = enlarged[0].mul_(255).round_().permute(1, 2, 0).byte().contiguous().numpy()
+    return image
 
 
-def _check_memory(picture: Picture, scale: int) -> None:
-    needed = picture.shape[0] * picture.shape[1] * scale**2 * limits.UPSCALER_BYTES_PER_PIXEL
+def _check_memory(image: Picture, scale: int) -> None:
+    needed = image.shape[0] * image.shape[1] * scale**2 * limits.UPSCALER_BYTES_PER_PIXEL
     free = devices.free_bytes(torch.device("cpu"))
     if not limits.fits(needed, free):
         raise OutOfMemory(
-            f"Enlarging {picture.shape[1]:,} × {picture.shape[0]:,} px by {scale} takes about {needed / 2**30:.1f} GiB",
+            f"Enlarging {image.shape[1]:,} × {image.shape[0]:,} px {scale} times takes about {needed / 2**30:.1f} GiB",
             f"{free / 2**30:.1f} GiB are free",
-            "Close other programs, or choose a smaller scale",
+            SMALLER_SCALE,
         )

@@ -1,4 +1,4 @@
-"""READ THIS FIRST. What happens to a request, on one page: encode, noise, sample, decode, save."""
+"""READ THIS FIRST. How a request becomes images, on one page: encode, noise, sample, decode, save."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
 
 
 def _in_batches(generation: _Generation) -> Iterator[Event]:
-    """All images that are still to be made. After each out-of-memory error the job goes on in smaller pieces."""
+    """All images that are still to be made. After an out-of-memory error the job continues in smaller batches or tiles.
+    """
     model, context, count = generation.model, generation.context, generation.request.count
     fallback = OutOfMemoryFallback(model, context.drop_other_models, generation.sample_in_tiles)
     at_once = min(images_at_once(model, *one.size_per_call) for one in generation.passes)
@@ -117,9 +118,7 @@ class _Generation:
             yield ImageSaved(self.context.job, first + offset, saved.path, shrunk(image))
 
     def batch_size(self, first: int, at_once: int) -> int:
-        """All images of a batch share negative prompt and LoRAs; a replayed batch has the size that it was recorded
-        with.
-        """
+        """All images of a batch share the negative prompt and LoRAs; a replayed batch keeps its recorded size."""
         size = self._prompts.batch_size(first, min(at_once, self.request.count - first))
         size = self._loras.batch_size([self._prompts.of(index).prompt for index in range(first, first + size)])
         if self.context.replay is not None:
@@ -129,7 +128,8 @@ class _Generation:
         return size
 
     def sample_in_tiles(self) -> str:
-        """Sample the second pass in tiles from now on, and say so; empty if there is none, or it is tiled already."""
+        """Sample the second pass in tiles from now on; returns a note, empty if there is none or it is tiled already.
+        """
         if len(self.passes) < 2 or (larger := tiled_pass(self.passes[1], self.model)) is None:
             return ""
         self.request, self.passes = replace(self.request, tiled=True), (self.passes[0], larger)
@@ -173,7 +173,7 @@ class _Generation:
         return torch.from_numpy(self._init_image.mask)[None, None].float() / 255.0
 
     def _metadata(self, seeds: list[int], index: int, drawn: DrawnPrompt, loras: Sequence[LoraUse]) -> dict[str, Any]:
-        """What determines the pixels besides the request: with both, the same machine makes them again to the bit."""
+        """What determines the pixels besides the request: with both, the same machine reproduces them to the bit."""
         first, replay = self.passes[0], self.context.replay
         return (
             {"index": index, "batch": seeds, "width": first.width, "height": first.height}
@@ -204,7 +204,7 @@ def model_metadata(request: PictureRequest, model: Model) -> dict[str, Any]:
 def _with_size(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int, int]:
     """The request, and width and height in px.
 
-    Outpainting makes the whole canvas if the model can, else only what is new.
+    Outpainting generates the whole canvas if the model supports that size, else only the new area.
     """
     width, height = model.default_size
     if (canvas := canvas_size(request)) is not None and request.width is None and request.height is None:
@@ -220,7 +220,7 @@ def _with_size(request: GenerateRequest, model: Model) -> tuple[GenerateRequest,
 
 
 def _passes(request: GenerateRequest, model: Model, width: int, height: int, from_image: bool) -> tuple[Pass, ...]:
-    """One, and for a hires fix a second at the enlarged size. BadRequest if the model cannot do that."""
+    """One pass, or two with a hires fix: the second at the enlarged size. BadRequest if the model cannot do that."""
     first = Pass(width, height, request.steps, request.guidance, request.strength if from_image else 1.0)
     if request.enlarge <= 1:
         return (first,)

@@ -1,10 +1,8 @@
-"""LoRAs in prompts: `<lora:name:0.8>` is read out, the name is looked up in the library, the file is attached to the
-model.
+"""The LoRAs of a request: found by the tags in its prompts (`<lora:name:0.8>`) and attached to its model.
 
-The prompt alone says which LoRAs a picture is made with, so it travels with the request, through the history and into
-other programs as it is. Numbers mean what they mean to AUTOMATIC1111: `<lora:name:0.8>` is for network and text
-encoders alike, `<lora:name:0.8:0.5>` 0.8 for the text encoders and 0.5 for the network, and `te=` and `unet=` say so in
-words. No torch is imported here before something is attached.
+The tags stay in the prompt, so requests, history, metadata and other programs need nothing else. Weights are read as in
+AUTOMATIC1111: `<lora:name:0.8>` applies to network and text encoders alike, `<lora:name:0.8:0.5>` is 0.8 for the text
+encoders and 0.5 for the network, as is `<lora:name:te=0.8:unet=0.5>`. No torch is imported until something is attached.
 """
 
 from __future__ import annotations
@@ -27,15 +25,16 @@ from diffstudio.studio.prompts.lora_tags import LoraUse, lora_tags
 if TYPE_CHECKING:
     from diffstudio.models.adapters.adapters import AdapterUse
     from diffstudio.models.model import Model
-_HASH_DIGITS = 12  # AutoV3: how AUTOMATIC1111 writes a LoRA's, without its header, into `Lora hashes`
+
+_HASH_DIGITS = 12  # of AutoV3 (the hash of the tensors without the header), as in AUTOMATIC1111's `Lora hashes`
 _CHUNK_BYTES = 8 << 20
 
 
 def find_lora(library: Library | None, name: str) -> Checkpoint:
-    """The LoRA of that name: its file's, in any case, or the one its trainer gave it.
+    """The LoRA with this name: its file name, in any case, or the name in its metadata.
 
-    Of a path only the file name counts, so that no prompt makes the program open a file anywhere. CheckpointMissing
-    suggests similar names.
+    Of a path only the file name is used, so that no prompt can make the program open an arbitrary file.
+    CheckpointMissing suggests similar names.
     """
     return find_model(
         library,
@@ -47,24 +46,23 @@ def find_lora(library: Library | None, name: str) -> Checkpoint:
 
 
 def misfit(lora: Checkpoint, checkpoint: Checkpoint) -> str:
-    """Why a LoRA cannot do anything for a checkpoint, a sentence without its full stop; empty where it may."""
+    """Why a LoRA has no effect on a checkpoint, as a sentence without full stop; empty if it may have one."""
     theirs, ours = family_of(lora.family), family_of(checkpoint.family)
     if ours is not None and not ours.latent:
-        return "This checkpoint takes no LoRAs"
+        return "This checkpoint does not support LoRAs"
     if theirs is None or ours is None or theirs is ours:
         return ""
     return f"Made for {theirs.title}, and this checkpoint is {ours.title}"
 
 
 def autov3(lora: Checkpoint) -> str:
-    """The hash that other programs find a LoRA by: of its tensors, so that changed metadata does not change it.
+    """The AutoV3 hash, by which other programs find a LoRA: of its tensors, so that edited metadata do not change it.
 
-    Trainers write it into the header (`sshs_model_hash`), which is believed, as AUTOMATIC1111 does. Empty for a file
-    that is gone.
+    Taken from the header (`sshs_model_hash`) where trainers wrote it, as AUTOMATIC1111 does. Empty for a missing file.
     """
-    said = lora.metadata.get("sshs_model_hash", "")
-    if re.fullmatch(r"[0-9a-fA-F]{64}", said):
-        return said[:_HASH_DIGITS].lower()
+    stored = lora.metadata.get("sshs_model_hash", "")
+    if re.fullmatch(r"[0-9a-fA-F]{64}", stored):
+        return stored[:_HASH_DIGITS].lower()
     digest = hashlib.sha256()
     try:
         with lora.path.open("rb") as file:
@@ -79,9 +77,7 @@ def autov3(lora: Checkpoint) -> str:
 class RequestLoras:
     """The LoRAs of one request: read from its prompts and attached to its model. `files` has them by name.
 
-    For one thread.
-
-    The prompt of a class-conditional checkpoint is the name of a class: no tags are read in it.
+    Not thread-safe. The prompt of a class-conditional checkpoint is the name of a class and is not searched for tags.
     """
 
     def __init__(self, files: Mapping[str, Checkpoint], checkpoint: Checkpoint | None = None) -> None:
@@ -92,11 +88,11 @@ class RequestLoras:
         self._model_takes_loras = True
 
     def read(self, prompt: str) -> tuple[str, tuple[LoraUse, ...]]:
-        """As `lora_tags`."""
+        """The prompt without its tags, and the tags: as `lora_tags`."""
         return lora_tags(prompt) if self._has_tags else (prompt, ())
 
     def batch_size(self, prompts: Sequence[str]) -> int:
-        """How many of the prompts, from the first on, use the same LoRAs, and so fit into one batch."""
+        """The number of prompts, from the first on, that use the same LoRAs and can form one batch."""
         uses = self.read(prompts[0])[1]
         return next((number for number, prompt in enumerate(prompts) if self.read(prompt)[1] != uses), len(prompts))
 
@@ -109,7 +105,11 @@ class RequestLoras:
         """
         self._model_takes_loras = model.adapters is not None
         if model.adapters is None:
-            return self._new(["This checkpoint takes no LoRAs, so those in the prompt have no effect."]) if uses else ()
+            return (
+                self._new(["This checkpoint does not support LoRAs, so those in the prompt have no effect."])
+                if uses
+                else ()
+            )
         attached = model.adapters.use([self._adapter_use(use) for use in uses], cancelled)
         return self._new([one.note for one in attached])
 

@@ -1,6 +1,4 @@
-"""Masks that were painted in the window, kept under the hash of what they are, so that a request that names one can be
-made again.
-"""
+"""Store masks painted in the window under their hash, so that requests that name them can be repeated."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from diffstudio.atomic import storage_errors, write_bytes
 
 
 def keep_mask(png: bytes) -> Path:
-    """Where the mask lies now; the same mask lies in one place however often it is kept.
+    """Save a mask and return its path; the same mask is stored once.
 
     StorageProblem when it cannot be written.
     """

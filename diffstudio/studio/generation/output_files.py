@@ -1,4 +1,4 @@
-"""NamedFiles: pictures written where a person said on the command line, in place of the gallery."""
+"""NamedFiles: where the command line writes images (`--out`), instead of the gallery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """What `NamedFiles.add` made: the part of a GalleryImage that generating reads."""
+    """The file that `NamedFiles.add` wrote; a SavedImage."""
 
     path: Path
 
@@ -26,8 +26,8 @@ class NamedFile:
 class NamedFiles:
     """Where `--out` points: a file, a pattern with `{seed}` or `{number}` (from 1), or a folder.
 
-    Several pictures and one plain file name become name-1.png, name-2.png and so on. Raises BadRequest for a name that
-    is not a PNG's, and StorageProblem where nothing can be written: before any work is done.
+    With a plain file name, several images become name-1.png, name-2.png and so on. BadRequest for an extension other
+    than .png, StorageProblem where nothing can be written: both before any work is done.
     """
 
     def __init__(self, out: Path, request: PictureRequest) -> None:
@@ -36,13 +36,13 @@ class NamedFiles:
             self._pattern = _pattern(out, request)
             first = self._path(request.seed, 1)
             if first.is_dir():
-                raise BadRequest(f"{first} is a folder", "the picture would need its name", "Choose another name")
+                raise BadRequest(f"{first} is a folder", "an image cannot replace it", "Choose another name")
             check_writable(first)
         except OSError as error:
             raise storage_problem(_not_written(out), out.parent, error) from error
 
     def add(self, image: Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None) -> NamedFile:
-        """Write picture `extra["index"]` of the request, which it carries: beside itself, then renamed."""
+        """Write image `extra["index"]` of the request atomically, with its metadata."""
         from diffstudio.studio.metadata import metadata
 
         about = dict(extra or {})
@@ -51,7 +51,7 @@ class NamedFiles:
         path = self._path(request.seed + index, index + 1)
         failed = _not_written(path)
         with storage_errors(failed, path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)  # a pattern may name a folder for each
+            path.parent.mkdir(parents=True, exist_ok=True)  # a pattern may contain folders
             with atomic_write(path, failed) as file:
                 image.save(file, format="PNG", pnginfo=metadata.write(image, request, about))
         return NamedFile(path)
@@ -65,8 +65,8 @@ def _pattern(out: Path, request: PictureRequest) -> str:
     unknown = [name for name in re.findall(r"\{(\w*)\}", out.name) if name not in ("seed", "number")]
     if unknown and not out.exists():
         raise BadRequest(
-            f"The name {out.name[:80]} asks for {{{unknown[0][:40]}}}",
-            "a pattern may hold {seed} and {number}",
+            f"The file name {out.name[:80]} contains {{{unknown[0][:40]}}}",
+            "only {seed} and {number} are replaced",
             "Use one of them",
         )
     if out.is_dir() or text.endswith(("/", "\\")) or not out.suffix:
@@ -76,8 +76,8 @@ def _pattern(out: Path, request: PictureRequest) -> str:
         return str(out / name.replace("{prompt}", _short_name(request.prompt))) + ".png"
     if out.suffix.lower() != ".png":
         raise BadRequest(
-            f"The picture was to be written as {out.suffix}",
-            "pictures are written as PNG, which carries their settings",
+            f"Images cannot be written as {out.suffix}",
+            "they are PNG files, which store their settings",
             f"Name it {out.stem}.png",
         )
     if request.count > 1 and "{seed}" not in text and "{number}" not in text:
@@ -86,7 +86,7 @@ def _pattern(out: Path, request: PictureRequest) -> str:
 
 
 def _short_name(prompt: str) -> str:
-    """A file name that any system takes, in the prompt's own script."""
+    """A prefix of the prompt as a file name that is valid on every system; letters of any script are kept."""
     return re.sub(r"[^\w]+", "-", prompt).strip("-_")[:40].strip("-_") or "picture"
 
 

@@ -1,7 +1,7 @@
 """The sampling passes of a job: each is controlled, recorded, and reported step by step.
 
-A job takes one pass, or a second one from its enlarged result (hires fix); the steps of both are numbered as one. The
-estimates of all network calls are recorded over both, so that replaying them repeats both to the bit.
+A job has one pass, or with a hires fix a second one that starts from the enlarged result; the steps are numbered across
+both. The estimates of all network calls are recorded, so that a replay reproduces both passes to the bit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Pass:
 
     @property
     def pixels_per_step(self) -> int:
-        """For one image: what a step costs, in proportion."""
+        """The pixels that the network processes in a step for one image: a step's cost in proportion."""
         width, height = self.size_per_call
         return width * height * (1 if self.tiling is None else self.tiling.count(self.width, self.height))
 
@@ -59,7 +59,10 @@ class Pass:
 
 
 def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], steps: int, strength: float) -> Pass:
-    """From an image enlarged to `size`; in tiles if the request asks for them or it is too large otherwise. BadRequest."""
+    """The pass from an image enlarged to `size`, in tiles if asked for or if it is too large.
+
+    BadRequest for a model that cannot sample from an image, or not at that size.
+    """
     if model.own_sampler is not None:
         raise BadRequest(
             "This checkpoint cannot sample from an enlarged image",
@@ -100,7 +103,7 @@ class Passes:
     _steps: list[int] = field(init=False)  # of each pass
     _replayed: Iterator[Tensor] = field(init=False)
     _pixels_done: int = 0  # in all steps so far, for one image
-    _seconds: float = 0.0  # that they took
+    _seconds: float = 0.0  # spent on them
 
     def __post_init__(self) -> None:
         self._steps = [one.step_count(self.model, self.request.spacing) for one in self.passes]
@@ -176,7 +179,7 @@ class Passes:
         return x
 
     def _seconds_left(self) -> float:
-        """For the whole request: a step costs in proportion to the pixels that the network processes."""
+        """For the whole request; a step's cost is proportional to the pixels that the network processes."""
         per_batch = sum(steps * one.pixels_per_step for steps, one in zip(self._steps, self.passes, strict=True))
         later_images = self.request.count - self.first - self.count
         pixels_left = per_batch - self._pixels_done + later_images * per_batch / self.count
@@ -192,7 +195,8 @@ def _replayed_estimates(replay: Replay | None, first: int, count: int) -> list[T
 
 
 class RecordingDenoiser:
-    """What the sampler calls: obeys stop and pause before every network call, and records the estimate.
+    """The denoiser that the sampler calls: checks for stop and pause before every network call, and records the
+    estimate.
 
     While there are `replayed` estimates, they are returned instead of calling the network.
     """
@@ -215,7 +219,7 @@ class RecordingDenoiser:
 def _check_finite(step: Step, before: int, model: Model) -> None:
     if not bool(torch.isfinite(step.x).all()):
         if model.checkpoint is not None:
-            check_finite(model.checkpoint, model.modules)  # names the weight, if it is one
+            check_finite(model.checkpoint, model.modules)  # names the damaged weight, if that is the cause
         raise CheckpointProblem(
             f"Sampling produced NaN or Inf values in step {before + step.index}",
             "the network's output was not finite",

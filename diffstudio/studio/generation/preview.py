@@ -1,4 +1,4 @@
-"""Tensors to images: small, cheap previews of a step's estimate, and finished images."""
+"""Convert tensors to images: small, cheap previews of a step's estimate, and finished images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST_SIDE = 512  # px
 
 
 def preview_images(denoised: Tensor, model: Model) -> tuple[Picture, ...]:
-    """The estimates of a Step [B,C,h,w] as B images of at most 512 px a side, which share no memory with it."""
+    """The x_0 estimates of a step [B,C,h,w] as B images of at most 512 px a side; copies, not views."""
     rgb = model.latents_to_rgb(denoised)
     every = -(-max(rgb.shape[-2:]) // LARGEST_SIDE)  # ceiling
     return to_images(rgb[..., ::every, ::every])
@@ -29,7 +29,7 @@ def to_images(image: Tensor) -> tuple[Picture, ...]:
 
 
 def shrunk(whole: Picture) -> Picture:
-    """A finished image at no more than 512 px a side, averaged."""
+    """A finished image reduced to at most 512 px a side."""
     if max(whole.shape[:2]) <= LARGEST_SIDE:
         return whole
     import numpy as np

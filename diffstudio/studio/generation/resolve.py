@@ -1,4 +1,4 @@
-"""resolve(): find every file that a request names, once, before anything is loaded. No torch is imported here."""
+"""resolve(): find all files that a request names, once, before anything is loaded. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Resolved:
 
     checkpoint: Checkpoint | None = None  # None where an image is only upscaled
     vae: Checkpoint | None = None  # None for the checkpoint's own
-    upscaler: Checkpoint | None = None  # None for the built-in ones, which need no file
+    upscaler: Checkpoint | None = None  # None for the built-in ones
     loras: Mapping[str, Checkpoint] = field(default_factory=dict)  # by their names in the prompts
     controlnets: tuple[Checkpoint, ...] = ()  # one for each of the request's `controls`, in their order
     textual_inversions: Mapping[str, Checkpoint | DiffstudioError] = field(default_factory=dict)
-    """By name: all of the library, or why one cannot be read. Which of them the prompts name is known at encoding."""
+    """All of the library by name; the error for an unreadable one. Which are used is found when prompts are encoded."""
 
 
 def resolve(request: PictureRequest, library: Library, done: int = 0) -> Resolved:
     """Find the files of a request of which `done` images are saved already.
 
     CheckpointMissing suggests similar names. CheckpointDamaged, CheckpointUnknown for files of the wrong kind,
-    BadRequest for a ControlNet of another family and for a prompt whose wildcards cannot be drawn, ImageProblem for a
-    missing image.
+    BadRequest for a ControlNet of another family and for a prompt whose wildcards cannot be expanded, ImageProblem for
+    a missing image.
     """
     samples = isinstance(request, GenerateRequest) or bool(request.checkpoint)
     return resolve_for(request, library.find(request.checkpoint) if samples else None, library, done)
@@ -46,7 +46,7 @@ def resolve(request: PictureRequest, library: Library, done: int = 0) -> Resolve
 def resolve_for(
     request: PictureRequest, checkpoint: Checkpoint | None, library: Library | None, done: int = 0
 ) -> Resolved:
-    """As `resolve`, for a checkpoint that is known already."""
+    """As `resolve`, for a checkpoint that was found already."""
     needs_upscaler = not isinstance(request, GenerateRequest) or request.enlarge > 1
     upscaler = find_upscaler(request.upscaler, library) if needs_upscaler else None
     if checkpoint is None and not isinstance(request, GenerateRequest):

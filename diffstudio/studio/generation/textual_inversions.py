@@ -1,4 +1,4 @@
-"""The textual inversions of a request: those that its prompts name are made known to its model.
+"""The textual inversions (embeddings) of a request: those that its prompts name are registered with its model.
 
 No torch is imported here.
 """
@@ -32,21 +32,19 @@ def textual_inversion_files(library: Library) -> dict[str, Checkpoint | Diffstud
 
 
 class RequestTextualInversions:
-    """The textual inversions of one request, from `files` by name; read once, when a prompt first names them.
+    """The textual inversions of one request, from `files` by name; each is read once, when a prompt first names it.
 
-    For one thread.
+    Not thread-safe.
     """
 
     def __init__(self, files: Mapping[str, Checkpoint | DiffstudioError]) -> None:
         self._files = files
-        self._read: dict[str, TextualInversion | str] = {}  # or a sentence that says why it cannot be read
+        self._read: dict[str, TextualInversion | str] = {}  # or a sentence why it cannot be read
         self._used: tuple[str, ...] = ()
         self._noted: set[str] = set()
 
     def attach(self, model: Model, prompts: Sequence[str]) -> tuple[str, ...]:
-        """Make exactly those that these prompts name known to the model; a sentence for each that cannot be, once a
-        request.
-        """
+        """Register exactly those that these prompts name; returns a sentence for each that fails, once a request."""
         if model.textual_inversions is None:
             return ()
         from diffstudio.models.conditioning.textual_inversion import names_in_prompt

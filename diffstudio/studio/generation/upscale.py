@@ -19,7 +19,7 @@ from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, encode
 from diffstudio.models.model import Model
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted, Picture
-from diffstudio.studio.generation.enlarge import Enlarger, as_tensor, with_progress
+from diffstudio.studio.generation.enlarge import ENLARGING, Enlarger, as_tensor, with_progress
 from diffstudio.studio.generation.generate import model_metadata
 from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.passes import TILED_NOTE, Passes, second_pass, tiled_pass
@@ -36,11 +36,12 @@ def upscale(
 ) -> Iterator[Event]:
     """Enlarge the image and report the progress; Finished comes last. `model` is None where no checkpoint is named.
 
-    An upscaler alone keeps transparency; for sampling the image is laid on white. The upscaler runs on `device`.
+    An upscaler alone keeps transparency; before sampling the image is flattened onto white. The upscaler runs on
+    `device`.
 
-    ImageProblem for a file that is not an image, BadRequest for a size that is too large or that the model cannot make;
-    Interrupted within one tile of `job_control.stop()`; OutOfMemory when it does not fit even in small pieces;
-    StorageProblem when it cannot be saved.
+    ImageProblem for a file that is not an image, BadRequest for a size that is too large or not supported by the model;
+    Interrupted within one tile of `job_control.stop()`; OutOfMemory when it does not fit even in tiles; StorageProblem
+    when it cannot be saved.
     """
     began = time.monotonic()
     image, (width, height) = read_image(request.source)
@@ -53,7 +54,7 @@ def upscale(
         if image.mode == "RGBA":
             yield Noted(
                 context.job,
-                "Transparent areas of the image were laid on white, because checkpoints have no transparency.",
+                "Transparent areas of the image were filled with white: checkpoints do not support transparency.",
             )
         resampling = _Resampling(request, model, resolved, context, size, enlarger)
         upscaled = Image.fromarray((yield from resampling.run(np.array(flatten(image)))))
@@ -68,20 +69,20 @@ def upscale(
 def _without_sampling(
     image: Image.Image, size: tuple[int, int], enlarger: Enlarger, context: JobContext
 ) -> Generator[Event, None, Image.Image]:
-    """By the upscaler alone. The hidden colours of transparent pixels are replaced by those around them first."""
+    """By the upscaler alone. The hidden colours of transparent pixels are first replaced by those around them."""
     colours = np.array(image.convert("RGB"))
     opacity = np.array(image.getchannel("A")) if image.mode == "RGBA" else None
     if opacity is not None:
         colours = fill_from_surroundings(colours, np.where(opacity == 0, 255, 0).astype(np.uint8))
     steps = enlarger.enlarged(colours, *size)
-    upscaled = Image.fromarray((yield from with_progress(steps, context.job, "Enlarging", context.job_control.check)))
+    upscaled = Image.fromarray((yield from with_progress(steps, context.job, ENLARGING, context.job_control.check)))
     if opacity is not None:
         upscaled.putalpha(Image.fromarray(opacity).resize(size, Image.Resampling.LANCZOS))
     return upscaled
 
 
 class _Resampling:
-    """Sampling an image again at its new size."""
+    """Sample an enlarged image again (img2img)."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class _Resampling:
         self._textual_inversions = RequestTextualInversions(resolved.textual_inversions)
 
     def run(self, image: Picture) -> Generator[Event, None, Picture]:
-        """After each out-of-memory error again in smaller pieces."""
+        """Try again with less memory after each out-of-memory error."""
         fallback = OutOfMemoryFallback(self._model, self._context.drop_other_models, self._sample_in_tiles)
         while True:
             try:
@@ -132,7 +133,7 @@ class _Resampling:
         return upscaled
 
     def _sample_in_tiles(self) -> str:
-        """Sample in tiles from now on, and say so; empty if it is tiled already."""
+        """Sample in tiles from now on; returns a note, empty if it is tiled already."""
         if (tiled := tiled_pass(self._pass, self._model)) is None:
             return ""
         self.request, self._pass = replace(self.request, tiled=True), tiled

@@ -1,6 +1,4 @@
-"""Upscalers by name, and what enlarging a picture would ask for if it went by what the picture says of itself.
-
-No torch.
+"""Find upscalers by name, and build upscale requests from the settings stored in an image. No torch is imported here.
 """
 
 from __future__ import annotations
@@ -17,61 +15,58 @@ from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import LANCZOS, LATENT, UpscaleRequest
 
-_MOST_FORBEARS = 8
+_MOST_SOURCES = 8  # upscaled images that are followed back to the image they were made from
 
 
 def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
-    """The upscaler of that name, in any case, or at that path; None for the built-in ones.
+    """The upscaler with this name (in any case) or path; None for the built-in ones.
 
-    CheckpointMissing, CheckpointDamaged.
+    Raises CheckpointMissing and CheckpointDamaged.
     """
     if name in (LANCZOS, LATENT):
         return None
     return find_model(library, name, (Role.UPSCALER,), "upscaler", built_in=(LANCZOS,))
 
 
-def upscale_from(image: Path) -> UpscaleRequest:
-    """The request to begin with: its checkpoint is that which made the picture, or empty where the picture does not
-    say.
+def default_upscale_request(image: Path) -> UpscaleRequest:
+    """The request to offer first: its checkpoint is the one that made the image, empty if the image does not name it.
     """
     try:
-        return upscale_of(image, sampled=True)
+        return upscale_request(image, sampled=True)
     except BadRequest:
-        return upscale_of(image, sampled=False)
+        return upscale_request(image, sampled=False)
 
 
-def _told_by(image: Path) -> ImageSettings | None:
-    """What a picture says of how it was made; of one that was only enlarged, what the one it came from says, where that
-    is there.
+def _settings_of(image: Path) -> ImageSettings | None:
+    """The settings stored in an image; for an image that was only upscaled, those of its source if that still exists.
 
-    None for a picture that says nothing, or is none: which is said when it is opened.
+    None without settings, or for a file that is not an image: that is reported when it is opened.
     """
-    told: ImageSettings | None = None
-    for _ in range(_MOST_FORBEARS):
+    newest: ImageSettings | None = None
+    for _ in range(_MOST_SOURCES):
         try:
             settings = metadata.read(image)
         except (ImageProblem, BadRequest, OSError):
-            return told
-        told, request = settings, settings.request
+            return newest
+        newest, request = settings, settings.request
         if not isinstance(request, UpscaleRequest) or request.checkpoint:
             break
         image = request.source
-    return told
+    return newest
 
 
-def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
-    """The request to enlarge this picture: what is not `asked` (fields of it) is taken from what the picture says of
-    itself.
+def upscale_request(image: Path, *, sampled: bool, **given: Any) -> UpscaleRequest:
+    """The request to upscale this image: fields that are not in `given` come from the settings stored in the image.
 
-    `sampled` takes the checkpoint that made it along, too. BadRequest where that is wanted and not known.
+    With `sampled`, the checkpoint and its sampling settings are taken over too; BadRequest when no checkpoint is known.
     """
-    told: dict[str, Any] = {}
-    settings = _told_by(image)
+    values: dict[str, Any] = {}
+    settings = _settings_of(image)
     if settings is not None:
         request = settings.request
-        told = {"prompt": request.prompt, "negative": request.negative}
+        values = {"prompt": request.prompt, "negative": request.negative}
         if sampled:
-            told |= {
+            values |= {
                 "checkpoint": settings.checkpoint,
                 "seed": request.seed,
                 "guidance": request.guidance,
@@ -82,12 +77,12 @@ def upscale_of(image: Path, *, sampled: bool, **asked: Any) -> UpscaleRequest:
                 "vae": request.vae,
             }
             if not settings.checkpoint:
-                told.pop("checkpoint")
-    told |= asked
-    if sampled and not told.get("checkpoint"):
+                values.pop("checkpoint")
+    values |= given
+    if sampled and not values.get("checkpoint"):
         raise BadRequest(
-            f"Which checkpoint is to sample {image.name} is not known",
-            "the picture does not say what made it",
+            f"The checkpoint to sample {image.name} with is unknown",
+            "the image does not name the checkpoint that made it",
             "Name one with --checkpoint",
         )
-    return UpscaleRequest(source=image, **told)
+    return UpscaleRequest(source=image, **values)

@@ -1,4 +1,4 @@
-"""What this machine seems to have, told without loading torch: good enough for a sentence, not for arithmetic."""
+"""Guess whether this machine has a GPU without loading torch: good enough for a hint in the window."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import platform
 import sys
 from pathlib import Path
 
-_SIGNS = {
+_DRIVER_FILES = {
     "linux": (Path("/dev/nvidia0"), Path("/dev/kfd")),  # NVIDIA's driver, AMD's compute driver
     "win32": (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll",),
 }
 
 
 def seems_accelerated() -> bool:
-    """Whether there is a graphics processor that torch can usually compute on."""
+    """Whether there seems to be a GPU that torch can use."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
-    return any(sign.exists() for sign in _SIGNS.get(sys.platform, ()))
+    return any(file.exists() for file in _DRIVER_FILES.get(sys.platform, ()))

@@ -1,4 +1,4 @@
-"""JobContext: what a running job is controlled by, and where its results go. No torch is imported here."""
+"""JobContext: how a running job is controlled, and where its results go. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ class JobContext:
     job_control: JobControl
     previews: bool = True  # whether the events of its steps carry previews
     done: int = 0  # images of the request that are already saved
-    recording: Recording = field(default_factory=Recording)  # what its steps are recorded in
+    recording: Recording = field(default_factory=Recording)  # of its steps
     replay: Replay | None = None  # an earlier recording, whose first steps are repeated without the network
     drop_other_models: Callable[[], int] = _no_other_models  # frees the other models in memory; returns their number

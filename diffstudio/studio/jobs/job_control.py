@@ -1,26 +1,19 @@
-"""Control: a job's switches, turned from any thread and obeyed by the one that works. No torch is imported here.
-
-Also what a job leaves behind for the filmstrip and for starting again from one of its steps.
-"""
+"""JobControl: stop, pause and resume a running job from any thread. No torch is imported here."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from diffstudio.errors import Interrupted
 
-if TYPE_CHECKING:
-    pass
-
 
 class JobControl:
-    """Stop and pause, looked at before every call of the network.
+    """The stop and pause switches of one job. The thread that runs the job checks them before every network call.
 
-    `on_pause` and `on_resume` are called by the working thread when it really pauses and goes on; `on_resume` may wait
-    for the accelerator, and may raise Interrupted.
+    That thread calls `on_pause` when it pauses and `on_resume` before it continues; `on_resume` may wait for the
+    accelerator, and may raise Interrupted.
     """
 
     def __init__(self, on_pause: Callable[[], None] | None = None, on_resume: Callable[[], None] | None = None) -> None:
@@ -28,7 +21,7 @@ class JobControl:
         self._changed = threading.Condition()
         self._stopped = False
         self._paused = False
-        self.paused_seconds = 0.0  # in pauses so far, waiting for the accelerator afterwards included
+        self.paused_seconds = 0.0  # in all pauses so far, including the wait for the accelerator afterwards
 
     def stop(self) -> None:
         with self._changed:
@@ -51,7 +44,7 @@ class JobControl:
         return self._paused
 
     def check(self) -> None:
-        """Return when the next piece of work may begin. Raises Interrupted when it may not."""
+        """Wait while the job is paused. Raises Interrupted once it is stopped."""
         if self._paused and not self._stopped:
             self._wait()
         if self._stopped:

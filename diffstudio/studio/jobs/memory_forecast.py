@@ -1,4 +1,4 @@
-"""Forecast how much memory a request will need, and what happens if there is not enough. No torch is imported here.
+"""Forecast how much memory a request needs, and what is done if there is not enough. No torch is imported here.
 
 The limits are those of the runtime: see models/memory/limits.py.
 """
@@ -15,7 +15,7 @@ from diffstudio.models.model import OffloadLevel
 from diffstudio.studio.requests import GenerateRequest
 
 _NEGLIGIBLE = 0.02  # of the free memory
-_DEFAULT_SIDE = 512  # px, of a checkpoint that does not say what it was trained at
+_DEFAULT_SIDE = 512  # px, for checkpoints that do not record their training size
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,12 @@ class DeviceMemory:
 
     device_type: str  # torch's: cpu, cuda, mps
     total_bytes: int
-    free_bytes: int  # if the models in the cache were dropped
+    free_bytes: int  # once the models in the cache are dropped
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryQuery:
-    """What a forecast is made for."""
+    """A request and the files whose memory is forecast."""
 
     request: GenerateRequest
     checkpoint: Checkpoint
@@ -40,7 +40,7 @@ class MemoryQuery:
 class MemoryForecast:
     needed: int  # bytes
     free: int
-    plan: str  # a sentence about what will be done if it does not fit; empty if it fits
+    plan: str  # what is done if it does not fit, as a sentence; empty if it fits
 
     @property
     def fits(self) -> bool:
@@ -48,12 +48,12 @@ class MemoryForecast:
 
     @property
     def negligible(self) -> bool:
-        """Not worth showing."""
+        """Whether it is too little to be worth showing."""
         return self.fits and self.needed < _NEGLIGIBLE * self.free
 
 
 def forecast(query: MemoryQuery, device: DeviceMemory) -> MemoryForecast:
-    """Estimated from headers alone, for the largest batch and pass of the request."""
+    """Estimate the peak from headers alone, for the request's largest pass and batch."""
     width, height, tiled = _size_per_call(query)
     one = _estimate(query, width, height, 1, device)
     count = _images_at_once(query, width, height, one.weights, device)
@@ -72,7 +72,7 @@ def _estimate(query: MemoryQuery, width: int, height: int, count: int, device: D
 
 
 def _size_per_call(query: MemoryQuery) -> tuple[int, int, bool]:
-    """Width and height of the largest that the network processes in one call, and whether that is a tile."""
+    """Width and height in px of the largest network call, and whether that is a tile."""
     request, checkpoint = query.request, query.checkpoint
     family = family_of(checkpoint.family)
     side = max(checkpoint.width, checkpoint.height) or (family.side if family is not None else 0) or _DEFAULT_SIDE
@@ -86,7 +86,7 @@ def _size_per_call(query: MemoryQuery) -> tuple[int, int, bool]:
 
 
 def _images_at_once(query: MemoryQuery, width: int, height: int, weights_bytes: int, device: DeviceMemory) -> int:
-    """In the largest batch: what the runtime will choose once the weights are loaded."""
+    """The batch size that the runtime will choose once the weights are loaded."""
     family = family_of(query.checkpoint.family)
     latent = family is None or family.latent
     dtype = limits.dtype_name(device.device_type, query.checkpoint.parameters)
@@ -103,16 +103,16 @@ def _plan(needed: Estimate, device: DeviceMemory, tiled: bool) -> str:
     if limits.fits(needed.total, free) and not offloaded:
         return ""
     if needed.decoding > needed.sampling and limits.fits(needed.weights + needed.sampling, free) and not offloaded:
-        return "The image will be decoded in tiles, because it does not fit into memory at once."
+        return "The image will be decoded in tiles, because it does not fit into memory as a whole."
     if on_cpu and not limits.fits(needed.weights, free):
         return (
-            "The checkpoint alone is larger than the free memory: the computer will become very slow, or the job will fail. "
+            "The checkpoint alone is larger than the free memory: the machine will become very slow, or the job will fail. "
             "Close other programs, or choose a smaller checkpoint."
         )
     if on_cpu:
-        steps = ["it will be tried in smaller pieces"]
+        steps = ["smaller batches and tiles will be tried"]
     else:
-        steps = ["its modules will come to the accelerator one after the other, which takes longer"]
+        steps = ["its modules will be offloaded to main memory and run one at a time, which is slower"]
     if not tiled:
         steps.append("if that does not help, choose a smaller size")
     return f"It does not fit into the free memory: {'; '.join(steps)}."

@@ -1,4 +1,4 @@
-"""PreviewHistory: the previews of every step of a job, for the filmstrip. No torch."""
+"""PreviewHistory: the previews of each step of a job, for the filmstrip. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LARGEST_BYTES = 256 << 20
 
 
 class PreviewHistory:
-    """The previews of every step, of each of the job's images, within `largest_bytes`.
+    """The previews of each step and image of a job, in at most `largest_bytes`.
 
-    When they do not fit, every second step of those kept is dropped, so that a long job keeps fewer steps, evenly
-    spread. The newest step is always kept.
+    When they do not fit, every second of the kept steps is dropped, so that a long job keeps fewer, evenly spaced
+    steps. The newest step is always kept.
     """
 
     def __init__(self, largest_bytes: int = LARGEST_BYTES) -> None:
@@ -23,19 +23,19 @@ class PreviewHistory:
         self._every = 1  # steps 1, 1 + every, 1 + 2 every, … are kept
 
     def __len__(self) -> int:
-        """The newest step there is; 0 for none."""
+        """The number of the newest step; 0 for none."""
         return len(self._steps)
 
-    def put(self, step: int, first: int, pictures: Sequence[Picture]) -> None:
-        """The previews after a step (1 ..), of the images from number `first` (0 ..) on."""
+    def put(self, step: int, first: int, previews: Sequence[Picture]) -> None:
+        """Add the previews of step `step` (from 1), of the images from index `first` (from 0) on."""
         while len(self._steps) < step:
             self._drop_unless_kept(len(self._steps))
             self._steps.append(())
         if step < len(self._steps) and not self._keeps(step):
             return
         before = self._steps[step - 1][:first]
-        missed = tuple(pictures[:1]) * (first - len(before))  # steps that were skipped
-        self._set(step, before + missed + tuple(pictures))
+        missing = tuple(previews[:1]) * (first - len(before))  # earlier images whose previews of this step were dropped
+        self._set(step, before + missing + tuple(previews))
         while self._bytes > self._largest_bytes and self._every < len(self._steps):
             self._every *= 2
             for other in range(1, len(self._steps)):
@@ -43,12 +43,12 @@ class PreviewHistory:
 
     def cut(self, count: int) -> None:
         """Drop all but the first `count` images."""
-        for index, pictures in enumerate(self._steps):
-            self._set(index + 1, pictures[:count])
+        for index, previews in enumerate(self._steps):
+            self._set(index + 1, previews[:count])
 
     def at(self, step: int) -> tuple[Picture, ...]:
-        """The previews after a step, or after the nearest one before it that was kept."""
-        return next((pictures for pictures in reversed(self._steps[:step]) if pictures), ())
+        """The previews of a step, or of the nearest kept one before it."""
+        return next((previews for previews in reversed(self._steps[:step]) if previews), ())
 
     def steps(self) -> list[tuple[Picture, ...]]:
         """One entry for each step; empty where it was dropped."""
@@ -61,10 +61,10 @@ class PreviewHistory:
         if step > 0 and not self._keeps(step):
             self._set(step, ())
 
-    def _set(self, step: int, pictures: tuple[Picture, ...]) -> None:
-        self._bytes += _size(pictures) - _size(self._steps[step - 1])
-        self._steps[step - 1] = pictures
+    def _set(self, step: int, previews: tuple[Picture, ...]) -> None:
+        self._bytes += _size(previews) - _size(self._steps[step - 1])
+        self._steps[step - 1] = previews
 
 
-def _size(pictures: tuple[Picture, ...]) -> int:
-    return sum(picture.nbytes for picture in pictures)
+def _size(previews: tuple[Picture, ...]) -> int:
+    return sum(preview.nbytes for preview in previews)

@@ -1,7 +1,8 @@
-"""Queue: what is still to be made, in SQLite, so that neither a crash nor `kill -9` loses it. No torch.
+"""Queue: the jobs still to be run, in SQLite, so that neither a crash nor `kill -9` loses them. No torch is imported
+here.
 
-A job is *pending*, then *running*, then gone. One found running when the queue is opened was interrupted: it is pending
-again, in its old place, and goes on after the images that it had already saved.
+A job is *pending*, then *running*, then deleted. One found running when the queue is opened was interrupted: it becomes
+pending again, in its old place, and continues after the images already saved.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ FORMAT = 1  # of the database: PRAGMA user_version
 class QueuedJob:
     job: JobId
     request: PictureRequest
-    done: int  # images of the request that are saved already
-    attempts: int  # how often it was begun and never ended
+    done: int  # images already saved
+    attempts: int  # times it was started without ending
 
 
 class Queue:
-    """The jobs that wait. `path` may be None: kept in memory, for one command. Safe to use from several threads.
+    """The pending and running jobs. With `path` None they are kept in memory, for one command. Thread-safe.
 
-    A database that cannot be read is moved aside (`.damaged`) and a new one begun; StorageProblem when neither works.
+    An unreadable database is renamed to `.damaged` and a new one created; StorageProblem when that fails too.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -83,7 +84,7 @@ class Queue:
             self._database.close()
 
     def submit(self, request: PictureRequest) -> JobId:
-        """Put it behind the others. Its number grows with every submission and is never used again."""
+        """Append a job. Ids grow with every submission and are never reused."""
         text = json.dumps(request.to_json())
         with self._transaction() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
@@ -95,7 +96,7 @@ class Queue:
         return job
 
     def pending(self) -> list[QueuedJob]:
-        """What waits, in its order. Rows that this program cannot read are left alone and not listed."""
+        """The pending jobs in order. Rows that this version cannot read are skipped and kept."""
         with self._transaction() as database:
             rows = database.execute(
                 "SELECT id, request, done, attempts FROM jobs WHERE running = 0 ORDER BY place, id"
@@ -103,7 +104,7 @@ class Queue:
         return list(_readable(rows))
 
     def take(self) -> QueuedJob | None:
-        """The first that waits, marked as running; None when nothing waits."""
+        """Mark the first pending job as running and return it; None when there is none."""
         with self._transaction() as database:
             for queued in self.pending():
                 database.execute("UPDATE jobs SET running = 1, attempts = attempts + 1 WHERE id = ?", (queued.job,))
@@ -111,33 +112,33 @@ class Queue:
         return None
 
     def saved(self, job: JobId, done: int) -> None:
-        """Note that the first `done` images of a job are on disk."""
+        """Record that the first `done` images of a job are on disk."""
         with self._transaction() as database:
             database.execute("UPDATE jobs SET done = ? WHERE id = ?", (done, job))
 
     def put_back(self, job: JobId) -> None:
-        """A running job is to be begun again later, in its old place, as if it had not been begun."""
+        """Make a running job pending again, in its old place, without counting the attempt."""
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET running = 0, attempts = attempts - 1 WHERE id = ? AND running = 1", (job,)
             )
 
     def remove(self, job: JobId) -> bool:
-        """Forget a job, because it has ended or is no longer wanted. False when it is not there."""
+        """Delete a job. False when there is none with this id."""
         with self._transaction() as database:
             return database.execute("DELETE FROM jobs WHERE id = ?", (job,)).rowcount > 0
 
     def remove_pending(self, job: JobId) -> bool:
-        """Forget a job unless it is running. False when it is running or not there."""
+        """Delete a job unless it is running. False when it is running or there is none with this id."""
         with self._transaction() as database:
             return database.execute("DELETE FROM jobs WHERE id = ? AND running = 0", (job,)).rowcount > 0
 
     def reorder(self, jobs: Sequence[JobId]) -> None:
-        """Put the named waiting jobs first, in this order; the others follow in their own."""
+        """Move these pending jobs to the front, in this order; the others follow in their present order."""
         with self._transaction() as database:
             waiting = [row[0] for row in database.execute("SELECT id FROM jobs WHERE running = 0 ORDER BY place, id")]
-            wanted = [job for job in dict.fromkeys(jobs) if job in waiting]
-            order = wanted + [job for job in waiting if job not in wanted]
+            first = [job for job in dict.fromkeys(jobs) if job in waiting]
+            order = first + [job for job in waiting if job not in first]
             database.executemany(
                 "UPDATE jobs SET place = ? WHERE id = ?", [(place, job) for place, job in enumerate(order, 1)]
             )

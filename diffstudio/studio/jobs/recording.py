@@ -1,4 +1,4 @@
-"""The estimates of a job's denoising steps, recorded so that it can be restarted from one of them."""
+"""Record the x_0 estimates of a job, so that it can be restarted from any of its steps."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ LARGEST_RECORDING_BYTES = 512 << 20
 
 @dataclass(slots=True)
 class BatchRecord:
-    """Every estimate that a batch's sampler was given, in order: given them again, the sampler repeats exactly."""
+    """Every estimate that a batch's sampler received, in order: replayed, they reproduce the same steps exactly."""
 
-    first: int  # the index in the request of the batch's first image
+    first: int  # index of the batch's first image in the request
     count: int
-    steps: int  # of its sampler, over all passes
+    steps: int  # over all passes
     estimates: list[Tensor] = field(default_factory=list)  # each [B,C,h,w], on the CPU
-    calls_after: list[int] = field(default_factory=list)  # the number of estimates when step i + 1 was done
+    calls_after: list[int] = field(default_factory=list)  # [i]: the number of estimates up to step i + 1
 
     def before(self, step: int) -> list[Tensor]:
-        """The estimates of steps 1 .. step - 1, as far as they are recorded."""
+        """The recorded estimates of steps 1 .. step - 1."""
         done = min(step - 1, len(self.calls_after))
         return self.estimates[: self.calls_after[done - 1]] if done > 0 else []
 
 
 @dataclass(slots=True)
 class Recording:
-    """The estimates of a job's batches, while they fit into 512 MiB, and the previews of its steps."""
+    """The estimates of a job's batches, if they fit into 512 MiB, and the previews of its steps."""
 
     batches: list[BatchRecord] = field(default_factory=list)
-    complete: bool = True  # False once they did not fit; then none are kept
+    complete: bool = True  # False once the estimates did not fit; then none are kept
     preview_history: PreviewHistory = field(default_factory=PreviewHistory)
     _estimate_bytes: int = 0
 
     def begin(self, first: int, count: int, steps: int) -> BatchRecord:
         """Start a new batch.
 
-        What an earlier attempt recorded of these images, in a batch that was too large, is dropped.
+        Records of the same images from an attempt that ran out of memory are dropped.
         """
         while self.batches and self.batches[-1].first >= first:
             self.batches.pop()
@@ -51,7 +51,7 @@ class Recording:
         return self.batches[-1]
 
     def add(self, estimate: Tensor) -> None:
-        """Record the next estimate of the newest batch; once it is too much, nothing is kept of any."""
+        """Record the next estimate of the newest batch. Once the limit is exceeded, all estimates are dropped."""
         size = estimate.numel() * estimate.element_size()
         self.complete = self.complete and self._estimate_bytes + size <= LARGEST_RECORDING_BYTES
         if self.complete:
@@ -70,7 +70,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Restart a recorded job from `step` (1 .. steps): its earlier steps are given the recorded estimates."""
+    """Restart a recorded job from `step` (1 .. steps): the steps before it replay the recorded estimates."""
 
     recording: Recording
     step: int

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffstudio import paths
 from diffstudio.atomic import replace, storage_errors, write_text
-from diffstudio.errors import StorageProblem
+from diffstudio.errors import StorageProblem, wrong_format
 from diffstudio.models.files.file_access import file_stamp
 
 FORMAT = 1
@@ -108,7 +108,7 @@ class Annotations:
         try:
             stored = json.loads(self._file.read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
-                raise ValueError(f"it is of format {stored['format']!r} and this program reads {FORMAT}")
+                raise ValueError(wrong_format(stored["format"], FORMAT))
             for path, entry in stored["files"].items():
                 annotation = Annotation(
                     str(entry["note"]), tuple(str(tag) for tag in entry["tags"]), entry["favourite"] is True

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from diffstudio.atomic import atomic_write, link
-from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, StorageProblem
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.records import read_checkpoint
@@ -52,7 +52,7 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
         raise StorageProblem(
             f"{path.name} cannot be imported to {where}",
             error.strerror or str(error),
-            "Free some space, or choose another folder in Settings",
+            f"{FREE_SPACE_OR_FOLDER} in Settings",
         ) from error
     yield target.absolute()
 

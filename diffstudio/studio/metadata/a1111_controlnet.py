@@ -8,11 +8,12 @@ from pathlib import Path
 
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, PreprocessorName, ResizeName
 
+_INVERT = "invert (from white bg & black line)"
 _MODULES = {
     PreprocessorName.AS_GIVEN: "none",
     PreprocessorName.CANNY: "canny",
-    PreprocessorName.SCRIBBLE: "invert (from white bg & black line)",
-    PreprocessorName.INVERT: "invert (from white bg & black line)",
+    PreprocessorName.SCRIBBLE: _INVERT,
+    PreprocessorName.INVERT: _INVERT,
 }
 _RESIZED = {ResizeName.CROP: "Crop and Resize", ResizeName.PAD: "Resize and Fill", ResizeName.STRETCH: "Just Resize"}
 _NAME = re.compile(r"ControlNet \d{1,2}")

@@ -27,6 +27,7 @@ from diffstudio.studio.requests import (
     UpscaleRequest,
 )
 
+DAMAGED = "The image's settings are damaged"
 CHOOSE_ANOTHER = "Choose another image"
 
 SAMPLER_LABELS = {
@@ -137,7 +138,7 @@ def check_types(request: PictureRequest) -> None:
         case UpscaleRequest():  # pragma: no branch - there is no third
             places.append(str(request.source))
     if not (all(isinstance(text, str) for text in texts) and all(isinstance(whole, int) for whole in wholes)):
-        raise ImageProblem("The image's settings are damaged", "a value has the wrong type", CHOOSE_ANOTHER)
+        raise ImageProblem(DAMAGED, "a value has the wrong type", CHOOSE_ANOTHER)
     if any(place.startswith(("\\\\", "//")) for place in places):
         raise ImageProblem("The image's settings were not read", "they refer to another computer", CHOOSE_ANOTHER)
 

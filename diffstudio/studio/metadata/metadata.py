@@ -17,8 +17,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffstudio import __version__
-from diffstudio.atomic import atomic_write
-from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.atomic import atomic_write, not_written
+from diffstudio.errors import BadRequest, ImageProblem, no_image_at
 from diffstudio.imaging.reader import flatten
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
@@ -258,7 +258,8 @@ def settings_from_parameters(text: str) -> ImageSettings:
 
 
 def request_from_parameters(text: str) -> PictureRequest:
-    """The request in a text of AUTOMATIC1111's grammar, as far as a request can hold it. ImageProblem when it is none."""
+    """The request in a text of AUTOMATIC1111's grammar, as far as a request can hold it. ImageProblem when it is none.
+    """
     return settings_from_parameters(text).request
 
 
@@ -276,8 +277,8 @@ def save_copy(source: Path, target: Path) -> None:
             f"{target.name} was not written", f"{ending} is not a supported image format", "Name it .png, .jpg or .webp"
         )
     if not source.exists():
-        raise ImageProblem(f"There is no image at {source}", remedy="It may have been moved or deleted")
-    with atomic_write(target, f"{target.name} could not be written") as file:
+        raise no_image_at(source)
+    with atomic_write(target, not_written(target)) as file:
         if kind == formats.get(source.suffix.lower()):
             with source.open("rb") as original:
                 shutil.copyfileobj(original, file)
@@ -297,7 +298,7 @@ def _ours(text: str) -> ImageSettings:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or values.get("kind", "generate") not in ("generate", "upscale"):
-        raise ImageProblem("The image's settings are damaged", remedy=import_settings.CHOOSE_ANOTHER)
+        raise ImageProblem(import_settings.DAMAGED, remedy=import_settings.CHOOSE_ANOTHER)
     asked = request_from_json({"kind": "generate"} | values)
     assert not isinstance(asked, TrainRequest)
     import_settings.check_types(asked)

@@ -1,4 +1,4 @@
-"""What the window says about the length of a prompt while it is written."""
+"""Count the tokens of a prompt for a checkpoint, for the counter beside the prompt."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from diffstudio.models.conditioning.token_count import count_prompt_tokens
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.wildcards import expand, is_template
 
-_TAG = re.compile(r"<lora:[^<>]*>")  # read by the program, and not by the checkpoint
+_TAG = re.compile(r"<lora:[^<>]*>")  # removed before the prompt is encoded
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """How long a prompt is for a checkpoint. What is cut is told in places of the prompt as it was written."""
+class PromptTokenCount:
+    """The tokens of a prompt. `tokens.cut` are offsets into the prompt as written."""
 
-    tokens: TokenCount | None = None  # None where it is not known
-    drawn: bool = False  # of one of the prompts that a template stands for; others may be longer
-    problem: str = ""  # why the template cannot be drawn
+    tokens: TokenCount | None = None  # None when unknown
+    drawn: bool = False  # counted for one of the variants of a prompt with wildcards; others may be longer
+    problem: str = ""  # why its wildcards cannot be expanded
 
     @property
     def in_chunks(self) -> bool:
         return self.tokens is not None and self.tokens.chunks > 1
 
 
-def count(checkpoint: Checkpoint, text: str) -> Counted:
-    """Of the prompt, without its tags for LoRAs. Not for the window's own thread: the first time a tokenizer is read."""
+def count_tokens(checkpoint: Checkpoint, text: str) -> PromptTokenCount:
+    """Count the tokens of a prompt, without its LoRA tags.
+
+    Slow at the first call, which loads a tokenizer: not for the GUI thread.
+    """
     if checkpoint.conditioning is not Conditioning.TEXT:
-        return Counted()
+        return PromptTokenCount()
     drawn = is_template(text)
     try:
-        told = expand(text, "0")
+        expanded = expand(text, "0")
     except BadRequest as error:
-        return Counted(problem=str(error))
-    tokens = count_prompt_tokens(checkpoint, _TAG.sub(lambda tag: " " * len(tag[0]), told))
-    return Counted(replace(tokens, cut=None) if tokens is not None and drawn else tokens, drawn)
+        return PromptTokenCount(problem=str(error))
+    tokens = count_prompt_tokens(checkpoint, _TAG.sub(lambda tag: " " * len(tag[0]), expanded))
+    return PromptTokenCount(replace(tokens, cut=None) if tokens is not None and drawn else tokens, drawn)

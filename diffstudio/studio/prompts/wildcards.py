@@ -1,10 +1,10 @@
-"""Wildcards: `{a|b}`, `{2$$a|b|c}` and `__name__` in prompts, drawn anew for each image by its own seed.
+"""Wildcards and dynamic prompts: `{a|b}`, `{2$$a|b|c}` and `__name__`, drawn for each image by its own seed.
 
-The grammar is the dynamicprompts library's: https://github.com/adieyal/dynamicprompts/blob/main/docs/SYNTAX.md. A
-wildcard is a text file with a choice on each line, or a list in a YAML or JSON file, below `paths.wildcards()`;
-`__animals/*__` draws from several. What is drawn is random whatever the template asks for (`!`, `@`), so that an image
-does not hang on its neighbours. `\\{`, `\\}`, `\\_` and `\\#` are the characters themselves, and so are `#`, `%`, `$`,
-`//` and `__` where they begin nothing; a line that begins with `# ` is a comment.
+The syntax is that of the dynamicprompts library: https://github.com/adieyal/dynamicprompts/blob/main/docs/SYNTAX.md. A
+wildcard is a text file with one choice a line, or a list in a YAML or JSON file, below `paths.wildcards()`;
+`__animals/*__` draws from several. Sampling is always random, even where a template asks for another method (`!`, `@`),
+so that an image does not depend on the others of its request. `\\{`, `\\}`, `\\_` and `\\#` stand for the characters
+themselves, and so do `#`, `%`, `$`, `//` and `__` outside the syntax; a line that starts with `# ` is a comment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest
 if TYPE_CHECKING:
     from dynamicprompts.wildcards import WildcardManager
 
-_MOST_DRAWN = 20_000  # commands in one expansion: a template can double itself
+_MOST_DRAWN = 20_000  # commands in one expansion, because a template can grow exponentially
 _LARGEST_FILE_BYTES = 64 << 20
 _MOST_FILES = 50_000
 _TEMPLATE = re.compile(r"\{|__|\\[}_#]")
@@ -38,22 +38,22 @@ _SIGNS = re.compile(
     r"|(?P<comment>^[ \t]*#(?=\s)[^\n]*)|(?P<plain>[#%$\t]|__|//|/\*)",
     re.MULTILINE,
 )
-_PLAIN = "{}_#%$/*\t"  # stand in the noncharacters from U+FDD0 on, which the library takes for text
+_PLAIN = "{}_#%$/*\t"  # replaced by the noncharacters from U+FDD0 on, which the library treats as text
 _HIDDEN = {ord(character): 0xFDD0 + place for place, character in enumerate(_PLAIN)}
 _SHOWN = {hidden: character for character, hidden in _HIDDEN.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnPrompt:
-    """The prompts of one image, with their wildcards drawn."""
+    """The prompts of one image, with their wildcards expanded."""
 
     prompt: str
     negative: str
 
     def metadata(self, request: GenerateRequest) -> dict[str, str]:
         """`prompt` and `negative` for the image's metadata, where they differ from the request's."""
-        asked = {"prompt": (self.prompt, request.prompt), "negative": (self.negative, request.negative)}
-        return {name: drawn for name, (drawn, template) in asked.items() if drawn != template}
+        both = {"prompt": (self.prompt, request.prompt), "negative": (self.negative, request.negative)}
+        return {name: drawn for name, (drawn, template) in both.items() if drawn != template}
 
 
 class PromptVariants:
@@ -69,7 +69,7 @@ class PromptVariants:
         self._templates = checkpoint is None or checkpoint.conditioning is not Conditioning.CLASS
 
     def of(self, index: int) -> DrawnPrompt:
-        """The prompts of image `index`: always the same, as long as the files stay the same. BadRequest as in `expand`."""
+        """The prompts of image `index`: the same each time, unless the files change. BadRequest as in `expand`."""
         return DrawnPrompt(self._prompt(index), self._negative(index))
 
     def prompts(self, first: int) -> list[str]:
@@ -79,8 +79,7 @@ class PromptVariants:
         return list(dict.fromkeys(self._prompt(index) for index in range(first, self._request.count)))
 
     def batch_size(self, first: int, most: int) -> int:
-        """How many of the `most` images from `first` on have the negative prompt of the first, and so fit into one
-        batch.
+        """The number of images from `first` on, at most `most`, that share its negative prompt and can form one batch.
         """
         if not (self._templates and is_template(self._request.negative)):
             return most
@@ -104,19 +103,19 @@ class PromptVariants:
 
 
 def is_template(text: str) -> bool:
-    """Whether it may mean something else than what it says."""
+    """Whether a prompt may contain template syntax."""
     return _TEMPLATE.search(text) is not None
 
 
 def escaped(text: str) -> str:
-    """The template that always means this text."""
+    """A template that always expands to this text."""
     return re.sub(r"[{}#]|(?<=[_\\])_|_(?=_)", r"\\\g<0>", text)
 
 
 def expand(text: str, seed: str, folder: Path | None = None) -> str:
-    """One of the prompts that a template stands for, always the same one for a seed.
+    """Expand a template to one of its prompts: the same one for the same seed.
 
-    BadRequest, in one sentence, for a wildcard that no file has, a template that is not whole, and one without end.
+    BadRequest for an unknown wildcard, invalid syntax, and endless recursion.
     """
     return _expand(text, seed, _manager(folder or paths.wildcards())) if is_template(text) else text
 
@@ -127,32 +126,32 @@ def _expand(text: str, seed: str, files: WildcardManager) -> str:
     from pyparsing import ParseBaseException
 
     random = SamplingMethod.RANDOM
-    context = _bounded_context()(random, files, {random: RandomSampler()}, rand=_Dice(seed))
-    hidden = _hidden(text)
+    context = _bounded_context()(random, files, {random: RandomSampler()}, rand=_CountingRandom(seed))
+    template = _hide_literals(text)
     try:
-        made = "".join(str(sampled) for sampled in context.sample_prompts(hidden, 1)).translate(_SHOWN)
+        prompt = "".join(str(sampled) for sampled in context.sample_prompts(template, 1)).translate(_SHOWN)
     except ParseBaseException as error:
         raise _unreadable(
-            f"the part from {error.pstr[error.loc :][:30].translate(_SHOWN)!r} on makes no sense"
+            f"the syntax is invalid from {error.pstr[error.loc :][:30].translate(_SHOWN)!r} on"
         ) from error
     except RecursionError as error:
-        raise _unreadable("it is nested too deeply, or a wildcard contains itself", _NO_END) from error
-    except KeyError as error:  # how the library says that a variable was not set
+        raise _unreadable("it is nested too deeply, or a wildcard contains itself", _CORRECT_FILES) from error
+    except KeyError as error:  # the library's error for an unset variable
         raise _unreadable(str(error.args[0])[:200]) from error
     except (ValueError, IndexError, StopIteration, RuntimeError) as error:
         raise _unreadable(str(error)[:200]) from error
-    if len(escaped(made)) > LONGEST_PROMPT:
+    if len(escaped(prompt)) > LONGEST_PROMPT:
         raise _unreadable(
-            f"what it stands for has {len(made):,} characters, and at most {LONGEST_PROMPT:,} are read", _NO_END
+            f"it expands to {len(prompt):,} characters, and the limit is {LONGEST_PROMPT:,}", _CORRECT_FILES
         )
-    return made
+    return prompt
 
 
-def _hidden(text: str) -> str:
-    """The text with all that begins no template put where the library does not see it."""
+def _hide_literals(text: str) -> str:
+    """Replace the special characters that are no syntax here, so that the library does not interpret them."""
     open_at: list[int] = []
 
-    def seen(sign: re.Match[str]) -> str:
+    def replaced(sign: re.Match[str]) -> str:
         match sign.lastgroup:
             case "escaped":
                 return sign["escaped"].translate(_HIDDEN)
@@ -168,39 +167,39 @@ def _hidden(text: str) -> str:
                 return ""
         return sign[0]
 
-    hidden = _SIGNS.sub(seen, text)
+    hidden = _SIGNS.sub(replaced, text)
     if open_at:
-        where = f"the brace before {rest!r}" if (rest := text[open_at[-1] + 1 :][:20]) else "the brace at its end"
-        raise _unreadable(f"{where} is never closed", r"Close it, or write \{ for a brace that means nothing")
+        where = f"the brace before {after!r}" if (after := text[open_at[-1] + 1 :][:20]) else "the brace at its end"
+        raise _unreadable(f"{where} is never closed", r"Close it, or write \{ for a literal brace")
     return hidden
 
 
-_NO_END = "Correct it, or the files that it draws from"
+_CORRECT_FILES = "Correct it, or the wildcard files"
 
 
-def _unreadable(why: str, remedy: str = "Correct it, or write \\{ for a brace that means nothing") -> BadRequest:
-    return BadRequest("The choices in the prompt cannot be drawn", why, remedy)
+def _unreadable(why: str, remedy: str = "Correct it, or write \\{ for a literal brace") -> BadRequest:
+    return BadRequest("The wildcards in the prompt cannot be expanded", why, remedy)
 
 
-class _Dice(Random):
-    """Counts, so that a template that doubles itself comes to an end."""
+class _CountingRandom(Random):
+    """Counts the commands of one expansion, so that a template that grows without end is stopped."""
 
     drawn = 0
 
     def count(self) -> None:
         self.drawn += 1
         if self.drawn > _MOST_DRAWN:
-            raise _unreadable("a wildcard or a variable repeats itself without end", _NO_END)
+            raise _unreadable("a wildcard or a variable contains itself", _CORRECT_FILES)
 
 
 def _bounded_context() -> Any:
     from dynamicprompts.sampling_context import SamplingContext
 
     class Bounded(SamplingContext):
-        """Draws at random whatever a command asks for, and counts."""
+        """Samples at random whatever method a command asks for, and counts the commands."""
 
         def get_sampler_and_context(self, command: Any) -> Any:
-            assert isinstance(self.rand, _Dice)
+            assert isinstance(self.rand, _CountingRandom)
             self.rand.count()
             return self.default_sampler, self
 
@@ -216,7 +215,7 @@ def _manager(folder: Path) -> WildcardManager:
     collections, broken = _collections(folder)
 
     class Files(WildcardManager):
-        """Knows no silence: a name that stands for nothing is said."""
+        """Raises BadRequest for an unknown wildcard, which the library would leave in the prompt."""
 
         def get_values(self, wildcard: str) -> WildcardValues:
             try:
@@ -228,28 +227,26 @@ def _manager(folder: Path) -> WildcardManager:
                     "Check the file",
                 ) from error
             if not values:
-                raise _nothing_called(wildcard.translate(_SHOWN), folder, list(collections), broken)
+                raise _missing_wildcard(wildcard.translate(_SHOWN), folder, list(collections), broken)
             return WildcardValues.from_items(
-                WildcardItem(_hidden(item.content), item.weight)
+                WildcardItem(_hide_literals(item.content), item.weight)
                 if isinstance(item, WildcardItem)
-                else _hidden(str(item))
+                else _hide_literals(str(item))
                 for item in values.items
             )
 
     return Files(root_map={"": [collections]})
 
 
-def _nothing_called(name: str, folder: Path, names: list[str], broken: list[str]) -> BadRequest:
+def _missing_wildcard(name: str, folder: Path, names: list[str], broken: list[str]) -> BadRequest:
     near = similar_names(name, names, most=1, cutoff=0.6) or [other for other in names if name and name in other][:1]
-    why = "; ".join([f"nothing below {folder} is called that", *broken[:2]])
-    remedy = (
-        f"Write __{near[0]}__, if that was meant" if near else f"Put a file {name}.txt there with a choice on each line"
-    )
+    why = "; ".join([f"no file below {folder} has that name", *broken[:2]])
+    remedy = f"The nearest name is __{near[0]}__" if near else f"Put a file {name}.txt there, with one choice a line"
     return BadRequest(f"There is no wildcard __{name}__", why, remedy)
 
 
 def _collections(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What each name stands for, and what could not be read."""
+    """The wildcards by name, and a clause for each file that could not be read."""
     from dynamicprompts.wildcards.collection import WildcardTextFile
     from dynamicprompts.wildcards.collection.structured import parse_structured_file
     from yaml import YAMLError  # type: ignore[import-untyped]
@@ -265,7 +262,7 @@ def _collections(folder: Path) -> tuple[dict[str, Any], list[str]]:
             lists = dict(parse_structured_file(file))
         except (OSError, ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
             broken.append(
-                f"{file.name} cannot be read ({str(error).splitlines()[0][:80] if str(error) else 'too deep'})"
+                f"{file.name} cannot be read ({str(error).splitlines()[0][:80] if str(error) else 'nested too deeply'})"
             )
             continue
         within = file.parent.relative_to(folder).as_posix()

@@ -1,1 +1,1 @@
-"""Training runs as the window sees them: processes, status, history."""
+"""Training runs: their processes, status and history."""

@@ -1,7 +1,7 @@
-"""RunHistory: the curves and sample sheets of one run, gathered from its events as they come. No torch, no Qt.
+"""RunHistory: the loss curves and sample sheets of one run, collected from its events. No torch is imported here.
 
-A run of a week says half a million things; the history keeps at most `MOST_POINTS` of its losses, each the mean of its
-neighbours, so that drawing it costs the same on every day.
+A week-long run writes half a million events. The history keeps at most `MOST_POINTS` losses, each the mean of several
+successive ones, so that the cost of drawing does not grow.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from diffstudio.training.run.run_folder import RunEvent, RunHeldOut, RunSamples,
 
 MOST_POINTS = 8_000
 FEWEST_FOR_A_TREND = 4  # held-out measurements
-CLEARLY = 0.005  # a change of the held-out loss smaller than this share of it is none
-RISEN = 0.03  # so much above its best, and it is getting worse
+CLEARLY = 0.005  # relative: a smaller change of the held-out loss does not count
+RISEN = 0.03  # relative: this far above its minimum, the held-out loss is rising
 
 Curve = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class Trend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """What there is to draw, as it was at one moment: safe to hand to another thread."""
+    """A snapshot of a history, safe to pass to another thread."""
 
     steps: Curve  # [N] of the training loss
     losses: Curve  # [N]
@@ -49,7 +49,7 @@ class HistoryView:
 
 
 class RunHistory:
-    """Takes events in the order they were written; not for use by two threads at once."""
+    """Collects events in the order they were written. Not thread-safe."""
 
     def __init__(self) -> None:
         self._steps: list[float] = []
@@ -58,18 +58,18 @@ class RunHistory:
         self._samples: list[RunSamples] = []
         self._started: RunStarted | None = None
         self._last: RunStep | None = None
-        self._stride = 1  # how many events one kept point stands for
-        self._gathered: list[tuple[float, float]] = []
+        self._stride = 1  # the number of events averaged into one point
+        self._pending: list[tuple[float, float]] = []
 
     def take(self, events: Iterable[RunEvent]) -> None:
         for event in events:
             match event:
                 case RunStarted():
                     self._started = event
-                    self._forget_after(event.step)
+                    self._drop_after(event.step)
                 case RunStep() if math.isfinite(event.loss):
                     self._last = event
-                    self._gather(event.step, event.loss)
+                    self._add(event.step, event.loss)
                 case RunHeldOut() if math.isfinite(event.loss):
                     self._held_out.append((event.step, event.loss))
                 case RunSamples():
@@ -90,22 +90,23 @@ class RunHistory:
             self._last,
         )
 
-    def _forget_after(self, step: int) -> None:
-        """A run that was killed resumes from its last checkpoint: what it did after that is done again."""
+    def _drop_after(self, step: int) -> None:
+        """Drop what comes after `step`: a killed run resumes from its last checkpoint and repeats the steps after it.
+        """
         while self._steps and self._steps[-1] > step:
             self._steps.pop()
             self._losses.pop()
-        self._gathered = [point for point in self._gathered if point[0] <= step]
+        self._pending = [point for point in self._pending if point[0] <= step]
         self._held_out = [point for point in self._held_out if point[0] <= step]
         self._samples = [sheet for sheet in self._samples if sheet.step <= step]
 
-    def _gather(self, step: float, loss: float) -> None:
-        self._gathered.append((step, loss))
-        if len(self._gathered) < self._stride:
+    def _add(self, step: float, loss: float) -> None:
+        self._pending.append((step, loss))
+        if len(self._pending) < self._stride:
             return
-        self._steps.append(float(np.mean([point[0] for point in self._gathered])))
-        self._losses.append(float(np.mean([point[1] for point in self._gathered])))
-        self._gathered = []
+        self._steps.append(float(np.mean([point[0] for point in self._pending])))
+        self._losses.append(float(np.mean([point[1] for point in self._pending])))
+        self._pending = []
         if len(self._steps) >= MOST_POINTS:
             self._stride *= 2
             for points in (self._steps, self._losses):
@@ -113,11 +114,11 @@ class RunHistory:
 
 
 def smoothed(steps: Curve, losses: Curve) -> Curve:
-    """A moving geometric mean [N] of losses [N] measured at rising steps [N], over a thirtieth of the run, taken twice.
+    """A moving geometric mean [N] of losses [N] at increasing steps [N], over a thirtieth of the run, applied twice.
 
-    It goes by steps, since how many of them one measurement stands for changes with the machine. Its window shrinks to
-    nothing at the beginning, where the curve is steep, and stays whole on its left at the end, where one number should
-    not bend the line.
+    Its range is counted in steps, because the spacing of the measurements varies between machines. It shrinks towards
+    the beginning, where the curve is steep. At the end only its right half is cut off, so that the newest value does
+    not bend the curve.
     """
     if len(steps) == 0:
         return np.empty(0)
@@ -131,21 +132,21 @@ def smoothed(steps: Curve, losses: Curve) -> Curve:
 
 
 def held_out_trend(steps: Curve, losses: Curve) -> tuple[Trend, str]:
-    """Whether the loss on the pictures kept apart still falls, as a word and a sentence.
+    """The trend of the held-out loss, and a sentence about it.
 
-    The newest quarter of the measurements is held against the best of those before it.
+    The newest quarter of the measurements is compared with the best of those before it.
     """
     if len(losses) < FEWEST_FOR_A_TREND:
-        return Trend.UNKNOWN, "Too early to tell: the held-out loss has been measured too few times"
+        return Trend.UNKNOWN, "Too early to tell: there are too few measurements of the held-out loss"
     newest = max(2, len(losses) // 4)
     before, recent = losses[:-newest], losses[-newest:]
     best_step = int(steps[int(np.argmin(losses))])
     if recent.min() < before.min() * (1 - CLEARLY):
-        return Trend.FALLING, "The loss on pictures it has never seen still falls"
+        return Trend.FALLING, "The held-out loss is still falling"
     if recent.mean() > losses.min() * (1 + RISEN):
         percent = round(100 * (recent.mean() / losses.min() - 1))
         return Trend.RISING, (
-            f"The loss on pictures it has never seen has risen by {percent} % since step {best_step:,}: "
-            f"it begins to learn its own pictures by heart"
+            f"The held-out loss has risen by {percent} % since step {best_step:,}: "
+            "the model is beginning to overfit its training images"
         )
-    return Trend.LEVEL, f"The loss on pictures it has never seen has been level since about step {best_step:,}"
+    return Trend.LEVEL, f"The held-out loss has been level since about step {best_step:,}"

@@ -1,4 +1,4 @@
-"""The process that works on a training run: `process.json` in the run's folder names the one started last.
+"""The process of a training run: `process.json` in the run's folder records the one started last.
 
 A process is identified by its pid *and* its start time, because pids are reused.
 """
@@ -20,17 +20,17 @@ import psutil
 from diffstudio.atomic import write_text
 
 FORMAT = 1  # of process.json
-SAME_PROCESS_SECONDS = 3  # two readings of one process's start time differ by less
+SAME_PROCESS_SECONDS = 3  # the tolerance for two readings of a process's start time
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The process last started on a run, as process.json says."""
+    """The process last started for a run: the content of process.json."""
 
     pid: int
-    born: float  # seconds since the epoch
-    events_before: int  # bytes of events.jsonl when it was started
-    log_before: int  # bytes of log.txt then
+    born: float  # start time, seconds since the epoch
+    events_before: int  # size of events.jsonl in bytes when it was started
+    log_before: int  # size of log.txt then
     request: dict[str, Any]  # a TrainRequest as JSON
     stopped: bool = False  # by the user, before its first event
 
@@ -64,19 +64,19 @@ def is_running(pid: int, *, born_near: float | None = None, born_before: float |
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         born: float = process.create_time()
-        if born_near is not None:  # pid and start time are enough; its command line is empty at first
+        if born_near is not None:  # its command line is still empty right after the start
             return abs(born - born_near) <= SAME_PROCESS_SECONDS
         if born_before is not None and born > born_before + SAME_PROCESS_SECONDS:
             return False
         return "train" in process.cmdline()
     except psutil.AccessDenied:
-        return True  # another user's process, or not readable: pid and start time must do
+        return True  # not readable, for example another user's: the pid has to do
     except psutil.Error:
         return False
 
 
 def start_detached(command: Sequence[str], log: IO[bytes]) -> Detached:
-    """A process that outlives this one, its terminal and its signals. OSError when it cannot be started."""
+    """Start a process that survives this one, its terminal and its signals. OSError when it cannot be started."""
     return Detached(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **_detached_options())
 
 
@@ -101,7 +101,7 @@ class Detached(subprocess.Popen[bytes]):
 
 
 def _detached_options() -> dict[str, Any]:
-    """Popen options that let a child outlive its parent, its terminal and its signals."""
+    """Popen options by which a child survives its parent, its terminal and its signals."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}

@@ -1,7 +1,7 @@
-"""The training runs on this machine: starts each in its own process, finds them again, and reports their status.
+"""Runs: the training runs in one folder. Starts each in its own process, finds them again, and reports their status.
 
 A run outlives the window that started it, so all of its state is in its folder: its events
-(`training.run.run_folder`), and the process last started on it (`process.json`). No torch, no Qt.
+(`training.run.run_folder`), and the process last started for it (`process.json`). No torch is imported here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffstudio.errors import DiffstudioError, RunProblem, StorageProblem
+from diffstudio.errors import (
+    CHOOSE_IMAGE_FOLDER,
+    FREE_SPACE_OR_FOLDER,
+    NO_FOLDER,
+    DiffstudioError,
+    RunProblem,
+    StorageProblem,
+)
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.process import (
     Detached,
@@ -35,7 +42,7 @@ LONGEST_NAME = 60  # characters of a run's folder name
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run as a list shows it. Numbers are None until the run has reported them."""
+    """A run's state for display. Numbers are None until the run has reported them."""
 
     run: RunFolder
     status: Status
@@ -46,13 +53,13 @@ class RunSummary:
     images_seen: int = 0
     images_per_second: float | None = None
     left_seconds: float | None = None
-    pid: int | None = None  # of its process, while it is running
+    pid: int | None = None  # of its process while it is running
     verdict: str = ""  # how it ended, in a sentence; empty while it is running
     learned: bool | None = None  # of a finished run
-    image_folder: Path | None = None  # the folder it learns from
-    prepared: float | None = None  # how much of its pictures is decoded, 0 to 1, while that goes on
+    image_folder: Path | None = None  # of its training images
+    prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
     created: float = 0.0  # seconds since the epoch
-    checkpoint: Path | None = None  # what can be generated from, once there is one
+    checkpoint: Path | None = None  # the newest one to generate from, once it exists
 
     @property
     def name(self) -> str:
@@ -71,7 +78,7 @@ class RunSummary:
 
 
 class Runs:
-    """The runs below one folder. Every method may be called from any thread, and reads only what is new."""
+    """The runs below one folder. All methods may be called from any thread; they read only events that are new."""
 
     def __init__(self, folder: Path, *, command: Sequence[str] = (sys.executable, "-m", "diffstudio")) -> None:
         self.folder = folder
@@ -81,19 +88,18 @@ class Runs:
         self._lock = threading.RLock()
 
     def start(self, request: TrainRequest, choice: RecipeChoice | None = None, *, name: str = "") -> RunFolder:
-        """Start a new run in a process of its own; or, with `resume`, go on with the one in `request.run`.
+        """Start a new run in its own process or, with `resume`, continue the one in `request.run`.
 
-        `choice` is the recipe to train by, which the process takes as it is; without one the process chooses by
-        `request.recipe`. `name` is the run's name when the request names no folder for it; by default it is named after
-        its folder of images. StorageProblem when its folder cannot be made, RunProblem when the process cannot be
-        started.
+        `choice` is the recipe to train with; without one the process chooses by `request.recipe`. `name` is the run's
+        name if the request gives no folder for it; by default it is named after its image folder. StorageProblem when
+        its folder cannot be created, RunProblem when the process cannot be started.
         """
         if request.resume:
             if request.run is None:
                 raise RunProblem("No run to resume was given")
             return self._resumed(RunFolder.open(request.run))
         if request.folder is None:
-            raise RunProblem("No folder of images to train on was given")
+            raise RunProblem(NO_FOLDER, remedy=CHOOSE_IMAGE_FOLDER)
         run = RunFolder(self._new_folder(request.run, name or request.folder.resolve().name))
         if choice is not None:
             choice.write(run.chosen_recipe_file)
@@ -107,10 +113,10 @@ class Runs:
         return run
 
     def list(self) -> list[RunSummary]:
-        """Every run in the folder, the newest first."""
+        """All runs in the folder, newest first."""
         try:
             folders = [path for path in self.folder.iterdir() if path.is_dir()]
-        except OSError:  # not made yet, or not there any more
+        except OSError:  # not created yet, or deleted
             return []
         with self._lock:
             self._reap()
@@ -154,7 +160,9 @@ class Runs:
 
     def resume(self, run: RunFolder) -> None:
         """Resume a paused run; restart a stopped or interrupted one from its last checkpoint."""
-        if self.summary(run).status is Status.PAUSED:  # it may be none to open yet: it was being prepared
+        if (
+            self.summary(run).status is Status.PAUSED
+        ):  # not RunFolder.open: it has no recipe file while it is being prepared
             _send(run, Command.RUN)
         else:
             self._resumed(RunFolder.open(run.path))
@@ -174,17 +182,16 @@ class Runs:
                 _send(run, Command.STOP)
 
     def remove(self, run: RunFolder) -> None:
-        """Move its folder, with all it learned, to the system's trash; the pictures it learned from stay.
+        """Move the run's folder with its checkpoints to the system's trash; the training images stay.
 
-        RunProblem while a process works on it, StorageProblem when the trash does not take it. May take as long as
-        copying.
+        RunProblem while it is running, StorageProblem when moving it fails. May take as long as copying.
         """
         from send2trash import send2trash
 
         with self._lock:
             if self.summary(run).alive:
                 raise RunProblem(f"The run {run.name} is still running", remedy="Stop it first, then remove it")
-            with run.locked():  # nor does a process that has said nothing yet
+            with run.locked():  # raises RunProblem if a process has it open that has not written an event yet
                 pass
         try:
             send2trash(run.path)
@@ -198,18 +205,19 @@ class Runs:
             self._progress.pop(run.path, None)
 
     def again(self, run: RunFolder) -> RunFolder:
-        """Start a new run with the request of a failed one. RunProblem when that is not known."""
+        """Start a new run with the request of a failed one. RunProblem when that is unknown."""
         launch = read_launch(run.path)
         if launch is None or not launch.request:
             raise RunProblem(
-                f"The request of the run {run.name} is not known", remedy="Choose its folder and start a new run"
+                f"The settings of the run {run.name} are unknown", remedy="Choose its image folder and start a new run"
             )
         request = TrainRequest.from_json(launch.request | {"run": None, "resume": False})
         choice = read_choice(run.chosen_recipe_file) if run.chosen_recipe_file.is_file() else None
         return self.start(request, choice, name=run.name)
 
     def images_per_second(self, recipe: Recipe) -> float | None:
-        """The throughput that the newest run of the same network, size and batch measured here; None if there is none."""
+        """The throughput that the newest run of the same network, size and batch measured here; None if there is none.
+        """
         for summary in self.list():
             if not summary.images_per_second:
                 continue
@@ -233,11 +241,11 @@ class Runs:
                 self._launch(run, ["train", "--resume", "--run", str(run.path)], None)
         return run
 
-    def _new_folder(self, wanted: Path | None, name: str) -> Path:
+    def _new_folder(self, given: Path | None, name: str) -> Path:
         try:
-            if wanted is not None:
-                wanted.mkdir(parents=True, exist_ok=True)
-                return wanted
+            if given is not None:
+                given.mkdir(parents=True, exist_ok=True)
+                return given
             self.folder.mkdir(parents=True, exist_ok=True)
             stem = file_name(name)
             for number in range(1, 10_000):
@@ -247,15 +255,15 @@ class Runs:
                     return path
         except OSError as error:
             raise StorageProblem(
-                f"The run folder below {wanted or self.folder} cannot be made",
+                f"The run folder in {given or self.folder} cannot be created",
                 error.strerror or str(error),
-                "Free some space or choose another place",
+                FREE_SPACE_OR_FOLDER,
             ) from error
-        raise RunProblem(f"There are too many runs called {name}", remedy="Delete some of them")
+        raise RunProblem(f"There are too many runs called {name}", remedy="Delete some of them, or choose another name")
 
     def _launch(self, run: RunFolder, arguments: Sequence[str], request: TrainRequest | None) -> None:
         before = read_launch(run.path)
-        asked = request.to_json() if request is not None else (before.request if before is not None else {})
+        values = request.to_json() if request is not None else (before.request if before is not None else {})
         offset = size_of(run.path / "events.jsonl")
         try:
             with (run.path / "log.txt").open("ab") as log:
@@ -268,16 +276,16 @@ class Runs:
                 "Free some space or memory, then try again",
             ) from error
         self._children.append(child)
-        with contextlib.suppress(StorageProblem):  # the events will name the process too
-            write_launch(run.path, Launch(child.pid, start_time(child.pid), offset, log_offset, asked))
+        with contextlib.suppress(StorageProblem):  # the events contain the pid too
+            write_launch(run.path, Launch(child.pid, start_time(child.pid), offset, log_offset, values))
 
     def _reap(self) -> None:
-        """Reap ended children: a zombie would look alive to other processes."""
+        """Reap ended children: a zombie would seem to be running to other processes."""
         self._children = [child for child in self._children if child.poll() is None]
 
 
 def file_name(name: str) -> str:
-    """A name that every file system takes, as near to `name` as that allows."""
+    """`name` as a file name that is valid on every file system."""
     plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', " ", name)
     plain = re.sub(r"\s+", " ", plain)[:LONGEST_NAME].strip(" .")
     return plain or "run"
@@ -290,8 +298,8 @@ def _is_run(folder: Path) -> bool:
 def _image_folder(run: RunFolder, launch: Launch | None) -> Path | None:
     with contextlib.suppress(DiffstudioError, KeyError, TypeError):
         return Path(run.info()["pictures"])
-    asked = launch.request.get("folder") if launch is not None else None
-    return Path(asked) if isinstance(asked, str) else None
+    folder = launch.request.get("folder") if launch is not None else None
+    return Path(folder) if isinstance(folder, str) else None
 
 
 def _created(run: RunFolder, launch: Launch | None) -> float:
@@ -305,7 +313,7 @@ def _send(run: RunFolder, command: Command) -> None:
         run.send(command)
     except OSError as error:
         raise StorageProblem(
-            f"The run {run.name} cannot be asked to {command}",
+            f"The command to {command} could not be sent to the run {run.name}",
             error.strerror or str(error),
             "Free some space, then try again",
         ) from error

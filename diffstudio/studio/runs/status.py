@@ -26,7 +26,7 @@ from diffstudio.training.run.run_folder import (
 LOG_TAIL_BYTES = 16_384
 
 ALIVE = frozenset({Status.STARTING, Status.TRAINING, Status.WAITING, Status.PAUSED})
-_KILLED = "Its process ended unexpectedly: it was killed, or the computer went down"
+_KILLED = "Its process ended unexpectedly: it was killed, or the machine was shut down"
 
 
 @dataclass(slots=True)
@@ -113,19 +113,19 @@ def _stopped_at(step: int) -> str:
 
 def _last_log_line(run: RunFolder, log_before: int) -> str:
     if size_of(run.path / "log.txt") > log_before:
-        words = log_tail(run, lines=1)
-        if words:
-            return words
+        line = log_tail(run, lines=1)
+        if line:
+            return line
     return "Its process ended before training started"
 
 
 def running_pid(run: RunFolder, progress: RunProgress, launch: Launch | None) -> int | None:
-    """The pid of the process that works on the run; None if there is none."""
+    """The pid of the run's process; None if none is running."""
     if launch is not None and is_running(launch.pid, born_near=launch.born):
         return launch.pid
     if progress.pid is not None and (launch is None or progress.pid != launch.pid):  # started from a command line
-        spoke = modified(run.path / "events.jsonl")
-        if is_running(progress.pid, born_before=spoke):
+        last_event = modified(run.path / "events.jsonl")
+        if is_running(progress.pid, born_before=last_event):
             return progress.pid
     return None
 
@@ -138,7 +138,7 @@ def log_tail(run: RunFolder, lines: int = 12) -> str:
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-    written = [line.rstrip() for line in re.split(r"[\r\n]+", text)]  # progress rewrites its line with a \r
+    written = [line.rstrip() for line in re.split(r"[\r\n]+", text)]  # progress output rewrites its line with \r
     return "\n".join([line for line in written if line][-lines:])
 
 

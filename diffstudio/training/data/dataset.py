@@ -25,10 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.atomic import atomic_write, remove_part_files, storage_errors
-from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem
+from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem, must_be_between
 from diffstudio.imaging.reader import read_image
 from diffstudio.models.files.file_access import FileStamp, file_stamp
-from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, Skipped, map_in_threads
+from diffstudio.training.data.inspect_folder import (
+    FolderReport,
+    ImageRecord,
+    Skipped,
+    map_in_threads,
+    nothing_to_train_on,
+)
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
 
@@ -100,9 +106,7 @@ def build_dataset(
     records = [record for record in report.images if not _excluded(record.path, data.exclude)]
     if not records:
         raise FolderProblem(
-            f"There is nothing to train on in {report.folder}",
-            "every sub-folder is excluded",
-            "Exclude fewer sub-folders",
+            nothing_to_train_on(report.folder), "every sub-folder is excluded", "Exclude fewer sub-folders"
         )
     stamps = {record.path: stamp for record in records if (stamp := file_stamp(report.folder / record.path))}
     lost = [Skipped(record.path, "the file no longer exists") for record in records if record.path not in stamps]
@@ -121,7 +125,7 @@ def build_dataset(
         records = [record for record in records if record.path not in gone]
         if not records:
             raise FolderProblem(
-                f"There is nothing to train on in {report.folder}",
+                nothing_to_train_on(report.folder),
                 "none of its images can be read any more",
                 "Inspect the folder again",
             )
@@ -135,7 +139,7 @@ def build_dataset(
 
 def _check(data: DataRecipe) -> None:
     if not MIN_SIZE <= data.size <= MAX_SIZE:
-        raise RunProblem(f"recipe.data.size is {data.size} px", f"it must be from {MIN_SIZE} to {MAX_SIZE}")
+        raise RunProblem(f"recipe.data.size is {data.size} px", must_be_between(MIN_SIZE, MAX_SIZE))
     if data.fit not in ("pad", "crop"):
         raise RunProblem(f"recipe.data.fit is {data.fit!r}", "it must be `pad` or `crop`")
     if not 0 <= data.held_out < 1:

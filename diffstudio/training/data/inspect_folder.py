@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from diffstudio.errors import FolderProblem, ImageProblem
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER, NOT_A_PLAIN_FILE, FolderProblem, ImageProblem, unreadable
 from diffstudio.imaging.reader import looks_like_an_image, read_image
 from diffstudio.training.data.near_duplicates import Fingerprint, fingerprint, near_duplicates
 
 MIN_SIDE = 16  # px; smaller images are left out
 MAX_CAPTION_BYTES = 64 * 1024  # read from a caption file
 PROGRESS_SECONDS = 0.05  # between two InspectionProgress
-_CHOOSE_ANOTHER = "Choose a folder of images"
 _DECODED_SIDE = 128  # px; decoded at least this large, enough for a perceptual hash
 
 _T = TypeVar("_T")
@@ -144,7 +143,7 @@ def inspect_folder(folder: Path) -> Generator[InspectionProgress | FolderReport,
             last_progress = time.monotonic()
             yield InspectionProgress(len(found), 0, item.path)
     if not found:
-        raise _no_pictures(folder, skipped, others)
+        raise _no_images(folder, skipped, others)
     found.sort(key=lambda file: file.path.as_posix())
 
     read: list[_ReadResult] = []
@@ -176,8 +175,12 @@ def map_in_threads(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def nothing_to_train_on(folder: Path) -> str:
+    return f"There is nothing to train on in {folder}"
+
+
 def _check_folder(folder: Path) -> None:
-    what, remedy = f"There is nothing to train on in {folder}", _CHOOSE_ANOTHER
+    what, remedy = nothing_to_train_on(folder), CHOOSE_IMAGE_FOLDER
     try:
         if not folder.exists():
             raise FolderProblem(what, "the folder does not exist", remedy)
@@ -190,7 +193,7 @@ def _check_folder(folder: Path) -> None:
         raise FolderProblem(what, error.strerror or str(error), remedy) from error
 
 
-def _no_pictures(folder: Path, skipped: list[Skipped], others: Counter[str]) -> FolderProblem:
+def _no_images(folder: Path, skipped: list[Skipped], others: Counter[str]) -> FolderProblem:
     if skipped:
         worst = skipped[0]
         which = "its only image cannot" if len(skipped) == 1 else f"none of its {len(skipped):,} images can"
@@ -200,7 +203,7 @@ def _no_pictures(folder: Path, skipped: list[Skipped], others: Counter[str]) -> 
         why = f"it has {_count(others.total(), 'file')} ({kinds}) but no images"
     else:
         why = "it has no files"
-    return FolderProblem(f"There is nothing to train on in {folder}", why, _CHOOSE_ANOTHER)
+    return FolderProblem(nothing_to_train_on(folder), why, CHOOSE_IMAGE_FOLDER)
 
 
 def _files(folder: Path, others: Counter[str]) -> Iterator[_ImageFile | Skipped]:
@@ -259,11 +262,11 @@ def _caption(path: Path) -> tuple[str | None, str]:
     """The text with normalised white space, and the problem of the file, if any."""
     try:
         if not path.is_file():  # a pipe would block
-            return None, "it is not a plain file"
+            return None, NOT_A_PLAIN_FILE
         with path.open("rb") as file:
             data = file.read(MAX_CAPTION_BYTES + 1)
     except OSError as error:
-        return None, f"it cannot be read ({(error.strerror or str(error)).lower()})"
+        return None, unreadable(error)
     whole = len(data) <= MAX_CAPTION_BYTES
     utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # `Unicode` in Windows Notepad
     decoder = codecs.getincrementaldecoder("utf-16" if utf_16 else "utf-8-sig")()
@@ -292,7 +295,7 @@ def _report(folder: Path, read: list[_ReadResult], skipped: list[Skipped]) -> Fo
                 fingerprints.append(result.fingerprint)
     if not images:
         small = [Skipped(path, f"it is smaller than {MIN_SIDE} px") for path in too_small]
-        raise _no_pictures(folder, skipped + small, Counter())
+        raise _no_images(folder, skipped + small, Counter())
     same, near = near_duplicates(fingerprints)
     return FolderReport(
         folder=folder,

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, TypeAlias, get_type_hints
 from filelock import FileLock, Timeout
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import RunProblem, StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, NOT_A_JSON_OBJECT, RunProblem, StorageProblem, reads_up_to
 from diffstudio.training.recipe import Recipe, read_recipe
 
 FORMAT = 1
@@ -213,16 +213,12 @@ class RunFolder:
         """A new run. RunProblem when the folder already holds one, StorageProblem when it cannot be written."""
         run = cls(path)
         if run.recipe_file.exists():
-            raise RunProblem(f"There is already a run in {path}", remedy="Resume it, or choose another folder")
+            raise RunProblem(already_a_run(path), remedy="Resume it, or choose another folder")
         try:
             for folder in (path / "samples", path / "checkpoints"):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageProblem(
-                f"The run folder {path} cannot be written",
-                error.strerror or str(error),
-                "Choose another folder or free some space",
-            ) from error
+            raise StorageProblem(not_writable(path), error.strerror or str(error), FREE_SPACE_OR_FOLDER) from error
         run._write_json("run.json", {"format": FORMAT, "pictures": str(image_folder.resolve()), "created": time.time()})
         if not (path / "control.json").exists():  # a command sent during the setup counts
             run.send(Command.RUN)
@@ -273,13 +269,9 @@ class RunFolder:
         values = self._read_json("run.json")
         written = values.get("format")
         if not isinstance(written, int):
-            raise RunProblem(f"run.json of the run {self.name} is damaged", "its format is missing")
+            raise RunProblem(self.damaged("run.json"), "its format is missing")
         if written > FORMAT:
-            raise RunProblem(
-                f"The run {self.name} has format {written}",
-                f"this program reads formats up to {FORMAT}",
-                "Update diffstudio",
-            )
+            raise RunProblem(f"The run {self.name} has format {written}", reads_up_to(FORMAT), "Update diffstudio")
         return values
 
     def append(self, event: RunEvent) -> None:
@@ -333,9 +325,7 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise StorageProblem(
-                f"The run folder {self.path} cannot be written",
-                error.strerror or str(error),
-                "Free some space, or make the folder writable",
+                not_writable(self.path), error.strerror or str(error), "Free some space, or make the folder writable"
             ) from error
         try:
             yield
@@ -354,13 +344,16 @@ class RunFolder:
             file.seek(-1, 2)
             return file.read(1) == b"\n"
 
+    def damaged(self, name: str) -> str:
+        return f"{name} of the run {self.name} is damaged"
+
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
             value = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise RunProblem(f"{name} of the run {self.name} cannot be read", str(error)) from error
         if not isinstance(value, dict):
-            raise RunProblem(f"{name} of the run {self.name} is damaged", "it is not a JSON object")
+            raise RunProblem(self.damaged(name), NOT_A_JSON_OBJECT)
         return value
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
@@ -400,3 +393,11 @@ def _checked_value(hint: object, value: Any) -> Any:
     if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise TypeError(f"{value!r} is not {hint}")
+
+
+def already_a_run(path: Path) -> str:
+    return f"There is already a run in {path}"
+
+
+def not_writable(path: Path) -> str:
+    return f"The run folder {path} cannot be written"

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffstudio.atomic import atomic_write
+from diffstudio.atomic import atomic_write, not_written
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.models.families.pixel import PixelModel
@@ -112,5 +112,5 @@ def sheet_thumbnail(sheet: Image.Image, side: int) -> Image.Image:
 
 def write_sheet(sheet: Image.Image, path: Path) -> None:
     """Write a PNG file. StorageProblem when that fails."""
-    with atomic_write(path, f"{path.name} could not be written") as file:
+    with atomic_write(path, not_written(path)) as file:
         sheet.save(file, "PNG")

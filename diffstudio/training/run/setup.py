@@ -22,16 +22,19 @@ from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress, inspect_folder
 from diffstudio.training.recipe import Recipe, RunRecipe
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
-from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.run.run_folder import RunFolder, already_a_run
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer, seconds_per_step
 
 MIN_STEPS = 20
 
 
+_START_ANEW = "Start a new run; the checkpoints of this one can still be used"
+
+
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Everything that a run works with."""
+    """The objects that a run works with."""
 
     run: RunFolder
     recipe: Recipe
@@ -50,9 +53,7 @@ def new_run(
     FolderProblem, RunProblem, StorageProblem on failure; Interrupted when it was stopped.
     """
     if (path / "recipe.toml").exists():
-        raise RunProblem(
-            f"There is already a run in {path}", remedy="Resume it with --resume, or choose another folder"
-        )
+        raise RunProblem(already_a_run(path), remedy="Resume it with --resume, or choose another folder")
     _check_run_path(path, folder)
     check_recipe_name(recipe_name)
     report = finish_inspection(folder, progress)
@@ -79,9 +80,7 @@ def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
     recipe = run.recipe()
     folder = run.info().get("pictures")
     if not isinstance(folder, str):
-        raise RunProblem(
-            f"run.json of the run {run.name} is damaged", "the folder of images is missing", "Start a new run"
-        )
+        raise RunProblem(run.damaged("run.json"), "the folder of images is missing", "Start a new run")
     report = finish_inspection(Path(folder), progress)
     dataset = _build_dataset(report, recipe, progress)
     tokenizer = None
@@ -97,7 +96,7 @@ def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
             raise RunProblem(
                 f"The state of the run {run.name} cannot be read",
                 "its file state.pt is damaged or belongs to another network",
-                "Start a new run; the checkpoints of this one can still be used",
+                _START_ANEW,
             ) from error
     why = "Resumed where it stopped."
     if trainer.fingerprint not in (None, dataset.file.name):
@@ -151,9 +150,7 @@ def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:
         return CaptionTokenizer.from_json(run.tokenizer_file.read_text(encoding="utf-8"))
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
         raise RunProblem(
-            f"The tokenizer of the run {run.name} cannot be read",
-            "its file tokenizer.json is damaged",
-            "Start a new run; the checkpoints of this one can still be used",
+            f"The tokenizer of the run {run.name} cannot be read", "its file tokenizer.json is damaged", _START_ANEW
         ) from error
 
 

@@ -14,7 +14,7 @@ from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import label
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images import read_image, unreadable
 
 MAX_SIDE = 8192  # px; larger images are decoded at this size
 
@@ -80,7 +80,7 @@ class FullView(QWidget):
     async def _read(self, image: GalleryImage) -> None:
         pixels = await self._tasks.to_thread(read_image, image.path, MAX_SIDE)
         if pixels.isNull():
-            self.image_view.set_message(f"{image.path.name} cannot be read. It may have been moved or damaged.")
+            self.image_view.set_message(unreadable(image.path))
         else:
             self._set_pixels(image, pixels)
 

@@ -14,7 +14,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast
 from diffstudio.studio.prompts.lora_tags import TAG
-from diffstudio.studio.prompts.token_count import Counted
+from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.requests import (
     LANCZOS,
     LATENT,
@@ -52,6 +52,10 @@ SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
 }
 _ORIGINS = {Origin.STARTER: "comes with diffstudio", Origin.TRAINED: "trained here", Origin.IMPORTED: "imported"}
 _CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Conditioning.NONE: "unconditional"}
+
+PAUSE_TIP = "Pause after the current network call (Ctrl+P)"
+TILED_TIP = "Process overlapping tiles to save memory. Images too large for the checkpoint are always tiled"
+NO_CHECKPOINT = "There is no checkpoint to generate with"
 
 
 def schedulers_for(checkpoint: Checkpoint | None) -> list[tuple[SpacingName, str]]:
@@ -117,7 +121,7 @@ def step_brief(event: Stepped) -> str:
     return f"Step {event.index} of {event.steps}  ·  {human_duration(math.ceil(event.seconds_left))} left"
 
 
-def token_count_texts(counted: Counted) -> tuple[str, str, str]:
+def token_count_texts(counted: PromptTokenCount) -> tuple[str, str, str]:
     """`23 / 75`, its tone, and a tooltip."""
     tokens = counted.tokens
     if counted.problem:

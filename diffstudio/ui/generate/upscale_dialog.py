@@ -61,7 +61,7 @@ class UpscaleDialog(QDialog):
         self.sampled = CheckBox("Refine with a checkpoint (img2img)")
         describe(
             self.sampled,
-            "Refine with a checkpoint (img2img)",
+            self.sampled.text(),
             "Run img2img on the upscaled image to add detail. Without it, upscaling is fast and needs no checkpoint",
         )
         self.sampled.setChecked(sampled and bool(self._checkpoints))
@@ -90,11 +90,7 @@ class UpscaleDialog(QDialog):
             self.prompt, terms.PROMPT, "Describe the image. Filled in from the image's own settings where it has any"
         )
         self.tiled = CheckBox("Tiled (MultiDiffusion)")
-        describe(
-            self.tiled,
-            "Tiled (MultiDiffusion)",
-            "Process overlapping tiles to save memory. Images too large for the checkpoint are always tiled",
-        )
+        describe(self.tiled, "Tiled (MultiDiffusion)", labels.TILED_TIP)
         self.tiled.setChecked(base.tiled)
         self.cancel = SecondaryButton(actions.CANCEL, "", "Close (Escape)")
         self.button = PrimaryButton("Upscale", "", "Add to the queue (Ctrl+Enter)")

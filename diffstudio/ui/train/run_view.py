@@ -17,6 +17,8 @@ from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
+_CLOSING_NOTE = "closing the window does not stop the run"
+
 
 def status_line(summary: RunSummary) -> str:
     """`Step 3,412  ·  64 images/s  ·  38 min left`."""
@@ -83,7 +85,7 @@ class RunView(QWidget):
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
         self.remove = SecondaryButton(actions.REMOVE, "trash")
-        self.note = ElidedLabel("closing the window does not stop the run", "faint", pixels=theme.SMALL_PIXELS)
+        self.note = ElidedLabel(_CLOSING_NOTE, "faint", pixels=theme.SMALL_PIXELS)
         self._spacer = QWidget()  # takes the space of the curve when it is hidden
         self._can_resume = False
         self._lay_out()
@@ -138,7 +140,7 @@ class RunView(QWidget):
             actions.REMOVE,
             "Still running: stop it first" if summary.alive else "Move the run to the system's trash (Delete)",
         )
-        self.note.setText("closing the window does not stop the run" if summary.alive else "")
+        self.note.setText(_CLOSING_NOTE if summary.alive else "")
         self.generate.setVisible(summary.checkpoint is not None and summary.status is not Status.FINISHED)
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -13,6 +13,7 @@ from PySide6.QtGui import QDesktopServices, QDrag, QGuiApplication, QImage, QMou
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
+from diffstudio.studio.gallery.gallery import IMAGE_NOT_SAVED
 
 _FILTERS = {".png": "PNG (*.png)", ".jpg": "JPEG (*.jpg)", ".webp": "WebP (*.webp)"}
 
@@ -122,9 +123,7 @@ def write(image: QImage, path: Path | None, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder:
         whole = Path(folder) / "image.png"
         if not image.save(str(whole)):
-            raise StorageProblem(
-                "The image could not be saved", "the disk for temporary files is full", "Free some space"
-            )
+            raise StorageProblem(IMAGE_NOT_SAVED, "the disk for temporary files is full", "Free some space")
         metadata.save_copy(whole, target)
 
 

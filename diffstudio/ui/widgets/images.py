@@ -106,6 +106,11 @@ def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: fl
     painter.restore()
 
 
+def unreadable(path: Path) -> str:
+    """The sentence for an image that cannot be shown."""
+    return f"{path.name} cannot be read. It may have been moved or damaged."
+
+
 def fitted(size: QSize, room: QRectF) -> QRectF:
     """The largest rectangle with the aspect ratio of `size`, centred in `room`, on whole pixels."""
     scale = min(room.width() / max(1, size.width()), room.height() / max(1, size.height()))

@@ -40,14 +40,14 @@ class ImageController(QObject):
         self._tasks.start(self._upscale(path, before))
 
     async def _upscale(self, path: Path, before: UpscaleRequest | None) -> None:
-        from diffstudio.studio.generation.upscaler_lookup import upscale_from
+        from diffstudio.studio.generation.upscaler_lookup import default_upscale_request
         from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 
         image = await self._tasks.to_thread(read_image, path, 256)
         if image.isNull():
             self._window.show_message("warn", f"{path.name} cannot be upscaled: it cannot be read as an image.")
             return
-        base = before if before is not None else await self._tasks.to_thread(upscale_from, path)
+        base = before if before is not None else await self._tasks.to_thread(default_upscale_request, path)
         models, chosen = self._checkpoints()
         dialog = UpscaleDialog(
             base,

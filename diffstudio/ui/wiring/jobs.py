@@ -11,7 +11,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
-from diffstudio.studio.prompts.token_count import count
+from diffstudio.studio.prompts.token_count import count_tokens
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate.queue_and_history import MAX_RECENT, RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
@@ -143,7 +143,7 @@ class JobController(QObject):
     # Token counts and memory forecasts for the panel
 
     async def _count_tokens(self, checkpoint: Checkpoint, text: str) -> None:
-        self.room.panel.show_token_count(checkpoint, text, await self._tasks.to_thread(count, checkpoint, text))
+        self.room.panel.show_token_count(checkpoint, text, await self._tasks.to_thread(count_tokens, checkpoint, text))
 
     async def _forecast_memory(self, job: MemoryQuery) -> None:
         if self.worker is not None:

@@ -104,8 +104,8 @@ def test_no_torch_is_loaded_for_it(tmp_path: Path) -> None:
     path = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
     code = (
         "import sys; from pathlib import Path; from diffstudio.models.library.records import read_checkpoint;"
-        "from diffstudio.studio.prompts.token_count import count; tiny = read_checkpoint(Path(sys.argv[1]));"
-        "assert count(tiny, 'red apple').tokens.used == 2;"
+        "from diffstudio.studio.prompts.token_count import count_tokens; tiny = read_checkpoint(Path(sys.argv[1]));"
+        "assert count_tokens(tiny, 'red apple').tokens.used == 2;"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)

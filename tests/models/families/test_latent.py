@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffstudio.models.families import flux
-from diffstudio.models.families.latent import LatentModel, _palette, fitted_colours
+from diffstudio.models.families.latent import LatentModel, _palette, fit_rgb_factors
 from tests.models import small_flow as small
 
 
@@ -76,6 +76,6 @@ def test_the_palette_has_all_colours_and_is_where_each_channel_goes_its_own_way(
     assert flat.min() == -1 and flat.max() == 1
     assert (torch.corrcoef(flat) - torch.eye(3)).abs().max() < 0.25
     latents = F.avg_pool2d(palette, palette.shape[-1] // 16)
-    weights, bias = fitted_colours(latents, palette)
+    weights, bias = fit_rgb_factors(latents, palette)
     torch.testing.assert_close(weights, torch.eye(3), atol=1e-4, rtol=0)
     assert bias.abs().max() < 1e-4

@@ -19,7 +19,7 @@ import sys, time
 from pathlib import Path
 from diffstudio.models.memory.lease import Lease
 lease = Lease(Path(sys.argv[1]))
-lease.acquire("a run", pictures=sys.argv[2] == "pictures")
+lease.acquire("a run", priority=sys.argv[2] == "pictures")
 print("held", flush=True)
 time.sleep(60)
 """
@@ -56,7 +56,7 @@ def test_a_run_steps_aside_for_pictures_and_goes_on_after_them(tmp_path: Path) -
     told, waits, done = threading.Event(), [], threading.Event()
 
     def make_pictures() -> None:
-        with pictures.held("pictures", pictures=True, on_wait=told.set):
+        with pictures.held("pictures", priority=True, on_wait=told.set):
             assert run.wanted_by_other()
             waits.append(pictures.holder())
             done.wait(10)
@@ -77,11 +77,11 @@ def test_a_run_steps_aside_for_pictures_and_goes_on_after_them(tmp_path: Path) -
 
 def test_a_run_does_not_slip_in_between_two_pictures(tmp_path: Path) -> None:
     run, first, second = Lease(tmp_path), Lease(tmp_path), Lease(tmp_path)
-    first.acquire("first", pictures=True)
+    first.acquire("first", priority=True)
     order: list[str] = []
 
     def hold(lease: Lease, name: str, pictures: bool) -> None:
-        with lease.held(name, pictures=pictures):
+        with lease.held(name, priority=pictures):
             order.append(name)
             if pictures:
                 time.sleep(0.1)

@@ -39,7 +39,8 @@ def model(tmp_path: Path) -> StableDiffusion:
 
 
 def even(model: StableDiffusion, count: int = 1, side: int = 48) -> Tensor:
-    """States [count,C,side,side] that are alike everywhere: a group norm says of each part what it says of the whole."""
+    """States [count,C,side,side] that are alike everywhere: a group norm says of each part what it says of the whole.
+    """
     return torch.randn(count, model.channels, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -116,7 +117,7 @@ def test_between_tiles_one_can_stop(model: StableDiffusion, monkeypatch: pytest.
         raise Interrupted("Stopped")
 
     with pytest.raises(Interrupted):
-        decode(model, even(model), lambda said: None, check)
+        decode(model, even(model), lambda note: None, check)
     assert len(done) == 1
 
 
@@ -125,23 +126,25 @@ def test_what_fits_in_no_piece_is_raised_and_other_errors_at_once(
 ) -> None:
     fails_above(model, monkeypatch, 1)
     with pytest.raises(torch.OutOfMemoryError):
-        decode(model, even(model), lambda said: None, never)
+        decode(model, even(model), lambda note: None, never)
     monkeypatch.setattr(model, "_decode", lambda latents: latents.view(7))
     with pytest.raises(RuntimeError, match="shape"):
-        decode(model, even(model), lambda said: None, never)
+        decode(model, even(model), lambda note: None, never)
 
 
-def test_one_thing_after_the_other(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_models_go_first_then_the_batch_is_halved(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     others = [2, 0, 0, 0]
     worker = OutOfMemoryFallback(model, lambda: others.pop(0))
-    assert worker.after_failure(4, 64, 64) == (4, "The memory was full: 2 other checkpoints were unloaded.")
-    assert worker.after_failure(4, 64, 64) == (2, "The memory was full: 2 images at once now, not 4.")
-    assert worker.after_failure(2, 64, 64) == (1, "The memory was full: 1 image at once now, not 2.")
+    assert worker.after_failure(4, 64, 64) == (4, "Out of memory: 2 other checkpoints were unloaded.")
+    assert worker.after_failure(4, 64, 64) == (2, "Out of memory: the batch size is now 2 instead of 4.")
+    assert worker.after_failure(2, 64, 64) == (1, "Out of memory: the batch size is now 1 instead of 2.")
     with pytest.raises(OutOfMemory, match="64 × 64 does not fit"):
         worker.after_failure(1, 64, 64)
 
 
-def test_on_an_accelerator_parts_and_then_layers_move_out(
+def test_on_an_accelerator_modules_and_then_layers_are_offloaded(
     model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[OffloadLevel] = []
@@ -153,8 +156,8 @@ def test_on_an_accelerator_parts_and_then_layers_move_out(
     monkeypatch.setattr(offload, "offload", moved)
     model.device = CUDA
     worker = OutOfMemoryFallback(model)
-    assert "its modules come" in worker.after_failure(1, 64, 64)[1]
-    assert "its layers come" in worker.after_failure(1, 64, 64)[1]
+    assert "its modules are now offloaded" in worker.after_failure(1, 64, 64)[1]
+    assert "its layers are now offloaded" in worker.after_failure(1, 64, 64)[1]
     with pytest.raises(OutOfMemory):
         worker.after_failure(1, 64, 64)
     assert done == [OffloadLevel.MODULES, OffloadLevel.LAYERS]
@@ -213,13 +216,16 @@ def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
         (max(sizes), OffloadLevel.LAYERS),
     ):
         monkeypatch.setattr(devices, "free_bytes", lambda device, free=free: free)
-        made, said = offload.load_within(load, CUDA, sum(sizes))
+        made, note = offload.load_within(load, CUDA, sum(sizes))
         assert made is model and moved[-1:] == ([] if level is None else [(level, CUDA)])
-        assert ("larger than the accelerator's free memory" in said) == (level is not None)
+        assert ("larger than the accelerator's free memory" in note) == (level is not None)
     assert asked == [CUDA, CPU, CPU]
     monkeypatch.setattr(devices, "free_bytes", lambda device: 10 * sum(sizes))
     full = True  # by another program, say
-    assert "its modules come" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [CUDA, CPU]
+    assert "its modules are now offloaded" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [
+        CUDA,
+        CPU,
+    ]
     pixel = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
     monkeypatch.setattr(devices, "free_bytes", lambda device: 1)
     assert offload.load_within(lambda device: pixel, CUDA, 100) == (pixel, "")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from diffstudio.errors import ImageProblem
-from diffstudio.studio.generation.control_preprocess import control_picture, edges, prepare
+from diffstudio.studio.generation.control_preprocess import control_image, edges, preprocess
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName, ResizeName
 
 USE = ControlNetUse("net", Path("nowhere.png"))
@@ -63,14 +63,14 @@ def test_the_steepest_channel_counts_and_nothing_else() -> None:
 def test_lines_and_opposites() -> None:
     drawn = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(drawn).line((8, 8, 56, 40), fill=(30, 30, 120), width=3)
-    shown = prepare(np.array(drawn), replace(USE, prepare=PreprocessorName.SCRIBBLE))
+    shown = preprocess(np.array(drawn), replace(USE, prepare=PreprocessorName.SCRIBBLE))
     dark = np.array(drawn).min(axis=2) < 127
     assert np.array_equal(shown, np.where(dark[..., None], 255, 0) * np.ones(3, int)) and 100 < dark.sum() < 400
     assert np.array_equal(
-        prepare(np.array(drawn), replace(USE, prepare=PreprocessorName.INVERT)), 255 - np.array(drawn)
+        preprocess(np.array(drawn), replace(USE, prepare=PreprocessorName.INVERT)), 255 - np.array(drawn)
     )
-    assert np.array_equal(prepare(np.array(drawn), USE), np.array(drawn))
-    canny = prepare(np.array(drawn), replace(USE, prepare=PreprocessorName.CANNY, low=50, high=100))
+    assert np.array_equal(preprocess(np.array(drawn), USE), np.array(drawn))
+    canny = preprocess(np.array(drawn), replace(USE, prepare=PreprocessorName.CANNY, low=50, high=100))
     assert set(np.unique(canny)) == {0, 255} and canny.any()
 
 
@@ -84,19 +84,19 @@ def use(tmp_path: Path) -> ControlNetUse:
 
 
 def test_it_fits_the_frame_by_the_rule_of_the_request(use: ControlNetUse) -> None:
-    cropped = control_picture(use, (32, 32), ResizeName.CROP)
-    stretched = control_picture(use, (32, 32), ResizeName.STRETCH)
+    cropped = control_image(use, (32, 32), ResizeName.CROP)
+    stretched = control_image(use, (32, 32), ResizeName.STRETCH)
     for shown in (cropped, stretched):
         assert shown.shape == (32, 32, 3) and not shown[:, :12].any() and (shown[:, 20:] == 255).all()
-    within = control_picture(replace(use, prepare=PreprocessorName.INVERT), (32, 32), ResizeName.PAD)
+    within = control_image(replace(use, prepare=PreprocessorName.INVERT), (32, 32), ResizeName.PAD)
     assert not within[:8].any() and not within[24:].any()  # what lies around it is nothing
     assert (within[8:24, :12] == 255).all() and not within[8:24, 20:].any()
-    line = control_picture(replace(use, prepare=PreprocessorName.CANNY), (32, 32), ResizeName.PAD)
+    line = control_image(replace(use, prepare=PreprocessorName.CANNY), (32, 32), ResizeName.PAD)
     assert line[8:24].any(axis=(0, 2)).sum() == 1 and not line[:8].any()  # no edge around the picture
 
 
 def test_of_a_part_it_is_the_same_part(use: ControlNetUse) -> None:
-    shown = control_picture(use, (64, 64), ResizeName.STRETCH, (160, 80), (60, 20, 100, 60))
+    shown = control_image(use, (64, 64), ResizeName.STRETCH, (160, 80), (60, 20, 100, 60))
     assert shown.shape == (64, 64, 3) and shown[:, :24].max() < 20 and shown[:, 40:].min() > 235
 
 
@@ -104,4 +104,4 @@ def test_what_is_no_picture_is_said(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     for name in ("text.png", "gone.png"):
         with pytest.raises(ImageProblem):
-            control_picture(replace(USE, image=tmp_path / name), (32, 32), ResizeName.CROP)
+            control_image(replace(USE, image=tmp_path / name), (32, 32), ResizeName.CROP)

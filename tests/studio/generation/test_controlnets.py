@@ -23,7 +23,7 @@ from diffstudio.errors import BadRequest, CheckpointMissing, ImageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.model_cache import weights_bytes
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, Loading
-from diffstudio.studio.generation.control_preprocess import control_picture
+from diffstudio.studio.generation.control_preprocess import control_image
 from diffstudio.studio.generation.controlnets import (
     RequestControlNets,
     controlnet_misfit,
@@ -134,7 +134,7 @@ def theirs(
 
 
 def shown(use: ControlNetUse) -> Image.Image:
-    return Image.fromarray(control_picture(use, (64, 64), ResizeName.CROP))
+    return Image.fromarray(control_image(use, (64, 64), ResizeName.CROP))
 
 
 def test_the_saved_picture_is_that_of_diffusers(studio: Studio, made: dict[str, Any], drawing: Path) -> None:
@@ -215,7 +215,7 @@ def test_of_a_part_that_is_made_it_sees_that_part(shelf: Path, drawing: Path, mo
 
     asked: list[Any] = []
     monkeypatch.setattr(
-        control_preprocess, "control_picture", lambda *args: asked.append(args[1:]) or np.zeros((64, 64, 3), np.uint8)
+        control_preprocess, "control_image", lambda *args: asked.append(args[1:]) or np.zeros((64, 64, 3), np.uint8)
     )
     whole = np.zeros((80, 96, 3), np.uint8)
     given = InitImage(np.zeros((64, 64, 3), np.uint8), None, whole, None, (8, 4, 40, 36))
@@ -251,7 +251,7 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(studio: Studio, dra
         (replace(REQUEST, controls=(replace(use, network="control_edge"),)), "Choose one of: control_edges"),
         (replace(REQUEST, controls=(replace(use, network="small"),)), "small is not a ControlNet"),
         (replace(REQUEST, controls=(replace(use, network="control_xl"),)), "made for Stable Diffusion XL"),
-        (replace(REQUEST, checkpoint="tiny", controls=(use,)), "takes no ControlNet"),
+        (replace(REQUEST, checkpoint="tiny", controls=(use,)), "does not support ControlNet"),
         (replace(REQUEST, controls=(replace(use, image=tmp_path / "gone.png"),)), "does not exist"),
     ):
         job = studio.worker.submit(request)

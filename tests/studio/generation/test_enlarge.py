@@ -25,7 +25,7 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices
 from diffstudio.studio.events import Event, Failed, Finished, ImageSaved, Loading, Noted, Stepped
 from diffstudio.studio.generation.enlarge import Enlarger
-from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_from, upscale_of
+from diffstudio.studio.generation.upscaler_lookup import default_upscale_request, find_upscaler, upscale_request
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
@@ -198,7 +198,7 @@ def test_memory_that_does_not_suffice_for_the_whole_does_for_windows(
     )
     _, events = run(model, REQUEST)
     assert [event.text for event in events if isinstance(event, Noted)] == [
-        "The memory was full: the enlarged image is sampled in tiles."
+        "Out of memory: the enlarged image is sampled in tiles."
     ]
     assert kept[0].tiled and isinstance(events[-1], Finished)
 
@@ -211,7 +211,7 @@ def test_what_cannot_be_is_said_before_any_work(
         run(model, dataclasses.replace(REQUEST, upscaler="none"), library=Library([tmp_path / "nothing"]))
     with pytest.raises(CheckpointMissing, match="starter is not an upscaler.*lanczos"):
         find_upscaler("starter", Library([tmp_path]))
-    with pytest.raises(BadRequest, match="What is painted is not enlarged"):
+    with pytest.raises(BadRequest, match="cannot be combined with the hires fix"):
         dataclasses.replace(REQUEST, init=tmp_path / "a.png", mask=tmp_path / "b.png")
     for wrong in ({"enlarge": 0}, {"enlarge": 9}, {"enlarge_strength": 0.0}, {"enlarge_steps": -1}, {"upscaler": ""}):
         with pytest.raises(BadRequest):
@@ -221,7 +221,7 @@ def test_what_cannot_be_is_said_before_any_work(
 
 def test_sizes_go_to_the_nearest_multiple_and_have_an_end() -> None:
     assert enlarged_size(64, 40, 1.5) == (96, 60) and enlarged_size(64, 40, 1.5, 8) == (96, 64)
-    with pytest.raises(BadRequest, match=r"30,000 × 30,000 px.*Enlarge it at most 1\.2 times"):
+    with pytest.raises(BadRequest, match=r"30,000 × 30,000 px.*Use a scale of at most 1\.2"):
         enlarged_size(7500, 7500, 4)
 
 
@@ -282,7 +282,9 @@ def test_a_checkpoint_knows_no_transparency_and_that_is_said(tmp_path: Path, mod
         UpscaleRequest(picture(tmp_path / "image.png", mode="RGBA"), 2, checkpoint="tiny", steps=4), model
     )
     assert kept.pixels[0].shape == (32, 32, 3)
-    assert any("areas of the image were laid on white" in event.text for event in events if isinstance(event, Noted))
+    assert any(
+        "areas of the image were filled with white" in event.text for event in events if isinstance(event, Noted)
+    )
 
 
 def test_pictures_of_other_kinds_go_through_the_same_door(tmp_path: Path) -> None:
@@ -405,11 +407,11 @@ def test_another_programs_second_pass_is_taken_over(hires: str, expected: tuple[
 def test_an_enlarged_picture_says_what_it_was_made_from(studio: Studio) -> None:
     job = studio.done(GenerateRequest(prompt="red apple", checkpoint="tiny", steps=4, seed=7))
     (saved,) = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
-    plain = upscale_of(saved, sampled=False, scale=3)
+    plain = upscale_request(saved, sampled=False, scale=3)
     assert plain == UpscaleRequest(saved, 3, prompt="red apple")
-    sampled = upscale_of(saved, sampled=True, scale=2, strength=0.5)
+    sampled = upscale_request(saved, sampled=True, scale=2, strength=0.5)
     assert sampled == UpscaleRequest(saved, 2, checkpoint="tiny", prompt="red apple", strength=0.5, steps=4, seed=7)
-    assert upscale_from(saved).checkpoint == "tiny"
+    assert default_upscale_request(saved).checkpoint == "tiny"
     for request in (plain, sampled):
         job = studio.done(request)
         (path,) = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
@@ -427,18 +429,20 @@ def test_enlarging_what_was_enlarged_goes_by_what_the_first_said(studio: Studio)
     job = studio.done(GenerateRequest(prompt="red apple", checkpoint="tiny", steps=4, seed=7))
     for _ in range(2):
         (path,) = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
-        assert upscale_from(path) == UpscaleRequest(path, checkpoint="tiny", prompt="red apple", steps=4, seed=7)
-        job = studio.done(upscale_of(path, sampled=False))
+        assert default_upscale_request(path) == UpscaleRequest(
+            path, checkpoint="tiny", prompt="red apple", steps=4, seed=7
+        )
+        job = studio.done(upscale_request(path, sampled=False))
     path.unlink()
     (last,) = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
-    assert upscale_from(last) == UpscaleRequest(last, prompt="red apple")  # the chain has a gap
+    assert default_upscale_request(last) == UpscaleRequest(last, prompt="red apple")  # the chain has a gap
 
 
 def test_a_picture_that_says_nothing(tmp_path: Path) -> None:
     image = picture(tmp_path / "photo.png")
-    assert upscale_from(image) == UpscaleRequest(image)
-    with pytest.raises(BadRequest, match="Which checkpoint is to sample"):
-        upscale_of(image, sampled=True)
+    assert default_upscale_request(image) == UpscaleRequest(image)
+    with pytest.raises(BadRequest, match="is unknown"):
+        upscale_request(image, sampled=True)
 
 
 def test_requests_travel_as_json(tmp_path: Path) -> None:

@@ -153,17 +153,17 @@ def test_ways_to_come_to_a_size(request_: GenerateRequest) -> None:
 
 def test_what_makes_no_sense_is_refused(request_: GenerateRequest, tmp_path: Path) -> None:
     for changes, words in (
-        ({"outpaint": (1, 2, 3)}, "painted around"),
+        ({"outpaint": (1, 2, 3)}, "outpainting margins"),
         ({"outpaint": (1, 2, 3, -4)}, "bottom"),
         ({"feather": -1}, "feather"),
         ({"fill": "soup"}, "no fill"),
-        ({"resize": "x"}, "way to resize"),
-        ({"mask": None, "masked_only": True}, "no mask"),
-        ({"init": None, "mask": None, "outpaint": (1, 0, 0, 0)}, "no picture"),
+        ({"resize": "x"}, "no resize mode"),
+        ({"mask": None, "masked_only": True}, "needs a mask"),
+        ({"init": None, "mask": None, "outpaint": (1, 0, 0, 0)}, "no image"),
     ):
         with pytest.raises(BadRequest, match=words):
             dataclasses.replace(request_, **changes)  # type: ignore[arg-type]
-    with pytest.raises(BadRequest, match="at most 8192 px"):
+    with pytest.raises(BadRequest, match="limit is 8192 px"):
         read(request_, outpaint=(8000, 0, 0, 0))
     with pytest.raises(BadRequest, match="black everywhere"):
         read(request_, mask=mask(tmp_path / "black.png", 200, 100, (0, 0, 0, 0)))

@@ -71,7 +71,7 @@ def test_packed_weights_stay_packed_where_memory_is_short() -> None:
     ("memory", "asked", "said"),
     [
         (DeviceMemory("cuda", 6 * GIB, 3 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
-        (DeviceMemory("cuda", 2 * GIB, 2 * GIB), {}, "come to the accelerator one after the other"),
+        (DeviceMemory("cuda", 2 * GIB, 2 * GIB), {}, "offloaded to main memory and run one at a time"),
         (DeviceMemory("cpu", 4 * GIB, 3 * GIB), {}, "Close other programs"),
         (DeviceMemory("cpu", 8 * GIB, 6 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
         (DeviceMemory("cpu", 8 * GIB, 5 * GIB), {"width": 4096, "height": 4096}, "choose a smaller size"),

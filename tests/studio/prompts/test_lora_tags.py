@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffstudio.studio.prompts.lora_tags import LoraUse, changed, lora_tags, with_another, with_use
+from diffstudio.studio.prompts.lora_tags import LoraUse, add_tag, lora_tags, replace_tag, with_weight
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_a_tag_says_what_it_was_made_from(use: LoraUse) -> None:
 
 def test_tags_are_changed_in_place() -> None:
     prompt = "(a <lora:x:1> cat:1.2) <lora:y:0.5>"
-    assert with_use(prompt, 1, LoraUse("y", 0.25, 0.25)) == "(a <lora:x:1> cat:1.2) <lora:y:0.25>"
-    assert with_use(prompt, 0, None) == "(a cat:1.2) <lora:y:0.5>"
-    assert with_use(prompt, 5, None) == prompt
-    assert with_another("a cat ", LoraUse("z")) == "a cat <lora:z:1>" and with_another("", LoraUse("z")) == "<lora:z:1>"
-    assert changed(LoraUse("x", 0.5, 0.5), 0.75) == LoraUse("x", 0.75, 0.75)
-    assert changed(LoraUse("x", 0.5, 0.2), 0.75) == LoraUse("x", 0.75, 0.2)
+    assert replace_tag(prompt, 1, LoraUse("y", 0.25, 0.25)) == "(a <lora:x:1> cat:1.2) <lora:y:0.25>"
+    assert replace_tag(prompt, 0, None) == "(a cat:1.2) <lora:y:0.5>"
+    assert replace_tag(prompt, 5, None) == prompt
+    assert add_tag("a cat ", LoraUse("z")) == "a cat <lora:z:1>" and add_tag("", LoraUse("z")) == "<lora:z:1>"
+    assert with_weight(LoraUse("x", 0.5, 0.5), 0.75) == LoraUse("x", 0.75, 0.75)
+    assert with_weight(LoraUse("x", 0.5, 0.2), 0.75) == LoraUse("x", 0.75, 0.2)

@@ -1,4 +1,5 @@
-"""Wildcards: what templates stand for, the same each time, told in the picture; and sentences for what cannot be drawn."""
+"""Wildcards: what templates stand for, the same each time, told in the picture; and sentences for what cannot be drawn.
+"""
 
 from __future__ import annotations
 
@@ -97,11 +98,11 @@ def test_any_text_is_drawn_or_refused_in_a_sentence(text: str) -> None:
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ("__colours__", "Write __colour__, if that was meant"),
+        ("__colours__", "The nearest name is __colour__"),
         ("__nothing__", "Put a file nothing.txt there"),
         ("__../art__", "There is no wildcard __../art__"),
         ("a {red|green", "the brace before 'red|green' is never closed"),
-        ("{2$$a$$b$$c|d}", "makes no sense"),
+        ("{2$$a$$b$$c|d}", "syntax is invalid from"),
         ("${unset}", "unset is not defined"),
         ("__loop__", "contains itself"),
         ("{" * 3000 + "}" * 3000, "nested too deeply"),
@@ -112,7 +113,7 @@ def test_any_text_is_drawn_or_refused_in_a_sentence(text: str) -> None:
                 for old, new in zip("abcdefghijklmnopqrst", "bcdefghijklmnopqrstu", strict=True)
             )
             + "${u}",
-            "without end",
+            "contains itself",
         ),
         ("{" + "word " * 1000 + "}" + "__long__", "characters"),
     ],

@@ -202,7 +202,7 @@ def test_a_process_that_cannot_be_started_is_one_sentence(tmp_path: Path, pictur
 
 def test_a_place_that_cannot_be_written_to_is_one_sentence(tmp_path: Path, pictures: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(StorageProblem, match="cannot be made"):
+    with pytest.raises(StorageProblem, match="cannot be created"):
         Runs(tmp_path / "runs", command=FAKE).start(TrainRequest(folder=pictures))
 
 

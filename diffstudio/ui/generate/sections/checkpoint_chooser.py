@@ -90,7 +90,7 @@ class CheckpointChooser(Card):
             self._title.setText("No checkpoint yet")
             self._kind.setText("Train one, or add a model folder")
             self._thumb.set_image(None)
-            describe(self, "Checkpoint: none", "There is no checkpoint to generate with")
+            describe(self, "Checkpoint: none", labels.NO_CHECKPOINT)
             return
         self._title.setText(checkpoint.title)
         self._kind.setText(labels.summary_of(checkpoint))

@@ -234,12 +234,12 @@ class ControlNetSection(QWidget):
 
 def _compute_previews(uses: Sequence[ControlNetUse], size: tuple[int, int]) -> list[QImage | str]:
     """The preprocessed image of each ControlNet, or an error message. Runs in another thread."""
-    from diffstudio.studio.generation.control_preprocess import shown_small
+    from diffstudio.studio.generation.control_preprocess import control_preview
 
     previews: list[QImage | str] = []
     for use in uses:
         try:
-            previews.append(numpy_to_qimage(shown_small(use, size, ResizeName.CROP, _MAX_PREVIEW_SIDE)))
+            previews.append(numpy_to_qimage(control_preview(use, size, ResizeName.CROP, _MAX_PREVIEW_SIDE)))
         except (DiffstudioError, OSError) as error:
             previews.append(str(error))
     return previews

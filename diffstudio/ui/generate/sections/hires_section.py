@@ -41,7 +41,8 @@ class HiresSection(QWidget):
             "Hires fix", "arrows-out", "Upscale each image and refine it in a second pass"
         )
         self.heading = SectionLabel(terms.HIRES_FIX)
-        self.remove_button = SecondaryButton("", "x", "Turn off hires fix", name="Turn off hires fix", role="dim")
+        turn_off = "Turn off hires fix"
+        self.remove_button = SecondaryButton("", "x", turn_off, name=turn_off, role="dim")
         self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="Scale")
         self.size_label = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.upscaler = LabelledComboBox(
@@ -75,11 +76,7 @@ class HiresSection(QWidget):
             tooltip="CFG scale of the second pass. At the left end: that of the first pass",
         )
         self.tiled = CheckBox("Tiled (MultiDiffusion)")
-        describe(
-            self.tiled,
-            "Tiled (MultiDiffusion)",
-            "Process overlapping tiles to save memory. Images too large for the checkpoint are always tiled",
-        )
+        describe(self.tiled, "Tiled (MultiDiffusion)", labels.TILED_TIP)
         self._lay_out()
         self.scale.set_value(DEFAULT_SCALE)
         self.open_button.clicked.connect(lambda: self._open(True))

@@ -20,7 +20,7 @@ from diffstudio.models.library.lookup import match_name, similar_names, stem_of
 from diffstudio.models.library.training_metadata import suggested_words
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.generation.loras import misfit
-from diffstudio.studio.prompts.lora_tags import TAG, LoraUse, changed, use_of, with_another, with_use
+from diffstudio.studio.prompts.lora_tags import TAG, LoraUse, add_tag, parse_tag, replace_tag, with_weight
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.prompt import PromptEdit
@@ -236,7 +236,7 @@ class LoraSection(QWidget):
             self._write(self._negative if _NEGATIVE.search(model.name) else self._prompt, escaped(model.name))
         elif not any(row.lora == model for row in self.rows):
             use = LoraUse(escaped(model.name), DEFAULT_WEIGHT, DEFAULT_WEIGHT)
-            self._prompt.change_to(with_another(self._prompt.text(), use))
+            self._prompt.change_to(add_tag(self._prompt.text(), use))
 
     def _write(self, edit: PromptEdit, words: str) -> None:
         text, tags = _without_last_tags(edit.text())
@@ -247,21 +247,23 @@ class LoraSection(QWidget):
 
     def _set_weight(self, place: int, weight: float) -> None:
         before = self._prompt.text()
-        after = with_use(before, place, changed(self._uses()[place], weight))
+        after = replace_tag(before, place, with_weight(self._uses()[place], weight))
         self._prompt.change_to(after, join_undo=self._last_change == (place, before))
         self._last_change = place, after
 
     def _remove(self, place: int) -> None:
-        self._prompt.change_to(with_use(self._prompt.text(), place, None))
+        self._prompt.change_to(replace_tag(self._prompt.text(), place, None))
         self.add_button.setFocus()
 
     def _rename(self, place: int, name: str) -> None:
-        self._prompt.change_to(with_use(self._prompt.text(), place, replace(self._uses()[place], name=escaped(name))))
+        self._prompt.change_to(
+            replace_tag(self._prompt.text(), place, replace(self._uses()[place], name=escaped(name)))
+        )
 
     # Following the prompt
 
     def _uses(self) -> list[LoraUse]:
-        return [use_of(match) for match in TAG.finditer(self._prompt.text())]
+        return [parse_tag(match) for match in TAG.finditer(self._prompt.text())]
 
     def _update_from_text(self) -> None:
         uses = self._uses()

@@ -10,7 +10,7 @@ from PySide6.QtGui import QFontMetrics, QHelpEvent, QKeyEvent, QResizeEvent, QTe
 from PySide6.QtWidgets import QMenu, QPlainTextEdit, QTextEdit, QToolTip, QWidget
 
 from diffstudio.models.conditioning.prompt_weighting import reweighted
-from diffstudio.studio.prompts.token_count import Counted
+from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.requests import LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
@@ -45,10 +45,10 @@ class PromptEdit(QPlainTextEdit):
         self.count = label("", "faint", pixels=theme.TINY_PIXELS)
         self.count.setParent(self)
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self._counted = Counted()
+        self._counted = PromptTokenCount()
         self._count_timer = QTimer(self, singleShot=True, interval=_COUNT_AFTER_MS)
         self._count_timer.timeout.connect(lambda: self.token_count_requested.emit(self.toPlainText()))
-        self.show_token_count("", Counted())
+        self.show_token_count("", PromptTokenCount())
         self._with_history, self._history, self._history_index = history, tuple[str, ...](), -1
         self._draft = ""
         self._over = False
@@ -99,7 +99,7 @@ class PromptEdit(QPlainTextEdit):
             menu.addAction("Prompts you use appear here").setEnabled(False)
         return menu
 
-    def show_token_count(self, text: str, counted: Counted) -> None:
+    def show_token_count(self, text: str, counted: PromptTokenCount) -> None:
         """Show the token count of `text`; ignored when the text has changed since."""
         if text != self.toPlainText():
             return

@@ -163,7 +163,7 @@ def test_it_is_hidden_where_there_is_nothing_to_choose(panel: Panel) -> None:
     assert not panel.loras.isVisible()
     panel.prompt.set_text("<lora:Style One:1>")
     assert panel.loras.isVisible() and not panel.loras.add_button.isVisible()
-    assert "takes no LoRAs" in panel.loras.rows[0].warning.text()
+    assert "does not support LoRAs" in panel.loras.rows[0].warning.text()
     panel.set_checkpoints([checkpoint("digits", conditioning=Conditioning.CLASS, classes=("zero",))])
     assert not panel.loras.isVisible()
 

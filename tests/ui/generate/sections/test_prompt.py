@@ -15,7 +15,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.prompt_weighting import TokenCount
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.prompts.token_count import Counted, count
+from diffstudio.studio.prompts.token_count import PromptTokenCount, count_tokens
 from diffstudio.studio.settings import Settings
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.generate.panel import Panel
@@ -43,7 +43,7 @@ def panel(qtbot: QtBot, tiny: Checkpoint) -> Panel:
     panel.show()
     qtbot.waitExposed(panel)
     panel.token_count_requested.connect(
-        lambda checkpoint, text: panel.show_token_count(checkpoint, text, count(checkpoint, text))
+        lambda checkpoint, text: panel.show_token_count(checkpoint, text, count_tokens(checkpoint, text))
     )
     panel.set_checkpoints([tiny, checkpoint("sd", family="sd1", metadata={})])
     return panel
@@ -111,11 +111,11 @@ def test_another_checkpoint_counts_otherwise(qtbot: QtBot, panel: Panel, tiny: C
     other = checkpoint("sd", family="sd1", metadata={})
     panel.choose(other)
     qtbot.waitUntil(lambda: len(asked) == 2)  # for both fields
-    panel.show_token_count(tiny, "red", Counted(TokenCount(9, 9)))
+    panel.show_token_count(tiny, "red", PromptTokenCount(TokenCount(9, 9)))
     assert panel.prompt.count.text() == "1 / 4"  # an answer that comes too late is not shown
-    panel.show_token_count(other, "red", Counted(TokenCount(80, 150, 2)))
+    panel.show_token_count(other, "red", PromptTokenCount(TokenCount(80, 150, 2)))
     assert panel.prompt.count.text() == "80 / 150"
-    panel.show_token_count(other, "green", Counted(TokenCount(5, 75)))
+    panel.show_token_count(other, "green", PromptTokenCount(TokenCount(5, 75)))
     assert panel.prompt.count.text() == "80 / 150"
 
 
@@ -128,8 +128,8 @@ def test_a_template_is_counted_as_drawn_or_said_to_be_broken(qtbot: QtBot, panel
 
 
 def test_tags_for_loras_are_not_counted(tiny: Checkpoint) -> None:
-    assert count(tiny, "red <lora:a b:0.8> apple").tokens == TokenCount(2, 4)
-    counted = count(tiny, "<lora:a:1> red rocket apple, red apple").tokens
+    assert count_tokens(tiny, "red <lora:a b:0.8> apple").tokens == TokenCount(2, 4)
+    counted = count_tokens(tiny, "<lora:a:1> red rocket apple, red apple").tokens
     assert counted is not None
     assert counted.cut is not None
     assert "<lora:a:1> red rocket apple, red apple"[slice(*counted.cut)].endswith("apple")
@@ -137,7 +137,7 @@ def test_tags_for_loras_are_not_counted(tiny: Checkpoint) -> None:
 
 @pytest.mark.parametrize("conditioning", [Conditioning.NONE, Conditioning.CLASS])
 def test_without_a_prompt_nothing_is_counted(conditioning: Conditioning) -> None:
-    assert count(checkpoint(conditioning=conditioning), "{") == Counted()
+    assert count_tokens(checkpoint(conditioning=conditioning), "{") == PromptTokenCount()
 
 
 def test_ctrl_up_makes_what_is_selected_stronger(qtbot: QtBot, edit: PromptEdit) -> None:
@@ -168,7 +168,7 @@ def test_where_weights_mean_nothing_ctrl_up_changes_nothing(qtbot: QtBot, edit: 
 
 def test_the_marks_follow_the_theme(edit: PromptEdit, qapp: QApplication) -> None:
     edit.set_text("red apple")
-    edit.show_token_count("red apple", Counted(TokenCount(5, 2, cut=(4, 9))))
+    edit.show_token_count("red apple", PromptTokenCount(TokenCount(5, 2, cut=(4, 9))))
     dark = theme.colour("faint")
     theme.apply(qapp, "light")
     try:
