@@ -69,8 +69,7 @@ class CheckpointProblem(DiffstudioError):
 
 
 class CheckpointMissing(CheckpointProblem):
-    """`missing_components`: keys of `models.components.requirements.COMPONENT_KINDS` (text encoders, VAEs, tokenizers).
-    """
+    """`missing_components`: keys of `models.components.requirements.COMPONENT_KINDS` (text encoders, VAEs, tokenizers)."""
 
     exit_code = 2
     missing_components: tuple[str, ...] = ()

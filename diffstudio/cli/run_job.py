@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_request(request: PictureRequest, out: Path, library: Library, settings: Settings) -> int:
-    """Run a request to its end and print the path of each image; returns the exit code. DiffstudioError, Interrupted.
-    """
+    """Run a request to its end and print the path of each image; returns the exit code. DiffstudioError, Interrupted."""
     import queue
 
     from diffstudio.studio.generation.output_files import NamedFiles

@@ -23,8 +23,7 @@ class Tile:
     width: int
 
     def of(self, image: Tensor, scale: int = 1) -> Tensor:
-        """This tile of an image [B,C,H,W] as a view; `scale` is that of the image relative to the tile's coordinates.
-        """
+        """This tile of an image [B,C,H,W] as a view; `scale` is that of the image relative to the tile's coordinates."""
         return image[
             ...,
             scale * self.top : scale * (self.top + self.height),

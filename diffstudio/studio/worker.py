@@ -129,8 +129,7 @@ class Worker:
             self._control(job, JobControl.stop)  # it was started just now
 
     def pause(self, job: JobId) -> None:
-        """Pause the running job after the network call in progress; Paused follows. The accelerator is free meanwhile.
-        """
+        """Pause the running job after the network call in progress; Paused follows. The accelerator is free meanwhile."""
         self._control(job, JobControl.pause)
 
     def resume(self, job: JobId) -> None:

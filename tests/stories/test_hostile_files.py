@@ -1,5 +1,4 @@
-"""Headers, folders and tokenizers built to attack: refused in a sentence, at once, in little memory, with nothing run.
-"""
+"""Headers, folders and tokenizers built to attack: refused in a sentence, at once, in little memory, with nothing run."""
 
 from __future__ import annotations
 

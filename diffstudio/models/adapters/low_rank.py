@@ -104,8 +104,7 @@ class Hadamard:
 
 @dataclass(frozen=True, slots=True)
 class Kronecker:
-    """LoKr (Yeh et al. 2023, LyCORIS, arXiv 2309.14859): the Kronecker product of two small matrices, full or factored.
-    """
+    """LoKr (Yeh et al. 2023, LyCORIS, arXiv 2309.14859): the Kronecker product of two small matrices, full or factored."""
 
     left: tuple[Tensor, ...]  # w1 [p, q], or its factors [p, r] and [r, q]
     right: tuple[Tensor, ...]  # w2 [out / p, in / q, k, k], or factors as above, or a Tucker core and its factors

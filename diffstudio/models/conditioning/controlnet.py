@@ -156,8 +156,7 @@ def _shared_config(network: nn.Module) -> dict[str, Any]:
 
 
 def _levels(channels: list[int]) -> tuple[int, ...]:
-    """The levels' widths, from the output channels of conv_in, two convolutions per level but the last, and conv_out.
-    """
+    """The levels' widths, from the output channels of conv_in, two convolutions per level but the last, and conv_out."""
     return (channels[0], *channels[2:-1:2])
 
 

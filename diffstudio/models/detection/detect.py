@@ -116,18 +116,21 @@ def _embedding(names: TensorNames, metadata: Mapping[str, str]) -> Detection | N
     )
 
 
+_QWEN_VAE = "The VAE of Qwen-Image and Wan."
+
+
 def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     for prefix in LONE_VAE_PREFIXES:
         at = names.below(prefix)
         if at.has("decoder.conv1.weight") and at.has("decoder.middle.0.residual.0.gamma"):
-            return Detection(Role.VAE, "qwen_image", layout=Layout.ORIGINAL, reason="The VAE of Qwen-Image and Wan.")
+            return Detection(Role.VAE, "qwen_image", layout=Layout.ORIGINAL, reason=_QWEN_VAE)
         inner = at.shape("decoder.conv_in.weight")
         if len(inner) == 5:
             return Detection(
                 Role.VAE,
                 "qwen_image" if inner[1] == 16 else "unknown",
                 layout=Layout.DIFFUSERS,
-                reason="The VAE of Qwen-Image and Wan." if inner[1] == 16 else "A video VAE.",
+                reason=_QWEN_VAE if inner[1] == 16 else "A video VAE.",
             )
         if len(inner) < 2 or not (
             at.has("decoder.mid.block_1.conv1.weight") or at.has("decoder.mid_block.resnets.0.conv1.weight")

@@ -13,8 +13,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A model family with the settings that its authors recommend; samplers and spacings are named as in `diffusion`.
-    """
+    """A model family with the settings that its authors recommend; samplers and spacings are named as in `diffusion`."""
 
     name: str  # the value of `Checkpoint.family`
     title: str  # shown to the user

@@ -90,7 +90,6 @@ _FAMILY_PATTERNS = tuple(
 
 
 def family_from_text(text: str) -> str:
-    """The family named in a trainer's metadata, such as `sdxl_base_v1-0` or `stable-diffusion-v1/lora`; or `unknown`.
-    """
+    """The family named in a trainer's metadata, such as `sdxl_base_v1-0` or `stable-diffusion-v1/lora`; or `unknown`."""
     plain = re.sub(r"[^a-z0-9]", "", text.lower())
     return next((family for pattern, family in _FAMILY_PATTERNS if pattern.search(plain)), "unknown")

@@ -28,7 +28,15 @@ from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families.flow import unpack
 from diffstudio.models.families.pipeline_class import pipeline_class
 from diffstudio.models.families.pipeline_stepper import PipelineStepper, Reached, is_flow
-from diffstudio.models.model import EncodedPrompt, Model, OwnSampler, text_only
+from diffstudio.models.model import (
+    IN_A_PIPELINE,
+    EncodedPrompt,
+    Model,
+    OwnSampler,
+    multiples_of,
+    text_only,
+    unsupported_size,
+)
 
 FAMILY = "diffusers"
 _LARGEST_SIDE = 4096  # px
@@ -116,11 +124,7 @@ class DiffusersPipelineModel(Model):
     def check_size(self, width: int, height: int) -> None:
         free = "width" in self.takes and "height" in self.takes
         if not free and (width, height) != self.default_size:
-            raise BadRequest(
-                f"This checkpoint cannot make images of {width} × {height}",
-                "it makes one size only",
-                f"Try {' × '.join(map(str, self.default_size))}",
-            )
+            raise unsupported_size(width, height, "it generates one size only", " × ".join(map(str, self.default_size)))
         multiple = self.multiple
         if (
             width % multiple
@@ -130,11 +134,7 @@ class DiffusersPipelineModel(Model):
             near = " × ".join(
                 str(min(_LARGEST_SIDE, max(multiple, round(side / multiple) * multiple))) for side in (width, height)
             )
-            raise BadRequest(
-                f"This checkpoint cannot make images of {width} × {height}",
-                f"its sides must be multiples of {multiple} px, and at most {_LARGEST_SIDE}",
-                f"Try {near}",
-            )
+            raise unsupported_size(width, height, multiples_of(multiple, _LARGEST_SIDE), near)
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width
@@ -153,11 +153,7 @@ class DiffusersPipelineModel(Model):
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
-        raise BadRequest(
-            "This checkpoint cannot be sampled step by step",
-            "it runs in a diffusers pipeline",
-            "Choose another checkpoint",
-        )
+        raise BadRequest("This checkpoint cannot be sampled step by step", IN_A_PIPELINE, "Choose another checkpoint")
 
     def decode(self, state: Tensor) -> Tensor:
         return state

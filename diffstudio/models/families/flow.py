@@ -89,8 +89,7 @@ class Shift:
         return max(mu, 0.01) if self.linear else math.exp(mu)
 
     def stretched(self, times: Tensor) -> Tensor:
-        """Stretch decreasing timesteps [N], without the final 0, so that the last is `terminal`; a single one is kept.
-        """
+        """Stretch decreasing timesteps [N], without the final 0, so that the last is `terminal`; a single one is kept."""
         if self.terminal == 0 or len(times) < 2:
             return times
         return 1 - (1 - times) * (1 - self.terminal) / (1 - times[-1])

@@ -14,8 +14,10 @@ from typing import Any
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN
+from diffstudio.models.files.folder_check import needs_code
 from diffstudio.models.files.formats import INDEX
 
+_CONTROLLED = "needs a control image"
 _OTHER_TASKS = (  # by what the names of a pipeline's parameters contain
     ("video", "generates video"),
     ("frame", "generates video"),
@@ -23,9 +25,9 @@ _OTHER_TASKS = (  # by what the names of a pipeline's parameters contain
     ("waveform", "generates audio"),
     ("gen_length", "generates text"),
     ("class_label", "generates images of numbered classes"),
-    ("control_image", "needs a control image"),
-    ("controlnet", "needs a control image"),
-    ("adapter_conditioning", "needs a control image"),
+    ("control_image", _CONTROLLED),
+    ("controlnet", _CONTROLLED),
+    ("adapter_conditioning", _CONTROLLED),
 )
 _IMAGE_INPUTS = frozenset({"image", "images", "mask_image", "reference_image"})  # of img2img and inpainting
 
@@ -38,9 +40,7 @@ def pipeline_class(checkpoint: Checkpoint) -> Any:
     index = _index(checkpoint.path)
     name = index.get("_class_name")
     if not isinstance(name, str) or any(checkpoint.path.rglob("*.py")):
-        raise CheckpointUnknown(
-            f"{checkpoint.name} contains its own program code", "such code is never run", "Choose another checkpoint"
-        )
+        raise needs_code(checkpoint.name)
     kind = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
         raise CheckpointUnknown(

@@ -125,8 +125,7 @@ class StableDiffusion(LatentModel):
         return StableDiffusionPrompt(*(PromptEmbeds(half) for half in embeds.chunk(2)))
 
     def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompt_weighting.EncodedPrompts:
-        """Encode with the text encoder of that number, "" or "_2": the hidden states of `layer`, -1 for the last one.
-        """
+        """Encode with the text encoder of that number, "" or "_2": the hidden states of `layer`, -1 for the last one."""
         encoder = self.text_encoders[f"text_encoder{number}"]
 
         def encode(ids: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -25,8 +25,7 @@ class StableDiffusionXL(StableDiffusion):
 
     @property
     def is_refiner(self) -> bool:
-        """By the number of values in its size embedding: 4 for size and crop, then 1 score (refiner) or 2 for a size.
-        """
+        """By the number of values in its size embedding: 4 for size and crop, then 1 score (refiner) or 2 for a size."""
         config: Any = self.network.config
         encoder: Any = self.text_encoders["text_encoder_2"]
         left = int(config.projection_class_embeddings_input_dim) - int(encoder.config.projection_dim)

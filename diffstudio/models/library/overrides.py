@@ -102,8 +102,7 @@ class Overrides:
         return None
 
     def put(self, checkpoint: Checkpoint, family: str = "", prediction: str = "") -> None:
-        """Empty arguments keep what was set before. BadRequest for unknown names, StorageProblem if it cannot be saved.
-        """
+        """Empty arguments keep what was set before. BadRequest for unknown names, StorageProblem if it cannot be saved."""
         before = self.of(checkpoint) or Override()
         override = _checked(
             Override(

@@ -1,5 +1,4 @@
-"""Estimate the memory that a job needs, from the checkpoint's header alone. No weights are read, no torch is imported.
-"""
+"""Estimate the memory that a job needs, from the checkpoint's header alone. No weights are read, no torch is imported."""
 
 from __future__ import annotations
 

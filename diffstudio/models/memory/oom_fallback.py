@@ -83,8 +83,7 @@ def decode(model: Model, state: Tensor, note: Callable[[str], None], check: Call
 
 
 def encode(model: Model, image: Tensor, note: Callable[[str], None], check: Callable[[], None]) -> Tensor:
-    """As `model.encode_image`, image [B,3,H,W] -> state [B,C,h,w]; one by one or in tiles if it does not fit at once.
-    """
+    """As `model.encode_image`, image [B,3,H,W] -> state [B,C,h,w]; one by one or in tiles if it does not fit at once."""
 
     def encoded(images: Tensor) -> Tensor:
         return model.encode_image(images.to(model.device))

@@ -154,8 +154,7 @@ TO_ORIGINAL: Mapping[str, Mapping[str, _Convert]] = {  # family -> component -> 
 
 
 def to_original(family: str, components: Mapping[str, State]) -> dict[str, Tensor]:
-    """One file's tensors by original keys, from each component's. KeyError for families without `has_original_naming`.
-    """
+    """One file's tensors by original keys, from each component's. KeyError for families without `has_original_naming`."""
     return {
         f"{COMPONENT_PREFIXES[family][component][0]}{name}": value
         for component, convert in TO_ORIGINAL[family].items()

@@ -129,8 +129,7 @@ def folder_to_original(checkpoint: Checkpoint, tensors: State) -> dict[str, Tens
 
 
 def marker_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The empty tensor `v_pred`, by which ComfyUI and others recognise v-prediction checkpoints of Stable Diffusion XL.
-    """
+    """The empty tensor `v_pred`, by which ComfyUI and others recognise v-prediction checkpoints of Stable Diffusion XL."""
     return {"v_pred": torch.empty(0)} if checkpoint.family == "sdxl" and checkpoint.prediction == "v" else {}
 
 

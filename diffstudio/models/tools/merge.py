@@ -265,8 +265,7 @@ def derived_metadata(
 def parent_record(
     checkpoint: Checkpoint, letter: str, start: float, share: float
 ) -> Generator[float, None, dict[str, Any]]:
-    """Progress, then the record of one input: its name, its SHA-256, and its own merge, fuse, recipe and run records.
-    """
+    """Progress, then the record of one input: its name, its SHA-256, and its own merge, fuse, recipe and run records."""
     sha256 = ""
     if checkpoint.layout is not Layout.FOLDER:
         hashed = sha256_steps(checkpoint.path)

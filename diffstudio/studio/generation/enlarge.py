@@ -35,8 +35,7 @@ class Enlarger:
         return {"upscaler_hash": sha256_of(self._file.path)[:10]} if self._file is not None else {}
 
     def enlarged(self, image: Picture, width: int, height: int) -> Generator[float, None, Picture]:
-        """[h,w,3] -> [height,width,3]; yields the fraction done, 0 to 1. OutOfMemory before any work if it cannot fit.
-        """
+        """[h,w,3] -> [height,width,3]; yields the fraction done, 0 to 1. OutOfMemory before any work if it cannot fit."""
         if self._file is not None:
             self._upscaler = self._upscaler or load_upscaler(self._file, self._device)
             image = yield from _by_model(self._upscaler, image, width, height)
@@ -47,8 +46,7 @@ class Enlarger:
     def state_of(
         self, images: Sequence[Picture], width: int, height: int, model: Model, job: JobId, check: Callable[[], None]
     ) -> Generator[Event, None, Tensor]:
-        """Enlarge images and encode them to the clean state [B,C,h,w]. `check` is called between tiles, and may raise.
-        """
+        """Enlarge images and encode them to the clean state [B,C,h,w]. `check` is called between tiles, and may raise."""
         larger = []
         for index, image in enumerate(images):
             what = ENLARGING if len(images) == 1 else f"{ENLARGING} image {index + 1} of {len(images)}"

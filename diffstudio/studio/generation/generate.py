@@ -47,8 +47,7 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
 
 
 def _in_batches(generation: _Generation) -> Iterator[Event]:
-    """All images that are still to be made. After an out-of-memory error the job continues in smaller batches or tiles.
-    """
+    """All images that are still to be made. After an out-of-memory error the job continues in smaller batches or tiles."""
     model, context, count = generation.model, generation.context, generation.request.count
     fallback = OutOfMemoryFallback(model, context.drop_other_models, generation.sample_in_tiles)
     at_once = min(images_at_once(model, *one.size_per_call) for one in generation.passes)
@@ -128,8 +127,7 @@ class _Generation:
         return size
 
     def sample_in_tiles(self) -> str:
-        """Sample the second pass in tiles from now on; returns a note, empty if there is none or it is tiled already.
-        """
+        """Sample the second pass in tiles from now on; returns a note, empty if there is none or it is tiled already."""
         if len(self.passes) < 2 or (larger := tiled_pass(self.passes[1], self.model)) is None:
             return ""
         self.request, self.passes = replace(self.request, tiled=True), (self.passes[0], larger)

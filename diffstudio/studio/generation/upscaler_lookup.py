@@ -1,5 +1,4 @@
-"""Find upscalers by name, and build upscale requests from the settings stored in an image. No torch is imported here.
-"""
+"""Find upscalers by name, and build upscale requests from the settings stored in an image. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -29,8 +28,7 @@ def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
 
 
 def default_upscale_request(image: Path) -> UpscaleRequest:
-    """The request to offer first: its checkpoint is the one that made the image, empty if the image does not name it.
-    """
+    """The request to offer first: its checkpoint is the one that made the image, empty if the image does not name it."""
     try:
         return upscale_request(image, sampled=True)
     except BadRequest:

@@ -79,8 +79,7 @@ class PromptVariants:
         return list(dict.fromkeys(self._prompt(index) for index in range(first, self._request.count)))
 
     def batch_size(self, first: int, most: int) -> int:
-        """The number of images from `first` on, at most `most`, that share its negative prompt and can form one batch.
-        """
+        """The number of images from `first` on, at most `most`, that share its negative prompt and can form one batch."""
         if not (self._templates and is_template(self._request.negative)):
             return most
         negative = self._negative(first)

@@ -91,8 +91,7 @@ class RunHistory:
         )
 
     def _drop_after(self, step: int) -> None:
-        """Drop what comes after `step`: a killed run resumes from its last checkpoint and repeats the steps after it.
-        """
+        """Drop what comes after `step`: a killed run resumes from its last checkpoint and repeats the steps after it."""
         while self._steps and self._steps[-1] > step:
             self._steps.pop()
             self._losses.pop()

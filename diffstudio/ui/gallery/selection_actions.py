@@ -13,7 +13,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.metadata import metadata
 from diffstudio.ui.widgets import actions, image_actions
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images import read_image, unreadable
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu, entry
 
 
@@ -63,7 +63,7 @@ class SelectionActions(QObject):
         if len(images) == 1:
             pixels = read_image(images[0].path)
             if pixels.isNull():
-                self.message.emit("bad", f"{images[0].path.name} cannot be read. It may have been moved or damaged.")
+                self.message.emit("bad", unreadable(images[0].path))
                 return
             data.setImageData(pixels)
         QApplication.clipboard().setMimeData(data)

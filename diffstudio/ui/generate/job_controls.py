@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
+from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel
@@ -39,7 +40,7 @@ class JobControls(QWidget):
         self.pause.setText("Resume" if paused else "Pause")
         self.pause.set_icon("play-fill" if paused else "pause-fill")
         self.pause.setAccessibleName(self.pause.text())
-        self.pause.setToolTip("Resume (Ctrl+P)" if paused else "Pause after the current network call (Ctrl+P)")
+        self.pause.setToolTip("Resume (Ctrl+P)" if paused else labels.PAUSE_TIP)
 
     def show_restart(self, step: int | None, *, resumes: bool = False, takes_prompt: bool = False) -> None:
         """Show Restart from `step`, or Resume if that is the first step not made yet; None hides the button.

@@ -15,7 +15,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.token_count import supports_prompt_weights
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
-from diffstudio.studio.prompts.token_count import Counted
+from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.add_buttons import AddButtons
@@ -130,9 +130,7 @@ class Panel(QFrame):
         """The request as the panel describes it. BadRequest when it is impossible."""
         checkpoint = self.checkpoint.current()
         if checkpoint is None:
-            raise BadRequest(
-                "There is no checkpoint to generate with", remedy="Train one, or add a model folder in Settings"
-            )
+            raise BadRequest(labels.NO_CHECKPOINT, remedy="Train one, or add a model folder in Settings")
         count = int(self.count.value())
         if problem := self.seed.problem(count):
             raise BadRequest(problem.rstrip("."))
@@ -166,7 +164,7 @@ class Panel(QFrame):
         self._check()
         return found
 
-    def show_token_count(self, checkpoint: Checkpoint, text: str, counted: Counted) -> None:
+    def show_token_count(self, checkpoint: Checkpoint, text: str, counted: PromptTokenCount) -> None:
         """Show the token count of a prompt."""
         if checkpoint == self.checkpoint.current():
             for edit in (self.prompt, self.negative):

@@ -36,6 +36,7 @@ _TOOLS = {
     Tool.PRUNE: ("Prune…", "scissors", "Write a smaller file, without weights that inference does not need"),
     Tool.EXPORT: ("Export…", "export", "Write a diffusers folder"),
 }
+_USE_TIP = "Use this checkpoint in the Generate room"
 
 
 class CheckpointDetails(QWidget):
@@ -62,7 +63,7 @@ class CheckpointDetails(QWidget):
         self.model_table, self.training_table = FactsTable(96), FactsTable(96)
         self._training_title = SectionLabel("Training")
         self._model_title = SectionLabel("Checkpoint")
-        self.use = PrimaryButton(actions.GENERATE_WITH_THIS, tooltip="Use this checkpoint in the Generate room")
+        self.use = PrimaryButton(actions.GENERATE_WITH_THIS, tooltip=_USE_TIP)
         self.notes, self.type_override = NotesEditor(), TypeOverride()
         self.star = SecondaryButton(actions.STAR, "star", "Star this model (Ctrl+D)")
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
@@ -243,7 +244,7 @@ class CheckpointDetails(QWidget):
             describe(self.use, "Use in prompt", tip)
         else:
             self.use.setText(actions.GENERATE_WITH_THIS)
-            describe(self.use, actions.GENERATE_WITH_THIS, "Use this checkpoint in the Generate room")
+            describe(self.use, actions.GENERATE_WITH_THIS, _USE_TIP)
         self.use.setVisible(used_in_prompt(checkpoint) or (checkpoint is not None and checkpoint.can_generate))
 
     def _show_warning(self, convertible: bool) -> None:

@@ -23,7 +23,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
 from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
@@ -212,7 +212,7 @@ class TrainRoom(QWidget):
     def choose_folder(self) -> None:
         before = self.new_panel.run_settings()
         parent = str(before.folder.parent) if before else pictures_folder()
-        choose_folder(self, "Choose a folder of images", parent, self.inspect)
+        choose_folder(self, CHOOSE_IMAGE_FOLDER, parent, self.inspect)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if dropped_paths(event.mimeData(), DroppedKind.FOLDER):

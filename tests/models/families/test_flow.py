@@ -170,8 +170,7 @@ def multistep(kind: Any, times: Any, **options: Any) -> Any:
 def test_multistep_samplers_are_diffusers_own(
     tmp_path: Path, family: str, sampler: str, kind: Any, spacing: str
 ) -> None:
-    """All of these start from noise alone where our times do, which `leading` and `karras` do not: their start is ours.
-    """
+    """All of these start from noise alone where our times do, which `leading` and `karras` do not: their start is ours."""
     model = load(tmp_path, family)
     pipeline = DiffusionPipeline.from_pretrained(tmp_path)
     pipeline.set_progress_bar_config(disable=True)

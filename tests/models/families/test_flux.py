@@ -56,8 +56,7 @@ def test_schnell_draws_diffusers_own_pictures(tmp_path: Path) -> None:
 
 
 class Heun(FlowMatchHeunDiscreteScheduler):
-    """diffusers' own steps, on the ladder that the pipeline asks its Euler scheduler for and this class would refuse.
-    """
+    """diffusers' own steps, on the ladder that the pipeline asks its Euler scheduler for and this class would refuse."""
 
     def set_timesteps(
         self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float = 0.0

@@ -1,5 +1,4 @@
-"""Pickles built to attack: each is refused in a sentence that says what it would have run, at once, in little memory.
-"""
+"""Pickles built to attack: each is refused in a sentence that says what it would have run, at once, in little memory."""
 
 from __future__ import annotations
 

@@ -39,8 +39,7 @@ def model(tmp_path: Path) -> StableDiffusion:
 
 
 def even(model: StableDiffusion, count: int = 1, side: int = 48) -> Tensor:
-    """States [count,C,side,side] that are alike everywhere: a group norm says of each part what it says of the whole.
-    """
+    """States [count,C,side,side] that are alike everywhere: a group norm says of each part what it says of the whole."""
     return torch.randn(count, model.channels, side, side, generator=torch.Generator().manual_seed(1))
 
 

@@ -179,7 +179,7 @@ def test_a_checkpoint_that_takes_no_loras_says_so(studio: Studio) -> None:
     write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
     job = studio.done(GenerateRequest(prompt="red apple <lora:other:1>", checkpoint="tiny", steps=2))
     (note,) = [event for event in studio.of(job) if isinstance(event, Noted)]
-    assert "takes no LoRAs" in note.text
+    assert "does not support LoRAs" in note.text
     path = next(event.path for event in studio.of(job) if isinstance(event, ImageSaved))
     assert "loras" not in metadata.read(path).environment  # it had no effect
 

@@ -1,5 +1,4 @@
-"""Wildcards: what templates stand for, the same each time, told in the picture; and sentences for what cannot be drawn.
-"""
+"""Wildcards: what templates stand for, the same each time, told in the picture; and sentences for what cannot be drawn."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Starting from a picture: choosing it, painting on it with the mouse, drawing its frame larger, and what comes of it.
-"""
+"""Starting from a picture: choosing it, painting on it with the mouse, drawing its frame larger, and what comes of it."""
 
 from __future__ import annotations
 

@@ -46,9 +46,8 @@ class ControlNetPreview(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._image, self._error = QImage(), ""
         self.setFixedHeight(_PREVIEW_HEIGHT)
-        describe(self, "ControlNet preview", "The preprocessed image that the ControlNet receives")
+        self.show_image(QImage())
 
     def show_image(self, image: QImage, error: str = "") -> None:
         self._image, self._error = image, error

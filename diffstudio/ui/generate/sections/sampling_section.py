@@ -51,7 +51,7 @@ class SamplingSection(QWidget):
         self.guide_last_step = CheckBox("Guide the last step")
         describe(
             self.guide_last_step,
-            "Guide the last step",
+            self.guide_last_step.text(),
             "Apply CFG in the last step too, which adds grain. Tick this to reproduce images from before version 0.2",
         )
         self.sampler = LabelledComboBox(
