@@ -15,6 +15,7 @@ from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.studio.metadata import a1111_controlnet
+from diffstudio.studio.metadata.sampler_names import reduced, sampler_and_spacing, shortened
 from diffstudio.studio.requests import (
     LANCZOS,
     LARGEST_SEED,
@@ -22,80 +23,11 @@ from diffstudio.studio.requests import (
     LONGEST_PROMPT,
     GenerateRequest,
     PictureRequest,
-    SamplerName,
-    SpacingName,
     UpscaleRequest,
 )
 
 DAMAGED = "The image's settings are damaged"
 CHOOSE_ANOTHER = "Choose another image"
-
-SAMPLER_LABELS = {
-    SamplerName.EULER: "Euler",
-    SamplerName.HEUN: "Heun",
-    SamplerName.DDIM: "DDIM",
-    SamplerName.DDPM: "DDPM",
-    SamplerName.EULER_ANCESTRAL: "Euler a",
-    SamplerName.DPMPP_2M: "DPM++ 2M",
-    SamplerName.DPMPP_2M_SDE: "DPM++ 2M SDE",
-    SamplerName.UNIPC: "UniPC",
-    SamplerName.LCM: "LCM",
-}
-
-# What AUTOMATIC1111 calls the same ladder: its "SGM Uniform" leaves the last index out as `trailing` does, its "DDIM"
-# counts up from index 1 as `leading` does. It has no name for equal steps of log-SNR.
-SPACING_LABELS = {
-    SpacingName.UNIFORM: "Uniform",
-    SpacingName.TRAILING: "SGM Uniform",
-    SpacingName.LEADING: "DDIM",
-    SpacingName.KARRAS: "Karras",
-    SpacingName.EXPONENTIAL: "Exponential",
-    SpacingName.LOG_SNR: "Log SNR",
-    SpacingName.ALIGN_YOUR_STEPS: "Align Your Steps",
-}
-
-# Names as other programs write them, reduced by _reduced().
-_SAMPLERS = {
-    "euler": SamplerName.EULER,
-    "keuler": SamplerName.EULER,
-    "eulerdiscrete": SamplerName.EULER,
-    "eulera": SamplerName.EULER_ANCESTRAL,
-    "eulerancestral": SamplerName.EULER_ANCESTRAL,
-    "keulera": SamplerName.EULER_ANCESTRAL,
-    "keulerancestral": SamplerName.EULER_ANCESTRAL,
-    "heun": SamplerName.HEUN,
-    "kheun": SamplerName.HEUN,
-    "ddim": SamplerName.DDIM,
-    "ddimv3": SamplerName.DDIM,
-    "ddpm": SamplerName.DDPM,
-    "lcm": SamplerName.LCM,
-    "dpm++2m": SamplerName.DPMPP_2M,
-    "dpmpp2m": SamplerName.DPMPP_2M,
-    "kdpmpp2m": SamplerName.DPMPP_2M,
-    "kdpm++2m": SamplerName.DPMPP_2M,
-    "dpm++2msde": SamplerName.DPMPP_2M_SDE,
-    "dpmpp2msde": SamplerName.DPMPP_2M_SDE,
-    "dpmpp2msdegpu": SamplerName.DPMPP_2M_SDE,
-    "kdpmpp2msde": SamplerName.DPMPP_2M_SDE,
-    "unipc": SamplerName.UNIPC,
-    "unipcbh2": SamplerName.UNIPC,
-}
-_SPACINGS = {
-    "uniform": SpacingName.UNIFORM,
-    "normal": SpacingName.UNIFORM,
-    "sgmuniform": SpacingName.TRAILING,
-    "simple": SpacingName.TRAILING,
-    "trailing": SpacingName.TRAILING,
-    "ddim": SpacingName.LEADING,
-    "ddimuniform": SpacingName.LEADING,
-    "leading": SpacingName.LEADING,
-    "karras": SpacingName.KARRAS,
-    "exponential": SpacingName.EXPONENTIAL,
-    "polyexponential": SpacingName.EXPONENTIAL,
-    "logsnr": SpacingName.LOG_SNR,
-    "alignyoursteps": SpacingName.ALIGN_YOUR_STEPS,
-}
-_AUTOMATIC = {SamplerName.DPMPP_2M: SpacingName.KARRAS, SamplerName.DPMPP_2M_SDE: SpacingName.EXPONENTIAL}
 
 _SIZE = re.compile(r"\D*(\d{1,6})\s*[x×,]\s*(\d{1,6})\D*")
 _LONGEST_LINE = 100_000
@@ -232,11 +164,11 @@ def _second_pass(found: Mapping[str, Any], width: Any, height: Any, skipped: lis
 def _upscaler(name: Any, skipped: list[str]) -> str:
     """AUTOMATIC1111 has seven latent upscalers and three without a network; here there is one of each."""
     text = str(name or "")[:200].strip()
-    plain = _reduced(text)
+    plain = reduced(text)
     if plain.startswith("latent"):
         return LATENT
     if plain in ("none", "nearest"):
-        skipped.append(f"the upscaler {_short(text)}")
+        skipped.append(f"the upscaler {shortened(text)}")
     return LANCZOS if plain in ("", "none", "nearest", "lanczos") else text
 
 
@@ -363,7 +295,7 @@ def _imported(
 ) -> ImportedSettings | None:
     """A request made of what was found; what it cannot hold becomes a phrase."""
     skipped: list[str] = []
-    sampler, spacing = _names(found.get("sampler"), found.get("spacing"), skipped)
+    sampler, spacing = sampler_and_spacing(found.get("sampler"), found.get("spacing"), skipped)
     taken: dict[str, Any] = {"sampler": sampler, "spacing": spacing}
     for name in ("prompt", "negative"):
         text = str(found.get(name) or "")
@@ -389,7 +321,7 @@ def _imported(
     if denoise is not None and denoise < 1:
         skipped.append(f"the init image, at denoising strength {denoise:g}")
     request = _in_range_only(taken, skipped)
-    shown = [f"{_short(name)}: {_short(value)}" for name, value in others.items() if _worth_showing(value)]
+    shown = [f"{shortened(name)}: {shortened(value)}" for name, value in others.items() if _worth_showing(value)]
     if len(shown) > _MOST_SHOWN:
         shown[_MOST_SHOWN:] = [f"{len(shown) - _MOST_SHOWN} more settings"]
     return ImportedSettings(request, source, tuple(skipped + shown))
@@ -402,35 +334,10 @@ def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> GenerateRequest
         try:
             GenerateRequest(**{name: value})
         except BadRequest:
-            skipped.append(f"{name} {_short(value)}")
+            skipped.append(f"{name} {shortened(value)}")
         else:
             request_values[name] = value
     return GenerateRequest(**request_values)
-
-
-def _names(sampler: Any, spacing: Any, skipped: list[str]) -> tuple[SamplerName, SpacingName]:
-    default = GenerateRequest()
-    name, spacing_name = _reduced(sampler), _reduced(spacing)
-    for ending in ("karras", "exponential"):  # "DPM++ 2M Karras", before schedules had a field of their own
-        if name.endswith(ending) and len(name) > len(ending):
-            name, spacing_name = name.removesuffix(ending), spacing_name or ending
-    if name.endswith("k") and name.removesuffix("k") in _SAMPLERS:  # InvokeAI's dpmpp_2m_k
-        name, spacing_name = name.removesuffix("k"), spacing_name or "karras"
-    ours = _SAMPLERS.get(name)
-    if ours is None and sampler:
-        skipped.append(f"the sampler {_short(sampler)}")
-    if spacing_name in ("", "automatic"):
-        spaced = _AUTOMATIC.get(ours, SpacingName.UNIFORM) if ours and spacing_name else SpacingName.UNIFORM
-    elif spacing_name in _SPACINGS:
-        spaced = _SPACINGS[spacing_name]
-    else:
-        spaced = default.spacing
-        skipped.append(f"the schedule {_short(spacing)}")
-    return ours or default.sampler, spaced
-
-
-def _reduced(name: Any) -> str:
-    return re.sub(r"[^a-z0-9+]", "", str(name or "")[:80].lower())
 
 
 def _number(value: Any, kind: type[int] | type[float]) -> int | float | None:
@@ -441,8 +348,3 @@ def _number(value: Any, kind: type[int] | type[float]) -> int | float | None:
             return kind(float(value))
         except (TypeError, ValueError, OverflowError):
             return None
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value)[:200].split())
-    return text if len(text) <= 80 else text[:77] + "…"

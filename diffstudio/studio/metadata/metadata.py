@@ -23,6 +23,7 @@ from diffstudio.imaging.reader import flatten
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
 from diffstudio.studio.metadata.image_text import ImageText, read_text
+from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
 from diffstudio.studio.prompts import lora_tags
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.requests import (
@@ -72,8 +73,8 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
     width, height = about.get("width", request.width), about.get("height", request.height)
     fields: dict[str, Any] = {
         "Steps": request.steps,
-        "Sampler": import_settings.SAMPLER_LABELS[request.sampler],
-        "Schedule type": import_settings.SPACING_LABELS[request.spacing],
+        "Sampler": SAMPLER_LABELS[request.sampler],
+        "Schedule type": SPACING_LABELS[request.spacing],
         "CFG scale": _plain(request.guidance),
         import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
         "Seed": request.seed + int(about.get("index", 0)),
@@ -145,8 +146,8 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
         if not request.checkpoint
         else {
             "Steps": request.steps,
-            "Sampler": import_settings.SAMPLER_LABELS[request.sampler],
-            "Schedule type": import_settings.SPACING_LABELS[request.spacing],
+            "Sampler": SAMPLER_LABELS[request.sampler],
+            "Schedule type": SPACING_LABELS[request.spacing],
             "CFG scale": _plain(request.guidance),
             import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
             "Seed": request.seed,

@@ -1,0 +1,111 @@
+"""Samplers and spacings by the names that AUTOMATIC1111, ComfyUI, InvokeAI and other programs have for them."""
+
+from __future__ import annotations
+
+import re
+
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+
+SAMPLER_LABELS = {
+    SamplerName.EULER: "Euler",
+    SamplerName.HEUN: "Heun",
+    SamplerName.DDIM: "DDIM",
+    SamplerName.DDPM: "DDPM",
+    SamplerName.EULER_ANCESTRAL: "Euler a",
+    SamplerName.DPMPP_2M: "DPM++ 2M",
+    SamplerName.DPMPP_2M_SDE: "DPM++ 2M SDE",
+    SamplerName.UNIPC: "UniPC",
+    SamplerName.LCM: "LCM",
+}
+
+# What AUTOMATIC1111 calls the same ladder: its "SGM Uniform" leaves the last index out as `trailing` does, its "DDIM"
+# counts up from index 1 as `leading` does. It has no name for equal steps of log-SNR.
+SPACING_LABELS = {
+    SpacingName.UNIFORM: "Uniform",
+    SpacingName.TRAILING: "SGM Uniform",
+    SpacingName.LEADING: "DDIM",
+    SpacingName.KARRAS: "Karras",
+    SpacingName.EXPONENTIAL: "Exponential",
+    SpacingName.LOG_SNR: "Log SNR",
+    SpacingName.ALIGN_YOUR_STEPS: "Align Your Steps",
+}
+
+# Names as other programs write them, reduced by `reduced`.
+_SAMPLERS = {
+    "euler": SamplerName.EULER,
+    "keuler": SamplerName.EULER,
+    "eulerdiscrete": SamplerName.EULER,
+    "eulera": SamplerName.EULER_ANCESTRAL,
+    "eulerancestral": SamplerName.EULER_ANCESTRAL,
+    "keulera": SamplerName.EULER_ANCESTRAL,
+    "keulerancestral": SamplerName.EULER_ANCESTRAL,
+    "heun": SamplerName.HEUN,
+    "kheun": SamplerName.HEUN,
+    "ddim": SamplerName.DDIM,
+    "ddimv3": SamplerName.DDIM,
+    "ddpm": SamplerName.DDPM,
+    "lcm": SamplerName.LCM,
+    "dpm++2m": SamplerName.DPMPP_2M,
+    "dpmpp2m": SamplerName.DPMPP_2M,
+    "kdpmpp2m": SamplerName.DPMPP_2M,
+    "kdpm++2m": SamplerName.DPMPP_2M,
+    "dpm++2msde": SamplerName.DPMPP_2M_SDE,
+    "dpmpp2msde": SamplerName.DPMPP_2M_SDE,
+    "dpmpp2msdegpu": SamplerName.DPMPP_2M_SDE,
+    "kdpmpp2msde": SamplerName.DPMPP_2M_SDE,
+    "unipc": SamplerName.UNIPC,
+    "unipcbh2": SamplerName.UNIPC,
+}
+_SPACINGS = {
+    "uniform": SpacingName.UNIFORM,
+    "normal": SpacingName.UNIFORM,
+    "sgmuniform": SpacingName.TRAILING,
+    "simple": SpacingName.TRAILING,
+    "trailing": SpacingName.TRAILING,
+    "ddim": SpacingName.LEADING,
+    "ddimuniform": SpacingName.LEADING,
+    "leading": SpacingName.LEADING,
+    "karras": SpacingName.KARRAS,
+    "exponential": SpacingName.EXPONENTIAL,
+    "polyexponential": SpacingName.EXPONENTIAL,
+    "logsnr": SpacingName.LOG_SNR,
+    "alignyoursteps": SpacingName.ALIGN_YOUR_STEPS,
+}
+# AUTOMATIC1111's schedule "Automatic", where it is not uniform.
+_AUTOMATIC = {SamplerName.DPMPP_2M: SpacingName.KARRAS, SamplerName.DPMPP_2M_SDE: SpacingName.EXPONENTIAL}
+
+
+def sampler_and_spacing(sampler: object, spacing: object, skipped: list[str]) -> tuple[SamplerName, SpacingName]:
+    """The sampler and spacing that another program's names mean.
+
+    For an unknown name the default is taken, and a phrase for it added to `skipped`.
+    """
+    default = GenerateRequest()
+    name, spacing_name = reduced(sampler), reduced(spacing)
+    for ending in ("karras", "exponential"):  # "DPM++ 2M Karras", before schedules had a field of their own
+        if name.endswith(ending) and len(name) > len(ending):
+            name, spacing_name = name.removesuffix(ending), spacing_name or ending
+    if name.endswith("k") and name.removesuffix("k") in _SAMPLERS:  # InvokeAI's dpmpp_2m_k
+        name, spacing_name = name.removesuffix("k"), spacing_name or "karras"
+    ours = _SAMPLERS.get(name)
+    if ours is None and sampler:
+        skipped.append(f"the sampler {shortened(sampler)}")
+    if spacing_name in ("", "automatic"):
+        spaced = _AUTOMATIC.get(ours, SpacingName.UNIFORM) if ours and spacing_name else SpacingName.UNIFORM
+    elif spacing_name in _SPACINGS:
+        spaced = _SPACINGS[spacing_name]
+    else:
+        spaced = default.spacing
+        skipped.append(f"the schedule {shortened(spacing)}")
+    return ours or default.sampler, spaced
+
+
+def reduced(name: object) -> str:
+    """A name as it is compared: lower-case letters, digits and `+`."""
+    return re.sub(r"[^a-z0-9+]", "", str(name or "")[:80].lower())
+
+
+def shortened(value: object) -> str:
+    """A value on one line of at most 80 characters, for a message."""
+    text = " ".join(str(value)[:200].split())
+    return text if len(text) <= 80 else text[:77] + "…"
