@@ -41,7 +41,7 @@ class ImageSettingsDialog(QDialog):
             edit.setReadOnly(True)
             edit.setTabChangesFocus(True)
             describe(edit, name, f"{name} of the image")
-        self.prompt.setMinimumHeight(72)
+        self.prompt.setFixedHeight(84)
         self.negative.setFixedHeight(56)
         self.facts = FactsTable(96)
         self.facts.show_facts(_rows(settings))
@@ -80,13 +80,14 @@ class ImageSettingsDialog(QDialog):
         column.setSpacing(8)
         column.addLayout(top)
         column.addWidget(SectionLabel(terms.PROMPT))
-        column.addWidget(self.prompt, 1)
+        column.addWidget(self.prompt)
         if settings.request.negative:
             column.addWidget(SectionLabel(terms.NEGATIVE_PROMPT))
             column.addWidget(self.negative)
         if settings.not_imported:
             not_imported = f"Not imported: {'; '.join(settings.not_imported)}."
             column.addWidget(label(not_imported, "warn", pixels=theme.SMALL_PIXELS, wrap=True))
+        column.addStretch(1)
         buttons = QHBoxLayout()
         buttons.setContentsMargins(24, 8, 24, 16)
         buttons.addWidget(self.start_button)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
@@ -14,10 +14,11 @@ from diffstudio.ui.train.loss_curve import LossCurve
 from diffstudio.ui.train.sample_sheets_view import SampleSheetsView
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
+from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
-_CLOSING_NOTE = "closing the window does not stop the run"
+_CLOSING_NOTE = "Closing the window does not stop the run"
 
 
 def status_line(summary: RunSummary) -> str:
@@ -100,14 +101,17 @@ class RunView(QWidget):
         header.setSpacing(16)
         header.addWidget(self.title, 1)
         header.addWidget(self.status)
-        buttons = QHBoxLayout()
-        buttons.setSpacing(8)
+        button_row, buttons = QWidget(), FlowLayout(spacing=8)  # wraps in a narrow window
+        button_row.setLayout(buttons)
         for button in (self.stop, self.generate, self.open, self.remove):
             buttons.addWidget(button)
-        buttons.addSpacing(4)
+        foot = QHBoxLayout()
+        foot.setSpacing(12)
+        foot.addWidget(button_row, 3)
         self.note.setMinimumWidth(1)
         self.note.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        buttons.addWidget(self.note, 1)
+        self.note.setAlignment(Qt.AlignmentFlag.AlignRight)
+        foot.addWidget(self.note, 2)
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 16)
         column.setSpacing(12)
@@ -118,7 +122,7 @@ class RunView(QWidget):
         column.addWidget(self.curve, 4)
         column.addWidget(self.samples, 5)
         column.addWidget(self._spacer, 1)
-        column.addLayout(buttons)
+        column.addLayout(foot)
 
     def show_run(self, summary: RunSummary, history: HistoryView | None, log: str) -> None:
         """Show a run; `log` is the end of its log, shown if it failed or was interrupted."""

@@ -227,6 +227,7 @@ class EmptyState(QWidget):
             row.addStretch(1)
             column.addLayout(row)
         self.button = PrimaryButton(button_text or "")
+        describe(self.button, button_text or title)  # hidden without a text, but it has a name all the same
         self.button.clicked.connect(self.clicked)
         column.addSpacing(8)
         column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)

@@ -175,7 +175,7 @@ def test_from_a_folder_to_a_checkpoint(
     path = started(room, qtbot, pictures)
     assert path.name == "toys"
     assert list(room.runs_list.cards()) == [path]
-    assert "closing the window does not stop the run" in room.run_view.note.text()
+    assert "Closing the window does not stop the run" in room.run_view.note.text()
     view = room.run_view
     qtbot.waitUntil(lambda: "images/s" in view.status.text(), timeout=PATIENCE_MS)
     assert view.status.text().startswith("Step ") and "left" in view.status.text()
