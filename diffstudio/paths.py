@@ -66,3 +66,8 @@ def overrides() -> Path:
 def starter() -> Path:
     """The checkpoint that ships with the program."""
     return resources() / "starter" / "starter.safetensors"
+
+
+def valid_utf8(name: str) -> str:
+    """`name` with surrogates replaced: names of files may hold bytes that are not UTF-8, and not every format can."""
+    return name.encode("utf-8", "replace").decode("utf-8")

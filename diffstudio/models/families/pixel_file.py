@@ -24,6 +24,7 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.state_dict_keys import with_current_keys
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.paths import valid_utf8
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -94,7 +95,7 @@ def save(
         "modelspec.prediction_type": "sample",
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
-    data = safetensors.torch.save(tensors, {name: as_text(value) for name, value in metadata.items()})
+    data = safetensors.torch.save(tensors, {name: valid_utf8(value) for name, value in metadata.items()})
     write_bytes(path, data, not_written(path))
 
 
@@ -140,14 +141,9 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    if as_text(str(path)) == str(path):
+    if valid_utf8(str(path)) == str(path):
         return safetensors.torch.load_file(path)
     return safetensors.torch.load(path.read_bytes())  # safetensors can only open paths that are valid UTF-8
-
-
-def as_text(name: str) -> str:
-    """`name` as valid UTF-8: names of files and folders may contain other bytes."""
-    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _header_object(checkpoint: Checkpoint, key: str) -> dict[str, Any]:

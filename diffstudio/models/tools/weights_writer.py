@@ -31,6 +31,7 @@ from diffstudio.models.files.safetensors_header import TensorEntry, read_safeten
 from diffstudio.models.files.weights_reader import TORCH_DTYPES, PickleWeights
 from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.spec import SPARE_BYTES
+from diffstudio.paths import valid_utf8
 
 Metadata = Mapping[str, str]
 _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
@@ -189,7 +190,7 @@ def write_tensors(file: BinaryIO, name: str, tensors: State, metadata: Metadata)
     """
     order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
     header: dict[str, object] = (
-        {"__metadata__": {key: as_text(value) for key, value in metadata.items()}} if metadata else {}
+        {"__metadata__": {key: valid_utf8(value) for key, value in metadata.items()}} if metadata else {}
     )
     end, whole = 0, max(1, size_of(tensors))
     for key in order:
@@ -224,8 +225,3 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 def _is_nan(tensor: Tensor) -> Tensor:
     return torch.isnan(tensor.half() if tensor.element_size() == 1 else tensor).any()
-
-
-def as_text(value: str) -> str:
-    """The text with surrogates replaced, which UTF-8 cannot encode: file names may hold undecodable bytes."""
-    return value.encode("utf-8", "replace").decode("utf-8")

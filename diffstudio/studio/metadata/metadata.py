@@ -21,6 +21,7 @@ from diffstudio.atomic import atomic_write, not_written
 from diffstudio.errors import BadRequest, ImageProblem, no_image_at
 from diffstudio.imaging.reader import flatten
 from diffstudio.imaging.thumbnail import read_thumbnail
+from diffstudio.paths import valid_utf8
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
 from diffstudio.studio.metadata.image_text import ImageText, read_text
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
@@ -110,7 +111,7 @@ def _yes_or_no(value: bool | None) -> str | None:
 
 def storable(text: str) -> str:
     """Text that files and databases can hold: without NUL, and valid UTF-8, which half a surrogate pair is not."""
-    return text.replace("\0", " ").encode("utf-8", "replace").decode()
+    return valid_utf8(text.replace("\0", " "))
 
 
 def _hires_fields(request: GenerateRequest) -> dict[str, Any]:
