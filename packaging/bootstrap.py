@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""From a fresh checkout to a running diffstudio, in one command:
+"""Install and run diffstudio from a checkout, in one command:
 
-    python3 packaging/bootstrap.py run [ARGS]          install what is missing, then start `diffstudio ARGS`
-    python3 packaging/bootstrap.py test [PYTEST ARGS]  the same, then every check there is; with arguments only pytest
+    python3 packaging/bootstrap.py run [ARGS]          install what is missing, then run `diffstudio ARGS`
+    python3 packaging/bootstrap.py test [PYTEST ARGS]  the same, then run all checks; with arguments only pytest
 
-Everything goes into `.venv` in the checkout; a second call finds it there and starts at once. What Qt needs from the
-system is installed where this may be done (as root, with apt); elsewhere the one command that does it is printed.
+Everything is installed into `.venv` in the checkout; later calls start at once. The system libraries that Qt needs are
+installed if possible (as root, with apt); otherwise the command to install them is printed.
 
-Needs nothing but Python 3.11 or later. Which torch: on Linux the package index carries the build for NVIDIA cards,
-several gigabytes; without such a card the small build for processors is taken, where it can be reached.
-DIFFSTUDIO_TORCH_INDEX names another index of torch builds (for AMD's ROCm, say).
+Requires Python 3.11 or later and nothing else. On Linux the package index has the torch build for NVIDIA GPUs, several
+gigabytes large; without such a GPU the small CPU build is installed, if it can be reached. DIFFSTUDIO_TORCH_INDEX
+chooses another index of torch builds (for example for AMD's ROCm).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WINDOWS = sys.platform == "win32"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 TORCH_BUILDS = "https://download.pytorch.org/whl/"
 
-# What the Qt packages need from a Linux system: the library, and the Debian package it is in.
+# System libraries that Qt needs on Linux, and the Debian packages that contain them
 QT_LIBRARIES = {
     "libEGL.so.1": "libegl1",
     "libGL.so.1": "libgl1",
@@ -62,7 +62,7 @@ QT_LIBRARIES = {
     "libxcb-xkb.so.1": "libxcb-xkb1",
 }
 DISPLAY_TOOLS = {"Xvfb": "xvfb", "xdotool": "xdotool"}  # for the test in a real X display
-OTHER_SYSTEMS = {  # where there is no apt: the same libraries in one command
+OTHER_SYSTEMS = {  # without apt: the command that installs the same libraries
     "dnf": "dnf install mesa-libEGL mesa-libGL libxkbcommon-x11 xcb-util-cursor xcb-util-wm xcb-util-image xcb-util-keysyms "
     "xcb-util-renderutil",
     "pacman": "pacman -S libglvnd libxkbcommon-x11 xcb-util-cursor xcb-util-wm xcb-util-image xcb-util-keysyms "
@@ -81,52 +81,52 @@ def main(arguments: list[str]) -> int:
         return with_newer_python(arguments)
     try:
         install(testing=verb == "test")
-    except Trouble as trouble:
-        print(f"bootstrap: {trouble}", file=sys.stderr)
+    except InstallError as error:
+        print(f"bootstrap: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nbootstrap: Stopped. Run the same again, and what is missing is installed.", file=sys.stderr)
+        print("\nbootstrap: Stopped. Run the same command again to continue.", file=sys.stderr)
         return 130
     return test(rest) if verb == "test" else run(rest)
 
 
-class Trouble(Exception):
-    """Something that a person has to do first; the message says what."""
+class InstallError(Exception):
+    """Installing failed; the message says what the user has to do."""
 
 
 # Installing
 
 
 def install(testing: bool) -> None:
-    """Make `.venv` hold what constraints.txt and pyproject.toml say. At once when it does already."""
-    wanted = fingerprint()
-    there = installed()
-    if there.get("fingerprint") == wanted and (there.get("testing") or not testing) and PYTHON.exists():
+    """Install the packages of pyproject.toml and constraints.txt into `.venv`, unless it is up to date."""
+    current = fingerprint()
+    before = installed()
+    if before.get("fingerprint") == current and (before.get("testing") or not testing) and PYTHON.exists():
         return
-    begun = time.monotonic()
-    if there.get("python") != version() or not PYTHON.exists():
+    started = time.monotonic()
+    if before.get("python") != version() or not PYTHON.exists():
         make_environment()
     STAMP.unlink(missing_ok=True)
     install_system_packages(testing)
     pip("install", "--constraint", str(CONSTRAINTS), "hatchling", "editables")
-    for_torch, said = torch_build()
-    say(f"Installing diffstudio and what it needs into {VENV}. {said}")
+    torch_options, note = torch_build()
+    say(f"Installing diffstudio and its dependencies into {VENV}. {note}")
     what = f"{ROOT}[test]" if testing else str(ROOT)
-    pip("install", "--constraint", str(CONSTRAINTS), *for_torch, "--no-build-isolation", "--editable", what)
-    record = {"fingerprint": wanted, "testing": testing or bool(there.get("testing")), "python": version()}
-    beside = STAMP.with_name(STAMP.name + ".part")
-    beside.write_text(json.dumps(record), encoding="utf-8")
-    beside.replace(STAMP)
-    say(f"Installed in {time.monotonic() - begun:.0f} s.")
+    pip("install", "--constraint", str(CONSTRAINTS), *torch_options, "--no-build-isolation", "--editable", what)
+    record = {"fingerprint": current, "testing": testing or bool(before.get("testing")), "python": version()}
+    part = STAMP.with_name(STAMP.name + ".part")
+    part.write_text(json.dumps(record), encoding="utf-8")
+    part.replace(STAMP)
+    say(f"Installed in {time.monotonic() - started:.0f} s.")
 
 
 def fingerprint() -> str:
-    """Changes when another set of packages is needed, and not when some lint rule does."""
-    import tomllib  # Python 3.11, which is known to be here by now
+    """A hash that changes when other packages are needed, but not when a lint rule changes."""
+    import tomllib  # needs Python 3.11, which was checked before
 
     with (ROOT / "pyproject.toml").open("rb") as file:
-        asked = tomllib.load(file)
-    text = json.dumps([asked["project"], asked["build-system"], version(), str(ROOT)]) + CONSTRAINTS.read_text(
+        project = tomllib.load(file)
+    text = json.dumps([project["project"], project["build-system"], version(), str(ROOT)]) + CONSTRAINTS.read_text(
         encoding="utf-8"
     )
     return hashlib.sha256(text.encode()).hexdigest()
@@ -145,16 +145,16 @@ def version() -> str:
 
 
 def make_environment() -> None:
-    say(f"Making a Python environment in {VENV}.")
-    if not has_module("ensurepip"):  # Debian keeps it in a package of its own
+    say(f"Creating a Python environment in {VENV}.")
+    if not has_module("ensurepip"):  # a separate package on Debian
         package = f"python{version()}-venv"
         if not apt_install([package]):
-            raise Trouble(
-                f"Python cannot make an environment here. Run `sudo apt-get install {package}`, then this again."
+            raise InstallError(
+                f"Python cannot create environments here. Run `sudo apt-get install {package}`, then try again."
             )
     command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
     if subprocess.run(command, check=False).returncode != 0:
-        raise Trouble(f"The environment could not be made: `{' '.join(command)}` failed. What it said is above.")
+        raise InstallError(f"The environment could not be created: `{' '.join(command)}` failed with the output above.")
 
 
 def has_module(name: str) -> bool:
@@ -164,59 +164,60 @@ def has_module(name: str) -> bool:
 def pip(*arguments: str) -> None:
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.run(command, cwd=str(ROOT), check=False).returncode != 0:
-        raise Trouble(
-            "The packages could not be installed. What pip said is above; with a connection to the package index "
-            "and some gigabytes free on the disk, run this again and it goes on from there."
+        raise InstallError(
+            "The packages could not be installed; see pip's output above. Check the internet connection and the free disk "
+            "space (several gigabytes are needed), then run the same command again to continue."
         )
+
+
+NO_GPU = "torch: the CPU build, because no NVIDIA GPU was found."
 
 
 def torch_build() -> tuple[list[str], str]:
-    """Arguments for pip that choose torch's build, and the sentence that says which."""
+    """The pip options that choose torch's build, and a sentence about the choice."""
     index = os.environ.get("DIFFSTUDIO_TORCH_INDEX")
     if index:
-        return ["--extra-index-url", index], f"torch: from {index}, as DIFFSTUDIO_TORCH_INDEX says."
-    card = has_nvidia_card()
+        return ["--extra-index-url", index], f"torch: from {index} (DIFFSTUDIO_TORCH_INDEX)."
+    gpu = has_nvidia_gpu()
     if sys.platform == "darwin":
-        return [], "torch: the build for macOS, which uses Apple's graphics where there are any."
-    if WINDOWS and card:
+        return [], "torch: the build for macOS, which uses Apple GPUs."
+    if WINDOWS and gpu:
         return from_builds(
             "cu130",
-            "torch: the build for NVIDIA cards, for the one found here.",
-            "torch: the build for processors, since that for NVIDIA cards cannot be reached now.",
+            "torch: the CUDA build, because an NVIDIA GPU was found.",
+            "torch: the CPU build, because the CUDA build cannot be reached.",
         )
     if WINDOWS:
-        return [], "torch: the build for processors, since no NVIDIA card was found."
-    if card:
-        return [], "torch: the build for NVIDIA cards, for the one found here (several gigabytes)."
+        return [], NO_GPU
+    if gpu:
+        return [], "torch: the CUDA build (several gigabytes), because an NVIDIA GPU was found."
     return from_builds(
-        "cpu",
-        "torch: the build for processors, since no NVIDIA card was found.",
-        "torch: whichever build pip finds; no NVIDIA card was found, so the one for processors would do.",
+        "cpu", NO_GPU, "torch: the default build, because the CPU build cannot be reached (no NVIDIA GPU was found)."
     )
 
 
-def from_builds(name: str, found: str, otherwise: str) -> tuple[list[str], str]:
+def from_builds(name: str, found: str, unreachable: str) -> tuple[list[str], str]:
     url = TORCH_BUILDS + name
     try:
         with urllib.request.urlopen(url + "/torch/", timeout=5):
             return ["--extra-index-url", url], found
-    except OSError:  # offline, blocked, or no such build: pip's own indexes and folders are enough
-        return [], otherwise
+    except OSError:  # offline, blocked, or no such build: pip uses its default index
+        return [], unreachable
 
 
-def has_nvidia_card() -> bool:
+def has_nvidia_gpu() -> bool:
     found = shutil.which("nvidia-smi")
     if not found:
         return False
     try:
-        said = subprocess.run([found, "-L"], capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run([found, "-L"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return said.returncode == 0 and "GPU" in said.stdout
+    return result.returncode == 0 and "GPU" in result.stdout
 
 
 def install_system_packages(testing: bool) -> None:
-    """What Qt loads from a Linux system; says what is missing where it cannot be installed from here."""
+    """Install the system libraries for Qt on Linux, or print the command for it."""
     if not sys.platform.startswith("linux"):
         return
     missing = [package for library, package in QT_LIBRARIES.items() if not loads(library)]
@@ -229,7 +230,7 @@ def install_system_packages(testing: bool) -> None:
         command = f"sudo apt-get install {' '.join(missing)}"
     else:
         command = "sudo " + OTHER_SYSTEMS[manager]
-    say(f"The window may need something from the system that is not there yet. This installs it:\n\n    {command}\n")
+    say(f"Some system libraries that the window needs are missing. Install them with:\n\n    {command}\n")
 
 
 def loads(library: str) -> bool:
@@ -241,10 +242,10 @@ def loads(library: str) -> bool:
 
 
 def apt_install(packages: list[str]) -> bool:
-    """True when they were installed; False where this may not be done or cannot."""
+    """Install Debian packages; False without apt or root, or when it fails."""
     if not shutil.which("apt-get") or not hasattr(os, "geteuid") or os.geteuid() != 0:
         return False
-    say(f"Installing from the system's packages: {' '.join(packages)}.")
+    say(f"Installing system packages: {' '.join(packages)}.")
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
@@ -252,14 +253,14 @@ def apt_install(packages: list[str]) -> bool:
 
 
 def with_newer_python(arguments: list[str]) -> int:
-    """Start again with a Python that is new enough, if one is on the path."""
+    """Run this script with a newer Python, if there is one on the path."""
     for name in ("python3.13", "python3.12", "python3.11", "python3.14"):
         found = shutil.which(name)
         if found:
             return subprocess.run([found, os.path.abspath(__file__), *arguments], check=False).returncode
     print(
-        "bootstrap: diffstudio needs Python {}.{} or later and this is {}.{}. Install one from your system's packages or "
-        "from python.org, then run this again with it.".format(*OLDEST, *sys.version_info[:2]),
+        "bootstrap: diffstudio needs Python {}.{} or later, and this is {}.{}. Install a newer one from your system's "
+        "packages or from python.org, then run this script with it.".format(*OLDEST, *sys.version_info[:2]),
         file=sys.stderr,
     )
     return 1
@@ -269,7 +270,7 @@ def with_newer_python(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    """Become `diffstudio ARGS`, in the folder the person is in; that folder is not searched for modules."""
+    """Run `diffstudio ARGS` in the current folder, which is not searched for modules."""
     command = [str(PYTHON), "-m", "diffstudio", *arguments]
     environment = dict(os.environ, PYTHONSAFEPATH="1")
     if not WINDOWS:
@@ -282,14 +283,14 @@ def run(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Every check, each reported by name; the exit code is 0 only when all of them pass."""
+    """Run all checks and report each by name; the exit code is 0 only if all pass."""
     if arguments:
         return check([str(PYTHON), "-m", "pytest", *arguments])
     tools = PYTHON.parent
     shutil.rmtree(COVERAGE, ignore_errors=True)
     COVERAGE.mkdir(parents=True)
     report = COVERAGE / "report.json"
-    at_once = str(min(4, os.cpu_count() or 1))
+    workers = str(min(4, os.cpu_count() or 1))
     checks = {
         "ruff check": [str(tools / "ruff"), "check", "."],
         "ruff format": [str(tools / "ruff"), "format", "--check", "."],
@@ -300,7 +301,7 @@ def test(arguments: list[str]) -> int:
             "-m",
             "pytest",
             "-n",
-            at_once,
+            workers,
             "--dist",
             "loadfile",
             "--cov",
@@ -325,12 +326,10 @@ def check(command: list[str], **environment: str) -> int:
 
 
 def test_in_real_display() -> int:
-    """The window under Xvfb; its screenshot is left in artefacts/window.png."""
+    """Test the window under Xvfb; a screenshot is saved as artefacts/window.png."""
     server = shutil.which("Xvfb")
     if not server:
-        say(
-            "Xvfb is not installed, so the window was tested without a screen only. (On Debian: apt-get install xvfb xdotool)"
-        )
+        say("Xvfb is not installed, so the window was only tested offscreen. (On Debian: apt-get install xvfb xdotool)")
         return 1 if os.environ.get("CI") else 0
     ARTEFACTS.mkdir(exist_ok=True)
     reading, writing = os.pipe()
@@ -343,7 +342,7 @@ def test_in_real_display() -> int:
     os.close(writing)
     try:
         with os.fdopen(reading) as pipe:
-            number = pipe.readline().strip()  # written when it takes connections; empty when it has failed
+            number = pipe.readline().strip()  # written when it accepts connections; empty if it failed
         if not number:
             say("Xvfb did not start.")
             return 1

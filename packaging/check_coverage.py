@@ -1,7 +1,7 @@
-"""Coverage per file, and the perfect files: `python packaging/check_coverage.py REPORT.json`.
+"""Print coverage per package and check the perfect files: `python packaging/check_coverage.py REPORT.json`.
 
-REPORT is what `coverage json` wrote. A file that matches a line of perfect_files.txt must have every line and branch
-covered; the exit code is 1 when one has not.
+REPORT is the output of `coverage json`. Files that match a line of perfect_files.txt must have every line and branch
+covered; the exit code is 1 if one has not.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def main(arguments: list[str]) -> int:
     patterns = [
         line for line in PERFECT.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")
     ]
-    for name, (covered, all_of_it) in sorted(by_package(report["files"]).items()):
-        print(f"{covered / all_of_it if all_of_it else 1:7.1%}  {name}")
+    for name, (covered, total) in sorted(by_package(report["files"]).items()):
+        print(f"{covered / total if total else 1:7.1%}  {name}")
     imperfect = [
         f"{name}: {missing(file)}"
         for name, file in sorted(report["files"].items())
@@ -29,26 +29,26 @@ def main(arguments: list[str]) -> int:
     ]
     unused = [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in report["files"])]
     for line in imperfect:
-        print(f"Not covered in full: {line}")
+        print(f"Not fully covered: {line}")
     for pattern in unused:
         print(f"perfect_files.txt names {pattern}, which no file matches")
     return 1 if imperfect or unused else 0
 
 
 def by_package(files: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """Lines and branches covered, and all of them, of each package."""
+    """The covered and the total number of lines and branches of each package."""
     counts: dict[str, tuple[int, int]] = {}
     for name, file in files.items():
         about = file["summary"]
         covered = about["covered_lines"] + about["covered_branches"]
-        all_of_it = about["num_statements"] + about["num_branches"]
+        total = about["num_statements"] + about["num_branches"]
         before = counts.get(package := str(Path(name).parent), (0, 0))
-        counts[package] = (before[0] + covered, before[1] + all_of_it)
+        counts[package] = (before[0] + covered, before[1] + total)
     return counts
 
 
 def missing(file: dict[str, Any]) -> str:
-    """`lines 3, 7, branches 12->14`; empty when all is covered."""
+    """The uncovered lines and branches, as `lines 3, 7, branches 12->14`; empty if there are none."""
     lines, branches = file["missing_lines"], file["missing_branches"]
     parts = [f"lines {', '.join(map(str, lines))}"] if lines else []
     if branches:

@@ -1,1 +1,1 @@
-"""From a folder of pictures to a checkpoint."""
+"""Training: from a folder of images to a checkpoint."""

@@ -1,4 +1,4 @@
-"""A training run from its first event to its last. Read `run_events` first: it is the whole run on one page."""
+"""The training loop: a run from its first event to its last. Read `run_events` first."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.training.run.checkpointing import Checkpointer
 from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter, verdict
 from diffstudio.training.run.run_folder import (
+    RESUME_WITH_SPACE,
     Command,
     RunEvent,
     RunFailed,
@@ -130,7 +131,7 @@ def _record_events(context: RunContext, record: Callable[[RunEvent], None]) -> N
 
 
 def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
-    """Train, yielding what happens. Ends with RunFinished or RunStopped; Diverged, OutOfMemory, StorageProblem."""
+    """Train and yield the events, up to RunFinished or RunStopped. Diverged, OutOfMemory, StorageProblem."""
     run, trainer, recipe = context.run, context.trainer, context.recipe.run
     checkpointer, meter, divergence = Checkpointer(context), StepMeter(recipe.batch), DivergenceMonitor()
     commands = CommandListener(run, lease)
@@ -189,7 +190,7 @@ def started_event(context: RunContext) -> RunStarted:
 
 
 class CommandListener:
-    """Pauses or stops a run between two steps: on a command in its control file, or to lend the accelerator."""
+    """Pauses or stops a run between two steps: on a command in its control file, or to release the accelerator."""
 
     def __init__(self, run: RunFolder, lease: Lease) -> None:
         self._run, self._lease = run, lease
@@ -198,7 +199,7 @@ class CommandListener:
         self.stopped = False
 
     def wait_while_paused(self, step: int, save_state: Callable[[], None]) -> Iterator[RunEvent]:
-        """Wait until the run may continue, yielding what it waits for; then `stopped` says whether it is to end."""
+        """Wait until the run may continue, and yield the events; afterwards `stopped` is True if it has to end."""
         while not self.stopped:
             match self._poll():
                 case Command.STOP:
@@ -223,7 +224,7 @@ class CommandListener:
                     return
 
     def check_between_calls(self) -> None:
-        """While samples are drawn: lend the accelerator if it is wanted. Interrupted on a pause or stop command."""
+        """During sampling: release the accelerator if it is wanted. Interrupted on a pause or stop command."""
         if self._poll() is not Command.RUN:
             raise Interrupted("The samples were not finished")
         self._lease.yield_if_wanted(cancelled=self.stop_requested)
@@ -248,9 +249,7 @@ class CommandListener:
 
 def _as_diffstudio_error(error: Exception) -> DiffstudioError:
     if isinstance(error, OSError):
-        return StorageProblem(
-            "The run folder cannot be written", error.strerror or str(error), "Free some space and resume the run"
-        )
+        return StorageProblem("A file of the run cannot be written", error.strerror or str(error), RESUME_WITH_SPACE)
     if is_out_of_memory(error):
         return OutOfMemory(
             "Out of memory during training",

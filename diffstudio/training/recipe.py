@@ -1,4 +1,4 @@
-"""Recipe: every setting of a training run, frozen; a TOML file.
+"""Recipe: all settings of a training run, stored as a TOML file.
 
 A recipe in `resources/recipes/` may leave values out, which then take their defaults. The `recipe.toml` of a run has
 every value written out, so that a resumed run stays the same run when the defaults change.

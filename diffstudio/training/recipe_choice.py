@@ -1,7 +1,7 @@
-"""Which recipe suits a folder of images, and why. No torch.
+"""Choose the recipe that suits a folder of images, and say why. No torch is imported here.
 
-The road of a run: `inspect_folder(folder)` -> FolderReport -> `choose_recipe(name, report)` -> RecipeChoice. Whoever
-starts the run in another process hands the choice over as a file (`RecipeChoice.write`); it is not made again there.
+`inspect_folder(folder)` -> FolderReport -> `choose_recipe(name, report)` -> RecipeChoice. A run in another process is
+given the choice as a file (`RecipeChoice.write`), so that it is not made twice.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class RecipeChoice:
     why: str
 
     def write(self, path: Path) -> None:
-        """A recipe file with one more key, `why`: `choose_recipe` takes it as it is. StorageProblem on failure."""
+        """Write a recipe file with the extra key `why`, which `choose_recipe` accepts unchanged. StorageProblem."""
         write_text(path, tomli_w.dumps(self.recipe.to_json() | {"why": self.why}))
 
 
 def read_choice(path: Path) -> RecipeChoice:
-    """A recipe file; `why` is empty in one that a person wrote. RunProblem when it is damaged."""
+    """Read a recipe file; `why` is empty if a user wrote it. RunProblem when it is damaged."""
     values = read_table(path)
     why = values.pop("why", "")
     return RecipeChoice(Recipe.from_json(values), str(why))
@@ -52,7 +52,7 @@ def named_recipes() -> dict[str, Recipe]:
 
 
 def check_recipe_name(name: str) -> None:
-    """RunProblem for a name that `choose_recipe` would refuse whatever the folder holds."""
+    """RunProblem for a name that `choose_recipe` rejects for any folder."""
     if name.endswith(".toml") and name not in named_recipes():
         read_choice(Path(name))
     elif name not in (AUTO, *named_recipes()):
@@ -87,7 +87,7 @@ def _unknown(name: str) -> RunProblem:
 
 
 def _automatic(report: FolderReport, accelerator: bool, minutes: float | None) -> tuple[str, str]:
-    """The name of a recipe, and why."""
+    """The name of a recipe, and the reason for it."""
     count = len(report.images)
     if accelerator and count >= _MEDIUM_FROM_IMAGES:
         return "medium", f"Chosen because there are {count:,} images and an accelerator"

@@ -47,7 +47,7 @@ class StepResult:
 
 
 class Trainer:
-    """`step(batch)` makes one update; `state()` and `restore()` hold everything that the next update depends on."""
+    """`step(batch)` makes one update; `state()` and `restore()` cover everything that the next update depends on."""
 
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
         """Weights initialised from the recipe's seed. `recipe.run.dtype` must be resolved: not `auto`."""
@@ -59,7 +59,7 @@ class Trainer:
         self.optimisers = optimisers.build_optimisers(recipe.optimiser, self.network)
         self._parameters = optimisers.parameters_in_order(self.network)
         self.average = ema_model(self.network, recipe.optimiser.ema)
-        self.step_number = 0  # steps done
+        self.step_number = 0  # number of steps done
         self.elapsed_seconds = 0.0  # of training, summed over all processes of the run
         self.fingerprint: str | None = None  # of the dataset that the run started with
         self._noise_levels = noise_levels(recipe.objective)
@@ -119,7 +119,7 @@ class Trainer:
         return float(torch.cat(losses).mean())
 
     def state(self) -> dict[str, Any]:
-        """For `torch.save`. The keys are a format: never change one."""
+        """The training state for `torch.save`. The keys are a file format."""
         return {
             "step": self.step_number,
             "elapsed_seconds": self.elapsed_seconds,
@@ -195,7 +195,7 @@ def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
 
 
 def seconds_per_step(trainer: Trainer, batches: Batches, check: Callable[[], None], steps: int = 4) -> float:
-    """How long a step takes on this machine, measured on a copy of the trainer.
+    """The time of one step on this machine in seconds, measured on a copy of the trainer.
 
     `check()` runs before each and may raise.
     """

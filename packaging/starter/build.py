@@ -1,4 +1,4 @@
-"""Make the starter checkpoint: train it with starter.toml, or package the latest checkpoint of a run.
+"""Build the starter checkpoint: train it with starter.toml, or package the latest checkpoint of a run.
 
     python packaging/starter/build.py train FOLDER RUN     trains or resumes RUN (two hours on two cores)
     python packaging/starter/build.py ship RUN             writes resources/starter/ from RUN's latest checkpoint:
@@ -82,16 +82,16 @@ def ship(run: RunFolder) -> None:
     print(f"{paths.starter()}: {paths.starter().stat().st_size / 1e6:.1f} MB")
 
 
-def labelled(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
-    """The sheet at twice its size, each image above its prompt."""
+def labelled(sheet: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
+    """The sheet at twice its size, with the prompt below each image."""
     cell, line = side * SHEET_SCALE, 18
-    columns = drawn.width // side
+    columns = sheet.width // side
     rows = -(-len(prompts) // columns)
     whole = Image.new("RGB", (columns * cell, rows * (cell + line)), "white")
     draw = ImageDraw.Draw(whole)
     for index, prompt in enumerate(prompts):
         left, top = index % columns, index // columns
-        image = drawn.crop((left * side, top * side, (left + 1) * side, (top + 1) * side))
+        image = sheet.crop((left * side, top * side, (left + 1) * side, (top + 1) * side))
         whole.paste(image.resize((cell, cell), Image.Resampling.BICUBIC), (left * cell, top * (cell + line)))
         draw.text(
             (left * cell + cell // 2, top * (cell + line) + cell + line // 2), prompt, fill="#5f6877", anchor="mm"
@@ -99,13 +99,13 @@ def labelled(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.I
     return whole
 
 
-def thumbnail(drawn: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
-    columns = drawn.width // side
+def thumbnail(sheet: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
+    columns = sheet.width // side
     four = Image.new("RGB", (2 * side, 2 * side), "white")
     for place, prompt in enumerate(THUMBNAIL_PROMPTS):
         index = prompts.index(prompt)
         left, top = index % columns * side, index // columns * side
-        four.paste(drawn.crop((left, top, left + side, top + side)), (place % 2 * side, place // 2 * side))
+        four.paste(sheet.crop((left, top, left + side, top + side)), (place % 2 * side, place // 2 * side))
     return four
 
 
@@ -120,27 +120,27 @@ def model_card(
     )
     return f"""# {TITLE}
 
-The checkpoint that ships with diffstudio: text to image at {recipe.data.size} px on white, so that the program makes pictures
-the minute it is installed. A pixel transformer of {parameters / 1e6:.1f} M parameters, stored in half precision.
+The checkpoint that ships with diffstudio: text to image at {recipe.data.size} px on white, so that the program generates images
+as soon as it is installed. A pixel transformer of {parameters / 1e6:.1f} M parameters, stored in half precision.
 
 - **Data.** Fluent Emoji (3D), Copyright (c) Microsoft Corporation, MIT License, with English names and tags of emojibase-data
   (MIT) and Unicode CLDR (Unicode License v3); see NOTICE. Left out: {left_out}, and {recipe.data.held_out:.0%} of the rest held out.
 - **Licence.** Apache-2.0, as the program.
 - **Recipe.** `packaging/starter/starter.toml`, by `packaging/starter/build.py`: {outcome["steps"]:,} steps of {recipe.run.batch},
-  {outcome["pictures_seen"]:,} pictures seen, {elapsed_seconds / 3600:.1f} hours on {recipe.run.threads} processor cores
+  {outcome["pictures_seen"]:,} images seen, {elapsed_seconds / 3600:.1f} hours on {recipe.run.threads} CPU cores
   shared with other work.
-- **Held-out loss.** {held_out:.4f} (velocity, averaged weights, fixed noise). Its lowest was {best.loss:.4f}, at step
-  {best.step:,}: since then it has learnt its pictures by heart, which makes them recognisable and is what that costs.
-- **Sheet.** `sheet.png`: 40 prompts, seeds 0 to 39, Heun, {recipe.run.sample_steps} steps, guidance
-  {recipe.run.sample_guidance:g}; the first pictures drawn, none drawn again. The prompts were chosen beforehand from
-  the names it was taught.
+- **Held-out loss.** {held_out:.4f} (velocity, EMA weights, fixed noise). The minimum was {best.loss:.4f}, at step
+  {best.step:,}: after that it overfitted its training images, which makes them recognisable.
+- **Sheet.** `sheet.png`: 40 prompts, seeds 0 to 39, Heun, {recipe.run.sample_steps} steps, CFG scale
+  {recipe.run.sample_guidance:g}; the first samples, not a selection. The prompts were chosen beforehand from the names
+  in the training captions.
 
 ## What it cannot do
 It knows a little over a thousand things by their English names (`packaging/starter/prompts.txt` has forty of them) and
 little else: no people, no flags, no text, no scenes, no styles, no counting; tags without a name (`food`, `vehicle`)
-give vague shapes. It has seen each picture hundreds of times and was trained to be recognisable, so its pictures are
-close to those it was taught; it is a teaching model, not a source of new designs. Prompts of more than
-{network.config.text_tokens} words or word parts are cut. Sides other than {recipe.data.size} px work poorly.
+give vague shapes. It has seen each image hundreds of times and was trained to be recognisable, so its images are
+close to the training images; it is a teaching model, not a source of new designs. Prompts of more than
+{network.config.text_tokens} tokens are truncated. Sides other than {recipe.data.size} px work poorly.
 
 ## Network
 | | |

@@ -78,14 +78,14 @@ def test_an_install_that_fails_leaves_no_stamp(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fails(*arguments: str) -> None:
-        raise bootstrap.Trouble("pip said no.")
+        raise bootstrap.InstallError("pip said no.")
 
     monkeypatch.setattr(bootstrap, "pip", fails)
     assert bootstrap.main(["run"]) == 1
     assert capsys.readouterr().err == "bootstrap: pip said no.\n" and not bootstrap.STAMP.exists()
 
 
-def test_ctrl_c_while_it_installs_ends_in_a_sentence(
+def test_ctrl_c_during_installation_prints_a_sentence(
     bootstrap: ModuleType,
     calls: list[tuple[str, ...]],
     monkeypatch: pytest.MonkeyPatch,
@@ -96,33 +96,33 @@ def test_ctrl_c_while_it_installs_ends_in_a_sentence(
 
     monkeypatch.setattr(bootstrap, "pip", interrupted)
     assert bootstrap.main(["run"]) == 130
-    assert "Run the same again" in capsys.readouterr().err and not bootstrap.STAMP.exists()
+    assert "Run the same command again" in capsys.readouterr().err and not bootstrap.STAMP.exists()
 
 
 @pytest.mark.parametrize(
     ("system", "card", "says"),
     [
-        ("linux", True, "for NVIDIA cards"),
-        ("linux", False, "for processors would do"),
+        ("linux", True, "the CUDA build"),
+        ("linux", False, "the CPU build cannot be reached"),
         ("darwin", False, "macOS"),
         ("win32", True, "cannot be reached"),
-        ("win32", False, "no NVIDIA card"),
+        ("win32", False, "no NVIDIA GPU"),
     ],
 )
-def test_torch_is_chosen_and_said(
+def test_torch_build_is_chosen(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, system: str, card: bool, says: str
 ) -> None:
     monkeypatch.setattr(bootstrap.sys, "platform", system)
     monkeypatch.setattr(bootstrap, "WINDOWS", system == "win32")
-    monkeypatch.setattr(bootstrap, "has_nvidia_card", lambda: card)
+    monkeypatch.setattr(bootstrap, "has_nvidia_gpu", lambda: card)
     monkeypatch.delenv("DIFFSTUDIO_TORCH_INDEX", raising=False)
-    arguments, said = bootstrap.torch_build()
-    assert arguments == [] and says in said
+    arguments, note = bootstrap.torch_build()
+    assert arguments == [] and says in note
     monkeypatch.setenv("DIFFSTUDIO_TORCH_INDEX", "file:///builds")
     assert bootstrap.torch_build()[0] == ["--extra-index-url", "file:///builds"]
 
 
-def test_what_the_system_lacks_is_said_in_one_command(
+def test_missing_system_libraries_are_listed_in_one_command(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bootstrap.sys, "platform", "linux")

@@ -1,1 +1,1 @@
-"""From a folder of images to batches."""
+"""Training data: from a folder of images to batches."""

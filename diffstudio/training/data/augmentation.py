@@ -1,8 +1,8 @@
 """Augmentation: random flips, rotations and translations, with labels that condition the network on them.
 
 Karras et al. 2022 (EDM, arXiv 2206.00364), appendix F.2: conditioned on the augmentation, the network does not generate
-augmented images when the labels are zero. Each kind of augmentation leaves many images unchanged, so that it learns
-those.
+augmented images when the labels are zero. Each kind of augmentation leaves many images unchanged, so that the network
+learns those.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ AUGMENTED_FRACTION = 0.5  # of the images are rotated, and independently as many
 class Augmentation:
     data: DataRecipe
 
-    label_dim: ClassVar[int] = (
-        6  # flipped, sin and cos - 1 of the angle, right and down as fractions of the side, any of these
-    )
+    # flipped, sin and cos - 1 of the angle, translation right and down as fractions of the side, any of these
+    label_dim: ClassVar[int] = 6
 
     def apply(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Augment each image at random: a horizontal flip, then a rotation, then a translation by whole pixels.
@@ -60,7 +59,8 @@ class Augmentation:
         return torch.zeros((count, self.label_dim), device=device)
 
     def _resample(self, images: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
-        """`angle` [B] in radians, `shift` [2, B] in half sides: the result at p is the input at R(angle) (p - shift)."""
+        """`angle` [B] in radians, `shift` [2, B] in half sides: the result at p is the input at R(angle) (p - shift).
+        """
         cos, sin = angle.cos(), angle.sin()
         right, down = shift
         matrix = torch.stack(

@@ -55,7 +55,8 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class FolderReport:
-    """What a folder holds. Images are sorted by path. Duplicates are reported but kept: their captions may differ."""
+    """The contents of a folder. Images are sorted by path. Duplicates are reported but kept: their captions may differ.
+    """
 
     folder: Path
     images: tuple[ImageRecord, ...]
@@ -81,7 +82,7 @@ class FolderReport:
         return shorter[0], shorter[len(shorter) // 2], shorter[-1]
 
     def smaller_than(self, size: int) -> int:
-        """How many images are upscaled when training at `size` px."""
+        """The number of images that are upscaled when training at `size` px."""
         return sum(max(image.width, image.height) < size for image in self.images)
 
     def sentence(self) -> str:

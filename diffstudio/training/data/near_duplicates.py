@@ -31,7 +31,7 @@ class Fingerprint:
 
 
 def fingerprint(image: Image.Image) -> Fingerprint:
-    """Of an RGB or RGBA image; transparent pixels count as middle grey."""
+    """Compute the hashes of an RGB or RGBA image; transparent pixels count as middle grey."""
     small = image.resize((32, 32), Image.Resampling.BOX)
     if small.mode == "RGBA":
         grey = Image.new("RGBA", small.size, (128, 128, 128, 255))

@@ -1,4 +1,4 @@
-"""Resizing, padding and cropping of an image to the square that a network is trained on."""
+"""Resize, pad and crop an image to the square that a network is trained on."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ from diffstudio.atomic import write_text
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, NOT_A_JSON_OBJECT, RunProblem, StorageProblem, reads_up_to
 from diffstudio.training.recipe import Recipe, read_recipe
 
+RESUME_WITH_SPACE = "Free some space, then resume the run"
 FORMAT = 1
 
 
@@ -285,9 +286,7 @@ class RunFolder:
                 file.write(line + "\n")
         except OSError as error:
             raise StorageProblem(
-                f"{self.path / 'events.jsonl'} cannot be written",
-                error.strerror or str(error),
-                "Free some space, then resume the run",
+                f"{self.path / 'events.jsonl'} cannot be written", error.strerror or str(error), RESUME_WITH_SPACE
             ) from error
 
     def events(self, offset: int = 0) -> tuple[list[RunEvent], int]:
@@ -320,7 +319,7 @@ class RunFolder:
         except Timeout:
             raise RunProblem(
                 f"The run {self.name} is already being trained",
-                "another process works on it",
+                "another process is training it",
                 "Wait until it ends, or stop it",
             ) from None
         except OSError as error:

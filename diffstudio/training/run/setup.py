@@ -105,7 +105,7 @@ def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
 
 
 def _check_run_path(path: Path, folder: Path) -> None:
-    """Before the images are inspected, which can take minutes."""
+    """Check the run folder before the images are inspected, which can take minutes."""
     what, remedy = f"The run folder cannot be {str(path)[:200]}", "Choose another folder with --run"
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
@@ -171,7 +171,7 @@ def _resolve_dtype_and_steps(
     device: torch.device,
     progress: SetupProgress,
 ) -> tuple[Recipe, Trainer, str]:
-    """`auto` and minutes resolved by timing a few steps: the recipe, its trainer, and the findings in a sentence."""
+    """Resolve `auto` and minutes by timing a few steps: the recipe, its trainer, and the findings in a sentence."""
     candidates = ("float32", "bfloat16") if recipe.run.dtype == "auto" else (recipe.run.dtype,)
     if device.type == "mps":
         candidates = candidates[:1]

@@ -260,7 +260,7 @@ def test_a_run_is_removed_to_the_trash_but_not_while_it_goes_on(
         runs.remove(run)
     runs.stop(run)
     wait(lambda: not only(runs).alive)
-    with run.locked(), pytest.raises(RunProblem, match="another process works on it"):
+    with run.locked(), pytest.raises(RunProblem, match="another process is training it"):
         runs.remove(run)
     runs.remove(run)
     assert runs.list() == []
