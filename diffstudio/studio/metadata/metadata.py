@@ -260,8 +260,7 @@ def settings_from_parameters(text: str) -> ImageSettings:
 
 
 def request_from_parameters(text: str) -> PictureRequest:
-    """The request in a text of AUTOMATIC1111's grammar, as far as a request can hold it. ImageProblem when it is none.
-    """
+    """The request in a text of AUTOMATIC1111's grammar, as far as a request can hold it. ImageProblem when it is none."""
     return settings_from_parameters(text).request
 
 

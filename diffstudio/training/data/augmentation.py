@@ -59,8 +59,7 @@ class Augmentation:
         return torch.zeros((count, self.label_dim), device=device)
 
     def _resample(self, images: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
-        """`angle` [B] in radians, `shift` [2, B] in half sides: the result at p is the input at R(angle) (p - shift).
-        """
+        """`angle` [B] in radians, `shift` [2, B] in half sides: the result at p is the input at R(angle) (p - shift)."""
         cos, sin = angle.cos(), angle.sin()
         right, down = shift
         matrix = torch.stack(

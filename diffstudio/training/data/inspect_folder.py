@@ -55,8 +55,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class FolderReport:
-    """The contents of a folder. Images are sorted by path. Duplicates are reported but kept: their captions may differ.
-    """
+    """The contents of a folder. Images are sorted by path. Duplicates are reported but kept: their captions may differ."""
 
     folder: Path
     images: tuple[ImageRecord, ...]
