@@ -63,16 +63,11 @@ class SettingsDialog(QDialog):
             _model_cache_choices(settings.kept_gib),
             "Memory for models that stay loaded after use. The model in use may take more",
         )
-        self.previews = CheckBox("Live preview")
-        describe(
-            self.previews,
-            "Live preview",
-            "Show an estimate of the image after every step. Without it there is no filmstrip",
+        self.previews = CheckBox(
+            "Live preview", "Show an estimate of the image after every step. Without it there is no filmstrip"
         )
-        self.compiled = CheckBox("Compile models (torch.compile)")
-        describe(
-            self.compiled,
-            self.compiled.text(),
+        self.compiled = CheckBox(
+            "Compile models (torch.compile)",
             "Slower for the first image of each size, then faster. Not used for models trained here or offloaded models",
         )
         self.folders = QListWidget()

@@ -54,6 +54,7 @@ _ORIGINS = {Origin.STARTER: "comes with diffstudio", Origin.TRAINED: "trained he
 _CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Conditioning.NONE: "unconditional"}
 
 PAUSE_TIP = "Pause after the current network call (Ctrl+P)"
+TILED = "Tiled (MultiDiffusion)"
 TILED_TIP = "Process overlapping tiles to save memory. Images too large for the checkpoint are always tiled"
 NO_CHECKPOINT = "There is no checkpoint to generate with"
 

@@ -58,10 +58,8 @@ class UpscaleDialog(QDialog):
         self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="Scale")
         self.scale.set_value(labels.nearest_scale(base.scale))
         self.upscaler = LabelledComboBox(terms.UPSCALER, (), "Lanczos, or an upscaler model from your model folders")
-        self.sampled = CheckBox("Refine with a checkpoint (img2img)")
-        describe(
-            self.sampled,
-            self.sampled.text(),
+        self.sampled = CheckBox(
+            "Refine with a checkpoint (img2img)",
             "Run img2img on the upscaled image to add detail. Without it, upscaling is fast and needs no checkpoint",
         )
         self.sampled.setChecked(sampled and bool(self._checkpoints))
@@ -89,8 +87,7 @@ class UpscaleDialog(QDialog):
         describe(
             self.prompt, terms.PROMPT, "Describe the image. Filled in from the image's own settings where it has any"
         )
-        self.tiled = CheckBox("Tiled (MultiDiffusion)")
-        describe(self.tiled, "Tiled (MultiDiffusion)", labels.TILED_TIP)
+        self.tiled = CheckBox(labels.TILED, labels.TILED_TIP)
         self.tiled.setChecked(base.tiled)
         self.cancel = SecondaryButton(actions.CANCEL, "", "Close (Escape)")
         self.button = PrimaryButton("Upscale", "", "Add to the queue (Ctrl+Enter)")

@@ -249,9 +249,9 @@ class PruneDialog(ToolDialog):
         removed_list = "\n".join(f"{what[:1].upper()}{what[1:]}: {human_bytes(size)}" for what, size in removed.items())
         self.removed_list = label(removed_list, wrap=True)
         self.removed_list.setAccessibleName(f"Removed: {removed_list}")
-        self.ema = CheckBox("Use the EMA weights instead of the raw ones")
-        describe(
-            self.ema, "Use EMA weights", "EMA weights often give better images, and are not meant for further training"
+        self.ema = CheckBox(
+            "Use the EMA weights instead of the raw ones",
+            "EMA weights often give better images, and are not meant for further training",
         )
         self.ema.setVisible(False)
         super().__init__(checkpoint, folder, parent)

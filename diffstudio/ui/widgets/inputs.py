@@ -330,6 +330,10 @@ class ChipRow(QWidget):
 class CheckBox(QCheckBox):
     """A check box. The style sheet draws the box, this class the tick."""
 
+    def __init__(self, text: str, tooltip: str = "") -> None:
+        super().__init__(text)
+        describe(self, text, tooltip)
+
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
         if self.isChecked():

@@ -16,7 +16,7 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import describe, label, set_style_property
+from diffstudio.ui.widgets.helpers import label, set_style_property
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
 
 DEFAULT_SCALE = 2.0
@@ -75,8 +75,7 @@ class HiresSection(QWidget):
             zero="same",
             tooltip="CFG scale of the second pass. At the left end: that of the first pass",
         )
-        self.tiled = CheckBox("Tiled (MultiDiffusion)")
-        describe(self.tiled, "Tiled (MultiDiffusion)", labels.TILED_TIP)
+        self.tiled = CheckBox(labels.TILED, labels.TILED_TIP)
         self._lay_out()
         self.scale.set_value(DEFAULT_SCALE)
         self.open_button.clicked.connect(lambda: self._open(True))

@@ -19,7 +19,7 @@ from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images import Thumbnail, read_image, unreadable_reason
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
@@ -71,9 +71,7 @@ class InitImageSection(QWidget):
         self.feather = LabelledSlider(
             "Mask blur", 0, 128, 8, suffix=" px", tooltip="Width of the soft edge of the mask"
         )
-        self.masked_only = CheckBox("Inpaint only masked")
-        describe(
-            self.masked_only,
+        self.masked_only = CheckBox(
             "Inpaint only masked",
             "Generate the area around the mask at full resolution; pixels outside the mask stay untouched",
         )

@@ -17,7 +17,6 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import GenerateRequest, SamplerName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import terms
-from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 MAX_STEPS = 100
@@ -48,10 +47,8 @@ class SamplingSection(QWidget):
             decimals=1,
             tooltip="Guidance: how closely the prompt is followed. 1 turns guidance off, 0 ignores the prompt",
         )
-        self.guide_last_step = CheckBox("Guide the last step")
-        describe(
-            self.guide_last_step,
-            self.guide_last_step.text(),
+        self.guide_last_step = CheckBox(
+            "Guide the last step",
             "Apply CFG in the last step too, which adds grain. Tick this to reproduce images from before version 0.2",
         )
         self.sampler = LabelledComboBox(
