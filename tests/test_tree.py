@@ -18,6 +18,7 @@ OF_THE_WHOLE = {
     "test_fixtures.py",
     "test_interrupted.py",
     "test_layers.py",
+    "test_messages.py",
     "test_tree.py",
     "test_typing.py",
     "diffusion/test_against_diffusers.py",  # samplers, spacings and schedules together
@@ -59,7 +60,7 @@ TESTED_IN = {
     "studio/generation/test_generate.py": ("studio/generation/passes studio/jobs/job_control studio/jobs/recording"),
     "studio/metadata/test_import_settings.py": "studio/metadata/sampler_names",
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
-    "studio/test_worker.py": "studio/events studio/generation/model_loader",
+    "studio/test_worker.py": "studio/generation/model_loader",
     "training/data/test_dataset.py": "training/data/near_duplicates",
     "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
     "ui/gallery/test_room.py": (
