@@ -32,7 +32,7 @@ from diffstudio.errors import (
 )
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files import pickle_scan
-from diffstudio.models.files.pickle_globals import GlobalKind, classify
+from diffstudio.models.files.pickle_globals import GlobalKind
 from diffstudio.models.files.pickle_interpreter import (
     MOST_OPCODES,
     Call,
@@ -401,42 +401,6 @@ def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> N
     scan.check()
     assert [found.name for found in scan.unknown] == [f"{__name__}.ModelCheckpoint"]
     assert scan.shapes == {"a": (2, 3)}
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "kind"),
-    [
-        ("torch", "HalfStorage", GlobalKind.ALLOWED),
-        ("torch._utils", "_rebuild_tensor_v2", GlobalKind.ALLOWED),
-        ("collections", "OrderedDict", GlobalKind.ALLOWED),
-        ("numpy.core.multiarray", "scalar", GlobalKind.ALLOWED),
-        ("builtins", "set", GlobalKind.ALLOWED),
-        ("_codecs", "encode", GlobalKind.ALLOWED),
-        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", GlobalKind.UNKNOWN),
-        ("torch.optim.adam", "Adam", GlobalKind.UNKNOWN),
-        ("omegaconf.listconfig", "ListConfig", GlobalKind.UNKNOWN),
-        ("functools", "partial", GlobalKind.UNKNOWN),
-        ("pathlib", "PosixPath", GlobalKind.UNKNOWN),
-        ("os", "system", GlobalKind.DANGEROUS),
-        ("os.path", "join", GlobalKind.DANGEROUS),
-        ("builtins", "open", GlobalKind.DANGEROUS),
-        ("mymodule", "__builtins__.eval", GlobalKind.DANGEROUS),
-        ("torch._dynamo.guards", "GuardBuilder.get", GlobalKind.DANGEROUS),
-        ("operator", "attrgetter", GlobalKind.DANGEROUS),
-        ("torch", "load", GlobalKind.DANGEROUS),
-        ("types", "CodeType", GlobalKind.DANGEROUS),
-    ],
-)
-def test_names_are_sorted(module: str, name: str, kind: GlobalKind) -> None:
-    assert classify(module, name) is kind
-
-
-def test_all_that_pytorch_allows_is_allowed_or_unknown_here() -> None:
-    """PyTorch's own list for `weights_only`: none of it is thought dangerous."""
-    from torch._weights_only_unpickler import _get_allowed_globals
-
-    wrong = [full for full in _get_allowed_globals() if classify(*full.rpartition(".")[::2]) is GlobalKind.DANGEROUS]
-    assert wrong == []
 
 
 def test_every_instruction_is_known() -> None:
