@@ -137,6 +137,14 @@ def test_halves_are_given_once() -> None:
             ClassifierFreeGuidance(forbidden, unconditional, 2.0, paired=both)
 
 
+def test_an_interval_reaches_the_last_time_as_floats_have_it() -> None:
+    guided = ClassifierFreeGuidance(constant(1.0), constant(0.0), scale=3.0, interval=(0.2, 0.8), t_max=1000)
+    for last in (1000.0, 1000.0005):
+        assert (guided(torch.zeros(1, 3, 2, 2), torch.tensor([last])) == 1).all()
+    with pytest.raises(ValueError, match="the time 1000.01 is greater than t_max = 1000"):
+        guided(torch.zeros(1, 3, 2, 2), torch.tensor([1000.01]))
+
+
 def test_an_interval_of_a_network_with_steps_needs_their_number() -> None:
     guided = ClassifierFreeGuidance(constant(1.0), constant(0.0), scale=3.0, interval=(0.2, 0.8))
     with pytest.raises(ValueError, match="t_max"):

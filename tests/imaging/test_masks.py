@@ -62,6 +62,17 @@ def test_colours_come_from_outside_the_mask() -> None:
     assert np.array_equal(filled[mask == 0], image[mask == 0])
 
 
+def test_colours_are_those_of_the_nearest_surroundings() -> None:
+    image = np.full((64, 64, 3), (200, 0, 0), dtype=np.uint8)
+    image[:, 32:] = (0, 0, 200)
+    mask = square(64, 16, 48)
+    filled = fill_from_surroundings(image, mask).astype(int)
+    for row in (18, 32, 45):
+        assert (
+            np.abs(filled[row, 16:20] - (200, 0, 0)).max() < 12 and np.abs(filled[row, 44:48] - (0, 0, 200)).max() < 12
+        )
+
+
 def test_where_everything_is_masked_there_is_grey_and_far_away_the_mean() -> None:
     image = np.full((64, 64, 3), 80, dtype=np.uint8)
     assert (fill_from_surroundings(image, square(64, 0, 64)) == GREY).all()
