@@ -45,6 +45,13 @@ def drawn(distribution: NoiseLevels, schedule: Schedule, count: int = 20_000) ->
     return distribution.sample(count, schedule, torch.Generator().manual_seed(0))
 
 
+def test_defaults_are_those_of_the_papers() -> None:
+    """Table 1 of arXiv 2206.00364, the rf/lognorm(0.00, 1.00) of arXiv 2403.03206, gamma of arXiv 2303.09556."""
+    assert LogNormalSigma() == LogNormalSigma(-1.2, 1.2)
+    assert LogitNormalTimes() == LogitNormalTimes(0.0, 1.0)
+    assert MinSNR() == MinSNR(5.0)
+
+
 # ---- noise levels ----------------------------------------------------------------------------------------------------
 
 
