@@ -16,7 +16,7 @@ def square(side: int, left: int, right: int) -> np.ndarray:
 
 def test_without_a_feather_the_mask_is_as_it_is() -> None:
     assert np.array_equal(feather_mask(square(32, 8, 24), 0), square(32, 8, 24) / np.float32(255))
-    grey = np.full((4, 4), 128, np.uint8)
+    grey = np.array([[255, 128], [20, 0]], np.uint8)
     assert np.array_equal(feather_mask(grey, 0), grey / np.float32(255))
 
 
