@@ -12,7 +12,7 @@
     ├── RunProblem              a training run that cannot be started, found or resumed
     │   └── Diverged            its loss is NaN or Inf, or has grown far beyond its minimum
     ├── StorageProblem          the disk is full, or a folder cannot be written to
-    └── OutOfMemory             the job does not fit into memory, even when split into smaller pieces
+    └── OutOfMemory             the job does not fit into memory, even in the smallest batch and tiles
 
     Interrupted                 the user stopped the work; `except DiffstudioError` does not catch it
 

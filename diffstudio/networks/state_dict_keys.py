@@ -1,6 +1,6 @@
 """State-dict keys of the pixel transformer: how files written by version 0.1 are read. No torch.
 
-Version 0.1 had names of its own for the network's modules. Checkpoints (header format 1) and training states with its
+Version 0.1 named the network's modules differently. Checkpoints (header format 1) and training states with its
 keys stay readable for ever: each key is replaced when a file is read. New files have the current keys (header format
 2). No key is both an old and a current one, so that replacing is safe for every file, and repeating it changes nothing.
 """

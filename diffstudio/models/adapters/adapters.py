@@ -198,15 +198,15 @@ class Adapters:
     def _apply(self, sums: Mapping[_Target, WeightUpdates], cancelled: Callable[[], bool] | None) -> None:
         for target in [target for target in self._touched if target not in sums]:
             self._restore(target)
-        for target, wanted in sums.items():
+        for target, updates in sums.items():
             if cancelled is not None and cancelled():
                 raise Interrupted("Stopped while applying a LoRA")
             touched = self._touched.get(target)
-            if touched is not None and _same(touched.sum, wanted):
+            if touched is not None and _same(touched.sum, updates):
                 continue
             if touched is None:
                 touched = self._touched[target] = self._patch(self._components[target[0]].get_submodule(target[1]))
-            touched.sum = wanted
+            touched.sum = updates
             _attach(touched)
 
     def _patch(self, module: nn.Module) -> _PatchedModule:
@@ -247,10 +247,10 @@ def _attach(touched: _PatchedModule) -> None:
         _put(module, "bias", exact.to(touched.bias.dtype))
 
 
-def _add_to_output(wanted: WeightUpdates, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+def _add_to_output(updates: WeightUpdates, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     """Forward hook for packed weights: add the changes' outputs for the layer's input x to its output."""
     x: Tensor = args[0]
-    for change, factor, rows in wanted:
+    for change, factor, rows in updates:
         delta = change.delta
         if isinstance(delta, LowRank) and delta.core is None and isinstance(module, nn.Linear):
             up = delta.up if rows is None else torch.cat([delta.up[start:stop] for start, stop in rows])

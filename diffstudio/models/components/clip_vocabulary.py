@@ -22,14 +22,14 @@ def clip_vocabulary() -> tuple[Mapping[str, int], tuple[tuple[str, str], ...]]:
         lines = file.read().split("\n")[1 : _MERGES + 1]
     merges = tuple((left, right) for left, _, right in (line.partition(" ") for line in lines))
     letters = _letters()
-    words = [
+    tokens = [
         *letters,
         *(letter + "</w>" for letter in letters),
         *(left + right for left, right in merges),
         "<|startoftext|>",
         "<|endoftext|>",
     ]
-    return {word: number for number, word in enumerate(words)}, merges
+    return {token: number for number, token in enumerate(tokens)}, merges
 
 
 def _letters() -> list[str]:

@@ -136,17 +136,17 @@ def _shape_under(kind: str, shapes: Shapes, prefix: str) -> tuple[int, ...] | No
         inner = of("decoder.conv_in.weight", "decoder.conv1.weight")
         return (inner[1], len(inner) - 2) if len(inner) >= 4 else None
     if kind.startswith("clip"):
-        words = of(
+        shape = of(
             "text_model.embeddings.token_embedding.weight",
             "embeddings.token_embedding.weight",
             "token_embedding.weight",
         )
     elif kind == "t5":
-        words = of("shared.weight", "encoder.embed_tokens.weight")
-        words = words if of("encoder.block.0.layer.0.SelfAttention.q.weight") else ()
+        shape = of("shared.weight", "encoder.embed_tokens.weight")
+        shape = shape if of("encoder.block.0.layer.0.SelfAttention.q.weight") else ()
     else:
-        words = of("model.embed_tokens.weight", "embed_tokens.weight", "model.language_model.embed_tokens.weight")
-    return words if len(words) == 2 else None
+        shape = of("model.embed_tokens.weight", "embed_tokens.weight", "model.language_model.embed_tokens.weight")
+    return shape if len(shape) == 2 else None
 
 
 def identifying_shape(kind: str, config: Mapping[str, Any]) -> tuple[int, ...]:
@@ -155,8 +155,8 @@ def identifying_shape(kind: str, config: Mapping[str, Any]) -> tuple[int, ...]:
     """
     if kind.startswith("vae"):
         return (int(config["z_dim"]), 3) if "z_dim" in config else (int(config["latent_channels"]), 2)
-    words: Mapping[str, Any] = config.get("text_config", config)
-    return int(words["vocab_size"]), int(words.get("hidden_size", words.get("d_model", 0)))
+    text_config: Mapping[str, Any] = config.get("text_config", config)
+    return int(text_config["vocab_size"]), int(text_config.get("hidden_size", text_config.get("d_model", 0)))
 
 
 def missing_components_error(checkpoint: Checkpoint, kinds: list[str], library: Library | None) -> CheckpointMissing:
@@ -175,6 +175,6 @@ def missing_components_error(checkpoint: Checkpoint, kinds: list[str], library: 
     return error
 
 
-def listed(words: list[str]) -> str:
+def listed(items: list[str]) -> str:
     """`a`, `a and b`, or `a, b and c`."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -110,16 +110,16 @@ class ComponentSearch:
             if fits:
                 yield (0, -_BITS.get(folder.dtype, 0), 1), FolderLocation(folder.path, path.parent.name)
 
-    def tokenizer(self, kind: str, words: int, encoder: ComponentLocation | None) -> Path | None:
-        """A folder with a tokenizer of that kind and at most `words` tokens: next to the text encoder, or in the model
-        folders.
+    def tokenizer(self, kind: str, vocab_size: int, encoder: ComponentLocation | None) -> Path | None:
+        """A folder with a tokenizer of that kind and at most `vocab_size` tokens: next to the text encoder, or in the
+        model folders.
         """
         near = encoder.path.parent if encoder is not None else self._checkpoint.path.parent
         folders = self._library.folders if self._library is not None else ()
         diffusers_folders = [model.path for model in self._models if model.layout is Layout.FOLDER]
         for folder in tokenizer_folders(near, diffusers_folders, folders):
             known = tokenizer_in(folder)
-            if known is not None and known.kind == kind and known.words <= words < 2 * known.words:
+            if known is not None and known.kind == kind and known.vocab_size <= vocab_size < 2 * known.vocab_size:
                 return folder
         return None
 
@@ -187,17 +187,17 @@ def _family_rank(kind: str, model: Checkpoint) -> int | None:
     if not kind.startswith("vae"):
         return 0
     name = model.path.stem.lower().replace("_", "").replace("-", "").replace(".", "")
-    signs = {
+    substrings_of = {
         "vae-sdxl": ("xl",),
         "vae-sd3": ("sd3", "stablediffusion3"),
         "vae-flux": ("flux", "zimage"),
         "vae-qwen": ("qwen", "wan"),
         "vae-sd": ("ftmse", "ftema", "klf8", "sd1", "sd2", "sdv1", "sdv2", "840000", "560000"),
     }
-    said = {other for other, words in signs.items() if any(word in name for word in words)} | (
-        {"vae-flux"} if name in ("ae", "fluxae") else set()
-    )
-    return 0 if kind in said else 1 if not said else None
+    mentioned = {
+        other for other, substrings in substrings_of.items() if any(substring in name for substring in substrings)
+    } | ({"vae-flux"} if name in ("ae", "fluxae") else set())
+    return 0 if kind in mentioned else 1 if not mentioned else None
 
 
 def _same_latents(about: Mapping[str, Any], config: Mapping[str, Any]) -> bool:

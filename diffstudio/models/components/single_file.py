@@ -153,10 +153,10 @@ class SingleFileComponents(BaseComponents):
         """
         encoder = name.replace("tokenizer", "text_encoder")
         if kind.__name__.startswith("CLIP"):
-            words, merges = clip_vocabulary()
+            vocabulary, merges = clip_vocabulary()
             open_clip = self.config(encoder)["hidden_act"] == "gelu"
             return kind(
-                vocab=dict(words),
+                vocab=dict(vocabulary),
                 merges=list(merges),
                 model_max_length=77,
                 pad_token="!" if open_clip else "<|endoftext|>",
@@ -226,9 +226,9 @@ class SingleFileComponents(BaseComponents):
     def _tokenizer_folder(self, encoder: str) -> Path | None:
         if encoder not in self._tokenizers:
             config = self._default_config(encoder)
-            words = int(config.get("text_config", config)["vocab_size"])
+            vocab_size = int(config.get("text_config", config)["vocab_size"])
             kind = COMPONENT_KINDS[self._requirements[encoder].kind].tokenizer
-            self._tokenizers[encoder] = self._search.tokenizer(kind, words, self._location(encoder))
+            self._tokenizers[encoder] = self._search.tokenizer(kind, vocab_size, self._location(encoder))
         return self._tokenizers[encoder]
 
     @cached_property

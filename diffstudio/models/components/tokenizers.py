@@ -24,7 +24,7 @@ _T5 = ["<pad>", "</s>", "<unk>"]
 @dataclass(frozen=True, slots=True)
 class KnownTokenizer:
     kind: str  # t5 or qwen
-    words: int
+    vocab_size: int
 
 
 def tokenizer_in(folder: Path) -> KnownTokenizer | None:
@@ -39,15 +39,15 @@ def tokenizer_in(folder: Path) -> KnownTokenizer | None:
     if isinstance(vocabulary, dict) and _QWEN in added:
         return KnownTokenizer("qwen", len(vocabulary) + sum(token not in vocabulary for token in added))
     if not whole and (folder / "merges.txt").is_file():
-        words = _read_json(folder / "vocab.json")
+        vocabulary = _read_json(folder / "vocab.json")
         added_tokens = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder")
         contents = (
             [one.get("content") for one in added_tokens.values() if isinstance(one, dict)]
             if isinstance(added_tokens, dict)
             else []
         )
-        if words and _QWEN in contents:
-            return KnownTokenizer("qwen", len(words) + sum(token not in words for token in contents))
+        if vocabulary and _QWEN in contents:
+            return KnownTokenizer("qwen", len(vocabulary) + sum(token not in vocabulary for token in contents))
     return None
 
 

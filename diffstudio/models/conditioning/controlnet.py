@@ -95,9 +95,9 @@ class ControlNets:
     def put(self, checkpoint: Checkpoint, network: nn.Module) -> None:
         self._loaded[checkpoint.path] = (checkpoint.modified, network)
 
-    def keep_only(self, wanted: Sequence[Checkpoint]) -> None:
+    def keep_only(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Unload all others."""
-        paths = {checkpoint.path for checkpoint in wanted}
+        paths = {checkpoint.path for checkpoint in checkpoints}
         self._loaded = {path: one for path, one in self._loaded.items() if path in paths}
 
 

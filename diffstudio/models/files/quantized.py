@@ -51,17 +51,17 @@ class QuantizedTensor:
         return values.reshape(self.shape) if self.shape else values
 
 
-def concatenate(pieces: list[QuantizedTensor]) -> QuantizedTensor:
+def concatenate(tensors: list[QuantizedTensor]) -> QuantizedTensor:
     """Along the rows; all must have the same quantization type."""
-    first = pieces[0]
-    if len(pieces) == 1:
+    first = tensors[0]
+    if len(tensors) == 1:
         return first
     scale = (
         None
         if first.scale is None
-        else torch.cat([one.scale.reshape(-1, 1).expand(one.rows, 1) for one in pieces if one.scale is not None])
+        else torch.cat([one.scale.reshape(-1, 1).expand(one.rows, 1) for one in tensors if one.scale is not None])
     )
-    return QuantizedTensor(torch.cat([one.stored for one in pieces]), first.kind, scale)
+    return QuantizedTensor(torch.cat([one.stored for one in tensors]), first.kind, scale)
 
 
 def dequantize(stored: Tensor, kind: QuantizationType, scale: Tensor | None, dtype: torch.dtype) -> Tensor:

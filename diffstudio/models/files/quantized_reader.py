@@ -174,18 +174,18 @@ def open_rows(path: Path, header: Header | None = None) -> TensorRows:
     return FileWeights(open_weights(path, header))
 
 
-def combine_rows(pieces: list[Tensor | QuantizedTensor], dtype: torch.dtype, packed: bool) -> Tensor | QuantizedTensor:
-    """Concatenate along the rows, in `dtype`; still packed if `packed` is true and all pieces are of one type."""
-    quantized = [one for one in pieces if isinstance(one, QuantizedTensor)]
+def combine_rows(tensors: list[Tensor | QuantizedTensor], dtype: torch.dtype, packed: bool) -> Tensor | QuantizedTensor:
+    """Concatenate along the rows, in `dtype`; still packed if `packed` is true and all tensors are of one type."""
+    quantized = [one for one in tensors if isinstance(one, QuantizedTensor)]
     if (
         packed
-        and len(quantized) == len(pieces)
+        and len(quantized) == len(tensors)
         and len({one.kind for one in quantized}) == 1
         and all((one.scale is None) == (quantized[0].scale is None) for one in quantized)
     ):
         return concatenate(quantized)
     dense = [
         one.dense(dtype) if isinstance(one, QuantizedTensor) else one.to(dtype) if one.is_floating_point() else one
-        for one in pieces
+        for one in tensors
     ]
     return dense[0] if len(dense) == 1 else torch.cat(dense)

@@ -43,8 +43,8 @@ class Library:
         """
         return self._scan("")
 
-    def _scan(self, wanted: str) -> list[Checkpoint]:
-        """As `scan`; the model that may be the `wanted` one keeps its headers."""
+    def _scan(self, requested: str) -> list[Checkpoint]:
+        """As `scan`; the model that may be the `requested` one keeps its headers."""
         found: list[Checkpoint] = []
         problems: list[tuple[Path, DiffstudioError]] = []
         seen: dict[Stamp, Checkpoint | DiffstudioError] = {}
@@ -54,7 +54,7 @@ class Library:
             suggested = f"{role} {origin} {_config_modified(path)}"
             read = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
             seen[stamp] = _without_headers(read) if isinstance(read, Checkpoint) else read
-            if isinstance(read, Checkpoint) and not _may_be(replace(read, name=name or read.name), wanted):
+            if isinstance(read, Checkpoint) and not _may_be(replace(read, name=name or read.name), requested):
                 read = _without_headers(read)
             if (
                 isinstance(read, Checkpoint)
@@ -88,25 +88,25 @@ class Library:
 
         CheckpointMissing suggests similar names; CheckpointDamaged for a file that cannot be read.
         """
-        wanted = str(name_or_path)
-        if wanted == STARTER:
+        requested = str(name_or_path)
+        if requested == STARTER:
             return _starter()
-        if self._checkpoints is not None and (known := self._named(wanted)) is not None and known.path.exists():
+        if self._checkpoints is not None and (known := self._named(requested)) is not None and known.path.exists():
             return self._read_again(known)
-        path = _as_path(wanted)
+        path = _as_path(requested)
         if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file() or (path / INDEX).is_file()):
             for checkpoint in self._scan(str(path.absolute())):
                 if checkpoint.path == path.absolute():
                     return checkpoint
             return Overrides().applied(read_checkpoint(path))
-        for checkpoint in self._scan(wanted):
-            if checkpoint.name == wanted:
+        for checkpoint in self._scan(requested):
+            if checkpoint.name == requested:
                 return checkpoint
         for damaged, error in self.problems:
-            if wanted in (damaged.stem, _run_name(damaged)):
+            if requested in (damaged.stem, _run_name(damaged)):
                 raise error
         names = [checkpoint.name for checkpoint in self._checkpoints or () if checkpoint.can_generate]
-        raise no_such_model("checkpoint", wanted, names, install="Train one, or put one into a models folder")
+        raise no_such_model("checkpoint", requested, names, install="Train one, or put one into a models folder")
 
     def _read_again(self, known: Checkpoint) -> Checkpoint:
         """Its record as it is on the disk now, under the same name."""
@@ -176,11 +176,11 @@ def _starter() -> Checkpoint:
     return replace(read_checkpoint(path, origin=Origin.STARTER), name=STARTER)
 
 
-def _may_be(checkpoint: Checkpoint, wanted: str) -> bool:
-    """Whether this may be the wanted model: by its path, or by its name, to which a number may be added to make it
+def _may_be(checkpoint: Checkpoint, requested: str) -> bool:
+    """Whether this may be the requested model: by its path, or by its name, to which a number may be added to make it
     unique.
     """
-    return bool(wanted) and (wanted.startswith(checkpoint.name) or str(checkpoint.path) == wanted)
+    return bool(requested) and (requested.startswith(checkpoint.name) or str(checkpoint.path) == requested)
 
 
 def _without_headers(checkpoint: Checkpoint) -> Checkpoint:

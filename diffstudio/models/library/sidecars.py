@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 _LARGEST_BYTES = 4 << 20
-_LONGEST_TEXT, _LONGEST_WORD, _MOST_WORDS = 4000, 200, 50
-_PICTURES = (
+_LONGEST_TEXT, _LONGEST_WORD, _MOST_TRIGGER_WORDS = 4000, 200, 50
+_IMAGES = (
     ".preview.png",
     ".preview.jpg",
     ".preview.jpeg",
@@ -50,7 +50,7 @@ _DESCRIPTIONS = (
     "modelDescription",
     "civitai.description",
 )
-_WORDS = (
+_TRIGGER_WORDS = (
     "activation text",
     "trainedWords",
     "TrainedWords",
@@ -68,10 +68,10 @@ _UNSPECIFIED = ("", "unknown", "other", "none")
 class Sidecar:
     """What the sidecars of one model say; unknown fields are empty."""
 
-    picture: Path | None = None
+    image: Path | None = None
     title: str = ""
     description: str = ""
-    words: tuple[str, ...] = ()  # trigger words
+    trigger_words: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     base: str = ""  # base model
     negative: str = ""  # recommended negative prompt
@@ -90,18 +90,18 @@ def read_sidecar(path: Path) -> Sidecar:
         return NO_SIDECAR
     if len(there) < 2 and not path.is_dir():
         return NO_SIDECAR
-    picture = next((path.parent / (stem + ending) for ending in _PICTURES if stem + ending in there), None)
+    image = next((path.parent / (stem + ending) for ending in _IMAGES if stem + ending in there), None)
     tables = [table for ending in _TABLES if stem + ending in there if (table := _table(path.parent / (stem + ending)))]
     description = _first_text(tables, _DESCRIPTIONS)
     if not description and f"{stem}.txt" in there:
         description = _plain_text(_read(path.parent / f"{stem}.txt"))
     strength = next((number for table in tables if (number := _number(table.get("preferred weight")))), 0.0)
     return Sidecar(
-        picture,
+        image,
         _first_text(tables, _TITLES)[:_LONGEST_WORD],
         description,
-        _first_words(tables, _WORDS),
-        _first_words(tables, _TAGS),
+        _first_list(tables, _TRIGGER_WORDS),
+        _first_list(tables, _TAGS),
         next((base for base in _texts(tables, _BASES) if base.casefold() not in _UNSPECIFIED), "")[:100],
         _first_text(tables, ("negative text",))[:_LONGEST_TEXT],
         strength,
@@ -146,17 +146,17 @@ def _first_text(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> str:
     return next(_texts(tables, keys), "")
 
 
-def _first_words(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[str, ...]:
+def _first_list(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[str, ...]:
     """From a list, or a text with commas; without duplicates."""
     for table in tables:
         for key in keys:
             value = _value(table, key)
             values = value if isinstance(value, list) else [value]
-            pieces = [piece for one in values if isinstance(one, str) for piece in _plain_text(one).split(",")]
-            if words := tuple(
-                dict.fromkeys(word for piece in pieces if (word := " ".join(piece.split())[:_LONGEST_WORD]))
+            parts = [part for one in values if isinstance(one, str) for part in _plain_text(one).split(",")]
+            if found := tuple(
+                dict.fromkeys(text for part in parts if (text := " ".join(part.split())[:_LONGEST_WORD]))
             ):
-                return words[:_MOST_WORDS]
+                return found[:_MOST_TRIGGER_WORDS]
     return ()
 
 

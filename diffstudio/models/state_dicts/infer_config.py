@@ -30,13 +30,13 @@ def _unet(shapes: Shapes, family: str, default: Mapping[str, Any]) -> dict[str, 
     """Also of narrower U-Nets. Stable Diffusion 1 always has 8 heads; since 2 every head is 64 wide."""
     widths = _widths(shapes, "down_blocks.{}.resnets.0.conv2.weight")
     is_resized = family != "sd1" and widths is not None and widths != tuple(default["block_out_channels"])
-    words = next(
+    context_shape = next(
         (shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight") and len(shape) == 2), ()
     )
     return _without_none(
         in_channels=_dimension(shapes, "conv_in.weight", 1),
         block_out_channels=widths,
-        cross_attention_dim=words[1] if words else None,
+        cross_attention_dim=context_shape[1] if context_shape else None,
         attention_head_dim=tuple(max(1, width // 64) for width in widths or ()) if is_resized else None,
         projection_class_embeddings_input_dim=_dimension(shapes, "add_embedding.linear_1.weight", 1),
         time_cond_proj_dim=_dimension(shapes, "time_embedding.cond_proj.weight", 1),

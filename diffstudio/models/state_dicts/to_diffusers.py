@@ -147,7 +147,7 @@ _FLUX_FUSED = tuple(
         ),
     )
 )
-_FLUX_WORDS = {"in": "1", "out": "2", "query": "q", "key": "k", "0": "0.proj"}
+_FLUX_NAMES = {"in": "1", "out": "2", "query": "q", "key": "k", "0": "0.proj"}
 _FLUX_KINDS = {"weight": "weight", "bias": "bias", "scale": "weight"}
 
 
@@ -159,14 +159,14 @@ def _flux(state: State, config: Mapping[str, Any]) -> State:
         for pattern, diffusers in _FLUX:
             if (found := pattern.fullmatch(layer)) is not None and kind in _FLUX_KINDS:
                 first, *rest = found.groups() or ("",)
-                words = (
-                    _FLUX_WORDS.get(first, first) if "layer" in layer else first,
-                    *(_FLUX_WORDS.get(one, one) for one in rest),
+                names = (
+                    _FLUX_NAMES.get(first, first) if "layer" in layer else first,
+                    *(_FLUX_NAMES.get(one, one) for one in rest),
                 )
                 value = (
                     torch.cat(value.chunk(2)[::-1]) if diffusers == "norm_out.linear" else value
                 )  # diffusers: scale, then shift
-                converted[f"{diffusers.format(*words)}.{_FLUX_KINDS[kind]}"] = value
+                converted[f"{diffusers.format(*names)}.{_FLUX_KINDS[kind]}"] = value
         for pattern, several in _FLUX_FUSED:
             if (found := pattern.fullmatch(layer)) is not None:
                 chunks = value.split((width,) * 3 + ((len(value) - 3 * width,) if len(several) == 4 else ()))

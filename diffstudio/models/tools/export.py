@@ -90,7 +90,7 @@ def export(
         else:
             parts = open_components(checkpoint, library)
             components = _components(checkpoint, weights.tensors, parts)
-        stored = {part: caster.cast(state, precision) for part, state in components.items()}
+        stored = {component: caster.cast(state, precision) for component, state in components.items()}
         whole = sum(size_of(state) for state in stored.values())
         check_target(target, whole + _CONFIGURATION_BYTES)
         with atomic_folder(target) as folder:
@@ -99,23 +99,23 @@ def export(
             else:
                 _write_configs(checkpoint, parts, folder, tuple(components))
             done = 0
-            for part, state in stored.items():
-                (folder / part).mkdir(exist_ok=True)
-                name = _file_of(part, folder / part)
-                with (folder / part / name).open("xb") as file:
+            for component, state in stored.items():
+                (folder / component).mkdir(exist_ok=True)
+                name = _file_of(component, folder / component)
+                with (folder / component / name).open("xb") as file:
                     for fraction in write_tensors(file, name, state, {"format": "pt"}):
                         yield (done + fraction * size_of(state)) / max(1, whole)
                 done += size_of(state)
     yield ToolResult(target, whole, caster.notes(precision))
 
 
-def _file_of(part: str, folder: Path) -> str:
+def _file_of(component: str, folder: Path) -> str:
     """The name of a component's weight file: diffusers' modules and transformers' differ."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = {}
-    return _WEIGHTS if "_class_name" in config or part in ("unet", "vae", "transformer") else _TEXT_ENCODER_WEIGHTS
+    return _WEIGHTS if "_class_name" in config or component in ("unet", "vae", "transformer") else _TEXT_ENCODER_WEIGHTS
 
 
 # ---- from one file ---------------------------------------------------------------------------------------------------
@@ -128,27 +128,27 @@ def _components(checkpoint: Checkpoint, tensors: State, parts: Components) -> di
         checkpoint.family,
         parts.config,
     )
-    wanted = [
-        part
-        for part in ("unet", "vae", *TEXT_ENCODERS[:2])
-        if part not in _ABSENT_COMPONENTS[checkpoint.family]
-        and (part != "text_encoder_2" or checkpoint.family.startswith("sdxl"))
+    needed = [
+        component
+        for component in ("unet", "vae", *TEXT_ENCODERS[:2])
+        if component not in _ABSENT_COMPONENTS[checkpoint.family]
+        and (component != "text_encoder_2" or checkpoint.family.startswith("sdxl"))
     ]
-    for part in wanted:
-        kind = component_class(parts.config(part))
-        if part not in found:
-            if not parts.has(part):
+    for component in needed:
+        kind = component_class(parts.config(component))
+        if component not in found:
+            if not parts.has(component):
                 raise CheckpointMissing(
-                    f"{checkpoint.name} has no {part}",
+                    f"{checkpoint.name} has no {component}",
                     "a diffusers folder must hold the whole pipeline",
                     "Use a file that contains it, or put one of the same family into a model folder",
                 )
-            found[part] = dict(parts.module(part, kind, torch.float16).state_dict())
-        _check_whole(checkpoint, part, found[part], empty_module(kind, parts.config(part)))
-    return {part: {name: tensor.contiguous() for name, tensor in found[part].items()} for part in wanted}
+            found[component] = dict(parts.module(component, kind, torch.float16).state_dict())
+        _check_whole(checkpoint, component, found[component], empty_module(kind, parts.config(component)))
+    return {component: {name: tensor.contiguous() for name, tensor in found[component].items()} for component in needed}
 
 
-def _check_whole(checkpoint: Checkpoint, part: str, state: dict[str, Tensor], module: nn.Module) -> None:
+def _check_whole(checkpoint: Checkpoint, component: str, state: dict[str, Tensor], module: nn.Module) -> None:
     expected = {name.removeprefix("text_model."): value for name, value in module.state_dict().items()}
     plain = {name.removeprefix("text_model."): name for name in state}
     missing = sorted(expected.keys() - plain.keys())
@@ -159,7 +159,7 @@ def _check_whole(checkpoint: Checkpoint, part: str, state: dict[str, Tensor], mo
         why = (
             f"{missing[0]} is missing" if missing else f"{wrong} has the shape {tuple(state[plain[str(wrong)]].shape)}"
         )
-        raise CheckpointDamaged(incomplete(part, checkpoint.name), why, "Download it again")
+        raise CheckpointDamaged(incomplete(component, checkpoint.name), why, "Download it again")
     for name in plain.keys() - expected.keys():
         del state[plain[name]]
 
@@ -190,13 +190,13 @@ def _write_configs(checkpoint: Checkpoint, parts: Components, folder: Path, comp
     index |= {name: [None, None] for name in _ABSENT_COMPONENTS[checkpoint.family]}
     if pipeline == "StableDiffusionXLInpaintPipeline" and checkpoint.family == "sdxl":
         index["requires_aesthetics_score"] = False
-    for part in components:
-        config = dict(parts.config(part))
+    for component in components:
+        config = dict(parts.config(component))
         kind = component_class(config)
-        index[part] = [kind.__module__.partition(".")[0], kind.__name__]
-        _write_json(folder / part / "config.json", config)
-        if part in TEXT_ENCODERS:
-            tokenizer = part.replace("text_encoder", "tokenizer")
+        index[component] = [kind.__module__.partition(".")[0], kind.__name__]
+        _write_json(folder / component / "config.json", config)
+        if component in TEXT_ENCODERS:
+            tokenizer = component.replace("text_encoder", "tokenizer")
             parts.tokenizer(tokenizer, CLIPTokenizer).save_pretrained(folder / tokenizer)
             index[tokenizer] = ["transformers", "CLIPTokenizer"]
     scheduler = dict(parts.config("scheduler"))
@@ -216,8 +216,8 @@ def _write_json(path: Path, value: object) -> None:
 def _folder_components(tensors: State) -> dict[str, dict[str, Tensor]]:
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        part, _, inner = name.partition(".")
-        found.setdefault(part, {})[inner] = tensor
+        component, _, inner = name.partition(".")
+        found.setdefault(component, {})[inner] = tensor
     return found
 
 

@@ -74,8 +74,8 @@ def fuse_lora(
         useless = next((one.note for one in attached if not one.matched), "")
         if useless:
             raise BadRequest(useless.rstrip("."), remedy="Choose a LoRA for this family of checkpoints")
-        for (component, module), wanted in sums.items():
-            _add(components[network if component == NETWORK else component], module, wanted)
+        for (component, module), updates in sums.items():
+            _add(components[network if component == NETWORK else component], module, updates)
         original = has_original_naming(checkpoint.family) and checkpoint.layout is not Layout.DIFFUSERS
         named = (
             to_original(checkpoint.family, components) | marker_tensors(checkpoint)
@@ -113,11 +113,11 @@ def _zero_module(config: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _add(state: dict[str, Tensor], module: str, wanted: WeightUpdates) -> None:
+def _add(state: dict[str, Tensor], module: str, updates: WeightUpdates) -> None:
     """Add a LoRA's changes lazily to a module's weight and bias, whose keys may begin with `text_model.`."""
     for kind in ("weight", "bias"):
         name = next((name for name in (f"{module}.{kind}", f"text_model.{module}.{kind}") if name in state), "")
-        changes = tuple(one for one in wanted if (one[0].delta if kind == "weight" else one[0].bias) is not None)
+        changes = tuple(one for one in updates if (one[0].delta if kind == "weight" else one[0].bias) is not None)
         if name and changes:
             tensor, sum_up = state[name], _with_weights if kind == "weight" else _with_biases
             state[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(sum_up, tensor, changes))

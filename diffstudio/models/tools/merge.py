@@ -93,10 +93,10 @@ def merge(
 
 def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
     """BadRequest or CheckpointUnknown for checkpoints whose records say that they cannot be merged."""
-    wanted = 3 if method is Method.ADD_DIFFERENCE else 2
-    if len(inputs) != wanted:
+    needed = 3 if method is Method.ADD_DIFFERENCE else 2
+    if len(inputs) != needed:
         raise BadRequest(
-            f"{len(inputs)} checkpoints were given", f"{method} takes {wanted}", f"Name {wanted} checkpoints"
+            f"{len(inputs)} checkpoints were given", f"{method} takes {needed}", f"Name {needed} checkpoints"
         )
     first = inputs[0]
     for checkpoint in inputs:

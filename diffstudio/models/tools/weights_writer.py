@@ -118,8 +118,8 @@ def _component_files(folder: Path) -> list[tuple[str, Path]]:
         files = [path for path in every if path.suffix in SAFETENSORS] or [
             path for path in every if path.suffix in PICKLES
         ]
-        wanted = min((variant(path) for path in files), default="")
-        found += [(f"{component.name}.", path) for path in files if variant(path) == wanted]
+        chosen = min((variant(path) for path in files), default="")
+        found += [(f"{component.name}.", path) for path in files if variant(path) == chosen]
     if not found:
         raise CheckpointUnknown(
             f"{folder.name} holds no weights", "it has neither safetensors files nor pickles", "Download it again"

@@ -128,7 +128,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
 
 GUIDE_LAST_CALL = "Guide last call"  # our own field: whether guidance acts in the last network call; yes or no
 
-# A second pass in AUTOMATIC1111's words; the last two are ours.
+# AUTOMATIC1111's names for the hires fix; the last two are ours.
 _HIRES = {
     "enlarge": "Hires upscale",
     "enlarged_size": "Hires resize",

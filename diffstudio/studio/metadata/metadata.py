@@ -227,26 +227,24 @@ def read(path: Path) -> ImageSettings:
     return settings_of(read_text(path), path.name)
 
 
-def settings_of(picture: ImageText, name: str) -> ImageSettings:
+def settings_of(text: ImageText, name: str) -> ImageSettings:
     """As `read`, from texts already taken from the file called `name`."""
-    if JSON_KEY in picture.texts:
+    if JSON_KEY in text.texts:
         try:
-            settings = _ours(picture.texts[JSON_KEY])
+            settings = _ours(text.texts[JSON_KEY])
         except (ImageProblem, BadRequest):
-            if TEXT_KEY not in picture.texts:
+            if TEXT_KEY not in text.texts:
                 raise
         else:
-            return replace(settings, width=picture.width, height=picture.height)
-    imported = import_settings.read_texts(picture.texts, picture.width, picture.height)
+            return replace(settings, width=text.width, height=text.height)
+    imported = import_settings.read_texts(text.texts, text.width, text.height)
     if imported is None:
         raise ImageProblem(
             f"{name} holds no settings",
             "it was not made by a program that writes them, or they were removed",
             import_settings.CHOOSE_ANOTHER,
         )
-    return ImageSettings(
-        imported.request, imported.source, imported.not_imported, width=picture.width, height=picture.height
-    )
+    return ImageSettings(imported.request, imported.source, imported.not_imported, width=text.width, height=text.height)
 
 
 def settings_from_parameters(text: str) -> ImageSettings:

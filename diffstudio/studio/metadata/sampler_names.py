@@ -18,7 +18,7 @@ SAMPLER_LABELS = {
     SamplerName.LCM: "LCM",
 }
 
-# What AUTOMATIC1111 calls the same ladder: its "SGM Uniform" leaves the last index out as `trailing` does, its "DDIM"
+# AUTOMATIC1111's schedulers with the same timesteps: its "SGM Uniform" leaves the last index out as `trailing` does, its "DDIM"
 # counts up from index 1 as `leading` does. It has no name for equal steps of log-SNR.
 SPACING_LABELS = {
     SpacingName.UNIFORM: "Uniform",

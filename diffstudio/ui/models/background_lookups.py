@@ -76,8 +76,8 @@ class BackgroundLookups(QObject):
         """The thumbnail in the header, one next to the file, or the newest image made with the checkpoint."""
         sidecar = read_sidecar(checkpoint.path)
         image = header_thumbnail(checkpoint)
-        if image.isNull() and sidecar.picture is not None:
-            image = read_image(sidecar.picture, _IMAGE_SIDE)
+        if image.isNull() and sidecar.image is not None:
+            image = read_image(sidecar.image, _IMAGE_SIDE)
         if image.isNull() and self._gallery is not None:
             for newest in self._newest(checkpoint, 1):
                 image = read_image(self._gallery.thumbnail(newest))

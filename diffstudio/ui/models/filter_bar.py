@@ -64,7 +64,7 @@ class ModelFilter:
             sidecar.title,
             sidecar.description,
             sidecar.base,
-            *sidecar.words,
+            *sidecar.trigger_words,
             *sidecar.tags,
         ]
         if isinstance(entry, Checkpoint):

@@ -136,7 +136,7 @@ def merge_text(checkpoint: Checkpoint) -> str:
 def trigger_words(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tuple[str, int]]:
     """The trigger words in the sidecars and the header, each with its number of training images; 0 if unknown."""
     counts = dict(training_metadata.training_tags(checkpoint.metadata))
-    found = dict.fromkeys((*sidecar.words, *training_metadata.trigger_words(checkpoint.metadata)))
+    found = dict.fromkeys((*sidecar.trigger_words, *training_metadata.trigger_words(checkpoint.metadata)))
     return [(word, counts.get(word, 0)) for word in found]
 
 

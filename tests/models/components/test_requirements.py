@@ -208,8 +208,8 @@ def test_tokenizers_are_known_by_their_words(tmp_path: Path) -> None:
     small.small_clip_tokenizer().save_pretrained(tmp_path / "clip")
     known = {name: tokenizer_in(tmp_path / name) for name in ("t5", "qwen", "clip", "nothing")}
     assert known["t5"] is not None and known["qwen"] is not None and known["clip"] is known["nothing"] is None
-    assert (known["t5"].kind, known["t5"].words) == ("t5", len(small_t5_tokenizer()))
-    assert (known["qwen"].kind, known["qwen"].words) == ("qwen", len(small_qwen_tokenizer()))
+    assert (known["t5"].kind, known["t5"].vocab_size) == ("t5", len(small_t5_tokenizer()))
+    assert (known["qwen"].kind, known["qwen"].vocab_size) == ("qwen", len(small_qwen_tokenizer()))
     (tmp_path / "t5" / "tokenizer.json").write_text("[" * 100_000)
     assert tokenizer_in(tmp_path / "t5") is None
 
@@ -235,15 +235,15 @@ def test_qwens_in_the_form_that_comfyui_has_it(tmp_path: Path) -> None:
         )
     )
     known = tokenizer_in(old)
-    assert known is not None and known.kind == "qwen" and known.words == len(small_qwen_tokenizer())
+    assert known is not None and known.kind == "qwen" and known.vocab_size == len(small_qwen_tokenizer())
     (tmp_path / "models" / "checkpoints").mkdir(parents=True)
     elsewhere = ComponentSearch(
         checkpoint_of(tmp_path / "models" / "z.safetensors", "z_image"), Library([tmp_path / "models"])
     )
-    assert elsewhere.tokenizer("qwen", known.words, None) == old
+    assert elsewhere.tokenizer("qwen", known.vocab_size, None) == old
     assert (
-        elsewhere.tokenizer("qwen", known.words - 1, None) is None
-        and elsewhere.tokenizer("t5", known.words, None) is None
+        elsewhere.tokenizer("qwen", known.vocab_size - 1, None) is None
+        and elsewhere.tokenizer("t5", known.vocab_size, None) is None
     )
     text = "<|im_start|>user\na red apple<|im_end|>\n"
     assert Qwen2Tokenizer.from_pretrained(old)(text).input_ids == small_qwen_tokenizer()(text).input_ids

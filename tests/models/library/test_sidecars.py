@@ -60,7 +60,7 @@ def test_a_persons_own_words_come_first(model: Path) -> None:
         },
     )
     found = read_sidecar(model)
-    assert (found.words, found.description, found.strength, found.base, found.negative) == (
+    assert (found.trigger_words, found.description, found.strength, found.base, found.negative) == (
         ("mine", "too"),
         "use at 0.6",
         0.6,
@@ -101,9 +101,9 @@ def test_other_programs_tables(model: Path, ending: str, told: Any) -> None:
 
 def test_pictures_and_texts(model: Path) -> None:
     write(model, ".jpg", "")
-    assert read_sidecar(model).picture == model.with_name("ink.v2.jpg")
+    assert read_sidecar(model).image == model.with_name("ink.v2.jpg")
     write(model, ".preview.png", "")
-    assert read_sidecar(model).picture == model.with_name("ink.v2.preview.png")
+    assert read_sidecar(model).image == model.with_name("ink.v2.preview.png")
     write(model, ".txt", "Nice\n\n\nink  ")
     assert read_sidecar(model).description == "Nice\nink"
 
@@ -111,7 +111,7 @@ def test_pictures_and_texts(model: Path) -> None:
 def test_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "pipe").mkdir()
     (tmp_path / "pipe.png").write_bytes(b"")
-    assert read_sidecar(tmp_path / "pipe").picture == tmp_path / "pipe.png"
+    assert read_sidecar(tmp_path / "pipe").image == tmp_path / "pipe.png"
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,8 @@ def test_there_is_an_end_to_everything(model: Path) -> None:
         model, ".civitai.info", {"description": "x" * 1_000_000, "trainedWords": [f"w{n}" * 500 for n in range(1000)]}
     )
     found = read_sidecar(model)
-    assert len(found.description) == 4000 and len(found.words) == 50 and max(map(len, found.words)) == 200
+    assert (
+        len(found.description) == 4000 and len(found.trigger_words) == 50 and max(map(len, found.trigger_words)) == 200
+    )
     write(model, ".civitai.info", json.dumps({"description": "x" * (5 << 20)}))
     assert read_sidecar(model) == NO_SIDECAR
