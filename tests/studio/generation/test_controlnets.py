@@ -314,7 +314,7 @@ def test_requests_say_what_makes_no_sense(drawing: Path) -> None:
         with pytest.raises(BadRequest):
             ControlNetUse(**{"network": "x", "image": drawing} | values)  # type: ignore[arg-type]
     use = ControlNetUse("x", drawing)
-    with pytest.raises(BadRequest, match="at most 8"):
+    with pytest.raises(BadRequest, match="the limit is 8"):
         GenerateRequest(controls=(use,) * 9)
     request = GenerateRequest(controls=[use])  # type: ignore[arg-type]
     assert GenerateRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
