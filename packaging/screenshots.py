@@ -1,0 +1,433 @@
+#!/usr/bin/env python3
+"""Remakes the screenshots in resources/manual/images from the program itself:
+
+    python packaging/screenshots.py                      all of them, in a few minutes on two cores
+    python packaging/screenshots.py train mask           only these
+    python packaging/screenshots.py --home FOLDER mask   keep the home folder, so that a second call finds its images
+
+The real window opens in an X display (Xvfb when DISPLAY is not set) with a home folder that this script fills by using
+the program: the starter generates the images, a short run trains on some of them, and the other models are safetensors
+headers without weights. Needs `.venv` (made by `packaging/bootstrap.py test`) and Xvfb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "resources" / "manual" / "images"
+VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
+WINDOW = 1440, 900  # px
+BITS = 6  # of each colour channel that the PNGs keep: two thirds of the size, and no difference to see
+PATIENCE_SECONDS = 900  # for one thing to happen, on a busy machine too
+
+if TYPE_CHECKING:
+    from PySide6.QtWidgets import QWidget
+
+    from diffstudio.studio.gallery.gallery import GalleryImage
+    from diffstudio.ui.app import Desktop
+
+PROMPTS = ROOT / "packaging" / "starter" / "prompts.txt"  # what the starter generates for the gallery and the training
+STARRED = ("robot", "panda", "strawberry")
+RECIPE = {
+    "format": 1,
+    "name": "Tiny: first shapes in minutes",
+    "data": {"size": 32},
+    "network": {
+        "patch": 4,
+        "margin": 2,
+        "bottleneck": 48,
+        "width": 160,
+        "depth": 4,
+        "heads": 4,
+        "condition_width": 160,
+    },
+    "optimiser": {"warm_up_steps": 20, "ema": 0.95},
+    "run": {
+        "steps": 240,
+        "batch": 16,
+        "dtype": "float32",
+        "sample_every": 40,
+        "checkpoint_every": 120,
+        "held_out_every": 20,
+    },
+}
+
+
+class Trouble(Exception):
+    """What is missing or went wrong, in a sentence."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    shots = [name.removeprefix("take_") for name in vars(Session) if name.startswith("take_")]
+    parser = argparse.ArgumentParser(description="Remakes the screenshots of the manual.")
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *shots], help=f"of {', '.join(shots)}")
+    parser.add_argument("--home", type=Path, help="keep the home folder here and use what it holds")
+    options = parser.parse_args(arguments)
+    try:
+        use_environment(arguments)
+        with tempfile.TemporaryDirectory(prefix="diffstudio-", ignore_cleanup_errors=True) as temporary, display():
+            home = options.home.resolve() if options.home else Path(temporary)
+            home.mkdir(parents=True, exist_ok=True)
+            os.environ |= {"HOME": str(home), "DIFFSTUDIO_HOME": str(home), "QT_QPA_PLATFORM": "xcb"}
+            run_window(home, options.names or shots)
+    except Trouble as trouble:
+        print(f"screenshots: {trouble}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def use_environment(arguments: Sequence[str]) -> None:
+    """Continue in `.venv` if this Python lacks the packages, and import diffstudio from this checkout."""
+    if importlib.util.find_spec("PySide6") is None:
+        if not VENV_PYTHON.exists() or Path(sys.prefix) == VENV_PYTHON.parent.parent:
+            raise Trouble("Run `python3 packaging/bootstrap.py test` first: it installs what this needs.")
+        os.execv(VENV_PYTHON, [str(VENV_PYTHON), __file__, *arguments])
+    if not os.environ.get("DISPLAY") and shutil.which("Xvfb") is None:
+        raise Trouble("Xvfb is missing. Install it: `sudo apt-get install xvfb`.")
+    sys.path.insert(0, str(ROOT))
+    os.environ["PYTHONPATH"] = str(ROOT)  # of the training run's process
+    for scale in ("QT_SCALE_FACTOR", "QT_SCREEN_SCALE_FACTORS"):
+        os.environ.pop(scale, None)
+
+
+@contextmanager
+def display() -> Iterator[None]:
+    """An X display of the size of the window, unless there is one."""
+    if os.environ.get("DISPLAY"):
+        yield
+        return
+    read, write = os.pipe()
+    screen = f"{WINDOW[0]}x{WINDOW[1]}x24"
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", screen, "-nolisten", "tcp"],
+        pass_fds=(write,),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write)
+    try:
+        with os.fdopen(read) as pipe:
+            os.environ["DISPLAY"] = f":{pipe.readline().strip()}"
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def run_window(home: Path, names: Sequence[str]) -> None:
+    """Open the window as `diffstudio.ui.app.main` does, and take the screenshots while its event loop runs."""
+    import qasync
+
+    from diffstudio.studio.settings import Settings
+    from diffstudio.ui.app import Desktop
+    from diffstudio.ui.shell import desktop_environment
+    from diffstudio.ui.widgets import icons, theme
+
+    if not (home / "models" / "loras").exists():
+        write_models(home / "models")
+    app = desktop_environment.application([])
+    icons.load_fonts()
+    theme.apply(app, "dark")
+    loop = qasync.QEventLoop(app)
+    desktop = Desktop(Settings())
+    desktop.window.setGeometry(0, 0, *WINDOW)
+    desktop.window.show()
+    try:
+        loop.run_until_complete(Session(desktop, home).take(names))
+    finally:
+        desktop.close()
+        loop.close()
+
+
+async def until(condition: Callable[[], object], what: str, every: float = 0.2) -> None:
+    """Wait for a condition, looking every so many seconds."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > give_up_at:
+            raise Trouble(f"Waited {PATIENCE_SECONDS} s in vain until {what}.")
+        await asyncio.sleep(every)
+
+
+class Session:
+    """Drives the window to each state. Every `take_NAME` saves NAME.png."""
+
+    def __init__(self, desktop: Desktop, home: Path) -> None:
+        self.desktop, self.home = desktop, home
+        self.window, self.room = desktop.window, desktop.generate_room
+        self.panel = desktop.generate_room.panel
+
+    async def take(self, names: Sequence[str]) -> None:
+        await until(lambda: self.panel.checkpoint.current() and self.desktop.gallery, "the starter was found")
+        await self._generate_all()
+        for name in names:
+            method: Callable[[Path], Awaitable[None]] = getattr(self, f"take_{name}")
+            await method(IMAGES / f"{name}.png")
+
+    # The screenshots
+
+    async def take_gallery(self, path: Path) -> None:
+        room: Any = self.window.show_room("Gallery")
+        await until(
+            lambda: room.model.rowCount() > 0 and room.top_bar.rescan_button.isEnabled(), "the gallery was read"
+        )
+        room.grid.setCurrentIndex(room.model.index(5))
+        rows = [room.model.image(room.model.index(row)) for row in range(min(40, room.model.rowCount()))]
+        await until(lambda: all(room.model.thumbnail(image) for image in rows), "the thumbnails were read")
+        await self._save(self.window, path)
+
+    async def take_models(self, path: Path) -> None:
+        from diffstudio.studio.library.annotations import Annotation
+
+        room: Any = self.window.show_room("Models")
+        lora = self.home / "models" / "loras" / "inkwash.safetensors"
+        await until(lambda: room.choose(lora), "the models were scanned")
+        room.details.notes.changed.emit(
+            Annotation(
+                "0.6 is enough with watercolour-15. Leave “monochrome” out for colour.", ("paper", "brush"), True
+            )
+        )
+        await until(lambda: any(name == "SHA-256" for name, _ in room.details.model_table.facts()), "it was hashed")
+        await until(lambda: room.details.trigger_words.words(), "its trigger words were read")
+        await asyncio.sleep(1.0)  # for the previews of the other models
+        await self._save(self.window, path)
+
+    async def take_generate(self, path: Path) -> None:
+        """An image half-way through its steps, and two waiting jobs."""
+        await self._show_generate()
+        for prompt, seed, count in (("grinning face", 3, 1), ("sailboat", 8, 4), ("cactus", 5, 1)):
+            self._submit(prompt, seed, count)
+        self.panel.prompt.set_text("grinning face")
+        self.panel.seed.set_fixed(3)
+        self.panel.seed.random.setChecked(True)
+        await until(lambda: self.room.filmstrip.last_step() == 10, "step 10 was reached", every=0.01)
+        save(self.window, path)
+
+    async def take_mask(self, path: Path) -> None:
+        """The mask dialog: a painted area, and the canvas extended to the right."""
+        dialog = await self._open_mask_dialog()
+        dialog.editor.set_sides((0, 0, 16, 0))
+        dialog.editor.extended.emit()
+        await self._save(dialog, path)
+        dialog.reject()
+
+    async def take_inpaint(self, path: Path) -> None:
+        """The result of inpainting the painted area."""
+        dialog = await self._open_mask_dialog()
+        dialog.accept_button.click()
+        section = self.panel.init_image
+        section.masked_only.setChecked(True)
+        section.feather.set_value(4)
+        self._submit("purple heart", 4)
+        await self._idle()
+        await self._save(self.window, path)
+
+    async def take_hires_fix(self, path: Path) -> None:
+        """An image that hires fix has made four times as large."""
+        await self._show_generate()
+        self.panel.hires_fix.open_button.click()
+        self.panel.hires_fix.scale.chip(4.0).click()
+        self._submit("grinning face", 1)
+        await self._idle()
+        self.panel.hires_fix.opened.emit()  # scroll to its settings
+        await self._save(self.window, path)
+
+    async def take_train(self, path: Path) -> None:
+        """A run after three quarters of its steps."""
+        import tomli_w
+
+        from diffstudio.studio.requests import TrainRequest
+
+        folder = self._training_folder()
+        recipe = self.home / "screenshots.toml"
+        recipe.write_text(tomli_w.dumps(RECIPE), encoding="utf-8")
+        room: Any = self.window.show_room("Train")
+        assert self.desktop.runs is not None
+        run = self.desktop.runs.start(TrainRequest(folder=folder, recipe=str(recipe)), name="emoji")
+        room.refresh()
+        await until(lambda: any(card == run.path for card in room.runs_list.cards()), "the run was listed")
+        room.select(run.path)
+        await until(lambda: room.summary() and room.summary().step >= 180, "the run had made 180 steps")
+        await self._save(self.window, path)
+        self.desktop.runs.stop(run)
+
+    # How to get there
+
+    async def _generate_all(self) -> None:
+        """The images that the other screenshots show and train on."""
+        gallery = self.desktop.gallery
+        assert gallery is not None
+        await self._idle()  # a kept home may have jobs left
+        for seed, prompt in enumerate(prompts()):
+            if not gallery.count(prompt):
+                self._submit(prompt, seed)
+        await self._idle()
+        for prompt in STARRED:
+            gallery.star(self._image_of(prompt).id)
+
+    def _submit(self, prompt: str, seed: int, count: int = 1) -> None:
+        self.panel.prompt.set_text(prompt)
+        self.panel.seed.set_fixed(seed)
+        self.panel.count.set_value(count)
+        self.panel.submit()
+        self.panel.count.set_value(1)
+
+    async def _idle(self) -> None:
+        """Wait until the queue is empty."""
+        worker = self.desktop.worker
+        assert worker is not None
+        await until(lambda: not worker.pending() and worker.running() is None, "the queue was empty")
+        if self.room.banner.isVisible():
+            raise Trouble(f"The window says: {self.room.banner.text()}")
+        await asyncio.sleep(0.2)
+
+    async def _save(self, widget: QWidget, path: Path) -> None:
+        await asyncio.sleep(0.3)  # until the last paint has reached the display
+        save(widget, path)
+
+    async def _show_generate(self) -> None:
+        """The Generate room with its default settings."""
+        from diffstudio.studio.requests import GenerateRequest
+
+        await self._idle()
+        self.window.show_room("Generate")
+        checkpoint = self.panel.checkpoint.current()
+        assert checkpoint is not None
+        self.panel.load_from(replace(GenerateRequest(), checkpoint=checkpoint.name))
+
+    async def _open_mask_dialog(self) -> Any:
+        """The mask dialog over the snowman, its body painted."""
+        from PySide6.QtCore import QPointF
+
+        await self._show_generate()
+        self.room.start_from(self._image_of("snowman").path)
+        dialog = self.panel.init_image.open_mask_editor()
+        assert dialog is not None
+        editor = dialog.editor
+        dialog.brush.set_value(14)
+        editor.set_brush(14)
+        for row in range(34, 58, 4):
+            reach = 17 if 40 < row < 54 else 12
+            editor.begin_stroke(QPointF(32 - reach, row))
+            editor.stroke_to(QPointF(32 + reach, row))
+            editor.end_stroke()
+        return dialog
+
+    def _image_of(self, prompt: str) -> GalleryImage:
+        """The first image of the gallery with this prompt alone."""
+        assert self.desktop.gallery is not None
+        found = self.desktop.gallery.images(0, 100, prompt)
+        return [image for image in found if image.request is not None and image.request.prompt == prompt][-1]
+
+    def _training_folder(self) -> Path:
+        """Images of the gallery with their prompts as captions."""
+        assert self.desktop.gallery is not None
+        folder = self.home / "emoji"
+        folder.mkdir(exist_ok=True)
+        for prompt in prompts():
+            copy = folder / f"{prompt.replace(' ', '-')}.png"
+            shutil.copyfile(self._image_of(prompt).path, copy)
+            copy.with_suffix(".txt").write_text(prompt, encoding="utf-8")
+        return folder
+
+
+def save(widget: QWidget, path: Path) -> None:
+    """What the display shows where the widget is."""
+    from PIL import Image
+    from PySide6.QtGui import QGuiApplication, QImage
+
+    frame = widget.frameGeometry()
+    shot = QGuiApplication.primaryScreen().grabWindow(0, frame.x(), frame.y(), frame.width(), frame.height()).toImage()
+    shot = shot.convertToFormat(QImage.Format.Format_RGBX8888)
+    pixels = Image.frombuffer(
+        "RGBX", (shot.width(), shot.height()), bytes(shot.constBits()), "raw", "RGBX", shot.bytesPerLine(), 1
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels.convert("RGB").point(rounded).save(path, optimize=True)
+    print(f"{path}  {shot.width()} x {shot.height()}, {path.stat().st_size / 1000:.0f} KB", flush=True)
+
+
+def rounded(level: int) -> int:
+    """A level of a colour channel to BITS bits; white stays white."""
+    step = 1 << (8 - BITS)
+    return 255 if level >= 256 - step // 2 else (level + step // 2) // step * step
+
+
+def prompts() -> list[str]:
+    return PROMPTS.read_text(encoding="utf-8").splitlines()
+
+
+def write_models(folder: Path) -> None:
+    """Model files with the headers of real ones and no weights: on the disk they are holes."""
+    from tests.models import headers
+
+    landscape(folder / "checkpoints" / "photographs-15.preview.png", ("#8fc1e8", "#3f6f73", "#12281f"))
+    headers.write_header(folder / "checkpoints" / "photographs-15.safetensors", headers.whole("sd1"))
+    headers.write_header(folder / "checkpoints" / "watercolour-15.safetensors", headers.whole("sd1"))
+    landscape(folder / "checkpoints" / "landscapes-xl.preview.png", ("#f7c59f", "#a26769", "#2e294e"))
+    headers.write_header(folder / "checkpoints" / "landscapes-xl.safetensors", headers.whole("sdxl"))
+    headers.write_header(folder / "diffusion_models" / "flux1-dev-fp8.safetensors", headers.bfl_flux(), "F8_E4M3")
+    headers.write_header(folder / "vae" / "mse-840000.safetensors", headers.ldm_vae(), "F32")
+    headers.write_header(folder / "embeddings" / "calm-light.safetensors", {"emb_params": (4, 768)}, "F32")
+    headers.write_header(folder / "controlnet" / "scribble-15.safetensors", headers.controlnet("sd1"))
+    tags = {"monochrome": 40, "no humans": 38, "mountain": 31, "mist": 24, "bamboo": 17, "river": 15, "crane": 9}
+    metadata = {
+        "ss_tag_frequency": json.dumps({"10_inkwash": tags}),
+        "ss_output_name": "inkwash",
+        "ss_num_train_images": "46",
+        "ss_epoch": "10",
+    }
+    lora = folder / "loras" / "inkwash.safetensors"
+    headers.write_header(lora, headers.lora(headers.unet("sd1"), headers.kohya("lora_unet_")), metadata=metadata)
+    sidecar = {
+        "description": "Brush and ink on rice paper. Weights from 0.6 to 0.9 work best.",
+        "activation text": "ink wash painting, sumi-e, inkwash",
+        "preferred weight": 0.8,
+        "sd version": "SD1",
+    }
+    lora.with_suffix(".json").write_text(json.dumps(sidecar), encoding="utf-8")
+    landscape(folder / "loras" / "inkwash.preview.png", ("#f2efe6", "#8d8d86", "#22231f"))
+    grain = headers.lora(headers.unet("sdxl"), headers.kohya("lora_unet_"))
+    headers.write_header(folder / "loras" / "film-grain-xl.safetensors", grain)
+    (folder / "checkpoints" / "half-downloaded.safetensors").write_bytes(bytes(4096))
+
+
+def landscape(path: Path, colours: tuple[str, str, str], side: int = 256) -> None:
+    """A preview image: ridges of mountains, from the colour of the sky through that of the mist to the nearest."""
+    from math import sin
+
+    from PIL import Image, ImageColor, ImageDraw
+
+    sky, mist, near = (ImageColor.getrgb(colour) for colour in colours)
+    image = Image.new("RGB", (side, side), sky)
+    draw = ImageDraw.Draw(image)
+    ridges = 5
+    for ridge in range(ridges):
+        share = ridge / (ridges - 1)
+        colour = tuple(round(a + (b - a) * share) for a, b in zip(mist, near, strict=True))
+        level = side * (0.38 + 0.13 * ridge)
+        heights = [
+            level - side * 0.09 * (sin(x / 29 + 2.3 * ridge) + 0.5 * sin(x / 11 + 5 * ridge) + 0.2 * sin(x / 5 + ridge))
+            for x in range(side + 1)
+        ]
+        draw.polygon([(0, side), *enumerate(heights), (side, side)], fill=colour)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
