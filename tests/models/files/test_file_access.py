@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing
-from diffstudio.models.files.file_access import damaged, file_stamp, first_line, reading, regular_file_size
+from diffstudio.models.files.file_access import (
+    damaged,
+    file_stamp,
+    first_line,
+    nonfinite,
+    not_weights,
+    reading,
+    regular_file_size,
+)
 
 
 def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
@@ -57,3 +65,8 @@ def test_reasons_are_one_line_of_limited_length() -> None:
     assert len(first_line(ValueError("x" * 1000))) == 200
     assert len(damaged(Path("a.pt"), "x" * 1000).why) == 200
     assert str(damaged(Path("a.pt"), "A library's sentence.")).endswith(": A library's sentence. Download it again.")
+
+
+def test_sentences_that_several_readers_use() -> None:
+    assert nonfinite("up.0.weight") == "up.0.weight contains NaN or Inf values"
+    assert not_weights(Path("models") / "a.zip") == "a.zip is not a weights file"
