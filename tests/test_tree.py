@@ -41,7 +41,6 @@ TESTED_IN = {
     ),
     "models/families/test_diffusers_pipeline.py": "models/families/pipeline_class models/families/pipeline_stepper",
     "models/families/test_stable_diffusion.py": "models/families/scheduler_config",
-    "models/files/test_pickle_scan.py": "models/files/pickle_globals",
     "models/library/test_library.py": "models/library/model_folders",
     "models/memory/test_oom_fallback.py": "models/memory/devices models/memory/estimate models/memory/offload models/model",
     "models/test_sampling.py": "models/families/pixel",

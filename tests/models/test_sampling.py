@@ -196,7 +196,7 @@ def test_classes_are_taken_by_name(tmp_path: Path) -> None:
     model = load(write_tiny_checkpoint(tmp_path / "classes.safetensors", conditioning=Conditioning.CLASS))
     assert model.encode_prompt(list(CLASSES) + ["", " ROCKET "]).positive.class_labels.tolist() == [0, 1, 2, 3, 1]
     assert not torch.equal(made(model, prompts=["apple"]), made(model, prompts=["rocket"]))
-    with pytest.raises(BadRequest, match="the prompt is the name of a class. Try: rocket"):
+    with pytest.raises(BadRequest, match="the prompt must be the name of a class. Try: rocket"):
         model.encode_prompt("rockett")
     with pytest.raises(BadRequest, match="Try: apple, rocket, heart"):
         model.encode_prompt("zzz")
