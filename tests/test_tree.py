@@ -74,7 +74,7 @@ TESTED_IN = {
         "ui/generate/labels ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"
         " ui/generate/sections/sampling_section ui/generate/sections/seed ui/generate/sections/size"
     ),
-    "ui/generate/test_room.py": "ui/generate/job_controls ui/generate/layout ui/generate/menu ui/generate/queue_and_history",
+    "ui/generate/test_room.py": "ui/generate/job_controls ui/generate/layout ui/generate/image_menu ui/generate/queue_and_history",
     "ui/models/test_room.py": (
         "ui/models/background_lookups ui/models/details ui/models/filter_bar ui/models/item_model ui/models/model_info"
         " ui/models/notes_editor ui/models/tool_runner ui/models/trigger_words"

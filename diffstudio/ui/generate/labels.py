@@ -50,7 +50,7 @@ SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
     SpacingName.LOG_SNR: ("Log-SNR", "Timesteps evenly spaced in log signal-to-noise ratio"),
     SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Published schedules optimised for each model family"),
 }
-_ORIGINS = {Origin.STARTER: "comes with diffstudio", Origin.TRAINED: "trained here", Origin.IMPORTED: "imported"}
+ORIGINS = {Origin.STARTER: "Included", Origin.TRAINED: "Trained here", Origin.IMPORTED: "Imported"}
 _CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Conditioning.NONE: "unconditional"}
 
 PAUSE_TIP = "Pause after the current network call (Ctrl+P)"
@@ -91,7 +91,7 @@ def tooltip_of(checkpoint: Checkpoint) -> str:
     """Title, summary, origin and path, for a tooltip."""
     return (
         f"{checkpoint.title}\n{summary_of(checkpoint)} · {_CONDITIONINGS[checkpoint.conditioning]} · "
-        f"{_ORIGINS[checkpoint.origin]}\n{checkpoint.path}"
+        f"{ORIGINS[checkpoint.origin].lower()}\n{checkpoint.path}"
     )
 
 

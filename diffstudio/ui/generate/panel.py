@@ -38,9 +38,9 @@ MAX_IMAGES = 64  # of one request
 
 
 class Panel(QFrame):
-    """`generate` carries the request when the button or Ctrl+Enter is pressed."""
+    """`generate_requested` carries the request when the button or Ctrl+Enter is pressed."""
 
-    generate = Signal(object)
+    generate_requested = Signal(object)  # GenerateRequest
     token_count_requested = Signal(object, object)  # Checkpoint, prompt; answer with show_token_count
     models_room_requested = Signal()
     memory_forecast_requested = Signal(object)  # MemoryQuery; answer with show_memory_forecast
@@ -201,7 +201,7 @@ class Panel(QFrame):
             self._show_error(str(error))
             return
         self._show_error("")
-        self.generate.emit(request)
+        self.generate_requested.emit(request)
 
     def _prompts(self, checkpoint: Checkpoint) -> tuple[str, str]:
         match checkpoint.conditioning:

@@ -32,9 +32,9 @@ from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.failed_job import FailedJob
+from diffstudio.ui.generate.image_menu import add_shortcuts, image_menu
 from diffstudio.ui.generate.job_state import JobState
 from diffstudio.ui.generate.layout import GenerateLayout
-from diffstudio.ui.generate.menu import add_shortcuts, image_menu
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image
 
@@ -382,7 +382,7 @@ class GenerateRoom(GenerateLayout):
         add_shortcuts(self.canvas, self._not_saved)
 
     def _connect(self) -> None:
-        self.panel.generate.connect(self.generate_requested)
+        self.panel.generate_requested.connect(self.generate_requested)
         for section in (self.panel.init_image, self.panel.controlnets, self.panel.hires_fix):
             section.failed.connect(self._add_warning)
         self.panel.message.connect(self._add_warning)

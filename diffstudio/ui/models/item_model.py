@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOpti
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.ui.generate.labels import ORIGINS
 from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets import icons, theme
 
@@ -63,7 +64,7 @@ class CheckpointsModel(QAbstractListModel):
                 return str(entry.path)
             case Qt.ItemDataRole.AccessibleTextRole:
                 if isinstance(entry, Checkpoint):
-                    return f"{entry.title}, {model_info.summary(entry)}, {model_info.ORIGINS[entry.origin]}"
+                    return f"{entry.title}, {model_info.summary(entry)}, {ORIGINS[entry.origin]}"
                 return f"{entry.path.name} cannot be used: {entry.error}"
             case _ if role == ENTRY_ROLE:
                 return entry

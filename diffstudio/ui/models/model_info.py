@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.library import training_metadata
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.ui.generate.labels import ORIGINS
 from diffstudio.ui.widgets.formatting import human_bytes, human_count
 
 ROLES = {
@@ -42,7 +43,6 @@ LAYOUTS = {
     Layout.PICKLE: "pickle",
 }
 PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow velocity", "x0": "the clean image (sample)"}
-ORIGINS = {Origin.STARTER: "Included", Origin.TRAINED: "Trained here", Origin.IMPORTED: "Imported"}
 _DTYPES = {
     "F16": "16-bit",
     "BF16": "bfloat16",

@@ -24,7 +24,7 @@ def application(argv: Sequence[str]) -> QApplication:
     def handle_message(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:
         if kind is QtMsgType.QtFatalMsg:
             shown = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-            why = f"Qt says: {' '.join(messages[0].split())}" if messages and shown else "there is no display"
+            why = f"Qt reports: {' '.join(messages[0].split())}" if messages and shown else "there is no display"
             print(
                 f"diffstudio: The window cannot open: {why}. Start it on a desktop, where Qt's libraries are installed "
                 "(`sudo apt-get install libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1` on Debian); "

@@ -107,7 +107,7 @@ def test_ctrl_enter_in_the_prompt_generates(qtbot: QtBot, panel: Panel) -> None:
     panel.prompt.setFocus()
     qtbot.keyClicks(panel.prompt, "pizza")
     for key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-        with qtbot.waitSignal(panel.generate) as asked:
+        with qtbot.waitSignal(panel.generate_requested) as asked:
             qtbot.keyClick(panel.prompt, key, Qt.KeyboardModifier.ControlModifier)
         assert asked.args[0].prompt == "pizza"
     assert panel.prompt.text() == "pizza"
@@ -117,7 +117,7 @@ def test_ctrl_enter_before_the_checkpoints_are_found_is_not_lost(qtbot: QtBot) -
     panel = Panel()
     qtbot.addWidget(panel)
     asked: list[GenerateRequest] = []
-    panel.generate.connect(asked.append)
+    panel.generate_requested.connect(asked.append)
     panel.prompt.set_text("early bird")
     qtbot.keyClick(panel.prompt, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
     assert asked == []
@@ -131,7 +131,7 @@ def test_ctrl_enter_before_the_checkpoints_are_found_is_not_lost(qtbot: QtBot) -
 
 def test_a_new_seed_each_time_or_the_same_one(qtbot: QtBot, panel: Panel) -> None:
     asked: list[GenerateRequest] = []
-    panel.generate.connect(asked.append)
+    panel.generate_requested.connect(asked.append)
     for _ in range(3):
         panel.submit()
     assert len({request.seed for request in asked}) == 3
@@ -146,7 +146,7 @@ def test_typing_a_seed_keeps_it(qtbot: QtBot, panel: Panel) -> None:
     qtbot.keyClicks(panel.seed.field, "1234")
     assert panel.seed.is_fixed()
     asked: list[GenerateRequest] = []
-    panel.generate.connect(asked.append)
+    panel.generate_requested.connect(asked.append)
     panel.submit()
     assert asked[0].seed == 1234
 
@@ -159,7 +159,7 @@ def test_a_seed_that_is_none_is_said_so(qtbot: QtBot, panel: Panel, text: str) -
     assert not panel.button.isEnabled()
     assert "seed" in panel.error_label.text()
     asked: list[GenerateRequest] = []
-    panel.generate.connect(asked.append)
+    panel.generate_requested.connect(asked.append)
     panel.submit()
     assert asked == []
     with pytest.raises(BadRequest):
