@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests import FORMAT, GenerateRequest, TrainRequest, UpscaleRequest, request_from_json
+from diffstudio.studio.requests import (
+    FORMAT,
+    LATENT,
+    ControlNetUse,
+    GenerateRequest,
+    TrainRequest,
+    UpscaleRequest,
+    enlarged_size,
+    request_from_json,
+)
 
 REQUESTS = (
     GenerateRequest("red apple", seed=7, init=Path("a.png"), outpaint=(8, 0, 0, 8)),
@@ -60,3 +69,144 @@ def test_what_was_recorded_before_there_was_a_choice_is_drawn_with_every_call_gu
     assert request_from_json(values) == replace(request_, guide_last_call=True)
     with pytest.raises(BadRequest, match="guide_last_call"):
         request_from_json(values | {"guide_last_call": "no"})
+
+
+# ---- limits ----------------------------------------------------------------------------------------------------------
+
+IMAGE = Path("a.png")
+
+
+def generate(**values: Any) -> GenerateRequest:
+    return GenerateRequest(**values)
+
+
+def upscale(**values: Any) -> UpscaleRequest:
+    return UpscaleRequest(IMAGE, **values)
+
+
+def control(**values: Any) -> ControlNetUse:
+    return ControlNetUse("canny", IMAGE, **values)
+
+
+def train(**values: Any) -> TrainRequest:
+    return TrainRequest(Path("images"), **values)
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "lowest", "highest", "step"),
+    [
+        (generate, "seed", 0, 2**63 - 1, 1),
+        (generate, "steps", 1, 1000, 1),
+        (generate, "guidance", 0.0, 100.0, 0.01),
+        (generate, "width", 8, 8192, 1),
+        (generate, "height", 8, 8192, 1),
+        (generate, "count", 1, 1024, 1),
+        (generate, "feather", 0, 1024, 1),
+        (generate, "padding", 0, 8192, 1),
+        (generate, "enlarge", 1, 8, 0.01),
+        (generate, "enlarge_steps", 0, 1000, 1),
+        (generate, "enlarge_guidance", 0.0, 100.0, 0.01),
+        (upscale, "scale", 1, 8, 0.01),
+        (upscale, "seed", 0, 2**63 - 1, 1),
+        (upscale, "steps", 1, 1000, 1),
+        (upscale, "guidance", 0.0, 100.0, 0.01),
+        (upscale, "enlarge_guidance", 0.0, 100.0, 0.01),
+        (control, "scale", 0.0, 4.0, 0.01),
+        (train, "steps", 1, 100_000_000, 1),
+    ],
+)
+def test_numbers_from_the_lowest_to_the_highest(
+    make: Any, field: str, lowest: float, highest: float, step: float
+) -> None:
+    for value in (lowest, highest):
+        assert getattr(make(**{field: value}), field) == value
+    for value in (lowest - step, highest + step):
+        with pytest.raises(BadRequest, match=rf" is {value}: .*{lowest}.*{highest}"):
+            make(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "field"), [(generate, "strength"), (generate, "enlarge_strength"), (upscale, "strength")]
+)
+def test_a_denoising_strength_is_above_0_and_at_most_1(make: Any, field: str) -> None:
+    for value in (1e-9, 1.0):
+        assert getattr(make(**{field: value}), field) == value
+    for value in (0.0, -0.5, 1.001, float("nan")):
+        with pytest.raises(BadRequest, match=f"denoising strength.* is {value}: it must be above 0 and at most 1"):
+            make(**{field: value})
+
+
+def test_the_seeds_of_all_images_are_within_the_limit() -> None:
+    assert generate(seed=2**63 - 3, count=3).count == 3
+    with pytest.raises(BadRequest, match="The seed is"):
+        generate(seed=2**63 - 2, count=3)
+
+
+def test_the_interval_and_the_thresholds_of_a_controlnet() -> None:
+    assert control(begins=0.2, ends=0.3, low=100, high=100).high == 100
+    for begins, ends in ((0.3, 0.3), (0.4, 0.3)):
+        with pytest.raises(BadRequest, match=f"A ControlNet starts at {begins:g} of the steps and ends at {ends:g}"):
+            control(begins=begins, ends=ends)
+    with pytest.raises(BadRequest, match="The lower Canny threshold, 101, is above the upper one, 100"):
+        control(low=101, high=100)
+    assert control(low=0, high=1000).low == 0 and control(begins=0.0, ends=1.0).ends == 1.0
+    for wrong in ({"low": -1}, {"high": 1001}, {"begins": -0.1}, {"ends": 1.1}):
+        with pytest.raises(BadRequest):
+            control(**wrong)
+    assert len(generate(controls=(control(),) * 8).controls) == 8
+    with pytest.raises(BadRequest, match="9 ControlNets were given"):
+        generate(controls=(control(),) * 9)
+
+
+def test_what_goes_together() -> None:
+    assert upscale(upscaler=LATENT, checkpoint="starter").upscaler == LATENT
+    with pytest.raises(BadRequest, match="Latent upscaling needs a checkpoint"):
+        upscale(upscaler=LATENT)
+    assert generate(mask=IMAGE, init=IMAGE, masked_only=True).masked_only
+    assert generate(outpaint=(0, 0, 1, 0), init=IMAGE, masked_only=True).outpaint == (0, 0, 1, 0)
+    assert generate(enlarge=2.0, init=IMAGE).enlarge == 2.0
+    for values, message in (
+        ({"mask": IMAGE}, "A mask was given without an image"),
+        ({"outpaint": (0, 0, 1, 0)}, "There is no image to outpaint"),
+        ({"init": IMAGE, "masked_only": True}, "needs a mask"),
+        ({"init": IMAGE, "mask": IMAGE, "enlarge": 2.0}, "cannot be combined with the hires fix"),
+        ({"init": IMAGE, "outpaint": (1, 0, 0, 0), "enlarge": 2.0}, "cannot be combined with the hires fix"),
+        ({"outpaint": (1, 2, 3)}, r"The outpainting margins are \(1, 2, 3\)"),
+        ({"init": IMAGE, "outpaint": (0, 0, 0, -1)}, "at the bottom is -1"),
+        ({"init": IMAGE, "outpaint": (8193, 0, 0, 0)}, "at the left is 8193"),
+        ({"upscaler": ""}, "The upscaler is ''"),
+        ({"prompt": "x" * 10_001}, "The prompt has 10,001 characters"),
+        ({"negative": "x" * 10_001}, "The negative prompt has 10,001 characters"),
+        ({"sampler": "hein"}, "Choose one of euler, heun, "),
+    ):
+        with pytest.raises(BadRequest, match=message):
+            generate(**values)
+    assert len(generate(prompt="x" * 10_000, negative="x" * 10_000).prompt) == 10_000
+
+
+def test_what_a_training_run_needs() -> None:
+    assert TrainRequest(None, resume=True).resume and train(minutes=0.5).minutes == 0.5
+    for values in ({"steps": 1, "minutes": 1.0}, {"minutes": 0.0}, {"minutes": 1e6}):
+        with pytest.raises(BadRequest):
+            train(**values)
+    with pytest.raises(BadRequest):
+        TrainRequest(None)
+
+
+def test_the_size_of_an_enlarged_image() -> None:
+    assert enlarged_size(100, 60, 1.5) == (150, 90)
+    assert enlarged_size(100, 60, 1.5, 8) == (152, 88) and enlarged_size(10, 1, 1.0, 8) == (8, 8)
+    assert enlarged_size(8192, 100, 2.0) == (16_384, 200)
+    for size, scale, most in (((8193, 100), 2.0, "1.9"), ((8000, 8000), 2.0, "1.1")):
+        with pytest.raises(BadRequest, match=rf"The image would be .* px: .*\. Use a scale of at most {most}\."):
+            enlarged_size(*size, scale)
+    with pytest.raises(BadRequest, match="It cannot be enlarged further"):
+        enlarged_size(16_000, 5000, 1.5)
+
+
+def test_the_kind_of_a_request_and_its_format() -> None:
+    with pytest.raises(BadRequest, match="unknown kind 'bake'"):
+        request_from_json({"kind": "bake"})
+    with pytest.raises(BadRequest, match="The settings are of format 2: .*1.* Update diffstudio"):
+        request_from_json({"kind": "generate", "format": 2})
+    assert request_from_json({"kind": "generate", "format": 1, "unknown": 3}) == GenerateRequest(guide_last_call=True)
