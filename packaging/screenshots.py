@@ -75,9 +75,11 @@ class Trouble(Exception):
 def main(arguments: Sequence[str]) -> int:
     shots = [name.removeprefix("take_") for name in vars(Session) if name.startswith("take_")]
     parser = argparse.ArgumentParser(description="Remakes the screenshots of the manual.")
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *shots], help=f"of {', '.join(shots)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(shots)}")
     parser.add_argument("--home", type=Path, help="keep the home folder here and use what it holds")
     options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in shots]:
+        parser.error(f"there is no {unknown[0]}; there are {', '.join(shots)}")
     try:
         use_environment(arguments)
         with tempfile.TemporaryDirectory(prefix="diffstudio-", ignore_cleanup_errors=True) as temporary, display():
