@@ -83,10 +83,10 @@ def no_leaked_processes() -> Iterator[None]:
     yield
     started = [child for child in process.children(recursive=True) if child not in before]
     _, alive = psutil.wait_procs(started, timeout=5.0)
-    said = [_described(child) for child in alive]
+    running = [_described(child) for child in alive]
     for child in alive:
         child.kill()
-    assert not said, f"processes left running: {said}"
+    assert not running, f"processes left running: {running}"
 
 
 def _described(process: psutil.Process) -> str:

@@ -182,7 +182,7 @@ def test_whether_a_place_can_be_written(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "says"),
+    ("number", "expected"),
     [
         (errno.ENOSPC, "It failed: the disk is full. Free some space and try again."),
         (errno.EACCES, "It failed: no permission to write to {0}. Change its permissions, or choose another folder."),
@@ -192,10 +192,10 @@ def test_whether_a_place_can_be_written(place: Path) -> None:
         (errno.EIO, f"It failed: {os.strerror(errno.EIO)}. Check that {{0}} can be reached."),
     ],
 )
-def test_what_the_system_refuses_is_said_in_one_way(place: Path, number: int, says: str) -> None:
+def test_what_the_system_refuses_is_said_in_one_way(place: Path, number: int, expected: str) -> None:
     with pytest.raises(StorageProblem) as problem, storage_errors("It failed", place):
         refusing(number)()
-    assert str(problem.value) == says.format(place)
+    assert str(problem.value) == expected.format(place)
 
 
 def test_an_error_without_a_number(place: Path) -> None:

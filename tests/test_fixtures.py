@@ -75,9 +75,9 @@ def test_careless_tests_fail(tmp_path: Path) -> None:
         timeout=170,
         check=False,
     )
-    said = done.stdout
-    assert done.returncode == 1, said + done.stderr
-    summary = said[said.rindex("short test summary") :]
+    message = done.stdout
+    assert done.returncode == 1, message + done.stderr
+    summary = message[message.rindex("short test summary") :]
     for name, complaint in {
         "test_thread": "threads left running",
         "test_widget": "widgets or timers left behind",
@@ -88,5 +88,5 @@ def test_careless_tests_fail(tmp_path: Path) -> None:
         "test_qt_warning": "",
     }.items():
         assert re.search(rf"(FAILED|ERROR) .*::{name}\b", summary), summary
-        assert complaint in said, said
+        assert complaint in message, message
     assert not re.search(r"(FAILED|ERROR) .*::test_tidy\b", summary), summary

@@ -43,10 +43,10 @@ def the_sentence(capsys: pytest.CaptureFixture[str]) -> str:
     """What was said on standard error, but for progress: one line, no traceback. Nothing on standard output."""
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
-    said = [line for line in captured.err.splitlines() if line.startswith("diffstudio: ")]
-    assert len(said) == 1 and captured.err.splitlines()[-1] == said[0], captured.err
-    assert said[0].endswith(".") and captured.out == ""
-    return said[0]
+    message = [line for line in captured.err.splitlines() if line.startswith("diffstudio: ")]
+    assert len(message) == 1 and captured.err.splitlines()[-1] == message[0], captured.err
+    assert message[0].endswith(".") and captured.out == ""
+    return message[0]
 
 
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -136,7 +136,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (["paint"], "paint"),
         (["generate"], "PROMPT"),
@@ -177,14 +177,14 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["models", "show", "no-such"], "no-such"),
     ],
 )
-def test_each_ends_in_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+def test_each_ends_in_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
     assert cli.main(arguments) == 2
     sentence = the_sentence(capsys)
-    assert says in sentence and len(sentence) < 600
+    assert expected in sentence and len(sentence) < 600
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (["--width", "17"], "17"),
         (["--width", "8192", "--height", "8192"], "8192"),
@@ -198,11 +198,11 @@ def test_what_the_checkpoint_or_the_disk_cannot_do(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
-    says: str,
+    expected: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert generate("--out", "a.png", *arguments) != 0
-    assert says in the_sentence(capsys)
+    assert expected in the_sentence(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
@@ -444,7 +444,7 @@ def test_a_run_is_not_kept_among_its_pictures(pictures: Path, recipe: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "expected"),
     [
         ('device = "meta"', "'meta' cannot be used"),
         ("widht = 3", "Unknown key 'widht'"),
@@ -452,11 +452,11 @@ def test_a_run_is_not_kept_among_its_pictures(pictures: Path, recipe: Path, caps
     ],
 )
 def test_recipes_that_say_what_cannot_be(
-    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
+    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str
 ) -> None:
     recipe.write_text(TINY_RECIPE.replace("batch = 4\n", "" if line.startswith("batch") else "batch = 4\n") + line)
     assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--run", str(tmp_path / "run")]) != 0
-    assert says in the_sentence(capsys)
+    assert expected in the_sentence(capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -529,10 +529,11 @@ def test_a_home_that_nobody_has(
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("run.json", "the folder of images is missing"), ("tokenizer.json", "tokenizer.json is damaged")]
+    ("name", "expected"),
+    [("run.json", "the folder of images is missing"), ("tokenizer.json", "tokenizer.json is damaged")],
 )
 def test_damaged_files_of_a_run_are_told(
-    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, says: str
+    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, expected: str
 ) -> None:
     recipe.write_text(TINY_RECIPE.replace('conditioning = "none"', 'conditioning = "text"'))
     for picture in pictures.glob("*.png"):
@@ -540,7 +541,7 @@ def test_damaged_files_of_a_run_are_told(
     train(tmp_path / "run", pictures, recipe=str(recipe), steps=1)
     (tmp_path / "run" / name).write_text('{"format": 1}')
     assert cli.main(["train", "--resume", "--run", str(tmp_path / "run")]) == 1
-    assert says in the_sentence(capsys)
+    assert expected in the_sentence(capsys)
 
 
 def test_what_a_model_is_can_be_said_and_taken_back(

@@ -58,7 +58,7 @@ def test_one_and_several() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--control", "a.png"], "--control was given once and --controlnet not at all"),
         (
@@ -74,8 +74,8 @@ def test_one_and_several() -> None:
         (["--control", "a.png", "--controlnet", "n", "--control-range", "1,0"], "It must end after it starts"),
     ],
 )
-def test_what_makes_no_sense_is_said(arguments: list[str], said: str) -> None:
-    with pytest.raises(BadRequest, match=said):
+def test_what_makes_no_sense_is_said(arguments: list[str], message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
         controls_of(parsed(*arguments))
     with pytest.raises(BadRequest, match="not two numbers"):
         parsed("--control-range", "1")

@@ -25,14 +25,14 @@ def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, 
 
 def test_what_a_scan_says(three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "scan", *map(str, three)]) == 1
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     assert (
-        "harmless.pt: harmless\n" in said
-        and "a textual inversion" in said
-        and "unknown names: pathlib.PosixPath" in said
+        "harmless.pt: harmless\n" in message
+        and "a textual inversion" in message
+        and "unknown names: pathlib.PosixPath" in message
     )
-    assert "dangerous.ckpt: dangerous\n" in said and f"would have run: posix.system('touch {RAN}')" in said
-    assert "safe.safetensors: not a pickle: it contains no code" in said
+    assert "dangerous.ckpt: dangerous\n" in message and f"would have run: posix.system('touch {RAN}')" in message
+    assert "safe.safetensors: not a pickle: it contains no code" in message
     assert not Path(RAN).exists()
     assert cli.main(["models", "scan", "safe.safetensors"]) == 0
 
@@ -55,8 +55,11 @@ def test_of_a_folder_every_pickle_is_looked_through(
     for number, file in enumerate(three):
         file.rename(Path("model/unet", f"{number}{file.suffix}"))
     assert cli.main(["models", "scan", "model", "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert [(Path(one["file"]).name, one["verdict"]) for one in told] == [("0.pt", "harmless"), ("1.ckpt", "dangerous")]
+    report = json.loads(capsys.readouterr().out)
+    assert [(Path(one["file"]).name, one["verdict"]) for one in report] == [
+        ("0.pt", "harmless"),
+        ("1.ckpt", "dangerous"),
+    ]
     assert not Path(RAN).exists()
 
 
@@ -68,8 +71,8 @@ def test_in_the_list_it_is_what_it_holds(three: tuple[Path, Path, Path], capsys:
     torch.save({"cat": torch.ones(2, 768)}, paths.checkpoints() / "cat.pt")
     three[1].rename(paths.checkpoints() / three[1].name)
     assert cli.main(["models", "list", "--role", "embedding"]) == 0
-    told = capsys.readouterr()
-    assert "cat" in told.out and "would have run" in told.err and not Path(RAN).exists()
+    report = capsys.readouterr()
+    assert "cat" in report.out and "would have run" in report.err and not Path(RAN).exists()
     assert cli.main(["models", "convert", "cat"]) == 0
     made = Path(capsys.readouterr().out.strip())
     assert made.name == "cat.safetensors" and torch.equal(safetensors.torch.load_file(made)["cat"], torch.ones(2, 768))

@@ -59,8 +59,8 @@ def test_generated_and_enlarged_in_one_go_or_in_two(small: Path, capsys: pytest.
         )
         == 0
     )
-    said = capsys.readouterr()
-    assert said.out.strip() == str(one) and "step 6 of 6" in said.err
+    message = capsys.readouterr()
+    assert message.out.strip() == str(one) and "step 6 of 6" in message.err
     assert cli.main(["upscale", str(small), "--scale", "4", "--strength", "0.5", "--out", str(two)]) == 0
     assert size(one) == (64, 64) and np.array_equal(np.array(Image.open(one)), np.array(Image.open(two)))
     request = metadata.read(one).request
@@ -85,7 +85,7 @@ def test_by_an_upscaler_from_the_folders_of_models_into_a_folder(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (["--scale", "0"], "The scale is 0.0: it must be between 1 and 8"),
         (["--upscaler", "4x-none"], "There is no upscaler called '4x-none'. Choose one of: lanczos"),
@@ -99,18 +99,18 @@ def test_by_an_upscaler_from_the_folders_of_models_into_a_folder(
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(
-    small: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    small: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = paths.data() / "large.png"
-    assert cli.main(["upscale", str(small), *arguments, "--out", str(out)]) == 2 or "not an upscaler" in says
-    assert says in capsys.readouterr().err and not out.exists()
+    assert cli.main(["upscale", str(small), *arguments, "--out", str(out)]) == 2 or "not an upscaler" in expected
+    assert expected in capsys.readouterr().err and not out.exists()
 
 
 def test_what_is_no_picture_or_too_large_a_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.png").write_text("nothing")
     Image.new("L", (4000, 20)).save(tmp_path / "wide.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
-    for name, options, says in (
+    for name, options, expected in (
         ("gone.png", [], "There is no image at"),
         ("text.png", [], "not an image in a supported format"),
         ("wide.png", ["--scale", "8"], "32,000 × 160 px"),
@@ -118,7 +118,7 @@ def test_what_is_no_picture_or_too_large_a_one(tmp_path: Path, capsys: pytest.Ca
         (".", [], "There is no image at"),
     ):
         assert cli.main(["upscale", str(tmp_path / name), *options, "--out", str(tmp_path / "large.png")]) != 0
-        assert says in capsys.readouterr().err
+        assert expected in capsys.readouterr().err
     assert cli.main(["upscale", str(tmp_path / "photo.png"), "--out", str(tmp_path / "large.png")]) == 0
     assert size(tmp_path / "large.png") == (16, 16)
 

@@ -94,7 +94,7 @@ def test_what_was_left_out_is_said(home: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says", "code"),
+    ("arguments", "expected", "code"),
     [
         (["convert", "nobody"], "no checkpoint called 'nobody'", 2),
         (["convert", "one"], "is a safetensors file in fp32 already", 2),
@@ -126,7 +126,7 @@ def test_what_a_person_can_get_wrong(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
-    says: str,
+    expected: str,
     code: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -134,7 +134,7 @@ def test_what_a_person_can_get_wrong(
     (paths.checkpoints() / "broken.safetensors").write_bytes(b"nothing of the kind")
     before = everything(tmp_path)
     assert models(*(argument.format(home=home) for argument in arguments)) == code
-    assert says.casefold() in the_sentence(capsys).casefold()
+    assert expected.casefold() in the_sentence(capsys).casefold()
     assert everything(tmp_path) == before
 
 
@@ -186,8 +186,8 @@ def test_stopped_it_leaves_nothing(home: Path, tmp_path: Path) -> None:
         ):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, message = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130 and "Stopped. Nothing was written." in said
+    assert process.returncode == 130 and "Stopped. Nothing was written." in message
     assert list((tmp_path / "out").iterdir()) == []

@@ -64,20 +64,20 @@ def test_edm_preconditioning_gives_the_network_unit_variance(schedule: Schedule)
     (RectifiedFlow(shift=3.0), [0.1, 0.5, 1.0], [0.1, 0.5, 1.0]),
 ])  # fmt: skip
 def test_a_network_is_told_the_time_as_it_learnt_it(schedule: Schedule, t: list[float], own_time: list[float]) -> None:
-    told: list[Tensor] = []
-    denoiser = CleanPrediction(lambda x, time: told.append(time) or x, schedule)
+    received: list[Tensor] = []
+    denoiser = CleanPrediction(lambda x, time: received.append(time) or x, schedule)
     denoiser(torch.zeros(3, 1, 2, 2), torch.tensor(t, dtype=torch.float64))
-    assert told[0].dtype is torch.float32
-    assert told[0].tolist() == pytest.approx(own_time)
+    assert received[0].dtype is torch.float32
+    assert received[0].tolist() == pytest.approx(own_time)
 
 
 def test_edm_networks_are_told_a_quarter_of_the_log_of_sigma() -> None:
-    told: list[Tensor] = []
+    received: list[Tensor] = []
     schedule = VariancePreserving.linear()
-    denoiser = EDMPreconditioned(lambda x, time: told.append(time) or x, schedule)
+    denoiser = EDMPreconditioned(lambda x, time: received.append(time) or x, schedule)
     t = torch.tensor([10.0, 900.0], dtype=torch.float64)
     denoiser(torch.zeros(2, 1, 2, 2, dtype=torch.float64), t)
-    torch.testing.assert_close(told[0], -schedule.log_snr(t) / 8)
+    torch.testing.assert_close(received[0], -schedule.log_snr(t) / 8)
 
 
 @pytest.mark.parametrize("wrapper", [EpsPrediction, VPrediction, CleanPrediction, FlowPrediction, EDMPreconditioned])

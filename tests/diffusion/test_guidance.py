@@ -58,13 +58,15 @@ def test_plain_guidance_is_the_same_whatever_the_network_predicts() -> None:
     alpha, sigma = alpha_sigma(schedule, t, x)
     clean, other = torch.randn(2, 2, 3, 4, 4, dtype=torch.float64)
     estimates = []
-    for wrapper, said in (
+    for wrapper, message in (
         (CleanPrediction, lambda x_0: x_0),
         (EpsPrediction, lambda x_0: (x - alpha * x_0) / sigma),
         (VPrediction, lambda x_0: (alpha * x - x_0 * (alpha**2 + sigma**2)) / sigma),
         (FlowPrediction, lambda x_0: (x - (alpha + sigma) * x_0) / sigma),
     ):
-        guided = ClassifierFreeGuidance(lambda *_, say=said: say(clean), lambda *_, say=said: say(other), scale=4.0)
+        guided = ClassifierFreeGuidance(
+            lambda *_, say=message: say(clean), lambda *_, say=message: say(other), scale=4.0
+        )
         estimates.append(wrapper(guided, schedule)(x, t))
     for estimate in estimates:
         torch.testing.assert_close(estimate, other + 4 * (clean - other))

@@ -85,15 +85,15 @@ def test_strength_keeps_the_end_of_the_ladder(strength: float, kept: int) -> Non
     assert part.tolist() == whole[-kept - 1 :].tolist()
 
 
-@pytest.mark.parametrize(("steps", "spacing", "strength", "says"), [
+@pytest.mark.parametrize(("steps", "spacing", "strength", "expected"), [
     (10, "golden", 1, "Choose one of uniform"),
     (0, "uniform", 1, "one or more"),
     (1001, "leading", 1, "fewer steps"),
     (2500, "trailing", 1, "fewer steps"),
     (10, "uniform", 1.5, "strength"),
 ])  # fmt: skip
-def test_ladders_that_cannot_be_laid_say_why(steps: int, spacing: str, strength: float, says: str) -> None:
-    with pytest.raises(BadRequest, match=says):
+def test_ladders_that_cannot_be_laid_say_why(steps: int, spacing: str, strength: float, expected: str) -> None:
+    with pytest.raises(BadRequest, match=expected):
         sampling_times(VariancePreserving.linear(), steps, spacing, strength=strength)
 
 

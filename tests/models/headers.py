@@ -1,7 +1,7 @@
 """Headers of real checkpoints with the weights stripped: names and shapes, in full size, of published models.
 
 diffusers' and transformers' own classes make them on the meta device from the published configurations; the names that
-the makers themselves use come from renaming those, and a test has diffusers' own converters lead back from each. No
+the original code uses come from renaming those, and a test has diffusers' own converters lead back from each. No
 weights anywhere: files written here are holes of the right length.
 """
 
@@ -210,7 +210,7 @@ def t5() -> Shapes:
     )
 
 
-# ---- as their makers name them ---------------------------------------------------------------------------------------
+# ---- in the original names       ---------------------------------------------------------------------------------------
 
 
 def ldm_unet(family: str, channels: int = 4) -> Shapes:

@@ -44,11 +44,11 @@ def worded(pipeline: Any) -> Any:
         encoder = getattr(pipeline, f"text_encoder{number}", None)
         if encoder is None:
             continue
-        told = encoder.config.to_dict() | {"vocab_size": 49_408, "bos_token_id": 49_406, "eos_token_id": 49_407}
+        values = encoder.config.to_dict() | {"vocab_size": 49_408, "bos_token_id": 49_406, "eos_token_id": 49_407}
         kind = CLIPTextModelWithProjection if isinstance(encoder, CLIPTextModelWithProjection) else CLIPTextModel
         torch.manual_seed(7)
-        setattr(pipeline, f"text_encoder{number}", small._lively(kind(CLIPTextConfig(**told))))
-        setattr(pipeline, f"tokenizer{number}", words("!" if told["hidden_act"] == "gelu" else "<|endoftext|>"))
+        setattr(pipeline, f"text_encoder{number}", small._lively(kind(CLIPTextConfig(**values))))
+        setattr(pipeline, f"tokenizer{number}", words("!" if values["hidden_act"] == "gelu" else "<|endoftext|>"))
     return pipeline
 
 
@@ -71,16 +71,16 @@ def small_resources(root: Path, folders: dict[str, Path]) -> Path:
 def _as_published(folder: Path) -> None:
     """Ours say of text encoders what transformers' file would be read as."""
     for config in folder.glob("text_encoder*/config.json"):
-        told = json.loads(config.read_text())
+        values = json.loads(config.read_text())
         config.write_text(
-            json.dumps({key: value for key, value in told.items() if key not in ("dtype", "transformers_version")})
+            json.dumps({key: value for key, value in values.items() if key not in ("dtype", "transformers_version")})
         )
 
 
 def record(path: Path, family: str, **about: Any) -> Checkpoint:
     """Its record, as if it were as wide as real ones are."""
-    told = {"family": family, "role": Role.CHECKPOINT, "prediction": _PREDICTIONS.get(family, "eps")} | about
-    return replace(read_checkpoint(path), **told)
+    values = {"family": family, "role": Role.CHECKPOINT, "prediction": _PREDICTIONS.get(family, "eps")} | about
+    return replace(read_checkpoint(path), **values)
 
 
 def made(making: ToolProgress) -> ToolResult:

@@ -1,4 +1,4 @@
-"""Tiled sampling: what is local comes out as if whole, a blurring prior without a seam, in the memory of one window."""
+"""Tiled sampling: what is local comes out as if whole, a blurring prior without a seam, in the memory of one tile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLOW = RectifiedFlow()
 
 @dataclass(frozen=True)
 class Smooth:
-    """Rows of a stationary Gaussian process: each window knows its own pixels alone, and so only the prior beyond its
+    """Rows of a stationary Gaussian process: each tile knows only its own pixels, and so only the prior beyond its
     edges.
     """
 
@@ -58,21 +58,21 @@ def test_data_whose_pixels_know_nothing_of_each_other_are_sampled_as_if_whole(
     schedule: NoiseSchedule, sampler: str
 ) -> None:
     exact = Gaussian(schedule)
-    windows = TiledDenoiser(lambda tile: exact, schedule, 16, 4)
-    whole, parts = (walked(denoiser, (3, 40, 56), sampler) for denoiser in (exact, windows))
+    tiled = TiledDenoiser(lambda tile: exact, schedule, 16, 4)
+    whole, parts = (walked(denoiser, (3, 40, 56), sampler) for denoiser in (exact, tiled))
     for one, other in zip(whole, parts, strict=True):
         assert (one.x - other.x).abs().max() < 1e-6
         assert (one.denoised - other.denoised).abs().max() < 1e-6
 
 
-def test_no_seam_where_windows_see_only_themselves() -> None:
-    """The estimate of one noisy state, whole and by windows: where windows meet it is as smooth as elsewhere."""
+def test_no_seam_where_tiles_see_only_themselves() -> None:
+    """The estimate of one noisy state, whole and in tiles: where tiles meet it is as smooth as elsewhere."""
     prior = Smooth(FLOW)
     noise = SeededNoise(range(64))
     t = torch.full((64,), 0.6, dtype=torch.float64)
     x_t = noise.start((1, 1, 160)).double()
-    windows = TiledDenoiser(lambda tile: prior, FLOW, 48, 16)
-    steps = windows(x_t, t).diff(dim=-1).square().mean((0, 1, 2)).sqrt()  # between neighbours, for each place
+    tiled = TiledDenoiser(lambda tile: prior, FLOW, 48, 16)
+    steps = tiled(x_t, t).diff(dim=-1).square().mean((0, 1, 2)).sqrt()  # between neighbours, for each place
     hard = (
         torch.cat([prior(part, t) for part in x_t.split(40, dim=-1)], dim=-1)
         .diff(dim=-1)
@@ -85,18 +85,18 @@ def test_no_seam_where_windows_see_only_themselves() -> None:
     assert steps.max() < 1.5 * usual
 
 
-def test_what_is_sampled_through_windows_has_the_spread_of_the_data() -> None:
+def test_tiled_samples_have_the_variance_of_the_data() -> None:
     prior = Smooth(FLOW)
     noise, times = SeededNoise(range(200)), sampling_times(FLOW, 24, "uniform")
     x = noise.start((1, 1, 120)).double()
-    windows = TiledDenoiser(lambda tile: prior, FLOW, 48, 24)
-    *_, last = SAMPLERS["heun"](windows, x, times, noise)
+    tiled = TiledDenoiser(lambda tile: prior, FLOW, 48, 24)
+    *_, last = SAMPLERS["heun"](tiled, x, times, noise)
     spread = last.x.std(dim=0).flatten()
     assert spread.min() > 0.7 and spread.max() < 1.2
     assert last.x.diff(dim=-1).square().mean((0, 1, 2)).sqrt().max() < 1.5 * 6.0**-1  # the prior's own: 1 / length
 
 
-def test_stopping_is_looked_for_before_each_window_and_windows_are_all_that_is_seen() -> None:
+def test_before_tile_is_called_and_the_network_sees_tiles_only() -> None:
     seen: list[tuple[int, ...]] = []
 
     class Watched(Gaussian):
@@ -114,7 +114,7 @@ def test_stopping_is_looked_for_before_each_window_and_windows_are_all_that_is_s
     assert seen == [(1, 3, 16, 16)] * 2
 
 
-def test_hints_are_cropped_to_each_window() -> None:
+def test_image_inputs_are_cropped_to_each_tile() -> None:
     image = torch.arange(64.0).view(1, 1, 8, 8)
     hints = ImageInputs(
         image.expand(-1, 3, -1, -1), image, (ControlNetInput("net", image.expand(-1, 3, -1, -1), 0.5),), torch.ones(3)
@@ -139,7 +139,7 @@ class Pictures:
 made: list[ImageInputs] = []
 
 
-def test_each_window_is_shown_its_own_part_and_one_denoiser_serves_where_there_is_nothing_to_show() -> None:
+def test_each_tile_is_given_its_crop_and_one_denoiser_is_shared_without_image_inputs() -> None:
     made.clear()
     model: Any = Pictures()
     picture = torch.rand(1, 3, 40, 40)
@@ -159,10 +159,10 @@ def model(tmp_path: Path) -> PixelModel:
     return model
 
 
-def test_a_model_makes_what_is_too_large_for_it_in_windows(model: PixelModel) -> None:
+def test_an_image_too_large_for_the_model_is_sampled_in_tiles(model: PixelModel) -> None:
     assert tiling_for(model, 32, 32) is None and tiling_for(model, 32, 32, always=True) is not None
-    windows = tiling_for(model, 64, 40)
-    assert windows == Tiling(16, 8) and windows.count(64, 40) == 7 * 4
+    tiled = tiling_for(model, 64, 40)
+    assert tiled == Tiling(16, 8) and tiled.count(64, 40) == 7 * 4
     picture = torch.rand(1, 3, 40, 64) * 2 - 1
     options: dict[str, Any] = {
         "prompts": ["apple"],
@@ -172,27 +172,27 @@ def test_a_model_makes_what_is_too_large_for_it_in_windows(model: PixelModel) ->
         "steps": 4,
         "strength": 0.5,
     }
-    *_, step = sample(model, init=picture, tiling=windows, **options)
+    *_, step = sample(model, init=picture, tiling=tiled, **options)
     assert step.x.shape == (1, 3, 40, 64) and bool(step.x.isfinite().all())
-    *_, same = sample(model, clean=picture, tiling=windows, **options)
+    *_, same = sample(model, clean=picture, tiling=tiled, **options)
     assert torch.equal(step.x, same.x)
     with pytest.raises(BadRequest, match="at most 32"):
         sample(model, init=picture, **options)
     with pytest.raises(BadRequest, match="multiples of 8 px"):
-        sample(model, init=picture, tiling=windows, **replace_size(options, 60))
+        sample(model, init=picture, tiling=tiled, **replace_size(options, 60))
 
 
 def replace_size(options: dict[str, Any], width: int) -> dict[str, Any]:
     return options | {"width": width}
 
 
-def test_one_window_is_the_whole_to_the_bit(model: PixelModel) -> None:
+def test_one_tile_is_the_whole_to_the_bit(model: PixelModel) -> None:
     options: dict[str, Any] = {"prompts": ["apple"], "seeds": [3], "steps": 3}
     *_, whole = sample(model, **options)
-    *_, window = sample(model, tiling=Tiling(16, 8), **options)
-    assert torch.equal(whole.x, window.x)
+    *_, tiled_step = sample(model, tiling=Tiling(16, 8), **options)
+    assert torch.equal(whole.x, tiled_step.x)
 
 
-def test_windows_are_frozen_and_fit_the_picture() -> None:
+def test_tiles_are_frozen_and_fit_the_picture() -> None:
     tiling = Tiling(512, 128)
     assert tiling.tile_size_of(2048, 384) == (512, 384) and replace(tiling, tile_size=256).tile_size == 256

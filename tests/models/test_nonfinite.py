@@ -70,16 +70,16 @@ def test_in_a_folder(tmp_path: Path, part: str, file: str, name: str) -> None:
     path = folder / part / f"{file}.safetensors"
     name = next(key for key in safetensors.torch.load_file(path) if key.endswith(name))
     spoilt(path, name, torch.nan)
-    said = f"{name.removeprefix('text_model.')} in its {'network' if part == 'unet' else part.replace('_', ' ')}"
-    with pytest.raises(CheckpointDamaged, match=said):
+    message = f"{name.removeprefix('text_model.')} in its {'network' if part == 'unet' else part.replace('_', ' ')}"
+    with pytest.raises(CheckpointDamaged, match=message):
         loading.load(read_checkpoint(folder), CPU, torch.bfloat16)
     if part == "vae":
-        with pytest.raises(CheckpointDamaged, match=said):
+        with pytest.raises(CheckpointDamaged, match=message):
             loading.load(read_checkpoint(folder), CPU)
         return
     model = loading.load(read_checkpoint(folder), CPU)
     request = GenerateRequest(prompt="a cat", checkpoint="sd", steps=2, sampler="euler", spacing="uniform")
-    with pytest.raises(CheckpointDamaged, match=said):
+    with pytest.raises(CheckpointDamaged, match=message):
         list(run_request(request, model, _Nowhere()))
 
 

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from diffstudio.models.tiling import feather, over_tiles, starts, tiles
 
 
-@given(length=st.integers(1, 5000), window=st.integers(1, 700), overlap=st.integers(0, 699))
-def test_windows_cover_and_overlap(length: int, window: int, overlap: int) -> None:
-    if overlap >= window:
-        overlap = window - 1
-    begin = starts(length, window, overlap)
-    assert begin[0] == 0 and begin[-1] + min(window, length) == length
+@given(length=st.integers(1, 5000), tile_size=st.integers(1, 700), overlap=st.integers(0, 699))
+def test_tiles_cover_and_overlap(length: int, tile_size: int, overlap: int) -> None:
+    if overlap >= tile_size:
+        overlap = tile_size - 1
+    begin = starts(length, tile_size, overlap)
+    assert begin[0] == 0 and begin[-1] + min(tile_size, length) == length
     gaps = [after - before for before, after in zip(begin, begin[1:], strict=False)]
-    assert all(0 < gap <= max(1, window - overlap) for gap in gaps)
+    assert all(0 < gap <= max(1, tile_size - overlap) for gap in gaps)
     assert not gaps or max(gaps) - min(gaps) <= 1  # spread evenly
 
 
-def test_a_window_cannot_overlap_by_all_of_itself() -> None:
+def test_tiles_cannot_overlap_completely() -> None:
     with pytest.raises(ValueError, match="cannot overlap"):
         starts(100, 10, 10)
 
@@ -45,8 +45,8 @@ def test_what_each_pixel_says_alone_comes_out_as_if_whole(height: int, width: in
     assert torch.allclose(over_tiles(enlarge, picture, 24, 8, scale=2), whole, atol=1e-6)
 
 
-def test_where_windows_disagree_the_change_is_gradual() -> None:
-    """Each window answers with a constant of its own: the worst case. No step between neighbours exceeds one ramp's."""
+def test_where_tiles_disagree_the_change_is_gradual() -> None:
+    """Each tile has another constant value: the worst case. No step between neighbours exceeds one ramp's."""
     answers = iter(range(100))
     made = over_tiles(lambda tile: torch.full_like(tile, float(next(answers) % 2)), torch.zeros(1, 1, 16, 200), 40, 16)
     assert made.min() >= 0 and made.max() <= 1
@@ -54,9 +54,9 @@ def test_where_windows_disagree_the_change_is_gradual() -> None:
 
 
 def test_progress_is_told_and_may_stop_it() -> None:
-    told: list[tuple[int, int]] = []
-    over_tiles(lambda tile: tile, torch.zeros(1, 1, 30, 10), 10, 0, progress=lambda *what: told.append(what))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    reported: list[tuple[int, int]] = []
+    over_tiles(lambda tile: tile, torch.zeros(1, 1, 30, 10), 10, 0, progress=lambda *what: reported.append(what))
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
     def stop(done: int, count: int) -> None:
         raise InterruptedError

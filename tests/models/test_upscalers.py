@@ -93,12 +93,12 @@ def test_half_precision_weights_run_in_float32() -> None:
     assert found(torch.rand(1, 3, 8, 8)).dtype == torch.float32
 
 
-def test_windows_show_no_seams() -> None:
+def test_tiles_show_no_seams() -> None:
     network = CompactNetwork(8, 2, 2).eval()  # sees 4 px around each
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8), size=(60, 80), mode="bicubic").clamp(0, 1)
     upscaler = Upscaler(network, 2, CPU)
-    whole, windows = upscaler(picture, tile_size=1000), upscaler(picture, tile_size=32, overlap=12)
-    difference = (whole - windows).abs()
+    whole, tiled = upscaler(picture, tile_size=1000), upscaler(picture, tile_size=32, overlap=12)
+    difference = (whole - tiled).abs()
     assert difference.max() < 0.1 * whole.std()
     assert difference.median() == 0 or difference.median() < 1e-6
 
@@ -150,7 +150,7 @@ def test_enlarged_less_than_the_network_does_in_less_memory() -> None:
     assert (half - whole).abs().mean() < 0.01
 
 
-def test_memory_that_is_too_small_for_any_window_is_said() -> None:
+def test_out_of_memory_with_the_smallest_tile_is_an_error() -> None:
     class Large(torch.nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             raise MemoryError

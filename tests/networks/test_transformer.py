@@ -70,20 +70,20 @@ def test_words_and_their_order_matter_and_padding_says_nothing() -> None:
     network = stirred(small(conditioning=Conditioning.TEXT, vocab_size=50, text_tokens=4))
     x, t = torch.randn(1, 3, 16, 16), torch.full((1,), 0.5)
 
-    def said(*words: int) -> torch.Tensor:
+    def message(*words: int) -> torch.Tensor:
         return network(x, t, Condition(token_ids=torch.tensor([list(words)])))
 
-    assert not torch.equal(said(1, 2, 0, 0), said(2, 1, 0, 0))
-    assert not torch.equal(said(1, 2, 0, 0), said(1, 3, 0, 0))
-    assert torch.equal(said(0, 0, 0, 0), network(x, t))
+    assert not torch.equal(message(1, 2, 0, 0), message(2, 1, 0, 0))
+    assert not torch.equal(message(1, 2, 0, 0), message(1, 3, 0, 0))
+    assert torch.equal(message(0, 0, 0, 0), network(x, t))
 
 
 def test_a_class_matters_and_the_last_one_says_nothing() -> None:
     network = stirred(small(conditioning=Conditioning.CLASS, num_classes=3))
     x, t = torch.randn(1, 3, 16, 16), torch.full((1,), 0.5)
-    said = [network(x, t, Condition(class_labels=torch.tensor([label]))) for label in range(4)]
-    assert not torch.equal(said[0], said[1])
-    assert torch.equal(said[3], network(x, t))
+    message = [network(x, t, Condition(class_labels=torch.tensor([label]))) for label in range(4)]
+    assert not torch.equal(message[0], message[1])
+    assert torch.equal(message[3], network(x, t))
 
 
 def test_zeros_told_are_nothing_told() -> None:
@@ -95,9 +95,9 @@ def test_zeros_told_are_nothing_told() -> None:
 
 def test_every_parameter_learns() -> None:
     network = stirred(small(conditioning=Conditioning.TEXT, vocab_size=10, text_tokens=4, augment_dim=6)).train()
-    words, told = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.randn(2, 6)
+    words, aug_labels = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.randn(2, 6)
     network(
-        torch.randn(2, 3, 16, 16), torch.rand(2), Condition(token_ids=words, augment_labels=told)
+        torch.randn(2, 3, 16, 16), torch.rand(2), Condition(token_ids=words, augment_labels=aug_labels)
     ).square().mean().backward()
     silent = [
         name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()

@@ -40,12 +40,12 @@ def _unreachable(*arguments: object, **options: object) -> None:
 
 @pytest.fixture
 def calls(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What pip would have been told; nothing is installed."""
-    told: list[tuple[str, ...]] = []
-    monkeypatch.setattr(bootstrap, "pip", lambda *arguments: told.append(arguments))
-    monkeypatch.setattr(bootstrap, "make_environment", lambda: told.append(("venv",)))
+    """The calls of pip, recorded; nothing is installed."""
+    recorded: list[tuple[str, ...]] = []
+    monkeypatch.setattr(bootstrap, "pip", lambda *arguments: recorded.append(arguments))
+    monkeypatch.setattr(bootstrap, "make_environment", lambda: recorded.append(("venv",)))
     monkeypatch.setattr(bootstrap, "install_system_packages", lambda testing: None)
-    return told
+    return recorded
 
 
 def test_a_second_call_installs_nothing(bootstrap: ModuleType, calls: list[tuple[str, ...]]) -> None:
@@ -100,7 +100,7 @@ def test_ctrl_c_during_installation_prints_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("system", "card", "says"),
+    ("system", "card", "expected"),
     [
         ("linux", True, "the CUDA build"),
         ("linux", False, "the CPU build cannot be reached"),
@@ -110,14 +110,14 @@ def test_ctrl_c_during_installation_prints_a_sentence(
     ],
 )
 def test_torch_build_is_chosen(
-    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, system: str, card: bool, says: str
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, system: str, card: bool, expected: str
 ) -> None:
     monkeypatch.setattr(bootstrap.sys, "platform", system)
     monkeypatch.setattr(bootstrap, "WINDOWS", system == "win32")
     monkeypatch.setattr(bootstrap, "has_nvidia_gpu", lambda: card)
     monkeypatch.delenv("DIFFSTUDIO_TORCH_INDEX", raising=False)
     arguments, note = bootstrap.torch_build()
-    assert arguments == [] and says in note
+    assert arguments == [] and expected in note
     monkeypatch.setenv("DIFFSTUDIO_TORCH_INDEX", "file:///builds")
     assert bootstrap.torch_build()[0] == ["--extra-index-url", "file:///builds"]
 

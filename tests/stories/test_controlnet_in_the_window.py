@@ -99,11 +99,11 @@ def test_what_it_takes_is_said(desktop: Desktop, qtbot: QtBot, monkeypatch: pyte
     assert desktop.worker is not None
     monkeypatch.setattr(desktop.worker, "device_memory", lambda: DeviceMemory("cpu", 1 << 30, 230_000_000))
     panel.choose(next(each for each in desktop.checkpoints if each.name == "small"))
-    said = []
+    message = []
     for side, tone in ((128, "faint"), (192, "faint"), (256, "warn")):
         panel.size_control.set_size(side, side)
         panel.size_control.changed.emit()
-        qtbot.waitUntil(lambda: panel.memory_label.text() not in ("", *said), timeout=PATIENCE_MS)
-        said.append(panel.memory_label.text())
-        assert said[-1].endswith("of 230 MB free memory") and panel.memory_label.property("tone") == tone
+        qtbot.waitUntil(lambda: panel.memory_label.text() not in ("", *message), timeout=PATIENCE_MS)
+        message.append(panel.memory_label.text())
+        assert message[-1].endswith("of 230 MB free memory") and panel.memory_label.property("tone") == tone
     assert "decoded in tiles" in panel.memory_label.toolTip()

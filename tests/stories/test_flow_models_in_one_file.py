@@ -19,19 +19,19 @@ from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.families import flux, qwen_image, sd3, z_image
 from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.to_original import vae_to_original
-from tests.models import makers, small_flow
+from tests.models import original_names, small_flow
 from tests.models.small_flow import CPU, checkpoint_of, ours
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 State = dict[str, Tensor]
 BUILD: dict[str, tuple[Callable[..., Any], dict[str, Any], Any, Callable[[State], State]]] = {
-    "sd3": (small_flow.small_sd3, {}, sd3, makers.sd3),
-    "sd3.5": (small_flow.small_sd3, {"newer": True}, sd3, makers.sd3),
-    "flux dev": (small_flow.small_flux, {}, flux, makers.flux),
-    "flux schnell": (small_flow.small_flux, {"guidance": False}, flux, makers.flux),
-    "z_image": (small_flow.small_z_image, {}, z_image, makers.z_image),
-    "qwen_image": (small_flow.small_qwen_image, {}, qwen_image, makers.qwen_image),
+    "sd3": (small_flow.small_sd3, {}, sd3, original_names.sd3),
+    "sd3.5": (small_flow.small_sd3, {"newer": True}, sd3, original_names.sd3),
+    "flux dev": (small_flow.small_flux, {}, flux, original_names.flux),
+    "flux schnell": (small_flow.small_flux, {"guidance": False}, flux, original_names.flux),
+    "z_image": (small_flow.small_z_image, {}, z_image, original_names.z_image),
+    "qwen_image": (small_flow.small_qwen_image, {}, qwen_image, original_names.qwen_image),
 }
 COMFY = {
     "sd3": {"text_encoder": "clip_l", "text_encoder_2": "clip_g", "text_encoder_3": "t5xxl"},
@@ -63,7 +63,7 @@ class Made:
     """A family's small pipeline in a folder, its tensors by part, and the picture that the folder gives."""
 
     def __init__(self, which: str, folder: Path) -> None:
-        build, options, self.module, self.makers = BUILD[which]
+        build, options, self.module, self.to_original = BUILD[which]
         self.family, self.folder = which.split()[0].removesuffix(".5"), folder
         self.pipeline = build(folder, **options)
         self.parts: dict[str, State] = {
@@ -82,10 +82,14 @@ class Made:
         return image
 
     def network(self, named: str) -> State:
-        return self.makers(self.parts["transformer"]) if named == "makers" else dict(self.parts["transformer"])
+        return self.to_original(self.parts["transformer"]) if named == "original" else dict(self.parts["transformer"])
 
     def vae(self) -> State:
-        return makers.wan_vae(self.parts["vae"]) if self.family == "qwen_image" else vae_to_original(self.parts["vae"])
+        return (
+            original_names.wan_vae(self.parts["vae"])
+            if self.family == "qwen_image"
+            else vae_to_original(self.parts["vae"])
+        )
 
     def encoder(self, part: str) -> State:
         """As the files that go round have it: CLIP's with `text_model`, Qwen 2.5-VL's with its words and eyes apart."""
@@ -101,7 +105,7 @@ class Made:
             return below("model.", state)
         return {name: value for name, value in state.items() if name != "encoder.embed_tokens.weight"}
 
-    def whole(self, named: str = "makers") -> State:
+    def whole(self, named: str = "original") -> State:
         """Everything in one file, as ComfyUI saves it, or under diffusers' names of the parts."""
         if named == "diffusers":
             return {
@@ -164,7 +168,7 @@ def pieces(models: Path, made: Made) -> None:
     with_tokenizers(models, made.folder)
 
 
-@pytest.mark.parametrize("named", ["makers", "diffusers"])
+@pytest.mark.parametrize("named", ["original", "diffusers"])
 @pytest.mark.parametrize("which", BUILD)
 def test_all_in_one_file(made: Callable[[str], Made], models: Path, which: str, named: str) -> None:
     it = made(which)
@@ -173,7 +177,7 @@ def test_all_in_one_file(made: Callable[[str], Made], models: Path, which: str, 
     assert torch.equal(it.drawn(it.load(path, Library([models]))), it.image)
 
 
-@pytest.mark.parametrize("named", ["makers", "diffusers"])
+@pytest.mark.parametrize("named", ["original", "diffusers"])
 @pytest.mark.parametrize("which", BUILD)
 def test_the_network_alone_with_pieces_of_comfyui(
     made: Callable[[str], Made], models: Path, which: str, named: str

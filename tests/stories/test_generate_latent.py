@@ -199,8 +199,8 @@ def test_another_autoencoder_from_the_command_line(
     assert "small uses the VAE from blessed.safetensors." in capsys.readouterr().err
     with Image.open(tmp_path / "own.png") as own, Image.open(tmp_path / "other.png") as other:
         assert not np.array_equal(np.array(own), np.array(other))
-        said, request = other.text["parameters"], json.loads(other.text["diffstudio"])  # type: ignore[attr-defined]
-        assert "VAE: blessed.safetensors" in said and request["vae"] == str(vae)
+        message, request = other.text["parameters"], json.loads(other.text["diffstudio"])  # type: ignore[attr-defined]
+        assert "VAE: blessed.safetensors" in message and request["vae"] == str(vae)
         assert "VAE" not in own.text["parameters"]  # type: ignore[attr-defined]
     assert cli.main([*asked, str(tmp_path / "none.png"), "--vae", "nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err

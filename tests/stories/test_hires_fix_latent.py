@@ -1,4 +1,4 @@
-"""The second pass with other people's families: as a whole, in windows, by latents, with what steers, and who cannot."""
+"""The hires fix with latent families: whole, in tiles, by latents, with ControlNets, and models that do not support it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_as_a_whole_up_to_twice_the_trained_side(model: Any, tmp_path: Path, ups
         (small_flow.small_flux, 64),
     ],
 )
-def test_in_windows_beyond(make: Any, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_tiles_beyond_the_limit(make: Any, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(tmp_path / "small", make)
     assert isinstance(model, LatentModel)
     model._side = side
@@ -88,12 +88,12 @@ def test_in_windows_beyond(make: Any, side: int, tmp_path: Path, monkeypatch: py
     def denoiser(*arguments: Any) -> Any:
         inner = real(*arguments)
 
-        def told(x_t: Tensor, t: Tensor) -> Tensor:
+        def recorded(x_t: Tensor, t: Tensor) -> Tensor:
             seen.add(tuple(x_t.shape[-2:]))
             return inner(x_t, t)
 
-        told.schedule = inner.schedule  # type: ignore[attr-defined]
-        return told
+        recorded.schedule = inner.schedule  # type: ignore[attr-defined]
+        return recorded
 
     monkeypatch.setattr(model, "denoiser", denoiser)
     pixels, _ = run(model, replace(REQUEST, width=side, height=side, enlarge=3, guidance=1.0), tmp_path)

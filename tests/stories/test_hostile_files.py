@@ -156,7 +156,7 @@ def folder(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "sd"))
 
 
-def told(path: Path, **values: Any) -> None:
+def edit_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -170,7 +170,7 @@ def test_a_sound_folder_passes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("message", "kind"),
     [
         (["os", "system"], CheckpointDangerous),
         (["subprocess", "Popen"], CheckpointDangerous),
@@ -185,10 +185,10 @@ def test_a_sound_folder_passes(folder: Path) -> None:
 )
 @pytest.mark.parametrize("pipeline", ["StableDiffusionPipeline", "PixArtAlphaPipeline"])
 def test_classes_of_others_are_never_imported(
-    folder: Path, said: list[Any], kind: type[DiffstudioError], pipeline: str
+    folder: Path, message: list[Any], kind: type[DiffstudioError], pipeline: str
 ) -> None:
     (folder / "evil_module.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\nclass Thing: pass\n")
-    told(folder / "model_index.json", unet=said, _class_name=pipeline)
+    edit_json(folder / "model_index.json", unet=message, _class_name=pipeline)
     with pytest.raises(kind):
         loaded(folder)
     assert "evil_module" not in sys.modules
@@ -199,14 +199,14 @@ def test_classes_of_others_are_never_imported(
 )
 def test_pipelines_of_others_are_never_run(folder: Path, name: Any) -> None:
     (folder / "pipeline.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\nclass Mine: pass\n")
-    told(folder / "model_index.json", _class_name=name, custom_pipeline="pipeline", trust_remote_code=True)
+    edit_json(folder / "model_index.json", _class_name=name, custom_pipeline="pipeline", trust_remote_code=True)
     with pytest.raises(CheckpointUnknown):
         loaded(folder)
 
 
 def test_code_in_a_configuration_is_never_run(folder: Path) -> None:
     (folder / "text_encoder" / "modeling.py").write_text(f"import pathlib; pathlib.Path({RAN!r}).touch()\n")
-    told(folder / "text_encoder" / "config.json", auto_map={"AutoModel": "modeling.Mine"}, trust_remote_code=True)
+    edit_json(folder / "text_encoder" / "config.json", auto_map={"AutoModel": "modeling.Mine"}, trust_remote_code=True)
     with pytest.raises(CheckpointUnknown, match="needs its own program code"):
         loaded(folder)
 
@@ -240,7 +240,7 @@ def test_pieces_that_lie_elsewhere(folder: Path, piece: str, index: str) -> None
     ],
 )
 def test_absurd_sizes_take_no_room(folder: Path, part: str, key: str, value: Any) -> None:
-    told(folder / part / "config.json", **{key: value})
+    edit_json(folder / part / "config.json", **{key: value})
     assert "does not match the weights" in refused(lambda: check_folder(folder))
     with pytest.raises(CheckpointDamaged):
         loaded(folder)
@@ -248,7 +248,7 @@ def test_absurd_sizes_take_no_room(folder: Path, part: str, key: str, value: Any
 
 @pytest.mark.parametrize("steps", [10**9, 10**30])
 def test_a_schedule_without_end_takes_no_room(folder: Path, steps: int) -> None:
-    told(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=steps)
+    edit_json(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=steps)
     with pytest.raises(CheckpointUnknown, match="it has 1,000,000,000"):
         loaded(folder)
 
@@ -276,7 +276,7 @@ def test_nothing_is_made_of_a_folder_that_reaches_elsewhere(folder: Path, tmp_pa
 )
 def test_configurations_that_make_no_sense(folder: Path, part: str, key: str, value: Any) -> None:
     path = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
-    told(path, **{key: value})
+    edit_json(path, **{key: value})
     try:
         loaded(folder)
     except DiffstudioError as error:

@@ -71,9 +71,9 @@ def is_open() -> bool:
 
 def ends_well(process: subprocess.Popen[bytes]) -> str:
     """With exit code 0; what it said on standard error."""
-    _, said = process.communicate(timeout=PATIENCE_MS / 1000)
-    assert process.returncode == 0, said.decode()
-    return said.decode()
+    _, message = process.communicate(timeout=PATIENCE_MS / 1000)
+    assert process.returncode == 0, message.decode()
+    return message.decode()
 
 
 def test_a_second_start_leaves_the_first_alone_and_ends_well(qtbot: QtBot, start: Start, tiny: Path) -> None:

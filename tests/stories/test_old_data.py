@@ -128,12 +128,12 @@ def test_models_and_what_was_said_of_them(old: Path) -> None:
         "v",
         Role.CHECKPOINT,
     ) and "Set by you" in mystery.reason
-    said = Annotations()
-    assert said.problem == "" and set(said.tags()) == {"tests", "16 px", "odd", "Tests"}
-    assert said.of(found["tiny"].path) == Annotation(
+    message = Annotations()
+    assert message.problem == "" and set(message.tags()) == {"tests", "16 px", "odd", "Tests"}
+    assert message.of(found["tiny"].path) == Annotation(
         "Quick, and good for nothing.\nSecond line: ünï", ("tests", "16 px"), True
     )
-    assert said.of(mystery.path) == Annotation(tags=("odd", "Tests"))
+    assert message.of(mystery.path) == Annotation(tags=("odd", "Tests"))
 
 
 def test_what_was_said_of_a_file_goes_with_it(old: Path) -> None:
@@ -315,13 +315,13 @@ def test_by_the_rule_of_today_it_would_be_another(old: Path) -> None:
 def test_what_other_programs_read_says_the_same(name: str) -> None:
     with Image.open(DATA / name) as picture:
         text: str = picture.text["parameters"]  # type: ignore[attr-defined]
-    ours, told = (
+    ours, restored = (
         metadata.read(DATA / name).request,
         metadata.request_from_parameters(text) if "Steps: " in text else None,
     )
     assert text.endswith("Version: diffstudio 0.1.0") or "Postprocess upscaler: Lanczos" in text
-    if isinstance(ours, GenerateRequest) and isinstance(told, GenerateRequest):
-        assert (told.seed, told.steps, told.sampler, told.spacing, told.guidance) == (
+    if isinstance(ours, GenerateRequest) and isinstance(restored, GenerateRequest):
+        assert (restored.seed, restored.steps, restored.sampler, restored.spacing, restored.guidance) == (
             ours.seed,
             ours.steps,
             ours.sampler,

@@ -123,5 +123,5 @@ def closes_well(program: subprocess.Popen[bytes]) -> None:
     assert until(lambda: program.poll() is not None, 60), "the window did not close when it was told to"
     assert program.returncode == 0
     assert program.stderr is not None
-    said = program.stderr.read().decode()
-    assert "Traceback" not in said and "QWidget" not in said, said
+    message = program.stderr.read().decode()
+    assert "Traceback" not in message and "QWidget" not in message, message

@@ -119,10 +119,10 @@ def test_training_waits_while_pictures_are_made_and_then_goes_on(
     waiting = events_of(run, RunWaiting)
     assert waiting, "pictures are being made and the run did not step aside"
     assert Lease().holder() == "generating images"
-    told = len(run.events()[0])
+    events_before = len(run.events()[0])
     begun = ears.steps_done()
     qtbot.waitUntil(lambda: ears.steps_done() >= begun + 20, timeout=PATIENCE_MS)
-    assert len(run.events()[0]) == told and waiting[-1] == run.events()[0][-1], (
+    assert len(run.events()[0]) == events_before and waiting[-1] == run.events()[0][-1], (
         "the run went on while pictures were made"
     )
     desktop.generate_room.controls.pause.click()  # who pauses makes nothing: the run may go on meanwhile

@@ -372,11 +372,11 @@ def test_a_image_dropped_on_the_window_can_be_enlarged(qtbot: QtBot, desktop: De
 
 
 def test_what_is_no_picture_is_said_so(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> None:
-    said: list[str] = []
-    desktop.window.show_message = lambda kind, text, *rest: said.append(text)  # type: ignore[method-assign]
+    message: list[str] = []
+    desktop.window.show_message = lambda kind, text, *rest: message.append(text)  # type: ignore[method-assign]
     desktop.images.upscale(tmp_path / "gone.png")
-    qtbot.waitUntil(lambda: bool(said), timeout=LONG)
-    assert "gone.png cannot be upscaled" in said[0]
+    qtbot.waitUntil(lambda: bool(message), timeout=LONG)
+    assert "gone.png cannot be upscaled" in message[0]
 
 
 def test_the_gallerys_menu_offers_it(qtbot: QtBot, desktop: Desktop) -> None:

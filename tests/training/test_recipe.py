@@ -1,4 +1,4 @@
-"""Recipe: complete on disk, the same when read again, and told in words where a file says something else."""
+"""Recipes: written completely, read back unchanged, and clear errors for invalid files."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
 
 
 @pytest.mark.parametrize(
-    ("section", "values", "said"),
+    ("section", "values", "message"),
     [
         ("run", {"setps": 5}, "Unknown key 'setps' in the recipe.run"),
         ("data", {"size": "big"}, "recipe.data.size is 'big': it must be a whole number"),
@@ -187,10 +187,10 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
         ("optimiser", {"ema": 1.0}, "must be between 0"),
     ],
 )
-def test_what_a_recipe_cannot_say(tmp_path: Path, section: str, values: dict[str, Any], said: str) -> None:
+def test_what_a_recipe_cannot_say(tmp_path: Path, section: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(RunProblem) as problem:
         Recipe.from_json({section: values})
-    assert said in str(problem.value)
+    assert message in str(problem.value)
     assert len(str(problem.value)) < 400
 
 

@@ -58,9 +58,9 @@ def test_the_reason_for_an_unconditional_network_is_given(folder: Path, tmp_path
     assert "only 1 of 12 images have captions" in choose_recipe("tiny", reported(disc)).why
     captions[0].unlink()
     assert "there are no captions or classes" in choose_recipe("tiny", reported(disc)).why
-    for told, says in (("none", "the recipe asks for no conditioning"), ("class", "no sub-folders")):
+    for told, expected in (("none", "the recipe asks for no conditioning"), ("class", "no sub-folders")):
         Recipe.from_json({"network": {"conditioning": told}}).write(tmp_path / "told.toml")
-        assert says in choose_recipe(str(tmp_path / "told.toml"), reported(disc)).why
+        assert expected in choose_recipe(str(tmp_path / "told.toml"), reported(disc)).why
 
 
 def test_a_choice_that_was_handed_over_is_not_made_again(folder: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def stepped(job: JobId, index: int, steps: int, count: int = 1, first: int = 0, 
 
 def whole_job(job: JobId, request: GenerateRequest) -> list[Event]:
     """Everything that is said about a job that goes well, in one batch."""
-    said: list[Event] = [Started(job, request)]
-    said += [stepped(job, index, request.steps, request.count) for index in range(1, request.steps + 1)]
-    said += [ImageSaved(job, at, Path(f"/images/{job}-{at}.png"), picture(200 + at)) for at in range(request.count)]
-    return [*said, Finished(job, 1.25)]
+    message: list[Event] = [Started(job, request)]
+    message += [stepped(job, index, request.steps, request.count) for index in range(1, request.steps + 1)]
+    message += [ImageSaved(job, at, Path(f"/images/{job}-{at}.png"), picture(200 + at)) for at in range(request.count)]
+    return [*message, Finished(job, 1.25)]

@@ -29,7 +29,7 @@ def test_steps_that_nobody_has_seen_give_way_to_newer_ones_and_nothing_else_does
     bridge, heard = Bridge(), list[Event]()
     bridge.arrived.connect(heard.append)
     saved = ImageSaved(1, 0, Path("a.png"), picture())
-    said: list[Event] = [
+    message: list[Event] = [
         Started(1, GenerateRequest()),
         *(stepped(1, index, 20) for index in range(1, 11)),
         Paused(1),
@@ -40,7 +40,7 @@ def test_steps_that_nobody_has_seen_give_way_to_newer_ones_and_nothing_else_does
         stepped(3, 1, 20),
         Cancelled(3),
     ]
-    for event in said:  # the window's thread is busy with this loop, so nothing is delivered meanwhile
+    for event in message:  # the window's thread is busy with this loop, so nothing is delivered meanwhile
         bridge.emit_from_thread(event)
     qtbot.waitUntil(lambda: any(isinstance(event, Cancelled) for event in heard))
     kinds = [(type(event).__name__, event.job, getattr(event, "index", None)) for event in heard]

@@ -89,19 +89,19 @@ def test_a_picture_or_a_folder_can_be_dropped(qtbot: QtBot, window: MainWindow, 
 def test_settings_change_at_once(qtbot: QtBot, tmp_path: Path) -> None:
     dialog = SettingsDialog(Settings(model_folders=(tmp_path / "a",)), "nothing to tell")
     qtbot.addWidget(dialog)
-    told: list[Settings] = []
-    dialog.changed.connect(told.append)
+    emitted: list[Settings] = []
+    dialog.changed.connect(emitted.append)
     dialog.theme.chip(Theme.LIGHT).click()
     dialog.previews.click()
     dialog._add(tmp_path / "b")
-    assert (told[-1].theme, told[-1].previews) == (Theme.LIGHT, False)
-    assert told[-1].model_folders == (tmp_path / "a", tmp_path / "b")
+    assert (emitted[-1].theme, emitted[-1].previews) == (Theme.LIGHT, False)
+    assert emitted[-1].model_folders == (tmp_path / "a", tmp_path / "b")
     dialog.folders.setCurrentRow(0)
     assert not dialog.remove_folder.isEnabled()  # the program's own folder
     dialog.folders.setCurrentRow(1)
     dialog.remove_folder.click()
-    assert told[-1].model_folders == (tmp_path / "b",)
-    assert len(told) == 4
+    assert emitted[-1].model_folders == (tmp_path / "b",)
+    assert len(emitted) == 4
 
 
 def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
@@ -201,19 +201,19 @@ def test_what_nobody_caught_is_told_and_logged(qtbot: QtBot, tmp_path: Path, mon
     hooks = ExceptionHooks(tmp_path / "log.txt")
     hooks.install()
     try:
-        with qtbot.waitSignal(hooks.reported) as told:
+        with qtbot.waitSignal(hooks.reported) as emitted:
             try:
                 raise ZeroDivisionError("a test's own")
             except ZeroDivisionError as error:
                 sys.excepthook(type(error), error, error.__traceback__)
-        assert "ZeroDivisionError: a test's own" in told.args[0] and "safe" in told.args[0]
-        with qtbot.waitSignal(hooks.reported) as told:
+        assert "ZeroDivisionError: a test's own" in emitted.args[0] and "safe" in emitted.args[0]
+        with qtbot.waitSignal(hooks.reported) as emitted:
             thread = threading.Thread(
                 target=lambda: (_ for _ in ()).throw(StorageProblem("The disk is full")), name="writer"
             )
             thread.start()
             thread.join()
-        assert told.args == ["The disk is full."]
+        assert emitted.args == ["The disk is full."]
     finally:
         hooks.remove()
     log = (tmp_path / "log.txt").read_text(encoding="utf-8")

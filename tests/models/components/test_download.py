@@ -169,8 +169,10 @@ def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(
     assert path.read_bytes() == WEIGHTS and capsys.readouterr().out.strip() == str(path)
     asked = len(hub.asked)
     assert main(["models", "fetch"]) == 0 and main(["models", "fetch", "vae-sd3"]) == 2
-    said = capsys.readouterr()
-    assert "vae-flux" in said.out and "Comfy-Org/z_image_turbo" in said.out and "cannot be downloaded" in said.err
+    message = capsys.readouterr()
+    assert (
+        "vae-flux" in message.out and "Comfy-Org/z_image_turbo" in message.out and "cannot be downloaded" in message.err
+    )
     assert len(hub.asked) == asked  # saying what there is asks nobody
 
 

@@ -154,7 +154,7 @@ def test_diffusers_folders_lend_and_so_do_whole_checkpoints(models: Path, flux: 
 
 def test_a_network_draws_with_what_a_folder_lends(models: Path, flux: Made) -> None:
     shutil.copytree(flux.folder, models / "diffusers" / "small-flux")
-    path = saved(models / "diffusion_models" / "alone.safetensors", flux.network("makers"))
+    path = saved(models / "diffusion_models" / "alone.safetensors", flux.network("original"))
     model = flux.load(path, Library([models]))
     assert torch.equal(flux.drawn(model), flux.image)
 
@@ -176,18 +176,18 @@ def test_stable_diffusion_3_draws_without_t5_and_with_one_that_is_found(models: 
 def test_everything_that_is_missing_is_named_at_once(models: Path) -> None:
     with pytest.raises(CheckpointMissing) as caught:
         loading.load(network(models), CPU, library=Library([models]))
-    said = str(caught.value)
-    assert "flux1-dev has no CLIP-L text encoder, T5-XXL text encoder, FLUX.1 VAE and T5 tokenizer" in said
+    message = str(caught.value)
+    assert "flux1-dev has no CLIP-L text encoder, T5-XXL text encoder, FLUX.1 VAE and T5 tokenizer" in message
     assert (
         "Put text_encoders/clip_l.safetensors, text_encoders/t5xxl_fp16.safetensors, vae/ae.safetensors and "
         f"tokenizers/t5/tokenizer.json into {models}."
-    ) in said
+    ) in message
     assert caught.value.missing_components == ("clip_l", "t5", "vae-flux", "tokenizer-t5")
     assert set(caught.value.missing_components) <= set(COMPONENT_KINDS)
 
 
 def test_what_was_found_elsewhere_is_said(models: Path, flux: Made) -> None:
-    path = saved(models / "diffusion_models" / "alone.safetensors", flux.network("makers"))
+    path = saved(models / "diffusion_models" / "alone.safetensors", flux.network("original"))
     pieces(models, flux)
     parts = SingleFileComponents(checkpoint_of(path, "flux"), flux.folder, Library([models]))
     parts.complete()
@@ -290,12 +290,14 @@ def test_a_vae_beside_the_checkpoint_and_under_its_name_is_used(
     assert all(torch.equal(value, parts["vae"][name]) for name, value in vae.state_dict().items())
 
 
-@pytest.mark.parametrize("named", ["makers", "diffusers"])
+@pytest.mark.parametrize("named", ["original", "diffusers"])
 def test_another_autoencoder_for_a_diffusers_folder(
     tmp_path: Path, sd1: tuple[Path, dict[str, Any]], named: str
 ) -> None:
     folder, _ = sd1
-    vae = saved(tmp_path / "other.safetensors", vae_to_original(another_vae()) if named == "makers" else another_vae())
+    vae = saved(
+        tmp_path / "other.safetensors", vae_to_original(another_vae()) if named == "original" else another_vae()
+    )
     record = read_checkpoint(vae)
     model = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32, vae=record)
     plain = loading.load(Library([folder.parent]).find(folder), CPU, torch.float32)
@@ -363,7 +365,7 @@ def test_a_folder_of_pickles_alone_draws_the_same(tmp_path: Path, sd1: tuple[Pat
 
 
 def test_an_old_checkpoint_file_draws_the_same(tmp_path: Path, sd1: tuple[Path, dict[str, Any]]) -> None:
-    """A `.ckpt` of its makers' names, below `state_dict`, with what a trainer leaves beside it."""
+    """A `.ckpt` in the original names, below `state_dict`, with what a trainer leaves beside it."""
     from diffstudio.models.families import stable_diffusion
     from tests.models.components.test_single_file import SmallWords
 

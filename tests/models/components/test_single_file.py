@@ -1,4 +1,4 @@
-"""One file, named by the makers or by diffusers, halved or in eighths, is the same model as the folder it was made
+"""One file, in the original or in diffusers' names, halved or in eighths, is the same model as the folder it was made
 from.
 """
 
@@ -77,12 +77,12 @@ def diffusers_names(parts: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("family", BUILDERS)
-@pytest.mark.parametrize("named", ["makers", "diffusers"])
+@pytest.mark.parametrize("named", ["original", "diffusers"])
 def test_the_same_weights_in_the_same_places(
     folders: Callable[[str], Made], tmp_path: Path, family: str, named: str
 ) -> None:
     folder, parts = folders(family)
-    tensors = to_original(family, parts) if named == "makers" else diffusers_names(parts)
+    tensors = to_original(family, parts) if named == "original" else diffusers_names(parts)
     prediction = "v" if family == "sd2" else "eps"
     model = load(single(tmp_path / "one.safetensors", family, tensors, prediction=prediction), folder)
     found = {"unet": model.network, "vae": model.vae, **model.text_encoders}
@@ -128,11 +128,11 @@ def narrow(family: str) -> Any:
 
     pipeline: Any = BUILDERS[family]()
     xl = family == "sdxl"
-    told = dict(pipeline.unet.config) | {
+    unet_config = dict(pipeline.unet.config) | {
         "norm_num_groups": 32,
         "block_out_channels": (64, 128, 192) if xl else (32, 64, 96, 96),
     }
-    told |= (
+    unet_config |= (
         {
             "attention_head_dim": (1, 2, 3),
             "cross_attention_dim": 192,
@@ -144,7 +144,7 @@ def narrow(family: str) -> Any:
         else {"attention_head_dim": 8, "cross_attention_dim": 64}
     )
     torch.manual_seed(3)
-    pipeline.unet = UNet2DConditionModel.from_config(told).eval()
+    pipeline.unet = UNet2DConditionModel.from_config(unet_config).eval()
     pipeline.vae = AutoencoderKL.from_config(
         dict(pipeline.vae.config) | {"block_out_channels": (32, 32, 64, 96), "norm_num_groups": 32}
     ).eval()
@@ -158,12 +158,12 @@ def narrow(family: str) -> Any:
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
-@pytest.mark.parametrize("named", ["makers", "diffusers"])
+@pytest.mark.parametrize("named", ["original", "diffusers"])
 def test_narrower_ones_are_as_wide_as_their_tensors(tmp_path: Path, family: str, named: str) -> None:
     pipeline = narrow(family)
     pipeline.save_pretrained(tmp_path / "folder")
     parts = {part: getattr(pipeline, part).state_dict() for part in TO_ORIGINAL[family]}
-    tensors = to_original(family, parts) if named == "makers" else diffusers_names(parts)
+    tensors = to_original(family, parts) if named == "original" else diffusers_names(parts)
     one = single(tmp_path / "one.safetensors", family, tensors, prediction="eps")
     loading = stable_diffusion_xl if family == "sdxl" else stable_diffusion
     found = loading.load(one, SingleFileComponents(one), CPU, torch.float32)
@@ -253,7 +253,7 @@ def test_clips_own_words() -> None:
     assert tokenizer("a photo of a cat").input_ids == [49_406, 320, 1125, 539, 320, 2368, 49_407]
 
 
-PUBLISHED = {  # parameters as the makers published them, in millions
+PUBLISHED = {  # parameters as published, in millions
     "sd1": {"unet": 860, "vae": 84, "text_encoder": 123},
     "sd2": {"unet": 866, "vae": 84, "text_encoder": 340},
     "sdxl": {"unet": 2567, "vae": 84, "text_encoder": 123, "text_encoder_2": 695},
@@ -303,8 +303,8 @@ def test_published_networks_in_full_size_have_a_place_for_every_tensor(tmp_path:
     """From the header alone: the configuration that its shapes give is that of a network with exactly these tensors."""
     import diffusers
 
-    family, makers, theirs = NETWORKS[which]
-    path = headers.write_header(tmp_path / "network.safetensors", makers(), "BF16")
+    family, network_shapes, theirs = NETWORKS[which]
+    path = headers.write_header(tmp_path / "network.safetensors", network_shapes(), "BF16")
     parts = SingleFileComponents(replace(checkpoint(path, family), layout=Layout.ORIGINAL))
     config = parts.config("transformer")
     module = empty_module(getattr(diffusers, str(config["_class_name"])), dict(config))

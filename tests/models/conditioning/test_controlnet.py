@@ -113,12 +113,12 @@ def test_several_add_up_and_none_is_none(pipelines: Any) -> None:
     assert torch.equal(ours(model, controls=[replace(one, begins=0.9, ends=0.95)], **settings), ours(model, **settings))
 
 
-def makers_names(control: ControlNetModel) -> dict[str, Tensor]:
+def original_names(control: ControlNetModel) -> dict[str, Tensor]:
     """The same tensors as ControlNet's own code calls them."""
-    return {f"control_model.{_makers(name)}": value for name, value in control.state_dict().items()}
+    return {f"control_model.{_original_name(name)}": value for name, value in control.state_dict().items()}
 
 
-def _makers(name: str) -> str:
+def _original_name(name: str) -> str:
     resnet = {
         "norm1": "in_layers.0",
         "conv1": "in_layers.2",
@@ -150,9 +150,11 @@ def _makers(name: str) -> str:
     raise AssertionError(name)
 
 
-def test_the_makers_own_names(pipelines: Any) -> None:
+def test_original_names(pipelines: Any) -> None:
     _, model, control = pipelines["sd1"]
-    own = load_controlnet(checkpoint(Path("makers"), "sd1"), model.network, CPU, torch.float32, makers_names(control))
+    own = load_controlnet(
+        checkpoint(Path("original"), "sd1"), model.network, CPU, torch.float32, original_names(control)
+    )
     expected = control.state_dict()
     assert own.state_dict().keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in own.state_dict().items())

@@ -75,8 +75,8 @@ def encoded(clip: tuple[Any, Any], *prompts: str) -> Tensor:
     tokenizer, encoder = clip
 
     def encode(tokens: Tensor) -> tuple[Tensor, Tensor]:
-        said = encoder(tokens)
-        return said.last_hidden_state, said.pooler_output
+        message = encoder(tokens)
+        return message.last_hidden_state, message.pooler_output
 
     return encode_weighted(prompts, tokenizer, encode).states
 

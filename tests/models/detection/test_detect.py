@@ -90,7 +90,7 @@ def test_published_checkpoints_of_stable_diffusion(family: str) -> None:
     assert (painting.family, painting.inpainting) == (family, True) and "mask" in painting.reason
 
 
-def test_the_makers_names_lead_back_to_diffusers_own() -> None:
+def test_original_names_convert_back_to_diffusers() -> None:
     from diffusers.loaders import single_file_utils as theirs
 
     def empty(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -157,7 +157,7 @@ LORAS: dict[str, tuple[Callable[[], Shapes], str]] = {
         lambda: lora(headers.unet("sd1"), kohya("lora_unet_")) | lora(headers.clip(), kohya("lora_te_")),
         "sd1",
     ),
-    "sd1 kohya, its makers' names": (lambda: lora(headers.ldm_unet("sd1"), kohya("lora_unet_")), "sd1"),
+    "sd1 kohya, original names": (lambda: lora(headers.ldm_unet("sd1"), kohya("lora_unet_")), "sd1"),
     "sd1 words alone": (lambda: lora(headers.clip(), kohya("lora_te_")), "sd1"),
     "sd1 peft": (lambda: lora(headers.unet("sd1"), dotted("unet."), "peft"), "sd1"),
     "sd1 old diffusers": (
@@ -211,14 +211,14 @@ def test_loras_and_whose_they_are(which: str) -> None:
 def test_a_lora_that_says_no_more_is_believed() -> None:
     shapes = {"lora_unet_odd.lora_down.weight": (4, 320), "lora_unet_odd.lora_up.weight": (320, 4)}
     assert detect(shapes, {}).family == "unknown"
-    for said, family in (
+    for message, family in (
         ("sdxl_base_v1-0", "sdxl"),
         ("sd_v1", "sd1"),
         ("flux1", "flux"),
         ("sd3-m", "sd3"),
         ("sd_v2", "sd2"),
     ):
-        assert detect(shapes, {"ss_base_model_version": said}).family == family
+        assert detect(shapes, {"ss_base_model_version": message}).family == family
     assert detect(shapes, {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}).family == "sdxl"
 
 
@@ -234,7 +234,7 @@ OTHERS: dict[str, tuple[Callable[[], Shapes], Role, str]] = {
     "vae of Qwen-Image": (headers.qwen_vae, Role.VAE, "qwen_image"),
     "controlnet": (lambda: headers.controlnet("sd1"), Role.CONTROLNET, "sd1"),
     "controlnet of sdxl": (lambda: headers.controlnet("sdxl"), Role.CONTROLNET, "sdxl"),
-    "controlnet, its makers' names": (
+    "controlnet, original names": (
         lambda: below(
             "control_model.",
             headers.ldm_unet("sd1")

@@ -102,9 +102,9 @@ def test_the_negative_prompt_and_guidance_are_handed_on(
     small: tuple[Any, diffusers_pipeline.DiffusersPipelineModel], tmp_path: Path
 ) -> None:
     pipeline, model = small
-    told = theirs(pipeline, PROMPTS, guidance_scale=2.0, negative_prompt=["ugly"] * 2)
-    assert difference(ours(model, PROMPTS, negative="ugly", guidance=2.0), told) < ROUNDING
-    assert difference(ours(model, PROMPTS, guidance=2.0), told) > 1e-4
+    expected_image = theirs(pipeline, PROMPTS, guidance_scale=2.0, negative_prompt=["ugly"] * 2)
+    assert difference(ours(model, PROMPTS, negative="ugly", guidance=2.0), expected_image) < ROUNDING
+    assert difference(ours(model, PROMPTS, guidance=2.0), expected_image) > 1e-4
     pipeline, model = small_qwen_image(tmp_path), load(tmp_path)  # whose `guidance_scale` is another one's
     assert (
         difference(
@@ -282,7 +282,7 @@ def test_what_the_pipeline_refuses_is_told_in_words(
 
 
 @pytest.mark.parametrize(
-    "name, says",
+    "name, expected",
     [
         ("WanPipeline", "generates video"),
         ("StableAudioPipeline", "generates audio"),
@@ -295,11 +295,11 @@ def test_what_the_pipeline_refuses_is_told_in_words(
         ("NoSuchPipeline", "needs an unknown pipeline"),
     ],
 )
-def test_pipelines_that_do_something_else_are_refused(tmp_path: Path, name: str, says: str) -> None:
+def test_pipelines_that_do_something_else_are_refused(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / "model_index.json").write_text(
         json.dumps({"_class_name": name, "scheduler": ["diffusers", "DDIMScheduler"]})
     )
-    with pytest.raises(CheckpointUnknown, match=says):
+    with pytest.raises(CheckpointUnknown, match=expected):
         load(tmp_path)
 
 

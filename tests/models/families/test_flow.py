@@ -129,11 +129,11 @@ def test_a_prompt_is_encoded_once_and_a_negative_one_only_where_it_is_looked_at(
     asked: list[list[str]] = []
     encode = model._embeds
 
-    def told(prompts: Sequence[str]) -> PromptEmbeds:
+    def embeds(prompts: Sequence[str]) -> PromptEmbeds:
         asked.append(list(prompts))
         return encode(prompts)
 
-    monkeypatch.setattr(model, "_embeds", told)
+    monkeypatch.setattr(model, "_embeds", embeds)
     prompted = model.encode_prompt("red apple", "ugly", count=3)
     model.denoiser(prompted, 1.0)
     assert asked == [["red apple"]]

@@ -47,16 +47,18 @@ def test_an_empty_negative_prompt_is_its_makers_space(small: tuple[Any, qwen_ima
 
 def test_guidance_keeps_the_length_of_each_token(small: tuple[Any, qwen_image.QwenImageModel]) -> None:
     _, model = small
-    told, untold = model._embeds(PROMPTS), model._embeds(["ugly"] * 2)
+    positive, untold = model._embeds(PROMPTS), model._embeds(["ugly"] * 2)
     x, t = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([0.7, 0.7])
 
     def lengths(network: Network) -> Tensor:
         with torch.no_grad():
             return qwen_image.pack(network(x, t)).norm(dim=-1)
 
-    alone = lengths(model._network(told, 1.0))
-    torch.testing.assert_close(lengths(model._guided(told, untold, 9.0)), alone)
-    assert ((lengths(FlowModel._guided(model, told, untold, 9.0)) - alone).abs() > 0.01 * alone).any()  # what others do
+    alone = lengths(model._network(positive, 1.0))
+    torch.testing.assert_close(lengths(model._guided(positive, untold, 9.0)), alone)
+    assert (
+        (lengths(FlowModel._guided(model, positive, untold, 9.0)) - alone).abs() > 0.01 * alone
+    ).any()  # what others do
 
 
 def test_what_it_is_told_matters(small: tuple[Any, qwen_image.QwenImageModel]) -> None:

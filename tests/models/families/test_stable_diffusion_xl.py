@@ -67,16 +67,16 @@ def test_the_base_at_a_size_of_its_own(
 
 def test_it_is_told_its_size(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     _, model = build(small.small_sdxl, "sdxl", prediction="epsilon")
-    told: list[Any] = []
+    time_ids: list[Any] = []
     real = model.network.forward
 
     def forward(*args: Any, **options: Any) -> Any:
-        told.append(options["added_cond_kwargs"]["time_ids"])
+        time_ids.append(options["added_cond_kwargs"]["time_ids"])
         return real(*args, **options)
 
     monkeypatch.setattr(model.network, "forward", forward)
     ours(model, steps=1, guidance=6.0, width=96, height=64)
-    assert told[0].tolist() == [[64, 96, 0, 0, 64, 96]] * 4
+    assert time_ids[0].tolist() == [[64, 96, 0, 0, 64, 96]] * 4
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0])

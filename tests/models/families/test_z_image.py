@@ -38,8 +38,8 @@ def test_it_draws_diffusers_own_pictures(small: tuple[Any, z_image.ZImageModel],
 def test_what_it_is_told_matters(small: tuple[Any, z_image.ZImageModel]) -> None:
     _, model = small
     image = ours(model, PROMPTS[:1], guidance=0.5)
-    for told in ({"guidance": 0.0}, {"guidance": 0.5, "negative": "ugly"}):
-        assert difference(ours(model, PROMPTS[:1], **told), image) > 100 * CLOSE
+    for options in ({"guidance": 0.0}, {"guidance": 0.5, "negative": "ugly"}):
+        assert difference(ours(model, PROMPTS[:1], **options), image) > 100 * CLOSE
     assert difference(ours(model, PROMPTS[1:], guidance=0.5), image) > 100 * CLOSE
 
 

@@ -19,7 +19,7 @@ from diffstudio.models.files.quantized_reader import open_rows
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.state_dicts.to_original import to_original
-from tests.models import makers, small
+from tests.models import original_names, small
 from tests.models.components.test_single_file import SmallWords
 from tests.stories.test_flow_models_in_one_file import Made, pieces, saved
 
@@ -67,7 +67,7 @@ def test_gguf_draws_what_its_unpacked_weights_draw(flux: Made, tmp_path: Path, k
     models.mkdir()
     pieces(models, flux)
     (models / "unet").mkdir()
-    tensors = makers.flux(flux.parts["transformer"])
+    tensors = original_names.flux(flux.parts["transformer"])
     come_to = write_gguf(models / "unet" / "flux.gguf", tensors, kind)
     record = read_checkpoint(models / "unet" / "flux.gguf")
     assert (record.family, record.edition, record.layout, record.can_generate) == ("flux", "dev", Layout.GGUF, True)
@@ -118,7 +118,8 @@ def test_eighths(flux: Made, tmp_path: Path, scaled: str) -> None:
     models.mkdir()
     pieces(models, flux)
     path = saved(
-        models / "diffusion_models" / "fp8.safetensors", eighths(makers.flux(flux.parts["transformer"]), scaled=scaled)
+        models / "diffusion_models" / "fp8.safetensors",
+        eighths(original_names.flux(flux.parts["transformer"]), scaled=scaled),
     )
     library = Library([models])
     at_once, as_stored = flux.load(path, library), flux.load(path, library, dense_bytes=0)
@@ -140,7 +141,9 @@ def test_a_lora_counts_beside_packed_weights(flux: Made, tmp_path: Path) -> None
     models = tmp_path / "models"
     models.mkdir()
     pieces(models, flux)
-    path = saved(models / "diffusion_models" / "fp8.safetensors", eighths(makers.flux(flux.parts["transformer"])))
+    path = saved(
+        models / "diffusion_models" / "fp8.safetensors", eighths(original_names.flux(flux.parts["transformer"]))
+    )
     model = flux.load(path, Library([models]), dense_bytes=0)
     plain = flux.drawn(model)
     layer = "transformer.transformer_blocks.0.attn.to_q"

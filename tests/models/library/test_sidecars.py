@@ -18,8 +18,8 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def write(model: Path, ending: str, told: Any) -> None:
-    text = told if isinstance(told, str) else json.dumps(told)
+def write(model: Path, ending: str, content: Any) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
     (model.parent / (model.stem + ending)).write_text(text)
 
 
@@ -70,7 +70,7 @@ def test_a_persons_own_words_come_first(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "told"),
+    ("ending", "content"),
     [
         (
             ".cm-info.json",
@@ -94,8 +94,8 @@ def test_a_persons_own_words_come_first(model: Path) -> None:
         ),
     ],
 )
-def test_other_programs_tables(model: Path, ending: str, told: Any) -> None:
-    write(model, ending, told)
+def test_other_programs_tables(model: Path, ending: str, content: Any) -> None:
+    write(model, ending, content)
     assert read_sidecar(model) == Sidecar(None, "Ink", "About it", ("ink",), ("a",), "SD 1.5")
 
 
@@ -115,7 +115,7 @@ def test_of_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content",
     [
         "",
         "{",
@@ -130,9 +130,9 @@ def test_of_a_folder(tmp_path: Path) -> None:
         "\x00\xff",
     ],
 )
-def test_what_is_nonsense_says_nothing(model: Path, told: str) -> None:
+def test_what_is_nonsense_says_nothing(model: Path, content: str) -> None:
     for ending in (".json", ".civitai.info", ".cm-info.json"):
-        write(model, ending, told)
+        write(model, ending, content)
     assert read_sidecar(model) == NO_SIDECAR
 
 

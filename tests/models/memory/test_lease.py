@@ -53,10 +53,10 @@ def test_one_holder_at_a_time_and_it_is_named(tmp_path: Path) -> None:
 
 def test_a_run_steps_aside_for_pictures_and_goes_on_after_them(tmp_path: Path) -> None:
     run, pictures = Lease(tmp_path), Lease(tmp_path)
-    told, waits, done = threading.Event(), [], threading.Event()
+    waiting, waits, done = threading.Event(), [], threading.Event()
 
     def make_pictures() -> None:
-        with pictures.held("pictures", priority=True, on_wait=told.set):
+        with pictures.held("pictures", priority=True, on_wait=waiting.set):
             assert run.wanted_by_other()
             waits.append(pictures.holder())
             done.wait(10)
@@ -65,7 +65,7 @@ def test_a_run_steps_aside_for_pictures_and_goes_on_after_them(tmp_path: Path) -
         assert not run.yield_if_wanted()
         thread = threading.Thread(target=make_pictures)
         thread.start()
-        assert told.wait(5)
+        assert waiting.wait(5)
         assert waits == [] and run.wanted_by_other()
         stepped_aside: list[bool] = []
         assert run.yield_if_wanted(on_wait=lambda: (stepped_aside.append(True), done.set())[0])

@@ -38,7 +38,7 @@ from diffstudio.models.state_dicts.split import split_components
 from diffstudio.models.state_dicts.to_original import unet_to_original
 from diffstudio.models.tools.export import export
 from diffstudio.models.tools.fuse_lora import fuse_lora
-from tests.models import adapter_files, headers, makers, small_flow
+from tests.models import adapter_files, headers, original_names, small_flow
 from tests.models.small_files import BUILDERS, made, record, small_resources, worded
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
@@ -54,10 +54,10 @@ BUILD: dict[str, Callable[..., Any]] = {
 }
 TO_ORIGINAL: dict[str, Callable[[State], State]] = {
     **dict.fromkeys(STABLE_DIFFUSION, unet_to_original),
-    "sd3": makers.sd3,
-    "flux": makers.flux,
-    "z_image": makers.z_image,
-    "qwen_image": makers.qwen_image,
+    "sd3": original_names.sd3,
+    "flux": original_names.flux,
+    "z_image": original_names.z_image,
+    "qwen_image": original_names.qwen_image,
 }
 PUBLISHED: dict[str, tuple[Callable[[], headers.Shapes], Callable[[], headers.Shapes]]] = {  # original, diffusers
     **{family: (partial(headers.ldm_unet, family), partial(headers.unet, family)) for family in STABLE_DIFFUSION},

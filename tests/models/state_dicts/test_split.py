@@ -49,15 +49,15 @@ def test_every_component_is_whole(family: str) -> None:
 def test_there_and_back(family: str) -> None:
     parts = FolderComponents(Path(paths.resources() / "families" / family))
     there = split_components(tensors(headers.whole(family)), family, parts.config)
-    makers = to_original(family, there)
+    original = to_original(family, there)
     shapes = {name: shape for name, shape in headers.whole(family).items() if not name.endswith("logit_scale")}
     unread = {
         name for name in shapes if family == "sd2" and (".resblocks.23." in name or name.endswith("text_projection"))
     }
-    assert {name: tuple(value.shape) for name, value in makers.items()} == {
+    assert {name: tuple(value.shape) for name, value in original.items()} == {
         name: shape for name, shape in shapes.items() if name not in unread
     }
-    again = split_components(makers, family, parts.config)
+    again = split_components(original, family, parts.config)
     by_diffusers = split_components(join_components(there), family, parts.config)
     for part, state in there.items():
         assert state.keys() == again[part].keys() == by_diffusers[part].keys()

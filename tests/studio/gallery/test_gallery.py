@@ -50,8 +50,8 @@ def test_a_picture_is_saved_with_its_settings_and_found_again(gallery: Gallery) 
     assert made.checkpoint == "my run"
     assert gallery.images() == [made]
     assert gallery.get(made.id) == gallery.find(made.path) == gallery.newest_of("my run") == made
-    told = metadata.read(made.path)
-    assert (told.asked, told.environment["device"]) == (request, "cpu")
+    settings = metadata.read(made.path)
+    assert (settings.asked, settings.environment["device"]) == (request, "cpu")
 
 
 def test_a_thousand_of_the_same_second_never_overwrite(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:

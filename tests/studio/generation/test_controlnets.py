@@ -71,15 +71,15 @@ def shelf(made: dict[str, Any]) -> Path:
     made["sd1"].save_pretrained(folder / "small")
     made["sdxl"].save_pretrained(folder / "small-xl")
     (folder / "controlnet").mkdir()
-    said = {}
+    message = {}
     for name, family in (("edges", "sd1"), ("depth", "sd1"), ("xl", "sdxl")):
         made[name].save_pretrained(folder / "whole" / name)
         path = folder / "controlnet" / f"control_{name}.safetensors"
         (folder / "whole" / name / "diffusion_pytorch_model.safetensors").replace(path)
-        said[str(path.absolute())] = {"family": family, "role": "controlnet"}  # narrower than any that is known
+        message[str(path.absolute())] = {"family": family, "role": "controlnet"}  # narrower than any that is known
     for name, family in (("small", "sd1"), ("small-xl", "sdxl")):
-        said[str((folder / name).absolute())] = {"family": family}
-    paths.overrides().write_text(json.dumps({"format": 1, "files": said}), encoding="utf-8")
+        message[str((folder / name).absolute())] = {"family": family}
+    paths.overrides().write_text(json.dumps({"format": 1, "files": message}), encoding="utf-8")
     return folder
 
 
@@ -247,7 +247,7 @@ def test_restarting_replays_it(studio: Studio, drawing: Path) -> None:
 def test_what_does_not_fit_is_said_before_anything_is_loaded(studio: Studio, drawing: Path, tmp_path: Path) -> None:
     write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
     use = ControlNetUse("control_edges", drawing)
-    for request, said in (
+    for request, message in (
         (replace(REQUEST, controls=(replace(use, network="control_edge"),)), "Choose one of: control_edges"),
         (replace(REQUEST, controls=(replace(use, network="small"),)), "small is not a ControlNet"),
         (replace(REQUEST, controls=(replace(use, network="control_xl"),)), "made for Stable Diffusion XL"),
@@ -256,7 +256,7 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(studio: Studio, dra
     ):
         job = studio.worker.submit(request)
         failed = studio.ending(job)
-        assert isinstance(failed, Failed) and said in str(failed.error), failed
+        assert isinstance(failed, Failed) and message in str(failed.error), failed
         assert "Loading" not in studio.kinds(job)
     assert controlnet_misfit(find_controlnet(Library(), "CONTROL_EDGES"), Library().find("small")) == ""
 
@@ -286,8 +286,10 @@ def test_the_file_says_what_steered_it(studio: Studio, shelf: Path, drawing: Pat
     settings = metadata.read(saved.path)
     assert settings.request == request and settings.asked == request
     file = shelf / "controlnet" / "control_edges.safetensors"
-    told = settings.environment["controlnets"]
-    assert told[0]["name"] == "control_edges" and told[0]["hash"] == hashlib.sha256(file.read_bytes()).hexdigest()[:10]
+    stored = settings.environment["controlnets"]
+    assert (
+        stored[0]["name"] == "control_edges" and stored[0]["hash"] == hashlib.sha256(file.read_bytes()).hexdigest()[:10]
+    )
     with Image.open(saved.path) as picture:
         text = picture.text["parameters"]  # type: ignore[attr-defined]
     assert (

@@ -1,4 +1,4 @@
-"""A second pass that enlarges, and finished pictures made larger: the same pixels by every road, said so, stopped,
+"""The hires fix and upscaling of finished images: the same pixels from every entry point, recorded, stopped,
 replayed.
 """
 
@@ -131,7 +131,7 @@ def test_enlarging_the_finished_picture_is_the_second_pass_to_the_bit(model: Pix
 def test_restarting_from_a_step_of_either_pass_repeats_it_to_the_bit(
     model: PixelModel, monkeypatch: pytest.MonkeyPatch, sampler: str, step: int
 ) -> None:
-    request = dataclasses.replace(REQUEST, sampler=sampler, enlarge=3)  # 48 px: in windows
+    request = dataclasses.replace(REQUEST, sampler=sampler, enlarge=3)  # 48 px: in tiles
     pixels, events = run(model, request, recording=(recording := Recording()))
     film = recording.preview_history.steps()
     assert [each[0].shape[0] for each in film] == [16] * 4 + [48] * 2
@@ -141,11 +141,11 @@ def test_restarting_from_a_step_of_either_pass_repeats_it_to_the_bit(
     again, _ = run(model, request, replay=Replay(recording, step))
     assert same(pixels, again) and len(calls) < len(whole)
     if step == 6:
-        assert len(calls) == 25  # the windows of the last estimate
+        assert len(calls) == 25  # the tiles of the last estimate
     assert len(events) == 6 + 2 + sum(isinstance(event, Loading) for event in events)
 
 
-def test_what_is_too_large_for_the_model_goes_in_windows_and_is_stopped_between_them(
+def test_an_image_too_large_for_the_model_is_sampled_in_tiles_and_stopped_between_them(
     model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = dataclasses.replace(REQUEST, sampler="euler", enlarge=4, guidance=1.0)
@@ -171,15 +171,13 @@ def test_guidance_of_the_second_pass_is_its_own_and_a_pixel_models_is_none(
     assert same(usual, run(model, dataclasses.replace(once, enlarge_guidance=0.0))[0])
 
 
-def test_windows_may_be_asked_for_and_change_little(model: PixelModel) -> None:
+def test_tiling_on_request_changes_little(model: PixelModel) -> None:
     (whole,), _ = run(model, REQUEST)
     (parts,), _ = run(model, dataclasses.replace(REQUEST, tiled=True))
     assert parts.shape == whole.shape and not np.array_equal(parts, whole)
 
 
-def test_memory_that_does_not_suffice_for_the_whole_does_for_windows(
-    model: PixelModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_falls_back_to_tiles(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
     real = PixelModel._call
 
     def call(self: PixelModel, x_t: Any, t: Any, condition: Any) -> Any:
@@ -311,7 +309,7 @@ def test_memory_is_asked_about_beforehand(tmp_path: Path, home: Path, monkeypatc
         upscaled(UpscaleRequest(picture(tmp_path / "image.png"), 4, "4x"), library=Library([paths.checkpoints()]))
 
 
-def test_a_network_that_does_not_fit_is_given_smaller_windows(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_does_not_fit_is_given_smaller_tiles(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_upscaler(paths.checkpoints() / "4x.safetensors")
     enlarging = Enlarger(Library([paths.checkpoints()]).find("4x"), CPU)
     seen: list[int] = []
@@ -337,7 +335,7 @@ def loading_of(enlarging: Enlarger) -> Any:
     return enlarging._upscaler
 
 
-def test_stopped_between_the_windows_of_an_upscaler(tmp_path: Path, home: Path) -> None:
+def test_stopped_between_the_tiles_of_an_upscaler(tmp_path: Path, home: Path) -> None:
     write_upscaler(paths.checkpoints() / "4x.safetensors")
     control = JobControl()
     events: list[Event] = []

@@ -44,11 +44,11 @@ def shelf(pipe: Any) -> Path:
     """A checkpoint of Stable Diffusion 1, and LoRAs beside it."""
     folder = paths.checkpoints()
     pipe.save_pretrained(folder / "small")
-    said = {
+    message = {
         "format": 1,
         "files": {str((folder / "small").absolute()): {"family": "sd1"}},
     }  # it is smaller than any that is known
-    paths.overrides().write_text(json.dumps(said), encoding="utf-8")
+    paths.overrides().write_text(json.dumps(message), encoding="utf-8")
     tensors = kohya("lora_unet", layers(pipe.unet, "to_q", "to_v", "proj_in"), seed=3, alpha=8.0)
     write(
         folder / "loras" / "Style One.safetensors",
@@ -79,8 +79,8 @@ def test_a_lora_is_found_by_its_file_in_any_case_or_by_what_its_training_called_
     library = Library()
     for name in ("Style One", "style one", "style-by-training", "../../Style One.safetensors", r"\\far\away\Style One"):
         assert find_lora(library, name).path == shelf / "loras" / "Style One.safetensors"
-    for name, said in (("Style Two", "Style One"), ("small", "small is not a LoRA"), ("", "other")):
-        with pytest.raises(CheckpointMissing, match=said):
+    for name, message in (("Style Two", "Style One"), ("small", "small is not a LoRA"), ("", "other")):
+        with pytest.raises(CheckpointMissing, match=message):
             find_lora(library, name)
 
 
@@ -143,13 +143,13 @@ def test_images_of_one_request_may_have_different_loras(studio: Studio) -> None:
     )
     job = studio.done(request)
     together = studio.pixels(job)
-    told = [
+    stored = [
         metadata.read(event.path).environment["loras"][0]["name"]
         for event in studio.of(job)
         if isinstance(event, ImageSaved)
     ]
-    assert set(told) == {"other", "Style One"}
-    for index, name in enumerate(told):
+    assert set(stored) == {"other", "Style One"}
+    for index, name in enumerate(stored):
         (alone,) = studio.pixels(
             studio.done(
                 GenerateRequest.from_json(

@@ -43,8 +43,8 @@ def test_those_named_are_shown_and_told(library: Library) -> None:
     words, shown = RequestTextualInversions(textual_inversion_files(library)), model()
     assert words.attach(shown, ["a cat by mine", "old"]) == ()
     assert set(shown.textual_inversions.known) == {"mine", "old"}
-    told = {one["name"]: one["hash"] for one in words.metadata()["embeddings"]}
-    assert told == {name: sha256_of(library.find(name).path)[:12] for name in ("mine", "old")}
+    stored = {one["name"]: one["hash"] for one in words.metadata()["embeddings"]}
+    assert stored == {name: sha256_of(library.find(name).path)[:12] for name in ("mine", "old")}
     assert words.attach(shown, ["a cat"]) == () and words.metadata() == {}
 
 

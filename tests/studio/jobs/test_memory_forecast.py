@@ -1,4 +1,4 @@
-"""What a job will take is told before it runs, and what will be done where it does not fit."""
+"""The forecast of a job's memory, and of what is done if it does not fit."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ NET = checkpoint("net", family="sd1", role=Role.CONTROLNET, parameters=361_000_0
 GIB = 2**30
 
 
-def told(memory: DeviceMemory, model: Any = SD1, controls: Any = (), **asked: Any) -> MemoryForecast:
+def forecast_of(memory: DeviceMemory, model: Any = SD1, controls: Any = (), **asked: Any) -> MemoryForecast:
     return forecast(MemoryQuery(GenerateRequest(**asked), model, controls), memory)
 
 
 def test_it_adds_up() -> None:
     cpu, card = DeviceMemory("cpu", 32 * GIB, 24 * GIB), DeviceMemory("cuda", 24 * GIB, 22 * GIB)
-    one = told(cpu)
+    one = forecast_of(cpu)
     assert one.needed == 4 * SD1.parameters + 512 * 512 * decoding_bytes("sd1") and one.fits and not one.negligible
-    assert told(card).needed == 2 * SD1.parameters + 512 * 512 * decoding_bytes("sd1", 2)
-    steered = told(cpu, controls=(NET,))
+    assert forecast_of(card).needed == 2 * SD1.parameters + 512 * 512 * decoding_bytes("sd1", 2)
+    steered = forecast_of(cpu, controls=(NET,))
     assert (
         steered.needed - one.needed == 4 * NET.parameters
     )  # while it is decoded, when most is needed, it says nothing
-    assert told(cpu, width=1024, height=512).needed > one.needed
-    assert told(cpu, count=4) == one  # one after the other there
-    four, many = told(card, count=4), told(card, count=64)
-    assert four.needed - 2 * SD1.parameters == 4 * (told(card).needed - 2 * SD1.parameters)
-    assert many.needed - 2 * SD1.parameters == 8 * (told(card).needed - 2 * SD1.parameters)
+    assert forecast_of(cpu, width=1024, height=512).needed > one.needed
+    assert forecast_of(cpu, count=4) == one  # one after the other there
+    four, many = forecast_of(card, count=4), forecast_of(card, count=64)
+    assert four.needed - 2 * SD1.parameters == 4 * (forecast_of(card).needed - 2 * SD1.parameters)
+    assert many.needed - 2 * SD1.parameters == 8 * (forecast_of(card).needed - 2 * SD1.parameters)
     assert (dtype_name("cuda", 10), dtype_name("cuda", 10**9), dtype_name("cpu", 10**9)) == (
         "float32",
         "bfloat16",
@@ -58,17 +58,17 @@ def test_it_adds_up() -> None:
 
 def test_a_batch_is_only_as_large_as_fits_an_accelerator() -> None:
     small = DeviceMemory("cuda", 8 * GIB, 4 * GIB)
-    assert told(small, count=8).fits and told(small, count=8).needed <= 0.9 * small.free_bytes
+    assert forecast_of(small, count=8).fits and forecast_of(small, count=8).needed <= 0.9 * small.free_bytes
 
 
 def test_packed_weights_stay_packed_where_memory_is_short() -> None:
-    assert told(DeviceMemory("cuda", 80 * GIB, 75 * GIB), FLUX).needed > 2 * FLUX.parameters
-    short = told(DeviceMemory("cuda", 16 * GIB, 15 * GIB), FLUX)
+    assert forecast_of(DeviceMemory("cuda", 80 * GIB, 75 * GIB), FLUX).needed > 2 * FLUX.parameters
+    short = forecast_of(DeviceMemory("cuda", 16 * GIB, 15 * GIB), FLUX)
     assert FLUX.size_bytes < short.needed < 2 * FLUX.parameters and short.fits
 
 
 @pytest.mark.parametrize(
-    ("memory", "asked", "said"),
+    ("memory", "asked", "message"),
     [
         (DeviceMemory("cuda", 6 * GIB, 3 * GIB), {"width": 1024, "height": 1024}, "decoded in tiles"),
         (DeviceMemory("cuda", 2 * GIB, 2 * GIB), {}, "offloaded to main memory and run one at a time"),
@@ -77,23 +77,23 @@ def test_packed_weights_stay_packed_where_memory_is_short() -> None:
         (DeviceMemory("cpu", 8 * GIB, 5 * GIB), {"width": 4096, "height": 4096}, "choose a smaller size"),
     ],
 )
-def test_where_it_does_not_fit_it_says_what_will_be_done(memory: DeviceMemory, asked: Any, said: str) -> None:
-    assert said in told(memory, **asked).plan and not told(memory, **asked).fits
+def test_where_it_does_not_fit_it_says_what_will_be_done(memory: DeviceMemory, asked: Any, message: str) -> None:
+    assert message in forecast_of(memory, **asked).plan and not forecast_of(memory, **asked).fits
 
 
 def test_a_second_pass_counts_where_it_is_larger() -> None:
     cpu = DeviceMemory("cpu", 32 * GIB, 24 * GIB)
-    assert told(cpu, enlarge=2.0).needed == told(cpu, width=1024, height=1024).needed
+    assert forecast_of(cpu, enlarge=2.0).needed == forecast_of(cpu, width=1024, height=1024).needed
     assert (
-        told(cpu, enlarge=2.0, tiled=True) == told(cpu) == told(cpu, enlarge=4.0)
+        forecast_of(cpu, enlarge=2.0, tiled=True) == forecast_of(cpu) == forecast_of(cpu, enlarge=4.0)
     )  # whose windows are as large as trained
     assert sampling_bytes("sd1") < decoding_bytes("sd1")
 
 
 def test_next_to_nothing_is_not_worth_a_word() -> None:
     starter = checkpoint()
-    assert told(DeviceMemory("cpu", 32 * GIB, 24 * GIB), starter).negligible
-    assert not told(DeviceMemory("cpu", 32 * GIB, 24 * GIB), replace(starter, parameters=10**9)).negligible
+    assert forecast_of(DeviceMemory("cpu", 32 * GIB, 24 * GIB), starter).negligible
+    assert not forecast_of(DeviceMemory("cpu", 32 * GIB, 24 * GIB), replace(starter, parameters=10**9)).negligible
 
 
 def test_the_worker_knows_its_memory(studio: Studio) -> None:
@@ -122,7 +122,7 @@ def test_what_steers_is_counted_as_large_as_it_is() -> None:
             torch.empty(2, 3, 512, 512),
             return_dict=False,
         )
-    said = sum(one.nbytes for one in down) + middle.nbytes
+    message = sum(one.nbytes for one in down) + middle.nbytes
     one, steered = (estimate(SD1, 512, 512, 1, "float32", controls) for controls in ((), (NET,)))
-    assert steered.sampling - one.sampling == said
+    assert steered.sampling - one.sampling == message
     assert abs(steered.weights - one.weights - sum(4 * weight.numel() for weight in network.parameters())) < 2_000_000

@@ -100,12 +100,12 @@ def test_another_reader_of_that_grammar_understands_it(tmp_path: Path) -> None:
 
 
 def test_a_picture_made_here_gives_back_its_request_exactly(tmp_path: Path) -> None:
-    told = metadata.read(saved(tmp_path / "a.png"))
-    assert told.asked == REQUEST
-    assert told.request == GenerateRequest.from_json(REQUEST.to_json() | {"seed": 9, "count": 1})
-    assert (told.source, told.not_imported, told.width, told.height) == ("diffstudio", (), 64, 48)
-    assert told.environment["batch"] == [7, 8, 9, 10]
-    assert told.environment["version"] == __version__
+    restored = metadata.read(saved(tmp_path / "a.png"))
+    assert restored.asked == REQUEST
+    assert restored.request == GenerateRequest.from_json(REQUEST.to_json() | {"seed": 9, "count": 1})
+    assert (restored.source, restored.not_imported, restored.width, restored.height) == ("diffstudio", (), 64, 48)
+    assert restored.environment["batch"] == [7, 8, 9, 10]
+    assert restored.environment["version"] == __version__
 
 
 @settings(max_examples=60, deadline=None)
@@ -121,8 +121,8 @@ def test_a_picture_made_here_gives_back_its_request_exactly(tmp_path: Path) -> N
 )
 def test_any_request_survives_the_file(tmp_path_factory: pytest.TempPathFactory, **values: Any) -> None:
     request = GenerateRequest(**values, init=Path("a picture.png"))
-    told = metadata.read(saved(tmp_path_factory.getbasetemp() / "any.png", request, {}))
-    assert told.request == request
+    restored = metadata.read(saved(tmp_path_factory.getbasetemp() / "any.png", request, {}))
+    assert restored.request == request
 
 
 def test_half_a_surrogate_pair_in_a_prompt_is_kept(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_a1111(tmp_path: Path) -> None:
         "CFG scale: 6.5, Seed: 965400086, Size: 512x768, Model hash: 45dee52b, Model: dreamy_v5, Clip skip: 2, "
         'Lora hashes: "towers: 1a2b", Denoising strength: 0.55, Version: v1.6.0'
     )
-    told = metadata.read(with_texts(tmp_path / "a.png", parameters=text))
-    assert told.request == GenerateRequest(
+    restored = metadata.read(with_texts(tmp_path / "a.png", parameters=text))
+    assert restored.request == GenerateRequest(
         prompt="a castle, <lora:towers:0.8>\nby the sea",
         negative="people",
         steps=30,
@@ -176,8 +176,8 @@ def test_a1111(tmp_path: Path) -> None:
         height=768,
         checkpoint="dreamy_v5",
     )
-    assert told.source == "AUTOMATIC1111"
-    assert told.not_imported == ("the init image, at denoising strength 0.55", "Clip skip: 2")
+    assert restored.source == "AUTOMATIC1111"
+    assert restored.not_imported == ("the init image, at denoising strength 0.55", "Clip skip: 2")
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_names_of_samplers_and_schedules(sampler: str, schedule: str | None, exp
 
 def test_what_is_not_known_or_out_of_range_is_said(tmp_path: Path) -> None:
     text = f"x\nSteps: 5000, Sampler: DPM adaptive, Schedule type: Beta, CFG scale: 7, Seed: {2**64}, Size: 4x4"
-    told = metadata.read(with_texts(tmp_path / "a.png", parameters=text))
-    assert told.request == GenerateRequest(prompt="x", guidance=7.0)
-    assert told.not_imported == (
+    restored = metadata.read(with_texts(tmp_path / "a.png", parameters=text))
+    assert restored.request == GenerateRequest(prompt="x", guidance=7.0)
+    assert restored.not_imported == (
         "the sampler DPM adaptive",
         "the schedule Beta",
         f"the seed {2**64}",
@@ -246,9 +246,9 @@ def test_comfyui_with_and_without_its_workflow(tmp_path: Path, workflow: bool | 
             [6, 4, 1, 7, 0, "CLIP"],
         ]
         texts["workflow"] = json.dumps(workflow if isinstance(workflow, dict) else {"links": links})
-    told = metadata.read(with_texts(tmp_path / "a.png", **texts))
-    assert told.source == "ComfyUI"
-    assert told.request == GenerateRequest(
+    restored = metadata.read(with_texts(tmp_path / "a.png", **texts))
+    assert restored.source == "ComfyUI"
+    assert restored.request == GenerateRequest(
         prompt="a fox",
         negative="watermark",
         seed=42,
@@ -274,9 +274,9 @@ def test_invokeai(tmp_path: Path) -> None:
         "scheduler": "dpmpp_2m_k",
         "model": {"model_name": "deliberate"},
     }
-    told = metadata.read(with_texts(tmp_path / "a.png", invokeai_metadata=json.dumps(about)))
-    assert told.source == "InvokeAI"
-    assert told.request == GenerateRequest(
+    restored = metadata.read(with_texts(tmp_path / "a.png", invokeai_metadata=json.dumps(about)))
+    assert restored.source == "InvokeAI"
+    assert restored.request == GenerateRequest(
         prompt="a lake",
         negative="fog",
         seed=3,
@@ -305,11 +305,15 @@ def test_fooocus_novelai_and_swarmui(tmp_path: Path) -> None:
         "resolution": "(1152, 896)",
         "version": "Fooocus v2.3",
     }
-    told = metadata.read(with_texts(tmp_path / "f.png", parameters=json.dumps(fooocus)))
-    assert (told.source, told.request.sampler, told.request.seed) == ("Fooocus", SamplerName.DPMPP_2M_SDE, 11)
-    assert (told.request.width, told.request.height, told.request.checkpoint) == (1152, 896, "juggernaut")
+    restored = metadata.read(with_texts(tmp_path / "f.png", parameters=json.dumps(fooocus)))
+    assert (restored.source, restored.request.sampler, restored.request.seed) == (
+        "Fooocus",
+        SamplerName.DPMPP_2M_SDE,
+        11,
+    )
+    assert (restored.request.width, restored.request.height, restored.request.checkpoint) == (1152, 896, "juggernaut")
     comment = {"steps": 28, "sampler": "k_euler", "seed": 5, "strength": 0.7, "noise": 0.2, "scale": 11.0, "uc": "bad"}
-    told = metadata.read(
+    restored = metadata.read(
         with_texts(
             tmp_path / "n.png",
             Description="an owl",
@@ -318,8 +322,8 @@ def test_fooocus_novelai_and_swarmui(tmp_path: Path) -> None:
             Comment=json.dumps(comment),
         )
     )
-    assert (told.source, told.request.prompt, told.request.guidance) == ("NovelAI", "an owl", 11.0)
-    assert (told.request.steps, told.request.sampler) == (28, SamplerName.EULER)
+    assert (restored.source, restored.request.prompt, restored.request.guidance) == ("NovelAI", "an owl", 11.0)
+    assert (restored.request.steps, restored.request.sampler) == (28, SamplerName.EULER)
     swarm = {
         "sui_image_params": {
             "prompt": "a crab",
@@ -333,8 +337,13 @@ def test_fooocus_novelai_and_swarmui(tmp_path: Path) -> None:
             "sampler": "euler",
         }
     }
-    told = metadata.read(with_texts(tmp_path / "s.png", parameters=json.dumps(swarm)))
-    assert (told.source, told.request.prompt, told.request.width, told.request.seed) == ("SwarmUI", "a crab", 256, 8)
+    restored = metadata.read(with_texts(tmp_path / "s.png", parameters=json.dumps(swarm)))
+    assert (restored.source, restored.request.prompt, restored.request.width, restored.request.seed) == (
+        "SwarmUI",
+        "a crab",
+        256,
+        8,
+    )
 
 
 @pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le"])
@@ -344,8 +353,8 @@ def test_settings_in_the_exif_of_a_jpeg_or_webp(tmp_path: Path, kind: str, order
     text = "ein Käfer\nSteps: 9, Sampler: Heun, CFG scale: 2, Seed: 77"
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode(order)
     Image.new("RGB", (40, 24)).save(tmp_path / "a", kind, exif=exif)
-    told = metadata.read(tmp_path / "a")
-    request = told.request
+    restored = metadata.read(tmp_path / "a")
+    request = restored.request
     assert (request.prompt, request.seed, request.width, request.height) == ("ein Käfer", 77, 40, 24)
 
 
@@ -356,8 +365,8 @@ def test_settings_in_the_exif_of_a_jpeg_or_webp(tmp_path: Path, kind: str, order
 def test_a_saved_copy_keeps_its_settings(tmp_path: Path, ending: str) -> None:
     source = saved(tmp_path / "a.png")
     metadata.save_copy(source, tmp_path / f"copy{ending}")
-    told = metadata.read(tmp_path / f"copy{ending}")
-    assert (told.request.seed, told.request.negative, told.width) == (9, REQUEST.negative, 64)
+    restored = metadata.read(tmp_path / f"copy{ending}")
+    assert (restored.request.seed, restored.request.negative, restored.width) == (9, REQUEST.negative, 64)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.png", f"copy{ending}"]
 
 

@@ -1,4 +1,4 @@
-"""Wildcards: what templates stand for, the same each time, told in the picture; and sentences for what cannot be drawn."""
+"""Wildcards: expanded the same way each time, recorded in the image, with clear errors for invalid templates."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_any_text_is_drawn_or_refused_in_a_sentence(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [
         ("__colours__", "The nearest name is __colour__"),
         ("__nothing__", "Put a file nothing.txt there"),
@@ -117,12 +117,12 @@ def test_any_text_is_drawn_or_refused_in_a_sentence(text: str) -> None:
         ("{" + "word " * 1000 + "}" + "__long__", "characters"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(files: Path, template: str, said: str) -> None:
+def test_what_cannot_be_drawn_is_said(files: Path, template: str, message: str) -> None:
     (files / "loop.txt").write_text("a __loop__\n")
     (files / "long.txt").write_text("x" * 9000)
     with pytest.raises(BadRequest) as raised:
         expand(template, "0")
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert raised.value.remedy
 
 
@@ -137,14 +137,14 @@ def test_a_broken_file_is_named_when_something_is_missing(files: Path) -> None:
 def test_each_image_has_words_of_its_own(files: Path) -> None:
     variants = PromptVariants(GenerateRequest(prompt="{a|b|c} {d|e|f}", negative="__colour__", seed=5, count=20))
     words = [variants.of(index) for index in range(20)]
-    assert len({told.prompt for told in words}) > 3
+    assert len({drawn_prompts.prompt for drawn_prompts in words}) > 3
     assert words == [variants.of(index) for index in range(20)]
     again = PromptVariants(GenerateRequest(prompt="{a|b|c} {d|e|f}", negative="__colour__", seed=8, count=1))
     assert again.of(0) == words[3]  # image 3 of seed 5 is image 0 of seed 8
     first = 0
     while first < 20:
         alike = variants.batch_size(first, 20 - first)
-        assert {told.negative for told in words[first : first + alike]} == {words[first].negative}
+        assert {drawn_prompts.negative for drawn_prompts in words[first : first + alike]} == {words[first].negative}
         assert first + alike == 20 or words[first + alike].negative != words[first].negative
         first += alike
 
@@ -157,9 +157,9 @@ def test_pictures_say_what_they_were_told_and_come_back(studio: Studio, files: P
     paths_made = [event.path for event in studio.of(job) if isinstance(event, ImageSaved)]
     pictures = [metadata.read(path) for path in paths_made]
     variants = PromptVariants(request)
-    told = [variants.of(index) for index in range(6)]
-    (files / "shade.txt").write_text("changed\n")  # the picture knows by itself what it was told
-    for words, path, settings in zip(told, paths_made, pictures, strict=True):
+    drawn_prompts = [variants.of(index) for index in range(6)]
+    (files / "shade.txt").write_text("changed\n")  # the image's metadata have the expanded prompt
+    for words, path, settings in zip(drawn_prompts, paths_made, pictures, strict=True):
         assert settings.asked == request
         assert expand(settings.request.prompt, "9") == words.prompt
         assert settings.request.negative == words.negative

@@ -1,4 +1,4 @@
-"""Augmentation: moved as told, told as moved, and nothing at all done where nothing is told."""
+"""Augmentation: images match their labels, and zero labels mean unchanged images."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def pictures(count: int, side: int = 24) -> Tensor:
 
 def test_nothing_asked_nothing_done() -> None:
     images = pictures(8)
-    moved, told = Augmentation(STILL).apply(images, generator())
+    moved, labels = Augmentation(STILL).apply(images, generator())
     assert torch.equal(moved, images)
-    assert torch.equal(told, torch.zeros(8, Augmentation.label_dim))
+    assert torch.equal(labels, torch.zeros(8, Augmentation.label_dim))
 
 
 def test_bytes_become_numbers_from_minus_one_to_one() -> None:
@@ -40,19 +40,19 @@ def test_bytes_become_numbers_from_minus_one_to_one() -> None:
 
 def test_mirrored_pictures_are_exact_and_as_many_as_asked() -> None:
     images = pictures(4000, side=4)
-    moved, told = Augmentation(replace(STILL, flips=0.3)).apply(images, generator())
-    mirrored = told[:, 0] == 1
+    moved, labels = Augmentation(replace(STILL, flips=0.3)).apply(images, generator())
+    mirrored = labels[:, 0] == 1
     assert torch.equal(moved[mirrored], images[mirrored].flip(-1))
     assert torch.equal(moved[~mirrored], images[~mirrored])
     assert float(mirrored.float().mean()) == pytest.approx(0.3, abs=0.03)
-    assert torch.equal(told[:, 5], told[:, 0])
-    assert not told[:, 1:5].any()
+    assert torch.equal(labels[:, 5], labels[:, 0])
+    assert not labels[:, 1:5].any()
 
 
 def test_translations_are_whole_pixels_onto_the_background() -> None:
     images = pictures(200)
-    moved, told = Augmentation(replace(STILL, translation=0.2)).apply(images, generator())
-    shifts = (told[:, 3:5] * 24).round().int()
+    moved, labels = Augmentation(replace(STILL, translation=0.2)).apply(images, generator())
+    shifts = (labels[:, 3:5] * 24).round().int()
     assert shifts.abs().max() == 5
     for image, result, (right, down) in zip(images, moved, shifts.tolist(), strict=True):
         expected = BACKGROUND[:, None, None].expand_as(image).clone()
@@ -69,40 +69,46 @@ def test_a_spot_goes_where_the_telling_says() -> None:
     down, right = torch.meshgrid(axis, axis, indexing="ij")
     spot = torch.exp(-((right - 0.4) ** 2 + (down + 0.2) ** 2) / 0.02)
     images = (2 * spot - 1).expand(count, 3, side, side)
-    moved, told = Augmentation(replace(ALL_KINDS, background="#000000")).apply(images, generator(3))
+    moved, labels = Augmentation(replace(ALL_KINDS, background="#000000")).apply(images, generator(3))
     brightness = (moved[:, 0] + 1) / 2
     weight = brightness.sum((1, 2))
     seen_right, seen_down = (brightness * right).sum((1, 2)) / weight, (brightness * down).sum((1, 2)) / weight
 
-    mirrored, sin, cos, shift_right, shift_down = told[:, 0], told[:, 1], told[:, 2] + 1, told[:, 3], told[:, 4]
+    mirrored, sin, cos, shift_right, shift_down = (
+        labels[:, 0],
+        labels[:, 1],
+        labels[:, 2] + 1,
+        labels[:, 3],
+        labels[:, 4],
+    )
     x, up = 0.4 * (1 - 2 * mirrored), torch.full((count,), 0.2)
     expected_right = cos * x - sin * up + 2 * shift_right
     expected_down = -(sin * x + cos * up) + 2 * shift_down
-    assert (told[:, 1] != 0).any()
-    assert (told[:, 3:5] != 0).any()
+    assert (labels[:, 1] != 0).any()
+    assert (labels[:, 3:5] != 0).any()
     torch.testing.assert_close(seen_right, expected_right, atol=4e-3, rtol=0)
     torch.testing.assert_close(seen_down, expected_down, atol=4e-3, rtol=0)
 
 
 def test_angles_and_moves_stay_within_the_recipe() -> None:
-    _, told = Augmentation(ALL_KINDS).apply(pictures(5000, side=20), generator())
-    assert told[:, 1].abs().max() <= math.sin(math.radians(25.0)) + 1e-6
-    assert told[:, 1].abs().max() > math.sin(math.radians(24.0))
-    torch.testing.assert_close(told[:, 1] ** 2 + (told[:, 2] + 1) ** 2, torch.ones(5000))
-    assert told[:, 3:5].abs().max() == pytest.approx(3 / 20)
+    _, labels = Augmentation(ALL_KINDS).apply(pictures(5000, side=20), generator())
+    assert labels[:, 1].abs().max() <= math.sin(math.radians(25.0)) + 1e-6
+    assert labels[:, 1].abs().max() > math.sin(math.radians(24.0))
+    torch.testing.assert_close(labels[:, 1] ** 2 + (labels[:, 2] + 1) ** 2, torch.ones(5000))
+    assert labels[:, 3:5].abs().max() == pytest.approx(3 / 20)
 
 
 def test_zero_labels_is_a_case_the_network_meets_often_and_exactly() -> None:
-    """Nothing leaks: what is told as untouched is untouched to the bit, and that is a good part of the pictures."""
+    """Images with zero labels are unchanged to the bit, and they are a good part of all."""
     images = pictures(2000, side=12)
-    moved, told = Augmentation(ALL_KINDS).apply(images, generator())
-    untouched = told[:, 5] == 0
+    moved, labels = Augmentation(ALL_KINDS).apply(images, generator())
+    untouched = labels[:, 5] == 0
     assert torch.equal(moved[untouched], images[untouched])
-    assert not told[untouched].any()
+    assert not labels[untouched].any()
     assert float(untouched.float().mean()) == pytest.approx(0.7 * AUGMENTED_FRACTION**2, abs=0.06)
     differ = (moved[~untouched] != images[~untouched]).flatten(1).any(1)
     assert differ.all()
-    assert torch.equal(told[:1] * 0, Augmentation(ALL_KINDS).zero_labels(1))
+    assert torch.equal(labels[:1] * 0, Augmentation(ALL_KINDS).zero_labels(1))
 
 
 def test_values_stay_in_range() -> None:

@@ -64,8 +64,8 @@ def test_held_out_pictures_are_whole_and_unmoved(batches: Batches, pictures: Ima
 
 def test_classes_are_sometimes_left_unsaid(pictures: ImageDataset, recipe: Recipe) -> None:
     by_class = replace(recipe, network=replace(recipe.network, conditioning=Conditioning.CLASS, drop_condition=0.25))
-    told = Batches(pictures, by_class, None)
-    labels = torch.cat([told.at(step).condition.class_labels for step in range(100)])  # type: ignore[misc]
+    class_batches = Batches(pictures, by_class, None)
+    labels = torch.cat([class_batches.at(step).condition.class_labels for step in range(100)])  # type: ignore[misc]
     assert abs(float((labels == 2).float().mean()) - 0.25) < 0.06
     assert set(labels.tolist()) == {0, 1, 2}
 

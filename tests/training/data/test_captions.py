@@ -1,4 +1,4 @@
-"""How often a network is told what: shares as asked, and nothing that the caption does not say."""
+"""Caption dropout: the shares of the recipe, and no text that is not in the caption."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from diffstudio.training.data.captions import CaptionDropout
 CAPTION = "red apple, fruit, red, food, sweet"
 
 
-def kind(said: str) -> str:
-    parts = [part for part in said.split(", ") if part]
+def kind(message: str) -> str:
+    parts = [part for part in message.split(", ") if part]
     if not parts:
         return "nothing"
     if parts == ["red apple"]:
@@ -33,8 +33,8 @@ def test_says_only_what_the_caption_says() -> None:
     dropout, chance = CaptionDropout(0.1, 0.3, 0.3), random.Random(1)
     known = set(CAPTION.split(", "))
     for _ in range(200):
-        said = [part for part in dropout.draw(CAPTION, chance).split(", ") if part]
-        assert set(said) <= known and len(said) == len(set(said)) <= 4
+        message = [part for part in dropout.draw(CAPTION, chance).split(", ") if part]
+        assert set(message) <= known and len(message) == len(set(message)) <= 4
 
 
 def test_a_caption_without_tags_is_its_name_or_nothing() -> None:

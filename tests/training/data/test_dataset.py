@@ -176,9 +176,9 @@ def test_all_pictures_lost(pictures: Path, cache: Path) -> None:
 
 
 def test_progress_counts_every_picture(pictures: Path, cache: Path) -> None:
-    told: list[tuple[int, int]] = []
-    build_dataset(report_of(pictures), SMALL, cache, on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 30) for done in range(1, 31)]
+    reported: list[tuple[int, int]] = []
+    build_dataset(report_of(pictures), SMALL, cache, on_progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(done, 30) for done in range(1, 31)]
 
 
 def test_stopping_leaves_nothing_behind_and_can_be_done_over(pictures: Path, cache: Path) -> None:

@@ -32,20 +32,20 @@ from tests.training.test_loop import assert_same
 
 def test_decoding_is_told_as_a_count_once(folder: Path, recipe_file: str, tmp_path: Path) -> None:
     run = train(tmp_path / "run", folder, recipe=recipe_file)
-    told = [event for event in run.events()[0] if isinstance(event, RunPreparing)]
-    assert told[-1] == RunPreparing(0, 24, 24)
-    assert run.events()[0].index(told[-1]) < [type(event) for event in run.events()[0]].index(RunStarted)
+    preparing = [event for event in run.events()[0] if isinstance(event, RunPreparing)]
+    assert preparing[-1] == RunPreparing(0, 24, 24)
+    assert run.events()[0].index(preparing[-1]) < [type(event) for event in run.events()[0]].index(RunStarted)
     again = train(tmp_path / "again", folder, recipe=recipe_file)  # from the cache
     assert not [event for event in again.events()[0] if isinstance(event, RunPreparing)]
 
 
 def test_a_pause_holds_the_setup_until_it_is_resumed(tmp_path: Path) -> None:
-    run, said = RunFolder(tmp_path), list[RunEvent]()
+    run, message = RunFolder(tmp_path), list[RunEvent]()
     run.send(Command.PAUSE)
     paused = threading.Event()
 
     def say(event: RunEvent) -> None:
-        said.append(event)
+        message.append(event)
         if isinstance(event, RunPaused):
             paused.set()
 
@@ -56,7 +56,7 @@ def test_a_pause_holds_the_setup_until_it_is_resumed(tmp_path: Path) -> None:
     run.send(Command.RUN)
     waiting.join(30)
     assert not waiting.is_alive()
-    assert said == [RunPaused(7), RunResumed(7)]
+    assert message == [RunPaused(7), RunResumed(7)]
 
 
 @pytest.mark.parametrize("how", ["control", "cancelled"])

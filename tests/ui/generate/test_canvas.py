@@ -121,14 +121,14 @@ def test_enlarging_is_smooth_and_keeps_a_plain_colour(qapp: QApplication) -> Non
 
 def test_the_strip_follows_the_newest_step_until_somebody_goes_back(qtbot: QtBot, strip: Filmstrip) -> None:
     strip.clear(10)
-    told: list[int] = []
-    strip.valueChanged.connect(told.append)
+    emitted: list[int] = []
+    strip.valueChanged.connect(emitted.append)
     for step in range(1, 5):
         strip.set_step(step, 0, [picture(step)])
-    assert (strip.value(), strip.last_step(), told) == (4, 4, [])
+    assert (strip.value(), strip.last_step(), emitted) == (4, 4, [])
     qtbot.keyClick(strip, Qt.Key.Key_Left)
     strip.set_step(5, 0, [picture(5)])
-    assert (strip.value(), strip.last_step(), told) == (3, 5, [3])
+    assert (strip.value(), strip.last_step(), emitted) == (3, 5, [3])
     qtbot.keyClick(strip, Qt.Key.Key_End)
     assert strip.value() == 5  # not beyond what there is
     strip.set_step(6, 0, [picture(6)])

@@ -218,21 +218,21 @@ def test_extending_by_fields(section: InitImageSection, qtbot: QtBot, picture: P
 def test_pictures_and_masks_that_are_gone_or_broken(
     section: InitImageSection, qtbot: QtBot, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    section.failed.connect(said.append)
+    message: list[str] = []
+    section.failed.connect(message.append)
     (tmp_path / "text.png").write_text("hello")
-    assert not section.set_image(tmp_path / "text.png") and "it is not an image" in said[-1]
+    assert not section.set_image(tmp_path / "text.png") and "it is not an image" in message[-1]
     section.load_from(GenerateRequest(init=picture, mask=tmp_path / "gone.png"))
-    assert "no longer exists" in said[-1] and section.apply_to(GenerateRequest()).mask is None
+    assert "no longer exists" in message[-1] and section.apply_to(GenerateRequest()).mask is None
 
     def full(png: bytes) -> Path:
         raise StorageProblem("The mask could not be saved", "the disk is full")
 
     monkeypatch.setattr(start_module, "keep_mask", full)
     section._apply_mask(b"png", (0, 0, 0, 0))
-    assert "the disk is full" in said[-1] and section.apply_to(GenerateRequest()).mask is None
+    assert "the disk is full" in message[-1] and section.apply_to(GenerateRequest()).mask is None
     picture.unlink()
-    assert section.open_mask_editor() is None and "no longer be read" in said[-1]
+    assert section.open_mask_editor() is None and "no longer be read" in message[-1]
 
 
 def test_masks_are_kept_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
 @pytest.mark.parametrize(
-    ("display", "says"), [({}, "there is no display"), ({"DISPLAY": ":4711"}, "could not connect to display :4711")]
+    ("display", "expected"), [({}, "there is no display"), ({"DISPLAY": ":4711"}, "could not connect to display :4711")]
 )
-def test_without_a_display_the_window_ends_in_a_sentence(tmp_path: Path, display: dict[str, str], says: str) -> None:
+def test_without_a_display_the_window_ends_in_a_sentence(
+    tmp_path: Path, display: dict[str, str], expected: str
+) -> None:
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     done = subprocess.run(
@@ -25,4 +27,4 @@ def test_without_a_display_the_window_ends_in_a_sentence(tmp_path: Path, display
     )
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("diffstudio: The window cannot open: ") and done.stderr.count("\n") == 1
-    assert says in done.stderr and "diffstudio generate" in done.stderr
+    assert expected in done.stderr and "diffstudio generate" in done.stderr

@@ -39,13 +39,13 @@ def test_a_time_reads_back_as_it_was_written(minutes: int) -> None:
 def test_the_slider_and_the_field_follow_each_other(qtbot: QtBot) -> None:
     duration = DurationSlider("Time", MINUTES, 120)
     qtbot.addWidget(duration)
-    said: list[float] = []
-    duration.value_changed.connect(said.append)
+    message: list[float] = []
+    duration.value_changed.connect(message.append)
     duration.slider.setValue(MINUTES.index(30))
-    assert (duration.field.text(), said) == ("30 min", [30])
+    assert (duration.field.text(), message) == ("30 min", [30])
     duration.field.setValue(100)
-    assert said == [30, 100]
+    assert message == [30, 100]
     assert duration.slider.value() == MINUTES.index(90)
     assert duration.value() == 100, "the nearest notch does not round what was typed"
     duration.set_value(5)
-    assert said == [30, 100], "setting it by program tells nobody"
+    assert message == [30, 100], "setting it by program tells nobody"

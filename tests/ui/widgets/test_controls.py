@@ -29,12 +29,12 @@ def shown(qtbot: QtBot, widget: QWidget, width: int = 300, height: int = 80) -> 
 def test_a_slider_tells_what_a_person_did_and_not_what_the_program_did(qtbot: QtBot) -> None:
     slider = LabelledSlider("Guidance", 0, 15, 3.0, step=0.1, decimals=1)
     shown(qtbot, slider)
-    told: list[float] = []
-    slider.value_changed.connect(told.append)
+    emitted: list[float] = []
+    slider.value_changed.connect(emitted.append)
     slider.set_value(4.5)
-    assert (slider.value(), told) == (4.5, [])
+    assert (slider.value(), emitted) == (4.5, [])
     qtbot.keyClick(slider._slider, Qt.Key.Key_Right)
-    assert (slider.value(), told) == (4.6, [4.6])
+    assert (slider.value(), emitted) == (4.6, [4.6])
     slider._box.setFocus()
     slider._box.selectAll()
     qtbot.keyClicks(slider._box, "7.2")
@@ -53,28 +53,28 @@ def test_a_whole_slider_gives_whole_numbers_and_keeps_to_its_range(qtbot: QtBot)
 def test_a_combo_keeps_its_value_when_its_choices_change(qtbot: QtBot) -> None:
     combo = ComboBox("Sampler", [("a", "A"), ("b", "B")])
     qtbot.addWidget(combo)
-    told: list[object] = []
-    combo.chosen.connect(told.append)
+    emitted: list[object] = []
+    combo.chosen.connect(emitted.append)
     assert combo.set_value("b")
     assert not combo.set_value("nothing")
     combo.set_value("b")
     combo.set_choices([("b", "B again"), ("c", "C")])
-    assert (combo.value(), told) == ("b", [])
+    assert (combo.value(), emitted) == ("b", [])
     shown(qtbot, combo)
     combo.setFocus()
     qtbot.keyClick(combo, Qt.Key.Key_Down)
-    assert told == ["c"]
+    assert emitted == ["c"]
 
 
 def test_chips_are_one_of_many_or_any_of_many(qtbot: QtBot) -> None:
     one, many = ChipRow([(1, "One"), (2, "Two")]), ChipRow([(1, "One"), (2, "Two")], exclusive=False)
     for row in (one, many):
         shown(qtbot, row)
-    told: list[object] = []
-    one.value_changed.connect(told.append)
+    emitted: list[object] = []
+    one.value_changed.connect(emitted.append)
     assert one.value() == 1
     qtbot.mouseClick(one.chip(2), Qt.MouseButton.LeftButton)
-    assert (one.value(), told) == (2, [2])
+    assert (one.value(), emitted) == (2, [2])
     many.set_value((1, 2))
     assert many.value() == (1, 2)
     qtbot.keyClick(many.chip(1), Qt.Key.Key_Space)

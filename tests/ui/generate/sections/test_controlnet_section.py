@@ -109,14 +109,14 @@ def test_what_is_chosen_is_in_the_request(section: ControlNetSection, picture: P
 
 
 def test_several_and_taken_away_again(section: ControlNetSection, qtbot: QtBot, picture: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    section.failed.connect(said.append)
+    message: list[str] = []
+    section.failed.connect(message.append)
     assert section.add_image(picture) and section.add_image(picture) and len(section.uses()) == 2
     assert section.heading.isVisible() and section.add_button.text() == "Add another ControlNet…"
     qtbot.mouseClick(section.cards[0].remove_button, Qt.MouseButton.LeftButton)
     assert len(section.uses()) == 1
     (tmp_path / "text.png").write_text("hello")
-    assert not section.add_image(tmp_path / "text.png") and "cannot be read" in said[-1]
+    assert not section.add_image(tmp_path / "text.png") and "cannot be read" in message[-1]
     for _ in range(MOST_CONTROLS - 1):
         section.add_image(picture)
     assert not section.add_button.isVisible() and not section.add_image(picture) and len(section.cards) == MOST_CONTROLS
@@ -166,8 +166,8 @@ def test_what_the_network_sees_is_shown(section: ControlNetSection, qtbot: QtBot
 
 
 def test_a_request_comes_back_as_it_was(section: ControlNetSection, picture: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    section.failed.connect(said.append)
+    message: list[str] = []
+    section.failed.connect(message.append)
     uses = (
         ControlNetUse("sd15_depth", picture, PreprocessorName.INVERT, 0.35, 0.25, 0.75, 10, 20),
         ControlNetUse("sd15_canny", picture),
@@ -179,7 +179,11 @@ def test_a_request_comes_back_as_it_was(section: ControlNetSection, picture: Pat
     section.load_from(
         GenerateRequest(controls=(replace(uses[0], network="gone"), replace(uses[1], image=tmp_path / "gone.png")))
     )
-    assert section.uses() == () and "ControlNet gone is missing" in said[0] and "gone.png no longer exists" in said[1]
+    assert (
+        section.uses() == ()
+        and "ControlNet gone is missing" in message[0]
+        and "gone.png no longer exists" in message[1]
+    )
 
 
 def test_another_checkpoint_takes_the_network_most_alike(section: ControlNetSection, picture: Path) -> None:

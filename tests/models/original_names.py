@@ -1,6 +1,4 @@
-"""diffusers' names of tensors turned into those that the makers of FLUX.1, Stable Diffusion 3, Z-Image and Qwen-Image
-use.
-"""
+"""Convert tensor names of diffusers to those of the original code of FLUX.1, Stable Diffusion 3, Z-Image and Qwen-Image."""
 
 from __future__ import annotations
 
@@ -150,7 +148,7 @@ def z_image(state: Mapping[str, Tensor]) -> State:
 
 
 def qwen_image(state: Mapping[str, Tensor]) -> State:
-    """Its makers' own names are diffusers'."""
+    """The original names are those of diffusers."""
     return dict(state)
 
 
