@@ -187,7 +187,7 @@ class ConditionEmbed(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU with adaLN-Zero: shift, scale and gate from the condition, gates 0 at initialisation."""
+    """Attention and SwiGLU with adaLN-Zero (DiT, arXiv 2212.09748): gates are 0 at initialisation."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The images that steer a network besides the prompt: what is inpainted, its mask, and those of ControlNets. No torch."""
+"""The image inputs of a network: inpainted image, mask and control images. No torch is imported here."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, precision_of
 from diffstudio.studio.library.importing import FOLDERS
 
-_FAMILIES_IN_ONE = ("sd1", "sd2", "sdxl", "sdxl_refiner")  # whose makers' names are known
+_FAMILIES_IN_ONE = ("sd1", "sd2", "sdxl", "sdxl_refiner")  # that have a single-file format
 _CONVERTED = (
     Role.CHECKPOINT,
     Role.NETWORK,
