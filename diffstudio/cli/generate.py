@@ -117,7 +117,8 @@ def add_generate(verbs: Verbs) -> None:
         "--enlarge-guidance",
         metavar="X",
         type=as_number,
-        help="CFG scale of the hires fix (default: as --guidance; 0, no guidance, for checkpoints trained with diffstudio)",
+        help="CFG scale of the hires fix (default: as --guidance; 0, without the prompt, for checkpoints trained with "
+        "diffstudio)",
     )
     verb.add_argument(
         "--tiled",

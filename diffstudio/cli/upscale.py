@@ -59,7 +59,8 @@ def add_upscale(verbs: Verbs) -> None:
         dest="enlarge_guidance",
         metavar="X",
         type=as_number,
-        help="CFG scale (default: from the image's metadata; 0, no guidance, for checkpoints trained with diffstudio)",
+        help="CFG scale (default: from the image's metadata; 0, without the prompt, for checkpoints trained with "
+        "diffstudio)",
     )
     verb.add_argument("--seed", metavar="N", type=as_whole_number, help="seed of the noise")
     verb.add_argument(

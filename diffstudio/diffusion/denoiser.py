@@ -115,7 +115,6 @@ def alpha_sigma(schedule: NoiseSchedule, t: Tensor, like: Tensor) -> tuple[Tenso
 
 
 def _predict(network: Network, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
-    timestep = (
-        t - 1 if isinstance(schedule, VariancePreserving) else t
-    )  # training step k is the network's timestep k - 1
+    # Training step k is the network's timestep k - 1.
+    timestep = t - 1 if isinstance(schedule, VariancePreserving) else t
     return network(x_t, timestep.to(x_t)).to(x_t.dtype)

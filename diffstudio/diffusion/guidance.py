@@ -14,21 +14,19 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Network
 
-PairedNetwork = Callable[
-    [Tensor, Tensor], tuple[Tensor, Tensor]
-]  # a Network with a conditional and an unconditional prediction
+# A Network that returns a conditional and an unconditional prediction.
+PairedNetwork = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class ClassifierFreeGuidance:
-    """unconditional + scale * (conditional - unconditional): Ho & Salimans 2022 (arXiv 2207.12598), eq. 6, w = scale -
-    1.
+    """unconditional + scale * (conditional - unconditional): Ho & Salimans 2022 (arXiv 2207.12598), eq. 6.
 
-    `scale` 1 is no guidance. `interval` limits guidance to times between two fractions of the network's own `t_max` (1
-    for a flow, N for N training steps): Kynkäänniemi et al. 2024 (arXiv 2404.07724). Outside it only the conditional
-    network runs. `rescale` from 0 to 1 moves the standard deviation of each image towards that of its conditional
-    prediction: Lin et al. 2023 (arXiv 2305.08891), eq. 15 and 16. `paired` computes both predictions in one batched
-    call and replaces `unconditional`. ValueError unless exactly one of the two is given.
+    `scale` is their w + 1, and 1 is no guidance. `interval` limits guidance to times between two fractions of the
+    network's own `t_max` (1 for a flow, N for N training steps): Kynkäänniemi et al. 2024 (arXiv 2404.07724). Outside
+    it only the conditional network runs. `rescale` from 0 to 1 moves the standard deviation of each image towards that
+    of its conditional prediction: Lin et al. 2023 (arXiv 2305.08891), eq. 15 and 16. `paired` computes both predictions
+    in one batched call and replaces `unconditional`. ValueError unless exactly one of the two is given.
     """
 
     conditional: Network

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 GREY = 127
-_FEATHERED_SHARE = 0.93  # a blur covers so much of its way within two standard deviations, and never all of it
+_FEATHERED_SHARE = 0.93  # of full opacity, reached two standard deviations inside the edge; the blur nears 1 slowly
 
-Mask = NDArray[np.uint8]  # [H,W]: 255 is painted anew, 0 is kept
+Mask = NDArray[np.uint8]  # [H,W]: 255 is inpainted, 0 is kept
 Pixels = NDArray[np.uint8]  # [H,W,3] RGB
 Box = tuple[int, int, int, int]  # left, top, right, bottom in px
 

@@ -78,7 +78,7 @@ class Model(Protocol):
     text_encoders: Mapping[str, nn.Module] = {}  # by diffusers' names
     inpaints: bool = False  # its network takes a mask and the masked image as inputs
     guides_last_call: bool = True  # whether the sampler's last network call is guided too
-    guides_second_pass: bool = True  # whether the second pass of a hires fix is guided by default
+    guides_second_pass: bool = True  # whether a hires fix keeps the CFG scale by default; else 0
     load_notes: tuple[str, ...] = ()  # sentences about what was loaded from elsewhere, not shown yet
     vae_path: Path | None = None  # of the VAE that replaces its own
     offload_level: OffloadLevel = OffloadLevel.NONE

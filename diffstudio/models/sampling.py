@@ -46,9 +46,8 @@ class SampleOptions:
     mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]
     controls: tuple[ControlNetInput, ...] = ()
     tiling: Tiling | None = None  # MultiDiffusion: each estimate is averaged from those of tiles
-    guide_last_call: bool | None = (
-        None  # whether guidance acts in the last of three or more network calls; None: the model decides
-    )
+    # Whether guidance acts in the last of three or more network calls; None: the model decides.
+    guide_last_call: bool | None = None
 
     @property
     def from_image(self) -> bool:

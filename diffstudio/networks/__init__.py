@@ -1,1 +1,1 @@
-"""The networks that are trained here, their tokenizer, and the map of their state-dict keys."""
+"""The pixel transformer that is trained here, its caption tokenizer, and the map of its state-dict keys."""

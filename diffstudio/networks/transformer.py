@@ -225,7 +225,7 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """w3(silu(w1 x) * w2 x): Shazeer 2020 (arXiv 2002.05202), eq. 6. w1 and w2 are one matrix, as in LLaMA's ports."""
+    """w3(silu(w1 x) * w2 x): Shazeer 2020 (arXiv 2002.05202), eq. 6. w12 holds w1 and w2, as in DINOv2 and JiT."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

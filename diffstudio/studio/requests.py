@@ -133,7 +133,7 @@ class GenerateRequest:
     steps: int = 20
     sampler: SamplerName = SamplerName.HEUN
     spacing: SpacingName = SpacingName.UNIFORM
-    guidance: float = 3.0  # CFG scale: 1 is no guidance, 0 ignores the prompt
+    guidance: float = 3.0  # CFG scale: 1 is no guidance; with pixel models 0 ignores the prompt
     guide_last_call: bool | None = (
         None  # whether guidance acts in the last call too; None leaves that to the checkpoint's family
     )

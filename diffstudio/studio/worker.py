@@ -117,7 +117,7 @@ class Worker:
         return running.job if running is not None else None
 
     def device_memory(self) -> DeviceMemory | None:
-        """Of the device that the next job runs on. None until it is known: an accelerator's is once torch is loaded."""
+        """The memory of the device that the next job runs on; None for an accelerator until torch is loaded."""
         return self._loader.device_memory(self.settings)
 
     def reorder(self, jobs: list[JobId]) -> None:
@@ -309,9 +309,7 @@ class Worker:
         raise RuntimeError("the job ended without Finished, Cancelled or Failed")
 
     def _events(self, queued: QueuedJob, running: _RunningJob) -> Iterator[Event]:
-        """Find the files of a job, load its model, and run it. The accelerator is leased only for loading and
-        computing.
-        """
+        """Find the files of a job, load its model, and run it. The accelerator is leased once the model is loaded."""
         job, job_control, request = queued.job, running.job_control, queued.request
         resolved = resolve(request, self._library, queued.done)
         context = JobContext(

@@ -30,9 +30,8 @@ from diffstudio.models.files.file_access import FileStamp, file_stamp
 from diffstudio.models.files.header import Header
 from diffstudio.models.state_dicts.prefixes import NETWORK
 
-_MAX_MISMATCHED = (
-    0.1  # share of an adapter's layers with a wrong shape; above it the adapter is for another architecture
-)
+# Share of an adapter's layers with a wrong shape; above it the adapter is for another architecture.
+_MAX_MISMATCHED = 0.1
 _SUMMABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -60,9 +59,8 @@ class Attached:
 
 
 _Target: TypeAlias = tuple[str, str]  # component and path of a module
-WeightUpdates: TypeAlias = tuple[
-    tuple[Change, float, RowRanges | None], ...
-]  # changes of one weight, with factors and rows
+# The changes of one weight, each with its factor and rows.
+WeightUpdates: TypeAlias = tuple[tuple[Change, float, RowRanges | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +307,7 @@ def _same(a: WeightUpdates, b: WeightUpdates) -> bool:
 
 
 def _note(use: AdapterUse, file: AdapterFile, matched: int, mismatched: int, packed: bool) -> str:
-    """A sentence where an adapter applies only in component or not at all; empty otherwise."""
+    """A sentence where an adapter applies only in part or not at all; empty otherwise."""
     family = family_of(use.family)
     made_for = f" It was trained for {family.title}." if family is not None else ""
     if file.changes and file.is_zero:

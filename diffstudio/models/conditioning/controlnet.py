@@ -28,8 +28,8 @@ def controlnet_residuals(
     """A function that computes the U-Net's residual arguments from x_t [B,C,h,w], t [B], text states [B,L,D] and other
     conditions.
 
-    `times` [steps+1] are the sampling times; each ControlNet is active in its own part of them. None without
-    ControlNets.
+    `times` [steps+1] are the sampling times in the network's own convention, like t; each ControlNet is active in its
+    own part of them. None without ControlNets.
     """
     if not controls:
         return None
@@ -38,8 +38,8 @@ def controlnet_residuals(
     def residuals(x_t: Tensor, t: Tensor, text_states: Tensor, conditions: Any) -> dict[str, Any]:
         down: list[Tensor] = []
         mid: Tensor | None = None
-        for control, (newest, oldest) in zip(controls, spans, strict=True):
-            if not oldest <= float(t[0]) <= newest:
+        for control, (first, last) in zip(controls, spans, strict=True):
+            if not last <= float(t[0]) <= first:
                 continue
             image = control.image.to(x_t.device, dtype).expand(len(x_t), -1, -1, -1)
             here, middle = control.network(
@@ -59,8 +59,7 @@ def controlnet_residuals(
 
 
 def _span(control: ControlNetInput, times: Tensor | None) -> tuple[float, float]:
-    """The first and the last of the falling times at which it is active, as the network gets them: an index is one
-    less.
+    """The first (largest) and the last (smallest) of `times` at which it is active.
 
     As in diffusers, a step counts when it starts and ends within the requested part of the steps.
     """

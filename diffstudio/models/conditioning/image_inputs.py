@@ -25,7 +25,7 @@ class ImageInputs:
     """The images that a network takes besides the prompt, as far as it was trained to."""
 
     image: Tensor | None = None  # [1 or B,3,H,W] in [-1,1]: what is inpainted
-    mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]: 1 is made anew
+    mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]: 1 is inpainted
     controls: tuple[ControlNetInput, ...] = ()
     times: Tensor | None = None  # [steps+1]: the timesteps, in a part of which each ControlNet acts
 

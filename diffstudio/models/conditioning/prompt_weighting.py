@@ -143,11 +143,11 @@ def encode_weighted(
 ) -> EncodedPrompts:
     """Encode weighted prompts with a CLIP text encoder, padded with empty chunks to the longest prompt.
 
-    `encode` takes one chunk's ids [1, CHUNK_TOKENS + 2] (int64, CPU, with
-    start, end and padding tokens as in diffusers) and returns the family's hidden states [1, CHUNK_TOKENS + 2, D] and
-    pooled [1,P] or None. Each distinct chunk is encoded once and alone, so that a prompt's states do not depend on the
-    batch; without weights they equal diffusers' bit for bit. Weights multiply the states, whose mean is then restored.
-    Encode positive and negative prompts together, so that they have the same length.
+    `encode` takes one chunk's ids [1, CHUNK_TOKENS + 2] (int64, CPU, with start, end and padding tokens as in
+    diffusers) and returns the family's hidden states [1, CHUNK_TOKENS + 2, D] and pooled [1,P] or None. Each distinct
+    chunk is encoded once and alone, so that a prompt's states do not depend on the batch; without weights they equal
+    diffusers' bit for bit. Weights multiply the states, whose mean is then restored. Encode positive and negative
+    prompts together, so that they have the same length.
     """
     import torch
 

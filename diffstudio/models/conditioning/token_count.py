@@ -122,7 +122,7 @@ def _shipped_clip() -> Tokenizer | None:
 
 
 def _clip_tokenizer(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
-    """Radford et al. 2021, arXiv 2103.00020."""
+    """CLIP's byte-pair tokenizer: Radford et al. 2021, arXiv 2103.00020."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     end = "<|endoftext|>"

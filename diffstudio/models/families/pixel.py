@@ -43,9 +43,8 @@ class PixelModel(Model):
     Also built from a network that is still being trained, for its sample sheets; then `checkpoint` is None.
     """
 
-    guides_second_pass = (
-        False  # it would draw the whole prompt into each tile, and images fall apart beyond the training size
-    )
+    # Guidance would draw the whole prompt into each tile, and images fall apart beyond the training size.
+    guides_second_pass = False
     guides_last_call = False  # its estimate is the image, and guidance would add grain
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and 2: a U-Net on latents, conditioned on CLIP text embeddings. Rombach et al. 2022, arXiv
+"""Stable Diffusion 1 and 2: a U-Net on latents, conditioned on CLIP text embeddings. Rombach et al. 2021, arXiv
 2112.10752.
 
 Inpainting checkpoints also take the mask and the masked image as input (nine channels), latent consistency models the

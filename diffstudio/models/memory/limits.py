@@ -14,14 +14,14 @@ BATCH_SHARE = (2, 3)  # of the free memory for the activations of a batch
 MOST_IMAGES_AT_ONCE = 8  # in a batch of a latent model, so that the first images do not take too long
 TILING_FACTOR = 2  # an image larger than this many times the training size is sampled in tiles
 DECODE_TILE_SIZES = (64, 32)  # latent px, tried in this order when an image is too large to be decoded whole
-UPSCALER_TILE_SIZE, UPSCALER_TILE_OVERLAP = 256, 32  # px of an upscaler's input; halved when memory runs out,
-SMALLEST_UPSCALER_TILE = 64  # down to this
+# Tiles of an upscaler's input, in px: when memory runs out their size is halved, down to the smallest.
+UPSCALER_TILE_SIZE, UPSCALER_TILE_OVERLAP, SMALLEST_UPSCALER_TILE = 256, 32, 64
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SMALL_MODEL_PARAMETERS = 300_000_000  # up to this size float32 costs little, and gives the same result on every device
 UPSCALER_BYTES_PER_PIXEL = 3 * (4 + 4)  # float32 RGB while an upscaler's tiles are blended, and the result next to it
 
-_PIXELS_AT_ONCE_CPU = 16 * 64 * 64  # in a batch on the CPU, and of a pixel model on an accelerator:
-_PIXELS_AT_ONCE_ACCELERATOR = 64 * 64 * 64
+_PIXELS_AT_ONCE_CPU = 16 * 64 * 64  # in a batch
+_PIXELS_AT_ONCE_ACCELERATOR = 64 * 64 * 64  # in a batch of a pixel model
 
 
 def dtype_name(device_type: str, parameters: int) -> str:

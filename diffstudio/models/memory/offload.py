@@ -17,8 +17,10 @@ from diffstudio.models.memory.limits import offload_level
 from diffstudio.models.model import Model, OffloadLevel
 
 _NOTES = {
-    OffloadLevel.MODULES: "its modules are now offloaded to main memory and run one at a time, which is slower.",
-    OffloadLevel.LAYERS: "its layers are now offloaded to main memory and run one at a time, which is much slower.",
+    OffloadLevel.MODULES: "the checkpoint's modules are now offloaded to main memory and run one at a time, which is "
+    "slower.",
+    OffloadLevel.LAYERS: "the checkpoint's layers are now offloaded to main memory and run one at a time, which is much "
+    "slower.",
 }
 
 
@@ -51,7 +53,7 @@ def load_within(load: Callable[[torch.device], Model], device: torch.device, wei
     sizes = [_bytes(module) for module in model.offloadable]
     level = max(OffloadLevel.MODULES, offload_level(max(sizes), sum(sizes), free))
     offload(model, level, device)
-    return model, f"The checkpoint is larger than the accelerator's free memory: {_NOTES[level]}"
+    return model, f"The weights are larger than the accelerator's free memory: {_NOTES[level]}"
 
 
 def _bytes(module: nn.Module) -> int:

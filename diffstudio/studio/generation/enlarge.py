@@ -92,12 +92,12 @@ def _by_model(upscaler: Upscaler, image: Picture, width: int, height: int) -> Ge
         else 1
     )
     for index in range(passes):
-        left = max(width / image.shape[1], height / image.shape[0])
+        remaining = max(width / image.shape[1], height / image.shape[0])
         fold = max(
             (
                 fold
                 for fold in range(1, upscaler.scale + 1)
-                if upscaler.scale % fold == 0 and upscaler.scale / fold >= left
+                if upscaler.scale % fold == 0 and upscaler.scale / fold >= remaining
             ),
             default=1,
         )

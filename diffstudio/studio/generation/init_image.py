@@ -117,8 +117,8 @@ def _extended(image: Image.Image, mask: Image.Image, request: GenerateRequest) -
     canvas_size(request)
     left, top, right, bottom = request.outpaint
     whole = Image.fromarray(np.pad(np.array(image), ((top, bottom), (left, right), (0, 0)), mode="edge"))
-    keep = [side and request.feather for side in (left, top, right, bottom)]
-    inner = (left + keep[0], top + keep[1], left + image.width - keep[2], top + image.height - keep[3])
+    overlap = [side and request.feather for side in (left, top, right, bottom)]
+    inner = (left + overlap[0], top + overlap[1], left + image.width - overlap[2], top + image.height - overlap[3])
     painted = Image.new("L", whole.size, 255)
     if inner[0] < inner[2] and inner[1] < inner[3]:
         painted.paste(mask.crop((inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top)), inner[:2])

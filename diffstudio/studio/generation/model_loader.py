@@ -30,7 +30,7 @@ OnProgress = Callable[[str, float | None], None]  # what is being loaded; the fr
 
 
 class ModelLoader:
-    """Holds the models in memory and loads what a job needs. For the worker's thread, but for `device_memory`."""
+    """Holds the models in memory and loads what a job needs. Only `device_memory` may be called from any thread."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
@@ -50,7 +50,7 @@ class ModelLoader:
         model = self.load(resolved.checkpoint, settings, cancelled, on_progress, resolved.vae)
 
         def make_room_beside(model: Model, needed_bytes: int) -> bool:
-            """For a ControlNet; the least recently used models are dropped first. Whether it fits."""
+            """Drop the least recently used models until a ControlNet of this size fits; returns whether it does."""
             from diffstudio.models.memory import devices
 
             budget = devices.budget_bytes(model.device, settings.kept_gib)
@@ -121,7 +121,7 @@ class ModelLoader:
         self.cache.clear()
 
     def device_memory(self, settings: Settings) -> DeviceMemory | None:
-        """Of the device that the next job runs on. None until it is known: an accelerator's is once torch is loaded.
+        """The memory of the device that the next job runs on; None for an accelerator until torch is loaded.
 
         May be called from any thread.
         """

@@ -125,12 +125,8 @@ class Passes:
 
         The keyword arguments are those of `SampleOptions`.
         """
-        one, before, context, control = (
-            self.passes[index],
-            sum(self._steps[:index]),
-            self.context,
-            self.context.job_control,
-        )
+        one, before, context = self.passes[index], sum(self._steps[:index]), self.context
+        job_control = context.job_control
         options = SampleOptions(
             seeds,
             one.width,
@@ -147,19 +143,19 @@ class Passes:
             one.tiling,
             self.request.guide_last_call,
         )
-        seconds, began, paused = self._seconds, time.monotonic(), control.paused_seconds
+        seconds, began, paused = self._seconds, time.monotonic(), job_control.paused_seconds
         x: Tensor | None = None
         for step in sample(
             self.model,
             prompt,
             options,
-            wrap=lambda denoiser: RecordingDenoiser(denoiser, control, context.recording, self._replayed),
-            before_tile=control.check,
+            wrap=lambda denoiser: RecordingDenoiser(denoiser, job_control, context.recording, self._replayed),
+            before_tile=job_control.check,
         ):
             _check_finite(step, before, self.model)
             previews = preview_images(step.denoised, self.model) if context.previews else ()
             context.recording.stepped(before + step.index, previews)
-            took = time.monotonic() - began - (control.paused_seconds - paused)
+            took = time.monotonic() - began - (job_control.paused_seconds - paused)
             self._seconds = seconds + took
             self._pixels_done += one.pixels_per_step
             x = step.x
@@ -174,7 +170,7 @@ class Passes:
                 took / step.index,
                 self._seconds_left(),
             )
-        control.check()
+        job_control.check()
         assert x is not None
         return x
 

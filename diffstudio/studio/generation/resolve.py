@@ -39,8 +39,8 @@ def resolve(request: PictureRequest, library: Library, done: int = 0) -> Resolve
     BadRequest for a ControlNet of another family and for a prompt whose wildcards cannot be expanded, ImageProblem for
     a missing image.
     """
-    samples = isinstance(request, GenerateRequest) or bool(request.checkpoint)
-    return resolve_for(request, library.find(request.checkpoint) if samples else None, library, done)
+    needs_checkpoint = isinstance(request, GenerateRequest) or bool(request.checkpoint)
+    return resolve_for(request, library.find(request.checkpoint) if needs_checkpoint else None, library, done)
 
 
 def resolve_for(

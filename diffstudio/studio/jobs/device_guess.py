@@ -1,4 +1,4 @@
-"""Guess whether this machine has a GPU without loading torch: good enough for a hint in the window."""
+"""Guess, without loading torch, whether this machine has a GPU: good enough for a hint in the window."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def _plan(needed: Estimate, device: DeviceMemory, tiled: bool) -> str:
     if on_cpu:
         steps = ["smaller batches and tiles will be tried"]
     else:
-        steps = ["its modules will be offloaded to main memory and run one at a time, which is slower"]
+        steps = ["the checkpoint's modules will be offloaded to main memory and run one at a time, which is slower"]
     if not tiled:
         steps.append("if that does not help, choose a smaller size")
     return f"It does not fit into the free memory: {'; '.join(steps)}."

@@ -1,8 +1,8 @@
 """Duplicates and near-duplicates among the images of a folder, found by perceptual hash. No torch.
 
 The hash is dHash (N. Krawetz 2013, "Kind of Like That"): one bit for each of 8 x 8 positions, set where the image is
-lighter than at the next position. Two images are near-duplicates when at most `MAX_HASH_DISTANCE` bits differ and their
-colours agree.
+darker than at the position to the right. Two images are near-duplicates when at most `MAX_HASH_DISTANCE` bits differ
+and their colours agree.
 """
 
 from __future__ import annotations

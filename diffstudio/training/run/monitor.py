@@ -42,7 +42,7 @@ class DivergenceMonitor:
 
 def _diverged(why: str) -> Diverged:
     return Diverged(
-        "The training diverged", why, "Start again with a lower learning rate; the last checkpoint is from before"
+        "The training diverged", why, "Start again with a lower learning rate; the last checkpoint precedes it"
     )
 
 

@@ -44,7 +44,7 @@ SAMPLERS: dict[SamplerName, tuple[str, str]] = {
 SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
     SpacingName.UNIFORM: ("Uniform", "Equally spaced timesteps (normal): the usual choice"),
     SpacingName.TRAILING: ("Trailing", "Equally spaced timesteps that start at pure noise"),
-    SpacingName.LEADING: ("Leading", "Equally spaced timesteps that end near the clean image"),
+    SpacingName.LEADING: ("Leading", "Equally spaced timesteps that start below pure noise"),
     SpacingName.KARRAS: ("Karras", "Smaller steps at low noise levels (Karras et al. 2022)"),
     SpacingName.EXPONENTIAL: ("Exponential", "Noise levels evenly spaced on a logarithmic scale"),
     SpacingName.LOG_SNR: ("Log-SNR", "Timesteps evenly spaced in log signal-to-noise ratio"),
@@ -149,7 +149,7 @@ def token_count_texts(counted: PromptTokenCount) -> tuple[str, str, str]:
 
 
 def memory_forecast(forecast: MemoryForecast) -> str:
-    """`Needs about 3.4 GB of 24 GB free`; empty when it is negligible."""
+    """`Needs about 3.4 GB of 24 GB free memory`; empty when it is negligible."""
     if forecast.negligible:
         return ""
     return f"Needs about {human_bytes(forecast.needed)} of {human_bytes(forecast.free)} free memory"

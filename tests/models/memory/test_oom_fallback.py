@@ -155,8 +155,8 @@ def test_on_an_accelerator_modules_and_then_layers_are_offloaded(
     monkeypatch.setattr(offload, "offload", moved)
     model.device = CUDA
     worker = OutOfMemoryFallback(model)
-    assert "its modules are now offloaded" in worker.after_failure(1, 64, 64)[1]
-    assert "its layers are now offloaded" in worker.after_failure(1, 64, 64)[1]
+    assert "the checkpoint's modules are now offloaded" in worker.after_failure(1, 64, 64)[1]
+    assert "the checkpoint's layers are now offloaded" in worker.after_failure(1, 64, 64)[1]
     with pytest.raises(OutOfMemory):
         worker.after_failure(1, 64, 64)
     assert done == [OffloadLevel.MODULES, OffloadLevel.LAYERS]
@@ -221,7 +221,7 @@ def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
     assert asked == [CUDA, CPU, CPU]
     monkeypatch.setattr(devices, "free_bytes", lambda device: 10 * sum(sizes))
     full = True  # by another program, say
-    assert "its modules are now offloaded" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [
+    assert "modules are now offloaded" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [
         CUDA,
         CPU,
     ]

@@ -73,7 +73,8 @@ class HiresSection(QWidget):
             step=0.1,
             decimals=1,
             zero="same",
-            tooltip="CFG scale of the second pass. At the left end: that of the first pass",
+            tooltip="CFG scale of the second pass. At the left end: that of the first pass, or 0 with "
+            "checkpoints trained here",
         )
         self.tiled = CheckBox(labels.TILED, labels.TILED_TIP)
         self._lay_out()

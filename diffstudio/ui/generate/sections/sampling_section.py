@@ -45,7 +45,8 @@ class SamplingSection(QWidget):
             3.0,
             step=0.1,
             decimals=1,
-            tooltip="Guidance: how closely the prompt is followed. 1 turns guidance off, 0 ignores the prompt",
+            tooltip="Guidance: how closely the prompt is followed. 1 turns guidance off; "
+            "with checkpoints trained here, 0 ignores the prompt",
         )
         self.guide_last_step = CheckBox(
             "Guide the last step",
