@@ -221,10 +221,7 @@ def test_a_model_larger_than_the_accelerator_is_loaded_beside_it(
     assert asked == [CUDA, CPU, CPU]
     monkeypatch.setattr(devices, "free_bytes", lambda device: 10 * sum(sizes))
     full = True  # by another program, say
-    assert "modules are now offloaded" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [
-        CUDA,
-        CPU,
-    ]
+    assert "modules are now offloaded" in offload.load_within(load, CUDA, sum(sizes))[1] and asked[-2:] == [CUDA, CPU]
     pixel = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
     monkeypatch.setattr(devices, "free_bytes", lambda device: 1)
     assert offload.load_within(lambda device: pixel, CUDA, 100) == (pixel, "")
