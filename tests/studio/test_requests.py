@@ -154,12 +154,14 @@ def test_the_interval_and_the_thresholds_of_a_controlnet() -> None:
         with pytest.raises(BadRequest):
             control(**wrong)
     assert len(generate(controls=(control(),) * 8).controls) == 8
+    with pytest.raises(BadRequest, match="The settings of the ControlNets cannot be read"):
+        generate(controls=(control(), "canny"))
     with pytest.raises(BadRequest, match="9 ControlNets were given"):
         generate(controls=(control(),) * 9)
 
 
 def test_what_goes_together() -> None:
-    assert upscale(upscaler=LATENT, checkpoint="starter").upscaler == LATENT
+    assert upscale(upscaler=LATENT, checkpoint="starter").upscaler == LATENT and upscale().count == 1
     with pytest.raises(BadRequest, match="Latent upscaling needs a checkpoint"):
         upscale(upscaler=LATENT)
     assert generate(mask=IMAGE, init=IMAGE, masked_only=True).masked_only
