@@ -15,6 +15,7 @@ os.environ.update(ENVIRONMENT | os.environ)  # as the program itself has it
 
 import gc
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,18 @@ def _guarded(real: Callable[..., Any]) -> Callable[..., Any]:
         return real(self, address)
 
     return connect
+
+
+@pytest.fixture(autouse=True, scope="module")
+def libraries_left_out_of_garbage_collection() -> Iterator[None]:
+    """After the files that import diffusers or Qt: a full collection takes half a second with their objects, and every
+    model that is loaded begins with one.
+    """
+    modules = len(sys.modules)
+    yield
+    if len(sys.modules) > modules + 100:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -81,8 +81,8 @@ def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opene
 def test_pause_resume_stop_and_go_on(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
     desktop = opened()
     room, ears = desktop.generate_room, EventRecorder(desktop)
-    room.panel.sampling.steps.set_range(1, 1000)
-    room.panel.sampling.steps.set_value(1000)
+    room.panel.sampling.steps.set_range(1, 300)
+    room.panel.sampling.steps.set_value(300)
     room.panel.submit()
     qtbot.waitUntil(ears.heard(Stepped), timeout=LONG)
     room.controls.pause.click()
@@ -123,8 +123,8 @@ def test_the_queue_waits_and_can_be_changed(qtbot: QtBot, opened: Callable[[], D
 def test_what_was_being_made_is_made_after_reopening(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
     desktop = opened()
     ears = EventRecorder(desktop)
-    desktop.generate_room.panel.sampling.steps.set_range(1, 1000)
-    desktop.generate_room.panel.sampling.steps.set_value(900)
+    desktop.generate_room.panel.sampling.steps.set_range(1, 300)
+    desktop.generate_room.panel.sampling.steps.set_value(300)
     desktop.generate_room.panel.prompt.set_text("unfinished")
     desktop.generate_room.panel.submit()
     qtbot.waitUntil(ears.heard(Stepped), timeout=LONG)

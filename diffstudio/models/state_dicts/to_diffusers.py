@@ -65,11 +65,12 @@ def _row_numbers(index: int, shape: Shape) -> Tensor:
 def _row_slices(numbers: Tensor, names: list[str]) -> tuple[RowSlice, ...]:
     """The runs of consecutive rows in a converted tensor of row numbers."""
     flat = numbers.reshape(-1)
-    breaks = (torch.nonzero(flat.diff() != 1).flatten() + 1).tolist()
+    starts = [0, *(torch.nonzero(flat.diff() != 1).flatten() + 1).tolist()]
+    firsts = flat[starts].tolist()
     runs = []
-    for start, stop in zip((0, *breaks), (*breaks, len(flat)), strict=True):
-        first = int(flat[start])
-        runs.append(RowSlice(names[first >> 32], first & 0xFFFFFFFF, (first & 0xFFFFFFFF) + stop - start))
+    for first, start, stop in zip(firsts, starts, (*starts[1:], len(flat)), strict=True):
+        row = first & 0xFFFFFFFF
+        runs.append(RowSlice(names[first >> 32], row, row + stop - start))
     return tuple(runs)
 
 

@@ -91,7 +91,8 @@ def export(
             parts = open_components(checkpoint, library)
             components = _components(checkpoint, weights.tensors, parts)
         stored = {component: caster.cast(state, precision) for component, state in components.items()}
-        whole = sum(size_of(state) for state in stored.values())
+        sizes = {component: size_of(state) for component, state in stored.items()}
+        whole = sum(sizes.values())
         check_target(target, whole + _CONFIGURATION_BYTES)
         with atomic_folder(target) as folder:
             if parts is None:
@@ -104,8 +105,8 @@ def export(
                 name = _file_of(component, folder / component)
                 with (folder / component / name).open("xb") as file:
                     for fraction in write_tensors(file, name, state, {"format": "pt"}):
-                        yield (done + fraction * size_of(state)) / max(1, whole)
-                done += size_of(state)
+                        yield (done + fraction * sizes[component]) / max(1, whole)
+                done += sizes[component]
     yield ToolResult(target, whole, caster.notes(precision))
 
 
