@@ -116,9 +116,7 @@ def _new_run(folder: Path) -> Path:
 
 
 class _TrainingProgress:
-    """Prints training events: at a terminal one updated line, in a log a line twice a minute; other events on their
-    own.
-    """
+    """Prints training events: steps on one updated line at a terminal, twice a minute in a log; others on their own."""
 
     def __init__(self) -> None:
         self._last = 0.0

@@ -54,9 +54,7 @@ class OwnSampler(Protocol):
         guidance: float,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
     ) -> Iterator[Step]:
-        """As `sampling.sample`: yields `steps` Steps. The denoiser returned by `wrap` is called before each network
-        call.
-        """
+        """As `sampling.sample`: yields `steps` Steps. What `wrap` returns is called before each network call."""
 
 
 class Model(Protocol):

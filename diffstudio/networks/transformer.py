@@ -1,5 +1,4 @@
-"""PixelTransformer: a transformer that predicts the clean image from pixels, a small JiT (Li & He 2025, arXiv
-2511.13720).
+"""PixelTransformer: predicts the clean image from noisy pixels, a small JiT (Li & He 2025, arXiv 2511.13720).
 
 There is no autoencoder: an image is cut into patches, each projected through a bottleneck to one token. The condition
 is given twice, as tokens in context and as a vector that modulates every block (adaLN-Zero of DiT: Peebles & Xie 2022,
@@ -152,9 +151,8 @@ class ConditionEmbed(nn.Module):
         if config.conditioning is Conditioning.TEXT:
             self.token_embed = nn.Embedding(config.vocab_size, config.hidden_size)
             self.token_pos_embed = nn.Parameter(0.02 * torch.randn(1, config.text_tokens, config.hidden_size))
-            self.text_embed = nn.Sequential(
-                nn.Linear(config.hidden_size, width), nn.SiLU(), nn.Linear(width, width)
-            )  # of the pooled tokens
+            # Of the pooled tokens.
+            self.text_embed = nn.Sequential(nn.Linear(config.hidden_size, width), nn.SiLU(), nn.Linear(width, width))
             nn.init.normal_(self.token_embed.weight, std=0.5)
         elif config.conditioning is Conditioning.CLASS:
             self.class_embed = nn.Embedding(config.num_classes + 1, width)  # the last one: unconditional
@@ -202,9 +200,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary embedding and RMS-normalised queries and keys, as in SD3 (arXiv
-    2403.03206).
-    """
+    """Multi-head self-attention with rotary embedding and RMS-normalised q and k, the latter as in SD3 (2403.03206)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
-"""The events of a job, from Started to its ending. All are frozen and picklable, so that the worker could be a separate
-process.
+"""The events of a job, from Started to its ending.
+
+All are frozen and picklable, so that the worker could be a separate process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import PictureRequest
 
-Picture: TypeAlias = NDArray[np.uint8]  # [H,W,3] RGB, at most 512 px a side
+Picture: TypeAlias = NDArray[np.uint8]  # [H,W,3] RGB; in events at most 512 px a side
 JobId: TypeAlias = int  # id in the queue; ids grow with every submission and are never reused
 
 

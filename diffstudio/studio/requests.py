@@ -134,9 +134,7 @@ class GenerateRequest:
     sampler: SamplerName = SamplerName.HEUN
     spacing: SpacingName = SpacingName.UNIFORM
     guidance: float = 3.0  # CFG scale: 1 is no guidance; with pixel models 0 ignores the prompt
-    guide_last_call: bool | None = (
-        None  # whether guidance acts in the last call too; None leaves that to the checkpoint's family
-    )
+    guide_last_call: bool | None = None  # whether the last network call is guided too; None: the family's default
     width: int | None = None  # px; None is the checkpoint's default size
     height: int | None = None
     count: int = 1
@@ -153,9 +151,8 @@ class GenerateRequest:
     upscaler: str = LANCZOS  # what enlarges the image before that pass: LANCZOS, LATENT, or an upscaler of the library
     enlarge_strength: float = 0.3  # denoising strength of that pass, 0 (excluded) to 1
     enlarge_steps: int = 0  # of that pass, before its strength shortens them; 0 for as many as `steps`
-    enlarge_guidance: float | None = (
-        None  # CFG scale of that pass; None for `guidance`, or 0 with models that guidance harms there
-    )
+    # CFG scale of that pass; None for `guidance`, or 0 with models that guidance harms there.
+    enlarge_guidance: float | None = None
     tiled: bool = False  # sample that pass in tiles even where the checkpoint could do without
     controls: tuple[ControlNetUse, ...] = ()  # ControlNets
     vae: str = ""  # replaces the checkpoint's own: a name from the library, or a path
@@ -242,12 +239,9 @@ class UpscaleRequest:
     sampler: SamplerName = SamplerName.HEUN
     spacing: SpacingName = SpacingName.UNIFORM
     guidance: float = 3.0  # CFG scale the image was made with
-    guide_last_call: bool | None = (
-        None  # whether guidance acts in the last call too; None leaves that to the checkpoint's family
-    )
-    enlarge_guidance: float | None = (
-        None  # CFG scale for sampling it again; None for `guidance`, or 0 with models that guidance harms there
-    )
+    guide_last_call: bool | None = None  # whether the last network call is guided too; None: the family's default
+    # CFG scale for sampling it again; None for `guidance`, or 0 with models that guidance harms there.
+    enlarge_guidance: float | None = None
     seed: int = 0
     tiled: bool = False  # sample in tiles even where the checkpoint could do without
 

@@ -266,9 +266,7 @@ def _add_to_output(updates: WeightUpdates, module: nn.Module, args: tuple[Any, .
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:
-    """Set a parameter: on the CPU by swapping its tensor, elsewhere in place, because compiled code may hold the
-    address.
-    """
+    """Set a parameter: on the CPU by swapping its tensor, elsewhere in place (compiled code may hold the address)."""
     parameter = module.get_parameter(name)
     if parameter.device.type == "cpu":
         parameter.data = value.to(parameter.device)

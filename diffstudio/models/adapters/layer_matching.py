@@ -36,9 +36,7 @@ class LayerIndex:
             self._tables[component] = _table(component, encoder, _encoder_aliases(encoder))
 
     def match(self, layer: str) -> tuple[LayerMatch, ...]:
-        """The modules that a layer of a LoRA file applies to; several for fused matrices, none where the model lacks
-        it.
-        """
+        """The modules that a layer of a LoRA file applies to: several for fused matrices, none if it lacks them."""
         name = underscored(layer)
         for prefix, components in LORA_PREFIXES:
             if name.startswith(prefix):
@@ -100,11 +98,12 @@ _IN_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
 
 def _unet_aliases(paths: list[str]) -> Iterator[_LayerAlias]:
+    # Resnets of a block on the way down; one more on the way up.
     depth = 1 + max(
         int(match[4])
         for path in paths
         if (match := _IN_BLOCK.match(path)) and match[1] == "down" and match[3] == "resnets"
-    )  # resnets of a block on the way down; one more on the way up
+    )
     attended = {
         match[2] for path in paths if (match := _IN_BLOCK.match(path)) and match[1] == "up" and match[3] == "attentions"
     }

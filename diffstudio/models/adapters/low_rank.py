@@ -69,8 +69,9 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Hadamard:
-    """LoHa (Hyeon-Woo et al. 2021, FedPara, arXiv 2108.06098): (a1 · b1) ∘ (a2 · b2); with Tucker cores by their
-    Proposition 2.
+    """LoHa: (a1 · b1) ∘ (a2 · b2); with Tucker cores by Proposition 2.
+
+    FedPara, Hyeon-Woo et al. 2021, arXiv 2108.06098.
     """
 
     a1: Tensor  # [out, r]; with cores [r, out]
@@ -261,8 +262,9 @@ _MISMATCHED_SHAPES = "the shapes of its matrices do not match"
 
 
 def parse_change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | str:
-    """The change that the tensors of one layer describe, by their roles in `adapter_file`; or the reason why there is
-    none.
+    """The change that the tensors of one layer describe, or the reason why there is none.
+
+    The keys are their roles in `adapter_file`.
     """
     bias = tensors.get("diff_b")
     bias = tensors.get("up_bias") if bias is None else bias

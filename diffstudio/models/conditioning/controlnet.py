@@ -25,11 +25,10 @@ _EMBEDDING = "controlnet_cond_embedding"
 def controlnet_residuals(
     controls: Sequence[ControlNetInput], times: Tensor | None, dtype: torch.dtype
 ) -> ControlNetResiduals | None:
-    """A function that computes the U-Net's residual arguments from x_t [B,C,h,w], t [B], text states [B,L,D] and other
-    conditions.
+    """A function that computes the U-Net's residual arguments; None without ControlNets.
 
-    `times` [steps+1] are the sampling times in the network's own convention, like t; each ControlNet is active in its
-    own part of them. None without ControlNets.
+    It takes x_t [B,C,h,w], t [B], text states [B,L,D] and other conditions. `times` [steps+1] are the sampling times in
+    the network's own convention, like t; each ControlNet is active in its own part of them.
     """
     if not controls:
         return None
@@ -109,11 +108,10 @@ def load_controlnet(
     on_progress: Callable[[float], None] = lambda fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
-    """Load diffusers' ControlNetModel for the U-Net `network`; `weights` are its tensors if they have been read
-    already.
+    """Load diffusers' ControlNetModel for the U-Net `network`.
 
-    CheckpointDamaged when tensors are missing; CheckpointUnknown when it is for another kind of network; Interrupted
-    soon after `cancelled()` becomes true.
+    `weights` are its tensors if they have been read already. CheckpointDamaged when tensors are missing;
+    CheckpointUnknown when it is for another kind of network; Interrupted soon after `cancelled()` becomes true.
     """
     from diffusers import ControlNetModel
 

@@ -109,10 +109,10 @@ def strip_syntax(text: str) -> str:
 
 
 def split_chunks(text: str, ids: Ids) -> list[TokenChunk]:
-    """Split a prompt into chunks, at least one; a chunk ends at its last comma if that is within `BACKTRACK` tokens of
-    its end.
+    """Split a prompt into chunks, at least one.
 
-    As `stable-diffusion-webui` does with its `comma_padding_backtrack` of 20.
+    A chunk ends at its last comma if that is within `BACKTRACK` tokens of its end, as in AUTOMATIC1111 with its
+    `comma_padding_backtrack` of 20.
     """
     comma = (tuple(ids(",")) or (-1,))[-1]
     made: list[TokenChunk] = []
@@ -177,9 +177,8 @@ def _encoded(
     ids = [tokenizer.bos_token_id, *chunk.ids, tokenizer.eos_token_id, *[padding] * missing]
     states, pooled = encode(torch.tensor([ids], dtype=torch.int64))
     if any(weight != 1.0 for weight in chunk.weights):
-        weights = torch.tensor(
-            [1.0, *chunk.weights, *[1.0] * (missing + 1)], device=states.device
-        )  # [CHUNK_TOKENS + 2]
+        all_weights = [1.0, *chunk.weights, *[1.0] * (missing + 1)]
+        weights = torch.tensor(all_weights, device=states.device)  # [CHUNK_TOKENS + 2]
         exact = states.float()
         weighed = exact * weights[None, :, None]
         restored = exact.mean() / weighed.mean()
@@ -247,11 +246,11 @@ def _pairs(matches: Sequence[re.Match[str]]) -> tuple[dict[int, float], dict[int
 
 
 def reweighted(text: str, start: int, end: int, steps: int) -> tuple[str, int, int]:
-    """Change the weight of the selection, or of the word at the cursor, by 0.1 per step; returns the prompt and the new
-    selection.
+    """Change the weight of the selection, or of the word at the cursor, by 0.1 per step.
 
-    As in AUTOMATIC1111: `word` becomes `(word:1.1)`, the number in `(…:1.1)` grows, at 1 the brackets are removed; the
-    number in `<lora:name:0.8>` changes by 0.05 per step. Nothing changes where there is no word.
+    Returns the prompt and the new selection. As in AUTOMATIC1111: `word` becomes `(word:1.1)`, the number in `(…:1.1)`
+    grows, at 1 the brackets are removed; the number in `<lora:name:0.8>` changes by 0.05 per step. Nothing changes
+    where there is no word.
     """
     for tag in _TAG.finditer(text):
         if tag.start() <= start and end <= tag.end():

@@ -40,10 +40,10 @@ class TextualInversion:
 
 
 def read_textual_inversion(path: Path, name: str = "", header: Header | None = None) -> TextualInversion:
-    """Read an embedding of A1111, kohya, OneTrainer (`emb_params`, `clip_l`, `clip_g`) or diffusers (one tensor of any
-    name).
+    """Read an embedding in the format of A1111, kohya, OneTrainer or diffusers.
 
-    `header` is the file's, if it was read already.
+    Its tensors are called `emb_params`, `clip_l` and `clip_g`, or anything where there is only one. `header` is the
+    file's, if it was read already.
 
     CheckpointMissing, CheckpointDamaged, CheckpointDangerous; CheckpointUnknown for other files.
     """
@@ -93,8 +93,9 @@ class TextualInversions:
         self._known: tuple[TextualInversion, ...] = ()
 
     def use(self, embeddings: Sequence[TextualInversion]) -> tuple[str, ...]:
-        """Activate exactly these embeddings; returns a sentence for each that does not fit the encoders and stays plain
-        text.
+        """Activate exactly these embeddings.
+
+        Returns a sentence for each that does not fit the encoders and is read as plain text.
         """
         widths = [_table(encoder).embedding_dim for encoder in self._encoders.values()]
         fitting = [one for one in embeddings if all(width in one.vectors for width in widths)]
@@ -111,9 +112,7 @@ class TextualInversions:
         return tuple(one.name for one in self._known)
 
     def tokenizer(self, tokenizer: ClipTokenizer) -> ClipTokenizer:
-        """The tokenizer, extended by the names of the active embeddings; its interface is the same as far as prompts
-        need it.
-        """
+        """The tokenizer, extended by the names of the active embeddings."""
         return _TokenizerWithEmbeddings(tokenizer, self._known) if self._known else tokenizer
 
     @contextmanager

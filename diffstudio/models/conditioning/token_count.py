@@ -33,10 +33,10 @@ class _TokenLimit:
     longest: int  # tokens of the prompt itself
 
 
-_TOKEN_LIMITS = {
+_TOKEN_LIMITS = {  # 256 and 512, less T5's end token
     "sd3": _TokenLimit("tokenizer_3", 255),
     "flux": _TokenLimit("tokenizer_2", 511),
-}  # 256 and 512, less T5's end token
+}
 
 
 def supports_prompt_weights(checkpoint: Checkpoint) -> bool:

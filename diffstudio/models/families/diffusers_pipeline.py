@@ -329,7 +329,9 @@ def _images(output: Any) -> Tensor:
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> DiffusersPipelineModel:
-    """CheckpointDamaged; CheckpointUnknown for a pipeline that diffusers lacks, that needs code from the folder, or that
+    """Load a diffusers folder as its own pipeline.
+
+    CheckpointDamaged; CheckpointUnknown for a pipeline that diffusers lacks, that needs code from the folder, or that
     is not text-to-image.
     """
     kind = pipeline_class(checkpoint)

@@ -158,9 +158,7 @@ class FlowModel(LatentModel, ABC):
     # ---- timesteps ---------------------------------------------------------------------------------------------------
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        """The timesteps for an image of this size: as in diffusers with `uniform`; other spacings are shifted and
-        stretched in the same way.
-        """
+        """The timesteps for an image of this size, shifted and stretched; with `uniform` those of diffusers."""
         flow = RectifiedFlow(self.shift.at(self._tokens(width, height)))
         space = SPACINGS.get(spacing)
         if space is None:

@@ -132,9 +132,7 @@ class LatentModel(Model):
         return image
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
-        """A linear map from channels to RGB: published factors for this latent space, else factors fitted to its
-        encoder.
-        """
+        """A linear map from channels to RGB: factors published for this latent space, else fitted to its encoder."""
         weights, bias = (factors.to(state) for factors in self._rgb_factors)
         return torch.einsum("bchw,cr->brhw", state, weights) + bias.view(1, 3, 1, 1)
 

@@ -175,12 +175,12 @@ class PixelModel(Model):
     def _paired(self, prompt: PixelPrompt) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The conditional and unconditional predictions in one call with twice the batch."""
         pairs = zip(prompt.positive, prompt.negative, strict=True)
-        together = Condition(
+        together = Condition(  # each [2 B,...]
             *(
                 None if positive is None or negative is None else torch.cat((positive, negative))
                 for positive, negative in pairs
             )
-        )  # each [2 B,...]
+        )
 
         def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             conditional, unconditional = self._call(torch.cat((x_t, x_t)), torch.cat((t, t)), together).chunk(2)

@@ -99,9 +99,8 @@ class QwenImageModel(FlowModel):
 
     def _packed(self, embeds: PromptEmbeds) -> Network:
         """The network before `unpack`: x_t [B,C,h,w], t [B] -> velocity [B,N,4 C]."""
-        prompt_embeds = pad_sequence(list(embeds.prompt_embeds), batch_first=True).to(
-            self.device, self.dtype
-        )  # [B,T,D]
+        padded = pad_sequence(list(embeds.prompt_embeds), batch_first=True)  # [B,T,D]
+        prompt_embeds = padded.to(self.device, self.dtype)
         lengths = torch.tensor([len(row) for row in embeds.prompt_embeds], device=self.device)
         mask = torch.arange(prompt_embeds.shape[1], device=self.device) < lengths[:, None]  # [B,T]
         attention_mask = None if bool(mask.all()) else mask.long()

@@ -123,8 +123,7 @@ def unsupported_schedule(name: str, why: str) -> CheckpointUnknown:
 
 
 def _distilled(schedule: Schedule, steps: int, count: int) -> Tensor:
-    """Evenly spaced among the `count` timesteps of the distillation, from the last one down: as diffusers'
-    LCMScheduler.
+    """Evenly spaced among the `count` timesteps of the distillation, from the last one down, as in LCMScheduler.
 
     BadRequest for more steps than there are timesteps.
     """

@@ -51,9 +51,7 @@ class SD3Model(FlowModel):
         return min(super().largest_side, positions * PATCH * self.vae_scale_factor)
 
     def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
-        """Evenly spaced down to the smallest training time, which diffusers shifts twice: by itself and with the
-        others.
-        """
+        """Evenly spaced down to the smallest training time, which diffusers shifts twice: alone and with the others."""
         lowest = RectifiedFlow().t_min if self.shift.by_size else flow.t_min
         return flow.shifted(torch.linspace(flow.t_max, lowest, steps, dtype=torch.float64))
 
@@ -98,8 +96,9 @@ class SD3Model(FlowModel):
 def load(
     checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
 ) -> SD3Model:
-    """Load a checkpoint of this family, with T5 (`text_encoder_3`) if it is there. CheckpointMissing,
-    CheckpointDamaged.
+    """Load a checkpoint of this family, with T5 (`text_encoder_3`) if it is there.
+
+    CheckpointMissing, CheckpointDamaged.
     """
     from diffusers import AutoencoderKL, SD3Transformer2DModel
     from transformers import (

@@ -129,8 +129,9 @@ class RequestControlNets:
     def inputs(
         self, model: Model, width: int, height: int, init_image: InitImage | None = None
     ) -> tuple[ControlNetInput, ...]:
-        """For an image of width × height px; `load_controlnets` must have been called. ImageProblem for an unreadable
-        file.
+        """The preprocessed inputs for an image of width × height px, after `load_controlnets`.
+
+        ImageProblem for an unreadable file.
         """
         if (width, height) not in self._inputs:
             self._inputs[width, height] = tuple(

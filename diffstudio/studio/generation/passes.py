@@ -191,8 +191,7 @@ def _replayed_estimates(replay: Replay | None, first: int, count: int) -> list[T
 
 
 class RecordingDenoiser:
-    """The denoiser that the sampler calls: checks for stop and pause before every network call, and records the
-    estimate.
+    """The denoiser that the sampler calls: checks for stop and pause before each call, and records the estimate.
 
     While there are `replayed` estimates, they are returned instead of calling the network.
     """

@@ -23,9 +23,7 @@ _HASH_DIGITS = 12  # of the hash that AUTOMATIC1111 writes as `TI hashes`
 
 
 def textual_inversion_files(library: Library) -> dict[str, Checkpoint | DiffstudioError]:
-    """All textual inversions of the library by name, with the error for a file of an embeddings folder that cannot be
-    read.
-    """
+    """All textual inversions of the library by name; the error for an unreadable file in an embeddings folder."""
     files = {model.name: model for model in library.scan() if model.role is Role.EMBEDDING}
     unreadable = {path.stem: error for path, error in library.problems if _FOLDER in map(str.lower, path.parts[:-1])}
     return {**unreadable, **files}

@@ -1,5 +1,4 @@
-"""Queue: the jobs still to be run, in SQLite, so that neither a crash nor `kill -9` loses them. No torch is imported
-here.
+"""Queue: the jobs still to be run, in SQLite, so that neither a crash nor `kill -9` loses them. No torch.
 
 A job is *pending*, then *running*, then deleted. One found running when the queue is opened was interrupted: it becomes
 pending again, in its old place, and continues after the images already saved.

@@ -44,10 +44,8 @@ class Augmentation:
             self.data.rotation_degrees
         )
         max_shift_px = self.data.translation * side
-        shift_px = (
-            torch.where(draw[3] < AUGMENTED_FRACTION, 2 * draw[4:6] - 1, 0.0) * max_shift_px
-        )  # [2, B] right, down
-        shift_px = shift_px.round()
+        shift = torch.where(draw[3] < AUGMENTED_FRACTION, 2 * draw[4:6] - 1, 0.0)  # [2, B] right, down
+        shift_px = (shift * max_shift_px).round()
 
         augmented = torch.where(flipped.to(images.device)[:, None, None, None], images.flip(-1), images)
         if self.data.rotation_degrees or max_shift_px >= 0.5:

@@ -1,5 +1,4 @@
-"""ImageDataset: the images of a folder, decoded once into a memory-mapped cache file, so that a training step never
-waits.
+"""ImageDataset: the images of a folder, decoded once into a memory-mapped cache file that training steps read.
 
 The cache file is a plain `.npy` of uint8 [N, size, size, 3]. Its name is a hash of what it was made from: the folder,
 the paths, sizes and modification times of the files, and the part of the recipe that affects the pixels. It is written
