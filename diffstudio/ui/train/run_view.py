@@ -85,7 +85,7 @@ class RunView(QWidget):
             "Generate images with its latest checkpoint, even while it is training",
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
-        self.remove = SecondaryButton(actions.REMOVE, "trash")
+        self.remove = SecondaryButton("", "trash", name=actions.REMOVE)
         self.note = ElidedLabel(_CLOSING_NOTE, "faint", pixels=theme.SMALL_PIXELS)
         self._spacer = QWidget()  # takes the space of the curve when it is hidden
         self._can_resume = False
@@ -107,11 +107,11 @@ class RunView(QWidget):
             buttons.addWidget(button)
         foot = QHBoxLayout()
         foot.setSpacing(12)
-        foot.addWidget(button_row, 3)
+        foot.addWidget(button_row, 1)
         self.note.setMinimumWidth(1)
-        self.note.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.note.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.note.setAlignment(Qt.AlignmentFlag.AlignRight)
-        foot.addWidget(self.note, 2)
+        foot.addWidget(self.note)
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 16)
         column.setSpacing(12)
