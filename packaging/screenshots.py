@@ -149,11 +149,15 @@ def run_window(home: Path, names: Sequence[str]) -> None:
     desktop = Desktop(Settings())
     desktop.window.setGeometry(0, 0, *WINDOW)
     desktop.window.show()
+    app.aboutToQuit.connect(desktop.close)  # while the loop runs: the window's tasks end in it
+    session = loop.create_task(Session(desktop, home).take(names))
+    session.add_done_callback(lambda _: app.quit())
     try:
-        loop.run_until_complete(Session(desktop, home).take(names))
+        loop.run_forever()
     finally:
         desktop.close()
         loop.close()
+    session.result()  # raises what went wrong
 
 
 async def until(condition: Callable[[], object], what: str, every: float = 0.2) -> None:
