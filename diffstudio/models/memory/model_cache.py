@@ -57,11 +57,13 @@ class ModelCache:
 
     def make_room_beside(self, model: Model, needed_bytes: int, budget_bytes: int) -> bool:
         """As `make_room`, for weights loaded next to `model`, which is kept; returns whether they fit."""
-        while (full := needed_bytes + sum(map(weights_bytes, self._models)) > budget_bytes) and self._models[
-            0
-        ] is not model:
+
+        def fits() -> bool:
+            return needed_bytes + self.weights_bytes() <= budget_bytes
+
+        while not fits() and self._models[0] is not model:
             del self._models[0]
-        return not full
+        return fits()
 
     def keep_within(self, budget_bytes: int) -> None:
         """Drop the least recently used models until the others fit; the newest is kept."""

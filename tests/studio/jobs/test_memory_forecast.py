@@ -86,7 +86,7 @@ def test_a_second_pass_counts_where_it_is_larger() -> None:
     assert forecast_of(cpu, enlarge=2.0).needed == forecast_of(cpu, width=1024, height=1024).needed
     assert (
         forecast_of(cpu, enlarge=2.0, tiled=True) == forecast_of(cpu) == forecast_of(cpu, enlarge=4.0)
-    )  # whose windows are as large as trained
+    )  # whose tiles have the training size
     assert sampling_bytes("sd1") < decoding_bytes("sd1")
 
 
