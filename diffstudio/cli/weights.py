@@ -171,11 +171,12 @@ def _fuse_lora(arguments: argparse.Namespace) -> int:
 
 def _lora(text: str) -> tuple[Checkpoint, float]:
     """Parse `name:0.8`; the colon may also be part of a path."""
-    name, colon, weight = text.rpartition(":")
+    name, _, number = text.rpartition(":")
     try:
-        return (_find(name), float(weight)) if colon else (_find(text), 1.0)
+        weight = float(number)
     except ValueError:
         return _find(text), 1.0
+    return (_find(name), weight) if name else (_find(text), 1.0)
 
 
 def _prune(arguments: argparse.Namespace) -> int:

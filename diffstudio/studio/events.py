@@ -53,6 +53,7 @@ class Stepped:
     previews: tuple[Picture, ...]  # of the x_0 estimates, one for each image of the batch; may be empty
     seconds_per_step: float
     seconds_left: float  # for the whole request
+    batch: int = 1  # images in the batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from diffstudio.atomic import remove_part_files
 from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, OutOfMemory, StorageProblem
@@ -45,6 +45,7 @@ from diffstudio.studio.settings import Settings
 if TYPE_CHECKING:
     from diffstudio.models.model import Model
 
+_MAY_DIFFER = ("prompt", "negative", "guidance", "checkpoint")  # after a restart from a step
 _MOST_ATTEMPTS = 3  # at a job during which the program was killed each time
 _log = logging.getLogger(__name__)
 
@@ -170,8 +171,7 @@ class Worker:
         if not 1 <= from_step <= steps:
             raise BadRequest(f"The job cannot be restarted from step {from_step}", f"its steps are 1 to {steps}")
         new = request if request is not None else record.request
-        fixed = replace(new, prompt="", negative="", guidance=1.0, checkpoint="")
-        if fixed != replace(record.request, prompt="", negative="", guidance=1.0, checkpoint=""):
+        if _unchangeable(new) != _unchangeable(record.request):
             raise BadRequest(
                 "The job cannot be restarted with other settings",
                 "only the prompts, the CFG scale and the checkpoint may differ",
@@ -386,6 +386,11 @@ class Worker:
             _log.info("Warming up was interrupted")
         except (DiffstudioError, ImportError, OSError, RuntimeError):
             _log.info("Warming up failed", exc_info=True)
+
+
+def _unchangeable(request: PictureRequest) -> dict[str, Any]:
+    """What a restart must leave as it was."""
+    return {name: value for name, value in request.to_json().items() if name not in _MAY_DIFFER}
 
 
 def _ignore_progress(title: str, fraction: float | None) -> None:

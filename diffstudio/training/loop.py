@@ -34,6 +34,7 @@ from diffstudio.training.run.run_folder import (
     RunStarted,
     RunStopped,
     RunWaiting,
+    already_finished,
 )
 from diffstudio.training.run.setup import RunContext, new_run, resumed_run
 from diffstudio.training.run.setup_progress import SetupProgress
@@ -73,6 +74,8 @@ def train(
                 locks.enter_context(existing.locked())
                 existing.send(Command.RUN)  # a stop or pause from before does not count
                 events, _ = existing.events()
+                if events and isinstance(events[-1], RunFinished):
+                    raise already_finished(existing.name)
                 step = events[-1].step if events else 0
                 try:
                     context = resumed_run(run, SetupProgress(existing, record, cancelled, step))

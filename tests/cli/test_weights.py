@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from diffstudio import cli, paths
+from diffstudio.cli import weights
 from diffstudio.models.library.records import read_checkpoint
 from tests.cli.test_cli import ROOT, the_sentence
 from tests.models.headers import write_header
@@ -91,6 +92,23 @@ def test_what_was_left_out_is_said(home: Path, tmp_path: Path, capsys: pytest.Ca
     captured = capsys.readouterr()
     assert captured.out.strip() == str(paths.checkpoints() / "vae" / "vae-pruned.safetensors")
     assert "Left out: the VAE's training losses (0.4 MB). The file is 0.4 MB smaller." in captured.err
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "weight"),
+    [
+        ("a", "a", 1.0),
+        ("a:0.5", "a", 0.5),
+        ("C:\\models\\a.safetensors", "C:\\models\\a.safetensors", 1.0),
+        ("C:\\models\\a.safetensors:-2", "C:\\models\\a.safetensors", -2.0),
+        ("/models/12:30.safetensors", "/models/12:30.safetensors", 1.0),
+    ],
+)
+def test_a_lora_is_named_with_or_without_its_weight(
+    monkeypatch: pytest.MonkeyPatch, text: str, name: str, weight: float
+) -> None:
+    monkeypatch.setattr(weights, "_find", lambda name: name)
+    assert weights._lora(text) == (name, weight)
 
 
 @pytest.mark.parametrize(

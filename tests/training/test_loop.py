@@ -103,6 +103,9 @@ def test_it_learns(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
 def test_the_same_recipe_is_the_same_run(folder: Path, recipe_file: str, tmp_path: Path) -> None:
     first, second = (train(tmp_path / name, folder, recipe=recipe_file) for name in ("first", "second"))
     assert_same(first, second)
+    with pytest.raises(RunProblem, match="first is finished"):
+        train(first.path, resume=True)
+    assert isinstance(first.events()[0][-1], RunFinished)
 
 
 @pytest.mark.parametrize("optimiser", [OptimiserName.MUON, OptimiserName.ADAMW])

@@ -52,6 +52,7 @@ def stepped(job: JobId, index: int, steps: int, count: int = 1, first: int = 0, 
         tuple(picture((10 * index + at) % 256) for at in here),
         0.04,
         (steps - index) * 0.04,
+        len(here),
     )
 
 

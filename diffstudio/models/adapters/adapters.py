@@ -234,8 +234,8 @@ def _attach(touched: _PatchedModule) -> None:
         touched.hook = module.register_forward_hook(partial(_add_to_output, touched.sum))
         return
     weights = [one for one in touched.sum if one[0].delta is not None]
-    if weights:
-        _put(module, "weight", apply_changes(touched.weight.to(_weight(module).device), weights))
+    weight = touched.weight.to(_weight(module).device)
+    _put(module, "weight", apply_changes(weight, weights) if weights else weight)
     if touched.bias is not None:
         exact = touched.bias.float()
         for change, factor, rows in touched.sum:

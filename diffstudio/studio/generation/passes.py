@@ -169,6 +169,7 @@ class Passes:
                 previews,
                 took / step.index,
                 self._seconds_left(),
+                self.count,
             )
         job_control.check()
         assert x is not None

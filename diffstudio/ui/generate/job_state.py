@@ -29,8 +29,7 @@ class JobState:
 
     def fraction(self, event: Stepped) -> float:
         """How much of the job is done after a step, 0 to 1."""
-        batch = max(1, len(event.previews))
-        return (event.first + batch * event.index / event.steps) / max(1, event.count)
+        return (event.first + event.batch * event.index / event.steps) / max(1, event.count)
 
     def paused_text(self) -> str:
         return f"Paused{self._at_step()}"

@@ -110,8 +110,8 @@ def step_line(event: Stepped) -> str:
         f"{event.seconds_per_step:.2g} s/step",
         f"{human_duration(math.ceil(event.seconds_left))} left",
     ]
-    if event.count > max(1, len(event.previews)):
-        last = event.first + max(1, len(event.previews))
+    if event.count > event.batch:
+        last = event.first + event.batch
         which = f"{event.first + 1}–{last}" if last > event.first + 1 else f"{last}"
         parts.insert(0, f"Image {which} of {event.count}")
     return "  ·  ".join(parts)

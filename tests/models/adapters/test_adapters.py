@@ -383,6 +383,21 @@ def test_whole_differences_of_weights_biases_and_norms(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+def test_a_weight_that_the_next_adapter_leaves_alone_is_restored(tmp_path: Path) -> None:
+    """The second changes only the bias of the layer whose weight the first changed."""
+    net = nn.ModuleDict({"c": nn.Linear(3, 4)})
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    weight = write(tmp_path / "w.safetensors", {"lycoris_c.diff": random(4, 3, seed=1)})
+    bias = write(tmp_path / "b.safetensors", {"lycoris_c.diff_b": random(4, seed=2)})
+    adapters = Adapters(net, {})
+    adapters.use([AdapterUse(weight, "w")])
+    adapters.use([AdapterUse(bias, "b")])
+    assert torch.equal(net.state_dict()["c.weight"], before["c.weight"])
+    torch.testing.assert_close(net.state_dict()["c.bias"], before["c.bias"] + random(4, seed=2))
+    adapters.use([AdapterUse(weight, "w")])
+    assert torch.equal(net.state_dict()["c.bias"], before["c.bias"])
+
+
 # Transformers
 
 

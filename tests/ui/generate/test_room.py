@@ -176,6 +176,9 @@ def test_without_previews_the_progress_is_still_told(room: GenerateRoom) -> None
     room.handle_event(replace(stepped(1, 4, 8), previews=()))
     assert room.progress.fraction() == pytest.approx(0.5)
     assert room.status.text().startswith("Step 4 of 8")
+    room.handle_event(replace(stepped(1, 4, 8, count=6, first=2, batch=3), previews=()))
+    assert room.progress.fraction() == pytest.approx((2 + 1.5) / 6)
+    assert room.status.text().startswith("Image 3–5 of 6")
 
 
 def test_a_failure_is_told_in_the_window_and_can_be_tried_again(qtbot: QtBot, room: GenerateRoom) -> None:
