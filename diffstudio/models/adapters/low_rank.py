@@ -229,7 +229,7 @@ def _select_rows(matrix: Tensor, rows: RowRanges) -> Tensor:
 
 
 def _scale(alpha: float | None, rank: int) -> float:
-    return 1.0 if alpha is None else alpha / rank
+    return 1.0 if alpha is None or rank == 0 else alpha / rank
 
 
 def _matrix(factor: Tensor, device: torch.device) -> Tensor:

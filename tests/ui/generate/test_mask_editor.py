@@ -215,6 +215,18 @@ def test_extending_by_fields(section: InitImageSection, qtbot: QtBot, picture: P
     assert section.apply_to(GenerateRequest()) == made
 
 
+def test_what_a_request_brings_is_announced_once_it_is_all_there(
+    section: InitImageSection, tmp_path: Path, picture: Path
+) -> None:
+    """Others decide by the mask and the margins whether a hires fix is offered."""
+    seen: list[tuple[int, int, int, int]] = []
+    section.changed.connect(lambda: seen.append(section.apply_to(GenerateRequest()).outpaint))
+    section.load_from(GenerateRequest(init=picture, outpaint=(8, 0, 0, 0)))
+    assert seen == [(8, 0, 0, 0)]
+    section.load_from(GenerateRequest(init=tmp_path / "gone.png"))
+    assert section.apply_to(GenerateRequest()).init is None  # not the image of the request before
+
+
 def test_pictures_and_masks_that_are_gone_or_broken(
     section: InitImageSection, qtbot: QtBot, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

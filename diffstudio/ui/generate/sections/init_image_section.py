@@ -109,7 +109,8 @@ class InitImageSection(QWidget):
         if request.init is None:
             self.clear()
             return
-        if not self.set_image(request.init):
+        if not self._read(request.init):
+            self.clear()  # the image of another request must not take its place
             return
         if request.mask is not None and not request.mask.is_file():
             self.failed.emit(f"The mask {request.mask.name} no longer exists, so it is not used.")
@@ -121,12 +122,20 @@ class InitImageSection(QWidget):
         self.masked_only.setChecked(request.masked_only)
         self.padding.set_value(request.padding)
         self._update_state()
+        self.changed.emit()
 
     def image_path(self) -> Path | None:
         return self._path
 
     def set_image(self, path: Path) -> bool:
         """Set the init image; False when it cannot be read (`failed` says why)."""
+        if not self._read(path):
+            return False
+        self._update_state()
+        self.changed.emit()
+        return True
+
+    def _read(self, path: Path) -> bool:
         image = read_image(path, 2 * _THUMB)
         if image.isNull():
             reason = unreadable_reason(path)
@@ -135,8 +144,6 @@ class InitImageSection(QWidget):
         self._path, self._mask, self._sides = path, None, _NO_SIDES
         self.thumb.set_image(image)
         self.name.setText(path.name)
-        self._update_state()
-        self.changed.emit()
         return True
 
     def clear(self) -> None:
