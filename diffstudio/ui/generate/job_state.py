@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from PySide6.QtGui import QImage
 
 from diffstudio.studio.events import JobId, Stepped
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
@@ -21,7 +24,12 @@ class JobState:
     finished: bool = False
     newest: Stepped | None = None
     notes: list[str] = field(default_factory=list)
-    saved: int = 0  # images
+    saved_images: dict[int, tuple[QImage, Path]] = field(default_factory=dict)  # by index in the request
+
+    @property
+    def saved(self) -> int:
+        """The number of images saved."""
+        return len(self.saved_images)
 
     def end(self, *, finished: bool = False) -> None:
         self.busy = self.paused = False

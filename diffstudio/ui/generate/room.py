@@ -193,7 +193,7 @@ class GenerateRoom(GenerateLayout):
         self._show_status(labels.step_line(event), self._state.fraction(event), labels.step_brief(event))
 
     def _save(self, index: int, path: Path, image: QImage) -> None:
-        self._state.saved += 1
+        self._state.saved_images[index] = image, path
         if self._live:
             self.canvas.show_saved(index, image, path)
         request = self._state.request
@@ -298,6 +298,8 @@ class GenerateRoom(GenerateLayout):
         self._live, self._shown_recent = True, None
         self.canvas.begin(self._state.request.count, self._shape_of(self._state.request))
         self.canvas.show_previews(0, self.filmstrip.previews_at(self.filmstrip.last_step()))
+        for index, (image, path) in self._state.saved_images.items():
+            self.canvas.show_saved(index, image, path)
         self.title.setText(labels.title_of(self._state.request))
         self.status.setText(self._status_text)
         self._update_state()

@@ -210,6 +210,20 @@ def test_another_picture_can_be_looked_at_meanwhile(qtbot: QtBot, room: Generate
     assert room.canvas.image().pixelColor(0, 0).red() == 40
 
 
+def test_saved_images_are_still_there_after_looking_at_another(
+    qtbot: QtBot, room: GenerateRoom, tmp_path: Path
+) -> None:
+    file, saved = tmp_path / "old.png", tmp_path / "saved.png"
+    Image.fromarray(picture(123, 32)).save(file)
+    room.set_recent([RecentImage(file, numpy_to_qimage(picture(123)), GenerateRequest("old one", seed=5))], 1)
+    run(room, 3)
+    room.handle_event(ImageSaved(1, 0, saved, picture(200)))
+    room.right.thumbs[1].clicked.emit()
+    assert room.canvas.path() == file
+    qtbot.mouseClick(room.right.running, Qt.MouseButton.LeftButton)
+    assert room.canvas.path() == saved and room.canvas.image().pixelColor(0, 0).red() == 200
+
+
 def test_a_picture_that_is_gone_is_said_so(room: GenerateRoom, tmp_path: Path) -> None:
     room.set_recent([RecentImage(tmp_path / "gone.png", numpy_to_qimage(picture(1)))], 1)
     room.right.thumbs[0].clicked.emit()
