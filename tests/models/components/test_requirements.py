@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,7 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     return folder, {part: getattr(pipeline, part).state_dict() for part in TO_ORIGINAL["sd1"]}
 
 
+@lru_cache
 def another_vae(seed: int = 77) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = small.small_vae(seed=seed).state_dict()
     return state

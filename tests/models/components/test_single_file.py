@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def test_the_same_picture(folders: Callable[[str], Made], tmp_path: Path) -> Non
     assert torch.equal(ours(one, steps=3, sampler="euler"), ours(other, steps=3, sampler="euler"))
 
 
+@lru_cache
 def narrow(family: str) -> Any:
     """Stable Diffusion 1 or XL with the program's own configuration in everything but widths, and with CLIP's own
     words.

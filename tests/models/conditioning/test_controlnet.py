@@ -165,7 +165,8 @@ def test_a_file_and_a_folder(pipelines: Any, tmp_path: Path) -> None:
     control.save_pretrained(tmp_path / "folder")
     for path in (tmp_path / "folder", tmp_path / "folder" / "diffusion_pytorch_model.safetensors"):
         own = load_controlnet(checkpoint(path, "sd1"), model.network, CPU, torch.float32)
-        assert all(torch.equal(value, control.state_dict()[name]) for name, value in own.state_dict().items())
+        expected = control.state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in own.state_dict().items())
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(CheckpointDamaged, match="not a safetensors file"):
         load_controlnet(checkpoint(tmp_path / "text.safetensors", "sd1"), model.network, CPU, torch.float32)

@@ -299,7 +299,7 @@ def test_checkpoints_distilled_for_few_steps_begin_without_guidance(tmp_path: Pa
         ("scheduler", {"_class_name": "EDMEulerScheduler"}, "its scheduler is EDMEulerScheduler"),
         ("scheduler", {"trained_betas": [0.1]}, "its scheduler is DDIMScheduler"),
         ("scheduler", {"beta_schedule": "magic"}, "its beta_schedule is 'magic'"),
-        ("scheduler", {"prediction_type": "magic"}, "predicts 'magic'"),
+        ("scheduler", {"prediction_type": "magic"}, "its prediction_type is 'magic'"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused_with_its_reason(

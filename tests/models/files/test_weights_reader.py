@@ -278,7 +278,8 @@ def test_a_controlnet(tmp_path: Path) -> None:
     record = read_checkpoint(tmp_path / "canny.pth")
     assert record.role is Role.CONTROLNET
     made = load_controlnet(record, unet, CPU, torch.float32)
-    assert all(torch.equal(one, control.state_dict()[name]) for name, one in made.state_dict().items())
+    expected = control.state_dict()
+    assert all(torch.equal(one, expected[name]) for name, one in made.state_dict().items())
 
 
 @pytest.mark.parametrize("wrapper", ["params_ema", "params", ""])
