@@ -56,7 +56,7 @@ TESTED_IN = {
     ),
     "studio/gallery/test_gallery.py": "studio/gallery/rescan",
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
-    "studio/generation/test_generate.py": ("studio/generation/passes studio/jobs/job_control studio/jobs/recording"),
+    "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_control",
     "studio/metadata/test_import_settings.py": "studio/metadata/sampler_names",
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
     "studio/test_worker.py": "studio/generation/model_loader",

@@ -45,7 +45,8 @@ class Recording:
         Records of the same images from an attempt that ran out of memory are dropped.
         """
         while self.batches and self.batches[-1].first >= first:
-            self.batches.pop()
+            dropped = self.batches.pop()
+            self._estimate_bytes -= sum(estimate.numel() * estimate.element_size() for estimate in dropped.estimates)
         self.preview_history.cut(first)
         self.batches.append(BatchRecord(first, count, steps))
         return self.batches[-1]

@@ -178,7 +178,7 @@ class LoraRow(QWidget):
     def show_prompt(self, prompt: str) -> None:
         """Disable the trigger words that the prompt already contains."""
         for chip in self.trigger_chips:
-            chip.setEnabled(chip.text().casefold() not in prompt.casefold())
+            chip.setEnabled(not any(_contains(prompt, text) for text in (chip.text(), _literally(chip.text()))))
 
 
 class LoraSection(QWidget):
@@ -240,7 +240,7 @@ class LoraSection(QWidget):
 
     def _write(self, edit: PromptEdit, words: str) -> None:
         text, tags = _without_last_tags(edit.text())
-        if words.casefold() not in text.casefold():
+        if not _contains(text, words):
             edit.change_to(
                 f"{text.rstrip(',')}, {words}{tags}" if text else words + (f" {tags.lstrip()}" if tags else "")
             )
@@ -319,6 +319,11 @@ def _can_be_named(model: Checkpoint) -> bool:
     """Whether a tag with this name is parsed back to the same name."""
     match = TAG.fullmatch(LoraUse(escaped(model.name)).tag())
     return model.role is not Role.LORA or (match is not None and unescaped(match[1]) == model.name)
+
+
+def _contains(prompt: str, words: str) -> bool:
+    """Whether the words stand in the prompt, not as a part of longer ones."""
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", prompt, re.IGNORECASE) is not None
 
 
 def _without_last_tags(prompt: str) -> tuple[str, str]:

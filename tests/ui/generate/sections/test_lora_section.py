@@ -119,10 +119,13 @@ def test_words_it_was_trained_with_are_added_before_the_tags(panel: Panel, qtbot
     qtbot.mouseClick(cat, Qt.MouseButton.LeftButton)
     assert panel.prompt.text() == "a dog, cat <lora:Style One:0.8>" and not cat.isEnabled()
     qtbot.mouseClick(sks, Qt.MouseButton.LeftButton)
-    assert panel.prompt.text() == r"a dog, cat, sks \(hat\) <lora:Style One:0.8>"
+    assert panel.prompt.text() == r"a dog, cat, sks \(hat\) <lora:Style One:0.8>" and not sks.isEnabled()
     panel.prompt.set_text("<lora:Style One:0.8>")
     qtbot.mouseClick(panel.loras.rows[0].trigger_chips[1], Qt.MouseButton.LeftButton)
     assert panel.prompt.text() == "cat <lora:Style One:0.8>"
+    panel.prompt.set_text("concatenated <lora:Style One:0.8>")
+    qtbot.mouseClick(panel.loras.rows[0].trigger_chips[1], Qt.MouseButton.LeftButton)
+    assert panel.prompt.text() == "concatenated, cat <lora:Style One:0.8>"
 
 
 def test_learnt_words_go_where_they_belong(panel: Panel) -> None:
