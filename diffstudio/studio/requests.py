@@ -12,14 +12,24 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from diffstudio.errors import CHOOSE_IMAGE_FOLDER, NO_FOLDER, BadRequest, must_be_between, unknown_name
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER, NO_FOLDER, BadRequest
 from diffstudio.imaging.limits import LARGEST_PIXELS
+from diffstudio.studio.request_checks import (
+    LARGEST_SIDE,
+    check_prompts,
+    check_range,
+    check_strength,
+    check_text,
+    check_types,
+    four_sides,
+    has_type,
+    named,
+    shown,
+)
 
 FORMAT = 1  # of the `diffstudio` JSON in images and in the queue
 LARGEST_SEED = 2**63 - 1  # the largest that fits both a database column and torch's generator
-LONGEST_PROMPT = 10_000  # characters
 LARGEST_COUNT = 1024  # images in one request
-LARGEST_SIDE = 8192  # px
 LARGEST_ENLARGED = 16_384  # px a side of an enlarged image
 MOST_ENLARGED = 8  # the largest upscale factor, of each side
 MOST_STEPS = 1000
@@ -30,7 +40,6 @@ LANCZOS, LATENT = "lanczos", "latent"  # upscalers without a file; LATENT enlarg
 _STEPS, _UNREADABLE = "The number of steps", "The settings cannot be read"
 
 _T = TypeVar("_T")
-_Name = TypeVar("_Name", bound=StrEnum)
 
 
 class SamplerName(StrEnum):
@@ -99,13 +108,14 @@ class ControlNetUse:
     high: int = 200  # above `high` it is one; in between it is where it continues another
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prepare", _named(PreprocessorName, "preprocessor", self.prepare))
-        _a_name("The ControlNet", self.network)
-        _in_range("The conditioning scale of a ControlNet", self.scale, 0.0, 4.0)
-        _in_range("The start of a ControlNet", self.begins, 0.0, 1.0)
-        _in_range("The end of a ControlNet", self.ends, 0.0, 1.0)
-        _in_range("The lower Canny threshold", self.low, 0, HIGHEST_THRESHOLD)
-        _in_range("The upper Canny threshold", self.high, 0, HIGHEST_THRESHOLD)
+        object.__setattr__(self, "prepare", named(PreprocessorName, "preprocessor", self.prepare))
+        check_types(self)
+        check_text("The ControlNet", self.network)
+        check_range("The conditioning scale of a ControlNet", self.scale, 0.0, 4.0)
+        check_range("The start of a ControlNet", self.begins, 0.0, 1.0)
+        check_range("The end of a ControlNet", self.ends, 0.0, 1.0)
+        check_range("The lower Canny threshold", self.low, 0, HIGHEST_THRESHOLD)
+        check_range("The upper Canny threshold", self.high, 0, HIGHEST_THRESHOLD)
         if self.begins >= self.ends:
             raise BadRequest(
                 f"A ControlNet starts at {self.begins:g} of the steps and ends at {self.ends:g}",
@@ -119,7 +129,7 @@ class ControlNetUse:
     @classmethod
     def from_json(cls, values: object) -> ControlNetUse:
         known = _known(cls, {"format": FORMAT} | values) if isinstance(values, dict) else {}
-        return _made(cls, known | {"image": Path(str(known.get("image") or "."))})
+        return _made(cls, {"image": Path()} | _with_paths(known, "image"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,41 +168,43 @@ class GenerateRequest:
     vae: str = ""  # replaces the checkpoint's own: a name from the library, or a path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
-        object.__setattr__(self, "spacing", _named(SpacingName, "spacing", self.spacing))
-        object.__setattr__(self, "resize", _named(ResizeName, "resize mode", self.resize))
-        object.__setattr__(self, "fill", _named(FillName, "fill", self.fill))
-        object.__setattr__(self, "outpaint", _four(self.outpaint))
-        object.__setattr__(self, "controls", tuple(self.controls))
-        if not all(isinstance(use, ControlNetUse) for use in self.controls):
+        object.__setattr__(self, "sampler", named(SamplerName, "sampler", self.sampler))
+        object.__setattr__(self, "spacing", named(SpacingName, "spacing", self.spacing))
+        object.__setattr__(self, "resize", named(ResizeName, "resize mode", self.resize))
+        object.__setattr__(self, "fill", named(FillName, "fill", self.fill))
+        object.__setattr__(self, "outpaint", four_sides(self.outpaint))
+        controls: object = self.controls
+        if isinstance(controls, list):
+            object.__setattr__(self, "controls", tuple(controls))
+        if not has_type(self.controls, tuple[ControlNetUse, ...]):
             raise BadRequest("The settings of the ControlNets cannot be read", remedy="Choose them again")
+        check_types(self)
         if len(self.controls) > MOST_CONTROLS:
             raise BadRequest(
                 f"{len(self.controls)} ControlNets were given", f"the limit is {MOST_CONTROLS}", "Remove some"
             )
-        _in_range("The scale of the hires fix", self.enlarge, 1, MOST_ENLARGED)
-        _in_range("The number of hires fix steps", self.enlarge_steps, 0, MOST_STEPS)
-        _strength("The denoising strength of the hires fix", self.enlarge_strength)
-        _in_range("The CFG scale of the hires fix", self.enlarge_guidance or 0.0, 0.0, 100.0)
-        _a_name("The upscaler", self.upscaler)
-        _a_name("The VAE", self.vae or "none")
+        check_range("The scale of the hires fix", self.enlarge, 1, MOST_ENLARGED)
+        check_range("The number of hires fix steps", self.enlarge_steps, 0, MOST_STEPS)
+        check_strength("The denoising strength of the hires fix", self.enlarge_strength)
+        check_range("The CFG scale of the hires fix", self.enlarge_guidance or 0.0, 0.0, 100.0)
+        check_text("The upscaler", self.upscaler)
+        check_text("The VAE", self.vae or "none")
         if self.enlarge > 1 and (self.mask is not None or any(self.outpaint)):
             raise BadRequest(
                 "Inpainting and outpainting cannot be combined with the hires fix",
                 "it would change the whole image",
                 "Inpaint first, then upscale the result",
             )
-        _in_range("The feather", self.feather, 0, 1024)
-        _in_range("The padding", self.padding, 0, LARGEST_SIDE)
-        _in_range("The number of images", self.count, 1, LARGEST_COUNT)
-        _in_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
-        _in_range(_STEPS, self.steps, 1, MOST_STEPS)
-        _in_range("The CFG scale", self.guidance, 0.0, 100.0)
-        _yes_or_no("guide_last_call", self.guide_last_call)
+        check_range("The feather", self.feather, 0, 1024)
+        check_range("The padding", self.padding, 0, LARGEST_SIDE)
+        check_range("The number of images", self.count, 1, LARGEST_COUNT)
+        check_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
+        check_range(_STEPS, self.steps, 1, MOST_STEPS)
+        check_range("The CFG scale", self.guidance, 0.0, 100.0)
         for name, side in (("The width", self.width), ("The height", self.height)):
             if side is not None:
-                _in_range(name, side, 8, LARGEST_SIDE)
-        _strength("The denoising strength", self.strength)
+                check_range(name, side, 8, LARGEST_SIDE)
+        check_strength("The denoising strength", self.strength)
         if self.mask is not None and self.init is None:
             raise BadRequest("A mask was given without an image", remedy="Give the image to inpaint with --init")
         if any(self.outpaint) and self.init is None:
@@ -201,7 +213,7 @@ class GenerateRequest:
             raise BadRequest(
                 "Generating only the masked area needs a mask", remedy="Give a mask, or generate the whole image"
             )
-        _prompts(self.prompt, self.negative)
+        check_prompts(self.prompt, self.negative)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, `format` among them; paths as text."""
@@ -212,9 +224,7 @@ class GenerateRequest:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> GenerateRequest:
         known = _known(cls, values)
-        for name in ("init", "mask"):
-            if known.get(name) is not None:
-                known[name] = _as_path(known[name])
+        known = _with_paths(known, "init", "mask")
         if isinstance(known.get("controls"), (list, tuple)):
             known["controls"] = tuple(ControlNetUse.from_json(use) for use in known["controls"])
         return _made(cls, known)
@@ -246,18 +256,18 @@ class UpscaleRequest:
     tiled: bool = False  # sample in tiles even where the checkpoint could do without
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sampler", _named(SamplerName, "sampler", self.sampler))
-        object.__setattr__(self, "spacing", _named(SpacingName, "spacing", self.spacing))
-        _in_range("The scale", self.scale, 1, MOST_ENLARGED)
-        _in_range("The seed", self.seed, 0, LARGEST_SEED)
-        _in_range(_STEPS, self.steps, 1, MOST_STEPS)
-        _in_range("The CFG scale", self.guidance, 0.0, 100.0)
-        _yes_or_no("guide_last_call", self.guide_last_call)
-        _in_range("The CFG scale of the img2img pass", self.enlarge_guidance or 0.0, 0.0, 100.0)
-        _strength("The denoising strength", self.strength)
-        _a_name("The upscaler", self.upscaler)
-        _a_name("The VAE", self.vae or "none")
-        _prompts(self.prompt, self.negative)
+        object.__setattr__(self, "sampler", named(SamplerName, "sampler", self.sampler))
+        object.__setattr__(self, "spacing", named(SpacingName, "spacing", self.spacing))
+        check_types(self)
+        check_range("The scale", self.scale, 1, MOST_ENLARGED)
+        check_range("The seed", self.seed, 0, LARGEST_SEED)
+        check_range(_STEPS, self.steps, 1, MOST_STEPS)
+        check_range("The CFG scale", self.guidance, 0.0, 100.0)
+        check_range("The CFG scale of the img2img pass", self.enlarge_guidance or 0.0, 0.0, 100.0)
+        check_strength("The denoising strength", self.strength)
+        check_text("The upscaler", self.upscaler)
+        check_text("The VAE", self.vae or "none")
+        check_prompts(self.prompt, self.negative)
         if self.upscaler == LATENT and not self.checkpoint:
             raise BadRequest(
                 "Latent upscaling needs a checkpoint",
@@ -276,9 +286,7 @@ class UpscaleRequest:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> UpscaleRequest:
-        known = _known(cls, values)
-        known["source"] = Path(str(known.get("source") or "."))
-        return _made(cls, known)
+        return _made(cls, {"source": Path()} | _with_paths(_known(cls, values), "source"))
 
 
 PictureRequest: TypeAlias = GenerateRequest | UpscaleRequest  # the requests that make images
@@ -316,12 +324,13 @@ class TrainRequest:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.steps is not None and self.minutes is not None:
             raise BadRequest("Both steps and minutes were given", remedy="Give one of them")
         if self.steps is not None:
-            _in_range(_STEPS, self.steps, 1, 100_000_000)
+            check_range(_STEPS, self.steps, 1, 100_000_000)
         if self.minutes is not None and not 0 < self.minutes < 1e6:
-            raise BadRequest(f"The time to train is {self.minutes} minutes", remedy="Give more than 0")
+            raise BadRequest(f"The time to train is {shown(self.minutes)} minutes", remedy="Give more than 0")
         if self.folder is None and not self.resume:
             raise BadRequest(NO_FOLDER, remedy=CHOOSE_IMAGE_FOLDER)
 
@@ -331,11 +340,7 @@ class TrainRequest:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainRequest:
-        known = _known(cls, values)
-        for name in ("folder", "run"):
-            if known.get(name) is not None:
-                known[name] = _as_path(known[name])
-        return _made(cls, known)
+        return _made(cls, _with_paths(_known(cls, values), "folder", "run"))
 
 
 Request = GenerateRequest | UpscaleRequest | TrainRequest
@@ -360,7 +365,7 @@ def _known(cls: type, values: Any) -> dict[str, Any]:
     stored = values.get("format", 0)
     if not isinstance(stored, int) or stored > FORMAT:
         raise BadRequest(
-            f"The settings are of format {stored!r}", f"this program reads up to {FORMAT}", "Update diffstudio"
+            f"The settings are of format {shown(stored)}", f"this program reads up to {FORMAT}", "Update diffstudio"
         )
     names = {field.name for field in fields(cls)}
     if "guide_last_call" in names:  # requests from before this setting guided every call
@@ -368,64 +373,13 @@ def _known(cls: type, values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
 
 
-def _as_path(value: Any) -> Path:
-    try:
-        return Path(value)
-    except TypeError as error:
-        raise BadRequest(_UNREADABLE, f"{str(value)[:80]!r} is not a path") from error
+def _with_paths(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The values with these texts as paths; anything else stays as it is, for `check_types` to refuse."""
+    return values | {name: Path(values[name]) for name in names if isinstance(values.get(name), str)}
 
 
 def _made(cls: type[_T], values: dict[str, Any]) -> _T:
     try:
         return cls(**values)
-    except (TypeError, AttributeError) as error:
+    except TypeError as error:
         raise BadRequest(_UNREADABLE, str(error)) from error
-
-
-def _named(names: type[_Name], what: str, value: str) -> _Name:
-    """The member of an enumeration with this value, which may be a plain string from the command line or JSON."""
-    try:
-        return names(value)
-    except ValueError:
-        raise BadRequest(unknown_name(what, str(value)), remedy=f"Choose one of {', '.join(names)}") from None
-
-
-def _four(sides: Any) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom; a list in JSON."""
-    try:
-        left, top, right, bottom = sides
-    except (TypeError, ValueError):
-        raise BadRequest(
-            f"The outpainting margins are {str(sides)[:80]}", remedy="Give four numbers in px: left, top, right, bottom"
-        ) from None
-    for name, side in (("left", left), ("top", top), ("right", right), ("bottom", bottom)):
-        _in_range(f"The outpainting margin at the {name}", side, 0, LARGEST_SIDE)
-    return left, top, right, bottom
-
-
-def _in_range(what: str, value: float, lowest: float, highest: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BadRequest(f"{what} is {value!r}", "a number is needed")
-    if not lowest <= value <= highest:
-        raise BadRequest(f"{what} is {value}", must_be_between(lowest, highest))
-
-
-def _strength(what: str, value: float) -> None:
-    if not 0.0 < value <= 1.0:
-        raise BadRequest(f"{what} is {value}", "it must be above 0 and at most 1")
-
-
-def _yes_or_no(what: str, value: bool | None) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise BadRequest(f"{what} is {str(value)[:80]!r}", "true, false or null is needed")
-
-
-def _a_name(what: str, value: str) -> None:
-    if not isinstance(value, str) or not value:
-        raise BadRequest(f"{what} is {value!r}", "a name is needed")
-
-
-def _prompts(prompt: str, negative: str) -> None:
-    for name, text in (("The prompt", prompt), ("The negative prompt", negative)):
-        if len(text) > LONGEST_PROMPT:
-            raise BadRequest(f"{name} has {len(text):,} characters", f"the limit is {LONGEST_PROMPT:,}", "Shorten it")

@@ -154,6 +154,7 @@ def test_the_interval_and_the_thresholds_of_a_controlnet() -> None:
         with pytest.raises(BadRequest):
             control(**wrong)
     assert len(generate(controls=(control(),) * 8).controls) == 8
+    assert generate(controls=[control()]).controls == (control(),)
     with pytest.raises(BadRequest, match="The settings of the ControlNets cannot be read"):
         generate(controls=(control(), "canny"))
     with pytest.raises(BadRequest, match="9 ControlNets were given"):

@@ -174,6 +174,9 @@ def test_a_dropped_picture_shows_its_settings_and_a_text_says_why_not(
     Image.new("RGB", (8, 8)).save(plain)
     desktop.images.open(plain)  # it says nothing about itself: it is one to start from
     qtbot.waitUntil(lambda: desktop.generate_room.panel.init_image.image_path() == plain)
+    qtbot.waitUntil(desktop.window.banner.isVisible)
+    assert desktop.window.banner.text() == "plain.png holds no settings. It is now the init image."
+    desktop.window.show_message("info", "")
     text = tmp_path / "text.png"
     text.write_text("hello")
     desktop.images.open(text)

@@ -13,7 +13,8 @@ from diffstudio.errors import BadRequest
 from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
 from diffstudio.imaging.reader import WHITE, read_rgb
 from diffstudio.studio.events import Picture
-from diffstudio.studio.requests import LARGEST_SIDE, FillName, GenerateRequest, ResizeName, too_large
+from diffstudio.studio.request_checks import LARGEST_SIDE
+from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, too_large
 
 
 @dataclass(frozen=True, slots=True)

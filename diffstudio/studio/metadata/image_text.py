@@ -1,7 +1,7 @@
-"""Text inside an image file, read without trusting it: PNG text chunks, and the EXIF comment of JPEG and WebP.
+"""Text inside an image file, read without trusting it: PNG text chunks, EXIF and XMP, and text hidden in pixels.
 
-No pixel is decoded here, and no size in the file is believed: sizes, counts and
-decompressed lengths all have limits, so that a hostile file costs a few megabytes at most.
+No size in the file is believed: sizes, counts and decompressed lengths all have limits, so that a hostile file costs a
+few megabytes at most. Pixels are decoded only of a PNG without any text, of at most as many as images may have.
 PNG chunks: https://www.w3.org/TR/png-3/#5DataRep and #11textinfo.
 """
 
@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
 
+from diffstudio.errors import ImageProblem
+from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.imaging.reader import image_errors, image_problem
+from diffstudio.studio.metadata.exif_text import exif_texts, xmp_comment
+from diffstudio.studio.metadata.found_settings import json_object
+from diffstudio.studio.metadata.stealth_text import stealth_text
 
 LARGEST_TEXT_BYTES = 2 << 20  # of one text, decompressed: ComfyUI's workflows reach some hundred KiB
 LARGEST_TEXTS_BYTES = 8 << 20  # of all texts in one file together
@@ -24,7 +30,7 @@ MOST_CHUNKS = 500_000  # a 4 GiB image in chunks of 8 KiB
 LARGEST_OTHER_BYTES = 512 << 20  # of a JPEG or WebP, which Pillow may hold in memory
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_EXIF_IFD, _USER_COMMENT, _MAKE, _MODEL = 0x8769, 0x9286, 0x010F, 0x0110
+XMP_KEYWORD = "XML:com.adobe.xmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,8 @@ def read_text(path: Path) -> ImageText:
     with image_errors(path):
         with path.open("rb") as file:
             if file.read(8) == PNG_SIGNATURE:
-                return _read_png(file, path)
+                found = _read_png(file, path)
+                return found if found.texts else replace(found, texts=_hidden_texts(path))
         if path.stat().st_size > LARGEST_OTHER_BYTES:
             raise image_problem(path, f"the file is larger than {LARGEST_OTHER_BYTES >> 20} MiB")
         return _read_other(path)
@@ -66,12 +73,19 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
                 held_bytes += len(text)
                 if text and held_bytes <= LARGEST_TEXTS_BYTES and len(texts) < MOST_TEXTS:
                     texts.setdefault(keyword, text)
+        elif kind == b"eXIf" and length <= LARGEST_TEXT_BYTES:
+            exif = Image.Exif()
+            exif.load(file.read(length))
+            _add_exif(exif, texts)
+            file.seek(4, 1)
         elif kind == b"IEND":
             break
         else:
             file.seek(length + 4, 1)
     if not 0 < width < 2**31 or not 0 < height < 2**31:
         raise image_problem(path, "it is damaged (its header holds no size)")
+    if XMP_KEYWORD in texts:
+        _add_xmp(texts.pop(XMP_KEYWORD), texts)
     return ImageText(width, height, texts)
 
 
@@ -101,30 +115,32 @@ def _inflated(data: bytes) -> bytes:
 def _read_other(path: Path) -> ImageText:
     with Image.open(path, formats=("JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")) as image:
         texts: dict[str, str] = {}
-        if image.format in ("JPEG", "WEBP"):
-            exif = image.getexif()
-            comment = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT) or b""
-            if isinstance(comment, (bytes, str)) and len(comment) <= LARGEST_TEXT_BYTES:
-                text = _user_comment(comment)
-                if text:
-                    texts["parameters"] = text
-            for tag in (_MAKE, _MODEL):  # where ComfyUI keeps `workflow:{...}` and `prompt:{...}` in a WebP
-                value = exif.get(tag)
-                if isinstance(value, str) and len(value) <= LARGEST_TEXT_BYTES:
-                    name, colon, text = value.partition(":")
-                    if colon and name in ("workflow", "prompt"):
-                        texts[name] = text
+        _add_exif(image.getexif(), texts)
+        packet = image.info.get("xmp")
+        if isinstance(packet, bytes):
+            _add_xmp(packet[:LARGEST_TEXT_BYTES].decode("utf-8", "replace"), texts)
         return ImageText(image.width, image.height, texts)
 
 
-def _user_comment(comment: bytes | str) -> str:
-    """EXIF 2.3, UserComment: eight bytes name the encoding. Writers disagree about the byte order of UNICODE."""
-    if isinstance(comment, str):
-        return comment.strip("\0")
-    encoding, text = comment[:8], comment[8:]
-    if encoding.startswith(b"UNICODE"):
-        order = "utf-16-be" if text[:1] == b"\0" or text[1:2] != b"\0" else "utf-16-le"
-        return text.decode(order, "replace").strip("\0")
-    if encoding.startswith((b"ASCII", b"\0\0\0\0")):
-        return text.decode("utf-8", "replace").strip("\0")
-    return ""
+def _add_exif(exif: Image.Exif, texts: dict[str, str]) -> None:
+    for keyword, text in exif_texts(exif):
+        texts.setdefault(keyword, text)
+
+
+def _add_xmp(packet: str, texts: dict[str, str]) -> None:
+    """Draw Things keeps JSON there; other programs AUTOMATIC1111's text."""
+    if comment := xmp_comment(packet):
+        texts.setdefault("draw_things" if comment.startswith("{") else "parameters", comment)
+
+
+def _hidden_texts(path: Path) -> dict[str, str]:
+    """The texts in the pixels of an image with transparency, by keyword."""
+    with suppress(ImageProblem), image_errors(path), Image.open(path, formats=("PNG",)) as image:
+        if image.mode not in ("RGB", "RGBA") or image.width * image.height > LARGEST_PIXELS:
+            return {}
+        text = stealth_text(image)
+        values = json_object(text)
+        if values is None:
+            return {"parameters": text} if text else {}
+        return {name: value for name, value in values.items() if isinstance(value, str)}  # NovelAI's: its PNG chunks
+    return {}

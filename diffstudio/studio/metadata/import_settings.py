@@ -1,39 +1,50 @@
 """Settings written by other programs, as far as a GenerateRequest can hold them.
 
 AUTOMATIC1111's text is read by its own rules (`modules/infotext_utils.py` there), because a prompt may hold anything;
-Fooocus, ComfyUI, InvokeAI and NovelAI through sd-parsers; SwarmUI's JSON directly.
+ComfyUI's graph is followed by `comfyui`, JSON of other programs read by `other_programs`. A setting is imported only as
+far as it was really found; what was not is named.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.studio.metadata import a1111_controlnet
-from diffstudio.studio.metadata.sampler_names import reduced, sampler_and_spacing, shortened
-from diffstudio.studio.requests import (
-    LANCZOS,
-    LARGEST_SEED,
-    LATENT,
-    LONGEST_PROMPT,
-    GenerateRequest,
-    PictureRequest,
-    UpscaleRequest,
+from diffstudio.studio.metadata.comfyui import read_comfyui
+from diffstudio.studio.metadata.found_settings import (
+    FoundSettings,
+    as_object,
+    is_number,
+    json_object,
+    json_value,
+    size,
+    stem,
 )
+from diffstudio.studio.metadata.other_programs import READERS
+from diffstudio.studio.metadata.sampler_names import reduced, sampler_and_spacing, shortened
+from diffstudio.studio.metadata.sd_parsers_graph import read_through_sd_parsers
+from diffstudio.studio.prompts.wildcards import escaped
+from diffstudio.studio.request_checks import LONGEST_PROMPT
+from diffstudio.studio.requests import LANCZOS, LARGEST_SEED, LATENT, GenerateRequest, PictureRequest
 
 DAMAGED = "The image's settings are damaged"
 CHOOSE_ANOTHER = "Choose another image"
 
-_SIZE = re.compile(r"\D*(\d{1,6})\s*[x×,]\s*(\d{1,6})\D*")
 _LONGEST_LINE = 100_000
 _LONGEST_NAME = 60
-_STRING = json.JSONDecoder()
+_JSON = json.JSONDecoder()
 _MOST_SHOWN = 12
+_MOST_PHRASES = 40
+_SCHEDULED = re.compile(  # AUTOMATIC1111's syntax that changes the prompt with the steps, or mixes several
+    r"\[[^\[\]]{0,200}:\s*\d+(?:\.\d*)?\s*\]|\[[^\[\]|]{0,100}\|[^\[\]]{0,100}\]|\bAND\b"
+)
 _NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")
 
 
@@ -56,33 +67,49 @@ def upscaler_label(name: str) -> str:
     return {LANCZOS: "Lanczos", LATENT: "Latent"}.get(name, name)
 
 
-def check_types(request: PictureRequest) -> None:
-    """Refuse a request whose fields came out of JSON as something else: ImageProblem."""
-    texts = (request.prompt, request.negative, request.checkpoint, request.upscaler, request.vae)
-    wholes: tuple[Any, ...] = (request.seed, request.steps, request.count)
-    # Looking at a network path contacts another computer, which no image may cause.
-    places = [str(request.checkpoint), str(request.upscaler), str(request.vae)]
-    match request:
-        case GenerateRequest():
-            wholes += (request.width or 0, request.height or 0, request.enlarge_steps)
-            places += [str(request.init or ""), str(request.mask or "")]
-            places += [place for use in request.controls for place in (use.network, str(use.image))]
-        case UpscaleRequest():  # pragma: no branch - there is no third
-            places.append(str(request.source))
-    if not (all(isinstance(text, str) for text in texts) and all(isinstance(whole, int) for whole in wholes)):
-        raise ImageProblem(DAMAGED, "a value has the wrong type", CHOOSE_ANOTHER)
-    if any(place.startswith(("\\\\", "//")) for place in places):
+def check_paths(request: PictureRequest) -> None:
+    """Refuse a request with a network path: looking at one contacts another computer, which no image may cause."""
+    places: list[Path | str | None] = [request.checkpoint, request.upscaler, request.vae]
+    if isinstance(request, GenerateRequest):
+        places += [request.init, request.mask]
+        places += [place for use in request.controls for place in (use.network, use.image)]
+    else:
+        places.append(request.source)
+    if any(str(place).startswith(("\\\\", "//")) for place in places):
         raise ImageProblem("The image's settings were not read", "they refer to another computer", CHOOSE_ANOTHER)
 
 
 def read_texts(texts: Mapping[str, str], width: int, height: int) -> ImportedSettings | None:
     """The settings in a file's texts, whichever program wrote them; None when there are none. Never raises."""
+    found = next((found for read in READERS if (found := read(texts)) is not None), None)
+    if found is None and "prompt" in texts:
+        found = read_comfyui(texts, width, height) or read_through_sd_parsers(texts)
+    if found is not None and any(found.values.get(name) not in (None, "") for name in ("prompt", "seed", "steps")):
+        return _imported(found, width, height)
     parameters = texts.get("parameters", "")
-    if parameters.lstrip().startswith("{"):
-        imported = _from_swarm(parameters, width, height) or _through_sd_parsers(texts, width, height)
-    else:
-        imported = _through_sd_parsers(texts, width, height) if not parameters else None
-    return imported or (read_parameters(parameters, width, height) if parameters else None)
+    if not parameters or json_object(parameters) is not None:
+        return None
+    return read_parameters(parameters, width, height) or _prompt_alone(parameters, width, height)
+
+
+def _prompt_alone(text: str, width: int, height: int) -> ImportedSettings:
+    """AUTOMATIC1111's text without its line of settings, which some programs remove."""
+    prompt, negative = _prompts(text.strip().split("\n"))
+    found = FoundSettings("AUTOMATIC1111", {"prompt": prompt, "negative": negative})
+    return _imported(found, width, height)
+
+
+def _prompts(lines: Sequence[str]) -> tuple[str, str]:
+    """Prompt and negative prompt, which begins at a line `Negative prompt:`."""
+    prompt: list[str] = []
+    negative: list[str] = []
+    in_negative = False
+    for line in lines:
+        line = line.strip()
+        if line.startswith("Negative prompt:"):
+            in_negative, line = True, line.removeprefix("Negative prompt:").strip()
+        (negative if in_negative else prompt).append(line)
+    return "\n".join(prompt), "\n".join(negative)
 
 
 def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSettings | None:
@@ -91,19 +118,12 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
     values = _pairs(lines[-1][:_LONGEST_LINE])
     if len(values) < 3 and "Steps" not in values:
         return None
-    prompt: list[str] = []
-    negative: list[str] = []
-    in_negative = False
-    for line in lines[:-1]:
-        line = line.strip()
-        if line.startswith("Negative prompt:"):
-            in_negative, line = True, line.removeprefix("Negative prompt:").strip()
-        (negative if in_negative else prompt).append(line)
+    prompt, negative = _prompts(lines[:-1])
     source = values.pop("Version", "")
     ours = source.startswith("diffstudio")
     found: dict[str, Any] = {
-        "prompt": "\n".join(prompt),
-        "negative": "\n".join(negative),
+        "prompt": prompt,
+        "negative": negative,
         "steps": values.pop("Steps", None),
         "sampler": values.pop("Sampler", None),
         "spacing": values.pop("Schedule type", None),
@@ -123,7 +143,32 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
     values |= a1111_controlnet.not_imported(
         {name: _pairs(values.pop(name)) for name in a1111_controlnet.controlnet_names(values)}
     )
-    return _imported(found, values, "diffstudio" if ours else "AUTOMATIC1111", width, height)
+    resources = _civitai_resources(values.pop("Civitai resources", ""))
+    if values.get("Civitai metadata") == "{}":
+        del values["Civitai metadata"]
+    return _imported(
+        FoundSettings("diffstudio" if ours else "AUTOMATIC1111", found, others=dict(values), not_imported=resources),
+        width,
+        height,
+    )
+
+
+def _civitai_resources(text: str) -> list[str]:
+    """A phrase for each of the models that civitai.com lists: its names are not those of the files."""
+    resources = json_value(text)
+    if not isinstance(resources, list):
+        return [f"Civitai resources: {shortened(text)}"] if text else []
+    return [_civitai_phrase(as_object(one)) for one in resources[:_MOST_SHOWN]]
+
+
+def _civitai_phrase(resource: Mapping[str, Any]) -> str:
+    kind = str(resource.get("type") or "model")
+    kind = {"lora": "LoRA", "locon": "LyCORIS", "embed": "embedding", "textualinversion": "embedding"}.get(
+        kind.lower(), kind
+    )
+    name, weight = resource.get("modelName") or resource.get("modelVersionId"), resource.get("weight")
+    version = f"{weight:g}" if is_number(weight) else resource.get("modelVersionName")
+    return shortened(" ".join(str(one) for one in (kind, name, version) if one))
 
 
 GUIDE_LAST_CALL = "Guide last call"  # our own field: whether guidance acts in the last network call; yes or no
@@ -142,21 +187,21 @@ _HIRES = {
 
 def _second_pass(found: Mapping[str, Any], width: Any, height: Any, skipped: list[str]) -> tuple[dict[str, Any], Any]:
     """A request's fields for the hires fix, and the denoising strength of the first pass."""
-    denoise, enlarge = found.get("denoise"), _number(found.get("enlarge"), float)
-    target = _SIZE.fullmatch(str(found.get("enlarged_size") or ""))
+    denoise, enlarge = found.get("denoise"), _number_of(found, "enlarge", float, skipped)
+    target = size(found.get("enlarged_size"))
     if enlarge is None and target and width and height:
-        enlarge = max(int(target[1]) / width, int(target[2]) / height)
+        enlarge = max(target[0] / width, target[1] / height)
     if enlarge is None or not enlarge > 1:
         return {}, denoise
     fields: dict[str, Any] = {
         "enlarge": enlarge,
-        "enlarge_steps": _number(found.get("enlarge_steps"), int) or 0,
+        "enlarge_steps": _number_of(found, "enlarge_steps", int, skipped) or 0,
         "tiled": found.get("tiled") == "yes",
         "upscaler": _upscaler(found.get("upscaler"), skipped),
     }
-    if (guidance := _number(found.get("enlarge_guidance"), float)) is not None:
+    if (guidance := _number_of(found, "enlarge_guidance", float, skipped)) is not None:
         fields["enlarge_guidance"] = guidance
-    strength = _number(found.get("enlarge_strength"), float)
+    strength = _number_of(found, "enlarge_strength", float, skipped)
     own, denoise = (strength, denoise) if strength is not None else (_number(denoise, float), None)
     return fields | ({"enlarge_strength": own} if own is not None else {}), denoise
 
@@ -181,150 +226,107 @@ def _pairs(line: str) -> dict[str, str]:
         start = colon + 1
         while line[start : start + 1] == " ":
             start += 1
-        try:
-            value, end = _STRING.raw_decode(line, start) if line[start : start + 1] == '"' else (None, start)
-        except ValueError:
+        try:  # a JSON string, or civitai.com's list of objects
+            value, end = _JSON.raw_decode(line, start) if line[start : start + 1] in tuple('"[{') else (None, start)
+        except (ValueError, RecursionError):
             value, end = None, start
         comma = line.find(",", end)
         comma = len(line) if comma < 0 else comma
         if name and len(name) <= _LONGEST_NAME:
-            pairs.setdefault(name, line[start:comma].strip() if value is None else str(value))
+            pairs.setdefault(name, value if isinstance(value, str) else line[start:comma].strip())
         at = comma + 1
     return pairs
-
-
-def _from_swarm(text: str, width: int, height: int) -> ImportedSettings | None:
-    values = _json(text)
-    values = values.get("sui_image_params") if values else None
-    if not isinstance(values, dict):
-        return None
-    others = dict(values)
-    found = {
-        ours: others.pop(theirs, None)
-        for ours, theirs in (
-            ("prompt", "prompt"),
-            ("negative", "negativeprompt"),
-            ("model", "model"),
-            ("seed", "seed"),
-            ("steps", "steps"),
-            ("guidance", "cfgscale"),
-            ("sampler", "sampler"),
-            ("spacing", "scheduler"),
-            ("denoise", "initimagecreativity"),
-        )
-    }
-    found["size"] = f"{others.pop('width', width)}x{others.pop('height', height)}"
-    for name in ("aspectratio", "swarm_version", "date", "generation_time"):
-        others.pop(name, None)
-    return _imported(found, others, "SwarmUI", width, height)
-
-
-def _through_sd_parsers(texts: Mapping[str, str], width: int, height: int) -> ImportedSettings | None:
-    from sd_parsers.exceptions import ParserError
-    from sd_parsers.parsers import ComfyUIParser, FooocusParser, InvokeAIParser, NovelAIParser
-
-    given: dict[str, Any] = dict(texts)
-    if "prompt" in given and not isinstance((_json(texts.get("workflow", "")) or {}).get("links"), list):
-        given["workflow"] = {"links": _links(given["prompt"])}
-    for parser in (FooocusParser(), ComfyUIParser(), InvokeAIParser(), NovelAIParser()):
-        try:
-            info = parser.parse(dict(given))
-        except (ParserError, AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError):
-            continue  # another program's file, or a damaged one
-        if not info.samplers:
-            continue
-        sampler = info.samplers[0]
-        others = dict(sampler.parameters)
-        metadata = {str(name): value for name, value in info.metadata.items()}
-        size = metadata.pop("resolution", None)
-        for nodes in metadata.values():  # ComfyUI: the size is in a node of its own
-            for node in nodes if isinstance(nodes, list) else ():
-                if size is None and isinstance(node, dict) and {"width", "height"} <= node.keys():
-                    size = f"{node['width']}x{node['height']}"
-        if {"width", "height"} <= metadata.keys():
-            size = f"{metadata.pop('width')}x{metadata.pop('height')}"
-        found = {
-            "prompt": ", ".join(prompt.value for prompt in sampler.prompts),
-            "negative": ", ".join(prompt.value for prompt in sampler.negative_prompts),
-            "steps": others.pop("steps", None) or metadata.pop("steps", None),
-            "sampler": sampler.name,
-            "spacing": others.pop("scheduler", None),
-            "guidance": others.pop("cfg_scale", None),
-            "seed": others.pop("seed", others.pop("noise_seed", None)),
-            "size": size,
-            "model": sampler.model.name if sampler.model else None,
-            "denoise": others.pop("denoise", others.pop("strength", None)),
-        }
-        if len(info.samplers) > 1:
-            others["further samplers"] = len(info.samplers) - 1
-        return _imported(
-            found,
-            others | {name: value for name, value in metadata.items() if _worth_showing(value)},
-            info.generator.value,
-            width,
-            height,
-        )
-    return None
-
-
-def _links(prompt: str) -> list[list[Any]]:
-    """ComfyUI's links out of its prompt, [id, from, slot, to, slot, kind], for files whose writer left them out."""
-    links: list[list[Any]] = []
-    for node_id, node in (_json(prompt) or {}).items():
-        inputs = node.get("inputs") if isinstance(node, dict) else None
-        for name, value in inputs.items() if isinstance(inputs, dict) else ():
-            if isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int)):
-                links.append([len(links), value[0], 0, node_id, 0, str(name).upper()])
-    return links
-
-
-def _json(text: str) -> dict[str, Any] | None:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
 
 
 def _worth_showing(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and value not in ("", 0, False, None)
 
 
-def _imported(
-    found: Mapping[str, Any], others: Mapping[str, Any], source: str, width: int, height: int
-) -> ImportedSettings | None:
-    """A request made of what was found; what it cannot hold becomes a phrase."""
-    skipped: list[str] = []
-    sampler, spacing = sampler_and_spacing(found.get("sampler"), found.get("spacing"), skipped)
-    taken: dict[str, Any] = {"sampler": sampler, "spacing": spacing}
-    for name in ("prompt", "negative"):
-        text = str(found.get(name) or "")
-        if len(text) > LONGEST_PROMPT:
-            skipped.append(f"the end of a prompt of {len(text):,} characters")
-        taken[name] = text[:LONGEST_PROMPT]
-        skipped += [f"the hypernetwork {tag}" for tag in _NETWORK_TAG.findall(text)[:_MOST_SHOWN]]
+def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings:
+    """A request made of what was found; what it cannot hold, and what was not found, becomes a phrase."""
+    values, skipped = found.values, list(found.not_imported)
+    taken: dict[str, Any] = {}
+    no_tags: list[str] = []
+    for name, tags in (("prompt", found.loras), ("negative", no_tags)):
+        if (text := _prompt(name, values.get(name), tags, skipped)) is not None:
+            taken[name] = text
+    taken |= _sampler_fields(values, skipped)
     for name, kind in (("steps", int), ("guidance", float), ("seed", int)):
-        number = _number(found.get(name), kind)
+        number = _number_of(values, name, kind, skipped)
         if number is not None and name == "seed" and not 0 <= number <= LARGEST_SEED:
-            skipped.append(f"the seed {number}")
+            skipped.append(f"the seed {shortened(number)}")
         elif number is not None:
             taken[name] = number
-    taken["guide_last_call"] = found.get("guide_last_call")
-    match = _SIZE.fullmatch(str(found.get("size") or ""))
-    taken["width"], taken["height"] = (int(match[1]), int(match[2])) if match else (width or None, height or None)
-    model = str(found.get("model") or "").replace("\\", "/")
-    if model:
-        taken["checkpoint"] = PurePosixPath(model).name.removesuffix(".safetensors").removesuffix(".ckpt") or "starter"
-    second_pass, first_denoise = _second_pass(found, taken["width"], taken["height"], skipped)
+    if values.get("guide_last_call") is not None:
+        taken["guide_last_call"] = values["guide_last_call"]
+    taken["width"], taken["height"] = size(values.get("size")) or (width or None, height or None)
+    if isinstance(model := values.get("model"), str) and stem(model):
+        taken["checkpoint"] = stem(model)
+    second_pass, first_denoise = _second_pass(values, taken["width"], taken["height"], skipped)
     taken |= second_pass
-    denoise = _number(first_denoise, float)
+    denoise = _number_of({"denoise": first_denoise}, "denoise", float, skipped)
     if denoise is not None and denoise < 1:
         skipped.append(f"the init image, at denoising strength {denoise:g}")
+    skipped += [
+        f"{label}, which the file does not hold"
+        for name, label in _LABELS.items()
+        if values.get(name) in (None, "") and not (name == "prompt" and found.loras)
+    ]
     request = _in_range_only(taken, skipped)
-    shown = [f"{shortened(name)}: {shortened(value)}" for name, value in others.items() if _worth_showing(value)]
+    shown = [f"{shortened(name)}: {shortened(value)}" for name, value in found.others.items() if _worth_showing(value)]
     if len(shown) > _MOST_SHOWN:
         shown[_MOST_SHOWN:] = [f"{len(shown) - _MOST_SHOWN} more settings"]
-    return ImportedSettings(request, source, tuple(skipped + shown))
+    if len(skipped) > _MOST_PHRASES:
+        skipped[_MOST_PHRASES:] = [f"{len(skipped) - _MOST_PHRASES} other things"]
+    return ImportedSettings(request, found.source, tuple(map(_phrase, skipped + shown)))
+
+
+def _phrase(text: str) -> str:
+    """One line of at most 200 characters."""
+    text = " ".join(text[:1000].split())
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+_LABELS = {
+    "prompt": "the prompt",
+    "steps": "the steps",
+    "sampler": "the sampler",
+    "guidance": "the CFG scale",
+    "seed": "the seed",
+    "model": "the checkpoint",
+}
+
+
+def _sampler_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, Any]:
+    named = {name: value for name in ("sampler", "spacing") if isinstance(value := values.get(name), str) and value}
+    skipped += [
+        f"the {'sampler' if name == 'sampler' else 'schedule'} {shortened(value)}"
+        for name in ("sampler", "spacing")
+        if name not in named and (value := values.get(name)) not in (None, "")
+    ]
+    sampler, spacing = sampler_and_spacing(named.get("sampler"), named.get("spacing"), skipped)
+    if "sampler" in named:
+        return {"sampler": sampler, "spacing": spacing}
+    return {"spacing": spacing} if "spacing" in named else {}
+
+
+def _prompt(name: str, text: Any, tags: list[str], skipped: list[str]) -> str | None:
+    """A prompt with the tags of its LoRAs, written so that nothing in it counts as a wildcard."""
+    kind = "negative prompt" if name == "negative" else "prompt"
+    if text is not None and not isinstance(text, str):
+        skipped.append(f"the {kind}, which is not text")
+        text = None
+    if text is None and not tags:
+        return None
+    text = " ".join(filter(None, (text, *tags)))
+    skipped += [f"the hypernetwork {tag}" for tag in _NETWORK_TAG.findall(text)[:_MOST_SHOWN]]
+    skipped += [f"the {kind}'s {shortened(part)}" for part in _SCHEDULED.findall(text)[:_MOST_SHOWN]]
+    end = LONGEST_PROMPT
+    while len(written := escaped(text[:end])) > LONGEST_PROMPT:
+        end -= (len(written) - LONGEST_PROMPT + 1) // 2  # each character takes two at most
+    if end < len(text):
+        skipped.append(f"the end of a {kind} of {len(text):,} characters")
+    return written
 
 
 def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> GenerateRequest:
@@ -340,11 +342,26 @@ def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> GenerateRequest
     return GenerateRequest(**request_values)
 
 
+def _number_of(
+    values: Mapping[str, Any], name: str, kind: type[int] | type[float], skipped: list[str]
+) -> int | float | None:
+    """A number, which may be written as text; one that cannot be read is named."""
+    value = values.get(name)
+    number = _number(value, kind)
+    if number is None and value is not None:
+        skipped.append(f"{_LABELS.get(name) or _HIRES.get(name) or name} {shortened(value)}")
+    return number
+
+
 def _number(value: Any, kind: type[int] | type[float]) -> int | float | None:
+    """None where a value is not a number, or not a whole one where `kind` is int."""
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+        return None
+    if kind is int and isinstance(value, (int, str)):
+        with suppress(ValueError):
+            return int(value)
     try:
-        return kind(value) if not isinstance(value, bool) and value is not None else None
-    except (TypeError, ValueError, OverflowError):
-        try:
-            return kind(float(value))
-        except (TypeError, ValueError, OverflowError):
-            return None
+        number = float(value)
+        return number if kind is float else int(number) if number == int(number) else None
+    except (ValueError, OverflowError):
+        return None

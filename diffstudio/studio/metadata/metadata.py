@@ -23,19 +23,14 @@ from diffstudio.imaging.reader import flatten
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.paths import valid_utf8
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
+from diffstudio.studio.metadata.found_settings import as_object, json_object
 from diffstudio.studio.metadata.image_text import ImageText, read_text
-from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
+from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS, shortened
+from diffstudio.studio.metadata.stored_request import stored_request
 from diffstudio.studio.prompts import lora_tags
 from diffstudio.studio.prompts.wildcards import escaped
-from diffstudio.studio.requests import (
-    LARGEST_SIDE,
-    FillName,
-    GenerateRequest,
-    PictureRequest,
-    TrainRequest,
-    UpscaleRequest,
-    request_from_json,
-)
+from diffstudio.studio.request_checks import LARGEST_SIDE, LONGEST_PROMPT
+from diffstudio.studio.requests import FillName, GenerateRequest, PictureRequest, UpscaleRequest
 
 JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"
@@ -58,7 +53,8 @@ class ImageSettings:
     @property
     def checkpoint(self) -> str:
         """The name of the checkpoint that made it, also where the request gave a path."""
-        return str(self.environment.get("model") or self.request.checkpoint)
+        name = self.environment.get("model")
+        return name if isinstance(name, str) and name else self.request.checkpoint
 
 
 def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
@@ -292,25 +288,23 @@ def save_copy(source: Path, target: Path) -> None:
 
 
 def _ours(text: str) -> ImageSettings:
-    try:
-        values = json.loads(text) if len(text) <= LARGEST_JSON_CHARACTERS else None
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict) or values.get("kind", "generate") not in ("generate", "upscale"):
+    values = json_object(text) if len(text) <= LARGEST_JSON_CHARACTERS else None
+    if values is None or values.get("kind", "generate") not in ("generate", "upscale"):
         raise ImageProblem(import_settings.DAMAGED, remedy=import_settings.CHOOSE_ANOTHER)
-    asked = request_from_json({"kind": "generate"} | values)
-    assert not isinstance(asked, TrainRequest)
-    import_settings.check_types(asked)
-    image, environment = values.get("image"), values.get("environment")
-    image = image if isinstance(image, dict) else {}
+    asked, dropped = stored_request({"kind": "generate"} | values)
+    import_settings.check_paths(asked)
+    image = as_object(values.get("image"))
     index = image.get("index", 0)
-    if not isinstance(index, int) or not 0 <= index < asked.count:
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < asked.count:
         index = 0
+    expanded = {name: image[name] for name in _EXPANDED if name in image}
+    wrong = {
+        name for name, value in expanded.items() if not isinstance(value, str) or len(escaped(value)) > LONGEST_PROMPT
+    }
+    dropped += [f"{name} {shortened(expanded[name])}" for name in sorted(wrong)]
+    request = of_one(asked, {name: value for name, value in expanded.items() if name not in wrong} | {"index": index})
     return ImageSettings(
-        of_one(asked, image | {"index": index}),
-        "diffstudio",
-        asked=asked,
-        environment=environment if isinstance(environment, dict) else {},
+        request, "diffstudio", tuple(dropped), asked=asked, environment=as_object(values.get("environment"))
     )
 
 

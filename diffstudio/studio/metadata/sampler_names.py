@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from diffstudio.studio.request_checks import shown
 from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 
 SAMPLER_LABELS = {
@@ -107,5 +108,5 @@ def reduced(name: object) -> str:
 
 def shortened(value: object) -> str:
     """A value on one line of at most 80 characters, for a message."""
-    text = " ".join(str(value)[:200].split())
+    text = " ".join((value if isinstance(value, str) else shown(value))[:200].split())
     return text if len(text) <= 80 else text[:77] + "…"

@@ -23,7 +23,8 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest
+from diffstudio.studio.request_checks import LONGEST_PROMPT
+from diffstudio.studio.requests import GenerateRequest
 
 if TYPE_CHECKING:
     from dynamicprompts.wildcards import WildcardManager

@@ -16,7 +16,8 @@ from diffstudio.models.conditioning.token_count import supports_prompt_weights
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.token_count import PromptTokenCount
-from diffstudio.studio.requests import LONGEST_PROMPT, GenerateRequest
+from diffstudio.studio.request_checks import LONGEST_PROMPT
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.add_buttons import AddButtons
 from diffstudio.ui.generate.sections.checkpoint_chooser import CheckpointChooser

@@ -76,6 +76,7 @@ class ImageController(QObject):
                 )
             else:  # it has no settings: use it as the init image
                 self.start_requested.emit(path)
+                self._window.show_message("info", f"{error.what}. It is now the init image.")
             return
         except OSError as error:
             self._window.show_message("warn", f"{path.name} could not be read: {error}.")

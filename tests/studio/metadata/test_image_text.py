@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from diffstudio.errors import ImageProblem
-from diffstudio.studio.metadata import image_text
+from diffstudio.studio.metadata import exif_text, image_text
 from diffstudio.studio.metadata.image_text import PNG_SIGNATURE, read_text
 
 
@@ -104,7 +104,7 @@ def test_the_exif_comment(tmp_path: Path, comment: bytes, expected: str | None) 
 
 
 def test_a_comment_that_is_text_already() -> None:
-    assert image_text._user_comment("Steps: 1\0") == "Steps: 1"
+    assert exif_text.user_comment("Steps: 1\0", "utf-16-le") == "Steps: 1"
 
 
 def test_comments_of_other_types_and_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

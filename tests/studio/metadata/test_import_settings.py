@@ -10,12 +10,15 @@ import pytest
 
 from diffstudio.errors import ImageProblem
 from diffstudio.studio.metadata import import_settings
-from diffstudio.studio.metadata.import_settings import check_types, read_parameters, read_texts, upscaler_label
-from diffstudio.studio.requests import LANCZOS, LATENT, LONGEST_PROMPT, GenerateRequest, UpscaleRequest
+from diffstudio.studio.metadata.import_settings import check_paths, read_parameters, read_texts, upscaler_label
+from diffstudio.studio.request_checks import LONGEST_PROMPT
+from diffstudio.studio.requests import LANCZOS, LATENT, ControlNetUse, GenerateRequest, UpscaleRequest
 
 
 def read(fields: str, prompt: str = "a cat") -> import_settings.ImportedSettings:
-    found = read_parameters(f"{prompt}\nSteps: 20, Sampler: Euler, Seed: 1, Size: 64x48, {fields}")
+    found = read_parameters(
+        f"{prompt}\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x48, Model: m, {fields}"
+    )
     assert found is not None
     return found
 
@@ -96,16 +99,87 @@ def test_comfyui_with_two_samplers_and_a_size_elsewhere() -> None:
     }
     found = read_texts({"prompt": json.dumps(prompt)}, 32, 32)
     assert found is not None and (found.request.width, found.request.height) == (96, 80)
-    assert "further samplers: 1" in found.not_imported
+    assert any("may be those of another" in phrase for phrase in found.not_imported)
 
 
-def test_types_are_checked() -> None:
-    check_types(UpscaleRequest(Path("a.png"), 2.0))
-    check_types(GenerateRequest())
-    with pytest.raises(ImageProblem, match="refer to another computer"):
-        check_types(UpscaleRequest(Path("//other/share/a.png"), 2.0))
+def test_network_paths_are_refused() -> None:
+    share = "//other/share/a.png"
+    check_paths(UpscaleRequest(Path("a.png"), 2.0))
+    check_paths(GenerateRequest())
+    for request in (
+        UpscaleRequest(Path(share), 2.0),
+        GenerateRequest(init=Path(share)),
+        GenerateRequest(vae="\\\\other\\share"),
+        GenerateRequest(controls=(ControlNetUse("canny", Path(share)),)),
+    ):
+        with pytest.raises(ImageProblem, match="refer to another computer"):
+            check_paths(request)
 
 
 def test_only_so_many_other_settings_are_shown() -> None:
     shown = read(", ".join(f"Option {number}: on" for number in range(30))).not_imported
     assert shown[:2] == ("Option 0: on", "Option 1: on") and shown[-1].endswith("more settings") and len(shown) == 13
+
+
+def test_a_prompt_that_grows_when_its_braces_are_escaped_is_cut() -> None:
+    found = read("CFG scale: 7", "{" * LONGEST_PROMPT)
+    assert found.request.prompt == "\\{" * (LONGEST_PROMPT // 2)
+    assert found.not_imported == (f"the end of a prompt of {LONGEST_PROMPT:,} characters",)
+
+
+def test_phrases_are_short_and_few() -> None:
+    loras = [{"model": {"name": f"lora{number}"}} for number in range(60)]
+    values = {"positive_prompt": "a\ncat", "seed": 1, "loras": loras, "controlnets": [{"control_model": "x" * 500}]}
+    found = read_texts({"invokeai_metadata": json.dumps(values)}, 64, 64)
+    assert found is not None and len(found.not_imported) == 41 and found.not_imported[-1].endswith(" other things")
+    values["loras"] = []
+    found = read_texts({"invokeai_metadata": json.dumps(values)}, 64, 64)
+    assert found is not None and len(found.not_imported[0]) == 200
+
+
+def test_steps_of_a_prompt_are_named() -> None:
+    found = read("CFG scale: 7", "[cat:dog:0.5] [fog::10] [a|b] (red:1.2) [dim] x AND y")
+    assert found.not_imported == tuple(
+        f"the prompt's {part}" for part in ("[cat:dog:0.5]", "[fog::10]", "[a|b]", "AND")
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"scheduler": 3}, "the sampler 3"),
+        ({"positive_prompt": 3}, "the prompt, which is not text"),
+        ({"negative_prompt": []}, "the negative prompt, which is not text"),
+        ({"steps": "many"}, "the steps many"),
+        ({"steps": 2.5}, "the steps 2.5"),
+        ({"strength": "half"}, "denoise half"),
+        ({"model": 3}, "the checkpoint, which the file does not hold"),
+    ],
+)
+def test_values_of_wrong_types_are_named(values: dict[str, Any], named: str) -> None:
+    usual = {"positive_prompt": "a", "seed": 1, "steps": 4, "cfg_scale": 2, "scheduler": "euler", "model": "m"}
+    found = read_texts({"invokeai_metadata": json.dumps(usual | values)}, 64, 64)
+    assert found is not None and named in found.not_imported
+
+
+def test_a_prompt_without_its_line_of_settings() -> None:
+    found = read_texts({"parameters": "a cat\nNegative prompt: fog\nrain"}, 64, 48)
+    assert found is not None and (found.request.prompt, found.request.negative) == ("a cat", "fog\nrain")
+    assert found.request.width == 64 and "the seed, which the file does not hold" in found.not_imported
+
+
+def test_resources_of_civitai() -> None:
+    assert read(
+        'Civitai resources: [{"type": "embed", "modelVersionName": "v1"}], Civitai metadata: {}'
+    ).not_imported == ("embedding v1",)
+    assert read("Civitai resources: none").not_imported == ("Civitai resources: none",)
+
+
+def test_a_schedule_without_a_sampler() -> None:
+    values = {"prompt": "a", "base_model": "m", "scheduler": "karras", "seed": 1, "steps": 3}
+    found = read_texts({"parameters": json.dumps(values)}, 64, 64)
+    assert found is not None and found.request.spacing == "karras"
+    assert found.not_imported == (
+        "the sampler, which the file does not hold",
+        "the CFG scale, which the file does not hold",
+    )

@@ -17,7 +17,8 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
-from diffstudio.studio.requests import LARGEST_SEED, LONGEST_PROMPT, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.request_checks import LONGEST_PROMPT
+from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.generate.panel import Panel

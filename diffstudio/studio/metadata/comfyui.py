@@ -1,0 +1,338 @@
+"""Settings of an image saved by ComfyUI: its graph is followed from the node that saved the image back to the loaders.
+
+A linked value is followed to the node that supplies it, whatever that node is called; what a request cannot hold, and
+every input that leads nowhere, is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from diffstudio.studio.metadata.comfyui_graph import DEEPEST, LONGEST_CHAIN, TEXT_INPUTS, Graph, Link, Node
+from diffstudio.studio.metadata.found_settings import FILE_ENDINGS, FoundSettings, is_number, json_object, stem
+
+# Inputs that carry an image or latent on, in the order in which they are tried.
+_IMAGE_INPUTS = ("images", "image", "samples", "pixels", "latent_image", "latent", "latents", "denoised")
+_LATENT_INPUTS = {"latent_image", "latent", "samples"}
+_MODEL_INPUTS = ("ckpt_name", "unet_name", "model_name", "base_ckpt_name", "model_path")
+_MOST_SAVERS = 50
+_LORA_INPUT = re.compile(r"lora_name(_?\d*)|lora(_\d+)")
+
+
+def read_comfyui(texts: Mapping[str, str], width: int, height: int) -> FoundSettings | None:
+    """Settings of the image of width x height px that a graph made; None when it has no sampler. Never raises."""
+    nodes_json = json_object(texts.get("prompt"))
+    return _Reader(nodes_json).read(width, height) if nodes_json else None
+
+
+class _Reader:
+    def __init__(self, nodes_json: Mapping[str, Any]) -> None:
+        self._found = FoundSettings("ComfyUI")
+        self._graph = Graph(nodes_json, self._name)
+        nodes = self._graph.nodes.values()
+        self._after_sampler = self._graph.leading_to(node for node in nodes if _is_sampler(node))
+        self._after_text = self._graph.leading_to(node for node in nodes if _encodes_text(node))
+
+    def _set(self, name: str, value: Any) -> None:
+        if value is not None:
+            self._found.values.setdefault(name, value)
+
+    def _name(self, phrase: str) -> None:
+        if phrase not in self._found.not_imported:
+            self._found.not_imported.append(phrase)
+
+    # From the node that saves to the samplers
+
+    def read(self, width: int, height: int) -> FoundSettings | None:
+        chains = self._chains()
+        if not chains:
+            return None
+        first, *later = self._chain_of(chains, (width, height))
+        self._read_sampler(first)
+        for sampler in later:
+            self._name_later_sampler(sampler)
+        if later and "size" not in self._found.values:
+            self._name("the size of the first pass")
+        return self._found
+
+    def _chain_of(self, chains: list[list[Node]], size: tuple[int, int]) -> list[Node]:
+        """The samplers of the image of this size; says so when it may be another one."""
+        fitting = [chain for chain in chains if self._size(chain[0]) == size]
+        if len(chains) > 1 and len(fitting) != 1:
+            self._name("which of the images of this graph it is: these settings may be those of another")
+        return min(fitting, key=len) if fitting else max(chains, key=len)
+
+    def _chains(self) -> list[list[Node]]:
+        """For each image that the graph saves the samplers it went through, the first one first."""
+        used = {link.node_id for node in self._graph.nodes.values() for _, link in node.links()}
+        ends = [node for node in self._graph.nodes.values() if node.id not in used and node.id in self._after_sampler]
+        for rank in range(4):  # nodes that save images, that save, that preview, and any others
+            savers = [node for node in ends if _saver_rank(node) == rank][:_MOST_SAVERS]
+            chains = {tuple(one.id for one in chain): chain for node in savers if (chain := self._samplers(node))}
+            if chains:
+                return list(chains.values())
+        return []
+
+    def _samplers(self, node: Node) -> list[Node]:
+        return [one for one in self._image_path(node) if _is_sampler(one)][::-1]
+
+    def _image_path(self, node: Node) -> Iterator[Node]:
+        """A node and those that its image comes from, one after the other."""
+        seen: set[str] = set()
+        current: Node | None = node
+        while current is not None and current.id not in seen and len(seen) < LONGEST_CHAIN:
+            seen.add(current.id)
+            yield current
+            current = self._image_source(current)
+
+    def _image_source(self, node: Node) -> Node | None:
+        links = [link for name in _IMAGE_INPUTS if (link := node.link(name)) is not None]
+        if not links and not _is_sampler(node):  # other names
+            links = [link for _, link in node.links() if link.node_id in self._after_sampler]
+        return next((found[0] for link in links if (found := self._graph.follow(link)) is not None), None)
+
+    # A sampler's settings
+
+    def _read_sampler(self, sampler: Node) -> None:
+        graph = self._graph
+        guider = graph.source(sampler, "guider") or sampler
+        noise = graph.source(sampler, "noise") or sampler
+        solver = graph.source(sampler, "sampler") or sampler
+        schedule = self._schedule(sampler)
+        self._set("steps", graph.number(schedule, "steps"))
+        self._set("sampler", graph.text(solver, "sampler_name") or _solver_name(solver))
+        self._set("spacing", graph.text(schedule, "scheduler") or _scheduler_name(schedule))
+        if "spacing" not in self._found.values:
+            self._name("the schedule, which the file does not hold")
+        self._set("denoise", graph.number(schedule, "denoise"))
+        if "denoise" in schedule.inputs and "denoise" not in self._found.values:
+            self._name("the denoising strength, which the file does not hold")
+        seeds = [seed for name in ("noise_seed", "seed") if (seed := graph.number(noise, name)) is not None]
+        self._set("seed", seeds[0] if seeds else None)
+        cfg = graph.number(guider, "cfg")
+        if cfg is not None and cfg != 1:  # at 1 the guidance that the network was distilled with may take its place
+            self._set("guidance", cfg)
+        positive = next((name for name in ("positive", "conditioning", "cond1") if guider.link(name)), "positive")
+        self._set("prompt", self._prompt("positive", guider.link(positive)))
+        self._set("guidance", cfg)
+        self._read_negative(guider)
+        model = next((link for node in (guider, sampler, schedule) if (link := node.link("model")) is not None), None)
+        self._read_model(model)
+        if (size := self._size(sampler)) is not None:
+            self._set("size", f"{size[0]}x{size[1]}")
+        self._name_source_image(sampler)
+        self._read_vae()
+
+    def _schedule(self, sampler: Node) -> Node:
+        """The node with the number of steps: the sampler itself, or one that makes its sigmas."""
+        makers = list(self._graph.chain(sampler.link("sigmas"), "sigmas"))
+        for node in makers[:-1]:
+            self._name(_with_numbers(node))
+        return makers[-1] if makers else sampler
+
+    def _read_negative(self, guider: Node) -> None:
+        link = guider.link("negative")
+        text = self._prompt("negative", link) if link is not None else ""
+        self._set("negative", text)
+        if text is None:
+            self._name("the negative prompt, which the file does not hold")
+
+    def _name_later_sampler(self, sampler: Node) -> None:
+        schedule = self._graph.source(sampler, "sigmas") or sampler
+        details = [
+            f"{label} {number:g}"
+            for label in ("steps", "denoise")
+            if (number := self._graph.number(schedule, label)) is not None
+        ]
+        guider = self._graph.source(sampler, "guider") or sampler
+        for node in self._graph.chain(guider.link("model"), "model"):
+            if (file := self._model_file(node)) is not None and stem(file) != stem(self._found.values.get("model", "")):
+                details.append(f"checkpoint {stem(file)}")
+        self._name(f"a further sampling pass ({', '.join(details)})" if details else "a further sampling pass")
+
+    def _name_source_image(self, sampler: Node) -> None:
+        for node in self._image_path(sampler):
+            if node.link("mask") is not None:
+                self._name("the mask")
+            if node.kind.startswith("LoadImage"):
+                self._name(f"the init image {self._graph.text(node, 'image') or ''}".rstrip())
+
+    def _read_vae(self) -> None:
+        for node in self._graph.nodes.values():
+            if "vae_name" in node.inputs and "VAE" not in self._found.others:
+                self._found.others["VAE"] = stem(self._graph.text(node, "vae_name") or "")
+
+    def _size(self, sampler: Node) -> tuple[int, int] | None:
+        for node in self._image_path(sampler):
+            width, height = self._graph.number(node, "width"), self._graph.number(node, "height")
+            if isinstance(width, int) and isinstance(height, int):
+                return width, height
+        return None
+
+    # Prompts
+
+    def _prompt(self, role: str, link: Link | None) -> str | None:
+        return self._conditioning(link, role, 0)
+
+    def _conditioning(self, link: Link | None, role: str, depth: int) -> str | None:
+        """The text behind a conditioning output, of the prompt of this role; None when it was not found."""
+        found = self._graph.follow(link)
+        if found is None or depth >= DEEPEST or not self._graph.may_look_up():
+            return None
+        node, output = found
+        if "ZeroOut" in node.kind:
+            return ""
+        self._read_guidance(node, role)
+        if (text := self._encoded_text(node)) is not None:
+            self._read_clip(node.link("clip"))
+            return text
+        if node.link(role) is None and isinstance(node.inputs.get(role), str):  # a loader with both prompts
+            return str(node.inputs[role])
+        names = self._conditioning_inputs(node, output)
+        texts = [self._conditioning(node.link(name), role, depth + 1) for name in names]
+        if "guidance" not in node.inputs:
+            self._name(self._conditioning_phrase(node))
+        if None in texts and len(texts) > 1:
+            self._name(f"a part of the {'negative ' if role == 'negative' else ''}prompt")
+        parts = [text for text in texts if text is not None]
+        separator = " BREAK " if "Concat" in node.kind else ", "
+        return separator.join(dict.fromkeys(part for part in parts if part)) if parts else None
+
+    def _read_guidance(self, node: Node, role: str) -> None:
+        """The guidance that FLUX.1 takes with the prompt."""
+        guidance = self._graph.number(node, "guidance") if role == "positive" else None
+        if guidance is not None and self._found.values.setdefault("guidance", guidance) != guidance:
+            self._name(f"{node.kind}: guidance {guidance:g}")
+
+    def _conditioning_inputs(self, node: Node, output: int) -> list[str]:
+        """The inputs that an output of this node comes from."""
+        names = [name for name, _ in node.links()]
+        if "positive" in names and "negative" in names:
+            return ["negative" if output == 1 else "positive"]
+        if "conditioning_from" in names and "Average" in node.kind:
+            return ["conditioning_to"]
+        conditionings = [name for name in names if name.startswith("conditioning")]
+        return conditionings or [name for name, link in node.links() if link.node_id in self._after_text]
+
+    def _encoded_text(self, node: Node) -> str | None:
+        """The text of a text encoder. Encoders of several texts: those that differ from the first are named."""
+        if not _encodes_text(node):
+            return None
+        found = {name: self._graph.text(node, name) for name in TEXT_INPUTS if name in node.inputs}
+        texts = {name: text for name, text in found.items() if text is not None}
+        first = next((text for text in texts.values() if text), "" if texts else None)
+        for name, text in texts.items():
+            if text and text != first:
+                self._name(f"{name}: {text[:200]}")
+        return first
+
+    def _conditioning_phrase(self, node: Node) -> str:
+        if "control_net" not in node.inputs:
+            mixed = self._graph.source(node, "conditioning_from")
+            text = self._encoded_text(mixed) if mixed is not None and "Average" in node.kind else None
+            return _with_numbers(node) + (f" with {text[:200]}" if text else "")
+        loaders = self._graph.chain(node.link("control_net"), "control_net")
+        files = [self._graph.text(loader, "control_net_name") for loader in loaders]
+        file = next((file for file in files if file), None)
+        strength = self._graph.number(node, "strength")
+        at = f" at {strength:g}" if strength is not None else ""
+        return f"the ControlNet {stem(file)}{at}" if file else f"a ControlNet{at}"
+
+    def _read_clip(self, link: Link | None) -> None:
+        for node in self._graph.chain(link, "clip"):
+            layer = self._graph.number(node, "stop_at_clip_layer")
+            if layer is not None and layer < -1:
+                self._found.others["clip skip"] = int(-layer)
+
+    # Models
+
+    def _read_model(self, link: Link | None) -> None:
+        """Sets the checkpoint and the LoRAs, in the order in which they are applied."""
+        nodes = list(self._graph.chain(link, "model"))
+        for node in reversed(nodes):
+            loras = list(self._loras(node))
+            for lora, weight in loras:
+                self._found.add_lora(lora, weight)
+            file = self._model_file(node)
+            self._set("model", file)
+            if file is None and not loras and not _LORA_INPUT.search(" ".join(node.inputs)):
+                self._name(_with_numbers(node))
+
+    def _model_file(self, node: Node) -> str | None:
+        """The checkpoint or network that a node loads."""
+        if "model" in node.inputs:
+            return None
+        named = [text for name in _MODEL_INPUTS if (text := self._graph.text(node, name)) is not None]
+        others = [
+            value
+            for name, value in node.inputs.items()
+            if isinstance(value, str) and value.lower().endswith(FILE_ENDINGS) and not re.search("vae|clip|lora", name)
+        ]
+        return next(iter(named + others), None)
+
+    def _loras(self, node: Node) -> Iterator[tuple[str | None, Any]]:
+        """File and weight of each LoRA that a loader applies; loaders of several number their inputs."""
+        for name, value in node.inputs.items():
+            if isinstance(value, dict) and isinstance(value.get("lora"), str):  # rgthree's Power Lora Loader
+                if value.get("on", True) is True and value["lora"] != "None":
+                    yield value["lora"], value.get("strength")
+            elif match := _LORA_INPUT.fullmatch(name):
+                number = match[1] or match[2] or ""
+                file = self._graph.text(node, name)
+                if file not in ("None", ""):
+                    yield file, self._lora_weight(node, number)
+
+    def _lora_weight(self, node: Node, number: str) -> int | float | None:
+        names = (
+            "strength_model",
+            "model_str",
+            "lora_model_strength",
+            "lora_strength",
+            "lora_wt",
+            "lora_weight",
+            "strength",
+        )
+        weights = (self._graph.number(node, f"{name}{number}") for name in names)
+        return next((weight for weight in weights if weight is not None), None)
+
+
+def _saver_rank(node: Node) -> int:
+    kind = node.kind.lower()
+    return 0 if "save" in kind and "image" in kind else 1 if "save" in kind else 2 if "preview" in kind else 3
+
+
+def _is_sampler(node: Node) -> bool:
+    """A node that denoises: it has conditionings and a latent, or a guider and sigmas, or refines an image."""
+    linked = {name for name, _ in node.links()}
+    return (
+        {"guider", "sigmas"} <= linked
+        or "positive" in linked
+        and bool(linked & _LATENT_INPUTS)
+        and ("steps" in node.inputs or "sigmas" in linked or "Sampler" in node.kind)
+        or {"positive", "image", "model"} <= linked
+        and "steps" in node.inputs
+    )
+
+
+def _encodes_text(node: Node) -> bool:
+    return "clip" in node.inputs and any(name in node.inputs for name in TEXT_INPUTS)
+
+
+def _with_numbers(node: Node) -> str:
+    """A node by its kind and the first of its numbers: `ModelSamplingAuraFlow: shift 3`."""
+    values = [f"{name} {value:g}" for name, value in node.inputs.items() if is_number(value)]
+    return f"{node.kind}: {', '.join(values[:4])}" if values else node.kind
+
+
+def _solver_name(node: Node) -> str | None:
+    """`SamplerEulerAncestral`: a node for one sampler."""
+    match = re.fullmatch(r"Sampler([A-Z]\w+)", node.kind)
+    return match[1] if match and not match[1].startswith("Custom") else None
+
+
+def _scheduler_name(node: Node) -> str | None:
+    """`KarrasScheduler`: a node for one schedule."""
+    match = re.fullmatch(r"(\w+)Scheduler", node.kind)
+    return match[1] if match and match[1] != "Basic" else None
