@@ -149,12 +149,18 @@ def _value(name: str, value: Any) -> Any:
         case "kept_gib" if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             return value
         case "model_folders" if isinstance(value, list):
-            return tuple(Path(folder) for folder in value)
+            return tuple(_path(folder) for folder in value)
         case "images_folder":
-            return None if value is None else Path(value)
+            return None if value is None else _path(value)
         case "prompt_history" if isinstance(value, list) and all(isinstance(prompt, str) for prompt in value):
             return tuple(value[:LONGEST_HISTORY])
     raise ValueError(name)
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(value)
+    return Path(value)
 
 
 def _kept_aside(path: Path, why: str) -> LoadedSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -32,9 +33,9 @@ from diffstudio.training.run.run_folder import (
     RunPaused,
     RunResumed,
     RunStarted,
+    RunStep,
     RunStopped,
     RunWaiting,
-    already_finished,
 )
 from diffstudio.training.run.setup import RunContext, new_run, resumed_run
 from diffstudio.training.run.setup_progress import SetupProgress
@@ -74,8 +75,6 @@ def train(
                 locks.enter_context(existing.locked())
                 existing.send(Command.RUN)  # a stop or pause from before does not count
                 events, _ = existing.events()
-                if events and isinstance(events[-1], RunFinished):
-                    raise already_finished(existing.name)
                 step = events[-1].step if events else 0
                 try:
                     context = resumed_run(run, SetupProgress(existing, record, cancelled, step))
@@ -138,6 +137,7 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
     run, trainer, recipe = context.run, context.trainer, context.recipe.run
     checkpointer, meter, divergence = Checkpointer(context), StepMeter(recipe.batch), DivergenceMonitor()
     commands = CommandListener(run, lease)
+    first_step = trainer.step_number
     yield started_event(context)
     if not commands.acquire_lease():  # nothing was trained meanwhile, so there is nothing to save
         yield RunStopped(trainer.step_number)
@@ -170,10 +170,19 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
             if step % recipe.checkpoint_every == 0 or last:
                 checkpointer.save_state()
                 yield from checkpointer.save_checkpoint(held_out)
-        learned, sentence = verdict(held_out if held_out is not None else meter.recent_loss, baseline)
+        loss = held_out
+        if loss is None:
+            loss = meter.recent_loss if trainer.step_number > first_step else _recorded_loss(run)
+        learned, sentence = verdict(loss, baseline)
         yield RunFinished(trainer.step_number, checkpointer.latest, learned, sentence)
     finally:
         lease.release()
+
+
+def _recorded_loss(run: RunFolder) -> float:
+    """Of a run that was resumed after its last step: the last loss in its events; NaN if there is none."""
+    events, _ = run.events()
+    return next((event.loss for event in reversed(events) if isinstance(event, RunStep)), math.nan)
 
 
 def started_event(context: RunContext) -> RunStarted:

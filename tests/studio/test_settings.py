@@ -68,6 +68,13 @@ def test_one_senseless_value_leaves_the_others(tmp_path: Path) -> None:
         assert name in loaded.problem
 
 
+def test_a_path_that_no_system_has_is_reset(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"format": 1, "threads": 2, "model_folders": ["\0a"], "images_folder": "b\0"}))
+    loaded = read_settings(path)
+    assert (loaded.settings.model_folders, loaded.settings.images_folder, loaded.settings.threads) == ((), None, 2)
+
+
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StorageProblem, match="(could not|cannot) be written"):

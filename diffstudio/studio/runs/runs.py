@@ -35,7 +35,7 @@ from diffstudio.studio.runs.process import (
 from diffstudio.studio.runs.status import ALIVE, RunProgress, modified, running_pid, size_of, status_of
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
-from diffstudio.training.run.run_folder import Command, RunFolder, Status, already_finished
+from diffstudio.training.run.run_folder import Command, RunFolder, Status
 
 LONGEST_NAME = 60  # characters of a run's folder name
 
@@ -234,7 +234,7 @@ class Runs:
         with self._lock:
             summary = self.summary(run)
             if summary.status is Status.FINISHED:
-                raise already_finished(run.name)
+                raise RunProblem(f"The run {run.name} is finished", remedy="Start a new one to train for longer")
             _send(run, Command.RUN)
             if not summary.alive:
                 self._launch(run, ["train", "--resume", "--run", str(run.path)], None)

@@ -394,10 +394,6 @@ def _checked_value(hint: object, value: Any) -> Any:
     raise TypeError(f"{value!r} is not {hint}")
 
 
-def already_finished(run: str) -> RunProblem:
-    return RunProblem(f"The run {run} is finished", remedy="Start a new one to train for longer")
-
-
 def already_a_run(path: Path) -> str:
     return f"There is already a run in {path}"
 
