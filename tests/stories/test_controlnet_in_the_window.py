@@ -49,6 +49,9 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     panel = room.panel
     panel.choose(next(each for each in desktop.checkpoints if each.name == "small"))
     panel.prompt.set_text("a red apple")
+    qtbot.waitUntil(
+        lambda: {"style", "zeros"} <= {model.name for model in panel.loras.offered()}, timeout=PATIENCE_MS
+    )  # the window may still be reading the headers
     for name in ("style", "zeros"):
         picker = panel.loras.open_picker()
         row = [picker.list.item(index).text() for index in range(picker.list.count())].index(name)
