@@ -99,7 +99,7 @@ def load_settings(path: Path | None = None) -> Settings:
 
 
 def read_settings(path: Path | None = None) -> LoadedSettings:
-    """The settings in the file; the defaults when there is none.
+    """The settings in the file, or the defaults without a file.
 
     A damaged file, or one from a newer program, is renamed to `settings.json.damaged` so that nothing in it is lost. A
     single invalid value is reset to its default; the others are kept.

@@ -106,7 +106,7 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
     run, parents = RunFolder(path), [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         yield
-    except BaseException:
+    except BaseException:  # Interrupted and Ctrl+C too: no half-made run folder is left
         if not run.recipe_file.exists():
             with suppress(OSError):
                 for name in ("events.jsonl", "control.json"):
@@ -180,7 +180,7 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
 
 
 def _recorded_loss(run: RunFolder) -> float:
-    """Of a run that was resumed after its last step: the last loss in its events; NaN if there is none."""
+    """The last loss in the events of a run, for one resumed after its last step; NaN without such an event."""
     events, _ = run.events()
     return next((event.loss for event in reversed(events) if isinstance(event, RunStep)), math.nan)
 

@@ -106,7 +106,7 @@ class Adapters:
         try:
             self._read(uses)
             self._apply(self._sums(uses), cancelled)
-        except BaseException:
+        except BaseException:  # Interrupted too: half-applied LoRAs must not stay in the weights
             self.detach()
             raise
         self.attached = tuple(self._report(use) for use in uses)

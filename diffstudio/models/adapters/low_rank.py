@@ -262,7 +262,7 @@ _MISMATCHED_SHAPES = "the shapes of its matrices do not match"
 
 
 def parse_change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change | str:
-    """The change that the tensors of one layer describe, or the reason why there is none.
+    """The change that the tensors of one layer describe, or the reason why it cannot be used.
 
     The keys are their roles in `adapter_file`.
     """

@@ -6,6 +6,7 @@ not even what PyTorch's own `weights_only` loading would call.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -84,15 +85,15 @@ def load_weights(path: Path, header: Header | None = None) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.names()}
 
 
-class _ContextManager:
+class _ContextManager(ABC):
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
 
 class SafetensorsWeights(_ContextManager):

@@ -84,7 +84,7 @@ class Overrides:
             ) from error
 
     def applied(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The checkpoint with its override; unchanged if there is none."""
+        """The checkpoint with its override, if it has one."""
         override = self.of(checkpoint)
         return checkpoint if override is None else override.applied(checkpoint)
 

@@ -82,7 +82,7 @@ class RecordCache:
                     database.execute("DROP TABLE IF EXISTS files")
                     database.execute(_SCHEMA)
                     database.execute(f"PRAGMA user_version = {version}")
-        except BaseException:
+        except BaseException:  # whatever happened, an open connection would keep the file locked
             database.close()
             raise
         return database

@@ -82,7 +82,7 @@ class Lease:
                 if cancelled is not None and cancelled():
                     raise Interrupted("Stopped while waiting for the accelerator")
                 time.sleep(_POLL_SECONDS)
-        except BaseException:
+        except BaseException:  # Interrupted too: training would wait for us for ever
             self._wanted.release()
             raise
         with suppress(OSError):  # for display only

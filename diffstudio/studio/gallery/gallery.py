@@ -341,7 +341,7 @@ class Gallery:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
-            except BaseException:
+            except BaseException:  # the transaction would stay open, and block every other thread
                 connection.rollback()
                 raise
             connection.commit()

@@ -127,7 +127,7 @@ class _Generation:
         return size
 
     def sample_in_tiles(self) -> str:
-        """Sample the second pass in tiles from now on; returns a note, empty if there is none or it is tiled already."""
+        """Sample the second pass in tiles from now on. Returns a note; empty if nothing changes."""
         if len(self.passes) < 2 or (larger := tiled_pass(self.passes[1], self.model)) is None:
             return ""
         self.request, self.passes = replace(self.request, tiled=True), (self.passes[0], larger)

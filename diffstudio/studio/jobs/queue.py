@@ -73,7 +73,7 @@ class Queue:
             )
             database.execute(f"PRAGMA user_version = {FORMAT}")
             database.execute("UPDATE jobs SET running = 0 WHERE running = 1")
-        except BaseException:
+        except BaseException:  # whatever happened, an open connection would keep the file locked
             database.close()
             raise
         return database
@@ -103,7 +103,7 @@ class Queue:
         return list(_readable(rows))
 
     def take(self) -> QueuedJob | None:
-        """Mark the first pending job as running and return it; None when there is none."""
+        """Mark the first pending job as running and return it; None if no job is pending."""
         with self._transaction() as database:
             for queued in self.pending():
                 database.execute("UPDATE jobs SET running = 1, attempts = attempts + 1 WHERE id = ?", (queued.job,))
@@ -123,12 +123,12 @@ class Queue:
             )
 
     def remove(self, job: JobId) -> bool:
-        """Delete a job. False when there is none with this id."""
+        """Delete a job. False if no job has this id."""
         with self._transaction() as database:
             return database.execute("DELETE FROM jobs WHERE id = ?", (job,)).rowcount > 0
 
     def remove_pending(self, job: JobId) -> bool:
-        """Delete a job unless it is running. False when it is running or there is none with this id."""
+        """Delete a job unless it is running. False if it is running or no job has this id."""
         with self._transaction() as database:
             return database.execute("DELETE FROM jobs WHERE id = ? AND running = 0", (job,)).rowcount > 0
 

@@ -249,7 +249,7 @@ class _Reader:
     # Models
 
     def _read_model(self, link: Link | None) -> None:
-        """Sets the checkpoint and the LoRAs, in the order in which they are applied."""
+        """Set the checkpoint and the LoRAs, in the order in which they are applied."""
         nodes = list(self._graph.chain(link, "model"))
         for node in reversed(nodes):
             loras = list(self._loras(node))
@@ -283,6 +283,12 @@ class _Reader:
                 file = self._graph.text(node, name)
                 if file not in ("None", ""):
                     yield file, self._lora_weight(node, number)
+                    self._name_text_weight(node, number, file)
+
+    def _name_text_weight(self, node: Node, number: str, file: str | None) -> None:
+        weight, text_weight = (self._graph.number(node, f"strength_{of}{number}") for of in ("model", "clip"))
+        if text_weight is not None and text_weight != weight:
+            self._name(f"the weight {text_weight:g} of the LoRA {stem(file or '')} in the text encoder")
 
     def _lora_weight(self, node: Node, number: str) -> int | float | None:
         names = (

@@ -58,7 +58,7 @@ def _utf_16(text: bytes, order: str) -> str:
 
 
 def xmp_comment(packet: str) -> str:
-    """The exif:UserComment of an XMP packet, as Draw Things writes it; empty if there is none."""
+    """The exif:UserComment of an XMP packet, as Draw Things writes it, or an empty text."""
     packet = packet[:LARGEST_COMMENT_BYTES]
     _, element, inside = packet.partition("<exif:UserComment")
     if element:

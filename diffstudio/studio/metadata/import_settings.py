@@ -158,7 +158,7 @@ def _civitai_resources(text: str) -> list[str]:
     resources = json_value(text)
     if not isinstance(resources, list):
         return [f"Civitai resources: {shortened(text)}"] if text else []
-    return [_civitai_phrase(as_object(one)) for one in resources[:_MOST_SHOWN]]
+    return [_civitai_phrase(as_object(one)) for one in resources]
 
 
 def _civitai_phrase(resource: Mapping[str, Any]) -> str:
@@ -238,8 +238,11 @@ def _pairs(line: str) -> dict[str, str]:
     return pairs
 
 
-def _worth_showing(value: Any) -> bool:
-    return isinstance(value, (str, int, float)) and value not in ("", 0, False, None)
+def _other_setting(name: str, value: Any) -> str:
+    """A phrase for a setting that has no place in a request; empty for one that is off."""
+    if isinstance(value, (dict, list)):  # its size alone would fill the window
+        return shortened(name) if value else ""
+    return f"{shortened(name)}: {shortened(value)}" if value not in ("", 0, False, None) else ""
 
 
 def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings:
@@ -270,10 +273,12 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     skipped += [
         f"{label}, which the file does not hold"
         for name, label in _LABELS.items()
-        if values.get(name) in (None, "") and not (name == "prompt" and found.loras)
+        if values.get(name) in (None, "")
+        and not (name == "prompt" and found.loras)
+        and not any(phrase.startswith(label) for phrase in skipped)  # a reader has said more about it
     ]
     request = _in_range_only(taken, skipped)
-    shown = [f"{shortened(name)}: {shortened(value)}" for name, value in found.others.items() if _worth_showing(value)]
+    shown = [phrase for name, value in found.others.items() if (phrase := _other_setting(name, value))]
     if len(shown) > _MOST_SHOWN:
         shown[_MOST_SHOWN:] = [f"{len(shown) - _MOST_SHOWN} more settings"]
     if len(skipped) > _MOST_PHRASES:
@@ -319,8 +324,8 @@ def _prompt(name: str, text: Any, tags: list[str], skipped: list[str]) -> str | 
     if text is None and not tags:
         return None
     text = " ".join(filter(None, (text, *tags)))
-    skipped += [f"the hypernetwork {tag}" for tag in _NETWORK_TAG.findall(text)[:_MOST_SHOWN]]
-    skipped += [f"the {kind}'s {shortened(part)}" for part in _SCHEDULED.findall(text)[:_MOST_SHOWN]]
+    skipped += [f"the hypernetwork {tag}" for tag in _NETWORK_TAG.findall(text)]
+    skipped += [f"the {kind}'s {shortened(part)}" for part in _SCHEDULED.findall(text)]
     end = LONGEST_PROMPT
     while len(written := escaped(text[:end])) > LONGEST_PROMPT:
         end -= (len(written) - LONGEST_PROMPT + 1) // 2  # each character takes two at most

@@ -33,7 +33,7 @@ def _invokeai_3(values: Mapping[str, Any]) -> FoundSettings:
         "negative": _or_none_given(others.pop("negative_prompt", None)),
         "steps": others.pop("steps", None),
         "sampler": others.pop("scheduler", None),
-        "guidance": _first(others, "cfg_scale", "guidance"),
+        "guidance": _guidance(others, "cfg_scale", "guidance"),
         "seed": others.pop("seed", None),
         "size": _sides(others),
         "model": _model_name(model),
@@ -43,15 +43,12 @@ def _invokeai_3(values: Mapping[str, Any]) -> FoundSettings:
     for one in as_list(others.pop("controlnets", None)):
         name = _model_name(as_object(one).get("control_model"))
         found.not_imported.append(f"the ControlNet {name}" if name else "a ControlNet")
-    for label in ("ip_adapters", "ipAdapters", "t2iAdapters", "t2i_adapters", "regions"):
-        if as_list(others.get(label)):
-            found.not_imported.append(label.replace("_", " "))
     found.values["denoise"] = others.pop("strength", None)
     if vae := _model_name(others.pop("vae", None)):
         others["VAE"] = vae
     if image := others.pop("init_image", None):
         others["init image"] = image
-    hidden = ("app_version", "generation_mode", "rand_device", "canvas_v2_metadata", "model_config", "seamless_x")
+    hidden = ("app_version", "generation_mode", "rand_device", "canvas_v2_metadata", "model_config")
     found.others = {name: value for name, value in others.items() if name not in hidden}
     return found
 
@@ -73,8 +70,7 @@ def _invokeai_2(values: Mapping[str, Any]) -> FoundSettings:
         "size": _sides(image),
         "model": _model_name(values.get("model_weights")),
     }
-    hidden = ("type", "postprocessing", "variations", "threshold", "perlin", "seamless", "hires_fix")
-    found.others = {name: value for name, value in image.items() if name not in hidden}
+    found.others = {name: value for name, value in image.items() if name != "type"}
     return found
 
 
@@ -185,15 +181,9 @@ def read_fooocus(texts: Mapping[str, str]) -> FoundSettings | None:
         found.not_imported.append(f"the refiner {stem(refiner)}")
     if styles := [str(one) for one in as_list(others.pop("styles", None))]:
         found.not_imported.append(f"the styles {', '.join(styles)}")
-    hidden = (
-        "version",
-        "metadata_scheme",
-        "created_by",
-        "base_model_hash",
-        "refiner_switch",
-        "prompt_expansion",
-        "vae",
-    )
+    hidden = ("version", "metadata_scheme", "created_by", "base_model_hash", "refiner_switch")
+    if others.get("vae") == "Default (model)":
+        del others["vae"]
     found.others = {name: value for name, value in others.items() if name not in hidden}
     return found
 
@@ -221,7 +211,7 @@ def read_swarmui(texts: Mapping[str, str]) -> FoundSettings | None:
         "model": _model_name(others.pop("model", None)),
         "seed": others.pop("seed", None),
         "steps": others.pop("steps", None),
-        "guidance": _first(others, "cfgscale", "fluxguidancescale"),
+        "guidance": _guidance(others, "cfgscale", "fluxguidancescale"),
         "sampler": others.pop("sampler", None),
         "spacing": others.pop("scheduler", None),
         "denoise": others.pop("initimagecreativity", None),
@@ -260,7 +250,7 @@ def read_draw_things(texts: Mapping[str, str]) -> FoundSettings | None:
     for one in as_list(others.pop("control", None)):
         name = _model_name(as_object(one).get("file"))
         found.not_imported.append(f"the ControlNet {name}" if name else "a ControlNet")
-    found.others = {name: value for name, value in others.items() if name not in ("v2", "profile", "seed_mode")}
+    found.others = {name: value for name, value in others.items() if name not in ("v2", "profile")}
     return found
 
 
@@ -272,10 +262,12 @@ def _sides(values: dict[str, Any]) -> str | None:
     return f"{width}x{height}" if width and height else None
 
 
-def _first(values: dict[str, Any], *names: str) -> Any:
-    """The first of these values that is there; all are removed."""
-    found = [values.pop(name, None) for name in names]
-    return next((value for value in found if value is not None), None)
+def _guidance(values: dict[str, Any], cfg_name: str, distilled_name: str) -> Any:
+    """The CFG scale, or the guidance that FLUX.1 takes as an input where the CFG scale is 1 or absent."""
+    if distilled_name in values and values.get(cfg_name) in (None, 1):
+        values.pop(cfg_name, None)
+        return values.pop(distilled_name)
+    return values.pop(cfg_name, None)
 
 
 def _first_given(*values: Any) -> Any:

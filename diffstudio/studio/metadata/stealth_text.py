@@ -24,7 +24,7 @@ _SIGNATURE_BYTES = 15
 
 
 def stealth_text(image: Image.Image) -> str:
-    """The text hidden in an image's pixels; empty if there is none."""
+    """The text hidden in an image's pixels, or an empty text."""
     for alpha in (True, False):
         if alpha and image.mode != "RGBA" or not alpha and image.mode not in ("RGB", "RGBA"):
             continue

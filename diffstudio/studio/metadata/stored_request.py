@@ -26,7 +26,7 @@ def stored_request(values: Mapping[str, Any]) -> tuple[PictureRequest, list[str]
     try:
         return _picture_request(values), []
     except BadRequest:
-        return _rightful_part(values)
+        return _valid_part(values)
 
 
 def _picture_request(values: Mapping[str, Any]) -> PictureRequest:
@@ -36,7 +36,7 @@ def _picture_request(values: Mapping[str, Any]) -> PictureRequest:
     return request
 
 
-def _rightful_part(values: Mapping[str, Any]) -> tuple[PictureRequest, list[str]]:
+def _valid_part(values: Mapping[str, Any]) -> tuple[PictureRequest, list[str]]:
     kept = {name: values[name] for name in ("kind", "format") if name in values}
     if "guide_last_call" in values:  # where it is absent, version 0.1 wrote the request
         kept["guide_last_call"] = None

@@ -216,7 +216,7 @@ class Runs:
         return self.start(request, choice, name=run.name)
 
     def images_per_second(self, recipe: Recipe) -> float | None:
-        """The throughput that the newest run of the same network, size and batch measured here; None if there is none."""
+        """The throughput that the newest run of the same network, size and batch measured here; None without such a run."""
         for summary in self.list():
             if not summary.images_per_second:
                 continue

@@ -228,7 +228,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run. RunProblem when there is none, it is damaged, or a newer version of the program wrote it."""
+        """An existing run. RunProblem if the folder holds no run, it is damaged, or a newer version of the program wrote it."""
         run = cls(path)
         if not run.recipe_file.is_file() or not (path / "run.json").is_file():
             raise RunProblem(f"There is no training run in {path}", remedy="Start one with `diffstudio train FOLDER`")
@@ -332,7 +332,7 @@ class RunFolder:
             lock.release()
 
     def command(self) -> Command:
-        """The command in the control file; RUN when there is none."""
+        """The command in the control file; RUN without one."""
         try:
             return Command(self._read_json("control.json")["command"])
         except (RunProblem, KeyError, ValueError):

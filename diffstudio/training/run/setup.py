@@ -75,7 +75,7 @@ def new_run(
 
 
 def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
-    """An existing run with its last state restored. RunProblem when there is none or its state cannot be read."""
+    """An existing run with its last state restored. RunProblem if the folder holds no run or its state cannot be read."""
     run = RunFolder.open(path)
     recipe = run.recipe()
     folder = run.info().get("pictures")

@@ -112,7 +112,7 @@ class Canvas(QWidget):
         return self._chosen
 
     def image(self) -> QImage:
-        """The selected image as shown; null when there is none yet."""
+        """The selected image as shown; null before the first one."""
         images = self._displayed()
         return images[self._chosen].image if self._chosen < len(images) else QImage()
 

@@ -11,7 +11,7 @@ _REASON = "generating images"
 
 
 class SleepInhibitor(Protocol):
-    """`description` is what the settings dialog shows: the method, or why there is none."""
+    """`description` is what the settings dialog shows: the method, or why sleep cannot be prevented."""
 
     description: str
     works: bool

@@ -339,5 +339,5 @@ class MessageBanner(QWidget):
         self.show()
 
     def text(self) -> str:
-        """The message shown; empty if there is none."""
+        """The message shown, or an empty text."""
         return "" if self.isHidden() else self.banner.text()

@@ -57,7 +57,7 @@ def read_image(path: Path, largest: int | None = None) -> QImage:
 
 
 def header_thumbnail(checkpoint: Checkpoint) -> QImage:
-    """The thumbnail in a checkpoint's header; a null image if there is none or it cannot be read."""
+    """The thumbnail in a checkpoint's header; a null image if it is missing or cannot be read."""
     text = checkpoint.metadata.get("diffstudio.thumbnail") or checkpoint.metadata.get("modelspec.thumbnail", "")
     if not text or len(text) > _LONGEST_HEADER_THUMBNAIL:
         return QImage()

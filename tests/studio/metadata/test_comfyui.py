@@ -240,6 +240,13 @@ def test_loras_in_the_order_in_which_they_are_applied() -> None:
     assert found.not_imported == ["ModelSamplingAuraFlow: shift 3", "FreeU"]
 
 
+def test_another_weight_in_the_text_encoder_is_named() -> None:
+    loader = {"lora_name": "one.safetensors", "strength_model": 0.5, "strength_clip": 1.0, "model": ["model", 0]}
+    found = graph({"a": ("LoraLoader", loader)}, model=["a", 0])
+    assert found.loras == ["<lora:one:0.5>"]
+    assert found.not_imported == ["the weight 1 of the LoRA one in the text encoder"]
+
+
 def test_a_lora_without_name_or_weight_is_named() -> None:
     nodes: Nodes = {
         "a": ("LoraLoader", {"lora_name": "one", "strength_model": ["gone", 0], "model": ["model", 0]}),

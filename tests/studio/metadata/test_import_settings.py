@@ -183,3 +183,25 @@ def test_a_schedule_without_a_sampler() -> None:
         "the sampler, which the file does not hold",
         "the CFG scale, which the file does not hold",
     )
+
+
+def test_lists_and_objects_among_the_other_settings_are_named() -> None:
+    image = {"prompt": "x", "variations": [[1, 0.5]], "facetool": {}, "perlin": 0.2, "seamless": False}
+    found = read_texts({"sd-metadata": json.dumps({"image": image})}, 8, 8)
+    assert found is not None and found.not_imported[-2:] == ("variations", "perlin: 0.2")
+
+
+def test_a_checkpoint_is_named_once() -> None:
+    texts = {"Software": "NovelAI", "Source": "NovelAI Diffusion V4", "Comment": '{"prompt": "x"}'}
+    found = read_texts(texts, 8, 8)
+    assert found is not None
+    named = [phrase for phrase in found.not_imported if phrase.startswith("the checkpoint")]
+    assert named == ["the checkpoint NovelAI Diffusion V4, which cannot be downloaded"]
+
+
+def test_everything_that_is_lost_is_counted() -> None:
+    """Up to 40 phrases are shown; the last says how many more there are."""
+    resources = json.dumps([{"type": "lora", "modelName": f"m{number}", "weight": 1} for number in range(50)])
+    found = read(f"Civitai resources: {resources}")
+    assert found.not_imported[0] == "LoRA m0 1" and found.not_imported[40] == "10 other things"
+    assert read("Clip skip: 2", " ".join(["<hypernet:a:1>"] * 45)).not_imported[40] == "5 other things"

@@ -158,7 +158,7 @@ def test_what_invokeai_adds() -> None:
     values = found.values
     assert (values["prompt"], values["negative"], values["guidance"], values["size"]) == (None, "", 4, "8x9")
     assert values["denoise"] == 0.5 and values["model"] is None
-    assert found.not_imported == ["the ControlNet canny", "a ControlNet", "ipAdapters"]
+    assert found.not_imported == ["the ControlNet canny", "a ControlNet"] and found.others["ipAdapters"] == [{}]
     assert {name: found.others[name] for name in ("VAE", "init image", "clip_skip")} == {
         "VAE": "v",
         "init image": "a.png",
@@ -287,3 +287,30 @@ def test_draw_things() -> None:
     assert found is not None and found.values["prompt"] == "a fox" and found.values["negative"] == ""
     assert found.loras == ["<lora:one_lora_f16:0.5>", "<lora:two:1>"] and found.others == {"shift": 3.0}
     assert found.not_imported == ["a LoRA, whose name the file does not hold", "the ControlNet depth", "a ControlNet"]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "distilled", "expected"), [(1, 3.5, 3.5), (None, 3.5, 3.5), (1, None, 1), (6, 3.5, 6), (None, None, None)]
+)
+def test_guidance_that_flux_takes_as_an_input(cfg: Any, distilled: Any, expected: Any) -> None:
+    def given(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    found = invokeai(**given(cfg_scale=cfg, guidance=distilled))
+    assert found.values["guidance"] == expected
+    assert ("guidance" in found.others) is (expected == 6)  # named, not lost
+    swarm = json.dumps({"sui_image_params": given(prompt="x", cfgscale=cfg, fluxguidancescale=distilled)})
+    other = read_swarmui({"parameters": swarm})
+    assert other is not None and other.values["guidance"] == expected
+
+
+def test_nothing_that_changes_the_image_is_hidden() -> None:
+    """Each is named by whoever shows what was not imported."""
+    assert invokeai(seamless_x=True).others == {"seamless_x": True}
+    image = {"prompt": "x", "variations": [[1, 0.5]], "perlin": 0.2, "hires_fix": True, "postprocessing": [{}]}
+    found = read_invokeai({"sd-metadata": json.dumps({"image": image})})
+    assert found is not None and set(found.others) == {"variations", "perlin", "hires_fix", "postprocessing"}
+    for vae, others in (("Default (model)", {}), ("other.safetensors", {"vae": "other.safetensors"})):
+        values = {"prompt": "x", "base_model": "m", "vae": vae, "prompt_expansion": "x, detailed"}
+        fooocus = read_fooocus({"parameters": json.dumps(values)})
+        assert fooocus is not None and fooocus.others == others | {"prompt_expansion": "x, detailed"}
