@@ -23,6 +23,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ ARTEFACTS = ROOT / "artefacts"
 COVERAGE = ARTEFACTS / "coverage"
 WINDOWS = sys.platform == "win32"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
+NO_DISPLAY = "Xvfb did not start."
 TORCH_BUILDS = "https://download.pytorch.org/whl/"
 
 # System libraries that Qt needs on Linux, and the Debian packages that contain them
@@ -327,14 +330,28 @@ def check(command: list[str], **environment: str) -> int:
 
 def test_in_real_display() -> int:
     """Test the window under Xvfb; a screenshot is saved as artefacts/window.png."""
-    server = shutil.which("Xvfb")
-    if not server:
+    if not shutil.which("Xvfb"):
         say("Xvfb is not installed, so the window was only tested offscreen. (On Debian: apt-get install xvfb xdotool)")
         return 1 if os.environ.get("CI") else 0
     ARTEFACTS.mkdir(exist_ok=True)
+    with virtual_display(1480, 920) as display:
+        if not display:
+            say(NO_DISPLAY)
+            return 1
+        return check(
+            [str(PYTHON), "-m", "pytest", "-m", "real_display", "tests/stories/test_real_display.py"],
+            DISPLAY=display,
+            QT_QPA_PLATFORM="xcb",
+            DIFFSTUDIO_ARTEFACTS=str(ARTEFACTS),
+        )
+
+
+@contextmanager
+def virtual_display(width: int, height: int) -> Iterator[str]:
+    """Run Xvfb with a screen of this size in px; yields DISPLAY, empty if it did not start."""
     reading, writing = os.pipe()
-    display = subprocess.Popen(
-        [server, "-displayfd", str(writing), "-screen", "0", "1480x920x24", "-nolisten", "tcp"],
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"],
         pass_fds=(writing,),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -343,18 +360,10 @@ def test_in_real_display() -> int:
     try:
         with os.fdopen(reading) as pipe:
             number = pipe.readline().strip()  # written when it accepts connections; empty if it failed
-        if not number:
-            say("Xvfb did not start.")
-            return 1
-        return check(
-            [str(PYTHON), "-m", "pytest", "-m", "real_display", "tests/stories/test_real_display.py"],
-            DISPLAY=f":{number}",
-            QT_QPA_PLATFORM="xcb",
-            DIFFSTUDIO_ARTEFACTS=str(ARTEFACTS),
-        )
+        yield f":{number}" if number else ""
     finally:
-        display.terminate()
-        display.wait()
+        server.terminate()
+        server.wait()
 
 
 def say(text: str) -> None:

@@ -18,7 +18,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bootstrap import NO_DISPLAY, virtual_display
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "resources" / "manual" / "images"
@@ -113,22 +114,11 @@ def display() -> Iterator[None]:
     if os.environ.get("DISPLAY"):
         yield
         return
-    read, write = os.pipe()
-    screen = f"{WINDOW[0]}x{WINDOW[1]}x24"
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", screen, "-nolisten", "tcp", "-terminate"],
-        pass_fds=(write,),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    try:
-        with os.fdopen(read) as pipe:
-            os.environ["DISPLAY"] = f":{pipe.readline().strip()}"
+    with virtual_display(*WINDOW) as started:
+        if not started:
+            raise Trouble(NO_DISPLAY)
+        os.environ["DISPLAY"] = started
         yield
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def run_window(home: Path, names: Sequence[str]) -> None:
