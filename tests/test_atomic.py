@@ -404,8 +404,7 @@ def test_what_cannot_be_removed_is_left(place: Path, monkeypatch: pytest.MonkeyP
     assert remove_part_files([place]) == 0 and names(place) == [NAME]
 
 
-# ---- nobody else
-# ------------------------------------------------------------------------------------------------------
+# ---- nobody else -----------------------------------------------------------------------------------------------------
 
 ELSEWHERE = {
     "diffstudio/models/components/download.py": {".part"},  # a download that is resumed later has a fixed name

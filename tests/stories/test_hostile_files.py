@@ -52,8 +52,7 @@ def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     assert not (tmp_path / RAN).exists(), "something was run"
 
 
-# ---- safetensors
-# -------------------------------------------------------------------------------------------------------
+# ---- safetensors -----------------------------------------------------------------------------------------------------
 
 
 _HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -107,8 +106,7 @@ def _only_our_errors(path: Path, data: bytes) -> None:
         assert str(error)
 
 
-# ---- GGUF
-# --------------------------------------------------------------------------------------------------------------
+# ---- GGUF ------------------------------------------------------------------------------------------------------------
 
 
 @_HERE
@@ -137,8 +135,7 @@ def test_gguf_with_bytes_changed(tmp_path: Path, data: st.DataObject) -> None:
         assert str(error)
 
 
-# ---- folders
-# -----------------------------------------------------------------------------------------------------------
+# ---- folders ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -174,8 +174,7 @@ class SingleFileComponents(BaseComponents):
         )
         return tokenizer
 
-    # ---- locations of components
-    # ----------------------------------------------------------------------------------------------
+    # ---- locations of components -------------------------------------------------------------------------------------
 
     @cached_property
     def _requirements(self) -> dict[str, Requirement]:
@@ -238,8 +237,7 @@ class SingleFileComponents(BaseComponents):
     def _title(self, component: str) -> str:
         return COMPONENT_KINDS[self._requirements[component].kind].title
 
-    # ---- configurations
-    # ------------------------------------------------------------------------------------------------
+    # ---- configurations ----------------------------------------------------------------------------------------------
 
     def _default_config(self, name: str) -> dict[str, Any]:
         """The configuration of the family's first published checkpoint, which ships with the program."""
@@ -270,8 +268,7 @@ class SingleFileComponents(BaseComponents):
             {"sample_size": 96} if larger else {}
         )
 
-    # ---- weights
-    # -------------------------------------------------------------------------------------------------------
+    # ---- weights -----------------------------------------------------------------------------------------------------
 
     def _weights(self, place: FileLocation) -> TensorRows:
         if place.path not in self._open:

@@ -212,8 +212,7 @@ def _upscaler(names: TensorNames, metadata: Mapping[str, str]) -> Detection | No
     return None
 
 
-# ---- models that are recognised, but not supported
-# ----------------------------------------------------------------------
+# ---- models that are recognised, but not supported -------------------------------------------------------------------
 
 _UNSUPPORTED = tuple(
     (re.compile(pattern, re.M), title)

@@ -230,8 +230,7 @@ def _check_sizes(tensors: Mapping[str, PickledTensor], storages: Mapping[str, St
         raise Unreadable(f"its tensors would take {whole:,} bytes, and the file has {size:,}")
 
 
-# ---- scanning pickles
-# -------------------------------------------------------------------------------------------------
+# ---- scanning pickles ------------------------------------------------------------------------------------------------
 
 
 class _Scanner:

@@ -123,8 +123,7 @@ def carry_out(request: WeightRequest) -> ToolProgress:
             yield from export(request.checkpoint, request.target, request.precision, library=library)
 
 
-# ---- what can be asked of a file, as its record tells
-# -------------------------------------------------------------------
+# ---- what can be asked of a file, as its record tells ----------------------------------------------------------------
 
 
 def offered(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Tool, ...]:
@@ -208,8 +207,7 @@ def _alike(one: Checkpoint, other: Checkpoint) -> bool:
     )
 
 
-# ---- where it goes
-# ------------------------------------------------------------------------------------------------------
+# ---- where it goes ---------------------------------------------------------------------------------------------------
 
 
 def home_of(role: Role, folder: Path) -> Path:

@@ -318,8 +318,7 @@ def test_one_that_does_not_fit_is_refused(tmp_path: Path, sd1: tuple[Path, dict[
         loading.load(Library().find("starter"), CPU, vae=film)
 
 
-# ---- diffusers folders in all their variants
-# ---------------------------------------------------------------------------
+# ---- diffusers folders in all their variants -------------------------------------------------------------------------
 
 
 def test_variants_of_a_component(tmp_path: Path) -> None:

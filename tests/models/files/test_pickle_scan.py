@@ -88,8 +88,7 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-# ---- what would run something
-# ------------------------------------------------------------------------------------------
+# ---- what would run something ----------------------------------------------------------------------------------------
 
 SYSTEM = imported("os", "system")
 COMMAND = text(f"touch {RAN}")
@@ -237,8 +236,7 @@ def test_the_tar_files_of_old(tmp_path: Path) -> None:
     assert "before 2017" in refused(tarred("b.pth", pickle.dumps({"a": 1})))
 
 
-# ---- what would take all memory, or for ever
-# ---------------------------------------------------------------------------
+# ---- what would take all memory, or for ever -------------------------------------------------------------------------
 
 
 def _bomb(path: Path, size: int) -> Path:
@@ -375,8 +373,7 @@ def test_tables_that_hold_themselves(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "b.pt").reason.startswith("There are no weights in it")
 
 
-# ---- what is harmless
-# --------------------------------------------------------------------------------------------------
+# ---- what is harmless ------------------------------------------------------------------------------------------------
 
 
 def test_what_training_leaves_behind_is_named_and_passed_by(tmp_path: Path) -> None:
@@ -448,8 +445,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-# ---- whatever the bytes
-# ------------------------------------------------------------------------------------------------
+# ---- whatever the bytes ----------------------------------------------------------------------------------------------
 
 _HERE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -506,8 +502,7 @@ def _only_our_errors(path: Path) -> None:
         assert str(error)
 
 
-# ---- PyTorch's containers
-# ------------------------------------------------------------------------------------------------
+# ---- PyTorch's containers --------------------------------------------------------------------------------------------
 
 MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -662,8 +657,7 @@ def test_tensors_take_at_most_eight_times_the_file_and_a_little() -> None:
         pickle_scan._check_sizes({"a": one}, {"0": StorageLocation(whole - 1)}, 0)
 
 
-# ---- the report
-# ----------------------------------------------------------------------------------------------------------
+# ---- the report ------------------------------------------------------------------------------------------------------
 
 
 def calls(*names: str) -> bytes:

@@ -252,8 +252,7 @@ def test_a_pickle_that_vanished_or_cannot_be_opened(tmp_path: Path) -> None:
         open_weights(tmp_path / "d.pt")
 
 
-# ---- wherever weights are asked for
-# ------------------------------------------------------------------------------------
+# ---- wherever weights are asked for ----------------------------------------------------------------------------------
 
 
 def test_a_lora(tmp_path: Path) -> None:

@@ -283,8 +283,7 @@ def test_the_fuse_and_export_dialogs(qtbot: QtBot, dressed: QApplication, models
     assert out.target() == models / "one-diffusers" and out.request().target.suffix == ""
 
 
-# ---- trigger words and sidecars
-# -----------------------------------------------------------------------------------------
+# ---- trigger words and sidecars --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
