@@ -7,7 +7,7 @@ import dataclasses
 
 from diffstudio.cli.arguments import VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.controlnet import add_controls, controls_of
-from diffstudio.cli.run_job import run_request
+from diffstudio.cli.run_job import add_output, run_request
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
 
@@ -125,13 +125,7 @@ def add_generate(verbs: Verbs) -> None:
         action="store_true",
         help="hires fix in tiles (MultiDiffusion) even if the checkpoint could do without",
     )
-    verb.add_argument(
-        "--out",
-        metavar="PATH",
-        type=as_path,
-        required=True,
-        help="a .png file, a pattern with {seed} or {number}, or a folder",
-    )
+    add_output(verb, "a .png file, a pattern with {seed} or {number}, or a folder")
     verb.set_defaults(do=_generate)
 
 
@@ -168,7 +162,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         library.find(request.checkpoint)  # before anything heavy is loaded
     if request.vae:
         find_vae(library, request.vae)
-    return run_request(request, arguments.out, library, settings)
+    return run_request(request, arguments, library, settings)
 
 
 def _sides(text: str) -> tuple[int, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
+from diffstudio.cli.arguments import as_path
 from diffstudio.cli.terminal import print_message, progress, stop_signals
 from diffstudio.errors import Interrupted
 from diffstudio.studio.requests import PictureRequest
@@ -17,15 +19,30 @@ if TYPE_CHECKING:
     from diffstudio.studio.settings import Settings
 
 
-def run_request(request: PictureRequest, out: Path, library: Library, settings: Settings) -> int:
-    """Run a request to its end and print the path of each image; returns the exit code. DiffstudioError, Interrupted."""
+def add_output(verb: argparse.ArgumentParser, what: str) -> None:
+    """Add `--out` and `--force`. `what` describes the path."""
+    verb.add_argument("--out", metavar="PATH", type=_as_output, required=True, help=what)
+    verb.add_argument("--force", action="store_true", default=False, help="overwrite existing images")
+
+
+def _as_output(text: str) -> str:
+    """A path as text, because a slash at its end says that it is a folder."""
+    path = str(as_path(text))
+    return path + os.sep if text.endswith(("/", os.sep)) else path
+
+
+def run_request(request: PictureRequest, arguments: argparse.Namespace, library: Library, settings: Settings) -> int:
+    """Run a request to its end and print the path of each image; returns the exit code. DiffstudioError, Interrupted.
+
+    `arguments` has what `add_output` adds.
+    """
     import queue
 
     from diffstudio.studio.generation.output_files import NamedFiles
     from diffstudio.studio.jobs.queue import Queue
     from diffstudio.studio.worker import Worker
 
-    files = NamedFiles(out, request)
+    files = NamedFiles(arguments.out, request, overwrite=arguments.force)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with stop_signals() as stop:
         jobs = Queue(None)  # in memory only: the window's queue is not touched

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from diffstudio.cli.arguments import VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.run_job import run_request
+from diffstudio.cli.run_job import add_output, run_request
 from diffstudio.errors import BadRequest, no_image_at
 from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, SamplerName, SpacingName, UpscaleRequest
 
@@ -66,7 +66,7 @@ def add_upscale(verbs: Verbs) -> None:
     verb.add_argument(
         "--tiled", action="store_true", help="sample in tiles (MultiDiffusion) even if the checkpoint could do without"
     )
-    verb.add_argument("--out", metavar="PATH", type=as_path, required=True, help="a .png file or a folder")
+    add_output(verb, "a .png file or a folder")
     verb.set_defaults(do=_upscale)
 
 
@@ -96,4 +96,4 @@ def _upscale(arguments: argparse.Namespace) -> int:
         library.find(request.checkpoint)  # before anything heavy is loaded
     if request.vae:
         find_vae(library, request.vae)
-    return run_request(request, arguments.out, library, settings)
+    return run_request(request, arguments, library, settings)

@@ -69,6 +69,7 @@ class Model(Protocol):
     device: torch.device  # where it runs
     dtype: torch.dtype  # that the network runs in
     guidance: float  # the default CFG scale
+    unguided_scale: float = 1.0  # the CFG scale at which, and below which, the negative prompt has no effect
     network: nn.Module  # the U-Net or transformer
     vae: nn.Module | None = None
     is_latent: bool = False  # whether its states are latents of `vae`

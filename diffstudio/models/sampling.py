@@ -109,10 +109,10 @@ def sample(
 
     denoiser = wrapped(guided(options.guidance))
     guide_last_call = model.guides_last_call if options.guide_last_call is None else options.guide_last_call
-    if not guide_last_call and options.guidance > 1:
+    if not guide_last_call and options.guidance > model.unguided_scale:
         calls = network_calls(options.sampler, model.schedule, times)
         if calls >= _FEWEST_CALLS_WITH_UNGUIDED_LAST:
-            denoiser = LastCallUnguided(denoiser, wrapped(guided(1.0)), calls)
+            denoiser = LastCallUnguided(denoiser, wrapped(guided(model.unguided_scale)), calls)
     return SAMPLERS[options.sampler](denoiser, x, times, noise)
 
 

@@ -223,7 +223,7 @@ class CommandListener:
                     yield RunPaused(step)
                     while self._poll() is Command.PAUSE:
                         time.sleep(_POLL_SECONDS)
-                    if not self.acquire_lease():
+                    if self.stop_requested() or not self.acquire_lease():
                         continue
                     yield RunResumed(step)
                 case Command.RUN if self._lease.wanted_by_other():

@@ -78,7 +78,7 @@ def stop_to_stopped(checkpoint: str, times: int = 20) -> list[float]:
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         request = GenerateRequest(prompt="red apple", checkpoint=checkpoint, steps=1000)
-        files = NamedFiles(Path(folder) / "out.png", request)
+        files = NamedFiles(str(Path(folder) / "out.png"), request, overwrite=True)
         worker = Worker(Queue(Path(folder) / "queue.sqlite"), Library(), files, Settings(), events.put)
         worker.start()
         try:

@@ -101,6 +101,28 @@ def test_where_several_pictures_go(
     assert [metadata.read(path).request.seed for path in printed] == [5, 6]
 
 
+def test_existing_images_are_kept_without_force(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a.png"
+    out.write_text("mine")
+    assert generate("--out", out) == 2
+    assert "a.png already exists. Choose another name, or give --force" in the_sentence(capsys)
+    assert out.read_text() == "mine"
+    (tmp_path / "8.png").write_text("mine")  # the second of two images: refused before the first is made
+    assert generate("--out", tmp_path / "{seed}.png", "--seed", "7", "--count", "2") == 2
+    assert not (tmp_path / "7.png").exists() and (tmp_path / "8.png").read_text() == "mine"
+    assert generate("--out", out, "--force") == 0
+    assert metadata.read(out).request.prompt == "red apple"
+
+
+def test_images_in_a_folder_get_free_names(tiny: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert generate("--out", f"{tmp_path}/version1.5/", "--seed", "3") == 0
+    names = sorted(path.name for path in (tmp_path / "version1.5").iterdir())
+    assert names == ["red-apple-3-2.png", "red-apple-3.png"]
+    assert generate("--out", f"{tmp_path}/version1.5/", "--seed", "3", "--force") == 0
+    assert len(list((tmp_path / "version1.5").iterdir())) == 2
+
+
 def test_models_are_listed_and_shown(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (paths.checkpoints() / "broken.safetensors").write_bytes(b"nothing of the kind")
     assert cli.main(["models", "list"]) == 0

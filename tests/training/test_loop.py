@@ -177,6 +177,21 @@ def test_pause_gives_up_the_accelerator_and_goes_on(folder: Path, recipe_file: s
     assert_same(train(tmp_path / "whole", folder, recipe=recipe_file), run)
 
 
+def test_a_run_stopped_while_it_is_paused_is_not_resumed(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+
+    def on_event(event: RunEvent) -> None:
+        match event:
+            case RunCheckpoint(step=4):
+                RunFolder(path).send(Command.PAUSE)
+            case RunPaused():
+                threading.Timer(0.2, lambda: RunFolder(path).send(Command.STOP)).start()
+
+    run = train(path, folder, recipe=recipe_file, on_event=on_event)
+    assert events_of(run, RunPaused) and not events_of(run, RunResumed)
+    assert isinstance(run.events()[0][-1], RunStopped)
+
+
 def test_steps_aside_for_pictures(folder: Path, recipe_file: str, tmp_path: Path) -> None:
     pictures = Lease()
     made, waiting = threading.Event(), threading.Event()

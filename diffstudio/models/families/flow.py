@@ -121,7 +121,6 @@ class FlowPrompt(EncodedPrompt):
 class FlowModel(LatentModel, ABC):
     """A latent model trained with rectified flow: its network predicts the velocity eps - x_0 at t in [0,1]."""
 
-    unguided = 1.0  # up to this guidance the negative prompt has no effect
     longest_prompt = 512  # tokens; longer prompts are truncated
 
     def __init__(
@@ -205,7 +204,7 @@ class FlowModel(LatentModel, ABC):
     @torch.no_grad()
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
         assert isinstance(prompt, FlowPrompt)
-        if guidance <= self.unguided:
+        if guidance <= self.unguided_scale:
             return FlowPrediction(self._network(prompt.positive, guidance), self.schedule)
         return FlowPrediction(self._guided(prompt.positive, self._each(prompt.negative), guidance), self.schedule)
 

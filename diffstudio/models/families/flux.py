@@ -36,7 +36,7 @@ _LONGEST_PROMPT = {True: 512, False: 256}  # T5 tokens, for dev and schnell
 class FluxModel(FlowModel):
     """FLUX.1 dev or schnell. T5 gives the prompt embeddings, CLIP the pooled embedding."""
 
-    unguided = math.inf  # no negative prompt
+    unguided_scale = math.inf  # no negative prompt
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)

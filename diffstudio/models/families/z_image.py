@@ -23,7 +23,7 @@ _CHAT_TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"  # of
 class ZImageModel(FlowModel):
     """Z-Image. Its guidance scale g means conditional + g (conditional - unconditional): a CFG scale of 1 + g."""
 
-    unguided = 0.0
+    unguided_scale = 0.0
 
     def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         tokenizer = self.tokenizers["tokenizer"]

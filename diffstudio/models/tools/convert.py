@@ -24,7 +24,7 @@ from diffstudio.models.state_dicts.prefixes import VAE_PREFIXES
 from diffstudio.models.state_dicts.split import dequantized, split_components
 from diffstudio.models.state_dicts.to_original import State, has_original_naming, to_original
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult, checked_file, precision_of
-from diffstudio.models.tools.weights_writer import open_weights, write_file
+from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
 
 DTYPES: Mapping[Precision, torch.dtype] = {
     Precision.FP32: torch.float32,
@@ -65,7 +65,7 @@ def convert(checkpoint: Checkpoint, target: Path, precision: Precision = Precisi
             remedy="Choose another precision",
         )
     check_precision(checkpoint, precision)
-    with open_weights(checkpoint) as weights:
+    with open_checkpoint(checkpoint) as weights:
         caster = PrecisionCaster()
         tensors: State
         if checkpoint.layout is Layout.FOLDER:

@@ -28,7 +28,7 @@ from diffstudio.models.state_dicts.split import split_components
 from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult
-from diffstudio.models.tools.weights_writer import check_target, open_weights, size_of, write_tensors
+from diffstudio.models.tools.weights_writer import check_target, open_checkpoint, size_of, write_tensors
 
 _PIPELINES = {  # family -> its pipeline in diffusers, and that for inpainting
     "sd1": ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline"),
@@ -83,7 +83,7 @@ def export(
         )
     check_precision(checkpoint, precision)
     caster = PrecisionCaster()
-    with open_weights(checkpoint) as weights:
+    with open_checkpoint(checkpoint) as weights:
         if checkpoint.layout is Layout.FOLDER:
             components = _folder_components(weights.tensors)
             parts = None

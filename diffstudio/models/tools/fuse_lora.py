@@ -27,7 +27,7 @@ from diffstudio.models.tools.convert import PrecisionCaster, check_precision, ma
 from diffstudio.models.tools.export import component_class
 from diffstudio.models.tools.merge import FORMAT, derived_metadata, parent_record
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult, checked_file
-from diffstudio.models.tools.weights_writer import open_weights, write_file
+from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
 
 _HASHED = 0.2
 
@@ -53,7 +53,7 @@ def fuse_lora(
         parents.append((yield from parent_record(one, letter, number / (len(loras) + 1), _HASHED / (len(loras) + 1))))
     for parent, (_, factor) in zip(parents[1:], loras, strict=True):
         parent["factor"] = factor
-    with open_weights(checkpoint) as weights:
+    with open_checkpoint(checkpoint) as weights:
         parts = open_components(checkpoint)
         needed = {name: tensor for name, tensor in weights.tensors.items() if not unused_for_inference(name)}
         components = split_components(needed, checkpoint.family, parts.config)

@@ -27,7 +27,7 @@ from diffstudio.models.state_dicts.split import dequantized, join_components, sp
 from diffstudio.models.state_dicts.to_original import State, has_original_naming, to_original
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision, marker_tensors, modelspec_metadata
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, ToolResult, checked_file
-from diffstudio.models.tools.weights_writer import open_weights, write_file
+from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
 from diffstudio.networks.state_dict_keys import with_current_keys
 
 FORMAT = 1  # of diffstudio.merge
@@ -68,7 +68,7 @@ def merge(
         parents.append(
             (yield from parent_record(checkpoint, "abc"[number], number / len(inputs), _HASHED / len(inputs)))
         )
-    opened = [open_weights(checkpoint) for checkpoint in inputs]
+    opened = [open_checkpoint(checkpoint) for checkpoint in inputs]
     try:
         named = in_common_naming(inputs, [weights.tensors for weights in opened])
         merged, notes = merged_tensors(inputs, named, share, method)

@@ -50,7 +50,7 @@ def prune(
     BadRequest where there is nothing to leave out, CheckpointUnknown for files that cannot be pruned.
     """
     from diffstudio.models.tools.convert import PrecisionCaster, check_precision
-    from diffstudio.models.tools.weights_writer import open_weights, write_file
+    from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
 
     target = checked_file(target)
     if checkpoint.role not in _PRUNED or checkpoint.layout is Layout.FOLDER:
@@ -62,7 +62,7 @@ def prune(
             "Choose a single-file checkpoint",
         )
     check_precision(checkpoint, precision)
-    with open_weights(checkpoint) as weights:
+    with open_checkpoint(checkpoint) as weights:
         tensors, caster = weights.tensors, PrecisionCaster()
         dropped = _counted({name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()})
         copies = ema_copies(tensors) if ema else {}

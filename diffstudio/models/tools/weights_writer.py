@@ -55,7 +55,7 @@ class Weights:
         self._files.close()
 
 
-def open_weights(checkpoint: Checkpoint) -> Weights:
+def open_checkpoint(checkpoint: Checkpoint) -> Weights:
     """Open a file or a diffusers folder, whose keys get `unet.` and the like as prefixes.
 
     CheckpointUnknown for GGUF files and unknown number formats, and whatever reading the file raises.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffstudio.imaging.masks import Box
 from diffstudio.imaging.reader import read_rgb
 from diffstudio.studio.events import Picture
 from diffstudio.studio.generation.init_image import fitted
@@ -25,7 +26,7 @@ def control_image(
     size: tuple[int, int],
     mode: ResizeName,
     whole: tuple[int, int] | None = None,
-    box: tuple[int, int, int, int] | None = None,
+    box: Box | None = None,
 ) -> Picture:
     """The control image [H,W,3] for `size` (width, height): resized by `mode`, then preprocessed.
 
@@ -34,20 +35,40 @@ def control_image(
     an unreadable file.
     """
     image = read_rgb(use.image)
-    if whole is not None and box is not None:
-        image = fitted(image, whole, mode).crop(box).resize(size, Image.Resampling.LANCZOS)
-    elif mode is ResizeName.PAD:
-        scale = min(size[0] / image.width, size[1] / image.height)
-        inside = tuple(max(1, min(most, round(scale * side))) for side, most in zip(image.size, size, strict=True))
-        small = Image.fromarray(
-            preprocess(np.array(image.resize((inside[0], inside[1]), Image.Resampling.LANCZOS)), use)
-        )
-        canvas = Image.new("RGB", size)
-        canvas.paste(small, ((size[0] - inside[0]) // 2, (size[1] - inside[1]) // 2))
-        return np.array(canvas)
-    else:
-        image = fitted(image, size, mode)
+    if whole is None or box is None:
+        whole, box = size, (0, 0, *size)
+    if mode is ResizeName.PAD:
+        return _padded(image, use, size, whole, box)
+    image = fitted(image, whole, mode)
+    if box != (0, 0, *size):
+        image = image.crop(box).resize(size, Image.Resampling.LANCZOS)
     return preprocess(np.array(image), use)
+
+
+def _padded(image: Image.Image, use: ControlNetUse, size: tuple[int, int], whole: tuple[int, int], box: Box) -> Picture:
+    """The control image [H,W,3] with a black border: only the image itself is preprocessed, so the border adds no edge.
+
+    The image is centred in `whole`, of which `box` is resized to `size`.
+    """
+    scale = min(whole[0] / image.width, whole[1] / image.height)
+    canvas = Image.new("RGB", size)
+    starts, ends, source_starts, source_ends = [], [], [], []
+    for axis in (0, 1):
+        inside = max(1, min(whole[axis], round(scale * image.size[axis])))
+        offset = (whole[axis] - inside) // 2
+        start, end = max(offset, box[axis]), min(offset + inside, box[axis + 2])  # the part of it that is in the box
+        if start >= end:
+            return np.array(canvas)
+        zoom = size[axis] / (box[axis + 2] - box[axis])
+        starts.append(round(zoom * (start - box[axis])))
+        ends.append(max(starts[axis] + 1, round(zoom * (end - box[axis]))))
+        source_starts.append((start - offset) * image.size[axis] / inside)
+        source_ends.append((end - offset) * image.size[axis] / inside)
+    part = image.resize(
+        (ends[0] - starts[0], ends[1] - starts[1]), Image.Resampling.LANCZOS, (*source_starts, *source_ends)
+    )
+    canvas.paste(Image.fromarray(preprocess(np.array(part), use)), (starts[0], starts[1]))
+    return np.array(canvas)
 
 
 def preprocess(image: Picture, use: ControlNetUse) -> Picture:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from diffstudio.atomic import atomic_write, check_writable, storage_errors, storage_problem
+from diffstudio.atomic import atomic_write, check_writable, storage_errors, storage_problem, write_numbered
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 
@@ -26,20 +28,23 @@ class NamedFile:
 class NamedFiles:
     """Where `--out` points: a file, a pattern with `{seed}` or `{number}` (from 1), or a folder.
 
-    With a plain file name, several images become name-1.png, name-2.png and so on. BadRequest for an extension other
-    than .png, StorageProblem where nothing can be written: both before any work is done.
+    `out` is a folder if one is there, if it ends in a slash, or if it has no extension. With a plain file name, several
+    images become name-1.png, name-2.png and so on. Unless `overwrite`, existing files are kept: in a folder the new
+    ones get other names (name-2.png), and a file or pattern is refused.
+
+    BadRequest for an extension other than .png and for files that exist, StorageProblem where nothing can be written:
+    both before any work is done.
     """
 
-    def __init__(self, out: Path, request: PictureRequest) -> None:
+    def __init__(self, out: str, request: PictureRequest, *, overwrite: bool = False) -> None:
+        self._overwrite = overwrite
         self._written = 0
         try:
-            self._pattern = _pattern(out, request)
-            first = self._path(request.seed, 1)
-            if first.is_dir():
-                raise BadRequest(f"{first} is a folder", "an image cannot replace it", "Choose another name")
-            check_writable(first)
+            self._is_folder = _is_folder(out)
+            self._pattern = _pattern(Path(out), request, self._is_folder)
+            self._check(request)
         except OSError as error:
-            raise storage_problem(_not_written(out), out.parent, error) from error
+            raise storage_problem(_not_written(Path(out)), Path(out).parent, error) from error
 
     def add(self, image: Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None) -> NamedFile:
         """Write image `extra["index"]` of the request atomically, with its metadata."""
@@ -50,18 +55,40 @@ class NamedFiles:
         self._written += 1
         path = self._path(request.seed + index, index + 1)
         failed = _not_written(path)
+
+        def write(file: BinaryIO) -> None:
+            image.save(file, format="PNG", pnginfo=metadata.write(image, request, about))
+
         with storage_errors(failed, path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)  # a pattern may contain folders
-            with atomic_write(path, failed) as file:
-                image.save(file, format="PNG", pnginfo=metadata.write(image, request, about))
+        if self._is_folder and not self._overwrite:
+            return NamedFile(write_numbered(path, write, failed))
+        with atomic_write(path, failed, overwrite=self._overwrite) as file:
+            write(file)
         return NamedFile(path)
+
+    def _check(self, request: PictureRequest) -> None:
+        """BadRequest or OSError if an image of the request cannot be written under its name."""
+        paths = [self._path(request.seed + index, index + 1) for index in range(request.count)]
+        for path in paths:
+            if path.is_dir():
+                raise BadRequest(f"{path} is a folder", "an image cannot replace it", "Choose another name")
+            if not self._is_folder and not self._overwrite and os.path.lexists(path):
+                raise BadRequest(
+                    f"{path} already exists", remedy="Choose another name, or give --force to overwrite it"
+                )
+        check_writable(paths[0])
 
     def _path(self, seed: int, number: int) -> Path:
         return Path(self._pattern.replace("{seed}", str(seed)).replace("{number}", str(number)))
 
 
-def _pattern(out: Path, request: PictureRequest) -> str:
-    text = str(out)
+def _is_folder(out: str) -> bool:
+    separators = ("/", "\\") if sys.platform == "win32" else ("/",)
+    return Path(out).is_dir() or out.endswith(separators) or not Path(out).suffix
+
+
+def _pattern(out: Path, request: PictureRequest, is_folder: bool) -> str:
     unknown = [name for name in re.findall(r"\{(\w*)\}", out.name) if name not in ("seed", "number")]
     if unknown and not out.exists():
         raise BadRequest(
@@ -69,7 +96,7 @@ def _pattern(out: Path, request: PictureRequest) -> str:
             "only {seed} and {number} are replaced",
             "Use one of them",
         )
-    if out.is_dir() or text.endswith(("/", "\\")) or not out.suffix:
+    if is_folder:
         if isinstance(request, UpscaleRequest):
             return str(out / f"{_short_name(request.source.stem)}-{request.scale:g}x.png")
         name = "{prompt}-{seed}" if request.count == 1 else "{prompt}-{seed}-{number}"
@@ -80,6 +107,7 @@ def _pattern(out: Path, request: PictureRequest) -> str:
             "they are PNG files, which store their settings",
             f"Name it {out.stem}.png",
         )
+    text = str(out)
     if request.count > 1 and "{seed}" not in text and "{number}" not in text:
         return str(out.with_name(out.stem + "-{number}" + out.suffix))
     return text

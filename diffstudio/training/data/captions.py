@@ -21,7 +21,7 @@ class CaptionDropout:
         u = rng.random()
         if u < self.empty_share:
             return ""
-        name, *tags = [part.strip() for part in caption.split(",")]
+        name, *tags = [tag for part in caption.split(",") if (tag := part.strip())] or [""]
         if not tags or u < self.empty_share + self.name_share:
             return name
         drawn = rng.sample(tags, min(len(tags), rng.randint(1, self.max_tags)))

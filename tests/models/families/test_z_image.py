@@ -12,6 +12,7 @@ import torch
 from diffstudio.errors import CheckpointMissing
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.families import z_image
+from tests.models.sampled import sample
 from tests.models.small_flow import CPU, HEIGHT, WIDTH, checkpoint_of, difference, ours, small_z_image, theirs
 
 PROMPTS = ["red apple", "a photo of the sleeping cat"]
@@ -33,6 +34,16 @@ def test_it_draws_diffusers_own_pictures(small: tuple[Any, z_image.ZImageModel],
     pipeline, model = small
     reference = theirs(pipeline, PROMPTS, guidance_scale=guidance, negative_prompt=["ugly", "ugly"])
     assert difference(ours(model, PROMPTS, negative="ugly", guidance=guidance), reference) < CLOSE
+
+
+def test_an_unguided_last_call_is_the_conditional_prediction(small: tuple[Any, z_image.ZImageModel]) -> None:
+    """At scale 0, not 1, which is a CFG scale of 2. One Euler step from the state before it gives the image."""
+    _, model = small
+    options: dict[str, Any] = {"prompts": PROMPTS[:1], "seeds": [0], "steps": 4, "sampler": "euler", "guidance": 4.0}
+    steps = list(sample(model, width=WIDTH, height=HEIGHT, guide_last_call=False, **options))
+    conditional = model.denoiser(model.encode_prompt(PROMPTS[0]), 0.0)
+    times = model.times(4, "uniform", 1.0, WIDTH, HEIGHT)
+    torch.testing.assert_close(steps[-1].x, conditional(steps[-2].x, times[3].expand(1)))
 
 
 def test_what_it_is_told_matters(small: tuple[Any, z_image.ZImageModel]) -> None:

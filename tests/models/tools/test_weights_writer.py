@@ -21,7 +21,7 @@ from diffstudio.models.tools import weights_writer
 from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.merge import merge
 from diffstudio.models.tools.spec import Precision
-from diffstudio.models.tools.weights_writer import open_weights, write_file
+from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
 from tests.models.headers import write_header
 from tests.models.small_files import record
 
@@ -48,7 +48,7 @@ def test_the_same_bits_come_back(place: Path) -> None:
     list(write_file(place / "a.safetensors", MIXED, {"title": "Å \udcff"}))
     theirs = safetensors.torch.load_file(place / "a.safetensors")  # by safetensors itself
     assert theirs.keys() == MIXED.keys()
-    with open_weights(read_checkpoint(place / "a.safetensors")) as weights:
+    with open_checkpoint(read_checkpoint(place / "a.safetensors")) as weights:
         assert weights.metadata == {"title": "Å ?"}
         for name, expected in MIXED.items():
             ours = materialize(weights.tensors[name])
@@ -151,12 +151,12 @@ def test_packed_weights_and_odd_numbers_are_refused(place: Path) -> None:
 
     list(write_file(place / "a.safetensors", MIXED, {}))
     with pytest.raises(CheckpointUnknown, match="GGUF"):
-        open_weights(replace(read_checkpoint(place / "a.safetensors"), layout=Layout.GGUF))
+        open_checkpoint(replace(read_checkpoint(place / "a.safetensors"), layout=Layout.GGUF))
 
 
 def test_a_file_cut_short_meanwhile(place: Path) -> None:
     write_header(place / "a.safetensors", {"w": (1000, 1000)})
-    with open_weights(read_checkpoint(place / "a.safetensors")) as weights:
+    with open_checkpoint(read_checkpoint(place / "a.safetensors")) as weights:
         with (place / "a.safetensors").open("r+b") as file:
             file.truncate(1000)
         with pytest.raises(CheckpointDamaged, match="ends too early"):
@@ -167,7 +167,7 @@ def test_a_pickle_is_read_without_being_run(place: Path) -> None:
     torch.save(
         {"state_dict": {name: value for name, value in MIXED.items() if name != "minus"}, "epoch": 3}, place / "a.ckpt"
     )
-    with open_weights(read_checkpoint(place / "a.ckpt")) as weights:
+    with open_checkpoint(read_checkpoint(place / "a.ckpt")) as weights:
         assert all(
             torch.equal(materialize(weights.tensors[name]).float(), value.float())
             for name, value in MIXED.items()

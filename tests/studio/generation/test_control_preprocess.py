@@ -100,6 +100,18 @@ def test_of_a_part_it_is_the_same_part(use: ControlNetUse) -> None:
     assert shown.shape == (64, 64, 3) and shown[:, :24].max() < 20 and shown[:, 40:].min() > 235
 
 
+def test_the_border_of_a_part_is_black(use: ControlNetUse) -> None:
+    """The image, 80 x 40 px, is centred in 80 x 80: its rows are 20 to 60, of which the box has 20 to 40."""
+    inverted = replace(use, prepare=PreprocessorName.INVERT)
+    shown = control_image(inverted, (80, 80), ResizeName.PAD, (80, 80), (0, 0, 40, 40))
+    assert shown.shape == (80, 80, 3) and not shown[:40].any() and (shown[40:, :72] == 255).all()  # its black half
+    line = control_image(
+        replace(use, prepare=PreprocessorName.CANNY), (80, 80), ResizeName.PAD, (80, 80), (20, 0, 60, 40)
+    )
+    assert line[40:].any(axis=(0, 2)).sum() == 1 and not line[:40].any()
+    assert not control_image(inverted, (80, 80), ResizeName.PAD, (80, 80), (0, 0, 20, 20)).any()  # the border alone
+
+
 def test_what_is_no_picture_is_said(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     for name in ("text.png", "gone.png"):

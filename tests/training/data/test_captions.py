@@ -37,6 +37,14 @@ def test_says_only_what_the_caption_says() -> None:
         assert set(message) <= known and len(message) == len(set(message)) <= 4
 
 
+def test_empty_tags_are_left_out() -> None:
+    chance = random.Random(2)
+    tags_alone, name_and_tags = CaptionDropout(0.0, 0.0, 1.0), CaptionDropout(0.0, 0.0, 0.0)
+    assert {name_and_tags.draw(text, chance) for text in ("cat,", " cat , ,", ",cat")} == {"cat"}
+    assert {tags_alone.draw("cat,, red,", chance) for _ in range(20)} == {"red"}
+    assert name_and_tags.draw(" , ,", chance) == ""
+
+
 def test_a_caption_without_tags_is_its_name_or_nothing() -> None:
     dropout, chance = CaptionDropout(0.2, 0.1, 0.6), random.Random(2)
     assert {dropout.draw("ghost", chance) for _ in range(200)} == {"ghost", ""}
