@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -20,8 +21,9 @@ from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.shell import single_instance
 from diffstudio.ui.shell.exception_hooks import ExceptionHooks
-from diffstudio.ui.shell.single_instance import SingleInstance, name_for
+from diffstudio.ui.shell.single_instance import Claim, SingleInstance, name_for
 from diffstudio.ui.shell.sleep_inhibitor import _InhibitorProcess, make_sleep_inhibitor
 from diffstudio.ui.widgets.images import numpy_to_qimage
 from diffstudio.ui.window import MainWindow, RoomEntry
@@ -126,51 +128,67 @@ def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
     assert used.args == [request]
 
 
-def test_the_second_one_hands_over_to_the_first(qtbot: QtBot, tmp_path: Path) -> None:
-    first, second = SingleInstance(tmp_path), SingleInstance(tmp_path)
+def test_the_second_one_hands_over_to_the_first(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever TMPDIR says in either, and in processes of their own."""
+    first, other = SingleInstance(tmp_path), SingleInstance(tmp_path / "other")
     assert name_for(tmp_path) != name_for(tmp_path / "other")
-    assert not first.activate_running_instance()
-    assert first.listen()
-    with qtbot.waitSignal(first.activation_requested):
-        assert second.activate_running_instance()
+    assert first.claim() is Claim.FIRST and other.claim() is Claim.FIRST
+    assert first.listen() and first.holder_pid() == os.getpid()
+    other.close()
+    (tmp_path / "elsewhere").mkdir()
+    code = (
+        "import pathlib; from PySide6.QtCore import QCoreApplication; "
+        "from diffstudio.ui.shell.single_instance import Claim, SingleInstance; "
+        f"app = QCoreApplication([]); assert SingleInstance(pathlib.Path({str(tmp_path)!r})).claim() is Claim.ACTIVATED"
+    )
+    with qtbot.waitSignal(first.activation_requested, timeout=30_000):
+        second = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"TMPDIR": str(tmp_path / "elsewhere")},
+        )
+    assert second.wait(30) == 0
     first.close()
-    assert not second.activate_running_instance()
-    assert second.listen()
-    second.close()
+    again = SingleInstance(tmp_path)
+    assert again.claim() is Claim.FIRST and again.holder_pid() is None
+    again.close()
 
 
-def test_only_one_of_two_that_start_at_once_opens(tmp_path: Path) -> None:
-    """Before the first listens, and after it has stopped to, the second waits for it."""
+def test_an_instance_that_does_not_respond_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has not begun to listen, and one that listens but whose event loop hangs, as this thread's does here."""
+    monkeypatch.setattr(single_instance, "_ANSWER_MS", 100)
     first, second = SingleInstance(tmp_path), SingleInstance(tmp_path, patience_seconds=0.2)
-    assert not first.activate_running_instance()
-    began = time.monotonic()
-    assert (
-        not second.activate_running_instance() and time.monotonic() - began >= 0.2
-    )  # it opened beside one that gave no sign
-    opens = threading.Timer(0.2, first.close)
+    assert first.claim() is Claim.FIRST
+    for listening in (False, True):
+        if listening:
+            first.listen()
+        began = time.monotonic()
+        assert second.claim() is Claim.UNRESPONSIVE and time.monotonic() - began >= 0.2
+    first.stop_listening()
+    closes = threading.Timer(0.2, first.close)
     patient = SingleInstance(tmp_path, patience_seconds=30)
-    opens.start()
-    assert not patient.activate_running_instance() and time.monotonic() - began < 20
-    opens.join()
+    closes.start()
+    assert patient.claim() is Claim.FIRST and time.monotonic() - began < 20
+    closes.join()
     patient.close()
 
 
 def test_where_no_lock_can_be_had_the_window_opens(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert not SingleInstance(tmp_path / "file" / "data").activate_running_instance()
+    assert SingleInstance(tmp_path / "file" / "data").claim() is Claim.FIRST
 
 
 def test_what_a_crash_left_behind_is_not_in_the_way(qtbot: QtBot, tmp_path: Path) -> None:
     code = (
         "import os, pathlib; from PySide6.QtCore import QCoreApplication; "
-        "from diffstudio.ui.shell.single_instance import SingleInstance; "
+        "from diffstudio.ui.shell.single_instance import Claim, SingleInstance; "
         f"app = QCoreApplication([]); one = SingleInstance(pathlib.Path({str(tmp_path)!r})); "
-        "assert not one.activate_running_instance(); assert one.listen(); os._exit(9)"
+        "assert one.claim() is Claim.FIRST; assert one.listen(); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 9
     one = SingleInstance(tmp_path)
     began = time.monotonic()
-    assert not one.activate_running_instance() and time.monotonic() - began < 10
+    assert one.claim() is Claim.FIRST and time.monotonic() - began < 10
     assert one.listen()
     one.close()
 
