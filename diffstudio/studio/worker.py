@@ -37,7 +37,7 @@ from diffstudio.studio.generation.resolve import Resolved, resolve
 from diffstudio.studio.jobs.job_context import ImageStore, JobContext
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
-from diffstudio.studio.jobs.queue import Queue, QueuedJob
+from diffstudio.studio.jobs.queue import PendingJobs, Queue, QueuedJob
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
@@ -113,6 +113,10 @@ class Worker:
     def pending(self) -> list[QueuedJob]:
         return self._queue.pending()
 
+    def first_pending(self, limit: int) -> PendingJobs:
+        """The first waiting jobs, and how many there are in all."""
+        return self._queue.first_pending(limit)
+
     def running(self) -> JobId | None:
         running = self._running
         return running.job if running is not None else None
@@ -123,6 +127,10 @@ class Worker:
 
     def reorder(self, jobs: list[JobId]) -> None:
         self._queue.reorder(jobs)
+
+    def move(self, job: JobId, offset: int) -> None:
+        """Move a waiting job up (-1) or down (1) in the queue."""
+        self._queue.move(job, offset)
 
     def stop(self, job: JobId) -> None:
         """Stop a job after the network call in progress, or remove it from the queue; Cancelled follows."""
@@ -246,22 +254,34 @@ class Worker:
             _log.exception("The queue cannot be read")
             return None
         if queued is not None:
-            self._running = self._last = _RunningJob(queued.job, queued.request, self._job_control(queued.job))
+            self._running = self._last = _RunningJob(queued.job, queued.request, self._job_control(queued))
         return queued
 
-    def _job_control(self, job: JobId) -> JobControl:
-        """A paused job releases the accelerator, so that training can go on meanwhile."""
+    def _job_control(self, queued: QueuedJob) -> JobControl:
+        """A paused job releases the accelerator, so that training can go on meanwhile. It stays paused after a kill."""
+        job, leased = queued.job, False
 
         def on_pause() -> None:
+            nonlocal leased
+            leased = self._lease is not None and self._lease.is_held
             self._release_lease()
+            self._record_paused(job, True)
             self._emit(Paused(job))
 
         def on_resume() -> None:
-            self._acquire_lease(job, job_control)
+            if leased:
+                self._acquire_lease(job, job_control)
+            self._record_paused(job, False)
             self._emit(Resumed(job))
 
         job_control = JobControl(on_pause, on_resume)
+        if queued.paused:
+            job_control.pause()
         return job_control
+
+    def _record_paused(self, job: JobId, paused: bool) -> None:
+        with contextlib.suppress(StorageProblem):  # at worst the job is not paused after a crash
+            self._queue.set_paused(job, paused)
 
     def _run_job(self, queued: QueuedJob) -> None:
         running = self._running
@@ -311,6 +331,7 @@ class Worker:
     def _events(self, queued: QueuedJob, running: _RunningJob) -> Iterator[Event]:
         """Find the files of a job, load its model, and run it. The accelerator is leased once the model is loaded."""
         job, job_control, request = queued.job, running.job_control, queued.request
+        job_control.check()  # it may have been paused when the program ended
         resolved = resolve(request, self._library, queued.done)
         context = JobContext(
             job,

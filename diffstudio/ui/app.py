@@ -29,7 +29,7 @@ from diffstudio.ui.shell.dropped_models import DroppedModels
 from diffstudio.ui.shell.exception_hooks import ExceptionHooks
 from diffstudio.ui.shell.model_library import ModelLibrary
 from diffstudio.ui.shell.run_monitor import RunMonitor
-from diffstudio.ui.shell.single_instance import SingleInstance
+from diffstudio.ui.shell.single_instance import Claim, SingleInstance
 from diffstudio.ui.shell.sleep_inhibitor import make_sleep_inhibitor
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import icons, theme
@@ -148,12 +148,11 @@ class Desktop(QObject):
 
             self.runs = self.runs or Runs(paths.runs())  # what failed is tried again when a room asks for it
             self.gallery = self.gallery or Gallery(self.settings.images, paths.data() / "gallery.sqlite")
+            queue = Queue(paths.data() / "queue.sqlite")
+            if queue.damage:
+                self.window.show_message("warn", f"{queue.damage}.")
             worker = Worker(
-                Queue(paths.data() / "queue.sqlite"),
-                self.model_library.library,
-                self.gallery,
-                self.settings,
-                self.bridge.emit_from_thread,
+                queue, self.model_library.library, self.gallery, self.settings, self.bridge.emit_from_thread
             )
         except DiffstudioError as error:
             self.window.show_message("bad", str(error))
@@ -299,6 +298,7 @@ class Desktop(QObject):
         self.model_library.close()
         self.downloads.stop()
         self.tasks.close()
+        self.jobs.close()
         if self.worker is not None:
             self.worker.close()
         if self.gallery is not None:
@@ -312,15 +312,29 @@ def _report_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, A
     sys.excepthook(type(error), error, error.__traceback__)
 
 
+def _unresponsive(pid: int | None) -> str:
+    process = f"its process, {pid}," if pid is not None else "its process"
+    return (
+        f"diffstudio is already open with the data folder {paths.data()}, but its window does not respond. "
+        f"Wait until it has finished, or end {process} and start again."
+    )
+
+
 def main(argv: Sequence[str]) -> int:
-    """Run the desktop application until its window is closed; if one is open already, bring that one to the front."""
+    """Run the desktop application until its window is closed; if one is open already, bring that one to the front.
+
+    Returns 1 when that one does not respond: two windows must not share a data folder.
+    """
     app = desktop_environment.application(argv)
     app.setApplicationName("diffstudio")
     app.setApplicationDisplayName("diffstudio")
     QGuiApplication.setDesktopFileName("diffstudio")
     instance = SingleInstance(paths.data())
-    if instance.activate_running_instance():
-        return 0
+    claim = instance.claim()
+    if claim is Claim.UNRESPONSIVE:
+        desktop_environment.show_error(_unresponsive(instance.holder_pid()))
+    if claim is not Claim.FIRST:
+        return 1 if claim is Claim.UNRESPONSIVE else 0
     instance.listen()
     exception_hooks = ExceptionHooks(paths.data() / "log.txt")
     exception_hooks.install()

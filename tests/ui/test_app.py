@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,14 +13,17 @@ import pytest
 from PIL import Image
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.studio.events import Cancelled, Event, Finished, ImageSaved, Paused, Started, Stepped
 from diffstudio.studio.settings import Settings, Theme, load_settings
+from diffstudio.ui import app
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.shell import desktop_environment, single_instance
+from diffstudio.ui.shell.single_instance import Claim, SingleInstance
 from diffstudio.ui.widgets import theme
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.accessibility import accessibility_problems
@@ -98,6 +102,41 @@ def test_pause_resume_stop_and_go_on(qtbot: QtBot, opened: Callable[[], Desktop]
     assert ears.heard(ImageSaved)()
 
 
+def test_a_job_that_was_paused_is_paused_after_reopening(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    room, ears = desktop.generate_room, EventRecorder(desktop)
+    room.panel.sampling.steps.set_range(1, 300)
+    room.panel.sampling.steps.set_value(300)
+    room.panel.submit()
+    qtbot.waitUntil(ears.heard(Stepped), timeout=LONG)
+    room.controls.pause.click()
+    qtbot.waitUntil(ears.heard(Paused), timeout=LONG)
+    desktop.window.close()
+    desktop.close()
+    again = opened()
+    controls = again.generate_room.controls
+    qtbot.waitUntil(lambda: controls.pause.isVisible() and controls.pause.text() == "Resume", timeout=LONG)
+    assert again.worker is not None and again.worker.running() is not None
+    ears = EventRecorder(again)
+    controls.pause.click()
+    qtbot.waitUntil(ears.heard(Finished), timeout=LONG)
+
+
+def test_a_second_start_beside_a_hung_window_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], qapp: QApplication
+) -> None:
+    first = SingleInstance(paths.data())
+    assert first.claim() is Claim.FIRST
+    assert first.listen()  # and its event loop, which is this thread's, does not run
+    monkeypatch.setattr(single_instance, "_ANSWER_MS", 50)
+    monkeypatch.setattr(SingleInstance.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(desktop_environment, "application", lambda argv: qapp)
+    assert app.main([]) == 1
+    message = capsys.readouterr().err
+    assert "does not respond" in message and f"end its process, {os.getpid()}," in message
+    first.close()
+
+
 def test_the_queue_waits_and_can_be_changed(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
     desktop = opened()
     room, ears = desktop.generate_room, EventRecorder(desktop)
@@ -109,9 +148,13 @@ def test_the_queue_waits_and_can_be_changed(qtbot: QtBot, opened: Callable[[], D
     for prompt in ("one", "two", "three"):
         room.panel.prompt.set_text(prompt)
         room.panel.submit()
-    assert [card._title.text() for card in room.right.cards] == ["one", "two", "three"]
+
+    def titles() -> list[str]:
+        return [card._title.text() for card in room.right.cards]
+
+    qtbot.waitUntil(lambda: titles() == ["one", "two", "three"])
     room.right.cards[2].up.click()
-    assert [card._title.text() for card in room.right.cards] == ["one", "three", "two"]
+    qtbot.waitUntil(lambda: titles() == ["one", "three", "two"])
     room.right.cards[0].remove.click()
     qtbot.waitUntil(lambda: len(room.right.cards) == 2)
     room.controls.stop.click()

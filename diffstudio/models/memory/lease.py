@@ -93,6 +93,11 @@ class Lease:
         self._accelerator.release()
         self._wanted.release()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this client holds the accelerator."""
+        return bool(self._accelerator.is_locked)
+
     def wanted_by_other(self) -> bool:
         """Whether another client with priority holds or waits for the accelerator. Takes about 50 microseconds."""
         if self._wanted.is_locked:

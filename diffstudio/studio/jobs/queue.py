@@ -1,7 +1,8 @@
 """Queue: the jobs still to be run, in SQLite, so that neither a crash nor `kill -9` loses them. No torch.
 
-A job is *pending*, then *running*, then deleted. One found running when the queue is opened was interrupted: it becomes
-pending again, in its old place, and continues after the images already saved.
+A job is *pending*, then *running*, then deleted. A running job belongs to the Queue object that took it, which holds a
+lock file as long as it is open. When the queue is opened, running jobs whose owner is gone were interrupted: they become
+pending again, in their old places, and continue after the images already saved.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from diffstudio.atomic import replace
 from diffstudio.errors import BadRequest, StorageProblem
@@ -21,6 +26,12 @@ from diffstudio.studio.events import JobId
 from diffstudio.studio.requests import PictureRequest, TrainRequest, request_from_json
 
 FORMAT = 1  # of the database: PRAGMA user_version
+_COLUMNS = {  # added since version 0.1, which ignores them
+    "owner": "TEXT NOT NULL DEFAULT ''",  # of a running job: the id of the Queue object that took it
+    "paused": "INTEGER NOT NULL DEFAULT 0",
+    "token": "TEXT NOT NULL DEFAULT ''",  # identifies the job's images in the gallery
+}
+_JOBS = "SELECT id, request, done, attempts, paused, token FROM jobs WHERE running = 0 ORDER BY place, id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +39,32 @@ class QueuedJob:
     job: JobId
     request: PictureRequest
     done: int  # images already saved
-    attempts: int  # times it was started without ending
+    attempts: int  # times it was started without saving an image or ending
+    paused: bool = False  # it was paused when the program ended
+    token: str = ""  # unique, and stored with each of its images
+
+
+@dataclass(frozen=True, slots=True)
+class PendingJobs:
+    """The first pending jobs, and how many there are in all."""
+
+    jobs: list[QueuedJob]
+    count: int
 
 
 class Queue:
     """The pending and running jobs. With `path` None they are kept in memory, for one command. Thread-safe.
 
-    An unreadable database is renamed to `.damaged` and a new one created; StorageProblem when that fails too.
+    A damaged database is renamed to `.damaged`, and its readable jobs are put into a new one; `damage` says so.
+    StorageProblem when that fails too.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.RLock()
         self._path = path
+        self._owner = uuid.uuid4().hex
+        self._owner_lock: FileLock | None = None
+        self.damage = ""  # what the user should know about a damaged database
         try:
             self._database = self._open_or_replace()
         except (sqlite3.DatabaseError, OSError) as error:
@@ -51,8 +76,21 @@ class Queue:
         except sqlite3.DatabaseError as error:
             if self._path is None or isinstance(error, sqlite3.OperationalError):  # locked, or on a full disk: sound
                 raise
-            replace(self._path, self._path.with_name(self._path.name + ".damaged"))
-            return self._open()
+            damaged = self._path.with_name(self._path.name + ".damaged")
+            for suffix in ("-wal", "-shm", ""):  # a log left behind would be read into the new database
+                if (file := Path(f"{self._path}{suffix}")).exists():
+                    replace(file, Path(f"{damaged}{suffix}"))
+            database = self._open()
+            rows = _rescued(damaged)
+            database.executemany(
+                "INSERT OR IGNORE INTO jobs (id, place, done, attempts, submitted, request) VALUES (?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            self.damage = (
+                f"The queue was damaged: {len(rows):,} waiting jobs could be read and are kept. "
+                f"The damaged file is {damaged.name}"
+            )
+            return database
 
     def _open(self) -> sqlite3.Connection:
         if self._path is not None:
@@ -71,16 +109,56 @@ class Queue:
                 "running INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, "
                 "submitted REAL NOT NULL, request TEXT NOT NULL)"
             )
+            there = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
+            for name, declaration in _COLUMNS.items():
+                if name not in there:
+                    database.execute(f"ALTER TABLE jobs ADD COLUMN {name} {declaration}")
+            database.execute("CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (running, place, id)")
             database.execute(f"PRAGMA user_version = {FORMAT}")
-            database.execute("UPDATE jobs SET running = 0 WHERE running = 1")
+            (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if state != "ok":
+                raise sqlite3.DatabaseError(state)
+            database.execute("BEGIN IMMEDIATE")
+            self._recover(database)
+            database.execute("COMMIT")
         except BaseException:  # whatever happened, an open connection would keep the file locked
             database.close()
             raise
         return database
 
+    def _recover(self, database: sqlite3.Connection) -> None:
+        """Make the running jobs of owners that are gone pending again, and lock this owner's file."""
+        if self._path is None:
+            return
+        for (owner,) in database.execute("SELECT DISTINCT owner FROM jobs WHERE running = 1").fetchall():
+            if not owner or self._is_gone(owner):
+                database.execute("UPDATE jobs SET running = 0, owner = '' WHERE running = 1 AND owner = ?", (owner,))
+        for file in self._path.parent.glob(f"{self._path.name}.*.lock"):
+            self._is_gone(file.name.split(".")[-2])  # deletes it if so
+        self._owner_lock = FileLock(self._lock_file(self._owner))
+        self._owner_lock.acquire(blocking=False)
+
+    def _is_gone(self, owner: str) -> bool:
+        """Whether no open queue has this id; the lock file of one that is gone is deleted."""
+        lock = FileLock(self._lock_file(owner))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        lock.release()
+        self._lock_file(owner).unlink(missing_ok=True)
+        return True
+
+    def _lock_file(self, owner: str) -> Path:
+        assert self._path is not None
+        return self._path.with_name(f"{self._path.name}.{owner}.lock")
+
     def close(self) -> None:
         with self._lock:
             self._database.close()
+            if self._owner_lock is not None:
+                self._owner_lock.release()
+                self._lock_file(self._owner).unlink(missing_ok=True)
 
     def submit(self, request: PictureRequest) -> JobId:
         """Append a job. Ids grow with every submission and are never reused."""
@@ -88,7 +166,8 @@ class Queue:
         with self._transaction() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
             database.execute(
-                "INSERT INTO jobs (place, submitted, request) VALUES (?, ?, ?)", (last + 1, time.time(), text)
+                "INSERT INTO jobs (place, submitted, request, token) VALUES (?, ?, ?, ?)",
+                (last + 1, time.time(), text, uuid.uuid4().hex),
             )
             job: JobId
             (job,) = database.execute("SELECT last_insert_rowid()").fetchone()
@@ -97,29 +176,42 @@ class Queue:
     def pending(self) -> list[QueuedJob]:
         """The pending jobs in order. Rows that this version cannot read are skipped and kept."""
         with self._transaction() as database:
-            rows = database.execute(
-                "SELECT id, request, done, attempts FROM jobs WHERE running = 0 ORDER BY place, id"
-            ).fetchall()
-        return list(_readable(rows))
+            return list(_readable(database.execute(_JOBS)))
+
+    def first_pending(self, limit: int) -> PendingJobs:
+        """The first `limit` pending jobs in order, without reading the others."""
+        with self._transaction() as database:
+            (count,) = database.execute("SELECT COUNT(*) FROM jobs WHERE running = 0").fetchone()
+            jobs = list(islice(_readable(database.execute(_JOBS)), limit))
+        return PendingJobs(jobs, count if len(jobs) == limit else len(jobs))
 
     def take(self) -> QueuedJob | None:
         """Mark the first pending job as running and return it; None if no job is pending."""
         with self._transaction() as database:
-            for queued in self.pending():
-                database.execute("UPDATE jobs SET running = 1, attempts = attempts + 1 WHERE id = ?", (queued.job,))
-                return queued
-        return None
+            queued = next(_readable(database.execute(_JOBS)), None)
+            if queued is not None:
+                database.execute(
+                    "UPDATE jobs SET running = 1, owner = ?, attempts = attempts + 1 WHERE id = ?",
+                    (self._owner, queued.job),
+                )
+        return queued
 
     def saved(self, job: JobId, done: int) -> None:
-        """Record that the first `done` images of a job are on disk."""
+        """Record that the first `done` images of a job are on disk. The attempt no longer counts as failed."""
         with self._transaction() as database:
-            database.execute("UPDATE jobs SET done = ? WHERE id = ?", (done, job))
+            database.execute("UPDATE jobs SET done = ?, attempts = 0 WHERE id = ?", (done, job))
+
+    def set_paused(self, job: JobId, paused: bool) -> None:
+        """Record that a running job is paused: it stays so when the program ends meanwhile."""
+        with self._transaction() as database:
+            database.execute("UPDATE jobs SET paused = ? WHERE id = ?", (paused, job))
 
     def put_back(self, job: JobId) -> None:
         """Make a running job pending again, in its old place, without counting the attempt."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE jobs SET running = 0, attempts = attempts - 1 WHERE id = ? AND running = 1", (job,)
+                "UPDATE jobs SET running = 0, owner = '', attempts = MAX(attempts - 1, 0) WHERE id = ? AND running = 1",
+                (job,),
             )
 
     def remove(self, job: JobId) -> bool:
@@ -131,6 +223,15 @@ class Queue:
         """Delete a job unless it is running. False if it is running or no job has this id."""
         with self._transaction() as database:
             return database.execute("DELETE FROM jobs WHERE id = ? AND running = 0", (job,)).rowcount > 0
+
+    def move(self, job: JobId, offset: int) -> None:
+        """Move a pending job up (-1) or down (1); no effect at the end of the queue, or when it is not pending."""
+        with self._transaction() as database:
+            waiting = [row[0] for row in database.execute("SELECT id FROM jobs WHERE running = 0 ORDER BY place, id")]
+            if job in waiting:
+                position = waiting.index(job)
+                waiting.insert(min(max(position + offset, 0), len(waiting) - 1), waiting.pop(position))
+                self.reorder(waiting)
 
     def reorder(self, jobs: Sequence[JobId]) -> None:
         """Move these pending jobs to the front, in this order; the others follow in their present order."""
@@ -167,11 +268,24 @@ class Queue:
         )
 
 
-def _readable(rows: list[tuple[int, str, int, int]]) -> Iterator[QueuedJob]:
-    for row, text, done, attempts in rows:
+def _rescued(path: Path) -> list[tuple[object, ...]]:
+    """The rows of a damaged database that can be read, from its first job on and from its last one back."""
+    rows: dict[int, tuple[object, ...]] = {}
+    for order in ("ASC", "DESC"):
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as database:
+            database.text_factory = lambda data: data.decode("utf-8", "replace")
+            for row in database.execute(
+                f"SELECT id, place, done, attempts, submitted, request FROM jobs NOT INDEXED ORDER BY id {order}"
+            ):
+                rows[row[0]] = row
+    return list(rows.values())
+
+
+def _readable(rows: Iterable[tuple[int, str, int, int, int, str]]) -> Iterator[QueuedJob]:
+    for row, text, done, attempts, paused, token in rows:
         try:
             request = request_from_json(json.loads(text))
         except (ValueError, BadRequest, RecursionError, AttributeError):
             continue
         if not isinstance(request, TrainRequest):
-            yield QueuedJob(row, request, done, attempts)
+            yield QueuedJob(row, request, done, attempts, bool(paused), token)

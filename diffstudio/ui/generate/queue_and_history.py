@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QImage, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.jobs.queue import QueuedJob
+from diffstudio.studio.jobs.queue import PendingJobs, QueuedJob
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import image_actions, theme
@@ -19,7 +19,7 @@ from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describ
 from diffstudio.ui.widgets.images import Thumbnail
 
 MAX_RECENT = 30
-_MAX_CARDS = 50  # the heading counts every job
+MAX_CARDS = 50  # the heading counts every job
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class JobCard(Card):
         super().__init__(
             name=f"Waiting: {title[:80]}", tooltip=f"{title[:400]}\n{labels.settings_line(queued.request)}"
         )
-        self.job = queued.job
+        self.queued = queued
         times = f" × {queued.request.count}" if queued.request.count > 1 else ""
         self._title, self._times = ElidedLabel(title), label(times)
         self._about = ElidedLabel(
@@ -154,7 +154,7 @@ class QueueAndHistory(QFrame):
             wrap=True,
         )
         self._empty_recent = label("Your images appear here.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self._total = 0
+        self._total = self._waiting = 0
         self._columns = 3
         self._lay_out()
         self.running.hide()
@@ -163,24 +163,28 @@ class QueueAndHistory(QFrame):
         self.training.clicked.connect(self.train_room_requested)
         self.gallery_button.clicked.connect(self.gallery_requested)
 
-    def set_pending(self, pending: Sequence[QueuedJob]) -> None:
-        """Show the waiting jobs in order."""
+    def set_pending(self, pending: PendingJobs) -> None:
+        """Show the first waiting jobs in order, and how many there are."""
+        jobs = pending.jobs[:MAX_CARDS]
+        if [card.queued for card in self.cards] == jobs and pending.count == self._waiting:
+            return
+        self._waiting = pending.count
         focus = QApplication.focusWidget()
-        focused = next((card.job for card in self.cards if focus is not None and card.isAncestorOf(focus)), None)
+        focused = next((card.queued.job for card in self.cards if focus is not None and card.isAncestorOf(focus)), None)
         for card in self.cards:
             self._jobs.removeWidget(card)
             card.hide()
             card.deleteLater()
         self.cards = []
-        for place, queued in enumerate(pending[:_MAX_CARDS]):
-            card = JobCard(queued, place, place == len(pending) - 1)
+        for place, queued in enumerate(jobs):
+            card = JobCard(queued, place, place == pending.count - 1)
             card.move_requested.connect(lambda offset, job=queued.job: self.move_requested.emit(job, offset))
             card.remove_requested.connect(lambda job=queued.job: self.remove_requested.emit(job))
             self._jobs.addWidget(card)
             self.cards.append(card)
             if queued.job == focused:
                 (card.up if card.up.isEnabled() else card.down).setFocus()
-        self.heading.set_right(f"{len(pending):,} waiting" if pending else "")
+        self.heading.set_right(f"{pending.count:,} waiting" if pending.count else "")
         self._update_state()
 
     def set_recent(self, images: Sequence[RecentImage], total: int) -> None:

@@ -28,7 +28,7 @@ from diffstudio.studio.events import (
     Started,
     Stepped,
 )
-from diffstudio.studio.jobs.queue import QueuedJob
+from diffstudio.studio.jobs.queue import PendingJobs
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.failed_job import FailedJob
@@ -75,11 +75,11 @@ class GenerateRoom(GenerateLayout):
         self.panel.set_checkpoints(checkpoints, problems)
         self.show_empty_state(has_checkpoint=bool(checkpoints))
 
-    def set_pending(self, pending: Sequence[QueuedJob]) -> None:
+    def set_pending(self, pending: PendingJobs) -> None:
         self.right.set_pending(pending)
-        self._waiting_for_engine = bool(pending) and not self._state.busy and self.canvas.is_empty()
+        self._waiting_for_engine = bool(pending.jobs) and not self._state.busy and self.canvas.is_empty()
         if self._waiting_for_engine:  # torch is still loading
-            request = pending[0].request
+            request = pending.jobs[0].request
             self.canvas.begin(request.count, self._shape_of(request))
             self.title.setText(labels.title_of(request))
             self._show_status("Loading…", None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
@@ -13,7 +15,7 @@ from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSa
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
 from diffstudio.studio.prompts.token_count import count_tokens
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
-from diffstudio.ui.generate.queue_and_history import MAX_RECENT, RecentImage
+from diffstudio.ui.generate.queue_and_history import MAX_CARDS, MAX_RECENT, RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.shell.sleep_inhibitor import SleepInhibitor
 from diffstudio.ui.tasks import Tasks
@@ -29,7 +31,8 @@ if TYPE_CHECKING:  # imported after the first paint
 class JobController(QObject):
     """Submits requests to the worker and shows its queue, its events and the newest images in the Generate room.
 
-    Requests made before `start` are kept and submitted then.
+    The queue is a database, so it is read and changed in a thread, one call after the other. Requests made before
+    `start` are kept and submitted then.
     """
 
     image_saved = Signal(object)  # Path
@@ -40,6 +43,8 @@ class JobController(QObject):
         self._tasks, self._sleep_inhibitor = tasks, sleep_inhibitor
         self.worker: Worker | None = None
         self._gallery: Gallery | None = None
+        self._queue_thread = ThreadPoolExecutor(1, thread_name_prefix="diffstudio-queue")
+        self._pending_outdated = self._reading_pending = False
         self._early_requests: list[PictureRequest] = []
         self._training = False
         self.room = GenerateRoom(self.filmstrip)
@@ -60,37 +65,42 @@ class JobController(QObject):
             self._early_requests.append(request)
             return
         self._call(lambda worker: worker.submit(request))
-        self.show_pending()
         if request.prompt and isinstance(request, GenerateRequest):
             self.prompt_used.emit(request.prompt)
 
     def restart(self, job: JobId, step: int, request: PictureRequest) -> None:
         self._call(lambda worker: worker.restart(job, step, request))
-        self.show_pending()
+
+    def stop(self, job: JobId) -> None:
+        """Stop the running job, or remove a waiting one."""
+        if self.worker is not None and self.worker.running() == job:
+            self.worker.stop(job)  # at once: the queue may be busy
+        else:
+            self._call(lambda worker: worker.stop(job))
 
     def move(self, job: JobId, offset: int) -> None:
         """Move a waiting job up (-1) or down (1) in the queue."""
-        if self.worker is None:
-            return
-        jobs = [queued.job for queued in self.worker.pending()]
-        if job in jobs:
-            position = jobs.index(job)
-            jobs.insert(min(max(position + offset, 0), len(jobs) - 1), jobs.pop(position))
-            self._call(lambda worker: worker.reorder(jobs))
-        self.show_pending()
+        self._call(lambda worker: worker.move(job, offset))
+
+    def close(self) -> None:
+        """Wait for the changes of the queue that are still to be written."""
+        self._queue_thread.shutdown(wait=True)
 
     def filmstrip(self, job: JobId) -> list[tuple[Picture, ...]]:
         """The previews of every step of a job that has ended."""
         return self.worker.filmstrip(job) if self.worker is not None else []
 
     def _call(self, method: Callable[[Worker], Any]) -> None:
-        """Call the worker, and show the error when it refuses."""
-        if self.worker is None:
-            return
+        """Call the worker in the queue's thread, then show the queue, or the error when it refuses."""
+        if self.worker is not None:
+            self._tasks.start(self._show_result(self._queue_thread.submit(method, self.worker)))
+
+    async def _show_result(self, call: Future[Any]) -> None:
         try:
-            method(self.worker)
+            await asyncio.shield(asyncio.wrap_future(call))  # a change is written even while the window closes
         except DiffstudioError as error:
             self.room.show_message("bad", str(error))
+        self.show_pending()
 
     # Events
 
@@ -105,8 +115,20 @@ class JobController(QObject):
                 self._update_sleep_inhibitor()
 
     def show_pending(self) -> None:
-        if self.worker is not None:
-            self.room.set_pending(self.worker.pending())
+        """Read the queue and show it; again if it changes meanwhile."""
+        self._pending_outdated = True
+        if not self._reading_pending:
+            self._tasks.start(self._show_pending())
+
+    async def _show_pending(self) -> None:
+        self._reading_pending = True
+        try:
+            while self._pending_outdated and self.worker is not None:
+                self._pending_outdated = False
+                call = self._queue_thread.submit(self.worker.first_pending, MAX_CARDS)
+                self.room.set_pending(await asyncio.shield(asyncio.wrap_future(call)))
+        finally:
+            self._reading_pending = False
 
     def show_recent(self) -> None:
         """Read the newest images of the gallery, reduced, in a thread."""
@@ -156,9 +178,9 @@ class JobController(QObject):
     def _connect(self) -> None:
         room, tasks = self.room, self._tasks
         room.generate_requested.connect(self.submit)
-        room.pause_requested.connect(lambda job: self._call(lambda worker: worker.pause(job)))
-        room.resume_requested.connect(lambda job: self._call(lambda worker: worker.resume(job)))
-        room.stop_requested.connect(lambda job: self._call(lambda worker: worker.stop(job)))
+        room.pause_requested.connect(lambda job: self.worker.pause(job) if self.worker is not None else None)
+        room.resume_requested.connect(lambda job: self.worker.resume(job) if self.worker is not None else None)
+        room.stop_requested.connect(self.stop)
         room.remove_requested.connect(lambda job: self._call(lambda worker: worker.cancel_pending(job)))
         room.restart_requested.connect(self.restart)
         room.move_requested.connect(self.move)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from unittest.mock import Mock
 import pytest
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, TrainRequest
+from diffstudio.studio.jobs.queue import PendingJobs, Queue
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, TrainRequest, request_from_json
 
 SUBMITS_AND_TAKES = """
 import sys, time
@@ -122,10 +123,141 @@ def test_a_killed_program_loses_nothing(tmp_path: Path) -> None:
     pending = queue.pending()
     queue.close()
     assert [(queued.request.prompt, queued.done, queued.attempts) for queued in pending] == [
-        ("first", 3, 1),
+        ("first", 3, 0),
         ("second", 0, 0),
     ]
     assert pending[0].request.seed == 2**62
+
+
+def test_an_attempt_that_saved_an_image_has_not_failed(tmp_path: Path) -> None:
+    """Killed three times during a job of 60 images: each time some were made."""
+    path = tmp_path / "queue.sqlite"
+    queue = Queue(path)
+    queue.submit(GenerateRequest(prompt="many", count=60))
+    for done in (10, 30, 50):
+        taken = queue.take()
+        assert taken is not None and taken.attempts <= 1
+        queue.saved(taken.job, done)
+        queue = reopened_after_kill(queue, path)
+    assert [(queued.done, queued.attempts) for queued in queue.pending()] == [(50, 0)]
+    for attempts in range(3):
+        taken = queue.take()
+        assert taken is not None and taken.attempts == attempts
+        queue = reopened_after_kill(queue, path)
+    assert [queued.attempts for queued in queue.pending()] == [3]
+    queue.close()
+
+
+def reopened_after_kill(queue: Queue, path: Path) -> Queue:
+    """The lock of a process that is killed is released, and its file stays."""
+    assert queue._owner_lock is not None
+    queue._owner_lock.release()
+    queue._database.close()
+    return Queue(path)
+
+
+def test_a_job_that_was_paused_stays_paused(queue: Queue, tmp_path: Path) -> None:
+    submitted(queue, "one")
+    taken = queue.take()
+    assert taken is not None and not taken.paused
+    queue.set_paused(taken.job, True)
+    queue.put_back(taken.job)
+    taken = queue.take()
+    assert taken is not None and taken.paused
+    queue.set_paused(taken.job, False)
+    queue.put_back(taken.job)
+    assert [queued.paused for queued in queue.pending()] == [False]
+
+
+def test_a_running_job_belongs_to_the_queue_that_took_it(queue: Queue, tmp_path: Path) -> None:
+    submitted(queue, "one", "two")
+    mine = queue.take()
+    other = Queue(tmp_path / "queue.sqlite")
+    assert mine is not None and mine.request.prompt == "one" and prompts(other) == ["two"]
+    theirs = other.take()
+    assert theirs is not None and theirs.request.prompt == "two" and other.take() is None
+    other.close()  # without putting it back
+    third = Queue(tmp_path / "queue.sqlite")
+    assert prompts(third) == ["two"]  # the first is still running
+    third.close()
+    locks = list(tmp_path.glob("queue.sqlite.*.lock"))
+    assert len(locks) == 1 and queue._owner in locks[0].name
+
+
+def test_tokens_are_unique_and_stay(queue: Queue, tmp_path: Path) -> None:
+    submitted(queue, "one", "one")
+    one, two = queue.pending()
+    assert one.token and two.token and one.token != two.token
+    taken = queue.take()
+    assert taken is not None and taken.token == one.token
+
+
+def test_moving_up_and_down(queue: Queue) -> None:
+    one, two, three = submitted(queue, "one", "two", "three")
+    queue.move(three, -1)
+    assert prompts(queue) == ["one", "three", "two"]
+    queue.move(one, 1)
+    assert prompts(queue) == ["three", "one", "two"]
+    for job, offset in ((three, -1), (two, 1), (999, 1)):  # at the ends, and a job that is not there
+        queue.move(job, offset)
+    assert prompts(queue) == ["three", "one", "two"]
+
+
+def test_thousands_of_waiting_jobs_are_not_read(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps(GenerateRequest(prompt="x").to_json())
+    queue._database.executemany(
+        "INSERT INTO jobs (place, submitted, request) VALUES (?, 0, ?)", [(place, text) for place in range(5000)]
+    )
+    read: list[object] = []
+
+    def counted(values: dict[str, object]) -> object:
+        read.append(values)
+        return request_from_json(values)
+
+    monkeypatch.setattr("diffstudio.studio.jobs.queue.request_from_json", counted)
+    first = queue.first_pending(50)
+    assert len(first.jobs) == 50 and first.count == 5000 and len(read) == 50
+    assert queue.take() is not None and len(read) == 51
+
+
+def test_the_count_leaves_out_rows_that_cannot_be_read(queue: Queue) -> None:
+    one, _, _ = submitted(queue, "one", "two", "three")
+    queue._database.execute("UPDATE jobs SET request = '{' WHERE id = ?", (one,))
+    assert queue.first_pending(50) == PendingJobs(queue.pending(), 2)
+
+
+@pytest.mark.parametrize("page", [1, 2, 5, 9, -1])
+def test_jobs_of_a_damaged_database_are_rescued(tmp_path: Path, page: int) -> None:
+    """Random bytes over one page of 4 KiB: the first with the schema, the second with the root of the table, or one with jobs."""
+    path = tmp_path / "queue.sqlite"
+    queue = Queue(path)
+    submitted(queue, *(f"{index} " + "x" * 900 for index in range(60)))
+    queue.close()
+    data = bytearray(path.read_bytes())
+    start = 4096 * (page - 1) if page > 0 else len(data) - 4096
+    data[start : start + 4096] = random.Random(page).randbytes(4096)
+    path.write_bytes(data)
+    queue = Queue(path)
+    kept = [int(prompt.split()[0]) for prompt in prompts(queue)]
+    assert kept == sorted(kept) and len(kept) >= (0 if page in (1, 2) else 40)
+    assert f"{len(kept):,} waiting jobs could be read" in queue.damage and "queue.sqlite.damaged" in queue.damage
+    submitted(queue, "new")
+    queue.close()
+    queue = Queue(path)
+    assert queue.damage == "" and len(prompts(queue)) == len(kept) + 1
+    queue.close()
+
+
+def test_a_log_left_behind_by_a_damaged_database_is_not_read_into_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "queue.sqlite"
+    path.write_bytes(b"this was never a database" * 400)
+    Path(f"{path}-wal").write_bytes(b"a log")
+    real = Queue._open
+    monkeypatch.setattr(Queue, "_open", Mock(side_effect=[sqlite3.DatabaseError("malformed"), real(Queue(None))]))
+    Queue(path).close()
+    assert Path(f"{path}.damaged").is_file() and not Path(f"{path}-wal").exists()
 
 
 def test_a_damaged_database_is_kept_aside(tmp_path: Path) -> None:

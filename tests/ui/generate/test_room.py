@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
-from diffstudio.studio.jobs.queue import QueuedJob
+from diffstudio.studio.jobs.queue import PendingJobs, QueuedJob
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
@@ -34,6 +34,10 @@ def room(qtbot: QtBot) -> GenerateRoom:
     qtbot.waitExposed(room)
     room.set_checkpoints([checkpoint()])
     return room
+
+
+def show_pending(room: GenerateRoom, jobs: list[QueuedJob]) -> None:
+    room.set_pending(PendingJobs(jobs, len(jobs)))
 
 
 def run(room: GenerateRoom, upto: int, request: GenerateRequest = REQUEST, job: int = 1) -> None:
@@ -79,10 +83,10 @@ def test_all_that_a_request_names_and_is_not_here_is_said_at_once(room: Generate
 
 
 def test_a_job_that_waits_for_the_engine_is_not_met_with_an_invitation(room: GenerateRoom) -> None:
-    room.set_pending([QueuedJob(1, REQUEST, 0, 0)])
+    show_pending(room, [QueuedJob(1, REQUEST, 0, 0)])
     assert not room.empty.isVisible()
     assert (room.title.text(), room.status.text(), room.progress.fraction()) == ("red apple", "Loading…", None)
-    room.set_pending([])
+    room.set_pending(PendingJobs([], 0))
     assert room.empty.isVisible()
 
 
@@ -257,7 +261,9 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_p
 
 
 def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRoom) -> None:
-    room.set_pending([QueuedJob(5, GenerateRequest("one"), 0, 0), QueuedJob(6, GenerateRequest("two", count=3), 0, 0)])
+    show_pending(
+        room, [QueuedJob(5, GenerateRequest("one"), 0, 0), QueuedJob(6, GenerateRequest("two", count=3), 0, 0)]
+    )
     first, second = room.right.cards
     assert not first.up.isEnabled() and not second.down.isEnabled()
     with qtbot.waitSignal(room.move_requested) as moved:
@@ -266,9 +272,12 @@ def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRo
     with qtbot.waitSignal(room.remove_requested) as removed:
         first.remove.click()
     assert removed.args == [5]
-    room.set_pending([QueuedJob(index, GenerateRequest("x" * 500), 0, 0) for index in range(2000)])
+    show_pending(room, [QueuedJob(index, GenerateRequest("x" * 500), 0, 0) for index in range(2000)])
     assert len(room.right.cards) == 50
-    room.set_pending([])
+    cards = list(room.right.cards)
+    show_pending(room, [QueuedJob(index, GenerateRequest("x" * 500), 0, 0) for index in range(2000)])
+    assert room.right.cards == cards  # nothing has changed, so nothing is rebuilt
+    room.set_pending(PendingJobs([], 0))
     assert room.right.cards == []
 
 
@@ -288,7 +297,7 @@ def test_a_request_for_a_missing_checkpoint_is_taken_over_with_a_word(room: Gene
 
 @pytest.mark.parametrize("width, height", [(880, 620), (1000, 640), (1360, 860)])
 def test_nothing_is_cut_off_in_a_small_window(qtbot: QtBot, room: GenerateRoom, width: int, height: int) -> None:
-    room.set_pending([QueuedJob(5, GenerateRequest("x " * 200, count=64), 0, 0)])
+    show_pending(room, [QueuedJob(5, GenerateRequest("x " * 200, count=64), 0, 0)])
     run(room, 5, replace(REQUEST, prompt="a castle " * 100))
     room.handle_event(Cancelled(1))
     room.show_message(
