@@ -52,23 +52,27 @@ def _padded(image: Image.Image, use: ControlNetUse, size: tuple[int, int], whole
     """
     scale = min(whole[0] / image.width, whole[1] / image.height)
     canvas = Image.new("RGB", size)
-    starts, ends, source_starts, source_ends = [], [], [], []
-    for axis in (0, 1):
-        inside = max(1, min(whole[axis], round(scale * image.size[axis])))
-        offset = (whole[axis] - inside) // 2
-        start, end = max(offset, box[axis]), min(offset + inside, box[axis + 2])  # the part of it that is in the box
-        if start >= end:
-            return np.array(canvas)
-        zoom = size[axis] / (box[axis + 2] - box[axis])
-        starts.append(round(zoom * (start - box[axis])))
-        ends.append(max(starts[axis] + 1, round(zoom * (end - box[axis]))))
-        source_starts.append((start - offset) * image.size[axis] / inside)
-        source_ends.append((end - offset) * image.size[axis] / inside)
-    part = image.resize(
-        (ends[0] - starts[0], ends[1] - starts[1]), Image.Resampling.LANCZOS, (*source_starts, *source_ends)
-    )
-    canvas.paste(Image.fromarray(preprocess(np.array(part), use)), (starts[0], starts[1]))
+    left, right, first, last = _visible(image.width, scale, whole[0], box[0], box[2], size[0])
+    top, bottom, upper, lower = _visible(image.height, scale, whole[1], box[1], box[3], size[1])
+    if left < right and top < bottom:
+        part = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS, (first, upper, last, lower))
+        canvas.paste(Image.fromarray(preprocess(np.array(part), use)), (left, top))
     return np.array(canvas)
+
+
+def _visible(
+    side: int, scale: float, whole: int, box_start: int, box_end: int, size: int
+) -> tuple[int, int, float, float]:
+    """Along one axis: where the image starts and ends in the result, and which part of the image that is, all in px."""
+    inside = max(1, min(whole, round(scale * side)))
+    offset = (whole - inside) // 2
+    start, end = max(offset, box_start), min(offset + inside, box_end)
+    if start >= end:
+        return 0, 0, 0.0, 0.0
+    zoom = size / (box_end - box_start)
+    result_start = round(zoom * (start - box_start))
+    result_end = max(result_start + 1, round(zoom * (end - box_start)))
+    return result_start, result_end, (start - offset) * side / inside, (end - offset) * side / inside
 
 
 def preprocess(image: Picture, use: ControlNetUse) -> Picture:
