@@ -27,7 +27,8 @@ OF_THE_WHOLE = {
 TESTED_IN = {
     "cli/test_cli.py": "cli/generate cli/run_job cli/terminal cli/train studio/generation/output_files",
     "models/adapters/test_adapters.py": (
-        "models/adapters/adapter_file models/adapters/layer_matching models/adapters/low_rank"
+        "models/adapters/adapter_file models/adapters/change models/adapters/delta models/adapters/layer_matching"
+        " models/adapters/low_rank models/adapters/packed models/adapters/parse_layer"
     ),
     "models/components/test_requirements.py": "models/components/search models/components/tokenizers models/loading",
     "models/components/test_single_file.py": (

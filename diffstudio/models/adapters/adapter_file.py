@@ -1,53 +1,35 @@
-"""Read a LoRA, LoHa, LoKr or DoRA file, in any naming: its layers and the change of each.
+"""Read an adapter file of any kind and in any naming: its layers and the change of each.
 
-Namings: kohya's `lora_unet_….lora_down.weight`, diffusers' and PEFT's `unet.….lora_A.weight` (and diffusers' older
-`….processor.to_q_lora.down.weight`), OneTrainer's `lora_transformer_…`, ComfyUI's `diffusion_model.…`, LyCORIS'
-`lycoris_…`. `layer_matching` matches the layers to a model's modules.
+`key_names` takes its keys apart, `settings` says what is known besides the tensors, `parse_layer` makes the change of
+one layer, `layer_matching` matches the layers to a model's modules.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.adapters.low_rank import Change, parse_change
+from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.adapters.change import Change
+from diffstudio.models.adapters.key_names import split_name
+from diffstudio.models.adapters.low_rank import Hadamard, Kronecker, LowRank
+from diffstudio.models.adapters.parse_layer import Unusable, parse_layer
+from diffstudio.models.adapters.rotations import InputRotation
+from diffstudio.models.adapters.settings import FileSettings, LayerSettings
+from diffstudio.models.detection.detect_adapters import control_lora
+from diffstudio.models.files.adapter_config import ADAPTER_CONFIG, adapter_config_path, read_adapter_config
 from diffstudio.models.files.file_access import EARLIER_OR_DOWNLOAD, nonfinite
 from diffstudio.models.files.header import Header
-from diffstudio.models.files.weights_reader import open_weights
+from diffstudio.models.files.weights_reader import WeightsFile, open_weights
 
-# What a tensor is, by the ending of its key: the first match. The rest of the key is the layer's name.
-_ENDINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), what)
-    for pattern, what in (
-        (r"\.(?:lora_down|lora_A|lora\.down|lora_linear_layer\.down)(?:\.\w+)??(?:\.weight)?$", "down"),
-        (r"\.(?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.\w+)??\.bias$", "up_bias"),
-        (r"\.(?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.\w+)??(?:\.weight)?$", "up"),
-        (r"_lora\.down\.weight$", "down"),
-        (r"_lora\.up\.weight$", "up"),
-        (r"\.lora_mid(?:\.weight)?$", "mid"),
-        (r"\.(?:lora\.|lora_linear_layer\.)?(?:network_)?alpha$", "alpha"),
-        (r"\.lora_magnitude_vector(?:\.\w+)??(?:\.weight)?$", "magnitude"),
-        (r"\.dora_scale$", "dora_scale"),
-        (r"\.(hada_(?:w[12]_[ab]|t[12]))(?:\.weight)?$", r"\1"),
-        (r"\.(lokr_(?:w[12](?:_[ab])?|t2))(?:\.weight)?$", r"\1"),
-        (r"\.(?:diff|w_norm)$", "diff"),
-        (r"\.(?:diff_b|b_norm)$", "diff_b"),
-        (r"\.(?:oft_\w+|boft_\w+)(?:\.\w+)*$", "OFT"),
-        (r"\.(?:a1|a2|b1|b2)\.weight$", "GLoRA"),
-        (r"\.on_input$", "IA3"),
-        (r"\.(?:glora_\w+)(?:\.\w+)*$", "GLoRA"),
-    )
-)
-_NOT_READ = ("OFT", "GLoRA", "IA3")
-_DECORATION = re.compile(r"\.processor(?=\.|$)")
+_ROLES_OF_MODULES = ("weight", "bias")  # plain tensors, which belong to an adapter only where something says so
+_IGNORED = "original"  # copies of the base model's own weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +40,8 @@ class AdapterFile:
     changes: Mapping[str, Change]
     metadata: Mapping[str, str] = field(repr=False, default_factory=dict)
     not_read: Mapping[str, str] = field(default_factory=dict)  # layers that were skipped, each with the reason
+    unknown: tuple[str, ...] = ()  # tensors that are no part of an adapter
+    assumed: str = ""  # what the file does not say and was assumed, as a sentence; empty where nothing was
 
     @property
     def layers(self) -> int:
@@ -77,79 +61,106 @@ class AdapterFile:
 def read_adapter(path: Path, header: Header | None = None) -> AdapterFile:
     """Read an adapter from a safetensors file or a pickle, onto the CPU, in its stored precision.
 
-    `header` is the file's, if it was read already.
+    `header` is the file's, if it was read already. PEFT's `adapter_config.json` beside the file is read too.
 
-    CheckpointMissing, CheckpointDangerous; CheckpointDamaged when it is not an adapter, or contains NaN or Inf values.
+    CheckpointMissing, CheckpointDangerous; CheckpointDamaged when it is not an adapter, or contains NaN or Inf values;
+    CheckpointUnknown for one that nothing here can apply.
     """
+    config_path = adapter_config_path(path)
+    config = None if config_path is None else read_adapter_config(config_path)
     with open_weights(path, header) as file:
-        tensors, metadata = {name: file.get_tensor(name) for name in file.names()}, file.metadata
-    layers: dict[str, dict[str, Tensor]] = {}
-    not_read: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        layer, what = split_name(name)
-        if what in _NOT_READ:
-            not_read[layer] = f"{what} is not supported"
-        elif what:
-            layers.setdefault(layer, {})[what] = tensor
-    alphas = _Alphas(metadata)
-    changes: dict[str, Change] = {}
-    for layer, parts in layers.items():
-        if layer in not_read:
-            continue
-        stored = parts.pop("alpha", None)
-        alpha = (
-            float(stored.float().reshape(-1)[0]) if stored is not None and stored.numel() else alphas.of(layer, parts)
-        )
-        change = parse_change(parts, alpha)
-        if isinstance(change, str):
-            not_read[layer] = change
-        else:
-            changes[layer] = change
+        if reason := control_lora({name: file.shape(name) for name in file.names()}):
+            raise CheckpointUnknown(_not_usable(path), reason, _OTHER_ADAPTER)
+        layers, unknown = _layers(file)
+        metadata = file.metadata
+    settings = FileSettings(config, metadata, any("alpha" in parts for parts in layers.values()), tuple(layers))
+    if settings.problem:
+        raise CheckpointUnknown(_not_usable(path), settings.problem, _OTHER_ADAPTER)
+    changes, not_read = _changes(layers, settings, unknown)
     if not changes and not not_read:
         raise CheckpointDamaged(
             not_a_lora(path.name), "none of its tensors is named like a LoRA's", "Choose another file"
         )
+    if not changes:
+        raise CheckpointUnknown(_not_usable(path), next(iter(not_read.values())), _OTHER_ADAPTER)
     _check_finite(path, changes)
-    return AdapterFile(path, changes, metadata, not_read)
+    return AdapterFile(path, changes, metadata, not_read, tuple(unknown), _assumed(layers, changes, settings))
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """A key as the layer's name and the role of the tensor in it; the role is empty for unknown keys."""
-    for ending, what in _ENDINGS:
-        if match := ending.search(name):
-            return _DECORATION.sub("", name[: match.start()]), match.expand(what)
-    return name, ""
+def _layers(file: WeightsFile) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """The tensors by layer and role, and the names of those that have no role."""
+    layers: dict[str, dict[str, Tensor]] = {}
+    unknown: list[str] = []
+    names = file.names()
+    listed = len(names) > 1 and all(name.isdecimal() for name in names)  # cloneofsimo's list of up, down, up, down …
+    for name in names:
+        layer, role = (f":{int(name) // 2}", ("up", "down")[int(name) % 2]) if listed else split_name(name)
+        if role:
+            layers.setdefault(layer, {})[role] = file.get_tensor(name)
+        else:
+            unknown.append(name)
+    return layers, unknown
+
+
+def _changes(
+    layers: Mapping[str, dict[str, Tensor]], settings: FileSettings, unknown: list[str]
+) -> tuple[dict[str, Change], dict[str, str]]:
+    """The change of each layer, or the reason why it has none. Plain tensors of no adapter are added to `unknown`."""
+    changes: dict[str, Change] = {}
+    not_read: dict[str, str] = {}
+    for layer, parts in layers.items():
+        parts.pop(_IGNORED, None)
+        known = settings.of(layer, _is_convolution(parts))
+        if "on_input" not in parts and not known.whole_modules:
+            unknown += [f"{layer}.{role}" for role in _ROLES_OF_MODULES if parts.pop(role, None) is not None]
+        stored = parts.pop("alpha", None)
+        if not parts and stored is None:
+            continue  # its only tensors are among the unknown ones
+        if stored is not None and stored.numel():
+            known = _with_alpha(known, float(stored.float().reshape(-1)[0]))
+        try:
+            if known.alpha is not None and not math.isfinite(known.alpha):
+                raise Unusable("its alpha is not a number")
+            changes[layer] = parse_layer(parts, known)
+        except Unusable as error:
+            not_read[layer] = str(error)
+    return changes, not_read
+
+
+def _is_convolution(parts: Mapping[str, Tensor]) -> bool:
+    down = parts.get("down")
+    return down is not None and down.ndim == 4 and ("mid" in parts or down.shape[-1] > 1)
+
+
+def _with_alpha(settings: LayerSettings, alpha: float) -> LayerSettings:
+    """With the alpha that the file stores. 0 stands for the rank, as sd-scripts and LyCORIS read it."""
+    return replace(settings, alpha=alpha or None, rslora=False)
+
+
+def _assumed(layers: Mapping[str, Mapping[str, Tensor]], changes: Mapping[str, Change], settings: FileSettings) -> str:
+    """What PEFT keeps in its config, where that is missing."""
+    unsaid = [layer for layer in changes if settings.is_unknown(layer)]
+    if any(isinstance(changes[layer].delta, InputRotation) for layer in unsaid):
+        return f"{_NO_CONFIG} PEFT's default transform (Cayley-Neumann, 5 terms)."
+    if any(isinstance(changes[layer].delta, (LowRank, Hadamard, Kronecker)) for layer in unsaid):
+        return f"{_NO_CONFIG} an alpha equal to its rank."
+    return ""
 
 
 def _check_finite(path: Path, changes: Mapping[str, Change]) -> None:
     for layer, change in changes.items():
-        for factor in change.delta.factors if change.delta is not None else ():
+        factors = change.delta.factors if change.delta is not None else ()
+        for factor in chain(factors, change.bias.values if change.bias is not None else ()):
             if not bool(torch.isfinite(factor.sum(dtype=torch.float32))) and not bool(torch.isfinite(factor).all()):
                 raise CheckpointDamaged(nonfinite(path.name), f"in {layer[:120]}", EARLIER_OR_DOWNLOAD)
 
 
-class _Alphas:
-    """LoRA alphas that PEFT keeps outside the tensors; diffusers stores them in the header, by component."""
+_NO_CONFIG = f"It has no {ADAPTER_CONFIG}, which says how strong it is; assumed is"
+_OTHER_ADAPTER = "Choose another LoRA"
 
-    def __init__(self, metadata: Mapping[str, str]) -> None:
-        try:
-            stored = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        except (ValueError, RecursionError):
-            stored = {}
-        self._stored: dict[str, Any] = stored if isinstance(stored, dict) else {}
 
-    def of(self, layer: str, parts: Mapping[str, Tensor]) -> float | None:
-        """The alpha of one layer, where the scale is alpha / rank; None for a scale of 1."""
-        part, _, module = layer.partition(".")
-        alpha = self._stored.get(f"{part}.lora_alpha")
-        patterns = self._stored.get(f"{part}.alpha_pattern")
-        for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
-            if module == pattern or module.endswith(f".{pattern}"):
-                alpha = value
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or "down" not in parts:
-            return None
-        rank = parts["down"].shape[0]
-        return float(alpha) * rank**0.5 if self._stored.get(f"{part}.use_rslora") is True else float(alpha)
+def _not_usable(path: Path) -> str:
+    return f"{path.name} cannot be used as a LoRA"
 
 
 def not_a_lora(name: str) -> str:

@@ -1,31 +1,35 @@
-"""Apply LoRA, LoHa, LoKr, DoRA and full-rank adapters to a model in memory, and remove them again bit for bit.
+"""Apply adapters (LoRA and its kin) to a model in memory, and remove them again bit for bit.
 
 A weight that an adapter changes is replaced by `weight + factor * change`, and the original is kept: on the CPU the
 loaded tensor itself, on an accelerator a copy in main memory. A denoising step then costs the same however many
 adapters are active, and removing them restores the same bits, which subtracting would not. The price is memory for a
 second copy of the changed weights, and in half precision the rounding of the sum. Packed weights (fp8, GGUF) stay as
-they are: the change is added to the layer's output instead, which makes every step a little slower.
+they are: the change is added to the layer's output instead (`packed`), which makes every step a little slower.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from diffstudio.errors import Interrupted
 from diffstudio.models.adapters.adapter_file import AdapterFile, read_adapter
+from diffstudio.models.adapters.change import Change, WeightUpdates, apply_bias_changes, apply_changes
+from diffstudio.models.adapters.delta import AdditiveDelta
+from diffstudio.models.adapters.first_format import layer_orders
+from diffstudio.models.adapters.key_names import is_positional, position_of
 from diffstudio.models.adapters.layer_matching import LayerIndex, LayerMatch
-from diffstudio.models.adapters.low_rank import Change, LowRank, RowRanges, apply_changes
+from diffstudio.models.adapters.packed import add_to_output, can_unpack
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.files.adapter_config import ADAPTER_CONFIG
 from diffstudio.models.files.file_access import FileStamp, file_stamp
 from diffstudio.models.files.header import Header
 from diffstudio.models.state_dicts.prefixes import NETWORK
@@ -59,8 +63,6 @@ class Attached:
 
 
 _Target: TypeAlias = tuple[str, str]  # component and path of a module
-# The changes of one weight, each with its factor and rows.
-WeightUpdates: TypeAlias = tuple[tuple[Change, float, RowRanges | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class _MatchedFile:
     """An adapter file with the modules of this model that its layers match."""
 
     file: AdapterFile
-    stamp: FileStamp | None
+    stamp: tuple[FileStamp | None, ...]
     matches: tuple[tuple[LayerMatch, Change], ...]
     matched: int
     note: str
@@ -100,8 +102,8 @@ class Adapters:
         """Apply exactly these adapters and remove all others; only what has changed is recomputed.
 
         An adapter that matches no layer, is all zeros or was trained for another family has no effect, and its note
-        says so. CheckpointMissing and CheckpointDamaged for files, Interrupted soon after `cancelled()` becomes true;
-        then none is applied.
+        says so, as it does of whatever else in a file is not applied. CheckpointMissing, CheckpointDamaged and
+        CheckpointUnknown for files, Interrupted soon after `cancelled()` becomes true; then none is applied.
         """
         try:
             self._read(uses)
@@ -129,59 +131,76 @@ class Adapters:
         fitted: dict[Path, _MatchedFile] = {}
         for use in uses:
             known = self._fitted.get(use.path)
-            fitted[use.path] = known if known is not None and known.stamp == file_stamp(use.path) else self._fit(use)
+            fitted[use.path] = known if known is not None and known.stamp == _stamps(use.path) else self._fit(use)
         self._fitted = fitted
 
     def _fit(self, use: AdapterUse) -> _MatchedFile:
-        stamp, file = file_stamp(use.path), read_adapter(use.path, use.header)
+        stamp, file = _stamps(use.path), read_adapter(use.path, use.header)
         self._index = self._index or LayerIndex(
             self._components[NETWORK],
             {component: self._components[component] for component in self._components if component != NETWORK},
         )
         matches: list[tuple[LayerMatch, Change]] = []
-        matched, mismatched = 0, 0
+        matched, missing, mismatched, unpackable = 0, list(file.not_read), list[str](), 0
+        positions = self._positions(file)
         for layer, change in file.changes.items():
-            found = self._index.match(layer)
-            if found and self._fits(change, found):
-                matched += 1
-                matches += [(match, change) for match in found]
-            elif found:
-                mismatched += 1
-        other_architecture = mismatched > _MAX_MISMATCHED * max(1, len(file.changes))
-        note = _note(
-            use,
-            file,
-            0 if other_architecture else matched,
-            mismatched,
-            any(self._packed(match) for match, _ in matches),
-        )
+            candidates = [positions[layer]] if layer in positions else list(self._index.candidates(layer))
+            fitting = next((found for found in candidates if self._fits(change, found)), None)
+            if fitting is None:
+                (mismatched if candidates else missing).append(layer)
+                continue
+            matched += 1
+            usable = [match for match in fitting if self._can_apply(change, match)]
+            unpackable += len(usable) < len(fitting)
+            matches += [(match, change) for match in usable]
+        other_architecture = len(mismatched) > _MAX_MISMATCHED * max(1, len(file.changes))
         if other_architecture or file.is_zero:
             matches, matched = [], 0
-        matches = [
-            (match, change) for match, change in matches if not (change.magnitude is not None and self._packed(match))
-        ]
+        note = _note(use, file, matched, missing + mismatched, bool(mismatched), unpackable)
         return _MatchedFile(file, stamp, tuple(matches), matched, note)
+
+    def _positions(self, file: AdapterFile) -> dict[str, tuple[LayerMatch, ...]]:
+        """The modules of layers that are named by their position, in the order that fits the most of them."""
+        found: dict[str, tuple[LayerMatch, ...]] = {}
+        layers = [layer for layer in file.changes if is_positional(layer)]
+        for named in {position_of(layer)[0] for layer in layers}:
+            ours = [layer for layer in layers if position_of(layer)[0] == named]
+            best = -1
+            for component, order in self._orders(named):
+                places = {
+                    layer: (LayerMatch(component, order[index]),)
+                    for layer in ours
+                    if (index := position_of(layer)[1]) < len(order)
+                }
+                fitting = sum(self._fits(file.changes[layer], place) for layer, place in places.items())
+                if fitting - (len(order) != len(ours)) > best:
+                    best = fitting - (len(order) != len(ours))
+                    found |= places
+        return found
+
+    def _orders(self, named: str) -> Iterator[tuple[str, list[str]]]:
+        """The layers in each order that a file of the first format may have, of the component that it names."""
+        for component, root in self._components.items():
+            if not named or (component == NETWORK) == (named == "unet"):
+                for order in layer_orders(root):
+                    yield component, order
 
     def _fits(self, change: Change, matches: tuple[LayerMatch, ...]) -> bool:
         """Whether a change has the shape of the matched modules' weights."""
-        sides = [_sides(self._components[match.component].get_submodule(match.module)) for match in matches]
+        modules = [self._components[match.component].get_submodule(match.module) for match in matches]
+        sides = [_sides(module) for module in modules]
         outs, ins = sum(side[0] for side in sides), sides[0][1]
-        whole = all(match.rows is None for match in matches)
-        if change.delta is not None and change.delta.shape != (outs, ins):
+        rows = tuple(range_ for match in matches for range_ in match.rows or ((0, outs),))
+        if change.bias is not None and change.bias.needs_bias and any(_bias(module) is None for module in modules):
             return False
-        if (
-            change.magnitude is not None
-            and change.magnitude.shape[0] != outs
-            and not (whole and change.magnitude.shape[0] == 1 and ins % change.magnitude.numel() == 0)
-        ):
-            return False
-        if change.bias is None:
-            return True
-        biases = [_bias(self._components[match.component].get_submodule(match.module)) for match in matches]
-        return None not in biases and change.bias.numel() == outs
+        return change.fits(outs, ins, rows)
 
-    def _packed(self, match: LayerMatch) -> bool:
-        return not _summable(self._components[match.component].get_submodule(match.module))
+    def _can_apply(self, change: Change, match: LayerMatch) -> bool:
+        """Whether a change that depends on the weight can be made: not where the weight is packed for good."""
+        module = self._components[match.component].get_submodule(match.module)
+        if _summable(module) or (change.magnitude is None and isinstance(change.delta, AdditiveDelta)):
+            return True
+        return change.delta is None or can_unpack(module)
 
     def _sums(self, uses: Sequence[AdapterUse]) -> dict[_Target, WeightUpdates]:
         sums: dict[_Target, WeightUpdates] = {}
@@ -208,10 +227,10 @@ class Adapters:
             _attach(touched)
 
     def _patch(self, module: nn.Module) -> _PatchedModule:
-        if not _summable(module):
-            return _PatchedModule(module, None, None, ())
         bias = _bias(module)
-        return _PatchedModule(module, _kept(_weight(module)), None if bias is None else _kept(bias), ())
+        weight = _kept(_weight(module)) if _summable(module) else None
+        can_change = bias is not None and bias.dtype in _SUMMABLE and not bias.is_meta
+        return _PatchedModule(module, weight, _kept(bias) if bias is not None and can_change else None, ())
 
     def _restore(self, target: _Target) -> None:
         touched = self._touched.pop(target)
@@ -228,41 +247,16 @@ class Adapters:
 
 def _attach(touched: _PatchedModule) -> None:
     module = touched.module
+    weights = tuple(one for one in touched.sum if one[0].delta is not None)
     if touched.weight is None:
         if touched.hook is not None:
             touched.hook.remove()
-        touched.hook = module.register_forward_hook(partial(_add_to_output, touched.sum))
-        return
-    weights = [one for one in touched.sum if one[0].delta is not None]
-    weight = touched.weight.to(_weight(module).device)
-    _put(module, "weight", apply_changes(weight, weights) if weights else weight)
+        touched.hook = module.register_forward_hook(partial(add_to_output, weights)) if weights else None
+    else:
+        weight = touched.weight.to(_weight(module).device)
+        _put(module, "weight", apply_changes(weight, weights) if weights else weight)
     if touched.bias is not None:
-        exact = touched.bias.float()
-        for change, factor, rows in touched.sum:
-            if change.bias is not None:
-                bias = change.bias if rows is None else torch.cat([change.bias[start:stop] for start, stop in rows])
-                exact = exact + factor * bias.to(exact).reshape(exact.shape)
-        _put(module, "bias", exact.to(touched.bias.dtype))
-
-
-def _add_to_output(updates: WeightUpdates, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-    """Forward hook for packed weights: add the changes' outputs for the layer's input x to its output."""
-    x: Tensor = args[0]
-    for change, factor, rows in updates:
-        delta = change.delta
-        if isinstance(delta, LowRank) and delta.core is None and isinstance(module, nn.Linear):
-            up = delta.up if rows is None else torch.cat([delta.up[start:stop] for start, stop in rows])
-            low = F.linear(x.to(output.dtype), delta.down.flatten(1).to(output))
-            output = output + (factor * delta.scale) * F.linear(low, up.flatten(1).to(output))
-        elif delta is not None:
-            dense = delta.dense(output.device).to(output.dtype)
-            dense = dense if rows is None else torch.cat([dense[start:stop] for start, stop in rows])
-            if isinstance(module, nn.Conv2d):
-                kernel = dense.view(module.out_channels, -1, *module.kernel_size)
-                output = output + factor * module._conv_forward(x.to(output.dtype), kernel, None)
-            else:
-                output = output + factor * F.linear(x.to(output.dtype), dense)
-    return output
+        _put(module, "bias", apply_bias_changes(touched.bias, touched.sum))
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:
@@ -304,11 +298,27 @@ def _same(a: WeightUpdates, b: WeightUpdates) -> bool:
     return len(a) == len(b) and all(x[0] is y[0] and x[1:] == y[1:] for x, y in zip(a, b, strict=True))
 
 
-def _note(use: AdapterUse, file: AdapterFile, matched: int, mismatched: int, packed: bool) -> str:
-    """A sentence where an adapter applies only in part or not at all; empty otherwise."""
+def _stamps(path: Path) -> tuple[FileStamp | None, ...]:
+    """Of the file and of the config that may lie beside it."""
+    return file_stamp(path), file_stamp(path.with_name(ADAPTER_CONFIG))
+
+
+_MOST_NAMED = 3  # layers or tensors that a note names
+
+
+def _named(names: Sequence[str]) -> str:
+    """`a, b, c and 4 more`."""
+    shown = ", ".join(name[:100] for name in names[:_MOST_NAMED])
+    return f"{shown} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else shown
+
+
+def _note(
+    use: AdapterUse, file: AdapterFile, matched: int, left_out: Sequence[str], mismatched: bool, unpackable: int
+) -> str:
+    """Sentences for the user where an adapter applies only in part or not at all; empty otherwise."""
     family = family_of(use.family)
     made_for = f" It was trained for {family.title}." if family is not None else ""
-    if file.changes and file.is_zero:
+    if file.is_zero:
         return f"{use.name} is all zeros and has no effect: its training failed, or it was saved incorrectly."
     if matched == 0:
         why = (
@@ -316,11 +326,20 @@ def _note(use: AdapterUse, file: AdapterFile, matched: int, mismatched: int, pac
             if mismatched
             else f"none of its {file.layers} layers exists in this checkpoint"
         )
-        if not file.changes:
-            why = f"{next(iter(file.not_read.values()))}"
         return f"{use.name} does not fit this checkpoint and has no effect: {why}.{made_for}"
+    notes = []
     if matched < file.layers:
-        return f"{use.name} fits only partly: {matched} of its {file.layers} layers exist in this checkpoint.{made_for}"
-    if packed and any(change.magnitude is not None for change in file.changes.values()):
-        return f"{use.name} is a DoRA, which packed weights do not support: those layers are skipped."
-    return ""
+        notes.append(
+            f"{use.name} fits only partly: {matched} of its {file.layers} layers exist in this checkpoint.{made_for}"
+        )
+        reasons = sorted(set(file.not_read.values()))
+        notes.append(f"Not applied: {_named(left_out)}{f' ({reasons[0]})' if reasons else ''}.")
+    if unpackable:
+        notes.append(
+            f"{use.name} needs unpacked weights, and this checkpoint's are packed: {unpackable} layers are skipped."
+        )
+    if file.unknown:
+        notes.append(f"{use.name} has tensors that no LoRA uses: {_named(file.unknown)}.")
+    if file.assumed:
+        notes.append(f"{use.name}: {file.assumed}")
+    return " ".join(notes)

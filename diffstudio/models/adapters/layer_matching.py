@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from diffstudio.models.adapters.low_rank import RowRanges
+from diffstudio.models.adapters.delta import RowRanges
 from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORK, underscored
 from diffstudio.models.state_dicts.to_original import OUTER_KEYS, RESNET_KEYS
 
@@ -37,16 +37,26 @@ class LayerIndex:
 
     def match(self, layer: str) -> tuple[LayerMatch, ...]:
         """The modules that a layer of a LoRA file applies to: several for fused matrices, none if it lacks them."""
-        name = underscored(layer)
+        return next(self.candidates(layer), ())
+
+    def candidates(self, layer: str) -> Iterator[tuple[LayerMatch, ...]]:
+        """All that a layer's name may mean, the likeliest first: PEFT calls every component `base_model.model`."""
+        name = _plain(layer)
         for prefix, components in LORA_PREFIXES:
             if name.startswith(prefix):
                 for component in components:
                     if found := self._tables.get(component, {}).get(name[len(prefix) :]):
-                        return found
-        return ()
+                        yield found
 
 
 _LayerAlias = tuple[str, str, RowRanges | None]  # another name, the module's path, its rows of the fused matrix
+
+
+def _plain(name: str) -> str:
+    """With single underscores for dots, and without those that some trainers leave over."""
+    plain = underscored(name)
+    stray = "__" in plain or plain.startswith("_") or plain.endswith("_")
+    return re.sub("_{2,}", "_", plain).strip("_") if stray else plain
 
 
 def _table(component: str, root: nn.Module, aliases: Iterator[_LayerAlias]) -> dict[str, tuple[LayerMatch, ...]]:
@@ -85,6 +95,7 @@ def _network_aliases(network: nn.Module) -> Iterator[_LayerAlias]:
         yield from _unet_aliases(paths)
     elif "single_transformer_blocks" in beginnings:
         yield from _renamed(network, _FLUX)
+        yield from _renamed(network, _XLABS)
     elif {"transformer_blocks", "pos_embed"} <= beginnings:
         yield from _renamed(network, _SD3)
     elif {"noise_refiner", "context_refiner"} <= beginnings:
@@ -163,6 +174,15 @@ _FLUX = (
     _Rename("x_embedder", "img_in"),
     _Rename(r"norm_out\.linear", "final_layer.adaLN_modulation.1", swapped=True),
     _Rename("proj_out", "final_layer.linear"),
+)
+# XLabs names the layers of its attention processors, whose single blocks leave the MLP in `linear1` alone.
+_XLABS = (
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.to_(?P<which>[qkv])", r"double_blocks.\1.qkv1", 0),
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.add_(?P<which>[qkv])_proj", r"double_blocks.\1.qkv2", 0),
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.to_out\.0", r"double_blocks.\1.proj1"),
+    _Rename(r"transformer_blocks\.(\d+)\.attn\.to_add_out", r"double_blocks.\1.proj2"),
+    _Rename(r"single_transformer_blocks\.(\d+)\.attn\.to_(?P<which>[qkv])", r"single_blocks.\1.qkv", 0),
+    _Rename(r"single_transformer_blocks\.(\d+)\.proj_out", r"single_blocks.\1.proj"),
 )
 _SD3 = (
     _Rename(r"transformer_blocks\.(\d+)\.(attn2?)\.to_(?P<which>[qkv])", r"joint_blocks.\1.x_block.\2.qkv", 0),

@@ -1,6 +1,6 @@
-"""Detect LoRAs and their variants (LoHa, LoKr, DoRA, OFT) and the family they fit, by the names of their tensors.
+"""Detect LoRAs and their variants (LoHa, LoKr, DoRA, OFT, …) and the family they fit, by the names of their tensors.
 
-The names are those of kohya, PEFT, diffusers and OneTrainer. No torch is imported here.
+The names are those of kohya, LyCORIS, PEFT, diffusers, OneTrainer, XLabs and cloneofsimo. No torch is imported here.
 """
 
 from __future__ import annotations
@@ -14,20 +14,39 @@ from diffstudio.models.detection.types import (
     Detection,
     Layout,
     Role,
+    Shapes,
     TensorNames,
     family_from_text,
 )
 
 _MARK = re.compile(
-    r"\.lora_(?:down|up|A|B|mid|embedding_A|magnitude_vector)\b|[._]lora\.(?:down|up)\.weight$|\.lora_linear_layer\."
-    r"|\.(?:hada_w|lokr_w)\d|\.dora_scale$|\.oft_(?:blocks|diag|R)\b|\.diff(?:_b)?$",
+    r"\.lora_(?:down|up|A|B|mid|embedding_A|magnitude_vector)\b|[._]lora[12]?\.(?:down|up)\.weight$"
+    r"|\.lora_linear_layer\.|\.(?:hada_w|lokr_w)\d|\.dora_scale$|\.b?oft_(?:blocks|diag|R)\b|\.diff(?:_b)?$"
+    r"|\.w_norm$|\.ia3_l\b|\.on_input$|\.a1\.weight$|^(?:unet|text_encoder):\d+:(?:up|down)$",
     re.M,
 )
-_SUBSTRINGS = ("lora", "hada_w", "lokr_w", "dora_scale", "oft_", ".diff")
+_SUBSTRINGS = (
+    "lora",
+    "hada_w",
+    "lokr_w",
+    "dora_scale",
+    "oft_",
+    ".diff",
+    ".w_norm",
+    ".ia3_l",
+    ".on_input",
+    ".a1.weight",
+    ":0:up",
+)
 _KINDS = (
     (".hada_w", "a LoHa"),
     (".lokr_w", "a LoKr"),
+    (".boft_", "a BOFT"),
     (".oft_", "an OFT"),
+    (".ia3_l", "an IA3"),
+    (".on_input", "an IA3"),
+    (".a1.weight", "a GLoRA"),
+    (":0:up", "a LoRA of the first format"),
     (".dora_scale", "a DoRA"),
     ("lora_magnitude_vector", "a DoRA"),
     ("lora", "a LoRA"),
@@ -67,8 +86,14 @@ _NAMED = tuple(
 
 def detect_adapter(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     """Detect a LoRA or one of its variants; None for another file."""
+    if _is_list(names.shapes):
+        return Detection(
+            Role.LORA, _family(names, metadata)[0], reason="A list of up and down matrices: a LoRA of the first format."
+        )
     if not any(substring in names.joined for substring in _SUBSTRINGS):
         return None  # a quick check that excludes nearly all checkpoints
+    if reason := control_lora(names.shapes):
+        return Detection(Role.UNKNOWN, "flux", reason=f"{reason[0].upper()}{reason[1:]}.")
     if _MARK.search(names.joined) is None or names.joined.count("\n") > 100 and len(_MARK.findall(names.joined)) < 4:
         return None  # a complete checkpoint with a stray name
     kind = next((title for substring, title in _KINDS if substring in names.joined), "changes to a checkpoint")
@@ -80,6 +105,30 @@ def detect_adapter(names: TensorNames, metadata: Mapping[str, str]) -> Detection
         family,
         layout=Layout.DIFFUSERS if diffusers else Layout.ORIGINAL,
         reason=f"The tensor names of {kind} {whose}.",
+    )
+
+
+_WIDENED = re.compile(r"(?:^|[._])(?:img_in|x_embedder)\.(?:lora_A|lora_down)(?:\.\w+)??\.weight$")
+
+
+def control_lora(shapes: Shapes) -> str:
+    """Why a file is a Control LoRA of FLUX.1, as a clause; empty for all others.
+
+    It widens the first layer from 64 inputs to 128, for the latents of a control image.
+    """
+    for name, shape in shapes.items():
+        if len(shape) == 2 and shape[1] == 128 and "lora" in name and _WIDENED.search(name):
+            return "it is a Control LoRA of FLUX.1 (Canny, Depth), which takes a control image, and is not supported"
+    return ""
+
+
+def _is_list(shapes: Shapes) -> bool:
+    """Whether a pickle is a list of up and down matrices in turn, as cloneofsimo's trainer saved it."""
+    if len(shapes) < 8 or len(shapes) % 2 or not all(name.isdecimal() for name in shapes):
+        return False
+    matrices = list(shapes.values())
+    return all(
+        len(up) >= 2 <= len(down) and up[1] == down[0] for up, down in zip(matrices[::2], matrices[1::2], strict=True)
     )
 
 
@@ -106,6 +155,10 @@ def _family(names: TensorNames, metadata: Mapping[str, str]) -> tuple[str, str]:
     for key in ("ss_base_model_version", "modelspec.architecture", "base_model"):
         if (family := family_from_text(metadata.get(key, ""))) != "unknown":
             return family, "its metadata"
+    for name, shape in names.shapes.items():  # of the first format: the inputs of cross-attention
+        of_attention = name.startswith("unet:") and name.endswith(":down") and shape[1:] in ((768,), (1024,))
+        if of_attention and names.shape(f"{name[:-4]}up")[:1] == (320,):
+            return FAMILY_BY_CONTEXT_WIDTH[shape[1]], f"cross-attention width {shape[1]:,}"
     if (width := _input_width(names, "self_attn_q_proj")) in (768, 1024):
         return FAMILY_BY_CONTEXT_WIDTH[width], f"text encoder width {width:,}"
     return "unknown", ""
@@ -121,6 +174,7 @@ _INPUT_SIDE = (
     ".hada_w1_b",
     ".diff",
     ".lora.A.weight",
+    ".a2.weight",
 )
 
 

@@ -71,7 +71,7 @@ def tensors_in(root: Any) -> dict[str, PickledTensor]:
     Unreadable for an invalid tensor or too many values.
     """
     visitor = _Visitor()
-    table = _as_dict(root)
+    table = _pairs(root) or _as_dict(root)
     for _ in range(_DEEPEST):
         inner = next(
             (inner for wrapper in _WRAPPERS if (inner := _as_dict(table.get(wrapper))) and visitor.any_in(inner)), None
@@ -103,6 +103,14 @@ class _Visitor:
 
     def any_in(self, table: Mapping[Any, Any]) -> bool:
         return any(True for _ in self.tensors(table))
+
+
+def _pairs(root: Any) -> dict[Any, Any]:
+    """The tensors of a list by position, where it is nothing but pairs of them, as in the first LoRAs; else empty."""
+    pairs = (
+        type(root) is list and len(root) > 1 and len(root) % 2 == 0 and all(_tensor(one) is not None for one in root)
+    )
+    return dict(enumerate(root)) if pairs else {}
 
 
 def _as_dict(value: Any) -> dict[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.types import Layout, Role
+from diffstudio.models.files.adapter_config import ADAPTER_CONFIG, adapter_weights
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 from diffstudio.models.library.lookup import no_such_model
 from diffstudio.models.library.model_folders import search_roots, walk_models
@@ -94,6 +96,7 @@ class Library:
         if self._checkpoints is not None and (known := self._named(requested)) is not None and known.path.exists():
             return self._read_again(known)
         path = _as_path(requested)
+        path = None if path is None else adapter_weights(path) or path
         if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file() or (path / INDEX).is_file()):
             for checkpoint in self._scan(str(path.absolute())):
                 if checkpoint.path == path.absolute():
@@ -193,13 +196,14 @@ def _run_name(latest: Path) -> str:
 
 
 def _config_modified(path: Path) -> int:
-    """Time of the last change of the `.yaml` config next to a checkpoint (see prediction_type.py), in ns; 0 if there is
-    none.
+    """Time of the last change of the `.yaml` config next to a checkpoint (see prediction_type.py), or of PEFT's config of
+    an adapter, in ns; 0 if there is none.
     """
-    try:
-        return os.stat(path.with_suffix(".yaml")).st_mtime_ns
-    except (OSError, ValueError):
-        return 0
+    changed = 0
+    for config in (path.with_suffix(".yaml"), path.with_name(ADAPTER_CONFIG)):
+        with suppress(OSError, ValueError):
+            changed = max(changed, os.stat(config).st_mtime_ns)
+    return changed
 
 
 def _read(path: Path, origin: Origin | None, role: Role) -> Checkpoint | DiffstudioError:

@@ -49,6 +49,8 @@ def find_model(
     if (match := match_name(models, name)) is not None:
         return match
     why = f"{found.name[:_LONGEST_NAME]} is not {_article(kind)} {kind}" if found is not None else ""
+    if found is not None and found.role is Role.UNKNOWN:
+        why = found.reason.rstrip(".") or why
     raise no_such_model(kind, name, [model.name for model in models], why, built_in=built_in, install=install)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.models.detection.types import Role
+from diffstudio.models.files.adapter_config import ADAPTER_CONFIG
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 
 # By a folder's name in lower case; used only for files that do not show their role themselves.
@@ -108,7 +109,10 @@ def walk_models(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
             yield Path(folder), role
             continue
         below: list[tuple[str, Role]] = []
+        names = {entry.name for entry in entries}
         for entry in entries:
+            if entry.name == "adapter_model.bin" and {ADAPTER_CONFIG, "adapter_model.safetensors"} <= names:
+                continue  # PEFT's adapter in its older format too
             if entry.is_dir():
                 if not entry.name.startswith(".") and not entry.name.endswith(".part") and entry.name not in _SKIPPED:
                     below.append((entry.path, ROLES.get(entry.name.lower(), role)))

@@ -13,28 +13,37 @@ from typing import Any
 from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
 from diffstudio.models.checkpoint import FORMAT, LARGEST_SIDE, TRAIN_OR_DOWNLOAD, Checkpoint, Origin, with_detection
 from diffstudio.models.detection.detect import detect
+from diffstudio.models.detection.detect_adapters import control_lora
 from diffstudio.models.detection.families_table import FAMILIES, UNKNOWN
 from diffstudio.models.detection.prediction_type import (
     DIFFUSERS_PREDICTIONS,
     prediction_from_weights,
     prediction_from_yaml,
 )
-from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role
+from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, Shapes
+from diffstudio.models.files.adapter_config import (
+    ADAPTER_CONFIG,
+    adapter_config_path,
+    adapter_weights,
+    read_adapter_config,
+)
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, FileStamp, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, SUFFIXES, variant
 from diffstudio.models.files.gguf_header import GgufHeader
 from diffstudio.models.files.header import Header, read_header
 from diffstudio.models.files.pickle_scan import PickleScan
 from diffstudio.models.files.safetensors_header import DTYPE_BITS, SafetensorsHeader, TensorEntry, gc_paused
+from diffstudio.models.state_dicts.prefixes import COMPONENTS
 from diffstudio.networks.conditioning import Conditioning
 
 
 def read_checkpoint(path: Path, *, origin: Origin | None = None, role: Role = Role.UNKNOWN) -> Checkpoint:
-    """The record of a weights file or a diffusers folder, with the headers that were read for it.
+    """The record of a weights file, a diffusers folder or a folder that PEFT saved, with the headers that were read.
 
     `role` is what the folder it is in is for; it counts for files that do not show what they are. CheckpointMissing,
     CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would run something.
     """
+    path = adapter_weights(path) or path
     if (path / INDEX).is_file() or (path.is_dir() and path.suffix.lower() not in SUFFIXES):
         return read_folder(path)
     header = read_header(path)
@@ -92,7 +101,7 @@ def _pickle(header: Header, scan: PickleScan, role: Role) -> Checkpoint:
     """By its tensors, like any other file. A pickle is a program: it is scanned, and never run."""
     scan.check()
     counts = _count_by_dtype(header)
-    found = _with_prediction(detect(scan.shapes, {}), header.path, _entries(scan), 0)
+    found = _with_prediction(_detect(header.path, scan.shapes, {}), header.path, _entries(scan), 0)
     if not scan.tensors:
         found = Detection(reason="There are no weights in it.")
     elif found.role is Role.UNKNOWN and found.family == UNKNOWN and role is not Role.UNKNOWN:
@@ -137,8 +146,22 @@ def _safetensors(header: Header, content: SafetensorsHeader, origin: Origin | No
     )
     if "diffstudio.format" in content.metadata:
         return _trained_here(checkpoint, origin)
-    found = detect(content.shapes, content.metadata)
+    found = _detect(path, content.shapes, content.metadata)
     return with_detection(checkpoint, _with_prediction(found, path, content.tensors, content.data_start))
+
+
+def _detect(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Detection:
+    """What a file is, by its tensors, its metadata and PEFT's config beside it. CheckpointDamaged for the config."""
+    config_path = adapter_config_path(path)
+    if config_path is None:
+        return detect(shapes, metadata)
+    config = read_adapter_config(config_path)
+    found = detect(shapes, {**metadata, "base_model": str(config.get("base_model_name_or_path") or "")})
+    if found.role is Role.UNKNOWN and not control_lora(shapes):
+        return Detection(
+            reason=f"An adapter of PEFT's type {str(config.get('peft_type'))[:40]}, which is not supported."
+        )
+    return found
 
 
 def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
@@ -191,7 +214,7 @@ def _with_prediction(found: Detection, path: Path, tensors: Mapping[str, TensorE
 _GENERIC_NAME = re.compile(
     r"(diffusion_pytorch_model|pytorch_model|model|adapter_model)([.-](fp16|fp32|bf16|non_ema))*"
 )
-_CONFIGS = ("config.json", "adapter_config.json")  # that diffusers, transformers and peft save with them
+_CONFIGS = ("config.json", ADAPTER_CONFIG)  # that diffusers, transformers and peft save with them
 
 
 def _default_name(path: Path) -> str:
@@ -200,7 +223,11 @@ def _default_name(path: Path) -> str:
     """
     stem = path.name.removesuffix(path.suffix)
     generic = _GENERIC_NAME.fullmatch(stem) is not None and any(path.with_name(name).is_file() for name in _CONFIGS)
-    return path.absolute().parent.name if generic else stem
+    if not generic:
+        return stem
+    folder = path.absolute().parent
+    of_component = folder.name in COMPONENTS and stem.startswith("adapter_model")  # PEFT's example saves one for each
+    return f"{folder.parent.name}-{folder.name}" if of_component else folder.name
 
 
 def _most(counts: Mapping[str, int]) -> str:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.adapters.adapter_file import not_a_lora
-from diffstudio.models.adapters.adapters import Adapters, AdapterUse, WeightUpdates
-from diffstudio.models.adapters.low_rank import apply_changes
+from diffstudio.models.adapters.adapters import Adapters, AdapterUse
+from diffstudio.models.adapters.change import WeightUpdates, apply_bias_changes, apply_changes
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import empty_module
 from diffstudio.models.components.open_components import open_components
@@ -128,9 +128,4 @@ def _with_weights(tensor: Tensor, changes: WeightUpdates) -> Tensor:
 
 
 def _with_biases(tensor: Tensor, changes: WeightUpdates) -> Tensor:
-    exact = materialize(tensor).float()
-    for change, factor, rows in changes:
-        assert change.bias is not None  # `_add` chose those that have one
-        bias = change.bias if rows is None else torch.cat([change.bias[start:stop] for start, stop in rows])
-        exact = exact + factor * bias.float().reshape(exact.shape)
-    return exact.to(tensor.dtype)
+    return apply_bias_changes(materialize(tensor).float(), changes).to(tensor.dtype)

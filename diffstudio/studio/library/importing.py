@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from diffstudio.atomic import atomic_write, link
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, StorageProblem
 from diffstudio.models.detection.types import Role
+from diffstudio.models.files.adapter_config import adapter_config_path
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.records import read_checkpoint
 
@@ -28,16 +30,22 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
     """Yields the progress, from 0 to 1, and at last the imported file's path, in the sub-folder of `folder` for its
     kind.
 
+    PEFT's adapters have their config in their folder: both are imported, into a folder of that name.
+
     On the same disk it is a hard link, which takes no space; elsewhere a copy. An existing file is kept: the same
     content is not imported twice, and another file of that name gets a number. Closed before its end, it leaves nothing
     behind. CheckpointDamaged for what is not a model file, BadRequest for a folder, StorageProblem when it cannot be
     written.
     """
-    where = folder / FOLDERS.get(read_checkpoint(path).role, "")
+    checkpoint = read_checkpoint(path)
+    path, where = checkpoint.path, folder / FOLDERS.get(checkpoint.role, "")
+    config = None if path.is_dir() else adapter_config_path(path)
     try:
         if path.resolve().is_relative_to(folder.resolve()):
             yield path.absolute()
             return
+        if config is not None:
+            where = _folder_for((path, config), where / checkpoint.name)
         if path.is_dir():
             raise BadRequest(
                 f"{path.name} is a folder",
@@ -48,20 +56,39 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
         target = _name_for(path, where)
         if not target.exists() and not link(path, target):
             yield from _copied(path, target)
+        if config is not None and not (where / config.name).exists():
+            yield from _copied(config, where / config.name)
     except OSError as error:
         raise StorageProblem(
             f"{path.name} cannot be imported to {where}",
             error.strerror or str(error),
             f"{FREE_SPACE_OR_FOLDER} in Settings",
         ) from error
+    finally:
+        if config is not None:
+            with suppress(OSError):
+                where.rmdir()  # where nothing was written to it
     yield target.absolute()
+
+
+def _folder_for(files: Sequence[Path], where: Path) -> Path:
+    """A folder of this name that has no other files of these names."""
+    number, folder = 1, where
+    while any((folder / one.name).exists() and not _has_same_content(folder / one.name, one) for one in files):
+        number += 1
+        folder = where.with_name(f"{where.name}-{number}")
+    return folder
+
+
+def _has_same_content(target: Path, path: Path) -> bool:
+    return target.is_file() and target.stat().st_size == path.stat().st_size and sha256_of(target) == sha256_of(path)
 
 
 def _name_for(path: Path, where: Path) -> Path:
     """A name that is free, or that of a file with the same content."""
     number, target = 1, where / path.name
     while target.exists():
-        if target.stat().st_size == path.stat().st_size and sha256_of(target) == sha256_of(path):
+        if _has_same_content(target, path):
             break
         number += 1
         target = where / f"{path.stem}-{number}{path.suffix}"

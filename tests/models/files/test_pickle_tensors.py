@@ -81,6 +81,12 @@ def test_other_values_have_no_tensors(root: Any) -> None:
     assert tensors_in(root) == {} and tensors_in({"x": root}) == {}
 
 
+def test_a_list_of_pairs_of_tensors_is_named_by_position() -> None:
+    """cloneofsimo's first LoRAs: up, down, up, down …"""
+    assert tensors_in([tensor(), tensor()]) == {"0": ONE, "1": ONE}
+    assert tensors_in([tensor(), tensor(), tensor()]) == {} and tensors_in([tensor(), 3]) == {}
+
+
 def test_dicts_of_other_classes() -> None:
     ordered = Call(Global("collections", "OrderedDict"), ())
     ordered.items["a"] = tensor()

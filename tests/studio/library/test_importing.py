@@ -84,3 +84,43 @@ def test_a_folder_stays_where_it_is(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="model is a folder.*in Settings"):
         brought(tmp_path / "model", tmp_path / "models")
     assert brought(tmp_path / "model", tmp_path) == tmp_path / "model"
+
+
+def adapter(folder: Path, alpha: int, content: bytes = b"\0" * 4000) -> Path:
+    """As PEFT saves one: the strength is in the config."""
+    tensors = {
+        f"base_model.model.x.lora_{side}.weight": [side, shape] for side, shape in (("A", [2, 500]), ("B", [500, 2]))
+    }
+    half = len(content) // 2
+    header = json.dumps(
+        {
+            name: {"dtype": "F16", "shape": shape, "data_offsets": [half * (side == "B"), half * (1 + (side == "B"))]}
+            for name, (side, shape) in tensors.items()
+        }
+    ).encode()
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": alpha}))
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + content[: 2 * half])
+    return folder
+
+
+def test_an_adapter_of_peft_is_brought_with_its_config(tmp_path: Path, way: str) -> None:
+    folder, source = tmp_path / "models", adapter(tmp_path / "a" / "inkwash", 32)
+    target = brought(source, folder)
+    assert target == folder / "loras" / "inkwash" / "adapter_model.safetensors"
+    assert target.with_name("adapter_config.json").read_text() == (source / "adapter_config.json").read_text()
+    assert brought(source / "adapter_model.safetensors", folder) == target
+    stronger = brought(adapter(tmp_path / "b" / "inkwash", 64), folder)  # the same weights, another config
+    assert stronger.parent.name == "inkwash-2"
+    assert brought(tmp_path / "b" / "inkwash", folder) == stronger
+    assert brought(source, folder) == target
+    assert sorted(path.name for path in target.parent.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_an_adapter_given_up_in_the_middle_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "link", lambda *_: False)
+    monkeypatch.setattr(importing, "_CHUNK_BYTES", 1000)
+    steps = import_file(adapter(tmp_path / "inkwash", 32), tmp_path / "models")
+    next(steps)
+    steps.close()
+    assert list((tmp_path / "models" / "loras").iterdir()) == []
