@@ -45,11 +45,17 @@ def storage_errors(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        full = sqlite_code(error) == sqlite3.SQLITE_FULL
         remedy = FREE_SPACE if full else "Close other programs that use it, and try again"
         raise StorageProblem(what, DISK_FULL if full else str(error), remedy) from error
     except OSError as error:
         raise storage_problem(what, path, error) from error
+
+
+def sqlite_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code for an error; 0 for those that Python raises itself."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
 
 
 def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
@@ -72,9 +78,10 @@ def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write_text(path: Path, text: str, what: str = "") -> None:
+def write_text(path: Path, text: str, what: str = "", *, private: bool = False) -> None:
     """Write a file of UTF-8 text, replacing an older one. StorageProblem, with the older one intact, on failure."""
-    write_bytes(path, text.encode("utf-8", "surrogatepass"), what)
+    with atomic_write(path, what, private=private) as file:
+        file.write(text.encode("utf-8", "surrogatepass"))
 
 
 def write_bytes(path: Path, data: bytes, what: str = "") -> None:
@@ -84,14 +91,14 @@ def write_bytes(path: Path, data: bytes, what: str = "") -> None:
 
 
 @contextmanager
-def atomic_write(path: Path, what: str = "", *, overwrite: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, what: str = "", *, overwrite: bool = True, private: bool = False) -> Iterator[BinaryIO]:
     """Open a binary file that becomes `path` at the end of the block; if the block raises, nothing changes.
 
-    `file.name` is its name until then. StorageProblem (`what` failed) for every OSError, including those of the block;
-    without `overwrite`, BadRequest if `path` exists.
+    `file.name` is its name until then. A `private` file has mode 0600 from the start. StorageProblem (`what` failed) for
+    every OSError, including those of the block; without `overwrite`, BadRequest if `path` exists.
     """
     with storage_errors(what or f"{path} cannot be written", path.parent):
-        file = _new_part_file(path.parent)
+        file = _new_part_file(path.parent, private)
         try:
             with file:
                 yield file
@@ -147,6 +154,26 @@ def check_writable(path: Path) -> None:
     with _new_part_file(path.parent) as file:
         pass
     _remove(Path(file.name))
+
+
+# ---- private files ---------------------------------------------------------------------------------------------------
+
+
+def make_private(path: Path) -> None:
+    """Let only its owner read and write a file (mode 0600), where the file system can. Never raises."""
+    with contextlib.suppress(OSError):
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+
+
+def make_database_private(path: Path) -> None:
+    """Create the file of an SQLite database with mode 0600, or give an existing one that mode. OSError.
+
+    SQLite creates `-wal`, `-shm` and `-journal` files with the mode of the database; older ones are changed too.
+    """
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))  # an empty file is an empty database
+    for ending in ("", "-wal", "-shm", "-journal"):
+        make_private(path.with_name(path.name + ending))
 
 
 # ---- moving ----------------------------------------------------------------------------------------------------------
@@ -229,6 +256,14 @@ def _move_without_links(source: Path, target: Path, number: int) -> Path:
             return candidate
 
 
+def free_name(path: Path) -> Path:
+    """`path`, or the first of `name-2.suffix` and so on that does not exist."""
+    number = 1
+    while os.path.lexists(_numbered(path, number)):
+        number += 1
+    return _numbered(path, number)
+
+
 def _numbered(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
@@ -308,10 +343,12 @@ def _part_name() -> str:
     return f".diffstudio-{secrets.token_hex(8)}.part"
 
 
-def _new_part_file(folder: Path) -> BinaryIO:
+def _new_part_file(folder: Path, private: bool = False) -> BinaryIO:
     """A new, locked part file, open for writing."""
+    mode = 0o600 if private else 0o666  # less the umask
     while True:
-        file = (folder / _part_name()).open("xb")
+        opened = open(folder / _part_name(), "xb", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
+        file: BinaryIO = opened
         if _locked(file.fileno()) is not False and os.path.exists(file.name):
             return file
         file.close()  # `remove_part_files` came between creating and locking it

@@ -23,7 +23,10 @@ from diffstudio.atomic import (
     atomic_folder,
     atomic_write,
     check_writable,
+    free_name,
     link,
+    make_database_private,
+    make_private,
     move_numbered,
     remove_part_files,
     replace,
@@ -428,3 +431,57 @@ def test_nobody_else_renames_files(path: Path) -> None:
                 found.add(node.func.attr)
     if name != "diffstudio/atomic.py":
         assert found == ELSEWHERE.get(name, set()), "use diffstudio.atomic"
+
+
+# ---- private files ---------------------------------------------------------------------------------------------------
+
+MODES = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@MODES
+def test_a_private_file_is_private_from_the_start(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with atomic_write(tmp_path / "private", private=True) as file:
+            assert mode(Path(file.name)) == 0o600
+        write_text(tmp_path / "open", "text")
+        (tmp_path / "open").chmod(0o664)
+        write_text(tmp_path / "open", "text", private=True)
+        write_text(tmp_path / "other", "text")
+    finally:
+        os.umask(before)
+    assert [mode(tmp_path / name) for name in ("private", "open", "other")] == [0o600, 0o600, 0o666]
+
+
+@MODES
+def test_a_database_and_its_files_become_private(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite"
+    before = os.umask(0)
+    try:
+        make_database_private(path)
+        assert mode(path) == 0o600 and path.stat().st_size == 0
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (x)")
+    finally:
+        os.umask(before)
+    files = sorted(path.name for path in tmp_path.glob("x*"))
+    assert files == ["x.sqlite", "x.sqlite-shm", "x.sqlite-wal"]
+    assert {mode(tmp_path / name) for name in files} == {0o600}
+    for name in files:
+        (tmp_path / name).chmod(0o644)
+    make_database_private(path)
+    assert {mode(tmp_path / name) for name in files} == {0o600}
+    connection.close()
+    make_private(tmp_path / "none")  # nothing to do
+
+
+def test_a_free_name_is_numbered(tmp_path: Path) -> None:
+    assert free_name(tmp_path / "x.png") == tmp_path / "x.png"
+    (tmp_path / "x.png").touch()
+    (tmp_path / "x-2.png").symlink_to(tmp_path / "nowhere")
+    assert free_name(tmp_path / "x.png") == tmp_path / "x-3.png"

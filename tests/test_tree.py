@@ -55,7 +55,7 @@ TESTED_IN = {
         "models/tools/convert models/tools/export models/tools/fuse_lora models/tools/merge models/tools/prune"
         " models/tools/spec"
     ),
-    "studio/gallery/test_gallery.py": "studio/gallery/rescan",
+    "studio/gallery/test_database.py": "studio/gallery/salvage",
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_control",
     "studio/metadata/test_import_settings.py": "studio/metadata/sampler_names",

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
+from diffstudio.atomic import make_private, storage_errors, write_text
 from diffstudio.atomic import replace as replace_file
-from diffstudio.atomic import storage_errors, write_text
 from diffstudio.errors import NOT_A_JSON_OBJECT, BadRequest, wrong_format
 
 FORMAT = 1
@@ -105,6 +105,7 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
     single invalid value is reset to its default; the others are kept.
     """
     path = path or paths.settings_file()
+    make_private(path)  # it holds prompts
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -133,7 +134,7 @@ def save(settings: Settings, path: Path | None = None) -> None:
     failed = f"The settings could not be written to {path}"
     with storage_errors(failed, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(settings.to_json(), indent=2) + "\n", failed)
+        write_text(path, json.dumps(settings.to_json(), indent=2) + "\n", failed, private=True)
 
 
 def _value(name: str, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,3 +95,13 @@ def test_history_is_newest_first_each_once_and_bounded() -> None:
 def test_threads_have_bounds() -> None:
     with pytest.raises(BadRequest):
         replace(Settings(), threads=-1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_the_settings_hold_prompts_and_are_private(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    save(Settings(prompt_history=("a secret",)), path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)  # as version 0.1 wrote it
+    read_settings(path)
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -1,23 +1,22 @@
 """The gallery: images as files in a folder, and their records in an SQLite database.
 
-The files are the truth. Each carries its own settings, so that the database can be lost and is then rebuilt by
-`rescan`; only stars live in the database alone. An image is deleted into `.trash` inside the gallery, from where
-`undo` brings it back; `empty_trash` hands those over to the system's own trash.
+The files are the truth. Each carries its own settings, and a star or note is also in its sidecar, so that the database
+can be lost and is then rebuilt by `rescan`. An image is deleted into `.trash` inside the gallery, from where `undo`
+brings it back; `empty_trash` hands those over to the system's own trash.
 
-Every method may be called from any thread: each thread has its own connection, and SQLite (in WAL mode) orders them.
+Every method may be called from any thread.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import sqlite3
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -26,66 +25,35 @@ from typing import Any
 from PIL import Image
 
 from diffstudio import paths
-from diffstudio.atomic import atomic_write, move_numbered, storage_errors, write_numbered
-from diffstudio.atomic import replace as replace_file
-from diffstudio.errors import BadRequest, StorageProblem, no_image_at
+from diffstudio.atomic import atomic_write, storage_errors, write_numbered
+from diffstudio.errors import BadRequest, ImageProblem, StorageProblem, no_image_at
 from diffstudio.imaging.thumbnail import read_thumbnail
-from diffstudio.studio.gallery.files import slug
+from diffstudio.studio.gallery.database import GalleryDatabase
+from diffstudio.studio.gallery.files import TRASH, folder_id, is_gone, slug
+from diffstudio.studio.gallery.sidecar import (
+    LONGEST_NOTE,
+    Sidecar,
+    modified_ns,
+    read_sidecar,
+    sidecar_of,
+    write_sidecar,
+)
+from diffstudio.studio.gallery.trash import Trash, folder_missing
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.prompts.lora_tags import lora_tags
 from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
 
 IMAGE_NOT_SAVED = "The image could not be saved"
-FORMAT = 1  # of the database, in its user_version
 THUMBNAIL_SIDE = 256  # px
-TRASH = ".trash"
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS images (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    path TEXT NOT NULL UNIQUE,          -- below the gallery's folder, with forward slashes
-    created REAL NOT NULL,              -- seconds since the epoch
-    modified_ns INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    width INTEGER NOT NULL,             -- px
-    height INTEGER NOT NULL,
-    prompt TEXT NOT NULL,
-    negative TEXT NOT NULL,
-    checkpoint TEXT NOT NULL,
-    request TEXT,                       -- JSON; NULL when the image holds no settings
-    starred INTEGER NOT NULL DEFAULT 0,
-    trashed REAL,                       -- when; NULL while it is shown
-    home TEXT                           -- where it goes back to from the trash
-);
-CREATE INDEX IF NOT EXISTS newest ON images (created DESC, id DESC) WHERE trashed IS NULL;
-CREATE INDEX IF NOT EXISTS newest_starred ON images (created DESC, id DESC) WHERE trashed IS NULL AND starred = 1;
-CREATE INDEX IF NOT EXISTS newest_of ON images (checkpoint, created DESC, id DESC) WHERE trashed IS NULL;
-CREATE INDEX IF NOT EXISTS in_trash ON images (trashed) WHERE trashed IS NOT NULL;
-"""
-_WORDS = """
-CREATE VIRTUAL TABLE words USING fts5(prompt, negative, checkpoint, content='images', content_rowid='id',
-                                      tokenize='trigram');
-CREATE TRIGGER words_in AFTER INSERT ON images BEGIN
-    INSERT INTO words (rowid, prompt, negative, checkpoint) VALUES (new.id, new.prompt, new.negative, new.checkpoint);
-END;
-CREATE TRIGGER words_out AFTER DELETE ON images BEGIN
-    INSERT INTO words (words, rowid, prompt, negative, checkpoint)
-    VALUES ('delete', old.id, old.prompt, old.negative, old.checkpoint);
-END;
-CREATE TRIGGER words_changed AFTER UPDATE OF prompt, negative, checkpoint ON images BEGIN
-    INSERT INTO words (words, rowid, prompt, negative, checkpoint)
-    VALUES ('delete', old.id, old.prompt, old.negative, old.checkpoint);
-    INSERT INTO words (rowid, prompt, negative, checkpoint) VALUES (new.id, new.prompt, new.negative, new.checkpoint);
-END;
-INSERT INTO words (words) VALUES ('rebuild');
-"""
 _UPSERT = """
-INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint, request)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
+INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint, request, folder_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
     created = excluded.created, modified_ns = excluded.modified_ns, size_bytes = excluded.size_bytes,
     width = excluded.width, height = excluded.height, prompt = excluded.prompt, negative = excluded.negative,
-    checkpoint = excluded.checkpoint, request = excluded.request"""
-_COLUMNS = "images.id, path, request, created, width, height, starred, checkpoint"
+    checkpoint = excluded.checkpoint, request = excluded.request, folder_id = excluded.folder_id, missing = 0"""
+_COLUMNS = "images.id, path, request, created, width, height, starred, checkpoint, note, missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +68,8 @@ class GalleryImage:
     starred: bool
     checkpoint: str  # the name of what made it; "" when unknown
     request_json: str | None  # as recorded: read when asked for, for there may be 100,000 of these
+    note: str = ""
+    missing: bool = False  # its folder is missing: its drive is not connected, or it was renamed or deleted
 
     @property
     def request(self) -> PictureRequest | None:
@@ -116,26 +86,24 @@ def _request(text: str) -> PictureRequest | None:
     return None if isinstance(request, TrainRequest) else request
 
 
-class Gallery:
+class Gallery(GalleryDatabase):
     """Images below `folder`, their records in `database`, small copies in `thumbnails` (which may be deleted)."""
 
     def __init__(self, folder: Path, database: Path, thumbnails: Path | None = None) -> None:
-        self.folder, self.database = folder, database
+        self.folder = folder
         self.thumbnails = thumbnails or paths.cache() / "thumbnails"
-        self.needs_rescan = not database.exists()
-        self._connections: list[tuple[threading.Thread, sqlite3.Connection]] = []
-        self._lock = threading.Lock()
-        self._words = False
-        with storage_errors("The gallery's records cannot be opened", database):
-            folder.mkdir(parents=True, exist_ok=True)
-            database.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._prepare()
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:  # damaged: the files hold everything but the stars
-                self._set_aside()
-                self._prepare()
+        self._files = threading.RLock()  # held while a file and its record differ
+        self._trash = Trash(folder, folder / TRASH, self, self._files)
+        super().__init__(database)
+        try:
+            if not self.read("SELECT 1 FROM images LIMIT 1"):  # else it may be on a drive that is not connected
+                with storage_errors("The images folder cannot be created", folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+        except StorageProblem:
+            self.close()
+            raise
+        with suppress(StorageProblem):  # tried again by the next rescan
+            self.recover()
 
     # Adding
 
@@ -158,8 +126,15 @@ class Gallery:
             day = self.folder / now.strftime("%Y-%m-%d")
             day.mkdir(parents=True, exist_ok=True)
             path = write_numbered(day / f"{name}.png", lambda file: image.save(file, "PNG", pnginfo=texts), failed)
-        with storage_errors(f"The image is saved as {path}, but could not be recorded", self.database):
+        try:
             return self.record(path, this, image.width, image.height, str(about.get("model") or request.checkpoint))
+        except (StorageProblem, OSError) as error:  # the next rescan finds it
+            why = error.why if isinstance(error, StorageProblem) else str(error)
+            raise StorageProblem(
+                f"The image is saved as {path}, but could not be recorded",
+                why,
+                "Free some space, then rescan the gallery",
+            ) from error
 
     # Looking
 
@@ -212,11 +187,13 @@ class Gallery:
         """
         try:
             stat = image.path.stat()
+            small = self._thumbnail_of(image.path, stat.st_mtime_ns, stat.st_size)
         except OSError as error:
+            for modified, size in self.read("SELECT modified_ns, size_bytes FROM images WHERE id = ?", [image.id]):
+                small = self._thumbnail_of(image.path, modified, size)
+                if small.exists():  # of a missing image
+                    return small
             raise no_image_at(image.path) from error
-        version = f"{image.path}|{stat.st_mtime_ns}|{stat.st_size}".encode("utf-8", "surrogatepass")
-        key = hashlib.sha1(version, usedforsecurity=False).hexdigest()
-        small = self.thumbnails / key[:2] / f"{key}.webp"
         if small.exists():
             return small
         smaller = read_thumbnail(image.path, THUMBNAIL_SIDE)
@@ -227,50 +204,81 @@ class Gallery:
                 smaller.save(file, "WEBP", quality=88)
         return small
 
+    def _thumbnail_of(self, path: Path, modified_ns: int, size_bytes: int) -> Path:
+        version = f"{path}|{modified_ns}|{size_bytes}".encode("utf-8", "surrogatepass")
+        key = hashlib.sha1(version, usedforsecurity=False).hexdigest()
+        return self.thumbnails / key[:2] / f"{key}.webp"
+
     # Changing
 
-    def star(self, image_id: int, starred: bool = True) -> None:
+    def star(self, image_id: int, starred: bool = True) -> StorageProblem | None:
+        """Star an image, in its sidecar and then in the records.
+
+        Returns what kept the sidecar from being written, as in a folder that is read-only: the star is then in the
+        records alone. Raises StorageProblem when it could not be changed at all.
+        """
+        return self._annotate(image_id, starred=starred)
+
+    def set_note(self, image_id: int, note: str) -> StorageProblem | None:
+        """Write a note about an image, as `star` does."""
+        return self._annotate(image_id, note=metadata.storable(note)[:LONGEST_NOTE])
+
+    def _annotate(self, image_id: int, **changes: Any) -> StorageProblem | None:
+        problem = None
+        statement = "SELECT path, starred, note FROM images WHERE id = ? AND trashed IS NULL"
+        with self._files:
+            for path, starred, note in self.read(statement, [image_id]):
+                image = self.folder / path
+                sidecar = replace(Sidecar(bool(starred), note), **changes)
+                failed = f"The star and note of {image.name} could not be changed"
+                if not image.exists():
+                    raise folder_missing(failed, image.parent) if not image.parent.is_dir() else no_image_at(image)
+                try:
+                    write_sidecar(image, sidecar)
+                except StorageProblem as error:
+                    if sidecar_of(image).exists():  # the next rescan would bring back what it says
+                        raise StorageProblem(failed, error.why, error.remedy) from error
+                    what = f"The star and note of {image.name} are kept in the gallery's database only"
+                    problem = StorageProblem(what, error.why, error.remedy)
+                self._record_sidecar(image_id, path, sidecar)
+        return problem
+
+    def sync_sidecar(self, image_id: int) -> StorageProblem | None:
+        """Make the record of an image agree with its sidecar, or write the sidecar if there is none.
+
+        Returns what kept it from being written.
+        """
+        statement = "SELECT path, starred, note FROM images WHERE id = ? AND trashed IS NULL"
+        with self._files:
+            for path, starred, note in self.read(statement, [image_id]):
+                image = self.folder / path
+                found = read_sidecar(image)
+                if found is None and (starred or note) and image.exists():
+                    found = Sidecar(bool(starred), note)
+                    try:
+                        write_sidecar(image, found)
+                    except StorageProblem as problem:
+                        return problem
+                self._record_sidecar(image_id, path, found or Sidecar(bool(starred), note))
+        return None
+
+    def _record_sidecar(self, image_id: int, path: str, sidecar: Sidecar) -> None:
         with self.writing() as connection:
-            connection.execute("UPDATE images SET starred = ? WHERE id = ?", [int(starred), image_id])
+            connection.execute(
+                "UPDATE images SET starred = ?, note = ?, sidecar_ns = ? WHERE id = ? AND path = ?",
+                [int(sidecar.starred), sidecar.note, modified_ns(self.folder / path), image_id, path],
+            )
 
     def delete(self, image_ids: Iterable[int]) -> list[int]:
-        """Move images to the gallery's own trash; the ids of those that went there. Raises StorageProblem."""
-        gone = []
-        for image_id in image_ids:
-            for (path,) in self.read("SELECT path FROM images WHERE id = ? AND trashed IS NULL", [image_id]):
-                source, target = self.folder / path, self.folder / TRASH / f"{image_id}-{Path(path).name}"
-                with storage_errors(f"{source.name} could not be deleted", source.parent), self.writing() as connection:
-                    connection.execute(
-                        "UPDATE images SET trashed = ?, home = path, path = ? WHERE id = ?",
-                        [time.time(), self._relative(target), image_id],
-                    )
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with suppress(FileNotFoundError):  # already gone from the folder: it leaves the gallery too
-                        replace_file(source, target)
-                gone.append(image_id)
-        return gone
+        """Move images to the gallery's own trash; the ids of those that left the gallery. Raises StorageProblem.
+
+        One without a file leaves the gallery for good; it comes back with its file.
+        """
+        return [image_id for image_id in image_ids if self._trash.put(image_id)]
 
     def undo(self, image_ids: Iterable[int]) -> list[int]:
         """Bring images back out of the trash to where they were; the ids of those that came back."""
-        back = []
-        for image_id in image_ids:
-            where = "id = ? AND trashed IS NOT NULL"
-            for path, home in self.read(f"SELECT path, home FROM images WHERE {where}", [image_id]):
-                source, target = self.folder / path, self.folder / home
-                if not source.exists():
-                    continue
-                with (
-                    storage_errors(f"{target.name} could not be brought back", target.parent),
-                    self.writing() as connection,
-                ):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target = move_numbered(source, target)
-                    connection.execute(
-                        "UPDATE images SET trashed = NULL, home = NULL, path = ? WHERE id = ?",
-                        [self._relative(target), image_id],
-                    )
-                back.append(image_id)
-        return back
+        return [image_id for image_id in image_ids if self._trash.restore(image_id)]
 
     def trash_count(self) -> int:
         return int(self.read("SELECT count(*) FROM images WHERE trashed IS NOT NULL")[0][0])
@@ -281,38 +289,42 @@ class Gallery:
 
     def empty_trash(self) -> int:
         """Move the gallery's trash to the system's trash; returns how many images it held. StorageProblem."""
-        from send2trash import send2trash
+        return self._trash.empty()
 
-        gone = 0
-        for image_id, path in self.read("SELECT id, path FROM images WHERE trashed IS NOT NULL"):
-            file = self.folder / path
-            if file.exists():
-                try:
-                    send2trash(file)
-                except OSError as error:
-                    raise StorageProblem(
-                        "The trash could not be emptied",
-                        f"the system's trash did not take {file.name}",
-                        f"Delete the files in {file.parent} yourself",
-                    ) from error
-                gone += 1
+    def recover(self) -> None:
+        """Complete or undo every deletion and restoring that a killed program left half done. StorageProblem."""
+        self._trash.recover(self._add_trashed)
+
+    def _add_trashed(self, path: Path, home: str, sidecar: Sidecar) -> None:
+        """Record an image in the trash that has no record."""
+        with suppress(ImageProblem, UnicodeEncodeError, FileNotFoundError):
+            self.record_file(path)
             with self.writing() as connection:
-                connection.execute("DELETE FROM images WHERE id = ?", [image_id])
-        return gone
-
-    def close(self) -> None:
-        """Close every thread's connection. The gallery may be used again afterwards."""
-        with self._lock:
-            for _, connection in self._connections:
-                connection.close()
-            self._connections.clear()
+                connection.execute(
+                    "UPDATE images SET trashed = ?, home = ?, starred = ?, note = ? WHERE path = ?",
+                    [sidecar.deleted, home, int(sidecar.starred), sidecar.note, self._relative(path)],
+                )
 
     # For rescan
+
+    def record_file(self, path: Path) -> GalleryImage:
+        """Record a file in the folder, with the settings in it. ImageProblem, or OSError when it is gone."""
+        text = read_text(path)
+        settings: metadata.ImageSettings | None
+        try:
+            settings = metadata.settings_of(text, path.name)
+        except (ImageProblem, BadRequest):
+            settings = None  # an image without settings is an image all the same
+        request, checkpoint = (settings.request, settings.checkpoint) if settings else (None, "")
+        return self.record(path, request, text.width, text.height, checkpoint)
 
     def record(
         self, path: Path, request: PictureRequest | None, width: int, height: int, checkpoint: str = ""
     ) -> GalleryImage:
-        """Insert the row of a file in the folder, or renew it: its star stays. Dated by the file's own time."""
+        """Insert the row of a file in the folder, or renew it: its star stays. Dated by the file's own time.
+
+        FileNotFoundError when there is no such file (any more).
+        """
         stat = path.stat()
         words = (request.prompt, request.negative, checkpoint) if request else ("", "", checkpoint)
         values = [
@@ -324,71 +336,15 @@ class Gallery:
             height,
             *(metadata.storable(text) for text in words),
             json.dumps(request.to_json()) if request else None,
+            folder_id(path.parent),
         ]
         with self.writing() as connection:
+            if is_gone(path):  # deleted meanwhile, which needs a transaction too
+                raise FileNotFoundError(os.fspath(path))
             rows = connection.execute(f"{_UPSERT} RETURNING {_COLUMNS}", values).fetchall()
         return self._image(rows[0])
 
-    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with storage_errors("The gallery's records cannot be read", self.database):
-            return self._connection().execute(statement, values).fetchall()
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of this thread's connection."""
-        with storage_errors("The gallery's records cannot be changed", self.database):
-            connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:  # the transaction would stay open, and block every other thread
-                connection.rollback()
-                raise
-            connection.commit()
-
     # Inside
-
-    def _prepare(self) -> None:
-        connection = self._connection()
-        stored = connection.execute("PRAGMA user_version").fetchone()[0]
-        if stored > FORMAT:
-            raise StorageProblem(
-                f"The gallery's records in {self.database} were made by a newer diffstudio", remedy="Update the program"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_SCHEMA)
-        present = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'words'").fetchone() is not None
-        if not present:
-            with suppress(sqlite3.OperationalError):  # an SQLite without FTS5: search then reads every prompt
-                connection.executescript(f"BEGIN; {_WORDS} COMMIT;")
-                present = True
-        if connection.in_transaction:
-            connection.rollback()
-        self._words = present
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-
-    def _set_aside(self) -> None:
-        self.close()
-        self.needs_rescan = True
-        aside = self.database.with_name(f"{self.database.name}.damaged-{int(time.time())}")
-        replace_file(self.database, aside)
-        for ending in ("-wal", "-shm"):
-            self.database.with_name(self.database.name + ending).unlink(missing_ok=True)
-
-    def _connection(self) -> sqlite3.Connection:
-        thread = threading.current_thread()
-        with self._lock:
-            for owner, connection in self._connections:
-                if owner is thread:
-                    return connection
-            for owner, connection in self._connections:
-                if not owner.is_alive():
-                    connection.close()
-            self._connections = [entry for entry in self._connections if entry[0].is_alive()]
-            connection = sqlite3.connect(self.database, timeout=30.0, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA synchronous = NORMAL")
-            self._connections.append((thread, connection))
-            return connection
 
     def _where(self, search: str, starred: bool) -> tuple[str, list[Any]]:
         conditions, values = ["trashed IS NULL"], []
@@ -412,8 +368,10 @@ class Gallery:
         return path.relative_to(self.folder).as_posix()
 
     def _image(self, row: tuple[Any, ...]) -> GalleryImage:
-        image_id, path, text, created, width, height, starred, checkpoint = row
-        return GalleryImage(image_id, self.folder / path, created, width, height, bool(starred), checkpoint, text)
+        image_id, path, text, created, width, height, starred, checkpoint, note, missing = row
+        return GalleryImage(
+            image_id, self.folder / path, created, width, height, bool(starred), checkpoint, text, note, bool(missing)
+        )
 
 
 def _name_parts(request: PictureRequest) -> tuple[str, str]:

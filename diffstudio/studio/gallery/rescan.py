@@ -1,20 +1,27 @@
-"""Make the gallery's records agree with its folder, after other programs have changed it."""
+"""Make the gallery's records agree with its folder, after other programs have changed it.
+
+The records are read before the folder is listed, so that an image that is saved meanwhile is never taken for a deleted
+one. A record is dropped only when its file is gone from the very folder that it was last seen in. While that folder is
+missing, cannot be read, or is another one (the mount point of a drive that is not connected), the record stays and is
+marked as missing.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 from diffstudio.atomic import storage_errors
-from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.errors import ImageProblem, StorageProblem
+from diffstudio.studio.gallery.files import SUFFIXES, is_gone
+from diffstudio.studio.gallery.files import folder_id as id_of
 from diffstudio.studio.gallery.gallery import Gallery
-from diffstudio.studio.metadata import metadata
-from diffstudio.studio.metadata.image_text import read_text
+from diffstudio.studio.gallery.sidecar import SUFFIX, sidecar_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_MOST_UPDATES = 500  # rows in one transaction, so that other threads need not wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +32,14 @@ class RescanReport:
     changed: int = 0
     moved: int = 0
     removed: int = 0
-    unreadable: tuple[tuple[Path, str], ...] = ()  # the file, and why
+    unreadable: tuple[tuple[Path, str], ...] = ()  # the file or folder, and why
+    missing: int = 0  # images whose folder is missing since the last rescan
+    returned: int = 0  # images whose folder was missing
+    unsaved: tuple[StorageProblem, ...] = ()  # sidecars that could not be written
 
     @property
     def anything(self) -> bool:
-        return bool(self.added or self.changed or self.moved or self.removed)
+        return bool(self.added or self.changed or self.moved or self.removed or self.missing or self.returned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,93 +48,239 @@ class _File:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    id: int
+    path: str
+    file: _File
+    folder_id: str | None
+    missing: bool
+    noted: bool  # it has a star or a note
+    sidecar_ns: int
+
+    @property
+    def folder(self) -> str:
+        return PurePosixPath(self.path).parent.as_posix()
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What is in the gallery's folder, by paths below it."""
+
+    files: dict[str, _File] = field(default_factory=dict)
+    sidecars: dict[str, int] = field(default_factory=dict)  # of each image that has one: when it was changed
+    folders: dict[str, str] = field(default_factory=dict)  # the identity of each folder that could be read
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+
+
 def rescan(gallery: Gallery, cancelled: Callable[[], bool] = lambda: False) -> RescanReport:
     """Make the gallery's records agree with its folder: files that other programs added, moved, changed or deleted.
 
-    A file that was moved keeps its star: it is recognised by its time and size. StorageProblem when the folder cannot
-    be read; the records stay as they are.
+    First the database is checked, and what a killed program left half done is completed or undone. An image that was
+    moved keeps its star: it is recognised by its time and size. StorageProblem when the folder cannot be read; the
+    records stay, marked as missing.
     """
-    report = _rescan(gallery, cancelled)
+    gallery.check()
+    reread = gallery.needs_rescan
+    with suppress(StorageProblem):  # as of a folder that is read-only: then nothing is half done either
+        gallery.recover()
+    report = _rescan(gallery, reread, cancelled)
     gallery.needs_rescan = gallery.needs_rescan and cancelled()
     return report
 
 
-def _rescan(gallery: Gallery, cancelled: Callable[[], bool]) -> RescanReport:
-    with storage_errors("The images folder cannot be read", gallery.folder):
-        files = dict(_files(gallery.folder, gallery.folder, cancelled))
+def _rescan(gallery: Gallery, reread: bool, cancelled: Callable[[], bool]) -> RescanReport:
+    rows = _rows(gallery)
+    listing = _Listing()
+    try:
+        with storage_errors("The images folder cannot be read", gallery.folder):
+            _list(gallery.folder, ".", listing, cancelled)
+    except StorageProblem:
+        _mark_missing(gallery, (row for row in rows if not row.missing))
+        raise
     if cancelled():
         return RescanReport()
-    known = {
-        path: (row_id, _File(modified, size))
-        for row_id, path, modified, size in gallery.read(
-            "SELECT id, path, modified_ns, size_bytes FROM images WHERE trashed IS NULL"
-        )
-    }
-    missing = {path: entry for path, entry in known.items() if path not in files}
-    new = sorted((path for path in files if path not in known), key=lambda path: files[path].modified_ns)
-    changed = [path for path in files if path in known and known[path][1] != files[path]]
+    found = [row for row in rows if row.path in listing.files]
+    lost = [row for row in rows if row.path not in listing.files]
+    known = {row.path for row in rows}
+    new = sorted(
+        (path for path in listing.files if path not in known), key=lambda path: listing.files[path].modified_ns
+    )
 
-    moved = 0
-    homeless = {entry[1]: entry[0] for entry in missing.values()}
-    for path in list(new):
-        row_id = homeless.pop(files[path], None)
-        if row_id is not None:
-            with gallery.writing() as connection:
-                connection.execute("UPDATE images SET path = ? WHERE id = ?", [path, row_id])
-            missing = {old: entry for old, entry in missing.items() if entry[0] != row_id}
-            new.remove(path)
-            moved += 1
+    moved = _record_moved(gallery, lost, new, listing)
+    lost = [row for row in lost if row.id not in moved]
+    same = {(row.folder, row.folder_id) for row in found if row.file == listing.files[row.path]}
+    gone = [
+        row
+        for row in lost
+        if row.folder in listing.folders
+        and (row.folder_id == listing.folders[row.folder] or (row.folder, row.folder_id) in same)
+    ]
+    removed = _remove(gallery, gone)
+    absent = {row.id for row in lost} - {row.id for row in gone}
+    newly_absent = [row for row in lost if row.id in absent and not row.missing]
+    _mark_missing(gallery, newly_absent)
+    _mark_found(gallery, found, listing)
 
-    unreadable: list[tuple[Path, str]] = []
-    added = _record_all(gallery, new, unreadable, cancelled)
+    unreadable = listing.unreadable
+    added = _record_all(gallery, (path for path in new if path not in moved.values()), unreadable, cancelled)
+    changed = [row.path for row in found if row.file != listing.files[row.path]]
     renewed = _record_all(gallery, changed, unreadable, cancelled)
-    with gallery.writing() as connection:
-        connection.executemany("DELETE FROM images WHERE id = ?", [[entry[0]] for entry in missing.values()])
-    return RescanReport(added, renewed, moved, len(missing), tuple(unreadable))
+    if reread:
+        others = (row.path for row in found if row.file == listing.files[row.path])
+        _record_all(gallery, others, [], cancelled)
+    unsaved = _sync_sidecars(gallery, listing, cancelled)
+    _remove_left_sidecars(gallery, listing)
+    returned = sum(row.missing for row in found)
+    return RescanReport(
+        added, renewed, len(moved), removed, tuple(unreadable), len(newly_absent), returned, tuple(unsaved)
+    )
 
 
-def _files(folder: Path, root: Path, cancelled: Callable[[], bool]) -> Iterator[tuple[str, _File]]:
-    """Images below a folder by their path below `root`; nothing whose name starts with a dot."""
+def _rows(gallery: Gallery) -> list[_Row]:
+    return [
+        _Row(row_id, path, _File(modified, size), folder_id, bool(missing), bool(starred or note), sidecar_ns)
+        for row_id, path, modified, size, folder_id, missing, starred, note, sidecar_ns in gallery.read(
+            "SELECT id, path, modified_ns, size_bytes, folder_id, missing, starred, note, sidecar_ns "
+            "FROM images WHERE trashed IS NULL"
+        )
+    ]
+
+
+def _list(folder: Path, name: str, listing: _Listing, cancelled: Callable[[], bool]) -> None:
+    """List a folder, whose path below the gallery's folder is `name`. Nothing whose name starts with a dot."""
+    identity = id_of(folder)
     with os.scandir(folder) as entries:
         for entry in entries:
             if cancelled():
                 return
+            path = entry.name if name == "." else f"{name}/{entry.name}"
             if entry.name.startswith("."):
                 continue
             with suppress(FileNotFoundError):  # gone since it was listed
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _files(Path(entry.path), root, cancelled)
+                    try:
+                        _list(Path(entry.path), path, listing, cancelled)
+                    except FileNotFoundError:
+                        raise
+                    except OSError as error:  # its images stay, marked as missing
+                        listing.unreadable.append((Path(entry.path), f"{entry.name}: {error.strerror or error}."))
                 elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
                     stat = entry.stat()
-                    yield Path(entry.path).relative_to(root).as_posix(), _File(stat.st_mtime_ns, stat.st_size)
+                    listing.files[path] = _File(stat.st_mtime_ns, stat.st_size)
+                elif entry.name.endswith(SUFFIX) and entry.is_file():
+                    listing.sidecars[path.removesuffix(SUFFIX)] = entry.stat().st_mtime_ns
+    listing.folders[name] = identity
+
+
+def _record_moved(gallery: Gallery, lost: list[_Row], new: list[str], listing: _Listing) -> dict[int, str]:
+    """Give rows without a file the new file of the same time and size, if there is one: the paths, by row."""
+    candidates: dict[_File, list[_Row]] = {}
+    for row in lost:
+        candidates.setdefault(row.file, []).append(row)
+    moved: dict[int, str] = {}
+    for path in new:
+        rows = candidates.get(listing.files[path], [])
+        if not rows:
+            continue
+        name = PurePosixPath(path).name
+        row = next((row for row in rows if PurePosixPath(row.path).name == name), rows[0])
+        folder = PurePosixPath(path).parent.as_posix()
+        with gallery.writing() as connection:
+            changed = connection.execute(
+                "UPDATE OR IGNORE images SET path = ?, folder_id = ?, missing = 0, sidecar_ns = 0 "
+                "WHERE id = ? AND path = ? AND trashed IS NULL",
+                [path, listing.folders.get(folder), row.id, row.path],
+            ).rowcount
+        if changed:
+            rows.remove(row)
+            moved[row.id] = path
+            if path not in listing.sidecars:
+                gallery.sync_sidecar(row.id)
+            if row.path in listing.sidecars and not (gallery.folder / row.path).exists():
+                with suppress(OSError):
+                    sidecar_of(gallery.folder / row.path).unlink(missing_ok=True)
+    return moved
+
+
+def _remove(gallery: Gallery, gone: list[_Row]) -> int:
+    """Drop the rows of files that other programs deleted."""
+    removed = 0
+    for batch in _batches(gone):
+        with gallery.writing() as connection:
+            for row in batch:
+                if is_gone(gallery.folder / row.path):  # looked at again, while nothing else can change the records
+                    removed += connection.execute(
+                        "DELETE FROM images WHERE id = ? AND path = ? AND trashed IS NULL", [row.id, row.path]
+                    ).rowcount
+    return removed
+
+
+def _mark_missing(gallery: Gallery, rows: Iterable[_Row]) -> None:
+    for batch in _batches(list(rows)):
+        with gallery.writing() as connection:
+            connection.executemany(
+                "UPDATE images SET missing = 1 WHERE id = ? AND path = ?", [[row.id, row.path] for row in batch]
+            )
+
+
+def _mark_found(gallery: Gallery, found: list[_Row], listing: _Listing) -> None:
+    """Record the folders of files that are there; those that have changed are recorded again anyway."""
+    outdated = [row for row in found if row.missing or row.folder_id != listing.folders.get(row.folder)]
+    for batch in _batches([row for row in outdated if row.folder in listing.folders]):
+        with gallery.writing() as connection:
+            connection.executemany(
+                "UPDATE images SET missing = 0, folder_id = ? WHERE id = ? AND path = ?",
+                [[listing.folders[row.folder], row.id, row.path] for row in batch],
+            )
+
+
+def _batches(rows: list[_Row]) -> Iterable[list[_Row]]:
+    return (rows[start : start + _MOST_UPDATES] for start in range(0, len(rows), _MOST_UPDATES))
 
 
 def _record_all(
-    gallery: Gallery, found: list[str], unreadable: list[tuple[Path, str]], cancelled: Callable[[], bool]
+    gallery: Gallery, names: Iterable[str], unreadable: list[tuple[Path, str]], cancelled: Callable[[], bool]
 ) -> int:
     taken = 0
-    for name in found:
+    for name in names:
         if cancelled():
             break
         path = gallery.folder / name
         try:
-            image = read_text(path)
-            settings: metadata.ImageSettings | None
-            try:
-                settings = metadata.settings_of(image, path.name)
-            except (ImageProblem, BadRequest):
-                settings = None  # an image without settings is an image all the same
-            gallery.record(
-                path,
-                settings.request if settings else None,
-                image.width,
-                image.height,
-                settings.checkpoint if settings else "",
-            )
+            gallery.record_file(path)
         except ImageProblem as problem:
-            unreadable.append((path, str(problem)))
-        except (UnicodeEncodeError, FileNotFoundError) as error:
+            if not is_gone(path):  # deleted meanwhile
+                unreadable.append((path, str(problem)))
+        except FileNotFoundError:
+            continue
+        except UnicodeEncodeError as error:
             unreadable.append((path, f"its name cannot be kept: {error}"))
         else:
             taken += 1
     return taken
+
+
+def _sync_sidecars(gallery: Gallery, listing: _Listing, cancelled: Callable[[], bool]) -> list[StorageProblem]:
+    """Read the sidecars that have changed, and write those that are missing: what could not be written."""
+    unsaved = []
+    for row in _rows(gallery):
+        if cancelled():
+            break
+        if row.path in listing.files and (
+            listing.sidecars.get(row.path, 0) != row.sidecar_ns or (row.noted and row.path not in listing.sidecars)
+        ):
+            problem = gallery.sync_sidecar(row.id)
+            if problem is not None:
+                unsaved.append(problem)
+    return unsaved
+
+
+def _remove_left_sidecars(gallery: Gallery, listing: _Listing) -> None:
+    """Delete the sidecars that images in the trash left behind when the program was killed: they have others there."""
+    left = listing.sidecars.keys() - listing.files.keys()
+    homes = gallery.read("SELECT home, path FROM images WHERE trashed IS NOT NULL") if left else []
+    for home, path in homes:
+        if home in left and sidecar_of(gallery.folder / path).exists() and is_gone(gallery.folder / home):
+            with suppress(OSError):
+                sidecar_of(gallery.folder / home).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from diffstudio.atomic import replace
+from diffstudio.atomic import make_database_private, replace
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.studio.events import JobId
 from diffstudio.studio.requests import PictureRequest, TrainRequest, request_from_json
@@ -95,6 +95,7 @@ class Queue:
     def _open(self) -> sqlite3.Connection:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_database_private(self._path)  # it holds prompts
         database = sqlite3.connect(
             self._path or ":memory:", check_same_thread=False, isolation_level=None, timeout=10.0
         )

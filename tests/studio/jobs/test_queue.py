@@ -398,3 +398,15 @@ def test_in_memory() -> None:
     submitted(queue, "one")
     assert prompts(queue) == ["one"]
     queue.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_the_queue_is_private_and_an_old_one_is_made_so(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "queue.sqlite")
+    queue.submit(GenerateRequest("a secret"))
+    files = [tmp_path / f"queue.sqlite{ending}" for ending in ("", "-wal", "-shm")]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    queue.close()
+    (tmp_path / "queue.sqlite").chmod(0o644)
+    Queue(tmp_path / "queue.sqlite").close()
+    assert (tmp_path / "queue.sqlite").stat().st_mode & 0o777 == 0o600

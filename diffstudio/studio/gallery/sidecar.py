@@ -1,0 +1,77 @@
+"""Sidecars: what is known of an image that its file does not hold, its star and note, in a small JSON file beside it.
+
+`name.png.diffstudio.json`: `{"format": 1, "starred": true, "note": "…"}`. The image itself is never rewritten: its
+SHA-256 stays, and any format and any other program's image can have one. Keys that are unknown here are kept. In the
+trash, `home` is the path that the image had, and `deleted` the time when it was deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from diffstudio.atomic import storage_errors, write_text
+from diffstudio.studio.gallery.files import is_inside
+
+SUFFIX = ".diffstudio.json"
+FORMAT = 1
+LONGEST_NOTE = 20_000  # characters
+_LARGEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    starred: bool = False
+    note: str = ""
+    home: str = ""  # below the gallery's folder, with forward slashes
+    deleted: float = 0.0  # seconds since the epoch
+
+
+def sidecar_of(image: Path) -> Path:
+    return image.with_name(image.name + SUFFIX)
+
+
+def read_sidecar(image: Path) -> Sidecar | None:
+    """The sidecar of an image; None without one, or when it is damaged. A value of the wrong type is left out."""
+    values = _values(sidecar_of(image))
+    if values is None:
+        return None
+    note, home, deleted = values.get("note"), values.get("home"), values.get("deleted")
+    return Sidecar(
+        values.get("starred") is True,
+        note[:LONGEST_NOTE] if isinstance(note, str) else "",
+        home if isinstance(home, str) and is_inside(home) else "",
+        float(deleted) if isinstance(deleted, (int, float)) and 0 < deleted < 1e11 else 0.0,
+    )
+
+
+def write_sidecar(image: Path, sidecar: Sidecar, what: str = "") -> None:
+    """Write the sidecar of an image, or delete it if it would hold nothing. StorageProblem (`what` failed)."""
+    path = sidecar_of(image)
+    kept = {name: value for name, value in asdict(sidecar).items() if value}
+    values = (_values(path) or {}) | {"format": FORMAT}
+    values = {name: value for name, value in values.items() if name not in Sidecar.__dataclass_fields__} | kept
+    with storage_errors(what or f"{path} cannot be written", path.parent):
+        if values.keys() != {"format"}:
+            write_text(path, json.dumps(values, ensure_ascii=False) + "\n", what)
+        elif os.path.lexists(path):
+            path.unlink(missing_ok=True)
+
+
+def modified_ns(image: Path) -> int:
+    """When the sidecar of an image was changed; 0 without one."""
+    with suppress(OSError):
+        return sidecar_of(image).stat().st_mtime_ns
+    return 0
+
+
+def _values(path: Path) -> dict[str, Any] | None:
+    with suppress(OSError, ValueError, RecursionError):
+        if path.is_file() and path.stat().st_size <= _LARGEST_BYTES:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return values if isinstance(values, dict) else None
+    return None

@@ -1,0 +1,223 @@
+"""The gallery's trash: images are moved to `.trash`, back again, and on to the system's trash.
+
+An image and its record change together or not at all, even on a full disk or when the program is killed. Each change is
+announced in a file beside the image in `.trash` first (its sidecar, which says where it came from; a `.restoring` file,
+which says where it goes), then the image is moved, then the record is committed. Whatever fails is undone at once;
+`recover` completes or undoes what a killed program left.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from diffstudio.atomic import free_name, move_numbered, storage_errors, write_text
+from diffstudio.atomic import replace as replace_file
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.gallery.database import GalleryDatabase
+from diffstudio.studio.gallery.files import SUFFIXES, folder_id, is_inside
+from diffstudio.studio.gallery.sidecar import SUFFIX, Sidecar, modified_ns, read_sidecar, sidecar_of, write_sidecar
+
+NOT_EMPTIED = "The trash could not be emptied"
+RESTORING = ".restoring"
+_LONGEST_NAME = 200  # bytes; file systems take 255, and the sidecar's name is longer
+
+
+class Trash:
+    """Moves images of the gallery in `folder` to `place` in it, and back, with their `records`.
+
+    `lock` is held while files and records differ.
+    """
+
+    def __init__(self, folder: Path, place: Path, records: GalleryDatabase, lock: AbstractContextManager[bool]) -> None:
+        self.folder, self.place, self.records, self._lock = folder, place, records, lock
+
+    def put(self, image_id: int) -> bool:
+        """Move an image to the trash; False if it is there already. One without a file leaves the records at once."""
+        statement = "SELECT path, starred, note FROM images WHERE id = ? AND trashed IS NULL"
+        with self._lock:
+            for path, starred, note in self.records.read(statement, [image_id]):
+                source = self.folder / path
+                with storage_errors(f"{source.name} could not be deleted", source.parent):
+                    if source.exists():
+                        self._put(image_id, path, Sidecar(bool(starred), note, path, time.time()))
+                    else:
+                        with self.records.writing() as connection:
+                            connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
+                return True
+        return False
+
+    def _put(self, image_id: int, path: str, sidecar: Sidecar) -> None:
+        source = self.folder / path
+        target = self._new_place(image_id, source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_sidecar(target, sidecar)
+            with self.records.writing() as connection:
+                connection.execute(
+                    "UPDATE images SET trashed = ?, home = path, path = ? WHERE id = ? AND path = ?",
+                    [sidecar.deleted, self._relative(target), image_id, path],
+                )
+                replace_file(source, target)
+        except BaseException:  # not recorded: the file goes back
+            with suppress(OSError):
+                if target.exists():
+                    _move_back(target, source)
+                sidecar_of(target).unlink(missing_ok=True)
+            raise
+        with suppress(OSError):
+            sidecar_of(source).unlink(missing_ok=True)
+
+    def restore(self, image_id: int) -> bool:
+        """Move an image from the trash to where it was; False if it is not there."""
+        statement = "SELECT path, home, starred, note FROM images WHERE id = ? AND trashed IS NOT NULL"
+        with self._lock:
+            for path, home, starred, note in self.records.read(statement, [image_id]):
+                source, target = self.folder / path, free_name(self.folder / (home or Path(path).name))
+                if source.exists():
+                    with storage_errors(f"{target.name} could not be brought back", target.parent):
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        self._restore(image_id, source, target, Sidecar(bool(starred), note))
+                    return True
+        return False
+
+    def _restore(self, image_id: int, source: Path, target: Path, sidecar: Sidecar) -> None:
+        journal = source.with_name(source.name + RESTORING)
+        moved = target
+        try:
+            write_text(journal, self._relative(target))
+            with suppress(StorageProblem):  # a long name, for example: the rescan tries again and says so
+                write_sidecar(target, sidecar)
+            with self.records.writing() as connection:
+                moved = move_numbered(source, target)
+                connection.execute(
+                    "UPDATE images SET trashed = NULL, home = NULL, path = ?, folder_id = ?, sidecar_ns = ? "
+                    "WHERE id = ?",
+                    [self._relative(moved), folder_id(moved.parent), modified_ns(moved), image_id],
+                )
+        except BaseException:
+            with suppress(OSError):
+                if not source.exists() and moved.exists():
+                    _move_back(moved, source)
+                sidecar_of(target).unlink(missing_ok=True)
+                journal.unlink(missing_ok=True)
+            raise
+        with suppress(OSError):
+            journal.unlink(missing_ok=True)
+            sidecar_of(source).unlink(missing_ok=True)
+
+    def empty(self) -> int:
+        """Move everything to the system's trash; returns how many images there were. StorageProblem."""
+        from send2trash import send2trash
+
+        gone = 0
+        for image_id, path in self.records.read("SELECT id, path FROM images WHERE trashed IS NOT NULL"):
+            file = self.folder / path
+            if not self.folder.is_dir():
+                raise folder_missing(NOT_EMPTIED, self.folder)
+            if file.exists():
+                try:
+                    send2trash(file)
+                except OSError as error:
+                    raise StorageProblem(
+                        NOT_EMPTIED,
+                        f"the system's trash did not take {file.name}",
+                        f"Delete the files in {file.parent} yourself",
+                    ) from error
+                gone += 1
+            with self.records.writing() as connection:
+                connection.execute("DELETE FROM images WHERE id = ?", [image_id])
+            with suppress(OSError):
+                sidecar_of(file).unlink(missing_ok=True)
+        return gone
+
+    # After a kill
+
+    def recover(self, add: Callable[[Path, str, Sidecar], None]) -> None:
+        """Complete or undo what a killed program left half done.
+
+        `add(image, home, sidecar)` records an image in the trash that has no record: the database was lost.
+        StorageProblem when that fails, now or later.
+        """
+        with self._lock, storage_errors("The gallery's trash cannot be read", self.place):
+            try:
+                names = set(os.listdir(self.place))
+            except FileNotFoundError:
+                return
+            for name in sorted(names):
+                if name.endswith(RESTORING):
+                    self._recover_restoring(self.place / name.removesuffix(RESTORING))
+            known = dict(self.records.read("SELECT path, id FROM images WHERE trashed IS NOT NULL"))
+            names = set(os.listdir(self.place))
+            for name in sorted(names):
+                image = self.place / name
+                if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) not in names:
+                    image.unlink(missing_ok=True)  # announced, and not moved; or gone to the system's trash
+                elif name.lower().endswith(SUFFIXES) and self._relative(image) not in known and image.is_file():
+                    self._recover_deleting(image, add)
+            for path, image_id in known.items():
+                if (self.folder / path).parent == self.place and Path(path).name not in names:
+                    with self.records.writing() as connection:  # it went to the system's trash
+                        connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
+
+    def _recover_restoring(self, image: Path) -> None:
+        """The image was being restored: complete that if it has arrived, and otherwise leave it in the trash."""
+        journal = image.with_name(image.name + RESTORING)
+        path = journal.read_text(encoding="utf-8", errors="replace")
+        target = self.folder / path
+        arrived = is_inside(path) and target.exists() and (not image.exists() or image.samefile(target))
+        if arrived:
+            image.unlink(missing_ok=True)  # linked in both places
+            with self.records.writing() as connection:
+                connection.execute(
+                    "UPDATE OR IGNORE images SET trashed = NULL, home = NULL, path = ?, folder_id = ? WHERE path = ?",
+                    [path, folder_id(target.parent), self._relative(image)],
+                )
+                connection.execute("DELETE FROM images WHERE path = ?", [self._relative(image)])  # recorded already
+        elif is_inside(path):
+            if target.exists() and target.stat().st_size == 0:
+                target.unlink()  # its name was reserved, where there are no hard links
+            if not target.exists():
+                sidecar_of(target).unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
+
+    def _recover_deleting(self, image: Path, add: Callable[[Path, str, Sidecar], None]) -> None:
+        """The image is in the trash, and its record, if any, says that it is not."""
+        number, _, name = image.name.partition("-")
+        sidecar = read_sidecar(image) or Sidecar()
+        home = sidecar.home or (name if number.isdigit() and name else image.name)
+        deleted = sidecar.deleted or time.time()
+        if not (self.folder / home).exists():
+            with self.records.writing() as connection:
+                changed = connection.execute(
+                    "UPDATE images SET trashed = ?, home = path, path = ? WHERE path = ? AND trashed IS NULL",
+                    [deleted, self._relative(image), home],
+                ).rowcount
+            if changed:
+                sidecar_of(self.folder / home).unlink(missing_ok=True)
+                return
+        add(image, home, Sidecar(sidecar.starred, sidecar.note, home, deleted))
+
+    def _new_place(self, image_id: int, source: Path) -> Path:
+        name = f"{image_id}-{source.name}"
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            name = f"{image_id}{source.suffix}"
+        return free_name(self.place / name)
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def _move_back(source: Path, target: Path) -> None:
+    """Renaming needs no space on the disk, a hard link may. OSError."""
+    if os.path.lexists(target):
+        move_numbered(source, target)
+    else:
+        replace_file(source, target)
+
+
+def folder_missing(what: str, folder: Path) -> StorageProblem:
+    return StorageProblem(what, f"the folder {folder} is missing", "Connect its drive, or put the folder back")

@@ -1,0 +1,151 @@
+"""Stars and notes are also in sidecars, from which a lost database is rebuilt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.gallery import sidecar as module
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.rescan import rescan
+from diffstudio.studio.gallery.sidecar import Sidecar, read_sidecar, sidecar_of, write_sidecar
+from diffstudio.studio.requests import GenerateRequest
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Iterator[Gallery]:
+    gallery = Gallery(tmp_path / "images", tmp_path / "g.sqlite", tmp_path / "thumbnails")
+    yield gallery
+    gallery.close()
+
+
+def rebuilt(gallery: Gallery) -> Gallery:
+    gallery.close()
+    gallery.database.unlink()
+    again = Gallery(gallery.folder, gallery.database, gallery.thumbnails)
+    rescan(again)
+    return again
+
+
+def test_stars_and_notes_outlive_the_database_and_change_no_image(gallery: Gallery) -> None:
+    made = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    plain = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("two"))
+    Image.new("RGB", (8, 8)).save(gallery.folder / "photo.jpg")
+    rescan(gallery)
+    photo = gallery.find(gallery.folder / "photo.jpg")
+    assert photo is not None
+    before = {
+        path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).digest()) for path in (made.path, photo.path)
+    }
+    assert gallery.star(made.id) is None and gallery.star(photo.id) is None
+    assert gallery.set_note(photo.id, "from the sea\0 <b>") is None
+    assert {path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).digest()) for path in before} == before
+    again = rebuilt(gallery)
+    assert {image.path.name: (image.starred, image.note) for image in again.images()} == {
+        made.path.name: (True, ""),
+        plain.path.name: (False, ""),
+        "photo.jpg": (True, "from the sea  <b>"),
+    }
+    record = again.find(photo.path)
+    assert record is not None
+    again.star(record.id, False)
+    again.set_note(record.id, "")
+    assert not sidecar_of(photo.path).exists()
+    assert [image.path for image in again.images(starred=True)] == [made.path]
+    assert not rescan(again).anything
+    again.close()
+
+
+def test_stars_of_version_0_1_get_sidecars_at_the_first_rescan(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    with gallery.writing() as connection:
+        connection.execute("UPDATE images SET starred = 1")
+    assert not rescan(gallery).anything
+    assert read_sidecar(image.path) == Sidecar(starred=True)
+    again = rebuilt(gallery)
+    assert again.count(starred=True) == 1
+    again.close()
+
+
+def test_a_sidecar_that_another_program_changed_is_read_and_its_other_keys_are_kept(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    sidecar_of(image.path).write_text(json.dumps({"format": 1, "starred": True, "colour": "red"}))
+    rescan(gallery)
+    assert gallery.count(starred=True) == 1
+    gallery.star(image.id, False)
+    assert json.loads(sidecar_of(image.path).read_text()) == {"format": 1, "colour": "red"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", None),
+        ("[1]", None),
+        ("[" * 100_000, None),
+        ('{"starred": 1, "note": 7, "home": 3, "deleted": "x"}', Sidecar()),
+        ('{"starred": true, "note": "n", "home": "../x.png", "deleted": -1}', Sidecar(True, "n")),
+        ('{"home": "/etc/x.png", "deleted": 1e300}', Sidecar()),
+        ('{"home": "C:/x.png", "deleted": true}', Sidecar(deleted=1.0)),
+        ('{"home": "day/x.png", "deleted": 5}', Sidecar(home="day/x.png", deleted=5.0)),
+    ],
+)
+def test_sidecars_are_read_without_trust(tmp_path: Path, text: str, found: Sidecar | None) -> None:
+    sidecar_of(tmp_path / "x.png").write_text(text)
+    assert read_sidecar(tmp_path / "x.png") == found
+
+
+def test_a_sidecar_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    sidecar_of(tmp_path / "x.png").mkdir()
+    assert read_sidecar(tmp_path / "x.png") is None
+    with pytest.raises(StorageProblem):
+        write_sidecar(tmp_path / "x.png", Sidecar(starred=True))
+
+
+def test_where_no_sidecar_can_be_written_the_star_is_recorded_and_that_is_said(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    starred = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("two"))
+    gallery.star(starred.id)
+    unlink = Path.unlink
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "write_text", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    problem = gallery.star(image.id)
+    assert problem is not None and "kept in the gallery's database only: no permission to write to" in str(problem)
+    assert gallery.count(starred=True) == 2
+    assert [each.why for each in rescan(gallery).unsaved] == [f"no permission to write to {image.path.parent}"]
+    with pytest.raises(StorageProblem, match="could not be changed: no permission"):
+        gallery.star(starred.id, False)  # its sidecar would bring the star back
+    assert gallery.count(starred=True) == 2
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.undo()
+    assert rescan(gallery).unsaved == () and read_sidecar(image.path) == Sidecar(starred=True)
+
+
+def test_an_image_of_a_missing_folder_cannot_be_starred(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    os.rename(image.path.parent, gallery.folder / ".away")
+    with pytest.raises(StorageProblem, match="is missing. Connect its drive"):
+        gallery.star(image.id)
+    os.rename(gallery.folder / ".away", image.path.parent)
+    assert gallery.star(image.id) is None
+
+
+def test_a_file_that_other_programs_moved_takes_its_sidecar_along(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    gallery.star(image.id)
+    (gallery.folder / "best").mkdir()
+    moved = image.path.rename(gallery.folder / "best" / "x.png")
+    assert rescan(gallery).moved == 1
+    assert read_sidecar(moved) == Sidecar(starred=True) and not sidecar_of(image.path).exists()
