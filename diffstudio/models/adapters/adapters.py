@@ -256,7 +256,8 @@ def _attach(touched: _PatchedModule) -> None:
         weight = touched.weight.to(_weight(module).device)
         _put(module, "weight", apply_changes(weight, weights) if weights else weight)
     if touched.bias is not None:
-        _put(module, "bias", apply_bias_changes(touched.bias, touched.sum))
+        biases = tuple(one for one in touched.sum if one[0].bias is not None)
+        _put(module, "bias", apply_bias_changes(touched.bias, biases) if biases else touched.bias)
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:

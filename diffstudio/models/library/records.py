@@ -227,7 +227,7 @@ def _default_name(path: Path) -> str:
         return stem
     folder = path.absolute().parent
     of_component = folder.name in COMPONENTS and stem.startswith("adapter_model")  # PEFT's example saves one for each
-    return f"{folder.parent.name}-{folder.name}" if of_component else folder.name
+    return f"{_title(folder.parent)}-{folder.name}" if of_component else _title(folder)
 
 
 def _most(counts: Mapping[str, int]) -> str:

@@ -228,6 +228,22 @@ def test_a_file_of_peft_without_its_config_says_what_was_assumed(unet: nn.Module
     assert {change.delta.scale for change in factors.values()} == {1.0}  # type: ignore[union-attr]
 
 
+def test_the_config_names_the_base_model_and_the_hubs_cache_the_adapter(unet: nn.Module, tmp_path: Path) -> None:
+    folder = tmp_path / "models--someone--inkwash" / "snapshots" / "0123abcd"
+    saved_by_peft(unet, peft.LoraConfig(r=4, target_modules=["conv_in"]), folder)
+    file, library = folder / "adapter_config.json", Library([tmp_path])
+    assert (library.find("inkwash").role, library.find("inkwash").family) == (Role.LORA, "unknown")
+    config = json.loads(file.read_text()) | {"base_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0"}
+    file.write_text(json.dumps(config))
+    library.scan()
+    assert library.find("inkwash").family == "sdxl"
+    tensors = {"base_model.model.x.vera_lambda_b": torch.ones(4)}
+    write(tmp_path / "other" / "adapter_model.safetensors", tensors)
+    (tmp_path / "other" / "adapter_config.json").write_text('{"peft_type": "VERA"}')
+    found = Library([tmp_path]).find("other")
+    assert found.role is Role.UNKNOWN and "VERA" in found.reason
+
+
 def test_a_changed_config_is_read_again(unet: nn.Module, tmp_path: Path) -> None:
     saved_by_peft(unet, peft.LoraConfig(r=4, lora_alpha=4, target_modules=["conv_in"]), tmp_path / "a")
     ours, file = copy.deepcopy(unet), tmp_path / "a" / "adapter_config.json"

@@ -208,6 +208,42 @@ def test_loras_and_whose_they_are(which: str) -> None:
     assert {"sd1 LoHa": "LoHa", "sd1 LoKr": "LoKr"}.get(which, "LoRA") in found.reason
 
 
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("oft_blocks", "alpha"), "an OFT"),
+        (("oft_diag",), "an OFT"),
+        (("oft_R.weight",), "an OFT"),
+        (("boft_R", "boft_s"), "a BOFT"),
+        (("ia3_l",), "an IA3"),
+        (("weight", "on_input"), "an IA3"),
+        (("a1.weight", "a2.weight", "b1.weight", "b2.weight"), "a GLoRA"),
+        (("w_norm", "b_norm"), "changes to a checkpoint"),
+        (("diff", "diff_b"), "weight differences"),
+    ],
+)
+def test_other_kinds_of_adapters_are_recognised(names: tuple[str, ...], kind: str) -> None:
+    for prefix in ("lora_unet_", "base_model.model.", "lycoris_", "transformer."):
+        found = detect({f"{prefix}layer_{index}.{name}": (4, 4) for index in range(60) for name in names}, {})
+        assert found.role is Role.LORA and (kind in found.reason or prefix == "lora_unet_")
+
+
+def test_loras_of_the_first_format_are_recognised() -> None:
+    """cloneofsimo's: by position in a safetensors file, a list of up and down in a pickle."""
+    for context, family in ((768, "sd1"), (1024, "sd2"), (640, "unknown")):
+        pairs = [((320, 4), (4, 320)), ((320, 4), (4, context)), ((2560, 4), (4, 320)), ((1280, 4), (4, 1280))]
+        named = {
+            f"unet:{index}:{side}": shape
+            for index, pair in enumerate(pairs)
+            for side, shape in zip(("up", "down"), pair, strict=True)
+        }
+        found = detect(named, {})
+        assert (found.role, found.family) == (Role.LORA, family) and "first format" in found.reason
+        listed = {str(index): shape for index, shape in enumerate(shape for pair in pairs for shape in pair)}
+        assert detect(listed, {}).role is Role.LORA
+        assert detect(listed | {"8": (3, 3), "9": (4, 4)}, {}).role is not Role.LORA
+
+
 def test_a_lora_that_says_no_more_is_believed() -> None:
     shapes = {"lora_unet_odd.lora_down.weight": (4, 320), "lora_unet_odd.lora_up.weight": (320, 4)}
     assert detect(shapes, {}).family == "unknown"
