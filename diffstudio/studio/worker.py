@@ -23,6 +23,7 @@ from diffstudio.studio.events import (
     Cancelled,
     Event,
     Failed,
+    Finished,
     ImageSaved,
     JobId,
     Loading,
@@ -34,7 +35,7 @@ from diffstudio.studio.events import (
 )
 from diffstudio.studio.generation.model_loader import ModelLoader
 from diffstudio.studio.generation.resolve import Resolved, resolve
-from diffstudio.studio.jobs.job_context import ImageStore, JobContext
+from diffstudio.studio.jobs.job_context import JobContext, JobStore
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.jobs.queue import PendingJobs, Queue, QueuedJob
@@ -69,7 +70,7 @@ class Worker:
         self,
         queue: Queue,
         library: Library,
-        gallery: ImageStore,
+        gallery: JobStore,
         settings: Settings,
         emit: Callable[[Event], None],
         *,
@@ -332,16 +333,21 @@ class Worker:
         """Find the files of a job, load its model, and run it. The accelerator is leased once the model is loaded."""
         job, job_control, request = queued.job, running.job_control, queued.request
         job_control.check()  # it may have been paused when the program ended
-        resolved = resolve(request, self._library, queued.done)
+        done = self._done(queued)
+        if done >= request.count:
+            yield Finished(job, 0.0)
+            return
+        resolved = resolve(request, self._library, done)
         context = JobContext(
             job,
             self._gallery,
             job_control,
             self.settings.previews,
-            queued.done,
+            done,
             running.recording,
             self._replays.get(job),
             self._loader.drop_others,
+            queued.token,
         )
         model = self._prepared_model(resolved, context)
         if model is not None or resolved.upscaler is not None:
@@ -356,6 +362,12 @@ class Worker:
 
             assert model is not None
             yield from generate(request, model, resolved, context)
+
+    def _done(self, queued: QueuedJob) -> int:
+        """How many images of a job are saved. A crash may have come after the last was saved and before it was counted."""
+        if queued.token and (queued.done or queued.attempts):
+            return max(queued.done, self._gallery.saved_images(queued.token))
+        return queued.done
 
     def _prepared_model(self, resolved: Resolved, context: JobContext) -> Model | None:
         """The job's model, compiled if the settings say so; None for an upscaler alone."""

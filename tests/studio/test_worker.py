@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio import worker
 from diffstudio.studio.events import ENDINGS, Cancelled, Finished, Loading, Paused, Resumed, Started, Stepped
+from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.requests import LATENT, UpscaleRequest
 from diffstudio.studio.settings import Settings
 from tests.models.tiny import write_tiny_checkpoint
@@ -226,3 +231,49 @@ def test_what_cannot_be_restarted_is_explained(studio: Studio) -> None:
     ):
         with pytest.raises(BadRequest, match=why):
             studio.worker.restart(job, step, request)
+
+
+# After a crash
+
+
+@pytest.mark.parametrize("uncounted", [1, 3])
+def test_images_saved_before_a_kill_are_not_made_again(
+    opened: Callable[[], Studio], monkeypatch: pytest.MonkeyPatch, uncounted: int
+) -> None:
+    """Killed after the image was saved and before the queue counted it: of three, or of one."""
+    queue = Queue(paths.data() / "queue.sqlite")
+    request = dataclasses.replace(REQUEST, count=uncounted if uncounted == 1 else 3)
+    queue.submit(request)
+    taken = queue.take()
+    assert taken is not None
+    queue.put_back(taken.job)
+    queue.close()
+    before = opened()
+    image = Image.new("RGB", (16, 16))
+    before.gallery.add(image, request, extra={"index": 0, "job": taken.token})
+    with contextlib.closing(sqlite3.connect(paths.data() / "queue.sqlite")) as database, database:
+        database.execute("UPDATE jobs SET attempts = 1")  # as a kill leaves it
+    before.worker.start()
+    assert isinstance(before.ending(taken.job), Finished)
+    assert before.gallery.count() == request.count
+    seeds = sorted(image.request.seed for image in before.gallery.images() if image.request is not None)
+    assert seeds == [request.seed + index for index in range(request.count)]
+
+
+def test_a_paused_job_is_paused_after_a_restart(opened: Callable[[], Studio], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = opened()
+    first.worker.start()
+    gate = Gate(monkeypatch, open_for=1)
+    job = first.worker.submit(REQUEST)
+    assert gate.waiting.wait(30)
+    first.worker.pause(job)
+    gate.open()
+    first.wait_for(lambda event: isinstance(event, Paused))
+    first.close()
+    again = opened()
+    again.worker.start()
+    again.wait_for(lambda event: isinstance(event, Paused))
+    assert again.kinds(job) == ["Started", "Paused"] and again.lease.holder() is None
+    again.worker.resume(job)
+    assert isinstance(again.ending(job), Finished) and "Resumed" in again.kinds(job)
+    assert again.worker.pending() == []

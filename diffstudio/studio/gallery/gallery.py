@@ -46,6 +46,7 @@ from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequ
 
 IMAGE_NOT_SAVED = "The image could not be saved"
 THUMBNAIL_SIDE = 256  # px
+_NEWEST_FILES = 50  # in which the images of an interrupted job are looked for
 
 _UPSERT = """
 INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint, request, folder_id)
@@ -166,6 +167,23 @@ class Gallery(GalleryDatabase):
             return None
         rows = self.read(f"SELECT {_COLUMNS} FROM images WHERE path = ? AND trashed IS NULL", [self._relative(path)])
         return self._image(rows[0]) if rows else None
+
+    def saved_images(self, token: str) -> int:
+        """How many images of a job are saved, from its token in their settings; one without a record is recorded.
+
+        Looks at the newest files: the program was killed while it saved the last of them.
+        """
+        days = sorted((day for day in self.folder.glob("????-??-??") if day.is_dir()), reverse=True)[:2]
+        files = [path for day in days for path in day.glob("*.png")]
+        saved = 0
+        for path in sorted(files, key=_written, reverse=True)[:_NEWEST_FILES]:
+            with suppress(ImageProblem, BadRequest, OSError):  # not an image of ours, or gone
+                settings = metadata.settings_of(read_text(path), path.name)
+                if settings.environment.get("job") == token and settings.asked is not None:
+                    saved = max(saved, settings.request.seed - settings.asked.seed + 1)
+                    if self.find(path) is None:
+                        self.record_file(path)
+        return saved
 
     def newest_of(self, checkpoint: str) -> GalleryImage | None:
         """The newest image made with a checkpoint."""
@@ -372,6 +390,14 @@ class Gallery(GalleryDatabase):
         return GalleryImage(
             image_id, self.folder / path, created, width, height, bool(starred), checkpoint, text, note, bool(missing)
         )
+
+
+def _written(path: Path) -> int:
+    """When a file was last changed, in ns; 0 when it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _name_parts(request: PictureRequest) -> tuple[str, str]:

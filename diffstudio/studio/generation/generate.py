@@ -113,7 +113,7 @@ class _Generation:
         for offset, pixels in enumerate(to_images(decoded)):
             image = self._init_image.composed(pixels) if self._init_image is not None else pixels
             extra = self._metadata(seeds, first + offset, drawn[offset], loras)
-            saved = self.context.store.add(Image.fromarray(image), self.request, extra=extra)
+            saved = self.context.save(Image.fromarray(image), self.request, extra)
             yield ImageSaved(self.context.job, first + offset, saved.path, shrunk(image))
 
     def batch_size(self, first: int, at_once: int) -> int:

@@ -67,6 +67,10 @@ class NamedFiles:
             write(file)
         return NamedFile(path)
 
+    def saved_images(self, token: str) -> int:
+        """0: a job of the command line is not continued after a crash."""
+        return 0
+
     def _check(self, request: PictureRequest) -> None:
         """BadRequest or OSError if an image of the request cannot be written under its name."""
         paths = [self._path(request.seed + index, index + 1) for index in range(request.count)]

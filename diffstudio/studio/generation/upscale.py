@@ -61,7 +61,7 @@ def upscale(
         request = resampling.request
         metadata = enlarger.metadata() | model_metadata(request, model)
     metadata |= {"index": 0, "source_text": _text_of(request.source)}
-    saved = context.store.add(upscaled, request, extra=metadata)
+    saved = context.save(upscaled, request, metadata)
     yield ImageSaved(context.job, 0, saved.path, shrunk(np.array(upscaled.convert("RGB"))))
     yield Finished(context.job, time.monotonic() - began)
 

@@ -27,6 +27,14 @@ class ImageStore(Protocol):
     def add(self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any]) -> SavedImage: ...
 
 
+class JobStore(ImageStore, Protocol):
+    """An image store that finds the images of a job again after a crash."""
+
+    def saved_images(self, token: str) -> int:
+        """How many images of the job with this token are stored; they are stored in order."""
+        ...
+
+
 def _no_other_models() -> int:
     return 0
 
@@ -41,3 +49,9 @@ class JobContext:
     recording: Recording = field(default_factory=Recording)  # of its steps
     replay: Replay | None = None  # an earlier recording, whose first steps are repeated without the network
     drop_other_models: Callable[[], int] = _no_other_models  # frees the other models in memory; returns their number
+    token: str = ""  # the job's, stored with its images
+
+    def save(self, image: Image.Image, request: PictureRequest, metadata: Mapping[str, Any]) -> SavedImage:
+        """Store a finished image with its metadata and the job's token."""
+        token = {"job": self.token} if self.token else {}
+        return self.store.add(image, request, extra={**metadata, **token})

@@ -41,7 +41,7 @@ class QueuedJob:
     done: int  # images already saved
     attempts: int  # times it was started without saving an image or ending
     paused: bool = False  # it was paused when the program ended
-    token: str = ""  # unique, and stored with each of its images
+    token: str = ""  # unique, and stored with each of its images; empty in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +164,12 @@ class Queue:
     def submit(self, request: PictureRequest) -> JobId:
         """Append a job. Ids grow with every submission and are never reused."""
         text = json.dumps(request.to_json())
+        token = uuid.uuid4().hex if self._path is not None else ""
         with self._transaction() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
             database.execute(
                 "INSERT INTO jobs (place, submitted, request, token) VALUES (?, ?, ?, ?)",
-                (last + 1, time.time(), text, uuid.uuid4().hex),
+                (last + 1, time.time(), text, token),
             )
             job: JobId
             (job,) = database.execute("SELECT last_insert_rowid()").fetchone()

@@ -54,6 +54,21 @@ def test_a_picture_is_saved_with_its_settings_and_found_again(gallery: Gallery) 
     assert (settings.asked, settings.environment["device"]) == (request, "cpu")
 
 
+def test_the_images_of_a_job_are_counted_by_its_token(gallery: Gallery) -> None:
+    request, image = GenerateRequest(prompt="x", seed=5, count=3), Image.new("RGB", (64, 48))
+    assert gallery.saved_images("one") == 0
+    for index in range(2):
+        gallery.add(image, request, extra={"index": index, "job": "one"})
+    add(gallery)
+    (gallery.images()[0].path.parent / "text.png").write_text("not an image")
+    assert gallery.saved_images("one") == 2 and gallery.saved_images("other") == 0
+    unrecorded = gallery.add(image, request, extra={"index": 2, "job": "one"})
+    with gallery.writing() as connection:  # as after a kill between the file and its record
+        connection.execute("DELETE FROM images WHERE id = ?", [unrecorded.id])
+    assert gallery.saved_images("one") == 3
+    assert gallery.find(unrecorded.path) is not None
+
+
 def test_a_thousand_of_the_same_second_never_overwrite(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [add(gallery).path for _ in range(20)]
     assert len(set(made)) == len(files(gallery)) == 20
