@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "diffstudio"
 FEWEST_WORDS = 4
 WORD = re.compile(r"[A-Za-z][A-Za-z'-]+")
-SQL = re.compile(r"(BEGIN|CREATE|DELETE|INSERT|PRAGMA|SELECT|UPDATE)\b")
+SQL = re.compile(r"(INTEGER|TEXT|BEGIN|CREATE|DELETE|INSERT|PRAGMA|SELECT|UPDATE)\b")
 
 
 def texts_of(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qasync
-from PySide6.QtCore import QObject, Qt
+from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
@@ -48,6 +48,8 @@ GENERATE, GALLERY, MODELS, TRAIN = "Generate", "Gallery", "Models", "Train"
 
 class Desktop(QObject):
     """The application: owns every service and room, and connects them."""
+
+    _gallery_damaged = Signal(object)  # Path of the damaged database, which was kept; emitted in any thread
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -100,6 +102,7 @@ class Desktop(QObject):
         window.folder_dropped.connect(self.inspect_training_folder)
         window.model_dropped.connect(self.dropped_models.import_file)
         self.bridge.arrived.connect(self.jobs.handle_event)
+        self._gallery_damaged.connect(self._show_gallery_damage)
         self.jobs.image_saved.connect(self._add_to_gallery_room)
         self.jobs.prompt_used.connect(self.preferences.add_prompt)
         self.preferences.changed.connect(self._settings_changed)
@@ -158,18 +161,42 @@ class Desktop(QObject):
             self.window.show_message("bad", str(error))
             return
         self.jobs.start(worker, self.gallery)
-        if self.gallery.needs_rescan:
-            self.tasks.start(self._rescan_gallery(self.gallery))
+        self.gallery.on_damage = self._gallery_damaged.emit
+        if self.gallery.damaged_copy is not None:
+            self._show_gallery_damage(self.gallery.damaged_copy)
+        else:
+            self._rescan_gallery()
         self.jobs.show_recent()
         self.run_monitor.start(self.runs)
         worker.warm_up()
 
-    async def _rescan_gallery(self, gallery: Gallery) -> None:
-        """The gallery's database was lost: read its images again."""
+    def _show_gallery_damage(self, kept: Path) -> None:
+        self.window.show_message(
+            "warn",
+            "The gallery's database was damaged. It is rebuilt from the image files, with their stars and notes. "
+            f"The damaged file is kept as {kept.name}.",
+        )
+        self._rescan_gallery()
+
+    def _rescan_gallery(self) -> None:
+        """Look for images that are not recorded, and for what was half done when the program was killed."""
+        if self.gallery is not None:
+            self.tasks.start(self._rescan_and_show(self.gallery))
+
+    async def _rescan_and_show(self, gallery: Gallery) -> None:
         from diffstudio.studio.gallery.rescan import rescan
 
-        await self.tasks.to_thread(rescan, gallery)
-        self.jobs.show_recent()
+        rebuilding = gallery.needs_rescan
+        try:
+            report = await self.tasks.to_thread(rescan, gallery, lambda: self._closed)
+        except DiffstudioError as error:
+            self.window.show_message("warn", str(error))
+            return
+        if rebuilding or report.anything:
+            self.jobs.show_recent()
+            if self.window.has_made(GALLERY):
+                gallery_room: Any = self.window.room(GALLERY)
+                gallery_room.refresh()
 
     def show_checkpoints(self) -> None:
         """Show what a scan of the model folders has found."""
@@ -302,6 +329,7 @@ class Desktop(QObject):
         if self.worker is not None:
             self.worker.close()
         if self.gallery is not None:
+            self.gallery.on_damage = None
             self.gallery.close()
         self.sleep_inhibitor.hold(False)
 

@@ -64,6 +64,9 @@ class Tasks:
         finally:
             self._pool.submit(end)
 
+    def busy(self) -> bool:
+        return bool(self._running)
+
     def close(self) -> None:
         """Cancel every task and wait for the threads."""
         self._closed = True

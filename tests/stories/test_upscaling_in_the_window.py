@@ -344,6 +344,7 @@ def test_made_enlarged_found_in_the_gallery_and_enlarged_again(qtbot: QtBot, des
     qtbot.waitUntil(lambda: gallery.model.rowCount() == 2, timeout=LONG)
 
     gallery.open_image(saved(ears)[1])
+    qtbot.waitUntil(gallery.is_full)
     gallery.selection_actions.use_settings()
     again = opened_sheet(qtbot, desktop)
     assert again.request() == record.request

@@ -13,6 +13,7 @@ from diffstudio.ui.widgets.helpers import describe, reserve_scroll_bar
 
 MIN_CELL = 156  # px, including the gap
 GAP = 12
+MISSING_OPACITY = 0.35  # of images whose folder is missing
 STAR = 26  # px; the side of the corner that stars an image
 
 
@@ -43,9 +44,12 @@ class ThumbnailDelegate(QStyledItemDelegate):
         thumbnail = model.thumbnail(image)
         if thumbnail is not None:
             painter.setClipPath(path)
-            painter.drawImage(tile, thumbnail, _centre_square(thumbnail))
+            painter.setOpacity(MISSING_OPACITY if image.missing else 1.0)
+            shown = thumbnail.convertToFormat(QImage.Format.Format_Grayscale8) if image.missing else thumbnail
+            painter.drawImage(tile, shown, _centre_square(thumbnail))
+            painter.setOpacity(1.0)
             painter.setClipping(False)
-        elif model.unreadable(image):
+        if image.missing or (thumbnail is None and model.unreadable(image)):
             side = 28
             rect = QRect(round(tile.center().x()) - side // 2, round(tile.center().y()) - side // 2, side, side)
             icons.icon("warning", "faint").paint(painter, rect)

@@ -1,4 +1,7 @@
-"""The Qt model of the gallery: pages are fetched while scrolling, thumbnails while painting."""
+"""The Qt model of the gallery: pages are fetched while scrolling, thumbnails while painting.
+
+The database is read in a thread. What arrives after the filter has changed is dropped.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from PySide6.QtGui import QImage
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.ui.generate.labels import title_of
-from diffstudio.ui.tasks import NewestFirstQueue
+from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets.images import read_image
 
 PAGE = 200  # images in the first page; later pages grow
@@ -39,17 +42,19 @@ class GalleryModel(QAbstractListModel):
     counted = Signal()  # the number of images may have changed
     failed = Signal(object)  # StorageProblem: the records cannot be read
 
-    def __init__(self, gallery: Gallery, thumbnails: NewestFirstQueue) -> None:
+    def __init__(self, gallery: Gallery, thumbnails: NewestFirstQueue, tasks: Tasks) -> None:
         super().__init__()
-        self._gallery, self._thumbnail_queue = gallery, thumbnails
+        self._gallery, self._thumbnail_queue, self._tasks = gallery, thumbnails, tasks
         self._images: list[GalleryImage] = []
         self._rows: dict[int, int] | None = None  # id -> row; None when outdated
         self._thumbnails: OrderedDict[int, QImage] = OrderedDict()
         self._thumbnail_bytes = 0
         self._unreadable: set[int] = set()
-        self._complete = True
+        self._complete, self._fetching = True, False
         self._reached = 0  # how many of the records' rows have been fetched
-        self.search, self.starred, self.total = "", False, 0
+        self._query = 0  # counts the calls of `load`
+        self.search, self.starred, self.total, self.in_trash = "", False, 0, 0
+        self.loaded = False  # the first page has arrived
         thumbnails.completed.connect(self._thumbnail_made)
 
     # Called by Qt
@@ -65,38 +70,20 @@ class GalleryModel(QAbstractListModel):
             case Qt.ItemDataRole.DisplayRole:
                 return title(image)
             case Qt.ItemDataRole.ToolTipRole:
-                return "\n".join((title(image)[:300], description(image)))
+                return "\n".join((title(image)[:300], description(image), *(missing_text(image),) * image.missing))
             case Qt.ItemDataRole.AccessibleTextRole:
-                return f"{title(image)[:300]}, {description(image)}{', starred' if image.starred else ''}"
+                starred, missing = ", starred" * image.starred, ", missing" * image.missing
+                return f"{title(image)[:300]}, {description(image)}{starred}{missing}"
             case _ if role == IMAGE_ROLE:
                 return image
         return None
 
     def canFetchMore(self, parent: Index) -> bool:
-        return not parent.isValid() and not self._complete
+        return not parent.isValid() and self.has_more() and not self._fetching
 
     def fetchMore(self, parent: Index) -> None:
-        if not self.canFetchMore(parent):
-            return
-        page = self._next_page()
-        if page:
-            self.beginInsertRows(QModelIndex(), len(self._images), len(self._images) + len(page) - 1)
-            self._images += page
-            self._rows = None
-            self.endInsertRows()
-
-    def _next_page(self) -> list[GalleryImage]:
-        page_size = max(PAGE, len(self._images) // 8)  # growing, because each new page lays out all rows again
-        try:
-            page = self._gallery.images(self._reached, page_size, self.search, self.starred)
-        except StorageProblem as problem:
-            self._complete = True
-            self.failed.emit(problem)
-            return []
-        self._complete = len(page) < page_size
-        self._reached += len(page)
-        rows = self._row_of()
-        return [image for image in page if image.id not in rows]  # another process may have added in between
+        if self.canFetchMore(parent):
+            self._tasks.start(self.fetch())
 
     def flags(self, index: Index) -> Qt.ItemFlag:
         return super().flags(index) | (Qt.ItemFlag.ItemIsDragEnabled if index.isValid() else Qt.ItemFlag.NoItemFlags)
@@ -127,20 +114,80 @@ class GalleryModel(QAbstractListModel):
         row = self._row_of().get(image_id)
         return QModelIndex() if row is None else self.index(row)
 
-    def show(self, search: str = "", starred: bool = False) -> None:
-        """Reset the model to the images that match."""
-        self.beginResetModel()
-        self.search, self.starred = search, starred
-        self._images, self._rows, self._complete, self._reached = [], None, False, 0
-        self._unreadable.clear()
-        self._images, self._rows = self._next_page(), None
-        self.endResetModel()
-        self._count()
+    def has_more(self) -> bool:
+        """Whether further images match than have been fetched."""
+        return not self._complete
 
-    def add(self, images: Iterable[GalleryImage]) -> None:
+    def show(self, search: str = "", starred: bool = False) -> None:
+        """Reset the model to the images that match, once they have been read."""
+        self._tasks.start(self.load(search, starred))
+
+    async def load(self, search: str = "", starred: bool = False) -> None:
+        """As `show`; returns when the first page is shown, or another filter is being shown instead."""
+        self.search, self.starred = search, starred
+        self._query = query = self._query + 1
+        page = await self._read(0, PAGE)
+        if page is None or query != self._query:
+            return
+        self.beginResetModel()
+        self._images, self._rows = page, None
+        self._reached, self._complete = len(page), len(page) < PAGE
+        self._unreadable.clear()
+        self.loaded = True
+        self.endResetModel()
+        await self._count()
+
+    async def fetch(self) -> None:
+        """Fetch the next page, and insert it."""
+        if self._complete or self._fetching:
+            return
+        self._fetching = True
+        try:
+            query, reached = self._query, self._reached
+            page_size = max(PAGE, len(self._images) // 8)  # growing, because each new page lays out all rows again
+            page = await self._read(reached, page_size)
+            while page is not None and query == self._query and reached != self._reached:  # rows were added or removed
+                reached = self._reached
+                page = await self._read(reached, page_size)
+        finally:
+            self._fetching = False
+        if query != self._query:
+            return
+        if page is None:
+            self._complete = True
+            return
+        self._complete = len(page) < page_size
+        self._reached += len(page)
+        rows = self._row_of()
+        new = [image for image in page if image.id not in rows]  # another process may have added in between
+        if new:
+            self.beginInsertRows(QModelIndex(), len(self._images), len(self._images) + len(new) - 1)
+            self._images += new
+            self._rows = None
+            self.endInsertRows()
+
+    async def _read(self, offset: int, count: int) -> list[GalleryImage] | None:
+        """A page of the images that match; None when they cannot be read."""
+        try:
+            return await self._tasks.to_thread(self._gallery.images, offset, count, self.search, self.starred)
+        except StorageProblem as problem:
+            self.failed.emit(problem)
+            return None
+
+    async def insert(self, images: Sequence[GalleryImage]) -> None:
         """Insert images by time if they match the filter; paging fetches those further down."""
-        for image in images:
-            if image.id in self._row_of() or not self._gallery.fits(image.id, self.search, self.starred):
+        query, search, starred = self._query, self.search, self.starred
+
+        def fitting() -> list[GalleryImage]:
+            return [image for image in images if self._gallery.fits(image.id, search, starred)]
+
+        try:
+            matching = await self._tasks.to_thread(fitting)
+        except StorageProblem as problem:
+            self.failed.emit(problem)
+            return
+        for image in matching if query == self._query else ():
+            if image.id in self._row_of():
                 continue
             row = bisect_left(self._images, (-image.created, -image.id), key=lambda each: (-each.created, -each.id))
             if row == len(self._images) and not self._complete:
@@ -150,7 +197,7 @@ class GalleryModel(QAbstractListModel):
             self._reached += 1
             self._rows = None
             self.endInsertRows()
-        self._count()
+        await self._count()
 
     def remove(self, image_ids: Iterable[int]) -> None:
         for row in sorted((row for each in image_ids if (row := self._row_of().get(each)) is not None), reverse=True):
@@ -159,7 +206,7 @@ class GalleryModel(QAbstractListModel):
             self._reached -= 1
             self._rows = None
             self.endRemoveRows()
-        self._count()
+        self.recount()
 
     def replace(self, image: GalleryImage) -> None:
         """Show the new record of an image, or remove it if it no longer matches the filter."""
@@ -206,9 +253,16 @@ class GalleryModel(QAbstractListModel):
             self._rows = {image.id: row for row, image in enumerate(self._images)}
         return self._rows
 
-    def _count(self) -> None:
+    def recount(self) -> None:
+        """Count the images that match and those in the trash again, then emit `counted`."""
+        self._tasks.start(self._count())
+
+    async def _count(self) -> None:
+        search, starred = self.search, self.starred
         try:
-            self.total = self._gallery.count(self.search, self.starred)
+            self.total, self.in_trash = await self._tasks.to_thread(
+                lambda: (self._gallery.count(search, starred), self._gallery.trash_count())
+            )
         except StorageProblem as problem:
             self.failed.emit(problem)
         self.counted.emit()
@@ -221,6 +275,11 @@ def title(image: GalleryImage) -> str:
 
 def description(image: GalleryImage) -> str:
     return f"{image.width} × {image.height} px · {date_text(image.created)}"
+
+
+def missing_text(image: GalleryImage) -> str:
+    """Why a missing image is greyed, and what to do."""
+    return f"Its folder is missing: {image.path.parent}. Connect its drive, or put the folder back, then rescan."
 
 
 def date_text(seconds: float) -> str:

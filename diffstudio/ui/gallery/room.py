@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QItemSelection, QModelIndex, QPoint, Qt, Signal
+from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QPoint, Qt, Signal
 from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
@@ -39,9 +39,10 @@ class GalleryRoom(QWidget):
         self.setObjectName("background")
         self._gallery = gallery
         self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirstQueue("thumbnails")
-        self.model = GalleryModel(gallery, self._thumbnails)
-        self._trash = GalleryTrash(gallery, self)
-        self.selection_actions = SelectionActions(gallery, self.chosen, self)
+        self._reading, self._changing = Tasks("gallery-reading", workers=1), Tasks("gallery-changing", workers=1)
+        self.model = GalleryModel(gallery, self._thumbnails, self._reading)
+        self._trash = GalleryTrash(gallery, self._changing, self)
+        self.selection_actions = SelectionActions(gallery, self._changing, self.chosen, self)
         self._shown_before = self._closing = False
 
         self.grid = ThumbnailGrid()
@@ -70,36 +71,51 @@ class GalleryRoom(QWidget):
 
     def image_added(self, path: Path) -> None:
         """Show an image that was saved to the gallery, if it matches the filter."""
+        self._tasks.start(self._add(Path(path)))
+
+    async def _add(self, path: Path) -> None:
+        image = await self._found(path)
+        if image is not None:
+            await self.model.insert([image])
+
+    async def _found(self, path: Path) -> GalleryImage | None:
+        """The record of a file; None if it is not in the gallery, or cannot be read, which is shown."""
         try:
-            image = self._gallery.find(Path(path))
-            if image is not None:
-                self.model.add([image])
+            return await self._reading.to_thread(self._gallery.find, path)
         except StorageProblem as error:
             self._show_error(error)
+            return None
 
     def refresh(self) -> None:
         """Read the records again after they were changed elsewhere."""
-        self._try(lambda: self.model.show(self.top_bar.search.text(), self.top_bar.starred.isChecked()))
-        self._selection_changed()
+        self.model.show(self.top_bar.search.text(), self.top_bar.starred.isChecked())
 
-    def open_image(self, path: Path) -> bool:
-        """Show an image in the full view; False if it is not in the gallery."""
-        image = self._gallery.find(Path(path))
+    def open_image(self, path: Path) -> None:
+        """Show an image in the full view, if it is in the gallery."""
+        self._tasks.start(self._open_path(Path(path)))
+
+    async def _open_path(self, path: Path) -> None:
+        image = await self._found(path)
         if image is None:
-            return False
+            return
         if not self.model.index_of(image.id).isValid():
-            self.clear_filters()
-            self.model.add([image])
+            self.top_bar.clear()
+            await self.model.load()
+            await self.model.insert([image])
         index = self.model.index_of(image.id)
         if index.isValid():
             self._open(index)
-        return index.isValid()
+
+    def busy(self) -> bool:
+        """Whether records are being read or changed."""
+        return any(tasks.busy() for tasks in (self._tasks, self._reading, self._changing))
 
     def shut_down(self) -> None:
         """Stop the threads and start no new work."""
         self._closing = True
         self._thumbnails.close()
-        self._tasks.close()
+        for tasks in (self._tasks, self._changing, self._reading):
+            tasks.close()
 
     def current(self) -> GalleryImage | None:
         """The image in the full view, or the only selected one."""
@@ -141,9 +157,10 @@ class GalleryRoom(QWidget):
 
     def _connect(self) -> None:
         self.model.counted.connect(self._show_page)
+        self.model.modelReset.connect(self._selection_changed)
         self._trash.restored.connect(self._show_restored)
         self._trash.emptied.connect(self._show_emptied)
-        self._trash.changed.connect(self._show_page)
+        self._trash.changed.connect(self.model.recount)
         self._trash.failed.connect(self._show_error)
         self.model.failed.connect(self._show_error)
         self.grid.opened.connect(self._open)
@@ -154,9 +171,9 @@ class GalleryRoom(QWidget):
         self.grid.customContextMenuRequested.connect(self._menu)
         self.image_view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.image_view.customContextMenuRequested.connect(self._menu)
-        self.top_bar.changed.connect(self._search_now)
+        self.top_bar.changed.connect(self.refresh)
         self.top_bar.rescan_button.clicked.connect(self.rescan)
-        self.top_bar.trash.clicked.connect(self._trash.ask)
+        self.top_bar.trash.clicked.connect(lambda: self._trash.ask(self.model.in_trash))
         self.empty.clicked.connect(self.generate_requested)
         self.no_matches.clicked.connect(self.clear_filters)
         self.message.banner.acted.connect(self.undo)
@@ -210,14 +227,19 @@ class GalleryRoom(QWidget):
     def delete_chosen(self) -> None:
         """Move the selected images to the gallery's trash and offer to undo it."""
         images = self.chosen()
-        if not images:
-            return
+        if images:
+            self._tasks.start(self._delete(images))
+
+    async def _delete(self, images: Sequence[GalleryImage]) -> None:
         row = min(self.model.index_of(image.id).row() for image in images)
-        deleted = self._trash.delete([image.id for image in images])
+        deleted = await self._trash.delete(images)
         self.model.remove(deleted)
         if deleted:
             what = f"“{title(images[0])[:60]}”" if len(deleted) == 1 else f"{len(deleted):,} images"
-            self._show_message("info", f"{what} moved to the trash.", "Undo")
+            if all(image.missing for image in images if image.id in deleted):
+                self._show_message("info", f"{what} removed. Files come back with their folders.")
+            else:
+                self._show_message("info", f"{what} moved to the trash.", "Undo")
             self._select_row(min(row, self.model.rowCount() - 1))
             self.changed.emit()
 
@@ -225,10 +247,13 @@ class GalleryRoom(QWidget):
         """Restore the images deleted last."""
         self._trash.undo()
 
-    def _show_restored(self, image_ids: Sequence[int], missing: int) -> None:
+    def _show_restored(self, images: Sequence[GalleryImage], missing: int) -> None:
+        self._tasks.start(self._insert_restored(images, missing))
+
+    async def _insert_restored(self, images: Sequence[GalleryImage], missing: int) -> None:
         self.message.hide()
-        self.model.add([image for each in image_ids if (image := self._gallery.get(each)) is not None])
-        if image_ids and (index := self.model.index_of(image_ids[0])).isValid():
+        await self.model.insert(images)
+        if images and (index := self.model.index_of(images[0].id)).isValid():
             self._select_row(index.row())
         self.changed.emit()
         if missing:
@@ -249,6 +274,7 @@ class GalleryRoom(QWidget):
         try:
             report = await self._tasks.to_thread(rescan, self._gallery, lambda: self._closing)
         except DiffstudioError as error:
+            self.refresh()  # its images are marked as missing
             self._show_error(error)
         else:
             self._show_rescan_report(report)
@@ -256,9 +282,8 @@ class GalleryRoom(QWidget):
             self.top_bar.rescan_button.setEnabled(True)
 
     def clear_filters(self) -> None:
-        self.top_bar.search.clear()
-        self.top_bar.starred.setChecked(False)
-        self._search_now()
+        self.top_bar.clear()
+        self.refresh()
 
     # Views
 
@@ -278,9 +303,14 @@ class GalleryRoom(QWidget):
 
     def _show_neighbour(self, by: int) -> None:
         row = self.grid.currentIndex().row() + by
-        if row == self.model.rowCount() and self.model.canFetchMore(QModelIndex()):
-            self.model.fetchMore(QModelIndex())
-        if 0 <= row < self.model.rowCount():
+        if row == self.model.rowCount() and self.model.has_more():
+            self._tasks.start(self._fetch_and_select(row))
+        elif 0 <= row < self.model.rowCount():
+            self._select_row(row)
+
+    async def _fetch_and_select(self, row: int) -> None:
+        await self.model.fetch()
+        if row < self.model.rowCount():
             self._select_row(row)
 
     def _select_row(self, row: int) -> None:
@@ -288,7 +318,8 @@ class GalleryRoom(QWidget):
             self.close_full() if self.is_full() else self._selection_changed()
             return
         index = self.model.index(row)
-        self.grid.setCurrentIndex(index)
+        alone = QItemSelectionModel.SelectionFlag.ClearAndSelect  # also while Ctrl is held, as for undo
+        self.grid.selectionModel().setCurrentIndex(index, alone)
         self.grid.scrollTo(index)
         self._selection_changed()
 
@@ -299,7 +330,7 @@ class GalleryRoom(QWidget):
             return
         self.full.show_image(image, self.model.thumbnail(image) or QImage())
         row = self.grid.currentIndex().row()
-        more = row + 1 < self.model.rowCount() or self.model.canFetchMore(QModelIndex())
+        more = row + 1 < self.model.rowCount() or self.model.has_more()
         self.full.set_neighbours(row > 0, more)
 
     def _selection_changed(self, *_: QItemSelection) -> None:
@@ -314,17 +345,22 @@ class GalleryRoom(QWidget):
             self.model.forget_thumbnails()
         if report.anything:
             self.refresh()
-            found = {"added": report.added, "changed": report.changed, "moved": report.moved, "gone": report.removed}
+            found = {
+                "added": report.added,
+                "changed": report.changed,
+                "moved": report.moved,
+                "gone": report.removed,
+                "missing with their folder": report.missing,
+                "back with their folder": report.returned,
+            }
             parts = [f"{count:,} {word}" for word, count in found.items() if count]
             self._show_message("good", f"Folder rescanned: {', '.join(parts)}.")
         if report.unreadable:
             path, why = report.unreadable[0]
             more = f" {len(report.unreadable) - 1:,} more were skipped too." if len(report.unreadable) > 1 else ""
             self._show_message("warn", f"Skipped: {why}{more}")
-
-    def _search_now(self) -> None:
-        self._try(lambda: self.model.show(self.top_bar.search.text(), self.top_bar.starred.isChecked()))
-        self._selection_changed()
+        elif report.unsaved:
+            self._show_message("warn", str(report.unsaved[0]))
 
     def _focus_search(self) -> None:
         if self.is_full():
@@ -334,8 +370,10 @@ class GalleryRoom(QWidget):
 
     def _show_page(self) -> None:
         filtered = bool(self.model.search.strip() or self.model.starred)
-        if self.model.total == 0 and not filtered:
-            page: QWidget = self.empty
+        if not self.model.loaded:
+            page: QWidget = self.grid
+        elif self.model.total == 0 and not filtered:
+            page = self.empty
         elif self.model.total == 0:
             page = self.no_matches
             words, stars = self.model.search.strip()[:80], "starred " if self.model.starred else ""
@@ -347,8 +385,7 @@ class GalleryRoom(QWidget):
             self._views.setCurrentIndex(0)
         total = self.model.total
         self.top_bar.count_label.setText(f"{total:,} image{'' if total == 1 else 's'}" if total else "")
-        in_trash = self._gallery.trash_count()
-        self.top_bar.trash.setVisible(in_trash > 0)
+        self.top_bar.trash.setVisible(self.model.in_trash > 0)
         self.top_bar.search.setEnabled(page is not self.empty)
         self.top_bar.starred.setEnabled(page is not self.empty)
         self._arrange()
@@ -363,15 +400,6 @@ class GalleryRoom(QWidget):
         if self.chosen() and isinstance(source, QWidget):
             open_image = None if self.is_full() else lambda: self._open(self.grid.currentIndex())
             self.selection_actions.menu(open_image, self.delete_chosen).popup(source.mapToGlobal(at))
-
-    def _try(self, act: Callable[[], object]) -> bool:
-        """Run `act` and show its DiffstudioError in the window; False if there was one."""
-        try:
-            act()
-        except DiffstudioError as error:
-            self._show_error(error)
-            return False
-        return True
 
     def _show_error(self, error: object) -> None:
         self._show_message("bad", str(error))

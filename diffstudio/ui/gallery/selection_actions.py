@@ -9,9 +9,10 @@ from pathlib import Path
 from PySide6.QtCore import QMimeData, QObject, QUrl, Signal
 from PySide6.QtWidgets import QApplication, QMenu, QWidget
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.metadata import metadata
+from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.images import read_image, unreadable
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu, entry
@@ -26,9 +27,11 @@ class SelectionActions(QObject):
     records_changed = Signal(object)  # list[GalleryImage]: the new records of images that were starred
     message = Signal(str, str)  # kind, text
 
-    def __init__(self, gallery: Gallery, selection: Callable[[], list[GalleryImage]], parent: QWidget) -> None:
+    def __init__(
+        self, gallery: Gallery, tasks: Tasks, selection: Callable[[], list[GalleryImage]], parent: QWidget
+    ) -> None:
         super().__init__(parent)
-        self._gallery, self._selection, self._parent_widget = gallery, selection, parent
+        self._gallery, self._tasks, self._selection, self._parent_widget = gallery, tasks, selection, parent
 
     def only_image(self) -> GalleryImage | None:
         """The selected image, if exactly one is selected."""
@@ -97,17 +100,33 @@ class SelectionActions(QObject):
     def star(self, images: Sequence[GalleryImage]) -> None:
         """Star the images, or remove their stars if all of them have one."""
         starred = not all(image.starred for image in images)
-        renewed: list[GalleryImage] = []
-        for image in images:
-            try:
-                self._gallery.star(image.id, starred)
-            except DiffstudioError as error:
-                self.message.emit("bad", str(error))
-                break
-            if (record := self._gallery.get(image.id)) is not None:
-                renewed.append(record)
+        self._tasks.start(self._change(images, lambda image: self._gallery.star(image.id, starred)))
+
+    def set_note(self, image: GalleryImage, note: str) -> None:
+        self._tasks.start(self._change([image], lambda each: self._gallery.set_note(each.id, note)))
+
+    async def _change(
+        self, images: Sequence[GalleryImage], change: Callable[[GalleryImage], StorageProblem | None]
+    ) -> None:
+        """Change stars or notes in the thread of `tasks`, up to an image that could not be changed."""
+
+        def work() -> tuple[list[GalleryImage], DiffstudioError | None]:
+            renewed: list[GalleryImage] = []
+            problem: DiffstudioError | None = None
+            for image in images:
+                try:
+                    problem = change(image) or problem
+                    if (record := self._gallery.get(image.id)) is not None:
+                        renewed.append(record)
+                except DiffstudioError as error:
+                    return renewed, error
+            return renewed, problem
+
+        renewed, problem = await self._tasks.to_thread(work)
         if renewed:
             self.records_changed.emit(renewed)
+        if problem is not None:
+            self.message.emit("warn", str(problem))
 
     def menu(self, open_image: Callable[[], object] | None, delete: Callable[[], object]) -> QMenu:
         """The context menu of the selection; without `open_image`, the full view is open already."""

@@ -36,3 +36,8 @@ class TopBar(QWidget):
             row.addWidget(part)
         self.search.searched.connect(self.changed)
         self.starred.clicked.connect(self.search.search_now)
+
+    def clear(self) -> None:
+        """Show no filter. `changed` is not emitted."""
+        self.search.clear()
+        self.starred.setChecked(False)

@@ -2,57 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMessageBox, QWidget
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.dialogs import choose_action
 
 
 class GalleryTrash(QObject):
-    """Remembers the images deleted last, for undo."""
+    """Remembers the images deleted last, for undo. Files and records are changed in the thread of `tasks`."""
 
-    restored = Signal(object, int)  # list[int]: ids; the number of images whose files are missing
+    restored = Signal(object, int)  # list[GalleryImage]; the number of images whose files are missing
     emptied = Signal(int)  # the number of images moved to the system's trash
     changed = Signal()  # emptying was tried
     failed = Signal(object)  # DiffstudioError
 
-    def __init__(self, gallery: Gallery, parent: QWidget) -> None:
+    def __init__(self, gallery: Gallery, tasks: Tasks, parent: QWidget) -> None:
         super().__init__(parent)
-        self._gallery, self._parent_widget = gallery, parent
+        self._gallery, self._tasks, self._parent_widget = gallery, tasks, parent
         self._last_deleted: list[int] = []
+        self._order = asyncio.Lock()  # an undo waits for the deletion before it
 
-    def delete(self, image_ids: Sequence[int]) -> list[int]:
-        """Move images to the trash; returns the ids of those moved."""
-        try:
-            deleted = list(self._gallery.delete(image_ids))
-        except DiffstudioError as error:
-            self.failed.emit(error)
-            return []
-        if deleted:
-            self._last_deleted = deleted
+    async def delete(self, images: Sequence[GalleryImage]) -> list[int]:
+        """Move images to the trash; returns the ids of those that left the gallery, up to one that could not."""
+        deleted: list[int] = []
+        async with self._order:
+            try:
+                for image in images:
+                    deleted += await self._tasks.to_thread(self._gallery.delete, [image.id])
+            except DiffstudioError as error:
+                self.failed.emit(error)
+            in_trash = [image.id for image in images if image.id in deleted and not image.missing]
+            if in_trash:
+                self._last_deleted = in_trash
         return deleted
 
     def undo(self) -> None:
         """Restore the images deleted last, if any."""
-        if self._last_deleted:
-            self._restore(self._last_deleted)
+        self._tasks.start(self._restore_last())
 
     def restore_all(self) -> None:
-        try:
-            image_ids = list(self._gallery.trashed())
-        except DiffstudioError as error:
-            self.failed.emit(error)
-            return
-        self._restore(image_ids, report_missing=False)
+        self._tasks.start(self._restore(None))
+
+    async def _restore_last(self) -> None:
+        async with self._order:
+            if self._last_deleted:
+                await self._restore(self._last_deleted)
 
     def empty(self) -> None:
         """Move everything in the gallery's trash to the system's trash."""
+        self._tasks.start(self._empty())
+
+    async def _empty(self) -> None:
         try:
-            count = self._gallery.empty_trash()
+            count = await self._tasks.to_thread(self._gallery.empty_trash)
         except DiffstudioError as error:
             self.failed.emit(error)
         else:
@@ -60,9 +68,8 @@ class GalleryTrash(QObject):
             self.emptied.emit(count)
         self.changed.emit()
 
-    def ask(self) -> QMessageBox:
-        """Ask whether to restore or empty the trash. The dialog is opened, not waited for."""
-        count = self._gallery.trash_count()
+    def ask(self, count: int) -> QMessageBox:
+        """Ask whether to restore or empty the trash of `count` images. The dialog is opened, not waited for."""
         are = "image is" if count == 1 else "images are"
         return choose_action(
             self._parent_widget,
@@ -72,11 +79,19 @@ class GalleryTrash(QObject):
             {"Restore": self.restore_all, "Empty trash": self.empty},
         )
 
-    def _restore(self, image_ids: Sequence[int], report_missing: bool = True) -> None:
+    async def _restore(self, image_ids: Sequence[int] | None) -> None:
+        """Restore these images, or all."""
+
+        def restore() -> tuple[list[GalleryImage], int]:
+            restored = self._gallery.undo(self._gallery.trashed() if image_ids is None else image_ids)
+            images = [image for each in restored if (image := self._gallery.get(each)) is not None]
+            return images, 0 if image_ids is None else len(image_ids) - len(restored)
+
         try:
-            restored = list(self._gallery.undo(image_ids))
+            images, missing = await self._tasks.to_thread(restore)
         except DiffstudioError as error:
             self.failed.emit(error)
+            self.changed.emit()
             return
         self._last_deleted = []
-        self.restored.emit(restored, len(image_ids) - len(restored) if report_missing else 0)
+        self.restored.emit(images, missing)

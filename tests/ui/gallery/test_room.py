@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerNa
 from diffstudio.ui.gallery.grid import star_rect, thumbnail_rect
 from diffstudio.ui.gallery.item_model import PAGE, GalleryModel
 from diffstudio.ui.gallery.room import NARROW, GalleryRoom
-from diffstudio.ui.tasks import NewestFirstQueue
+from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import theme
 
 
@@ -41,10 +43,15 @@ def show(qtbot: QtBot, qapp: QApplication, gallery: Gallery) -> Callable[[], Gal
         room.resize(1100, 700)
         with qtbot.waitExposed(room):
             room.show()
-        qtbot.waitUntil(lambda: room.top_bar.rescan_button.isEnabled())
+        settle(qtbot, room)
         return room
 
     return make
+
+
+def settle(qtbot: QtBot, room: GalleryRoom) -> None:
+    """Wait until everything that was asked for is done and shown."""
+    qtbot.waitUntil(lambda: not room.busy())
 
 
 def add(
@@ -82,11 +89,14 @@ def test_a_picture_made_while_the_room_is_open_appears_first(
     add(gallery, "old")
     room = show()
     room.image_added(add(gallery, "new").path)
+    settle(qtbot, room)
     assert titles(room) == ["new", "old"]
     assert room.top_bar.count_label.text() == "2 images"
     room.image_added(gallery.images()[0].path)
+    settle(qtbot, room)
     assert room.model.rowCount() == 2
     room.image_added(Path("/elsewhere/x.png"))
+    settle(qtbot, room)
     qtbot.waitUntil(lambda: room.model.thumbnail(gallery.images()[0]) is not None)
     assert room.grid.isVisible() and not room.empty.isVisible()
 
@@ -180,20 +190,27 @@ def test_searching_and_the_filter_for_stars(gallery: Gallery, show: Callable[[],
     assert room.top_bar.count_label.text() == "2 images"
     corner = star_rect(room.grid.visualRect(room.model.index(1))).center()
     qtbot.mouseClick(room.grid.viewport(), Qt.MouseButton.LeftButton, pos=corner)
+    settle(qtbot, room)
     assert gallery.count(starred=True) == 1
     click(qtbot, room.top_bar.starred)
+    settle(qtbot, room)
     assert titles(room) == ["red apple"]
     pick(qtbot, room, 0)
     qtbot.keyClick(room.grid, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, room)
     assert room.no_matches.isVisible()  # unstarred, it leaves the starred
     assert room.no_matches.button is not None
     click(qtbot, room.no_matches.button)
+    settle(qtbot, room)
     assert len(titles(room)) == 3 and room.top_bar.search.text() == "" and not room.top_bar.starred.isChecked()
     room.top_bar.search.setText("rock")
     qtbot.keyClick(room.top_bar.search, Qt.Key.Key_Return)
+    settle(qtbot, room)
     room.image_added(add(gallery, "an owl").path)
+    settle(qtbot, room)
     assert titles(room) == ["rocket"]
     room.image_added(add(gallery, "rocket two").path)
+    settle(qtbot, room)
     assert titles(room) == ["rocket two", "rocket"]
 
 
@@ -205,22 +222,27 @@ def test_delete_and_undo_by_keyboard_and_by_banner(
     with qtbot.waitSignal(room.changed):
         pick(qtbot, room, 1)
         qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+        settle(qtbot, room)
     assert titles(room) == ["four", "two", "one"]
     assert "“three” moved to the trash" in room.message.text()
     assert not images[2].path.exists()
     assert room.current() == gallery.get(images[1].id)  # the next one is chosen
     assert room.top_bar.trash.isVisible()
     click(qtbot, room.message.banner.action)
+    settle(qtbot, room)
     assert titles(room) == ["four", "three", "two", "one"] and images[2].path.exists()
     assert room.message.text() == "" and not room.top_bar.trash.isVisible()
     pick(qtbot, room, 0)
     pick(qtbot, room, 2, Qt.KeyboardModifier.ShiftModifier)
     assert "3 images selected" in room.details.placeholder.text()
     click(qtbot, room.details.delete)
+    settle(qtbot, room)
     assert titles(room) == ["one"] and "3 images moved" in room.message.text()
     qtbot.keyClick(room.grid, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, room)
     assert titles(room) == ["four", "three", "two", "one"]
     qtbot.keyClick(room.grid, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)  # nothing is left to undo
+    settle(qtbot, room)
     assert len(titles(room)) == 4
 
 
@@ -230,12 +252,13 @@ def test_what_cannot_be_deleted_is_said(
     add(gallery)
     room = show()
 
-    def refuse(_: object) -> list[int]:
+    def refuse(_: object) -> list[int]:  # in a thread
         raise StorageProblem("x.png could not be deleted", "the folder may not be written to", "Look at its rights")
 
     monkeypatch.setattr(gallery, "delete", refuse)
     pick(qtbot, room, 0)
     qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    settle(qtbot, room)
     assert room.message.text() == "x.png could not be deleted: the folder may not be written to. Look at its rights."
     assert room.model.rowCount() == 1
 
@@ -275,6 +298,7 @@ def test_one_picture_large_with_zoom_and_neighbours(
     click(qtbot, room.full.zoom_fit)
     assert room.image_view.is_fitted() and room.image_view.zoom() == pytest.approx(fitted)
     qtbot.keyClick(room.image_view, Qt.Key.Key_Delete)
+    settle(qtbot, room)
     assert room.is_full() and room.details.prompt.text() == "one" and room.model.rowCount() == 2
     qtbot.keyClick(room.image_view, Qt.Key.Key_Escape)
     assert not room.is_full() and room.grid.hasFocus()
@@ -303,10 +327,17 @@ def test_deleting_the_last_picture_in_the_full_view_ends_in_the_empty_gallery(
 ) -> None:
     image = add(gallery)
     room = show()
-    assert room.open_image(image.path) and not room.open_image(Path("/nowhere.png"))
+    room.open_image(Path("/nowhere.png"))
+    settle(qtbot, room)
+    assert not room.is_full()
+    room.open_image(image.path)
+    settle(qtbot, room)
+    assert room.is_full()
     qtbot.keyClick(room.image_view, Qt.Key.Key_Delete)
+    settle(qtbot, room)
     assert not room.is_full() and room.empty.isVisible() and not room.details.isVisible()
     click(qtbot, room.message.banner.action)
+    settle(qtbot, room)
     assert room.grid.isVisible() and titles(room) == ["red apple"]
 
 
@@ -385,16 +416,21 @@ def test_the_trash_can_be_brought_back_or_emptied(
     room = show()
     assert room.empty.isVisible()
     _answer(qtbot, room, "Restore")
+    settle(qtbot, room)
     assert titles(room) == ["two", "one"]
     monkeypatch.setattr("send2trash.send2trash", lambda path: os.unlink(path))
     pick(qtbot, room, 0)
     qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    settle(qtbot, room)
     _answer(qtbot, room, "Cancel")
+    settle(qtbot, room)
     assert gallery.trash_count() == 1
     _answer(qtbot, room, "Empty trash")
+    settle(qtbot, room)
     assert gallery.trash_count() == 0 and "1 image moved to the system's trash" in room.message.text()
     assert not room.top_bar.trash.isVisible()
     room.undo()
+    settle(qtbot, room)
     assert titles(room) == ["one"]
 
 
@@ -415,32 +451,152 @@ def test_pages_are_fetched_as_they_are_scrolled_to(
             "VALUES (?, ?, 1, 1, 64, 64, '', '', '')",
             [(f"{number}.png", float(number)) for number in range(total)],
         )
-    model = GalleryModel(gallery, thumbnails := NewestFirstQueue("test"))
+    thumbnails, tasks = NewestFirstQueue("test"), Tasks("test", workers=1)
+    model = GalleryModel(gallery, thumbnails, tasks)
+    idle = lambda: not tasks.busy()  # noqa: E731
     model.show()
+    qtbot.waitUntil(idle)
     assert model.rowCount() == PAGE and model.total == total and model.canFetchMore(QModelIndex())
     newest = add(gallery, "newest")
-    model.add([newest])
-    while model.canFetchMore(QModelIndex()):
+    tasks.start(model.insert([newest]))
+    qtbot.waitUntil(idle)
+    while model.has_more():
         model.fetchMore(QModelIndex())
+        qtbot.waitUntil(idle)
     names = [image.path.name for row in range(model.rowCount()) if (image := model.image(model.index(row)))]
     assert names == [newest.path.name, *(f"{number}.png" for number in reversed(range(total)))]
     model.remove(gallery.delete([newest.id]))
+    qtbot.waitUntil(idle)
     assert model.rowCount() == model.total == total
     thumbnails.close()
+    tasks.close()
+
+
+def test_rows_that_come_and_go_while_a_page_is_read_shift_nothing(gallery: Gallery, qtbot: QtBot) -> None:
+    with gallery.writing() as connection:
+        connection.executemany(
+            "INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint) "
+            "VALUES (?, ?, 1, 1, 64, 64, '', '', '')",
+            [(f"{number}.png", float(number)) for number in range(2 * PAGE)],
+        )
+    thumbnails, tasks = NewestFirstQueue("test"), Tasks("test", workers=1)
+    model = GalleryModel(gallery, thumbnails, tasks)
+    model.show()
+    qtbot.waitUntil(lambda: not tasks.busy())
+    first = [image.id for row in range(3) if (image := model.image(model.index(row)))]
+    model.fetchMore(QModelIndex())
+    model.remove(gallery.delete(first))  # before the page arrives
+    qtbot.waitUntil(lambda: not tasks.busy())
+    while model.has_more():
+        model.fetchMore(QModelIndex())
+        qtbot.waitUntil(lambda: not tasks.busy())
+    assert model.rowCount() == 2 * PAGE - 3 == model.total
+    model.show("no such word")
+    model.show()  # the answer to the first question is not shown
+    qtbot.waitUntil(lambda: not tasks.busy())
+    assert model.rowCount() == PAGE
+    thumbnails.close()
+    tasks.close()
 
 
 def test_the_model_keeps_qts_rules(gallery: Gallery, qtbot: QtBot, qtmodeltester: Any) -> None:
     images = [add(gallery, word) for word in ("one", "two", "three")]
-    thumbnails = NewestFirstQueue("test")
-    model = GalleryModel(gallery, thumbnails)
+    thumbnails, tasks = NewestFirstQueue("test"), Tasks("test", workers=1)
+    model = GalleryModel(gallery, thumbnails, tasks)
     qtmodeltester.check(model)
-    model.show()
-    qtmodeltester.check(model)
-    model.remove([images[1].id])
-    model.add([images[1]])
-    model.show("two")
-    qtmodeltester.check(model)
+    for change in (
+        lambda: model.show(),
+        lambda: model.remove([images[1].id]),
+        lambda: tasks.start(model.insert([images[1]])),
+        lambda: model.show("two"),
+    ):
+        change()
+        qtbot.waitUntil(lambda: not tasks.busy())
+        qtmodeltester.check(model)
     thumbnails.close()
+    tasks.close()
+
+
+def test_the_windows_thread_never_touches_the_database(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [add(gallery, word) for word in ("one", "two", "three")]
+    connection, found = gallery._connection, []
+
+    def watched() -> Any:
+        if threading.current_thread() is threading.main_thread():
+            found.append("".join(traceback.format_stack(limit=6)))
+        return connection()
+
+    monkeypatch.setattr(gallery, "_connection", watched)
+    monkeypatch.setattr("send2trash.send2trash", os.unlink)
+    room = show()
+    pick(qtbot, room, 0)
+    for key in (Qt.Key.Key_D, Qt.Key.Key_F):
+        qtbot.keyClick(room.grid, key, Qt.KeyboardModifier.ControlModifier)
+        settle(qtbot, room)
+    room.image_added(images[0].path)
+    room.open_image(images[1].path)
+    settle(qtbot, room)
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Right)
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Delete)
+    qtbot.keyClick(room.image_view, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)  # waits for the deletion
+    settle(qtbot, room)
+    assert room.model.rowCount() == 3
+    room.close_full()
+    qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    settle(qtbot, room)
+    _answer(qtbot, room, "Empty trash")
+    room.top_bar.search.setText("one")
+    room.refresh()
+    room.clear_filters()
+    room.rescan()
+    settle(qtbot, room)
+    assert room.model.rowCount() == 2
+    assert found == []
+
+
+def test_images_of_a_missing_folder_are_greyed_until_it_is_back(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    image = add(gallery, "far away", "red")
+    gallery.star(image.id)
+    room = show()
+    qtbot.waitUntil(lambda: room.model.thumbnail(image) is not None)
+    index = room.model.index(0)
+    middle = thumbnail_rect(room.grid.visualRect(index)).center() + QPoint(30, 30)
+    before = room.grid.viewport().grab().toImage().pixelColor(middle)
+    assert before.red() > 200 and before.blue() < 60
+    away = gallery.folder.with_name("away")
+    gallery.folder.rename(away)
+    room.rescan()
+    settle(qtbot, room)
+    assert "cannot be read" in room.message.text() and titles(room) == ["far away"]
+    assert f"Its folder is missing: {image.path.parent}" in room.model.data(index, Qt.ItemDataRole.ToolTipRole)
+    assert room.model.data(index, Qt.ItemDataRole.AccessibleTextRole).endswith("starred, missing")
+    grey = room.grid.viewport().grab().toImage().pixelColor(middle)
+    assert max(grey.red(), grey.green(), grey.blue()) - min(grey.red(), grey.green(), grey.blue()) < 30
+    pick(qtbot, room, 0)
+    qtbot.keyClick(room.grid, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, room)
+    assert "is missing. Connect its drive" in room.message.text()
+    away.rename(gallery.folder)
+    room.rescan()
+    settle(qtbot, room)
+    assert "1 back with their folder" in room.message.text()
+    assert "missing" not in room.model.data(index, Qt.ItemDataRole.ToolTipRole)
+    (gallery.folder / image.path.parent.name).rename(away)
+    room.rescan()
+    settle(qtbot, room)
+    assert "1 missing with their folder" in room.message.text()
+    pick(qtbot, room, 0)
+    qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    settle(qtbot, room)
+    assert "“far away” removed. Files come back with their folders." in room.message.text()
+    away.rename(image.path.parent)
+    room.rescan()
+    settle(qtbot, room)
+    assert titles(room) == ["far away"] and gallery.count(starred=True) == 1
 
 
 def test_narrow_wide_light_and_dark_all_fit(
