@@ -41,6 +41,19 @@ class RescanReport:
     def anything(self) -> bool:
         return bool(self.added or self.changed or self.moved or self.removed or self.missing or self.returned)
 
+    @property
+    def summary(self) -> str:
+        """How many images were added, changed and so on, in words."""
+        found = {
+            "added": self.added,
+            "changed": self.changed,
+            "moved": self.moved,
+            "gone": self.removed,
+            "missing with their folder": self.missing,
+            "back with their folder": self.returned,
+        }
+        return ", ".join(f"{count:,} {word}" for word, count in found.items() if count)
+
 
 @dataclass(frozen=True, slots=True)
 class _File:
@@ -252,8 +265,9 @@ def _record_all(
         except ImageProblem as problem:
             if not is_gone(path):  # deleted meanwhile
                 unreadable.append((path, str(problem)))
-        except FileNotFoundError:
-            continue
+        except OSError as error:
+            if not is_gone(path):
+                unreadable.append((path, f"{path.name}: {error.strerror or error}."))
         except UnicodeEncodeError as error:
             unreadable.append((path, f"its name cannot be kept: {error}"))
         else:

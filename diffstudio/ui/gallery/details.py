@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import GalleryImage
+from diffstudio.studio.gallery.sidecar import LONGEST_NOTE
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.ui.gallery.item_model import date_text
@@ -18,6 +19,7 @@ from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
+from diffstudio.ui.widgets.note_field import NoteField
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
 WIDTH = 304
@@ -33,6 +35,7 @@ class Details(QFrame):
     delete_requested = Signal()
     star_requested = Signal()
     upscale_requested = Signal()
+    note_changed = Signal(object, str)  # GalleryImage, its new note
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -50,6 +53,11 @@ class Details(QFrame):
         self.facts = FactsTable()
         self.not_imported = WrappingText(tone="warn")
         self.placeholder = label("", "dim", wrap=True)
+        self._note_title = SectionLabel("Note")
+        self.note = NoteField(
+            "What is good about it, what to try next…", "Your note on this image. Its file is not changed", LONGEST_NOTE
+        )
+        self.note.edited.connect(self._save_note)
         self.use_settings = PrimaryButton(actions.USE_SETTINGS, tooltip=f"{actions.USE_SETTINGS_TIP} (Ctrl+U)")
         self.upscale = SecondaryButton(actions.UPSCALE, "arrows-out", actions.UPSCALE_TIP, name="Upscale")
         self.star = SecondaryButton(actions.STAR, "star", "Star this image (Ctrl+D)")
@@ -77,6 +85,8 @@ class Details(QFrame):
             self.placeholder,
             self.facts,
             self.not_imported,
+            self._note_title,
+            self.note,
         ):
             if isinstance(part, SectionLabel) and part is not self._prompt_title:
                 column.addSpacing(8)
@@ -111,6 +121,8 @@ class Details(QFrame):
     def show_image(self, image: GalleryImage | None, chosen: int = 0) -> None:
         """Show the settings of an image; for None, the actions for `chosen` selected images."""
         before = self._image
+        if before is not None and (image is None or image.id != before.id):
+            self.note.save()  # of the image before
         file_settings = self._settings if image and before and image.path == before.path else None
         self._image, self._settings = image, None
         request = image.request if image else None
@@ -129,6 +141,7 @@ class Details(QFrame):
             self.placeholder.setText("This image has no settings.")
         self.placeholder.setVisible(image is None or request is None)
         self.facts.show_facts(_rows(image) if image else [])
+        self._show_note(image, before)
         self.use_settings.setVisible(request is not None)
         for button in (self.upscale, self.save, self.folder):
             button.setVisible(image is not None)
@@ -146,6 +159,18 @@ class Details(QFrame):
             if self._reading is not None:
                 self._reading.cancel()
             self._reading = self._tasks.start(self._read(image))
+
+    def _show_note(self, image: GalleryImage | None, before: GalleryImage | None) -> None:
+        self._note_title.setVisible(image is not None)
+        self.note.setVisible(image is not None)
+        self.note.setReadOnly(image is None or image.missing)
+        typing = image is not None and before is not None and image.id == before.id and self.note.has_edits()
+        if not typing:
+            self.note.show_text(image.note if image is not None else "")
+
+    def _save_note(self, text: str) -> None:
+        if self._image is not None:
+            self.note_changed.emit(self._image, text)
 
     async def _read(self, image: GalleryImage) -> None:
         try:

@@ -126,16 +126,25 @@ class GalleryModel(QAbstractListModel):
         """As `show`; returns when the first page is shown, or another filter is being shown instead."""
         self.search, self.starred = search, starred
         self._query = query = self._query + 1
-        page = await self._read(0, PAGE)
-        if page is None or query != self._query:
+
+        def read() -> tuple[list[GalleryImage], int, int]:
+            return self._gallery.images(0, PAGE, search, starred), *self._counts(search, starred)
+
+        try:
+            page, total, in_trash = await self._tasks.to_thread(read)
+        except StorageProblem as problem:
+            self.failed.emit(problem)
             return
+        if query != self._query:
+            return
+        self.total, self.in_trash = total, in_trash
         self.beginResetModel()
         self._images, self._rows = page, None
         self._reached, self._complete = len(page), len(page) < PAGE
         self._unreadable.clear()
         self.loaded = True
         self.endResetModel()
-        await self._count()
+        self.counted.emit()
 
     async def fetch(self) -> None:
         """Fetch the next page, and insert it."""
@@ -258,14 +267,18 @@ class GalleryModel(QAbstractListModel):
         self._tasks.start(self._count())
 
     async def _count(self) -> None:
-        search, starred = self.search, self.starred
+        query = self._query
         try:
-            self.total, self.in_trash = await self._tasks.to_thread(
-                lambda: (self._gallery.count(search, starred), self._gallery.trash_count())
-            )
+            counts = await self._tasks.to_thread(self._counts, self.search, self.starred)
         except StorageProblem as problem:
             self.failed.emit(problem)
-        self.counted.emit()
+            return
+        if query == self._query:
+            self.total, self.in_trash = counts
+            self.counted.emit()
+
+    def _counts(self, search: str, starred: bool) -> tuple[int, int]:
+        return self._gallery.count(search, starred), self._gallery.trash_count()
 
 
 def title(image: GalleryImage) -> str:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QPoint, Qt, Signal
+from PySide6.QtCore import (
+    QCoreApplication,
+    QDeadlineTimer,
+    QEventLoop,
+    QItemSelection,
+    QItemSelectionModel,
+    QModelIndex,
+    QPoint,
+    Qt,
+    Signal,
+)
 from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
@@ -22,6 +32,7 @@ from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner
 
+LAST_CHANGES_MS = 2000  # how long closing waits for them
 NARROW = 760  # px; below this width, settings are shown in the full view only
 
 
@@ -112,6 +123,10 @@ class GalleryRoom(QWidget):
 
     def shut_down(self) -> None:
         """Stop the threads and start no new work."""
+        self.details.note.save()
+        deadline = QDeadlineTimer(LAST_CHANGES_MS)
+        while self._changing.busy() and not deadline.hasExpired():  # what was asked for last is done
+            QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
         self._closing = True
         self._thumbnails.close()
         for tasks in (self._tasks, self._changing, self._reading):
@@ -195,6 +210,7 @@ class GalleryRoom(QWidget):
             (details.upscale_requested, do.upscale),
         ):
             signal.connect(act)
+        details.note_changed.connect(do.set_note)
 
     def _make_shortcuts(self) -> None:
         do = self.selection_actions
@@ -345,16 +361,7 @@ class GalleryRoom(QWidget):
             self.model.forget_thumbnails()
         if report.anything:
             self.refresh()
-            found = {
-                "added": report.added,
-                "changed": report.changed,
-                "moved": report.moved,
-                "gone": report.removed,
-                "missing with their folder": report.missing,
-                "back with their folder": report.returned,
-            }
-            parts = [f"{count:,} {word}" for word, count in found.items() if count]
-            self._show_message("good", f"Folder rescanned: {', '.join(parts)}.")
+            self._show_message("good", f"Folder rescanned: {report.summary}.")
         if report.unreadable:
             path, why = report.unreadable[0]
             more = f" {len(report.unreadable) - 1:,} more were skipped too." if len(report.unreadable) > 1 else ""

@@ -194,6 +194,23 @@ def test_a_folder_that_cannot_be_read_keeps_its_records_and_is_named(
     assert rescan(gallery).returned == 1
 
 
+def test_a_file_that_cannot_be_opened_is_named_and_stops_nothing(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = put(gallery, "day/bad.png"), put(gallery, "day/good.png")
+    record = gallery.record
+
+    def refuse(path: Path, *values: Any) -> GalleryImage:
+        if path == bad:
+            raise OSError(5, "Input/output error")
+        return record(path, *values)
+
+    monkeypatch.setattr(gallery, "record", refuse)
+    report = rescan(gallery)
+    assert report.added == 1 and report.unreadable == ((bad, "bad.png: Input/output error."),)
+    assert [image.path for image in gallery.images()] == [good]
+
+
 def test_a_renamed_folder_keeps_its_stars(gallery: Gallery) -> None:
     image = add(gallery)
     gallery.star(image.id)

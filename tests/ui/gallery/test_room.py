@@ -556,6 +556,32 @@ def test_the_windows_thread_never_touches_the_database(
     assert found == []
 
 
+def test_a_note_is_saved_when_the_typing_pauses_the_selection_changes_or_the_window_closes(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    first, second = add(gallery, "one"), add(gallery, "two")
+    room = show()
+    assert not room.details.note.isVisible()
+    pick(qtbot, room, 1)
+    room.details.note.setFocus()
+    qtbot.keyClicks(room.details.note, "hands ")
+    qtbot.keyClick(room.details.note, Qt.Key.Key_X)
+    qtbot.keyClick(room.details.note, Qt.Key.Key_Backspace)
+    qtbot.keyClick(room.details.note, Qt.Key.Key_Delete)  # in the text: no image is deleted
+    qtbot.waitUntil(lambda: (record := gallery.get(first.id)) is not None and record.note == "hands ")
+    settle(qtbot, room)
+    assert room.details.note.toPlainText() == "hands " and room.model.rowCount() == 2
+    qtbot.keyClicks(room.details.note, "are odd")
+    pick(qtbot, room, 0)
+    settle(qtbot, room)
+    record = gallery.get(first.id)
+    assert record is not None and record.note == "hands are odd" and room.details.note.toPlainText() == ""
+    room.details.note.insertPlainText("keep")
+    room.shut_down()
+    record = gallery.get(second.id)
+    assert record is not None and record.note == "keep"
+
+
 def test_images_of_a_missing_folder_are_greyed_until_it_is_back(
     gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
 ) -> None:
