@@ -140,7 +140,7 @@ def _with_alpha(settings: LayerSettings, alpha: float) -> LayerSettings:
 def _assumed(layers: Mapping[str, Mapping[str, Tensor]], changes: Mapping[str, Change], settings: FileSettings) -> str:
     """What PEFT keeps in its config, where that is missing."""
     unsaid = [layer for layer in changes if settings.is_unknown(layer)]
-    if any(isinstance(changes[layer].delta, InputRotation) for layer in unsaid):
+    if not settings.has_config and any(isinstance(change.delta, InputRotation) for change in changes.values()):
         return f"{_NO_CONFIG} PEFT's default transform (Cayley-Neumann, 5 terms)."
     if any(isinstance(changes[layer].delta, (LowRank, Hadamard, Kronecker)) for layer in unsaid):
         return f"{_NO_CONFIG} an alpha equal to its rank."

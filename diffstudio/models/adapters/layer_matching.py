@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from diffstudio.models.adapters.delta import RowRanges
-from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORK, underscored
+from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORK, PEFT_PREFIX, underscored
 from diffstudio.models.state_dicts.to_original import OUTER_KEYS, RESNET_KEYS
 
 
@@ -41,7 +41,7 @@ class LayerIndex:
 
     def candidates(self, layer: str) -> Iterator[tuple[LayerMatch, ...]]:
         """All that a layer's name may mean, the likeliest first: PEFT calls every component `base_model.model`."""
-        name = _plain(layer)
+        name = _plain(layer).removeprefix(underscored(PEFT_PREFIX))
         for prefix, components in LORA_PREFIXES:
             if name.startswith(prefix):
                 for component in components:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from diffstudio.models.state_dicts.prefixes import NETWORKS, TEXT_ENCODERS
+from diffstudio.models.state_dicts.prefixes import NETWORKS, PEFT_PREFIX, TEXT_ENCODERS
 
-PEFT_PREFIX = "base_model.model."
 _COMPONENTS = (*NETWORKS, *TEXT_ENCODERS)
 _PEFT_KINDS = ("LORA", "LOHA", "LOKR", "OFT", "BOFT", "IA3")
 # Initialisations of PEFT that change the base weights too, so that the adapter alone is only half of the change.
@@ -163,6 +162,10 @@ class FileSettings:
     @property
     def problem(self) -> str:
         return next((config.problem for config in self._configs.values() if config.problem), "")
+
+    @property
+    def has_config(self) -> bool:
+        return bool(self._configs)
 
     def of(self, layer: str, is_convolution: bool = False) -> LayerSettings:
         component, _, module = layer.partition(".")

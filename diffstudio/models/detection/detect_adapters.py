@@ -109,17 +109,24 @@ def detect_adapter(names: TensorNames, metadata: Mapping[str, str]) -> Detection
 
 
 _WIDENED = re.compile(r"(?:^|[._])(?:img_in|x_embedder)\.(?:lora_A|lora_down)(?:\.\w+)??\.weight$")
+_TEXT_IN = re.compile(r"(?:^|[._])(?:txt_in|context_embedder)\.(?:lora_A|lora_down)(?:\.\w+)??\.weight$")
+_FLUX_2 = ("double_stream_modulation", "single_stream_modulation", "to_qkv_mlp_proj")
 
 
 def control_lora(shapes: Shapes) -> str:
     """Why a file is a Control LoRA of FLUX.1, as a clause; empty for all others.
 
-    It widens the first layer from 64 inputs to 128, for the latents of a control image.
+    It widens the first layer from 64 inputs to 128, for the latents of a control image. FLUX.2's has 128 by itself.
     """
+    wide = [name for name, shape in shapes.items() if shape[1:] == (128,) and "lora" in name and _WIDENED.search(name)]
+    if not wide or any(mark in name for name in shapes for mark in _FLUX_2):
+        return ""
     for name, shape in shapes.items():
-        if len(shape) == 2 and shape[1] == 128 and "lora" in name and _WIDENED.search(name):
-            return "it is a Control LoRA of FLUX.1 (Canny, Depth), which takes a control image, and is not supported"
-    return ""
+        if _TEXT_IN.search(name) and shape[1:] != (4096,):
+            return ""
+        if "linear1.lora_A." in name and shapes.get(name.replace("lora_A", "lora_B"), ())[:1] != (7 * shape[-1],):
+            return ""  # q, k, v and four times the width in FLUX.1, six times in FLUX.2
+    return "it is a Control LoRA of FLUX.1 (Canny, Depth), which takes a control image, and is not supported"
 
 
 def _is_list(shapes: Shapes) -> bool:

@@ -180,17 +180,17 @@ def unused_for_inference(name: str) -> str:
 # ---- layers of LoRA files --------------------------------------------------------------------------------------------
 
 NETWORK = "network"  # the component that denoises, whichever of NETWORKS it is
+PEFT_PREFIX = "base_model.model."  # before every name in PEFT's files, whatever the component
 _TRAINERS_NETWORK = (
     "lora_unet_",
     "oft_unet_",
     "lora_transformer_",
     "lycoris_",
-    "base_model_model_",
-)  # kohya, sd-scripts' OFT, OneTrainer, LyCORIS, PEFT
+)  # kohya, sd-scripts' OFT, OneTrainer, LyCORIS
 _TRAINERS_ENCODERS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("lora_te_", "lycoris_te_"), ("text_encoder", "text_encoder_2")),
     (("lora_te1_", "text_encoder_", "clip_l_"), ("text_encoder",)),
-    (("base_model_model_", "lycoris_", ""), TEXT_ENCODERS),
+    (("lycoris_", ""), TEXT_ENCODERS),
     (("lora_te2_", "text_encoder_2_", "clip_g_"), ("text_encoder_2",)),
     (("lora_te3_", "text_encoder_3_", "t5xxl_"), ("text_encoder_3", "text_encoder_2")),
 )

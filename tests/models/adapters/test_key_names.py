@@ -13,6 +13,7 @@ from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.adapters.adapter_file import read_adapter
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse
 from diffstudio.models.adapters.key_names import split_name
+from diffstudio.models.detection.detect_adapters import control_lora
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
@@ -62,6 +63,8 @@ def test_a_key_is_a_layer_and_a_role(key: str, layer: str, role: str) -> None:
         "_lora_unet_a_c",
         "lora_unet_.a.c",
         "base_model.model..a.c",
+        "base_model.model.unet.a.c",
+        "base_model.model.diffusion_model.a.c",
         "a.c.",
     ],
 )
@@ -137,6 +140,20 @@ def test_control_loras_of_flux_are_refused_by_name(layer: str, tmp_path: Path) -
     assert library.find("flux1-canny-dev-lora").role is Role.UNKNOWN
     with pytest.raises(Exception, match=r"no LoRA.*Control LoRA of FLUX\.1"):
         find_model(library, "flux1-canny-dev-lora", (Role.LORA,), "LoRA")
+
+
+def test_loras_of_flux_2_are_no_control_loras() -> None:
+    """FLUX.2 takes 128 inputs by itself, and SwiGLU's two halves in its single blocks."""
+    plain = {"img_in.lora_A.weight": (4, 128), "img_in.lora_B.weight": (3072, 4)}
+    single, text = "single_blocks.0.linear1.lora_{}.weight", "txt_in.lora_A.weight"
+    assert control_lora(plain | {single.format("A"): (4, 3072), single.format("B"): (7 * 3072, 4), text: (4, 4096)})
+    for other in (
+        {single.format("A"): (4, 3072), single.format("B"): (9 * 3072, 4)},
+        {text: (4, 7680)},
+        {"double_stream_modulation_img.lin.lora_A.weight": (4, 3072)},
+    ):
+        assert control_lora(plain | other) == ""
+    assert control_lora({"img_in.lora_A.weight": (4, 64)}) == ""
 
 
 def test_what_is_not_applied_is_named(tmp_path: Path) -> None:
