@@ -72,8 +72,9 @@ def read_adapter(path: Path, header: Header | None = None) -> AdapterFile:
         if reason := control_lora({name: file.shape(name) for name in file.names()}):
             raise CheckpointUnknown(_not_usable(path), reason, _OTHER_ADAPTER)
         layers, unknown = _layers(file)
-        metadata = file.metadata
-    settings = FileSettings(config, metadata, any("alpha" in parts for parts in layers.values()), tuple(layers))
+        metadata, as_peft = file.metadata, any(".lora_A" in name for name in file.names())
+    has_alphas = any("alpha" in parts for parts in layers.values())
+    settings = FileSettings(config, metadata, has_alphas, layers, as_peft)
     if settings.problem:
         raise CheckpointUnknown(_not_usable(path), settings.problem, _OTHER_ADAPTER)
     changes, not_read = _changes(layers, settings, unknown)
@@ -84,7 +85,7 @@ def read_adapter(path: Path, header: Header | None = None) -> AdapterFile:
     if not changes:
         raise CheckpointUnknown(_not_usable(path), next(iter(not_read.values())), _OTHER_ADAPTER)
     _check_finite(path, changes)
-    return AdapterFile(path, changes, metadata, not_read, tuple(unknown), _assumed(layers, changes, settings))
+    return AdapterFile(path, changes, metadata, not_read, tuple(unknown), _assumed(changes, settings))
 
 
 def _layers(file: WeightsFile) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
@@ -137,7 +138,7 @@ def _with_alpha(settings: LayerSettings, alpha: float) -> LayerSettings:
     return replace(settings, alpha=alpha or None, rslora=False)
 
 
-def _assumed(layers: Mapping[str, Mapping[str, Tensor]], changes: Mapping[str, Change], settings: FileSettings) -> str:
+def _assumed(changes: Mapping[str, Change], settings: FileSettings) -> str:
     """What PEFT keeps in its config, where that is missing."""
     unsaid = [layer for layer in changes if settings.is_unknown(layer)]
     if not settings.has_config and any(isinstance(change.delta, InputRotation) for change in changes.values()):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from diffstudio.models.state_dicts.prefixes import NETWORKS, PEFT_PREFIX, TEXT_ENCODERS
+from diffstudio.models.state_dicts.prefixes import LORA_PREFIXES, NETWORKS, PEFT_PREFIX, TEXT_ENCODERS, underscored
 
 _COMPONENTS = (*NETWORKS, *TEXT_ENCODERS)
 _PEFT_KINDS = ("LORA", "LOHA", "LOKR", "OFT", "BOFT", "IA3")
@@ -146,7 +146,12 @@ class FileSettings:
     """
 
     def __init__(
-        self, config: Mapping[str, Any] | None, metadata: Mapping[str, str], has_alphas: bool, names: Sequence[str]
+        self,
+        config: Mapping[str, Any] | None,
+        metadata: Mapping[str, str],
+        has_alphas: bool,
+        layers: Collection[str],
+        named_as_peft: bool = False,
     ) -> None:
         self._configs: dict[str, PeftConfig] = {}
         stored = config if config is not None else _json_object(metadata.get("lora_adapter_metadata", ""))
@@ -156,7 +161,8 @@ class FileSettings:
                 self._configs[component] = PeftConfig(inner)
         if stored and not self._configs:
             self._configs[""] = PeftConfig(stored)
-        self._named_by_peft = any(name.startswith(PEFT_PREFIX) for name in names)
+        self._saved_by_peft = any(layer.startswith(PEFT_PREFIX) for layer in layers)
+        self._named_as_peft, self._has_alphas = named_as_peft, has_alphas
         self._kohya = (None, None) if has_alphas or self._configs else _kohya_alphas(metadata)
 
     @property
@@ -176,14 +182,19 @@ class FileSettings:
         alpha, of_convolutions = self._kohya
         return LayerSettings(
             of_convolutions if is_convolution and of_convolutions is not None else alpha,
-            whole_modules=self._named_by_peft,
+            whole_modules=self._saved_by_peft,
         )
 
     def is_unknown(self, layer: str) -> bool:
-        """Whether PEFT saved this layer, and its config is missing: then nothing says how strong it is."""
-        if self._configs or self._kohya[0] is not None:
+        """Whether PEFT saved this layer, and its config is missing: then nothing says how strong it is.
+
+        Of its names (`lora_A`) with the prefix of another naming, diffusers' or ComfyUI's, alpha is the rank.
+        """
+        if self._configs or self._has_alphas or self._kohya[0] is not None:
             return False
-        return layer.startswith(PEFT_PREFIX)
+        name = underscored(layer)
+        with_prefix = any(prefix and name.startswith(prefix) for prefix, _ in LORA_PREFIXES)
+        return layer.startswith(PEFT_PREFIX) or (self._named_as_peft and not with_prefix)
 
 
 def _kohya_alphas(metadata: Mapping[str, str]) -> tuple[float | None, float | None]:

@@ -228,6 +228,21 @@ def test_a_file_of_peft_without_its_config_says_what_was_assumed(unet: nn.Module
     assert {change.delta.scale for change in factors.values()} == {1.0}  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "said"), [("", True), ("base_model.model.", True), ("unet.", False), ("diffusion_model.", False)]
+)
+def test_only_of_peft_alone_is_an_alpha_unknown(prefix: str, said: bool, unet: nn.Module, tmp_path: Path) -> None:
+    """diffusers and ComfyUI save PEFT's names with a prefix, without a config, and then alpha is the rank."""
+    tensors = {
+        f"{prefix}conv_in.lora_A.weight": torch.ones(2, 4, 3, 3),
+        f"{prefix}conv_in.lora_B.weight": torch.ones(16, 2, 1, 1),
+    }
+    for more, expected in (({}, said), ({f"{prefix}conv_in.alpha": torch.tensor(2.0)}, False)):
+        file = write(tmp_path / "a.safetensors", tensors | more)
+        (report,) = Adapters(copy.deepcopy(unet), {}).use([AdapterUse(file, "mine")])
+        assert report.matched == 1 and ("adapter_config.json" in report.note) == expected
+
+
 def test_the_config_names_the_base_model_and_the_hubs_cache_the_adapter(unet: nn.Module, tmp_path: Path) -> None:
     folder = tmp_path / "models--someone--inkwash" / "snapshots" / "0123abcd"
     saved_by_peft(unet, peft.LoraConfig(r=4, target_modules=["conv_in"]), folder)
