@@ -178,9 +178,7 @@ class Session:
 
     async def take_gallery(self, path: Path) -> None:
         room: Any = self.window.show_room("Gallery")
-        await until(
-            lambda: room.model.rowCount() > 0 and room.top_bar.rescan_button.isEnabled(), "the gallery was read"
-        )
+        await until(lambda: room.model.rowCount() > 0 and not room.busy(), "the gallery was read")
         room.grid.setCurrentIndex(room.model.index(5))
         rows = [room.model.image(room.model.index(row)) for row in range(min(40, room.model.rowCount()))]
         await until(lambda: all(room.model.thumbnail(image) for image in rows), "the thumbnails were read")
