@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QListWidget, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_folder
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.image_actions import open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
 
@@ -106,7 +106,9 @@ class SettingsDialog(QDialog):
         row = self.folders.currentRow()
         own = row >= 0 and Path(self.folders.item(row).text()) not in self.settings.model_folders
         self.remove_folder.setEnabled(row >= 0 and not own)
-        self.remove_folder.setToolTip("diffstudio's own model folder is always searched" if own else _REMOVE_FOLDER_TIP)
+        set_tooltip(
+            self.remove_folder, "diffstudio's own model folder is always searched" if own else _REMOVE_FOLDER_TIP
+        )
 
     def _change(self, **values: object) -> None:
         self.settings = replace(self.settings, **values)  # type: ignore[arg-type]
@@ -187,7 +189,7 @@ class SettingsDialog(QDialog):
 
 def _row(text: str, control: QWidget) -> QHBoxLayout:
     row = QHBoxLayout()
-    name = QLabel(text)
+    name = label(text)
     name.setBuddy(control)
     name.setMinimumWidth(96)
     row.addWidget(name)

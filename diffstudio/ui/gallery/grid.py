@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemD
 from diffstudio.studio.gallery.gallery import GalleryImage
 from diffstudio.ui.gallery.item_model import IMAGE_ROLE, GalleryModel
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.helpers import describe, reserve_scroll_bar
+from diffstudio.ui.widgets.helpers import describe, reserve_scroll_bar, set_tooltip
 
 MIN_CELL = 156  # px, including the gap
 GAP = 12
@@ -96,7 +96,7 @@ class ThumbnailGrid(QListView):
     def __init__(self) -> None:
         super().__init__()
         describe(self, "Images", "")
-        self.setToolTip("")
+        set_tooltip(self, "")
         self.setViewMode(QListView.ViewMode.ListMode)  # wrapped: lays 100,000 out far faster than IconMode does
         self.setFlow(QListView.Flow.LeftToRight)
         self.setWrapping(True)

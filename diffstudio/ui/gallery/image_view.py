@@ -9,7 +9,7 @@ from PySide6.QtGui import QDrag, QImage, QKeyEvent, QMouseEvent, QPainter, QPain
 from PySide6.QtWidgets import QApplication, QWidget
 
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.images import fitted, rounded
 
 MAX_ZOOM = 32.0
@@ -29,7 +29,7 @@ class ImageView(QWidget):
     def __init__(self) -> None:
         super().__init__()
         describe(self, "Image", "")
-        self.setToolTip("")
+        set_tooltip(self, "")
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumSize(120, 120)
         self._image, self._path = QImage(), Path()

@@ -27,6 +27,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
+from diffstudio.ui.widgets.helpers import plain_tooltip
 from diffstudio.ui.widgets.images import read_image
 
 PAGE = 200  # images in the first page; later pages grow
@@ -70,7 +71,8 @@ class GalleryModel(QAbstractListModel):
             case Qt.ItemDataRole.DisplayRole:
                 return title(image)
             case Qt.ItemDataRole.ToolTipRole:
-                return "\n".join((title(image)[:300], description(image), *(missing_text(image),) * image.missing))
+                why = (missing_text(image),) * image.missing
+                return plain_tooltip("\n".join((title(image)[:300], description(image), *why)))
             case Qt.ItemDataRole.AccessibleTextRole:
                 starred, missing = ", starred" * image.starred, ", missing" * image.missing
                 return f"{title(image)[:300]}, {description(image)}{starred}{missing}"

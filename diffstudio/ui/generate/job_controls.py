@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
-from diffstudio.ui.widgets.helpers import ElidedLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, set_tooltip
 
 _HEIGHT = 34  # px
 
@@ -40,7 +40,7 @@ class JobControls(QWidget):
         self.pause.setText("Resume" if paused else "Pause")
         self.pause.set_icon("play-fill" if paused else "pause-fill")
         self.pause.setAccessibleName(self.pause.text())
-        self.pause.setToolTip("Resume (Ctrl+P)" if paused else labels.PAUSE_TIP)
+        set_tooltip(self.pause, "Resume (Ctrl+P)" if paused else labels.PAUSE_TIP)
 
     def show_restart(self, step: int | None, *, resumes: bool = False, takes_prompt: bool = False) -> None:
         """Show Restart from `step`, or Resume if that is the first step not made yet; None hides the button.
@@ -56,7 +56,7 @@ class JobControls(QWidget):
         kept = {1: "Generate it again", 2: "Keep the first step and continue from there"}.get(
             step, f"Keep the first {step - 1} steps and continue from there"
         )
-        self.restart.setToolTip(f"{kept}{', with the current prompt and CFG scale' if takes_prompt else ''}")
+        set_tooltip(self.restart, f"{kept}{', with the current prompt and CFG scale' if takes_prompt else ''}")
 
     def job_button_has_focus(self) -> bool:
         return self.pause.hasFocus() or self.stop.hasFocus()

@@ -7,7 +7,7 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QAbstractItemView, QListView
 
 from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel
-from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.helpers import describe, set_tooltip
 
 
 class CheckpointList(QListView):
@@ -19,7 +19,7 @@ class CheckpointList(QListView):
     def __init__(self, model: CheckpointsModel) -> None:
         super().__init__()
         describe(self, "Checkpoints", "")
-        self.setToolTip("")
+        set_tooltip(self, "")
         self.setModel(model)
         self.setItemDelegate(CheckpointDelegate(self))
         self.setUniformItemSizes(True)

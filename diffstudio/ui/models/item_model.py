@@ -16,6 +16,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.generate.labels import ORIGINS
 from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.helpers import plain_tooltip
 
 ENTRY_ROLE = int(Qt.ItemDataRole.UserRole)
 ROW_HEIGHT = 72
@@ -61,7 +62,7 @@ class CheckpointsModel(QAbstractListModel):
             case Qt.ItemDataRole.DisplayRole:
                 return entry.title
             case Qt.ItemDataRole.ToolTipRole:
-                return str(entry.path)
+                return plain_tooltip(str(entry.path))
             case Qt.ItemDataRole.AccessibleTextRole:
                 if isinstance(entry, Checkpoint):
                     return f"{entry.title}, {model_info.summary(entry)}, {ORIGINS[entry.origin]}"

@@ -28,6 +28,7 @@ from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLi
 from diffstudio.ui.widgets.dialogs import confirm
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.formatting import human_bytes
+from diffstudio.ui.widgets.helpers import set_tooltip
 
 LIST_WIDTH = 340
 
@@ -163,7 +164,7 @@ class ModelsRoom(QWidget):
         """Show the progress of copying an imported file, 0 to 1; None hides it."""
         self.progress.setVisible(fraction is not None)
         self.progress.set_fraction(fraction)
-        self.progress.setToolTip(f"Copying {name}")
+        set_tooltip(self.progress, f"Copying {name}")
 
     def show_imported(self, path: Path) -> None:
         if self.choose(path):

@@ -25,7 +25,7 @@ class TriggerWordChip(Chip):
     def __init__(self, word: str, count: int = 0) -> None:
         shown = word if len(word) <= MAX_SHOWN else f"{word[: MAX_SHOWN - 1]}…"
         frequency = f" {count:,} of its training images have it." if count else ""
-        super().__init__(shown.replace("&", "&&"), checkable=False, tooltip=f"Add “{word}” to the prompt.{frequency}")
+        super().__init__(shown, checkable=False, tooltip=f"Add “{word}” to the prompt.{frequency}")
         self.word = word
         self.setAccessibleName(f"Add {word} to the prompt")
         self.clicked.connect(lambda: self.requested.emit(self.word))

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import QMessageLogContext, QSocketNotifier, QStandardPaths, Qt, QtMsgType, qInstallMessageHandler
+from PySide6.QtCore import QMessageLogContext, QSocketNotifier, QStandardPaths, QtMsgType, qInstallMessageHandler
 from PySide6.QtWidgets import QApplication, QMessageBox, QWidget
 
 from diffstudio.studio.settings import Settings
@@ -48,10 +48,9 @@ def show_error(message: str) -> None:
     """Show an error without a window of the program: on standard error, and in a box where there is a screen."""
     print(f"diffstudio: {message}", file=sys.stderr, flush=True)
     if QApplication.platformName() not in ("offscreen", "minimal"):  # pragma: no cover - the box waits for a click
-        box = QMessageBox(QMessageBox.Icon.Critical, "diffstudio", "")
-        box.setTextFormat(Qt.TextFormat.PlainText)
-        box.setText(message)
-        box.exec()
+        from diffstudio.ui.widgets.dialogs import message_box
+
+        message_box(QMessageBox.Icon.Critical, "diffstudio", message).exec()
 
 
 def device_status(settings: Settings) -> str:

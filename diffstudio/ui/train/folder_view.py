@@ -23,7 +23,7 @@ from diffstudio.ui.train.folder_card import short_path
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip
 from diffstudio.ui.widgets.images import Thumbnail
 
 MAX_THUMBNAILS = 60
@@ -131,7 +131,7 @@ class FolderReportView(QWidget):
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(self._thumbnails)
         describe(area, "Some of the images")
-        area.setToolTip("")
+        set_tooltip(area, "")
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 16)
         column.setSpacing(12)
@@ -179,7 +179,7 @@ class Warnings(QWidget):
         self.list.setMaximumHeight(220)
         self.list.setFont(theme.font(theme.SMALL_PIXELS))
         describe(self.list, "Files with problems")
-        self.list.setToolTip("")
+        set_tooltip(self.list, "")
         self.list.hide()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

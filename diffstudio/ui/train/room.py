@@ -46,7 +46,7 @@ from diffstudio.ui.train.thumbnails import evenly_spaced
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import choose_folder
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
-from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.image_actions import open_folder
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two refreshes
@@ -76,7 +76,7 @@ class TrainRoom(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setAcceptDrops(True)
         describe(self, "Train")
-        self.setToolTip("")
+        set_tooltip(self, "")
         self.new_panel, self.run_panel = NewRunPanel(), RunPanel()
         self.folder_view, self.run_view = FolderView(), RunView(self._tasks)
         self.runs_list = RunsList()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt
 from PySide6.QtGui import QHelpEvent, QImage, QPainter, QPaintEvent, QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QToolTip, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from diffstudio.training.run.run_folder import RunFolder, RunSamples
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.helpers import describe, label, set_tooltip, show_tooltip
 from diffstudio.ui.widgets.images import read_image, rounded
 from diffstudio.ui.widgets.inputs import ChipRow
 
@@ -33,7 +33,7 @@ class SampleGrid(QWidget):
         super().__init__()
         self._sheet, self._image = _NO_SHEET, QImage()
         describe(self, name)
-        self.setToolTip("")
+        set_tooltip(self, "")
         self.setMinimumSize(120, 96)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
@@ -78,10 +78,7 @@ class SampleGrid(QWidget):
     def event(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             prompt = self.prompt_at(event.pos())
-            if prompt:
-                QToolTip.showText(event.globalPos(), prompt, self)
-            else:
-                QToolTip.hideText()
+            show_tooltip(event.globalPos(), prompt, self)
             return True
         return super().event(event)
 

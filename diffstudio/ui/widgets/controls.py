@@ -10,7 +10,6 @@ from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QSizePolicy,
     QStyle,
@@ -211,7 +210,7 @@ class EmptyState(QWidget):
     def __init__(self, icon: str, title: str, text: str, button_text: str | None = None) -> None:
         super().__init__()
         self._icon = icon
-        self._icon_label = QLabel()
+        self._icon_label = label()
         self._icon_label.setFixedHeight(48)
         self.title, self.text = label(title, pixels=16, bold=True, wrap=True), label(text, "dim", wrap=True)
         column = QVBoxLayout(self)
@@ -272,7 +271,7 @@ class Banner(QFrame):
 
     def __init__(self, kind: str = "info", text: str = "", action: str = "") -> None:
         super().__init__()
-        self._icon_label = QLabel()
+        self._icon_label = label()
         self._icon_label.setFixedWidth(20)
         self._text = label("", wrap=True)
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)

@@ -1,4 +1,4 @@
-"""Dialogs that every room opens: a confirmation, and choosing an image or a folder. None of them blocks."""
+"""Dialogs that every room opens: message boxes, a confirmation, and choosing an image or a folder. None blocks."""
 
 from __future__ import annotations
 
@@ -6,26 +6,39 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
+from PySide6.QtWidgets import QFileDialog, QLabel, QMessageBox, QWidget
 
+from diffstudio.ui.widgets.helpers import plain_button_text
 from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER
 
 
-def confirm(parent: QWidget, verb: str, question: str, consequence: str, do: Callable[[], object]) -> QMessageBox:
+def message_box(
+    icon: QMessageBox.Icon, title: str, text: str, more: str = "", parent: QWidget | None = None
+) -> QMessageBox:
+    """A message box whose texts are shown as they are: without this, Qt takes some of them for HTML."""
+    box = QMessageBox(icon, title, text, parent=parent)
+    box.setInformativeText(more)
+    for each in box.findChildren(QLabel):  # `setTextFormat` does not reach the informative text
+        each.setTextFormat(Qt.TextFormat.PlainText)
+    return box
+
+
+def confirm(
+    parent: QWidget | None, verb: str, question: str, consequence: str, do: Callable[[], object]
+) -> QMessageBox:
     """Ask a question and explain the consequence. The button `verb` calls `do()`; Cancel is the default."""
     return choose_action(parent, verb, question, consequence, {verb: do})
 
 
 def choose_action(
-    parent: QWidget, title: str, question: str, text: str, choices: dict[str, Callable[[], object]]
+    parent: QWidget | None, title: str, question: str, text: str, choices: dict[str, Callable[[], object]]
 ) -> QMessageBox:
     """A question with a button for each choice, the last of which is destructive, and Cancel as the default."""
-    box = QMessageBox(QMessageBox.Icon.NoIcon, title, question, parent=parent)
-    box.setInformativeText(text)
+    box = message_box(QMessageBox.Icon.NoIcon, title, question, text, parent)
     last = list(choices)[-1]
     for verb, do in choices.items():
         kinds = QMessageBox.ButtonRole
-        button = box.addButton(verb, kinds.DestructiveRole if verb == last else kinds.ActionRole)
+        button = box.addButton(plain_button_text(verb), kinds.DestructiveRole if verb == last else kinds.ActionRole)
         button.clicked.connect(lambda _=False, do=do: do())
     cancel = box.addButton(QMessageBox.StandardButton.Cancel)
     box.setDefaultButton(cancel)

@@ -1,12 +1,28 @@
-"""Helpers for every control: accessible names, style-sheet properties, labels and elided text."""
+"""Helpers for every control: accessible names, style-sheet properties, plain text, labels and elided text.
+
+Qt takes a text that contains a tag for HTML, in labels, tooltips and message boxes alike, and opens the files that it
+names. Prompts, names and messages come from outside, so every label and tooltip is made by a function of this module,
+and every message box by one of `dialogs`.
+"""
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
-from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent
-from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
+from PySide6 import QtGui
+from PySide6.QtCore import QPoint, QSize, Qt
+from PySide6.QtGui import QAction, QFontMetrics, QPainter, QPaintEvent
+from PySide6.QtWidgets import (
+    QAbstractScrollArea,
+    QFrame,
+    QLabel,
+    QListWidgetItem,
+    QScrollArea,
+    QSizePolicy,
+    QToolTip,
+    QWidget,
+)
 
 from diffstudio.ui.widgets import theme
 
@@ -14,7 +30,29 @@ from diffstudio.ui.widgets import theme
 def describe(widget: QWidget, name: str, tooltip: str = "") -> None:
     """Set the accessible name and the tooltip of a widget; the tooltip defaults to the name."""
     widget.setAccessibleName(name)
-    widget.setToolTip(tooltip or name)
+    set_tooltip(widget, tooltip or name)
+
+
+def plain_tooltip(text: str) -> str:
+    """What a tooltip must be set to, so that it shows exactly these characters: itself, unless Qt takes it for HTML."""
+    if not QtGui.Qt.mightBeRichText(text):
+        return text
+    return f'<qt><p style="white-space:pre-wrap">{html.escape(text)}</p></qt>'
+
+
+def set_tooltip(target: QWidget | QAction | QListWidgetItem, text: str) -> None:
+    """Set the tooltip of a widget, an action or an item of a list; an empty text for none."""
+    target.setToolTip(plain_tooltip(text))
+
+
+def show_tooltip(at: QPoint, text: str, widget: QWidget) -> None:
+    """Show a tooltip now, at a point of the screen; an empty text hides it."""
+    QToolTip.showText(at, plain_tooltip(text), widget)
+
+
+def plain_button_text(text: str) -> str:
+    """What the text of a button or a menu entry must be set to: Qt takes a single & for the mark of a shortcut."""
+    return text.replace("&", "&&")
 
 
 def set_style_property(widget: QWidget, property_name: str, value: Any) -> None:
@@ -103,6 +141,6 @@ class ElidedLabel(QLabel):
         painter = QPainter(self)
         painter.setPen(self.palette().color(self.foregroundRole()))
         shown = self.shown_text()
-        if (tip := self.text() if shown != self.text() else "") != self.toolTip():
-            self.setToolTip(tip)
+        if (tip := plain_tooltip(self.text()) if shown != self.text() else "") != self.toolTip():
+            set_tooltip(self, self.text() if tip else "")
         painter.drawText(self.contentsRect(), int(self.alignment() | Qt.AlignmentFlag.AlignVCenter), shown)

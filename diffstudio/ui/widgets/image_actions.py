@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QMimeData, QPoint, QSize, Qt, QUrl
@@ -14,6 +15,7 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import IMAGE_NOT_SAVED
+from diffstudio.ui.widgets.dialogs import confirm
 
 _FILTERS = {".png": "PNG (*.png)", ".jpg": "JPEG (*.jpg)", ".webp": "WebP (*.webp)"}
 
@@ -94,6 +96,7 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
     dialog = QFileDialog(parent, "Save a copy")
     dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
     dialog.setNameFilters([_FILTERS[ending] for ending in kinds])
+    dialog.setOption(QFileDialog.Option.DontConfirmOverwrite)  # Qt's own question takes a name for HTML
     dialog.setDefaultSuffix(kinds[0].removeprefix("."))
     dialog.selectFile(str(Path.home() / path.name))
 
@@ -103,7 +106,15 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
         dialog.selectFile(path.stem + ending)
 
     dialog.filterSelected.connect(filter_selected)
-    dialog.fileSelected.connect(lambda name: save(Path(name)))
+
+    def save_or_ask(name: str) -> None:
+        target, where = Path(name), f"It is already in {Path(name).parent}."
+        if target.exists():
+            confirm(dialog.parentWidget(), "Replace", f"Replace {target.name}?", where, partial(save, target))
+        else:
+            save(target)
+
+    dialog.fileSelected.connect(save_or_ask)
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.open()
     return dialog

@@ -26,6 +26,7 @@ from PySide6.QtWidgets import QLabel
 from diffstudio.imaging.limits import LARGEST_PIXELS, TRUNCATED, too_large
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.helpers import describe
 
 _LONGEST_HEADER_THUMBNAIL = 1 << 20  # characters of base64
 _MOST_MIB = 8 * LARGEST_PIXELS >> 20  # Qt holds at most 8 bytes for each pixel
@@ -131,8 +132,8 @@ class Thumbnail(QLabel):
         self._side, self._radius, self._image, self._scaled = size, radius, QImage(), QImage()
         self._chosen, self._clickable = False, clickable
         self.setFixedSize(size, size)
-        self.setAccessibleName(name)
-        self.setToolTip(tooltip or name)
+        self.setTextFormat(Qt.TextFormat.PlainText)  # it never has one
+        describe(self, name, tooltip)
         if clickable:
             self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             self.setCursor(Qt.CursorShape.PointingHandCursor)

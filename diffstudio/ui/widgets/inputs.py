@@ -32,7 +32,7 @@ from PySide6.QtWidgets import (
 
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.flow_layout import FlowLayout
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, plain_button_text, plain_tooltip
 
 SEARCH_DELAY_MS = 150
 _NARROWEST_CHIP = 64  # px
@@ -196,7 +196,7 @@ class ComboBox(QComboBox):
         self.clear()
         for index, (_, text) in enumerate(choices):
             self.addItem(text)
-            self.setItemData(index, text, Qt.ItemDataRole.ToolTipRole)
+            self.setItemData(index, plain_tooltip(text), Qt.ItemDataRole.ToolTipRole)
         self.set_value(before)
 
     def value(self) -> Any:
@@ -262,7 +262,7 @@ class Chip(QPushButton):
     """A small rounded button; its text is elided when it is longer than its row."""
 
     def __init__(self, text: str, checkable: bool = True, tooltip: str = "", icon: str = "") -> None:
-        super().__init__(text)
+        super().__init__(plain_button_text(text))
         self.setCheckable(checkable)
         self.setIconSize(QSize(14, 14))
         self.setFont(theme.font(theme.SMALL_PIXELS))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QMessageBox, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
@@ -84,4 +85,19 @@ def test_the_dialog_offers_the_pictures_own_kind_first(qtbot: QtBot, tmp_path: P
     assert dialog.nameFilters()[0] == "JPEG (*.jpg)" and dialog.defaultSuffix() == "jpg"
     dialog.filterSelected.emit("WebP (*.webp)")
     assert dialog.defaultSuffix() == "webp"
+    dialog.close()
+
+
+def test_a_file_that_exists_is_replaced_after_a_question(qtbot: QtBot, tmp_path: Path) -> None:
+    parent, chosen = QWidget(), list[Path]()
+    qtbot.addWidget(parent)
+    target = tmp_path / "<b>a.png"
+    target.write_bytes(b"before")
+    dialog = image_actions.ask_where_to_save(parent, target, chosen.append)
+    dialog.fileSelected.emit(str(target))
+    box = parent.findChild(QMessageBox)
+    assert box is not None and not chosen and "<b>a.png" in box.text()
+    assert box.textFormat() is Qt.TextFormat.PlainText
+    next(button for button in box.buttons() if button.text() == "Replace").click()
+    assert chosen == [target]
     dialog.close()

@@ -14,6 +14,7 @@ from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import Card
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.images import Thumbnail, header_thumbnail
+from diffstudio.ui.widgets.menus import add_entry
 
 
 class CheckpointChooser(Card):
@@ -63,9 +64,8 @@ class CheckpointChooser(Card):
         menu.setToolTipsVisible(True)
         for checkpoint in self._checkpoints:
             title = checkpoint.title if len(checkpoint.title) < 48 else checkpoint.title[:47] + "…"
-            action = menu.addAction(f"{title}\t{labels.summary_of(checkpoint)}".replace("&", "&&"))
-            action.setToolTip(labels.tooltip_of(checkpoint))
-            action.setIcon(_icon_of(checkpoint))
+            text, tooltip = f"{title}\t{labels.summary_of(checkpoint)}", labels.tooltip_of(checkpoint)
+            action = add_entry(menu, text, _icon_of(checkpoint), tooltip)
             action.setCheckable(False)
             action.triggered.connect(lambda _=False, checkpoint=checkpoint: self._choose(checkpoint))
             if checkpoint == self._current:

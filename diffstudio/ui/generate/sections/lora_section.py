@@ -27,7 +27,7 @@ from diffstudio.ui.generate.sections.prompt import PromptEdit
 from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.helpers import describe, label, set_tooltip
 from diffstudio.ui.widgets.inputs import Chip, LabelledSlider, SearchField
 
 DEFAULT_WEIGHT = 0.8
@@ -93,7 +93,7 @@ class LoraPicker(QFrame):
                 continue
             lora = model.role is Role.LORA
             item = QListWidgetItem(icons.icon("stack" if lora else "text-aa", "dim"), model.name)
-            item.setToolTip(f"{model.path}\n{model.reason}")
+            set_tooltip(item, f"{model.path}\n{model.reason}".rstrip())
             item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{model.name}, {'LoRA' if lora else 'embedding'}")
             item.setData(Qt.ItemDataRole.UserRole, model.name)
             item.setSizeHint(QSize(0, 28))
@@ -146,7 +146,8 @@ class LoraRow(QWidget):
         self.trigger_chips: list[Chip] = []
         chips = QWidget()
         flow = FlowLayout(chips, 4)
-        for word in suggested_words(lora.metadata)[:_MAX_CHIPS] if lora is not None else ():
+        self._trigger_words = suggested_words(lora.metadata)[:_MAX_CHIPS] if lora is not None else ()
+        for word in self._trigger_words:
             chip = Chip(word, checkable=False, tooltip=f"Add the trigger word “{word}” to the prompt")
             chip.clicked.connect(partial(self.trigger_word_clicked.emit, word))
             self.trigger_chips.append(chip)
@@ -177,8 +178,8 @@ class LoraRow(QWidget):
 
     def show_prompt(self, prompt: str) -> None:
         """Disable the trigger words that the prompt already contains."""
-        for chip in self.trigger_chips:
-            chip.setEnabled(not any(_contains(prompt, text) for text in (chip.text(), _literally(chip.text()))))
+        for word, chip in zip(self._trigger_words, self.trigger_chips, strict=True):
+            chip.setEnabled(not any(_contains(prompt, text) for text in (word, _literally(word))))
 
 
 class LoraSection(QWidget):

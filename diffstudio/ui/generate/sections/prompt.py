@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QMimeData, QPoint, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QFontMetrics, QHelpEvent, QKeyEvent, QResizeEvent, QTextCharFormat, QTextCursor
-from PySide6.QtWidgets import QMenu, QPlainTextEdit, QTextEdit, QToolTip, QWidget
+from PySide6.QtWidgets import QMenu, QPlainTextEdit, QTextEdit, QWidget
 
 from diffstudio.models.conditioning.prompt_weighting import reweighted
 from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.helpers import describe, label, set_style_property
+from diffstudio.ui.widgets.helpers import describe, label, set_style_property, set_tooltip, show_tooltip
+from diffstudio.ui.widgets.menus import add_entry
 
 _MAX_MENU_PROMPTS = 30
 _COUNT_AFTER_MS = 150  # after the last key
@@ -45,7 +46,7 @@ class PromptEdit(QPlainTextEdit):
         self.count = label("", "faint", pixels=theme.TINY_PIXELS)
         self.count.setParent(self)
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self._counted = PromptTokenCount()
+        self._counted, self._count_tip = PromptTokenCount(), ""
         self._count_timer = QTimer(self, singleShot=True, interval=_COUNT_AFTER_MS)
         self._count_timer.timeout.connect(lambda: self.token_count_requested.emit(self.toPlainText()))
         self.show_token_count("", PromptTokenCount())
@@ -93,7 +94,7 @@ class PromptEdit(QPlainTextEdit):
         metrics = QFontMetrics(menu.font())
         for prompt in self._history[:_MAX_MENU_PROMPTS]:
             line = metrics.elidedText(" ".join(prompt.split()), Qt.TextElideMode.ElideRight, 420)
-            action = menu.addAction(line.replace("&", "&&"))
+            action = add_entry(menu, line)
             action.triggered.connect(lambda _=False, prompt=prompt: self.set_text(prompt))
         if not self._history:
             menu.addAction("Prompts you use appear here").setEnabled(False)
@@ -105,7 +106,7 @@ class PromptEdit(QPlainTextEdit):
             return
         summary, tone, tip = labels.token_count_texts(counted) if text else ("", "faint", "")
         shown = summary if self._always_counts or tone != "faint" or counted.in_chunks else ""
-        self._counted = counted
+        self._counted, self._count_tip = counted, tip or f"Tokens: {summary}"
         self.count.setText(shown)
         describe(self.count, f"Tokens: {summary}", tip)
         set_style_property(self.count, "tone", tone)
@@ -116,11 +117,12 @@ class PromptEdit(QPlainTextEdit):
 
     def set_weighting_enabled(self, enabled: bool) -> None:
         self._weighting_enabled = enabled
-        self.setToolTip(
+        set_tooltip(
+            self,
             f"{self._tooltip}. (word:1.2) raises and [word] lowers attention; Ctrl+Up and Ctrl+Down change it for the "
             "selection"
             if enabled
-            else self._tooltip
+            else self._tooltip,
         )
 
     def recount_tokens(self) -> None:
@@ -183,7 +185,7 @@ class PromptEdit(QPlainTextEdit):
                 unread.cursor.selectionStart() <= place < unread.cursor.selectionEnd()
                 for unread in self.extraSelections()
             ):
-                QToolTip.showText(event.globalPos(), self.count.toolTip(), self)
+                show_tooltip(event.globalPos(), self._count_tip, self)
                 return True
         return super().viewportEvent(event)
 

@@ -17,6 +17,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import GenerateRequest, SamplerName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import terms
+from diffstudio.ui.widgets.helpers import plain_tooltip
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 MAX_STEPS = 100
@@ -67,7 +68,7 @@ class SamplingSection(QWidget):
         )
         self.sampler.set_value(SamplerName.HEUN)
         for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
-            self.sampler.combo.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
+            self.sampler.combo.setItemData(index, plain_tooltip(tip), Qt.ItemDataRole.ToolTipRole)
         self._lay_out()
 
     def _lay_out(self) -> None:
