@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
+from diffstudio.models.conditioning.prompt_features import PromptFeature
+from diffstudio.models.conditioning.prompt_schedule import PromptBatch, StepTexts
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,34 @@ class EncodedPrompt:
     """A batch of encoded prompts and negative prompts; its content is private to each family."""
 
     __slots__ = ()
+
+    def at_steps(self, steps: int, steps_before: int | None = None) -> Sequence[EncodedPrompt]:
+        """What conditions each of the `steps` of a pass: the same object for steps with the same texts.
+
+        `steps_before` are the steps of the first pass; None in that itself.
+        """
+        return [self] * steps
+
+
+PromptEncoder: TypeAlias = Callable[[StepTexts], EncodedPrompt]
+
+
+class ScheduledPrompt(EncodedPrompt):
+    """Prompts whose texts change from step to step; each distinct text is encoded once."""
+
+    __slots__ = ("_batch", "_encode", "_encoded")
+
+    def __init__(self, batch: PromptBatch, encode: PromptEncoder) -> None:
+        self._batch, self._encode = batch, encode
+        self._encoded: dict[StepTexts, EncodedPrompt] = {}
+
+    def at_steps(self, steps: int, steps_before: int | None = None) -> Sequence[EncodedPrompt]:
+        return [self._of(self._batch.at(step, steps, steps_before)) for step in range(1, steps + 1)]
+
+    def _of(self, texts: StepTexts) -> EncodedPrompt:
+        if texts not in self._encoded:
+            self._encoded[texts] = self._encode(texts)
+        return self._encoded[texts]
 
 
 class OffloadLevel(IntEnum):
@@ -132,11 +162,25 @@ class Model(Protocol):
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """[C,h,w] of the state for an image of this size."""
 
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> EncodedPrompt:
+    @property
+    def prompt_features(self) -> PromptFeature:
+        """The parts of the prompt grammar that it supports; all else in a prompt is plain text."""
+
+    def encode_prompt(
+        self, prompt: str | Sequence[str], negative: str = "", count: int = 1, *, clip_skip: int | None = None
+    ) -> EncodedPrompt:
         """Encode one prompt for `count` images, or a list with one prompt for each image.
 
-        BadRequest for an unknown class.
+        `clip_skip` as in `GenerateRequest`. BadRequest for an unknown class, and for a clip skip beyond the layers of
+        the text encoders.
         """
+        prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
+        batch = PromptBatch(prompts, [negative] * len(prompts), self.prompt_features)
+        encode = self.prompt_encoder(clip_skip)
+        return ScheduledPrompt(batch, encode) if batch.changes else encode(batch.at(1, 1))
+
+    def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
+        """A function that encodes the texts of one step, and remembers those that it has encoded before."""
 
     def encode_image(self, image: Tensor) -> Tensor:
         """image [B,3,H,W] in [-1,1] -> clean state [B,C,h,w]."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +47,7 @@ class SampleOptions:
     tiling: Tiling | None = None  # MultiDiffusion: each estimate is averaged from those of tiles
     # Whether guidance acts in the last of three or more network calls; None: the model decides.
     guide_last_call: bool | None = None
+    steps_before: int | None = None  # in a second pass the steps of the first one, for prompts that change with them
 
     @property
     def from_image(self) -> bool:
@@ -83,13 +83,16 @@ def sample(
         return model.own_sampler.run(prompt, options.seeds, width, height, options.steps, options.guidance, wrap)
     shape = model.state_shape(width, height)
     images = ImageInputs(options.init, options.mask, options.controls, times)
+    counter = StepCounter()
+    prompts = prompt.at_steps(len(times) - 1, options.steps_before)
 
     def guided(scale: float) -> Denoiser:
+        def denoiser(images: ImageInputs) -> Denoiser:
+            return PromptedDenoiser(prompts, lambda prompt: model.denoiser(prompt, scale, images), counter)
+
         if tiling is None:
-            return model.denoiser(prompt, scale, images)
-        return tiled_denoiser(
-            model, partial(model.denoiser, prompt, scale), images, width // shape[2], tiling, before_tile
-        )
+            return denoiser(images)
+        return tiled_denoiser(model, denoiser, images, width // shape[2], tiling, before_tile)
 
     noise = SeededNoise(options.seeds)
     x = noise.start(shape).to(model.device)
@@ -113,7 +116,41 @@ def sample(
         calls = network_calls(options.sampler, model.schedule, times)
         if calls >= _FEWEST_CALLS_WITH_UNGUIDED_LAST:
             denoiser = LastCallUnguided(denoiser, wrapped(guided(model.unguided_scale)), calls)
-    return SAMPLERS[options.sampler](denoiser, x, times, noise)
+    return counter.counted(SAMPLERS[options.sampler](denoiser, x, times, noise))
+
+
+class StepCounter:
+    """The step that a sampler is taking, whatever number of network calls it makes in one."""
+
+    def __init__(self) -> None:
+        self.step = 1
+
+    def counted(self, steps: Iterator[Step]) -> Iterator[Step]:
+        for step in steps:
+            self.step = step.index + 1
+            yield step
+
+
+class PromptedDenoiser:
+    """A denoiser that is conditioned on another prompt in each step.
+
+    `denoiser_of(prompt)` is called when the prompt is first needed.
+    """
+
+    def __init__(
+        self, prompts: Sequence[EncodedPrompt], denoiser_of: Callable[[EncodedPrompt], Denoiser], counter: StepCounter
+    ) -> None:
+        self._prompts, self._denoiser_of, self._counter = prompts, denoiser_of, counter
+        self._denoisers: dict[int, Denoiser] = {}  # by the id of the prompt
+        self.schedule = self._denoiser(prompts[0]).schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self._denoiser(self._prompts[self._counter.step - 1])(x_t, t)
+
+    def _denoiser(self, prompt: EncodedPrompt) -> Denoiser:
+        if id(prompt) not in self._denoisers:
+            self._denoisers[id(prompt)] = self._denoiser_of(prompt)
+        return self._denoisers[id(prompt)]
 
 
 class LastCallUnguided:

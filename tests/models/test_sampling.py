@@ -194,7 +194,7 @@ def test_a_network_in_training_samples_without_gradients_and_stays_as_it_is(mode
 
 def test_classes_are_taken_by_name(tmp_path: Path) -> None:
     model = load(write_tiny_checkpoint(tmp_path / "classes.safetensors", conditioning=Conditioning.CLASS))
-    assert model.encode_prompt(list(CLASSES) + ["", " ROCKET "]).positive.class_labels.tolist() == [0, 1, 2, 3, 1]
+    assert model.encode_prompt(list(CLASSES) + ["", " ROCKET "]).positive.first.class_labels.tolist() == [0, 1, 2, 3, 1]
     assert not torch.equal(made(model, prompts=["apple"]), made(model, prompts=["rocket"]))
     with pytest.raises(BadRequest, match="the prompt must be the name of a class. Try: rocket"):
         model.encode_prompt("rockett")

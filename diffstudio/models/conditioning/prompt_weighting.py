@@ -5,19 +5,20 @@ No torch until a prompt is encoded.
     (word)        weight 1.1; ((word)) 1.21
     (word:1.3)    weight 1.3; any number, also below 1 or negative
     [word]        weight 1 / 1.1
-    \\( \\) \\[ \\] \\\\  the character itself
+    \\( \\) \\[ \\] \\\\  the character itself; any other backslash is dropped
     BREAK         starts a new chunk
 
-Unmatched brackets are ordinary characters. Prompt editing and alternation, `[a:b:0.5]` and `[a|b]`, are not supported:
-the brackets only lower the weight of the text inside.
+A bracket that is never closed acts up to the end; one that closes nothing is an ordinary character. Edits and
+alternations, `[a:b:0.5]` and `[a|b]`, were resolved before: `prompt_schedule`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 ROUND, SQUARE = 1.1, 1 / 1.1  # the weight of one pair of brackets
 CHUNK_TOKENS = 75  # of a chunk, without its start and end tokens
 BACKTRACK = 20  # tokens: a chunk may end at a comma this close to its end
+_NO_EMBEDDINGS: Mapping[int, int] = MappingProxyType({})
 
 _SYNTAX = re.compile(
     r"\\[()\[\]\\]"  # an escaped character
     r"|:\s*(?P<weight>[+-]?(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6}))\s*\)"
     r"|\bBREAK\b"
-    r"|[()\[\]]"
+    r"|[()\[\]\\]"
 )
 _TAG = re.compile(r"(?P<name><[^<>:\s]+:[^<>:]+)(?::(?P<weight>[+-]?\d{1,4}(?:\.\d{0,6})?))?>")
 _CLOSING = re.compile(r"(?::\s*(?P<weight>[+-]?(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6}))\s*)?\)")
@@ -90,6 +92,11 @@ class EncodedPrompts:
     pooled: Tensor | None  # [B,P] of each prompt's first chunk; None without a pooled output
 
 
+# One chunk's ids [1, CHUNK_TOKENS + 2] -> hidden states [1, CHUNK_TOKENS + 2, D] and pooled [1,P] or None.
+Encode: TypeAlias = Callable[["Tensor"], tuple["Tensor", "Tensor | None"]]
+EncodedChunks: TypeAlias = dict[TokenChunk, tuple["Tensor", "Tensor | None"]]
+
+
 def parse_prompt(text: str) -> tuple[tuple[WeightedText, ...], ...]:
     """Parse a prompt into sections separated by BREAK, each of runs of text that differ in weight. Never empty."""
     sections: list[list[WeightedText]] = [[]]
@@ -108,17 +115,19 @@ def strip_syntax(text: str) -> str:
     return " ".join("".join(run.text for run in section).strip() for section in parse_prompt(text)).strip()
 
 
-def split_chunks(text: str, ids: Ids) -> list[TokenChunk]:
+def split_chunks(text: str, ids: Ids, embedding_lengths: Mapping[int, int] = _NO_EMBEDDINGS) -> list[TokenChunk]:
     """Split a prompt into chunks, at least one.
 
     A chunk ends at its last comma if that is within `BACKTRACK` tokens of its end, as in AUTOMATIC1111 with its
-    `comma_padding_backtrack` of 20.
+    `comma_padding_backtrack` of 20. `embedding_lengths`: how many tokens, at most `CHUNK_TOKENS`, stay together from
+    one of these ids on.
     """
     comma = (tuple(ids(",")) or (-1,))[-1]
     made: list[TokenChunk] = []
     sections = parse_prompt(text)
     for number, section in enumerate(sections, 1):
-        chunks = list(_split([(token, run.weight) for run in section for token in ids(run.text)], comma))
+        tokens = [(token, run.weight) for run in section for token in ids(run.text)]
+        chunks = list(_split(tokens, comma, embedding_lengths))
         nothing_after_break = not chunks and number == len(sections) > 1
         made += chunks if chunks or nothing_after_break else [TokenChunk()]
     return made
@@ -139,7 +148,11 @@ def count_tokens(text: str, tokenizer: Tokenizer, longest: int | None = None) ->
 
 
 def encode_weighted(
-    prompts: Sequence[str], tokenizer: ClipTokenizer, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    prompts: Sequence[str],
+    tokenizer: ClipTokenizer,
+    encode: Encode,
+    known: EncodedChunks | None = None,
+    embedding_lengths: Mapping[int, int] = _NO_EMBEDDINGS,
 ) -> EncodedPrompts:
     """Encode weighted prompts with a CLIP text encoder, padded with empty chunks to the longest prompt.
 
@@ -147,16 +160,17 @@ def encode_weighted(
     diffusers) and returns the family's hidden states [1, CHUNK_TOKENS + 2, D] and pooled [1,P] or None. Each distinct
     chunk is encoded once and alone, so that a prompt's states do not depend on the batch; without weights they equal
     diffusers' bit for bit. Weights multiply the states, whose mean is then restored. Encode positive and negative
-    prompts together, so that they have the same length.
+    prompts together, so that they have the same length. `known` holds the chunks that were encoded before, and gets
+    the new ones; `embedding_lengths` as in `split_chunks`.
     """
     import torch
 
     def ids(text: str) -> Sequence[int]:
         return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
-    rows = [split_chunks(prompt, ids) for prompt in prompts]
+    rows = [split_chunks(prompt, ids, embedding_lengths) for prompt in prompts]
     longest = max(len(row) for row in rows)
-    known: dict[TokenChunk, tuple[Tensor, Tensor | None]] = {}
+    known = {} if known is None else known
     for row in rows:
         row += [TokenChunk()] * (longest - len(row))
         for chunk in row:
@@ -167,9 +181,7 @@ def encode_weighted(
     return EncodedPrompts(states, torch.cat([one for one in pooled if one is not None]) if None not in pooled else None)
 
 
-def _encoded(
-    chunk: TokenChunk, tokenizer: ClipTokenizer, encode: Callable[[Tensor], tuple[Tensor, Tensor | None]]
-) -> tuple[Tensor, Tensor | None]:
+def _encoded(chunk: TokenChunk, tokenizer: ClipTokenizer, encode: Encode) -> tuple[Tensor, Tensor | None]:
     import torch
 
     missing = CHUNK_TOKENS - len(chunk.ids)
@@ -188,18 +200,32 @@ def _encoded(
     return states, pooled
 
 
-def _split(tokens: Sequence[tuple[int, float]], comma: int) -> Iterator[TokenChunk]:
+def _split(
+    tokens: Sequence[tuple[int, float]], comma: int, embedding_lengths: Mapping[int, int]
+) -> Iterator[TokenChunk]:
     """A section's tokens in chunks of at most `CHUNK_TOKENS`; none for an empty section."""
-    start = 0
-    while start < len(tokens):
-        end = min(start + CHUNK_TOKENS, len(tokens))
-        if end < len(tokens) and tokens[end][0] != comma:
-            commas = [place for place in range(max(start, end - BACKTRACK), end) if tokens[place][0] == comma]
-            end = commas[-1] + 1 if commas else end
-        yield TokenChunk(
-            tuple(token for token, _ in tokens[start:end]), tuple(weight for _, weight in tokens[start:end])
-        )
-        start = end
+    chunk: list[tuple[int, float]] = []
+    after_comma = 0  # the place in the chunk after its last comma; 0 without one
+    position = 0
+    while position < len(tokens):
+        token = tokens[position][0]
+        length = embedding_lengths.get(token, 1)
+        if len(chunk) + length > CHUNK_TOKENS:
+            at_comma = len(chunk) == CHUNK_TOKENS and token != comma and CHUNK_TOKENS - after_comma < BACKTRACK
+            end = after_comma if at_comma and after_comma else len(chunk)
+            yield _chunk(chunk[:end])
+            chunk, after_comma = chunk[end:], 0
+            continue
+        chunk += tokens[position : position + length]
+        position += length
+        if token == comma:
+            after_comma = len(chunk)
+    if chunk:
+        yield _chunk(chunk)
+
+
+def _chunk(tokens: Sequence[tuple[int, float]]) -> TokenChunk:
+    return TokenChunk(tuple(token for token, _ in tokens), tuple(weight for _, weight in tokens))
 
 
 def _weighted_runs(text: str) -> Iterator[WeightedText | None]:
@@ -218,10 +244,10 @@ def _weighted_runs(text: str) -> Iterator[WeightedText | None]:
             del within[closes[number]]
         elif match[0] == "BREAK":
             yield None
-        else:
+        elif match[0] != "\\":
             yield WeightedText(match[0].removeprefix("\\"), _weight(within))
     if reached < len(text):
-        yield WeightedText(text[reached:])
+        yield WeightedText(text[reached:], _weight(within))
 
 
 def _weight(within: dict[int, float]) -> float:
@@ -229,19 +255,20 @@ def _weight(within: dict[int, float]) -> float:
 
 
 def _pairs(matches: Sequence[re.Match[str]]) -> tuple[dict[int, float], dict[int, int]]:
-    """Match brackets: the weight of each opening one, and the opening one of each closing one."""
+    """Match brackets: the weight of each opening one, closed or not, and the opening one of each closing one."""
     opens: dict[int, float] = {}
     closes: dict[int, int] = {}
     waiting: dict[str, list[int]] = {"(": [], "[": []}
     for number, match in enumerate(matches):
         if match[0] in waiting:
             waiting[match[0]].append(number)
+            opens[number] = ROUND if match[0] == "(" else SQUARE
             continue
         kind = "(" if match[0] == ")" or match["weight"] is not None else "[" if match[0] == "]" else ""
         if kind and waiting[kind]:
             closes[number] = waiting[kind].pop()
-            usual = ROUND if kind == "(" else SQUARE
-            opens[closes[number]] = float(match["weight"]) if match["weight"] is not None else usual
+            if match["weight"] is not None:
+                opens[closes[number]] = float(match["weight"])
     return opens, closes
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
-from diffstudio.models.conditioning.prompt_weighting import ClipTokenizer
+from diffstudio.models.conditioning.prompt_weighting import CHUNK_TOKENS, ClipTokenizer
 from diffstudio.models.files.file_access import nonfinite
 from diffstudio.models.files.header import Header
 from diffstudio.models.files.weights_reader import load_weights
@@ -69,7 +69,10 @@ def read_textual_inversion(path: Path, name: str = "", header: Header | None = N
 
 
 def names_in_prompt(text: str, names: Sequence[str]) -> list[str]:
-    """The names that occur in a text as separate words, ignoring case, with or without `embedding:` in front."""
+    """The names that occur in a text as separate words, ignoring case.
+
+    As in ComfyUI with `embedding:` in front, then also with a folder and a file's ending.
+    """
     pattern = _pattern(names)
     by_folded = {name.casefold(): name for name in names}
     return (
@@ -77,12 +80,23 @@ def names_in_prompt(text: str, names: Sequence[str]) -> list[str]:
     )
 
 
+def unknown_names(text: str, names: Sequence[str]) -> list[str]:
+    """What follows `embedding:` in a text and is none of these names."""
+    pattern = _pattern(names)
+    rest = text if pattern is None else pattern.sub(" ", text)
+    return list(dict.fromkeys(re.findall(r"\bembedding:([^\s,:|()\[\]<>]+)", rest, re.IGNORECASE)))
+
+
 def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
     """The longest name first, so that `bad-hands` does not match in `bad-hands-5`."""
     if not names:
         return None
     ordered = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.compile(rf"(?:\bembedding:)?(?<![\w-])(?P<name>{ordered})(?![\w-])", re.IGNORECASE)
+    return re.compile(
+        rf"(?P<prefix>\bembedding:(?:[^\s,:|()\[\]<>/\\]+[/\\]+)*)?(?<![\w-])(?P<name>{ordered})"
+        r"(?(prefix)(?:\.(?:safetensors|pt|bin|ckpt))?)(?![\w-])",
+        re.IGNORECASE,
+    )
 
 
 class TextualInversions:
@@ -98,18 +112,22 @@ class TextualInversions:
         Returns a sentence for each that does not fit the encoders and is read as plain text.
         """
         widths = [_table(encoder).embedding_dim for encoder in self._encoders.values()]
-        fitting = [one for one in embeddings if all(width in one.vectors for width in widths)]
-        self._known = tuple(fitting)
+        problems = [(one, _problem(one, widths)) for one in embeddings]
+        self._known = tuple(one for one, problem in problems if not problem)
         return tuple(
-            f"The embedding {one.name} does not fit this checkpoint and is read as plain text: its vectors have "
-            f"{_numbers(one.vectors)} dimensions, but the text encoders use {_numbers(widths)}."
-            for one in embeddings
-            if one not in fitting
+            f"The embedding {one.name} does not fit this checkpoint and is read as plain text: {problem}."
+            for one, problem in problems
+            if problem
         )
 
     @property
     def known(self) -> tuple[str, ...]:
         return tuple(one.name for one in self._known)
+
+    @property
+    def lengths(self) -> Mapping[int, int]:
+        """The number of tokens of each active embedding, by the first of its ids in `tokenizer`."""
+        return {ids[0]: len(ids) for ids in _ids(self._known).values()}
 
     def tokenizer(self, tokenizer: ClipTokenizer) -> ClipTokenizer:
         """The tokenizer, extended by the names of the active embeddings."""
@@ -154,11 +172,7 @@ class _TokenizerWithEmbeddings:
         self.bos_token_id, self.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.pad_token_id = tokenizer.pad_token_id
         self._pattern = _pattern([one.name for one in known])
-        self._ids: dict[str, list[int]] = {}
-        below = 0
-        for one in known:
-            self._ids[one.name.casefold()] = list(range(below - 1, below - 1 - one.length, -1))
-            below -= one.length
+        self._ids = _ids(known)
 
     def __call__(self, text: str, *, add_special_tokens: bool, verbose: bool) -> _TokenIds:
         assert self._pattern is not None
@@ -174,6 +188,27 @@ class _TokenizerWithEmbeddings:
         if not text.strip():
             return []
         return list(self._tokenizer(text, add_special_tokens=add_special_tokens, verbose=verbose).input_ids)
+
+
+def _ids(embeddings: Sequence[TextualInversion]) -> dict[str, list[int]]:
+    """Negative ids for the vectors of each embedding, by its name in lower case."""
+    ids: dict[str, list[int]] = {}
+    below = 0
+    for one in embeddings:
+        ids[one.name.casefold()] = list(range(below - 1, below - 1 - one.length, -1))
+        below -= one.length
+    return ids
+
+
+def _problem(embedding: TextualInversion, widths: Sequence[int]) -> str:
+    """Why text encoders of these widths cannot use it; empty if they can."""
+    if not all(width in embedding.vectors for width in widths):
+        return (
+            f"its vectors have {_numbers(embedding.vectors)} dimensions, but the text encoders use {_numbers(widths)}"
+        )
+    if embedding.length > CHUNK_TOKENS:
+        return f"it takes {embedding.length} tokens, and the text encoders read {CHUNK_TOKENS} at a time"
+    return ""
 
 
 def _table(encoder: Any) -> nn.Embedding:

@@ -28,10 +28,13 @@ class Family:
     one_size: bool = False  # generates only at its training size
     aligned: bool = False  # Align Your Steps times are published for it
     latent: bool = True  # works in the latent space of a VAE
+    clip_skip: int = 0  # the layer of CLIP that it was trained on, 1 the last; 0 where there is no choice
 
 
-def _flow(name: str, title: str, side: int, steps: int, guidance: float, negative: bool = True) -> Family:
-    return Family(name, title, side, 16, steps, "euler", "uniform", guidance, negative, flow=True)
+def _flow(
+    name: str, title: str, side: int, steps: int, guidance: float, negative: bool = True, clip_skip: int = 0
+) -> Family:
+    return Family(name, title, side, 16, steps, "euler", "uniform", guidance, negative, flow=True, clip_skip=clip_skip)
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -41,11 +44,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             Family(
                 "pixel", "pixel transformer", 0, 1, 20, "heun", "uniform", 3.0, one_size=True, latent=False, flow=True
             ),
-            Family("sd1", "Stable Diffusion 1", 512, 8, aligned=True),
-            Family("sd2", "Stable Diffusion 2", 768, 8),
-            Family("sdxl", "Stable Diffusion XL", 1024, 8, 25, guidance=6.0, aligned=True),
-            Family("sdxl_refiner", "Stable Diffusion XL refiner", 1024, 8, 25, guidance=6.0, aligned=True),
-            _flow("sd3", "Stable Diffusion 3", 1024, 28, 4.5),
+            Family("sd1", "Stable Diffusion 1", 512, 8, aligned=True, clip_skip=1),
+            Family("sd2", "Stable Diffusion 2", 768, 8, clip_skip=2),
+            Family("sdxl", "Stable Diffusion XL", 1024, 8, 25, guidance=6.0, aligned=True, clip_skip=2),
+            Family("sdxl_refiner", "Stable Diffusion XL refiner", 1024, 8, 25, guidance=6.0, aligned=True, clip_skip=2),
+            _flow("sd3", "Stable Diffusion 3", 1024, 28, 4.5, clip_skip=2),
             _flow("flux", "FLUX.1", 1024, 28, 3.5, negative=False),
             _flow("z_image", "Z-Image", 1024, 9, 0.0),
             _flow("qwen_image", "Qwen-Image", 1328, 30, 4.0),

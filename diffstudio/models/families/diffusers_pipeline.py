@@ -24,6 +24,7 @@ from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components, invalid_config_errors
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
+from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families.flow import unpack
 from diffstudio.models.families.pipeline_class import pipeline_class
@@ -33,6 +34,7 @@ from diffstudio.models.model import (
     EncodedPrompt,
     Model,
     OwnSampler,
+    PromptEncoder,
     multiples_of,
     text_only,
     unsupported_size,
@@ -139,10 +141,13 @@ class DiffusersPipelineModel(Model):
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width
 
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> PipelinePrompt:
+    @property
+    def prompt_features(self) -> PromptFeature:
+        return PromptFeature.TEXT | (PromptFeature.NEGATIVE if "negative_prompt" in self.takes else PromptFeature.NONE)
+
+    def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
         """The pipeline encodes them itself when it runs."""
-        prompts = (prompt,) * count if isinstance(prompt, str) else tuple(prompt)
-        return PipelinePrompt(prompts, (negative,) * len(prompts))
+        return lambda texts: PipelinePrompt(texts.positive[0], texts.negative)
 
     def encode_image(self, image: Tensor) -> Tensor:
         raise text_only()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,11 +22,14 @@ from diffstudio.diffusion.spacing import SPACINGS, sampling_times, trailing
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
+from diffstudio.models.conditioning.composition import Composition
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
+from diffstudio.models.conditioning.prompt_features import PromptFeature
+from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN
-from diffstudio.models.model import EncodedPrompt
+from diffstudio.models.model import EncodedPrompt, PromptEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -114,8 +118,8 @@ class PromptEmbeds:
 
 @dataclass(frozen=True, slots=True)
 class FlowPrompt(EncodedPrompt):
-    positive: PromptEmbeds
-    negative: tuple[str, ...]  # encoded only if guidance needs it
+    positive: Composition[PromptEmbeds]
+    negative: Callable[[], PromptEmbeds]  # encodes the negative prompts, which is only done if guidance needs them
 
 
 class FlowModel(LatentModel, ABC):
@@ -176,16 +180,35 @@ class FlowModel(LatentModel, ABC):
 
     # ---- prompts and guidance ----------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> FlowPrompt:
-        """Encode prompts literally: these families have no prompt weighting."""
-        prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
-        return FlowPrompt(self._each(prompts), (negative,) * len(prompts))
+    @property
+    def prompt_features(self) -> PromptFeature:
+        """These families have no prompt weighting."""
+        return PromptFeature.TEXT | PromptFeature.SCHEDULE | PromptFeature.AND | PromptFeature.NEGATIVE
 
-    def _each(self, prompts: Sequence[str]) -> PromptEmbeds:
-        """Encode each distinct prompt once."""
-        distinct = list(dict.fromkeys(prompts))
-        return self._embeds(distinct).rows([distinct.index(prompt) for prompt in prompts])
+    def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
+        known: dict[str, PromptEmbeds] = {}  # of one row each
+        skipped = self._skipped_layers(clip_skip)
+
+        @torch.no_grad()
+        def rows(texts: Sequence[str]) -> PromptEmbeds:
+            new = [text for text in dict.fromkeys(texts) if text not in known]
+            if new:
+                embeds = self._embeds(new, skipped)
+                known.update({text: embeds.rows([index]) for index, text in enumerate(new)})
+            return reduce(PromptEmbeds.__add__, [known[text] for text in texts])
+
+        def encode(texts: StepTexts) -> FlowPrompt:
+            count, together = len(texts.negative), rows([text for part in texts.positive for text in part])
+            subprompts = (
+                together.rows(range(first, first + count)) for first in range(0, len(texts.positive) * count, count)
+            )
+            return FlowPrompt(Composition(tuple(subprompts), texts.weights), lambda: rows(texts.negative))
+
+        return encode
+
+    def _skipped_layers(self, clip_skip: int | None) -> int:
+        """The layers of CLIP that `_embeds` leaves out; BadRequest for too many. Most of these families read none."""
+        return 0
 
     def _read(self, encoder: str, ids: Tensor, **options: Any) -> Any:
         """A text encoder's output, computed on the encoder's device: it may be offloaded."""
@@ -198,25 +221,27 @@ class FlowModel(LatentModel, ABC):
         )
 
     @abstractmethod
-    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
-        """Encode prompts with this family's text encoders."""
+    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
+        """Encode prompts with this family's text encoders; from CLIP, `skipped` layers below the usual one."""
 
     @torch.no_grad()
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
         assert isinstance(prompt, FlowPrompt)
-        if guidance <= self.unguided_scale:
-            return FlowPrediction(self._network(prompt.positive, guidance), self.schedule)
-        return FlowPrediction(self._guided(prompt.positive, self._each(prompt.negative), guidance), self.schedule)
+        guided = guidance > self.unguided_scale
+        negative = prompt.negative() if guided or prompt.positive.needs_unconditional else None
+        if negative is None or not guided:
+            network = prompt.positive.conditional(negative, self._network_of(guidance))
+            return FlowPrediction(network, self.schedule)
+        return FlowPrediction(self._guided(prompt.positive, negative, guidance), self.schedule)
 
-    def _guided(self, positive: PromptEmbeds, negative: PromptEmbeds, guidance: float) -> Network:
+    def _guided(self, positive: Composition[PromptEmbeds], negative: PromptEmbeds, guidance: float) -> Network:
         """Classifier-free guidance, with both predictions in one call with twice the batch."""
-        together = self._network(positive + negative, guidance)
+        network_of = self._network_of(guidance)
+        conditional, paired = positive.conditional(negative, network_of), positive.paired(negative, network_of)
+        return ClassifierFreeGuidance(conditional, None, guidance, paired=paired)
 
-        def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            conditional, unconditional = together(torch.cat((x_t, x_t)), torch.cat((t, t))).chunk(2)
-            return conditional, unconditional
-
-        return ClassifierFreeGuidance(self._network(positive, guidance), None, guidance, paired=both)
+    def _network_of(self, guidance: float) -> Callable[[Sequence[PromptEmbeds]], Network]:
+        return lambda texts: self._network(reduce(PromptEmbeds.__add__, texts), guidance)
 
     def _stacked(self, tensors: Sequence[Tensor]) -> Tensor:
         """Stack one row for each image, on the network's device and in its dtype."""

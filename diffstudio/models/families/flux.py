@@ -15,6 +15,7 @@ from diffstudio.diffusion.denoiser import Network
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
+from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.families.flow import (
     PATCH,
     FlowModel,
@@ -46,7 +47,12 @@ class FluxModel(FlowModel):
         if not self.distilled:
             self.guidance = 0.0
 
-    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
+    @property
+    def prompt_features(self) -> PromptFeature:
+        """Without an unconditional prediction there is nothing to compose with."""
+        return super().prompt_features & ~(PromptFeature.AND | PromptFeature.NEGATIVE)
+
+    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
         pooled = self._read("text_encoder", token_ids(self.tokenizers["tokenizer"], prompts, 77)).pooler_output  # [B,P]
         ids = token_ids(self.tokenizers["tokenizer_2"], prompts, self.longest_prompt)
         prompt_embeds = self._read("text_encoder_2", ids).last_hidden_state  # [B,T,D]

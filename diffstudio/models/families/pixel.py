@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser
+from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, Network
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from_json
 from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import TRAIN_OR_DOWNLOAD, Checkpoint
+from diffstudio.models.conditioning.composition import Composition
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
+from diffstudio.models.conditioning.prompt_features import PromptFeature
+from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
 from diffstudio.models.families.scheduler_config import unsupported_schedule
 from diffstudio.models.library.lookup import similar_names
-from diffstudio.models.model import EncodedPrompt, Model, multiples_of, unsupported_size
+from diffstudio.models.model import EncodedPrompt, Model, PromptEncoder, multiples_of, unsupported_size
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
 
 FAMILY = "pixel"
+_TEXT_FEATURES = PromptFeature.TEXT | PromptFeature.SCHEDULE | PromptFeature.AND | PromptFeature.NEGATIVE
 _LARGEST_TIMES_TRAINED = 2  # of the training size: positions are interpolated, and larger images fall apart
 
 
 @dataclass(frozen=True, slots=True)
 class PixelPrompt(EncodedPrompt):
-    positive: Condition
+    positive: Composition[Condition]
     negative: Condition  # the null condition without a negative prompt
     null: Condition  # for guidance 0, which ignores the prompt
 
@@ -105,11 +109,25 @@ class PixelModel(Model):
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return 3, height, width
 
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> PixelPrompt:
-        prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
-        null = self._condition([""] * len(prompts))
-        negative_condition = self._condition([negative] * len(prompts)) if negative.strip() else null
-        return PixelPrompt(self._condition(prompts), negative_condition, null)
+    @property
+    def prompt_features(self) -> PromptFeature:
+        match self.config.conditioning:
+            case Conditioning.TEXT:
+                return _TEXT_FEATURES
+            case Conditioning.CLASS:
+                return PromptFeature.NEGATIVE
+            case _:
+                return PromptFeature.NONE
+
+    def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
+        def encode(texts: StepTexts) -> PixelPrompt:
+            subprompts = tuple(self._condition(part) for part in texts.positive)
+            negative = self._condition([text if text.strip() else "" for text in texts.negative])
+            return PixelPrompt(
+                Composition(subprompts, texts.weights), negative, self._condition([""] * len(texts.negative))
+            )
+
+        return encode
 
     def _condition(self, prompts: Sequence[str]) -> Condition:
         match self.config.conditioning:
@@ -153,40 +171,33 @@ class PixelModel(Model):
 
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
         assert isinstance(prompt, PixelPrompt)
-        network: Callable[[Tensor, Tensor], Tensor]
-        if self.config.conditioning is Conditioning.NONE or guidance == 1.0:
-            network = self._prediction(prompt.positive)
+        network: Network
+        if self.config.conditioning is Conditioning.NONE:
+            network = self._prediction(prompt.positive.subprompts)
         elif guidance == 0.0:
-            network = self._prediction(prompt.null)
+            network = self._prediction((prompt.null,))
         else:
-            network = ClassifierFreeGuidance(
-                conditional=self._prediction(prompt.positive),
-                unconditional=None,
-                scale=guidance,
-                interval=self._guidance_interval,
-                paired=self._paired(prompt),
-                t_max=self.schedule.t_max,
-            )
+            network = prompt.positive.conditional(prompt.negative, self._prediction)
+            if guidance != 1.0:
+                network = ClassifierFreeGuidance(
+                    conditional=network,
+                    unconditional=None,
+                    scale=guidance,
+                    interval=self._guidance_interval,
+                    paired=prompt.positive.paired(prompt.negative, self._prediction),
+                    t_max=self.schedule.t_max,
+                )
         return CleanPrediction(network, self.schedule)
 
-    def _prediction(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda x_t, t: self._call(x_t, t, condition)
-
-    def _paired(self, prompt: PixelPrompt) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The conditional and unconditional predictions in one call with twice the batch."""
-        pairs = zip(prompt.positive, prompt.negative, strict=True)
-        together = Condition(  # each [2 B,...]
+    def _prediction(self, conditions: Sequence[Condition]) -> Network:
+        """The network for as many times B images as there are conditions, each of B rows."""
+        together = Condition(
             *(
-                None if positive is None or negative is None else torch.cat((positive, negative))
-                for positive, negative in pairs
+                torch.cat([row for row in rows if row is not None]) if rows[0] is not None else None
+                for rows in zip(*conditions, strict=True)
             )
         )
-
-        def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            conditional, unconditional = self._call(torch.cat((x_t, x_t)), torch.cat((t, t)), together).chunk(2)
-            return conditional, unconditional
-
-        return both
+        return lambda x_t, t: self._call(x_t, t, together)
 
     @torch.no_grad()
     def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:

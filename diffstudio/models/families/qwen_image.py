@@ -16,6 +16,7 @@ from diffstudio.diffusion.denoiser import Network
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
+from diffstudio.models.conditioning.composition import Composition
 from diffstudio.models.families.flow import (
     PATCH,
     FlowModel,
@@ -56,7 +57,7 @@ class QwenImageModel(FlowModel):
     def _decode(self, latents: Tensor) -> Tensor:
         return super()._decode(latents[:, :, None])[:, :, 0]
 
-    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
+    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
         tokens = self.tokenizers["tokenizer"](
             [_CHAT_TEMPLATE.format(prompt or _NO_PROMPT) for prompt in prompts],
             padding=True,
@@ -84,13 +85,15 @@ class QwenImageModel(FlowModel):
         velocity = self._packed(embeds)
         return lambda x_t, t: unpack(velocity(x_t, t), *x_t.shape[-2:])
 
-    def _guided(self, positive: PromptEmbeds, negative: PromptEmbeds, guidance: float) -> Network:
+    def _guided(self, positive: Composition[PromptEmbeds], negative: PromptEmbeds, guidance: float) -> Network:
         """Guidance changes the direction of each token's velocity [4 C] and keeps the norm of the conditional one."""
-        positive_network, negative_network = self._packed(positive), self._packed(negative)
+        networks = [self._packed(embeds) for embeds in positive.subprompts]
+        negative_network = self._packed(negative)
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            conditional = positive_network(x_t, t).to(x_t)  # [B,N,4 C]
+            predictions = [network(x_t, t).to(x_t) for network in networks]  # [B,N,4 C]
             unconditional = negative_network(x_t, t).to(x_t)
+            conditional = positive.combine(predictions, unconditional)
             guided = unconditional + guidance * (conditional - unconditional)
             norm, conditional_norm = guided.norm(dim=-1, keepdim=True), conditional.norm(dim=-1, keepdim=True)
             return unpack(guided * torch.where(norm > 0, conditional_norm / norm, 1.0), *x_t.shape[-2:])

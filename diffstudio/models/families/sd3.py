@@ -13,6 +13,7 @@ from diffstudio.diffusion.denoiser import Network
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
+from diffstudio.models.conditioning.clip_skip import layer_count, skipped_layers
 from diffstudio.models.families.flow import (
     PATCH,
     FlowModel,
@@ -27,6 +28,7 @@ from diffstudio.models.families.flow import (
 FAMILY = "sd3"
 _SHIFT = Shift(3.0)  # the default without a scheduler config
 _CLIPS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+_HIDDEN_LAYER = 2  # of both CLIPs: the last but one
 _TRAINING_STEPS = 1000  # the network's timestep is t times this
 
 
@@ -55,12 +57,17 @@ class SD3Model(FlowModel):
         lowest = RectifiedFlow().t_min if self.shift.by_size else flow.t_min
         return flow.shifted(torch.linspace(flow.t_max, lowest, steps, dtype=torch.float64))
 
-    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
+    def _skipped_layers(self, clip_skip: int | None) -> int:
+        layers = min(layer_count(self.text_encoders[encoder]) for _, encoder in _CLIPS)
+        return skipped_layers(clip_skip, self.family.clip_skip, layers - _HIDDEN_LAYER)
+
+    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
         clips = [
             self._read(encoder, token_ids(self.tokenizers[tokenizer], prompts, 77), output_hidden_states=True)
             for tokenizer, encoder in _CLIPS
         ]
-        short = torch.cat([clip.hidden_states[-2].to(self.device) for clip in clips], dim=-1)  # [B,77,D1 + D2]
+        layer = -_HIDDEN_LAYER - skipped
+        short = torch.cat([clip.hidden_states[layer].to(self.device) for clip in clips], dim=-1)  # [B,77,D1 + D2]
         pooled = torch.cat([clip.text_embeds.to(self.device) for clip in clips], dim=-1)  # [B,P1 + P2]
         long = self._t5(prompts)  # [B,256,D]
         prompt_embeds = torch.cat([F.pad(short.to(long), (0, long.shape[-1] - short.shape[-1])), long], dim=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -16,17 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffstudio.diffusion.denoiser import Denoiser, Network
-from diffstudio.diffusion.guidance import ClassifierFreeGuidance, PairedNetwork
+from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning import prompt_weighting
+from diffstudio.models.conditioning.clip_skip import layer_count, skipped_layers
+from diffstudio.models.conditioning.composition import Composition
 from diffstudio.models.conditioning.controlnet import ControlNetResiduals, ControlNets, controlnet_residuals
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
+from diffstudio.models.conditioning.prompt_features import PromptFeature
+from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
-from diffstudio.models.model import EncodedPrompt
+from diffstudio.models.model import EncodedPrompt, PromptEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,6 +39,14 @@ if TYPE_CHECKING:
 _RESCALE = 0.7  # of guidance, with zero terminal SNR: Lin et al. 2023, arXiv 2305.08891, section 3.4
 # in the names of checkpoints that were distilled to few steps without guidance
 _FEW_STEPS = ("turbo", "lightning", "hyper")
+_NEEDS_UNCONDITIONAL = PromptFeature.AND | PromptFeature.NEGATIVE
+_PROMPT_FEATURES = (
+    PromptFeature.TEXT
+    | PromptFeature.WEIGHTS
+    | PromptFeature.SCHEDULE
+    | PromptFeature.EMBEDDINGS
+    | _NEEDS_UNCONDITIONAL
+)
 _DISTILLED_GUIDANCE = 8.0  # about what latent consistency models were distilled with: Luo et al. 2023
 
 
@@ -53,6 +66,16 @@ class PromptEmbeds:
             _cat(self.aesthetic_score, other.aesthetic_score),
         )
 
+    def chunk(self, count: int) -> list[PromptEmbeds]:
+        """The inverse, for `count` of the same size."""
+        pooled, scores = _chunks(self.pooled, count), _chunks(self.aesthetic_score, count)
+        embeds = self.prompt_embeds.chunk(count)
+        return [PromptEmbeds(*rows) for rows in zip(embeds, pooled, scores, strict=True)]
+
+
+def _chunks(tensor: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    return [None] * count if tensor is None else tensor.chunk(count)
+
 
 def _cat(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     return None if one is None or other is None else torch.cat((one, other))
@@ -60,7 +83,7 @@ def _cat(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True, slots=True)
 class StableDiffusionPrompt(EncodedPrompt):
-    positive: PromptEmbeds
+    positive: Composition[PromptEmbeds]
     negative: PromptEmbeds  # of the negative prompt, or of an empty one
 
 
@@ -72,6 +95,7 @@ class StableDiffusion(LatentModel):
 
     textual_inversions: TextualInversions
     controlnets: ControlNets
+    hidden_layer = 1  # of its text encoders that is read without clip skip: 1 is the last
 
     def __init__(
         self,
@@ -118,24 +142,60 @@ class StableDiffusion(LatentModel):
 
     # ---- prompts -----------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> StableDiffusionPrompt:
-        prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
-        embeds = self._encoded("", [*prompts, *[negative] * len(prompts)], -1).states
-        return StableDiffusionPrompt(*(PromptEmbeds(half) for half in embeds.chunk(2)))
+    @property
+    def prompt_features(self) -> PromptFeature:
+        """Those with guidance as an input have no unconditional prediction to compose with."""
+        return _PROMPT_FEATURES & ~_NEEDS_UNCONDITIONAL if self._guidance_width else _PROMPT_FEATURES
 
-    def _encoded(self, number: str, texts: Sequence[str], layer: int) -> prompt_weighting.EncodedPrompts:
-        """Encode with the text encoder of that number, "" or "_2": the hidden states of `layer`, -1 for the last one."""
+    def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
+        known: list[prompt_weighting.EncodedChunks] = [{} for _ in self.text_encoders]
+        skipped = self._skipped_layers(clip_skip)
+
+        @torch.no_grad()
+        def encode(texts: StepTexts) -> StableDiffusionPrompt:
+            return self._encode_texts(texts, skipped, known)
+
+        return encode
+
+    def _skipped_layers(self, clip_skip: int | None) -> int:
+        """The number of layers above the one to read that the family itself would read. BadRequest for too many."""
+        layers = min(layer_count(encoder) for encoder in self.text_encoders.values())
+        return skipped_layers(clip_skip, self.family.clip_skip, layers - self.hidden_layer)
+
+    def _encode_texts(
+        self, texts: StepTexts, skipped: int, known: Sequence[prompt_weighting.EncodedChunks]
+    ) -> StableDiffusionPrompt:
+        encoded = self._encoded("", texts, skipped, known[0])
+        return StableDiffusionPrompt(*composed(texts, PromptEmbeds(encoded.states)))
+
+    def _encoded(
+        self, number: str, texts: StepTexts, skipped: int, known: prompt_weighting.EncodedChunks
+    ) -> prompt_weighting.EncodedPrompts:
+        """Encode with the text encoder of that number, "" or "_2": all subprompts, then the negative prompts."""
         encoder = self.text_encoders[f"text_encoder{number}"]
+        rows = [text for part in (*texts.positive, texts.negative) for text in part]
 
         def encode(ids: Tensor) -> tuple[Tensor, Tensor | None]:
-            out = encoder(ids.to(self.device), output_hidden_states=layer != -1)
-            return out.last_hidden_state if layer == -1 else out.hidden_states[layer], getattr(out, "text_embeds", None)
+            out = encoder(ids.to(self.device), output_hidden_states=skipped > 0 or self.hidden_layer > 1)
+            return self._states(encoder, out, skipped), getattr(out, "text_embeds", None)
 
         with self.textual_inversions.injected_into(encoder):
             return prompt_weighting.encode_weighted(
-                texts, self.textual_inversions.tokenizer(self.tokenizers[f"tokenizer{number}"]), encode
+                rows,
+                self.textual_inversions.tokenizer(self.tokenizers[f"tokenizer{number}"]),
+                encode,
+                known,
+                self.textual_inversions.lengths,
             )
+
+    def _states(self, encoder: nn.Module, out: Any, skipped: int) -> Tensor:
+        """The states of the last layer, or of one below it, normalised likewise."""
+        if not skipped:
+            states: Tensor = out.last_hidden_state
+            return states
+        norm = next(module for name, module in encoder.named_modules() if name.endswith("final_layer_norm"))
+        normalised: Tensor = norm(out.hidden_states[-1 - skipped])
+        return normalised
 
     # ---- the network -------------------------------------------------------------------------------------------------
 
@@ -144,13 +204,17 @@ class StableDiffusion(LatentModel):
         assert isinstance(prompt, StableDiffusionPrompt)
         masked_image = self._masked_image(images)
         controlnets = controlnet_residuals(images.controls, self._indices(images.times), self.dtype)
-        conditional = self._prediction(prompt.positive, guidance, masked_image, controlnets)
+
+        def network_of(texts: Sequence[PromptEmbeds]) -> Network:
+            return self._prediction(reduce(PromptEmbeds.concatenated, texts), guidance, masked_image, controlnets)
+
+        conditional = prompt.positive.conditional(prompt.negative, network_of)
         if guidance <= 1 or self._guidance_width:
             return self.scheduling.wrap(conditional)
-        both = self._prediction(prompt.positive.concatenated(prompt.negative), guidance, masked_image, controlnets)
+        paired = prompt.positive.paired(prompt.negative, network_of)
         return self.scheduling.wrap(
             ClassifierFreeGuidance(
-                conditional=conditional, unconditional=None, scale=guidance, rescale=self.rescale, paired=_paired(both)
+                conditional=conditional, unconditional=None, scale=guidance, rescale=self.rescale, paired=paired
             )
         )
 
@@ -231,14 +295,10 @@ class StableDiffusion(LatentModel):
         return masked_image
 
 
-def _paired(together: Network) -> PairedNetwork:
-    """The conditional and unconditional predictions in one call with twice the batch."""
-
-    def both(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        conditional, unconditional = together(torch.cat((x_t, x_t)), torch.cat((t, t))).chunk(2)
-        return conditional, unconditional
-
-    return both
+def composed(texts: StepTexts, embeds: PromptEmbeds) -> tuple[Composition[PromptEmbeds], PromptEmbeds]:
+    """The encoded subprompts and negative prompts, from one row for each in this order."""
+    *subprompts, negative = embeds.chunk(len(texts.positive) + 1)
+    return Composition(tuple(subprompts), texts.weights), negative
 
 
 def _side(sample_size: Any) -> int:

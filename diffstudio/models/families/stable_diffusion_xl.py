@@ -10,18 +10,27 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
-from diffstudio.models.families.stable_diffusion import PromptEmbeds, StableDiffusion, StableDiffusionPrompt, load_as
+from diffstudio.models.conditioning.prompt_schedule import StepTexts
+from diffstudio.models.conditioning.prompt_weighting import EncodedChunks
+from diffstudio.models.families.stable_diffusion import (
+    PromptEmbeds,
+    StableDiffusion,
+    StableDiffusionPrompt,
+    composed,
+    load_as,
+)
 
 _POSITIVE_SCORE, _NEGATIVE_SCORE = 6.0, 2.5  # diffusers' defaults for the prompt and the negative prompt
-_PENULTIMATE = -2  # layer of both text encoders: section 2.1
 
 
 class StableDiffusionXL(StableDiffusion):
     """The base or the refiner, which takes an aesthetic score in place of the target size."""
+
+    hidden_layer = 2  # of both text encoders: section 2.1
 
     @property
     def is_refiner(self) -> bool:
@@ -31,26 +40,30 @@ class StableDiffusionXL(StableDiffusion):
         left = int(config.projection_class_embeddings_input_dim) - int(encoder.config.projection_dim)
         return left // int(config.addition_time_embed_dim) == 5
 
-    @torch.no_grad()
-    def encode_prompt(self, prompt: str | Sequence[str], negative: str = "", count: int = 1) -> StableDiffusionPrompt:
+    def _encode_texts(self, texts: StepTexts, skipped: int, known: Sequence[EncodedChunks]) -> StableDiffusionPrompt:
         """Without a negative prompt the base is given zeros, as in diffusers and AUTOMATIC1111."""
-        prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
-        texts = [*prompts, *[negative] * len(prompts)]
         numbers = [name.removeprefix("text_encoder") for name in self.text_encoders]
-        encoded = [self._encoded(number, texts, _PENULTIMATE) for number in numbers]
+        encoded = [self._encoded(number, texts, skipped, chunks) for number, chunks in zip(numbers, known, strict=True)]
         pooled = encoded[-1].pooled
         assert pooled is not None  # the last text encoder has a projection
-        halves = zip(torch.cat([one.states for one in encoded], dim=-1).chunk(2), pooled.chunk(2), strict=True)
-        positive, negatives = (PromptEmbeds(embeds, whole) for embeds, whole in halves)
+        embeds = PromptEmbeds(torch.cat([one.states for one in encoded], dim=-1), pooled)
         if self.is_refiner:
-            score = torch.full((len(prompts), 1), _POSITIVE_SCORE, device=self.device)
-            return StableDiffusionPrompt(
-                replace(positive, aesthetic_score=score),
-                replace(negatives, aesthetic_score=torch.full_like(score, _NEGATIVE_SCORE)),
-            )
-        if not negative.strip():
-            negatives = PromptEmbeds(torch.zeros_like(positive.prompt_embeds), torch.zeros_like(pooled[: len(prompts)]))
-        return StableDiffusionPrompt(positive, negatives)
+            score = torch.full((len(pooled), 1), _POSITIVE_SCORE, device=self.device)
+            score[-len(texts.negative) :] = _NEGATIVE_SCORE
+            return StableDiffusionPrompt(*composed(texts, replace(embeds, aesthetic_score=score)))
+        positive, negative = composed(texts, embeds)
+        given = torch.tensor([bool(text.strip()) for text in texts.negative], device=pooled.device)[:, None]  # [B,1]
+        return StableDiffusionPrompt(
+            positive,
+            PromptEmbeds(
+                torch.where(given[..., None], negative.prompt_embeds, 0.0),
+                torch.where(given, pooled[-len(given) :], 0.0),
+            ),
+        )
+
+    def _states(self, encoder: nn.Module, out: Any, skipped: int) -> Tensor:
+        states: Tensor = out.hidden_states[-self.hidden_layer - skipped]
+        return states
 
     def _conditions(self, embeds: PromptEmbeds, x_t: Tensor) -> dict[str, Tensor]:
         """Original size, crop, and target size or aesthetic score: section 2.2."""

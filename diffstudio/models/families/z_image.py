@@ -13,6 +13,7 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Network
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
+from diffstudio.models.conditioning.composition import Composition
 from diffstudio.models.families.flow import FlowModel, PromptEmbeds, Shift, part, read_shift, vae_dtype
 
 FAMILY = "z_image"
@@ -25,7 +26,7 @@ class ZImageModel(FlowModel):
 
     unguided_scale = 0.0
 
-    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
+    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
         tokenizer = self.tokenizers["tokenizer"]
         tokens = tokenizer(
             [_templated(tokenizer, prompt) for prompt in prompts],
@@ -45,7 +46,7 @@ class ZImageModel(FlowModel):
             tuple(row[mask.bool()] for row, mask in zip(states, tokens.attention_mask.to(states.device), strict=True))
         )
 
-    def _guided(self, positive: PromptEmbeds, negative: PromptEmbeds, guidance: float) -> Network:
+    def _guided(self, positive: Composition[PromptEmbeds], negative: PromptEmbeds, guidance: float) -> Network:
         return super()._guided(positive, negative, 1 + guidance)
 
     def _network(self, embeds: PromptEmbeds, guidance: float) -> Network:

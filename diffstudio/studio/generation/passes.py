@@ -142,6 +142,7 @@ class Passes:
             controls,
             one.tiling,
             self.request.guide_last_call,
+            before or None,
         )
         seconds, began, paused = self._seconds, time.monotonic(), job_control.paused_seconds
         x: Tensor | None = None

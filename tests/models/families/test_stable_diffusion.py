@@ -274,7 +274,7 @@ def test_sizes(build: Build) -> None:
 def test_long_prompts_are_read_in_chunks(build: Build) -> None:
     _, model = build(small.small_sd1, "sd1", prediction="epsilon")
     prompted = model.encode_prompt("a red apple, " * 40, NEGATIVE, 2)
-    assert prompted.positive.prompt_embeds.shape == prompted.negative.prompt_embeds.shape == (2, 3 * 77, 32)
+    assert prompted.positive.first.prompt_embeds.shape == prompted.negative.prompt_embeds.shape == (2, 3 * 77, 32)
     steps = list(sample(model, conditioning=prompted, seeds=SEEDS, steps=2))
     assert bool(steps[-1].x.isfinite().all())
 
