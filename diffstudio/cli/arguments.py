@@ -10,6 +10,9 @@ from diffstudio.errors import BadRequest
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"  # what `add_subparsers` returns
 VAE_HELP = "VAE to use instead of the checkpoint's own"
+CLIP_SKIP_HELP = (
+    "layer of the CLIP text encoder that reads the prompt: 1 is the last, 2 the one before, as in AUTOMATIC1111"
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from diffstudio.cli.arguments import VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import CLIP_SKIP_HELP, VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.controlnet import add_controls, controls_of
 from diffstudio.cli.run_job import add_output, run_request
 from diffstudio.errors import BadRequest
@@ -31,6 +31,7 @@ def add_generate(verbs: Verbs) -> None:
         help=f"a name from `models list`, or a file (default {default.checkpoint})",
     )
     verb.add_argument("--vae", metavar="NAME|PATH", type=as_text, help=VAE_HELP)
+    verb.add_argument("--clip-skip", metavar="N", type=as_whole_number, help=CLIP_SKIP_HELP)
     verb.add_argument(
         "--seed", metavar="N", type=as_whole_number, help="the same seed gives the same image (default 0)"
     )

@@ -6,13 +6,13 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from diffstudio.cli.arguments import VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import CLIP_SKIP_HELP, VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.run_job import add_output, run_request
 from diffstudio.errors import BadRequest, no_image_at
 from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, SamplerName, SpacingName, UpscaleRequest
 
 # options that have no effect without a checkpoint
-_SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "seed", "vae", "tiled")
+_SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "seed", "vae", "tiled", "clip_skip")
 
 
 def add_upscale(verbs: Verbs) -> None:
@@ -62,6 +62,7 @@ def add_upscale(verbs: Verbs) -> None:
         help="CFG scale (default: from the image's metadata; 0, without the prompt, for checkpoints trained with "
         "diffstudio)",
     )
+    verb.add_argument("--clip-skip", metavar="N", type=as_whole_number, help=CLIP_SKIP_HELP)
     verb.add_argument("--seed", metavar="N", type=as_whole_number, help="seed of the noise")
     verb.add_argument(
         "--tiled", action="store_true", help="sample in tiles (MultiDiffusion) even if the checkpoint could do without"

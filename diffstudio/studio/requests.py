@@ -33,6 +33,7 @@ LARGEST_COUNT = 1024  # images in one request
 LARGEST_ENLARGED = 16_384  # px a side of an enlarged image
 MOST_ENLARGED = 8  # the largest upscale factor, of each side
 MOST_STEPS = 1000
+MOST_CLIP_SKIP = 12  # CLIP-L has as many layers
 MOST_CONTROLS = 8  # ControlNets at once
 HIGHEST_THRESHOLD = 1000  # of Canny: the gradient from black to white is 1020
 LANCZOS, LATENT = "lanczos", "latent"  # upscalers without a file; LATENT enlarges the latents before they are decoded
@@ -166,6 +167,7 @@ class GenerateRequest:
     tiled: bool = False  # sample that pass in tiles even where the checkpoint could do without
     controls: tuple[ControlNetUse, ...] = ()  # ControlNets
     vae: str = ""  # replaces the checkpoint's own: a name from the library, or a path
+    clip_skip: int | None = None  # the layer of CLIP that reads the prompt, 1 the last, as in A1111; None: the family's
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", named(SamplerName, "sampler", self.sampler))
@@ -200,6 +202,7 @@ class GenerateRequest:
         check_range("The number of images", self.count, 1, LARGEST_COUNT)
         check_range("The seed", self.seed, 0, LARGEST_SEED - self.count + 1)
         check_range(_STEPS, self.steps, 1, MOST_STEPS)
+        check_range("The clip skip", 1 if self.clip_skip is None else self.clip_skip, 1, MOST_CLIP_SKIP)
         check_range("The CFG scale", self.guidance, 0.0, 100.0)
         for name, side in (("The width", self.width), ("The height", self.height)):
             if side is not None:
@@ -254,6 +257,7 @@ class UpscaleRequest:
     enlarge_guidance: float | None = None
     seed: int = 0
     tiled: bool = False  # sample in tiles even where the checkpoint could do without
+    clip_skip: int | None = None  # as in GenerateRequest
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", named(SamplerName, "sampler", self.sampler))
@@ -262,6 +266,7 @@ class UpscaleRequest:
         check_range("The scale", self.scale, 1, MOST_ENLARGED)
         check_range("The seed", self.seed, 0, LARGEST_SEED)
         check_range(_STEPS, self.steps, 1, MOST_STEPS)
+        check_range("The clip skip", 1 if self.clip_skip is None else self.clip_skip, 1, MOST_CLIP_SKIP)
         check_range("The CFG scale", self.guidance, 0.0, 100.0)
         check_range("The CFG scale of the img2img pass", self.enlarge_guidance or 0.0, 0.0, 100.0)
         check_strength("The denoising strength", self.strength)

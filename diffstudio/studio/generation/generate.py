@@ -27,6 +27,7 @@ from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.prompts.lora_tags import LoraUse
+from diffstudio.studio.prompts.prompt_notes import PromptNotes
 from diffstudio.studio.prompts.wildcards import DrawnPrompt, PromptVariants
 from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, enlarged_size
 
@@ -87,6 +88,7 @@ class _Generation:
         self._prompts = PromptVariants(request, model.checkpoint)
         self._loras = RequestLoras(resolved.loras, model.checkpoint)
         self._textual_inversions = RequestTextualInversions(resolved.textual_inversions)
+        self._prompt_notes = PromptNotes(model, request)
         self._controlnets = RequestControlNets(request, resolved.controlnets)
         self._enlarger = Enlarger(resolved.upscaler, model.device) if len(passes) > 1 else None
 
@@ -100,8 +102,9 @@ class _Generation:
         negative, loras = self._loras.read(drawn[0].negative)[0], self._loras.read(drawn[0].prompt)[1]
         yield from self._notes(self._loras.attach(model, loras, job_control.stopped))
         yield from self._notes(self._textual_inversions.attach(model, [*prompts, negative]))
+        yield from self._notes(self._prompt_notes.new(prompts, negative))
 
-        encoded = model.encode_prompt(prompts, negative)
+        encoded = model.encode_prompt(prompts, negative, clip_skip=self.request.clip_skip)
         passes = Passes(self.request, model, self.passes, first, count, self.context)
         init, mask, controls = self._init_tensor(), self._mask_tensor(), self._control_inputs(0)
         x = yield from passes.run(0, encoded, seeds, init=init, mask=mask, controls=controls)

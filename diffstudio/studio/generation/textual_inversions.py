@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.library import Library
@@ -43,14 +44,24 @@ class RequestTextualInversions:
 
     def attach(self, model: Model, prompts: Sequence[str]) -> tuple[str, ...]:
         """Register exactly those that these prompts name; returns a sentence for each that fails, once a request."""
-        if model.textual_inversions is None:
-            return ()
-        from diffstudio.models.conditioning.textual_inversion import names_in_prompt
+        from diffstudio.models.conditioning.textual_inversion import names_in_prompt, unknown_names
 
-        named = [self._load(name) for name in names_in_prompt("\n".join(prompts), list(self._files))]
+        text, names = "\n".join(prompts), list(self._files)
+        if model.textual_inversions is None:
+            unsupported = PromptFeature.TEXT in model.prompt_features and unknown_names(text, ())
+            return self._new(
+                [f"This checkpoint does not support embeddings: {_as_text(unsupported)}"] if unsupported else []
+            )
+        named = [self._load(name) for name in names_in_prompt(text, names)]
         notes = [one for one in named if isinstance(one, str)]
+        if unknown := unknown_names(text, names):
+            notes.append(f"There is no such embedding: {_as_text(unknown)}")
         notes += model.textual_inversions.use([one for one in named if not isinstance(one, str)])
         self._used = model.textual_inversions.known
+        return self._new(notes)
+
+    def _new(self, notes: Sequence[str]) -> tuple[str, ...]:
+        """Those that were not returned before."""
         new = tuple(note for note in notes if note not in self._noted)
         self._noted.update(new)
         return new
@@ -74,3 +85,8 @@ class RequestTextualInversions:
             except DiffstudioError as error:
                 self._read[name] = f"The embedding {name} is read as plain text. {error}"
         return self._read[name]
+
+
+def _as_text(names: Sequence[str]) -> str:
+    shown = ", ".join(f"embedding:{name[:60]}" for name in names[:3])
+    return f"{shown} is read as plain text."

@@ -28,6 +28,7 @@ from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.metadata.image_text import read_text
+from diffstudio.studio.prompts.prompt_notes import PromptNotes
 from diffstudio.studio.requests import LATENT, UpscaleRequest, enlarged_size
 
 
@@ -97,6 +98,7 @@ class _Resampling:
         self._pass = second_pass(request, model, size, request.steps, request.strength)
         self._loras = RequestLoras(resolved.loras, model.checkpoint)
         self._textual_inversions = RequestTextualInversions(resolved.textual_inversions)
+        self._prompt_notes = PromptNotes(model, request)
 
     def run(self, image: Picture) -> Generator[Event, None, Picture]:
         """Try again with less memory after each out-of-memory error."""
@@ -116,9 +118,10 @@ class _Resampling:
         prompt, loras = self._loras.read(request.prompt)
         negative = self._loras.read(request.negative)[0]
         attached = self._loras.attach(model, loras, job_control.stopped)
-        for note in (*attached, *self._textual_inversions.attach(model, [prompt, negative])):
+        attached += self._textual_inversions.attach(model, [prompt, negative])
+        for note in (*attached, *self._prompt_notes.new([prompt], negative)):
             yield Noted(context.job, note)
-        encoded = model.encode_prompt([prompt], negative)
+        encoded = model.encode_prompt([prompt], negative, clip_skip=request.clip_skip)
         size = (self._pass.width, self._pass.height)
         if request.upscaler == LATENT:
             state = encode(model, as_tensor([image]), notes.append, job_control.check)

@@ -73,6 +73,7 @@ def upscale_request(image: Path, *, sampled: bool, **given: Any) -> UpscaleReque
                 "sampler": request.sampler,
                 "spacing": request.spacing,
                 "vae": request.vae,
+                "clip_skip": request.clip_skip,
             }
             if not settings.checkpoint:
                 values.pop("checkpoint")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from diffstudio.models.conditioning.prompt_schedule import escape_schedule
 from diffstudio.studio.metadata.comfyui_graph import DEEPEST, LONGEST_CHAIN, TEXT_INPUTS, Graph, Link, Node
 from diffstudio.studio.metadata.found_settings import FILE_ENDINGS, FoundSettings, is_number, json_object, stem
 
@@ -177,7 +178,10 @@ class _Reader:
         return self._conditioning(link, role, 0)
 
     def _conditioning(self, link: Link | None, role: str, depth: int) -> str | None:
-        """The text behind a conditioning output, of the prompt of this role; None when it was not found."""
+        """The text behind a conditioning output, of the prompt of this role; None when it was not found.
+
+        In AUTOMATIC1111's grammar: a BREAK for concatenated ones, and what only looks like that grammar is escaped.
+        """
         found = self._graph.follow(link)
         if found is None or depth >= DEEPEST or not self._graph.may_look_up():
             return None
@@ -187,9 +191,9 @@ class _Reader:
         self._read_guidance(node, role)
         if (text := self._encoded_text(node)) is not None:
             self._read_clip(node.link("clip"))
-            return text
+            return escape_schedule(text)
         if node.link(role) is None and isinstance(node.inputs.get(role), str):  # a loader with both prompts
-            return str(node.inputs[role])
+            return escape_schedule(str(node.inputs[role]))
         names = self._conditioning_inputs(node, output)
         texts = [self._conditioning(node.link(name), role, depth + 1) for name in names]
         if "guidance" not in node.inputs:
@@ -244,7 +248,7 @@ class _Reader:
         for node in self._graph.chain(link, "clip"):
             layer = self._graph.number(node, "stop_at_clip_layer")
             if layer is not None and layer < -1:
-                self._found.others["clip skip"] = int(-layer)
+                self._set("clip_skip", int(-layer))
 
     # Models
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
+from diffstudio.models.conditioning.prompt_schedule import escape_schedule
 from diffstudio.studio.metadata import a1111_controlnet
 from diffstudio.studio.metadata.comfyui import read_comfyui
 from diffstudio.studio.metadata.found_settings import (
@@ -42,9 +43,11 @@ _LONGEST_NAME = 60
 _JSON = json.JSONDecoder()
 _MOST_SHOWN = 12
 _MOST_PHRASES = 40
-_SCHEDULED = re.compile(  # AUTOMATIC1111's syntax that changes the prompt with the steps, or mixes several
-    r"\[[^\[\]]{0,200}:\s*\d+(?:\.\d*)?\s*\]|\[[^\[\]|]{0,100}\|[^\[\]]{0,100}\]|\bAND\b"
-)
+# Programs that write weights in another way, and patterns of these; round brackets alone mean nothing there.
+_OTHER_WEIGHTS = {
+    "InvokeAI": re.compile(r"\([^()]{1,100}\)(?:[+-]+|\d*\.?\d+)|\w+\++(?=[\s,]|$)|\.(?:and|blend|swap)\("),
+    "NovelAI": re.compile(r"\{[^{}]{1,100}\}|\[[^\[\]]{1,100}\]|-?[.\d]+::"),
+}
 _NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")
 
 
@@ -132,6 +135,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         "size": values.pop("Size", None),
         "model": values.pop("Model", None),
         "denoise": values.pop("Denoising strength", None),
+        "clip_skip": values.pop("Clip skip", None),
     }
     found |= {name: values.pop(label, None) for name, label in _HIRES.items()}
     if ours:
@@ -251,7 +255,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     taken: dict[str, Any] = {}
     no_tags: list[str] = []
     for name, tags in (("prompt", found.loras), ("negative", no_tags)):
-        if (text := _prompt(name, values.get(name), tags, skipped)) is not None:
+        if (text := _prompt(name, values.get(name), tags, found.source, skipped)) is not None:
             taken[name] = text
     taken |= _sampler_fields(values, skipped)
     for name, kind in (("steps", int), ("guidance", float), ("seed", int)):
@@ -260,6 +264,9 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
             skipped.append(f"the seed {shortened(number)}")
         elif number is not None:
             taken[name] = number
+    clip_skip = _number_of(values, "clip_skip", int, skipped)
+    if clip_skip is not None and clip_skip != 1:  # the last layer, where other programs mean that nothing is skipped
+        taken["clip_skip"] = clip_skip
     if values.get("guide_last_call") is not None:
         taken["guide_last_call"] = values["guide_last_call"]
     taken["width"], taken["height"] = size(values.get("size")) or (width or None, height or None)
@@ -300,6 +307,7 @@ _LABELS = {
     "seed": "the seed",
     "model": "the checkpoint",
 }
+_OPTIONAL_LABELS = {"clip_skip": "the clip skip"}
 
 
 def _sampler_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, Any]:
@@ -315,23 +323,30 @@ def _sampler_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, 
     return {"spacing": spacing} if "spacing" in named else {}
 
 
-def _prompt(name: str, text: Any, tags: list[str], skipped: list[str]) -> str | None:
-    """A prompt with the tags of its LoRAs, written so that nothing in it counts as a wildcard."""
+def _prompt(name: str, text: Any, tags: list[str], source: str, skipped: list[str]) -> str | None:
+    """A prompt with the tags of its LoRAs, written so that nothing in it means more than in the program it is from."""
     kind = "negative prompt" if name == "negative" else "prompt"
     if text is not None and not isinstance(text, str):
         skipped.append(f"the {kind}, which is not text")
         text = None
     if text is None and not tags:
         return None
-    text = " ".join(filter(None, (text, *tags)))
+    text = " ".join(filter(None, (_in_our_grammar(text or "", source, kind, skipped), *tags)))
     skipped += [f"the hypernetwork {tag}" for tag in _NETWORK_TAG.findall(text)]
-    skipped += [f"the {kind}'s {shortened(part)}" for part in _SCHEDULED.findall(text)]
     end = LONGEST_PROMPT
     while len(written := escaped(text[:end])) > LONGEST_PROMPT:
         end -= (len(written) - LONGEST_PROMPT + 1) // 2  # each character takes two at most
     if end < len(text):
         skipped.append(f"the end of a {kind} of {len(text):,} characters")
     return written
+
+
+def _in_our_grammar(text: str, source: str, kind: str, skipped: list[str]) -> str:
+    """A prompt in AUTOMATIC1111's grammar, which ours is; other weights than `(word:1.2)` become text."""
+    if source not in _OTHER_WEIGHTS:
+        return text
+    skipped += [f"the {kind}'s {shortened(weight)}" for weight in _OTHER_WEIGHTS[source].findall(text)[:_MOST_SHOWN]]
+    return re.sub(r"[()]", r"\\\g<0>", escape_schedule(re.sub(r"\\([()])", r"\1", text)))
 
 
 def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> GenerateRequest:
@@ -354,7 +369,9 @@ def _number_of(
     value = values.get(name)
     number = _number(value, kind)
     if number is None and value is not None:
-        skipped.append(f"{_LABELS.get(name) or _HIRES.get(name) or name} {shortened(value)}")
+        skipped.append(
+            f"{_LABELS.get(name) or _HIRES.get(name) or _OPTIONAL_LABELS.get(name) or name} {shortened(value)}"
+        )
     return number
 
 

@@ -79,6 +79,7 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
         "Model hash": about.get("model_hash"),
         "Model": about.get("model") or Path(request.checkpoint).name.removesuffix(".safetensors"),
         "VAE": Path(request.vae).name or None,
+        "Clip skip": request.clip_skip,
         "Denoising strength": _plain(request.strength) if request.init is not None else None,
         **_hires_fields(request),
         **_inpaint_fields(request),
@@ -150,6 +151,7 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
             "Seed": request.seed,
             "Model hash": about.get("model_hash"),
             "Model": about.get("model") or Path(request.checkpoint).name,
+            "Clip skip": request.clip_skip,
             "Denoising strength": _plain(request.strength),
         }
     )

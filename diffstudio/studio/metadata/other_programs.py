@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from diffstudio.models.conditioning.prompt_schedule import escape_schedule
 from diffstudio.studio.metadata.found_settings import FoundSettings, as_list, as_object, is_number, json_object, stem
 
 
@@ -44,6 +45,8 @@ def _invokeai_3(values: Mapping[str, Any]) -> FoundSettings:
         name = _model_name(as_object(one).get("control_model"))
         found.not_imported.append(f"the ControlNet {name}" if name else "a ControlNet")
     found.values["denoise"] = others.pop("strength", None)
+    skipped = others.pop("clip_skip", None)
+    found.values["clip_skip"] = skipped + 1 if is_number(skipped) else skipped  # it counts the layers left out
     if vae := _model_name(others.pop("vae", None)):
         others["VAE"] = vae
     if image := others.pop("init_image", None):
@@ -173,7 +176,11 @@ def read_fooocus(texts: Mapping[str, str]) -> FoundSettings | None:
         "seed": others.pop("seed", None),
         "size": others.pop("resolution", None),
         "model": _model_name(others.pop("base_model", None)),
+        "clip_skip": others.pop("clip_skip", None),
     }
+    for name in ("prompt", "negative"):
+        if isinstance(text := found.values[name], str):
+            found.values[name] = escape_schedule(text)  # it has weights such as `(word:1.2)` only
     for file, weight in _fooocus_loras(others):
         found.add_lora(file, weight)
     refiner = others.pop("refiner_model", None)
@@ -217,6 +224,8 @@ def read_swarmui(texts: Mapping[str, str]) -> FoundSettings | None:
         "denoise": others.pop("initimagecreativity", None),
         "size": _sides(others),
     }
+    layer = others.pop("clipstopatlayer", None)
+    found.values["clip_skip"] = -layer if is_number(layer) else layer  # -2 is the last but one
     names, weights = others.pop("loras", None), others.pop("loraweights", None)
     names = names.split(",") if isinstance(names, str) else as_list(names)
     weights = weights.split(",") if isinstance(weights, str) else as_list(weights)
@@ -244,6 +253,7 @@ def read_draw_things(texts: Mapping[str, str]) -> FoundSettings | None:
         "model": _model_name(others.pop("model", None)),
         "size": others.pop("size", None),
         "denoise": others.pop("strength", None),
+        "clip_skip": others.pop("clip_skip", None),
     }
     for one in map(as_object, as_list(others.pop("lora", None))):
         found.add_lora(_model_name(one.get("model") or one.get("file")), one.get("weight"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from diffstudio.models.conditioning.prompt_schedule import escape_schedule
 from diffstudio.studio.metadata.found_settings import FoundSettings, json_object
 
 
@@ -21,8 +22,8 @@ def read_through_sd_parsers(texts: Mapping[str, str]) -> FoundSettings | None:
         others = dict(sampler.parameters)
         found = FoundSettings(info.generator.value)
         found.values = {
-            "prompt": ", ".join(prompt.value for prompt in sampler.prompts),
-            "negative": ", ".join(prompt.value for prompt in sampler.negative_prompts),
+            "prompt": escape_schedule(", ".join(prompt.value for prompt in sampler.prompts)),
+            "negative": escape_schedule(", ".join(prompt.value for prompt in sampler.negative_prompts)),
             "steps": others.pop("steps", None),
             "sampler": sampler.name,
             "spacing": others.pop("scheduler", None),

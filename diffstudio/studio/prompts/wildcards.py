@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.prompts.wildcard_lists import read_wildcard_lists
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import GenerateRequest
 
@@ -95,11 +96,12 @@ class PromptVariants:
     def _expanded(self, text: str, index: int, what: str) -> str:
         if not (self._templates and is_template(text)):
             return text
-        return _expand(text, f"{self._request.seed + index} {what}", self._files)
+        files = self._files if "__" in text else _no_files()
+        return _expand(text, f"{self._request.seed + index} {what}", files)
 
     @cached_property
     def _files(self) -> WildcardManager:
-        return _manager(self._folder)
+        return _manager(self._folder, _stamp(self._folder))
 
 
 def is_template(text: str) -> bool:
@@ -117,18 +119,20 @@ def expand(text: str, seed: str, folder: Path | None = None) -> str:
 
     BadRequest for an unknown wildcard, invalid syntax, and endless recursion.
     """
-    return _expand(text, seed, _manager(folder or paths.wildcards())) if is_template(text) else text
+    return _expand(text, seed, _files_for(text, folder or paths.wildcards())) if is_template(text) else text
+
+
+def _files_for(text: str, folder: Path) -> WildcardManager:
+    """The wildcard files that a template needs: they are only looked for where it names one."""
+    return _manager(folder, _stamp(folder)) if "__" in text else _no_files()
 
 
 def _expand(text: str, seed: str, files: WildcardManager) -> str:
-    from dynamicprompts.enums import SamplingMethod
-    from dynamicprompts.samplers.random import RandomSampler
     from pyparsing import ParseBaseException
 
-    random = SamplingMethod.RANDOM
-    context = _bounded_context()(random, files, {random: RandomSampler()}, rand=_CountingRandom(seed))
     template = _hide_literals(text)
     try:
+        context = _context_type().sampling_at_random(files, seed)
         prompt = "".join(str(sampled) for sampled in context.sample_prompts(template, 1)).translate(_SHOWN)
     except ParseBaseException as error:
         raise _unreadable(
@@ -192,11 +196,27 @@ class _CountingRandom(Random):
             raise _unreadable("a wildcard or a variable contains itself", _CORRECT_FILES)
 
 
-def _bounded_context() -> Any:
+@lru_cache(maxsize=1)
+def _context_type() -> Any:
+    """The class of the library's contexts for sampling, which takes long to import."""
+    from dynamicprompts.commands import Command
+    from dynamicprompts.enums import SamplingMethod
+    from dynamicprompts.parser.parse import parse
+    from dynamicprompts.samplers.random import RandomSampler
     from dynamicprompts.sampling_context import SamplingContext
 
+    parsed = lru_cache(maxsize=1024)(parse)
+    random, sampler = SamplingMethod.RANDOM, RandomSampler()
+
     class Bounded(SamplingContext):
-        """Samples at random whatever method a command asks for, and counts the commands."""
+        """Samples at random whatever method a command asks for, counts the commands, and parses each template once."""
+
+        @classmethod
+        def sampling_at_random(cls, files: WildcardManager, seed: str) -> Bounded:
+            return cls(random, files, {random: sampler}, rand=_CountingRandom(seed))
+
+        def sample_prompts(self, prompt: str | Command, num_prompts: int | None = None) -> Any:
+            return super().sample_prompts(parsed(prompt) if isinstance(prompt, str) and prompt else prompt, num_prompts)
 
         def get_sampler_and_context(self, command: Any) -> Any:
             assert isinstance(self.rand, _CountingRandom)
@@ -206,13 +226,30 @@ def _bounded_context() -> Any:
     return Bounded
 
 
-def _manager(folder: Path) -> WildcardManager:
-    """The wildcards below a folder."""
+@lru_cache(maxsize=1)
+def _no_files() -> WildcardManager:
+    """For templates that name no wildcard."""
+    from dynamicprompts.wildcards import WildcardManager
+
+    return WildcardManager(root_map={})
+
+
+_Stamp: TypeAlias = tuple[tuple[Path, int, int], ...]
+
+
+def _stamp(folder: Path) -> _Stamp:
+    """The wildcard files below a folder, with their times of modification in ns and sizes in bytes."""
+    return tuple(_files_below(folder))
+
+
+@lru_cache(maxsize=4)
+def _manager(folder: Path, stamp: _Stamp) -> WildcardManager:
+    """The wildcards below a folder; read again when its files change."""
     from dynamicprompts.wildcards import WildcardManager
     from dynamicprompts.wildcards.item import WildcardItem
     from dynamicprompts.wildcards.values import WildcardValues
 
-    collections, broken = _collections(folder)
+    collections, broken = _collections(folder, [file for file, _, _ in stamp])
 
     class Files(WildcardManager):
         """Raises BadRequest for an unknown wildcard, which the library would leave in the prompt."""
@@ -245,43 +282,39 @@ def _missing_wildcard(name: str, folder: Path, names: list[str], broken: list[st
     return BadRequest(f"There is no wildcard __{name}__", why, remedy)
 
 
-def _collections(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def _collections(folder: Path, files: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
     """The wildcards by name, and a clause for each file that could not be read."""
     from dynamicprompts.wildcards.collection import WildcardTextFile
-    from dynamicprompts.wildcards.collection.structured import parse_structured_file
-    from yaml import YAMLError  # type: ignore[import-untyped]
 
     found: dict[str, Any] = {}
     broken: list[str] = []
-    for file in _files_below(folder):
+    for file in files:
         name = file.relative_to(folder).with_suffix("").as_posix()
         if file.suffix == ".txt":
             found[name] = WildcardTextFile(file, encoding="utf-8-sig")
             continue
         try:
-            lists = dict(parse_structured_file(file))
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
-            broken.append(
-                f"{file.name} cannot be read ({str(error).splitlines()[0][:80] if str(error) else 'nested too deeply'})"
-            )
+            lists = read_wildcard_lists(file)
+        except (OSError, ValueError, RecursionError) as error:
+            reason = str(error).splitlines()[0][:80] if str(error) else "nested too deeply"
+            broken.append(f"{file.name} cannot be read ({reason})")
             continue
         within = file.parent.relative_to(folder).as_posix()
         found |= {key if within == "." else f"{within}/{key}": values for key, values in lists.items()}
     return found, broken
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path) -> Iterator[tuple[Path, int, int]]:
     count = 0
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(here, name)
-            if (
-                file.suffix in (".txt", ".yaml", ".json")
-                and file.is_file()
-                and file.stat().st_size <= _LARGEST_FILE_BYTES
-            ):
+            if file.suffix not in (".txt", ".yaml", ".json") or not file.is_file():
+                continue
+            about = file.stat()
+            if about.st_size <= _LARGEST_FILE_BYTES:
                 count += 1
                 if count > _MOST_FILES:
                     return
-                yield file
+                yield file, about.st_mtime_ns, about.st_size

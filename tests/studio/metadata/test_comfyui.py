@@ -207,8 +207,18 @@ def test_clip_skip() -> None:
         }
         return graph(nodes)
 
-    assert skipping(-2).others == {"clip skip": 2}
-    assert skipping(-1).others == {} and skipping("two").others == {}
+    assert skipping(-2).values["clip_skip"] == 2
+    assert "clip_skip" not in skipping(-1).values and "clip_skip" not in skipping("two").values
+
+
+def test_square_brackets_and_capitals_are_text() -> None:
+    """ComfyUI knows round brackets only; concatenated conditionings are A1111's BREAK."""
+    encoders: Nodes = {
+        "plus": ("ConditioningConcat", {"conditioning_to": ["one", 0], "conditioning_from": ["two", 0]}),
+        "one": ("CLIPTextEncode", {"text": "a [fox|owl] (red:1.2)", "clip": ["model", 1]}),
+        "two": ("CLIPTextEncode", {"text": "TOM AND JERRY BREAK", "clip": ["model", 1]}),
+    }
+    assert graph(encoders).values["prompt"] == r"a \[fox|owl\] (red:1.2) BREAK TOM A\ND JERRY B\REAK"
 
 
 # Models

@@ -10,7 +10,14 @@ import pytest
 
 from diffstudio.errors import ImageProblem
 from diffstudio.studio.metadata import import_settings
-from diffstudio.studio.metadata.import_settings import check_paths, read_parameters, read_texts, upscaler_label
+from diffstudio.studio.metadata.found_settings import FoundSettings
+from diffstudio.studio.metadata.import_settings import (
+    _imported,
+    check_paths,
+    read_parameters,
+    read_texts,
+    upscaler_label,
+)
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import LANCZOS, LATENT, ControlNetUse, GenerateRequest, UpscaleRequest
 
@@ -137,10 +144,40 @@ def test_phrases_are_short_and_few() -> None:
     assert found is not None and len(found.not_imported[0]) == 200
 
 
-def test_steps_of_a_prompt_are_named() -> None:
-    found = read("CFG scale: 7", "[cat:dog:0.5] [fog::10] [a|b] (red:1.2) [dim] x AND y")
-    assert found.not_imported == tuple(
-        f"the prompt's {part}" for part in ("[cat:dog:0.5]", "[fog::10]", "[a|b]", "AND")
+def test_a_prompt_in_the_same_grammar_is_kept() -> None:
+    prompt = r"[cat:dog:0.5] [fog::10] [a|b] (red:1.2) [dim] \(x\) BREAK y AND z :1.5"
+    found = read("CFG scale: 7, Clip skip: 2, Steps: 20", prompt)
+    assert (found.request.prompt, found.request.clip_skip, found.not_imported) == (prompt, 2, found.not_imported)
+    assert not any("prompt" in phrase or "lip skip" in phrase for phrase in found.not_imported)
+
+
+@pytest.mark.parametrize(("written", "clip_skip"), [("1", None), ("2", 2), ("12", 12)])
+def test_clip_skip_is_imported(written: str, clip_skip: int | None) -> None:
+    assert read(f"Steps: 20, Clip skip: {written}", "a").request.clip_skip == clip_skip
+
+
+@pytest.mark.parametrize(("written", "named"), [("13", "clip_skip 13"), ("1.5", "the clip skip 1.5")])
+def test_a_clip_skip_out_of_range_is_named(written: str, named: str) -> None:
+    found = read(f"Steps: 20, Clip skip: {written}", "a")
+    assert found.request.clip_skip is None and named in found.not_imported
+
+
+@pytest.mark.parametrize(
+    ("source", "prompt", "expected", "named"),
+    [
+        ("ComfyUI", "a [b] (c:1.2)", "a [b] (c:1.2)", ()),  # its reader has escaped what is to be escaped
+        ("InvokeAI", "[a] (b)1.2 c++, (d)- \\(e\\)", r"\[a\] \(b\)1.2 c++, \(d\)- \(e\)", ("(b)1.2", "c++", "(d)-")),
+        ("InvokeAI", "TOM AND JERRY, (a, b)", r"TOM A\ND JERRY, \(a, b\)", ()),
+        ("NovelAI", "{a}, [b:c:3], 1.2::d::, (e)", r"\{a\}, \[b:c:3\], 1.2::d::, \(e\)", ("{a}", "[b:c:3]", "1.2::")),
+    ],
+)
+def test_the_weights_of_other_programs_are_text_and_named(
+    source: str, prompt: str, expected: str, named: tuple[str, ...]
+) -> None:
+    found = _imported(FoundSettings(source, {"prompt": prompt}), 64, 64)
+    assert found.request.prompt == expected
+    assert tuple(phrase for phrase in found.not_imported if phrase.startswith("the prompt's")) == tuple(
+        f"the prompt's {weight}" for weight in named
     )
 
 

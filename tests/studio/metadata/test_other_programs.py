@@ -46,14 +46,9 @@ LARGE = {"width": 832, "height": 1216}
                 "sampler": "euler_ancestral",
                 "spacing": "uniform",
                 "checkpoint": "a",
+                "clip_skip": 2,
             },
-            (
-                "the hypernetwork <hypernet:foo:0.5>",
-                "the prompt's [cat:dog:0.5]",
-                "the prompt's AND",
-                "the prompt's [red|blue]",
-                "Clip skip: 2",
-            ),
+            ("the hypernetwork <hypernet:foo:0.5>",),
         ),
         (
             "a1111_underscores.png",
@@ -73,16 +68,15 @@ LARGE = {"width": 832, "height": 1216}
         (
             "civitai.jpeg",
             "AUTOMATIC1111",
-            {"prompt": 'a lighthouse, "storm"', "checkpoint": "starter"},
+            {"prompt": 'a lighthouse, "storm"', "checkpoint": "starter", "clip_skip": 2},
             (
                 'checkpoint Dream, "X" 8',
                 "LoRA Add Detail 0.8",
                 "the checkpoint, which the file does not hold",
-                "Clip skip: 2",
                 "Created Date: 2025-01-02T03:04:05.6Z",
             ),
         ),
-        ("comfy_clipskip.png", "ComfyUI", LARGE, ("clip skip: 2",)),
+        ("comfy_clipskip.png", "ComfyUI", LARGE | {"clip_skip": 2}, ()),
         (
             "comfy_flux.png",
             "ComfyUI",
@@ -159,11 +153,8 @@ def test_what_invokeai_adds() -> None:
     assert (values["prompt"], values["negative"], values["guidance"], values["size"]) == (None, "", 4, "8x9")
     assert values["denoise"] == 0.5 and values["model"] is None
     assert found.not_imported == ["the ControlNet canny", "a ControlNet"] and found.others["ipAdapters"] == [{}]
-    assert {name: found.others[name] for name in ("VAE", "init image", "clip_skip")} == {
-        "VAE": "v",
-        "init image": "a.png",
-        "clip_skip": 1,
-    }
+    assert {name: found.others[name] for name in ("VAE", "init image")} == {"VAE": "v", "init image": "a.png"}
+    assert found.values["clip_skip"] == 2 and invokeai(clip_skip="x").values["clip_skip"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -314,3 +305,18 @@ def test_nothing_that_changes_the_image_is_hidden() -> None:
         values = {"prompt": "x", "base_model": "m", "vae": vae, "prompt_expansion": "x, detailed"}
         fooocus = read_fooocus({"parameters": json.dumps(values)})
         assert fooocus is not None and fooocus.others == others | {"prompt_expansion": "x, detailed"}
+
+
+def test_clip_skip_is_counted_as_in_a1111() -> None:
+    swarm = {"parameters": json.dumps({"sui_image_params": {"prompt": "a", "clipstopatlayer": -2}})}
+    assert found_in(read_swarmui(swarm)).values["clip_skip"] == 2
+    fooocus = {"parameters": json.dumps({"base_model": "m", "clip_skip": 2, "prompt": "[a] (b:1.2)"})}
+    assert found_in(read_fooocus(fooocus)).values["clip_skip"] == 2
+    assert found_in(read_fooocus(fooocus)).values["prompt"] == r"\[a\] (b:1.2)"
+    draw_things = {"draw_things": json.dumps({"c": "a", "clip_skip": 2})}
+    assert found_in(read_draw_things(draw_things)).values["clip_skip"] == 2
+
+
+def found_in(found: FoundSettings | None) -> FoundSettings:
+    assert found is not None
+    return found

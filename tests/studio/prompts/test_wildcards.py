@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +202,33 @@ def test_a_plain_prompt_loads_no_library() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert not is_template("a (b:1.2) c_d 100% #x")
+
+
+def test_two_thousand_draws_take_less_than_a_second(home: Path) -> None:
+    expand("{a|b}", "0")  # imports the library
+    began = time.process_time()
+    found = [expand("{a|b}", str(seed)) for seed in range(2000)]
+    variants = PromptVariants(GenerateRequest("{red|green} [cat|dog]", count=1000))
+    found += [variants.of(index).prompt for index in range(1000)]
+    assert time.process_time() - began < 1.5
+    assert set(found) == {"a", "b", "red [cat|dog]", "green [cat|dog]"}
+
+
+def test_files_are_read_again_when_they_change(files: Path) -> None:
+    assert drawn("__shade__", 20) == {"dark", "light"}
+    (files / "shade.txt").write_text("dim grey\n")
+    assert drawn("__shade__", 5) == {"dim grey"}
+    (files / "shade.txt").unlink()
+    with pytest.raises(BadRequest, match="no wildcard __shade__"):
+        expand("__shade__", "0")
+
+
+def test_a_yaml_bomb_is_named_as_what_cannot_be_read(files: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bomb = "\n".join(
+        ["a: &a [x, x]", *(f"{to}: &{to} [*{of}, *{of}, *{of}, *{of}]" for of, to in pairwise("abcdefghijklmnop"))]
+    )
+    (files / "bomb.yaml").write_text(bomb)
+    with pytest.raises(BadRequest, match=r"bomb\.yaml cannot be read \(its aliases describe too much\)"):
+        expand("__p__", "0")
+    assert drawn("__shade__", 20) == {"dark", "light"}  # the other files are not affected
+    assert len(caplog.text) < 1000

@@ -1,0 +1,117 @@
+"""Wildcards in a YAML or JSON file: lists by name, read within bounds of time and memory.
+
+A YAML alias repeats what it stands for, so that a few lines can describe billions of entries. The file is first read as
+a stream of events, which takes time in proportion to its size, and refused if what it describes is too large.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynamicprompts.wildcards.collection.list import ListWildcardCollection
+    from dynamicprompts.wildcards.item import WildcardItem
+
+LARGEST_YAML_BYTES = 8 << 20
+_MOST_ENTRIES = 500_000  # of a YAML file with its aliases written out
+_MOST_CHARACTERS = 16 << 20  # likewise
+_DEEPEST = 50
+
+
+def read_wildcard_lists(file: Path) -> dict[str, ListWildcardCollection]:
+    """The wildcards of a file by name, as the dynamicprompts library reads them.
+
+    A file that is one list is a wildcard with the file's name; in one of nested objects, the names are joined with `/`.
+    OSError, ValueError and RecursionError for a file that cannot be read.
+    """
+    from dynamicprompts.wildcards.collection.list import ListWildcardCollection
+
+    text = file.read_text(encoding="utf-8-sig")
+    data = json.loads(text) if file.suffix == ".json" else _yaml(text)
+    if isinstance(data, list):
+        entries = [one for one in data if isinstance(one, str)]
+        return {file.stem: ListWildcardCollection(entries=entries, source=file)} if entries else {}
+    return {
+        name: ListWildcardCollection(entries=entries, source=(file, name))
+        for name, entries in _lists(data if isinstance(data, dict) else {}, "")
+    }
+
+
+def _lists(data: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, list[str | WildcardItem]]]:
+    for name, value in data.items():
+        if not isinstance(name, str):
+            continue
+        if isinstance(value, dict):
+            yield from _lists(value, f"{prefix}{name}/")
+        elif isinstance(value, (list, str)):
+            entries = [entry for one in ([value] if isinstance(value, str) else value) if (entry := _entry(one))]
+            if entries:
+                yield f"{prefix}{name}", entries
+
+
+def _entry(value: Any) -> str | WildcardItem | None:
+    """A text, one with a weight in front (`2::red`), or an object with `text` and `weight`; None for anything else."""
+    from dynamicprompts.wildcards.item import WildcardItem
+
+    if isinstance(value, dict):
+        content, weight = value.get("text") or value.get("content"), value.get("weight", 1)
+    elif isinstance(value, str):
+        before, separator, after = value.rpartition("::") if value[:1].isdigit() else ("", "", "")
+        content, weight = (after, before) if separator else (value, 1)
+    else:
+        return None
+    try:
+        weight = float(weight)
+    except (TypeError, ValueError):
+        return value if isinstance(value, str) else None
+    if not isinstance(content, str) or not content:
+        return None
+    return content if weight == 1 else WildcardItem(content, weight)
+
+
+def _yaml(text: str) -> Any:
+    """ValueError for what is not YAML, or describes too much."""
+    import yaml  # type: ignore[import-untyped]
+
+    if len(text) > LARGEST_YAML_BYTES:
+        raise ValueError(f"it has more than {LARGEST_YAML_BYTES >> 20} MiB")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C, where it was built
+    try:
+        _check_size(yaml.parse(text, Loader=loader))
+        return yaml.load(text, Loader=loader)  # noqa: S506 - either is a safe loader
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_size(events: Iterator[Any]) -> None:
+    """ValueError where the events describe too much, counting each alias as what it stands for."""
+    import yaml
+
+    known: dict[str, tuple[int, int]] = {}  # entries and characters by anchor
+    open_collections: list[tuple[str | None, int, int]] = []  # anchor, and the totals before
+    entries = characters = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in known:
+                raise ValueError(f"the alias *{event.anchor[:20]} stands for what it is part of, or for nothing")
+            entries, characters = entries + known[event.anchor][0], characters + known[event.anchor][1]
+        elif isinstance(event, yaml.ScalarEvent):
+            entries, characters = entries + 1, characters + len(event.value)
+            if event.anchor:
+                known[event.anchor] = 1, len(event.value)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_collections.append((event.anchor, entries, characters))
+            entries += 1
+            if event.anchor:
+                known.pop(event.anchor, None)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, entries_before, characters_before = open_collections.pop()
+            if anchor:
+                known[anchor] = entries - entries_before, characters - characters_before
+        if len(open_collections) > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        if entries > _MOST_ENTRIES or characters > _MOST_CHARACTERS:
+            raise ValueError("its aliases describe too much")
