@@ -187,13 +187,13 @@ class FlowModel(LatentModel, ABC):
 
     def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
         known: dict[str, PromptEmbeds] = {}  # of one row each
-        skipped = self._skipped_layers(clip_skip)
+        embedder = self._embedder(clip_skip)
 
         @torch.no_grad()
         def rows(texts: Sequence[str]) -> PromptEmbeds:
             new = [text for text in dict.fromkeys(texts) if text not in known]
             if new:
-                embeds = self._embeds(new, skipped)
+                embeds = embedder(new)
                 known.update({text: embeds.rows([index]) for index, text in enumerate(new)})
             return reduce(PromptEmbeds.__add__, [known[text] for text in texts])
 
@@ -206,9 +206,9 @@ class FlowModel(LatentModel, ABC):
 
         return encode
 
-    def _skipped_layers(self, clip_skip: int | None) -> int:
-        """The layers of CLIP that `_embeds` leaves out; BadRequest for too many. Most of these families read none."""
-        return 0
+    def _embedder(self, clip_skip: int | None) -> Callable[[Sequence[str]], PromptEmbeds]:
+        """`_embeds` with this clip skip, which most of these families ignore. BadRequest for too many layers."""
+        return self._embeds
 
     def _read(self, encoder: str, ids: Tensor, **options: Any) -> Any:
         """A text encoder's output, computed on the encoder's device: it may be offloaded."""
@@ -221,8 +221,8 @@ class FlowModel(LatentModel, ABC):
         )
 
     @abstractmethod
-    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
-        """Encode prompts with this family's text encoders; from CLIP, `skipped` layers below the usual one."""
+    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
+        """Encode prompts with this family's text encoders."""
 
     @torch.no_grad()
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:

@@ -52,7 +52,7 @@ class FluxModel(FlowModel):
         """Without an unconditional prediction there is nothing to compose with."""
         return super().prompt_features & ~(PromptFeature.AND | PromptFeature.NEGATIVE)
 
-    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
+    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         pooled = self._read("text_encoder", token_ids(self.tokenizers["tokenizer"], prompts, 77)).pooler_output  # [B,P]
         ids = token_ids(self.tokenizers["tokenizer_2"], prompts, self.longest_prompt)
         prompt_embeds = self._read("text_encoder_2", ids).last_hidden_state  # [B,T,D]

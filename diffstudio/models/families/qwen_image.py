@@ -57,7 +57,7 @@ class QwenImageModel(FlowModel):
     def _decode(self, latents: Tensor) -> Tensor:
         return super()._decode(latents[:, :, None])[:, :, 0]
 
-    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
+    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         tokens = self.tokenizers["tokenizer"](
             [_CHAT_TEMPLATE.format(prompt or _NO_PROMPT) for prompt in prompts],
             padding=True,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,11 +58,12 @@ class SD3Model(FlowModel):
         lowest = RectifiedFlow().t_min if self.shift.by_size else flow.t_min
         return flow.shifted(torch.linspace(flow.t_max, lowest, steps, dtype=torch.float64))
 
-    def _skipped_layers(self, clip_skip: int | None) -> int:
+    def _embedder(self, clip_skip: int | None) -> Callable[[Sequence[str]], PromptEmbeds]:
         layers = min(layer_count(self.text_encoders[encoder]) for _, encoder in _CLIPS)
-        return skipped_layers(clip_skip, self.family.clip_skip, layers - _HIDDEN_LAYER)
+        skipped = skipped_layers(clip_skip, self.family.clip_skip, layers - _HIDDEN_LAYER)
+        return partial(self._embeds, skipped=skipped) if skipped else self._embeds
 
-    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
+    def _embeds(self, prompts: Sequence[str], skipped: int = 0) -> PromptEmbeds:
         clips = [
             self._read(encoder, token_ids(self.tokenizers[tokenizer], prompts, 77), output_hidden_states=True)
             for tokenizer, encoder in _CLIPS

@@ -26,7 +26,7 @@ class ZImageModel(FlowModel):
 
     unguided_scale = 0.0
 
-    def _embeds(self, prompts: Sequence[str], skipped: int) -> PromptEmbeds:
+    def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         tokenizer = self.tokenizers["tokenizer"]
         tokens = tokenizer(
             [_templated(tokenizer, prompt) for prompt in prompts],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 CFG_SCALE = "CFG scale"
 CHECKPOINT = "Checkpoint"
+CLIP_SKIP = "Clip skip"
 CONTROLNET = "ControlNet"
 DENOISING_STRENGTH = "Denoising strength"
 HIRES_FIX = "Hires fix"

@@ -1,4 +1,4 @@
-"""The sampling section: steps, CFG scale, sampler, scheduler and VAE."""
+"""The sampling section: steps, CFG scale, sampler, scheduler, clip skip and VAE."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PySide6.QtWidgets import QGridLayout, QWidget
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.search import compatible_vaes
-from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.families_table import FAMILIES, family_of
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests import GenerateRequest, SamplerName
+from diffstudio.studio.requests import MOST_CLIP_SKIP, GenerateRequest, SamplerName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.helpers import plain_tooltip
@@ -66,6 +66,14 @@ class SamplingSection(QWidget):
             [_OWN_VAE],
             "The autoencoder that decodes latents into the image: the checkpoint's own, or another that fits it",
         )
+        self.clip_skip = LabelledSlider(
+            terms.CLIP_SKIP,
+            1,
+            MOST_CLIP_SKIP,
+            1,
+            tooltip="The layer of the CLIP text encoder that reads the prompt: 1 is the last, 2 the one before. Many "
+            "anime checkpoints were trained on 2",
+        )
         self.sampler.set_value(SamplerName.HEUN)
         for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
             self.sampler.combo.setItemData(index, plain_tooltip(tip), Qt.ItemDataRole.ToolTipRole)
@@ -80,8 +88,10 @@ class SamplingSection(QWidget):
             grid.addWidget(control, index // 2, index % 2)
             grid.setColumnStretch(index % 2, 1)
         grid.addWidget(self.guide_last_step, 2, 0, 1, 2)
-        grid.addWidget(self.vae, 3, 0, 1, 2)
+        grid.addWidget(self.clip_skip, 3, 0, 1, 2)
+        grid.addWidget(self.vae, 4, 0, 1, 2)
         self.guide_last_step.hide()
+        self.clip_skip.hide()
         self.vae.hide()
 
     # Request
@@ -95,6 +105,7 @@ class SamplingSection(QWidget):
             spacing=self.scheduler.value(),
             guidance=float(self.cfg_scale.value()),
             vae=self.vae.value() or "",
+            clip_skip=self._clip_skip(),
             guide_last_call=True if self.guide_last_step.isChecked() and self._leaves_last_step_unguided() else None,
         )
 
@@ -105,6 +116,7 @@ class SamplingSection(QWidget):
         self.guide_last_step.setChecked(request.guide_last_call is True and self._leaves_last_step_unguided())
         self.sampler.set_value(request.sampler)
         self.scheduler.set_value(request.spacing)
+        self.clip_skip.set_value(request.clip_skip or self._usual_clip_skip() or 1)
         if not self.vae.set_value(request.vae):
             self.vae.set_value("")
             self.failed.emit(f"The VAE “{request.vae}” is missing; the checkpoint's own is used instead.")
@@ -117,7 +129,7 @@ class SamplingSection(QWidget):
         self._update_vaes()
 
     def set_checkpoint(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
-        self._checkpoint = checkpoint
+        self._set_clip_skip_for(checkpoint)
         self.guide_last_step.setVisible(self._leaves_last_step_unguided())
         self.scheduler.set_choices(labels.schedulers_for(checkpoint))
         self._update_vaes()
@@ -134,6 +146,24 @@ class SamplingSection(QWidget):
         return (
             checkpoint is not None and checkpoint.family == "pixel" and checkpoint.conditioning is not Conditioning.NONE
         )
+
+    def _usual_clip_skip(self) -> int:
+        """The layer that the checkpoint's family was trained on; 0 where there is no choice."""
+        family = family_of(self._checkpoint.family) if self._checkpoint is not None else None
+        return family.clip_skip if family is not None else 0
+
+    def _clip_skip(self) -> int | None:
+        usual, chosen = self._usual_clip_skip(), int(self.clip_skip.value())
+        return chosen if usual and chosen != usual else None
+
+    def _set_clip_skip_for(self, checkpoint: Checkpoint | None) -> None:
+        """Keep a value that was chosen; otherwise show the one of the new checkpoint's family."""
+        chosen = self._clip_skip()
+        self._checkpoint = checkpoint
+        usual = self._usual_clip_skip()
+        self.clip_skip.set_range(usual or 1, MOST_CLIP_SKIP)
+        self.clip_skip.set_value(max(chosen or usual, usual) or 1)
+        self.clip_skip.setVisible(usual > 0)
 
     def _update_vaes(self) -> None:
         fitting = compatible_vaes(self._checkpoint, self._models) if self._checkpoint is not None else []
