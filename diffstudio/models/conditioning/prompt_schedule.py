@@ -130,8 +130,8 @@ def split_and(prompt: str, *, lone_weight: bool = True) -> tuple[Subprompt, ...]
 def _weighted(text: str) -> Subprompt:
     match = _WEIGHT.search(text)
     if match is None:
-        return Subprompt(ScheduledText(text.rstrip()))
-    return Subprompt(ScheduledText(text[: match.start()].rstrip()), float(match[1]))
+        return Subprompt(ScheduledText(text.strip()))
+    return Subprompt(ScheduledText(text[: match.start()].strip()), float(match[1]))
 
 
 def has_and(prompt: str) -> bool:

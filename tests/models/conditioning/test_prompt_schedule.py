@@ -96,9 +96,9 @@ def test_a_second_pass_goes_on_counting() -> None:
     ("prompt", "parts"),
     [
         ("a cat", [("a cat", 1.0)]),
-        ("a cat AND a dog", [("a cat", 1.0), (" a dog", 1.0)]),
-        ("a cat :1.2 AND a dog AND a bird:-.5 ", [("a cat", 1.2), (" a dog", 1.0), (" a bird", -0.5)]),
-        ("(a:1.2) AND [b:c:3]", [("(a:1.2)", 1.0), (" [b:c:3]", 1.0)]),
+        ("a cat AND a dog", [("a cat", 1.0), ("a dog", 1.0)]),
+        ("a cat :1.2 AND a dog AND a bird:-.5 ", [("a cat", 1.2), ("a dog", 1.0), ("a bird", -0.5)]),
+        ("(a:1.2) AND [b:c:3]", [("(a:1.2)", 1.0), ("[b:c:3]", 1.0)]),
         ("SAND and BRANDY", [("SAND and BRANDY", 1.0)]),
         ("a cat :1.5", [("a cat", 1.5)]),
         (r"at 10\:30 A\ND b", [(r"at 10\:30 A\ND b", 1.0)]),
@@ -121,8 +121,8 @@ def test_the_weight_of_a_prompt_without_and_is_optional() -> None:
 def test_a_batch_has_the_texts_of_each_image_in_each_step() -> None:
     batch = PromptBatch(["[a|b] AND c:2", "d"], ["x", "[y:2]"], EVERYTHING)
     assert batch.changes
-    assert batch.at(1, 4) == StepTexts((("a", "d"), (" c", "d")), ((1.0, 1.0), (2.0, 0.0)), ("x", ""))
-    assert batch.at(4, 4) == StepTexts((("b", "d"), (" c", "d")), ((1.0, 1.0), (2.0, 0.0)), ("x", "y"))
+    assert batch.at(1, 4) == StepTexts((("a", "d"), ("c", "d")), ((1.0, 1.0), (2.0, 0.0)), ("x", ""))
+    assert batch.at(4, 4) == StepTexts((("b", "d"), ("c", "d")), ((1.0, 1.0), (2.0, 0.0)), ("x", "y"))
     assert not PromptBatch(["a AND b"], ["AND c"], EVERYTHING).changes
     assert PromptBatch(["a"], ["b AND c:2"], EVERYTHING).at(1, 1) == StepTexts.plain(["a"], ["b AND c:2"])
 
@@ -138,7 +138,7 @@ def test_what_a_model_cannot_do_stays_text() -> None:
         assert batch.at(1, 4) == StepTexts.plain([expected], [""])
         assert batch.changes is (PromptFeature.SCHEDULE in features)
     text = PromptFeature.TEXT | PromptFeature.SCHEDULE | PromptFeature.AND
-    assert PromptBatch([prompt], [""], text).at(4, 4).positive == (("b",), (" (c) (d:1.2)",))
+    assert PromptBatch([prompt], [""], text).at(4, 4).positive == (("b",), ("(c) (d:1.2)",))
     assert PromptBatch(["at 10:30"], [""], text).at(1, 4) == StepTexts.plain(["at 10:30"], [""])
 
 
