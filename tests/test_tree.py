@@ -60,6 +60,7 @@ TESTED_IN = {
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_control",
     "studio/metadata/test_import_settings.py": "studio/metadata/sampler_names",
+    "stories/test_prompts_step_by_step.py": "models/conditioning/composition studio/prompts/prompt_notes",
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
     "studio/test_worker.py": "studio/generation/model_loader",
     "training/data/test_dataset.py": "training/data/near_duplicates",

@@ -172,6 +172,8 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "x" * 10_001, "--out", "a.png"], "10,001 characters"),
         (["generate", "\udcff", "--out", "a.png"], "UTF-8"),
         (["generate", "x", "--out", "a.png", "--steps", "0"], "steps"),
+        (["generate", "x", "--out", "a.png", "--clip-skip", "13"], "The clip skip is 13"),
+        (["generate", "x", "--out", "a.png", "--clip-skip", "two"], "not a whole number"),
         (["generate", "x", "--out", "a.png", "--steps", "2.5"], "2.5"),
         (["generate", "x", "--out", "a.png", "--sampler", "magic"], "dpmpp_2m"),
         (["generate", "x", "--out", "a.png", "--spacing", "wide"], "no spacing called 'wide'. Choose one of uniform"),

@@ -112,6 +112,6 @@ def _check_size(events: Iterator[Any]) -> None:
             if anchor:
                 known[anchor] = entries - entries_before, characters - characters_before
         if len(open_collections) > _DEEPEST:
-            raise ValueError("it is nested too deeply")
+            raise ValueError(f"it has more than {_DEEPEST} levels")
         if entries > _MOST_ENTRIES or characters > _MOST_CHARACTERS:
             raise ValueError("its aliases describe too much")

@@ -577,3 +577,13 @@ def test_whether_the_last_call_is_guided_comes_back_from_the_text_alone(guided: 
     text_of_version_0_1 = metadata.parameters_text(GenerateRequest("red apple"), {"version": "0.1.0"})
     found = import_settings.read_parameters(text_of_version_0_1)
     assert found is not None and found.request.guide_last_call is True
+
+
+def test_clip_skip_is_written_as_a1111_writes_it() -> None:
+    request = GenerateRequest("red apple", clip_skip=2, steps=5)
+    text = metadata.parameters_text(request, {})
+    assert ", Clip skip: 2, " in text and metadata.request_from_parameters(text).clip_skip == 2
+    assert "Clip skip" not in metadata.parameters_text(GenerateRequest("red apple"), {})
+    sampled = UpscaleRequest(Path("a.png"), checkpoint="sd", clip_skip=3)
+    assert ", Clip skip: 3, " in metadata.parameters_text(sampled, {})
+    assert GenerateRequest.from_json(request.to_json()) == request

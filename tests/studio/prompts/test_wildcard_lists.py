@@ -78,8 +78,8 @@ def bomb(first: str, times: int) -> str:
         (f"a: &a {'x' * 1_000_000}\nb: [{', '.join(['*a'] * 20)}]", "aliases describe too much"),  # one long text
         ("a: &a [*a]", "stands for what it is part of"),
         ("a: *b", "undefined|stands for"),
-        ("[" * 1000, "nested too deeply"),
-        ("{a: " * 60 + "b" + "}" * 60, "nested too deeply"),
+        ("[" * 1000, "more than 50 levels"),
+        ("{a: " * 60 + "b" + "}" * 60, "more than 50 levels"),
         ("x" * (LARGEST_YAML_BYTES + 1), "more than 8 MiB"),
         ("a: [b", "expected|did not find"),
         ("!!python/object/apply:os.system [ls]", "could not determine a constructor"),

@@ -305,6 +305,29 @@ def test_only_what_makes_pictures_is_offered(panel: Panel) -> None:
     assert panel.checkpoint.current() is None
 
 
+def test_clip_skip_is_offered_where_there_is_a_choice(panel: Panel) -> None:
+    """At the family's own layer the request leaves it open."""
+    sd1 = checkpoint("sd", family="sd1", width=512, height=512, metadata={})
+    xl = checkpoint("xl", family="sdxl", width=1024, height=1024, metadata={})
+    panel.set_checkpoints([checkpoint(), sd1, xl])
+    slider = panel.sampling.clip_skip
+    assert not slider.isVisible() and panel.request().clip_skip is None
+    panel.choose(sd1)
+    assert slider.isVisible() and slider.value() == 1 and panel.request().clip_skip is None
+    slider.set_value(2)
+    request = panel.request()
+    assert request.clip_skip == 2
+    panel.choose(xl)
+    assert slider.value() == 2 and panel.request().clip_skip is None  # where 2 is the family's own
+    slider.set_value(3)
+    panel.choose(sd1)
+    assert panel.request().clip_skip == 3  # a choice is kept
+    assert panel.load_from(request) and panel.request().clip_skip == 2
+    assert panel.load_from(dataclasses.replace(request, clip_skip=None)) and slider.value() == 1
+    panel.choose(checkpoint())
+    assert not slider.isVisible() and panel.request().clip_skip is None
+
+
 def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> None:
     small = checkpoint("small")
     xl = checkpoint("xl", family="sdxl", width=1024, height=1024, metadata={})
