@@ -8,6 +8,7 @@ import dataclasses
 from diffstudio.cli.arguments import CLIP_SKIP_HELP, VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.controlnet import add_controls, controls_of
 from diffstudio.cli.run_job import add_output, run_request
+from diffstudio.cli.terminal import print_message
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
 
@@ -35,21 +36,21 @@ def add_generate(verbs: Verbs) -> None:
     verb.add_argument(
         "--seed", metavar="N", type=as_whole_number, help="the same seed gives the same image (default 0)"
     )
-    verb.add_argument("--steps", metavar="N", type=as_whole_number, help=f"sampling steps (default {default.steps})")
     verb.add_argument(
-        "--sampler", metavar="NAME", help=f"sampler: {', '.join(SamplerName)} (default {default.sampler})"
+        "--steps", metavar="N", type=as_whole_number, help="sampling steps (default: as the checkpoint recommends)"
     )
+    verb.add_argument("--sampler", metavar="NAME", help=f"sampler: {', '.join(SamplerName)} (default: as recommended)")
     verb.add_argument(
         "--spacing",
         metavar="NAME",
-        help=f"scheduler, that is the spacing of the steps: {', '.join(SpacingName)} (default {default.spacing})",
+        help=f"scheduler, that is the spacing of the steps: {', '.join(SpacingName)} (default: as recommended)",
     )
     verb.add_argument(
         "--guidance",
         "--cfg-scale",
         metavar="X",
         type=as_number,
-        help=f"CFG scale: how closely the prompt is followed (default {default.guidance:g})",
+        help="CFG scale: how closely the prompt is followed (default: as recommended)",
     )
     verb.add_argument(
         "--guide-last-call",
@@ -133,6 +134,9 @@ def add_generate(verbs: Verbs) -> None:
 def _generate(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
     from diffstudio.models.library.lookup import find_vae
+    from diffstudio.models.recommended import recommended_values
+    from diffstudio.studio.prompts.prompt_hints import prompt_hint
+    from diffstudio.studio.prompts.wildcards import PromptVariants
     from diffstudio.studio.settings import load_settings
 
     names = {field.name for field in dataclasses.fields(GenerateRequest)}
@@ -159,8 +163,11 @@ def _generate(arguments: argparse.Namespace) -> int:
     request = GenerateRequest(**given, controls=controls_of(arguments))
     settings = load_settings()
     library = Library(settings.folders)
-    if request.checkpoint:
-        library.find(request.checkpoint)  # before anything heavy is loaded
+    if request.checkpoint:  # found before anything heavy is loaded
+        checkpoint = library.find(request.checkpoint)
+        request = dataclasses.replace(request, **(recommended_values(checkpoint) | given))
+        if hint := prompt_hint(PromptVariants(request, checkpoint).prompts(0), checkpoint):
+            print_message(hint)
     if request.vae:
         find_vae(library, request.vae)
     return run_request(request, arguments, library, settings)

@@ -74,6 +74,7 @@ def add_upscale(verbs: Verbs) -> None:
 def _upscale(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
     from diffstudio.models.library.lookup import find_vae
+    from diffstudio.models.recommended import recommended_values
     from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_request
     from diffstudio.studio.settings import load_settings
 
@@ -89,9 +90,11 @@ def _upscale(arguments: argparse.Namespace) -> int:
             "an upscaler alone does not use it",
             "Choose a checkpoint with --checkpoint, or give --strength to use the one in the image's metadata",
         )
-    request = upscale_request(arguments.image, sampled=sampled, **given)
     settings = load_settings()
     library = Library(settings.folders)
+    named = str(given.get("checkpoint", ""))
+    usual = recommended_values(library.find(named)) if named else {}
+    request = upscale_request(arguments.image, sampled=sampled, usual=usual, **given)
     find_upscaler(request.upscaler, library)
     if request.checkpoint:
         library.find(request.checkpoint)  # before anything heavy is loaded

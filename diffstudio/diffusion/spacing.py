@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -41,6 +42,34 @@ def sampling_times(schedule: Schedule, steps: int, spacing: str | Spacing, *, st
     return times[-1 - max(1, round(strength * steps)) :]
 
 
+def times_from_noise_level(schedule: RectifiedFlow, steps: int, spacing: str, strength: float) -> Tensor:
+    """As `sampling_times` of a flow, but a `strength` means the same noise level with every spacing.
+
+    `karras`, `exponential` and `log_snr` crowd their steps at low noise, where the last half of them would hardly
+    change an image. With a strength below 1 they are laid out from where `uniform` starts, in as many steps as it keeps.
+    """
+    times = sampling_times(schedule, steps, spacing, strength=strength)
+    kept = len(times) - 1
+    if kept == steps or spacing in _EVEN:
+        return times
+    start = schedule.shifted(torch.tensor(kept / steps, dtype=torch.float64))
+    return sampling_times(_FlowFrom(schedule.shift, start.item()), kept, spacing)
+
+
+@dataclass(frozen=True)
+class _FlowFrom(RectifiedFlow):
+    """A flow that is sampled from a lower noise level."""
+
+    start: float = 1.0
+
+    @property
+    def t_max(self) -> float:
+        return self.start
+
+
+_EVEN = ("uniform", "trailing", "leading")  # in t before the shift, so that strength is a noise level already
+
+
 def check_steps(steps: int) -> None:
     """BadRequest for fewer than one step."""
     if steps < 1:
@@ -73,12 +102,14 @@ def trailing(schedule: Schedule, steps: int) -> Tensor:
 def leading(schedule: Schedule, steps: int, offset: int = 0) -> Tensor:
     """Even in t from t_min upwards, without t_max: Lin et al. 2023 (arXiv 2305.08891), Table 2.
 
-    `offset` is diffusers' `steps_offset`, in training steps.
+    `offset` is diffusers' `steps_offset`, in training steps; less where the first time would be above t_max, as with
+    all 1,000 steps.
     """
     countdown = torch.arange(steps - 1, -1, -1, dtype=torch.float64)
     match schedule:
         case VariancePreserving(steps=trained):
-            return 1 + offset + countdown * (trained // steps)
+            times = 1 + countdown * (trained // steps)
+            return times + max(0, min(offset, trained - int(times[0])))
         case RectifiedFlow():
             return schedule.shifted(SMALLEST_FLOW_TIME + countdown * (1 - SMALLEST_FLOW_TIME) / steps)
     return schedule.t_min + countdown * (schedule.t_max - schedule.t_min) / steps

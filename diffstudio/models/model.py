@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from diffstudio.diffusion.denoiser import Denoiser
-    from diffstudio.diffusion.samplers import Step
+    from diffstudio.diffusion.samplers import Sampler, Step
     from diffstudio.diffusion.schedule import Schedule
     from diffstudio.models.adapters.adapters import Adapters
     from diffstudio.models.checkpoint import Checkpoint
@@ -151,6 +151,12 @@ class Model(Protocol):
     def samplers(self) -> tuple[str, ...]:
         """The samplers that it supports: names of `diffusion.samplers.SAMPLERS`."""
 
+    def sampler(self, name: str) -> Sampler:
+        """The sampler of that name, as it suits what the network predicts."""
+        from diffstudio.diffusion.samplers import SAMPLERS
+
+        return SAMPLERS[name]
+
     @property
     def parameters(self) -> int:
         """The number of parameters of the network."""
@@ -190,6 +196,10 @@ class Model(Protocol):
 
         BadRequest for a spacing that its schedule does not support.
         """
+
+    def times_in_steps(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
+        """As `times`, with `strength` as a share of the steps, whatever the spacing: as requests recorded it before 0.2."""
+        return self.times(steps, spacing, strength, width, height)
 
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
         """The guided Denoiser for states [B,C,h,w], B as in `prompt`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.noise import SeededNoise
-from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
+from diffstudio.diffusion.samplers import SAMPLERS, Step, heun, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
 from diffstudio.models.conditioning.image_inputs import ControlNetInput, ImageInputs
@@ -35,7 +36,7 @@ class SampleOptions:
     seeds: Sequence[int]
     width: int = 0  # px; 0 is the model's default
     height: int = 0
-    steps: int = 20
+    steps: int = 20  # the recommended settings of a checkpoint are in `models.recommended`
     sampler: str = "heun"
     spacing: str = "uniform"
     guidance: float = 3.0  # CFG scale
@@ -45,7 +46,9 @@ class SampleOptions:
     mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]
     controls: tuple[ControlNetInput, ...] = ()
     tiling: Tiling | None = None  # MultiDiffusion: each estimate is averaged from those of tiles
-    # Whether guidance acts in the last of three or more network calls; None: the model decides.
+    # Whether guidance acts in the last of three or more network calls; None: the model decides. True also takes
+    # `strength` as a share of the steps (Model.times_in_steps) and averages slopes in every step of Heun, so that images
+    # of version 0.1 are reproduced.
     guide_last_call: bool | None = None
     steps_before: int | None = None  # in a second pass the steps of the first one, for prompts that change with them
 
@@ -71,7 +74,9 @@ def sample(
     tiling = options.tiling
     check_size(model, width, height, tiling)
     size_per_call = (width, height) if tiling is None else tiling.tile_size_of(width, height)
-    times = model.times(options.steps, options.spacing, options.strength if options.from_image else 1.0, *size_per_call)
+    strength = options.strength if options.from_image else 1.0
+    times_of = model.times_in_steps if options.guide_last_call else model.times
+    times = times_of(options.steps, options.spacing, strength, *size_per_call)
     if options.sampler not in SAMPLERS or options.sampler not in model.samplers:
         raise BadRequest(
             f"The sampler {options.sampler!r} cannot be used with this checkpoint",
@@ -116,7 +121,10 @@ def sample(
         calls = network_calls(options.sampler, model.schedule, times)
         if calls >= _FEWEST_CALLS_WITH_UNGUIDED_LAST:
             denoiser = LastCallUnguided(denoiser, wrapped(guided(model.unguided_scale)), calls)
-    return counter.counted(SAMPLERS[options.sampler](denoiser, x, times, noise))
+    sampler = model.sampler(options.sampler)
+    if options.guide_last_call and options.sampler == "heun":
+        sampler = partial(heun, longest=math.inf)
+    return counter.counted(sampler(denoiser, x, times, noise))
 
 
 class StepCounter:

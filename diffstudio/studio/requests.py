@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, NO_FOLDER, BadRequest
 from diffstudio.imaging.limits import LARGEST_PIXELS
+from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.studio.request_checks import (
     LARGEST_SIDE,
     check_prompts,
@@ -141,11 +142,13 @@ class GenerateRequest:
     negative: str = ""
     checkpoint: str = "starter"  # a name from the library, or a path
     seed: int = 0
-    steps: int = 20
-    sampler: SamplerName = SamplerName.HEUN
-    spacing: SpacingName = SpacingName.UNIFORM
-    guidance: float = 3.0  # CFG scale: 1 is no guidance; with pixel models 0 ignores the prompt
-    guide_last_call: bool | None = None  # whether the last network call is guided too; None: the family's default
+    steps: int = PIXEL.steps  # these three are the defaults of models trained here
+    sampler: SamplerName = SamplerName(PIXEL.sampler)
+    spacing: SpacingName = SpacingName(PIXEL.spacing)
+    guidance: float = PIXEL.guidance  # CFG scale: 1 is no guidance; with pixel models 0 ignores the prompt
+    # Whether the last network call is guided too; None: the family's default. True are the rules of version 0.1 for
+    # models trained here, in which strength is a share of the steps with every spacing.
+    guide_last_call: bool | None = None
     width: int | None = None  # px; None is the checkpoint's default size
     height: int | None = None
     count: int = 1
@@ -248,11 +251,13 @@ class UpscaleRequest:
     prompt: str = ""
     negative: str = ""
     strength: float = 0.3  # denoising strength, 0 (excluded) to 1
-    steps: int = 20  # before `strength` shortens them
-    sampler: SamplerName = SamplerName.HEUN
-    spacing: SpacingName = SpacingName.UNIFORM
+    steps: int = PIXEL.steps  # before `strength` shortens them
+    sampler: SamplerName = SamplerName(PIXEL.sampler)
+    spacing: SpacingName = SpacingName(PIXEL.spacing)
     guidance: float = 3.0  # CFG scale the image was made with
-    guide_last_call: bool | None = None  # whether the last network call is guided too; None: the family's default
+    # Whether the last network call is guided too; None: the family's default. True are the rules of version 0.1 for
+    # models trained here, in which strength is a share of the steps with every spacing.
+    guide_last_call: bool | None = None
     # CFG scale for sampling it again; None for `guidance`, or 0 with models that guidance harms there.
     enlarge_guidance: float | None = None
     seed: int = 0

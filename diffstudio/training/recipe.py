@@ -20,6 +20,7 @@ import tomli_w
 
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem, must_be_between, reads_up_to
+from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES, PIXEL, SAMPLER_NAMES
 from diffstudio.networks.conditioning import Conditioning
 
 FORMAT = 1
@@ -116,8 +117,10 @@ class RunRecipe:
     checkpoint_every: int = 500
     held_out_every: int = 250
     prompts: tuple[str, ...] = ()  # of the sample sheets; by default captions of the folder
-    sample_steps: int = 20
-    sample_guidance: float = 3.0
+    sample_steps: int = PIXEL.steps  # these four are also the recommended settings of the run's checkpoints
+    sample_sampler: str = PIXEL.sampler
+    sample_spacing: str = PIXEL.spacing
+    sample_guidance: float = PIXEL.guidance
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,12 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "run.sample_steps": (1, 1000),
     "run.sample_guidance": (0, 100),
 }
-_CHOICES: Mapping[str, tuple[str, ...]] = {"data.fit": ("pad", "crop"), "run.dtype": ("auto", "float32", "bfloat16")}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "data.fit": ("pad", "crop"),
+    "run.dtype": ("auto", "float32", "bfloat16"),
+    "run.sample_sampler": SAMPLER_NAMES,
+    "run.sample_spacing": FLOW_SPACING_NAMES,
+}
 
 
 def _check_ranges(recipe: Recipe) -> None:

@@ -3,12 +3,15 @@
     python packaging/starter/build.py train FOLDER RUN     trains or resumes RUN (two hours on two cores)
     python packaging/starter/build.py ship RUN             writes resources/starter/ from RUN's latest checkpoint:
                                                            the checkpoint, its model card, the sheet of 40 prompts
+    python packaging/starter/build.py sheet                draws the sheet again with the checkpoint that ships
+    python packaging/starter/build.py captions FOLDER      writes the words of the starter's captions, captions.json
 FOLDER holds Fluent Emoji with captions (see NOTICE): images of 128 px, each with a `.txt` of `name, tag, tag, ...`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -16,11 +19,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from diffstudio import paths
+from diffstudio.models.caption_words import count_words
 from diffstudio.models.families import pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import Recipe, RunRecipe, read_recipe
 from diffstudio.training.run.run_folder import RunFolder, RunHeldOut, RunStep
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer
 
@@ -34,6 +38,10 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["train", folder, run]:
             train_starter(Path(folder), Path(run))
+        case ["sheet"]:
+            draw_sheet()
+        case ["captions", folder]:
+            write_captions(Path(folder))
         case ["ship", run]:
             ship(RunFolder.open(Path(run)))
         case _:
@@ -47,11 +55,33 @@ def train_starter(folder: Path, run: Path) -> None:
     train(run, folder, recipe=str(HERE / "starter.toml"), resume=resume, on_event=print)
 
 
+def sheet_prompts() -> tuple[str, ...]:
+    return tuple((HERE / "prompts.txt").read_text(encoding="utf-8").split("\n")[:40])
+
+
+def draw_sheet() -> None:
+    """sheet.png with today's defaults: sampler, spacing and steps are not those of the old recipe in its header."""
+    loaded = pixel_file.load(read_checkpoint(paths.starter()))
+    recipe, prompts = Recipe(run=RunRecipe(dtype="float32")), sheet_prompts()
+    renderer = SampleSheetRenderer(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
+    whole = renderer.render(loaded.network, lambda: None)
+    labelled(whole, prompts, recipe.data.size).save(paths.starter().parent / "sheet.png", optimize=True)
+
+
+def write_captions(folder: Path) -> None:
+    """The words of all captions that starter.toml trains on, and the sheet's prompts as examples."""
+    left_out = read_recipe(HERE / "starter.toml").data.exclude
+    files = (file for file in sorted(folder.rglob("*.txt")) if file.relative_to(folder).parts[0] not in left_out)
+    known = count_words((file.read_text(encoding="utf-8") for file in files), sheet_prompts())
+    text = json.dumps(known.to_json(), ensure_ascii=False, separators=(",", ":"))
+    (paths.starter().parent / "captions.json").write_text(f"{text}\n", encoding="utf-8")
+
+
 def ship(run: RunFolder) -> None:
     checkpoint = read_checkpoint(run.latest_checkpoint)
     loaded = pixel_file.load(checkpoint)
     recipe, outcome = run.recipe(), checkpoint.json("run")
-    prompts = tuple((HERE / "prompts.txt").read_text(encoding="utf-8").split("\n")[:40])
+    prompts = sheet_prompts()
     renderer = SampleSheetRenderer(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
     whole = renderer.render(loaded.network, lambda: None)
     side = recipe.data.size
@@ -131,7 +161,8 @@ as soon as it is installed. A pixel transformer of {parameters / 1e6:.1f} M para
   shared with other work.
 - **Held-out loss.** {held_out:.4f} (velocity, EMA weights, fixed noise). The minimum was {best.loss:.4f}, at step
   {best.step:,}: after that it overfitted its training images, which makes them recognisable.
-- **Sheet.** `sheet.png`: 40 prompts, seeds 0 to 39, Heun, {recipe.run.sample_steps} steps, CFG scale
+- **Sheet.** `sheet.png`, by `packaging/starter/build.py sheet`: 40 prompts, seeds 0 to 39,
+  {recipe.run.sample_sampler}, {recipe.run.sample_spacing}, {recipe.run.sample_steps} steps, CFG scale
   {recipe.run.sample_guidance:g}; the first samples, not a selection. The prompts were chosen beforehand from the names
   in the training captions.
 

@@ -11,6 +11,7 @@ import json
 import shutil
 import sqlite3
 import threading
+from argparse import Namespace
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -161,7 +162,15 @@ def test_the_gallery(old: Path) -> None:
         ]
         third, second, first = (image.request for image in images)
         assert first == GenerateRequest(
-            "red apple, fruit", "rocket", "tiny", seed=41, steps=6, guidance=4.0, guide_last_call=True
+            "red apple, fruit",
+            "rocket",
+            "tiny",
+            41,
+            6,
+            SamplerName.HEUN,
+            SpacingName.UNIFORM,
+            4.0,
+            guide_last_call=True,
         )
         assert second == GenerateRequest(
             "purple heart",
@@ -291,7 +300,8 @@ def asked(path: Path, home: Path) -> PictureRequest:
 
 def drawn(request: PictureRequest, home: Path, folder: str) -> list[np.ndarray[Any, Any]]:
     settings = load_settings()
-    assert run_request(request, home / folder / "{number}.png", Library(settings.folders), settings) == 0
+    output = Namespace(out=home / folder / "{number}.png", force=False)
+    assert run_request(request, output, Library(settings.folders), settings) == 0
     return [pixels(home / folder / f"{number + 1}.png") for number in range(request.count)]
 
 

@@ -270,7 +270,7 @@ def test_the_menu_offers_it(qtbot: QtBot, tmp_path: Path) -> None:
             UpscaleRequest(Path("a.png"), 2, checkpoint="dreams", strength=0.25),
             "upscaled 2× with Lanczos, refined with dreams at 0.25",
         ),
-        (GenerateRequest(enlarge=1.5), "20 steps · Heun · CFG 3 · seed 0 · hires fix 1.5×"),
+        (GenerateRequest(enlarge=1.5), "10 steps · DPM++ 2M · CFG 3 · seed 0 · hires fix 1.5×"),
     ],
 )
 def test_what_was_done_in_a_line(request_: Any, line: str) -> None:

@@ -42,7 +42,17 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         family.name: family
         for family in (
             Family(
-                "pixel", "pixel transformer", 0, 1, 20, "heun", "uniform", 3.0, one_size=True, latent=False, flow=True
+                "pixel",
+                "pixel transformer",
+                0,
+                1,
+                10,  # sampler, spacing and steps by tests/benchmarks/samplers.py
+                "dpmpp_2m",
+                "karras",
+                3.0,
+                one_size=True,
+                latent=False,
+                flow=True,
             ),
             Family("sd1", "Stable Diffusion 1", 512, 8, aligned=True, clip_skip=1),
             Family("sd2", "Stable Diffusion 2", 768, 8, clip_skip=2),
@@ -56,7 +66,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         )
     }
 )
+PIXEL = FAMILIES["pixel"]  # trained here
 UNKNOWN = "unknown"  # the family of a file that none of these matches
+
+
+# The names in `diffusion`, which imports torch (a test holds them equal).
+SAMPLER_NAMES = ("euler", "heun", "ddim", "ddpm", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "lcm")
+FLOW_SPACING_NAMES = ("uniform", "trailing", "leading", "karras", "exponential", "log_snr")
 
 
 def family_of(name: str) -> Family | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, Network
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
-from diffstudio.diffusion.samplers import SAMPLERS
-from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, schedule_from_json
-from diffstudio.diffusion.spacing import sampling_times
+from diffstudio.diffusion.samplers import HEUN_STEP_OF_CLEAN_PREDICTION, SAMPLERS, Sampler, heun
+from diffstudio.diffusion.schedule import RectifiedFlow, schedule_from_json
+from diffstudio.diffusion.spacing import sampling_times, times_from_noise_level
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.conditioning.composition import Composition
@@ -57,7 +58,7 @@ class PixelModel(Model):
         network: PixelTransformer,
         tokenizer: CaptionTokenizer | None,
         classes: Sequence[str] = (),
-        schedule: Schedule | None = None,
+        schedule: RectifiedFlow | None = None,
         *,
         guidance: Mapping[str, Any] | None = None,
         device: torch.device | None = None,
@@ -68,7 +69,7 @@ class PixelModel(Model):
         self.network = network
         self.tokenizer = tokenizer
         self.classes = tuple(classes)
-        self.schedule = schedule if schedule is not None else RectifiedFlow()
+        self.schedule: RectifiedFlow = schedule if schedule is not None else RectifiedFlow()
         self.config = network.config
         self.device = device if device is not None else next(network.parameters()).device
         self.dtype = dtype
@@ -95,6 +96,9 @@ class PixelModel(Model):
     @property
     def family(self) -> Family:
         return FAMILIES[FAMILY]
+
+    def sampler(self, name: str) -> Sampler:
+        return partial(heun, longest=HEUN_STEP_OF_CLEAN_PREDICTION) if name == "heun" else SAMPLERS[name]
 
     def check_size(self, width: int, height: int) -> None:
         patch, largest = self.config.patch_size, _LARGEST_TIMES_TRAINED * max(self.default_size)
@@ -167,6 +171,9 @@ class PixelModel(Model):
         return state
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
+        return times_from_noise_level(self.schedule, steps, spacing, strength)
+
+    def times_in_steps(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         return sampling_times(self.schedule, steps, spacing, strength=strength)
 
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:

@@ -17,7 +17,9 @@ import torch
 from diffstudio import __version__
 from diffstudio.atomic import not_written, write_bytes
 from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.caption_words import CaptionWords
 from diffstudio.models.checkpoint import FORMAT, TRAIN_OR_DOWNLOAD, Checkpoint
+from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.files.file_access import nonfinite
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
@@ -29,7 +31,8 @@ from diffstudio.paths import valid_utf8
 if TYPE_CHECKING:
     from PIL import Image
 
-DEFAULT_GUIDANCE = {"scale": 3.0, "interval": [0.05, 0.95]}
+DEFAULT_GUIDANCE = {"scale": PIXEL.guidance, "interval": [0.05, 0.95]}
+DEFAULT_SAMPLING: Mapping[str, object] = {"sampler": PIXEL.sampler, "spacing": PIXEL.spacing, "steps": PIXEL.steps}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ def save(
     classes: tuple[str, ...] = (),
     schedule: Mapping[str, Any] | None = None,
     guidance: Mapping[str, Any] = DEFAULT_GUIDANCE,
+    sampling: Mapping[str, object] = DEFAULT_SAMPLING,
+    captions: CaptionWords | None = None,
     recipe: Mapping[str, Any] | None = None,
     run: Mapping[str, Any] | None = None,
     thumbnail: Image.Image | None = None,
@@ -60,6 +65,7 @@ def save(
 ) -> None:
     """Write a checkpoint to `path`, whole or not at all. StorageProblem when that fails.
 
+    `guidance` and `sampling` (sampler, spacing, steps) are the recommended settings, read by `models.recommended`;
     `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license`
     and `description`: https://github.com/Stability-AI/ModelSpec.
     """
@@ -77,12 +83,15 @@ def save(
         "network": {"kind": "pixel_transformer"} | config.to_json(),
         "schedule": dict(schedule or {"kind": "rectified_flow", "shift": 1.0}),
         "guidance": dict(guidance),
+        "sampling": dict(sampling),
         "recipe": dict(recipe or {}),
         "run": dict(run or {}),
     }
     metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     if tokenizer is not None:
         metadata["diffstudio.tokenizer"] = tokenizer.to_json()
+    if captions is not None:
+        metadata["diffstudio.captions"] = json.dumps(captions.to_json(), ensure_ascii=False)
     if thumbnail is not None:
         metadata["diffstudio.thumbnail"] = json.dumps(_webp(thumbnail))
     metadata |= {

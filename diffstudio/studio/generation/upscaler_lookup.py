@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
@@ -14,6 +16,7 @@ from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import LANCZOS, LATENT, UpscaleRequest
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MOST_SOURCES = 8  # upscaled images that are followed back to the image they were made from
 
 
@@ -53,12 +56,13 @@ def _settings_of(image: Path) -> ImageSettings | None:
     return newest
 
 
-def upscale_request(image: Path, *, sampled: bool, **given: Any) -> UpscaleRequest:
+def upscale_request(image: Path, *, sampled: bool, usual: Mapping[str, Any] = _NOTHING, **given: Any) -> UpscaleRequest:
     """The request to upscale this image: fields that are not in `given` come from the settings stored in the image.
 
-    With `sampled`, the checkpoint and its sampling settings are taken over too; BadRequest when no checkpoint is known.
+    `usual` are the values of an image without settings. With `sampled`, the checkpoint and its sampling settings are
+    taken over too; BadRequest when no checkpoint is known.
     """
-    values: dict[str, Any] = {}
+    values = dict(usual)
     settings = _settings_of(image)
     if settings is not None:
         request = settings.request

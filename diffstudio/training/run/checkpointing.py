@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 import torch
@@ -10,8 +10,11 @@ from PIL import Image
 
 from diffstudio.atomic import atomic_write, replace_with_copy
 from diffstudio.errors import Interrupted
+from diffstudio.models.caption_words import count_words
 from diffstudio.models.families import pixel_file
+from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.run.run_folder import RunCheckpoint, RunSamples
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer, sample_prompts, sheet_thumbnail, write_sheet
 from diffstudio.training.run.setup import RunContext
@@ -26,6 +29,8 @@ class Checkpointer:
         self._classes = dataset.classes if recipe.network.conditioning is Conditioning.CLASS else ()
         prompts = sample_prompts(recipe, dataset)
         self._renderer = SampleSheetRenderer(recipe, context.tokenizer, self._classes, context.trainer.device, prompts)
+        text = recipe.network.conditioning is Conditioning.TEXT
+        self._captions = count_words(dataset.captions, prompts) if text else None
         self._thumbnail: Image.Image | None = None
         self.latest = str(context.run.latest_checkpoint.relative_to(context.run.path))
 
@@ -51,6 +56,8 @@ class Checkpointer:
             recipe=recipe.to_json(),
             thumbnail=self._thumbnail,
             guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": recipe.run.sample_guidance},
+            sampling=_recommended_sampling(recipe.run),
+            captions=self._captions,
             dtype=torch.float16,
             run={
                 "steps": trainer.step_number,
@@ -89,3 +96,9 @@ class Checkpointer:
             size=side,
             prompts=self._renderer.prompts,
         )
+
+
+def _recommended_sampling(run: RunRecipe) -> Mapping[str, object]:
+    """The settings of the sample sheets; today's defaults for a run of version 0.1, where nobody chose them."""
+    sampling = {"sampler": run.sample_sampler, "spacing": run.sample_spacing, "steps": run.sample_steps}
+    return pixel_file.DEFAULT_SAMPLING if sampling == DEFAULTS_OF_0_1 else sampling

@@ -32,7 +32,8 @@ from filelock import FileLock, Timeout
 
 from diffstudio.atomic import write_text
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, NOT_A_JSON_OBJECT, RunProblem, StorageProblem, reads_up_to
-from diffstudio.training.recipe import Recipe, read_recipe
+from diffstudio.models.recommended import DEFAULTS_OF_0_1
+from diffstudio.training.recipe import Recipe, read_table
 
 RESUME_WITH_SPACE = "Free some space, then resume the run"
 FORMAT = 1
@@ -260,7 +261,12 @@ class RunFolder:
         return self.path / "checkpoints" / "latest.safetensors"
 
     def recipe(self) -> Recipe:
-        return read_recipe(self.recipe_file)
+        """The recipe of the run. Version 0.1 named no sampler for its sample sheets: it was Heun, uniformly spaced."""
+        values = read_table(self.recipe_file)
+        if isinstance(run := values.get("run"), dict):
+            run.setdefault("sample_sampler", DEFAULTS_OF_0_1["sampler"])
+            run.setdefault("sample_spacing", DEFAULTS_OF_0_1["spacing"])
+        return Recipe.from_json(values)
 
     def info(self) -> dict[str, Any]:
         """`pictures` (the folder trained on) and `created` (seconds since the epoch).

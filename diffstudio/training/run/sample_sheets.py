@@ -53,8 +53,8 @@ class SampleSheetRenderer:
         options = SampleOptions(
             seeds=[run.seed + index for index in range(len(self.prompts))],
             steps=run.sample_steps,
-            sampler="heun",
-            spacing="uniform",
+            sampler=run.sample_sampler,
+            spacing=run.sample_spacing,
             guidance=run.sample_guidance,
         )
         prompt = model.encode_prompt(self.prompts)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffstudio.models.checkpoint import Checkpoint, Origin
-from diffstudio.models.detection.families_table import Family, family_of, recommended_settings
+from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Stepped
@@ -28,8 +28,11 @@ from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 
 SAMPLERS: dict[SamplerName, tuple[str, str]] = {
-    SamplerName.HEUN: ("Heun", "Second order, two network calls per step: good from 15 to 30 steps"),
-    SamplerName.DPMPP_2M: ("DPM++ 2M", "Second-order multistep, one network call per step: fast and a good default"),
+    SamplerName.HEUN: ("Heun", "Second order, two network calls per step"),
+    SamplerName.DPMPP_2M: (
+        "DPM++ 2M",
+        "Second-order multistep, one network call per step: the default, with Karras spacing",
+    ),
     SamplerName.UNIPC: ("UniPC", "Predictor-corrector, one network call per step: good with very few steps"),
     SamplerName.EULER: ("Euler", "First order, one network call per step: simple and predictable"),
     SamplerName.DDIM: ("DDIM", "Deterministic DDIM; the same update as Euler"),
@@ -65,11 +68,6 @@ def schedulers_for(checkpoint: Checkpoint | None) -> list[tuple[SpacingName, str
     return [
         (name, text) for name, (text, _) in SCHEDULERS.items() if aligned or name is not SpacingName.ALIGN_YOUR_STEPS
     ]
-
-
-def recommended_for(checkpoint: Checkpoint) -> Family | None:
-    """The settings that the authors of its family recommend."""
-    return recommended_settings(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
 
 
 def summary_of(checkpoint: Checkpoint) -> str:

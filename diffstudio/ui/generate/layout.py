@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
@@ -47,8 +47,9 @@ class GenerateLayout(QWidget):
         self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
 
-    def show_empty_state(self, *, has_checkpoint: bool) -> None:
-        """Set what the middle shows while there is no image."""
+    def show_empty_state(self, *, has_checkpoint: bool, examples: Sequence[str] = ()) -> None:
+        """Set what the middle shows while there is no image; `examples` are prompts to begin with."""
+        self.empty.set_examples(examples)
         if has_checkpoint:
             self.empty.set_content(
                 "sparkle",

@@ -15,7 +15,9 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.token_count import supports_prompt_weights
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
+from diffstudio.studio.prompts.prompt_hints import prompt_hint
 from diffstudio.studio.prompts.token_count import PromptTokenCount
+from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate import labels
@@ -35,6 +37,7 @@ from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scr
 from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
 MEMORY_FORECAST_DELAY_MS = 150  # after the last change
+PROMPT_HINT_DELAY_MS = 600  # after the last key: half a word is not an unknown one
 MAX_IMAGES = 64  # of one request
 
 
@@ -72,6 +75,9 @@ class Panel(QFrame):
         self.controlnets = ControlNetSection(self._size_to_make)
         self.hires_fix = HiresSection(self._size_to_make)
         self.sampling = SamplingSection()
+        self.prompt_hint = label("", "faint", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.prompt_hint.hide()
+        self._hint_timer = QTimer(self, singleShot=True, interval=PROMPT_HINT_DELAY_MS)
         self.seed = SeedControl()
         self.count = LabelledSlider(
             "Images", 1, MAX_IMAGES, 1, tooltip="Batch: how many images to generate. Each uses the next seed"
@@ -116,6 +122,11 @@ class Panel(QFrame):
         text = self.prompt.text().rstrip().rstrip(",")
         if words.casefold() not in (piece.strip().casefold() for piece in text.split(",")):
             self.prompt.change_to(f"{text}, {words}" if text else words)
+
+    def use_example(self, text: str) -> None:
+        """Replace the prompt by an example, as plain text."""
+        self.prompt.set_text(escaped(text))
+        self.prompt.setFocus()
 
     def set_history(self, prompts: Sequence[str]) -> None:
         self.prompt.set_history(prompts)
@@ -231,6 +242,7 @@ class Panel(QFrame):
         for edit in (self.prompt, self.negative):
             edit.set_weighting_enabled(checkpoint is not None and supports_prompt_weights(checkpoint))
             edit.recount_tokens()
+        self._show_hint()
         self._check()
 
     def _size_to_make(self) -> tuple[int, int]:
@@ -247,6 +259,13 @@ class Panel(QFrame):
                 problem = f"The {name} has {length:,} characters. The maximum is {LONGEST_PROMPT:,}."
         self.button.setEnabled(not problem and self.checkpoint.current() is not None)
         self._show_error(problem)
+
+    def _show_hint(self) -> None:
+        """Say below the prompt what the checkpoint cannot make of it."""
+        checkpoint = self.checkpoint.current()
+        hint = prompt_hint([self.prompt.text()], checkpoint) if checkpoint is not None else ""
+        self.prompt_hint.setText(hint)
+        self.prompt_hint.setVisible(bool(hint))
 
     def _show_error(self, problem: str) -> None:
         self.error_label.setText(problem)
@@ -289,6 +308,8 @@ class Panel(QFrame):
         ):
             changed.connect(self._check)
         self._memory_timer.timeout.connect(self.request_memory_forecast)
+        self.prompt.textChanged.connect(self._hint_timer.start)
+        self._hint_timer.timeout.connect(self._show_hint)
         self.hires_fix.opened.connect(self._scroll_timer.start)
         self._scroll_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self.hires_fix, 0, 8))
 
@@ -308,6 +329,7 @@ class Panel(QFrame):
         column.setSpacing(8)
         column.addWidget(self.unprompted)
         column.addWidget(self.prompt)
+        column.addWidget(self.prompt_hint)
         column.addWidget(self.negative)
         column.addWidget(self.classes)
         self.add_buttons = AddButtons(

@@ -29,6 +29,7 @@ from diffstudio.studio.events import (
     Stepped,
 )
 from diffstudio.studio.jobs.queue import PendingJobs
+from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.failed_job import FailedJob
@@ -38,6 +39,7 @@ from diffstudio.ui.generate.layout import GenerateLayout
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image
 
+_EXAMPLES = 4  # prompts that the empty room offers
 _MAX_SOURCE_SIDE = 1024  # px of an image shown while it is upscaled
 
 
@@ -73,7 +75,12 @@ class GenerateRoom(GenerateLayout):
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         self.panel.set_checkpoints(checkpoints, problems)
-        self.show_empty_state(has_checkpoint=bool(checkpoints))
+        self._show_empty_state()
+
+    def _show_empty_state(self) -> None:
+        checkpoint = self.panel.checkpoint.current()
+        examples = example_prompts(checkpoint, _EXAMPLES) if checkpoint is not None else ()
+        self.show_empty_state(has_checkpoint=checkpoint is not None, examples=examples)
 
     def set_pending(self, pending: PendingJobs) -> None:
         self.right.set_pending(pending)
@@ -390,6 +397,8 @@ class GenerateRoom(GenerateLayout):
         self.panel.message.connect(self._add_warning)
         self.panel.models_room_requested.connect(self.models_room_requested)
         self.empty.clicked.connect(self._empty_state_clicked)
+        self.empty.example_chosen.connect(self.panel.use_example)
+        self.panel.checkpoint.chosen.connect(self._show_empty_state)
         self.controls.pause.clicked.connect(self._pause_or_resume)
         self.controls.stop.clicked.connect(self._stop)
         self.controls.restart.clicked.connect(self._restart)

@@ -5,6 +5,8 @@ Each one sets its accessible name and tooltip, works from the keyboard, and elid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import (
@@ -202,10 +204,14 @@ class ProgressLine(QWidget):
             painter.drawRoundedRect(part, 2, 2)
 
 
+_LONGEST_EXAMPLE = 24  # characters on the button of an example
+
+
 class EmptyState(QWidget):
-    """Explains an empty room, with the one button that fills it."""
+    """Explains an empty room, with the one button that fills it, and examples to begin with."""
 
     clicked = Signal()
+    example_chosen = Signal(str)
 
     def __init__(self, icon: str, title: str, text: str, button_text: str | None = None) -> None:
         super().__init__()
@@ -228,6 +234,12 @@ class EmptyState(QWidget):
         self.button = PrimaryButton(button_text or "")
         describe(self.button, button_text or title)  # hidden without a text, but it has a name all the same
         self.button.clicked.connect(self.clicked)
+        self._example_row = QHBoxLayout()
+        self._example_row.setSpacing(6)
+        self._example_row.addStretch(1)
+        self._example_row.addStretch(1)
+        self.example_buttons: list[SecondaryButton] = []
+        column.addLayout(self._example_row)
         column.addSpacing(8)
         column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
         self.button.setVisible(bool(button_text))  # after it has a parent, or it would briefly be a window
@@ -243,6 +255,24 @@ class EmptyState(QWidget):
         describe(self.button, button_text)
         self.button.setVisible(bool(button_text))
         self._draw()
+
+    def set_examples(self, examples: Sequence[str]) -> None:
+        """Offer these texts as buttons in a row; `example_chosen` carries the one that is clicked."""
+        if [button.accessibleName() for button in self.example_buttons] == [f"Example: {text}" for text in examples]:
+            return
+        for button in self.example_buttons:
+            self._example_row.removeWidget(button)
+            button.hide()
+            button.deleteLater()
+        self.example_buttons = []
+        for place, text in enumerate(examples, start=1):
+            shown = text if len(text) <= _LONGEST_EXAMPLE else f"{text[: _LONGEST_EXAMPLE - 1]}…"
+            button = SecondaryButton(
+                shown.replace("&", "&&"), tooltip="Put this into the prompt", name=f"Example: {text}"
+            )
+            button.clicked.connect(lambda _=False, text=text: self.example_chosen.emit(text))
+            self._example_row.insertWidget(place, button)
+            self.example_buttons.append(button)
 
     def _draw(self) -> None:
         self._icon_label.setPixmap(icons.pixmap(self._icon, 40, "faint"))

@@ -44,7 +44,8 @@ from tests.studio.generation.test_generate import InMemory, calls_of, run, same
 from tests.studio.run_request import run_request
 
 CPU = torch.device("cpu")
-REQUEST = GenerateRequest(prompt="red apple", checkpoint="tiny", steps=4, enlarge=2, enlarge_strength=0.5)
+EVEN = {"sampler": "heun", "spacing": "uniform"}
+REQUEST = GenerateRequest("red apple", checkpoint="tiny", steps=4, enlarge=2, enlarge_strength=0.5, **EVEN)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -36,11 +36,12 @@ from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.preview_history import PreviewHistory
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.run_request import run_request
 
-REQUEST = GenerateRequest(prompt="red apple", checkpoint="tiny", steps=4)
+EVEN = {"sampler": SamplerName.HEUN, "spacing": SpacingName.UNIFORM}
+REQUEST = GenerateRequest(prompt="red apple", checkpoint="tiny", steps=4, **EVEN)  # type: ignore[arg-type]
 CPU = torch.device("cpu")
 
 

@@ -80,7 +80,7 @@ def test_the_text_is_in_the_grammar_people_know() -> None:
         GenerateRequest(prompt="red apple", negative="blur", seed=7, spacing=SpacingName.KARRAS),
         {"width": 64, "height": 64, "model": "starter", "model_hash": "abc123def0"},
     ) == (
-        "red apple\nNegative prompt: blur\nSteps: 20, Sampler: Heun, Schedule type: Karras, CFG scale: 3, Seed: 7, "
+        "red apple\nNegative prompt: blur\nSteps: 10, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 3, Seed: 7, "
         f"Size: 64x64, Model hash: abc123def0, Model: starter, Version: diffstudio {__version__}"
     )
 

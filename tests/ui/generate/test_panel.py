@@ -17,6 +17,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
+from diffstudio.studio.prompts.prompt_hints import EMPTY_PROMPT
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
@@ -347,6 +348,40 @@ def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> N
     panel.sampling.sampler.set_value("heun")
     panel.choose(xl)
     assert settings() == (33, "heun", "karras", 6.0)
+
+
+def test_what_the_checkpoint_never_learnt_is_named_below_the_prompt(panel: Panel, qtbot: QtBot) -> None:
+    captions = {"words": {"red": 3, "apple": 1}, "examples": []}
+    captioned = checkpoint("captioned", metadata={"diffstudio.captions": json.dumps(captions)})
+    xl = checkpoint("xl", family="sdxl", width=1024, height=1024, metadata={})
+    panel.set_checkpoints([captioned, xl])
+    panel.choose(captioned)
+    assert panel.prompt_hint.isVisible() and panel.prompt_hint.text() == EMPTY_PROMPT
+    panel.prompt.set_text("red wizards <lora:sketch:0.5>")
+    assert panel.prompt_hint.text() == EMPTY_PROMPT  # not while it is typed
+    qtbot.waitUntil(lambda: panel.prompt_hint.text().endswith("was trained on: wizards"))
+    panel.choose(xl)
+    assert not panel.prompt_hint.isVisible()
+    panel.choose(captioned)
+    assert panel.prompt_hint.isVisible()
+    panel.prompt.set_text("Red apples")
+    qtbot.waitUntil(lambda: not panel.prompt_hint.isVisible())
+
+
+def test_models_trained_here_bring_the_settings_of_their_header(panel: Panel) -> None:
+    chosen = {"diffstudio.sampling": json.dumps({"sampler": "unipc", "spacing": "exponential", "steps": 6})}
+    old = {"diffstudio.sampling": json.dumps({"sampler": "heun", "spacing": "uniform", "steps": 20})}
+    fitted, before = checkpoint("fitted", metadata=chosen), checkpoint("before", metadata=old)
+    panel.set_checkpoints([before, fitted])
+
+    def settings() -> tuple[str, str, int]:
+        request = panel.request()
+        return request.sampler, request.spacing, request.steps
+
+    panel.choose(fitted)
+    assert settings() == ("unipc", "exponential", 6)
+    panel.choose(before)
+    assert settings() == ("dpmpp_2m", "karras", 10)
 
 
 def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None:

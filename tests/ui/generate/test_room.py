@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
 from diffstudio.studio.jobs.queue import PendingJobs, QueuedJob
+from diffstudio.studio.prompts.wildcards import expand
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
@@ -53,6 +55,27 @@ def test_it_invites_before_anything_is_made(qtbot: QtBot, room: GenerateRoom) ->
     room.set_checkpoints([])
     with qtbot.waitSignal(room.train_room_requested):
         room.empty.button.click()
+
+
+CAPTIONS = {"words": {"red": 3, "apple": 1, "rocket": 1}, "examples": ["red apple", "rocket & moon", "a_b__c__"]}
+CAPTIONED = {"diffstudio.captions": json.dumps(CAPTIONS)}
+
+
+def test_the_empty_room_offers_prompts_that_the_checkpoint_has_learnt(qtbot: QtBot, room: GenerateRoom) -> None:
+    assert room.empty.example_buttons == []  # nothing is known of this one
+    captioned = checkpoint("captioned", metadata=CAPTIONED)
+    room.set_checkpoints([captioned, checkpoint("other")])
+    room.choose_checkpoint(captioned)
+    assert [button.text() for button in room.empty.example_buttons] == ["red apple", "rocket && moon", "a_b__c__"]
+    room.set_checkpoints([captioned, checkpoint("other")])  # a rescan builds no second row
+    assert len(room.empty.example_buttons) == 3
+    for button, prompt in zip(room.empty.example_buttons, ("red apple", "rocket & moon", r"a_b\_\_c\_\_"), strict=True):
+        qtbot.waitUntil(button.isVisible)
+        assert button.accessibleName().startswith("Example: ")
+        button.click()
+        assert room.panel.prompt.text() == prompt and expand(prompt, "0") == button.text().replace("&&", "&")
+    room.choose_checkpoint(checkpoint("other"))
+    assert room.empty.example_buttons == []
 
 
 def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QWidget
 
-from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.search import compatible_vaes
-from diffstudio.models.detection.families_table import FAMILIES, family_of
+from diffstudio.models.detection.families_table import PIXEL, family_of
+from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests import MOST_CLIP_SKIP, GenerateRequest, SamplerName
+from diffstudio.studio.requests import MOST_CLIP_SKIP, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.helpers import plain_tooltip
@@ -35,15 +35,15 @@ class SamplingSection(QWidget):
         self._models: tuple[Checkpoint, ...] = ()
         self._checkpoint: Checkpoint | None = None
         self._loaded_for: Path | None = None  # the checkpoint whose settings were considered last
-        self._recommended = FAMILIES["pixel"]  # the recommended settings that were loaded last
+        self._recommended = PIXEL  # the recommended settings that were loaded last
         self.steps = LabelledSlider(
-            terms.STEPS, 1, MAX_STEPS, 20, tooltip="Denoising steps: more are slower and can add detail"
+            terms.STEPS, 1, MAX_STEPS, PIXEL.steps, tooltip="Denoising steps: more are slower and can add detail"
         )
         self.cfg_scale = LabelledSlider(
             terms.CFG_SCALE,
             0,
             MAX_CFG_SCALE,
-            3.0,
+            PIXEL.guidance,
             step=0.1,
             decimals=1,
             tooltip="Guidance: how closely the prompt is followed. 1 turns guidance off; "
@@ -74,7 +74,8 @@ class SamplingSection(QWidget):
             tooltip="The layer of the CLIP text encoder that reads the prompt: 1 is the last, 2 the one before. Many "
             "anime checkpoints were trained on 2",
         )
-        self.sampler.set_value(SamplerName.HEUN)
+        self.sampler.set_value(SamplerName(PIXEL.sampler))
+        self.scheduler.set_value(SpacingName(PIXEL.spacing))
         for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
             self.sampler.combo.setItemData(index, plain_tooltip(tip), Qt.ItemDataRole.ToolTipRole)
         self._lay_out()
@@ -172,11 +173,11 @@ class SamplingSection(QWidget):
 
     def _load_recommended(self, checkpoint: Checkpoint) -> None:
         """Load the recommended settings, replacing those of the last checkpoint unless the user changed them."""
-        usual, last = labels.recommended_for(checkpoint), self._recommended
+        usual, last = recommended_for(checkpoint), self._recommended
         if usual is None:
             return
         self._recommended = usual
-        self.cfg_scale.set_value(_recommended_cfg_scale(checkpoint, usual.guidance))
+        self.cfg_scale.set_value(usual.guidance if usual.guidance <= MAX_CFG_SCALE else PIXEL.guidance)
         if self.steps.value() == last.steps:
             self.steps.set_value(usual.steps)
         for control, then, now in (
@@ -185,12 +186,3 @@ class SamplingSection(QWidget):
         ):
             if control.value() == then:
                 control.set_value(now)
-
-
-def _recommended_cfg_scale(checkpoint: Checkpoint, otherwise: float) -> float:
-    """The CFG scale that the checkpoint's header recommends."""
-    try:
-        scale = float(checkpoint.json("guidance")["scale"])
-    except (CheckpointDamaged, KeyError, TypeError, ValueError):
-        return otherwise
-    return scale if 0 <= scale <= MAX_CFG_SCALE else otherwise

@@ -1,0 +1,59 @@
+"""The sampling settings that a checkpoint recommends: its header's, else those of its family. No torch is imported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES, SAMPLER_NAMES, Family, recommended_settings
+
+# What recipes of version 0.1 name without anyone having chosen it; read as today's defaults.
+DEFAULTS_OF_0_1 = {"sampler": "heun", "spacing": "uniform", "steps": 20}
+_MOST_STEPS = 1000
+
+
+def recommended_for(checkpoint: Checkpoint) -> Family | None:
+    """The family with the settings recommended for this checkpoint; None for an unknown family.
+
+    Headers of checkpoints trained here hold `guidance` and, since version 0.2, `sampling`: sampler, spacing and steps.
+    Values that cannot be used are ignored.
+    """
+    usual = recommended_settings(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
+    if usual is None or usual.latent:
+        return usual
+    return _with_sampling(_with_guidance(usual, checkpoint), checkpoint)
+
+
+def _with_guidance(usual: Family, checkpoint: Checkpoint) -> Family:
+    try:
+        scale = float(checkpoint.json("guidance")["scale"])
+    except (CheckpointDamaged, KeyError, TypeError, ValueError):
+        return usual
+    return replace(usual, guidance=scale) if 0 <= scale <= 100 else usual
+
+
+def _with_sampling(usual: Family, checkpoint: Checkpoint) -> Family:
+    try:
+        sampling = checkpoint.json("sampling")
+    except CheckpointDamaged:
+        return usual
+    match sampling:
+        case {"sampler": str(sampler), "spacing": str(spacing), "steps": int(steps)} if (
+            sampling != DEFAULTS_OF_0_1
+            and sampler in SAMPLER_NAMES
+            and spacing in FLOW_SPACING_NAMES
+            and type(steps) is int
+            and 1 <= steps <= _MOST_STEPS
+        ):
+            return replace(usual, sampler=sampler, spacing=spacing, steps=steps)
+    return usual
+
+
+def recommended_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The recommended settings as fields of a request; empty for an unknown family."""
+    usual = recommended_for(checkpoint)
+    if usual is None:
+        return {}
+    return {"steps": usual.steps, "sampler": usual.sampler, "spacing": usual.spacing, "guidance": usual.guidance}
