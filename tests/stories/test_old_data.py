@@ -300,7 +300,7 @@ def asked(path: Path, home: Path) -> PictureRequest:
 
 def drawn(request: PictureRequest, home: Path, folder: str) -> list[np.ndarray[Any, Any]]:
     settings = load_settings()
-    output = Namespace(out=home / folder / "{number}.png", force=False)
+    output = Namespace(out=str(home / folder / "{number}.png"), force=False)
     assert run_request(request, output, Library(settings.folders), settings) == 0
     return [pixels(home / folder / f"{number + 1}.png") for number in range(request.count)]
 
