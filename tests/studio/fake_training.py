@@ -63,7 +63,8 @@ def main() -> int:
     else:
         recipe = read_choice(Path(asked.recipe)).recipe if asked.recipe.endswith(".toml") else Recipe()
         run, step = RunFolder.create(asked.run, recipe, asked.folder), 0
-    return train(run, step, asked.steps or how["steps"], how)
+    with run.locked():
+        return train(run, step, asked.steps or how["steps"], how)
 
 
 def train(run: RunFolder, step: int, steps: int, how: dict) -> int:

@@ -4,7 +4,9 @@ checkpoint.
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -245,6 +247,25 @@ def test_a_diverging_run_stops_and_says_so(folder: Path, recipe: Recipe, tmp_pat
     with pytest.raises(Diverged, match="lower learning rate"):
         train(tmp_path / "run", folder, recipe=str(tmp_path / "wild.toml"))
     assert isinstance(RunFolder(tmp_path / "run").events()[0][-1], RunFailed)
+
+
+def test_a_clock_that_is_set_while_it_trains_changes_nothing(
+    folder: Path, recipe_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    year, now = 365 * 86_400.0, time.time
+    jumps = itertools.cycle((year, -year, 0.0))
+    monkeypatch.setattr(time, "time", lambda: now() + next(jumps))
+    stopped = train(tmp_path / "run", folder, recipe=recipe_file, on_event=at_step(4, lambda: stop(tmp_path / "run")))
+    run = train(stopped.path, None, resume=True)
+    assert isinstance(run.events()[0][-1], RunFinished)
+    steps = [event for event in events_of(run, RunStep) if isinstance(event, RunStep)]
+    assert [event.step for event in steps] == sorted(event.step for event in steps)
+    assert all(0 < event.elapsed_seconds < 3600 and 0 <= event.left_seconds < 3600 for event in steps)
+    assert all(0 < event.images_per_second < 1e6 for event in steps)
+
+
+def stop(path: Path) -> None:
+    RunFolder(path).send(Command.STOP)
 
 
 def test_minutes_become_steps_once(folder: Path, recipe: Recipe, tmp_path: Path) -> None:

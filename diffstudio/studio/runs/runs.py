@@ -23,19 +23,11 @@ from diffstudio.errors import (
     StorageProblem,
 )
 from diffstudio.studio.requests import TrainRequest
-from diffstudio.studio.runs.process import (
-    Detached,
-    Launch,
-    read_launch,
-    start_detached,
-    start_time,
-    terminate,
-    write_launch,
-)
-from diffstudio.studio.runs.status import ALIVE, RunProgress, modified, running_pid, size_of, status_of
+from diffstudio.studio.runs.process import LOCK, Detached, Launch, read_launch, start_detached, terminate, write_launch
+from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
-from diffstudio.training.run.run_folder import Command, RunFolder, Status
+from diffstudio.training.run.run_folder import Command, RunFolder, Status, creation_time
 
 LONGEST_NAME = 60  # characters of a run's folder name
 
@@ -53,12 +45,12 @@ class RunSummary:
     images_seen: int = 0
     images_per_second: float | None = None
     left_seconds: float | None = None
-    pid: int | None = None  # of its process while it is running
+    pid: int | None = None  # of its process while it is running, if it is known
     verdict: str = ""  # how it ended, in a sentence; empty while it is running
     learned: bool | None = None  # of a finished run
     image_folder: Path | None = None  # of its training images
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
-    created: float = 0.0  # seconds since the epoch
+    created: float = 0.0  # seconds since the epoch; later for each new run, however the clock was set
     checkpoint: Path | None = None  # the newest one to generate from, once it exists
 
     @property
@@ -131,8 +123,8 @@ class Runs:
                 progress = self._progress[run.path] = RunProgress()
             progress.read(run)
             launch = read_launch(run.path)
-            pid = running_pid(run, progress, launch)
-            status, verdict = status_of(run, progress, launch, pid)
+            running, pid = find_process(run, progress, launch)
+            status, verdict = status_of(run, progress, launch, running)
             latest = run.latest_checkpoint
             return RunSummary(
                 run=run,
@@ -267,7 +259,7 @@ class Runs:
         try:
             with (run.path / "log.txt").open("ab") as log:
                 log_offset = log.tell()
-                child = start_detached([*self._command, *arguments], log)
+                child = start_detached([*self._command, *arguments], log, run.path / LOCK)
         except OSError as error:
             raise RunProblem(
                 "The training process cannot be started",
@@ -276,7 +268,7 @@ class Runs:
             ) from error
         self._children.append(child)
         with contextlib.suppress(StorageProblem):  # the events contain the pid too
-            write_launch(run.path, Launch(child.pid, start_time(child.pid), offset, log_offset, values))
+            write_launch(run.path, Launch(child.pid, creation_time(run.path), offset, log_offset, values))
 
     def _reap(self) -> None:
         """Reap ended children: a zombie would seem to be running to other processes."""

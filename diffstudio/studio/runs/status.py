@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.studio.runs.process import Launch, is_running
+from diffstudio.studio.runs.process import LOCK, Launch, is_locked, is_running
 from diffstudio.training.run.run_folder import (
     RunEvent,
     RunFailed,
@@ -88,12 +88,12 @@ class RunProgress:
                 pass
 
 
-def status_of(run: RunFolder, progress: RunProgress, launch: Launch | None, pid: int | None) -> tuple[Status, str]:
+def status_of(run: RunFolder, progress: RunProgress, launch: Launch | None, running: bool) -> tuple[Status, str]:
     silent = launch is not None and progress.offset <= launch.events_before  # no event since it was started
     silent |= (
         launch is not None and progress.prepared is not None and progress.status is Status.STARTING
     )  # or it has not started training
-    if pid is not None:
+    if running:
         if silent or progress.status not in ALIVE:
             ended = progress.status not in ALIVE and not silent
             return (progress.status, progress.verdict) if ended else (Status.STARTING, "")
@@ -119,15 +119,19 @@ def _last_log_line(run: RunFolder, log_before: int) -> str:
     return "Its process ended before training started"
 
 
-def running_pid(run: RunFolder, progress: RunProgress, launch: Launch | None) -> int | None:
-    """The pid of the run's process; None if none is running."""
-    if launch is not None and is_running(launch.pid, born_near=launch.born):
-        return launch.pid
-    if progress.pid is not None and (launch is None or progress.pid != launch.pid):  # started from a command line
-        last_event = modified(run.path / "events.jsonl")
-        if is_running(progress.pid, born_before=last_event):
-            return progress.pid
-    return None
+def find_process(run: RunFolder, progress: RunProgress, launch: Launch | None) -> tuple[bool, int | None]:
+    """Whether a process trains the run, and its pid, if it is known."""
+    if launch is not None and is_locked(run.path / LOCK):
+        return True, launch.pid
+    pids = [pid for pid in (progress.pid,) if pid is not None]
+    if launch is not None:
+        pids.insert(0 if progress.offset <= launch.events_before else len(pids), launch.pid)
+    if is_locked(run.lock_file):  # also of one started from a command line
+        return True, next(iter(pids), None)
+    for pid in pids:
+        if is_running(pid, run.path):
+            return True, pid
+    return False, None
 
 
 def log_tail(run: RunFolder, lines: int = 12) -> str:

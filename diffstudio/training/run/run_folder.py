@@ -11,6 +11,7 @@
     state.pt        everything that resuming needs
     log.txt         the process's standard error
     run.lock        locked by the process that trains the run
+    process.json    the process that the window started last, and process.lock, which that process locks
 
 Reading needs no torch. A process that is killed leaves at most one incomplete last line in events.jsonl, which is
 skipped.
@@ -21,7 +22,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import cache
@@ -37,6 +38,8 @@ from diffstudio.training.recipe import Recipe, read_table
 
 RESUME_WITH_SPACE = "Free some space, then resume the run"
 FORMAT = 1
+_LOOKED_AT_SECONDS = 0.5  # far longer than another process takes that only looks whether the lock is held
+_LATEST_TIME = 1e11  # seconds since the epoch; what is later is damage
 
 
 class Command(StrEnum):
@@ -221,7 +224,9 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageProblem(not_writable(path), error.strerror or str(error), FREE_SPACE_OR_FOLDER) from error
-        run._write_json("run.json", {"format": FORMAT, "pictures": str(image_folder.resolve()), "created": time.time()})
+        run._write_json(
+            "run.json", {"format": FORMAT, "pictures": str(image_folder.resolve()), "created": creation_time(path)}
+        )
         if not (path / "control.json").exists():  # a command sent during the setup counts
             run.send(Command.RUN)
         recipe.write(run.recipe_file)  # last: a folder without it is not a run yet
@@ -255,6 +260,10 @@ class RunFolder:
     @property
     def tokenizer_file(self) -> Path:
         return self.path / "tokenizer.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "run.lock"
 
     @property
     def latest_checkpoint(self) -> Path:
@@ -319,9 +328,9 @@ class RunFolder:
 
         RunProblem when another process holds it, StorageProblem when the folder cannot be written.
         """
-        lock = FileLock(self.path / "run.lock", thread_local=False)
+        lock = FileLock(self.lock_file, thread_local=False)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=_LOOKED_AT_SECONDS)
         except Timeout:
             raise RunProblem(
                 f"The run {self.name} is already being trained",
@@ -398,6 +407,21 @@ def _checked_value(hint: object, value: Any) -> Any:
     if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise TypeError(f"{value!r} is not {hint}")
+
+
+def creation_time(run: Path) -> float:
+    """The time now, in seconds since the epoch, but after the creation of every run beside this one.
+
+    Runs are listed by it, and the clock may have been set back since the last one was created.
+    """
+    newest = 0.0
+    for file in (*run.parent.glob("*/run.json"), *run.parent.glob("*/process.json")):
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            values = json.loads(file.read_text(encoding="utf-8"))
+            time_of_it = values.get("created", values.get("born")) if isinstance(values, dict) else None
+            if isinstance(time_of_it, int | float) and newest < time_of_it < _LATEST_TIME:
+                newest = time_of_it
+    return max(time.time(), newest + 0.001)
 
 
 def already_a_run(path: Path) -> str:

@@ -130,6 +130,7 @@ def _folders_below(folders: Sequence[Path]) -> set[str]:
 
 def _changed_recently(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime < STILL_WRITTEN_SECONDS
+        age = time.time() - path.stat().st_mtime
+        return abs(age) < STILL_WRITTEN_SECONDS  # a clock that was set back makes files of the future
     except OSError:
         return False

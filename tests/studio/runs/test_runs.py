@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +19,12 @@ import pytest
 
 from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.runs.process import Launch, is_locked, write_launch
 from diffstudio.studio.runs.runs import Runs, RunSummary, file_name
 from diffstudio.studio.runs.status import log_tail
 from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
-from diffstudio.training.run.run_folder import RunFinished, RunFolder, RunStarted, RunStep, Status
+from diffstudio.training.run.run_folder import RunFinished, RunFolder, RunStarted, RunStep, Status, creation_time
 
 FAKE = (sys.executable, str(Path(__file__).parents[1] / "fake_training.py"))
 
@@ -206,22 +208,98 @@ def test_a_place_that_cannot_be_written_to_is_one_sentence(tmp_path: Path, pictu
         Runs(tmp_path / "runs", command=FAKE).start(TrainRequest(folder=pictures))
 
 
-def test_a_process_number_used_again_is_not_the_run(runs: Runs, pictures: Path, tmp_path: Path) -> None:
-    """A machine that restarted may give the run's old number to anything, even to another training."""
+def test_a_process_number_used_again_is_not_the_run(runs: Runs, pictures: Path) -> None:
+    """A machine that restarted may give the run's old number to anything, even to the training of another run."""
     run = RunFolder.create(runs.folder / "old", Recipe(), pictures)
-    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "train"])
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)", "train", "--run"]
+    stranger = subprocess.Popen([*sleep, str(runs.folder / "other")])
     try:
         wait(lambda: "train" in psutil.Process(stranger.pid).cmdline())  # empty for its first moments
         run.append(started(stranger.pid))
-        old = time.time() - 3600
-        os.utime(run.path / "events.jsonl", (old, old))
         assert runs.summary(run).status is Status.INTERRUPTED
-        os.utime(run.path / "events.jsonl")
-        assert runs.summary(run).status is Status.TRAINING, "the same number, born before the run spoke, is the run"
     finally:
         stranger.kill()
         stranger.wait()
-    assert runs.summary(run).status is Status.INTERRUPTED
+
+
+def test_a_process_without_a_lock_is_recognised_by_the_run_it_was_started_for(runs: Runs, pictures: Path) -> None:
+    """Version 0.1 started processes that hold no lock before they train."""
+    run = RunFolder.create(runs.folder / "old", Recipe(), pictures)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "train", "--run", str(run.path)])
+    try:
+        write_launch(run.path, Launch(process.pid, 1.0, 0, 0, {}))
+        wait(lambda: runs.summary(run).status is Status.STARTING)  # its command line is empty for its first moments
+        assert runs.summary(run).pid == process.pid
+    finally:
+        process.kill()
+        process.wait()
+    assert runs.summary(run).status is Status.FAILED
+
+
+YEAR = 365 * 86_400.0
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
+    """As if the system's clock had been set: processes seem to have been started at another time too."""
+    now, born = time.time, psutil.Process.create_time
+    monkeypatch.setattr(time, "time", lambda: now() + by)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: born(process) + by)
+
+
+@pytest.mark.parametrize("by", [YEAR, -YEAR])
+@pytest.mark.parametrize("prepare", [0.0, 600.0])
+def test_a_run_is_not_lost_when_the_clock_is_set(
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch, by: float, prepare: float
+) -> None:
+    behave(monkeypatch, steps=100_000, prepare=prepare)
+    run = runs.start(TrainRequest(folder=pictures))
+    wait(lambda: prepare or only(runs).step > 3)
+    before = only(runs)
+    set_clock(monkeypatch, by)
+    for seen in (only(runs), only(Runs(runs.folder, command=FAKE))):  # also by a window that opens later
+        assert (seen.status, seen.pid) == (before.status, before.pid)
+        assert seen.status is (Status.STARTING if prepare else Status.TRAINING)
+    with pytest.raises(RunProblem, match="Stop it first"):
+        runs.remove(run)
+    runs.stop(run)
+    wait(lambda: only(runs).status is Status.STOPPED)
+
+
+@pytest.mark.parametrize("by", [YEAR, -YEAR])
+def test_runs_are_listed_as_they_were_started_however_the_clock_is_set(
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    RunFolder.create(runs.folder / "c first", Recipe(), pictures)
+    with monkeypatch.context() as patch:
+        set_clock(patch, by)
+        RunFolder.create(runs.folder / "b second", Recipe(), pictures)
+    behave(monkeypatch, end="refuse")
+    runs.start(TrainRequest(folder=pictures), name="a third")  # has no run.json
+    RunFolder.create(runs.folder / "d fourth", Recipe(), pictures)
+    assert [summary.name for summary in runs.list()] == ["d fourth", "a third", "b second", "c first"]
+
+
+def test_a_damaged_time_of_creation_does_not_bind_later_runs(runs: Runs, pictures: Path) -> None:
+    damaged = RunFolder.create(runs.folder / "damaged", Recipe(), pictures)
+    for value in ("1e300", '"tomorrow"', "NaN", "[]"):
+        (damaged.path / "run.json").write_text(f'{{"format": 1, "pictures": "", "created": {value}}}')
+        assert abs(creation_time(runs.folder / "next") - time.time()) < 60
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no shared locks there")
+def test_looking_at_a_run_does_not_keep_its_process_from_training(runs: Runs, pictures: Path) -> None:
+    import fcntl
+
+    run = RunFolder.create(runs.folder / "one", Recipe(), pictures)
+    with run.lock_file.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert not is_locked(run.lock_file), "one that looks does not see another"
+        timer = threading.Timer(0.1, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+        timer.start()
+        with run.locked():
+            assert is_locked(run.lock_file)
+        timer.join()
+    assert not is_locked(run.lock_file)
 
 
 def test_a_run_started_from_the_command_line_is_found(
