@@ -133,6 +133,7 @@ class GenerateRoom(GenerateLayout):
 
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.panel.choose(checkpoint)
+        self._show_empty_state()
 
     def handle_event(self, event: Event) -> None:
         """Show one event of the worker."""

@@ -120,7 +120,14 @@ def test_enlarging_the_finished_picture_is_the_second_pass_to_the_bit(model: Pix
     Image.fromarray(small).save(tmp_path / "small.png")
     (large,), _ = run(model, dataclasses.replace(REQUEST, seed=5))
     again = UpscaleRequest(
-        tmp_path / "small.png", 2, checkpoint="tiny", prompt="red apple", strength=0.5, steps=4, seed=5
+        tmp_path / "small.png",
+        2,
+        checkpoint="tiny",
+        prompt="red apple",
+        strength=0.5,
+        steps=4,
+        seed=5,
+        **EVEN,  # type: ignore[arg-type]
     )
     kept, events = upscaled(again, model)
     assert np.array_equal(kept.pixels[0], large)
