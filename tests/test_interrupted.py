@@ -16,6 +16,7 @@ PACKAGE = Path(diffstudio.__file__).resolve().parent
 BROAD = {"Exception", "BaseException"}
 # Handlers that may catch everything, because nothing that they guard can raise Interrupted.
 JUSTIFIED = {
+    ("imaging/reader.py", "_is_animated"): "only Pillow runs in it",
     ("imaging/reader.py", "_orientation"): "only Pillow runs in it",
     ("models/components/download.py", "<module>"): "the top of a child process; the parent interrupts it by ending it",
     ("models/conditioning/token_count.py", "_made"): "only the tokenizers library runs in it",

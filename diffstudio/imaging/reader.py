@@ -1,35 +1,46 @@
-"""Read an image file, whatever it holds: any format, orientation and bit depth becomes upright 8-bit RGB or RGBA.
+"""Read an image file, whatever it holds: any format, orientation, colour profile and bit depth becomes upright sRGB.
 
-No torch, and no trust: a file may lie about its size, end half-way, or be something else altogether.
+No torch, and no trust: a file may lie about its size, end half-way, or be something else altogether. Every size is
+checked before anything is decoded. Colours: see `colour`; more than 8 bits a channel: see `value_range`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import shlex
 import stat
 import struct
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from diffstudio.errors import IS_A_FOLDER, MOVED_OR_DELETED, ImageProblem, Interrupted
+from diffstudio.imaging import colour, jpeg_xl, samples
+from diffstudio.imaging.formats import HEIF, JPEG_XL, SUFFIXES_OF, format_of
 from diffstudio.imaging.limits import LARGEST_PIXELS, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, too_large
+from diffstudio.imaging.samples import Samples
+from diffstudio.imaging.value_range import Depth, Range, SampleType, chosen_range, measure, to_bits
 
 Colour = tuple[int, int, int]
 
 WHITE: Colour = (255, 255, 255)
+NO_RANGES: Mapping[SampleType, Range] = {}
+FIRST_FRAME = "only its first frame is used"
 _LARGE_PIXELS = 16_000_000  # images above this are decoded one at a time, to bound the memory of several threads
 _ONE_LARGE_AT_A_TIME = threading.Lock()
+_MOST_PNG_CHUNKS = 1000  # looked at before the pixels
 
-# Formats that Pillow knows but that start another program, or hold no pixels of their own without a plug-in.
-_LEFT_OUT = frozenset({"EPS", "WMF", "EMF", "MPEG", "HDF5", "GRIB", "BUFR", "FPX", "PDF"})
-# First bytes of the common formats, by which a file without a suffix is known: PNG, JPEG, GIF, BMP, TIFF, WebP (RIFF).
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+PngImagePlugin.MAX_TEXT_CHUNK = 8 << 20  # Pillow refuses an image for a text or profile above it; 1 MiB by default
 
 _UPRIGHT = {  # EXIF orientation -> what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,61 +53,87 @@ _UPRIGHT = {  # EXIF orientation -> what turns the image upright
 }
 
 
-@cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in Image.OPEN if name not in _LEFT_OUT)
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """An image file as pixels."""
+
+    image: Image.Image  # RGB, or RGBA if a pixel is transparent; sRGB, upright
+    size: tuple[int, int]  # full width and height in px
+    notes: tuple[str, ...] = ()  # what could not be followed, a clause each
+    depth: Depth | None = None  # of more than 8 bits a channel
 
 
-@cache
-def image_suffixes() -> frozenset[str]:
-    """The file name endings of every format that can be read here, in lower case with their dot."""
-    readable = set(_formats())
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
+@runtime_checkable
+class _Frames(Protocol):
+    @property
+    def is_animated(self) -> bool: ...
 
 
-def looks_like_an_image(path: Path) -> bool:
-    """Whether its suffix is one of an image file; without a suffix, whether its first bytes are."""
-    suffix = path.suffix.lower()
-    if suffix:
-        return suffix in image_suffixes()
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as file:
-            return file.read(8).startswith(_SIGNATURES)
-    except OSError:
-        return False
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """Pixels as stored, before colours, range and orientation are applied."""
+
+    size: tuple[int, int]  # as stored
+    pixels: Image.Image | Samples  # of mode L, LA, RGB, RGBA, CMYK or LAB
+    profile: bytes | None = None
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
 
 
-def read_image(path: Path, *, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """The first frame, upright, as RGB, or as RGBA if a pixel is transparent; and its full width and height in px.
+def load_image(
+    path: Path, *, at_least: int | None = None, ranges: Mapping[SampleType, Range] = NO_RANGES
+) -> LoadedImage:
+    """The first frame of an image file, as sRGB.
 
-    With `at_least`, a large image comes reduced by a whole factor, with each side still that many px or more.
-    ImageProblem, whose `why` is a clause for people, when the file cannot be read as a whole.
+    With `at_least`, a large image comes reduced by a whole factor, with each side still that many px or more. `ranges`
+    are those of the folder that the file is in, for more than 8 bits a channel. ImageProblem, whose `why` is a clause
+    for people, when the file cannot be read as a whole.
     """
     with image_errors(path):
         _check_file(path)
-        with Image.open(path, formats=_formats()) as file:
-            width, height = file.size
-            if width * height > LARGEST_PIXELS:
-                raise image_problem(path, too_large(width, height), "Use a smaller copy of it")
-            orientation = _orientation(file)
-            if at_least is not None:
-                file.draft(None, (at_least, at_least))
-            with _ONE_LARGE_AT_A_TIME if width * height > _LARGE_PIXELS else contextlib.nullcontext():
-                image = _reduced(_eight_bits(file), at_least)
-        if orientation in _UPRIGHT:
-            image = image.transpose(_UPRIGHT[orientation])
-        if orientation >= 5:
-            width, height = height, width
-        return image, (width, height)
+        with path.open("rb") as file:
+            return _load(file, path, at_least, ranges)
+
+
+def read_image(path: Path, *, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """The pixels of `load_image`, and the full width and height in px."""
+    loaded = load_image(path, at_least=at_least)
+    return loaded.image, loaded.size
+
+
+def image_notes(path: Path) -> tuple[str, ...]:
+    """What of an image file cannot be followed, a sentence each. ImageProblem as `load_image`."""
+    return tuple(f"{path.name}: {note}." for note in load_image(path, at_least=1).notes)
+
+
+def read_image_bytes(data: bytes, name: str, *, at_least: int | None = None) -> Image.Image:
+    """An image that is in no file of its own; `name` is what an ImageProblem calls it."""
+    with image_errors(Path(name)):
+        return _load(io.BytesIO(data), Path(name), at_least, NO_RANGES).image
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height in px of the upright image, from its header. ImageProblem when there is none."""
+    with image_errors(path):
+        _check_file(path)
+        with path.open("rb") as file:
+            head = file.read(32)
+            if format_of(head) == JPEG_XL:
+                file.seek(0)
+                header = jpeg_xl.read_header(file.read())
+                return header.width, header.height
+            try:
+                with _opened(file, head, path) as image:
+                    return _turned(image.size, _orientation(image))
+            except UnidentifiedImageError:
+                if format_of(head) != "TIFF":
+                    raise
+                return samples.tiff_size(file)
 
 
 def read_rgb(path: Path, background: Colour = WHITE) -> Image.Image:
-    """The first frame, upright, as RGB, with transparency laid on `background`. ImageProblem as `read_image`."""
-    image, _ = read_image(path)
-    return flatten(image, background)
+    """The first frame, upright, as RGB, with transparency laid on `background`. ImageProblem as `load_image`."""
+    return flatten(load_image(path).image, background)
 
 
 def flatten(image: Image.Image, background: Colour = WHITE) -> Image.Image:
@@ -114,24 +151,226 @@ def _check_file(path: Path) -> None:
         raise image_problem(path, "the file is empty")
 
 
-def _orientation(file: Image.Image) -> int:
+# ---- decoding --------------------------------------------------------------------------------------------------------
+
+
+def _load(file: BinaryIO, path: Path, at_least: int | None, ranges: Mapping[SampleType, Range]) -> LoadedImage:
+    head = file.read(32)
+    if format_of(head) == JPEG_XL:
+        file.seek(0)
+        return _finished(_jpeg_xl(file.read(), path, at_least), at_least, ranges)
     try:
-        value = file.getexif().get(ExifTags.Base.Orientation, 1)
+        with _opened(file, head, path) as image:
+            _check_size(image.size, path)
+            with _one_at_a_time(image.size):
+                return _finished(_decoded(image, file, at_least), at_least, ranges)
+    except UnidentifiedImageError:
+        if format_of(head) != "TIFF":
+            raise
+        found = samples.read_tiff(file)
+        height, width = found.values.shape[:2]
+        return _finished(_Decoded((width, height), found, found.profile, found.orientation), at_least, ranges)
+
+
+@contextmanager
+def _opened(file: BinaryIO, head: bytes, path: Path) -> Iterator[Image.Image]:
+    """The image as Pillow sees it, with nothing decoded yet."""
+    kind = format_of(head)
+    if kind == HEIF:
+        _register_heif(path)
+    if size := _declared_size(kind, head):  # Pillow makes room for two WebP canvases before it tells their size
+        _check_size(size, path)
+    file.seek(0)
+    with Image.open(file, formats=("HEIF",) if kind == HEIF else _formats()) as image:
+        yield image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in SUFFIXES_OF if name in Image.OPEN)
+
+
+def _register_heif(path: Path) -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        command = f"{shlex.quote(sys.executable)} -m pip install pillow-heif"
+        raise image_problem(
+            path,
+            "it is HEIC or HEIF, which needs the extra package pillow-heif (it includes x265, under the GPL): "
+            f"`{command}`",
+            "Install it, or choose another image",
+        ) from error
+    pillow_heif.register_heif_opener()
+
+
+def _declared_size(kind: str, head: bytes) -> tuple[int, int] | None:
+    """Width and height in px of a PNG or WebP: https://developers.google.com/speed/webp/docs/riff_container."""
+    match kind, head[12:16]:
+        case "PNG", b"IHDR":
+            return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+        case "WEBP", b"VP8X":
+            return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+        case _:  # without VP8X, each side of a WebP has 14 bits, and nothing is decoded early
+            return None
+
+
+def _check_size(size: tuple[int, int], path: Path) -> None:
+    if size[0] * size[1] > LARGEST_PIXELS:
+        raise image_problem(path, too_large(*size), "Use a smaller copy of it")
+
+
+def _one_at_a_time(size: tuple[int, int]) -> contextlib.AbstractContextManager[object]:
+    return _ONE_LARGE_AT_A_TIME if size[0] * size[1] > _LARGE_PIXELS else contextlib.nullcontext()
+
+
+def _decoded(image: Image.Image, file: BinaryIO, at_least: int | None) -> _Decoded:
+    size = image.size
+    profile, note = _profile(image, file)
+    if at_least is not None:
+        image.draft(None, (at_least, at_least))
+    pixels: Image.Image | Samples | None = _deep_samples(image, file)
+    if pixels is None:
+        pixels = _eight_bits(image)
+    notes = [note] if note else []
+    if image.format != "MPO" and _is_animated(image):  # the other images of an MPO are previews and gain maps
+        notes.append(FIRST_FRAME)
+    return _Decoded(size, pixels, profile, _orientation(image), tuple(notes))
+
+
+def _jpeg_xl(data: bytes, path: Path, at_least: int | None) -> _Decoded:
+    header = jpeg_xl.read_header(data)
+    _check_size((header.width, header.height), path)
+    if header.is_jpeg:
+        with contextlib.suppress(RuntimeError, ValueError):  # else its pixels can be decoded all the same
+            jpeg = io.BytesIO(jpeg_xl.restored_jpeg(data))
+            with Image.open(jpeg, formats=("JPEG",)) as image:
+                return _decoded(image, jpeg, at_least)
+    with _one_at_a_time((header.width, header.height)):
+        pixels = jpeg_xl.decode_pixels(data)
+    notes = [header.colours.note] if header.colours.note else []
+    if header.animated:
+        notes.append(FIRST_FRAME)
+    size = pixels.shape[1], pixels.shape[0]
+    declared = (0.0, 65535.0) if pixels.dtype == np.uint16 else (0.0, 1.0)
+    found: Image.Image | Samples = samples.split(pixels, declared)
+    if pixels.dtype == np.uint8:
+        found = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+    return _Decoded(size, found, header.colours.profile, notes=tuple(notes))
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return isinstance(image, _Frames) and image.is_animated
+    except Exception:  # noqa: BLE001 - damage behind the first frame costs nothing here
+        return False
+
+
+def _orientation(image: Image.Image) -> int:
+    """By EXIF, as far as it is read: that of PNG may come after the pixels, which its own `getexif` would decode."""
+    try:
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
         return value if isinstance(value, int) else 1
     except Exception:  # noqa: BLE001 - damaged EXIF says nothing about the pixels
         return 1
 
 
-def _eight_bits(file: Image.Image) -> Image.Image:
-    """RGB, or RGBA if a pixel is transparent, from any of Pillow's modes."""
-    file.load()
-    if file.mode.startswith("I") or file.mode == "F":
-        return _grey_of_many_bits(file).convert("RGB")
-    if not file.has_transparency_data:
-        return file.convert("RGB")
-    image = file.convert("RGBA")
-    lowest_opacity = int(np.asarray(image.getchannel("A")).min())
-    return image if lowest_opacity < 255 else image.convert("RGB")
+def _profile(image: Image.Image, file: BinaryIO) -> tuple[bytes | None, str]:
+    """The ICC profile of an image, or one that says the same as its PNG chunks; and what cannot be followed."""
+    profile = image.info.get("icc_profile")
+    if image.format == "PNG":
+        declared = colour.Declared()
+        if code_points := _png_code_points(file):
+            declared, profile = colour.declared_by_code_points(*code_points), None
+        elif not profile and "srgb" not in image.info and image.info.keys() & {"gamma", "chromaticity"}:
+            declared = colour.declared_by_png(image.info.get("gamma"), image.info.get("chromaticity"))
+        return profile or declared.profile, declared.note
+    return profile or None, ""
+
+
+def _png_code_points(file: BinaryIO) -> tuple[int, int] | None:
+    """Primaries and transfer function of the cICP chunk, which Pillow does not read."""
+    position, before = file.tell(), 8
+    try:
+        for _ in range(_MOST_PNG_CHUNKS):
+            file.seek(before)
+            head = file.read(10)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if kind == b"cICP" and length == 4 and len(head) == 10:
+                return head[8], head[9]
+            if len(head) < 8 or kind == b"IDAT":
+                break
+            before += length + 12
+        return None
+    finally:
+        file.seek(position)
+
+
+def _deep_samples(image: Image.Image, file: BinaryIO) -> Samples | None:
+    """Pixels of more than 8 bits a channel; None where there are none."""
+    if isinstance(image, PngImagePlugin.PngImageFile) and image.tile and str(image.tile[0].args).endswith(";16B"):
+        return samples.read_png(file, image.info.get("transparency"))
+    bits = image.tag_v2.get(258, (8,)) if isinstance(image, TiffImagePlugin.TiffImageFile) else (8,)
+    if max(bits) > 8 and image.mode not in ("CMYK", "LAB"):
+        return samples.read_tiff(file)
+    if image.mode.startswith("I") or image.mode == "F":
+        image.load()
+        return Samples(np.asarray(image), declared=(0.0, 65535.0) if image.format in ("PPM", "JPEG2000") else None)
+    return None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A copy in mode L, LA, RGB, RGBA, CMYK or LAB from any of Pillow's modes of 8 bits."""
+    image.load()
+    if image.has_transparency_data and image.mode != "LAB":
+        result = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
+        lowest_opacity = int(np.asarray(result.getchannel("A")).min())
+        return result if lowest_opacity < 255 else result.convert(result.mode[:-1])
+    if image.mode in ("CMYK", "LAB", "L"):
+        return image.copy()
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+# ---- from stored pixels to sRGB --------------------------------------------------------------------------------------
+
+
+def _finished(decoded: _Decoded, at_least: int | None, ranges: Mapping[SampleType, Range]) -> LoadedImage:
+    depth, notes = None, list(decoded.notes)
+    if isinstance(decoded.pixels, Image.Image):
+        image, note = colour.to_srgb(_reduced(decoded.pixels, at_least), decoded.profile)
+    else:
+        image, note, depth = _from_samples(decoded.pixels, decoded.profile, ranges)
+        image = _reduced(image, at_least)
+        if depth.not_numbers:
+            notes.append(f"{depth.not_numbers:,} of its values are not finite numbers and are black")
+    if note:
+        notes.append(note)
+    if decoded.orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[decoded.orientation])
+    image.info = {}  # a profile in it would be written into copies
+    return LoadedImage(image, _turned(decoded.size, decoded.orientation), tuple(notes), depth)
+
+
+def _from_samples(
+    found: Samples, profile: bytes | None, ranges: Mapping[SampleType, Range]
+) -> tuple[Image.Image, str, Depth]:
+    depth = measure(found.values, found.declared)
+    used = chosen_range(depth, ranges)
+    note = ""
+    rgb: NDArray[np.uint8] | None = None
+    if profile and found.values.ndim == 3:  # converted before it is rounded to 8 bits
+        try:
+            rgb = colour.deep_to_srgb(to_bits(found.values, used, 65535), profile)
+        except colour.ProfileProblem as problem:
+            note = str(problem)
+        profile = None
+    if rgb is None:
+        rgb = to_bits(found.values, used, 255).astype(np.uint8)
+    image, grey_note = colour.to_srgb(Image.fromarray(rgb), profile)
+    if found.alpha is not None and int(found.alpha.min(initial=255)) < 255:
+        image.putalpha(Image.fromarray(found.alpha))
+    return image, note or grey_note, depth
 
 
 def _reduced(image: Image.Image, at_least: int | None) -> Image.Image:
@@ -139,16 +378,8 @@ def _reduced(image: Image.Image, at_least: int | None) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image  # means over squares, weighted by opacity
 
 
-def _grey_of_many_bits(file: Image.Image) -> Image.Image:
-    """16 bits scaled by their full range; 32 bits and floats by 1, 255 or 65,535, the first that holds every value."""
-    values = np.nan_to_num(np.asarray(file).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    largest = float(values.max(initial=0.0))
-    if file.mode.startswith("I;16"):
-        white = 65535.0
-    else:
-        ranges = (1.0, 255.0, 65535.0) if file.mode == "F" else (255.0, 65535.0)
-        white = next((white for white in ranges if largest <= white), largest)
-    return Image.fromarray(np.clip(np.rint(values * (255 / white)), 0, 255).astype(np.uint8))
+def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if 5 <= orientation <= 8 else size
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
@@ -175,6 +406,8 @@ def _reason(error: Exception) -> str:
     match error:
         case Image.DecompressionBombError() | Image.DecompressionBombWarning():
             return TOO_LARGE
+        case samples.SamplesProblem():
+            return str(error)
         case UnidentifiedImageError():
             return NOT_AN_IMAGE
         case PermissionError():

@@ -20,6 +20,7 @@ import tomli_w
 
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem, must_be_between, reads_up_to
+from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES, PIXEL, SAMPLER_NAMES
 from diffstudio.networks.conditioning import Conditioning
 
@@ -51,6 +52,23 @@ class DecayName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RangesRecipe:
+    """Which values of images of more than 8 bits a channel become black and white; empty: by the folder's images."""
+
+    uint16: tuple[float, ...] = ()  # two numbers, of files with 16 bits and no sign
+    integer: tuple[float, ...] = ()  # of other whole numbers
+    floating: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, ranges: Mapping[SampleType, Range]) -> RangesRecipe:
+        return cls(**{sample_type.value: limits for sample_type, limits in ranges.items()})
+
+    def as_mapping(self) -> dict[SampleType, Range]:
+        found = {SampleType.UINT16: self.uint16, SampleType.INTEGER: self.integer, SampleType.FLOAT: self.floating}
+        return {sample_type: (limits[0], limits[1]) for sample_type, limits in found.items() if limits}
+
+
+@dataclass(frozen=True, slots=True)
 class DataRecipe:
     size: int = 64  # px, width and height
     background: str = "#ffffff"  # behind transparent pixels and padding
@@ -60,6 +78,7 @@ class DataRecipe:
     flips: float = 0.3  # probability of a horizontal flip
     rotation_degrees: float = 0.0  # at most, in either direction
     translation: float = 0.0  # at most, in either direction, as a fraction of the side
+    ranges: RangesRecipe = field(default_factory=RangesRecipe)
     augment_labels: bool = True  # condition the network on the augmentation (EDM, app. F.2)
 
 
@@ -219,6 +238,8 @@ _TYPE_NAMES = {
     bool: "true or false",
     tuple[str, ...]: "a list of strings",
     tuple[float, float]: "a list of two numbers",
+    tuple[float, ...]: "a list of numbers",
+    RangesRecipe: "a table",
     DataRecipe: "a table",
     NetworkRecipe: "a table",
     ObjectiveRecipe: "a table",
@@ -293,6 +314,9 @@ def _check_ranges(recipe: Recipe) -> None:
             raise RunProblem(
                 f"recipe.{name} is {attrgetter(name)(recipe)!r}", f"it must be one of {', '.join(choices)}"
             )
+    for name, limits in dataclasses.asdict(recipe.data.ranges).items():
+        if limits and (len(limits) != 2 or limits[0] >= limits[1]):
+            raise RunProblem(f"recipe.data.ranges.{name} is {limits}", "it must be two rising numbers")
     if not all(0 <= beta < 1 for beta in recipe.optimiser.betas):
         raise RunProblem(f"recipe.optimiser.betas is {recipe.optimiser.betas}", "both must be at least 0 and below 1")
     if recipe.network.name_share + recipe.network.tags_share > 1:

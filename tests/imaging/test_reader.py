@@ -5,17 +5,35 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
+from types import ModuleType
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 
 from diffstudio.errors import ImageProblem, RunProblem
-from diffstudio.imaging.reader import flatten, image_errors, looks_like_an_image, read_image, read_rgb
+from diffstudio.imaging.formats import looks_like_an_image
+from diffstudio.imaging.reader import (
+    FIRST_FRAME,
+    flatten,
+    image_errors,
+    image_notes,
+    load_image,
+    read_image,
+    read_image_bytes,
+    read_rgb,
+    read_size,
+)
+from diffstudio.imaging.value_range import Depth, SampleType, ranges_of_folder
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
 
@@ -37,6 +55,11 @@ def png_header(width: int, height: int) -> bytes:
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
     )
+
+
+def bmp_header(width: int, height: int) -> bytes:
+    body = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + 99, 0, 0, 54) + body + bytes(99)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +93,219 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
     picture, _ = read_image(saved(tmp_path / "print.jpg", Image.new("CMYK", (32, 32), (0, 255, 255, 0))), at_least=16)
     assert picture.mode == "RGB"
     assert picture.getpixel((3, 3)) == pytest.approx(RED, abs=4)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def with_chunk(path: Path, kind: bytes, data: bytes) -> Path:
+    """The PNG with a chunk after its header."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:33] + chunk(kind, data) + whole[33:])
+    return path
+
+
+def test_a_profile_is_honoured_and_not_passed_on(tmp_path: Path) -> None:
+    data = Path(__file__).parents[1] / "data" / "colour"
+    loaded = load_image(data / "adobergb.png")
+    with Image.open(data / "adobergb_expected.png") as expected, Image.open(data / "adobergb.png") as source:
+        assert np.abs(np.asarray(loaded.image).astype(int) - np.asarray(expected)).max() <= 1
+        assert loaded.image.info == {} and loaded.notes == ()
+        profile = source.info["icc_profile"]
+        for name in ("a.jpg", "a.webp", "a.avif", "a.tiff"):
+            how = (
+                {}
+                if name == "a.tiff"
+                else {"lossless": True}
+                if name == "a.webp"
+                else {"quality": 100, "subsampling": "4:4:4"}
+            )
+            read = read_image(saved(tmp_path / name, source, icc_profile=profile, **how))[0]
+            assert np.abs(np.asarray(read).astype(int) - np.asarray(expected)).max() <= 12, name
+
+
+def test_a_broken_profile_is_reported_and_costs_nothing(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.new("RGB", (9, 9), RED), icc_profile=b"broken")
+    loaded = load_image(path)
+    assert loaded.image.getpixel((3, 3)) == RED and loaded.notes == ("its colour profile is damaged and was not used",)
+    assert image_notes(path) == ("a.png: its colour profile is damaged and was not used.",)
+
+
+def test_an_embedded_cmyk_jpeg_of_adobe_is_not_inverted(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", Image.new("CMYK", (16, 16), (0, 0, 0, 0)))
+    loaded = load_image(path)
+    assert loaded.image.getpixel((3, 3)) == pytest.approx((255, 255, 255), abs=2)
+    assert loaded.notes == ("its CMYK colours have no profile and are approximated",)
+
+
+def test_the_colour_chunks_of_png_in_their_order(tmp_path: Path) -> None:
+    """cICP before iCCP before sRGB before gAMA; linear light (gamma 1) of 55 is 128 in sRGB."""
+    grey = Image.new("RGB", (9, 9), (55, 55, 55))
+    linear = struct.pack(">I", 100_000)
+
+    def value(path: Path) -> int:
+        return read_image(path)[0].getpixel((3, 3))[0]
+
+    path = with_chunk(saved(tmp_path / "gamma.png", grey), b"gAMA", linear)
+    assert value(path) == pytest.approx(128, abs=1)
+    assert value(with_chunk(path, b"sRGB", b"\0")) == 55
+    with Image.open(Path(__file__).parents[1] / "data" / "colour" / "adobergb.png") as source:
+        both = saved(
+            tmp_path / "both.png", Image.new("RGB", (9, 9), (0, 200, 0)), icc_profile=source.info["icc_profile"]
+        )
+    assert read_image(both)[0].getpixel((3, 3))[1] > 200
+    assert read_image(with_chunk(both, b"cICP", bytes((1, 13, 0, 1))))[0].getpixel((3, 3)) == (0, 200, 0)
+    hdr = with_chunk(saved(tmp_path / "hdr.png", grey), b"cICP", bytes((9, 16, 0, 1)))
+    assert load_image(hdr).notes == ("its colours are HDR (PQ) and are read as sRGB",)
+    many = saved(tmp_path / "many.png", grey)
+    many.write_bytes(many.read_bytes()[:33] + 1001 * chunk(b"prVt", b"") + many.read_bytes()[33:])
+    assert value(many) == 55
+
+
+def test_a_frame_of_an_animation_is_reported(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, (0, 255, 0))]
+    for suffix in ("gif", "webp", "png", "avif", "tiff"):
+        path = saved(tmp_path / f"film.{suffix}", frames[0], save_all=True, append_images=frames[1:])
+        assert load_image(path).notes == (FIRST_FRAME,), suffix
+        assert load_image(path).image.getpixel((8, 8)) == pytest.approx(RED, abs=4)
+    assert load_image(saved(tmp_path / "phone.mpo", frames[0], save_all=True, append_images=frames[1:])).notes == ()
+    film = tmp_path / "film.gif"
+    film.write_bytes(film.read_bytes()[:-12])  # damage behind the first frame
+    assert load_image(film).image.size == (16, 16)
+
+
+def test_what_follows_a_first_frame_may_be_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, (0, 255, 0))]
+    path = saved(tmp_path / "film.gif", frames[0], save_all=True, append_images=frames[1:])
+
+    def broken(self: GifImageFile) -> bool:
+        raise ValueError("damaged")
+
+    monkeypatch.setattr(GifImageFile, "is_animated", property(broken))
+    assert load_image(path).notes == ()
+
+
+def test_sixteen_bits_are_rounded_not_cut(tmp_path: Path) -> None:
+    """65535 v / 255 is v exactly; half-way values show that the low byte counts."""
+    values = np.zeros((8, 9, 3), np.uint16)
+    values[..., 0], values[..., 1], values[..., 2] = 128, 129, 257 * 77
+    path = tmp_path / "deep.png"
+    path.write_bytes(imagecodecs.png_encode(values))
+    loaded = load_image(path)
+    assert loaded.image.getpixel((2, 2)) == (0, 1, 77)
+    assert loaded.depth == Depth(SampleType.UINT16, 128, 257 * 77)
+    assert load_image(path, ranges={SampleType.UINT16: (0.0, 257.0 * 154)}).image.getpixel((2, 2))[2] == 128
+    assert load_image(path, at_least=4).image.size == (5, 4)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ImageProblem):
+        load_image(path)
+
+
+def test_sixteen_bits_with_a_profile(tmp_path: Path) -> None:
+    data = Path(__file__).parents[1] / "data" / "colour"
+    with Image.open(data / "adobergb.png") as source, Image.open(data / "adobergb_expected.png") as expected:
+        deep, grey = tmp_path / "deep.png", tmp_path / "grey.png"
+        deep.write_bytes(imagecodecs.png_encode(np.asarray(source).astype(np.uint16) * 257))
+        wanted = np.asarray(expected).astype(int)
+        name = b"p\0\0" + zlib.compress(source.info["icc_profile"])
+    assert np.abs(np.asarray(load_image(with_chunk(deep, b"iCCP", name)).image) - wanted).max() <= 1
+    deep.write_bytes(imagecodecs.png_encode(np.full((9, 9, 3), 65535, np.uint16)))
+    loaded = load_image(with_chunk(deep, b"iCCP", b"p\0\0" + zlib.compress(b"broken")))
+    assert loaded.notes == ("its colour profile is damaged and was not used",)
+    grey.write_bytes(imagecodecs.png_encode(np.full((9, 9), 55 * 257, np.uint16)))
+    assert load_image(with_chunk(grey, b"gAMA", struct.pack(">I", 100_000))).image.getpixel((1, 1))[0] == 128
+
+
+def test_the_same_value_is_the_same_pixel_in_a_folder(tmp_path: Path) -> None:
+    """Twelve bits in sixteen, and floats: one by one, the darker file would come out as bright as the other."""
+    for name, largest in (("dark", 900), ("bright", 4000)):
+        pixels = np.linspace(0, largest, 64).reshape(8, 8)
+        Image.fromarray(pixels.astype(np.uint16)).save(tmp_path / f"{name}.png")
+        Image.fromarray(pixels.astype(np.float32)).save(tmp_path / f"{name}.tiff")
+    for suffix, scale in ((".png", 255 / 4095), (".tiff", 255 / 4000)):
+        files = [tmp_path / f"{name}{suffix}" for name in ("dark", "bright")]
+        ranges = ranges_of_folder(loaded.depth for path in files if (loaded := load_image(path)).depth)
+        for path, largest in zip(files, (900, 4000), strict=True):
+            values = np.linspace(0, largest, 64).reshape(8, 8).astype(np.uint16 if suffix == ".png" else np.float32)
+            image = load_image(path, ranges=ranges).image
+            assert np.abs(np.asarray(image)[..., 0] - values * scale).max() <= 0.51
+
+
+def test_values_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
+    pixels = np.full((4, 4), 0.5, np.float32)
+    pixels[0, :2] = np.nan, np.inf
+    Image.fromarray(pixels).save(tmp_path / "a.tiff")
+    loaded = load_image(tmp_path / "a.tiff")
+    assert loaded.notes == ("2 of its values are not finite numbers and are black",)
+    assert loaded.image.getpixel((0, 0)) == (0, 0, 0) and loaded.image.getpixel((3, 3)) == (128, 128, 128)
+
+
+def test_a_file_that_declares_its_range_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 1023\n" + struct.pack(">2H", 0, 1023))
+    loaded = load_image(tmp_path / "a.pgm")
+    assert [loaded.image.getpixel((x, 0))[0] for x in (0, 1)] == [0, 255]
+    assert loaded.depth is not None and loaded.depth.declared == (0, 65535)
+
+
+def test_floats_in_colour_which_pillow_does_not_open(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((12, 20, 3)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tiff", pixels, photometric="rgb", extratags=[(274, "H", 1, 6, True)])
+    loaded = load_image(tmp_path / "a.tiff")
+    assert loaded.size == loaded.image.size == (12, 20)
+    upright = np.asarray(loaded.image.transpose(Image.Transpose.ROTATE_90))
+    assert (upright == np.rint(pixels * 255)).all()
+    assert read_size(tmp_path / "a.tiff") == (20, 12) or read_size(tmp_path / "a.tiff") == (12, 20)
+    tifffile.imwrite(
+        tmp_path / "clear.tiff", np.dstack([pixels, pixels[..., :1]]), photometric="rgb", extrasamples=["unassalpha"]
+    )
+    assert load_image(tmp_path / "clear.tiff").image.mode == "RGBA"
+
+
+def test_sizes_are_read_from_headers(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_size(saved(tmp_path / "a.jpg", Image.new("RGB", (30, 20)), exif=exif)) == (20, 30)
+    (tmp_path / "text.png").write_text("Dear diary")
+    with pytest.raises(ImageProblem, match="not an image"):
+        read_size(tmp_path / "text.png")
+
+
+def test_an_image_in_memory_is_read_with_the_same_limits() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), RED).save(file, "PNG")
+    assert read_image_bytes(file.getvalue(), "The thumbnail", at_least=16).size == (16, 16)
+    with pytest.raises(ImageProblem, match="The thumbnail cannot be read: at 13,000 × 13,000 px"):
+        read_image_bytes(png_header(13_000, 13_000), "The thumbnail")
+
+
+def test_heic_without_its_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "IMG_1.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".ljust(64, b"\0"))
+    with pytest.raises(ImageProblem, match="-m pip install pillow-heif") as problem:
+        load_image(tmp_path / "IMG_1.jpg")
+    assert "GPL" in problem.value.why and "HEIC" in problem.value.why
+
+
+def test_heic_with_its_package_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for pillow-heif, whose opener takes the pixels from another format behind HEIC's first bytes."""
+
+    class Opener(PpmImageFile):
+        format = "HEIF"
+
+        def _open(self) -> None:
+            self.fp.seek(32)
+            self._mode, self._size, self.tile = "RGB", (2, 1), [("raw", (0, 0, 2, 1), 32, ("RGB", 0, 1))]
+
+    package = ModuleType("pillow_heif")
+    package.register_heif_opener = lambda: Image.register_open("HEIF", Opener, lambda head: True)
+    monkeypatch.setitem(sys.modules, "pillow_heif", package)
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".ljust(32, b"\0")
+    (tmp_path / "a.heic").write_bytes(head + bytes((255, 0, 0, 0, 255, 0)))
+    assert load_image(tmp_path / "a.heic").image.getpixel((0, 0)) == RED
+    assert read_size(tmp_path / "a.heic") == (2, 1)
 
 
 @pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "RGB with a colour key"])
@@ -148,10 +384,14 @@ def test_a_large_picture_comes_small_and_its_own_size_is_told(tmp_path: Path, su
     [
         ("empty.png", b"", "empty"),
         ("text.png", b"Dear diary, this is not a picture at all.", "not an image"),
-        ("bomb.png", png_header(30_000, 30_000), "megapixels"),
+        ("bomb.png", png_header(30_000, 30_000), "at 30,000 × 30,000 px"),
+        ("canvas.webp", b"RIFF\0\1\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + 2 * b"\xfe\x3f\0" + bytes(99), "16,383 × 16,383"),
+        ("bomb.bmp", bmp_header(20_000, 20_000), "megapixels"),
+        ("middle.bmp", bmp_header(10_000, 9_000), "at 10,000 × 9,000 px"),
         ("hole.png", png_header(64, 64), "truncated"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_hostile_files_are_named_with_a_reason(tmp_path: Path, name: str, content: bytes, why: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)

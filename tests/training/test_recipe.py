@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from diffstudio import paths
 from diffstudio.errors import RunProblem
+from diffstudio.imaging.value_range import SampleType
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training import recipe as module
 from diffstudio.training.recipe import (
@@ -26,6 +27,7 @@ from diffstudio.training.recipe import (
     ObjectiveRecipe,
     OptimiserName,
     OptimiserRecipe,
+    RangesRecipe,
     Recipe,
     RunRecipe,
     read_recipe,
@@ -44,6 +46,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         rotation_degrees=5.0,
         translation=0.1,
         augment_labels=False,
+        ranges=RangesRecipe(uint16=(0.0, 4095.0), integer=(-1024.0, 3071.0), floating=(-1.0, 1.0)),
     ),
     network=NetworkRecipe(
         conditioning=Conditioning.CLASS,
@@ -279,3 +282,12 @@ def test_a_recipe_is_changed_by_replacing() -> None:
     assert (longer.run.steps, Recipe().run.steps) == (9, 6000)
     with pytest.raises(dataclasses.FrozenInstanceError):
         longer.name = "other"  # type: ignore[misc]
+
+
+def test_ranges_of_values_are_kept_by_type_and_must_rise() -> None:
+    ranges = {SampleType.UINT16: (0.0, 4095.0), SampleType.FLOAT: (-1.0, 1.0)}
+    assert RangesRecipe.of(ranges).as_mapping() == ranges
+    assert RangesRecipe().as_mapping() == {} and Recipe.from_json({"data": {"size": 32}}).data.ranges == RangesRecipe()
+    for limits in ([1.0], [2.0, 1.0], [0.0, 1.0, 2.0]):
+        with pytest.raises(RunProblem, match="two rising numbers"):
+            Recipe.from_json({"data": {"ranges": {"uint16": limits}}})

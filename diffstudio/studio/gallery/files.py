@@ -7,7 +7,9 @@ import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+from diffstudio.imaging.formats import GALLERY_SUFFIXES
+
+SUFFIXES = GALLERY_SUFFIXES
 TRASH = ".trash"
 _LONGEST_SLUG = 48
 

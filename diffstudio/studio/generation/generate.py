@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffstudio.errors import BadRequest
+from diffstudio.imaging.reader import image_notes
 from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
@@ -42,6 +43,9 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
     began = time.monotonic()
     request, width, height = _with_size(request, model)
     init_image = load_init_image(request, width, height)
+    for path in dict.fromkeys([request.init, request.mask, *(use.image for use in request.controls)]):
+        if path is not None:
+            yield from (Noted(context.job, note) for note in image_notes(path))
     passes = _passes(request, model, width, height, init_image is not None)
     yield from _in_batches(_Generation(request, model, resolved, context, passes, init_image))
     yield Finished(context.job, time.monotonic() - began)

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from diffstudio.errors import BadRequest
 from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
-from diffstudio.imaging.reader import WHITE, read_rgb
+from diffstudio.imaging.reader import WHITE, read_rgb, read_size
 from diffstudio.studio.events import Picture
 from diffstudio.studio.request_checks import LARGEST_SIDE
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, too_large
@@ -83,7 +83,7 @@ def canvas_size(request: GenerateRequest) -> tuple[int, int] | None:
     if request.init is None or not any(request.outpaint):
         return None
     left, top, right, bottom = request.outpaint
-    width, height = read_rgb(request.init).size
+    width, height = read_size(request.init)
     size = (width + left + right, height + top + bottom)
     if max(size) > LARGEST_SIDE:
         raise BadRequest(too_large(*size), f"the limit is {LARGEST_SIDE} px a side", "Add smaller margins")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.imaging.masks import fill_from_surroundings
-from diffstudio.imaging.reader import flatten, read_image
+from diffstudio.imaging.reader import flatten, load_image
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, encode
 from diffstudio.models.model import Model
@@ -45,7 +45,10 @@ def upscale(
     when it cannot be saved.
     """
     began = time.monotonic()
-    image, (width, height) = read_image(request.source)
+    loaded = load_image(request.source)
+    image, (width, height) = loaded.image, loaded.size
+    for note in loaded.notes:
+        yield Noted(context.job, f"{request.source.name}: {note}.")
     size = enlarged_size(width, height, request.scale, model.multiple if model is not None else 1)
     enlarger = Enlarger(resolved.upscaler, device)
     if model is None:

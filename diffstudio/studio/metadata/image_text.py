@@ -17,8 +17,9 @@ from typing import BinaryIO
 from PIL import Image
 
 from diffstudio.errors import ImageProblem
+from diffstudio.imaging.formats import format_of, read_head
 from diffstudio.imaging.limits import LARGEST_PIXELS
-from diffstudio.imaging.reader import image_errors, image_problem
+from diffstudio.imaging.reader import image_errors, image_problem, read_size
 from diffstudio.studio.metadata.exif_text import exif_texts, xmp_comment
 from diffstudio.studio.metadata.found_settings import json_object
 from diffstudio.studio.metadata.stealth_text import stealth_text
@@ -30,6 +31,7 @@ MOST_CHUNKS = 500_000  # a 4 GiB image in chunks of 8 KiB
 LARGEST_OTHER_BYTES = 512 << 20  # of a JPEG or WebP, which Pillow may hold in memory
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_WITH_TEXT = ("JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 XMP_KEYWORD = "XML:com.adobe.xmp"
 
 
@@ -113,7 +115,9 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _read_other(path: Path) -> ImageText:
-    with Image.open(path, formats=("JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")) as image:
+    if format_of(read_head(path)) not in _WITH_TEXT:  # JPEG XL, HEIC and others: read, but not for texts
+        return ImageText(*read_size(path), {})
+    with Image.open(path, formats=_WITH_TEXT) as image:
         texts: dict[str, str] = {}
         _add_exif(image.getexif(), texts)
         packet = image.info.get("xmp")

@@ -19,8 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 from diffstudio import __version__
 from diffstudio.atomic import atomic_write, not_written
 from diffstudio.errors import BadRequest, ImageProblem, no_image_at
-from diffstudio.imaging.reader import flatten
-from diffstudio.imaging.thumbnail import read_thumbnail
+from diffstudio.imaging.colour import srgb_profile
+from diffstudio.imaging.reader import flatten, read_image
 from diffstudio.paths import valid_utf8
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
 from diffstudio.studio.metadata.found_settings import as_object, json_object
@@ -29,11 +29,12 @@ from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LAB
 from diffstudio.studio.metadata.stored_request import stored_request
 from diffstudio.studio.prompts import lora_tags
 from diffstudio.studio.prompts.wildcards import escaped
-from diffstudio.studio.request_checks import LARGEST_SIDE, LONGEST_PROMPT
+from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import FillName, GenerateRequest, PictureRequest, UpscaleRequest
 
 JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"
+LARGEST_WEBP_SIDE = 16_383  # px
 LARGEST_JSON_CHARACTERS = 1 << 20
 _EXPANDED = ("prompt", "negative")  # of one image, where wildcards were expanded
 
@@ -212,6 +213,7 @@ def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any])
     """
     about = {"width": image.width, "height": image.height} | dict(about)
     texts = PngInfo()
+    texts.add(b"sRGB", b"\0")  # the colours of the pixels: viewers need not guess
     texts.add_text(TEXT_KEY, parameters_text(request, about))
     texts.add_text(JSON_KEY, request_json(request, about))
     return texts
@@ -280,13 +282,19 @@ def save_copy(source: Path, target: Path) -> None:
             with source.open("rb") as original:
                 shutil.copyfileobj(original, file)
         else:
-            image = read_thumbnail(source, LARGEST_SIDE)
+            image, size = read_image(source)
+            if kind == "WEBP" and max(size) > LARGEST_WEBP_SIDE:
+                raise ImageProblem(
+                    f"{target.name} was not written",
+                    f"WebP holds at most {LARGEST_WEBP_SIDE:,} px a side and the image has {size[0]:,} × {size[1]:,}",
+                    "Save it as PNG or JPEG",
+                )
             exif = Image.Exif()
             text = read_text(source).texts.get(TEXT_KEY, "")
             if text:
                 exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text[:30_000].encode("utf-16-be")
             image = flatten(image) if kind == "JPEG" else image
-            image.save(file, kind, quality=95, exif=exif)
+            image.save(file, kind, quality=95, exif=exif, icc_profile=srgb_profile())
 
 
 def _ours(text: str) -> ImageSettings:

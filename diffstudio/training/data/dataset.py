@@ -15,7 +15,7 @@ import shutil
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from diffstudio.atomic import atomic_write, remove_part_files, storage_errors
 from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem, must_be_between
-from diffstudio.imaging.reader import read_image
+from diffstudio.imaging.reader import load_image
+from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.files.file_access import FileStamp, file_stamp
 from diffstudio.training.data.inspect_folder import (
     FolderReport,
@@ -40,7 +41,7 @@ from diffstudio.training.recipe import DataRecipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1  # of the cached pixels: raise it when the same recipe gives different pixels
+FORMAT = 2  # of the cached pixels: raise it when the same recipe gives different pixels
 MIN_SIZE, MAX_SIZE = 8, 2048  # px
 MIN_IMAGES_TO_HOLD_OUT = 20  # from this number on, at least one image is held out
 MAX_CLUSTER_FRACTION = 0.05  # larger clusters of near-duplicates may be split by the hold-out
@@ -110,7 +111,8 @@ def build_dataset(
     stamps = {record.path: stamp for record in records if (stamp := file_stamp(report.folder / record.path))}
     lost = [Skipped(record.path, "the file no longer exists") for record in records if record.path not in stamps]
     records = [record for record in records if record.path in stamps]
-    file = cache_folder / f"{_key(report.folder, stamps, data)}.npy"
+    ranges = data.ranges.as_mapping() or report.value_ranges
+    file = cache_folder / f"{_key(report.folder, stamps, data, ranges)}.npy"
 
     images = _open_cache(file, len(records), data.size)
     if images is None:
@@ -118,7 +120,7 @@ def build_dataset(
             cache_folder.mkdir(parents=True, exist_ok=True)
             _delete_old_files(cache_folder, keep=file)
             _check_space(cache_folder, len(records) * data.size**2 * 3)
-            bad = _write(file, report.folder, records, data, on_progress, cancelled)
+            bad = _write(file, report.folder, records, data, ranges, on_progress, cancelled)
         lost += bad
         gone = {skipped.path for skipped in bad}
         records = [record for record in records if record.path not in gone]
@@ -151,13 +153,14 @@ def _excluded(path: Path, exclude: tuple[str, ...]) -> bool:
     return any(folders[: len(parts)] == parts for name in exclude if (parts := Path(name).parts))
 
 
-def _key(folder: Path, stamps: dict[Path, FileStamp], data: DataRecipe) -> str:
+def _key(folder: Path, stamps: dict[Path, FileStamp], data: DataRecipe, ranges: Mapping[SampleType, Range]) -> str:
     inputs = [
         FORMAT,
         os.fspath(folder.resolve()),
         data.size,
         background_colour(data),
         data.fit,
+        sorted(ranges.items()),
         [[path.as_posix(), *stamp] for path, stamp in stamps.items()],
     ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
@@ -192,6 +195,7 @@ def _write(
     folder: Path,
     records: Sequence[ImageRecord],
     data: DataRecipe,
+    ranges: Mapping[SampleType, Range],
     on_progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> list[Skipped]:
@@ -203,8 +207,8 @@ def _write(
 
     def decode(record: ImageRecord) -> NDArray[np.uint8] | Skipped:
         try:
-            image, _ = read_image(folder / record.path, at_least=3 * data.size)
-            return resize_to_square(image, data.size, background, data.fit)
+            loaded = load_image(folder / record.path, at_least=3 * data.size, ranges=ranges)
+            return resize_to_square(loaded.image, data.size, background, data.fit)
         except ImageProblem as error:
             return Skipped(record.path, error.why)
 

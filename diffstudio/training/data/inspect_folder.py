@@ -11,14 +11,16 @@ import contextlib
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, NOT_A_PLAIN_FILE, FolderProblem, ImageProblem, unreadable
-from diffstudio.imaging.reader import looks_like_an_image, read_image
+from diffstudio.imaging.formats import looks_like_an_image
+from diffstudio.imaging.reader import load_image
+from diffstudio.imaging.value_range import Depth, Range, SampleType, ranges_of_folder
 from diffstudio.training.data.near_duplicates import Fingerprint, fingerprint, near_duplicates
 
 MIN_SIDE = 16  # px; smaller images are left out
@@ -54,6 +56,23 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeInFolder:
+    """Which values become black and white in all images of one type of values: see `imaging.value_range`."""
+
+    sample_type: SampleType
+    low: float
+    high: float
+    paths: tuple[Path, ...]  # inside the folder
+
+    def sentence(self) -> str:
+        """`3 images with 16-bit values: 0 becomes black and 4,095 white`."""
+        return (
+            f"{_count(len(self.paths), 'image')} with {self.sample_type.description}: "
+            f"{self.low:,g} becomes black and {self.high:,g} white"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class FolderReport:
     """The contents of a folder. Images are sorted by path. Duplicates are reported but kept: their captions may differ."""
 
@@ -65,6 +84,13 @@ class FolderReport:
     near_duplicates: tuple[tuple[Path, Path], ...] = ()  # by perceptual hash
     too_small: tuple[Path, ...] = ()  # below MIN_SIDE
     groups: Mapping[str, int] = field(default_factory=dict)  # name -> number of images
+    notes: tuple[Skipped, ...] = ()  # images that are used, and what in them could not be followed
+    ranges: tuple[RangeInFolder, ...] = ()  # of images of more than 8 bits a channel
+
+    @property
+    def value_ranges(self) -> dict[SampleType, Range]:
+        """The one range that all images of a type of values share."""
+        return {found.sample_type: (found.low, found.high) for found in self.ranges}
 
     @property
     def captioned(self) -> int:
@@ -120,6 +146,8 @@ class _ReadResult:
     record: ImageRecord | Skipped
     caption_problem: Skipped | None = None
     fingerprint: Fingerprint | None = None
+    notes: tuple[Skipped, ...] = ()
+    depth: Depth | None = None
 
 
 def inspect_folder(folder: Path) -> Generator[InspectionProgress | FolderReport, None, None]:
@@ -246,7 +274,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _read(folder: Path, found: _ImageFile) -> _ReadResult:
     try:
-        image, (width, height) = read_image(folder / found.path, at_least=_DECODED_SIDE)
+        loaded = load_image(folder / found.path, at_least=_DECODED_SIDE)
     except ImageProblem as error:
         return _ReadResult(Skipped(found.path, error.why))
     caption, caption_problem = None, None
@@ -254,8 +282,9 @@ def _read(folder: Path, found: _ImageFile) -> _ReadResult:
         caption, why = _caption(folder / found.caption)
         caption_problem = Skipped(found.caption, why) if why else None
     group = found.path.parts[0] if len(found.path.parts) > 1 else ""
-    record = ImageRecord(found.path, width, height, caption, group, image.mode == "RGBA")
-    return _ReadResult(record, caption_problem, fingerprint(image))
+    record = ImageRecord(found.path, *loaded.size, caption, group, loaded.image.mode == "RGBA")
+    notes = tuple(Skipped(found.path, note) for note in loaded.notes)
+    return _ReadResult(record, caption_problem, fingerprint(loaded.image), notes, loaded.depth)
 
 
 def _caption(path: Path) -> tuple[str | None, str]:
@@ -283,6 +312,7 @@ def _caption(path: Path) -> tuple[str | None, str]:
 def _report(folder: Path, read: list[_ReadResult], skipped: list[Skipped]) -> FolderReport:
     images: list[ImageRecord] = []
     fingerprints: list[Fingerprint] = []
+    used: list[_ReadResult] = []
     too_small: list[Path] = []
     for result in read:
         match result.record:
@@ -292,6 +322,7 @@ def _report(folder: Path, read: list[_ReadResult], skipped: list[Skipped]) -> Fo
                 too_small.append(record.path)
             case ImageRecord() as record if result.fingerprint is not None:
                 images.append(record)
+                used.append(result)
                 fingerprints.append(result.fingerprint)
     if not images:
         small = [Skipped(path, f"it is smaller than {MIN_SIDE} px") for path in too_small]
@@ -306,6 +337,17 @@ def _report(folder: Path, read: list[_ReadResult], skipped: list[Skipped]) -> Fo
         duplicates=tuple((images[first].path, images[second].path) for first, second in same),
         near_duplicates=tuple((images[first].path, images[second].path) for first, second in near),
         groups=dict(sorted(Counter(image.group for image in images).items())),
+        notes=tuple(note for result in used for note in result.notes),
+        ranges=_ranges(used),
+    )
+
+
+def _ranges(used: Sequence[_ReadResult]) -> tuple[RangeInFolder, ...]:
+    deep = [(result.record.path, result.depth) for result in used if result.depth is not None]
+    ranges = ranges_of_folder(depth for _, depth in deep)
+    return tuple(
+        RangeInFolder(kind, low, high, tuple(path for path, depth in deep if depth.sample_type is kind))
+        for kind, (low, high) in ranges.items()
     )
 
 

@@ -20,7 +20,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress, inspect_folder
-from diffstudio.training.recipe import Recipe, RunRecipe
+from diffstudio.training.recipe import RangesRecipe, Recipe, RunRecipe
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
 from diffstudio.training.run.setup_progress import SetupProgress
@@ -59,7 +59,7 @@ def new_run(
     report = finish_inspection(folder, progress)
     accelerator = choose_device("auto").type != "cpu"
     choice = choose_recipe(recipe_name, report, accelerator=accelerator, minutes=minutes)
-    recipe = _with_length(choice.recipe, steps, minutes)
+    recipe = _with_ranges(_with_length(choice.recipe, steps, minutes), report)
     device = choose_device(recipe.run.device)
     dataset = _build_dataset(report, recipe, progress)
     tokenizer = train_tokenizer(recipe, dataset)
@@ -71,7 +71,8 @@ def new_run(
     if tokenizer is not None:
         write_text(run.tokenizer_file, tokenizer.to_json())
     batches = Batches(dataset, recipe, tokenizer)
-    return RunContext(run, recipe, dataset, tokenizer, trainer, batches, f"{choice.why} {measured}")
+    why = " ".join([choice.why, measured, *(f"{found.sentence()}." for found in report.ranges)])
+    return RunContext(run, recipe, dataset, tokenizer, trainer, batches, why)
 
 
 def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
@@ -102,6 +103,13 @@ def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
     if trainer.fingerprint not in (None, dataset.file.name):
         why = "Resumed, but the folder has changed since: the result will differ from that of an uninterrupted run."
     return RunContext(run, recipe, dataset, tokenizer, trainer, Batches(dataset, recipe, tokenizer), why)
+
+
+def _with_ranges(recipe: Recipe, report: FolderReport) -> Recipe:
+    """The recipe with the ranges of values in the folder, so that files added later change nothing."""
+    if recipe.data.ranges.as_mapping():
+        return recipe
+    return replace(recipe, data=replace(recipe.data, ranges=RangesRecipe.of(report.value_ranges)))
 
 
 def _check_run_path(path: Path, folder: Path) -> None:

@@ -223,6 +223,9 @@ def warning_sentence(report: FolderReport) -> str:
         parts.append(f"{len(report.duplicates):,} {'duplicate' if len(report.duplicates) == 1 else 'duplicates'}, kept")
     if report.near_duplicates:
         parts.append(f"{len(report.near_duplicates):,} near-duplicates, kept")
+    if report.notes:
+        parts.append(f"{len({note.path for note in report.notes}):,} used with limits")
+    parts += [found.sentence() for found in report.ranges]
     return " · ".join(parts)
 
 
@@ -234,6 +237,11 @@ def warning_lines(report: FolderReport) -> Iterator[str]:
         yield f"{path}  –  skipped: too small to train on"
     for problem in report.caption_problems:
         yield f"{problem.path}  –  caption: {problem.why}"
+    for note in report.notes:
+        yield f"{note.path}  –  {note.why}"
+    for found in report.ranges:
+        for path in found.paths:
+            yield f"{path}  –  {found.low:,g} becomes black and {found.high:,g} white"
     for first, copy in report.duplicates:
         yield f"{copy}  –  duplicate of {first}"
     for first, copy in report.near_duplicates:

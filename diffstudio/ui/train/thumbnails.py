@@ -10,7 +10,8 @@ from typing import TypeVar
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import ImageProblem
-from diffstudio.imaging.reader import WHITE, looks_like_an_image, read_image
+from diffstudio.imaging.formats import looks_like_an_image
+from diffstudio.imaging.reader import WHITE, read_image
 from diffstudio.training.data.preprocess import resize_to_square
 from diffstudio.ui.widgets.images import numpy_to_qimage
 

@@ -10,10 +10,10 @@ from PySide6.QtCore import QMimeData, QRectF, Qt, QUrl
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
+from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import SUFFIXES as MODEL_SUFFIXES
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images import IMAGE_SUFFIXES
 
 
 class DroppedKind(Enum):

@@ -8,30 +8,24 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from PySide6.QtCore import QRectF, QSize, Qt, Signal
-from PySide6.QtGui import (
-    QImage,
-    QImageIOHandler,
-    QImageReader,
-    QKeyEvent,
-    QMouseEvent,
-    QPainter,
-    QPainterPath,
-    QPaintEvent,
-    QPen,
-    QPixmap,
-)
+from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPen, QPixmap
 from PySide6.QtWidgets import QLabel
 
-from diffstudio.imaging.limits import LARGEST_PIXELS, TRUNCATED, too_large
+from diffstudio.errors import ImageProblem
+from diffstudio.imaging.formats import IMAGE_SUFFIXES
+from diffstudio.imaging.limits import NOT_AN_IMAGE
+from diffstudio.imaging.reader import read_image as read_any_image
+from diffstudio.imaging.reader import read_image_bytes, read_size
+from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 
 _LONGEST_HEADER_THUMBNAIL = 1 << 20  # characters of base64
-_MOST_MIB = 8 * LARGEST_PIXELS >> 20  # Qt holds at most 8 bytes for each pixel
+_HEADER_THUMBNAIL_SIDE = 1024  # px; a larger one is reduced
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".jxl", ".bmp", ".gif", ".tif", ".tiff"})
 IMAGE_FILE_FILTER = f"Images ({' '.join(f'*{suffix}' for suffix in sorted(IMAGE_SUFFIXES))})"  # of a QFileDialog
 
 
@@ -45,16 +39,25 @@ def numpy_to_qimage(pixels: NDArray[np.uint8]) -> QImage:
 
 
 def read_image(path: Path, largest: int | None = None) -> QImage:
-    """Read an image file, scaled down so that no side is over `largest` px; a null image if it cannot be read."""
-    QImageReader.setAllocationLimit(_MOST_MIB)
-    reader = QImageReader(str(path))
-    reader.setAutoTransform(True)
-    size = reader.size()
-    if size.width() * size.height() > LARGEST_PIXELS:
+    """Read an image file, scaled down so that no side is over `largest` px; a null image if it cannot be read.
+
+    It is read as for generating and training, so that the same files open, with the same colours.
+    """
+    try:
+        return _as_qimage(read_thumbnail(path, largest) if largest else read_any_image(path)[0])
+    except ImageProblem:
         return QImage()
-    if largest and size.isValid() and max(size.width(), size.height()) > largest:
-        reader.setScaledSize(size.scaled(largest, largest, Qt.AspectRatioMode.KeepAspectRatio))
-    return reader.read()
+
+
+def _as_qimage(image: Image.Image) -> QImage:
+    """An RGB or RGBA image in the format that Qt paints fastest."""
+    channels = len(image.mode)
+    stored, painted = {
+        3: (QImage.Format.Format_RGB888, QImage.Format.Format_RGB32),
+        4: (QImage.Format.Format_RGBA8888, QImage.Format.Format_ARGB32_Premultiplied),
+    }[channels]
+    pixels = image.tobytes()  # borrowed until the conversion has made a copy
+    return QImage(pixels, image.width, image.height, channels * image.width, stored).convertToFormat(painted)
 
 
 def header_thumbnail(checkpoint: Checkpoint) -> QImage:
@@ -63,30 +66,27 @@ def header_thumbnail(checkpoint: Checkpoint) -> QImage:
     if not text or len(text) > _LONGEST_HEADER_THUMBNAIL:
         return QImage()
     try:
-        return QImage.fromData(base64.b64decode(text.strip('"').rpartition(",")[2], validate=False))  # or a data URL
-    except (binascii.Error, ValueError):
+        data = base64.b64decode(text.strip('"').rpartition(",")[2], validate=False)  # or a data URL
+        return _as_qimage(read_image_bytes(data, checkpoint.name, at_least=_HEADER_THUMBNAIL_SIDE))
+    except (binascii.Error, ValueError, ImageProblem):
         return QImage()
 
 
 def image_size(path: Path) -> QSize:
     """Width and height in px of an image file after EXIF rotation, from its header; 1 × 1 if it cannot be read."""
-    reader = QImageReader(str(path))
-    size = reader.size()
-    if not size.isValid() or size.isEmpty():
+    try:
+        return QSize(*read_size(path))
+    except ImageProblem:
         return QSize(1, 1)
-    return (
-        size.transposed() if reader.transformation() & QImageIOHandler.Transformation.TransformationRotate90 else size
-    )
 
 
 def unreadable_reason(path: Path) -> str:
-    """Why `read_image` failed; empty when the file is not an image."""
-    size = QImageReader(str(path)).size()
-    if not size.isValid():
-        return ""
-    if size.width() * size.height() > LARGEST_PIXELS:
-        return too_large(size.width(), size.height())
-    return f"{TRUNCATED} or damaged"
+    """Why `read_image` failed, as a clause; empty when the file is not an image."""
+    try:
+        read_any_image(path)
+    except ImageProblem as problem:
+        return "" if problem.why == NOT_AN_IMAGE else problem.why
+    return ""
 
 
 def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from sd_parsers.parsers import AUTOMATIC1111Parser
 
@@ -369,6 +370,26 @@ def test_a_saved_copy_keeps_its_settings(tmp_path: Path, ending: str) -> None:
     restored = metadata.read(tmp_path / f"copy{ending}")
     assert (restored.request.seed, restored.request.negative, restored.width) == (9, REQUEST.negative, 64)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.png", f"copy{ending}"]
+
+
+def test_images_and_their_copies_declare_srgb(tmp_path: Path) -> None:
+    with Image.open(saved(tmp_path / "a.png")) as image:
+        assert image.info["srgb"] == 0
+    for ending in (".jpg", ".webp"):
+        metadata.save_copy(tmp_path / "a.png", tmp_path / f"copy{ending}")
+        with Image.open(tmp_path / f"copy{ending}") as image:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            assert "sRGB" in ImageCms.getProfileDescription(profile)
+
+
+def test_a_copy_has_every_pixel_and_a_webp_that_cannot_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (16_384, 8)).save(tmp_path / "wide.png")
+    metadata.save_copy(tmp_path / "wide.png", tmp_path / "wide.jpg")
+    with Image.open(tmp_path / "wide.jpg") as image:
+        assert image.size == (16_384, 8)
+    with pytest.raises(ImageProblem, match="WebP holds at most 16,383 px a side and the image has 16,384 × 8"):
+        metadata.save_copy(tmp_path / "wide.png", tmp_path / "wide.webp")
+    assert not (tmp_path / "wide.webp").exists()
 
 
 def test_a_copy_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from diffstudio.errors import FolderProblem, Interrupted, RunProblem, StoragePro
 from diffstudio.training.data import dataset
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, inspect_folder
-from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe, RangesRecipe
 
 SMALL = DataRecipe(size=16)
 
@@ -90,7 +90,7 @@ def test_the_second_time_nothing_is_decoded(pictures: Path, cache: Path, monkeyp
     def never(*_: object, **__: object) -> None:
         pytest.fail("a picture was decoded again")
 
-    monkeypatch.setattr(dataset, "read_image", never)
+    monkeypatch.setattr(dataset, "load_image", never)
     again = build_dataset(report, replace(SMALL, flips=0.9, rotation_degrees=9.0), cache)  # what is not in the pixels
     assert again.file == first.file
     assert (again.images == first.images).all()
@@ -321,3 +321,18 @@ def test_indices_of_both_sides(pictures: Path, cache: Path) -> None:
     assert len(made.held_out_indices) >= 1
     assert sorted([*made.training_indices, *made.held_out_indices]) == list(range(30))
     assert made.held_out[made.held_out_indices].all()
+
+
+def test_deep_images_are_cached_with_one_range_that_a_run_can_keep(tmp_path: Path, cache: Path) -> None:
+    """The darker of two 12-bit images stays darker; a recipe's range holds although a new file would widen it."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name, value in (("a", 1000), ("b", 4000)):
+        Image.fromarray(np.full((20, 20), value, np.uint16)).save(folder / f"{name}.png")
+    first = build_dataset(report_of(folder), SMALL, cache)
+    assert first.images[:, 8, 8, 0].tolist() == [round(1000 / 4095 * 255), round(4000 / 4095 * 255)]
+    Image.fromarray(np.full((20, 20), 60_000, np.uint16)).save(folder / "c.png")
+    report = report_of(folder)
+    assert build_dataset(report, SMALL, cache).images[:, 8, 8, 0].tolist() == [4, 16, 233]
+    kept = replace(SMALL, ranges=RangesRecipe(uint16=(0.0, 4095.0)))
+    assert build_dataset(report, kept, cache).images[:, 8, 8, 0].tolist() == [62, 249, 255]

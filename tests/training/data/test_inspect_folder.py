@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from diffstudio.errors import FolderProblem
+from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data import inspect_folder as inspection
 from diffstudio.training.data.inspect_folder import (
     MAX_CAPTION_BYTES,
@@ -298,3 +301,43 @@ def test_inspecting_and_preparing_need_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout.strip(), done.stderr) == ("False False", "")
+
+
+def test_deep_images_share_one_range_and_notes_name_what_could_not_be_followed(tmp_path: Path) -> None:
+    for number, largest in enumerate((900, 4000)):
+        pixels = np.linspace(0, largest, 400).reshape(20, 20)
+        Image.fromarray(pixels.astype(np.uint16)).save(tmp_path / f"{number}.png")
+        Image.fromarray((pixels - 1024).astype(np.float32)).save(tmp_path / f"{number}.tiff")
+    noise(1).save(tmp_path / "plain.png")
+    frames = [noise(2), noise(3)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    noise(4).save(tmp_path / "print.jpg", icc_profile=b"broken")
+    report = report_of(tmp_path)
+    assert report.value_ranges == {SampleType.UINT16: (0, 4095), SampleType.FLOAT: (-1024, 2976)}
+    assert [found.sentence() for found in report.ranges] == [
+        "2 images with floating-point values: -1,024 becomes black and 2,976 white",
+        "2 images with 16-bit values: 0 becomes black and 4,095 white",
+    ]
+    assert report.ranges[1].paths == (Path("0.png"), Path("1.png"))
+    assert [(note.path.name, note.why) for note in report.notes] == [
+        ("film.gif", "only its first frame is used"),
+        ("print.jpg", "its colour profile is damaged and was not used"),
+    ]
+
+
+def test_bombs_and_heic_in_a_folder_are_named_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PNG that claims 13,000 × 13,000 px is refused by its header: its few bytes would else be called truncated."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    noise(1).save(tmp_path / "good.png")
+    plain = (tmp_path / "good.png").read_bytes()
+    header = b"IHDR" + struct.pack(">IIBBBBB", 13_000, 13_000, 8, 2, 0, 0, 0)
+    for number in range(4):
+        (tmp_path / f"bomb{number}.png").write_bytes(
+            plain[:12] + header + struct.pack(">I", zlib.crc32(header)) + plain[33:]
+        )
+    (tmp_path / "IMG_1.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".ljust(64, b"\0"))
+    report = report_of(tmp_path)
+    assert [image.path.name for image in report.images] == ["good.png"]
+    reasons = {skipped.path.name: skipped.why for skipped in report.skipped}
+    assert all(reasons[f"bomb{number}.png"].startswith("at 13,000 × 13,000 px") for number in range(4))
+    assert "-m pip install pillow-heif" in reasons["IMG_1.heic"]

@@ -6,13 +6,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from diffstudio.cli.terminal import stop_signals
 from diffstudio.errors import Interrupted, RunProblem
+from diffstudio.imaging.value_range import SampleType
 from diffstudio.training import trainer
+from diffstudio.training.data.inspect_folder import RangeInFolder
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.run import setup
@@ -196,3 +199,16 @@ def test_a_run_that_cannot_be_made_leaves_no_folder_above_it(folder: Path, tmp_p
     with pytest.raises(RunProblem, match="not a multiple"):
         train(tmp_path / "not" / "yet" / "run", folder, recipe=str(tmp_path / "wrong.toml"), steps=1)
     assert not (tmp_path / "not").exists()
+
+
+def test_the_ranges_of_deep_images_are_kept_with_the_run(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    """A later file of another range changes nothing: the run's own recipe has the range."""
+    recipe = setup.Recipe()
+    report = replace(
+        setup.finish_inspection(folder, SetupProgress(RunFolder(tmp_path / "run"), lambda event: None, lambda: False)),
+        ranges=(RangeInFolder(SampleType.UINT16, 0.0, 4095.0, (Path("a.png"),)),),
+    )
+    kept = setup._with_ranges(recipe, report)
+    assert kept.data.ranges.as_mapping() == {SampleType.UINT16: (0.0, 4095.0)}
+    wider = replace(report, ranges=(RangeInFolder(SampleType.UINT16, 0.0, 65535.0, (Path("a.png"),)),))
+    assert setup._with_ranges(kept, wider) == kept

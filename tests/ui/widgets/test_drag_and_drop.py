@@ -9,9 +9,9 @@ from PySide6.QtCore import QMimeData, QUrl
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication
 
+from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import SUFFIXES
 from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, dropped_paths, parse_drop
-from diffstudio.ui.widgets.images import IMAGE_SUFFIXES
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
