@@ -54,12 +54,22 @@ def test_the_rule(found: Depth, alone: tuple[float, float], in_folder: tuple[flo
 
 def test_a_folder_has_one_range_for_each_type_of_values() -> None:
     ranges = ranges_of_folder(
-        [depth(FLOAT, 0, 0.2), depth(U16, 0, 900), depth(FLOAT, 0, 7), depth(U16, 0, 4095), depth(U16, 0, 4095, (0.0, 4095.0))]
+        [
+            depth(FLOAT, 0, 0.2),
+            depth(U16, 0, 900),
+            depth(FLOAT, 0, 7),
+            depth(U16, 0, 4095),
+            depth(U16, 0, 4095, (0.0, 4095.0)),
+        ]
     )
     assert ranges == {FLOAT: (0, 255), U16: (0, 4095)}
     assert ranges_of_folder([depth(U16, 0, 3, (0.0, 1023.0)), depth(U16, 0, 3, (0.0, 4095.0))]) == {U16: (0, 4095)}
     assert ranges_of_folder([]) == {}
-    assert [kind.description for kind in (U16, INT, FLOAT)] == ["16-bit values", "whole numbers", "floating-point values"]
+    assert [kind.description for kind in (U16, INT, FLOAT)] == [
+        "16-bit values",
+        "whole numbers",
+        "floating-point values",
+    ]
 
 
 @pytest.mark.parametrize("block", [value_range._BLOCK_VALUES, 5])
