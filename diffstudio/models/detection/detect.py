@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from diffstudio.models.detection.detect_adapters import detect_adapter
 from diffstudio.models.detection.detect_networks import detect_checkpoint
 from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.quantization import detect_quantized
 from diffstudio.models.detection.types import (
     FAMILY_BY_CONTEXT_WIDTH,
     Detection,
@@ -29,6 +30,7 @@ def detect(shapes: Shapes, metadata: Mapping[str, str]) -> Detection:
     """What a file with these tensors is; family `unknown` and role UNKNOWN if nothing matches."""
     names = TensorNames(shapes)
     for recognise in (
+        detect_quantized,
         _controlnet,
         detect_adapter,
         detect_checkpoint,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.known_tensors import known_from, unknown_in_network, unused_beside_network
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, TensorNames
 from diffstudio.models.state_dicts.prefixes import NETWORK_PREFIXES, ORIGINAL_NETWORK, TEXT_ENCODER_ROOTS, VAE_PREFIXES
 
@@ -20,9 +21,27 @@ def detect_checkpoint(names: TensorNames, metadata: Mapping[str, str]) -> Detect
         at = names.below(prefix)
         for recognise in _NETWORKS:
             if (found := recognise(at)) is not None:
-                found = _predicting(found, names, metadata)
+                found = _predicting(_accounted(found, names, prefix), names, metadata)
                 return _with_surroundings(found, names, prefix)
     return None
+
+
+def _accounted(found: Detection, names: TensorNames, prefix: str) -> Detection:
+    """Of no family where the network has tensors that its family has not: it is another network, with other inputs."""
+    unknown = unknown_in_network(found.family, names.shapes, prefix)
+    if not unknown:
+        return replace(found, unused=unused_beside_network(names.shapes, prefix))
+    like, title = FAMILIES[found.family].title, known_from(unknown)
+    reason = (
+        f"Named like {like}, but with the tensors of {title}, which is not supported"
+        if title
+        else f"Named like {like}, but with tensors that it does not have: {_first(unknown)}"
+    )
+    return replace(found, family="unknown", prediction="", edition="", inpainting=False, reason=reason, unused=unknown)
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return names[0][:80] + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
 
 
 def _with_surroundings(found: Detection, names: TensorNames, prefix: str) -> Detection:
@@ -36,6 +55,8 @@ def _with_surroundings(found: Detection, names: TensorNames, prefix: str) -> Det
         contents = "the file holds the network alone"
     role = Role.CHECKPOINT if encoders or vae else Role.NETWORK
     layout = found.layout if prefix != ORIGINAL_NETWORK else Layout.ORIGINAL
+    if found.family in FAMILIES and found.unused:
+        contents += f"; tensors that are not used: {_first(found.unused)}"
     return replace(found, role=role, layout=layout, reason=f"{found.reason.rstrip('.')}; {contents}.")
 
 
@@ -79,9 +100,7 @@ def _unet(
         return Detection(Role.UNKNOWN, reason=f"{why}, which no supported model has", layout=layout)
     found = Detection(Role.NETWORK, family, "eps", layout=layout, inpainting=channels == 9)
     if family == "sdxl" and not deep:
-        return replace(
-            found, family="unknown", reason=f"{why}, like Stable Diffusion XL, but smaller (SSD-1B, Vega or Kolors)"
-        )
+        return replace(found, family="unknown", reason=f"{why}, like Stable Diffusion XL, but smaller (SSD-1B or Vega)")
     if family == "sd2" and micro:
         return replace(found, family="unknown", reason=f"{why} and image conditioning (Stable unCLIP)")
     if channels not in (4, 9):
@@ -176,13 +195,11 @@ def _qwen_image(at: TensorNames) -> Detection | None:
         return None
     if at.shape("img_in.weight")[1:] not in ((64,), ()):
         return Detection(Role.NETWORK, reason="Qwen-Image's blocks with extra input channels, which is not supported")
-    return Detection(
-        Role.NETWORK,
-        "qwen_image",
-        "flow",
-        layout=Layout.DIFFUSERS,
-        reason="Blocks with separate image and text modulation, like Qwen-Image",
-    )
+    found = Detection(Role.NETWORK, "qwen_image", "flow", layout=Layout.DIFFUSERS)
+    if at.has("__index_timestep_zero__"):
+        why = "Qwen-Image's blocks with the mark of Qwen-Image-Edit 2511, used without reference images"
+        return replace(found, edition="Edit", reason=why)
+    return replace(found, reason="Blocks with separate image and text modulation, like Qwen-Image")
 
 
 _NETWORKS: tuple[Callable[[TensorNames], Detection | None], ...] = (

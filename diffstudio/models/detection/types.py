@@ -49,6 +49,9 @@ class Detection:
     layout: Layout = Layout.ORIGINAL
     reason: str = ""  # how it was recognised, one sentence for the user
     edition: str = ""  # within the family: dev, schnell, 3.5 large
+    unused: tuple[
+        str, ...
+    ] = ()  # tensors that nothing here uses, with # for numbers; where `family` is unknown, the cause
 
 
 class TensorNames:

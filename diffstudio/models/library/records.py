@@ -20,6 +20,7 @@ from diffstudio.models.detection.prediction_type import (
     prediction_from_weights,
     prediction_from_yaml,
 )
+from diffstudio.models.detection.quantization import comfy_formats, quantization_of_config
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, Shapes
 from diffstudio.models.files.adapter_config import (
     ADAPTER_CONFIG,
@@ -146,7 +147,8 @@ def _safetensors(header: Header, content: SafetensorsHeader, origin: Origin | No
     )
     if "diffstudio.format" in content.metadata:
         return _trained_here(checkpoint, origin)
-    found = _detect(path, content.shapes, content.metadata)
+    formats = comfy_formats(path, content.tensors, content.data_start)
+    found = _detect(path, content.shapes, {**content.metadata, **formats})
     return with_detection(checkpoint, _with_prediction(found, path, content.tensors, content.data_start))
 
 
@@ -257,6 +259,9 @@ _PIPELINES = {
     "QwenImagePipeline": "qwen_image",
     "QwenImageImg2ImgPipeline": "qwen_image",
     "QwenImageInpaintPipeline": "qwen_image",
+    "QwenImageEditPipeline": "qwen_image",  # used without reference images
+    "QwenImageEditPlusPipeline": "qwen_image",
+    "QwenImageEditInpaintPipeline": "qwen_image",
 }
 
 
@@ -284,6 +289,8 @@ def read_folder(folder: Path) -> Checkpoint:
         )
     elif pickled:
         found = replace(found, reason=f"{found.reason} Some of its weights are pickles, scanned and harmless.")
+    if (quantized := _quantized_component(folder, components)) and found.family != "diffusers":
+        found = replace(found, family=UNKNOWN, prediction="", reason=f"{found.reason} {quantized}")
     counts: dict[str, int] = {}
     for header in headers:
         for dtype, count in _count_by_dtype(header).items():
@@ -331,6 +338,8 @@ def _folder_found(
     edition = ""
     if family == "flux":
         edition = "dev" if config.get("guidance_embeds") else "schnell"
+    elif family == "qwen_image" and "Edit" in pipeline:
+        edition = "Edit"
     return Detection(
         Role.CHECKPOINT,
         family,
@@ -340,6 +349,15 @@ def _folder_found(
         f"Its {INDEX} says that it is a {pipeline[:80] or 'pipeline without a name'}.",
         edition,
     )
+
+
+def _quantized_component(folder: Path, components: Sequence[str]) -> str:
+    """The first component whose config says that its weights are quantized, as a sentence; empty if none is."""
+    for component in components:
+        config = folder / component / "config.json"
+        if config.is_file() and (title := quantization_of_config(_read_json(config))):
+            return f"Its {component} is quantized to {title}, which is not supported."
+    return ""
 
 
 def _component_headers(folder: Path, components: list[str]) -> tuple[tuple[Header, ...], bool]:
