@@ -21,6 +21,7 @@ An error says what happened, why, and what to do next; `str(error)` is that as o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 # Clauses that errors of several packages share; others stand next to the code that uses them.
@@ -122,6 +123,14 @@ class Interrupted(Exception):
 
 def no_image_at(path: Path) -> ImageProblem:
     return ImageProblem(f"There is no image at {path}", remedy=MOVED_OR_DELETED)
+
+
+NOT_FOUND_AGAIN = "no file with that content was found where it was used, or in the gallery"
+
+
+def missing_sources(needed: Sequence[str]) -> str:
+    """`The init image photo.png is needed`, from the name and kind of each file."""
+    return f"The {' and the '.join(needed)} {'is' if len(needed) == 1 else 'are'} needed"
 
 
 def unreadable(error: OSError) -> str:

@@ -20,6 +20,7 @@ from PySide6.QtWidgets import QWidget
 from diffstudio import paths
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.studio.settings import Settings, read_settings
 from diffstudio.ui.bridge import Bridge
@@ -278,7 +279,17 @@ class Desktop(QObject):
         """Put an image's settings into the Generate room."""
         if isinstance(request, GenerateRequest):
             self.window.show_room(GENERATE)
-        self.generate_room.use_settings(request)
+        if needed_files(request):
+            self.tasks.start(self._use_settings(request))
+        else:
+            self.generate_room.use_settings(request)
+
+    async def _use_settings(self, request: PictureRequest) -> None:
+        """As `use_settings`, for a request whose files are known by name and hash."""
+        from diffstudio.studio.gallery.source_files import find_sources
+
+        found = await self.tasks.to_thread(find_sources, request, self.gallery)
+        self.generate_room.use_settings(found)
 
     def start_from(self, path: Path) -> None:
         """Show the Generate room with this image to start from (img2img)."""

@@ -36,6 +36,14 @@ def cached_sha256(path: Path) -> str:
     return entry[2] if entry is not None and stamp is not None and (entry[0], entry[1]) == stamp else ""
 
 
+def known_file(sha256: str) -> Path | None:
+    """A file that had this hash when it was computed, and has not changed since; None if none is known."""
+    for path, (*stamp, known) in _read().items():
+        if known == sha256 and file_stamp(Path(path)) == tuple(stamp):
+            return Path(path)
+    return None
+
+
 def sha256_of(
     path: Path, progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None
 ) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import NOT_FOUND_AGAIN, DiffstudioError, ImageProblem, missing_sources
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_vae
@@ -14,6 +14,7 @@ from diffstudio.studio.generation.controlnets import find_controlnets
 from diffstudio.studio.generation.loras import find_lora
 from diffstudio.studio.generation.textual_inversions import textual_inversion_files
 from diffstudio.studio.generation.upscaler_lookup import find_upscaler
+from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.prompts.lora_tags import lora_tags
 from diffstudio.studio.prompts.wildcards import PromptVariants
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
@@ -47,6 +48,8 @@ def resolve_for(
     request: PictureRequest, checkpoint: Checkpoint | None, library: Library | None, done: int = 0
 ) -> Resolved:
     """As `resolve`, for a checkpoint that was found already."""
+    if needed := needed_files(request):
+        raise ImageProblem(missing_sources(needed), NOT_FOUND_AGAIN, "Choose it again")
     needs_upscaler = not isinstance(request, GenerateRequest) or request.enlarge > 1
     upscaler = find_upscaler(request.upscaler, library) if needs_upscaler else None
     if checkpoint is None and not isinstance(request, GenerateRequest):

@@ -25,6 +25,7 @@ from diffstudio.paths import valid_utf8
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
 from diffstudio.studio.metadata.found_settings import as_object, json_object
 from diffstudio.studio.metadata.image_text import ImageText, read_text
+from diffstudio.studio.metadata.named_files import find_near, from_shareable_json, located, shareable, to_shareable_json
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS, shortened
 from diffstudio.studio.metadata.stored_request import stored_request
 from diffstudio.studio.prompts import lora_tags
@@ -181,12 +182,12 @@ def _inpaint_fields(request: GenerateRequest) -> dict[str, Any]:
 
 
 def request_json(request: PictureRequest, about: Mapping[str, Any]) -> str:
-    """The whole request as `GenerateRequest.to_json` has it, with `image` (which one this is) and `environment`."""
+    """The whole request, with `image` (which one this is) and `environment`; files by name and hash (`named_files`)."""
     index = int(about.get("index", 0))
     environment = {name: value for name, value in about.items() if name not in ("index", "source_text", *_EXPANDED)}
     environment.setdefault("version", __version__)
     this = {"index": index, "seed": request.seed + index} | {name: about[name] for name in _EXPANDED if name in about}
-    values = request.to_json() | {"image": this, "environment": environment}
+    values = to_shareable_json(request) | {"image": this, "environment": environment}
     return json.dumps(values, default=str)
 
 
@@ -211,10 +212,10 @@ def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any])
     computed together, in order), `model`, `model_hash`, `prompt` and `negative` where the request's are templates,
     and whatever else; version and size are added.
     """
-    about = {"width": image.width, "height": image.height} | dict(about)
+    named, about = shareable(request, {"width": image.width, "height": image.height} | dict(about))
     texts = PngInfo()
     texts.add(b"sRGB", b"\0")  # the colours of the pixels: viewers need not guess
-    texts.add_text(TEXT_KEY, parameters_text(request, about))
+    texts.add_text(TEXT_KEY, parameters_text(named, about))
     texts.add_text(JSON_KEY, request_json(request, about))
     return texts
 
@@ -222,9 +223,17 @@ def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any])
 def read(path: Path) -> ImageSettings:
     """The settings in an image file: ours exactly, other programs' as far as a request can hold them.
 
+    A file that it was made from is looked for where it was used, and beside the image; see `named_files`.
+
     Raises ImageProblem when the file is not an image, is damaged, or holds no settings.
     """
-    return settings_of(read_text(path), path.name)
+    settings = settings_of(read_text(path), path.name)
+
+    def found(request: PictureRequest) -> PictureRequest:
+        return located(request, lambda named: find_near(named, [path.parent]))
+
+    asked = found(settings.asked) if settings.asked is not None else None
+    return replace(settings, request=found(settings.request), asked=asked)
 
 
 def settings_of(text: ImageText, name: str) -> ImageSettings:
@@ -301,7 +310,7 @@ def _ours(text: str) -> ImageSettings:
     values = json_object(text) if len(text) <= LARGEST_JSON_CHARACTERS else None
     if values is None or values.get("kind", "generate") not in ("generate", "upscale"):
         raise ImageProblem(import_settings.DAMAGED, remedy=import_settings.CHOOSE_ANOTHER)
-    asked, dropped = stored_request({"kind": "generate"} | values)
+    asked, dropped = stored_request({"kind": "generate"} | from_shareable_json(values))
     import_settings.check_paths(asked)
     image = as_object(values.get("image"))
     index = image.get("index", 0)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QApplication, QMenu, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.source_files import request_to_reuse
 from diffstudio.studio.metadata import metadata
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, image_actions
@@ -40,8 +41,8 @@ class SelectionActions(QObject):
 
     def use_settings(self) -> None:
         image = self.only_image()
-        if image is not None and image.request is not None:
-            self.use_settings_requested.emit(image.request)
+        if image is not None and (request := request_to_reuse(image)) is not None:
+            self.use_settings_requested.emit(request)
 
     def upscale(self) -> None:
         if (image := self.only_image()) is not None:

@@ -11,7 +11,7 @@ from PySide6.QtCore import QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QMenu
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import NOT_FOUND_AGAIN, DiffstudioError, missing_sources
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import (
     Cancelled,
@@ -29,6 +29,7 @@ from diffstudio.studio.events import (
     Stepped,
 )
 from diffstudio.studio.jobs.queue import PendingJobs
+from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
@@ -109,10 +110,15 @@ class GenerateRoom(GenerateLayout):
 
     def use_settings(self, request: PictureRequest) -> None:
         """Load a request into the panel; an UpscaleRequest opens the Upscale dialog."""
+        needed = needed_files(request)
+        warning = f"{missing_sources(needed)}: {NOT_FOUND_AGAIN}. Choose it again."
         if isinstance(request, UpscaleRequest):
+            if needed:
+                self.show_message("warn", warning)
+                return
             self.upscale_requested.emit(request.source, request)
             return
-        self._warnings = []
+        self._warnings = [warning] if needed else []
         if not self.panel.load_from(request):
             self._warnings.insert(
                 0,

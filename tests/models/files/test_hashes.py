@@ -13,7 +13,7 @@ import pytest
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, Interrupted
 from diffstudio.models.files import hashes
-from diffstudio.models.files.hashes import autov2, cached_sha256, sha256_of, sha256_steps
+from diffstudio.models.files.hashes import autov2, cached_sha256, known_file, sha256_of, sha256_steps
 
 CONTENT = os.urandom(100_000)
 RIGHT = hashlib.sha256(CONTENT).hexdigest()
@@ -125,3 +125,14 @@ def test_a_disk_that_cannot_be_read(file: Path, monkeypatch: pytest.MonkeyPatch)
                 CheckpointMissing, match=f"weights.safetensors cannot be read: {why}. Check the disk, or"
             ):
                 sha256_of(file)
+
+
+def test_a_file_is_known_by_its_hash_until_it_changes(file: Path) -> None:
+    assert known_file(RIGHT) is None
+    sha256_of(file)
+    assert known_file(RIGHT) == file and known_file("0" * 64) is None
+    stamp = file.stat().st_mtime_ns
+    os.utime(file, ns=(stamp, stamp + 1))
+    assert known_file(RIGHT) is None
+    file.unlink()
+    assert known_file(RIGHT) is None

@@ -16,6 +16,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.generation.controlnets import CONTROLNET_FAMILIES, controlnet_misfit
+from diffstudio.studio.metadata.named_files import NamedFile
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, ResizeName
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.controlnet_card import ControlNetCard
@@ -81,6 +82,8 @@ class ControlNetSection(QWidget):
                 self.failed.emit(
                     f"The ControlNet {Path(use.network).name} is missing or does not fit this checkpoint, so it is not used."
                 )
+            elif NamedFile.of(use.image) is not None:
+                continue  # not found, which the room says
             elif read_image(use.image, 64).isNull():
                 self.failed.emit(f"The image {use.image.name} no longer exists, so its ControlNet is not used.")
             else:

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.generation.masks import keep_mask
+from diffstudio.studio.metadata.named_files import NamedFile
 from diffstudio.studio.requests import FillName, GenerateRequest
 from diffstudio.ui.generate.mask_dialog import MaskDialog
 from diffstudio.ui.generate.mask_editor import Sides
@@ -109,10 +110,10 @@ class InitImageSection(QWidget):
         if request.init is None:
             self.clear()
             return
-        if not self._read(request.init):
+        if NamedFile.of(request.init) is not None or not self._read(request.init):  # a named file was not found
             self.clear()  # the image of another request must not take its place
             return
-        if request.mask is not None and not request.mask.is_file():
+        if request.mask is not None and not request.mask.is_file() and NamedFile.of(request.mask) is None:
             self.failed.emit(f"The mask {request.mask.name} no longer exists, so it is not used.")
         self._mask = request.mask if request.mask is not None and request.mask.is_file() else None
         self._sides = request.outpaint
