@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from diffstudio.imaging.limits import LARGEST_PROFILE_BYTES
 
@@ -51,7 +52,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str
             note = str(problem)
     if image.mode == "LAB":
         return _apply(image, _transform(_lab_profile(), "LAB")), note
-    return image.convert("RGB"), note or (CMYK_APPROXIMATED if image.mode == "CMYK" else "")
+    return _as_rgb(image), note or (CMYK_APPROXIMATED if image.mode == "CMYK" else "")
 
 
 def deep_to_srgb(values: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint8]:
@@ -67,6 +68,13 @@ def deep_to_srgb(values: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint8
         intent=int(_INTENT), flags=int(_FLAGS | _PRECISE),
     )  # fmt: skip
     return converted
+
+
+def srgb_chunks() -> PngInfo:
+    """What declares sRGB in a PNG, for `image.save(path, pnginfo=…)`; texts can be added."""
+    chunks = PngInfo()
+    chunks.add(b"sRGB", b"\0")
+    return chunks
 
 
 @lru_cache(maxsize=1)
@@ -91,7 +99,12 @@ def _converted(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
-    return image.convert("RGB") if transform is None else transform.apply(image)
+    return _as_rgb(image) if transform is None else transform.apply(image)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Without a copy of an image that is RGB already."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _wrong_space(profile: bytes, found: str) -> str:

@@ -13,6 +13,7 @@ import stat
 import struct
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ _LARGE_PIXELS = 16_000_000  # images above this are decoded one at a time, to bo
 _ONE_LARGE_AT_A_TIME = threading.Lock()
 _MOST_PNG_CHUNKS = 1000  # looked at before the pixels
 
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked here, at the same limit
 PngImagePlugin.MAX_TEXT_CHUNK = 8 << 20  # Pillow refuses an image for a text or profile above it; 1 MiB by default
 
 _UPRIGHT = {  # EXIF orientation -> what turns the image upright

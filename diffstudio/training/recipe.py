@@ -181,6 +181,16 @@ def read_recipe(path: Path) -> Recipe:
     return Recipe.from_json(read_table(path))
 
 
+def ranges_of_recipe(values: object) -> dict[SampleType, Range]:
+    """The ranges of values in the recipe of a checkpoint's header; empty where there are none or they are invalid."""
+    data = values.get("data") if isinstance(values, Mapping) else None
+    ranges = data.get("ranges") if isinstance(data, Mapping) else None
+    try:
+        return Recipe.from_json({"data": {"ranges": ranges}}).data.ranges.as_mapping() if ranges else {}
+    except RunProblem:
+        return {}
+
+
 def read_table(path: Path) -> dict[str, Any]:
     """The values of a TOML file. RunProblem when it cannot be read."""
     what = f"The recipe {path} cannot be read"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from diffstudio import paths
 from diffstudio.errors import Diverged, FolderProblem, RunProblem
@@ -23,6 +24,7 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import OptimiserName, OptimiserRecipe, Recipe
+from diffstudio.training.run import sample_sheets
 from diffstudio.training.run.run_folder import (
     Command,
     RunCheckpoint,
@@ -327,3 +329,16 @@ def test_the_cache_is_the_programs_own(folder: Path, recipe_file: str, tmp_path:
     train(tmp_path / "run", folder, recipe=recipe_file, steps=2)
     assert sorted(file for file in folder.rglob("*")) == before
     assert list((paths.cache() / "pictures").glob("*.npy"))
+
+
+def test_a_sample_sheet_is_never_too_large_to_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(3, 3, 8, 8)
+    images[0] = 1.0
+    whole = sample_sheets.image_grid(images, 2)
+    assert whole.size == (16, 16) and whole.getpixel((3, 3)) == (255, 255, 255)
+    monkeypatch.setattr(sample_sheets, "LARGEST_PIXELS", 150)
+    small = sample_sheets.image_grid(images, 2)
+    assert small.size == (12, 12) and small.getpixel((2, 2)) == (255, 255, 255) and small.getpixel((8, 2))[0] == 128
+    sample_sheets.write_sheet(small, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.info["srgb"] == 0

@@ -30,6 +30,7 @@ from diffstudio.training.recipe import (
     RangesRecipe,
     Recipe,
     RunRecipe,
+    ranges_of_recipe,
     read_recipe,
 )
 
@@ -291,3 +292,10 @@ def test_ranges_of_values_are_kept_by_type_and_must_rise() -> None:
     for limits in ([1.0], [2.0, 1.0], [0.0, 1.0, 2.0]):
         with pytest.raises(RunProblem, match="two rising numbers"):
             Recipe.from_json({"data": {"ranges": {"uint16": limits}}})
+
+
+def test_the_ranges_in_a_checkpoints_header_are_found_or_left_out() -> None:
+    stored = Recipe(data=DataRecipe(ranges=RangesRecipe(uint16=(0.0, 4095.0)))).to_json()
+    assert ranges_of_recipe(stored) == {SampleType.UINT16: (0.0, 4095.0)}
+    for values in (Recipe().to_json(), {}, None, {"data": 3}, {"data": {"ranges": {"uint16": "wide"}}}):
+        assert ranges_of_recipe(values) == {}

@@ -20,7 +20,7 @@ from diffstudio.models.model import Model
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted
 from diffstudio.studio.generation.controlnets import RequestControlNets
 from diffstudio.studio.generation.enlarge import Enlarger
-from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image
+from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image, trained_ranges
 from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.passes import TILED_NOTE, Pass, Passes, guides_last_call, second_pass, tiled_pass
 from diffstudio.studio.generation.preview import shrunk, to_images
@@ -42,7 +42,7 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
     """
     began = time.monotonic()
     request, width, height = _with_size(request, model)
-    init_image = load_init_image(request, width, height)
+    init_image = load_init_image(request, width, height, trained_ranges(model.checkpoint))
     for path in dict.fromkeys([request.init, request.mask, *(use.image for use in request.controls)]):
         if path is not None:
             yield from (Noted(context.job, note) for note in image_notes(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
-from diffstudio.imaging.reader import WHITE, read_rgb, read_size
+from diffstudio.imaging.reader import NO_RANGES, WHITE, flatten, load_image, read_rgb, read_size
+from diffstudio.imaging.value_range import Range, SampleType
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Picture
 from diffstudio.studio.request_checks import LARGEST_SIDE
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, too_large
+from diffstudio.training.recipe import ranges_of_recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +46,17 @@ class InitImage:
         return whole
 
 
-def load_init_image(request: GenerateRequest, width: int, height: int) -> InitImage | None:
+def load_init_image(
+    request: GenerateRequest, width: int, height: int, ranges: Mapping[SampleType, Range] = NO_RANGES
+) -> InitImage | None:
     """Load the initial image and mask of a request for a result of width × height px; None without an initial image.
 
+    `ranges` are those of the checkpoint's training images, for an initial image of more than 8 bits a channel.
     ImageProblem for an unreadable or truncated file, BadRequest for an empty mask or a canvas that is too large.
     """
     if request.init is None:
         return None
-    image = read_rgb(request.init)
+    image = flatten(load_image(request.init, ranges=ranges).image)
     if request.mask is None and not any(request.outpaint):
         whole = np.array(fitted(image, (width, height), request.resize))
         return InitImage(whole, None, whole, None, (0, 0, width, height))
@@ -73,6 +80,14 @@ def load_init_image(request: GenerateRequest, width: int, height: int) -> InitIm
     init = np.array(filled.crop(box).resize((width, height), Image.Resampling.LANCZOS))
     small = np.array(mask.crop(box).resize((width, height), Image.Resampling.BILINEAR))
     return InitImage(init, small, whole, feather_mask(painted, request.feather), box)
+
+
+def trained_ranges(checkpoint: Checkpoint | None) -> dict[SampleType, Range]:
+    """Which values of 16-bit and float images were black and white when a checkpoint was trained here."""
+    try:
+        return ranges_of_recipe(checkpoint.json("recipe")) if checkpoint is not None else {}
+    except CheckpointDamaged:
+        return {}
 
 
 def canvas_size(request: GenerateRequest) -> tuple[int, int] | None:

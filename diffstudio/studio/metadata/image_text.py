@@ -50,7 +50,9 @@ def read_text(path: Path) -> ImageText:
         with path.open("rb") as file:
             if file.read(8) == PNG_SIGNATURE:
                 found = _read_png(file, path)
-                return found if found.texts else replace(found, texts=_hidden_texts(path))
+                if found.texts or found.width * found.height > LARGEST_PIXELS:
+                    return found
+                return replace(found, texts=_hidden_texts(path))
         if path.stat().st_size > LARGEST_OTHER_BYTES:
             raise image_problem(path, f"the file is larger than {LARGEST_OTHER_BYTES >> 20} MiB")
         return _read_other(path)
@@ -140,7 +142,7 @@ def _add_xmp(packet: str, texts: dict[str, str]) -> None:
 def _hidden_texts(path: Path) -> dict[str, str]:
     """The texts in the pixels of an image with transparency, by keyword."""
     with suppress(ImageProblem), image_errors(path), Image.open(path, formats=("PNG",)) as image:
-        if image.mode not in ("RGB", "RGBA") or image.width * image.height > LARGEST_PIXELS:
+        if image.mode not in ("RGB", "RGBA"):
             return {}
         text = stealth_text(image)
         values = json_object(text)

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from diffstudio import __version__
 from diffstudio.atomic import atomic_write, not_written
 from diffstudio.errors import BadRequest, ImageProblem, no_image_at
-from diffstudio.imaging.colour import srgb_profile
+from diffstudio.imaging.colour import srgb_chunks, srgb_profile
 from diffstudio.imaging.reader import flatten, read_image
 from diffstudio.paths import valid_utf8
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
@@ -213,8 +213,7 @@ def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any])
     and whatever else; version and size are added.
     """
     named, about = shareable(request, {"width": image.width, "height": image.height} | dict(about))
-    texts = PngInfo()
-    texts.add(b"sRGB", b"\0")  # the colours of the pixels: viewers need not guess
+    texts = srgb_chunks()
     texts.add_text(TEXT_KEY, parameters_text(named, about))
     texts.add_text(JSON_KEY, request_json(request, about))
     return texts

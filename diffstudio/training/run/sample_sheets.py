@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 from diffstudio.atomic import atomic_write, not_written
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
+from diffstudio.imaging.colour import srgb_chunks
+from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
@@ -94,12 +97,16 @@ def sample_prompts(recipe: Recipe, dataset: ImageDataset) -> tuple[str, ...]:
 
 
 def image_grid(images: Tensor, columns: int) -> Image.Image:
-    """Images [N,3,S,S] in [-1,1] side by side in rows, RGB."""
+    """Images [N,3,S,S] in [-1,1] side by side in rows, RGB; reduced where the whole would be too large to be read."""
     pixels = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    side = pixels.shape[1]
-    grid = Image.new("RGB", (columns * side, -(-len(pixels) // columns) * side), "white")
+    rows = -(-len(pixels) // columns)
+    side = min(pixels.shape[1], math.isqrt(LARGEST_PIXELS // (columns * rows)))
+    grid = Image.new("RGB", (columns * side, rows * side), "white")
     for index, image in enumerate(pixels):
-        grid.paste(Image.fromarray(image), (index % columns * side, index // columns * side))
+        cell = Image.fromarray(image)
+        if side < cell.width:
+            cell = cell.resize((side, side), Image.Resampling.LANCZOS)
+        grid.paste(cell, (index % columns * side, index // columns * side))
     return grid
 
 
@@ -113,4 +120,4 @@ def sheet_thumbnail(sheet: Image.Image, side: int) -> Image.Image:
 def write_sheet(sheet: Image.Image, path: Path) -> None:
     """Write a PNG file. StorageProblem when that fails."""
     with atomic_write(path, not_written(path)) as file:
-        sheet.save(file, "PNG")
+        sheet.save(file, "PNG", pnginfo=srgb_chunks())

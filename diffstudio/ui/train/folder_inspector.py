@@ -78,7 +78,8 @@ class FolderInspector(QObject):
     async def _load_thumbnails(self, report: FolderReport, count: int, side: int) -> None:
         thumbnails: list[tuple[QImage, str]] = []
         for record in evenly_spaced(report.images, count):
-            image = await self._tasks.to_thread(thumbnail, report.folder / record.path, side)
+            path = report.folder / record.path
+            image = await self._tasks.to_thread(thumbnail, path, side, report.value_ranges)
             if image is not None:
                 thumbnails.append((image, _description(record)))
         self.thumbnails_loaded.emit(thumbnails)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,8 @@ from PySide6.QtGui import QImage
 
 from diffstudio.errors import ImageProblem
 from diffstudio.imaging.formats import looks_like_an_image
-from diffstudio.imaging.reader import WHITE, read_image
+from diffstudio.imaging.reader import NO_RANGES, WHITE, load_image
+from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.training.data.preprocess import resize_to_square
 from diffstudio.ui.widgets.images import numpy_to_qimage
 
@@ -20,10 +21,13 @@ MAX_FILES_PER_FOLDER = 200  # enough to find a few images for the folder card
 _T = TypeVar("_T")
 
 
-def thumbnail(path: Path, side: int) -> QImage | None:
-    """The centre square of an image, `side` px, transparency on white; None if it cannot be read."""
+def thumbnail(path: Path, side: int, ranges: Mapping[SampleType, Range] = NO_RANGES) -> QImage | None:
+    """The centre square of an image, `side` px, transparency on white; None if it cannot be read.
+
+    `ranges`: those of the folder, for images of more than 8 bits a channel.
+    """
     try:
-        image, _ = read_image(path, at_least=side)
+        image = load_image(path, at_least=side, ranges=ranges).image
     except ImageProblem:
         return None
     return numpy_to_qimage(resize_to_square(image, side, WHITE, "crop"))

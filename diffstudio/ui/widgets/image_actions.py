@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QMimeData, QPoint, QSize, Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QDrag, QGuiApplication, QImage, QMouseEvent, QPixmap
+from PySide6.QtGui import QColorSpace, QDesktopServices, QDrag, QGuiApplication, QImage, QMouseEvent, QPixmap
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
@@ -133,6 +133,8 @@ def write(image: QImage, path: Path | None, target: Path) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="diffstudio-") as folder:
         whole = Path(folder) / "image.png"
+        image = QImage(image)  # what is shown stays as it is
+        image.setColorSpace(QColorSpace(QColorSpace.NamedColorSpace.SRgb))  # the file then declares it
         if not image.save(str(whole)):
             raise StorageProblem(IMAGE_NOT_SAVED, "the disk for temporary files is full", "Free some space")
         metadata.save_copy(whole, target)

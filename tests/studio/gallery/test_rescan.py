@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
+import numpy as np
 import pytest
 from PIL import Image
 
-from diffstudio.errors import StorageProblem
+from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.studio.gallery import rescan as module
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
@@ -264,3 +267,23 @@ def test_an_old_home_whose_drive_is_missing_keeps_its_records(gallery: Gallery) 
     (gallery.folder / "day").rmdir()
     gallery.folder.with_name("day").rename(gallery.folder / "day")
     assert rescan(gallery).returned == 1 and starred(gallery) == [False]
+
+
+def test_newer_formats_are_listed_and_a_bomb_has_no_thumbnail(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEIC without its package is named with the command that installs it, and stops nothing."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    (gallery.folder / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(pixels, lossless=True))
+    Image.fromarray(pixels).save(gallery.folder / "b.avif")
+    (gallery.folder / "c.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".ljust(64, b"\0"))
+    Image.new("1", (13_000, 13_000)).save(gallery.folder / "d.png", compress_level=1)
+    report = rescan(gallery)
+    images = {image.path.name: image for image in gallery.images()}
+    assert report.added == 3 and set(images) == {"a.jxl", "b.avif", "d.png"}
+    assert [path.name for path, _ in report.unreadable] == ["c.heic"] and "pip install" in report.unreadable[0][1]
+    for name in ("a.jxl", "b.avif"):
+        assert (images[name].width, images[name].height) == (30, 20) and gallery.thumbnail(images[name]).exists()
+    with pytest.raises(ImageProblem, match="at 13,000 × 13,000 px"):
+        gallery.thumbnail(images["d.png"])

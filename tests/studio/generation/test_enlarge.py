@@ -283,6 +283,14 @@ def test_transparency_is_kept_and_no_hidden_colour_shines_through(tmp_path: Path
             assert np.abs(made[made[..., 3] > 0][:, :3].astype(int) - (250, 120, 30)).max() < 12  # no dark rim
 
 
+def test_a_profile_that_could_not_be_used_is_noted(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "image.png", icc_profile=b"broken")
+    _, events = upscaled(UpscaleRequest(tmp_path / "image.png", 2))
+    assert "image.png: its colour profile is damaged and was not used." in [
+        event.text for event in events if isinstance(event, Noted)
+    ]
+
+
 def test_a_checkpoint_knows_no_transparency_and_that_is_said(tmp_path: Path, model: PixelModel) -> None:
     kept, events = upscaled(
         UpscaleRequest(picture(tmp_path / "image.png", mode="RGBA"), 2, checkpoint="tiny", steps=4), model

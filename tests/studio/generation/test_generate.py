@@ -29,7 +29,7 @@ from diffstudio.models import loading
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices, limits
-from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
+from diffstudio.studio.events import Event, Finished, ImageSaved, Noted, Picture, Stepped
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.generation.preview import preview_images, shrunk, to_images
 from diffstudio.studio.jobs.job_control import JobControl
@@ -317,6 +317,17 @@ def test_a_given_picture_is_scaled_and_a_weak_change_stays_near_it(model: PixelM
     pixels, events = run(model, dataclasses.replace(REQUEST, init=tmp_path / "clear.png", strength=0.01, steps=20))
     assert [event.steps for event in events if isinstance(event, Stepped)] == [1]
     assert pixels[0].shape == (16, 16, 3)
+
+
+def test_what_of_a_given_image_cannot_be_followed_is_noted_beside_the_result(model: PixelModel, tmp_path: Path) -> None:
+    init, mask = tmp_path / "init.png", tmp_path / "mask.gif"
+    Image.new("RGB", (16, 16)).save(init, icc_profile=b"broken")
+    Image.new("L", (16, 16), 255).save(mask, save_all=True, append_images=[Image.new("L", (16, 16), 9)])
+    _, events = run(model, dataclasses.replace(REQUEST, init=init, mask=mask, strength=0.5, steps=2))
+    assert [event.text for event in events if isinstance(event, Noted)] == [
+        "init.png: its colour profile is damaged and was not used.",
+        "mask.gif: only its first frame is used.",
+    ]
 
 
 def test_given_files_that_are_no_pictures(model: PixelModel, tmp_path: Path) -> None:

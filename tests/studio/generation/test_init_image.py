@@ -5,6 +5,7 @@ the edges.
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from PIL import Image
 
 from diffstudio.errors import BadRequest
 from diffstudio.imaging.masks import feather_mask, masked_region
-from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image, trained_ranges
 from diffstudio.studio.metadata.metadata import parameters_text
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
 
@@ -199,3 +202,17 @@ def test_all_of_it_is_kept_in_json_and_told_to_others(request_: GenerateRequest)
     ):
         assert part in text
     assert "Mask" not in parameters_text(GenerateRequest(init=request_.init), {})
+
+
+def test_a_checkpoint_reads_deep_images_as_it_was_trained(tmp_path: Path) -> None:
+    """2,048 is the middle of 12 bits; alone in a file of 16 bits it would be nearly black."""
+    Image.fromarray(np.full((64, 64), 2048, np.uint16)).save(tmp_path / "scan.png")
+    request = GenerateRequest(init=tmp_path / "scan.png")
+    recipe = {"data": {"ranges": {"uint16": [0.0, 4095.0]}}}
+    about = (Path("a"), "a", "a", "pixel", Conditioning.TEXT, (), 64, 64, 0, "F32", 0, Origin.TRAINED, 0.0)
+    trained = Checkpoint(*about, metadata={"diffstudio.recipe": json.dumps(recipe)})
+    ranges = trained_ranges(trained)
+    alone, known = load_init_image(request, 64, 64), load_init_image(request, 64, 64, ranges)
+    assert alone is not None and known is not None
+    assert (alone.init[0, 0, 0], known.init[0, 0, 0]) == (8, 128)
+    assert trained_ranges(Checkpoint(*about)) == trained_ranges(None) == {}

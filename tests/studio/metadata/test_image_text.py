@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -133,3 +135,17 @@ def test_a_camera_says_nothing(tmp_path: Path) -> None:
 def test_formats_without_text(tmp_path: Path) -> None:
     Image.new("RGB", (8, 4)).save(tmp_path / "a.gif")
     assert read_text(tmp_path / "a.gif") == image_text.ImageText(8, 4, {})
+
+
+def test_formats_that_are_read_for_their_size_alone(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(pixels, lossless=True))
+    Image.fromarray(pixels).save(tmp_path / "a.tga")
+    for name in ("a.jxl", "a.tga"):
+        assert read_text(tmp_path / name) == image_text.ImageText(30, 20, {})
+
+
+@pytest.mark.filterwarnings("error")
+def test_pixels_of_a_bomb_are_not_searched_for_text(tmp_path: Path) -> None:
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "bomb.png", compress_level=1)
+    assert read_text(tmp_path / "bomb.png") == image_text.ImageText(13_000, 13_000, {})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from diffstudio.imaging.value_range import SampleType
 from diffstudio.ui.train.thumbnails import evenly_spaced, first_images, thumbnail
 
 
@@ -31,3 +33,11 @@ def test_thumbnails_show_transparency_as_white(tmp_path: Path) -> None:
     assert image is not None
     assert (image.width(), image.height()) == (16, 16)
     assert image.pixelColor(8, 8).lightness() == 255
+
+
+def test_thumbnails_of_deep_images_have_the_range_of_their_folder(tmp_path: Path) -> None:
+    Image.fromarray(np.full((20, 20), 4095, np.uint16)).save(tmp_path / "a.png")
+    image = thumbnail(tmp_path / "a.png", 16, {SampleType.UINT16: (0.0, 4095.0)})
+    alone = thumbnail(tmp_path / "a.png", 16)
+    assert image is not None and alone is not None
+    assert (image.pixelColor(8, 8).red(), alone.pixelColor(8, 8).red()) == (255, 16)

@@ -101,3 +101,11 @@ def test_a_file_that_exists_is_replaced_after_a_question(qtbot: QtBot, tmp_path:
     next(button for button in box.buttons() if button.text() == "Replace").click()
     assert chosen == [target]
     dialog.close()
+
+
+def test_an_image_that_is_in_no_file_yet_is_saved_as_srgb(tmp_path: Path) -> None:
+    shown = numpy_to_qimage(picture(9, 32))
+    image_actions.write(shown, None, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert "srgb" in image.info or "icc_profile" in image.info
+    assert not shown.colorSpace().isValid()

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.requests import LARGEST_ENLARGED, enlarged_size
 from diffstudio.ui.widgets.images import header_thumbnail, image_size, numpy_to_qimage, read_image, unreadable_reason
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -69,3 +71,14 @@ def test_a_bomb_in_a_checkpoints_header_is_not_decoded(tmp_path: Path) -> None:
     header = b"IHDR" + struct.pack(">IIBBBBB", 13_000, 13_000, 8, 2, 0, 0, 0)
     bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
     assert header_thumbnail(checkpoint_with_thumbnail(bomb)).isNull()
+
+
+def test_the_largest_image_that_can_be_made_is_shown(tmp_path: Path) -> None:
+    """Of one bit a pixel, so that the test is cheap: 16,384 px wide and just within the limit of pixels."""
+    width, height = LARGEST_ENLARGED, LARGEST_PIXELS // LARGEST_ENLARGED
+    assert enlarged_size(width // 4, height // 4, 4) == (width, height // 4 * 4)
+    Image.new("1", (width, height), 1).save(tmp_path / "large.png", compress_level=1)
+    shown = read_image(tmp_path / "large.png", 512)
+    assert shown.width() == 512 and shown.pixelColor(3, 3).red() == 255
+    assert image_size(tmp_path / "large.png").width() == width
+    assert unreadable_reason(tmp_path / "large.png") == ""
