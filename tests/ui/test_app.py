@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.studio.events import Cancelled, Event, Finished, ImageSaved, Paused, Started, Stepped
+from diffstudio.studio.metadata.named_files import NamedFile
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings, Theme, load_settings
 from diffstudio.ui import app
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
@@ -80,6 +83,24 @@ def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opene
     assert room.filmstrip.last_step() == 6
     assert [thumb.recent_image.path for thumb in room.right.thumbs] == [saved.path]
     assert load_settings().prompt_history == ("red apple",)
+
+
+def test_a_file_that_settings_name_by_hash_is_found_in_the_gallery(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    assert desktop.gallery is not None
+    added = desktop.gallery.add(Image.new("RGB", (16, 16)), GenerateRequest("red apple", checkpoint="tiny"))
+    data = added.path.read_bytes()
+    named = NamedFile("photo.png", hashlib.sha256(data).hexdigest(), len(data)).as_path()
+    desktop.use_settings(GenerateRequest("rocket", init=named, strength=0.5, checkpoint="tiny"))
+    panel = desktop.generate_room.panel
+    qtbot.waitUntil(lambda: panel.init_image.image_path() == added.path, timeout=LONG)
+    assert panel.prompt.toPlainText() == "rocket" and not desktop.generate_room.banner.isVisible()
+    other = desktop.gallery.add(Image.new("RGB", (16, 16)), GenerateRequest("rocket", init=named, checkpoint="tiny"))
+    desktop.jobs.show_recent()
+    thumbs = desktop.generate_room.right
+    qtbot.waitUntil(lambda: [thumb.recent_image.path for thumb in thumbs.thumbs][:1] == [other.path], timeout=LONG)
+    recent = thumbs.thumbs[0].recent_image.request
+    assert isinstance(recent, GenerateRequest) and recent.init == added.path
 
 
 def test_pause_resume_stop_and_go_on(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
