@@ -10,19 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from diffstudio.models.detection.architecture_names import family_from_text
 from diffstudio.models.detection.detect_adapters import detect_adapter
 from diffstudio.models.detection.detect_networks import detect_checkpoint
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.quantization import detect_quantized
-from diffstudio.models.detection.types import (
-    FAMILY_BY_CONTEXT_WIDTH,
-    Detection,
-    Layout,
-    Role,
-    Shapes,
-    TensorNames,
-    family_from_text,
-)
+from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, Shapes, TensorNames
 from diffstudio.models.state_dicts.prefixes import LONE_CLIP_PREFIXES, LONE_VAE_PREFIXES, ORIGINAL_NETWORK
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,7 +47,7 @@ class Detection:
     inpainting: bool = False
     layout: Layout = Layout.ORIGINAL
     reason: str = ""  # how it was recognised, one sentence for the user
-    edition: str = ""  # within the family: dev, schnell, 3.5 large
+    edition: str = ""  # within the family: dev, schnell, 3.5 large; of a LoRA, the unsupported model it was made for
     unused: tuple[
         str, ...
     ] = ()  # tensors that nothing here uses, with # for numbers; where `family` is unknown, the cause
@@ -74,25 +73,3 @@ class TensorNames:
     def joined(self) -> str:
         """All names in the file, one a line, for searching."""
         return "\n".join(self.shapes)
-
-
-_FAMILY_PATTERNS = tuple(
-    (re.compile(pattern), family)
-    for pattern, family in (
-        ("refiner", "sdxl_refiner"),
-        ("xl", "sdxl"),
-        ("qwenimage", "qwen_image"),
-        ("zimage", "z_image"),
-        ("flux2", "unknown"),
-        ("flux", "flux"),
-        ("diffusionv?3|sd3", "sd3"),
-        ("diffusionv?2|sdv?2", "sd2"),
-        ("diffusionv?1|sdv?1", "sd1"),
-    )
-)
-
-
-def family_from_text(text: str) -> str:
-    """The family named in a trainer's metadata, such as `sdxl_base_v1-0` or `stable-diffusion-v1/lora`; or `unknown`."""
-    plain = re.sub(r"[^a-z0-9]", "", text.lower())
-    return next((family for pattern, family in _FAMILY_PATTERNS if pattern.search(plain)), "unknown")

@@ -50,9 +50,19 @@ def misfit(lora: Checkpoint, checkpoint: Checkpoint) -> str:
     theirs, ours = family_of(lora.family), family_of(checkpoint.family)
     if ours is not None and not ours.latent:
         return "This checkpoint does not support LoRAs"
+    if ours is not None and is_for_unsupported(lora, checkpoint):
+        return f"Made for {lora.edition}, and this checkpoint is {ours.title}"
     if theirs is None or ours is None or theirs is ours:
         return ""
     return f"Made for {theirs.title}, and this checkpoint is {ours.title}"
+
+
+def is_for_unsupported(lora: Checkpoint, checkpoint: Checkpoint) -> bool:
+    """Whether a LoRA was made for a model that is not supported, whose layers may have the same names and shapes.
+
+    The pipelines that diffusers runs may be of any model.
+    """
+    return family_of(lora.family) is None and bool(lora.edition) and checkpoint.family != "diffusers"
 
 
 def autov3(lora: Checkpoint) -> str:
@@ -110,8 +120,15 @@ class RequestLoras:
                 if uses
                 else ()
             )
-        attached = model.adapters.use([self._adapter_use(use) for use in uses], cancelled)
-        return self._new([one.note for one in attached])
+        left_out = {
+            use.name: self._files[use.name].edition
+            for use in uses
+            if model.checkpoint is not None and is_for_unsupported(self._files[use.name], model.checkpoint)
+        }
+        used = [self._adapter_use(use) for use in uses if use.name not in left_out]
+        attached = model.adapters.use(used, cancelled)
+        notes = [f"{name} was left out: it is for {title}, which is not supported." for name, title in left_out.items()]
+        return self._new([*notes, *(one.note for one in attached)])
 
     def metadata(self, uses: Sequence[LoraUse]) -> dict[str, Any]:
         """`loras` for the image's metadata, each with name, hash and weights; empty without any."""

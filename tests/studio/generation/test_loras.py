@@ -20,7 +20,7 @@ from diffstudio.errors import CheckpointMissing
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.training_metadata import suggested_words
 from diffstudio.studio.events import Failed, ImageSaved, Noted
-from diffstudio.studio.generation.loras import find_lora
+from diffstudio.studio.generation.loras import find_lora, is_for_unsupported, misfit
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
@@ -209,3 +209,19 @@ def test_the_command_line_takes_tags(shelf: Path, tmp_path: Path, capsys: pytest
     )
     assert metadata.read(out).environment["loras"][0]["name"] == "other"
     assert "zeros is all zeros" in capsys.readouterr().err
+
+
+def test_a_lora_of_a_model_that_is_not_supported_is_left_out(studio: Studio, shelf: Path, pipe: Any) -> None:
+    """Kolors' metadata on layers that this checkpoint has: without the metadata they would be applied."""
+    tensors = kohya("lora_unet", layers(pipe.unet, "proj_in"), seed=4, alpha=8.0)
+    write(shelf / "loras" / "for-kolors.safetensors", tensors, {"ss_base_model_version": "kolors"})
+    library = Library()
+    lora, small_one = find_lora(library, "for-kolors"), library.find("small")
+    assert lora.edition == "Kolors" and is_for_unsupported(lora, small_one)
+    assert misfit(lora, small_one) == "Made for Kolors, and this checkpoint is Stable Diffusion 1"
+    assert not is_for_unsupported(find_lora(library, "Style One"), small_one)
+    (plain,) = studio.pixels(studio.done(REQUEST))
+    job = studio.done(GenerateRequest.from_json(REQUEST.to_json() | {"prompt": "a red apple<lora:for-kolors:1>"}))
+    (note,) = [event for event in studio.of(job) if isinstance(event, Noted)]
+    assert note.text == "for-kolors was left out: it is for Kolors, which is not supported."
+    assert np.array_equal(studio.pixels(job)[0], plain)
