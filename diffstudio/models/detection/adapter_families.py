@@ -130,6 +130,7 @@ _NAMED = tuple(
 )
 _WAN_IN_DIFFUSERS = re.compile(r"(?:^|\.)blocks\.\d+\.attn[12]\.to_", re.M)  # with underscores it may be anything
 _BLOCK_NAMES, _TEXT_ENCODER = "the names of its blocks", "the width of its text encoder"
+_NUMBER_OF_BLOCKS = "its number of blocks"
 _U_NET = re.compile(r"(?:^|_)(?:(?:down|up|input|output)_blocks_\d|mid(?:dle)?_block_)", re.M)
 _LIKE_FLUX = re.compile(r"(?:^|_)(?:(double)_blocks|(single)(?:_transformer)?_blocks|transformer_blocks)_(\d+)_", re.M)
 _LIKE_Z_IMAGE = re.compile(
@@ -187,9 +188,9 @@ def _like_flux(names: TensorNames, plain: str) -> Evidence | None:
     if text not in (0, 4096):
         return Evidence(architecture("", _by_text_width(text)), f"text features of width {text:,}")
     if doubles >= _DOUBLE_BLOCKS or singles >= _SINGLE_BLOCKS:
-        return Evidence(architecture("", "HunyuanVideo"), "its number of blocks")
+        return Evidence(architecture("", "HunyuanVideo"), _NUMBER_OF_BLOCKS)
     if (doubles, singles) == _LAST_OF_KLEIN:
-        return Evidence(architecture("", "FLUX.2"), "its number of blocks")
+        return Evidence(architecture("", "FLUX.2"), _NUMBER_OF_BLOCKS)
     return Evidence(architecture("flux"), _BLOCK_NAMES, certain=False)
 
 

@@ -50,11 +50,10 @@ def misfit(lora: Checkpoint, checkpoint: Checkpoint) -> str:
     theirs, ours = family_of(lora.family), family_of(checkpoint.family)
     if ours is not None and not ours.latent:
         return "This checkpoint does not support LoRAs"
-    if ours is not None and is_for_unsupported(lora, checkpoint):
-        return f"Made for {lora.edition}, and this checkpoint is {ours.title}"
-    if theirs is None or ours is None or theirs is ours:
+    if ours is None or theirs is ours:
         return ""
-    return f"Made for {theirs.title}, and this checkpoint is {ours.title}"
+    made_for = theirs.title if theirs is not None else lora.edition if is_for_unsupported(lora, checkpoint) else ""
+    return f"Made for {made_for}, and this checkpoint is {ours.title}" if made_for else ""
 
 
 def is_for_unsupported(lora: Checkpoint, checkpoint: Checkpoint) -> bool:
