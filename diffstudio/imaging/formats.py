@@ -5,6 +5,7 @@ Every list of image files is made from this table: file dialogs, drag and drop, 
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -76,10 +77,13 @@ def read_head(path: Path) -> bytes:
 
 
 def looks_like_an_image(path: Path) -> bool:
-    """Whether its suffix is one of an image file; without a suffix, whether its first bytes are."""
+    """Whether its suffix is one of an image file; without one, or with more after it, whether its first bytes are."""
     suffix = path.suffix.lower()
-    if suffix:
-        return suffix in IMAGE_SUFFIXES
+    if suffix in IMAGE_SUFFIXES:
+        return True
+    beginning = re.match(r"\.[a-z0-9]+(?=[^a-z0-9])", suffix)  # `.jpg_large`, `.png?width=640`: saved from the web
+    if suffix and (beginning is None or beginning[0] not in IMAGE_SUFFIXES):
+        return False
     try:
         return stat.S_ISREG(path.stat().st_mode) and format_of(read_head(path)) != ""
     except OSError:

@@ -472,9 +472,11 @@ def test_what_looks_like_a_picture(tmp_path: Path) -> None:
     picture = Image.new("RGB", (20, 20))
     assert looks_like_an_image(saved(tmp_path / "A.JPG", picture))
     assert looks_like_an_image(saved(tmp_path / "0001", picture, format="PNG"))
+    assert looks_like_an_image(saved(tmp_path / "a.jpg_large", picture, format="JPEG"))
+    (tmp_path / "b.jpg_large").write_text("Dear diary")
     (tmp_path / "LICENSE").write_text("Do what you like.")
     (tmp_path / "drawing.eps").write_text("%!PS")  # would start another program
-    for name in ("LICENSE", "drawing.eps", "notes.txt"):
+    for name in ("LICENSE", "drawing.eps", "notes.txt", "b.jpg_large", "a.jpeg2", "a.txt_png"):
         assert not looks_like_an_image(tmp_path / name)
 
 

@@ -111,7 +111,7 @@ def build_dataset(
     stamps = {record.path: stamp for record in records if (stamp := file_stamp(report.folder / record.path))}
     lost = [Skipped(record.path, "the file no longer exists") for record in records if record.path not in stamps]
     records = [record for record in records if record.path in stamps]
-    ranges = data.ranges.as_mapping() or report.value_ranges
+    ranges = report.value_ranges | data.ranges.as_mapping()  # a run keeps those that it started with
     file = cache_folder / f"{_key(report.folder, stamps, data, ranges)}.npy"
 
     images = _open_cache(file, len(records), data.size)

@@ -80,7 +80,7 @@ class FullView(QWidget):
     async def _read(self, image: GalleryImage) -> None:
         pixels = await self._tasks.to_thread(read_image, image.path, MAX_SIDE)
         if pixels.isNull():
-            self.image_view.set_message(unreadable(image.path))
+            self.image_view.set_message(await self._tasks.to_thread(unreadable, image.path))
         else:
             self._set_pixels(image, pixels)
 

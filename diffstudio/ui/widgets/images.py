@@ -108,8 +108,8 @@ def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: fl
 
 
 def unreadable(path: Path) -> str:
-    """The sentence for an image that cannot be shown."""
-    return f"{path.name} cannot be read. It may have been moved or damaged."
+    """The sentence for an image that `read_image` could not read, with the reason."""
+    return f"{path.name} cannot be read: {unreadable_reason(path) or NOT_AN_IMAGE}."
 
 
 def fitted(size: QSize, room: QRectF) -> QRectF:

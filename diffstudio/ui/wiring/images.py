@@ -8,6 +8,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Qt, Signal
 
 from diffstudio.errors import DiffstudioError
+from diffstudio.imaging.limits import NOT_AN_IMAGE
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.tasks import Tasks
@@ -45,7 +46,8 @@ class ImageController(QObject):
 
         image = await self._tasks.to_thread(read_image, path, 256)
         if image.isNull():
-            self._window.show_message("warn", f"{path.name} cannot be upscaled: it cannot be read as an image.")
+            reason = await self._tasks.to_thread(unreadable_reason, path) or NOT_AN_IMAGE
+            self._window.show_message("warn", f"{path.name} cannot be upscaled: {reason}.")
             return
         base = before if before is not None else await self._tasks.to_thread(default_upscale_request, path)
         models, chosen = self._checkpoints()

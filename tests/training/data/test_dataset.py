@@ -334,5 +334,8 @@ def test_deep_images_are_cached_with_one_range_that_a_run_can_keep(tmp_path: Pat
     Image.fromarray(np.full((20, 20), 60_000, np.uint16)).save(folder / "c.png")
     report = report_of(folder)
     assert build_dataset(report, SMALL, cache).images[:, 8, 8, 0].tolist() == [4, 16, 233]
+    Image.fromarray(np.full((20, 20), 0.25, np.float32)).save(folder / "d.tiff")  # of a type that the run has not seen
+    Image.fromarray(np.full((20, 20), 200.0, np.float32)).save(folder / "e.tiff")
+    report = report_of(folder)
     kept = replace(SMALL, ranges=RangesRecipe(uint16=(0.0, 4095.0)))
-    assert build_dataset(report, kept, cache).images[:, 8, 8, 0].tolist() == [62, 249, 255]
+    assert build_dataset(report, kept, cache).images[:, 8, 8, 0].tolist() == [62, 249, 255, 0, 200]

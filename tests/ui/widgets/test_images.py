@@ -14,7 +14,14 @@ from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import LARGEST_ENLARGED, enlarged_size
-from diffstudio.ui.widgets.images import header_thumbnail, image_size, numpy_to_qimage, read_image, unreadable_reason
+from diffstudio.ui.widgets.images import (
+    header_thumbnail,
+    image_size,
+    numpy_to_qimage,
+    read_image,
+    unreadable,
+    unreadable_reason,
+)
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
@@ -35,6 +42,8 @@ def test_it_is_known_why_a_picture_cannot_be_read(tmp_path: Path) -> None:
     assert image_size(huge).width() == image_size(text).width() == 1 and image_size(whole).width() == 64
     assert "30,000 × 30,000 px" in unreadable_reason(huge)
     assert unreadable_reason(text) == ""
+    assert unreadable(text) == "text.png cannot be read: it is not an image in a supported format."
+    assert unreadable(huge).startswith("huge.png cannot be read: at 30,000 × 30,000 px it has more than 89 megapixels")
     whole.write_bytes(whole.read_bytes()[:2000])
     assert "truncated" in unreadable_reason(whole)
 

@@ -25,7 +25,7 @@ from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.drag_and_drop import dropped_paths
-from diffstudio.ui.widgets.images import numpy_to_qimage, read_image
+from diffstudio.ui.widgets.images import numpy_to_qimage, read_image, unreadable
 
 _MAX_PREVIEW_SIDE = 640  # px
 _PREVIEW_DELAY_MS = 60  # after the last change
@@ -128,7 +128,7 @@ class ControlNetSection(QWidget):
     def add_image(self, path: Path) -> bool:
         """Add a control image; False when it cannot be read (`failed` says why) or there are too many."""
         if read_image(path, 64).isNull():
-            self.failed.emit(f"{path.name} cannot be read as an image.")
+            self.failed.emit(unreadable(path))
             return False
         if not self.fitting() or len(self.cards) >= MOST_CONTROLS:
             return False
