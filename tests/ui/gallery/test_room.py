@@ -163,7 +163,7 @@ def test_another_programs_picture_tells_what_was_not_taken_over(
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_text("parameters", "a fort\nSteps: 9, Sampler: Euler a, CFG scale: 7, Seed: 4, Clip skip: 2")
+    info.add_text("parameters", "a fort\nSteps: 9, Sampler: Euler a, CFG scale: 7, Seed: 4, Face restoration: CodeFormer")
     Image.new("RGB", (32, 32)).save(gallery.folder / "theirs.png", pnginfo=info)
     Image.new("RGB", (32, 32)).save(gallery.folder / "photo.png")
     room = show()  # the first look finds both
@@ -172,7 +172,7 @@ def test_another_programs_picture_tells_what_was_not_taken_over(
     row = titles(room).index("a fort")
     pick(qtbot, room, row)
     qtbot.waitUntil(room.details.not_imported.isVisible)
-    assert "Clip skip: 2" in room.details.not_imported.text()
+    assert "Face restoration: CodeFormer" in room.details.not_imported.text()
     assert ("Program", "AUTOMATIC1111") in room.details.facts.facts()
     pick(qtbot, room, 1 - row)
     assert room.details.placeholder.isVisible() and not room.details.use_settings.isVisible()
