@@ -144,6 +144,8 @@ def test_closing_while_paused_waiting_or_idle(opened: Callable[[], Studio], monk
     studio = opened()
     with Lease().held("training"):
         studio.worker.start()
+        studio.wait_for(lambda event: isinstance(event, Paused))  # as it was before
+        studio.worker.resume(job)
         studio.wait_for(lambda event: isinstance(event, Loading) and event.what.startswith("Waiting for training"))
         began = time.monotonic()
         studio.close()

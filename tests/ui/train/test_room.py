@@ -528,7 +528,7 @@ def test_a_picture_of_the_folder_that_went_away_is_left_out(
 ) -> None:
     from diffstudio.ui.train import folder_inspector
 
-    def gone(path: Path, side: int) -> QImage | None:
+    def gone(path: Path, side: int, ranges: object) -> QImage | None:
         path.unlink(missing_ok=True)
         return None
 
