@@ -163,7 +163,9 @@ def test_another_programs_picture_tells_what_was_not_taken_over(
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_text("parameters", "a fort\nSteps: 9, Sampler: Euler a, CFG scale: 7, Seed: 4, Face restoration: CodeFormer")
+    info.add_text(
+        "parameters", "a fort\nSteps: 9, Sampler: Euler a, CFG scale: 7, Seed: 4, Face restoration: CodeFormer"
+    )
     Image.new("RGB", (32, 32)).save(gallery.folder / "theirs.png", pnginfo=info)
     Image.new("RGB", (32, 32)).save(gallery.folder / "photo.png")
     room = show()  # the first look finds both
