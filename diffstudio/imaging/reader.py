@@ -318,7 +318,8 @@ def _deep_samples(image: Image.Image, file: BinaryIO) -> Samples | None:
         return samples.read_tiff(file)
     if image.mode.startswith("I") or image.mode == "F":
         image.load()
-        return Samples(np.asarray(image), declared=(0.0, 65535.0) if image.format in ("PPM", "JPEG2000") else None)
+        scaled = image.mode != "F" and image.format in ("PPM", "JPEG2000")  # by Pillow, from what the file declares
+        return Samples(np.asarray(image), declared=(0.0, 65535.0) if scaled else None)
     return None
 
 

@@ -6,14 +6,19 @@ imported only when such a file is opened.
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.imaging.limits import LARGEST_PIXELS, TOO_LARGE, too_large
+from diffstudio.imaging.limits import LARGEST_PIXELS, TOO_LARGE, TRUNCATED, too_large
 from diffstudio.imaging.value_range import Range, Values
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 _ICC_PROFILE, _ORIENTATION = 34675, 274  # tags of TIFF
 _MIN_IS_WHITE = 0
@@ -65,22 +70,27 @@ def read_png(file: BinaryIO, transparent: int | tuple[int, ...] | None) -> Sampl
     return Samples(samples.values, np.where(clear, 0, 255).astype(np.uint8))
 
 
-def tiff_size(file: BinaryIO) -> tuple[int, int]:
-    """Stored width and height in px, from the header."""
+def _opened(file: BinaryIO) -> TiffFile:
     from tifffile import TiffFile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is reported by what it does to the pixels
     file.seek(0)
-    with TiffFile(file) as tiff:
+    return TiffFile(file)
+
+
+def tiff_size(file: BinaryIO) -> tuple[int, int]:
+    """Stored width and height in px, from the header."""
+    with _opened(file) as tiff:
         page = tiff.pages.first
         return page.imagewidth, page.imagelength
 
 
 def read_tiff(file: BinaryIO) -> Samples:
-    """The first page of a TIFF. SamplesProblem when it is too large or holds no image of one to four channels."""
-    from tifffile import TiffFile
+    """The first page of a TIFF.
 
-    file.seek(0)
-    with TiffFile(file) as tiff:
+    SamplesProblem when it is too large, cut short, or holds no image of one to four channels.
+    """
+    with _opened(file) as tiff:
         page = tiff.pages.first
         if page.imagewidth * page.imagelength > LARGEST_PIXELS:
             raise SamplesProblem(too_large(page.imagewidth, page.imagelength))
@@ -88,6 +98,10 @@ def read_tiff(file: BinaryIO) -> Samples:
             raise SamplesProblem(TOO_LARGE)
         if page.samplesperpixel > 4 or page.imagedepth > 1 or page.dtype is None or page.dtype.kind not in "iuf":
             raise SamplesProblem(f"it has {page.samplesperpixel} channels of {page.dtype}, which is not supported")
+        file_bytes = file.seek(0, os.SEEK_END)
+        ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        if not ends or max(ends) > file_bytes or 0 in page.databytecounts:  # else what is missing would become black
+            raise SamplesProblem(TRUNCATED)
         pixels = page.asarray()
         if page.axes.startswith("S"):  # one plane after the other
             pixels = np.moveaxis(pixels, 0, -1)

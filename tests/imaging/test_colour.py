@@ -21,6 +21,7 @@ from diffstudio.imaging.colour import (
     declared_by_numbers,
     declared_by_png,
     deep_to_srgb,
+    srgb_chunks,
     srgb_profile,
     to_srgb,
 )
@@ -175,7 +176,10 @@ def test_sixteen_bits_are_converted_before_they_are_rounded() -> None:
     assert np.abs(deep_to_srgb(adobe, adobe_rgb()) - expected).max() <= 1
 
 
-def test_what_is_written_declares_srgb() -> None:
+def test_what_is_written_declares_srgb(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png", pnginfo=srgb_chunks())
+    with Image.open(tmp_path / "a.png") as file:
+        assert file.info["srgb"] == 0
     assert ImageCms.ImageCmsProfile(ImageCms.core.profile_frombytes(srgb_profile())).profile.xcolor_space == "RGB "
 
 

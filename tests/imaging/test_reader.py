@@ -246,6 +246,8 @@ def test_a_file_that_declares_its_range_keeps_it(tmp_path: Path) -> None:
     loaded = load_image(tmp_path / "a.pgm")
     assert [loaded.image.getpixel((x, 0))[0] for x in (0, 1)] == [0, 255]
     assert loaded.depth is not None and loaded.depth.declared == (0, 65535)
+    floats = load_image(saved(tmp_path / "a.pfm", Image.new("F", (4, 4), 0.5)))
+    assert floats.image.getpixel((1, 1)) == (128, 128, 128)
 
 
 def test_floats_in_colour_which_pillow_does_not_open(tmp_path: Path) -> None:

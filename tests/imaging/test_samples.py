@@ -140,3 +140,15 @@ def test_channels_are_split() -> None:
     assert floats.alpha is not None and (floats.alpha == NOISE[..., 3]).all()
     with pytest.raises(SamplesProblem, match="6 channels"):
         split(np.zeros((2, 2, 6)))
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "zlib"}, {"rowsperstrip": 8}, {"tile": (16, 16)}])
+def test_what_is_missing_is_refused_and_not_black(tmp_path: Path, how: dict[str, Any]) -> None:
+    path = written(tmp_path / "a.tif", NOISE[..., :3].astype(np.float32), photometric="rgb", **how)
+    with tifffile.TiffFile(path) as tiff:
+        last = tiff.pages.first.dataoffsets[-1]
+    data = path.read_bytes()
+    for length in (last, last + 9, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(ImageProblem, match="truncated"):
+            load_image(path)
