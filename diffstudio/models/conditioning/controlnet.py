@@ -20,6 +20,7 @@ from diffstudio.models.files.weights_reader import load_weights
 
 ControlNetResiduals = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
 _EMBEDDING = "controlnet_cond_embedding"
+DIFFERENCE = "difference"  # the empty tensor that marks a ControlNet stored as its difference from a U-Net
 
 
 def controlnet_residuals(
@@ -115,7 +116,11 @@ def load_controlnet(
     """
     from diffusers import ControlNetModel
 
-    state = _diffusers_names(dict(_read(checkpoint) if weights is None else weights), network, checkpoint.name)
+    state = dict(_read(checkpoint) if weights is None else weights)
+    is_difference = state.pop(DIFFERENCE, None) is not None
+    state = _diffusers_names(state, network, checkpoint.name)
+    if is_difference:
+        state = _with_base(state, network, checkpoint.name)
     embedding = [
         state[key].shape[0]
         for key in sorted((key for key in state if key.startswith(_EMBEDDING) and key.endswith("weight")), key=_order)
@@ -140,6 +145,25 @@ def load_controlnet(
     control.load_state_dict(here, assign=True)
     loaded: nn.Module = control.eval().requires_grad_(False)
     return loaded
+
+
+def _with_base(state: Mapping[str, Tensor], network: nn.Module, name: str) -> dict[str, Tensor]:
+    """The weights of a ControlNet that was stored as its difference from the U-Net, to which that is added.
+
+    As AUTOMATIC1111's ControlNet extension reads such files, where the U-Net is the checkpoint that is used.
+    CheckpointUnknown where the U-Net's weights are packed or have other shapes.
+    """
+    base = network.state_dict()
+    for key in state.keys() & base.keys():
+        if base[key].shape != state[key].shape or not base[key].is_floating_point() or base[key].is_meta:
+            raise CheckpointUnknown(
+                f"{name} cannot be added to this checkpoint",
+                "it holds differences from weights in fp16, bf16 or fp32 of the same shape",
+                "Choose such a checkpoint, or a ControlNet with complete weights",
+            )
+    return {
+        key: value + base[key].to(value.device, value.dtype) if key in base else value for key, value in state.items()
+    }
 
 
 def _shared_config(network: nn.Module) -> dict[str, Any]:
@@ -188,6 +212,8 @@ def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) ->
         raise CheckpointUnknown(
             f"{name} is a ControlNet-LLLite or control-LoRA, which is not supported", remedy="Choose a full ControlNet"
         )
+    if "task_embedding" in state:
+        raise _unsupported(name, "it is a union ControlNet, for several types of control image")
     if not any(key.removeprefix("control_model.").startswith("zero_convs.") for key in state):
         return state
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint

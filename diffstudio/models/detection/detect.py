@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from diffstudio.models.detection.architecture_names import family_from_text
 from diffstudio.models.detection.detect_adapters import detect_adapter
@@ -56,8 +57,18 @@ def _controlnet(names: TensorNames, metadata: Mapping[str, str]) -> Detection | 
     for prefix in ("control_model.", ""):
         at = names.below(prefix)
         if at.has("input_hint_block.0.weight"):
-            return _as_controlnet(_context_family(at, "input_blocks.{}.1"), Layout.ORIGINAL, "input_hint_block")
+            found = _as_controlnet(_context_family(at, "input_blocks.{}.1"), Layout.ORIGINAL, "input_hint_block")
+            if not names.has("difference"):
+                return found
+            why = "It is stored as its difference from a U-Net, which the checkpoint's is added to."
+            return replace(found, edition="difference", reason=f"{found.reason} {why}")
     at = names.below("")
+    if at.has("task_embedding") and at.has("controlnet_cond_embedding.conv_in.weight"):
+        return Detection(
+            Role.UNKNOWN,
+            layout=Layout.DIFFUSERS,
+            reason="A union ControlNet, for several types of control image, which is not supported.",
+        )
     if at.has("controlnet_cond_embedding.conv_in.weight"):
         return _as_controlnet(
             _context_family(at, "down_blocks.{}.attentions.0"), Layout.DIFFUSERS, "controlnet_cond_embedding"

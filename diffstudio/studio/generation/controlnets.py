@@ -95,6 +95,8 @@ def load_controlnets(
         if model.controlnets.get(network) is None:
             if not make_room(model, network.parameters * model.dtype.itemsize):
                 model.controlnets.keep_only(needed)
+            if network.edition == "difference" and model.adapters is not None:
+                model.adapters.detach()  # from the checkpoint's own weights; LoRAs are attached after this
             model.controlnets.put(network, _load(network, model, on_progress, cancelled))
             if network.path.is_file():
                 sha256_of(network.path, None, cancelled)  # for the metadata: computed now, while it can be interrupted

@@ -160,6 +160,31 @@ def test_original_names(pipelines: Any) -> None:
     assert all(torch.equal(value, expected[name]) for name, value in own.state_dict().items())
 
 
+def test_a_difference_is_added_to_the_weights_of_the_checkpoint(pipelines: Any) -> None:
+    """As AUTOMATIC1111's extension does for files with a `difference` tensor: of all tensors that the U-Net has too."""
+    _, model, control = pipelines["sd1"]
+    base, whole = model.network.state_dict(), control.state_dict()
+    shared = [name for name in whole if name in base]
+    assert len(shared) > 100 and "controlnet_mid_block.weight" not in shared
+    apart = lively(model.network)
+    apart.load_state_dict({name: value - base[name] if name in base else value for name, value in whole.items()})
+    path = checkpoint(Path("difference"), "sd1")
+    state = original_names(apart) | {"difference": torch.zeros(0)}
+    own = load_controlnet(path, model.network, CPU, torch.float32, state).state_dict()
+    assert all(torch.allclose(own[name], value, atol=1e-5) for name, value in whole.items())
+    assert "difference" in state  # the caller's tensors are left alone
+    wide = state | {"control_model.input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3)}
+    with pytest.raises(CheckpointUnknown, match="cannot be added to this checkpoint"):
+        load_controlnet(path, model.network, CPU, torch.float32, wide)
+
+
+def test_a_union_controlnet_is_named(pipelines: Any) -> None:
+    _, model, control = pipelines["sd1"]
+    state = control.state_dict() | {"task_embedding": torch.zeros(6, 320)}
+    with pytest.raises(CheckpointUnknown, match="union ControlNet"):
+        load_controlnet(checkpoint(Path("union"), "sd1"), model.network, CPU, torch.float32, state)
+
+
 def test_a_file_and_a_folder(pipelines: Any, tmp_path: Path) -> None:
     _, model, control = pipelines["sd1"]
     control.save_pretrained(tmp_path / "folder")

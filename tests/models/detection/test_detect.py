@@ -279,6 +279,19 @@ OTHERS: dict[str, tuple[Callable[[], Shapes], Role, str]] = {
         Role.CONTROLNET,
         "sd1",
     ),
+    "difference ControlNet": (
+        lambda: (
+            below(
+                "control_model.",
+                headers.ldm_unet("sd1")
+                | {"input_hint_block.0.weight": (16, 3, 3, 3), "zero_convs.0.0.weight": (320, 320, 1, 1)},
+            )
+            | {"difference": (0,)}
+        ),
+        Role.CONTROLNET,
+        "sd1",
+    ),
+    "union ControlNet": (lambda: headers.controlnet("sdxl") | {"task_embedding": (6, 320)}, Role.UNKNOWN, "unknown"),
     "CLIP": (headers.clip, Role.TEXT_ENCODER, "unknown"),
     "T5": (headers.t5, Role.TEXT_ENCODER, "unknown"),
     "CLIP of transformers 5": (
