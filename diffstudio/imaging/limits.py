@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LARGEST_PIXELS = 89_478_485  # where Pillow suspects a decompression bomb: a quarter of a GiB as RGB
+LARGEST_PIXELS_BYTES = 8 * LARGEST_PIXELS  # decoded: the largest image as RGBA of 16 bits
 LARGEST_PROFILE_BYTES = 16 << 20  # of a colour profile: those of printing presses reach some 3 MiB
 
 NOT_AN_IMAGE = "it is not an image in a supported format"

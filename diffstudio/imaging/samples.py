@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.imaging.limits import LARGEST_PIXELS, TOO_LARGE, TRUNCATED, too_large
-from diffstudio.imaging.value_range import Range, Values
+from diffstudio.imaging.limits import LARGEST_PIXELS, LARGEST_PIXELS_BYTES, TOO_LARGE, TRUNCATED, too_large
+from diffstudio.imaging.value_range import Range, Values, to_bits
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
@@ -53,7 +53,7 @@ def split(pixels: NDArray[Any], declared: Range | None = None, *, has_alpha: boo
     alpha = None
     if channels in (2, 4) and has_alpha is not False:
         opaque = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "iu" else 1.0
-        alpha = np.clip(np.rint(pixels[..., -1] * (255.0 / opaque)), 0, 255).astype(np.uint8)
+        alpha = to_bits(pixels[..., -1], (0.0, opaque), 255).astype(np.uint8)
     return Samples(colours[..., 0] if colours.shape[2] == 1 else colours, alpha, declared)
 
 
@@ -98,6 +98,11 @@ def read_tiff(file: BinaryIO) -> Samples:
             raise SamplesProblem(TOO_LARGE)
         if page.samplesperpixel > 4 or page.imagedepth > 1 or page.dtype is None or page.dtype.kind not in "iuf":
             raise SamplesProblem(f"it has {page.samplesperpixel} channels of {page.dtype}, which is not supported")
+        pixel_bytes = page.imagewidth * page.imagelength * page.samplesperpixel * page.dtype.itemsize
+        if pixel_bytes > LARGEST_PIXELS_BYTES:
+            raise SamplesProblem(
+                f"its pixels take {pixel_bytes >> 20:,} MiB, more than the {LARGEST_PIXELS_BYTES >> 20} MiB that are read"
+            )
         file_bytes = file.seek(0, os.SEEK_END)
         ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
         if not ends or max(ends) > file_bytes or 0 in page.databytecounts:  # else what is missing would become black

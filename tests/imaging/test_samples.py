@@ -133,6 +133,19 @@ def test_bombs_are_refused_by_their_header(tmp_path: Path) -> None:
             load_image(small)
 
 
+def test_memory_is_bounded_also_where_a_value_takes_eight_bytes(tmp_path: Path) -> None:
+    """9,000 × 9,000 px are fewer than the limit of pixels, and 1.9 GB as RGB of double precision."""
+    small = written(tmp_path / "a.tif", np.zeros((16, 16, 3), np.float64), photometric="rgb")
+    with tifffile.TiffFile(small) as tiff:
+        places = [tiff.pages.first.tags[name].offset + 8 for name in ("ImageWidth", "ImageLength")]
+    changed = bytearray(small.read_bytes())
+    for place in places:
+        changed[place : place + 2] = (9_000).to_bytes(2, "little")
+    small.write_bytes(changed)
+    with pytest.raises(ImageProblem, match="its pixels take 1,853 MiB, more than the 682 MiB that are read"):
+        load_image(small)
+
+
 def test_channels_are_split() -> None:
     assert split(NOISE[..., :1]).values.shape == (24, 31)
     assert split(NOISE[..., :2], has_alpha=False).alpha is None
