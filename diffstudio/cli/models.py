@@ -46,9 +46,10 @@ def add_models(verbs: Verbs) -> None:
     showing = add("show", "show the details and metadata of a model", _show_model)
     showing.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     showing.add_argument("--json", action="store_true", help="as JSON")
-    setting = add("set", "correct the detected family or prediction type of a model", _set_model)
+    setting = add("set", "correct the detected family, edition or prediction type of a model", _set_model)
     setting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     setting.add_argument("--family", metavar="NAME", type=as_text, default="")
+    setting.add_argument("--edition", metavar="NAME", type=as_text, default="", help="of the family: Turbo, Base, …")
     setting.add_argument(
         "--prediction", metavar="NAME", type=as_text, default="", help="prediction type: eps, v, flow, x0"
     )
@@ -169,9 +170,9 @@ def _set_model(arguments: argparse.Namespace) -> int:
         result = "is back to its detected type" if cleared else "already has its detected type"
         print(printable(f"{checkpoint.name} {result}."))
         return 0
-    if not arguments.family and not arguments.prediction:
-        raise BadRequest("There is nothing to change", remedy="Give --family, --prediction or --clear")
-    overrides.put(checkpoint, arguments.family, arguments.prediction)
+    if not arguments.family and not arguments.prediction and not arguments.edition:
+        raise BadRequest("There is nothing to change", remedy="Give --family, --edition, --prediction or --clear")
+    overrides.put(checkpoint, arguments.family, arguments.prediction, arguments.edition)
     now = Overrides().applied(checkpoint)
     print(printable(f"{now.name}: {now.family}, predicts {now.prediction}."))
     return 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.detection.editions import is_unclear, named_edition
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.header import Header
@@ -97,7 +98,18 @@ def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
     if not checkpoint.can_generate:
         return checkpoint
     width, height = _resolution(checkpoint)
-    return replace(checkpoint, conditioning=Conditioning.TEXT, width=width, height=height)
+    checkpoint = replace(checkpoint, conditioning=Conditioning.TEXT, width=width, height=height)
+    return checkpoint if checkpoint.edition else _with_named_edition(checkpoint)
+
+
+def _with_named_edition(checkpoint: Checkpoint) -> Checkpoint:
+    """With the edition that its metadata or its name says; a sentence in `reason` where neither does and it matters."""
+    texts = checkpoint.metadata.get("modelspec.architecture", ""), checkpoint.title, checkpoint.name
+    edition = named_edition(checkpoint.family, *texts)
+    if not is_unclear(checkpoint.family, edition):
+        return replace(checkpoint, edition=edition)
+    unclear = "Neither its name nor its metadata says whether it is Turbo or Base."
+    return replace(checkpoint, reason=f"{checkpoint.reason} {unclear}")
 
 
 def _resolution(checkpoint: Checkpoint) -> tuple[int, int]:

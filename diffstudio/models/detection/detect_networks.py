@@ -179,6 +179,7 @@ def _z_image(at: TensorNames) -> Detection | None:
         "z_image",
         "flow",
         layout=Layout.DIFFUSERS if diffusers else Layout.ORIGINAL,
+        edition="Omni" if at.has("siglip_embedder.1.weight") else "",
         reason=f"Single-stream layers of width {text[0]:,} and text features of width {text[1]:,}, like Z-Image",
     )
 

@@ -87,17 +87,19 @@ def recommended_settings(family: str, edition: str = "", name: str = "") -> Fami
     """The family with the recommended settings of one model, which differ for models distilled to few steps.
 
     Those are recognised by edition or file name. Sources are the model cards of stabilityai/sdxl-turbo,
-    ByteDance/SDXL-Lightning and Hyper-SD, latent-consistency, black-forest-labs/FLUX.1-schnell. None for an unknown
-    family.
+    ByteDance/SDXL-Lightning and Hyper-SD, latent-consistency, black-forest-labs/FLUX.1-schnell, Tongyi-MAI/Z-Image. None
+    for an unknown family.
     """
     known = FAMILIES.get(family)
     if known is None or not known.latent:
         return known
-    distilled = _DISTILLED.search(name.lower())
-    kind = distilled[1] if distilled else ""
+    if family == "z_image":  # Z-Image-Turbo is its default
+        return replace(known, steps=50, guidance=5.0) if edition in ("Base", "Omni") else known
+    distilled = _DISTILLED.search(edition.lower()) or _DISTILLED.search(name.lower())
+    kind = distilled[1] if distilled and edition != "Base" else ""
     if family == "flux" and (edition == "schnell" or kind == "schnell"):
         return replace(known, steps=4, guidance=0.0)
-    if not kind or family == "z_image":  # Z-Image-Turbo is its default
+    if not kind:
         return known
     named = _STEPS.search(name.lower())
     steps = max(1, int(named[1])) if named else 4 if kind in ("turbo", "dmd") else 8

@@ -1,4 +1,4 @@
-"""The user's corrections of a model's family and prediction type, where detection is unsure or wrong. No torch.
+"""The user's corrections of a model's family, edition and prediction type, where detection is unsure or wrong. No torch.
 
 Stored in `models.json` in the data folder, which may also be edited by hand:
 
@@ -19,6 +19,7 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem, wrong_format
 from diffstudio.models.checkpoint import Checkpoint, with_detection
+from diffstudio.models.detection.editions import EDITIONS
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Detection, Role
 from diffstudio.models.files.hashes import cached_sha256
@@ -35,6 +36,7 @@ class Override:
     prediction: str = ""
     size_bytes: int = 0
     sha256: str = ""
+    edition: str = ""
 
     def applied(self, checkpoint: Checkpoint) -> Checkpoint:
         family = self.family or checkpoint.family
@@ -42,9 +44,10 @@ class Override:
             checkpoint.prediction if family == checkpoint.family else _usual_prediction(family)
         )
         role = Role.CHECKPOINT if checkpoint.role is Role.UNKNOWN and self.family else checkpoint.role
-        parts = (self.family and FAMILIES[family].title, self.prediction and f"predicts {prediction}")
+        edition = self.edition or (checkpoint.edition if family == checkpoint.family else "")
+        title = FAMILIES[family].title if self.family else ""
+        parts = (f"{title} {self.edition}".strip(), self.prediction and f"predicts {prediction}")
         reason = f"Set by you: {', '.join(part for part in parts if part)}."
-        edition = checkpoint.edition if family == checkpoint.family else ""
         return with_detection(
             checkpoint, Detection(role, family, prediction, checkpoint.inpainting, checkpoint.layout, reason, edition)
         )
@@ -72,6 +75,7 @@ class Overrides:
                         str(entry.get("prediction", "")),
                         int(entry.get("size_bytes", 0)),
                         str(entry.get("sha256", "")),
+                        str(entry.get("edition", "")),
                     )
                 )
         except FileNotFoundError:
@@ -101,7 +105,7 @@ class Overrides:
                 return override
         return None
 
-    def put(self, checkpoint: Checkpoint, family: str = "", prediction: str = "") -> None:
+    def put(self, checkpoint: Checkpoint, family: str = "", prediction: str = "", edition: str = "") -> None:
         """Empty arguments keep what was set before. BadRequest for unknown names, StorageProblem if it cannot be saved."""
         before = self.of(checkpoint) or Override()
         override = _checked(
@@ -110,6 +114,7 @@ class Overrides:
                 prediction or before.prediction,
                 checkpoint.size_bytes,
                 cached_sha256(checkpoint.path),
+                edition or before.edition,
             )
         )
         self._write(self._files | {checkpoint.path.absolute(): override})
@@ -138,6 +143,11 @@ def _checked(override: Override) -> Override:
     if override.family and override.family not in FAMILIES:
         raise BadRequest(
             f"There is no family called {override.family[:40]!r}", remedy=f"Choose one of {', '.join(FAMILIES)}"
+        )
+    known = EDITIONS.get(override.family, sorted({name for names in EDITIONS.values() for name in names}))
+    if override.edition and override.edition not in known:
+        raise BadRequest(
+            f"There is no edition called {override.edition[:40]!r}", remedy=f"Choose one of {', '.join(known)}"
         )
     if override.prediction and override.prediction not in PREDICTIONS:
         raise BadRequest(

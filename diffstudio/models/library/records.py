@@ -256,10 +256,11 @@ _PIPELINES = {
     "FluxInpaintPipeline": "flux",
     "ZImagePipeline": "z_image",
     "ZImageImg2ImgPipeline": "z_image",
+    "ZImageOmniPipeline": "z_image",  # used without reference images
     "QwenImagePipeline": "qwen_image",
     "QwenImageImg2ImgPipeline": "qwen_image",
     "QwenImageInpaintPipeline": "qwen_image",
-    "QwenImageEditPipeline": "qwen_image",  # used without reference images
+    "QwenImageEditPipeline": "qwen_image",  # likewise
     "QwenImageEditPlusPipeline": "qwen_image",
     "QwenImageEditInpaintPipeline": "qwen_image",
 }
@@ -340,6 +341,8 @@ def _folder_found(
         edition = "dev" if config.get("guidance_embeds") else "schnell"
     elif family == "qwen_image" and "Edit" in pipeline:
         edition = "Edit"
+    elif pipeline == "ZImageOmniPipeline":
+        edition = "Omni"
     return Detection(
         Role.CHECKPOINT,
         family,

@@ -58,6 +58,8 @@ def type_text(checkpoint: Checkpoint) -> str:
     """`pixel transformer`; `LoRA for Stable Diffusion XL`; `FLUX.1 dev, network only`."""
     family = family_of(checkpoint.family)
     title = " ".join(part for part in (family.title, checkpoint.edition) if part) if family is not None else ""
+    if checkpoint.role is Role.LORA and family is None:
+        title = checkpoint.edition  # the model that is not supported
     if checkpoint.role is Role.CHECKPOINT and title:
         return f"{title}, inpainting" if checkpoint.inpainting else title
     if checkpoint.role is Role.NETWORK and title:

@@ -1,4 +1,4 @@
-"""Sets a model file's family and prediction type by hand, where detection is wrong or ambiguous."""
+"""Sets a model file's family, edition and prediction type by hand, where detection is wrong or ambiguous."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.editions import EDITIONS, is_unclear
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.library.overrides import Override, Overrides
 from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.inputs import LabelledComboBox
+from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 PREDICTION_LABELS = {"eps": "The noise (eps)", "v": "v", "flow": "The flow velocity", "x0": "The clean image (sample)"}
 _ROLES_WITH_PREDICTION = (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN)
 
 
 class TypeOverride(QWidget):
-    """Two combo boxes, saved on change. Hidden for files made with diffstudio, whose header states both."""
+    """Three combo boxes, saved on change. Hidden for files made with diffstudio, whose header states what they are.
+
+    Where neither name nor metadata says which edition a file is, and its settings depend on it, a question is shown.
+    """
 
     saved = Signal(str)  # a message; the model folders need a rescan
     failed = Signal(str)
@@ -33,6 +38,8 @@ class TypeOverride(QWidget):
             [("", "Family default"), *PREDICTION_LABELS.items()],
             "Prediction type of the network. If images come out as noise, try another",
         )
+        self.edition = LabelledComboBox("Edition", (), "Recommended steps and CFG scale depend on it")
+        self.question = WrappingText(tone="dim")
         column, pair = QVBoxLayout(self), QHBoxLayout()
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -41,7 +48,9 @@ class TypeOverride(QWidget):
         pair.addWidget(self.prediction, 1)
         column.addWidget(SectionLabel("Model type"))
         column.addLayout(pair)
-        for combo in (self.family, self.prediction):
+        column.addWidget(self.question)
+        column.addWidget(self.edition)
+        for combo in (self.family, self.prediction, self.edition):
             combo.value_changed.connect(lambda _: self._save())
         self.hide()
 
@@ -65,21 +74,35 @@ class TypeOverride(QWidget):
         self.family.set_value(override.family)
         self.prediction.set_value(override.prediction)
         self.prediction.setVisible(checkpoint.role in _ROLES_WITH_PREDICTION)
+        self._show_editions(checkpoint, override)
+
+    def _show_editions(self, checkpoint: Checkpoint, override: Override) -> None:
+        editions = EDITIONS.get(checkpoint.family, ()) if checkpoint.can_generate else ()
+        self.edition.set_choices([("", "As detected"), *((edition, edition) for edition in editions)])
+        self.edition.set_value(override.edition)
+        self.edition.setVisible(bool(editions))
+        self.question.setVisible(bool(editions) and is_unclear(checkpoint.family, checkpoint.edition))
+        self.question.setPlainText(
+            f"Which edition is it: {', '.join(editions)}? Until you choose: {''.join(editions[:1])}."
+        )
 
     def _save(self) -> None:
         checkpoint, family, prediction = self._checkpoint, self.family.value(), self.prediction.value()
         if checkpoint is None:
             return
+        edition = self.edition.value()
+        if family and edition not in EDITIONS.get(family, ()):
+            edition = ""  # of the family that was chosen before
         try:
             overrides = Overrides()
             overrides.clear(checkpoint)
-            if family or prediction:
-                overrides.put(checkpoint, family, prediction)
+            if family or prediction or edition:
+                overrides.put(checkpoint, family, prediction, edition)
         except DiffstudioError as problem:
             self.failed.emit(str(problem))
             return
         parts = (
-            FAMILIES[family].title if family else "",
+            f"{FAMILIES[family].title if family else ''} {edition}".strip(),
             f"predicting {model_info.PREDICTIONS[prediction]}" if prediction else "",
         )
         self.saved.emit(f"{checkpoint.title} now opens as {', '.join(filter(None, parts)) or 'detected'}.")

@@ -15,6 +15,7 @@ from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.overrides import Overrides
+from diffstudio.models.recommended import recommended_values
 from diffstudio.studio.library.annotations import Annotations
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.widgets.inputs import LabelledComboBox
@@ -28,6 +29,7 @@ def room(qtbot: QtBot, dressed: QApplication, tmp_path: Path, home: Path) -> Ite
     folder = tmp_path / "models"
     folder.mkdir()
     headers.write_header(folder / "old.safetensors", headers.whole("sd1"))
+    headers.write_header(folder / "mix.safetensors", headers.comfy_z_image())
     write_tiny_checkpoint(folder / "ours.safetensors")
     library = Library([folder])
     room = ModelsRoom(None, Annotations(), lambda: folder)
@@ -68,6 +70,21 @@ def test_an_override_is_saved_shown_and_reset(room: ModelsRoom) -> None:
     choose(override.prediction, "Family default")
     assert chosen(room) == recognised and Overrides().of(recognised) is None
     assert room.message.text() == "old now opens as detected."
+
+
+def test_the_edition_is_asked_for_where_neither_name_nor_metadata_says(room: ModelsRoom) -> None:
+    override = room.details.type_override
+    assert not override.question.isVisibleTo(room) and override.edition.isVisibleTo(room)  # of Stable Diffusion 1
+    mix = next(entry for entry in room._checkpoints() if entry.name == "mix")
+    room.choose(mix.path)
+    assert override.question.toPlainText() == "Which edition is it: Turbo, Base, Omni? Until you choose: Turbo."
+    assert override.question.isVisibleTo(room) and recommended_values(chosen(room))["steps"] == 9
+    choose(override.edition, "Base")
+    assert chosen(room).edition == "Base" and not override.question.isVisibleTo(room)
+    assert recommended_values(chosen(room)) == recommended_values(chosen(room)) | {"steps": 50, "guidance": 5.0}
+    assert room.message.text() == "mix now opens as Base." and override.edition.value() == "Base"
+    choose(override.family, "Stable Diffusion 3")  # which has no Base
+    assert (chosen(room).family, chosen(room).edition) == ("sd3", "")
 
 
 def test_a_checkpoint_made_here_says_what_it_is(room: ModelsRoom) -> None:
