@@ -101,5 +101,5 @@ def test_it_is_made(shelf: Path, drawing: Path, tmp_path: Path, capsys: pytest.C
         assert not np.array_equal(np.array(made_here), np.array(other))
         assert json.loads(made_here.text["diffstudio"])["controls"][0]["prepare"] == "canny"  # type: ignore[attr-defined]
     capsys.readouterr()
-    assert main([*plain, str(out), "--control", str(drawing), "--controlnet", "control_edge"]) == 2
+    assert main([*plain, str(out), "--force", "--control", str(drawing), "--controlnet", "control_edge"]) == 2
     assert "Choose one of: control_edges" in capsys.readouterr().err

@@ -92,6 +92,8 @@ UNLIKE_THE_DEFAULTS = Recipe(
         held_out_every=5,
         prompts=("a, b", "赤い", ""),
         sample_steps=5,
+        sample_sampler="euler",
+        sample_spacing="uniform",
         sample_guidance=1.0,
     ),
 )
