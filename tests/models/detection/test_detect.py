@@ -342,3 +342,19 @@ def test_weights_of_eight_bits_are_known_and_counted(tmp_path: Path) -> None:
     assert (read.family, read.edition, read.dtype, read.can_generate) == ("flux", "dev", "F8_E4M3", True)
     assert (read.conditioning, read.width, read.height) == (Conditioning.TEXT, 1024, 1024)
     assert read.parameters == sum(prod(shape) for shape in shapes.values()) == 11_901_408_320
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("context_embedder.token_refiner.refiner_blocks.0.attn.to_q.weight", "HunyuanVideo"),
+        ("time_caption_embed.caption_embedder.1.weight", "Lumina 2"),
+        ("caption_projection.linear_1.weight", "LTX-Video"),
+        ("joint_transformer_blocks.0.attn.to_q.weight", "AuraFlow"),
+        ("double_stream_modulation_img.linear.weight", "FLUX.2"),
+        ("distilled_guidance_layer.layers.0.linear_1.weight", "Chroma"),
+    ],
+)
+def test_networks_in_the_naming_of_diffusers_are_refused_by_name(name: str, title: str) -> None:
+    found = detect({name: (8, 8)}, {})
+    assert found.role is Role.UNKNOWN and title in found.reason and "not supported" in found.reason
