@@ -266,7 +266,7 @@ def run(model: Any, request: GenerateRequest, **options: Any) -> tuple[list[Any]
     return kept.pixels, [event.text for event in events if isinstance(event, Noted)]
 
 
-TINY = GenerateRequest("red apple", checkpoint="tiny", steps=4, sampler="euler")
+TINY = GenerateRequest("red apple", checkpoint="tiny", steps=4, sampler="euler", spacing="uniform")
 
 
 def by_hand(model: PixelModel, texts: list[str], seed: int, steps: int = 4, **options: Any) -> Any:
