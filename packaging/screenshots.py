@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from diffstudio.ui.app import Desktop
 
 PROMPTS = ROOT / "packaging" / "starter" / "prompts.txt"  # what the starter generates for the gallery and the training
+HALF_WAY = 14  # steps: more than any earlier image has in all
 STARRED = ("robot", "panda", "strawberry")
 RECIPE = {
     "format": 1,
@@ -203,13 +204,17 @@ class Session:
     async def take_generate(self, path: Path) -> None:
         """An image half-way through its steps, and two waiting jobs."""
         await self._show_generate()
+        steps = self.panel.sampling.steps
+        usual = steps.value()
+        steps.set_value(2 * HALF_WAY)
         for prompt, seed, count in (("grinning face", 3, 1), ("sailboat", 8, 4), ("cactus", 5, 1)):
             self._submit(prompt, seed, count)
         self.panel.prompt.set_text("grinning face")
         self.panel.seed.set_fixed(3)
         self.panel.seed.random.setChecked(True)
-        await until(lambda: self.room.filmstrip.last_step() == 10, "step 10 was reached", every=0.01)
+        await until(lambda: self.room.filmstrip.last_step() == HALF_WAY, "half of the steps were made", every=0.01)
         save(self.window, path)
+        steps.set_value(usual)
 
     async def take_mask(self, path: Path) -> None:
         """The mask dialog: a painted area, and the canvas extended to the right."""
