@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.hashes import sha256_steps
+from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.state_dicts.prefixes import kind_of_root, root_of, unused_for_inference
 from diffstudio.models.state_dicts.split import dequantized, join_components, split_components
 from diffstudio.models.state_dicts.to_original import State, has_original_naming, to_original
@@ -191,7 +193,8 @@ def merged_tensors(
             if name not in state:
                 raise _incompatible(inputs[0], checkpoint, f"only {inputs[0].name} has {name}")
             _check_shapes(inputs[0], checkpoint, name, tensor, state[name])
-        merged[name] = _mixed(tensor, [state[name] for state in named[1:]], share, method)
+        others = [state[name] for state in named[1:]]
+        merged[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(_mixed, tensor, others, share, method))
     notes = [
         f"{_TITLES[kind_of_root(group)]} is that of {inputs[0].name}: {whose} has none."
         for group, whose in sorted(lacking.items())
@@ -201,6 +204,7 @@ def merged_tensors(
 
 def _mixed(a: Tensor, others: Sequence[Tensor], share: float, method: Method) -> Tensor:
     """Computed in float32, in the dtype of `a`. Input channels that only an inpainting network has are kept."""
+    a, others = materialize(a), [materialize(other) for other in others]
     if a.shape != others[0].shape:
         own = others[0].shape[1]
         return torch.cat([_mixed(a[:, :own], others, share, method), a[:, own:]], 1)
