@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.models.adapters.adapter_config import ADAPTER_CONFIG, adapter_config_path, read_adapter_config
 from diffstudio.models.adapters.change import Change
 from diffstudio.models.adapters.key_names import split_name
 from diffstudio.models.adapters.low_rank import Hadamard, Kronecker, LowRank
@@ -23,7 +24,6 @@ from diffstudio.models.adapters.parse_layer import Unusable, parse_layer
 from diffstudio.models.adapters.rotations import InputRotation
 from diffstudio.models.adapters.settings import FileSettings, LayerSettings
 from diffstudio.models.detection.detect_adapters import control_lora
-from diffstudio.models.files.adapter_config import ADAPTER_CONFIG, adapter_config_path, read_adapter_config
 from diffstudio.models.files.file_access import EARLIER_OR_DOWNLOAD, nonfinite
 from diffstudio.models.files.header import Header
 from diffstudio.models.files.weights_reader import WeightsFile, open_weights

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from diffstudio.errors import Interrupted
+from diffstudio.models.adapters.adapter_config import ADAPTER_CONFIG
 from diffstudio.models.adapters.adapter_file import AdapterFile, read_adapter
 from diffstudio.models.adapters.change import Change, WeightUpdates, apply_bias_changes, apply_changes
 from diffstudio.models.adapters.delta import AdditiveDelta
@@ -29,7 +30,6 @@ from diffstudio.models.adapters.key_names import is_positional, position_of
 from diffstudio.models.adapters.layer_matching import LayerIndex, LayerMatch
 from diffstudio.models.adapters.packed import add_to_output, can_unpack
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.models.files.adapter_config import ADAPTER_CONFIG
 from diffstudio.models.files.file_access import FileStamp, file_stamp
 from diffstudio.models.files.header import Header
 from diffstudio.models.state_dicts.prefixes import NETWORK

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, DiffstudioError
+from diffstudio.models.adapters.adapter_config import ADAPTER_CONFIG, adapter_weights
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.types import Layout, Role
-from diffstudio.models.files.adapter_config import ADAPTER_CONFIG, adapter_weights
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 from diffstudio.models.library.lookup import no_such_model
 from diffstudio.models.library.model_folders import search_roots, walk_models

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from diffstudio.models.adapters.adapter_config import ADAPTER_CONFIG
 from diffstudio.models.detection.types import Role
-from diffstudio.models.files.adapter_config import ADAPTER_CONFIG
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 
 # By a folder's name in lower case; used only for files that do not show their role themselves.

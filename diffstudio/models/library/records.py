@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
+from diffstudio.models.adapters.adapter_config import (
+    ADAPTER_CONFIG,
+    adapter_config_path,
+    adapter_weights,
+    read_adapter_config,
+)
 from diffstudio.models.checkpoint import FORMAT, LARGEST_SIDE, TRAIN_OR_DOWNLOAD, Checkpoint, Origin, with_detection
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.detect_adapters import control_lora
@@ -22,12 +28,6 @@ from diffstudio.models.detection.prediction_type import (
 )
 from diffstudio.models.detection.quantization import comfy_formats, quantization_of_config
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, Shapes
-from diffstudio.models.files.adapter_config import (
-    ADAPTER_CONFIG,
-    adapter_config_path,
-    adapter_weights,
-    read_adapter_config,
-)
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, FileStamp, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, SUFFIXES, variant
 from diffstudio.models.files.gguf_header import GgufHeader

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from diffstudio.atomic import atomic_write, link
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, StorageProblem
+from diffstudio.models.adapters.adapter_config import adapter_config_path
 from diffstudio.models.detection.types import Role
-from diffstudio.models.files.adapter_config import adapter_config_path
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.records import read_checkpoint
 

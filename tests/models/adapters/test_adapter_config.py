@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from diffstudio.errors import CheckpointDamaged
-from diffstudio.models.files import adapter_config
-from diffstudio.models.files.adapter_config import adapter_config_path, adapter_weights, read_adapter_config
+from diffstudio.models.adapters import adapter_config
+from diffstudio.models.adapters.adapter_config import adapter_config_path, adapter_weights, read_adapter_config
 
 
 def test_the_weights_of_a_folder(tmp_path: Path) -> None:
