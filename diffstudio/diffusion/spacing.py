@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -42,13 +43,19 @@ def sampling_times(schedule: Schedule, steps: int, spacing: str | Spacing, *, st
     return times[-1 - max(1, round(strength * steps)) :]
 
 
-def times_from_noise_level(schedule: RectifiedFlow, steps: int, spacing: str, strength: float) -> Tensor:
+def times_from_noise_level(
+    schedule: RectifiedFlow, steps: int, spacing: str, strength: float, guided_from: float = 1.0
+) -> Tensor:
     """As `sampling_times` of a flow, but a `strength` means the same noise level with every spacing.
+
+    `log_snr` has its second time at `guided_from`, where guidance begins: what the image will be is decided there, and
+    times above it are wasted.
 
     `karras`, `exponential` and `log_snr` crowd their steps at low noise, where the last half of them would hardly
     change an image. With a strength below 1 they are laid out from where `uniform` starts, in as many steps as it keeps.
     """
-    times = sampling_times(schedule, steps, spacing, strength=strength)
+    space = partial(log_snr, second=guided_from) if spacing == "log_snr" and guided_from < 1 else spacing
+    times = sampling_times(schedule, steps, space, strength=strength)
     kept = len(times) - 1
     if kept == steps or spacing in _EVEN:
         return times
@@ -127,16 +134,18 @@ def exponential(schedule: Schedule, steps: int) -> Tensor:
     return schedule.t_from_scheduler_sigma(_linspace(first, last, steps).exp())
 
 
-def log_snr(schedule: Schedule, steps: int) -> Tensor:
+def log_snr(schedule: Schedule, steps: int, second: float | None = None) -> Tensor:
     """Even in the log-SNR: Lu et al. 2022 (arXiv 2206.00927), section 3.4.
 
-    Where the log-SNR at t_max is -inf, the first time is t_max and the others are even from -log_snr(t_min) upwards.
+    Where the log-SNR at t_max is -inf, the first time is t_max and the others are even from the time `second`, or from
+    -log_snr(t_min), upwards.
     """
     first, last = schedule.log_snr(_ends(schedule)).tolist()
     if math.isfinite(first):
         return schedule.t_from_log_snr(_linspace(first, last, steps))
     start = torch.tensor([schedule.t_max], dtype=torch.float64)
-    return torch.cat([start, schedule.t_from_log_snr(_linspace(-last, last, steps - 1))])
+    lowest = -last if second is None else schedule.log_snr(torch.tensor(second, dtype=torch.float64)).item()
+    return torch.cat([start, schedule.t_from_log_snr(_linspace(lowest, last, steps - 1))])
 
 
 # Sabour et al. 2024 (arXiv 2404.14507), published for ten steps: sigma / alpha, the last value replacing the clean

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
-from diffstudio.diffusion.spacing import ALIGNED_SD15, ALIGNED_SDXL, SPACINGS, align_your_steps, leading, sampling_times
+from diffstudio.diffusion.spacing import (
+    ALIGNED_SD15,
+    ALIGNED_SDXL,
+    SPACINGS,
+    align_your_steps,
+    leading,
+    sampling_times,
+    times_from_noise_level,
+)
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import SpacingName
 from tests.diffusion.exact import SCHEDULES, float64
@@ -63,6 +71,18 @@ def test_exponential_steps_multiply_and_log_snr_steps_add(schedule: Schedule) ->
     added = schedule.log_snr(sampling_times(schedule, 9, "log_snr")[:-1])
     added = added[added.isfinite()].diff()
     torch.testing.assert_close(added, added.mean().expand_as(added))
+
+
+def test_log_snr_of_a_flow_may_begin_where_guidance_does() -> None:
+    """10 steps from 0.95: even in log((1 - t) / t) down to t_min, after t = 1."""
+    schedule = RectifiedFlow()
+    times = times_from_noise_level(schedule, 10, "log_snr", 1.0, 0.95)
+    assert times[[0, 1, -2, -1]].tolist() == pytest.approx([1, 0.95, 0.001, 0])
+    logits = (times[1:-1] / (1 - times[1:-1])).log().diff()
+    torch.testing.assert_close(logits, logits.mean().expand(8))
+    for spacing, guided_from in (("log_snr", 1.0), ("karras", 0.95)):
+        expected = sampling_times(schedule, 10, spacing)
+        torch.testing.assert_close(times_from_noise_level(schedule, 10, spacing, 1.0, guided_from), expected)
 
 
 def test_align_your_steps_is_its_table() -> None:

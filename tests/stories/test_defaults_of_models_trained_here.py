@@ -48,11 +48,11 @@ def drawn(model: Model, sampler: str, spacing: str, steps: int, count: int = HEL
 
 
 def test_the_defaults_come_close_to_a_converged_image(starter: Model) -> None:
-    """The median image does. For some prompts ten steps lead to another image: then the mean says nothing."""
+    """The median image does. For a few prompts ten steps lead to another image, which dominates the mean."""
     converged = drawn(starter, "unipc", "karras", 40)
     away = differences(drawn(starter, PIXEL.sampler, PIXEL.spacing, PIXEL.steps), converged)
     assert away.median() < 1.5e-4
-    assert (away > 1e-3).sum() <= HELD_OUT // 2
+    assert (away > 1e-3).sum() <= HELD_OUT // 4 and away.max() < 3e-3
     times = starter.times(PIXEL.steps, PIXEL.spacing, 1.0, 64, 64)
     assert network_calls(PIXEL.sampler, starter.schedule, times) <= 10
 
@@ -131,7 +131,7 @@ def test_a_strength_is_the_same_noise_level_with_every_spacing(starter: Model, s
     even, uneven = (starter.times(10, name, strength, 64, 64) for name in ("uniform", spacing))
     assert uneven[0] == pytest.approx(even[0]) == pytest.approx(strength) and len(uneven) == len(even)
     recorded = starter.times_in_steps(10, spacing, strength, 64, 64)
-    assert torch.equal(recorded, starter.times(10, spacing, 1.0, 64, 64)[-len(even) :])
+    assert torch.equal(recorded, starter.times_in_steps(10, spacing, 1.0, 64, 64)[-len(even) :])
 
 
 def test_requests_of_version_0_1_keep_their_share_of_the_steps(starter: Model) -> None:

@@ -48,7 +48,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 1,
                 10,  # sampler, spacing and steps by tests/benchmarks/samplers.py
                 "dpmpp_2m",
-                "karras",
+                "log_snr",
                 3.0,
                 one_size=True,
                 latent=False,

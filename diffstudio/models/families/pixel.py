@@ -32,6 +32,7 @@ from diffstudio.networks.transformer import Condition, PixelTransformer
 
 FAMILY = "pixel"
 _TEXT_FEATURES = PromptFeature.TEXT | PromptFeature.SCHEDULE | PromptFeature.AND | PromptFeature.NEGATIVE
+_SECOND_TIMES = (0.9, 0.95)  # of `log_snr`: between these, where guidance begins
 _LARGEST_TIMES_TRAINED = 2  # of the training size: positions are interpolated, and larger images fall apart
 
 
@@ -171,7 +172,8 @@ class PixelModel(Model):
         return state
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        return times_from_noise_level(self.schedule, steps, spacing, strength)
+        guided_from = min(max(self._guidance_interval[1], _SECOND_TIMES[0]), _SECOND_TIMES[1])
+        return times_from_noise_level(self.schedule, steps, spacing, strength, guided_from)
 
     def times_in_steps(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         return sampling_times(self.schedule, steps, spacing, strength=strength)

@@ -29,10 +29,7 @@ from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_dur
 
 SAMPLERS: dict[SamplerName, tuple[str, str]] = {
     SamplerName.HEUN: ("Heun", "Second order, two network calls per step"),
-    SamplerName.DPMPP_2M: (
-        "DPM++ 2M",
-        "Second-order multistep, one network call per step: the default, with Karras spacing",
-    ),
+    SamplerName.DPMPP_2M: ("DPM++ 2M", "Second-order multistep, one network call per step: the usual default"),
     SamplerName.UNIPC: ("UniPC", "Predictor-corrector, one network call per step: good with very few steps"),
     SamplerName.EULER: ("Euler", "First order, one network call per step: simple and predictable"),
     SamplerName.DDIM: ("DDIM", "Deterministic DDIM; the same update as Euler"),

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import BadRequest
+from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
@@ -381,7 +382,7 @@ def test_models_trained_here_bring_the_settings_of_their_header(panel: Panel) ->
     panel.choose(fitted)
     assert settings() == ("unipc", "exponential", 6)
     panel.choose(before)
-    assert settings() == ("dpmpp_2m", "karras", 10)
+    assert settings() == (PIXEL.sampler, PIXEL.spacing, PIXEL.steps)
 
 
 def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None:
